@@ -171,6 +171,8 @@ pub struct Defaults {
     pub gather_timeout: Duration,
     /// Default of `Gather finishOnKey`.
     pub gather_finish_on_key: &'static str,
+    /// Maximum number of keys in `Gather finishOnKey`. Each key ends the input.
+    pub gather_finish_keys: usize,
     /// Default of `Record timeout`.
     pub record_timeout: Duration,
     /// Default of `Record maxLength`.

@@ -1,7 +1,7 @@
 //! cXML, SignalWire's markup: TwiML with additional verbs and attributes.
 
 use tandem_call::recording::Track;
-use tandem_markup::flavour::{Flavour, Meaning};
+use tandem_markup::flavour::{Defaults, Flavour, Meaning};
 use tandem_markup::rules;
 use tandem_twilio::sid::Ids;
 use tandem_twilio::twiml::TWIML;
@@ -59,7 +59,7 @@ pub static CXML: Flavour = Flavour {
         }
     },
     base: Some(&TWIML),
-    defaults: TWIML.defaults,
+    defaults: Defaults { gather_finish_keys: 12, ..TWIML.defaults },
     tracks: &TRACKS,
     call_id: |text| Ids::Uuid.parse_call(text),
     phone: TWIML.phone,

@@ -106,6 +106,16 @@ impl Provider for SignalWire {
         }
     }
 
+    fn lists_events(&self) -> bool {
+        true
+    }
+
+    /// SignalWire's own examples expect `answered`. Its published description has `in-progress`. So applications wait for
+    /// either word. The published word comes first.
+    fn answered_words(&self) -> &'static [&'static str] {
+        &["in-progress", "answered"]
+    }
+
     fn answer(&self) -> Option<Rewrite> {
         Some(rest::answer::rewrite)
     }
@@ -202,4 +212,18 @@ impl Provider for SignalWire {
 /// The mean opinion score (MOS) of the received audio, with two decimals.
 fn mos(quality: &Quality) -> Option<String> {
     quality.mos.map(|mos| format!("{mos:.2}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_reported_with_both_words_and_several_keys_end_the_input() {
+        assert_eq!(SignalWire.answered_words(), ["in-progress", "answered"]);
+        let origin = tandem_markup::Origin { local_files: true, ..Default::default() };
+        let document = b"<Response><Gather finishOnKey='*#'/></Response>";
+        let program = tandem_markup::document(&CXML, origin, document).unwrap();
+        assert!(program.warnings.is_empty(), "{:?}", program.warnings);
+    }
 }

@@ -180,6 +180,10 @@ impl Provider for Texml {
         pairs.append(&mut headers);
     }
 
+    fn lists_events(&self) -> bool {
+        true
+    }
+
     fn application_decides(&self) -> bool {
         false
     }

@@ -105,7 +105,12 @@ pub static TEXML: Flavour = Flavour {
     },
     base: Some(&TWIML),
     tracks: TWIML.tracks,
-    defaults: Defaults { record_timeout: Duration::ZERO, detects_in_milliseconds: true, ..TWIML.defaults },
+    defaults: Defaults {
+        gather_finish_keys: 12,
+        record_timeout: Duration::ZERO,
+        detects_in_milliseconds: true,
+        ..TWIML.defaults
+    },
     call_id: id::parse_call_control_id,
     phone: TWIML.phone,
 };

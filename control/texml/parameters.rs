@@ -32,7 +32,6 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     for (name, value) in pairs.iter_mut() {
         match name.as_str() {
             "CallSid" | "ParentCallSid" | "DialCallSid" => push(&format!("{name}Legacy"), value.clone()),
-            "AnsweredBy" => *value = answered_by(value).to_owned(),
             "StreamEvent" if value == "stream-error" => *value = "stream-failed".to_owned(),
             "Timestamp" => {
                 if let Ok(at) = jiff::fmt::rfc2822::parse(value) {
@@ -93,16 +92,6 @@ fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     }
     if let Some(quality) = &leg.sip.quality {
         push("CallQualityStats", webhook::quality(quality).to_string());
-    }
-}
-
-/// Converts a word for `AnsweredBy` to one of TeXML's four words.
-fn answered_by(word: &str) -> &'static str {
-    match word {
-        "human" => "human",
-        "fax" => "fax",
-        "unknown" => "unknown",
-        _ => "machine",
     }
 }
 

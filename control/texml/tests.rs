@@ -226,3 +226,35 @@ fn an_answer_has_the_published_keys_and_no_others() {
     rest::answer::rewrite(&["Recordings", "r"], &mut StatusCode::OK.clone(), &mut body);
     assert_eq!(body["start_time"], "2023-08-11T19:12:11Z");
 }
+
+#[test]
+fn a_set_of_keys_may_end_the_input_here_and_in_cxml_but_not_in_twiml() {
+    let document = "<Response><Gather finishOnKey='*#'/></Response>";
+    let ends = |flavour: &'static Flavour| {
+        let program = markup::document(flavour, Origin { local_files: true, ..Origin::default() }, document.as_bytes());
+        let program = program.unwrap();
+        let Some(Instruction::Gather(gather)) = program.instructions.first() else { panic!() };
+        (gather.terminators.clone(), program.warnings.iter().map(|warning| warning.code).collect::<Vec<_>>())
+    };
+    assert_eq!(ends(&TEXML), ("*#".to_owned(), vec![]));
+    assert_eq!(ends(&tandem_twilio::twiml::TWIML), ("#".to_owned(), vec![13310]));
+}
+
+#[test]
+fn a_machine_is_reported_in_the_words_of_the_callback_reference() {
+    use tandem_call::machine_detection::GreetingEnd;
+    for (result, word) in [
+        (DetectionResult::Human, "human"),
+        (DetectionResult::Machine, "machine_start"),
+        (DetectionResult::GreetingEnded(GreetingEnd::Beep), "machine_end_beep"),
+        (DetectionResult::GreetingEnded(GreetingEnd::Silence), "machine_end_silence"),
+        (DetectionResult::GreetingEnded(GreetingEnd::Time), "machine_end_other"),
+        (DetectionResult::Fax, "fax"),
+        (DetectionResult::NotSure, "unknown"),
+    ] {
+        let mut pairs = vec![("AnsweredBy".to_owned(), tandem_twilio::Twilio.answered_by(result).to_owned())];
+        parameters::rewrite(None, None, &mut pairs);
+        assert_eq!(pairs, [("AnsweredBy".to_owned(), word.to_owned())]);
+        assert!(matches!(Texml.answered_by(result), "human" | "machine" | "not_sure"), "the Call resource");
+    }
+}

@@ -124,6 +124,16 @@ pub trait Provider: Debug + Sync {
     /// Changes the names and values of a request's parameters to the names and values of Twilio's API.
     fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
 
+    /// Whether one `StatusCallbackEvent` of a new call may list several events.
+    fn lists_events(&self) -> bool {
+        false
+    }
+
+    /// The words for `CallStatus` that report an answer. The callback for each word is sent, in this order.
+    fn answered_words(&self) -> &'static [&'static str] {
+        &["in-progress"]
+    }
+
     /// Whether a new call runs the application if the request names both an application and a document. If the result
     /// is `false`, the call runs the document.
     fn application_decides(&self) -> bool {

@@ -120,8 +120,8 @@ impl Parameters {
     }
 
     /// The callback from the parameters `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored,
-    /// because some applications still name events of older versions. If no known event remains, the callback gets the
-    /// event `completed`.
+    /// because some applications still name events of older versions; the warnings in `request` name these events. If no
+    /// known event remains, the callback gets the event `completed`.
     pub(super) fn callback(&self, prefix: &str, events: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();

@@ -18,8 +18,8 @@ use tandem_call::recording::{
 };
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::{Callback, Method, StatusEvent, Target};
-use tandem_markup::verb::conference;
 use tandem_markup::verb::stream::CODECS;
+use tandem_markup::verb::{conference, record};
 use tandem_markup::{self as markup, Origin, party};
 use tandem_routing::inventory::Voice;
 use tandem_routing::new_call::{AnswerAction, NewCall};
@@ -42,6 +42,9 @@ const MAX_CREDENTIAL: usize = 255;
 /// Maximum number of a stream's custom parameters.
 const MAX_STREAM_PARAMETERS: usize = 99;
 
+/// Warning number: a list of events has a word that is not an event.
+const INVALID_EVENT: u32 = 21626;
+
 /// Prefix of parameters that set header fields of the INVITE.
 const SIP_HEADER: &str = "SipHeader_";
 
@@ -51,8 +54,7 @@ const STATUS_EVENTS: [(&str, StatusEvent); 4] = [
     ("answered", StatusEvent::Answered),
     ("completed", StatusEvent::Completed),
 ];
-const RECORDING_EVENTS: [(&str, StatusEvent); 3] =
-    [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
+const RECORDING_EVENTS: [(&str, StatusEvent); 4] = record::STATUS_EVENTS;
 const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
@@ -66,6 +68,59 @@ pub(super) fn new_call(
 ) -> Result<NewCall, ApiError> {
     let start = start(parameters, application)?;
     new_call_with(parameters, account, start)
+}
+
+/// Warnings about the events of a new participant's call, of the participant's conference and of their recordings.
+pub(super) fn participant_warnings(parameters: &Parameters) -> Vec<(u32, String)> {
+    let mut warnings = event_warnings(parameters, "StatusCallbackEvent", &STATUS_EVENTS);
+    warnings.extend(event_warnings(parameters, "ConferenceStatusCallbackEvent", &conference::STATUS_EVENTS));
+    warnings.extend(event_warnings(parameters, "ConferenceRecordingStatusCallbackEvent", &RECORDING_EVENTS));
+    warnings.extend(recording_warnings(parameters));
+    warnings
+}
+
+/// Warnings about the events of a new conference and of its recording.
+pub(super) fn conference_warnings(parameters: &Parameters) -> Vec<(u32, String)> {
+    let mut warnings = event_warnings(parameters, "StatusCallbackEvent", &conference::STATUS_EVENTS);
+    warnings.extend(recording_warnings(parameters));
+    warnings
+}
+
+/// Warnings about the events of a new recording.
+pub(super) fn recording_warnings(parameters: &Parameters) -> Vec<(u32, String)> {
+    event_warnings(parameters, "RecordingStatusCallbackEvent", &RECORDING_EVENTS)
+}
+
+/// One warning for each word of a list that is not the name of an event. [`Parameters::callback`] ignores such words.
+fn event_warnings(parameters: &Parameters, name: &str, events: &[(&str, StatusEvent)]) -> Vec<(u32, String)> {
+    let known: Vec<&str> = events.iter().map(|(event, _)| *event).collect();
+    let unknown = parameters.all(name).filter(|word| !known.contains(word)).take(MAX_UNKNOWN);
+    let warning = |word: &str| {
+        let word: String = word.chars().take(80).collect();
+        let known = known.join(", ");
+        (INVALID_EVENT, format!("{name}: {word} is not an event that this server sends; the events are {known}"))
+    };
+    unknown.map(warning).collect()
+}
+
+/// A warning if one `StatusCallbackEvent` of a new call has several events. This server sends these events, but Twilio
+/// takes the whole text for the name of one unknown event.
+fn separate_events(parameters: &Parameters) -> Option<(u32, String)> {
+    const NAME: &str = "StatusCallbackEvent";
+    if parameters.provider().lists_events() {
+        return None;
+    }
+    let values = parameters.pairs().filter(|(name, _)| *name == NAME);
+    let several = |value: &str| value.trim().contains([' ', ',', '\n', '\t']);
+    let (_, value) = values.into_iter().find(|(_, value)| several(value))?;
+    let events: Vec<String> = parameters.all(NAME).take(MAX_UNKNOWN).map(|event| format!("{NAME}={event}")).collect();
+    let value: String = value.chars().take(80).collect();
+    let advice = events.join("&");
+    let message = format!(
+        "{NAME}={value:?} is one parameter with several events: Twilio knows no such event and sends only completed. \
+         Repeat the parameter instead: {advice}"
+    );
+    Some((INVALID_EVENT, message))
 }
 
 /// Parses a request for a new call to a conference participant (`POST Conferences/{name}/Participants.json`). When the
@@ -276,6 +331,9 @@ pub(super) fn warnings(parameters: &Parameters) -> Vec<(u32, String)> {
     if let Some((to, number)) = parameters.get("To").and_then(|to| Some((to, doubled_plus(to)?))) {
         warnings.push((21211, format!("To is {to}, which is not a phone number; {number} is called instead")));
     }
+    if let Some((from, number)) = parameters.get("From").and_then(|from| Some((from, doubled_plus(from)?))) {
+        warnings.push((21212, format!("From is {from}, which is not a phone number; {number} is shown instead")));
+    }
     if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
         let text = "SendDigits would be taken for the called party's answer: machine detection is off".to_owned();
         warnings.push((21263, text));
@@ -290,6 +348,9 @@ pub(super) fn warnings(parameters: &Parameters) -> Vec<(u32, String)> {
     for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
         warnings.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
     }
+    warnings.extend(event_warnings(parameters, "StatusCallbackEvent", &STATUS_EVENTS));
+    warnings.extend(separate_events(parameters));
+    warnings.extend(recording_warnings(parameters));
     let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name) && !name.starts_with(SIP_HEADER);
     warnings.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
         let name: String = name.chars().take(80).collect();
@@ -505,6 +566,7 @@ fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
 /// Parses a caller ID. The called party `to` must be able to display this caller ID.
 fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
     let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
+    let text = doubled_plus(text).unwrap_or(text);
     let address = party::north_american(text).unwrap_or_else(|| Address::from(text));
     let fits = match (&address, to) {
         (Address::Phone(_), _) => true,

@@ -96,6 +96,43 @@ fn what_is_odd_with_a_call_that_is_made_is_numbered() {
 }
 
 #[test]
+fn a_word_that_is_no_event_is_noted_in_each_list() {
+    let told = |warnings: Vec<(u32, String)>| {
+        assert!(warnings.iter().all(|(code, _)| *code == 21626), "{warnings:?}");
+        warnings.into_iter().map(|(_, message)| message).collect::<Vec<_>>()
+    };
+    let of_call = |form: &str| told(warnings(&parameters(&format!("{BASE}&StatusCallback=http://x/&{form}"))));
+    assert!(of_call("StatusCallbackEvent=initiated&StatusCallbackEvent=answered").is_empty());
+    let unknown = of_call("StatusCallbackEvent=answred&StatusCallbackEvent=completed");
+    let expected = "StatusCallbackEvent: answred is not an event that this server sends; the events are initiated, \
+                    ringing, answered, completed";
+    assert_eq!(unknown, [expected]);
+    // Twilio takes several events in one parameter for one unknown event.
+    for separated in ["initiated+ringing", "initiated,ringing", "initiated%0Aringing"] {
+        let [message] = &of_call(&format!("StatusCallbackEvent={separated}"))[..] else { panic!("{separated}") };
+        assert!(message.ends_with("StatusCallbackEvent=initiated&StatusCallbackEvent=ringing"), "{message}");
+    }
+    assert!(of_call("RecordingStatusCallbackEvent=in-progress+completed+absent+failed").is_empty(), "Twilio publishes this form");
+    assert_eq!(of_call("RecordingStatusCallbackEvent=paused").len(), 1);
+    let lists = [
+        "StatusCallbackEvent",
+        "ConferenceStatusCallbackEvent",
+        "ConferenceRecordingStatusCallbackEvent",
+        "RecordingStatusCallbackEvent",
+    ];
+    for list in lists {
+        let form = parameters(&format!("{list}=never"));
+        assert_eq!(told(participant_warnings(&form)).len(), 1, "{list}");
+    }
+    assert!(participant_warnings(&parameters("StatusCallbackEvent=initiated+ringing")).is_empty());
+    assert!(participant_warnings(&parameters("ConferenceStatusCallbackEvent=start+end+join")).is_empty());
+    assert_eq!(told(conference_warnings(&parameters("StatusCallbackEvent=begin"))).len(), 1);
+    assert_eq!(told(recording_warnings(&parameters("RecordingStatusCallbackEvent=done"))).len(), 1);
+    let many = "StatusCallbackEvent=x&".repeat(1_000);
+    assert!(of_call(&many).len() <= 20, "the number of warnings is limited");
+}
+
+#[test]
 fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() {
     let call = create(&format!(
         "{BASE}&CallerId=%2B15550003333&Byoc=BY{0}&Passports=x&RecordingConfigurationId=y",
@@ -253,4 +290,10 @@ fn a_number_with_two_pluses_is_called_as_with_one_and_noted() {
     let odd = warnings(&parameters(form));
     assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211]);
     assert_eq!(create(&form.replace("15555555555", "")).unwrap_err().code, 21211);
+    let form = form.replace("From=%2B", "From=%2B%2B");
+    assert_eq!(create(&form).unwrap().from.to_string(), "+15550001111");
+    let odd = warnings(&parameters(&form));
+    assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211, 21212]);
+    let form = format!("{form}&CallerId=%2B%2B15550002222");
+    assert_eq!(create(&form).unwrap().from.to_string(), "+15550002222");
 }

@@ -273,6 +273,7 @@ pub static TWIML: Flavour = Flavour {
     defaults: Defaults {
         gather_timeout: Duration::from_secs(5),
         gather_finish_on_key: "#",
+        gather_finish_keys: 1,
         record_timeout: Duration::from_secs(5),
         record_max_length: Duration::from_secs(3600),
         record_finish_on_key: "1234567890*#",

@@ -107,7 +107,14 @@ pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) ->
     let notice = match &event.kind {
         EventKind::Initiated => progress(owner, event, StatusEvent::Initiated, "initiated", context),
         EventKind::Ringing { .. } => progress(owner, event, StatusEvent::Ringing, "ringing", context),
-        EventKind::Answered { .. } => progress(owner, event, StatusEvent::Answered, "in-progress", context),
+        EventKind::Answered { .. } => {
+            let words = owner.provider.answered_words().iter().zip(context.sequence..);
+            let notice = |(word, sequence): (&&'static str, _)| {
+                let context = Context { sequence, ..context.clone() };
+                progress(owner, event, StatusEvent::Answered, word, &context)
+            };
+            return words.filter_map(notice).collect();
+        }
         EventKind::Ended => progress(owner, event, StatusEvent::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(owner, facts, context),
         EventKind::Stream(facts) => stream(owner, ("CallSid", owner.ids.call(leg.id)), facts, event.at),
@@ -400,9 +407,13 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
         RecordingStatus::Paused => return None,
         RecordingStatus::Completed => (StatusEvent::Completed, "completed"),
         RecordingStatus::Absent => (StatusEvent::Absent, "absent"),
-        RecordingStatus::Failed(_) => (StatusEvent::Completed, "failed"),
+        RecordingStatus::Failed(_) => (StatusEvent::Absent, "failed"),
     };
-    let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(status_event))?;
+    // A failure also ends the wait of an application that waits only for `completed`.
+    let wanted = |callback: &&Callback| {
+        callback.wants(status_event) || (status == "failed" && callback.wants(StatusEvent::Completed))
+    };
+    let callback = facts.spec.callback.as_ref().filter(wanted)?;
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
     let sid = owner.ids.recording(facts.id);
     let mut parameters: Parameters = [

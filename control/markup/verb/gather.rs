@@ -19,20 +19,23 @@ const INPUT: u32 = 13326;
 const BARGE_IN: u32 = 13332;
 const ACTION_ON_EMPTY: u32 = 13338;
 
+/// The keys of a telephone.
+const KEYS: &str = "0123456789*#";
+
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
     let method = reader.method(element, "method", METHOD);
     let (dtmf, words) = input(reader, element);
     let speech = if words { Some(speech::gather(reader, element, timeout, dtmf)?) } else { None };
-    let finish_on =
-        reader.digits(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
+    let (default, max) = (defaults.gather_finish_on_key, defaults.gather_finish_keys);
+    let finish_on = reader.digits(element, "finishOnKey", KEYS, default, max, FINISH_ON_KEY);
     let mut max_digits = digits(reader, element, "numDigits");
     let (mut min_digits, mut valid_digits) = (1, None);
     if reader.honours(element, "minDigits") {
         max_digits = max_digits.or_else(|| digits(reader, element, "maxDigits"));
         min_digits = digits(reader, element, "minDigits").unwrap_or(1);
-        let valid = reader.digits(element, "validDigits", "0123456789*#", "", 12, NUM_DIGITS);
+        let valid = reader.digits(element, "validDigits", KEYS, "", 12, NUM_DIGITS);
         valid_digits = (!valid.is_empty()).then(|| valid.to_owned());
     }
     reader.only_elements(element);

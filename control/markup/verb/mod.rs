@@ -8,7 +8,7 @@ pub(super) mod gather;
 pub(super) mod noun;
 pub(super) mod pay;
 pub(super) mod queue;
-pub(super) mod record;
+pub mod record;
 pub(super) mod refer;
 mod siprec;
 pub(super) mod sound;

@@ -24,9 +24,13 @@ const TRIM: u32 = 13699;
 
 /// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
-/// The events that the status callback of a recording can report.
-pub(crate) const STATUS_EVENTS: [(&str, StatusEvent); 3] =
-    [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
+/// The events that the status callback of a recording can report. `failed` and `absent` are synonyms.
+pub const STATUS_EVENTS: [(&str, StatusEvent); 4] = [
+    ("in-progress", StatusEvent::InProgress),
+    ("completed", StatusEvent::Completed),
+    ("absent", StatusEvent::Absent),
+    ("failed", StatusEvent::Absent),
+];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
 /// Names of the directions (tracks) in recordings.
 pub(crate) const TRACKS: [(&str, Track); 3] =

@@ -9,7 +9,6 @@ use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
 use tandem_call::leg::Status;
 use tandem_clock as clock;
-use tandem_history::notification::{Level, Notification};
 use tandem_history::query::LegFilter;
 use tandem_http::exchange;
 use tandem_operations::calls;
@@ -74,10 +73,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let leg = calls::place(&x.app.calls, new, request::passed_on(x.parameters)).await?.leg;
     let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
-    for (code, message) in request::warnings(x.parameters) {
-        let trouble = Notification { code, message, cause: None, exchange: Some(exchange.clone()) };
-        x.app.calls.services().note_notification(&x.account.name, Some(leg.id), Level::Warning, trouble);
-    }
+    x.warn(Some(leg.id), Some(&exchange), request::warnings(x.parameters));
     x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -123,7 +123,9 @@ fn open(x: &RestContext<'_>) -> Answer {
         }
         why => unavailable(&why),
     });
-    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened?.info))).into_response())
+    let opened = opened?;
+    x.warn(None, None, request::conference_warnings(parameters));
+    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened.info))).into_response())
 }
 
 fn unavailable(why: &dyn Display) -> ApiError {
@@ -226,6 +228,7 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
         InviteError::Store(failed) => ApiError::from(failed),
     })?;
     let (info, who) = invited.participant(calls, &x.account.name).await?.ok_or_else(|| x.not_found())?;
+    x.warn(Some(who.leg), None, request::participant_warnings(parameters));
     let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
@@ -416,6 +419,7 @@ fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
     let recording = x.services().conferences.record(info.id, spec);
     let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
+    x.warn(None, None, request::recording_warnings(x.parameters));
     let body = recording::conference_recording(x.owner(), &x.app.public_url, &recording);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -51,6 +51,8 @@ use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_dialect::Notice;
+use tandem_history::notification::{Level, Notification};
+use tandem_http::exchange::HttpExchange;
 use tandem_operations::calls::DeleteError;
 use tandem_routing::Routing;
 use tandem_routing::inventory::Inventory;
@@ -412,6 +414,7 @@ impl Request<'_> {
     fn not_found(&self) -> ApiError {
         ApiError::not_found(self.path)
     }
+
 }
 
 /// The result of [`RestContext::leg_start_or_stop`]: start a new object or stop an object.
@@ -442,6 +445,14 @@ impl RestContext<'_> {
 
     fn not_found(&self) -> ApiError {
         ApiError::not_found(self.path)
+    }
+
+    /// Stores warnings about a request that was executed. `leg` is the leg that the request created or changed.
+    fn warn(&self, leg: Option<LegId>, exchange: Option<&HttpExchange>, warnings: Vec<(u32, String)>) {
+        for (code, message) in warnings {
+            let warning = Notification { code, message, cause: None, exchange: exchange.cloned() };
+            self.app.calls.services().note_notification(&self.account.name, leg, Level::Warning, warning);
+        }
     }
 
     /// A leg of the account with this id. Error 404 if the account has no such leg.

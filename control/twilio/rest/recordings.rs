@@ -112,6 +112,7 @@ async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let recording = accepted.map_err(|refused| x.refused(refused))?.recording.ok_or_else(ApiError::internal)?;
     let stored = x.app.recordings.get(&x.account.name, recording).await?;
     let facts = stored.unwrap_or_else(|| just_begun(recording, id, spec));
+    x.warn(Some(id), None, request::recording_warnings(x.parameters));
     let body = recording::call_recording(x.owner(), &x.app.public_url, &facts);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
