@@ -128,8 +128,7 @@ fn a_document_of_the_file_is_read_by_the_rules_of_its_numbers_provider() {
         signing_key = \"PSK_hunter2\" }\n\
         twilio = { account_sid = \"AC0123456789abcdef0123456789abcdef\", auth_token = \"0123456789abcdef0123456789abcdef\" }\n";
     let read = |provider: &str, document: &str| {
-        let number =
-            format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\n{provider}\ntwiml = \"{document}\"\n");
+        let number = format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\n{provider}\ntwiml = \"{document}\"\n");
         let (config, notes) = Config::read(&format!("{accounts}{number}"), []).unwrap();
         let program = config.inline_document(&config.numbers[0]).unwrap().unwrap();
         assert_eq!(notes.iter().filter(|note| note.line(None).contains(".twiml")).count(), program.warnings.len());

@@ -52,7 +52,16 @@ impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
         let recognition = Self::recognition(call, leg, &gather);
         let digits = String::new();
-        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, silence_expired: false, total: None, recognition };
+        let mut this = Self {
+            gather,
+            digits,
+            attempt: 1,
+            prompt: None,
+            silence: None,
+            silence_expired: false,
+            total: None,
+            recognition,
+        };
         this.prompt_from(call, leg, 0);
         this
     }
@@ -174,10 +183,7 @@ impl Gathering {
 
     fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
         let digits = self.gather.speech.as_ref().is_none_or(|speech| speech.digits);
-        if !digits
-            || self.has_words()
-            || (self.prompt.is_some() && !self.gather.barge_in)
-        {
+        if !digits || self.has_words() || (self.prompt.is_some() && !self.gather.barge_in) {
             return None;
         }
         self.interrupt_prompt(call, leg);

@@ -33,8 +33,7 @@ enum Input {
 
 use Input::*;
 
-const INPUTS: [Input; 8] =
-    [SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, Key, FinishKey, Silence];
+const INPUTS: [Input; 8] = [SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, Key, FinishKey, Silence];
 const MAX_DIGITS: usize = 2;
 const SILENCE: Duration = Duration::from_secs(12);
 const MAX_SPEECH: Duration = Duration::from_secs(120);
@@ -178,9 +177,8 @@ impl Run {
             let next = self.script.call.poll_timeout().map_or(end, |at| at.clamp(now, end));
             self.script.advance(next - now);
             let newest = self.script.recognitions.iter().next_back().map(|(_, op)| *op);
-            let asked = |command: &LegCommand| {
-                matches!(command, LegCommand::FinishRecognition { op } if Some(*op) == newest)
-            };
+            let asked =
+                |command: &LegCommand| matches!(command, LegCommand::FinishRecognition { op } if Some(*op) == newest);
             if self.recogniser_answers && self.script.has_command(self.script.leg(), asked) {
                 self.script.recognition_ends(None);
             }

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tandem_call::stream::{
-    RtpParameters, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
-};
+use tandem_call::stream::{RtpParameters, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport};
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;

@@ -22,8 +22,8 @@ use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
 use tandem_call::recording::Track;
 use tandem_call::stream::{
-    BidirectionalMode, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec,
-    StreamStatus, StreamTransport,
+    BidirectionalMode, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec, StreamStatus,
+    StreamTransport,
 };
 use tandem_clock as clock;
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};

@@ -340,7 +340,8 @@ fn conference(asked: &Parameters) -> String {
         false => format!("http://twimlets.com/holdmusic?Bucket=com.twilio.music.{music}"),
     };
     // Without a name, callers with the same moderators and message meet.
-    let key: String = moderators.iter().map(|(_, number)| digits(number)).chain(asked.get("Message").map(str::to_owned)).collect();
+    let key: String =
+        moderators.iter().map(|(_, number)| digits(number)).chain(asked.get("Message").map(str::to_owned)).collect();
     let name = asked.get("Name").or(Some(key.as_str()).filter(|key| !key.is_empty())).or(asked.get("To"));
     let name = name.unwrap_or("Conference");
     let ends = !moderators.is_empty() && moderates;
@@ -489,7 +490,10 @@ mod tests {
         assert!(verbs(url, "").starts_with("<Gather numDigits=\"2\""));
         assert_eq!(verbs(url, "Digits=22"), "<Redirect>http://a.test/2</Redirect>");
         assert!(verbs(url, "Digits=3").starts_with("<Say>"));
-        assert!(verbs("http://twimlets.com/menu?Message%5B0%5D=Choose&Options%5B1%5D=http%3A%2F%2Fa.test%2F", "").contains("Choose"));
+        assert!(
+            verbs("http://twimlets.com/menu?Message%5B0%5D=Choose&Options%5B1%5D=http%3A%2F%2Fa.test%2F", "")
+                .contains("Choose")
+        );
     }
 
     #[test]

@@ -111,9 +111,7 @@ mod tests {
             let program = reply(&TWIML, Some(&url), Some("text/xml"), empty).unwrap();
             program.warnings.iter().map(|warning| (warning.code, warning.message.clone())).collect::<Vec<_>>()
         };
-        let warning = |name: &str| {
-            (SCHEMA, format!("the Twimlet returned no verbs, because its URL has no {name}"))
-        };
+        let warning = |name: &str| (SCHEMA, format!("the Twimlet returned no verbs, because its URL has no {name}"));
         assert_eq!(warned("http://twimlets.com/message?Mesage=hello"), [warning("Message")]);
         assert_eq!(warned("https://www.twimlets.com/echo"), [warning("Twiml")]);
         assert_eq!(warned("http://twimlets.com/whisper?Digits=1"), []);

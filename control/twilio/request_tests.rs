@@ -112,7 +112,10 @@ fn a_word_that_is_no_event_is_noted_in_each_list() {
         let [message] = &of_call(&format!("StatusCallbackEvent={separated}"))[..] else { panic!("{separated}") };
         assert!(message.ends_with("StatusCallbackEvent=initiated&StatusCallbackEvent=ringing"), "{message}");
     }
-    assert!(of_call("RecordingStatusCallbackEvent=in-progress+completed+absent+failed").is_empty(), "Twilio publishes this form");
+    assert!(
+        of_call("RecordingStatusCallbackEvent=in-progress+completed+absent+failed").is_empty(),
+        "Twilio publishes this form"
+    );
     assert_eq!(of_call("RecordingStatusCallbackEvent=paused").len(), 1);
     let lists = [
         "StatusCallbackEvent",

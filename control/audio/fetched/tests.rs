@@ -78,7 +78,13 @@ async fn a_file_is_used_again_exactly_if_its_headers_permit_it() {
 }
 
 /// Answers 304 if the request has this header, and otherwise sends the audio with the headers.
-fn validated(request: &Received, header: &str, value: &str, headers: &[(&str, &str)], on_304: &[(&str, &str)]) -> Answer {
+fn validated(
+    request: &Received,
+    header: &str,
+    value: &str,
+    headers: &[(&str, &str)],
+    on_304: &[(&str, &str)],
+) -> Answer {
     if request.header(header) == Some(value) {
         return on_304.iter().fold(Answer::status(304), |answer, (name, value)| answer.with(name, *value));
     }
@@ -105,7 +111,13 @@ async fn a_stale_file_is_validated_and_its_audio_is_used_after_a_304() {
     }
     // The 304 may have a new lifetime.
     let mut server = WebServer::start(|request| {
-        validated(request, "if-none-match", "\"1\"", &[("ETag", "\"1\"")], &[("ETag", "\"1\""), ("Cache-Control", "max-age=60")])
+        validated(
+            request,
+            "if-none-match",
+            "\"1\"",
+            &[("ETag", "\"1\"")],
+            &[("ETag", "\"1\""), ("Cache-Control", "max-age=60")],
+        )
     })
     .await;
     let files = files();

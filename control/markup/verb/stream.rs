@@ -6,9 +6,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::{Connect, Converse, ExecuteCommand, Instruction};
 use tandem_call::recording::Track;
-use tandem_call::stream::{
-    BidirectionalMode, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
-};
+use tandem_call::stream::{BidirectionalMode, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport};
 
 use super::{conversation, record, siprec, speech};
 use crate::code;

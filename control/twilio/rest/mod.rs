@@ -414,7 +414,6 @@ impl Request<'_> {
     fn not_found(&self) -> ApiError {
         ApiError::not_found(self.path)
     }
-
 }
 
 /// The result of [`RestContext::leg_start_or_stop`]: start a new object or stop an object.

@@ -585,7 +585,8 @@ fn a_document_may_be_in_another_charset_if_it_says_so() {
     assert_eq!(said("text/plain; charset=windows-1252", b"It\x92s").unwrap(), "It\u{2019}s");
     let polish = b"<Response><Say>\xb3\xf3d\xbc</Say></Response>";
     assert_eq!(said("text/xml; charset=iso-8859-2", polish).unwrap(), "\u{142}ód\u{17a}");
-    let wide: Vec<u8> = "\u{feff}<Response><Say>Grüße</Say></Response>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide: Vec<u8> =
+        "\u{feff}<Response><Say>Grüße</Say></Response>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(said("text/xml; charset=utf-16", &wide).unwrap(), "Grüße");
     assert_eq!(said("text/xml; charset=klingon", bare).unwrap_err().kind, FailureKind::Document(12100));
 }
