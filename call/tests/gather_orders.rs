@@ -23,7 +23,7 @@ enum Input {
     FinalWords,
     /// The recogniser found no words.
     NoWords,
-    /// One of the digits. After `MAX_DIGITS`, a further one.
+    /// One of the digits. If the gather has its number of digits, a further one.
     Key,
     FinishKey,
     /// A silence that is longer than each timeout of the gather, except the maximum duration of speech.
@@ -34,7 +34,6 @@ enum Input {
 use Input::*;
 
 const INPUTS: [Input; 8] = [SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, Key, FinishKey, Silence];
-const MAX_DIGITS: usize = 2;
 const SILENCE: Duration = Duration::from_secs(12);
 const MAX_SPEECH: Duration = Duration::from_secs(120);
 /// The time within which every gather ends: the longest speech, the time for the last results of the recogniser, and
@@ -51,6 +50,10 @@ enum Result {
 /// Says what a gather should do, without timers.
 #[derive(Default)]
 struct Model {
+    /// Number of digits at which the gather ends.
+    max_digits: Option<usize>,
+    has_finish_key: bool,
+    takes_digits: bool,
     prompting: bool,
     barge_in: bool,
     /// Whether the silence counts. It counts after the prompt. After a noise that stopped the prompt, it counts when
@@ -76,19 +79,21 @@ impl Model {
         let spoken = !self.words.is_empty() || self.partial.is_some();
         let keyed = !self.digits.is_empty();
         match input {
+            Key | FinishKey if !self.takes_digits => {}
             PromptEnds => {
                 self.counting |= self.prompting;
                 self.prompting = false;
             }
             Key if spoken => {}
-            Key => {
+            FinishKey if spoken => {}
+            Key | FinishKey if input == Key || !self.has_finish_key => {
                 self.prompting = false;
-                self.digits.push('1');
-                if self.digits.len() == MAX_DIGITS {
+                self.digits.push(if input == Key { '1' } else { '#' });
+                if Some(self.digits.len()) == self.max_digits {
                     self.result = Some(Result::Digits(self.digits.clone()));
                 }
             }
-            FinishKey if spoken => {}
+            Key => {}
             FinishKey if keyed => self.result = Some(Result::Digits(self.digits.clone())),
             FinishKey => self.result = Some(Result::Nothing),
             Silence if self.prompting => {}
@@ -138,7 +143,9 @@ impl Run {
     fn result(&self) -> Option<Result> {
         let script = &self.script;
         let fetched = script.document_requests().find_map(|fetch| match &fetch.reason {
+            FetchReason::GatheredSpeech(words) if words.stable.is_empty() => Some(Result::Nothing),
             FetchReason::GatheredSpeech(words) => Some(Result::Words(words.stable.clone())),
+            FetchReason::Gathered { digits, .. } if digits.is_empty() => Some(Result::Nothing),
             FetchReason::Gathered { digits, .. } => Some(Result::Digits(digits.clone())),
             _ => None,
         });
@@ -203,11 +210,15 @@ fn every_order(length: usize, inputs: &[Input], gather: &Gather, recogniser_answ
     for sequence in &sequences {
         let program = vec![Instruction::Gather(gather.clone()), Instruction::Play(file("next"))];
         let mut run = Run { script: CallScript::runs(program), recogniser_answers };
+        let speech = gather.speech.as_ref().unwrap();
         let mut model = Model {
+            max_digits: gather.max_digits.map(|digits| digits as usize),
+            has_finish_key: !gather.terminators.is_empty(),
+            takes_digits: speech.digits,
             prompting: !gather.prompts.is_empty(),
             counting: gather.prompts.is_empty(),
             barge_in: gather.barge_in,
-            auto: gather.speech.as_ref().unwrap().pause.is_none(),
+            auto: speech.pause.is_none(),
             ..Model::default()
         };
         for input in sequence {
@@ -239,6 +250,37 @@ fn each_order_of_words_sound_silence_and_keys_ends_with_the_right_result() {
     every_order(5, &INPUTS, &spoken(Some(5)), true);
     every_order(4, &INPUTS, &spoken(Some(1)), true);
     every_order(4, &INPUTS, &spoken(None), true);
+}
+
+#[test]
+fn each_order_is_right_with_the_parameters_of_every_provider() {
+    // A prompt of SWML: one digit, no terminator, and the recogniser decides where the speech ends.
+    let prompt = Gather { max_digits: Some(1), terminators: String::new(), action_on_empty: true, ..spoken(None) };
+    every_order(4, &INPUTS, &prompt, true);
+    // Collect of the Calling API: no limit of digits, no terminator.
+    let collect = Gather { max_digits: None, terminators: String::new(), ..spoken(Some(1)) };
+    every_order(4, &INPUTS, &collect, true);
+    // The document of the report: `<Gather input="speech dtmf" timeout="5" numDigits="1">`.
+    every_order(4, &INPUTS, &Gather { max_digits: Some(1), ..spoken(Some(5)) }, true);
+    // Only speech.
+    let mut words = Gather { action_on_empty: true, ..spoken(Some(1)) };
+    words.speech.as_mut().unwrap().digits = false;
+    every_order(4, &INPUTS, &words, true);
+    // A set of keys.
+    every_order(4, &INPUTS, &Gather { terminators: "*#".to_owned(), ..spoken(Some(1)) }, true);
+}
+
+#[test]
+fn a_gather_with_timeouts_of_zero_ends_too() {
+    let nothing = Duration::ZERO;
+    for pause in [Some(0), None] {
+        let mut gather = Gather { first_digit_timeout: nothing, inter_digit_timeout: nothing, ..spoken(pause) };
+        gather.speech.as_mut().unwrap().max_duration = nothing;
+        let mut run = Run { script: CallScript::runs(vec![Instruction::Gather(gather)]), recogniser_answers: true };
+        run.handle(SpeechStarts);
+        run.pass(BOUND);
+        assert!(run.script.recognitions.is_empty(), "{pause:?}");
+    }
 }
 
 #[test]

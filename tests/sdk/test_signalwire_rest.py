@@ -53,7 +53,8 @@ def call(api, app, **more):
                StatusCallback=app.url + "/status", StatusCallbackEvent=events, **more)
     assert made.status_code == 201, made.text
     sid = made.json()["sid"]
-    app.wait("/status", where=lambda one: one["CallStatus"] == "in-progress" and one["CallSid"] == sid)
+    for word in ("in-progress", "answered"):
+        app.wait("/status", where=lambda one: one["CallStatus"] == word and one["CallSid"] == sid)
     return made.json()
 
 
@@ -67,6 +68,7 @@ def test_a_call_has_uuids_twins_and_uris_below_the_prefix_and_is_ended_by_reques
     # A path without .json is JSON, too.
     live = api("GET", f"/Calls/{sid}").json()
     assert (live["status"], live["answered_by"]) == ("in-progress", None)
+    assert live["subresource_uris"].keys() == {"notifications", "recordings"}, "all that SignalWire publishes"
     assert api("POST", f"/Calls/{sid}", Status="completed").status_code == 200
     wait_for("its end", lambda: api("GET", f"/Calls/{sid}").json()["status"] == "completed")
     listed = api("GET", "/Calls", Status="completed").json()

@@ -118,18 +118,6 @@ def test_a_medium_is_heard_by_its_name_until_its_time_is_over(server, media, ans
     party.hang_up()
 
 
-def test_a_medium_is_heard_after_the_server_has_started_again(start_tandem, module_webapp, answered):
-    for server in serve(start_tandem, module_webapp):
-        assert upload(server, "kept", samples=tone(900, 0.5)).status_code == 201
-        server.stop()
-        for again in serve(start_tandem, module_webapp, at=server.data):
-            assert [one.media_name for one in again.telnyx_app.client.media.list().data] == ["kept"]
-            leg, party = answered(again, media_name="kept")
-            party.hears(900)
-            again.telnyx_app.wait("call.playback.ended", leg, media_name="kept", status="completed")
-            party.hang_up()
-
-
 def test_a_file_is_kept_as_its_headers_say_and_asked_for_again_without_cache_audio(server, answered, module_webapp):
     app, path = server.telnyx_app, "/cached.wav"
     url = module_webapp.url + path
@@ -187,3 +175,15 @@ def test_linear_samples_of_a_stream_are_little_endian_both_ways(server, answered
         serving.join()
     samples = numpy.frombuffer(bytes(heard[-2 * 16_000 * 2 :]), dtype="<i2").astype(float)
     assert is_tone(samples[::2], 600)
+
+
+def test_a_medium_is_heard_after_the_server_has_started_again(start_tandem, module_webapp, answered):
+    for server in serve(start_tandem, module_webapp):
+        assert upload(server, "kept", samples=tone(900, 0.5)).status_code == 201
+        server.stop()
+        for again in serve(start_tandem, module_webapp, at=server.data):
+            assert [one.media_name for one in again.telnyx_app.client.media.list().data] == ["kept"]
+            leg, party = answered(again, media_name="kept")
+            party.hears(900)
+            again.telnyx_app.wait("call.playback.ended", leg, media_name="kept", status="completed")
+            party.hang_up()

@@ -1,5 +1,7 @@
 """All that a call can be made with, and all that can be found out about it: Events, Notifications, webhooks again, signatures."""
 
+from urllib.parse import unquote_plus
+
 import pytest
 import requests
 from twilio.base.exceptions import TwilioRestException
@@ -123,6 +125,30 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
     fetched = twilio.calls(call.sid).notifications(odd.sid).fetch()
     assert f"CallSid={call.sid}" in fetched.request_variables and "<Say mood" in fetched.response_body
     assert "Content-Type" in fetched.response_headers or "content-type" in fetched.response_headers
+
+
+def test_events_that_the_provider_would_not_send_are_noted(server, twilio, app, phone):
+    def noted(events):
+        asked = {
+            "Twiml": "<Response><Hangup/></Response>",
+            "To": phone(callee()).uri,
+            "From": FROM,
+            "StatusCallback": f"{app.url}/status",
+        }
+        made = requests.post(
+            f"{server.http}/2010-04-01/Accounts/{server.account_sid}/Calls.json",
+            data=[*asked.items(), *(("StatusCallbackEvent", event) for event in events)],
+            auth=(server.account_sid, server.auth_token),
+            timeout=10,
+        ).json()
+        wait_for("the end", lambda: twilio.calls(made["sid"]).fetch().status not in ("queued", "ringing", "in-progress"))
+        return [(one.error_code, unquote_plus(one.message_text)) for one in twilio.calls(made["sid"]).notifications.list()]
+
+    assert noted(["initiated", "answered", "completed"]) == []
+    [(code, text)] = noted(["initiated answered"])
+    assert code == "21626" and "StatusCallbackEvent=initiated&StatusCallbackEvent=answered" in text
+    [(code, text)] = noted(["answred"])
+    assert code == "21626" and "answred" in text
 
 
 @pytest.mark.parametrize(

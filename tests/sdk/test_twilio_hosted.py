@@ -22,10 +22,15 @@ def server(start_tandem, module_webapp):
     response.play(MUSIC)
     echo = "http://twimlets.com/echo?Twiml=" + quote(str(response))
     own = number("703", module_webapp, "/voice", f'status_callback = "{module_webapp.url}/status"\n')
-    return start_tandem(page("701", "http://demo.twilio.com/docs/voice.xml") + page("702", echo) + own)
+    twimlets = [
+        page("704", "http://twimlets.com/message?Message=good+morning+to+all+of+you"),
+        page("705", "http://twimlets.com/message?Message%5B0%5D=good+morning&Message%5B1%5D=to+all+of+you"),
+        page("706", "http://twimlets.com/message?Mesage=good+morning"),
+    ]
+    return start_tandem(page("701", "http://demo.twilio.com/docs/voice.xml") + page("702", echo) + "".join(twimlets) + own)
 
 
-@pytest.mark.parametrize("name", ["701", "702"])
+@pytest.mark.parametrize("name", ["701", "702", "704", "705"])
 def test_the_examples_and_the_music_of_the_provider_are_heard_without_it(server, phone, rtp, name):
     media = rtp()
     handset = phone(caller(name, until_told()), target=server.sip, media=media)
@@ -35,6 +40,13 @@ def test_the_examples_and_the_music_of_the_provider_are_heard_without_it(server,
     events = wait_for("the call's requests", lambda: call.events.list())
     assert [event.response["response_code"] for event in events] == [200]
     assert not client(server).calls(call.sid).notifications.list()
+
+
+def test_a_twimlet_without_its_parameter_says_nothing_and_warns(server, phone):
+    phone(caller("706", ends="wait"), target=server.sip).finish()
+    call = client(server).calls.list(to="706")[0]
+    (odd,) = wait_for("the warning", lambda: client(server).calls(call.sid).notifications.list())
+    assert (odd.error_code, odd.log) == ("12200", "1") and "no+Message" in odd.message_text
 
 
 def test_who_waits_for_a_conference_hears_the_music_that_its_document_names(server, app, phone, rtp):

@@ -94,7 +94,8 @@ fn validated(
 #[tokio::test]
 async fn a_stale_file_is_validated_and_its_audio_is_used_after_a_304() {
     const DATE: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
-    let cases: [(&str, &str, &[(&str, &str)], &[(&str, &str)]); 5] = [
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: [(&str, &str, Headers, Headers); 5] = [
         ("if-none-match", "\"1\"", &[("ETag", "\"1\"")], &[("ETag", "\"1\"")]),
         ("if-none-match", "\"1\"", &[("ETag", "\"1\""), ("Cache-Control", "no-cache")], &[]),
         ("if-none-match", "W/\"1\"", &[("ETag", "W/\"1\""), ("Cache-Control", "max-age=0")], &[]),

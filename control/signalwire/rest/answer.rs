@@ -267,6 +267,14 @@ fn shaped(below: &[&str], keys: Keys, fields: &mut Fields) {
             fields.insert("error_code".to_owned(), code.to_string().into());
         }
     }
+    // SignalWire publishes fewer subresources than Twilio, and no list of notifications.
+    let subresources: &[&str] = if keys == CALL { &["recordings"] } else { &["transcriptions"] };
+    if let Some(Value::Object(uris)) = fields.get_mut("subresource_uris").filter(|_| keys == CALL || keys == RECORDING) {
+        uris.retain(|name, _| subresources.contains(&name.as_str()));
+        if keys == CALL {
+            uris.insert("notifications".to_owned(), Value::Null);
+        }
+    }
     if keys == PARTICIPANT {
         let is_over = matches!(text(fields, "status").as_deref(), Some("complete" | "failed"));
         fields.insert("status".to_owned(), if is_over { "completed" } else { "in-progress" }.into());
