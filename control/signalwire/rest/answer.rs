@@ -269,7 +269,8 @@ fn shaped(below: &[&str], keys: Keys, fields: &mut Fields) {
     }
     // SignalWire publishes fewer subresources than Twilio, and no list of notifications.
     let subresources: &[&str] = if keys == CALL { &["recordings"] } else { &["transcriptions"] };
-    if let Some(Value::Object(uris)) = fields.get_mut("subresource_uris").filter(|_| keys == CALL || keys == RECORDING) {
+    if let Some(Value::Object(uris)) = fields.get_mut("subresource_uris").filter(|_| keys == CALL || keys == RECORDING)
+    {
         uris.retain(|name, _| subresources.contains(&name.as_str()));
         if keys == CALL {
             uris.insert("notifications".to_owned(), Value::Null);
