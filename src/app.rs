@@ -10,7 +10,7 @@ mod descriptors;
 mod first_account;
 
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -751,14 +751,22 @@ fn routing(config: &Config, phones: Arc<Phones>, inventory: Arc<Inventory>, acco
 }
 
 /// Returns the networks from which the server accepts calls. If no trunk is configured, these are the loopback
-/// networks.
+/// networks and this machine's own address: many softphones call 127.0.0.1 from the address of the network card.
 fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     if trunks.is_empty() {
-        let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
-        return vec![sip::TrunkAcl { name: "loopback".into(), networks }];
+        let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok());
+        return vec![sip::TrunkAcl { name: "loopback".into(), networks: loopback.chain(own_address().map(Into::into)).collect() }];
     }
     let acl = |trunk: &TrunkConfig| sip::TrunkAcl { name: Arc::clone(&trunk.name), networks: trunk.networks() };
     trunks.iter().map(acl).collect()
+}
+
+/// Returns the IPv4 address from which this machine sends to other networks. `None` without a default route. Connecting
+/// a UDP socket looks up the route and sends nothing. The destination is an address for documentation (RFC 5737).
+fn own_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 async fn heartbeat(store: Store) {
