@@ -18,7 +18,7 @@ test:
 	@scripts/test.sh
 	@echo "make test: all tests passed"
 
-# The checks that CI runs before the tests: formatting, lints, documentation, dependencies, and mutated inputs for each parser.
+# The checks that CI runs before the tests: formatting, lints, documentation, dependencies, mutated inputs for each parser, and the blocks of the docs.
 check:
 	@scripts/packages.sh test
 	cargo fmt --all -- --check
@@ -26,6 +26,7 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@scripts/check-dependencies.sh
 	FUZZ_SECONDS=10 cargo test --test mutations
+	@scripts/check-docs.py
 	@echo "make check: all fine"
 
 # What a frame of audio costs, in time.

@@ -3,8 +3,7 @@
 
     scripts/check-docs.py [--tandem PROGRAM] [PAGE ...]
 
-A shell block runs in an empty directory with `tandem.toml`, beside the server and the application that STAGE and Application
-describe. A line that starts a server (`tandem dev`, `serve` or `proxy`) runs in the background until the block ends, in place of
+A shell block runs in an empty directory, beside the server and the application that STAGE and Application describe. A line that starts a server (`tandem dev`, `serve` or `proxy`) runs in the background until the block ends, in place of
 the prepared server. Every other line must exit with 0. A block that cannot run says so in the info string of its fence, with the
 reason: ```sh not-run: takes half an hour. The reason does not show on the rendered page.
 
@@ -112,7 +111,6 @@ class Stage:
 
     def __init__(self, tandem, directory):
         self.tandem, self.directory, self.servers = tandem, directory, []
-        (directory / "tandem.toml").write_text(STAGE)
         for name in ("examples", "scripts", "tandem.example.toml"):
             (directory / name).symlink_to(ROOT / name)
         programs = directory / ".bin"
@@ -139,6 +137,8 @@ class Stage:
         lines = [line for line in re.sub(r"\\\n\s*", "", text).splitlines() if line.strip() and not line.lstrip().startswith("#")]
         rest, faults = [], []
         own = any(SERVER.match(line) and not line.startswith("tandem proxy") for line in lines)
+        if not own or "tandem.toml" in text:
+            (self.directory / "tandem.toml").write_text(STAGE)
         if not own:
             faults += self.serve("tandem serve --config tandem.toml")
             # The report of a call, for the commands that show one.
