@@ -755,7 +755,10 @@ fn routing(config: &Config, phones: Arc<Phones>, inventory: Arc<Inventory>, acco
 fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     if trunks.is_empty() {
         let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok());
-        return vec![sip::TrunkAcl { name: "loopback".into(), networks: loopback.chain(own_address().map(Into::into)).collect() }];
+        return vec![sip::TrunkAcl {
+            name: "loopback".into(),
+            networks: loopback.chain(own_address().map(Into::into)).collect(),
+        }];
     }
     let acl = |trunk: &TrunkConfig| sip::TrunkAcl { name: Arc::clone(&trunk.name), networks: trunk.networks() };
     trunks.iter().map(acl).collect()
