@@ -48,27 +48,31 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 First steps:
-  tandem demo                                  one call that uses every part, shown as a timeline
-  tandem serve                                 SIP on 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data
-  cp tandem.example.toml tandem.toml           all settings with their defaults and units
-  tandem check --config tandem.toml            all errors of the file, with line numbers
+  tandem demo                        one call through every part
+  tandem serve                       SIP on 127.0.0.1:5060, HTTP on
+                                     127.0.0.1:8080, data in ./data
+  cp tandem.example.toml tandem.toml all settings with their defaults
+  tandem check                       all errors of tandem.toml, with lines
   tandem serve --config tandem.toml
-  tandem calls                                 live and recent calls; -f follows them
-  tandem show last                             the newest call: its errors, advice and timeline
-  tandem errors                                the latest errors, with advice
-  tandem dev 5000/voice                        gives your application at port 5000 a number, and shows its calls live
-  tandem call 600                              a phone in the terminal
-  eval \"$(tandem env)\"                         the account's credentials, as the SDKs read them
-  tandem trace last --config tandem.toml       the SIP messages of the newest call, as a ladder diagram
-  tandem proxy --help                          an unchanged application uses this server instead of its provider
-  tandem load --help                           load test: calls to a SIP server at a fixed rate, measured at both ends
+  tandem dev 5000/voice              gives your application at port 5000 a
+                                     number, and shows its calls live
+  tandem call 600 --listen           a phone in the terminal
+  eval \"$(tandem env)\"               the credentials, as SDKs read them
+  tandem calls                       live and recent calls; -f follows them
+  tandem show last                   the newest call: errors and timeline
+  tandem errors                      the latest errors, with advice
+  tandem trace last                  its SIP messages as a ladder diagram
+  tandem proxy --help                use an application without a change
+  tandem load --help                 load test of a SIP server
 
-Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env, call,
+Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env, call, \
 ca, proxy) read tandem.toml in this directory if this file exists. `serve` and `dev` do not read it: they use the defaults.
 
 Environment:
-  TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and the key, with \"__\" instead of dots
-  TANDEM_LOG=info,tandem_sip=debug             level of the log on standard error (error, warn, info, debug, trace)
+  TANDEM_HTTP__LISTEN=127.0.0.1:9090 any setting: TANDEM_ and the key, with
+                                     \"__\" instead of dots
+  TANDEM_LOG=info,tandem_sip=debug   level of the log: error, warn, info,
+                                     debug, trace
 
 Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down).";
 

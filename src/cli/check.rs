@@ -1,5 +1,6 @@
 //! `tandem check` reports all errors of a configuration.
 
+use std::io::IsTerminal;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -9,6 +10,7 @@ use tandem_config::Config;
 
 use super::Failure;
 use super::paint::Paint;
+use super::table::{columns, folded};
 
 /// Time limit for the resolution of all host names of trunks.
 const DNS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,13 +34,19 @@ pub(crate) struct Arguments {
 /// Prints the errors to standard error. If there are no errors, prints a summary of the configuration in one line.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let paint = Paint::stdout();
-    let note = |text: &str| say!("{} {text}", paint.yellow("note:"));
+    let note = |text: &str| match std::io::stdout().is_terminal() {
+        true => say!("{}", labelled("note:", text, |label| paint.yellow(label))),
+        false => say!("note: {text}"),
+    };
     let config = super::read_config(Some(&arguments.config)).map_err(|errors| {
         errors.notes().iter().for_each(|text| note(text));
         let paint = Paint::for_stream(&std::io::stderr());
-        let lines: Vec<String> =
-            errors.to_string().lines().map(|line| format!("{} {line}", paint.red("error:"))).collect();
-        Failure::Input(anyhow::anyhow!(lines.join("\n")))
+        // A program that reads the errors gets FILE:LINE at the start of each line.
+        let line = |line: &str| match std::io::stderr().is_terminal() {
+            true => labelled("error:", line, |label| paint.red(label)),
+            false => line.to_owned(),
+        };
+        Failure::Input(anyhow::anyhow!(errors.to_string().lines().map(line).collect::<Vec<_>>().join("\n")))
     })?;
     if let Err(why) = tandem::app::Parts::new(&config) {
         return Err(Failure::Input(anyhow::anyhow!("{}: {why:#}", arguments.config.display())));
@@ -64,6 +72,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         config.http.listen,
     );
     Ok(())
+}
+
+/// Returns the text after a label in a colour. On a terminal, the text continues between two words on the next line.
+fn labelled(label: &str, text: &str, paint: impl Fn(&str) -> String) -> String {
+    let lines = folded(&format!("{label} {text}"), columns().unwrap_or(usize::MAX), 2);
+    let text = lines.join("\n  ");
+    text.strip_prefix(label).map_or_else(|| text.clone(), |rest| format!("{}{rest}", paint(label)))
 }
 
 /// Returns a note for each trunk whose host does not resolve to an address now.
@@ -134,5 +149,12 @@ mod tests {
         let notes = unresolved(&config);
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].starts_with("trunks[0].uri: no-such-host.invalid does not resolve"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_label_is_painted_and_the_text_stays() {
+        let text = "tandem.toml:2: speech.stt: has no path; write the whole URL of the engine";
+        let shown = labelled("error:", text, |label| format!("<{label}>"));
+        assert_eq!(shown.replace("\n  ", " "), format!("<error:> {text}"));
     }
 }

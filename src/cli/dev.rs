@@ -296,12 +296,18 @@ fn greet(server: &Server, info: &StartInfo) {
     // The URL may contain a password.
     let (shown, place) = (without_credentials(url), without_credentials(local));
     let public = if url == local { String::new() } else { format!(" (at {place})") };
+    let udp = server.sip_addrs().iter().find(|(transport, _)| *transport == tandem_sip::Transport::Udp);
+    // With trunks, the server takes calls only from the networks of the trunks.
+    let udp = udp.filter(|_| config.trunks.is_empty());
+    let phone = udp.map(|(_, address)| format!("sip:{extension}@{}", super::reachable(*address)));
     let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
     text.push('\n');
     if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
         let mut config = config.clone();
         config.http.listen = server.http_addr();
-        let sdk = Sdk { provider, account, config: &config, number, application: application.as_deref() };
+        let to = phone.clone().unwrap_or_else(|| "+15550109999".to_owned());
+        let application = application.as_deref();
+        let sdk = Sdk { provider, account, config: &config, number, url: &shown, to: &to, application };
         text.push_str("\nIn your application's shell:\n");
         for (name, value) in sdk.variables() {
             let line = format!("export {name}={}", env::quoted(&value));
@@ -317,11 +323,9 @@ fn greet(server: &Server, info: &StartInfo) {
     }
     text.push_str("\nCall it from another terminal in this directory:\n");
     text.push_str(&format!("  {}\n", paint.green(format!("tandem call {extension} --listen"))));
-    let udp = server.sip_addrs().iter().find(|(transport, _)| *transport == tandem_sip::Transport::Udp);
-    // With trunks, the server takes calls only from the networks of the trunks.
-    if let Some((_, address)) = udp.filter(|_| config.trunks.is_empty()) {
+    if let Some(phone) = &phone {
         text.push_str("or with any softphone on this machine, which needs no account:\n");
-        text.push_str(&format!("  {}\n", paint.green(format!("sip:{extension}@{}", super::reachable(*address)))));
+        text.push_str(&format!("  {}\n", paint.green(phone)));
     }
     text.push('\n');
     if !is_there(local) {

@@ -132,6 +132,10 @@ pub(super) struct Sdk<'a> {
     pub(super) config: &'a Config,
     /// The number of the application.
     pub(super) number: &'a str,
+    /// The URL of the application, without user name and password.
+    pub(super) url: &'a str,
+    /// The party that the first lines call.
+    pub(super) to: &'a str,
     /// The id of the application, if the provider's applications have one.
     pub(super) application: Option<&'a str>,
 }
@@ -148,7 +152,7 @@ impl Sdk<'_> {
     pub(super) fn first_lines(&self) -> Vec<String> {
         let url = self.config.http.base(super::reachable(self.config.http.listen));
         let (number, application) = (self.number, self.application.unwrap_or_default());
-        let to = "+15550109999";
+        let (to, target) = (self.to, self.url);
         match self.provider {
             "telnyx" => vec![
                 "client = telnyx.Telnyx()".to_owned(),
@@ -164,7 +168,7 @@ impl Sdk<'_> {
             ],
             "swml" => vec![
                 "client = signalwire.rest.RestClient()".to_owned(),
-                format!("client.calling.dial(from_=\"{number}\", to=\"{to}\", url=APPLICATION_URL)"),
+                format!("client.calling.dial(from_=\"{number}\", to=\"{to}\", url=\"{target}\")"),
             ],
             provider => {
                 let client = match provider {
@@ -176,7 +180,7 @@ impl Sdk<'_> {
                 vec![
                     client.to_owned(),
                     format!("client.api.base_url = \"{url}\""),
-                    format!("client.calls.create(to=\"{to}\", from_=\"{number}\", url=APPLICATION_URL)"),
+                    format!("client.calls.create(to=\"{to}\", from_=\"{number}\", url=\"{target}\")"),
                 ]
             }
         }
@@ -216,6 +220,8 @@ mod tests {
             account: &account,
             config: &config,
             number: "+15550100001",
+            url: "http://127.0.0.1:5000/voice",
+            to: "sip:600@127.0.0.1:5060",
             application: Some("17"),
         };
         for (provider, prefix, names, line) in [
@@ -234,7 +240,10 @@ mod tests {
             let given: Vec<&str> = sdk(provider).variables().into_iter().map(|(name, _)| name).collect();
             assert_eq!(given, wanted, "{provider}");
             let lines = sdk(provider).first_lines().join("\n");
-            assert!(lines.contains(line) && lines.contains("+15550100001"), "{provider}: {lines}");
+            assert!(
+                lines.contains(line) && lines.contains("+15550100001") && lines.contains("sip:600@"),
+                "{provider}: {lines}"
+            );
         }
         let space = sdk("swml").variables().into_iter().find(|(name, _)| *name == "SIGNALWIRE_SPACE").unwrap().1;
         assert_eq!(space, "127.0.0.1:8080");
