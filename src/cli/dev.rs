@@ -398,6 +398,57 @@ mod tests {
         assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
     }
 
+    fn arguments(public: &[&str], provider: Option<&str>) -> Arguments {
+        Arguments {
+            url: "5000/voice".to_owned(),
+            public: public.iter().map(|one| (*one).to_owned()).collect(),
+            config: None,
+            account: None,
+            provider: provider.map(str::to_owned),
+            sip_port: None,
+            http_port: None,
+            sip: false,
+        }
+    }
+
+    #[test]
+    fn every_public_name_leads_to_the_application_and_its_password_stays() {
+        let arguments = arguments(&["https://app.example/", "https://other.example"], None);
+        let Ok((config, info)) = settings(&arguments, "http://me:secret@127.0.0.1:5000/voice") else {
+            panic!("refused")
+        };
+        assert_eq!(info.url, "https://me:secret@app.example/voice");
+        let origins: Vec<_> = config.origins.iter().map(|one| (one.from.to_string(), one.to.to_string())).collect();
+        let to = "http://127.0.0.1:5000".to_owned();
+        let wanted = ["https://app.example", "https://other.example"].map(|from| (from.to_owned(), to.clone()));
+        assert_eq!(origins, wanted);
+        assert!(settings(&self::arguments(&["app.example"], None), "http://127.0.0.1:5000/").is_err());
+    }
+
+    #[test]
+    fn a_provider_whose_calls_need_an_application_gets_one() {
+        for (provider, has_application) in
+            [("twilio", false), ("signalwire", false), ("swml", false), ("texml", true), ("telnyx", true)]
+        {
+            let arguments = arguments(&[], Some(provider));
+            let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("{provider}") };
+            assert_eq!(
+                (info.application.is_some(), config.applications.len() == 1),
+                (has_application, has_application)
+            );
+            assert_eq!(info.provider, provider);
+        }
+    }
+
+    #[test]
+    fn an_application_with_a_password_in_its_url_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_there(&format!("http://swml:secret@{address}/ivr")) && is_there(&format!("http://{address}")));
+        drop(listener);
+        assert!(!is_there(&format!("http://swml:secret@{address}/ivr")));
+    }
+
     #[test]
     fn a_url_has_an_origin_and_a_path() {
         assert_eq!(split("http://127.0.0.1:5000/voice?a"), ("http://127.0.0.1:5000", "/voice?a"));
