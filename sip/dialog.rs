@@ -193,8 +193,11 @@ impl Dialog {
 
     /// Returns the path of the next request. The request goes to the first route. If there are no routes, it goes to
     /// the remote target. The URI of this hop may have a host name or an unsupported transport. In this case the
-    /// request takes the path of the far end's latest message, because the shell resolves names only for new calls.
-    pub(crate) fn next_flow(&self) -> Flow {
+    /// request takes the path of the far end's latest message, because the shell resolves names only for new calls. The
+    /// request also takes this path if `follows` does not allow the far end, at the first address, to name the second
+    /// address: the second address may be behind the far end's NAT, or in a network of this server (RFC 3261 has no rule
+    /// for such addresses).
+    pub(crate) fn next_flow(&self, follows: impl FnOnce(IpAddr, IpAddr) -> bool) -> Flow {
         if self.flow.pinned {
             return self.flow;
         }
@@ -207,7 +210,7 @@ impl Dialog {
         let has_connection = self.flow.connection.is_some();
         let behind = matches!(self.flow.transport, Transport::Ws | Transport::Wss)
             || has_connection && is_private(ip) && !is_private(self.flow.peer.ip());
-        if behind {
+        if behind || !follows(self.flow.peer.ip(), ip) {
             return self.flow;
         }
         let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();

@@ -48,6 +48,7 @@ mod retry;
 mod routing;
 mod session_timer;
 mod state;
+mod targets;
 mod transactions;
 mod trunks;
 

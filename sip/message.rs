@@ -43,7 +43,7 @@ pub(crate) use self::host::Host;
 pub(crate) use self::method::Method;
 use self::start_line::{RequestLine, StartLine, StatusLine, is_sip_2};
 use self::uri::Parts;
-pub(crate) use self::uri::Uri;
+pub(crate) use self::uri::{Destination, Uri};
 use self::via::Hop;
 pub(crate) use self::via::TopVia;
 

@@ -281,9 +281,34 @@ impl Core {
     /// Returns the source networks of a trunk, without networks wider than /24 (IPv4) or /64 (IPv6). Such wide networks
     /// may contain unknown senders.
     pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
-        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
+        self.networks_of(trunk, (24, 64))
+    }
+
+    /// Returns the source networks of a trunk that have at least this prefix length (IPv4, IPv6).
+    pub(super) fn networks_of(&self, trunk: &TrunkName, least: (u8, u8)) -> impl Iterator<Item = &IpNet> {
+        let narrow = move |network: &&IpNet| {
+            network.prefix_len() >= if network.addr().is_ipv4() { least.0 } else { least.1 }
+        };
         let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
         acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
+    }
+
+    /// Returns whether a network of a trunk contains the source. Networks wider than /8 (IPv4) or /16 (IPv6) do not count,
+    /// because they say nothing about the source.
+    pub(super) fn is_named_source(&self, source: IpAddr) -> bool {
+        let trunks = &self.config.trunks;
+        trunks.iter().any(|trunk| self.networks_of(&trunk.name, (8, 16)).any(|network| network.contains(&source)))
+    }
+
+    /// Returns whether a message to this address reaches a socket of this server. For a socket that is bound to every
+    /// address of the host, only the loopback addresses and the advertised address are known.
+    pub(super) fn is_own_socket(&self, address: SocketAddr) -> bool {
+        self.locals.iter().any(|local| {
+            let ip = address.ip().to_canonical();
+            let of_host = || ip.is_loopback() || local.host() == bracketed(ip);
+            local.bound == address
+                || local.bound.ip().is_unspecified() && local.bound.port() == address.port() && of_host()
+        })
     }
 
     /// Returns the setting for reliable provisional responses in calls of this trunk. If there is no trunk, returns the

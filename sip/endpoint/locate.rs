@@ -6,7 +6,7 @@
 //!     └─ a name, or TLS ─> Output::Resolve ─> handle_resolved ──────^          ^──────────── next hop, new branch ─┘
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::HashMap;
@@ -16,8 +16,6 @@ use super::core::Core;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
-use crate::network;
-use crate::trunk::Trunk;
 
 /// Maximum number of simultaneous lookups. Above this number, a call that needs a lookup fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
@@ -131,48 +129,6 @@ impl Endpoint {
                 self.serve_trunks(now);
             }
         }
-    }
-
-    /// Returns the targets that the accounts of the call may reach. A call over a trunk to the URI of this trunk is not
-    /// checked. All other destinations are checked, for example a SIP URI from an application or the target of a
-    /// redirection, because an account may have written them. Allowed targets are public addresses, allowed networks,
-    /// hosts of trunks that the accounts may use, and this server's own sockets. A host of another account's trunk is
-    /// forbidden. Such a host recognises calls by the address of this server. It would treat the call as a call of the
-    /// account that owns the trunk.
-    fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
-        let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
-        if outgoing.accounts.is_empty() || over_trunk {
-            return hops;
-        }
-        let is_ours = |hop: &Target| self.core.locals.iter().any(|local| local.bound == hop.address);
-        hops.retain(|hop| {
-            is_ours(hop)
-                || match self.why_not(outgoing, hop.address.ip().to_canonical()) {
-                    None => true,
-                    Some(why) => {
-                        let (account, address) = (outgoing.accounts.first().map(|account| &**account), hop.address);
-                        tracing::warn!(account, "call to {} refused: {address} is {why}", outgoing.request_uri);
-                        false
-                    }
-                }
-        });
-        hops
-    }
-
-    /// Returns the reason why the accounts of a call may not call an address. Returns `None` if the accounts may call
-    /// the address.
-    fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
-        let mut there = self.trunks.at_address(&self.core, address).peekable();
-        if there.peek().is_some() {
-            let usable = |trunk: &Trunk| trunk.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
-            return (!there.any(usable)).then(|| "another account's trunk".to_owned());
-        }
-        let purpose = network::purpose(address)?;
-        let allowed = match &self.core.config.allow_networks {
-            Some(networks) => networks.iter().any(|network| network.contains(&address)),
-            None => address.is_loopback() && self.core.locals.iter().all(|local| local.bound.ip().is_loopback()),
-        };
-        (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
 
     /// Ends a call that was hung up during the lookup of its destination.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::dialogs::{Context, Dialogs};
 use super::state::{ByeHeaders, End, State};
+use super::targets::Targets;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose, start_line};
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow, NextHop};
@@ -293,7 +294,8 @@ impl Dialogs {
         // Only the flows of phones and guests are pinned.
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
         let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
-        NextHop { flow: dialog.next_flow(), uri, routes }
+        let targets = Targets { core: cx.core, trunks: cx.trunks };
+        NextHop { flow: dialog.next_flow(|peer, target| targets.follows(peer, target)), uri, routes }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]

@@ -23,11 +23,15 @@ use crate::HashMap;
 use crate::compose;
 use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
-use crate::message::{Method, Request, Response, Uri};
+use crate::message::{Destination, Host, Method, Request, Response, Uri};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkState, TrunkStatus};
+
+/// Widest source network (IPv4, IPv6) that shows that an address belongs to a trunk. Carriers have networks of this
+/// size. A wider network is the operator's way to accept calls from unknown addresses.
+const WIDEST_NETWORK: (u8, u8) = (16, 32);
 
 /// The purpose of a request outside every dialog. The number is the index of the trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -408,14 +412,29 @@ impl Trunks {
         }
     }
 
-    /// Returns the configured trunks to which this address belongs.
+    /// Returns the configured trunks to which this address belongs: a host name of the trunk has the address, or the
+    /// trunk's source networks contain the address. Networks wider than [`WIDEST_NETWORK`] do not count.
     pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Trunk> {
         let is_there = move |trunk: &&TrunkState| {
+            let mut networks = core.networks_of(&trunk.settings.trunk, WIDEST_NETWORK);
             !trunk.retired
                 && (trunk.addresses.iter().any(|known| known.to_canonical() == address)
-                    || core.narrow_networks(&trunk.settings.trunk).any(|network| network.contains(&address)))
+                    || networks.any(|network| network.contains(&address)))
         };
         self.states.iter().filter(is_there).map(|trunk| &trunk.settings)
+    }
+
+    /// Returns the configured trunks whose URI or registrar has this host name.
+    pub(super) fn at_host(&self, name: &str) -> impl Iterator<Item = &Trunk> {
+        let has_name = move |uri: &str| match Uri::parse(uri.as_bytes()).and_then(|uri| uri.destination()) {
+            Some(Destination { host: Host::Name(own), .. }) => own.trim_end_matches('.').eq_ignore_ascii_case(name),
+            _ => false,
+        };
+        let configured = self.states.iter().filter(|trunk| !trunk.retired).map(|trunk| &trunk.settings);
+        configured.filter(move |trunk| {
+            let registrar = trunk.register.as_ref().map(|register| &*register.registrar);
+            trunk.uri.as_deref().into_iter().chain(registrar).any(has_name)
+        })
     }
 
     /// Returns the addresses to which this server may send a trunk's credentials. The list contains the addresses of

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
-use super::handle::{Counters, Handle, TrunkStatuses};
+use super::handle::{Counters, Handle, Question, TrunkStatuses};
 use super::message_copier::MessageCopier;
 use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Connection, ConnectionKey, StreamEvent};
@@ -41,6 +41,8 @@ use crate::waiting::WaitingCalls;
 
 /// Maximum number of commands that may wait for the driver. If the queue is full, [`Handle::send`] fails.
 const COMMAND_QUEUE: usize = 8_192;
+/// Maximum number of questions that may wait for the driver. If the queue is full, the caller waits.
+const QUESTION_QUEUE: usize = 64;
 /// Maximum number of stream messages that may wait for the driver. If the queue is full, the connection tasks wait.
 const STREAM_QUEUE: usize = 1_024;
 /// Maximum number of inputs of one kind that the driver handles in a row. After this number, the driver handles inputs
@@ -170,6 +172,7 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
     let (resolved_sender, resolved) = mpsc::channel(MAX_LOOKUPS);
     let (reloads, settings) = mpsc::channel(1);
+    let (questions, question_queue) = mpsc::channel(QUESTION_QUEUE);
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
@@ -190,6 +193,7 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         trunk_statuses: Arc::clone(&trunk_statuses),
         tls: Arc::clone(&tls),
         reloads,
+        questions,
         stop: Arc::new(stop),
         stopped,
     };
@@ -210,6 +214,7 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         keep_alive,
         tls,
         settings,
+        question_queue,
         identities: Identities::default(),
         resolver,
         resolved_sender,
@@ -302,6 +307,7 @@ struct Driver {
     keep_alive: Option<Duration>,
     tls: Arc<Tls>,
     settings: mpsc::Receiver<Box<Config>>,
+    question_queue: mpsc::Receiver<Question>,
     identities: Identities,
     resolver: Arc<Resolver>,
     resolved_sender: mpsc::Sender<Resolved>,
@@ -348,6 +354,7 @@ enum Wake {
     Stream(StreamEvent),
     Resolved(Resolved),
     Settings(Box<Config>),
+    Question(Question),
     Check,
     Stop,
 }
@@ -382,6 +389,10 @@ impl Driver {
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
                 Wake::Settings(config) => self.reconfigure(*config),
+                Wake::Question(Question { accounts, uri, answer }) => {
+                    // The client that asks may have disconnected.
+                    let _ = answer.send(self.endpoint.refusal_of(&accounts, &uri));
+                }
                 Wake::Check => {}
                 Wake::Stop => {
                     while let Ok(command) = self.command_queue.try_recv() {
@@ -431,6 +442,9 @@ impl Driver {
         }
         if let Poll::Ready(Some(config)) = self.settings.poll_recv(context) {
             return Poll::Ready(Wake::Settings(config));
+        }
+        if let Poll::Ready(Some(question)) = self.question_queue.poll_recv(context) {
+            return Poll::Ready(Wake::Question(question));
         }
         let mut ready = false;
         for (socket, _) in &self.sockets {

@@ -11,7 +11,7 @@ use crate::trunk::TrunkStatus;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The error for a command that the driver did not accept. The command queue is full, or the driver has stopped. The
 /// caller should shed load.
@@ -85,6 +85,7 @@ pub struct Handle {
     pub(super) trunk_statuses: Arc<TrunkStatuses>,
     pub(super) tls: Arc<Tls>,
     pub(super) reloads: mpsc::Sender<Box<Config>>,
+    pub(super) questions: mpsc::Sender<Question>,
     pub(super) stop: Arc<watch::Sender<bool>>,
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -177,6 +178,15 @@ impl Handle {
         self.trunk_statuses.read().iter().flatten().cloned().collect()
     }
 
+    /// Returns the reason why these accounts may not call a SIP URI ([`crate::Endpoint::refusal_of`]). Returns `None` if
+    /// the driver has stopped.
+    pub async fn refusal_of(&self, accounts: &[Arc<str>], uri: &str) -> Option<String> {
+        let (answer, answered) = oneshot::channel();
+        let question = Question { accounts: accounts.to_vec(), uri: uri.to_owned(), answer };
+        self.questions.send(question).await.ok()?;
+        answered.await.ok()?
+    }
+
     /// Changes the settings while calls continue ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`,
     /// `nameservers`, `trace_mib` and `hep` do not change.
     ///
@@ -198,6 +208,15 @@ impl Handle {
         let mut stopped = self.stopped.clone();
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
+}
+
+/// The question whether accounts may call a SIP URI.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) accounts: Vec<Arc<str>>,
+    pub(super) uri: String,
+    /// The reason against the call, or `None`.
+    pub(super) answer: oneshot::Sender<Option<String>>,
 }
 
 /// The latest status of each trunk. The index is the trunk's index in the endpoint. The entry is `None` for a trunk

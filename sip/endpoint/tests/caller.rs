@@ -487,3 +487,63 @@ fn whoever_rings_may_speak_within_the_dialog_before_it_answers() {
     bench.expect("ACK ");
     assert!(matches!(bench.event(), Event::Answered { .. }));
 }
+
+/// The addresses of our ACK and BYE to a far end that answers from `host` with these headers.
+fn requests_in_dialog(host: &str, headers: &str, change: impl FnOnce(&mut Config)) -> (String, String) {
+    let mut bench = Bench::with(|config| {
+        config.listen = vec!["udp://192.0.2.50:5060".into(), "tcp://192.0.2.50:5060".into()];
+        let trunk = |name: &str, account: &str, uri: &str| crate::Trunk {
+            account: Some(account.into()),
+            uri: Some(uri.to_owned()),
+            ..crate::Trunk::new(name.into())
+        };
+        config.trunk_settings = vec![trunk("inner", "acme", "sip:10.1.0.5"), trunk("theirs", "other", "sip:9.9.9.1")];
+        change(config);
+    });
+    bench.endpoint.start_trunks(bench.now);
+    bench.collect();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing(&format!("sip:x@{host}")) });
+    let invite = bench.expect("INVITE ");
+    bench.ways.clear();
+    let answer = response_to(&invite, 200, "them", &format!("{headers}\r\n{WITH_SDP}"));
+    let answer = answer.replacen("Contact: <sip:peer@127.0.0.2:5060>\r\n", "", 1);
+    bench.receive(answer);
+    bench.expect("ACK ");
+    let ack = bench.ways.pop_front().unwrap();
+    bench.command(hangup(LEG));
+    bench.expect("BYE ");
+    (ack, bench.ways.pop_front().unwrap())
+}
+
+#[test]
+fn a_far_end_leads_our_requests_to_no_inner_host_and_to_no_trunk_of_others() {
+    let stays = |host: &str| format!("udp://{host}:5060");
+    for (host, headers, goes) in [
+        ("5.5.5.5", "Contact: <sip:x@5.5.5.5:5066>", "udp://5.5.5.5:5066".to_owned()),
+        ("5.5.5.5", "Contact: <sip:x@6.6.6.6>", stays("6.6.6.6")),
+        ("5.5.5.5", "Contact: <sip:x@10.0.0.7;transport=tcp>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@127.0.0.1:6379;transport=tcp>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@169.254.169.254:80>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@[::ffff:10.0.0.7]>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@0.0.0.0>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@9.9.9.1>", stays("5.5.5.5")),
+        ("5.5.5.5", "Contact: <sip:x@10.1.0.5>", stays("5.5.5.5")),
+        ("5.5.5.5", "Record-Route: <sip:10.0.0.7;lr>\r\nContact: <sip:x@6.6.6.6>", stays("5.5.5.5")),
+        ("5.5.5.5", "Record-Route: <sip:7.7.7.7;lr>\r\nContact: <sip:x@10.0.0.7>", stays("7.7.7.7")),
+        // A trunk of the operator may name its neighbours, but nothing of another kind.
+        ("10.1.0.5", "Contact: <sip:x@10.1.0.6>", stays("10.1.0.6")),
+        ("10.1.0.5", "Contact: <sip:x@127.0.0.1>", stays("10.1.0.5")),
+        ("10.1.0.5", "Contact: <sip:x@0.0.0.0:5060>", stays("10.1.0.5")),
+        ("10.1.0.5", "Contact: <sip:x@9.9.9.1>", stays("10.1.0.5")),
+        // Without a trunk, a private far end may name only the networks that the operator allows.
+        ("10.2.0.5", "Contact: <sip:x@10.2.0.6>", stays("10.2.0.5")),
+    ] {
+        let (ack, bye) = requests_in_dialog(host, headers, |_| {});
+        assert_eq!((&*ack, &*bye), (&*goes, &*goes), "{host} {headers}");
+    }
+    let allows = |config: &mut Config| config.allow_networks = Some(vec!["10.2.0.0/16".parse().unwrap()]);
+    let (ack, _) = requests_in_dialog("10.2.0.5", "Contact: <sip:x@10.2.0.6>", allows);
+    assert_eq!(ack, stays("10.2.0.6"));
+    let (ack, _) = requests_in_dialog("10.2.0.5", "Contact: <sip:x@10.3.0.6>", allows);
+    assert_eq!(ack, stays("10.2.0.5"));
+}

@@ -244,3 +244,110 @@ fn as_long_as_we_listen_on_this_machine_only_it_may_be_called() {
         assert_eq!(!bench.sent.is_empty(), may, "{listen}");
     }
 }
+
+/// Trunks of the file at public, private and named hosts. All of them belong to the account `acme`.
+fn with_trunks_of_acme() -> Bench {
+    let trunk = |name: &str, uri: &str| crate::Trunk {
+        account: Some("acme".into()),
+        uri: Some(uri.to_owned()),
+        ..crate::Trunk::new(name.into())
+    };
+    let mut bench = Bench::with(|config| {
+        config.listen = vec!["udp://192.0.2.50:5060".into(), "tcp://192.0.2.50:5060".into()];
+        config.trunk_settings = vec![trunk("carrier", "sip:9.9.9.1"), trunk("named", "sip:gw.carrier.example")];
+        let acl = |name: &str, networks: &[&str]| crate::TrunkAcl {
+            name: name.into(),
+            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        };
+        config.trunks = vec![acl("carrier", &["9.8.0.0/22", "192.0.2.48/29"]), acl("named", &["0.0.0.0/0"])];
+    });
+    bench.endpoint.start_trunks(bench.now);
+    bench.collect();
+    let (lookup, ..) = bench.asked.pop_front().expect("the trunk's name");
+    let target = Target { transport: Transport::Udp, address: "9.7.7.7:5060".parse().unwrap(), identity: None };
+    bench.endpoint.handle_resolved(bench.now, lookup, Ok(vec![target]));
+    bench.collect();
+    bench
+}
+
+#[test]
+fn a_trunk_made_by_rest_leads_to_no_inner_network_and_to_no_trunk_of_the_file() {
+    for (uri, answer, may) in [
+        ("sip:5.5.5.5", None, true),
+        ("sip:pbx.example", Some("5.5.5.5:5060"), true),
+        ("sip:9.9.9.1", None, false),
+        ("sip:9.9.9.1:5080;transport=tcp", None, false),
+        ("sip:9.8.3.200", None, false),
+        ("sip:9.7.7.7", None, false),
+        ("sip:pbx.example", Some("9.9.9.1:5060"), false),
+        ("sip:pbx.example", Some("9.7.7.7:5060"), false),
+        ("sip:gw.carrier.example", Some("5.5.5.5:5060"), false),
+        ("sip:GW.Carrier.Example.", Some("5.5.5.5:5060"), false),
+        ("sip:pbx.example;transport=tcp", Some("127.0.0.1:6379"), false),
+        ("sip:pbx.example", Some("[::ffff:169.254.169.254]:80"), false),
+        ("sip:169.254.169.254:80;transport=tcp", None, false),
+        ("sip:10.0.0.1", None, false),
+        ("sip:[::1]", None, false),
+        ("sip:[fd00::1]", None, false),
+        ("sip:0.0.0.0", None, false),
+        ("sip:192.0.2.50", None, false),
+    ] {
+        let mut bench = with_trunks_of_acme();
+        let mut invite = outgoing(&uri.replacen("sip:", "sip:+19005550001@", 1));
+        (invite.accounts, invite.trunk) = (vec!["other".into()], Some("pbx:00000000000000000000000000000007".into()));
+        invite.next_hop = Some(uri.into());
+        bench.command(Command::Invite { leg: LEG, invite });
+        if let Some(answer) = answer {
+            let (lookup, ..) = bench.asked.pop_front().unwrap();
+            let target = Target { transport: Transport::Tcp, address: answer.parse().unwrap(), identity: None };
+            bench.endpoint.handle_resolved(bench.now, lookup, Ok(vec![target]));
+            bench.collect();
+        }
+        assert_eq!(!bench.sent.is_empty(), may, "{uri} {answer:?}");
+        assert_eq!(bench.events.is_empty(), may, "{uri}: the refusal is reported");
+        if answer.is_none() {
+            assert_eq!(bench.endpoint.refusal_of(&["other".into()], uri).is_none(), may, "{uri} at its creation");
+        }
+    }
+}
+
+#[test]
+fn a_target_is_refused_when_an_account_stores_it_as_far_as_it_is_known() {
+    let bench = with_trunks_of_acme();
+    let of = |account: &str, uri: &str| bench.endpoint.refusal_of(&[account.into()], uri);
+    for uri in ["sip:localhost", "sip:x@pbx.localhost:6379", "sips:GW.carrier.example", "sip:+1900@9.8.0.1", "sip:127.1.1.1"] {
+        assert!(of("other", uri).is_some(), "{uri}");
+    }
+    for uri in ["sip:pbx.example", "sip:carrier.example", "sip:8.8.8.8", "tel:+15551230001", "no URI"] {
+        assert_eq!(of("other", uri), None, "{uri}");
+    }
+    for uri in ["sip:9.9.9.1", "sip:gw.carrier.example", "sip:9.8.0.1"] {
+        assert_eq!(of("acme", uri), None, "{uri}: the account's own");
+    }
+}
+
+#[test]
+fn our_own_address_is_closed_where_it_counts_as_another_accounts_trunk() {
+    for (networks, may) in [(vec!["127.0.0.0/8"], false), (vec!["127.0.0.1/32"], false), (vec!["10.0.0.0/8"], true)] {
+        for listen in ["udp://127.0.0.1:5060", "udp://0.0.0.0:5060"] {
+            let mut bench = Bench::with(|config| {
+                config.listen = vec![listen.into()];
+                config.allow_networks = Some(vec!["127.0.0.0/8".parse().unwrap()]);
+                let mut trunk = crate::Trunk::new("pbx".into());
+                trunk.account = Some("acme".into());
+                config.trunk_settings = vec![trunk];
+                let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+                config.trunks = vec![crate::TrunkAcl { name: "pbx".into(), networks }];
+            });
+            bench.endpoint.start_trunks(bench.now);
+            bench.collect();
+            for (leg, account) in ["other", "acme"].into_iter().enumerate() {
+                let mut invite = outgoing("sip:+19005550001@127.0.0.1:5060");
+                invite.accounts = vec![account.into()];
+                bench.command(Command::Invite { leg: LegKey(leg as u128), invite });
+                let sent = bench.sent.drain(..).count() > 0;
+                assert_eq!(sent, may || account == "acme", "{networks:?} {listen} {account}");
+            }
+        }
+    }
+}
