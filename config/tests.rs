@@ -623,6 +623,9 @@ fn what_is_right_and_dangerous_is_noted() {
     assert_eq!(notes(&format!("{account}{closed}")), [""; 0]);
     assert_eq!(notes("webhooks.allow_networks = [\"0.0.0.0/0\"]"), ["webhooks.allow_networks[0]"]);
     assert_eq!(notes("sip.allow_networks = [\"10.0.0.0/8\", \"::/0\"]"), ["sip.allow_networks[1]"]);
+    let two = format!("{account}[[accounts]]\nname = \"b\"\n");
+    let pool = "[[number_pool]]\nnumber = \"+15551230100\"\n";
+    assert_eq!((notes(&two), notes(&format!("{two}{pool}"))), (vec!["number_pool".to_owned()], vec![]));
     let phone = "[[endpoints]]\naccount = \"a\"\nusername = \"u\"\npassword = \"1\"\n";
     assert_eq!(notes(&format!("{account}{phone}")), ["endpoints[0].password"]);
     let sid = "AC00000000000000000000000000000001";

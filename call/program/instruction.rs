@@ -454,7 +454,7 @@ pub struct DialTarget {
     pub headers: Vec<(String, String)>,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
-    /// Names of the trunks, in the order in which they are tried. If the call over one trunk fails, the next trunk is
+    /// Names of the trunks, in the order in which they are tried, or the id of one trunk ([`is_trunk_id`]). If the call over one trunk fails, the next trunk is
     /// tried. If the list is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
     /// DTMF digits that are sent after the answer and before the bridge.
@@ -471,6 +471,11 @@ pub struct DialTarget {
     pub client_state: Option<String>,
     /// Values for the called application, if the target is an application of this server.
     pub handover: Option<Box<InternalCall>>,
+}
+
+/// Whether a text has the form of an id with which an application selects a trunk: `BY` and 32 hexadecimal digits.
+pub fn is_trunk_id(text: &str) -> bool {
+    text.strip_prefix("BY").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|octet| octet.is_ascii_hexdigit()))
 }
 
 impl DialTarget {

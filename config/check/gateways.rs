@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_gateway::{DashConfig, StarlisConfig};
+use tandem_settings::{Secret, web_origin};
 
 use super::Report;
 use crate::Config;
@@ -18,6 +19,10 @@ pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>)
 
 fn check_dash(config: &Config, dash: &DashConfig, accounts: &[&str], report: &mut Report<'_>) {
     check_common(config, "gateways.dash", dash.account.as_ref(), accounts, report);
+    check_access("gateways.dash", &dash.allowed_origins, &dash.prefixes, dash.secret.as_ref(), report);
+    if !(1..=10_000).contains(&dash.calls_per_minute) {
+        report.fault("gateways.dash.calls_per_minute", "is outside 1 to 10000");
+    }
     if let Some(id) = &dash.application {
         let known: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
         report.exists("gateways.dash.application".to_owned(), "application", id, &known);
@@ -44,6 +49,10 @@ fn check_dash(config: &Config, dash: &DashConfig, accounts: &[&str], report: &mu
 
 fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], report: &mut Report<'_>) {
     check_common(config, "gateways.starlis", starlis.account.as_ref(), accounts, report);
+    check_access("gateways.starlis", &starlis.allowed_origins, &starlis.prefixes, starlis.secret.as_ref(), report);
+    if !(1..=100_000).contains(&starlis.total_calls_per_minute()) {
+        report.fault("gateways.starlis.total_calls_per_minute", "is outside 1 to 100000");
+    }
     for (key, value) in [("calls_per_minute", starlis.calls_per_minute), ("sockets_per_user", starlis.sockets_per_user)]
     {
         if !(1..=10_000).contains(&value) {
@@ -57,12 +66,33 @@ fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], re
         let known: Vec<&str> = config.agents.iter().map(|agent| &*agent.name).collect();
         report.exists("gateways.starlis.agent".to_owned(), "agent", name, &known);
     }
-    for (index, origin) in starlis.allowed_origins.iter().enumerate() {
-        let is_origin = origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
-        if !is_origin {
-            let path = format!("gateways.starlis.allowed_origins[{index}]");
-            report.fault(path, "is not an origin (a scheme and a host) such as \"https://app.example.com\"");
-        }
+}
+
+/// Checks the settings that say who may use a gateway, and which numbers it may call.
+fn check_access(
+    path: &str,
+    origins: &[Arc<str>],
+    prefixes: &[Arc<str>],
+    secret: Option<&Secret>,
+    report: &mut Report<'_>,
+) {
+    for (index, origin) in origins.iter().enumerate().filter(|(_, origin)| web_origin::host(origin).is_none()) {
+        let message = format!("{origin:?} is not an origin (a scheme and a host) such as \"https://app.example.com\"");
+        report.fault(format!("{path}.allowed_origins[{index}]"), message);
+    }
+    let is_prefix = |prefix: &str| {
+        let digits = prefix.strip_prefix('+').unwrap_or_default();
+        prefix == "+" || !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit())
+    };
+    for (index, prefix) in prefixes.iter().enumerate().filter(|(_, prefix)| !is_prefix(prefix)) {
+        let message = format!("{prefix:?} is not the beginning of an E.164 number, such as \"+\" or \"+4930\"");
+        report.fault(format!("{path}.prefixes[{index}]"), message);
+    }
+    let Some(secret) = secret.map(Secret::expose) else { return };
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+    if secret.len() < 16 || !secret.bytes().all(is_plain) {
+        let message = "must have at least 16 of a-z A-Z 0-9 - . _ ~, because it may stand in a URL";
+        report.fault(format!("{path}.secret"), message);
     }
 }
 
@@ -74,9 +104,13 @@ fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, account
         }
         None => {}
     }
-    let has_tokens = path == "gateways.starlis" && config.gateways.starlis.as_ref().is_some_and(|one| one.tokens);
-    if !config.http.listen.ip().is_loopback() && !has_tokens {
-        let message = "has no authentication: every client that reaches http.listen can make calls with it; restrict the access to that address";
+    let gateways = &config.gateways;
+    let is_guarded = match path {
+        "gateways.starlis" => gateways.starlis.as_ref().is_some_and(|one| one.tokens || one.secret.is_some()),
+        _ => gateways.dash.as_ref().is_some_and(|one| one.secret.is_some()),
+    };
+    if !config.http.listen.ip().is_loopback() && !is_guarded {
+        let message = "has no authentication: every client that reaches http.listen can make calls with it; set its secret, or restrict the access to that address";
         report.note(path, message);
     }
 }

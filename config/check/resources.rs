@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_http::{NetworkPolicy, Origin};
 use tandem_media::Srtp;
+use tandem_routing::is_trunk_id;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_settings::{
     ApplicationKind, Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig,
@@ -183,8 +184,7 @@ fn check_trunk(config: &Config, trunk: &TrunkConfig, path: &str, names: &Names<'
         }
     }
     if let Some(byoc) = &trunk.byoc {
-        let hex = byoc.strip_prefix("BY").filter(|hex| hex.len() == 32);
-        if !hex.is_some_and(|hex| hex.bytes().all(|octet| octet.is_ascii_hexdigit())) {
+        if !is_trunk_id(byoc) {
             report.fault(format!("{path}.byoc"), format!("{byoc:?} must be BY and 32 hex digits"));
         } else if trunk.uri.is_none() {
             report.fault(format!("{path}.byoc"), "needs a uri to send the calls to");
@@ -429,6 +429,11 @@ fn credentials(provider: &str) -> Option<(&'static str, IsSet)> {
 }
 
 fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    if config.number_pool.is_empty() && config.accounts.len() > 1 {
+        let message = "is absent: with several accounts, only an operator's account can take numbers by REST; list the \
+                       numbers that the other accounts may take";
+        report.note("number_pool", message);
+    }
     for (index, block) in config.number_pool.iter().enumerate() {
         let path = format!("number_pool[{index}]");
         if !block.number.is_e164() {

@@ -268,6 +268,11 @@ impl Accounts {
         self.0.read().status(name)
     }
 
+    /// Whether all accounts have one owner: the configuration has one account. Subaccounts belong to this account.
+    pub fn have_one_owner(&self) -> bool {
+        self.0.read().configured.len() <= 1
+    }
+
     /// Whether the account may see and change data that belongs to the server and to no account. An operator account
     /// may do this. If the configuration has only one account, this account may do this too.
     pub fn is_operator(&self, account: &Account) -> bool {

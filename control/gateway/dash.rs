@@ -24,13 +24,17 @@ use axum::extract::Request;
 use axum::extract::ws::Utf8Bytes;
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
+use foldhash::HashSet;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tandem_call::id::LegId;
 use tandem_runtime::app::App;
 use tandem_telnyx as telnyx;
 
 use super::frontends::{Frontends, WhenFull};
-use super::{Origins, cors};
+use super::access::{Access, guard, require_secret};
+use super::limits::Rate;
 
 pub use config::DashConfig;
 
@@ -56,12 +60,26 @@ struct Dash {
     listeners: Frontends<AudioQuery>,
     /// The calls whose audio reaches the gateway.
     upstreams: Upstreams,
+    access: Arc<Access>,
+    /// The live calls that the gateway has made. Frontends can end and mute only these calls.
+    own: Mutex<HashSet<LegId>>,
 }
 
 pub(super) fn routes(app: App, config: DashConfig) -> Router {
+    let access = Arc::new(Access {
+        table: "dash",
+        origins: config.allowed_origins.clone(),
+        own_host: super::own_host(&app),
+        secret: config.secret.clone(),
+        prefixes: config.prefixes.clone(),
+        calls: Rate::new(config.calls_per_minute),
+        names_success: true,
+    });
     let dash = Arc::new(Dash {
         app,
         config,
+        access: Arc::clone(&access),
+        own: Mutex::default(),
         watchers: Frontends::new(EVENTS, WhenFull::Close),
         listeners: Frontends::new(FRAMES, WhenFull::Skip),
         upstreams: Upstreams::default(),
@@ -70,16 +88,21 @@ pub(super) fn routes(app: App, config: DashConfig) -> Router {
         .route("/call-events", get(sockets::call_events))
         .route("/frontend-audio", get(sockets::frontend_audio))
         .route("/audio-stream", get(outside::audio_stream));
+    let secret = Arc::clone(&access);
     Router::new()
         .route("/api/calls/telnyx/initiate", post(http::initiate))
         .route("/api/calls/telnyx/end", post(http::end))
         .route("/api/calls/telnyx/{id}/mute", post(http::mute))
         .route("/api/calls/telnyx/{id}/unmute", post(http::unmute))
-        .route("/api/calls/telnyx/webhook", post(outside::webhook))
         .merge(sockets.clone())
         // Some proxies forward only paths below /api.
         .nest("/api", sockets)
-        .layer(middleware::from_fn(|request: Request, next: Next| cors(Origins::All, request, next)))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            require_secret(Arc::clone(&secret), request, next)
+        }))
+        // The signature of a webhook replaces the secret.
+        .route("/api/calls/telnyx/webhook", post(outside::webhook))
+        .layer(middleware::from_fn(move |request: Request, next: Next| guard(Arc::clone(&access), request, next)))
         .with_state(dash)
 }
 

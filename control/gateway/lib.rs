@@ -9,17 +9,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod dash;
 mod frontends;
+mod limits;
 mod starlis;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use tandem_runtime::app::App;
@@ -72,6 +71,11 @@ fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     }
 }
 
+/// Returns the host of the server's public URL.
+fn own_host(app: &App) -> Option<String> {
+    tandem_settings::web_origin::host(&app.public_url).map(str::to_owned)
+}
+
 /// Returns a member of a JSON object as text. Returns `None` for an empty string, the number 0 and any other type.
 /// Numbers are accepted because some clients send ids as numbers.
 fn text(body: &Value, name: &str) -> Option<String> {
@@ -80,49 +84,6 @@ fn text(body: &Value, name: &str) -> Option<String> {
         Value::Number(number) if number.as_f64() != Some(0.0) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// The allowed web origins. Only pages of these origins may use a gateway.
-#[derive(Clone, Debug)]
-enum Origins {
-    /// Every origin.
-    All,
-    /// These origins, and `http://localhost:3000` for pages in development.
-    Of(Arc<[Arc<str>]>),
-}
-
-impl Origins {
-    fn allow(&self, origin: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Of(own) => origin == "http://localhost:3000" || own.iter().any(|one| **one == *origin),
-        }
-    }
-}
-
-/// Middleware for cross-origin requests (the CORS protocol of the Fetch standard). The middleware answers preflight
-/// requests with 204 and adds the CORS headers to every response to an allowed origin.
-async fn cors(origins: Origins, request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let preflight = request.method() == Method::OPTIONS;
-    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let asked = asked.filter(|_| matches!(origins, Origins::All));
-    let allowed = origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.allow(origin)));
-    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
-    let headers = response.headers_mut();
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = allowed {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
-        put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
-        if preflight {
-            put(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS");
-            put(header::ACCESS_CONTROL_MAX_AGE, "86400");
-            let usual = HeaderValue::from_static("Content-Type, Authorization, Origin, Accept");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(usual));
-        }
-    }
-    response
 }
 
 /// Returns a header field as text. `None` if the field is absent or is not ASCII text.

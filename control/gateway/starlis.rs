@@ -10,7 +10,6 @@
 mod calls;
 mod config;
 mod http;
-mod limits;
 mod sockets;
 mod tokens;
 
@@ -24,13 +23,13 @@ use parking_lot::Mutex;
 use tandem_call::id::LegId;
 use tandem_runtime::app::App;
 
+use super::access::{Access, guard, require_secret};
 use super::frontends::Frontends;
-use super::{Origins, cors};
+use super::limits::{Rate, Sockets};
 use foldhash::HashMap;
 
 pub use config::{StarlisConfig, Tracks};
 
-use limits::{Rate, Sockets};
 use sockets::Subscribed;
 use tokens::Tokens;
 
@@ -38,7 +37,7 @@ use tokens::Tokens;
 struct Starlis {
     app: App,
     config: StarlisConfig,
-    origins: Origins,
+    access: Arc<Access>,
     /// The live calls, with the frontends of each call.
     live: Mutex<HashMap<LegId, Arc<Frontends<Subscribed>>>>,
     rate: Rate,
@@ -47,16 +46,21 @@ struct Starlis {
 }
 
 pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
-    let origins = match config.allowed_origins.is_empty() {
-        true => Origins::All,
-        false => Origins::Of(config.allowed_origins.iter().cloned().collect()),
-    };
+    let access = Arc::new(Access {
+        table: "starlis",
+        origins: config.allowed_origins.clone(),
+        own_host: super::own_host(&app),
+        secret: config.secret.clone(),
+        prefixes: config.prefixes.clone(),
+        calls: Rate::new(config.total_calls_per_minute()),
+        names_success: false,
+    });
     let starlis = Arc::new(Starlis {
         rate: Rate::new(config.calls_per_minute),
         sockets: Sockets::new(config.sockets_per_user),
         tokens: Tokens::default(),
         live: Mutex::default(),
-        origins: origins.clone(),
+        access: Arc::clone(&access),
         app,
         config,
     });
@@ -65,14 +69,23 @@ pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
         .route("/end-call", post(http::end_call))
         .route("/call-status", get(http::call_status))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&starlis), tokens::guard));
-    let open = Router::new().route("/", get(http::front_page)).route("/frontend-stream", get(sockets::frontend_stream));
+    let sockets = Router::new().route("/frontend-stream", get(sockets::frontend_stream));
     let tokens = match starlis.config.tokens {
         true => Router::new().route("/generate-token", post(tokens::generate)),
         false => Router::new(),
     };
-    guarded
-        .merge(open)
-        .merge(tokens)
-        .layer(middleware::from_fn(move |request: Request, next: Next| cors(origins.clone(), request, next)))
+    // With `tokens`, only the request for a token needs the secret.
+    let with_tokens = starlis.config.tokens;
+    let secret = Arc::clone(&access);
+    let secret = middleware::from_fn(move |request: Request, next: Next| {
+        require_secret(Arc::clone(&secret), request, next)
+    });
+    let routes = match with_tokens {
+        true => guarded.merge(sockets).merge(tokens.layer(secret)),
+        false => guarded.merge(sockets).layer(secret),
+    };
+    routes
+        .route("/", get(http::front_page))
+        .layer(middleware::from_fn(move |request: Request, next: Next| guard(Arc::clone(&access), request, next)))
         .with_state(starlis)
 }

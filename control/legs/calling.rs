@@ -70,6 +70,7 @@ impl LegIo {
         let failed = match cause {
             sip::EndCause::Timeout
             | sip::EndCause::Unresolved
+            | sip::EndCause::Forbidden
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
             | sip::EndCause::TrunkFull => true,

@@ -54,13 +54,20 @@ impl Routing {
     /// providers behave in the same way. Other numbers are extensions. Only the account that owns an extension can call
     /// the extension.
     ///
+    /// Without a number pool, an account may have taken a number that it does not own. So the call of another account to
+    /// such a number goes to the carrier, if a trunk accepts the number.
+    ///
     /// Some numbers in the file only define a route: prefixes with `bridge`, prefixes of fewer than seven digits, and
     /// `bridge = "trunk:*"`. These numbers are not destinations of internal calls. Calls to these numbers go over the
     /// trunks.
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
+        let caller = account;
         let account = (!is_international).then_some(account);
-        let is_held = self.number(user).is_some_and(|held| account.is_none_or(|own| held.account == own));
+        let is_held = self
+            .number(user)
+            .filter(|held| account.is_none_or(|own| held.account == own))
+            .is_some_and(|held| held.account == caller || !self.pool.is_open() || !self.has_way_out(caller, user));
         let is_given = || self.best_fit(account, user).is_some_and(|(number, _)| is_destination(number, user));
         if is_held || is_given() { self.to_number(account, user) } else { None }
     }

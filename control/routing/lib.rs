@@ -47,6 +47,7 @@ use crate::phones::Phones;
 use crate::trunk::numbering::Numbering;
 
 pub use self::internal::InternalDestination;
+pub use tandem_call::program::instruction::is_trunk_id;
 
 /// Maximum number of trunks that are tried for one call.
 const MAX_ROUTES: usize = 8;
@@ -747,6 +748,12 @@ impl Routing {
         self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
     }
 
+    /// Whether a trunk that the account may use accepts the number.
+    fn has_way_out(&self, account: &str, number: &str) -> bool {
+        let accepts = |trunk: &TrunkConfig| trunk.prefixes.iter().any(|prefix| number.starts_with(&**prefix));
+        self.trunks.iter().any(|trunk| self.may_use(account, trunk) && accepts(trunk))
+    }
+
     /// Returns the routes to `user` over the named trunks. Trunks that are up come first. Otherwise the given order is
     /// used.
     fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
@@ -798,7 +805,8 @@ impl Routing {
     /// Returns the routes for a leg of `account` to `to`, best route first. Returns at most 8 routes. If a route fails,
     /// the call continues over the next route. The list is empty if there is no route.
     ///
-    /// `via` names the trunks to use. If `via` is empty, a call to a number goes over the trunks that accept the
+    /// `via` names the trunks to use. The names of configured trunks come only from the configuration; an application
+    /// selects a trunk by its `byoc` id. If `via` is empty, a call to a number goes over the trunks that accept the
     /// number. Trunks that are up come first, then trunks with the longest matching prefix, then trunks with the lowest
     /// priority value. The order of otherwise equal trunks is random and depends on their weights.
     pub fn outbound(
@@ -812,9 +820,9 @@ impl Routing {
         if let Some(customer_trunk) = via.first().and_then(|name| customer_trunk::id(name)) {
             return self.phones.customer_trunks().originate(account, customer_trunk, to.user(), rng);
         }
-        if let Some(trunk) = via.first().and_then(|id| self.byoc(id)) {
-            let usable = self.may_use(account, trunk).then(|| over_trunk(trunk, to.user()));
-            return usable.flatten().into_iter().collect();
+        if let Some(id) = via.first().filter(|id| is_trunk_id(id)) {
+            let usable = self.byoc(id).filter(|trunk| self.may_use(account, trunk));
+            return usable.and_then(|trunk| over_trunk(trunk, to.user())).into_iter().collect();
         }
         if !via.is_empty() {
             return self.over(via, to.user(), health);

@@ -28,6 +28,12 @@ pub enum NumberError {
     /// Another account owns the number, or the pool does not offer the number to this account.
     #[error("{0} is not available")]
     NotAvailable(String),
+    /// The configuration has several accounts and no pool, and this account is no operator account.
+    #[error(
+        "{0} is not available: without [[number_pool]] in a configuration with several accounts, only an operator's \
+         account can take numbers"
+    )]
+    NoPool(String),
     /// The configuration file assigns the number. So the number can be released or transferred only by a change of the
     /// file.
     #[error("{0} is in the server's configuration file and can be removed only there")]
@@ -144,9 +150,17 @@ impl<'a> Numbers<'a> {
 
     /// Takes the first available number of this list. The list may have several numbers, because other accounts may
     /// take a number at the same time.
+    ///
+    /// Calls of all accounts to a number reach the account that took the number. So an account that may not decide for
+    /// the other accounts can take only numbers of the pool.
     pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<NumberRow, NumberError> {
+        let is_open = self.routing.pool().is_open();
+        let decides = is_open && self.decides_for_all();
         for number in wanted {
-            let offered = self.routing.pool().is_open() || self.block(number).is_some();
+            let offered = decides || self.block(number).is_some();
+            if !offered && is_open {
+                return Err(NumberError::NoPool(number.clone()));
+            }
             if !offered || self.routing.is_taken(self.account, number) {
                 continue;
             }
@@ -157,6 +171,12 @@ impl<'a> Numbers<'a> {
             }
         }
         Err(NumberError::NotAvailable(wanted.first().cloned().unwrap_or_default()))
+    }
+
+    /// Whether the account may take a number that no pool offers to it.
+    fn decides_for_all(&self) -> bool {
+        let operator = || self.accounts.by_name(self.account).is_some_and(|account| self.accounts.is_operator(&account));
+        self.accounts.have_one_owner() || operator()
     }
 
     /// Stores a changed number. The change applies to new calls at once. For a number in the configuration file, only

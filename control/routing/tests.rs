@@ -109,6 +109,72 @@ fn a_call_goes_over_the_trunk_that_its_application_chose_by_id_if_the_account_ma
     assert_eq!((over(&id(2)), over(&id(3))), (None, None));
 }
 
+#[test]
+fn an_id_of_a_trunk_is_never_the_name_of_a_trunk() {
+    let id = format!("BY{:032x}", 7);
+    let routing = routing(&[serde_json::json!({ "name": id, "uri": "sip:theirs", "account": "other" })]);
+    let via = [Arc::from(&*id)];
+    let to = Address::from("+15551230001");
+    assert!(routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32])).is_empty());
+}
+
+/// A server with these accounts, and the result of each account's attempt to take a number. `pool` has the blocks of
+/// `[[number_pool]]`.
+async fn takers(accounts: Vec<tandem_accounts::Account>, pool: serde_json::Value) -> Vec<Result<(), String>> {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+    let names: Vec<_> = accounts.iter().map(|account| Arc::clone(&account.name)).collect();
+    let accounts = Arc::new(Accounts::new(accounts));
+    let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
+    let routing = routing(&[]).with_inventory(Arc::default(), pool).with_accounts(Arc::clone(&accounts));
+    let routing = Arc::new(routing);
+    let mut results = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let numbers = numbers::Numbers::new(Arc::clone(&routing), &store, &accounts, name, "twilio");
+        let taken = numbers.take(&[format!("+1555123000{place}")], |_| Number::default()).await;
+        results.push(taken.map(drop).map_err(|why| why.to_string()));
+    }
+    results
+}
+
+#[tokio::test]
+async fn with_several_accounts_only_the_operator_takes_numbers_that_no_pool_offers() {
+    let account = |name: &str, operator| {
+        let account = serde_json::json!({ "name": name, "operator": operator });
+        serde_json::from_value::<tandem_accounts::Account>(account).unwrap()
+    };
+    let nothing = || serde_json::json!([]);
+    assert_eq!(takers(vec![account("acme", false)], nothing()).await, [Ok(())], "an only account");
+    let three = || vec![account("acme", false), account("other", false), account("operator", true)];
+    let taken = takers(three(), nothing()).await;
+    assert!(matches!(&taken[..], [Err(why), Err(_), Ok(())] if why.contains("[[number_pool]]")), "{taken:?}");
+    let block = serde_json::json!([{ "number": "+15551230000", "last": "+15551230009", "account": "other" }]);
+    let taken = takers(three(), block).await;
+    assert!(matches!(&taken[..], [Err(why), Ok(()), Err(_)] if !why.contains("[[number_pool]]")), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_number_that_another_account_took_without_a_pool_does_not_take_the_calls_from_the_carrier() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+    let inventory = Arc::new(Inventory::default());
+    let voice = Voice { url: Some("http://taker/".into()), ..Voice::default() };
+    let details = Number { dialect: "twilio".into(), voice, ..Number::default() };
+    inventory.numbers.put(&store, Resource::new("taker", "+15551230001", details)).await.unwrap();
+    let reaches = |trunks: &[serde_json::Value], pool: serde_json::Value, account: &str| {
+        let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
+        let routing = routing(trunks).with_inventory(Arc::clone(&inventory), pool);
+        routing.own(account, "twilio", &Address::from("+15551230001"), &[]).is_some()
+    };
+    let carrier = [trunk("carrier", &["+"], 0, 1)];
+    let pool = || serde_json::json!([{ "number": "+15551230001" }]);
+    let nothing = || serde_json::json!([]);
+    assert!(!reaches(&carrier, nothing(), "caller") && reaches(&carrier, nothing(), "taker"));
+    assert!(reaches(&carrier, pool(), "caller"), "the operator offers the number");
+    assert!(reaches(&[], nothing(), "caller"), "there is no carrier");
+    assert!(reaches(&[trunk("german", &["+49"], 0, 1)], nothing(), "caller"), "no carrier takes it");
+}
+
 fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
     routing.outbound("acme", to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
 }

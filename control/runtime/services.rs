@@ -110,6 +110,13 @@ impl Services {
         self.routing.load_full().outbound(account, to, via, |trunk| sip.trunk_status(trunk).health, &mut rand::rng())
     }
 
+    /// Returns the reason why calls of an account may not go to a SIP URI, as far as the reason is known without a lookup
+    /// of the host name. A request that stores a SIP URI is refused for this reason. The call itself is checked again.
+    pub async fn refusal_of_target(&self, account: &str, uri: &str) -> Option<String> {
+        let accounts = self.routing.load_full().trunk_owners(account);
+        self.sip.refusal_of(&accounts, uri).await
+    }
+
     /// Returns the destination on this server that a leg reaches without SIP, if there is one.
     pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
         self.routing.load_full().own(account, dialect, to, via)

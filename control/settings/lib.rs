@@ -16,6 +16,7 @@ mod recordings;
 mod secret;
 mod stir;
 mod trunk;
+pub mod web_origin;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -261,13 +261,67 @@ def test_a_user_begins_five_calls_a_minute_at_most(start, phone, ports):
     busy.finish()
 
 
-def test_pages_of_other_origins_may_use_it(server):
-    asks = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
-    answer = requests.options(f"{server.http}/outbound-call", headers=asks, timeout=10)
-    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, "https://app.example.com")
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true" and answer.headers["Access-Control-Max-Age"] == "86400"
-    answer = requests.get(f"{server.http}/call-status", headers={"Origin": "https://app.example.com"}, timeout=10)
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+def test_pages_of_this_machine_and_of_listed_origins_may_use_it(server, start, page):
+    listed = start('allowed_origins = ["https://app.example.com"]')
+    for one, origin in ((server, "http://localhost:5173"), (listed, "https://app.example.com"), (listed, "http://localhost:3000")):
+        asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        answer = requests.options(f"{one.http}/outbound-call", headers=asks, timeout=10)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, origin)
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true" and answer.headers["Access-Control-Max-Age"] == "86400"
+        answer = requests.get(f"{one.http}/call-status", headers={"Origin": origin}, timeout=10)
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    for one, origin in ((server, "https://evil.example"), (listed, "http://localhost:5173"), (server, "null")):
+        answer = requests.post(f"{one.http}/outbound-call", json={"user_id": "a", "number": CALLED[0]}, headers={"Origin": origin}, timeout=10)
+        assert (answer.status_code, answer.json()) == (403, {"error": "Unauthorized origin"})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        with pytest.raises(websockets.exceptions.InvalidStatus):
+            page(one, "CA" + "0" * 32, "a", origin=origin)
+
+
+def test_a_page_cannot_send_a_body_without_a_preflight(server):
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        body = '{"user_id": "a", "number": "' + CALLED[0] + '"}'
+        answer = requests.post(f"{server.http}/outbound-call", data=body, headers={"Content-Type": kind}, timeout=10)
+        assert answer.status_code == 415, answer.text
+
+
+def test_invented_users_share_a_limit_and_only_listed_numbers_are_called(start, phone, ports):
+    server = start(f'total_calls_per_minute = 2\nprefixes = ["{CALLED[0]}"]')
+    busy = phone(callee(reject="486 Busy Here"), port=ports[0], calls=2)
+
+    def dial(user, number=CALLED[0]):
+        return requests.post(f"{server.http}/outbound-call", json={"user_id": user, "number": number}, timeout=10)
+
+    assert dial("a", CALLED[1]).status_code == 403
+    for user in ("b", "c"):
+        call = dial(user).json()["callSid"]
+        wait_for("the refusal", lambda: status(server, call)["status"] == "busy")
+    refused = dial("d")
+    assert (refused.status_code, refused.json()["error"]) == (429, "Too many requests") and int(refused.headers["Retry-After"]) > 0
+    busy.finish()
+
+
+def test_the_accounts_other_calls_are_not_the_gateways(server, phone, ports):
+    ringing = phone(ringing_callee(), port=ports[0])
+    url = f"{server.http}/2010-04-01/Accounts/{server.account_sid}/Calls.json"
+    made = {"To": CALLED[0], "From": NUMBER, "Url": "http://127.0.0.1:9/unused"}
+    call = requests.post(url, made, auth=(server.account_sid, server.auth_token), timeout=10).json()["sid"]
+    assert end(server, call).status_code == 500
+    assert requests.get(f"{server.http}/call-status", params={"callSid": call, "user_id": "a"}, timeout=10).status_code == 500
+    requests.post(url.replace(".json", f"/{call}.json"), {"Status": "canceled"}, auth=(server.account_sid, server.auth_token), timeout=10)
+    ringing.finish()
+
+
+def test_a_secret_is_asked_for_where_it_is_set(start):
+    secret = "a-secret-of-the-test"
+    server = start(f'secret = "{secret}"')
+    path = f"{server.http}/call-status?callSid=CA1&user_id=a"
+    assert requests.get(path, timeout=10).status_code == 401
+    assert requests.get(path, headers={"Authorization": "Bearer guessed-guessed-guessed"}, timeout=10).status_code == 401
+    assert requests.get(path, headers={"Authorization": f"Bearer {secret}"}, timeout=10).status_code == 500
+    with pytest.raises(websockets.exceptions.InvalidStatus):
+        Frontend(server.http.replace("http", "ws", 1) + "/frontend-stream?callSid=CA1&user_id=a")
+    Frontend(server.http.replace("http", "ws", 1) + f"/frontend-stream?callSid=CA1&user_id=a&secret={secret}").end()
 
 
 def test_a_prompt_makes_an_agent_of_the_call(start, engines, page, phone, rtp, ports):

@@ -57,6 +57,7 @@ impl Dash {
         let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
         let stream = services.streams.local().expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
+        self.own.lock().insert(leg);
         let to = Address::Phone(to);
         let state = json!({ "agentId": agent, "timestamp": at.as_millisecond() }).to_string();
         let new = NewCall {
@@ -69,6 +70,7 @@ impl Dash {
         };
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.upstreams.close(upstream);
+            self.own.lock().remove(&leg);
             return Err(rest::why_not_made(error));
         }
         let suppress = Command::SuppressNoise { track: Track::Both, on: true };
@@ -78,6 +80,7 @@ impl Dash {
         tokio::spawn(async move {
             dash.follow_call(following, stream, upstream, words).await;
             dash.upstreams.close(upstream);
+            dash.own.lock().remove(&leg);
         });
         Ok(PlacedCall { leg, control_id, at })
     }
@@ -160,20 +163,21 @@ impl Dash {
         self.live(control_id).await?;
         match self.upstreams.mute(control_id, muted) {
             true => Ok(()),
-            // The account has this call, but the gateway did not make the call.
             false => Err(rest::why_refused(Refused::NoSuchLeg)),
         }
     }
 
-    /// Finds a live call of the gateway's account. The error is a text for the user.
+    /// Finds a live call that the gateway has made. The error is a text for the user.
     async fn live(&self, control_id: &str) -> Result<LegId, String> {
         let unknown = || rest::why_refused(Refused::NoSuchLeg);
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = telnyx::id::parse_call_control_id(control_id).ok_or_else(unknown)?;
         let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
-        match found.ok_or_else(unknown)?.status.is_final() {
-            true => Err(rest::why_refused(Refused::Ended)),
-            false => Ok(leg),
+        match found.ok_or_else(unknown)? {
+            leg if leg.status.is_final() => Err(rest::why_refused(Refused::Ended)),
+            // The account has this call, but the gateway did not make the call.
+            _ if !self.own.lock().contains(&leg) => Err(unknown()),
+            _ => Ok(leg),
         }
     }
 }

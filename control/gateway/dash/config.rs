@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, de::Error};
+use tandem_settings::Secret;
 
 /// The settings of the dash gateway (`[gateways.dash]`).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -26,6 +27,16 @@ pub struct DashConfig {
     /// Host of the `streamUrl`, with a port if needed. If this setting is absent, the `streamUrl` has the host of
     /// `http.public_url`.
     pub stream_host: Option<Arc<str>>,
+    /// Maximum number of calls that all frontends together may start within 60 s. The range is 1 to 10,000.
+    pub calls_per_minute: u32,
+    /// The beginnings of the numbers that frontends may call, for example `+49`. An empty list allows every number.
+    pub prefixes: Vec<Arc<str>>,
+    /// Web origins whose pages may use the gateway, in addition to `http://localhost:3000` and the host of
+    /// `http.public_url`. If the list is empty, all pages of this machine and of this host may use the gateway.
+    pub allowed_origins: Vec<Arc<str>>,
+    /// The password of the gateway: each request has it as `Authorization: Bearer`, and each WebSocket as `?secret=`.
+    /// `None` means no password.
+    pub secret: Option<Secret>,
     /// Ed25519 public key of an external provider. The gateway accepts only webhooks with a signature of this key.
     #[serde(deserialize_with = "public_key")]
     pub public_key: Option<VerifyingKey>,
@@ -40,6 +51,10 @@ impl Default for DashConfig {
             audio_stream_port: 8081,
             frontend_audio_port: 8082,
             stream_host: None,
+            calls_per_minute: 60,
+            prefixes: Vec::new(),
+            allowed_origins: Vec::new(),
+            secret: None,
             public_key: None,
         }
     }

@@ -6,8 +6,10 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::{Value, json};
 use tandem_call::address::{Address, PhoneNumber};
+use tandem_clock as clock;
 use tandem_telnyx as telnyx;
 
 use super::Dash;
@@ -16,28 +18,30 @@ use crate::text;
 
 type Answer = (StatusCode, Json<Value>);
 
-/// `POST /api/calls/telnyx/initiate`: starts a call.
-pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
+/// `POST /api/calls/telnyx/initiate`: starts a call. The error is a response with a `Retry-After`, or with another status
+/// than 400.
+pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Result<Answer, Response> {
     let body = match object(&body) {
         Ok(body) => body,
-        Err(answer) => return answer,
+        Err(answer) => return Ok(answer),
     };
     let (Some(to), Some(from), Some(agent)) = (text(&body, "to"), text(&body, "from"), text(&body, "agentId")) else {
-        return refused("Please provide to, from, and agentId");
+        return Ok(refused("Please provide to, from, and agentId"));
     };
     let failed = |detail: &str| refused(&format!("Failed to initiate Telnyx call: {detail}"));
     if !to.starts_with('+') {
-        return failed("Destination number must be in E.164 format (e.g., +1234567890)");
+        return Ok(failed("Destination number must be in E.164 format (e.g., +1234567890)"));
     }
     let number = |text: &str| text.parse().ok().filter(PhoneNumber::is_e164);
     let (Some(to), Some(from)) = (number(&to), number(&from).map(Address::Phone)) else {
         let wrong = if number(&to).is_none() { "to" } else { "from" };
-        return failed(&format!("The '{wrong}' parameter must be in E164 format."));
+        return Ok(failed(&format!("The '{wrong}' parameter must be in E164 format.")));
     };
-    match dash.call(to, from, &agent).await {
+    dash.access.take_call(&to, clock::now().instant).map_err(|limit| limit.response(failed(&limit.to_string()).1))?;
+    Ok(match dash.call(to, from, &agent).await {
         Ok(made) => (StatusCode::CREATED, Json(json!({ "success": true, "data": initiated(&dash, &made, &agent) }))),
         Err(detail) => failed(&detail),
-    }
+    })
 }
 
 fn initiated(dash: &Dash, made: &PlacedCall, agent: &str) -> Value {

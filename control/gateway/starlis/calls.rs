@@ -33,6 +33,9 @@ use crate::frontends::{Frontends, NORMAL, WhenFull};
 const ROOM: usize = 100;
 /// Maximum time for the last audio of a call after the end of the call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
+/// The client state of the calls that the gateway makes. The gateway shows and ends only calls with this state. The API
+/// of this dialect cannot set a client state.
+const OWN_CALL: &str = "gateways.starlis";
 /// Name of the transcription that the gateway starts on a call.
 const TRANSCRIPTION: &str = "gateway";
 
@@ -60,6 +63,7 @@ impl Starlis {
         let to = Address::Phone(request.to.clone());
         let new = NewCall {
             stream: Some(self.stream()),
+            client_state: Some(OWN_CALL.to_owned()),
             ..NewCall::plain(account, twilio::NAME, to, from, self.first(request))
         };
         let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
@@ -184,12 +188,13 @@ impl Starlis {
         }
     }
 
-    /// Finds a live or ended call of the gateway's account. The error is a text for the user.
+    /// Finds a live or ended call that the gateway has made. The error is a text for the user.
     pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
         let unknown = || format!("The requested call {call_sid} was not found");
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = self.leg(call_sid).ok_or_else(unknown)?;
-        self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?.ok_or_else(unknown)
+        let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
+        found.filter(|leg| leg.client_state.as_deref() == Some(OWN_CALL)).ok_or_else(unknown)
     }
 
     /// Ends a call. The error is a text for the user.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use tandem_clock as clock;
 
 use super::Starlis;
 use super::calls::CallRequest;
+use crate::access::CallLimit;
 use crate::text;
 
 /// `GET /`: returns a message that the server is running.
@@ -29,14 +30,17 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     let (Some(user), Some(number)) = (text(&body, "user_id"), text(&body, "number")) else {
         return wrong("User ID and phone number are required");
     };
-    if let Err(wait) = starlis.rate.take(&user, clock::now().instant) {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        let answer = Json(json!({ "success": false, "error": "Too many requests" }));
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], answer).into_response();
+    let now = clock::now().instant;
+    let limited = |limit: CallLimit| limit.response(Json(json!({ "success": false, "error": limit.to_string() })));
+    if let Err(wait) = starlis.rate.take(&user, now) {
+        return limited(CallLimit::TooMany(wait));
     }
     let Some(to) = number.parse().ok().filter(PhoneNumber::is_e164) else {
         return failed(&format!("{number} is not a number in E.164 format (e.g., +1234567890)"));
     };
+    if let Err(limit) = starlis.access.take_call(&to, now) {
+        return limited(limit);
+    }
     let request = CallRequest { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
     match starlis.call(request).await {
         Ok(leg) => {

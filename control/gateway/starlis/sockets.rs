@@ -33,7 +33,7 @@ pub(super) async fn frontend_stream(
     headers: HeaderMap,
     request: WebSocketUpgrade,
 ) -> Response {
-    if let Err((status, error)) = starlis.admit(&headers, means.token.as_deref()) {
+    if let Err((status, error)) = starlis.admit(means.token.as_deref()) {
         return (status, Json(json!({ "error": error }))).into_response();
     }
     upgrade(request, &headers).on_upgrade(async move |socket| listen(&starlis, socket, &means).await)

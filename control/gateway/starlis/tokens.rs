@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
@@ -56,14 +56,11 @@ impl Tokens {
 }
 
 impl Starlis {
-    /// Checks the origin and the token of a request or a WebSocket, if the configuration requires tokens. The error is
-    /// the HTTP status with a reason.
-    pub(super) fn admit(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
+    /// Checks the token of a request or a WebSocket, if the configuration requires tokens. The error is the HTTP status
+    /// with a reason.
+    pub(super) fn admit(&self, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
         if !self.config.tokens {
             return Ok(());
-        }
-        if header(headers, "origin").is_some_and(|origin| !self.origins.allow(origin)) {
-            return Err((StatusCode::FORBIDDEN, "Unauthorized origin"));
         }
         self.tokens.spend(token, clock::now().instant).map_err(|why| (StatusCode::UNAUTHORIZED, why))
     }
@@ -72,17 +69,14 @@ impl Starlis {
 /// Middleware that rejects requests without a valid token, if the configuration requires tokens.
 pub(super) async fn guard(State(starlis): State<Arc<Starlis>>, request: Request, next: Next) -> Response {
     let token = header(request.headers(), "authorization").and_then(|line| line.strip_prefix("Bearer "));
-    match starlis.admit(request.headers(), token) {
+    match starlis.admit(token) {
         Ok(()) => next.run(request).await,
         Err((status, error)) => (status, Json(json!({ "error": error }))).into_response(),
     }
 }
 
 /// `POST /generate-token`: issues a token.
-pub(super) async fn generate(State(starlis): State<Arc<Starlis>>, headers: HeaderMap, body: Bytes) -> Response {
-    if header(&headers, "origin").is_some_and(|origin| !starlis.origins.allow(origin)) {
-        return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized origin" }))).into_response();
-    }
+pub(super) async fn generate(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     if !matches!(text(&body, "source").as_deref(), Some("frontend" | "backend")) {
         let error = r#"Invalid source. Must be either "frontend" or "backend""#;

@@ -6,7 +6,7 @@ use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::machine_detection::{MachineDetection, Until};
-use tandem_call::program::instruction::{Credentials, DialTarget};
+use tandem_call::program::instruction::{Credentials, DialTarget, is_trunk_id};
 use tandem_call::{Callback, StatusEvent};
 
 use crate::code;
@@ -58,8 +58,9 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         }
     }
     if let Some(byoc) = element.attribute("byoc").map(str::trim).filter(|text| !text.is_empty()) {
-        // If the trunk is unknown, there is no route, and the dial fails.
-        target.via = vec![byoc.chars().take(64).collect::<String>().into()];
+        // If the trunk is unknown, there is no route, and the dial fails. Only an id selects a trunk: no trunk has the
+        // empty name.
+        target.via = vec![if is_trunk_id(byoc) { byoc.into() } else { "".into() }];
     }
     Ok(Some(target))
 }

@@ -75,7 +75,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     };
     let taken = numbers.take(&wanted, of).await;
     let row = taken.map_err(|why| match why {
-        NumberError::NotAvailable(_) if x.parameters.get("PhoneNumber").is_none() => none(),
+        NumberError::NotAvailable(_) | NumberError::NoPool(_) if x.parameters.get("PhoneNumber").is_none() => none(),
         why => why.into(),
     })?;
     Ok((StatusCode::CREATED, Json(resource_fields::number(x.owner(), &row))).into_response())

@@ -44,6 +44,7 @@ impl From<NumberError> for ApiError {
     fn from(error: NumberError) -> Self {
         match error {
             NumberError::NotAvailable(number) => Self::bad(21422, format!("{number} is not available")),
+            NumberError::NoPool(_) => Self::bad(21422, error.to_string()),
             NumberError::InTheFile(number) => in_the_file(&number),
             NumberError::Unknown => Self::bad(20404, error.to_string()),
             NumberError::Full => {

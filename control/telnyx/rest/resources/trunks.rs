@@ -26,6 +26,8 @@ pub(super) trait TrunkAddressing: Send + Sync + 'static {
     const TRUNKS: &'static str;
     const PLACE: &'static str;
     const PLACES: &'static str;
+    /// The name of the parameter with the host name or IP address.
+    const PARAMETER: &'static str;
     /// The word in `default_primary_..._id`.
     const CHOICE: &'static str;
     const ADDRESS_LIST_FIELDS: ListFields;
@@ -52,6 +54,7 @@ impl TrunkAddressing for Hosts {
     const TRUNKS: &'static str = "/v2/fqdn_connections";
     const PLACE: &'static str = "fqdn";
     const PLACES: &'static str = "/v2/fqdns";
+    const PARAMETER: &'static str = "fqdn";
     const CHOICE: &'static str = "fqdn";
     const ADDRESS_LIST_FIELDS: ListFields = ListFields {
         filters: &[
@@ -88,6 +91,7 @@ impl TrunkAddressing for Addresses {
     const TRUNKS: &'static str = "/v2/ip_connections";
     const PLACE: &'static str = "ip";
     const PLACES: &'static str = "/v2/ips";
+    const PARAMETER: &'static str = "ip_address";
     const CHOICE: &'static str = "ip";
     const ADDRESS_LIST_FIELDS: ListFields = ListFields {
         filters: &[("connection_id", "/connection_id"), ("ip_address", "/ip_address"), ("port", "/port")],
@@ -224,6 +228,10 @@ impl<F: TrunkAddressing> Kind for AddressResource<F> {
     }
 
     async fn keep(app: &App, mut row: Resource<TrunkAddress>) -> Result<Arc<Resource<TrunkAddress>>, ApiError> {
+        if let Some(why) = app.calls.services().refusal_of_target(&row.account, &row.details.uri).await {
+            let detail = format!("Calls may not go to {}: this address is {why}.", row.details.uri);
+            return Err(ApiError::bad_value(F::PARAMETER, detail));
+        }
         // Only one account can have an IP address.
         row.claim = row.details.source.map(|source| format!("connection address {source}"));
         stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await

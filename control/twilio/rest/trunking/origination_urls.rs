@@ -59,6 +59,7 @@ async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Ans
     }
     let mut details = Origination { uri: String::new(), priority: 0, weight: 1, enabled: true };
     apply(x.parameters, &mut details)?;
+    check_target(v, &details).await?;
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), details);
     row.parent = Some(trunk.id);
     let full = |max| format!("A trunk has at most {max} origination URLs");
@@ -72,6 +73,7 @@ async fn update(v: &TrunkingContext<'_>, mut row: Resource<Origination>) -> Answ
         row.name = name;
     }
     apply(x.parameters, &mut row.details)?;
+    check_target(v, &row.details).await?;
     trunks::change_origination(x.services(), &mut row).await?;
     Ok(ok(represent(&v.base, x.account_sid(), &row)))
 }
@@ -93,6 +95,16 @@ pub(super) fn apply(parameters: &Parameters, url: &mut Origination) -> Result<()
         uri.clone_into(&mut url.uri);
     }
     Ok(())
+}
+
+/// Checks that calls of the account may go to the URI.
+async fn check_target(v: &TrunkingContext<'_>, url: &Origination) -> Result<(), ApiError> {
+    // Some applications write `sip://host` instead of `sip:host`.
+    let uri = url.uri.replacen("://", ":", 1);
+    match v.x.services().refusal_of_target(&v.x.account.name, &uri).await {
+        Some(why) => Err(ApiError::bad(INVALID, format!("SipUrl: calls may not go to {uri}: this address is {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the text is `sip:HOST...` or `sips:HOST...`. `//` after the scheme is allowed. The text has at most 255

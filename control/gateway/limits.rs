@@ -13,20 +13,20 @@ const MAX_USERS: usize = 10_000;
 
 /// Limits the number of calls that each user starts within any 60 s.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     limit: usize,
     // Users choose their own names. The hash of the standard library protects against names that collide.
     begun: Mutex<HashMap<String, VecDeque<Instant>>>,
 }
 
 impl Rate {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), begun: Mutex::default() }
     }
 
     /// Counts a new call of the user. If the user has reached the limit, returns the time until the next call is
     /// allowed.
-    pub(super) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
         let mut begun = self.begun.lock();
         let is_old = |at: &Instant| now.duration_since(*at) >= WINDOW;
         if begun.len() >= MAX_USERS && !begun.contains_key(user) {
@@ -51,25 +51,25 @@ impl Rate {
 
 /// Counts the open WebSockets of each user.
 #[derive(Debug)]
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     limit: u32,
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 /// The slot of one open WebSocket of a user. Dropping this value frees the slot.
 #[derive(Debug)]
-pub(super) struct SocketSlot {
+pub(crate) struct SocketSlot {
     user: String,
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 impl Sockets {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { limit, open: Arc::default() }
     }
 
     /// Takes a slot for another WebSocket. `None` if the user has reached the limit, or if there are too many users.
-    pub(super) fn take(&self, user: &str) -> Option<SocketSlot> {
+    pub(crate) fn take(&self, user: &str) -> Option<SocketSlot> {
         let mut open = self.open.lock();
         let count = open.get(user).copied().unwrap_or_default();
         if count >= self.limit || (count == 0 && open.len() >= MAX_USERS) {
