@@ -62,6 +62,25 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
+    /// Returns the reason why a reload with the new configuration `new` must be an accident: the new configuration has no
+    /// account any more, or nothing that this configuration serves. An empty or truncated file is such a configuration.
+    /// After such a reload, the server would refuse every request of its operator.
+    pub fn refusal_of(&self, new: &Config) -> Option<String> {
+        let resources = |config: &Config| {
+            let Config { accounts, trunks, applications, numbers, endpoints, agents, siprec, .. } = config;
+            accounts.len() + trunks.len() + applications.len() + numbers.len() + endpoints.len() + agents.len() + siprec.len()
+        };
+        let lost = match (self.accounts.len(), resources(self)) {
+            (1.., _) if new.accounts.is_empty() => "[[accounts]]",
+            (_, 1..) if resources(new) == 0 => "accounts, trunks, applications, numbers, endpoints and agents",
+            _ => return None,
+        };
+        Some(format!(
+            "the file has no {lost} any more; an empty or truncated file is not applied. To run with this file, restart the \
+             server"
+        ))
+    }
+
     /// Returns the keys that have different values in `self` and in `new`, and that take effect only at a restart. A
     /// key that is set in only one of the two configurations counts as different.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {

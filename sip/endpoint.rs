@@ -101,6 +101,9 @@ pub struct Arrival {
     pub connection: Option<ConnectionId>,
     /// The trunk to which the certificate of the connection's far end belongs.
     pub certified_trunk: Option<TrunkName>,
+    /// Whether a page in a browser has opened the connection. Any page can open a WebSocket, so the source address of such
+    /// a message does not identify the sender.
+    pub from_page: bool,
     /// The whole message as octets.
     pub data: Bytes,
 }

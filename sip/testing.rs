@@ -100,7 +100,7 @@ impl SipPair {
                     Side::B => (address(Side::A), address(Side::B)),
                 };
                 let arrival =
-                    Arrival { source, local, transport: Transport::Udp, connection: None, certified_trunk: None, data };
+                    Arrival { source, local, transport: Transport::Udp, connection: None, certified_trunk: None, from_page: false, data };
                 self.endpoint(to).handle_datagram(now, arrival);
                 self.collect();
             }

@@ -556,7 +556,13 @@ impl Server {
                 }
                 let (trunks, numbers, endpoints) = (config.trunks.len(), config.numbers.len(), config.endpoints.len());
                 let summary = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
-                self.reload(config).await.map(|restart| (summary, restart)).map_err(|error| format!("{error:#}\n"))
+                match self.config.load_full().refusal_of(&config) {
+                    Some(why) => Err(format!("{why}\n")),
+                    None => {
+                        let reloaded = self.reload(config).await;
+                        reloaded.map(|restart| (summary, restart)).map_err(|error| format!("{error:#}\n"))
+                    }
+                }
             }
             Err(faults) => Err(faults),
         };

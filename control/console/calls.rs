@@ -100,11 +100,12 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
         Err(denied) => return *denied,
     };
     if query.follow {
+        let follower = scope.clone();
         let list = move |app: App| {
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok(page(&app, &scope, &query).await?.calls) }
         };
-        return follow::rows(app, "call", |row: &CallRow| row.id.clone(), list);
+        return follow::rows(app, &follower, "call", |row: &CallRow| row.id.clone(), list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),

@@ -78,11 +78,12 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
         Err(denied) => return *denied,
     };
     if query.follow {
+        let follower = scope.clone();
         let list = move |app: App| {
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok(page(&app, &scope, &query).await?.errors) }
         };
-        return follow::rows(app, "error", |row: &ErrorRow| row.id.clone(), list);
+        return follow::rows(app, &follower, "error", |row: &ErrorRow| row.id.clone(), list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),

@@ -1,15 +1,16 @@
 //! Followed lists. The response has one line of JSON for each row (NDJSON). For each row that is new or has changed
 //! later, the response gets a further line.
 //!
-//! The server reads the list twice a second, so followers cause no work in calls. There are two limits. First,
-//! the server serves at most [`FOLLOWERS`] followers at the same time, and further followers receive 503. Second, at
-//! most [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
+//! The server reads the list twice a second, so followers cause no work in calls. There are two limits. First, the server
+//! serves at most [`FOLLOWERS`] followers of all accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one
+//! account. Operators have [`FOLLOWERS_OF_OPERATORS`] places of their own. Further followers receive 503 with
+//! `Retry-After`. Second, at most [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
 //! a last line with the reason and disconnects the client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,28 +19,69 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tandem_runtime::app::App;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use super::QueryError;
+use super::{QueryError, Scope};
 
 /// Time between two reads of the list.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of consecutive reads without a change after which the server sends an empty line. The empty line shows that
 /// the connection is alive.
 const KEEPALIVE_ROUNDS: u32 = 30;
-/// Maximum number of concurrent followers.
+/// Maximum number of concurrent followers of accounts that are not operators.
 const FOLLOWERS: usize = 32;
+/// Maximum number of concurrent followers of one account.
+const FOLLOWERS_OF_ACCOUNT: usize = 8;
+/// Maximum number of concurrent followers of all operators together.
+const FOLLOWERS_OF_OPERATORS: usize = 32;
+/// The time, in seconds, after which a refused client may try again.
+const RETRY_AFTER: &str = "5";
 /// Maximum number of lines that wait for a slow client.
 const WAITING: usize = 1_024;
 /// Maximum time for which a new line waits for space in the queue.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-static PLACES: Semaphore = Semaphore::const_new(FOLLOWERS);
+/// The number of followers of each account. Operators share one entry.
+static FOLLOWED: Places = Places(Mutex::new(BTreeMap::new()));
 
-/// Follows the list that `list` returns, newest row first. `name` returns the key of a row. `kind` is the member name
+struct Places(Mutex<BTreeMap<Option<Arc<str>>, usize>>);
+
+/// The place of one follower. Dropping this value frees the place.
+struct Place(&'static Places, Option<Arc<str>>);
+
+impl Places {
+    /// Takes a place. `account` is `None` for an operator. Returns `None` if there is no place.
+    fn take(&'static self, account: Option<Arc<str>>) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.get(&account).copied().unwrap_or_default();
+        let others: usize = taken.iter().filter(|(name, _)| name.is_some()).map(|(_, count)| count).sum();
+        let is_full = match &account {
+            Some(_) => own >= FOLLOWERS_OF_ACCOUNT || others >= FOLLOWERS,
+            None => own >= FOLLOWERS_OF_OPERATORS,
+        };
+        if is_full {
+            return None;
+        }
+        taken.insert(account.clone(), own + 1);
+        Some(Place(self, account))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.1) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.1)),
+        }
+    }
+}
+
+/// Follows the list that `list` returns, newest row first. `scope` is the client's scope. `name` returns the key of a row. `kind` is the member name
 /// in each line, for example `call` in `{"call": {...}}`.
 pub(super) fn rows<T, F>(
     app: App,
+    scope: &Scope,
     kind: &'static str,
     name: impl Fn(&T) -> String + Send + 'static,
     list: impl Fn(App) -> F + Send + 'static,
@@ -48,8 +90,10 @@ where
     T: Serialize + Send,
     F: Future<Output = Result<Vec<T>, QueryError>> + Send,
 {
-    let Ok(place) = PLACES.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many lists are followed already\n").into_response();
+    let account = (!scope.is_operator()).then(|| Arc::clone(&scope.account.name));
+    let Some(place) = FOLLOWED.take(account) else {
+        let says = "too many lists are followed already\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], says).into_response();
     };
     let (lines, mut waiting) = mpsc::channel::<String>(WAITING);
     let too_slow = Arc::new(AtomicBool::new(false));
@@ -139,6 +183,24 @@ fn note(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_has_its_places_all_accounts_have_theirs_and_operators_have_others() {
+        static PLACES: Places = Places(Mutex::new(BTreeMap::new()));
+        let take = |name: &str, count: usize| -> Vec<Place> {
+            let account = || (!name.is_empty()).then(|| Arc::from(name));
+            std::iter::repeat_with(|| PLACES.take(account())).take(count).flatten().collect()
+        };
+        let greedy = take("greedy", 40);
+        assert_eq!(greedy.len(), FOLLOWERS_OF_ACCOUNT);
+        let others: Vec<_> = ["a", "b", "c", "d"].map(|name| take(name, 40)).into_iter().flatten().collect();
+        assert_eq!(greedy.len() + others.len(), FOLLOWERS);
+        assert_eq!(take("", 40).len(), FOLLOWERS_OF_OPERATORS);
+        drop(greedy);
+        assert_eq!(take("late", 40).len(), FOLLOWERS_OF_ACCOUNT);
+        drop(others);
+        assert!(PLACES.0.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn only_what_is_new_or_has_changed_is_told_again_and_the_clock_is_no_change() {

@@ -57,12 +57,13 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
         Err(denied) => return *denied,
     };
     if query.follow {
+        let follower = scope.clone();
         let list = move |app: App| {
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok(page(&app, &scope, &query).await?.phones) }
         };
         let name = |row: &PhoneRow| format!("{} {} {:?}", row.account, row.username, row.domain);
-        return follow::rows(app, "phone", name, list);
+        return follow::rows(app, &follower, "phone", name, list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),

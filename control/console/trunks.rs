@@ -98,11 +98,12 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
         Err(denied) => return *denied,
     };
     if query.follow {
+        let follower = scope.clone();
         let list = move |app: App| {
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
         };
-        return follow::rows(app, "trunk", |row: &TrunkRow| row.name.clone(), list);
+        return follow::rows(app, &follower, "trunk", |row: &TrunkRow| row.name.clone(), list);
     }
     json(&Trunks { trunks: rows(&app, &scope, &query) })
 }

@@ -215,6 +215,9 @@ pub enum ReportedError<'a> {
     },
 }
 
+/// The pause before the first retry.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
 /// A provider's timeouts and retries for requests to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RetryPolicy {
@@ -233,18 +236,24 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Returns the default policy: 5 s for a connection attempt, one immediate retry after a failed connection, and 15
-    /// s for a complete attempt. Redirects are followed. Every response is final.
+    /// Returns the default policy: 5 s for a connection attempt, one retry after a failed connection, and 15 s for a
+    /// complete attempt. Redirects are followed. Every response is final.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
             total: Duration::from_secs(15),
-            retries: vec![Duration::ZERO],
+            retries: pauses(1),
             overall: None,
             on: RetryOn { connect: true, response: false, statuses: Vec::new() },
             redirects: true,
         }
     }
+}
+
+/// Returns the pauses before this number of retries: 250 ms, and then each pause twice as long as the pause before. An
+/// application that restarts or is overloaded needs this time. Five retries take 7.75 s.
+pub fn pauses(retries: usize) -> Vec<Duration> {
+    (0..u32::try_from(retries).unwrap_or(u32::MAX).min(16)).map(|retry| FIRST_PAUSE * (1 << retry)).collect()
 }
 
 /// The data about the server and the leg that a dialect needs for a notice.

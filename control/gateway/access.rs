@@ -132,6 +132,7 @@ impl Access {
 pub(crate) async fn guard(access: Arc<Access>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS;
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let admitted = access.admit(&request);
     let from_page = origin.filter(|_| !matches!(admitted, Err((StatusCode::FORBIDDEN, _))));
     let mut response = match admitted {
@@ -147,8 +148,9 @@ pub(crate) async fn guard(access: Arc<Access>, request: Request, next: Next) -> 
         put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
         if preflight {
             put(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS");
-            put(header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization, Origin, Accept");
             put(header::ACCESS_CONTROL_MAX_AGE, "86400");
+            let usual = HeaderValue::from_static("Content-Type, Authorization, Origin, Accept");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(usual));
         }
     }
     response

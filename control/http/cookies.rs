@@ -27,10 +27,13 @@ impl CookieJar {
         CookieJar::default()
     }
 
-    /// The `Cookie` header for a request to `url`. `None` if no cookie matches.
+    /// The `Cookie` header for a request to `url`. `None` if no cookie matches. A `Secure` cookie is sent only over
+    /// `https`. The store alone would also send it in the clear to this machine.
     pub fn header(&self, url: &Url) -> Option<String> {
-        let pairs: Vec<String> =
-            self.store.lock().get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        let encrypted = url.scheme() == "https";
+        let store = self.store.lock();
+        let matching = store.matches(url).into_iter().filter(|cookie| encrypted || cookie.secure() != Some(true));
+        let pairs: Vec<String> = matching.map(|cookie| format!("{}={}", cookie.name(), cookie.value())).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
@@ -91,6 +94,16 @@ mod tests {
         set(&jar, "http://app.example/", &["a=1; Domain=bank.example", "b=2; Secure", "=", ""]);
         assert_eq!(jar.header(&Url::parse("http://bank.example/").unwrap()), None);
         assert_eq!(jar.header(&Url::parse("http://app.example/").unwrap()), None);
+    }
+
+    #[test]
+    fn a_secure_cookie_goes_over_https_only_to_whatever_host() {
+        for host in ["app.example", "localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
+            let jar = CookieJar::new();
+            set(&jar, &format!("https://{host}/"), &["safe=1; Secure", "plain=2"]);
+            assert_eq!(get(&jar, &format!("https://{host}/next")), ["plain=2", "safe=1"], "{host}");
+            assert_eq!(get(&jar, &format!("http://{host}/next")), ["plain=2"], "{host}");
+        }
     }
 
     #[test]

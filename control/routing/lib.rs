@@ -748,6 +748,11 @@ impl Routing {
         self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
     }
 
+    /// Whether the account may use a trunk with this `byoc` setting.
+    pub fn has_trunk_id(&self, account: &str, id: &str) -> bool {
+        self.byoc(id).is_some_and(|trunk| self.may_use(account, trunk))
+    }
+
     /// Whether a trunk that the account may use accepts the number.
     fn has_way_out(&self, account: &str, number: &str) -> bool {
         let accepts = |trunk: &TrunkConfig| trunk.prefixes.iter().any(|prefix| number.starts_with(&**prefix));

@@ -6,6 +6,7 @@ mod bans;
 #[cfg(test)]
 mod features;
 pub mod listener;
+mod pages;
 mod sip_websocket;
 #[cfg(test)]
 mod verbs;
@@ -85,6 +86,7 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
         .route("/console/sip/strangers", get(unknown_sources))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
+        .layer(middleware::from_fn_with_state(app.clone(), pages::refuse_foreign))
         .with_state(app.clone())
         .merge(gateways)
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
@@ -121,7 +123,9 @@ async fn guarded_metrics(
 ) -> Response {
     // A request that a proxy on this host has forwarded is not local.
     let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
-    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback()) && !passed_on;
+    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback())
+        && !passed_on
+        && pages::names_this_server(&app.public_url, &headers);
     if !local && let Err(denied) = operator(&app, &headers) {
         return denied.into_response();
     }

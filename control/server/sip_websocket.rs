@@ -31,11 +31,12 @@ pub(crate) async fn open(
     if !has(headers, header::SEC_WEBSOCKET_PROTOCOL, "sip") {
         return (StatusCode::BAD_REQUEST, "the WebSocket subprotocol must be \"sip\" (RFC 7118)\n").into_response();
     }
+    let from_page = headers.contains_key(header::ORIGIN);
     let accept = derive_accept_key(key.as_bytes());
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(stream) => app.calls.services().sip.adopt_websocket(TokioIo::new(stream), peer).await,
+            Ok(stream) => app.calls.services().sip.adopt_websocket(TokioIo::new(stream), peer, from_page).await,
             Err(error) => tracing::debug!(%peer, %error, "SIP over WebSocket"),
         }
     });

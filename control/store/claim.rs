@@ -2,7 +2,7 @@
 //! calls that a crash has left behind.
 //!
 //! On PostgreSQL, a separate connection holds an advisory lock. PostgreSQL releases the lock when this connection ends
-//! for any reason. On SQLite, the server locks a file next to the database.
+//! for any reason. On SQLite, the server locks the file of the database.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -67,11 +67,11 @@ impl From<sqlx::Error> for Refused {
     }
 }
 
-/// Locks the file next to an SQLite database.
+/// Locks the file of an SQLite database.
 pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     match file.lock() {
         Ok(lock) => Ok(Claim::File { _lock: lock }),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(StoreError::InUse("its lock file is locked".into())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(StoreError::InUse("its file is locked".into())),
         Err(error) => Err(StoreError::Unavailable(error.into())),
     }
 }

@@ -1,4 +1,4 @@
-//! The file of an SQLite database. This module handles the permissions of the file and the lock next to the file, and
+//! The file of an SQLite database. This module handles the permissions of the file and the lock on the file, and
 //! checks that no other file has replaced the file.
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -49,10 +49,13 @@ impl DatabaseFile {
     }
 
     /// Locks the database for one server. The lock ends when the returned file is dropped.
+    ///
+    /// The lock is on the file itself, so it also holds for a path that leads to the file through a symbolic link or a
+    /// hard link. This lock (`flock`) and the locks of SQLite (POSIX record locks) do not affect each other: on Linux they
+    /// are separate. The file may be on a network disk on which they are not separate. Such a disk is not suitable for
+    /// SQLite.
     pub(super) fn lock(&self) -> io::Result<File> {
-        // SQLite uses locks on the database file itself, so this lock is on another file.
-        let path = sibling(&self.path, ".lock");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = File::open(&self.path)?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }
@@ -107,5 +110,19 @@ mod tests {
         assert_eq!(file.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(lock);
         file.lock().unwrap();
+    }
+
+    #[test]
+    fn a_database_is_locked_under_each_of_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let file = DatabaseFile::open(&at("a.db")).unwrap();
+        std::os::unix::fs::symlink(at("a.db"), at("symbolic.db")).unwrap();
+        fs::hard_link(at("a.db"), at("hard.db")).unwrap();
+        let _lock = file.lock().unwrap();
+        for name in ["symbolic.db", "hard.db"] {
+            let other = DatabaseFile::open(&at(name)).unwrap();
+            assert_eq!(other.lock().unwrap_err().kind(), ErrorKind::WouldBlock, "{name}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tandem_dialect::RetryPolicy;
+use tandem_dialect::{RetryPolicy, pauses};
 use tandem_webhooks::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
@@ -27,7 +27,7 @@ pub(super) fn retry_policy(url: &str) -> RetryPolicy {
             "tt" => retry_policy.overall = time(TIME),
             "rc" => {
                 if let Some(count) = number(0..=5).and_then(|count| usize::try_from(count).ok()) {
-                    retry_policy.retries = vec![Duration::ZERO; count];
+                    retry_policy.retries = pauses(count);
                 }
             }
             "rp" => repeat_on(&mut retry_policy, value),
@@ -89,7 +89,7 @@ mod tests {
         let retry_policy = retry_policy("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
         let milliseconds = Duration::from_millis;
         assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(200), milliseconds(3000)));
-        assert_eq!((retry_policy.overall, retry_policy.retries.len()), (Some(milliseconds(9000)), 2));
+        assert_eq!((retry_policy.overall, retry_policy.retries), (Some(milliseconds(9000)), [250, 500].map(milliseconds).to_vec()));
         assert!(retry_policy.on.response && !retry_policy.on.connect);
         assert_eq!(retry_policy.on.statuses, [StatusRange { first: 500, last: 599 }]);
         let all = [(400, 499), (500, 599)].map(StatusRange::from);

@@ -32,8 +32,14 @@ pub(super) fn reply(
 }
 
 /// Keeps the instructions that a called party may run before the bridge. Other instructions are skipped with a warning,
-/// because they would move the leg to another place.
-pub(super) fn for_whisper(program: Program) -> Program {
+/// because they would move the leg to another place. A `<Reject>` hangs up: after it, the parties must not be bridged.
+pub(super) fn for_whisper(mut program: Program) -> Program {
+    for instruction in &mut program.instructions {
+        if matches!(instruction, Instruction::Reject(_)) {
+            *instruction = Instruction::Hangup;
+            program.warnings.push(Warning { code: SCHEMA, message: "<Reject> before the bridge hangs up".to_owned() });
+        }
+    }
     keep_allowed(program, "before the bridge", |_| false)
 }
 
@@ -124,6 +130,13 @@ mod tests {
         let program = for_queue(inline_program(text));
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
         assert_eq!(program.warnings.len(), 2);
+    }
+
+    #[test]
+    fn a_called_party_that_rejects_before_the_join_is_not_joined() {
+        let program = for_whisper(inline_program("<Response><Say>a</Say><Reject/></Response>", false).unwrap());
+        assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Hangup]), "{program:?}");
+        assert_eq!(program.warnings.len(), 1);
     }
 
     #[test]

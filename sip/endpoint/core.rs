@@ -275,7 +275,13 @@ impl Core {
 
     /// Returns whether the sender is unknown: neither its source address nor a certificate belongs to a trunk.
     pub(super) fn is_unknown_source(&self, arrival: &Arrival) -> bool {
-        arrival.certified_trunk.is_none() && self.is_unknown(arrival.source.ip())
+        self.trunk_of_sender(arrival).is_none()
+    }
+
+    /// Returns the trunk to which the certificate or the source address of the sender belongs.
+    pub(super) fn trunk_of_sender<'a>(&'a self, arrival: &'a Arrival) -> Option<&'a TrunkName> {
+        let by_source = || self.trunk_at(arrival.source.ip()).filter(|_| !arrival.from_page);
+        arrival.certified_trunk.as_ref().or_else(by_source)
     }
 
     /// Returns the source networks of a trunk, without networks wider than /24 (IPv4) or /64 (IPv6). Such wide networks

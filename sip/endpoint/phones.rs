@@ -316,7 +316,7 @@ impl Phones {
         let name = request.from.uri.user();
         // A carrier that got this server's Contact by registration may call this Contact. Such a call belongs to the
         // carrier and not to the domain.
-        if let Some(domain) = directory.domain_of(source)
+        if let Some(domain) = directory.domain_of(source).filter(|_| !arrival.from_page)
             && trunks.trunk_of(core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
         {
@@ -343,7 +343,7 @@ impl Phones {
                 self.refuse_unknown(core, now, arrival, request, echo, 403);
                 return Admission::Refused;
             }
-            if !directory.has_callers(&domain.name) {
+            if !directory.has_callers(&domain.name) && !arrival.from_page {
                 let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
                 return Admission::Caller(Caller { account, username: None, domain });
             }

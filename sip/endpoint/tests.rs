@@ -76,6 +76,7 @@ impl Bench {
             transport,
             connection: (transport == Transport::Tcp).then_some(ConnectionId(1)),
             certified_trunk: None,
+            from_page: false,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);

@@ -476,7 +476,7 @@ impl Trunks {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
         }
-        arrival.certified_trunk.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
+        core.trunk_of_sender(arrival).cloned()
     }
 
     /// Returns the trunk at which this server registered a Contact with the token of the Request-URI.

@@ -517,6 +517,7 @@ impl Driver {
                         transport: Transport::Udp,
                         connection: None,
                         certified_trunk: None,
+                        from_page: false,
                         data,
                     };
                     self.arrival(arrival);

@@ -110,9 +110,11 @@ impl Handle {
 
     /// Passes a WebSocket connection to the driver. Another listener, at [`Config::websocket`], has accepted the
     /// connection and completed the handshake for the subprotocol `sip` (RFC 7118). The limits for connections apply to
-    /// this connection too.
-    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr) {
-        let (stream, local) = (Incoming::Upgraded(Box::new(stream)), self.websocket.unwrap_or(peer));
+    /// this connection too. `from_page` says whether the handshake had an `Origin`, which every page in a browser sends:
+    /// the source address of such a connection identifies no trunk.
+    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr, from_page: bool) {
+        let (stream, local) =
+            (Incoming::Upgraded { stream: Box::new(stream), from_page }, self.websocket.unwrap_or(peer));
         let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
         let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
     }

@@ -77,7 +77,12 @@ pub(super) enum Incoming {
     /// A socket of the driver accepted the connection, and nothing has been read yet.
     Fresh(TcpStream),
     /// Another listener accepted the connection and completed the WebSocket handshake.
-    Upgraded(Box<dyn Octets>),
+    Upgraded {
+        /// The connection.
+        stream: Box<dyn Octets>,
+        /// Whether a page in a browser has opened the connection.
+        from_page: bool,
+    },
 }
 
 /// The key of a connection: the transport, the far end's address, and the identity that the far end must prove.
@@ -102,6 +107,8 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) certified_trunk: Option<TrunkName>,
+    /// Whether a page in a browser has opened the connection.
+    pub(super) from_page: bool,
     /// Maximum time for which a known far end may send nothing.
     pub(super) idle: Duration,
     pub(super) unknown_source: Arc<AtomicBool>,
@@ -125,6 +132,7 @@ impl Link {
             transport: self.transport,
             connection: Some(self.id),
             certified_trunk: self.certified_trunk.clone(),
+            from_page: self.from_page,
             data,
         };
         self.events.send(StreamEvent::Message(arrival)).await.is_ok()
@@ -255,7 +263,8 @@ async fn accept_stream(
 ) -> io::Result<()> {
     let time_limit = HANDSHAKE_TIMEOUT.min(link.idle());
     let stream: Box<dyn Octets> = match stream {
-        Incoming::Upgraded(stream) => {
+        Incoming::Upgraded { stream, from_page } => {
+            link.from_page = from_page;
             websocket::serve(websocket::resumed(stream).await, link, queued).await;
             return Ok(());
         }
@@ -279,7 +288,8 @@ async fn accept_stream(
         }
     };
     if matches!(link.transport, Transport::Ws | Transport::Wss) {
-        let socket = timeout(time_limit, websocket::accept(stream)).await??;
+        let (socket, from_page) = timeout(time_limit, websocket::accept(stream)).await??;
+        link.from_page = from_page;
         websocket::serve(socket, link, queued).await;
     } else {
         serve(stream, link, queued, pongs).await;
@@ -408,7 +418,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let (id, transport, idle) = (ConnectionId(1), Transport::Tcp, Duration::from_secs(idle));
         let unknown_source = Arc::default();
-        Link { id, transport, peer, local: peer, certified_trunk: None, idle, unknown_source, keep_alive: None, events }
+        Link { id, transport, peer, local: peer, certified_trunk: None, from_page: false, idle, unknown_source, keep_alive: None, events }
     }
 
     /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the number of

@@ -25,10 +25,13 @@ pub(super) fn offers_sip<'a>(protocols: impl Iterator<Item = &'a str>) -> bool {
     protocols.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case(SIP))
 }
 
-/// Does the WebSocket handshake with a client. A client that does not offer SIP gets the status 400.
-pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStream<Box<dyn Octets>>> {
+/// Does the WebSocket handshake with a client. A client that does not offer SIP gets the status 400. The second value
+/// says whether the client is a page in a browser: every such page sends `Origin` (RFC 6455 §4.1).
+pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<(WebSocketStream<Box<dyn Octets>>, bool)> {
+    let mut from_page = false;
     #[expect(clippy::result_large_err, reason = "the library's type")]
     let choose = |request: &Request, mut response: Response| {
+        from_page = request.headers().contains_key(header::ORIGIN);
         let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         if offers_sip(offered.iter().filter_map(|value| value.to_str().ok())) {
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SIP));
@@ -40,7 +43,8 @@ pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStrea
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
         Err(refusal)
     };
-    tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(limits())).await.map_err(io::Error::other)
+    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(limits())).await;
+    accepted.map(|socket| (socket, from_page)).map_err(io::Error::other)
 }
 
 /// Continues a connection on which another listener has completed the handshake.

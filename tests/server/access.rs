@@ -18,6 +18,19 @@ async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_page_changes_nothing_even_with_the_credentials_of_its_browser() {
+    let house = House::start("").await;
+    for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 201)] {
+        let page = format!("{}\r\nOrigin: {origin}", basic(ACCOUNT_SID, AUTH_TOKEN));
+        assert_eq!(house.api.send_as(&page, "POST", &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status, status, "{origin}");
+    }
+    let page = format!("{}\r\nOrigin: https://evil.example", basic(ACCOUNT_SID, AUTH_TOKEN));
+    assert_eq!(house.api.send_as(&page, "POST", "/console/reload").await.status, 403);
+    assert_eq!(house.api.get_as(&page, &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status, 200, "without CORS headers the page cannot read it");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_with_a_listener_of_their_own_are_only_there() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let house = House::start_under(&[("TANDEM_HTTP__METRICS_LISTEN", &own.to_string())], "").await;

@@ -43,6 +43,16 @@ async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
     assert_eq!(told.status, 200);
     assert!(text.contains("numbers: 1") && text.contains("restart needed: media.workers, sip.listen\n"), "{text}");
     program.says("restart needed: media.workers, sip.listen").await;
+    // An editor that has just emptied the file, and a file whose end is lost.
+    let cut = before.split("[[accounts]]").next().unwrap();
+    for text in ["", "\n# nothing\n", "data_dir = \"data\"\n", cut] {
+        std::fs::write(&file, text).unwrap();
+        let told = program.api.reload().await;
+        assert_eq!(told.status, 422, "{text}");
+        assert!(String::from_utf8(told.body).unwrap().contains("no [[accounts]] any more"));
+    }
+    program.hang_up();
+    program.says("not reloaded: the file has no [[accounts]] any more").await;
     std::fs::write(&file, "sip = 1").unwrap();
     let told = program.api.reload().await;
     assert_eq!(told.status, 422);

@@ -160,6 +160,11 @@ fn stream(
         return Ok(None);
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
+    // Only the flavour without both attributes has a provider that drops the query.
+    let passes_query = reader.honours(element, "codec") || reader.honours(element, "bidirectionalMode");
+    if !passes_query && url.contains('?') {
+        reader.warn(MALFORMED_URL, "<Stream>: Twilio does not pass on the query of the url; use <Parameter>");
+    }
     let track = reader.word(element, "track", reader.tracks(), Track::Inbound, TRACK);
     let (codec, bidirectional_mode) = match reader.honours(element, "bidirectionalMode") {
         true => bidirectional(reader, element, may_send_audio),

@@ -50,6 +50,11 @@ pub(super) struct Details {
     emergency_enabled: bool,
 }
 
+/// Whether the account has an address with this id.
+pub(super) async fn exists(x: &RestContext<'_>, id: u128) -> Result<bool, ApiError> {
+    Ok(resources::get(x.store(), ADDRESS, &x.account.name, id).await?.is_some())
+}
+
 pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {

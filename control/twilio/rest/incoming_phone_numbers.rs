@@ -16,7 +16,7 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::resource_fields;
-use super::{Answer, RestContext, Verb, ok, resource_pages};
+use super::{Answer, RestContext, Verb, addresses, ok, resource_pages};
 
 /// The lists with only one kind of number.
 const KINDS: [(&str, NumberKind); 3] =
@@ -65,7 +65,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     if wanted.is_empty() {
         return Err(none());
     }
-    check(x)?;
+    check(x).await?;
     let mut details = Number { dialect: x.provider.name().to_owned(), ..Number::default() };
     resource_fields::change_number(&mut details, x.parameters)?;
     let of = |number: &str| {
@@ -105,7 +105,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
 
 async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
     let mut row = row.clone();
-    check(x)?;
+    check(x).await?;
     resource_fields::change_number(&mut row.details, x.parameters)?;
     let (owner, kept) = match x.parameters.get("AccountSid").filter(|sid| *sid != x.account_sid()) {
         Some(sid) => {
@@ -118,8 +118,28 @@ async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
     Ok(ok(resource_fields::number(owner, &kept)))
 }
 
-/// Checks that the trunk and the application that the form names exist.
-fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
+/// Checks that the resources that the form names are the account's own.
+async fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
+    for name in ["AddressSid", "EmergencyAddressSid"] {
+        if let Some(text) = x.parameters.get(name) {
+            let id = x.ids().parse("AD", text);
+            let is_own = match id {
+                Some(id) => addresses::exists(x, id).await?,
+                None => false,
+            };
+            is_own.then_some(()).ok_or_else(|| ApiError::bad(20001, format!("{name} {text} is not valid")))?;
+        }
+    }
+    // This server has no identities and bundles. So only the form of these ids can be checked.
+    for (name, prefix) in [("IdentitySid", "RI"), ("BundleSid", "BU")] {
+        if let Some(text) = x.parameters.get(name).filter(|text| x.ids().parse(prefix, text).is_none()) {
+            return Err(ApiError::bad(20001, format!("{name} {text} is not valid")));
+        }
+    }
+    if let Some(sid) = x.parameters.get("SmsApplicationSid") {
+        let owned = x.routing().application(&x.account.name, x.provider.name(), sid);
+        owned.ok_or_else(|| ApiError::bad(21218, format!("SmsApplicationSid {sid} is not valid")))?;
+    }
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);
         let customer_trunks = x.routing().phones().customer_trunks();

@@ -87,6 +87,7 @@ impl Exchange {
             transport: self.transport,
             connection: self.transport.is_reliable().then_some(ConnectionId(5)),
             certified_trunk: None,
+            from_page: false,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);

@@ -85,6 +85,7 @@ impl Bench {
             transport: Transport::Udp,
             connection: None,
             certified_trunk: None,
+            from_page: false,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);

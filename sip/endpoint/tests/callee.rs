@@ -543,3 +543,26 @@ fn a_body_that_may_be_passed_over_is_and_so_are_empty_lines_before_a_message() {
         }
     }
 }
+
+#[test]
+fn a_web_page_is_no_trunk_although_its_browser_runs_at_a_trunks_address() {
+    for from_page in [false, true] {
+        let mut bench = Bench::with(|config| {
+            config.listen = vec!["udp://127.0.0.1:5060".into(), "ws://127.0.0.1:80".into()];
+            config.trunks = vec![crate::TrunkAcl { name: "pbx".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] }];
+        });
+        let arrival = Arrival {
+            source: "127.0.0.2:5060".parse().unwrap(),
+            local: "127.0.0.1:80".parse().unwrap(),
+            transport: Transport::Ws,
+            connection: Some(ConnectionId(1)),
+            certified_trunk: None,
+            from_page,
+            data: invite("i", "").into(),
+        };
+        bench.endpoint.handle_datagram(bench.now, arrival);
+        bench.collect();
+        let placed = bench.events.iter().any(|event| matches!(event, Event::Incoming { .. }));
+        assert_eq!(placed, !from_page);
+    }
+}

@@ -55,6 +55,7 @@ fn nobody_is_woken_for_the_timers_of_what_was_answered() {
             transport: Transport::Udp,
             connection: None,
             certified_trunk: None,
+            from_page: false,
             data: Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n"),
         },
     );

@@ -32,6 +32,7 @@ fn a_million_sources_leave_nothing_behind() {
             transport: Transport::Udp,
             connection: None,
             certified_trunk: None,
+            from_page: false,
             data,
         };
         bench.endpoint.handle_datagram(bench.now, arrival);

@@ -91,6 +91,7 @@ impl Driver {
             peer,
             local,
             certified_trunk: None,
+            from_page: false,
             idle,
             unknown_source: Arc::default(),
             keep_alive,

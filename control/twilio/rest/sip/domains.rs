@@ -54,6 +54,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let name = host_name(x, name, INVALID_NAME)?;
     let mut details = DomainDetails::default();
     apply(x.parameters, &mut details)?;
+    check_owned(x)?;
     let now = Timestamp::now();
     let account = x.account.name.to_string();
     let row = DomainRow { id: rand::random(), account, name, details, created_at: now, updated_at: now };
@@ -66,9 +67,24 @@ async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
         row.name = host_name(x, name, INVALID_NAME)?;
     }
     apply(x.parameters, &mut row.details)?;
+    check_owned(x)?;
     sip_domains::change_domain(x.services(), &mut row).await.map_err(|why| not_kept(why, &row))?;
     let purposes = purposes(x, row.id).await?;
     Ok(ok(domain(x.account_sid(), &row, &purposes)))
+}
+
+/// Checks that the trunk and the number that the form names are the account's own.
+fn check_owned(x: &RestContext<'_>) -> Result<(), ApiError> {
+    let given = |name| x.parameters.given(name).filter(|text| !text.is_empty());
+    let wrong = |name: &str, text: &str| ApiError::bad(INVALID, format!("{name} is not a resource of the account: {text}"));
+    if let Some(text) = given("ByocTrunkSid").filter(|text| !x.routing().has_trunk_id(&x.account.name, text)) {
+        return Err(wrong("ByocTrunkSid", text));
+    }
+    let number = |text: &&str| sid::parse("PN", text).is_none_or(|id| x.numbers().get(id).is_none());
+    match given("EmergencyCallerSid").filter(number) {
+        Some(text) => Err(wrong("EmergencyCallerSid", text)),
+        None => Ok(()),
+    }
 }
 
 fn not_kept(why: AccessError, row: &DomainRow) -> ApiError {

@@ -140,6 +140,9 @@ impl Resource for Network {
     }
 }
 
+/// Minimum prefix length (IPv4, IPv6) of a network in an access list. 10.0.0.0/8 is the widest network of one owner.
+const LEAST_PREFIX: (u8, u8) = (8, 16);
+
 /// The network that `IpAddress` and `CidrPrefixLength` give. If a parameter is missing, the value comes from `now`, the
 /// current network. `None` if there is no address.
 pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Option<IpNet>, ApiError> {
@@ -159,9 +162,10 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
         Some(length) => u8::try_from(length).unwrap_or(u8::MAX),
         None => kept.unwrap_or(u8::try_from(whole).unwrap_or(u8::MAX)),
     };
-    // A prefix length of 0 would allow every address and so disable the access control.
-    if length == 0 {
-        return Err(ApiError::bad(INVALID, "CidrPrefixLength must be at least 1"));
+    // A wider network would contain the phones and trunks of many others, and so disable the access control.
+    let least = if address.is_ipv4() { LEAST_PREFIX.0 } else { LEAST_PREFIX.1 };
+    if length < least {
+        return Err(ApiError::bad(INVALID, format!("CidrPrefixLength must be at least {least} for {address}")));
     }
     let network = IpNet::new(address, length);
     network.map(Some).map_err(|_| ApiError::bad(INVALID, "CidrPrefixLength is not valid"))

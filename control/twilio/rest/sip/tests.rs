@@ -113,7 +113,14 @@ fn a_network_is_one_address_unless_more_of_it_is_said() {
     assert_eq!(network("CidrPrefixLength=8", Some("10.0.0.1/32")).unwrap().as_deref(), Some("10.0.0.1/8"));
     assert_eq!(network("IpAddress=10.0.0.2", Some("10.0.0.1/8")).unwrap().as_deref(), Some("10.0.0.2/8"));
     assert_eq!(network("", None).unwrap(), None);
-    for bad in ["IpAddress=host", "IpAddress=10.0.0.1&CidrPrefixLength=33", "IpAddress=10.0.0.1&CidrPrefixLength=0"] {
+    for bad in [
+        "IpAddress=host",
+        "IpAddress=10.0.0.1&CidrPrefixLength=33",
+        "IpAddress=10.0.0.1&CidrPrefixLength=0",
+        "IpAddress=10.0.0.1&CidrPrefixLength=1",
+        "IpAddress=10.0.0.1&CidrPrefixLength=7",
+        "IpAddress=2001:db8::1&CidrPrefixLength=15",
+    ] {
         assert!(network(bad, None).is_err(), "{bad}");
     }
 }
