@@ -68,7 +68,13 @@ impl Config {
     pub fn refusal_of(&self, new: &Config) -> Option<String> {
         let resources = |config: &Config| {
             let Config { accounts, trunks, applications, numbers, endpoints, agents, siprec, .. } = config;
-            accounts.len() + trunks.len() + applications.len() + numbers.len() + endpoints.len() + agents.len() + siprec.len()
+            accounts.len()
+                + trunks.len()
+                + applications.len()
+                + numbers.len()
+                + endpoints.len()
+                + agents.len()
+                + siprec.len()
         };
         let lost = match (self.accounts.len(), resources(self)) {
             (1.., _) if new.accounts.is_empty() => "[[accounts]]",

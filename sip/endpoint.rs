@@ -38,6 +38,7 @@ mod incoming;
 mod locate;
 mod offering;
 mod origin;
+mod orphans;
 mod out_of_dialog;
 mod phones;
 mod reconfigure;
@@ -73,6 +74,7 @@ use dialogs::{Context, Dialogs};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
+use orphans::Orphans;
 use phones::Phones;
 use transactions::Transactions;
 use trunks::Trunks;
@@ -163,6 +165,7 @@ pub struct Endpoint {
     dialogs: Dialogs,
     trunks: Trunks,
     lookups: Lookups,
+    orphans: Orphans,
     phones: Phones,
     forks: fork::Forks,
     /// Whether the shell is overloaded. If so, new INVITEs get 503.
@@ -182,6 +185,7 @@ impl Endpoint {
             dialogs: Dialogs::default(),
             trunks: Trunks::default(),
             lookups: Lookups::default(),
+            orphans: Orphans::default(),
             phones,
             forks: fork::Forks::default(),
             overloaded: false,
@@ -285,7 +289,7 @@ impl Endpoint {
         }
         match message::parse(&arrival.data, arrival.source) {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
-            Ok(Message::Response(response)) => self.handle_response(now, &response),
+            Ok(Message::Response(response)) => self.handle_response(now, &arrival, &response),
             Err(malformed) => {
                 self.core.record_offence(now, arrival.source.ip(), Offence::Malformed);
                 self.core.refuse_malformed(&arrival, &malformed);

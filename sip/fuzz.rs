@@ -107,7 +107,8 @@ impl Office {
         let source = SocketAddr::from(([127, 0, 0, 2], 5060));
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
         let connection = transport.is_reliable().then_some(ConnectionId(1));
-        let arrival = Arrival { source, local: source, transport, connection, certified_trunk: None, from_page: false, data };
+        let arrival =
+            Arrival { source, local: source, transport, connection, certified_trunk: None, from_page: false, data };
         self.endpoint.handle_datagram(self.now, arrival);
         self.settle();
         self.now += Duration::from_millis(400);

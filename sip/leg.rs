@@ -285,6 +285,9 @@ pub enum Command {
     /// of the dialog. The outcome is not reported. If only the far end's own WebSocket connection leads to the far end,
     /// no BYE is sent.
     End(Box<DialogState>),
+    /// Ends calls of an earlier process, which was killed before the INVITEs with these Call-IDs had a final response. If
+    /// the far end answers such an INVITE within 5 minutes, the endpoint sends ACK and BYE.
+    EndUnanswered(Vec<String>),
     /// Replaces the directory of the users that have a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
 }
@@ -308,7 +311,7 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => *leg,
-            Self::End(_) | Self::Directory(_) => LegKey::NONE,
+            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => LegKey::NONE,
         }
     }
 }

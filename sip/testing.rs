@@ -99,8 +99,15 @@ impl SipPair {
                     Side::A => (address(Side::B), address(Side::A)),
                     Side::B => (address(Side::A), address(Side::B)),
                 };
-                let arrival =
-                    Arrival { source, local, transport: Transport::Udp, connection: None, certified_trunk: None, from_page: false, data };
+                let arrival = Arrival {
+                    source,
+                    local,
+                    transport: Transport::Udp,
+                    connection: None,
+                    certified_trunk: None,
+                    from_page: false,
+                    data,
+                };
                 self.endpoint(to).handle_datagram(now, arrival);
                 self.collect();
             }

@@ -351,7 +351,7 @@ impl Server {
         deliveries.start(Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
             notify::attempted(&noting, delivery, report);
         }));
-        let lost = recover(calls.services()).await.context("recovery after a crash")?;
+        let (lost, unanswered) = recover(calls.services()).await.context("recovery after a crash")?;
         // The first heartbeat is written before the first call, because the recovery after a crash uses the last
         // heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
@@ -375,7 +375,7 @@ impl Server {
         };
         let listening = Listening { http: http_addr, sip: sip.local_addrs().iter().map(listens).collect() };
         let ending = Arc::clone(&sip);
-        tokio::spawn(async move { recovery::end_dialogs(&ending, lost).await });
+        tokio::spawn(async move { recovery::end_dialogs(&ending, lost, unanswered).await });
         let (reload, reloads) = Reload::new();
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -664,8 +664,9 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
 }
 
 /// Ends the legs that were live at a crash, repairs the recordings, and restarts the transcriptions. Logs the number of
-/// legs, recordings and transcriptions. Returns the SIP dialogs that the server must still end.
-async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogState>> {
+/// legs, recordings and transcriptions. Returns the SIP dialogs that the server must still end, and the Call-IDs of the
+/// calls that it must end if they are answered.
+async fn recover(services: &Arc<Services>) -> anyhow::Result<(Vec<sip::DialogState>, Vec<String>)> {
     let recovered = recovery::recover(services).await?;
     if recovered.legs + recovered.recordings > 0 {
         let recovery::Recovered { legs, recordings, dialogs, .. } = &recovered;
@@ -681,7 +682,7 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogStat
     if transcripts > 0 {
         tracing::warn!("after a crash: restarted {transcripts} transcriptions");
     }
-    Ok(recovered.dialogs)
+    Ok((recovered.dialogs, recovered.unanswered))
 }
 
 /// Receiver of the signals SIGTERM and SIGINT (Ctrl-C).

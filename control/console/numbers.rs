@@ -126,7 +126,13 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
         };
-        return follow::rows(app, &follower, "number", |row: &NumberRow| format!("{} {}", row.account, row.number), list);
+        return follow::rows(
+            app,
+            &follower,
+            "number",
+            |row: &NumberRow| format!("{} {}", row.account, row.number),
+            list,
+        );
     }
     json(&Numbers { numbers: rows(&app, &scope, &query) })
 }

@@ -32,8 +32,8 @@ use tandem_call::id::LegId;
 use tandem_runtime::app::App;
 use tandem_telnyx as telnyx;
 
-use super::frontends::{Frontends, WhenFull};
 use super::access::{Access, guard, require_secret};
+use super::frontends::{Frontends, WhenFull};
 use super::limits::Rate;
 
 pub use config::DashConfig;

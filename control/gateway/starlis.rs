@@ -77,9 +77,8 @@ pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
     // With `tokens`, only the request for a token needs the secret.
     let with_tokens = starlis.config.tokens;
     let secret = Arc::clone(&access);
-    let secret = middleware::from_fn(move |request: Request, next: Next| {
-        require_secret(Arc::clone(&secret), request, next)
-    });
+    let secret =
+        middleware::from_fn(move |request: Request, next: Next| require_secret(Arc::clone(&secret), request, next));
     let routes = match with_tokens {
         true => guarded.merge(sockets).merge(tokens.layer(secret)),
         false => guarded.merge(sockets).layer(secret),

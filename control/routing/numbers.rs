@@ -175,7 +175,8 @@ impl<'a> Numbers<'a> {
 
     /// Whether the account may take a number that no pool offers to it.
     fn decides_for_all(&self) -> bool {
-        let operator = || self.accounts.by_name(self.account).is_some_and(|account| self.accounts.is_operator(&account));
+        let operator =
+            || self.accounts.by_name(self.account).is_some_and(|account| self.accounts.is_operator(&account));
         self.accounts.have_one_owner() || operator()
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::{LegId, RecordingId};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_causes::CRASHED;
 use tandem_clock as clock;
@@ -46,6 +46,8 @@ pub struct Recovered {
     /// The dialogs of answered legs. The far ends may still have these dialogs. The server ends these dialogs after the
     /// start of SIP.
     pub dialogs: Vec<DialogState>,
+    /// The Call-IDs of outbound legs without an answer. The far ends may still answer. The server then ends the calls.
+    pub unanswered: Vec<String>,
     /// Number of recording files that had no record and now have a record.
     pub adopted: usize,
 }
@@ -91,6 +93,9 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
         for mut row in rows {
             recovered.legs += 1;
             if let Some(mut leg) = records::leg_of(&row) {
+                if leg.direction != Direction::Inbound && leg.answered_at.is_none() {
+                    recovered.unanswered.extend(leg.sip.call_id.as_deref().map(str::to_owned));
+                }
                 let dialog = leg.sip.dialog.take().filter(|_| leg.answered_at.is_some());
                 recovered.dialogs.extend(dialog.and_then(|dialog| dialog.parse().ok()));
                 finish_leg(services, own.get(&leg.id), leg, last_alive).await?;
@@ -108,8 +113,11 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
 }
 
 /// Sends BYE for the dialogs of an earlier process, in small batches. Each BYE waits up to 32 s for a response, and new
-/// calls need transactions at the same time.
-pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
+/// calls need transactions at the same time. Calls whose INVITE had no answer are ended when the answer comes.
+pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>, unanswered: Vec<String>) {
+    if !unanswered.is_empty() {
+        sip.post(tandem_sip::Command::EndUnanswered(unanswered));
+    }
     let mut dialogs = dialogs.into_iter();
     let mut every = tokio::time::interval(BYE_INTERVAL);
     while dialogs.len() > 0 {

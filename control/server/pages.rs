@@ -34,7 +34,9 @@ pub(crate) fn names_this_server(public_url: &str, headers: &HeaderMap) -> bool {
     match web_origin::host(&origin) {
         None => host.is_empty(),
         Some(name) => {
-            web_origin::is_loopback(name) || name.parse::<std::net::IpAddr>().is_ok() || !name.contains('.')
+            web_origin::is_loopback(name)
+                || name.parse::<std::net::IpAddr>().is_ok()
+                || !name.contains('.')
                 || is_own(public_url, &origin)
         }
     }

@@ -89,7 +89,10 @@ mod tests {
         let retry_policy = retry_policy("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
         let milliseconds = Duration::from_millis;
         assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(200), milliseconds(3000)));
-        assert_eq!((retry_policy.overall, retry_policy.retries), (Some(milliseconds(9000)), [250, 500].map(milliseconds).to_vec()));
+        assert_eq!(
+            (retry_policy.overall, retry_policy.retries),
+            (Some(milliseconds(9000)), [250, 500].map(milliseconds).to_vec())
+        );
         assert!(retry_policy.on.response && !retry_policy.on.connect);
         assert_eq!(retry_policy.on.statuses, [StatusRange { first: 500, last: 599 }]);
         let all = [(400, 499), (500, 599)].map(StatusRange::from);

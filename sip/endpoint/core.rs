@@ -292,9 +292,8 @@ impl Core {
 
     /// Returns the source networks of a trunk that have at least this prefix length (IPv4, IPv6).
     pub(super) fn networks_of(&self, trunk: &TrunkName, least: (u8, u8)) -> impl Iterator<Item = &IpNet> {
-        let narrow = move |network: &&IpNet| {
-            network.prefix_len() >= if network.addr().is_ipv4() { least.0 } else { least.1 }
-        };
+        let narrow =
+            move |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { least.0 } else { least.1 };
         let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
         acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }

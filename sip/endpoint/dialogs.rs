@@ -110,7 +110,11 @@ impl Dialogs {
             return;
         }
         match command {
-            Command::Invite { .. } | Command::Ring { .. } | Command::End(_) | Command::Directory(_) => {}
+            Command::Invite { .. }
+            | Command::Ring { .. }
+            | Command::End(_)
+            | Command::EndUnanswered(_)
+            | Command::Directory(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
                 self.provisional(cx, slot, status, sdp.as_ref(), &headers);
             }

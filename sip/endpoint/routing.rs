@@ -225,7 +225,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
+    pub(super) fn handle_response(&mut self, now: Instant, arrival: &Arrival, response: &Response) {
         // RFC 3261 §8.1.3.3: a response with more than one Via is not meant for this server.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
@@ -233,6 +233,9 @@ impl Endpoint {
             return;
         };
         let Some(id) = self.transactions.client_of(branch, response) else {
+            if self.handle_orphan(now, arrival, branch, response) {
+                return;
+            }
             let (dialogs, mut cx) = self.dialogs(now);
             return dialogs.handle_late_response(&mut cx, branch, response);
         };
@@ -294,6 +297,7 @@ impl Endpoint {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
             Command::End(state) => self.end_stored(now, *state),
+            Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
             command if self.forks.handle_command(&command) => {}
             command => match self.dialogs.id_of(key) {

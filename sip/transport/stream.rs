@@ -418,7 +418,18 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let (id, transport, idle) = (ConnectionId(1), Transport::Tcp, Duration::from_secs(idle));
         let unknown_source = Arc::default();
-        Link { id, transport, peer, local: peer, certified_trunk: None, from_page: false, idle, unknown_source, keep_alive: None, events }
+        Link {
+            id,
+            transport,
+            peer,
+            local: peer,
+            certified_trunk: None,
+            from_page: false,
+            idle,
+            unknown_source,
+            keep_alive: None,
+            events,
+        }
     }
 
     /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the number of

@@ -333,7 +333,7 @@ def test_what_is_no_json_is_refused(server):
     assert status == 400 and body["error"].startswith("The body is not JSON")
 
 
-def test_pages_of_other_origins_may_use_it(server):
+def test_pages_of_this_machine_may_use_it(server):
     request = urllib.request.Request(
         f"{server.http}/api/calls/telnyx/initiate", method="OPTIONS",
         headers={
@@ -348,6 +348,20 @@ def test_pages_of_other_origins_may_use_it(server):
         assert "POST" in answer.headers["Access-Control-Allow-Methods"]
     _, _, headers = post(server, "end", {}, Origin="http://localhost:5173")
     assert headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+
+
+def test_a_foreign_page_calls_nobody_and_hears_nothing(server, page):
+    for origin in ("https://evil.example", "http://localhost.evil.example", "null"):
+        status, body, headers = post(server, "initiate", {"to": CALLED[0], "from": NUMBER, "agentId": "a"}, Origin=origin)
+        assert (status, body) == (403, {"success": False, "error": "Unauthorized origin"})
+        assert "Access-Control-Allow-Origin" not in headers
+        for path, port in (("/call-events", server.dash_ports[0]), ("/frontend-audio", server.dash_ports[2]), ("/api/call-events", None)):
+            with pytest.raises(websockets.exceptions.InvalidStatus):
+                page(path, port=port, origin=origin)
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        status, body, _ = post(server, "end", {"call_control_id": "v3:x"}, Content_Type=kind)
+        assert status == 415 and not body["success"]
+    page("/call-events", origin="http://localhost:3000").wait("welcome")
 
 
 def sign(body, at=None):

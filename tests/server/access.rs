@@ -22,11 +22,19 @@ async fn a_foreign_page_changes_nothing_even_with_the_credentials_of_its_browser
     let house = House::start("").await;
     for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 201)] {
         let page = format!("{}\r\nOrigin: {origin}", basic(ACCOUNT_SID, AUTH_TOKEN));
-        assert_eq!(house.api.send_as(&page, "POST", &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status, status, "{origin}");
+        assert_eq!(
+            house.api.send_as(&page, "POST", &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status,
+            status,
+            "{origin}"
+        );
     }
     let page = format!("{}\r\nOrigin: https://evil.example", basic(ACCOUNT_SID, AUTH_TOKEN));
     assert_eq!(house.api.send_as(&page, "POST", "/console/reload").await.status, 403);
-    assert_eq!(house.api.get_as(&page, &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status, 200, "without CORS headers the page cannot read it");
+    assert_eq!(
+        house.api.get_as(&page, &format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json")).await.status,
+        200,
+        "without CORS headers the page cannot read it"
+    );
     house.end().await;
 }
 

@@ -549,7 +549,8 @@ fn a_web_page_is_no_trunk_although_its_browser_runs_at_a_trunks_address() {
     for from_page in [false, true] {
         let mut bench = Bench::with(|config| {
             config.listen = vec!["udp://127.0.0.1:5060".into(), "ws://127.0.0.1:80".into()];
-            config.trunks = vec![crate::TrunkAcl { name: "pbx".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] }];
+            config.trunks =
+                vec![crate::TrunkAcl { name: "pbx".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] }];
         });
         let arrival = Arrival {
             source: "127.0.0.2:5060".parse().unwrap(),

@@ -635,3 +635,40 @@ fn a_dialog_of_a_lost_process_is_ended_along_its_route_with_its_tags_and_a_later
     next.receive(response_to(&bye, 481, "them", ""));
     next.silent();
 }
+
+#[test]
+fn an_answer_to_an_invite_of_a_killed_process_is_acknowledged_once_each_time_and_ended_once() {
+    let mut before = Bench::new();
+    let mut call = outgoing("sip:x@127.0.0.2");
+    call.call_id = Some("call-of-the-killed-process".into());
+    before.command(Command::Invite { leg: LegKey(1), invite: call });
+    let invite = before.expect("INVITE ");
+    before.receive(response_to(&invite, 180, "them", ""));
+    let answer = response_to(&invite, 200, "them", WITH_SDP);
+
+    let mut next = Bench::with(|_| {});
+    next.receive(answer.clone());
+    next.silent();
+    next.command(Command::EndUnanswered(vec!["another".into(), "call-of-the-killed-process".into()]));
+    next.receive(response_to(&invite, 180, "them", ""));
+    next.receive(response_to(&invite, 486, "them", ""));
+    next.silent();
+    next.receive(answer.clone());
+    let ack = next.expect("ACK sip:peer@127.0.0.2:5060 ");
+    let bye = next.expect("BYE sip:peer@127.0.0.2:5060 ");
+    assert_eq!(field(&ack, "To"), field(&bye, "To"));
+    assert!(field(&bye, "To").contains("tag=them"));
+    assert_eq!(field(&ack, "CSeq").split(' ').next(), field(&invite, "CSeq").split(' ').next());
+    next.receive(answer.clone());
+    assert_eq!(next.expect("ACK "), ack);
+    next.silent();
+    next.receive(response_to(&invite, 200, "fork", WITH_SDP));
+    next.expect("ACK ");
+    next.expect("BYE ");
+    next.sent.clear();
+    next.wait(310_000);
+    next.sent.clear();
+    next.receive(response_to(&invite, 200, "late", WITH_SDP));
+    next.silent();
+    assert!(next.events.is_empty());
+}

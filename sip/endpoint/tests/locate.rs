@@ -315,7 +315,9 @@ fn a_trunk_made_by_rest_leads_to_no_inner_network_and_to_no_trunk_of_the_file() 
 fn a_target_is_refused_when_an_account_stores_it_as_far_as_it_is_known() {
     let bench = with_trunks_of_acme();
     let of = |account: &str, uri: &str| bench.endpoint.refusal_of(&[account.into()], uri);
-    for uri in ["sip:localhost", "sip:x@pbx.localhost:6379", "sips:GW.carrier.example", "sip:+1900@9.8.0.1", "sip:127.1.1.1"] {
+    for uri in
+        ["sip:localhost", "sip:x@pbx.localhost:6379", "sips:GW.carrier.example", "sip:+1900@9.8.0.1", "sip:127.1.1.1"]
+    {
         assert!(of("other", uri).is_some(), "{uri}");
     }
     for uri in ["sip:pbx.example", "sip:carrier.example", "sip:8.8.8.8", "tel:+15551230001", "no URI"] {

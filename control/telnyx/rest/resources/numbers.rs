@@ -295,7 +295,9 @@ impl From<NumberError> for ApiError {
             NumberError::InTheFile(number) => Self::in_the_file(&number),
             NumberError::Unknown => Self::no_resource(),
             NumberError::Store(error) => StoreFailed::from(error).into(),
-            NumberError::NotAvailable(_) | NumberError::NoPool(_) | NumberError::Full => Self::limit_reached(why.to_string()),
+            NumberError::NotAvailable(_) | NumberError::NoPool(_) | NumberError::Full => {
+                Self::limit_reached(why.to_string())
+            }
         }
     }
 }

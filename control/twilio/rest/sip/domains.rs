@@ -76,7 +76,8 @@ async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
 /// Checks that the trunk and the number that the form names are the account's own.
 fn check_owned(x: &RestContext<'_>) -> Result<(), ApiError> {
     let given = |name| x.parameters.given(name).filter(|text| !text.is_empty());
-    let wrong = |name: &str, text: &str| ApiError::bad(INVALID, format!("{name} is not a resource of the account: {text}"));
+    let wrong =
+        |name: &str, text: &str| ApiError::bad(INVALID, format!("{name} is not a resource of the account: {text}"));
     if let Some(text) = given("ByocTrunkSid").filter(|text| !x.routing().has_trunk_id(&x.account.name, text)) {
         return Err(wrong("ByocTrunkSid", text));
     }
