@@ -71,7 +71,7 @@ impl From<sqlx::Error> for Refused {
 pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     match file.lock() {
         Ok(lock) => Ok(Claim::File { _lock: lock }),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(StoreError::InUse("its file is locked".into())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(StoreError::InUse("its lock is held".into())),
         Err(error) => Err(StoreError::Unavailable(error.into())),
     }
 }

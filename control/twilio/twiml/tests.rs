@@ -388,12 +388,34 @@ fn a_dial_with_nobody_to_call_and_nobody_to_ask_is_skipped() {
 }
 
 #[test]
+fn a_query_that_the_provider_drops_from_a_streams_url_is_reported() {
+    for verb in ["Connect", "Start"] {
+        let text = format!("<{verb}><Stream url='wss://ai.example/ws?token=1'/></{verb}>");
+        assert_eq!(codes(&text), [31923], "{verb}");
+    }
+}
+
+#[test]
+fn a_trunk_is_chosen_by_its_id_and_never_by_its_name() {
+    let via = |byoc: &str| {
+        let text = format!("<Dial><Number byoc='{byoc}'>+15550002222</Number></Dial>");
+        let Instruction::Dial(dial) = one(&text) else { panic!("{text}") };
+        dial.targets[0].via.clone()
+    };
+    let id = "BY00000000000000000000000000000001";
+    assert_eq!(via(id), [id.into()]);
+    for name in ["carrier", "BY1", "pbx:00000000000000000000000000000007"] {
+        assert_eq!(via(name), ["".into()], "{name}: no trunk has this name, so the dial fails");
+    }
+}
+
+#[test]
 fn connect_hands_the_call_to_a_stream() {
-    let text = "<Connect action='/after'><Stream url='wss://ai.example/ws?token=1' name='n' statusCallback='https://x/s'>\
+    let text = "<Connect action='/after'><Stream url='wss://ai.example/ws' name='n' statusCallback='https://x/s'>\
         <Parameter name='who' value='me'/></Stream></Connect>";
     expect!(one(text), Instruction::Connect(connect) => {
         let stream = connect.stream;
-        assert_eq!(stream.url, "wss://ai.example/ws?token=1");
+        assert_eq!(stream.url, "wss://ai.example/ws");
         assert_eq!(stream.bidirectional_mode, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
         assert_eq!((stream.track, stream.codec), (Track::Inbound, Some(StreamCodec::Pcmu)));
         assert_eq!(stream.parameters, [("who".into(), "me".into())]);
