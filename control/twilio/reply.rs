@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_called_party_that_rejects_before_the_join_is_not_joined() {
-        let program = for_whisper(inline_program("<Response><Say>a</Say><Reject/></Response>", false).unwrap());
+        let program = for_whisper(inline_program("<Response><Say>a</Say><Reject/></Response>"));
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Hangup]), "{program:?}");
         assert_eq!(program.warnings.len(), 1);
     }
