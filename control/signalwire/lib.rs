@@ -10,8 +10,9 @@ use cxml::CXML;
 use tandem_accounts::Account;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine_detection::DetectionResult;
+use tandem_call::recording::Track;
 use tandem_markup::flavour::Flavour;
-use tandem_twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
+use tandem_twilio::family::{self, Credentials, DetectionRules, Family, Fields, Provider, Rewrite};
 use tandem_twilio::sid::Ids;
 use tandem_twilio::signed_request;
 
@@ -41,6 +42,8 @@ const REFUSED: [(&str, &str); 4] = [
 
 /// The largest value of `MachineDetectionTimeout` in seconds. A larger value of the parameter is in milliseconds.
 const MAX_TIMEOUT_SECONDS: u64 = 120;
+
+static DETECTION: DetectionRules = DetectionRules { within: (1..=MAX_TIMEOUT_SECONDS, 30), ..DetectionRules::TWILIO };
 
 /// SignalWire's dialect. If `strip_https_port` is set, this server removes the port from an `https` URL before it signs
 /// the URL. Otherwise this server signs the URL as configured.
@@ -118,6 +121,14 @@ impl Provider for SignalWire {
 
     fn answer(&self) -> Option<Rewrite> {
         Some(rest::answer::rewrite)
+    }
+
+    fn stream_track(&self) -> Track {
+        Track::Both
+    }
+
+    fn detection(&self) -> &'static DetectionRules {
+        &DETECTION
     }
 
     fn streams_conferences(&self) -> bool {
@@ -221,9 +232,14 @@ mod tests {
     #[test]
     fn an_answer_is_reported_with_both_words_and_several_keys_end_the_input() {
         assert_eq!(SignalWire.answered_words(), ["in-progress", "answered"]);
+        assert_eq!(SignalWire.detection().within, (1..=120, 30), "Twilio permits 3 to 60 s");
+        assert_eq!(SignalWire.stream_track(), Track::Both);
         let origin = tandem_markup::Origin { local_files: true, ..Default::default() };
         let document = b"<Response><Gather finishOnKey='*#'/></Response>";
         let program = tandem_markup::document(&CXML, origin, document).unwrap();
+        assert!(program.warnings.is_empty(), "{:?}", program.warnings);
+        let stream = b"<Response><Connect><Stream url='wss://a.test/' codec='L16'/></Connect></Response>";
+        let program = tandem_markup::document(&CXML, origin, stream).unwrap();
         assert!(program.warnings.is_empty(), "{:?}", program.warnings);
     }
 }

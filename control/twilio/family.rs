@@ -22,6 +22,7 @@ use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::machine_detection::DetectionResult;
 use tandem_call::program::instruction::Program;
+use tandem_call::recording::Track;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{
@@ -213,6 +214,11 @@ pub trait Provider: Debug + Sync {
         None
     }
 
+    /// Default of `Track` in a request for a stream of a call.
+    fn stream_track(&self) -> Track {
+        Track::Inbound
+    }
+
     /// Whether the provider can stream the mix of a conference.
     fn streams_conferences(&self) -> bool {
         false
@@ -276,7 +282,8 @@ pub struct DetectionRules {
 }
 
 impl DetectionRules {
-    const TWILIO: Self = Self {
+    /// The ranges and defaults of Twilio.
+    pub const TWILIO: Self = Self {
         within_seconds: true,
         within: (3..=60, 30),
         greeting: (1_000..=6_000, 2_400),

@@ -461,7 +461,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     Ok(StreamSpec {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
-        track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
+        track: parameters.word("Track", &STREAM_TRACKS, parameters.provider().stream_track(), 31941)?,
         // Without `StreamCodec`, a unidirectional stream is PCMU. A bidirectional stream uses the codec of the leg. The
         // first message of the stream names this codec.
         codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {

@@ -26,18 +26,16 @@ pub const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
 /// The values of the attribute `codec` (SignalWire). Upper and lower case are equal.
-pub const CODECS: [(&str, StreamCodec); 7] = [
+pub const CODECS: [(&str, StreamCodec); 8] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
     ("PCMA", StreamCodec::Pcma),
     ("PCMA@8000h", StreamCodec::Pcma),
+    ("L16", StreamCodec::L16(SampleRate::Hz8000)),
     ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000)),
     ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000)),
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000)),
 ];
-
-/// An additional value of the attribute `codec` in Telnyx documents.
-const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000))];
 
 /// The published sample rates of the audio that an application sends (Telnyx), in Hz.
 const BIDIRECTIONAL_RATES: [(&str, SampleRate); 5] = [
@@ -202,8 +200,12 @@ fn bidirectional(
     element: &Element,
     may_send_audio: bool,
 ) -> (Option<StreamCodec>, Option<BidirectionalMode>) {
-    let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
-    let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
+    let heard = [
+        ("default", None),
+        ("PCMU", Some(StreamCodec::Pcmu)),
+        ("PCMA", Some(StreamCodec::Pcma)),
+        ("L16", Some(StreamCodec::L16(SampleRate::Hz16000))),
+    ];
     let codec = reader.word(element, "codec", &heard, None, code::SCHEMA);
     let rates = &BIDIRECTIONAL_RATES;
     let rate = reader.word(element, "bidirectionalSamplingRate", rates, SampleRate::Hz8000, code::SCHEMA);

@@ -8,11 +8,10 @@ use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::program::instruction::GatherSpeech;
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{
-    BidirectionalMode, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
-};
+use tandem_call::stream::{BidirectionalMode, ConnectTiming, RtpParameters, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, StatusEvent};
+use tandem_markup::verb::stream::CODECS;
 
 use super::parameters::{Parameters, is_url};
 
@@ -25,18 +24,6 @@ pub(crate) const RECORDING_EVENTS: [StatusEvent; 3] =
 const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];
 const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
-
-/// The codecs of streams, without the packet time that a document may add to the codec.
-const CODECS: [(&str, StreamCodec); 8] = [
-    ("PCMU", StreamCodec::Pcmu),
-    ("PCMU@8000h", StreamCodec::Pcmu),
-    ("PCMA", StreamCodec::Pcma),
-    ("PCMA@8000h", StreamCodec::Pcma),
-    ("L16", StreamCodec::L16(SampleRate::Hz8000)),
-    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000)),
-    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000)),
-    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000)),
-];
 
 /// Default settings of a recording.
 #[derive(Clone, Copy, Debug)]
