@@ -9,7 +9,7 @@ from twilio.twiml.voice_response import Gather, Start, VoiceResponse
 from harness.audio import likeness, speech, without_silent_ends, write_capture
 from harness.engines import KEY
 from harness.phone import caller, pause, play, until_told
-from harness.rtp import share
+from harness.rtp import share, tone
 from harness.waiting import wait_for
 from twilio_app import assert_genuine, client, number, twiml
 
@@ -159,6 +159,15 @@ def test_partial_results_come_in_order_before_the_whole(live_server, live_engine
     (session,) = live_engine.sessions
     assert session["model"] == ["nova-2"] and session["language"] == ["en-US"] and session["encoding"] == ["mulaw"]
     assert_genuine(live_server, app)
+
+
+def test_words_for_a_whistle_end_the_gather_although_no_voice_was_heard(live_server, live_engine, app, phone, tmp_path):
+    gather(app, input="speech dtmf", timeout=5, num_digits=1)
+    silence = tone(0, 1)
+    write_capture(tmp_path / "whistle.pcap", silence, tone(2500, 1.5), *[silence] * 12)
+    phone(caller("600", play(tmp_path / "whistle.pcap"), ends="wait"), target=live_server.sip).finish()
+    (heard,) = app.to("/heard")
+    assert heard["SpeechResult"] == "I want to pay my bill" and not app.to("/nothing")
 
 
 def test_both_sides_of_a_call_are_written_down_as_they_speak(live_server, app, phone, talk, tmp_path):
