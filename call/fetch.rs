@@ -174,4 +174,8 @@ pub enum FailureKind {
     Document(u32),
     /// Too many documents in a row only led to another document and did nothing else.
     Loop,
+    /// A document that is a script did more work than a script may do between two actions of its call.
+    TooMuchWork,
+    /// The document asks for something that this server does not implement.
+    NotServed,
 }

@@ -159,13 +159,22 @@ causes! {
         DocumentLoop "document-loop"
             "Documents only redirected to other documents, and nothing was said, played or waited for in between."
             "Break the loop of <Redirect>. A <Pause> between two documents is enough.";
+        ScriptWork "script-work"
+            "A script did more work than a script may do between two actions of its call."
+            "Let the application do the work: return only the values that the script needs, and build long texts and lists there."
+            "Each operation of an SWML script costs the size of its arguments and of its result ([swml.md](swml.md#limits)). A script that says or plays something starts with a new budget. Loops of `goto`, large answers of `request`, and expressions that build or search long texts cost most.";
+        ScriptStep "script-step"
+            "A step of a script failed, and the script continued with the next step."
+            "Correct the expression, the condition or the parameter that the message names."
+            "[swml.md](swml.md#expressions) lists what expressions can do. The variable `script_error` has the code of the last error.";
         UnknownMarkup "unknown-markup"
             "The document has an unknown element, attribute or value."
             "Correct the name as the message says. Names of elements and attributes are case-sensitive."
             "[twiml.md](twiml.md) lists all of them.";
         NotServed "not-served"
             "The document uses a feature that this server does not support."
-            "Remove it. docs/twiml.md lists what is supported.";
+            "Use another feature: docs/compatibility.md lists what this server supports."
+            "If the call would end at this feature, the caller hears an apology first. [twiml.md](twiml.md) and [swml.md](swml.md) have the details of documents.";
     }
     "Audio and speech": {
         MediaMissing "media-missing"

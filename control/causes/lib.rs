@@ -38,6 +38,8 @@ pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 /// The first words of the end detail of a leg, if the called phone is not registered.
 pub const NO_PHONE: &str = "no phone of the account";
 
+/// The first words of a warning about a step of a script.
+const SCRIPT_CODE: &str = "relay_script_";
 /// The page that explains each cause, as a path in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
 
@@ -140,6 +142,8 @@ impl Cause {
             FailureKind::Document(code::WRONG_ROOT) => Self::WrongRoot,
             FailureKind::Document(_) => Self::NotXml,
             FailureKind::Loop => Self::DocumentLoop,
+            FailureKind::TooMuchWork => Self::ScriptWork,
+            FailureKind::NotServed => Self::NotServed,
         }
     }
 
@@ -147,14 +151,14 @@ impl Cause {
     /// `message` is the text of the warning.
     fn of_warning(number: u32, message: &str) -> Option<Self> {
         match number {
-            code::SCHEMA if message.contains("not available on this server") || message.contains("is not served") => {
+            _ if message.contains("not available on this server") || message.contains("not served") => {
                 Some(Self::NotServed)
+            }
+            code::SCHEMA if message.starts_with(SCRIPT_CODE) && !message.contains("undefined") => {
+                Some(Self::ScriptStep)
             }
             code::SCHEMA => Some(Self::UnknownMarkup),
             code::BAD_URL => Some(Self::BadUrl),
-            _ if message.contains("not available on this server") || message.contains("is not served") => {
-                Some(Self::NotServed)
-            }
             _ => None,
         }
     }

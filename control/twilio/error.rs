@@ -16,6 +16,7 @@ use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 use tandem_dialect::ReportedError;
 use tandem_history::report::Refusal;
+use tandem_markup::code;
 
 use super::siprec;
 
@@ -42,7 +43,8 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
         FailureKind::Empty => 11770,
         FailureKind::ContentType => 12300,
         FailureKind::Document(code) => code,
-        FailureKind::Loop => 14106,
+        FailureKind::NotServed => code::SCHEMA,
+        FailureKind::Loop | FailureKind::TooMuchWork => 14106,
     }
 }
 
