@@ -45,7 +45,7 @@ use tandem_runtime::Calls;
 use tandem_runtime::app::{App, Reload, Reloaded};
 use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
-use tandem_runtime::services::Services;
+use tandem_runtime::services::{Services, Turns};
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
 use tandem_settings::log_filter::LOG;
@@ -303,7 +303,7 @@ impl Server {
             config.streams.idle(),
         );
         let media = media::Engine::start(config.media)?;
-        let fetches = TaskTracker::new();
+        let (fetches, turns) = (TaskTracker::new(), Turns::default());
         let conferences = Conferences::new(ConferenceServices {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -313,6 +313,7 @@ impl Server {
             audio: audio.clone(),
             stream_idle: config.streams.idle(),
             stream_byte_order: tandem_streams::byte_order(&config.streams),
+            turns: turns.clone(),
             public_url: Arc::clone(&public_url),
             recordings: recordings.clone(),
             deliveries: deliveries.clone(),
@@ -337,6 +338,7 @@ impl Server {
             conferences,
             queues: Queues::load(&store).await.context("queues")?,
             channels: Channels::default(),
+            turns,
             feed: Feed::default(),
             followers: Followers::default(),
             counters: Counters::new(BUILD, timings),

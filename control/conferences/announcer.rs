@@ -179,6 +179,7 @@ impl Announcer {
             account: &account,
             jar,
             id: rand::random(),
+            turns: &services.turns,
         };
         // A conference document is only a list of sounds, so it has no script.
         let done = documents::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;

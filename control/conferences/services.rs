@@ -7,6 +7,7 @@ use tandem_accounts::Accounts;
 use tandem_audio::AudioLoader;
 use tandem_call::program::instruction::Warning;
 use tandem_dialect::Dialects;
+use tandem_documents::Turns;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_media as media;
@@ -33,6 +34,8 @@ pub struct ConferenceServices {
     pub stream_idle: Option<Duration>,
     /// The byte order of linear samples in streams.
     pub stream_byte_order: media::ByteOrder,
+    /// The turns to read documents.
+    pub turns: Turns,
     /// Base URL of this server as other hosts see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.

@@ -1,6 +1,8 @@
 //! Fetches documents: signs and sends the request, follows redirects, and reads the response.
 #![forbid(unsafe_code)]
 
+mod turns;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +22,16 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
+pub use turns::Turns;
+
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
 /// Maximum number of requests that a script may make before the script gives an instruction to its leg.
 const MAX_REQUESTS: usize = 200;
 const TOTAL: Duration = Duration::from_secs(15);
+/// Maximum size of a document that is read without a turn, in octets. Reading such a document takes less time than to
+/// wait for a turn. A script always waits for its turn, because its size does not bound its time.
+const SMALL_DOCUMENT: usize = 16 * 1024;
 
 /// The result of a document request, with the HTTP exchanges for the call's log.
 pub struct Fetched {
@@ -57,6 +64,15 @@ pub struct RequestContext<'a> {
     pub jar: &'a CookieJar,
     /// The id of the request. All attempts have this id.
     pub id: u128,
+    /// The turns to read documents and to run scripts.
+    pub turns: &'a Turns,
+}
+
+impl RequestContext<'_> {
+    /// Does work on a document in a turn of the account.
+    async fn work<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.turns.work(&self.account.name, work).await
+    }
 }
 
 /// Fetches one document, or runs the next step of the leg's script. A second request for one leg waits until the first
@@ -72,7 +88,8 @@ pub async fn fetch(
     if !listed && let Some(fresh) = documents.script() {
         let mut slot = slot.lock().await;
         let script = slot.get_or_insert(fresh);
-        let first = script.handle_fetch(request_context.account, fetch, context);
+        let account = request_context.account;
+        let first = request_context.work(|| script.handle_fetch(account, fetch, context)).await;
         return run(&request_context, script, first, fetch).await;
     }
     let notice = documents.fetch(request_context.account, fetch, context);
@@ -82,17 +99,25 @@ pub async fn fetch(
     if let (Some(name), Ok(response)) = (other_dialect, &outcome)
         && let Some(mut script) = request_context.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
     {
-        script.handle_fetch(request_context.account, fetch, context);
-        let first = script.handle_response(fetch, Ok(response));
+        let start = || {
+            script.handle_fetch(request_context.account, fetch, context);
+            script.handle_response(fetch, Ok(response))
+        };
+        let first = request_context.work(start).await;
         let fetched = run(&request_context, &mut script, first, fetch).await;
         *slot.lock().await = Some(script);
         let before = std::iter::once((line, exchange)).chain(fetched.before).collect();
         return Fetched { before, other_dialect: Some(name.into()), ..fetched };
     }
-    let result = outcome.and_then(|response| {
+    let reply = |response: &Response| {
         let base = Url::parse(&response.final_url).ok();
         documents.reply(fetch, &notice, base.as_ref(), response.header("content-type"), &response.body)
-    });
+    };
+    let result = match &outcome {
+        Ok(response) if response.body.len() > SMALL_DOCUMENT => request_context.work(|| reply(response)).await,
+        Ok(response) => reply(response),
+        Err(failure) => Err(failure.clone()),
+    };
     let with_url =
         |failure: FetchFailure| FetchFailure { detail: format!("{}: {}", exchange.url, failure.detail), ..failure };
     let result = result.map_err(with_url);
@@ -134,7 +159,8 @@ async fn run(
                 log_exchange(at, method, &url, &[], began, outcome)
             }
         };
-        step = script.handle_response(fetch, answer.as_ref().map_err(Clone::clone));
+        let answer = answer.as_ref().map_err(Clone::clone);
+        step = request_context.work(|| script.handle_response(fetch, answer)).await;
         before.push((line, exchange));
     }
 }

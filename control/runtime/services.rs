@@ -13,6 +13,7 @@ use tandem_call::route::Route;
 use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
+pub use tandem_documents::Turns;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
@@ -70,6 +71,8 @@ pub struct Services {
     /// The channels that live legs have taken. Channels limit the concurrent calls of connections and outbound
     /// profiles.
     pub channels: Channels,
+    /// The turns to read documents and to run scripts.
+    pub turns: Turns,
     /// The subscribers in this process that receive the log lines of live calls.
     pub feed: Feed,
     /// The subscribers in this process that receive the events of a leg.

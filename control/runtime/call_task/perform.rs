@@ -418,8 +418,9 @@ impl CallTask {
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
+            let (account, jar, turns) = (&account, &jar, &services.turns);
             let request_context =
-                documents::RequestContext { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+                documents::RequestContext { client, dialects, dialect, account, jar, id: request_id, turns };
             // If the call has ended, this request is the call's last request, and the result is dropped.
             let done = documents::fetch(request_context, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
