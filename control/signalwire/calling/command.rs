@@ -273,7 +273,10 @@ fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
         Value::Text(text) => text::read(text.as_bytes()),
         value => Ok(value.clone()),
     };
-    let checked = read.and_then(|value| Document::of(&value).map(|_| inline(&value)));
+    let checked = read.and_then(|value| {
+        let target = inline(&value);
+        Document::of(value).map(|_| target)
+    });
     checked.map_err(|fault| ApiError::invalid("not_json_or_yaml", attribute, fault.to_string()))
 }
 

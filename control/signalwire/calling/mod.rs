@@ -81,8 +81,12 @@ impl IntoResponse for ApiError {
 
 async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
     let account = super::rest::account(&app.accounts, headers).ok_or(ApiError::Unauthorized)?;
-    let body = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
-    match plan(&body, &account.name)? {
+    let read = || {
+        let body = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
+        plan(&body, &account.name)
+    };
+    // A request may contain a document.
+    match app.calls.services().turns.work(&account.name, read).await? {
         Plan::Dial(call) => {
             let url = match &call.first {
                 tandem_routing::new_call::AnswerAction::Document(target) => Some(target.url.to_string()),

@@ -4,16 +4,20 @@
 //! (`hangup` instead of `hangup: {}`, `play: "say:Hi"`). An unknown step is an error. If a step has a parameter that
 //! its method does not know, the server gives a warning.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::{Code, Fault};
 use super::text;
 use super::value::{Object, Value};
 
+/// Maximum number of warnings about a document, and of stored warnings of a script. Further warnings are dropped.
+pub(super) const MAX_WARNINGS: usize = 100;
+
 /// A checked document. A clone is cheap.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Document {
-    sections: Arc<Vec<(String, Steps)>>,
+    sections: Arc<BTreeMap<String, Steps>>,
     /// Warnings about the document.
     pub(super) warnings: Arc<Vec<Fault>>,
 }
@@ -279,15 +283,15 @@ impl Document {
     /// # Errors
     /// The first fault that makes the document unusable.
     pub(crate) fn read(text: &[u8]) -> Result<Self, Fault> {
-        Self::of(&text::read(text)?)
+        Self::of(text::read(text)?)
     }
 
     /// Checks a parsed document, or a document that was part of a request.
-    pub(crate) fn of(value: &Value) -> Result<Self, Fault> {
+    pub(crate) fn of(value: Value) -> Result<Self, Fault> {
         let wrong = |code, detail: &str| Fault::new(code, detail);
-        let document = value
-            .object()
-            .ok_or_else(|| wrong(Code::ElementWrongType, "a document must be an object with version and sections"))?;
+        let Value::Object(mut document) = value else {
+            return Err(wrong(Code::ElementWrongType, "a document must be an object with version and sections"));
+        };
         match document.get("version") {
             None => {}
             Some(version) if version.text() == Some("1.0.0") => {}
@@ -301,30 +305,31 @@ impl Document {
                 format!("a document has only version and sections, not {key:?}"),
             ));
         }
-        let sections = document.get("sections").ok_or_else(|| wrong(Code::SectionsMissing, "there are no sections"))?;
-        let sections = sections
-            .object()
-            .ok_or_else(|| wrong(Code::ElementWrongType, "sections must be an object of sections by name"))?;
+        let sections = match document.remove("sections") {
+            Some(Value::Object(sections)) => sections,
+            Some(_) => return Err(wrong(Code::ElementWrongType, "sections must be an object of sections by name")),
+            None => return Err(wrong(Code::SectionsMissing, "there are no sections")),
+        };
         if sections.get("main").is_none() {
             return Err(wrong(Code::MainSectionMissing, "there is no section main"));
         }
         let mut reader = Reader::default();
-        let mut read = Vec::new();
-        for (name, steps) in sections.iter() {
-            reader.place.push(name.to_owned());
+        let mut read = BTreeMap::new();
+        for (name, steps) in sections {
+            reader.place.push(name.clone());
             let steps = reader.steps(steps)?;
             reader.place.pop();
             if steps.is_empty() && name == "main" {
                 return Err(wrong(Code::SectionCodeMissing, "section main has no steps"));
             }
-            read.push((name.to_owned(), steps));
+            read.insert(name, steps);
         }
         Ok(Self { sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
     }
 
     /// The steps of a section.
     pub(super) fn section(&self, name: &str) -> Option<&Steps> {
-        self.sections.iter().find(|(own, _)| own == name).map(|(_, steps)| steps)
+        self.sections.get(name)
     }
 }
 
@@ -341,15 +346,15 @@ impl Reader {
     }
 
     /// Reads a list of steps, or a single step.
-    fn steps(&mut self, value: &Value) -> Result<Steps, Fault> {
+    fn steps(&mut self, value: Value) -> Result<Steps, Fault> {
         let steps = match value {
-            Value::List(items) => items.as_slice(),
-            Value::Null | Value::Undefined => &[],
-            one @ (Value::Object(_) | Value::Text(_)) => std::slice::from_ref(one),
+            Value::List(items) => items,
+            Value::Null | Value::Undefined => Vec::new(),
+            one @ (Value::Object(_) | Value::Text(_)) => vec![one],
             _ => return Err(self.fault(Code::ElementWrongType, "a section must be a list of steps")),
         };
         let mut read = Vec::with_capacity(steps.len());
-        for (index, step) in steps.iter().enumerate() {
+        for (index, step) in steps.into_iter().enumerate() {
             self.place.push(format!("[{index}]"));
             read.push(self.step(step)?);
             self.place.pop();
@@ -357,33 +362,31 @@ impl Reader {
         Ok(Arc::new(read))
     }
 
-    fn step(&mut self, value: &Value) -> Result<Step, Fault> {
+    fn step(&mut self, value: Value) -> Result<Step, Fault> {
         let (name, parameters) = match value {
-            Value::Text(name) => (name.as_str(), &Value::Null),
-            Value::Object(object) => match object.iter().collect::<Vec<_>>().as_slice() {
-                [one] => *one,
-                [] => return Err(self.fault(Code::MethodMissingName, "a step must name a method")),
-                _ => {
-                    return Err(self.fault(
-                        Code::MethodMissingName,
-                        "a step must have exactly one method: begin each with \"- \"",
-                    ));
-                }
+            Value::Text(name) => (name, Value::Null),
+            Value::Object(object) if object.len() > 1 => {
+                let detail = "a step must have exactly one method: begin each with \"- \"";
+                return Err(self.fault(Code::MethodMissingName, detail));
+            }
+            Value::Object(object) => match object.into_iter().next() {
+                Some(one) => one,
+                None => return Err(self.fault(Code::MethodMissingName, "a step must name a method")),
             },
             _ => return Err(self.fault(Code::ElementWrongType, "a step must be a method, such as play: {url: ...}")),
         };
         let Some(method) = METHODS.iter().find(|method| method.name == name) else {
             return Err(self.fault(Code::MethodUndefined, format_args!("there is no method {name:?}")));
         };
-        self.place.push(name.to_owned());
+        self.place.push(name);
         self.next += 1;
         let id = self.next;
-        let (parameters, inner) = match name {
+        let (parameters, inner) = match method.name {
             "cond" => (Value::Null, self.branches(parameters)?),
-            "return" | "unset" => (parameters.clone(), Inner::None),
+            "return" | "unset" => (parameters, Inner::None),
             _ => {
                 let mut parameters = self.parameters(method, parameters)?;
-                let inner = self.inner(name, &mut parameters)?;
+                let inner = self.inner(method.name, &mut parameters)?;
                 (Value::Object(parameters), inner)
             }
         };
@@ -392,27 +395,29 @@ impl Reader {
     }
 
     /// Converts the parameters to the usual form, which is an object.
-    fn parameters(&mut self, method: &Method, value: &Value) -> Result<Object, Fault> {
+    fn parameters(&mut self, method: &Method, value: Value) -> Result<Object, Fault> {
         let is_pair = |item: &Value| item.object().is_some_and(|object| object.len() == 1);
         let parameters = match value {
-            Value::Object(object) => object.clone(),
+            Value::Object(object) => object,
             Value::Null | Value::Undefined => Object::default(),
             // A list of objects. Each object has one parameter.
             Value::List(items) if !items.is_empty() && items.iter().all(is_pair) && method.name != "play" => {
-                items.iter().filter_map(Value::object).flat_map(|object| object.clone().into_iter()).collect()
+                let object = |item| if let Value::Object(object) = item { object } else { Object::default() };
+                items.into_iter().flat_map(object).collect()
             }
-            Value::List(_) if method.name == "play" => [("urls", value.clone())].into_iter().collect(),
+            list @ Value::List(_) if method.name == "play" => [("urls", list)].into_iter().collect(),
             _ if method.first.is_empty() => {
                 return Err(self.fault(Code::ElementWrongType, "its parameters must be an object"));
             }
-            bare => [(method.first, bare.clone())].into_iter().collect(),
+            bare => [(method.first, bare)].into_iter().collect(),
         };
         if !method.needs.is_empty() && !method.needs.iter().any(|name| parameters.get(name).is_some()) {
             let needs = method.needs.join(" or ");
             return Err(self.fault(Code::MethodParameterMissing, format_args!("{needs} is missing")));
         }
         let known = |key: &str| method.first == key || method.needs.contains(&key) || method.knows.contains(&key);
-        for (key, _) in parameters.iter().filter(|(key, _)| !method.any && !known(key)) {
+        let unknown = parameters.iter().filter(|(key, _)| !method.any && !known(key));
+        for (key, _) in unknown.take(MAX_WARNINGS.saturating_sub(self.warnings.len())) {
             let fault = self.fault(Code::MethodParameterUndefined, format_args!("there is no parameter {key:?}"));
             self.warnings.push(fault);
         }
@@ -434,7 +439,7 @@ impl Reader {
                     }
                     Some(branches) => {
                         self.place.push("result".to_owned());
-                        let branches = self.branches(&branches)?;
+                        let branches = self.branches(branches)?;
                         self.place.pop();
                         Some(Box::new(branches))
                     }
@@ -448,7 +453,7 @@ impl Reader {
     fn named_steps(&mut self, parameters: &mut Object, key: &str) -> Result<Steps, Fault> {
         let Some(steps) = parameters.remove(key) else { return Ok(Steps::default()) };
         self.place.push(key.to_owned());
-        let steps = self.steps(&steps)?;
+        let steps = self.steps(steps)?;
         self.place.pop();
         Ok(steps)
     }
@@ -464,7 +469,7 @@ impl Reader {
             Some(Value::Object(object)) => {
                 for (value, steps) in object {
                     self.place.push(format!("case.{value}"));
-                    cases.push((value, self.steps(&steps)?));
+                    cases.push((value, self.steps(steps)?));
                     self.place.pop();
                 }
             }
@@ -478,16 +483,16 @@ impl Reader {
         Ok(Cases { variable, cases, default })
     }
 
-    fn branches(&mut self, value: &Value) -> Result<Inner, Fault> {
+    fn branches(&mut self, value: Value) -> Result<Inner, Fault> {
         let items = match value {
-            Value::List(items) => items.as_slice(),
-            one @ Value::Object(_) => std::slice::from_ref(one),
+            Value::List(items) => items,
+            one @ Value::Object(_) => vec![one],
             _ => return Err(self.fault(Code::ElementWrongType, "cond must be a list of conditions")),
         };
         let mut branches = Vec::new();
-        for (index, item) in items.iter().enumerate() {
+        for (index, item) in items.into_iter().enumerate() {
             self.place.push(format!("[{index}]"));
-            let Value::Object(mut object) = item.clone() else {
+            let Value::Object(mut object) = item else {
                 return Err(self.fault(Code::ElementWrongType, "a condition must have when and then, or else"));
             };
             let when = match object.remove("when") {

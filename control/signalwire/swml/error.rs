@@ -23,6 +23,8 @@ pub(crate) enum Code {
     JsEvalError,
     NestedTooDeep,
     TooManyTransfers,
+    /// The script does more work than its budget allows. SignalWire has no code for this error.
+    TooMuchWork,
     InternalError,
 }
 
@@ -48,10 +50,13 @@ impl fmt::Display for Code {
             Self::JsEvalError => "js_eval_error",
             Self::NestedTooDeep => "nested_too_deep",
             Self::TooManyTransfers => "too_many_transfers",
-            Self::InternalError => "internal_error",
+            Self::TooMuchWork | Self::InternalError => "internal_error",
         })
     }
 }
+
+/// Maximum length of the detail of an error, in octets.
+const LONGEST_DETAIL: usize = 400;
 
 /// An error, with its position in the document.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,8 +66,15 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    /// An error. The detail may contain texts of the application, so a long detail is cut.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > LONGEST_DETAIL {
+            detail.truncate(detail.floor_char_boundary(LONGEST_DETAIL));
+            detail.shrink_to_fit();
+            detail.push('…');
+        }
+        Self { code, detail }
     }
 }
 

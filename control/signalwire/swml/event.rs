@@ -12,6 +12,7 @@ use tandem_call::stream::{StreamFacts, StreamStatus, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionStatus};
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Body, Context, Notice};
+use tandem_history::recordings::file_octets;
 
 use super::facts;
 use super::media::{self, direction};
@@ -176,9 +177,7 @@ fn recording(account: &Account, recording: &Recording, context: &Context) -> Jso
         "record": { "audio": audio, "url": url, "format": format },
     });
     if let (Some(duration), Some(facts)) = (duration, facts.as_object_mut()) {
-        // Size of a WAV file: a header of 44 octets, and 16,000 octets per second and channel.
-        let octets = |channels: f64| 44.0 + (duration * 16_000.0).round() * channels;
-        let size = octets(if spec.channels == RecordingChannels::Dual { 2.0 } else { 1.0 });
+        let size = file_octets(recording);
         facts.insert("duration".into(), duration.into());
         facts.insert("size".into(), size.into());
         facts.insert("end_time".into(), recording.ended_at.map(facts::seconds).into());

@@ -2,45 +2,115 @@
 //! expressions. Arrow functions are allowed only as arguments.
 //!
 //! An expression has at most 1,024 characters, as at SignalWire. SignalWire's engine stops an evaluation after 150 ms.
-//! This engine stops an evaluation after a maximum number of steps. It also stops if a text or a list becomes too
-//! large.
+//! This engine charges each operation to the budget of the script (`budget`).
 
+use super::budget::{Budget, Exhausted, PARSED_OCTET, STEP};
+use super::operation::{OBJECTS, call_function, call_method, count, kept, place, power};
 use super::value::{Object, Value, number_text};
 
 /// Maximum length of an expression, in characters.
 pub(super) const LONGEST: usize = 1_024;
-/// Maximum number of steps of an evaluation.
-const MAX_STEPS: u32 = 50_000;
-/// Maximum size of the result of an operation. For a text, this is a number of octets. For a list, this is a number of
-/// elements.
-const LARGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: u32 = 64;
-/// Maximum number of decimals (ECMA-262 §21.1.3.3).
-const MAX_DECIMALS: f64 = 100.0;
 
 /// Gives the values of the names in an expression.
 pub(super) trait Scope {
-    /// The value of a name. `Undefined` if the name has no value.
-    fn value_of(&self, name: &str) -> Value;
+    /// The value of a name. `None` if the name has no value.
+    fn find(&self, name: &str) -> Option<Found<'_>>;
+
+    /// The budget of the script.
+    fn budget(&self) -> &Budget;
+}
+
+/// A value that a name leads to. The value is not copied.
+#[derive(Clone, Copy)]
+pub(super) enum Found<'a> {
+    Value(&'a Value),
+    Object(&'a Object),
+}
+
+impl<'a> Found<'a> {
+    /// The member of an object or a list with this name or index. `None` for other values.
+    pub(super) fn member(self, key: &str) -> Option<Self> {
+        match self {
+            Self::Object(object) | Self::Value(Value::Object(object)) => object.get(key).map(Self::Value),
+            Self::Value(Value::List(items)) => items.get(place(&key.into())?).map(Self::Value),
+            Self::Value(_) => None,
+        }
+    }
+
+    /// The number of members that a search looks at.
+    pub(super) fn width(self) -> usize {
+        match self {
+            Self::Object(object) | Self::Value(Value::Object(object)) => object.len(),
+            Self::Value(_) => 1,
+        }
+    }
+
+    /// Whether the value is `undefined` or `null`.
+    pub(super) fn is_nothing(self) -> bool {
+        matches!(self, Self::Value(value) if value.is_nothing())
+    }
+
+    /// A copy of the value.
+    pub(super) fn copied(self, budget: &Budget) -> Result<Value, Exhausted> {
+        match self {
+            Self::Value(value) => {
+                budget.spend(value.size())?;
+                Ok(value.clone())
+            }
+            Self::Object(object) => {
+                budget.spend(object.size())?;
+                Ok(object.clone().into())
+            }
+        }
+    }
+}
+
+/// The reason why an expression has no value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum EvalError {
+    /// The script has used up its budget.
+    Exhausted,
+    /// Another reason.
+    Failed(String),
+}
+
+impl From<Exhausted> for EvalError {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
+}
+
+impl From<String> for EvalError {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<&str> for EvalError {
+    fn from(why: &str) -> Self {
+        Self::Failed(why.to_owned())
+    }
 }
 
 /// Evaluates an expression.
 ///
 /// # Errors
-/// A text with the reason of the failure.
-pub(super) fn evaluate(text: &str, scope: &dyn Scope) -> Result<Value, String> {
+/// The reason of the failure.
+pub(super) fn evaluate(text: &str, scope: &dyn Scope) -> Result<Value, EvalError> {
+    let budget = scope.budget();
+    budget.spend(4 * STEP + text.len().saturating_mul(PARSED_OCTET))?;
     if text.chars().count() > LONGEST {
-        return Err(format!("an expression has at most {LONGEST} characters"));
+        return Err(format!("an expression has at most {LONGEST} characters").into());
     }
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens, at: 0, depth: 0 };
     let tree = parser.expression()?;
     if let Some(token) = parser.tokens.get(parser.at) {
-        return Err(format!("unexpected {token}"));
+        return Err(format!("unexpected {token}").into());
     }
-    let mut machine = Machine { scope, steps: 0, locals: Vec::new() };
-    machine.value(&tree)
+    Machine { scope, budget, locals: Vec::new() }.value(&tree)
 }
 
 // ----- tokens ---------------------------------------------------------------------------------------------------------
@@ -230,7 +300,7 @@ impl Parser {
     }
 
     fn binary(&mut self, level: usize) -> Result<Node, String> {
-        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let Some(operators) = LEVELS.get(level) else { return self.unary(false) };
         let mut left = self.binary(level + 1)?;
         let mut long = 0;
         while let Some(operator) = operators.iter().find(|operator| self.takes(operator)) {
@@ -246,22 +316,29 @@ impl Parser {
         Ok(left)
     }
 
-    fn unary(&mut self) -> Result<Node, String> {
+    /// Parses unary operators and `**`. `prefixed` says whether a unary operator stands before this expression.
+    fn unary(&mut self, prefixed: bool) -> Result<Node, String> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return Err("nested too deeply".to_owned());
         }
         let node = if self.takes("!") {
-            Node::Not(Box::new(self.unary()?))
+            Node::Not(Box::new(self.unary(true)?))
         } else if self.takes("-") {
-            Node::Minus(Box::new(self.unary()?))
+            Node::Minus(Box::new(self.unary(true)?))
         } else if self.takes("+") {
-            Node::Plus(Box::new(self.unary()?))
-        } else if self.tokens.get(self.at) == Some(&Token::Name("typeof".to_owned())) {
+            Node::Plus(Box::new(self.unary(true)?))
+        } else if matches!(self.tokens.get(self.at), Some(Token::Name(name)) if name == "typeof") {
             self.at += 1;
-            Node::TypeOf(Box::new(self.unary()?))
+            Node::TypeOf(Box::new(self.unary(true)?))
         } else {
-            self.postfix()?
+            let base = self.postfix()?;
+            match self.takes("**") {
+                // JavaScript does not decide whether -2 ** 2 is 4 or -4.
+                true if prefixed => return Err("parentheses are missing before **".to_owned()),
+                true => Node::Binary("**", Box::new(base), Box::new(self.unary(false)?)),
+                false => base,
+            }
         };
         self.depth -= 1;
         Ok(node)
@@ -377,25 +454,30 @@ impl Parser {
 
 struct Machine<'a> {
     scope: &'a dyn Scope,
-    steps: u32,
+    budget: &'a Budget,
     /// The parameters of the arrow functions around the current expression. The parameters of the innermost function
     /// come last.
     locals: Vec<(String, Value)>,
 }
 
 impl Machine<'_> {
-    fn value(&mut self, node: &Node) -> Result<Value, String> {
-        self.spend(1)?;
+    fn value(&mut self, node: &Node) -> Result<Value, EvalError> {
+        self.budget.spend(STEP)?;
         Ok(match node {
-            Node::Constant(value) => value.clone(),
-            Node::Name(name) => self.named(name)?,
-            Node::List(items) => Value::List(self.values(items)?),
+            Node::Constant(value) => Found::Value(value).copied(self.budget)?,
+            Node::Name(name) => match (self.found(node)?, name.as_str()) {
+                (Some(found), _) => found.copied(self.budget)?,
+                (None, "NaN") => Value::Number(f64::NAN),
+                (None, "Infinity") => Value::Number(f64::INFINITY),
+                (None, _) => Value::Undefined,
+            },
+            Node::List(items) => kept(Value::List(self.values(items)?), self.budget)?,
             Node::Object(members) => {
                 let mut object = Object::default();
                 for (key, node) in members {
                     object.set(key.as_str(), self.value(node)?);
                 }
-                Value::Object(object)
+                kept(Value::Object(object), self.budget)?
             }
             Node::Not(of) => Value::Bool(!self.value(of)?.is_truthy()),
             Node::Minus(of) => Value::Number(-self.value(of)?.to_number()),
@@ -415,42 +497,51 @@ impl Machine<'_> {
                 self.value(node)?
             }
             Node::Member { of, key, optional } => {
+                if let Some(found) = self.found(node)? {
+                    return Ok(found.copied(self.budget)?);
+                }
                 let of = self.value(of)?;
                 if *optional && of.is_nothing() {
                     return Ok(Value::Undefined);
                 }
                 let key = self.value(key)?;
+                self.budget.spend(of.size() + key.size())?;
                 member(&of, &key)?
             }
             Node::Call { of, arguments } => self.call(of, arguments)?,
-            Node::Arrow { .. } => return Err("functions are supported only as arguments".to_owned()),
+            Node::Arrow { .. } => return Err("functions are supported only as arguments".into()),
         })
     }
 
-    fn spend(&mut self, steps: usize) -> Result<(), String> {
-        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
-        if self.steps > MAX_STEPS { Err("the evaluation takes too many steps".to_owned()) } else { Ok(()) }
-    }
-
-    fn values(&mut self, nodes: &[Node]) -> Result<Vec<Value>, String> {
+    fn values(&mut self, nodes: &[Node]) -> Result<Vec<Value>, EvalError> {
         nodes.iter().map(|node| self.value(node)).collect()
     }
 
-    fn named(&mut self, name: &str) -> Result<Value, String> {
-        let value = match self.locals.iter().rev().find(|(local, _)| local == name) {
-            Some((_, value)) => value.clone(),
-            None => match name {
-                "NaN" => Value::Number(f64::NAN),
-                "Infinity" => Value::Number(f64::INFINITY),
-                _ => self.scope.value_of(name),
-            },
-        };
-        // A value is copied, so a large value costs more steps.
-        self.spend(value.size() / 256)?;
-        Ok(value)
+    /// The value of a name, or of a path such as `a.b[0]`, without a copy. `None` if there is no such value, or if the
+    /// expression is not a path.
+    fn found(&self, node: &Node) -> Result<Option<Found<'_>>, EvalError> {
+        self.budget.spend(STEP)?;
+        match node {
+            Node::Name(name) => {
+                self.budget.spend(self.locals.len())?;
+                let local = self.locals.iter().rev().find(|(local, _)| local == name);
+                Ok(local.map(|(_, value)| Found::Value(value)).or_else(|| self.scope.find(name)))
+            }
+            Node::Member { of, key, .. } => {
+                let Node::Constant(key @ (Value::Text(_) | Value::Number(_))) = &**key else { return Ok(None) };
+                let Some(of) = self.found(of)? else { return Ok(None) };
+                // The length of a list is not one of its elements.
+                if matches!(of, Found::Value(Value::List(_))) && key.text() == Some("length") {
+                    return Ok(None);
+                }
+                self.budget.spend(of.width())?;
+                Ok(of.member(&key.to_string()))
+            }
+            _ => Ok(None),
+        }
     }
 
-    fn binary(&mut self, operator: &str, left: &Node, right: &Node) -> Result<Value, String> {
+    fn binary(&mut self, operator: &str, left: &Node, right: &Node) -> Result<Value, EvalError> {
         let left = self.value(left)?;
         match operator {
             "&&" if !left.is_truthy() => return Ok(left),
@@ -460,12 +551,14 @@ impl Machine<'_> {
             _ => {}
         }
         let right = self.value(right)?;
+        self.budget.spend(left.size() + right.size())?;
         Ok(match operator {
-            "+" => add(&left, &right)?,
+            "+" => kept(add(&left, &right), self.budget)?,
             "-" => (left.to_number() - right.to_number()).into(),
             "*" => (left.to_number() * right.to_number()).into(),
             "/" => (left.to_number() / right.to_number()).into(),
             "%" => (left.to_number() % right.to_number()).into(),
+            "**" => power(left.to_number(), right.to_number()).into(),
             "===" => (left == right).into(),
             "!==" => (left != right).into(),
             "==" => loosely_equal(&left, &right).into(),
@@ -487,24 +580,20 @@ impl Machine<'_> {
         })
     }
 
-    fn call(&mut self, of: &Node, arguments: &[Node]) -> Result<Value, String> {
+    fn call(&mut self, of: &Node, arguments: &[Node]) -> Result<Value, EvalError> {
         let (of, name, optional) = match of {
-            Node::Name(name) => {
-                let arguments = self.values(arguments)?;
-                return global(name, &arguments);
-            }
+            Node::Name(name) => return call_function(name, &self.values(arguments)?, self.budget),
             Node::Member { of, key, optional } => match &**key {
                 Node::Constant(Value::Text(name)) => (of, name.as_str(), *optional),
-                _ => return Err("only a function with a name can be called".to_owned()),
+                _ => return Err("only a function with a name can be called".into()),
             },
-            _ => return Err("only a function with a name can be called".to_owned()),
+            _ => return Err("only a function with a name can be called".into()),
         };
         if let Node::Name(object) = &**of
-            && matches!(object.as_str(), "Math" | "JSON" | "Number" | "Array" | "Object")
-            && self.scope.value_of(object) == Value::Undefined
+            && OBJECTS.contains(&object.as_str())
+            && self.found(of)?.is_none()
         {
-            let arguments = self.values(arguments)?;
-            return static_method(object, name, &arguments);
+            return call_function(&format!("{object}.{name}"), &self.values(arguments)?, self.budget);
         }
         let of = self.value(of)?;
         if optional && of.is_nothing() {
@@ -515,12 +604,28 @@ impl Machine<'_> {
                 Some(first) if name == "reduce" => Some(self.value(first)?),
                 _ => None,
             };
-            return self.with_each(items, name, first, parameters, body);
+            let made = self.with_each(items, name, first, parameters, body)?;
+            return kept(made, self.budget);
         }
         let arguments = self.values(arguments)?;
-        let made = method(&of, name, &arguments)?;
-        self.spend(made.size() / 256)?;
-        Ok(made)
+        call_method(&of, name, &arguments, self.budget)
+    }
+
+    /// Evaluates the body of an arrow function with these arguments.
+    fn apply(
+        &mut self,
+        parameters: &[String],
+        given: impl IntoIterator<Item = Value>,
+        body: &Node,
+    ) -> Result<Value, EvalError> {
+        let before = self.locals.len();
+        for (parameter, value) in parameters.iter().zip(given) {
+            self.budget.spend(STEP + value.size())?;
+            self.locals.push((parameter.clone(), value));
+        }
+        let value = self.value(body);
+        self.locals.truncate(before);
+        value
     }
 
     /// Executes a list method that calls an arrow function for each element. `first` is the initial value of `reduce`.
@@ -531,27 +636,23 @@ impl Machine<'_> {
         first: Option<Value>,
         parameters: &[String],
         body: &Node,
-    ) -> Result<Value, String> {
-        let before = self.locals.len();
+    ) -> Result<Value, EvalError> {
         if name == "reduce" {
             return self.reduce(items, first, parameters, body);
         }
-        let mut kept = Vec::new();
+        let mut list = Vec::new();
         for (place, item) in (0_u32..).zip(items) {
-            let given = [item.clone(), place.into()];
-            self.locals.extend(parameters.iter().cloned().zip(given));
-            let value = self.value(body);
-            self.locals.truncate(before);
-            let value = value?;
+            self.budget.spend(item.size())?;
+            let value = self.apply(parameters, [item.clone(), place.into()], body)?;
             match name {
-                "map" => kept.push(value),
-                "filter" if value.is_truthy() => kept.push(item.clone()),
+                "map" => list.push(value),
+                "filter" if value.is_truthy() => list.push(item.clone()),
                 "find" if value.is_truthy() => return Ok(item.clone()),
                 "findIndex" if value.is_truthy() => return Ok(place.into()),
                 "some" if value.is_truthy() => return Ok(true.into()),
                 "every" if !value.is_truthy() => return Ok(false.into()),
                 "filter" | "find" | "findIndex" | "some" | "every" => {}
-                _ => return Err(format!("lists have no method {name} that takes a function")),
+                _ => return Err(format!("lists have no method {name} that takes a function").into()),
             }
         }
         Ok(match name {
@@ -559,46 +660,35 @@ impl Machine<'_> {
             "findIndex" => Value::Number(-1.0),
             "some" => Value::Bool(false),
             "every" => Value::Bool(true),
-            _ => Value::List(kept),
+            _ => Value::List(list),
         })
     }
-}
 
-impl Machine<'_> {
     fn reduce(
         &mut self,
         items: &[Value],
         first: Option<Value>,
         parameters: &[String],
         body: &Node,
-    ) -> Result<Value, String> {
-        let before = self.locals.len();
+    ) -> Result<Value, EvalError> {
         let (mut sum, from) = match first {
             Some(first) => (first, 0),
-            None => (items.first().cloned().ok_or_else(|| "reduce() of an empty list".to_owned())?, 1),
+            None => (items.first().cloned().ok_or("reduce() of an empty list")?, 1),
         };
         for (place, item) in (0_u32..).zip(items).skip(from) {
-            let given = [std::mem::take(&mut sum), item.clone(), place.into()];
-            self.locals.extend(parameters.iter().cloned().zip(given));
-            let value = self.value(body);
-            self.locals.truncate(before);
-            sum = value?;
+            self.budget.spend(item.size())?;
+            sum = self.apply(parameters, [sum, item.clone(), place.into()], body)?;
         }
         Ok(sum)
     }
 }
 
-fn add(left: &Value, right: &Value) -> Result<Value, String> {
+fn add(left: &Value, right: &Value) -> Value {
     let is_text = |value: &Value| matches!(value, Value::Text(_) | Value::List(_) | Value::Object(_));
-    if !is_text(left) && !is_text(right) {
-        return Ok(Value::Number(left.to_number() + right.to_number()));
+    if is_text(left) || is_text(right) {
+        return Value::Text(format!("{left}{right}"));
     }
-    text(format!("{left}{right}"))
-}
-
-/// A text value. A text with more than `LARGEST` octets is an error.
-fn text(text: String) -> Result<Value, String> {
-    if text.len() > LARGEST { Err("a text becomes too large".to_owned()) } else { Ok(Value::Text(text)) }
+    Value::Number(left.to_number() + right.to_number())
 }
 
 /// The operator `==` (ECMA-262 §7.2.13).
@@ -615,9 +705,9 @@ fn loosely_equal(left: &Value, right: &Value) -> bool {
 }
 
 /// The member of the value `of`. `key` is the name or the index of the member.
-pub(super) fn member(of: &Value, key: &Value) -> Result<Value, String> {
+fn member(of: &Value, key: &Value) -> Result<Value, EvalError> {
     let found = match of {
-        Value::Undefined | Value::Null => return Err(format!("{of} has no {key}")),
+        Value::Undefined | Value::Null => return Err(format!("{of} has no {key}").into()),
         Value::Object(object) => object.get(&key.to_string()).cloned(),
         Value::List(items) => match key {
             Value::Text(name) if name == "length" => Some(count(items.len())),
@@ -632,292 +722,33 @@ pub(super) fn member(of: &Value, key: &Value) -> Result<Value, String> {
     Ok(found.unwrap_or_default())
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and not negative")]
-fn place(key: &Value) -> Option<usize> {
-    let number = key.to_number();
-    (number >= 0.0 && number.fract() == 0.0 && number < 4e9).then_some(number as usize)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers are JavaScript's")]
-fn count(number: usize) -> Value {
-    Value::Number(number as f64)
-}
-
-fn argument(arguments: &[Value], at: usize) -> Value {
-    arguments.get(at).cloned().unwrap_or_default()
-}
-
-/// Calls a global function.
-fn global(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let first = argument(arguments, 0);
-    Ok(match name {
-        "parseInt" => parse_int(&first.to_string(), argument(arguments, 1).to_number()).into(),
-        "parseFloat" => parse_float(&first.to_string()).into(),
-        "Boolean" => first.is_truthy().into(),
-        "Number" => if arguments.is_empty() { 0.0 } else { first.to_number() }.into(),
-        "String" => if arguments.is_empty() { String::new() } else { first.to_string() }.into(),
-        "isNaN" => first.to_number().is_nan().into(),
-        "isFinite" => first.to_number().is_finite().into(),
-        _ => return Err(format!("there is no function {name}")),
-    })
-}
-
-fn static_method(object: &str, name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let first = argument(arguments, 0);
-    let number = || first.to_number();
-    Ok(match (object, name) {
-        // JavaScript rounds 0.5 up, for negative numbers too.
-        ("Math", "round") => (number() + 0.5).floor().into(),
-        ("Math", "ceil") => number().ceil().into(),
-        ("Math", "floor") => number().floor().into(),
-        ("Math", "trunc") => number().trunc().into(),
-        ("Math", "abs") => number().abs().into(),
-        ("Math", "sqrt") => number().sqrt().into(),
-        ("Math", "pow") => number().powf(argument(arguments, 1).to_number()).into(),
-        ("Math", "max") => extreme(arguments, f64::NEG_INFINITY, f64::max).into(),
-        ("Math", "min") => extreme(arguments, f64::INFINITY, f64::min).into(),
-        ("JSON", "stringify") => text(first.to_json().to_string())?,
-        ("JSON", "parse") => {
-            serde_json::from_str(&first.to_string()).map_err(|error| format!("JSON.parse: {error}"))?
-        }
-        ("Number", "parseInt" | "parseFloat") => global(name, arguments)?,
-        ("Number", "isInteger") => matches!(first, Value::Number(number) if number.fract() == 0.0).into(),
-        ("Array", "isArray") => matches!(first, Value::List(_)).into(),
-        ("Object", "keys") => {
-            let keys = first.object().map(|object| object.iter().map(|(key, _)| key.into()).collect());
-            Value::List(keys.unwrap_or_default())
-        }
-        _ => return Err(format!("{object}.{name} is not supported")),
-    })
-}
-
-fn extreme(arguments: &[Value], none: f64, better: fn(f64, f64) -> f64) -> f64 {
-    let mut numbers = arguments.iter().map(Value::to_number);
-    if numbers.clone().any(f64::is_nan) { f64::NAN } else { numbers.by_ref().fold(none, better) }
-}
-
-fn parse_int(text: &str, radix: f64) -> f64 {
-    let text = text.trim();
-    let (sign, text) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let (radix, text) = match (radix, hexadecimal) {
-        (0.0 | 16.0, Some(rest)) => (16, rest),
-        (radix, Some(rest)) if radix.is_nan() => (16, rest),
-        (radix, _) => match place(&Value::Number(radix)) {
-            Some(0) | None => (10, text),
-            Some(radix @ 2..=36) => (radix, text),
-            Some(_) => return f64::NAN,
-        },
-    };
-    let radix = u32::try_from(radix).unwrap_or(10);
-    let mut number = None;
-    for digit in text.chars().map_while(|letter| letter.to_digit(radix)) {
-        number = Some(number.unwrap_or(0.0) * f64::from(radix) + f64::from(digit));
-    }
-    number.map_or(f64::NAN, |number: f64| sign * number)
-}
-
-fn parse_float(text: &str) -> f64 {
-    let text = text.trim_start();
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && !"+-.eE".contains(letter)).unwrap_or(text.len());
-    let number = |end: usize| text.get(..end)?.parse::<f64>().ok();
-    (1..=end.min(64)).rev().find_map(number).unwrap_or(f64::NAN)
-}
-
-fn method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let known = match of {
-        Value::Text(own) => text_method(own, name, arguments)?,
-        Value::List(items) => list_method(items, name, arguments)?,
-        Value::Number(number) => number_method(*number, name, arguments)?,
-        Value::Undefined | Value::Null => return Err(format!("{of} has no {name}")),
-        Value::Bool(_) | Value::Object(_) => None,
-    };
-    match known {
-        Some(value) => Ok(value),
-        None if name == "toString" => text(of.to_string()),
-        None => Err(format!("{name} is not supported")),
-    }
-}
-
-/// Converts an argument to an index between 0 and `length`. If `from_end` is set, a negative index counts from the end.
-/// `missing` is the result for an undefined argument.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded")]
-fn index(argument: &Value, length: usize, missing: usize, from_end: bool) -> usize {
-    if *argument == Value::Undefined {
-        return missing;
-    }
-    let number = argument.to_number();
-    let size = count(length).to_number();
-    let number = if number.is_nan() { 0.0 } else { number.trunc() };
-    let number = if number < 0.0 && from_end { size + number } else { number };
-    number.clamp(0.0, size) as usize
-}
-
-fn text_method(own: &str, name: &str, arguments: &[Value]) -> Result<Option<Value>, String> {
-    let first = argument(arguments, 0);
-    let second = argument(arguments, 1);
-    let letters = || own.chars().collect::<Vec<char>>();
-    let cut = |letters: &[char], from: usize, to: usize| {
-        Value::Text(letters.get(from..to.max(from)).unwrap_or_default().iter().collect())
-    };
-    Ok(Some(match name {
-        "toUpperCase" => own.to_uppercase().into(),
-        "toLowerCase" => own.to_lowercase().into(),
-        "trim" => own.trim().into(),
-        "trimStart" => own.trim_start().into(),
-        "trimEnd" => own.trim_end().into(),
-        "substring" => {
-            let letters = letters();
-            let all = letters.len();
-            let (from, to) = (index(&first, all, 0, false), index(&second, all, all, false));
-            cut(&letters, from.min(to), from.max(to))
-        }
-        "slice" => {
-            let letters = letters();
-            let all = letters.len();
-            cut(&letters, index(&first, all, 0, true), index(&second, all, all, true))
-        }
-        "substr" => {
-            let letters = letters();
-            let all = letters.len();
-            let from = index(&first, all, 0, true);
-            cut(&letters, from, all.min(from + index(&second, all, all, false)))
-        }
-        "charAt" => {
-            own.chars().nth(index(&first, usize::MAX >> 12, 0, false)).map(String::from).unwrap_or_default().into()
-        }
-        "indexOf" => found(own, own.find(&first.to_string())),
-        "lastIndexOf" => found(own, own.rfind(&first.to_string())),
-        "includes" => own.contains(&first.to_string()).into(),
-        "startsWith" => own.starts_with(&first.to_string()).into(),
-        "endsWith" => own.ends_with(&first.to_string()).into(),
-        "replace" => text(own.replacen(&first.to_string(), &second.to_string(), 1))?,
-        "replaceAll" => {
-            let (old, new) = (first.to_string(), second.to_string());
-            let times = own.len() / old.len().max(1) + 1;
-            if times.saturating_mul(new.len()) > LARGEST {
-                return Err("a text becomes too large".to_owned());
-            }
-            text(own.replace(&old, &new))?
-        }
-        "split" => match first {
-            Value::Undefined => vec![Value::from(own)].into(),
-            _ if first.to_string().is_empty() => {
-                Value::List(own.chars().take(MAX_STEPS as usize).map(|letter| letter.to_string().into()).collect())
-            }
-            _ => Value::List(own.split(&first.to_string()).map(Value::from).collect()),
-        },
-        "concat" => {
-            let more: String = arguments.iter().map(Value::to_string).collect();
-            text(format!("{own}{more}"))?
-        }
-        "repeat" => {
-            let times = place(&first).ok_or_else(|| "the number of repetitions is not valid".to_owned())?;
-            if times.saturating_mul(own.len()) > LARGEST {
-                return Err("a text becomes too large".to_owned());
-            }
-            own.repeat(times).into()
-        }
-        "padStart" | "padEnd" => {
-            let wanted = place(&first).unwrap_or(0).min(LARGEST);
-            let with = if second == Value::Undefined { " ".to_owned() } else { second.to_string() };
-            let missing = wanted.saturating_sub(own.chars().count());
-            let padding: String = with.chars().cycle().take(if with.is_empty() { 0 } else { missing }).collect();
-            text(if name == "padStart" { padding + own } else { format!("{own}{padding}") })?
-        }
-        _ => return Ok(None),
-    }))
-}
-
-fn found(own: &str, at: Option<usize>) -> Value {
-    at.and_then(|at| own.get(..at)).map_or(Value::Number(-1.0), |before| count(before.chars().count()))
-}
-
-fn list_method(items: &[Value], name: &str, arguments: &[Value]) -> Result<Option<Value>, String> {
-    let first = argument(arguments, 0);
-    let second = argument(arguments, 1);
-    Ok(Some(match name {
-        "join" => {
-            let between = if first == Value::Undefined { ",".to_owned() } else { first.to_string() };
-            let shown = |item: &Value| if item.is_nothing() { String::new() } else { item.to_string() };
-            let large = items.len().saturating_mul(between.len()) + items.iter().map(Value::size).sum::<usize>();
-            if large > 64 * LARGEST {
-                return Err("a text becomes too large".to_owned());
-            }
-            text(items.iter().map(shown).collect::<Vec<_>>().join(&between))?
-        }
-        "includes" => items.contains(&first).into(),
-        "indexOf" => items.iter().position(|item| *item == first).map_or(Value::Number(-1.0), count),
-        "slice" => {
-            let all = items.len();
-            let (from, to) = (index(&first, all, 0, true), index(&second, all, all, true));
-            Value::List(items.get(from..to.max(from)).unwrap_or_default().to_vec())
-        }
-        "concat" => {
-            let mut joined = items.to_vec();
-            for argument in arguments {
-                match argument {
-                    Value::List(more) => joined.extend_from_slice(more),
-                    one => joined.push(one.clone()),
-                }
-            }
-            Value::List(joined)
-        }
-        "reverse" => Value::List(items.iter().rev().cloned().collect()),
-        _ => return Ok(None),
-    }))
-}
-
-fn number_method(number: f64, name: &str, arguments: &[Value]) -> Result<Option<Value>, String> {
-    match name {
-        "toFixed" => {
-            let decimals = argument(arguments, 0);
-            let decimals = if decimals == Value::Undefined { 0.0 } else { decimals.to_number().trunc() };
-            if !(0.0..=MAX_DECIMALS).contains(&decimals) || !number.is_finite() {
-                return Err("toFixed() takes 0 to 100 digits".to_owned());
-            }
-            Ok(Some(fixed(number, place(&Value::Number(decimals)).unwrap_or(0)).into()))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// `toFixed` (ECMA-262 §21.1.3.3). If two results are equally near to the number, the result with the larger magnitude
-/// is used.
-fn fixed(number: f64, decimals: usize) -> String {
-    // Rust rounds an exact half to the even digit. Only a number with few decimals can be an exact half.
-    let text = format!("{number:.decimals$}");
-    let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
-    let scaled = number.abs() * scale;
-    let is_half = decimals < 15 && scaled < 1e15 && scaled.fract() == 0.5 && scaled / scale == number.abs();
-    if is_half { format!("{:.decimals$}", number.signum() * (scaled + 0.5).floor() / scale) } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Names(Object);
+    struct Names(Object, Budget);
 
     impl Scope for Names {
-        fn value_of(&self, name: &str) -> Value {
-            self.0.get(name).cloned().unwrap_or_default()
+        fn find(&self, name: &str) -> Option<Found<'_>> {
+            self.0.get(name).map(Found::Value)
+        }
+
+        fn budget(&self) -> &Budget {
+            &self.1
         }
     }
 
     fn names() -> Names {
         let json = r#"{"a":2,"b":"3","s":"Hello World","list":[1,2,3],"o":{"k":{"d":["x"]}},"t":true,"e":""}"#;
         let value: Value = serde_json::from_str(json).unwrap();
-        Names(value.object().unwrap().clone())
+        Names(value.object().unwrap().clone(), Budget::default())
     }
 
     fn of(text: &str) -> String {
         match evaluate(text, &names()) {
             Ok(value) => value.to_string(),
-            Err(why) => format!("error: {why}"),
+            Err(EvalError::Failed(why)) => format!("error: {why}"),
+            Err(EvalError::Exhausted) => "exhausted".to_owned(),
         }
     }
 
@@ -952,6 +783,14 @@ mod tests {
             ("+b + 1", "4"),
             ("1 + 1 + 'a' + 1 + 1", "2a11"),
             ("NaN == NaN", "false"),
+            ("2 ** 10", "1024"),
+            ("2 ** 3 ** 2", "512"),
+            ("2 ** -1", "0.5"),
+            ("(-2) ** 2", "4"),
+            ("2 * 3 ** 2", "18"),
+            ("a ** b", "8"),
+            ("-(2 ** 2)", "-4"),
+            ("1 ** Infinity", "NaN"),
         ] {
             assert_eq!(of(text), value, "{text}");
         }
@@ -1024,6 +863,9 @@ mod tests {
             "#",
             "[].reduce((x, y) => x + y)",
             "list.each(x => x)",
+            "-2 ** 2",
+            "!a ** 2",
+            "2 **",
         ] {
             assert!(of(text).starts_with("error: "), "{text}: {}", of(text));
         }
@@ -1036,13 +878,69 @@ mod tests {
             assert!(of(&text).starts_with("error"), "{text}");
         }
         assert_eq!(of(&["1"; 500].join("+")), "error: too many operators in a row");
-        let nested = "l.map(a=>l.map(b=>l.map(c=>l.map(d=>l.map(e=>l.map(f=>1))))))";
-        let wide: Object = [("l", Value::List(vec![Value::Null; 50]))].into_iter().collect();
-        assert_eq!(evaluate(nested, &Names(wide)).unwrap_err(), "the evaluation takes too many steps");
-        let long: Object = [("l", Value::Text("x".repeat(900_000)))].into_iter().collect();
-        assert!(evaluate("l + l", &Names(long)).is_err());
-        assert!(of("'x'.repeat(2000000)").starts_with("error"));
-        assert!(of("'xxxxxxxxxx'.repeat(100000).replaceAll('x', 'xxxxxxxx')").starts_with("error"));
+    }
+
+    #[test]
+    fn work_is_bounded_however_it_is_done() {
+        let list = |length| Value::List(vec![Value::Null; length]);
+        let text = |length| Value::Text("x".repeat(length));
+        let names = [
+            ("l", list(50)),
+            ("long", list(20_000)),
+            ("t", text(900_000)),
+            ("o", Value::Object((0..5_000).map(|key| (format!("k{key}"), text(10))).collect())),
+        ];
+        let names: Object = names.into_iter().collect();
+        for dear in [
+            "l.map(a=>l.map(b=>l.map(c=>l.map(d=>l.map(e=>l.map(f=>1))))))",
+            "l.map(a=>t+t)",
+            "l.reduce((a,b)=>a+a,'x')",
+            "l.reduce((a,b)=>[a,a],'x')",
+            "l.map(x=>long)",
+            "l.map(x=>t===t)",
+            "l.map(x=>t<t)",
+            "l.map(x=>[t,t]==[t,t])",
+            "l.map(x=>-t)",
+            "l.map(x=>typeof t)",
+            "l.map(x=>!t)",
+            "l.map(x=>t.length)",
+            "l.map(x=>t[899999])",
+            "l.map(x=>long.map(y=>o.k4999))",
+            "l.map(x=>({a:t,b:t}))",
+            "l.filter(x=>t?t:t).map(x=>t)",
+            "l.map(x=>(t&&t)||t)",
+            "l.map(x=>o[t])",
+            "l.map(x=>JSON.parse(JSON.stringify(o)))",
+            "'x'.repeat(2000000).toUpperCase()",
+            "'xxxxxxxxxx'.repeat(100000).replaceAll('x', 'xxxxxxxx')",
+            "t.split('')",
+            "JSON.parse('['+'1,'.repeat(400000)+'1]')",
+            "''.padStart(4000000)",
+            "long.join(t)",
+        ] {
+            let names = Names(names.clone(), Budget::default());
+            assert_eq!(evaluate(dear, &names), Err(EvalError::Exhausted), "{dear}");
+            assert_eq!(names.1.left(), 0, "{dear}");
+        }
+    }
+
+    #[test]
+    fn a_name_or_a_path_costs_only_what_it_leads_to() {
+        let large = Value::Text("x".repeat(900_000));
+        let inner: Object = [("small", Value::from("y")), ("large", large)].into_iter().collect();
+        let names = Names([("o", Value::Object(inner))].into_iter().collect(), Budget::default());
+        assert_eq!(evaluate("[o.small, o['small'], o.small.length].join()", &names), Ok("y,y,1".into()));
+        assert!(super::super::budget::BUDGET - names.1.left() < 20_000);
+    }
+
+    #[test]
+    fn values_do_not_nest_without_end() {
+        let long: Object = [("l", Value::List(vec![Value::Null; 1_000]))].into_iter().collect();
+        let names = Names(long, Budget::default());
+        for deep in ["l.reduce((a,b)=>[a])", "l.reduce((a,b)=>({a}))", "l.reduce((a,b)=>[].concat([[a]]))"] {
+            names.1.renew();
+            assert_eq!(evaluate(deep, &names), Err("a value is nested too deeply".into()), "{deep}");
+        }
     }
 
     #[test]

@@ -4,31 +4,38 @@
 //! outcome of the method ([`Interpreter::resume`]). The interpreter executes a method that needs no leg (`set`, `cond`,
 //! `goto`...) immediately.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_call::id::{RecordingId, StreamId};
 use tandem_call::program::instruction::{Dial, Instruction};
 
-use super::document::{Branch, Cases, Document, Inner, Step, Steps};
+use super::budget::{BUDGET, Budget, Exhausted, STEP};
+use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps};
 use super::error::{Code, Fault};
-use super::expression::{self, Scope};
+use super::expression::{self, EvalError, Found, Scope};
 use super::parameters::{WEB, is_url};
 use super::template::{self, expand};
+use super::text;
 use super::value::{Object, Value};
 
 /// Maximum number of transfers in a call.
 const MAX_TRANSFERS: u32 = 32;
-/// Maximum number of consecutive steps that take no time.
-const MAX_STEPS: u32 = 10_000;
+/// The price of a step of a document, in units of the budget.
+const STEP_OF_DOCUMENT: usize = 10 * STEP;
+/// The price of the parameters of a method, for each octet. The method checks URLs, and creates instructions.
+const PARAMETER_OCTET: usize = 4;
+/// Maximum nesting depth of the lists and objects of a variable.
+const DEEPEST_VARIABLE: usize = 64;
 /// Maximum nesting depth of sections and conditions.
 const DEEPEST: usize = 100;
 /// Maximum size of all variables together, in octets.
 const MAX_VARIABLE_OCTETS: usize = 1024 * 1024;
 /// Maximum and default number of jumps of a `goto`.
 const MAX_JUMPS: f64 = 100.0;
-/// Maximum number of warnings that are stored until they are read.
-const MAX_WARNINGS: usize = 100;
+/// The variable with the code of the last error.
+const SCRIPT_ERROR: &str = "script_error";
 
 /// The leg's next action.
 #[derive(Clone, PartialEq, Debug)]
@@ -123,8 +130,8 @@ enum Frame {
         at: usize,
         params: Value,
         over: Option<Box<Over>>,
-        /// The steps that have made jumps: the number of the step, and the number of its jumps.
-        jumps: Vec<(usize, u32)>,
+        /// The number of jumps of each step that has made jumps.
+        jumps: BTreeMap<usize, u32>,
     },
     /// Steps within a section.
     Block { steps: Steps, at: usize },
@@ -155,7 +162,11 @@ pub(super) struct CallContext {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Interpreter {
     frames: Vec<Frame>,
+    /// The work that the script may do before its next action.
+    pub(super) budget: Budget,
     pub(super) vars: Object,
+    /// The size of the variables, in octets.
+    var_octets: usize,
     pub(super) envs: Object,
     pub(super) standing: CallContext,
     pub(super) waits: PendingResult,
@@ -164,6 +175,8 @@ pub(super) struct Interpreter {
     warnings: Vec<Fault>,
     /// Name of the method that started last. Log messages show this name.
     pub(super) place: String,
+    /// The reason why the script could not do the last thing that it wanted to do with the caller.
+    pub(super) refused: Option<String>,
 }
 
 /// Says how a script continues after a step.
@@ -173,18 +186,24 @@ pub(super) enum Flow {
 }
 
 impl Interpreter {
-    /// A script at the start of a document's main section.
-    pub(super) fn new(document: &Document, envs: Object) -> Self {
+    /// A script at the start of the main section of the document with this text.
+    ///
+    /// # Errors
+    /// The document is wrong.
+    pub(super) fn read(text: &[u8], envs: Object) -> Result<Self, Fault> {
         let mut machine = Self { envs, ..Self::of_nothing() };
-        machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
-        machine
+        // The size of a document bounds the time to parse it, so the script does not pay for its first document.
+        machine.enter(Document::read(text)?, "main", Value::Object(Object::default()), None);
+        Ok(machine)
     }
 
     /// A script that has ended.
     pub(super) fn of_nothing() -> Self {
         Self {
             frames: Vec::new(),
+            budget: Budget::default(),
             vars: Object::default(),
+            var_octets: 0,
             envs: Object::default(),
             standing: CallContext::default(),
             waits: PendingResult::Nothing,
@@ -192,6 +211,7 @@ impl Interpreter {
             transfers: 0,
             warnings: Vec::new(),
             place: String::new(),
+            refused: None,
         }
     }
 
@@ -201,20 +221,18 @@ impl Interpreter {
     }
 
     pub(super) fn warn(&mut self, code: Code, detail: impl std::fmt::Display) {
-        let fault = Fault::new(code, format!("{}: {detail}", self.place));
-        self.vars.set("script_error", code.to_string());
+        self.set(SCRIPT_ERROR, code.to_string());
         if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(fault);
+            self.warnings.push(Fault::new(code, format!("{}: {detail}", self.place)));
         }
     }
 
     /// The `params` of the running section.
-    pub(super) fn params(&self) -> Value {
-        let sections = self.frames.iter().rev().filter_map(|frame| match frame {
+    fn params(&self) -> Option<&Value> {
+        self.frames.iter().rev().find_map(|frame| match frame {
             Frame::Section { params, .. } => Some(params),
             Frame::Block { .. } => None,
-        });
-        { sections }.next().cloned().unwrap_or_default()
+        })
     }
 
     /// Runs steps until a step takes time.
@@ -222,74 +240,89 @@ impl Interpreter {
     /// # Errors
     /// A fault that ends the script.
     pub(super) fn next(&mut self) -> Result<Next, Fault> {
-        for _ in 0..MAX_STEPS {
-            let Some(step) = self.step() else {
+        loop {
+            self.pay(STEP_OF_DOCUMENT)?;
+            let Some((steps, at)) = self.step()? else {
                 if self.frames.is_empty() {
                     return Ok(Next::End);
                 }
                 continue;
             };
+            let Some(step) = steps.get(at) else { continue };
             if self.frames.len() > DEEPEST {
                 let detail = format!("{}: more than {DEEPEST} nested sections and conditions", self.place);
                 return Err(Fault::new(Code::NestedTooDeep, detail));
             }
-            match self.run(&step)? {
-                Flow::Continue => {}
-                Flow::Yield(next) => return Ok(next),
+            let flow = self.run(step)?;
+            // A function that cannot fail may have used up the budget.
+            self.pay(0)?;
+            if let Flow::Yield(next) = flow {
+                return Ok(next);
             }
         }
-        Err(Fault::new(Code::InternalError, format!("{}: {MAX_STEPS} steps without one that takes time", self.place)))
     }
 
-    /// Returns the next step, and moves the position to the step after it. `None` if there is no further step in the
+    /// Pays for work of the script.
+    ///
+    /// # Errors
+    /// The fault that ends the script, because the budget is used up.
+    pub(super) fn pay(&self, units: usize) -> Result<(), Fault> {
+        let paid = self.budget.spend(units);
+        if paid.is_ok() && self.budget.left() > 0 { Ok(()) } else { Err(self.exhausted()) }
+    }
+
+    fn exhausted(&self) -> Fault {
+        let detail = format!("{}: more than {BUDGET} octets of work since the last action of the call", self.place);
+        Fault::new(Code::TooMuchWork, detail)
+    }
+
+    /// Returns the position of the next step, and moves on to the step after it. `None` if there is no further step in the
     /// section or the condition.
-    fn step(&mut self) -> Option<Step> {
-        let (steps, at) = match self.frames.last_mut()? {
-            Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
-        };
-        let step = steps.get(*at).cloned();
+    fn step(&mut self) -> Result<Option<(Steps, usize)>, Fault> {
+        let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+        let (Frame::Section { steps, at, .. } | Frame::Block { steps, at }) = frame;
+        let step = (*at < steps.len()).then(|| (Arc::clone(steps), *at));
         *at += 1;
         if step.is_none() {
-            self.leave();
+            self.leave()?;
         }
-        step
+        Ok(step)
     }
 
     /// Leaves the innermost section or condition.
-    fn leave(&mut self) {
+    fn leave(&mut self) -> Result<(), Fault> {
         if let Some(Frame::Section { over, .. }) = self.frames.pop() {
             match over {
                 Some(over) => {
                     // The block that is added last runs first. So `on_return` runs before `result`.
-                    self.follow(over.result.as_ref());
+                    self.follow(over.result.as_ref())?;
                     self.block(over.on_return);
                 }
                 None => self.frames.clear(),
             }
         }
+        Ok(())
     }
 
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
-        self.place = step.method.name.to_owned();
+        step.method.name.clone_into(&mut self.place);
         let parameters = match step.method.name {
             // `set` replaces placeholders entry by entry, so that each entry sees the values of earlier entries. The
             // other methods replace placeholders later or not at all.
-            "set" | "cond" | "switch" | "label" => step.parameters.clone(),
+            "set" => return self.set_all(step),
+            "cond" | "switch" | "label" => Value::Null,
             "connect" => {
-                let mut parameters = self.expanded(&step.parameters);
+                let mut parameters = self.expanded(&step.parameters)?;
+                self.pay(step.parameters.size())?;
                 keep_confirmations(&step.parameters, &mut parameters);
                 parameters
             }
-            _ => self.expanded(&step.parameters),
+            _ => self.expanded(&step.parameters)?,
         };
-        let object = parameters.object().cloned().unwrap_or_default();
+        self.pay(parameters.size().saturating_mul(PARAMETER_OCTET))?;
+        let none = Object::default();
+        let object = parameters.object().unwrap_or(&none);
         match step.method.name {
-            "set" => {
-                for (name, value) in object {
-                    let value = self.expanded(&value);
-                    self.set(name.strip_prefix("vars.").unwrap_or(&name), value);
-                }
-            }
             "unset" => match parameters {
                 Value::List(names) => names.iter().for_each(|name| self.unset(&name.rendered())),
                 Value::Object(names) => names.iter().for_each(|(_, name)| self.unset(&name.rendered())),
@@ -298,106 +331,151 @@ impl Interpreter {
             "label" => {}
             "cond" => {
                 if let Inner::Branches(branches) = &step.inner {
-                    self.branch(branches);
+                    self.branch(branches)?;
                 }
             }
             "switch" => {
                 if let Inner::Cases(cases) = &step.inner {
-                    self.choose(cases);
+                    self.choose(cases)?;
                 }
             }
-            "goto" => self.goto(step, &object),
-            "return" => self.return_with(parameters),
+            "goto" => self.goto(step, object)?,
+            "return" => self.return_with(parameters)?,
             "execute" => {
                 let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::Continue) };
                 let result = result.as_deref().cloned();
                 let over = Box::new(Over { on_return: on_return.clone(), result });
-                return self.go(&object, Some(over));
+                return self.go(object, Some(over));
             }
-            "transfer" => return self.go(&object, None),
-            _ => return self.method(step, &object),
+            "transfer" => return self.go(object, None),
+            _ => return self.method(step, object),
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn set_all(&mut self, step: &Step) -> Result<Flow, Fault> {
+        for (name, value) in step.parameters.object().into_iter().flat_map(Object::iter) {
+            let value = self.expanded(value)?;
+            self.set(name.strip_prefix("vars.").unwrap_or(name), value);
         }
         Ok(Flow::Continue)
     }
 
     /// Replaces the placeholders in a value.
-    pub(super) fn expanded(&mut self, value: &Value) -> Value {
-        let expanded = expand(value, self);
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn expanded(&mut self, value: &Value) -> Result<Value, Fault> {
+        let expanded = expand(value, self).map_err(|Exhausted| self.exhausted())?;
         for fault in expanded.faults {
             self.warn(Code::JsEvalError, fault);
         }
-        expanded.value
+        Ok(expanded.value)
     }
 
     /// Sets a variable. If all variables together would become larger than the maximum size, the variable keeps the old
-    /// value. The function then adds a warning.
+    /// value. The function then adds a warning. If the budget is used up, the function does nothing.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
-        let before = self.vars.remove(name);
         let value = value.into();
-        let size: usize = self.vars.iter().map(|(name, value)| name.len() + value.size()).sum();
-        if size + value.size() > MAX_VARIABLE_OCTETS {
-            if let Some(before) = before {
-                self.vars.set(name, before);
-            }
-            self.warn(Code::MethodExecuteFailed, format_args!("{name} is too large"));
+        let before = self.vars.get(name);
+        let price = self.vars.len() + before.map_or(0, Value::size) + value.size();
+        if self.budget.spend(price).is_err() {
+            return;
+        }
+        let freed = before.map_or(0, |before| name.len() + before.size());
+        let octets = self.var_octets.saturating_sub(freed) + name.len() + value.size();
+        if octets > MAX_VARIABLE_OCTETS {
+            self.warn_about(name, "is too large");
+        } else if value.depth() > DEEPEST_VARIABLE {
+            self.warn_about(name, "is nested too deeply");
         } else {
+            self.var_octets = octets;
             self.vars.set(name, value);
         }
     }
 
-    fn unset(&mut self, name: &str) {
-        self.vars.remove(name.strip_prefix("vars.").unwrap_or(name));
+    /// Warns about a variable that could not be set. This warning may itself not fit into the variables.
+    fn warn_about(&mut self, name: &str, why: &str) {
+        if name != SCRIPT_ERROR {
+            self.warn(Code::MethodExecuteFailed, format_args!("{name} {why}"));
+        }
     }
 
-    fn holds(&mut self, condition: &str) -> bool {
+    pub(super) fn unset(&mut self, name: &str) {
+        let name = name.strip_prefix("vars.").unwrap_or(name);
+        let Ok(()) = self.budget.spend(self.vars.len()) else { return };
+        if let Some(before) = self.vars.remove(name) {
+            self.var_octets = self.var_octets.saturating_sub(name.len() + before.size());
+        }
+    }
+
+    fn holds(&mut self, condition: &str) -> Result<bool, Fault> {
         // In a condition, the text of a value replaces the placeholder before the evaluation.
         let text = if condition.contains("${") || condition.contains("%{") {
-            self.expanded(&Value::from(condition)).rendered()
+            self.expanded(&Value::from(condition))?.rendered()
         } else {
             condition.to_owned()
         };
         match expression::evaluate(&text, self) {
-            Ok(value) => value.is_truthy(),
-            Err(why) => {
+            Ok(value) => Ok(value.is_truthy()),
+            Err(EvalError::Exhausted) => Err(self.exhausted()),
+            Err(EvalError::Failed(why)) => {
                 self.warn(Code::JsEvalError, format_args!("{condition}: {why}"));
-                false
+                Ok(false)
             }
         }
     }
 
-    fn branch(&mut self, branches: &[Branch]) {
+    fn branch(&mut self, branches: &[Branch]) -> Result<(), Fault> {
         for Branch { when, then, otherwise } in branches {
-            let holds = when.as_deref().is_none_or(|when| self.holds(when));
+            let holds = match when {
+                Some(when) => self.holds(when)?,
+                None => true,
+            };
             if holds && when.is_some() {
-                return self.block(then.clone());
+                self.block(then.clone());
+                return Ok(());
             }
             if !otherwise.is_empty() || when.is_none() {
-                return self.block(if otherwise.is_empty() { then.clone() } else { otherwise.clone() });
+                self.block(if otherwise.is_empty() { then.clone() } else { otherwise.clone() });
+                return Ok(());
             }
         }
+        Ok(())
     }
 
-    fn choose(&mut self, cases: &Cases) {
+    fn choose(&mut self, cases: &Cases) -> Result<(), Fault> {
         let name = cases.variable.as_deref().unwrap_or("return_value").trim();
         let bare = name.strip_prefix("${").or_else(|| name.strip_prefix("%{")).and_then(|name| name.strip_suffix('}'));
         let value = match template::path(bare.unwrap_or(name)) {
-            Some(path) => template::lookup(&path, self),
-            None => self.expanded(&Value::from(name)),
+            Some(path) => {
+                let found = template::lookup(&path, self)
+                    .and_then(|found| found.map(|found| found.copied(&self.budget)).transpose());
+                found.map_err(|Exhausted| self.exhausted())?.unwrap_or_default()
+            }
+            None => self.expanded(&Value::from(name))?,
         };
         let text = value.rendered();
+        for (case, _) in &cases.cases {
+            self.pay(STEP + case.len().min(text.len()))?;
+        }
         let steps = cases.cases.iter().find(|(case, _)| *case == text).map(|(_, steps)| steps);
         match steps.or(cases.default.as_ref()) {
             Some(steps) => self.block(steps.clone()),
             None => self.warn(Code::MethodNoMatchingCondition, format_args!("no case of {name} is {text:?}")),
         }
+        Ok(())
     }
 
     /// Continues with the steps that the document has for the outcome of a method.
-    pub(super) fn follow(&mut self, result: Option<&Inner>) {
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn follow(&mut self, result: Option<&Inner>) -> Result<(), Fault> {
         match result {
             Some(Inner::Cases(cases)) => self.choose(cases),
             Some(Inner::Branches(branches)) => self.branch(branches),
-            Some(Inner::None | Inner::Over { .. }) | None => {}
+            Some(Inner::None | Inner::Over { .. }) | None => Ok(()),
         }
     }
 
@@ -407,19 +485,21 @@ impl Interpreter {
         }
     }
 
-    fn goto(&mut self, step: &Step, object: &Object) {
+    fn goto(&mut self, step: &Step, object: &Object) -> Result<(), Fault> {
         let label = object.get("label").map(Value::rendered).unwrap_or_default();
         let when = match step.parameters.object().and_then(|object| object.get("when")) {
-            Some(when) => self.holds(&when.rendered()),
+            Some(when) => self.holds(&when.rendered())?,
             None => true,
         };
         if !when {
-            return;
+            return Ok(());
         }
         let max = object.get("max").and_then(Value::number).unwrap_or(MAX_JUMPS).clamp(1.0, MAX_JUMPS);
         let is_target = |step: &Step| {
             let own = step.parameters.object().and_then(|object| object.get("label"));
-            step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
+            let price = STEP + own.map_or(0, Value::size);
+            let paid = self.budget.spend(price).is_ok();
+            paid && step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
         };
         // The label that encloses this step most closely within the section.
         let mut found = None;
@@ -434,23 +514,17 @@ impl Interpreter {
             }
         }
         let Some((place, to)) = found else {
-            return self.warn(Code::MethodExecuteFailed, format_args!("there is no label {label:?} in this section"));
+            self.warn(Code::MethodExecuteFailed, format_args!("there is no label {label:?} in this section"));
+            return Ok(());
         };
         let section = self.frames.iter_mut().rev().find_map(|frame| match frame {
             Frame::Section { jumps, .. } => Some(jumps),
             Frame::Block { .. } => None,
         });
         if let Some(jumps) = section {
-            let made = match jumps.iter_mut().find(|(id, _)| *id == step.id) {
-                Some((_, made)) => made,
-                None => {
-                    jumps.push((step.id, 0));
-                    let Some((_, made)) = jumps.last_mut() else { return };
-                    made
-                }
-            };
+            let made = jumps.entry(step.id).or_default();
             if f64::from(*made) >= max {
-                return;
+                return Ok(());
             }
             *made += 1;
         }
@@ -458,20 +532,22 @@ impl Interpreter {
         if let Some(Frame::Section { at, .. } | Frame::Block { at, .. }) = self.frames.last_mut() {
             *at = to;
         }
+        Ok(())
     }
 
-    fn return_with(&mut self, value: Value) {
+    fn return_with(&mut self, value: Value) -> Result<(), Fault> {
         self.set("return_value", value);
         while matches!(self.frames.last(), Some(Frame::Block { .. })) {
             self.frames.pop();
         }
-        self.leave();
+        self.leave()
     }
 
     /// Executes a section or a document, or transfers the call to a section or a document. `over` has the steps that
     /// run after an execution. `None` means a transfer.
     fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
-        let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
+        let params = object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default()));
+        let params = as_params(params);
         self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
     }
 
@@ -487,6 +563,8 @@ impl Interpreter {
         let text = dest.rendered();
         let text = text.trim();
         if is_url(text, WEB) {
+            // The request contains all variables.
+            self.pay(self.var_octets.saturating_add(params.size()).saturating_mul(PARAMETER_OCTET))?;
             self.waits = PendingResult::Document { params, over };
             return Ok(Flow::Yield(Next::Document(text.to_owned())));
         }
@@ -503,8 +581,11 @@ impl Interpreter {
             return Ok(Flow::Continue);
         }
         let document = match dest {
-            Value::Object(_) => Document::of(dest)?,
-            _ if text.contains("sections") => Document::read(text.as_bytes())?,
+            Value::Object(_) => {
+                self.pay(dest.size().saturating_mul(PARAMETER_OCTET))?;
+                Document::of(dest.clone())?
+            }
+            _ if text.contains("sections") => self.document(text.as_bytes())?,
             _ => {
                 let detail = format!("{}: there is no section {text:?}", self.place);
                 return Err(Fault::new(Code::SectionParameterUndefined, detail));
@@ -512,6 +593,16 @@ impl Interpreter {
         };
         self.enter(document, "main", params, over);
         Ok(Flow::Continue)
+    }
+
+    /// Parses a document that the script executes.
+    ///
+    /// # Errors
+    /// The document is wrong, or the budget is used up.
+    pub(super) fn document(&self, text: &[u8]) -> Result<Document, Fault> {
+        let paid = if text::is_json(text) { self.budget.parse_json(text) } else { self.budget.parse_yaml(text) };
+        paid.map_err(|Exhausted| self.exhausted())?;
+        Document::read(text)
     }
 
     /// Continues with the fetched document of an `execute` or a `transfer`.
@@ -529,22 +620,22 @@ impl Interpreter {
         if over.is_none() {
             self.frames.clear();
         } else {
-            self.vars.remove("return_value");
+            self.unset("return_value");
         }
-        self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: Vec::new() });
+        self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: BTreeMap::new() });
     }
 }
 
 /// Restores the placeholders in `confirm` steps. These steps run later on the called leg. They use the `call` object
-/// and the variables of the called leg.
+/// and the variables of the called leg. Both values have the same keys in the same order.
 fn keep_confirmations(written: &Value, expanded: &mut Value) {
     match (written, expanded) {
         (Value::Object(written), Value::Object(expanded)) => {
-            for (key, value) in written.iter() {
-                match expanded.get_mut(key) {
-                    Some(place) if key == "confirm" && value.text().is_none() => *place = value.clone(),
-                    Some(place) => keep_confirmations(value, place),
-                    None => {}
+            for ((key, value), place) in written.iter().zip(expanded.values_mut()) {
+                if key == "confirm" && value.text().is_none() {
+                    *place = value.clone();
+                } else {
+                    keep_confirmations(value, place);
                 }
             }
         }
@@ -568,16 +659,22 @@ fn as_params(value: Value) -> Value {
 }
 
 impl Scope for Interpreter {
-    fn value_of(&self, name: &str) -> Value {
-        match name {
-            "vars" => Value::Object(self.vars.clone()),
-            "envs" => Value::Object(self.envs.clone()),
-            "call" => Value::Object(self.standing.call.clone()),
-            "params" => self.params(),
+    fn find(&self, name: &str) -> Option<Found<'_>> {
+        Some(match name {
+            "vars" => Found::Object(&self.vars),
+            "envs" => Found::Object(&self.envs),
+            "call" => Found::Object(&self.standing.call),
+            "params" => Found::Value(self.params()?),
             _ => {
                 let places = [&self.vars, &self.envs, &self.standing.call];
-                places.into_iter().find_map(|place| place.get(name)).cloned().unwrap_or_default()
+                // If the budget is used up, the script ends after this step.
+                places.iter().try_for_each(|place| self.budget.spend(place.len())).ok()?;
+                Found::Value(places.into_iter().find_map(|place| place.get(name))?)
             }
-        }
+        })
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
     }
 }

@@ -45,6 +45,9 @@ const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "
 /// Maximum number of header fields of an answer that become variables.
 const MAX_RESPONSE_HEADERS: usize = 64;
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
+/// Methods that talk with the caller. If the script ends after such a method, and this server does not support the
+/// method, the caller hears an apology.
+const TAKES_OVER: [&str; 4] = ["ai", "amazon_bedrock", "pay", "receive_fax"];
 /// Duration of each digit's tone when digits are sent. SignalWire has the same default.
 const TONE: Duration = Duration::from_millis(100);
 
@@ -276,6 +279,9 @@ impl Interpreter {
             self.set("return_value", failed);
         }
         self.warn(Code::MethodExecuteFailed, "not served here");
+        if TAKES_OVER.contains(&method) {
+            self.refused = Some(format!("{method} is not available on this server"));
+        }
     }
 
     /// The id of a job. The script can give this id. If the script gives no id, the function creates an id.
@@ -393,7 +399,7 @@ impl Interpreter {
                     }
                     None => {
                         self.warn(Code::MethodExecuteFailed, "there is no target to connect to");
-                        self.connected(None, result);
+                        self.connected(None, result)?;
                         Ok(Flow::Continue)
                     }
                 }
@@ -488,7 +494,7 @@ impl Interpreter {
     }
 
     /// Sets the variables after a connection has ended or has failed.
-    fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) {
+    fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) -> Result<(), Fault> {
         let joined = dialled.is_some_and(|dialled| dialled.bridged);
         let word = if joined { "connected" } else { "failed" };
         self.set("connect_result", word);
@@ -496,7 +502,7 @@ impl Interpreter {
             self.set("connect_failed_reason", dialled.map_or("error", failed_reason));
         }
         self.set("return_value", word);
-        self.follow(result.as_ref());
+        self.follow(result.as_ref())
     }
 
     // ----- conferences ------------------------------------------------------------------------------------------------
@@ -622,8 +628,12 @@ impl Interpreter {
         let fields = headers.iter().take(MAX_RESPONSE_HEADERS);
         let fields = fields.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         self.set("request_response_headers", Value::Object(fields.collect()));
-        let text = String::from_utf8_lossy(body.get(..MAX_RESPONSE_BODY).unwrap_or(body)).into_owned();
-        if save && let Ok(Value::Object(members)) = serde_json::from_str(&text) {
+        let body = body.get(..MAX_RESPONSE_BODY).unwrap_or(body);
+        let text = String::from_utf8_lossy(body).into_owned();
+        if save
+            && self.budget.parse_json(body).is_ok()
+            && let Ok(Value::Object(members)) = serde_json::from_str(&text)
+        {
             self.set("request_response", Value::Object(members));
         }
         self.set("request_response_body", text);
@@ -689,7 +699,7 @@ impl Interpreter {
                     self.waits = PendingResult::Connect { next, result, then };
                     return Ok(Some(Next::Run(vec![Instruction::Dial(dial)])));
                 }
-                self.connected(dialled, result);
+                self.connected(dialled, result)?;
                 if let Some(dest) = then.filter(|_| joined) {
                     return self.transfer_to(&dest);
                 }
@@ -701,7 +711,7 @@ impl Interpreter {
                     self.set("connect_failed_reason", "error");
                 }
                 self.set("return_value", if failed { "failed" } else { "connected" });
-                self.follow(result.as_ref());
+                self.follow(result.as_ref())?;
             }
             (PendingResult::Queue { then }, reason) => {
                 let outcome = match reason {
@@ -723,7 +733,7 @@ impl Interpreter {
                 };
                 self.set(variable, word);
                 self.set("return_value", word);
-                self.follow(result.as_ref());
+                self.follow(result.as_ref())?;
             }
             (PendingResult::Refer, reason) => self.referred(match reason {
                 FetchReason::Refer(facts) => Some(facts),

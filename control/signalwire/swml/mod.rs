@@ -3,11 +3,12 @@
 //! Compatibility API.
 //!
 //! ```text
-//!   text ──► value ──► document ──► interpreter ◄──► method    expression, template: placeholders
-//!                                      │              └── parameters, sound, media: parameters of methods
+//!   text ──► value ──► document ──► interpreter ◄──► method    expression, operation, template: placeholders
+//!                                   │  budget         └── parameters, sound, media: parameters of methods
 //!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
+mod budget;
 pub(super) mod document;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ pub(super) mod facts;
 mod interpreter;
 pub(super) mod media;
 pub(super) mod method;
+mod operation;
 pub(super) mod parameters;
 mod script;
 mod signed_request;
@@ -71,8 +73,7 @@ pub fn serves(method: &str) -> Option<bool> {
         digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
         payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
     let text = format!("sections:\n  main:\n  - {method}: {{{given}}}\n");
-    let mut machine =
-        interpreter::Interpreter::new(&document::Document::read(text.as_bytes()).ok()?, value::Object::default());
+    let mut machine = interpreter::Interpreter::read(text.as_bytes(), value::Object::default()).ok()?;
     machine.standing.answered = true;
     machine.next().ok()?;
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
@@ -86,8 +87,7 @@ pub fn fuzz_script(data: &[u8]) {
         let _ = expression::evaluate(text, &nothing);
         let _ = template::expand(&value::Value::from(text), &nothing);
     }
-    let Ok(document) = document::Document::read(data) else { return };
-    let mut machine = interpreter::Interpreter::new(&document, value::Object::default());
+    let Ok(mut machine) = interpreter::Interpreter::read(data, value::Object::default()) else { return };
     for _ in 0..100 {
         match machine.next() {
             Ok(interpreter::Next::Run(_)) => drop(machine.resume(&FetchReason::Redirect)),

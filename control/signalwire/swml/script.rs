@@ -9,7 +9,6 @@ use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Body, Context, Notice};
 use url::Url;
 
-use super::document::Document;
 use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
 use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRequest};
@@ -49,6 +48,7 @@ impl Script for LegScript {
                 return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
             };
             machine.standing = standing;
+            machine.budget.renew();
             return match machine.resume(&fetch.reason) {
                 Ok(None) => self.go_on(fetch),
                 Ok(Some(next)) => self.does(next, fetch),
@@ -80,7 +80,7 @@ impl Script for LegScript {
                 let answer = answer.as_ref().ok().map(|answer| (answer.status, &answer.headers, &*answer.body));
                 machine.requested(answer, save);
             }
-            (PendingResult::Document { params, over }, Ok(response)) => match Document::read(&response.body) {
+            (PendingResult::Document { params, over }, Ok(response)) => match machine.document(&response.body) {
                 Ok(document) => machine.arrived(document, params, over),
                 Err(fault) => return failed(&fault),
             },
@@ -95,9 +95,8 @@ impl Script for LegScript {
 
 impl LegScript {
     fn begin(&mut self, text: &[u8], standing: CallContext, envs: Object, fetch: &Fetch) -> Step {
-        match Document::read(text) {
-            Ok(document) => {
-                let mut machine = Interpreter::new(&document, envs);
+        match Interpreter::read(text, envs) {
+            Ok(mut machine) => {
                 machine.standing = standing;
                 self.machine = Some(machine);
                 self.go_on(fetch)
@@ -128,7 +127,9 @@ impl LegScript {
                 Step::Document(document_notice(&target, &machine.standing, &machine.vars, &machine.envs, &params))
             }
             Next::Request(ask) => Step::Request(Box::new(request(*ask))),
+            Next::Run(instructions) if machine.refused.is_some() && is_hangup(&instructions) => self.ends(fetch),
             Next::Run(mut instructions) => {
+                machine.refused = None;
                 if fetch.scope == Scope::Whisper && !instructions.iter().all(is_in_place_before_a_join) {
                     machine.warn(Code::MethodExecuteFailed, "is not allowed before the bridge");
                     machine.waits = PendingResult::Nothing;
@@ -138,14 +139,28 @@ impl LegScript {
                 let line = format!("SWML: {}", machine.place);
                 Step::Done { result: Ok(program(instructions, machine)), line }
             }
-            Next::End => {
-                let ends = machine.standing.answered || fetch.scope != Scope::Leg;
-                let refusal = Instruction::Reject(RejectReason::Status(480));
-                let instructions = if ends { Vec::new() } else { vec![refusal] };
-                Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script has ended".to_owned() }
-            }
+            Next::End => self.ends(fetch),
         }
     }
+
+    fn ends(&mut self, fetch: &Fetch) -> Step {
+        let Some(machine) = &mut self.machine else {
+            return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
+        };
+        let refused = machine.refused.take().filter(|_| fetch.scope == Scope::Leg);
+        let ends = machine.standing.answered || fetch.scope != Scope::Leg;
+        let instructions = match refused {
+            Some(why) => vec![Instruction::Refused(why)],
+            None if ends => Vec::new(),
+            None => vec![Instruction::Reject(RejectReason::Status(480))],
+        };
+        Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script has ended".to_owned() }
+    }
+}
+
+/// Whether these instructions only end the call.
+fn is_hangup(instructions: &[Instruction]) -> bool {
+    instructions.iter().all(|instruction| matches!(instruction, Instruction::Hangup | Instruction::Reject(_)))
 }
 
 fn next_target() -> Target {
@@ -177,6 +192,7 @@ fn failed(fault: &Fault) -> Step {
 fn failure(fault: &Fault) -> FetchFailure {
     let kind = match fault.code {
         Code::TooManyTransfers => FailureKind::Loop,
+        Code::TooMuchWork => FailureKind::TooMuchWork,
         _ => FailureKind::Document(UNREADABLE),
     };
     FetchFailure { kind, detail: fault.to_string() }
@@ -226,8 +242,7 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
         let play = Instruction::Play(Play::once(AudioSource::Url(url.to_string())));
         return Ok(Program { instructions: vec![play], warnings: Vec::new() });
     }
-    let document = Document::read(body).map_err(|fault| failure(&fault))?;
-    let mut machine = Interpreter::new(&document, Object::default());
+    let mut machine = Interpreter::read(body, Object::default()).map_err(|fault| failure(&fault))?;
     let mut heard = Vec::new();
     for _ in 0..MAX_SOUNDS {
         match machine.next().map_err(|fault| failure(&fault))? {

@@ -3,11 +3,9 @@
 //! A placeholder with a plain path (`a.b[0].c`) gets the value of this path. A path without a value gives an empty
 //! text. Any other placeholder is an expression.
 
-use super::expression::{self, Scope, member};
+use super::budget::{Budget, Exhausted, PaidText, STEP};
+use super::expression::{self, EvalError, Found, Scope};
 use super::value::Value;
-
-/// Maximum size of a text after the replacement of its placeholders, in octets.
-const LARGEST: usize = 1024 * 1024;
 
 /// A value after the replacement of its placeholders.
 pub(super) struct Expanded {
@@ -18,56 +16,74 @@ pub(super) struct Expanded {
 
 /// Replaces the placeholders in all texts of a value. If a text consists of one placeholder only, the result is the
 /// placeholder's value and keeps the type of this value.
-pub(super) fn expand(value: &Value, scope: &dyn Scope) -> Expanded {
+///
+/// # Errors
+/// The script has used up its budget.
+pub(super) fn expand(value: &Value, scope: &dyn Scope) -> Result<Expanded, Exhausted> {
     let mut faults = Vec::new();
-    let value = expanded(value, scope, &mut faults);
-    Expanded { value, faults }
+    let value = expanded(value, scope, &mut faults)?;
+    Ok(Expanded { value, faults })
 }
 
-fn expanded(value: &Value, scope: &dyn Scope, faults: &mut Vec<String>) -> Value {
-    match value {
-        Value::Text(text) => of_text(text, scope, faults),
-        Value::List(items) => Value::List(items.iter().map(|item| expanded(item, scope, faults)).collect()),
+fn expanded(value: &Value, scope: &dyn Scope, faults: &mut Vec<String>) -> Result<Value, Exhausted> {
+    scope.budget().spend(STEP)?;
+    Ok(match value {
+        Value::Text(text) => of_text(text, scope, faults)?,
+        Value::List(items) => {
+            Value::List(items.iter().map(|item| expanded(item, scope, faults)).collect::<Result<_, _>>()?)
+        }
         Value::Object(object) => {
-            Value::Object(object.iter().map(|(key, value)| (key, expanded(value, scope, faults))).collect())
+            let mut member = |(key, value): (&str, &Value)| {
+                scope.budget().spend(STEP + key.len())?;
+                Ok((key.to_owned(), expanded(value, scope, faults)?))
+            };
+            Value::Object(object.iter().map(&mut member).collect::<Result<Vec<_>, _>>()?.into_iter().collect())
         }
         other => other.clone(),
-    }
+    })
 }
 
-fn of_text(text: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Value {
-    let Some((before, inner, after)) = first_placeholder(text) else { return Value::Text(text.to_owned()) };
+fn of_text(text: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Result<Value, Exhausted> {
+    let budget = scope.budget();
+    budget.spend(text.len())?;
+    let Some((before, inner, after)) = first_placeholder(text, budget)? else { return Ok(text.into()) };
     if before.is_empty() && after.is_empty() {
         return of_placeholder(inner, scope, faults);
     }
-    let mut out = String::new();
+    let mut out = PaidText::new(budget);
     let mut rest = text;
-    while let Some((before, inner, after)) = first_placeholder(rest) {
-        out.push_str(before);
-        out.push_str(&of_placeholder(inner, scope, faults).rendered());
+    while let Some((before, inner, after)) = first_placeholder(rest, budget)? {
+        out.push(before)?;
+        let value = of_placeholder(inner, scope, faults)?;
+        budget.spend(value.size())?;
+        out.push(&value.rendered())?;
         rest = after;
-        if out.len() > LARGEST {
-            faults.push("a text becomes too large".to_owned());
-            return Value::Text(String::new());
-        }
     }
-    out.push_str(rest);
-    Value::Text(out)
+    out.push(rest)?;
+    Ok(out.into_text().into())
 }
 
-/// The text before the first placeholder, the content of the placeholder, and the text after the placeholder.
-fn first_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+/// A text around a placeholder: the text before it, the content of the placeholder, and the text after it.
+type Split<'a> = (&'a str, &'a str, &'a str);
+
+/// Splits a text at its first placeholder. A placeholder without an end is no placeholder, but the search for the end
+/// costs as much as the rest of the text is long.
+fn first_placeholder<'a>(text: &'a str, budget: &Budget) -> Result<Option<Split<'a>>, Exhausted> {
     let mut from = 0;
-    loop {
-        let at = from + text.get(from..)?.find(['$', '%'])?;
-        let rest = text.get(at + 1..)?;
-        if let Some(inner) = rest.strip_prefix('{')
-            && let Some(end) = end_of(inner)
-        {
-            return Some((text.get(..at)?, inner.get(..end)?, inner.get(end + 1..)?));
+    while let Some(at) = text.get(from..).and_then(|rest| rest.find(['$', '%'])) {
+        let at = from + at;
+        let rest = text.get(at + 1..).unwrap_or_default();
+        if let Some(inner) = rest.strip_prefix('{') {
+            let end = end_of(inner);
+            budget.spend(STEP + end.unwrap_or(inner.len()))?;
+            if let Some(end) = end {
+                let [before, inner, after] = [text.get(..at), inner.get(..end), inner.get(end + 1..)];
+                return Ok(before.zip(inner).zip(after).map(|((before, inner), after)| (before, inner, after)));
+            }
         }
         from = at + 1;
     }
+    Ok(None)
 }
 
 /// The position of the closing brace.
@@ -90,42 +106,43 @@ fn end_of(inner: &str) -> Option<usize> {
     quote.and_then(|_| inner.find('}'))
 }
 
-fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Value {
+fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Result<Value, Exhausted> {
+    let budget = scope.budget();
+    budget.spend(STEP + inner.len().saturating_mul(4))?;
     let inner = inner.trim();
-    let found = path(inner).map(|path| lookup(&path, scope));
-    match found {
-        Some(Value::Undefined | Value::Null) if inner.contains('-') => {}
-        Some(Value::Undefined | Value::Null) => return Value::Text(String::new()),
-        Some(value) => return value,
-        None => {}
-    }
+    let is_path = match path(inner) {
+        Some(path) => match lookup(&path, scope)?.filter(|found| !found.is_nothing()) {
+            Some(found) => return found.copied(budget),
+            // The dash may be a part of a header's name, or a minus sign.
+            None if !inner.contains('-') => return Ok(Value::Text(String::new())),
+            None => true,
+        },
+        None => false,
+    };
     match expression::evaluate(inner, scope) {
-        Ok(Value::Undefined) => Value::Text(String::new()),
-        Ok(Value::Number(number)) if number.is_nan() && found.is_some() => Value::Text(String::new()),
-        Ok(value) => value,
+        Ok(Value::Undefined) => Ok(Value::Text(String::new())),
+        Ok(Value::Number(number)) if number.is_nan() && is_path => Ok(Value::Text(String::new())),
+        Ok(value) => Ok(value),
+        Err(EvalError::Exhausted) => Err(Exhausted),
         // The name of a header may contain dashes. If there is no such header, the result is an empty text.
-        Err(_) if found.is_some() => Value::Text(String::new()),
-        Err(why) => {
+        Err(EvalError::Failed(_)) if is_path => Ok(Value::Text(String::new())),
+        Err(EvalError::Failed(why)) => {
             faults.push(format!("{inner}: {why}"));
-            Value::Text(String::new())
+            Ok(Value::Text(String::new()))
         }
     }
 }
 
-/// The value of a path. `Undefined` if the path has no value.
-pub(super) fn lookup(path: &[String], scope: &dyn Scope) -> Value {
+/// The value of a path, without a copy. `None` if the path has no value.
+pub(super) fn lookup<'a>(path: &[String], scope: &'a dyn Scope) -> Result<Option<Found<'a>>, Exhausted> {
     let mut steps = path.iter();
-    let mut value = steps.next().map(|name| scope.value_of(name)).unwrap_or_default();
+    let mut found = steps.next().and_then(|name| scope.find(name));
     for step in steps {
-        // The length of a list is a property and not an element of the list.
-        value = match &value {
-            Value::Object(_) | Value::List(_) if value.object().is_some() || step != "length" => {
-                member(&value, &Value::from(step.as_str())).unwrap_or_default()
-            }
-            _ => return Value::Undefined,
-        };
+        let Some(of) = found else { break };
+        scope.budget().spend(STEP + of.width())?;
+        found = of.member(step);
     }
-    value
+    Ok(found)
 }
 
 /// The parts of a plain path: names with dots between them, and indices in brackets. A name consists of letters, digits
@@ -165,22 +182,26 @@ mod tests {
     use super::super::value::Object;
     use super::*;
 
-    struct Names(Object);
+    struct Names(Object, Budget);
 
     impl Scope for Names {
-        fn value_of(&self, name: &str) -> Value {
-            self.0.get(name).cloned().unwrap_or_default()
+        fn find(&self, name: &str) -> Option<Found<'_>> {
+            self.0.get(name).map(Found::Value)
+        }
+
+        fn budget(&self) -> &Budget {
+            &self.1
         }
     }
 
     fn names() -> Names {
         let json = r#"{"n":2,"s":"x","list":[1,{"k":"v"}],"o":{"content-type":"text/plain"},"t":true,"a":5,"b":3}"#;
         let value: Value = serde_json::from_str(json).unwrap();
-        Names(value.object().unwrap().clone())
+        Names(value.object().unwrap().clone(), Budget::default())
     }
 
     fn of(text: &str) -> serde_json::Value {
-        expand(&Value::from(text), &names()).value.to_json()
+        expand(&Value::from(text), &names()).unwrap().value.to_json()
     }
 
     #[test]
@@ -211,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_evaluated_is_empty_and_told() {
-        let expanded = expand(&Value::from("a ${n +} b ${n.explode()} c"), &names());
+        let expanded = expand(&Value::from("a ${n +} b ${n.explode()} c"), &names()).unwrap();
         assert_eq!(expanded.value, "a  b  c".into());
         assert_eq!(expanded.faults.len(), 2);
         // A placeholder without a closing brace is plain text.
@@ -221,6 +242,18 @@ mod tests {
     #[test]
     fn lists_and_objects_are_expanded_all_through() {
         let value: Value = serde_json::from_str(r#"{"a":["${n}",{"b":"${s}s"}],"c":1}"#).unwrap();
-        assert_eq!(expand(&value, &names()).value.to_json().to_string(), r#"{"a":[2,{"b":"xs"}],"c":1}"#);
+        assert_eq!(expand(&value, &names()).unwrap().value.to_json().to_string(), r#"{"a":[2,{"b":"xs"}],"c":1}"#);
+    }
+
+    #[test]
+    fn texts_and_placeholders_are_paid_for() {
+        let names = names();
+        assert!(expand(&Value::from("%{list} ".repeat(10)), &names).is_ok());
+        // The end of each of these placeholders is searched for in the whole rest of the text.
+        assert!(expand(&Value::from("${".repeat(10_000)), &names).is_err());
+        names.1.renew();
+        assert!(expand(&Value::from("${s.repeat(9999)}".repeat(1_000)), &names).is_err());
+        names.1.renew();
+        assert!(expand(&Value::List(vec![Value::from("${n}"); 100_000]), &names).is_err());
     }
 }

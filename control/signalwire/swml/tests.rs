@@ -8,16 +8,21 @@ use jiff::Timestamp;
 use tandem_accounts::{Account, SignalwireCredentials};
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
-use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, Playback, PlaybackEnd};
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
+use tandem_call::recognition::RecognisedText;
+use tandem_call::recording::{
+    Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus,
+};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Body, Context, Dialect, Documents};
 
 use super::document::Document;
+use super::error::Code;
 use super::facts::Remembered;
 use super::interpreter::{Interpreter, Next};
 use super::method::NEXT;
@@ -26,7 +31,7 @@ use super::{Swml, dialect};
 
 fn machine(steps: &str) -> Interpreter {
     let text = format!("sections:\n  main:\n{steps}");
-    let mut machine = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut machine = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     machine.standing.answered = true;
     machine
 }
@@ -91,7 +96,7 @@ fn a_section_is_executed_and_returns_a_value() {
                 "result":{"case":{"12":[{"play":"say:as text"}]},"default":[{"play":"say:no"}]}}},
               {"play":"say:${params.a}|${return_value}"}],
       "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
-    let mut machine = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut machine = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     // A number in `params` becomes a text.
     assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
 }
@@ -99,10 +104,10 @@ fn a_section_is_executed_and_returns_a_value() {
 #[test]
 fn a_transfer_does_not_come_back_and_has_a_limit() {
     let text = "sections:\n  main:\n  - transfer: {dest: other, params: {x: y}}\n  - play: say:never\n  other:\n  - play: 'say:${params.x}'\n";
-    let mut script = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut script = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     assert_eq!(heard(&mut script), ["y"]);
     let text = "sections:\n  main:\n  - transfer: main\n";
-    let mut script = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut script = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     let fault = script.next().unwrap_err();
     assert_eq!(fault.to_string(), "relay_script_too_many_transfers: more than 32 transfers in one call");
 }
@@ -157,6 +162,163 @@ fn variables_together_are_bounded() {
     - set: {y: '${x}'}
     - play: 'say:${script_error} [${y}]'";
     assert_eq!(said(steps), ["relay_script_method_execute_failed []"]);
+}
+
+/// Documents, each with a way to make the server work.
+fn dear_documents() -> Vec<(&'static str, String)> {
+    let steps = |steps: &str| format!("{{\"sections\":{{\"main\":[{steps}\"hangup\"]}}}}");
+    let large = r#"{"set":{"t":"${'x'.repeat(900000)}"}},"#;
+    let again = r#"{"goto":"top"},"#;
+    let looped = |inner: &str| format!("{large}\"cond\"").replace("\"cond\"", r#"{"label":"top"},"#) + inner + again;
+    vec![
+        (
+            "set",
+            steps(&format!(
+                "{{\"set\":{{{}\"z\":1}}}},",
+                (0..1_000).map(|n| format!("\"v{n}\":\"${{'x'.repeat(9000)}}\",")).collect::<String>()
+            )),
+        ),
+        ("set of one large variable", steps(&looped(r#"{"set":{"u":"${t.slice(1)}"}},"#))),
+        ("text around placeholders", steps(&looped(r#"{"set":{"u":"${t}."}},"#))),
+        ("text of placeholders", steps(&format!("{{\"set\":{{\"a\":\"{}\"}}}},", "${".repeat(20_000)))),
+        ("cond", steps(&looped(r#"{"cond":[{"when":"t == t + 1","then":["answer"]}]},"#))),
+        ("switch", steps(&looped(r#"{"switch":{"variable":"t","case":{"a":[]},"default":[]}},"#))),
+        (
+            "switch of many cases",
+            steps(&format!(
+                r#"{{"label":"top"}},{{"switch":{{"variable":"q","case":{{{}}},"default":[]}}}},{again}"#,
+                (0..2_000).map(|n| format!("\"{n}\":[]")).collect::<Vec<_>>().join(",")
+            )),
+        ),
+        (
+            "goto with a condition",
+            steps(&format!(r#"{large}{{"label":"top"}},{{"goto":{{"label":"top","when":"t > 'a'"}}}},"#)),
+        ),
+        (
+            "goto across many steps",
+            steps(&format!("{{\"label\":\"a\"}},{}{{\"label\":\"top\"}},{again}", "{\"unset\":\"x\"},".repeat(5_000))),
+        ),
+        (
+            "execute",
+            format!(
+                r#"{{"sections":{{"main":[{large}{{"label":"top"}},{{"execute":{{"dest":"s","params":{{"a":"${{t}}"}}}}}},{again}"hangup"],"s":[{{"return":"${{params.a}}"}}]}}}}"#
+            ),
+        ),
+        (
+            "execute of a document",
+            steps(&looped(&format!(
+                r#"{{"execute":"{{\"sections\":{{\"main\":[{}{{\"unset\":\"y\"}}]}}}}"}},"#,
+                r#"{\"unset\":\"x\"},"#.repeat(1_000)
+            ))),
+        ),
+        ("return", steps(&looped(r#"{"execute":{"dest":"{\"sections\":{\"main\":[{\"return\":\"${t}\"}]}}"}},"#))),
+        (
+            "unset",
+            steps(&format!(
+                "{{\"set\":{{{}\"z\":1}}}},{{\"label\":\"top\"}},{{\"unset\":[{}\"z\"]}},{again}",
+                (0..2_000).map(|n| format!("\"v{n}\":1,")).collect::<String>(),
+                "\"q\",".repeat(2_000)
+            )),
+        ),
+        (
+            "many names",
+            steps(&format!(
+                "{{\"set\":{{{}\"z\":\"{}\"}}}},",
+                (0..5_000).map(|n| format!("\"v{n}\":1,")).collect::<String>(),
+                "${q}".repeat(5_000)
+            )),
+        ),
+        ("request", steps(&looped(r#"{"request":{"url":"ftp://h/","method":"POST","body":"${t}"}},"#))),
+        (
+            "transfer",
+            steps(&format!(r#"{large}{{"transfer":{{"dest":"main","params":{{"a":"${{t}}","b":"${{t}}"}}}}}},"#)),
+        ),
+        ("play", steps(&format!("{{\"play\":{{\"urls\":[{}\"x\"]}}}},", "\"a\",".repeat(40_000)))),
+        (
+            "connect",
+            steps(&format!(
+                "{{\"connect\":{{\"parallel\":[{}{{\"to\":\"a\"}}]}}}},",
+                "{\"to\":\"${1}\"},".repeat(15_000)
+            )),
+        ),
+    ]
+}
+
+#[test]
+fn every_way_to_make_the_server_work_is_paid_for() {
+    for (name, text) in dear_documents() {
+        let mut script =
+            Interpreter::read(text.as_bytes(), Object::default()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        let ended = script.next();
+        let code = ended.as_ref().map_err(|fault| fault.code).err();
+        assert_eq!(code, Some(Code::TooMuchWork), "{name}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget() {
+    let work = "\n    - set: {x: '${\"x\".repeat(300000).length}'}";
+    let mut script = machine(&work.repeat(3));
+    assert_eq!(heard(&mut script), [""; 0]);
+    let mut script = machine(&work.repeat(30));
+    let fault = script.next().unwrap_err();
+    assert!(fault.to_string().contains("set: more than 4000000 octets of work since the last action"), "{fault}");
+    let mut script = machine(&format!("{work}\n    - play: say:a").repeat(30));
+    for _ in 0..30 {
+        script.budget.renew();
+        run(&mut script);
+        script.resume(&FetchReason::Redirect).unwrap();
+    }
+    assert_eq!(script.next().unwrap(), Next::End);
+}
+
+#[test]
+fn variables_are_counted_as_they_come_and_go() {
+    let text = "x".repeat(400_000);
+    let mut script = Interpreter::of_nothing();
+    for _ in 0..5 {
+        script.set("a", text.as_str());
+        script.set("b", text.as_str());
+        script.set("c", text.as_str());
+        assert_eq!(script.vars.get("c"), None);
+        assert_eq!(variable(&script, "script_error"), "relay_script_method_execute_failed");
+        script.unset("a");
+        script.budget.renew();
+    }
+    let mut deep = Value::Null;
+    for _ in 0..65 {
+        deep = Value::List(vec![deep]);
+    }
+    script.set("d", deep);
+    assert_eq!(script.vars.get("d"), None);
+}
+
+#[test]
+fn a_document_with_many_faults_has_few_and_short_warnings() {
+    let unknown: String = (0..5_000).map(|n| format!("\"k{n}\":1,")).collect();
+    let long = "n".repeat(100_000);
+    let text = format!(r#"{{"sections":{{"main":["hangup"],"{long}":[{{"play":{{{unknown}"url":"a"}}}}]}}}}"#);
+    let document = Document::read(text.as_bytes()).unwrap();
+    assert_eq!(document.warnings.len(), 100);
+    assert!(document.warnings.iter().all(|fault| fault.detail.len() < 500));
+}
+
+#[test]
+fn a_script_that_ends_with_what_is_not_served_ends_with_an_apology() {
+    let answers = |steps: &str| {
+        let mut script = swml().script().unwrap();
+        let first = fetch("http://app/swml", FetchReason::Start);
+        script.handle_fetch(&account(), &first, &context());
+        let body = format!("sections:\n  main:\n{steps}");
+        match script.handle_response(&first, Ok(&response(&body))) {
+            Step::Done { result: Ok(program), .. } => program.instructions.iter().map(short).collect::<Vec<_>>(),
+            _ => panic!("{steps}"),
+        }
+    };
+    assert_eq!(answers("    - ai: {prompt: {text: hello}}"), ["Refused"]);
+    assert_eq!(answers("    - ai: {prompt: {text: hello}}\n    - hangup"), ["Refused"]);
+    assert_eq!(answers("    - ai: {}\n    - play: 'say:sorry'"), ["sorry", "Redirect"]);
+    assert_eq!(answers("    - send_sms: {to_number: '+1', from_number: '+1', body: x}\n    - hangup: {}")[0], "Reject");
 }
 
 #[test]
@@ -266,8 +428,10 @@ fn those_who_are_connected_are_called_group_by_group() {
     let [Instruction::Dial(second)] = &second[..] else { panic!() };
     assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
     let confirm = second.targets[0].whisper.as_ref().unwrap();
-    let confirm = Document::read(&super::method::inlined(&confirm.url).unwrap()).unwrap();
-    assert_eq!(heard(&mut Interpreter::new(&confirm, Object::default())), ["accept 1?"]);
+    assert_eq!(
+        heard(&mut Interpreter::read(&super::method::inlined(&confirm.url).unwrap(), Object::default()).unwrap()),
+        ["accept 1?"]
+    );
     assert_eq!(script.resume(&dialled(DialStatus::Busy, false)).unwrap(), None);
     assert_eq!(heard(&mut script), ["busy"]);
 }
@@ -450,9 +614,50 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
     assert_eq!((&body["params"]["call_state"], &body["params"]["end_reason"]), (&"ended".into(), &"busy".into()));
     assert_eq!((&body["params"]["end_time"], &body["params"]["control_id"]), (&5_000.into(), &"job".into()));
     let source = AudioSource::Silence(SECOND);
-    let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback)) };
+    let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback.clone())) };
     let (_, body) = told(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
     assert_eq!((&body["event_type"], &body["params"]["state"]), (&"calling.call.play".into(), &"finished".into()));
+    let words = RecognisedText { stable: "yes".into(), confidence: Some(0.55), ..RecognisedText::default() };
+    let collected = EventKind::GatherEnded {
+        id: None,
+        digits: String::new(),
+        end: GatherEnd::Valid,
+        terminator: None,
+        words: Some(Box::new(words)),
+        callback: Some(Arc::new(callback.clone())),
+    };
+    let (_, body) = told(collected);
+    assert_eq!(body["params"]["result"]["params"]["confidence"].to_string(), "55.0");
+    for (format, channels, octets) in [
+        (RecordingFormat::Wav, RecordingChannels::Mono, 44 + 160_000),
+        (RecordingFormat::Wav, RecordingChannels::Dual, 44 + 320_000),
+        // 142 frames of 288 octets for each channel: 32 kbit/s, and the frames of the encoder's delay.
+        (RecordingFormat::Mp3, RecordingChannels::Mono, 142 * 288),
+        (RecordingFormat::Mp3, RecordingChannels::Dual, 142 * 576),
+    ] {
+        let spec = RecordingSpec {
+            format,
+            callback: Some(callback.clone()),
+            ..RecordingSpec::new(RecordingSource::Record, channels)
+        };
+        let recording = Recording {
+            id: RecordingId(1),
+            leg: LegId(1),
+            conference: None,
+            spec,
+            started_at: Timestamp::UNIX_EPOCH,
+            ended_at: Some(Timestamp::UNIX_EPOCH),
+            duration: Some(10 * SECOND),
+            status: RecordingStatus::Completed,
+        };
+        let (_, body) = told(EventKind::Recording(recording));
+        let params = &body["params"];
+        assert_eq!(
+            (&params["size"], &params["record"]["size"]),
+            (&octets.into(), &octets.into()),
+            "{format:?} {channels:?}"
+        );
+    }
     // The callback has no subscription to the start event.
     assert!(swml.webhook(&account, &event(EventKind::PlaybackStarted(playback)), &context).is_empty());
 }

@@ -1,17 +1,21 @@
 //! Parses the text of a document: JSON, or YAML (1.2, core schema).
 
+use std::collections::HashMap;
+
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::scanner::TScalarStyle;
 
 use super::error::{Code, Fault};
-use super::value::{Value, last_of_each};
+use super::value::Value;
 
 /// Maximum size of a document, in octets.
-pub(crate) const LONGEST: usize = 1024 * 1024;
+pub(crate) const LONGEST: usize = 256 * 1024;
+/// Maximum size of a document in YAML, in octets. YAML takes about ten times as long to parse as JSON.
+const LONGEST_YAML: usize = 64 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: usize = 32;
 /// Maximum amount of memory for the values that the aliases of a YAML document copy, in octets.
-const MAX_ALIASED_OCTETS: usize = 4 * 1024 * 1024;
+const MAX_ALIASED_OCTETS: usize = 512 * 1024;
 
 /// Parses a document. The HTTP content type is ignored. A text that begins with `{` is JSON. Any other text is YAML.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
@@ -21,12 +25,20 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
     let text = std::str::from_utf8(text)
         .map_err(|error| Fault::new(Code::ParseError, format!("the document is not UTF-8: {error}")))?;
     let text = text.trim_start_matches('\u{feff}');
-    let value = if text.trim_start().starts_with('{') {
+    let value = if is_json(text.as_bytes()) {
         serde_json::from_str(text).map_err(|error| Fault::new(Code::ParseError, format!("not JSON: {error}")))?
+    } else if text.len() > LONGEST_YAML {
+        let detail = format!("the document has more than {LONGEST_YAML} octets of YAML: write it in JSON");
+        return Err(Fault::new(Code::ParseError, detail));
     } else {
         yaml(text)?
     };
     if value.depth() > DEEPEST { Err(too_deep()) } else { Ok(value) }
+}
+
+/// Whether a document is JSON. Any other document is YAML.
+pub(super) fn is_json(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{")
 }
 
 /// Whether the text of an application looks like an SWML document.
@@ -49,7 +61,7 @@ enum Open {
 fn yaml(text: &str) -> Result<Value, Fault> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
-    let mut anchors: Vec<(usize, Value)> = Vec::new();
+    let mut anchors: HashMap<usize, Value> = HashMap::new();
     let mut aliased = 0;
     loop {
         let (event, marker) = parser.next_token().map_err(|error| {
@@ -66,11 +78,11 @@ fn yaml(text: &str) -> Result<Value, Fault> {
             }
             Event::SequenceEnd | Event::MappingEnd => open.pop().map(|closed| match closed {
                 Open::List(items, anchor) => (Value::List(items), anchor),
-                Open::Map(pairs, _, anchor) => (Value::Object(last_of_each(pairs)), anchor),
+                Open::Map(pairs, _, anchor) => (Value::Object(pairs.into_iter().collect()), anchor),
             }),
             Event::Scalar(text, style, anchor, _) => Some((scalar(text, style), anchor)),
             Event::Alias(id) => {
-                let named = anchors.iter().rev().find(|(anchor, _)| *anchor == id).map(|(_, value)| value);
+                let named = anchors.get(&id);
                 aliased += named.map_or(0, Value::size);
                 if aliased > MAX_ALIASED_OCTETS {
                     let line = marker.line();
@@ -92,7 +104,7 @@ fn yaml(text: &str) -> Result<Value, Fault> {
             return Err(too_deep());
         }
         if anchor > 0 {
-            anchors.push((anchor, value.clone()));
+            anchors.insert(anchor, value.clone());
         }
         match open.last_mut() {
             None => return Ok(value),
@@ -173,6 +185,9 @@ mod tests {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(40), "]".repeat(40));
         assert_eq!(read(deep.as_bytes()).unwrap_err().code, Code::NestedTooDeep);
         assert_eq!(read(&vec![b' '; LONGEST + 1]).unwrap_err().code, Code::ParseError);
+        let long = format!("a: {}", "x".repeat(LONGEST_YAML));
+        assert_eq!(read(long.as_bytes()).unwrap_err().code, Code::ParseError);
+        assert!(read(format!("{{\"a\":\"{long}\"}}").as_bytes()).is_ok());
         assert_eq!(read(b"{\"a\":").unwrap_err().code, Code::ParseError);
         assert_eq!(read(b"a: [1").unwrap_err().code, Code::ParseError);
         assert_eq!(read(&[0xff, 0xfe]).unwrap_err().code, Code::ParseError);

@@ -4,6 +4,10 @@ use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+/// The memory of a value without its content, or of a key without its text, in octets. The memory allocator's share is
+/// included.
+const OVERHEAD: usize = 40;
+
 /// An object. Each key occurs once, and the keys keep the order of the document.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Object(Vec<(String, Value)>);
@@ -13,8 +17,9 @@ impl Object {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.0.iter_mut().find(|(name, _)| name == key).map(|(_, value)| value)
+    /// The values, in order.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        self.0.iter_mut().map(|(_, value)| value)
     }
 
     /// Sets a key's value. An existing key keeps its position.
@@ -40,13 +45,16 @@ impl Object {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// The approximate size of the keys and values in memory, in octets.
+    pub(super) fn size(&self) -> usize {
+        self.0.iter().map(|(key, value)| OVERHEAD + key.len() + value.size()).sum()
+    }
 }
 
 impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut object = Self::default();
-        pairs.into_iter().for_each(|(key, value)| object.set(key, value));
-        object
+        last_of_each(pairs.into_iter().map(|(key, value)| (key.into(), value.into())))
     }
 }
 
@@ -181,12 +189,11 @@ impl Value {
 
     /// The approximate size in memory, in octets.
     pub(super) fn size(&self) -> usize {
-        let own = size_of::<Self>();
         match self {
-            Self::Text(text) => own + text.len(),
-            Self::List(items) => own + items.iter().map(Self::size).sum::<usize>(),
-            Self::Object(object) => own + object.iter().map(|(key, value)| key.len() + value.size()).sum::<usize>(),
-            _ => own,
+            Self::Text(text) => OVERHEAD + text.len(),
+            Self::List(items) => OVERHEAD + items.iter().map(Self::size).sum::<usize>(),
+            Self::Object(object) => OVERHEAD + object.size(),
+            _ => OVERHEAD,
         }
     }
 
@@ -345,14 +352,15 @@ impl<'de> Visitor<'de> for Reader {
         while let Some(pair) = members.next_entry()? {
             pairs.push(pair);
         }
-        Ok(Value::Object(last_of_each(pairs)))
+        Ok(Value::Object(pairs.into_iter().collect()))
     }
 }
 
-/// An object with these pairs. If a key occurs several times, the object has the last value of the key.
-pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
+/// An object with these pairs. If a key occurs several times, the object has the last value of the key. The time grows
+/// linearly with the number of pairs.
+fn last_of_each(pairs: impl Iterator<Item = (String, Value)>) -> Object {
     let mut places = foldhash::HashMap::default();
-    let mut kept: Vec<(String, Value)> = Vec::with_capacity(pairs.len());
+    let mut kept: Vec<(String, Value)> = Vec::with_capacity(pairs.size_hint().0);
     for (key, value) in pairs {
         match places.get(&key).and_then(|place: &usize| kept.get_mut(*place)) {
             Some(place) => place.1 = value,
