@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -22,7 +22,7 @@ use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 
-/// Minimum time between two requests of the wait document.
+/// Minimum time between the arrival of a wait document and the next request for the wait document.
 const MIN_DOCUMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A leg's wait in a queue. If an agent takes the leg, this struct exists until the bridge with the agent ends.
@@ -41,8 +41,6 @@ pub(crate) struct Waiting {
     /// Waiting time; `None` until an agent has taken the leg.
     waited: Option<Duration>,
     stage: Stage,
-    /// Time at which the current round of the wait audio started.
-    wait_audio_started: Instant,
     /// Timer for the maximum waiting time.
     limit: Option<OpId>,
 }
@@ -74,7 +72,6 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
         since: now.time,
         waited: None,
         stage: Stage::Entering,
-        wait_audio_started: now.instant,
         limit: None,
     }));
     call.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
@@ -149,7 +146,6 @@ impl Call {
             since: now.time,
             waited: None,
             stage: Stage::Entering,
-            wait_audio_started: now.instant,
             limit: None,
         }));
         self.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
@@ -202,22 +198,14 @@ impl Call {
 
     /// Starts the wait audio from the beginning.
     fn start_wait_audio(&mut self, leg: LegId) -> Step {
-        let now = self.now().instant;
         let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
-        waiting.wait_audio_started = now;
-        let wait = waiting.enqueue.wait.clone();
-        match wait {
+        match waiting.enqueue.wait.clone() {
             Wait::Music => self.hold_music(leg),
             Wait::Silence => Step::Stay(Running::Queueing),
-            Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.repeat_audio(leg, file)),
-            Wait::Document(target) => {
-                // The wait document is requested again and again, but at most once a second. So these requests do not
-                // count as a loop.
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.short_documents = 0;
-                }
-                Step::Fetch(target, FetchReason::Wait)
+            wait @ (Wait::File(_) | Wait::Stored(_)) => {
+                wait.file().map_or(Step::Next, |file| self.repeat_audio(leg, file))
             }
+            Wait::Document(target) => Step::Fetch(target, FetchReason::Wait),
         }
     }
 
@@ -235,11 +223,13 @@ impl Call {
     /// wait.
     pub(crate) fn continue_wait(&mut self, leg: LegId) {
         let now = self.now().instant;
-        let alone = self.leg_state(leg).is_some_and(|state| state.bridge.is_none());
+        let Some(state) = self.leg_state(leg) else { return };
+        let (alone, since) = (state.bridge.is_none(), state.document_since);
         let Some(waiting) = self.waiting_mut(leg) else { return };
         let step = match waiting.stage {
             Stage::Waiting => {
-                let lasted = now.saturating_duration_since(waiting.wait_audio_started);
+                // A wait document that takes a second does not count as a part of a loop.
+                let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
                 match MIN_DOCUMENT_INTERVAL.checked_sub(lasted).filter(|left| !left.is_zero()) {
                     Some(left) => Step::Stay(Running::Pausing(self.timer(leg, left))),
                     None => self.start_wait_audio(leg),

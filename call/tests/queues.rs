@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialStatus, EventKind};
-use tandem_call::fetch::{FetchReason, Scope};
+use tandem_call::fetch::{FailureKind, FetchReason, Scope};
 use tandem_call::id::{LegId, QueueId};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
@@ -155,6 +155,58 @@ fn a_document_that_cannot_be_had_or_leads_nowhere_leaves_the_caller_in_line_with
     }
     assert!(script.fetches.is_empty());
     assert!(hears_music(&script, CALLER));
+    ends(script);
+}
+
+fn gave_up(script: &CallScript) -> bool {
+    script.has_event(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::Loop))
+}
+
+/// Answers every document request until there is none, and counts the requests. The queue always admits the caller.
+fn rounds(script: &mut CallScript, document: impl Fn(&FetchReason) -> Vec<Instruction>) -> usize {
+    let mut count = 0;
+    while let Some((_, id)) = script.fetches.first().copied() {
+        let fetch = script.document_requests().find(|fetch| fetch.id == id).unwrap();
+        let program = document(&fetch.reason);
+        script.fetched(program);
+        script.is_enqueued(Ok(QUEUE));
+        count += 1;
+        assert!(count < 1_000, "the documents go round for ever");
+    }
+    count
+}
+
+#[test]
+fn documents_that_go_round_through_a_queue_are_given_up() {
+    let enqueues = || Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") };
+    // The wait document leaves the queue at once, and the action enters the queue again.
+    let mut script = waiting(Enqueue { action: Some(target("start")), ..enqueues() });
+    let count = rounds(&mut script, |reason| match reason {
+        FetchReason::Wait => vec![Instruction::Leave],
+        _ => vec![Instruction::Enqueue(enqueues())],
+    });
+    assert!(gave_up(&script));
+    assert!(count < 60, "{count}");
+    // The wait document enters the queue again.
+    let mut script = waiting(enqueues());
+    let count = rounds(&mut script, |reason| match reason {
+        FetchReason::Wait => vec![Instruction::Enqueue(enqueues())],
+        _ => Vec::new(),
+    });
+    assert!(gave_up(&script));
+    assert!(count < 120, "{count}");
+}
+
+#[test]
+fn an_application_that_answers_slowly_is_no_loop() {
+    let mut script = with_document();
+    for _ in 0..100 {
+        script.advance(SECOND * 95 / 100);
+        script.fetched(Vec::new());
+        script.advance(SECOND);
+    }
+    assert!(!gave_up(&script));
+    assert_eq!(script.fetches.len(), 1);
     ends(script);
 }
 
