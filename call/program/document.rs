@@ -18,7 +18,7 @@ use crate::id::{FetchId, LegId};
 use crate::leg::EndFailure;
 use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::program::instruction::{AudioSource, Play, Speech};
+use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
 /// Maximum value of the count of documents with a very short running time.
@@ -101,6 +101,21 @@ impl Fetching {
             _ => Step::Stay(apologise(call, leg, &failure)),
         }
     }
+}
+
+/// Handles a part of a document that this server does not implement. If nothing but a hang-up follows this part in the
+/// document, the caller hears an apology. The caller would otherwise hear only the end of the call.
+pub(crate) fn refused(call: &mut Call, leg: LegId, why: String) -> Step {
+    let is_last = call.leg_state(leg).is_some_and(|state| {
+        let rest = &mut state.runner.queue.iter();
+        state.mode == Mode::Document && rest.all(|next| matches!(next, Instruction::Hangup))
+    });
+    if !is_last {
+        return Step::Next;
+    }
+    let failure = FetchFailure { kind: FailureKind::NotServed, detail: why };
+    call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
+    Step::Stay(apologise(call, leg, &failure))
 }
 
 /// Text that the caller hears when the application has failed.

@@ -99,6 +99,9 @@ pub enum Instruction {
     /// An instruction that this server does not implement. The application receives a result that is prepared in
     /// advance.
     Unsupported(Box<Unsupported>),
+    /// A part of the document that this server does not implement. The text is the reason. If the call would now end
+    /// without another word, the caller hears an apology. Otherwise the next instruction runs.
+    Refused(String),
     /// Execute a command at once, as if the command had come as a request.
     ExecuteCommand(Box<ExecuteCommand>),
     /// Start answering-machine detection, then wait for the last result.

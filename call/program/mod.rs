@@ -258,6 +258,7 @@ impl Call {
                     | Instruction::Reject(_)
                     | Instruction::ReturnValues(_)
                     | Instruction::Leave
+                    | Instruction::Refused(_)
             ),
         };
         if needs_answer && !self.ensure_answered(leg) {
@@ -336,9 +337,13 @@ impl Call {
             Instruction::Unsupported(unserved) => {
                 self.emit(leg, EventKind::Warned(unserved.warning.clone()));
                 self.emit(leg, EventKind::Unsupported(unserved.clone()));
-                let Unsupported { action, outcome, .. } = *unserved;
-                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unsupported(outcome)))
+                let Unsupported { action, outcome, warning, .. } = *unserved;
+                match action {
+                    Some(action) => Step::Fetch(action, FetchReason::Unsupported(outcome)),
+                    None => document::refused(self, leg, warning.message),
+                }
             }
+            Instruction::Refused(why) => document::refused(self, leg, why),
             Instruction::ExecuteCommand(order) => {
                 let ExecuteCommand { command, action } = *order;
                 let done = self.execute(leg, command);

@@ -79,6 +79,7 @@ fn every_instruction() -> Vec<Instruction> {
         Instruction::Enqueue(enqueue("support")),
         Instruction::Enqueue(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") }),
         Instruction::Leave,
+        Instruction::Refused("not served".into()),
         Instruction::Dial(dequeue("support")),
         Instruction::Dial(Dial {
             queue: Some(Dequeue { queue: "support".into(), whisper: Some(target("whisper")) }),

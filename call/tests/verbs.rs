@@ -638,3 +638,25 @@ fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_
     script.request(Command::Run(program(vec![converse()]))).unwrap();
     assert_eq!(reported(&script), Some(Status::InProgress));
 }
+
+#[test]
+fn a_document_that_asks_for_what_is_not_there_ends_with_an_apology() {
+    let refused = || Instruction::Refused("<ConversationRelay> is not available on this server".into());
+    let apologises = |script: &CallScript| script.has_event(|kind| matches!(kind, EventKind::Apologised));
+    for rest in [vec![], vec![Instruction::Hangup]] {
+        let mut script = CallScript::runs([vec![refused()], rest].concat());
+        assert!(apologises(&script));
+        let named = |kind: &EventKind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::NotServed);
+        assert!(script.has_event(named));
+        script.play_ends(script.leg());
+        let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+        assert!(end.to_string().contains("<ConversationRelay> is not available on this server"), "{end}");
+        script.assert_settled();
+    }
+    // If the document goes on, the caller hears what follows.
+    let mut script = CallScript::runs(vec![refused(), Instruction::Play(file("a"))]);
+    assert!(!apologises(&script));
+    script.play_ends(script.leg());
+    assert!(!apologises(&script));
+    script.assert_settled();
+}

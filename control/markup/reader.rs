@@ -79,7 +79,10 @@ impl<'a> Reader<'a> {
                 | Meaning::Part => {
                     self.misplaced(element, root);
                 }
-                Meaning::Unsupported(code) => self.unserved(element, code),
+                Meaning::Unsupported(code) => {
+                    self.unserved(element, code);
+                    instructions.extend(refusal(element));
+                }
             }
         }
         Ok(Program { instructions, warnings: self.warnings })
@@ -156,7 +159,7 @@ impl<'a> Reader<'a> {
 
     /// Warns that this server does not support an element.
     pub fn unserved(&mut self, element: &Element, code: u32) {
-        self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
+        self.warn(code, format!("{} and was skipped", not_available(element)));
     }
 
     /// Warns about text in an element that may contain only elements.
@@ -275,3 +278,16 @@ fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'s
 
 /// Number of octets of a name that are compared with the known names. Further octets are ignored.
 const LONGEST_NAME: usize = 64;
+
+/// Elements that do something beside the call. The call goes on without them.
+const BESIDE_THE_CALL: [&str; 2] = ["Denoise", "Sms"];
+
+fn not_available(element: &Element) -> String {
+    format!("<{}> is not available on this server", element.name)
+}
+
+/// Returns the instruction for an element that this server does not support. `None` if the call can go on without the
+/// element.
+pub(crate) fn refusal(element: &Element) -> Option<Instruction> {
+    (!BESIDE_THE_CALL.contains(&&*element.name)).then(|| Instruction::Refused(not_available(element)))
+}

@@ -76,6 +76,8 @@ fn keep_allowed(mut program: Program, place: &str, too: impl Fn(&Instruction) ->
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unsupported(_) => (SCHEMA, "<Pay>"),
+            // There is a warning for this element already.
+            Instruction::Refused(_) => return false,
             // Documents of these providers do not have these instructions.
             Instruction::ExecuteCommand(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
         };

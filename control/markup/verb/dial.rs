@@ -8,7 +8,7 @@ use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use super::{conference, noun, queue, record};
 use crate::element::Element;
 use crate::flavour::Meaning;
-use crate::reader::Reader;
+use crate::reader::{Reader, refusal};
 use crate::{code, party};
 
 /// Error number for a `Dial` that has a `Conference` and other parties. This is the general error number of `Dial`,
@@ -54,6 +54,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let mut targets = Vec::new();
     let mut conference = None;
     let mut dequeue = None;
+    let mut refused = None;
     let text = element.text();
     if !text.is_empty() {
         targets.extend(noun::bare(reader, &text));
@@ -71,7 +72,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
             Meaning::Conference if conference.is_none() && dequeue.is_none() && targets.is_empty() => {
                 conference = conference::read(reader, child)?;
             }
-            Meaning::Unsupported(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => {
+                reader.unserved(child, code);
+                refused = refused.or_else(|| refusal(child));
+            }
             _ => reader.misplaced(child, element),
         }
     }
@@ -125,7 +129,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     if dial.targets.is_empty() && dial.queue.is_none() {
         reader.warn(NOT_CALLABLE, "<Dial> without a party to call");
         // If there is an `action` URL, this URL receives the failure of the dial.
-        return Ok(dial.action.is_some().then_some(Instruction::Dial(dial)));
+        return Ok(if dial.action.is_some() { Some(Instruction::Dial(dial)) } else { refused });
     }
     Ok(Some(Instruction::Dial(dial)))
 }

@@ -12,7 +12,7 @@ use super::{conversation, record, siprec, speech};
 use crate::code;
 use crate::element::Element;
 use crate::flavour::Meaning;
-use crate::reader::Reader;
+use crate::reader::{Reader, refusal};
 
 const NESTED: u32 = 14300;
 pub(super) const CONNECTOR: u32 = 31940;
@@ -47,11 +47,11 @@ const BIDIRECTIONAL_RATES: [(&str, SampleRate); 5] = [
 ];
 
 /// Reads a `Connect`: a stream or a conversation that takes over the call. If there is no usable child, warns and
-/// returns `None`.
+/// returns the refusal of the first child that this server does not support, or `None`.
 pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
-    let mut connected = None;
+    let (mut connected, mut refused) = (None, None);
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
@@ -69,10 +69,14 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
                 let spec = conversation::agent(reader, child).map(Box::new);
                 connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
             }
-            Meaning::Unsupported(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => {
+                reader.unserved(child, code);
+                refused = refused.or_else(|| refusal(child));
+            }
             _ => reader.misplaced(child, element),
         }
     }
+    let connected = connected.or(refused);
     if connected.is_none() {
         reader.warn(code::SCHEMA, format!("<{}> without anything to connect to was skipped", element.name));
     }
