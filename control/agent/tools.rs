@@ -10,6 +10,7 @@ use tandem_call::conversation::AgentSpec;
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instruction, Program};
 use tandem_http::{Client, Request, Timeouts};
 use tandem_routing::agent_program;
+use url::Url;
 
 use super::chat::ToolCall;
 use super::config::{HttpTool, ToolConfig};
@@ -94,18 +95,23 @@ impl Tools {
             Ok(arguments) => arguments,
             Err(error) => return ToolAction::Refused(format!("the arguments are no JSON object: {error}")),
         };
+        let mut arguments = Value::Object(arguments);
         if let Some(schema) = self.collects.as_ref().filter(|_| call.name == COLLECTED) {
-            return match fault(schema, &Value::Object(arguments.clone())) {
-                None => ToolAction::Collected(Value::Object(arguments)),
+            drop_undeclared(schema, &mut arguments);
+            return match fault(schema, &arguments) {
+                None => ToolAction::Collected(arguments),
                 Some(fault) => ToolAction::Refused(fault),
             };
         }
         let Some(tool) = self.all.iter().find(|tool| tool.name() == call.name) else {
             return ToolAction::Refused(format!("there is no tool {:?}", call.name));
         };
-        if let Some(fault) = fault(&tool.schema(), &Value::Object(arguments.clone())) {
+        let schema = tool.schema();
+        drop_undeclared(&schema, &mut arguments);
+        if let Some(fault) = fault(&schema, &arguments) {
             return ToolAction::Refused(fault);
         }
+        let Value::Object(arguments) = arguments else { return ToolAction::Refused("not an object".to_owned()) };
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         match tool {
             Tool::Own(ToolConfig::HangUp) => ToolAction::HangUp,
@@ -178,6 +184,34 @@ fn function(name: &str, about: &str, parameters: Value) -> Value {
     json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
 }
 
+/// Drops the members that no schema declares, at every depth: the caller may have persuaded the model to add them. The
+/// members of an object without `properties` are not known, so an inner object of this kind keeps all its members. So
+/// does an object whose schema allows `additionalProperties`.
+fn drop_undeclared(schema: &Value, value: &mut Value) {
+    drop_members(schema, value, true);
+}
+
+fn drop_members(schema: &Value, value: &mut Value, is_outer: bool) {
+    match value {
+        Value::Object(members) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let others = schema.get("additionalProperties").filter(|others| **others != Value::Bool(false));
+            if others.is_none() && (properties.is_some() || is_outer) {
+                members.retain(|name, _| properties.is_some_and(|properties| properties.contains_key(name)));
+            }
+            for (name, member) in members {
+                let own = properties.and_then(|properties| properties.get(name)).or(others);
+                own.into_iter().for_each(|own| drop_members(own, member, false));
+            }
+        }
+        Value::Array(items) => {
+            let own = schema.get("items").into_iter();
+            own.for_each(|own| items.iter_mut().for_each(|item| drop_members(own, item, false)));
+        }
+        _ => {}
+    }
+}
+
 /// Checks a value against a schema. Returns a text about the first violation, or `None` if there is no violation. The
 /// function checks types, `required` and `enum`, in objects and arrays. The web server of the tool checks the other
 /// keywords of JSON Schema.
@@ -222,25 +256,17 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
 
 /// Sends the request of a tool. Returns a text for the model that describes the response.
 pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
-    let mut url = tool.url.clone();
+    let (url, body) = request_of(&tool, arguments);
     let mut headers: Vec<(String, String)> =
         tool.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let in_query = matches!(tool.method, Method::GET | Method::DELETE);
-    let body = if in_query {
-        for (name, value) in &arguments {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            url.query_pairs_mut().append_pair(name, &text);
-        }
-        bytes::Bytes::new()
-    } else {
+    if body.is_some() {
         headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
-        Value::Object(arguments).to_string().into()
-    };
+    }
     let request = Request {
         method: tool.method.clone(),
         url: url.into(),
         headers,
-        body,
+        body: body.unwrap_or_default().into(),
         timeouts: Timeouts { connect: None, total: tool.timeout },
         max_body: LARGEST,
     };
@@ -253,6 +279,23 @@ pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<Strin
     } else {
         Err(format!("status {}: {text}", answer.status))
     }
+}
+
+/// Returns the URL and the body of a tool's request. A GET or DELETE request has no body, and its arguments are in the
+/// query. The operator's query in the URL of the tool wins: an argument with a name of this query is left out.
+fn request_of(tool: &HttpTool, mut arguments: Map<String, Value>) -> (Url, Option<String>) {
+    let mut url = tool.url.clone();
+    for (name, _) in tool.url.query_pairs() {
+        arguments.remove(&*name);
+    }
+    if !matches!(tool.method, Method::GET | Method::DELETE) {
+        return (url, Some(Value::Object(arguments).to_string()));
+    }
+    for (name, value) in &arguments {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        url.query_pairs_mut().append_pair(name, &text);
+    }
+    (url, None)
 }
 
 /// Creates a program that transfers the caller. If the destination does not answer, the agent `then` continues. If
@@ -318,6 +361,54 @@ mod tests {
         assert_eq!(why(r#"{"kind":"a","number":"7"}"#), "number: \"7\" is not of type integer");
         assert_eq!(why(r#"{"kind":"c","number":7}"#), "kind: \"c\" is none of [\"a\",\"b\"]");
         assert!(why(r#"{"kind":"a","number":7}"#).starts_with("Ask("));
+    }
+
+    #[test]
+    fn a_model_adds_nothing_that_nobody_declared() {
+        let ask = |table: Value, arguments: Value| {
+            let tools = tools(&json!([table]).to_string(), None);
+            match tools.action(&call("t", &arguments.to_string())) {
+                ToolAction::Ask(tool, arguments) => {
+                    let (url, body) = request_of(&tool, arguments);
+                    (url.to_string(), body.unwrap_or_default())
+                }
+                action => panic!("{action:?}"),
+            }
+        };
+        let id = json!({ "id": { "type": "string" } });
+        for method in ["GET", "DELETE", "POST", "PUT"] {
+            let table = json!({ "name": "t", "url": "http://h/?tenant=acme", "method": method, "parameters": id });
+            let (url, body) = ask(table, json!({ "id": "7", "tenant": "evil", "admin": true }));
+            let in_query = matches!(method, "GET" | "DELETE");
+            assert_eq!(url, if in_query { "http://h/?tenant=acme&id=7" } else { "http://h/?tenant=acme" });
+            assert_eq!(body, if in_query { "" } else { r#"{"id":"7"}"# });
+        }
+        // The URL decides also if the operator declares the name a second time.
+        let tenant = json!({ "tenant": { "type": "string" }, "id": { "type": "string" } });
+        let table = json!({ "name": "t", "url": "http://h/?%74enant=acme", "method": "GET", "parameters": tenant });
+        let (url, _) = ask(table, json!({ "id": "7", "tenant": "evil" }));
+        assert_eq!(url, "http://h/?%74enant=acme&id=7");
+        // Members are dropped at every depth.
+        let schema = json!({ "type": "object", "properties": {
+            "who": { "type": "object", "properties": { "name": { "type": "string" } } },
+            "all": { "type": "array", "items": { "type": "object", "properties": { "n": { "type": "integer" } } } },
+            "free": { "type": "object" },
+            "map": { "type": "object", "additionalProperties": { "type": "object", "properties": { "a": {} } } },
+        } });
+        let given = json!({
+            "who": { "name": "x", "role": "admin" }, "all": [{ "n": 1, "m": 2 }], "free": { "any": 1 },
+            "map": { "k": { "a": 1, "b": 2 } }, "more": 1,
+        });
+        let table = json!({ "name": "t", "url": "http://h/", "parameters": schema });
+        let kept =
+            json!({ "who": { "name": "x" }, "all": [{ "n": 1 }], "free": { "any": 1 }, "map": { "k": { "a": 1 } } });
+        assert_eq!(serde_json::from_str::<Value>(&ask(table, given).1).unwrap(), kept);
+        // A tool without parameters gets none.
+        assert_eq!(ask(json!({ "name": "t", "url": "http://h/" }), json!({ "x": 1 })).1, "{}");
+        assert_eq!(
+            ask(json!({ "name": "t", "url": "http://h/", "parameters": { "type": "object" } }), json!({ "x": 1 })).1,
+            "{}"
+        );
     }
 
     #[test]
