@@ -34,6 +34,8 @@ impl SpokenFilter {
                 match self.tag.as_str() {
                     "<think>" | "<thinking>" => self.thinks = true,
                     "</think>" | "</thinking>" => self.thinks = false,
+                    // A tag between two words, such as <br>, separates them.
+                    tag if !is_in_word(tag) => self.pass(' ', &mut spoken),
                     _ => {}
                 }
                 self.tag.clear();
@@ -79,6 +81,12 @@ impl SpokenFilter {
     }
 }
 
+/// Whether this tag of HTML may begin or end within a word.
+fn is_in_word(tag: &str) -> bool {
+    let name = tag.trim_start_matches(['<', '/']).split([' ', '/', '>']).next().unwrap_or_default();
+    ["a", "b", "code", "em", "i", "span", "strong", "sub", "sup", "u"].iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
 fn is_picture(character: char) -> bool {
     matches!(character as u32, 0x2600..=0x27BF | 0x1F000..=0x1FAFF | 0xFE0F | 0x200D | 0x2190..=0x21FF | 0x2B00..=0x2BFF)
 }
@@ -102,5 +110,6 @@ mod tests {
         assert_eq!(spoken("# Menu\n- tea\n- 5 < 6 and a - b\n_really_"), "Menu\ntea\n5 < 6 and a - b\nreally");
         assert_eq!(spoken("<b>Now</b> <"), "Now <");
         assert_eq!(spoken("<think>never ends"), "");
+        assert_eq!(spoken("tea<br/>or<BR>milk, <b>n</b>ow"), "tea or milk, now");
     }
 }

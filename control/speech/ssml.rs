@@ -13,6 +13,9 @@ use tandem_markup::element::{Element, Node};
 
 /// Maximum length of a break. Providers have the same limit.
 const LONGEST_BREAK: Duration = Duration::from_secs(10);
+/// Elements of HTML and SSML that may begin or end within a word.
+const IN_WORDS: [&str; 14] =
+    ["a", "b", "code", "em", "emphasis", "font", "i", "lang", "phoneme", "prosody", "span", "strong", "u", "voice"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -126,7 +129,12 @@ impl Writer {
             "w" | "sub" => self.inside(element),
             name => {
                 self.note(&format!("<{name}>"));
+                // Only an element for the form of letters may be a part of a word. All other elements separate words, as
+                // <br/> and <li> do.
+                let separates = !IN_WORDS.contains(&name.to_ascii_lowercase().as_str());
+                self.words.push_str(if separates { " " } else { "" });
                 self.inside(element);
+                self.words.push_str(if separates { " " } else { "" });
             }
         }
     }
@@ -265,6 +273,9 @@ mod tests {
             ("<emphasis level='strong'>six</emphasis> <prosody rate='slow'>seven</prosody>", ("six seven", 2)),
             ("<phoneme alphabet='ipa' ph='x'>five</phoneme><mark name='m'/>", ("five", 2)),
             ("a < b", ("<speak>a < b</speak>", 1)),
+            ("Hello,<br/>world<br></br>!", ("Hello, world !", 1)),
+            ("<ul><li>tea</li><li>milk</li></ul>", ("tea milk", 2)),
+            ("<b>H</b>ello", ("Hello", 1)),
         ];
         for (markup, (expected, unsupported)) in table {
             assert_eq!(words(markup), (expected.to_owned(), unsupported), "{markup}");
