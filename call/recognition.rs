@@ -39,6 +39,12 @@ pub enum RecognitionEvent {
     Final(RecognisedText),
 }
 
+/// Returns the number as a person writes it: 0.97 and not 0.9700000286102296, which is the nearest `f32` to 0.97. JSON
+/// and forms that show an `f32` use this function.
+pub fn decimal(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
+}
+
 /// Recognised text.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct RecognisedText {
@@ -74,5 +80,19 @@ pub fn joined(one: &str, other: &str) -> String {
         (true, _) => other.to_owned(),
         (_, true) => one.to_owned(),
         _ => format!("{one} {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_without_the_noise_of_its_bits() {
+        for (number, expected) in [(0.97_f32, 0.97), (0.9, 0.9), (0.1 + 0.2, 0.3), (1.0, 1.0), (0.0, 0.0), (4.41, 4.41)]
+        {
+            assert_eq!(decimal(number).to_string(), f64::to_string(&expected));
+        }
+        assert!(decimal(f32::NAN).is_nan());
     }
 }

@@ -7,6 +7,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tandem_call::recognition::decimal;
 use tandem_http::{Client, Request, StreamingResponse, Timeouts};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -17,8 +18,14 @@ use super::config::ModelConfig;
 const LONGEST_LINE: usize = 256 * 1024;
 /// Maximum length of a tool call's arguments, in octets.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
+/// Maximum length of the id of a tool call and of the name of a tool, in octets.
+const LONGEST_NAME: usize = 256;
 /// Maximum number of tool calls in one response.
-const MAX_TOOL_CALLS: usize = 16;
+pub(super) const MAX_TOOL_CALLS: usize = 16;
+/// Maximum length of the text of one response, in octets. An hour of speech has about this length.
+pub(super) const LONGEST_TEXT: usize = 64 * 1024;
+/// Maximum size of one response with everything around its text, in octets.
+const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Number of consecutive unreadable lines after which a response counts as failed.
 const MAX_UNREADABLE_LINES: u32 = 10;
 /// Maximum number of pieces that wait in the channel. While the channel is full, the task does not read from the
@@ -83,6 +90,18 @@ impl ChatRequest {
     }
 }
 
+impl ToolCall {
+    /// The reason why the tool call is too long. `None` if it is not.
+    pub(super) fn excess(&self) -> Option<&'static str> {
+        match self {
+            _ if self.id.len() > LONGEST_NAME => Some("the id of a tool call is too long"),
+            _ if self.name.len() > LONGEST_NAME => Some("the name of a tool is too long"),
+            _ if self.arguments.len() > LONGEST_ARGUMENTS => Some("a tool call is too long"),
+            _ => None,
+        }
+    }
+}
+
 impl Drop for ChatRequest {
     fn drop(&mut self) {
         self.task.abort();
@@ -100,7 +119,7 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
         body.insert(model.max_tokens_field.to_string(), json!(max));
     }
     if let Some(temperature) = model.temperature {
-        body.insert("temperature".to_owned(), json!(temperature));
+        body.insert("temperature".to_owned(), json!(decimal(temperature)));
     }
     if !tools.is_empty() {
         body.insert("tools".to_owned(), Value::Array(tools.to_vec()));
@@ -153,6 +172,8 @@ async fn read(mut answer: StreamingResponse, pieces: &mpsc::Sender<Piece>) -> Pi
                     }
                 }
             }
+            // The next answer would be as long.
+            Err(why) if reading.is_excessive => return Piece::Failed { why, for_good: true },
             Err(why) => return failed(why),
         }
         if reading.done {
@@ -185,12 +206,22 @@ struct ChunkReader {
     done: bool,
     garbage: u32,
     any: bool,
+    /// The octets of all lines so far.
+    octets: usize,
+    /// The octets of all texts so far.
+    text_octets: usize,
+    /// Whether the response is longer than a response may be.
+    is_excessive: bool,
 }
 
 impl ChunkReader {
     /// Parses the next octets. Returns the texts in these octets.
     fn take(&mut self, octets: &[u8]) -> Result<Vec<String>, String> {
         let mut texts = Vec::new();
+        self.octets += octets.len();
+        if self.octets > LARGEST_ANSWER {
+            return Err(self.exceeds(format!("the model's answer has more than {LARGEST_ANSWER} octets")));
+        }
         for octet in octets {
             match octet {
                 b'\n' => {
@@ -226,6 +257,10 @@ impl ChunkReader {
         let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) else { return Ok(()) };
         self.finished |= choice.finish_reason.is_some();
         let Some(delta) = choice.delta else { return Ok(()) };
+        self.text_octets += delta.content.as_ref().map_or(0, String::len);
+        if self.text_octets > LONGEST_TEXT {
+            return Err(self.exceeds(format!("the text of the model's answer has more than {LONGEST_TEXT} octets")));
+        }
         texts.extend(delta.content.filter(|text| !text.is_empty()));
         delta.tool_calls.into_iter().flatten().try_for_each(|call| self.call(call))
     }
@@ -265,7 +300,15 @@ impl ChunkReader {
             Some(Value::Null) | None => {}
             Some(object) => call.arguments.push_str(&object.to_string()),
         }
-        if call.arguments.len() > LONGEST_ARGUMENTS { Err("a tool call is too long".to_owned()) } else { Ok(()) }
+        match call.excess() {
+            Some(why) => Err(self.exceeds(why.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn exceeds(&mut self, why: String) -> String {
+        self.is_excessive = true;
+        why
     }
 
     fn end(self) -> Piece {
@@ -374,5 +417,27 @@ mod tests {
             ("No money".into(), true)
         );
         assert_eq!(refusal(b"{\"error\":\"busy\"}"), ("busy".into(), false));
+    }
+
+    #[test]
+    fn an_answer_without_end_is_given_up() {
+        let text = |text: &str| format!("data: {}\n", json!({ "choices": [{ "delta": { "content": text } }] }));
+        let call = |name: &str, arguments: &str| {
+            let call = json!({ "id": "a", "function": { "name": name, "arguments": arguments } });
+            format!("data: {}\n", json!({ "choices": [{ "delta": { "tool_calls": [call] } }] }))
+        };
+        let endless = [
+            (text(&"x".repeat(LONGEST_TEXT / 2)), "text of the model's answer"),
+            (text("x"), "text of the model's answer"),
+            (": nothing yet\n".to_owned(), "octets"),
+            (text(""), "octets"),
+            (call("f", &"x".repeat(LONGEST_ARGUMENTS / 2)), "tool call is too long"),
+            (call(&"f".repeat(300), ""), "name of a tool is too long"),
+        ];
+        for (piece, expected) in endless {
+            let mut reading = ChunkReader::default();
+            let failed = (0..LARGEST_ANSWER).find_map(|_| reading.take(piece.as_bytes()).err()).unwrap();
+            assert!(failed.contains(expected) && reading.is_excessive, "{failed}");
+        }
     }
 }

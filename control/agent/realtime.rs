@@ -23,7 +23,7 @@ use tandem_call::conversation::{AgentSpec, Utterance};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use tandem_dialect::conversation::ConversationEnd;
 
-use super::chat::ToolCall;
+use super::chat::{LONGEST_TEXT, MAX_TOOL_CALLS, ToolCall};
 use super::config::{AgentConfig, HttpTool, Interruptions};
 use super::tools::{self, ToolAction, Tools};
 
@@ -45,6 +45,19 @@ const MAX_WAITING_RESPONSES: usize = 16;
 /// Maximum number of dialogue lines that are kept for a new session after the loss of a session. The oldest lines are
 /// dropped.
 const MAX_LINES: usize = 200;
+/// Maximum number of items that wait for the end of their playout.
+const MAX_ITEMS: usize = 64;
+/// Maximum length of the id of an item, in octets.
+const LONGEST_ID: usize = 256;
+/// Maximum length of one line of the dialogue, in octets. A longer line is cut.
+const LONGEST_LINE: usize = 8 * 1024;
+/// Maximum length of all lines that the model reports in one conversation, in octets. This is longer than the longest
+/// call.
+const LONGEST_DIALOGUE: usize = 1024 * 1024;
+/// Maximum number of responses in a row that only call tools.
+const MAX_ROUNDS: u32 = 6;
+/// Maximum number of problems that the model's server may report in one conversation.
+const MAX_PROBLEMS: u32 = 100;
 /// Maximum number of interrupted items that the agent remembers. The model may still send audio of these items. The
 /// agent forgets the oldest items first.
 const MAX_INTERRUPTED_ITEMS: usize = 64;
@@ -111,6 +124,11 @@ pub struct Dialogue {
     spoke: bool,
     running: HashSet<String>,
     calls: Vec<ToolCall>,
+    /// Number of responses that called tools since the caller's last words.
+    rounds: u32,
+    problems: u32,
+    /// The octets of all lines so far.
+    line_octets: usize,
     caller_speaks: bool,
     in_doubt: Option<Instant>,
     answer_due: Option<(Instant, bool)>,
@@ -120,6 +138,8 @@ pub struct Dialogue {
     silence_prompts_sent: u32,
     ends_at: Option<Instant>,
     warned: bool,
+    /// Whether the model has failed for good. The model may still send messages.
+    is_over: bool,
     /// The way in which the conversation ends after all audio is played, and the latest time of this end.
     pending_end: Option<(ConversationEnd, Option<Instant>)>,
     outputs: VecDeque<RealtimeOutput>,
@@ -147,6 +167,9 @@ impl Dialogue {
             spoke: false,
             running: HashSet::new(),
             calls: Vec::new(),
+            rounds: 0,
+            problems: 0,
+            line_octets: 0,
             caller_speaks: false,
             in_doubt: None,
             answer_due: None,
@@ -156,6 +179,7 @@ impl Dialogue {
             silence_prompts_sent: 0,
             ends_at: Some(now + longest.saturating_sub(WARNING)),
             warned: false,
+            is_over: false,
             pending_end: None,
             config,
             spec,
@@ -198,6 +222,9 @@ impl Dialogue {
     /// Handles an event of the model. `queued` is the duration of the audio that still waits for playout.
     pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.set_queued(now, queued);
+        if self.is_over {
+            return;
+        }
         self.all_heard();
         match event {
             Event::Updated if !self.is_ready => self.ready(now),
@@ -210,7 +237,7 @@ impl Dialogue {
             Event::Began => (self.is_answering, self.requested_response, self.spoke) = (true, None, false),
             Event::Audio { item, octets } => self.audio(now, item, octets),
             Event::Words { item, text, is_whole } => self.words(item, &text, is_whole),
-            Event::Call(call) => self.calls.push(call),
+            Event::Call(call) => self.called(call),
             Event::Ended(failure) => self.answer_ended(now, failure),
             Event::Error { code, why, of } => self.error(now, &code, &of, why),
             Event::Updated | Event::Heard(_) | Event::Other => {}
@@ -284,6 +311,7 @@ impl Dialogue {
 
     fn speech_began(&mut self) {
         self.caller_speaks = true;
+        self.rounds = 0;
         (self.silence, self.answer_due, self.silence_prompts_sent) = (None, None, 0);
         if self.hears_voices() {
             self.interrupt();
@@ -329,6 +357,9 @@ impl Dialogue {
         }
         (self.answer_due, self.silence, self.spoke) = (None, None, true);
         let length = octets.len() as u64;
+        if self.has_too_many_items(&id) {
+            return;
+        }
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) => item.octets += length,
             None => self.items.push_back(Item { id, from: self.played_octets, octets: length, text: String::new() }),
@@ -344,10 +375,43 @@ impl Dialogue {
         if self.interrupted_items.contains(&id) {
             return;
         }
+        if self.has_too_many_items(&id) {
+            return;
+        }
+        let known = self.items.iter().find(|item| item.id == id).filter(|_| !is_whole);
+        if known.map_or(0, |item| item.text.len()) + text.len() > LONGEST_TEXT {
+            return self.too_much(&format!("the text of the model's answer has more than {LONGEST_TEXT} octets"));
+        }
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) if is_whole => item.text = text.to_owned(),
             Some(item) => item.text.push_str(text),
             None => self.items.push_back(Item { id, from: self.played_octets, octets: 0, text: text.to_owned() }),
+        }
+    }
+
+    /// Takes a tool call of the running response. The tool runs at the end of the response.
+    fn called(&mut self, call: ToolCall) {
+        match call.excess() {
+            Some(why) => self.too_much(why),
+            None if self.calls.len() >= MAX_TOOL_CALLS => self.too_much("too many tool calls in one answer"),
+            None => self.calls.push(call),
+        }
+    }
+
+    fn has_too_many_items(&mut self, id: &str) -> bool {
+        let is_new = !self.items.iter().any(|item| item.id == id);
+        let is_too_many = is_new && (self.items.len() >= MAX_ITEMS || id.len() > LONGEST_ID);
+        if is_too_many {
+            self.too_much("the model sends too many items at once, or items with long ids");
+        }
+        is_too_many
+    }
+
+    /// Ends the conversation, because the model sends more than a model may send.
+    fn too_much(&mut self, why: &str) {
+        if !self.is_over {
+            self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
+            self.failed();
         }
     }
 
@@ -362,6 +426,10 @@ impl Dialogue {
             return;
         }
         self.answer_due = None;
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            return self.too_much("the model called tools in too many rounds");
+        }
         for call in &calls {
             self.run(call);
         }
@@ -413,6 +481,10 @@ impl Dialogue {
                 }
                 self.end_after_playout(ConversationEnd::Handoff(Some(values.to_string())));
             }
+            ToolAction::Ask(..) if self.running.len() >= MAX_TOOL_CALLS => {
+                let text = json!({ "error": "too many tools are running" }).to_string();
+                self.result(&call.id, &text);
+            }
             ToolAction::Ask(tool, arguments) => {
                 self.running.insert(call.id.clone());
                 self.outputs.push_back(RealtimeOutput::Run(call.id.clone(), tool, arguments));
@@ -450,6 +522,10 @@ impl Dialogue {
             self.is_answering = true;
             return;
         }
+        self.problems += 1;
+        if self.problems > MAX_PROBLEMS {
+            return self.too_much("the model's server reported too many problems");
+        }
         self.note(format!("problem: {why}"), json!({ "event": "problem", "code": code, "why": why }));
         if of == wire::RESPOND && self.requested_response.take().is_some() {
             self.is_answering = false;
@@ -476,6 +552,7 @@ impl Dialogue {
 
     fn complete_digits(&mut self) {
         self.digits_complete_at = None;
+        self.rounds = 0;
         let digits: Vec<String> = std::mem::take(&mut self.digits).chars().map(String::from).collect();
         let text = format!("(pressed the keys {})", if digits.is_empty() { "#".to_owned() } else { digits.join(" ") });
         self.outputs.push_back(RealtimeOutput::Send(wire::message("user", &text)));
@@ -486,6 +563,10 @@ impl Dialogue {
     /// Handles all timeouts that are due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
         self.set_queued(now, queued);
+        if self.is_over {
+            (self.silence, self.digits_complete_at, self.ends_at, self.in_doubt) = (None, None, None, None);
+            return;
+        }
         if self.in_doubt.is_some_and(|at| at <= now) {
             self.in_doubt = None;
             self.outputs.push_back(RealtimeOutput::Pause(false));
@@ -523,6 +604,7 @@ impl Dialogue {
     /// to the fallback, if the agent has a fallback.
     pub fn failed(&mut self) {
         self.answer_due = None;
+        self.is_over = true;
         let phrases = &self.config.phrases;
         let said = |text: &Arc<str>| {
             let voice = self.config.voice.as_ref().map(ToString::to_string);
@@ -651,7 +733,12 @@ impl Dialogue {
         }
     }
 
-    fn line(&mut self, by_agent: bool, text: String) {
+    fn line(&mut self, by_agent: bool, mut text: String) {
+        text.truncate(text.floor_char_boundary(LONGEST_LINE));
+        self.line_octets += text.len() + 1;
+        if self.line_octets > LONGEST_DIALOGUE {
+            return self.too_much("the model reports more words than a call can have");
+        }
         let line = Utterance { by_agent, text: text.into() };
         if self.said.len() == MAX_LINES {
             self.said.remove(0);
@@ -756,6 +843,57 @@ mod tests {
         answers(&mut one, later + MS * 3_100, "j", "Goodbye.", 500);
         one.handle_timeout(later + MS * 3_600, Duration::ZERO);
         assert!(outputs(&mut one).contains(&RealtimeOutput::End(ConversationEnd::Hangup)));
+    }
+
+    #[test]
+    fn a_model_that_sends_without_end_is_given_up() {
+        let words = |item: &str, length: usize| Event::Words {
+            item: item.to_owned(),
+            text: "x".repeat(length),
+            is_whole: false,
+        };
+        let call = |arguments: usize| {
+            Event::Call(ToolCall { id: "c".into(), name: "f".into(), arguments: "x".repeat(arguments) })
+        };
+        let error = || Event::Error { code: "c".into(), why: "w".into(), of: String::new() };
+        let floods: [(&str, &dyn Fn(u32) -> Event); 8] = [
+            ("words", &|_| words("i", 1_000)),
+            ("large words", &|_| words("i", 1_000_000)),
+            ("items", &|count| words(&count.to_string(), 10)),
+            ("a long id", &|_| words(&"i".repeat(1_000), 10)),
+            ("transcripts", &|_| Event::Heard("x".repeat(2_000))),
+            ("tool calls", &|_| call(10)),
+            ("a large tool call", &|_| call(1_000_000)),
+            ("errors", &|_| error()),
+        ];
+        for (name, flood) in floods {
+            let (mut one, now) = ready(json!({}));
+            outputs(&mut one);
+            one.event(now, Duration::ZERO, Event::Began);
+            let mut made = Vec::new();
+            for count in 0..10_000 {
+                one.event(now, Duration::ZERO, flood(count));
+                made.extend(outputs(&mut one));
+            }
+            let ends = made.iter().filter(|output| matches!(output, RealtimeOutput::End(_))).count();
+            let failed = |output: &&RealtimeOutput| matches!(output, RealtimeOutput::Note(text, _) if text.starts_with("the model failed"));
+            assert_eq!((ends, made.iter().filter(failed).count()), (1, 1), "{name}");
+            let octets: usize = said(&made).iter().map(|line| line.len()).sum();
+            assert!(made.len() < 1_000 && octets <= LONGEST_DIALOGUE, "{name}: {} {octets}", made.len());
+        }
+    }
+
+    #[test]
+    fn a_model_that_only_calls_tools_is_given_up() {
+        let (mut one, now) = ready(json!({}));
+        outputs(&mut one);
+        for round in 0..=MAX_ROUNDS {
+            one.event(now, Duration::ZERO, Event::Began);
+            let call = ToolCall { id: round.to_string(), name: "no_such_tool".into(), arguments: "{}".into() };
+            one.event(now, Duration::ZERO, Event::Call(call));
+            one.event(now, Duration::ZERO, Event::Ended(None));
+        }
+        assert!(outputs(&mut one).iter().any(|output| matches!(output, RealtimeOutput::End(_))));
     }
 
     #[test]

@@ -42,6 +42,8 @@ const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DIGITS: usize = 32;
 /// Maximum number of rounds of tool calls in one turn.
 const MAX_ROUNDS: u32 = 5;
+/// Maximum length of the caller's words in one turn, in octets. Further words are dropped.
+const LONGEST_TURN: usize = 16 * 1024;
 /// Number of failed turns after which the agent ends the call.
 const MAX_FAILURES: u32 = 2;
 /// Time before the maximum duration of the call at which the agent warns the caller.
@@ -282,6 +284,10 @@ impl Responder {
             if let Some(earlier) = self.history.take_back() {
                 self.pending = earlier;
             }
+        }
+        if self.pending.len() + text.len() >= LONGEST_TURN {
+            let why = format!("more than {LONGEST_TURN} octets of words in one turn: further words are dropped");
+            return self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
         }
         if !self.pending.is_empty() {
             self.pending.push(' ');

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality, Status};
+use tandem_call::recognition::decimal;
 use tandem_clock as clock;
 use tandem_history::query::LegFilter;
 
@@ -229,15 +230,15 @@ fn measured(quality: &Quality) -> Value {
         "inbound": {
             "packets_received": quality.packets_in,
             "packets_lost": quality.lost,
-            "jitter": { "avg": quality.jitter_ms },
-            "latency": { "avg": quality.round_trip_ms },
-            "mos": { "avg": quality.mos },
+            "jitter": { "avg": decimal(quality.jitter_ms) },
+            "latency": { "avg": quality.round_trip_ms.map(decimal) },
+            "mos": { "avg": quality.mos.map(decimal) },
         },
         "outbound": {
             "packets_sent": quality.packets_out,
             "packets_lost": quality.lost_by_peer,
             "jitter": { "avg": quality.jitter_by_peer_ms },
-            "mos": { "avg": quality.mos_by_peer },
+            "mos": { "avg": quality.mos_by_peer.map(decimal) },
         },
     })
 }

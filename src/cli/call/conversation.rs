@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_call::program::instruction::Speech;
-use tandem_call::recognition::RecognitionEvent;
+use tandem_call::recognition::{RecognitionEvent, decimal};
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_speech::{Voice, recognise};
@@ -295,7 +295,7 @@ impl Conversation {
         let audio = self.stats.as_ref().map(|stats| {
             json!({
                 "packets_in": stats.packets_in, "packets_out": stats.packets_out, "lost": stats.lost,
-                "jitter_ms": stats.jitter_ms, "mos": stats.mos,
+                "jitter_ms": decimal(stats.jitter_ms), "mos": stats.mos.map(decimal),
             })
         });
         json!({
