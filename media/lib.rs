@@ -72,7 +72,7 @@ pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError}
 pub use latch::MediaSource;
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
-pub use mp3::encode_mp3;
+pub use mp3::{encode_mp3, mp3_octets};
 pub use music::hold_music;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};

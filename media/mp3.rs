@@ -58,6 +58,24 @@ fn encoder(channels: u16) -> Option<Encoder> {
     builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()
 }
 
+/// Returns the size of the MP3 file of a recording with this number of samples in each channel, in octets. The bit rate
+/// is constant.
+pub fn mp3_octets(channels: u16, samples: u64) -> u64 {
+    let frames = samples.saturating_add(DELAY + padding(samples)) / FRAME;
+    (frames + 1).saturating_mul(frame_octets(channels) as u64)
+}
+
+/// Returns the samples of silence at the end of a file. LAME pads the last frame. If the padding was shorter than a
+/// frame, LAME adds another frame.
+fn padding(samples: u64) -> u64 {
+    let padding = FRAME - samples.saturating_add(DELAY) % FRAME;
+    if padding < FRAME { padding + FRAME } else { padding }
+}
+
+fn frame_octets(channels: u16) -> usize {
+    72 * usize::from(KBIT_A_CHANNEL * channels) * 1_000 / wav::RATE as usize
+}
+
 /// Returns the first frame: Xing's "Info" tag with LAME's extension, in the form that LAME writes (`VbrTag.c`). A
 /// decoder plays this frame as silence. LAME itself writes the content of this frame at the end of the encoding. This
 /// server cannot do that, because an encrypted file cannot be changed after it was written. So this function computes
@@ -65,15 +83,11 @@ fn encoder(channels: u16) -> Option<Encoder> {
 fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let channels = if two { 2 } else { 1 };
     let kbit = KBIT_A_CHANNEL * channels;
-    let length = 72 * usize::from(kbit) * 1_000 / wav::RATE as usize;
-    // LAME pads the last frame. If the padding was shorter than a frame, LAME adds another frame.
-    let mut padding = FRAME - (samples + DELAY) % FRAME;
-    if padding < FRAME {
-        padding += FRAME;
-    }
+    let length = frame_octets(channels);
+    let padding = padding(samples);
     let frames = (samples + DELAY + padding) / FRAME;
     let long = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
-    let octets = long((frames + 1) * length as u64);
+    let octets = long(mp3_octets(channels, samples));
     // The header says: MPEG-2.5 layer III without a checksum, 32 or 64 kbit/s, 8 kHz, mono or stereo, original.
     let header = if two { [0xff, 0xe3, 0x88, 0x04] } else { [0xff, 0xe3, 0x48, 0xc4] };
     let mut frame = Vec::with_capacity(length);
@@ -206,6 +220,7 @@ mod tests {
                 assert_eq!(frames[0][tag..tag + 4], *b"Info");
                 let stated = u32::from_be_bytes(frames[0][tag + 8..tag + 12].try_into().unwrap());
                 assert_eq!((stated as usize, encoded.len() % length), (frames.len() - 1, 0), "{samples}");
+                assert_eq!(encoded.len() as u64, mp3_octets(channels, samples), "{samples}");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use tandem_call::id::RecordingId;
-use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus};
 use tandem_store::{self as store, Store, StoreFailed};
 
 use crate::query::{Page, RecordingFilter};
@@ -15,6 +15,23 @@ use crate::records;
 use mp3::Mp3s;
 
 pub use files::{RecordingAudio, RecordingFiles};
+
+/// The size of the header of a WAV file, in octets.
+const WAV_HEAD: u64 = 44;
+/// The samples of a recording in a second.
+const RATE: u64 = 8_000;
+
+/// Returns the size of a complete recording's file, in the format that the application asked for, in octets. `None` if
+/// the recording has no duration yet. The size is that of a file of 16-bit samples, which is the default of
+/// `recordings.format`.
+pub fn file_octets(recording: &Recording) -> Option<u64> {
+    let samples = u64::try_from(recording.duration?.as_micros()).unwrap_or(u64::MAX).saturating_mul(RATE) / 1_000_000;
+    let channels = if recording.spec.channels == RecordingChannels::Dual { 2 } else { 1 };
+    Some(match recording.spec.format {
+        RecordingFormat::Mp3 => tandem_media::mp3_octets(channels, samples),
+        RecordingFormat::Wav => WAV_HEAD + samples.saturating_mul(2 * u64::from(channels)),
+    })
+}
 
 /// All recordings of the server. This type is cheap to clone.
 #[derive(Clone)]

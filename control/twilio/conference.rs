@@ -10,15 +10,11 @@ use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingStatus};
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Body, Context, Notice};
+use tandem_history::recordings::file_octets;
 
 use super::family::Owner;
 use super::path::VERSION;
 use super::{format, webhook};
-
-/// `WAV_HEAD` is the size of a WAV header in octets. `WAV_MILLISECOND` is the size of 1 ms of one audio channel (8 kHz,
-/// 16 bits) in octets.
-const WAV_HEAD: u64 = 44;
-const WAV_MILLISECOND: u64 = 16;
 
 type Parameters = Vec<(String, String)>;
 
@@ -162,8 +158,7 @@ fn recorded(
         return None;
     }
     let recording_sid = owner.ids.recording(facts.id);
-    let milliseconds = u64::try_from(facts.duration.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-    let octets = milliseconds.saturating_mul(WAV_MILLISECOND).saturating_add(WAV_HEAD);
+    let octets = file_octets(facts).unwrap_or_default();
     let parameters = [
         ("EventName", "conference-record-end".to_owned()),
         ("ConferenceSid", owner.ids.conference(info.id)),
