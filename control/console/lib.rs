@@ -34,6 +34,7 @@ use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
 use tandem_history::report::{REPORTS, Report, SipRequest};
 use tandem_runtime::app::App;
+use tandem_settings::printable::printable;
 use tandem_store::resources::{self, Resource};
 use tandem_store::{self as store, Cursor, StoreFailed};
 
@@ -229,14 +230,15 @@ impl fmt::Display for CallLog {
         let names = names(self.legs.iter().map(|(_, leg)| &**leg));
         for (id, leg) in &self.legs {
             let name = names.get(&leg.id).map_or("", String::as_str);
-            write!(f, "{name}: {id}, {} {} -> {}", records::direction_word(leg.direction), leg.from, leg.to)?;
-            if let Some(trunk) = &leg.sip.trunk {
-                write!(f, ", trunk {trunk}")?;
+            let direction = records::direction_word(leg.direction);
+            let mut line = format!("{name}: {id}, {direction} {} -> {}", leg.from, leg.to);
+            let trunk = leg.sip.trunk.iter().map(|trunk| format!("trunk {trunk}"));
+            let codec = leg.sip.codec.iter().map(ToString::to_string);
+            for more in trunk.chain(codec).chain([outcome(leg)]) {
+                line.push_str(", ");
+                line.push_str(&more);
             }
-            if let Some(codec) = &leg.sip.codec {
-                write!(f, ", {codec}")?;
-            }
-            writeln!(f, ", {}", outcome(leg))?;
+            writeln!(f, "{}", printable(&line))?;
         }
         if let Some(first) = self.lines.first() {
             writeln!(f, "\nseconds since {:.3}\n", first.at)?;

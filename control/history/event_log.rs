@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tandem_call::id::{CallId, LegId};
 use tandem_http::exchange::HttpExchange;
+use tandem_settings::printable::printable;
 use tandem_store::events::{self, Details, EventRow};
 use tandem_store::{Store, StoreError};
 
@@ -364,6 +365,7 @@ pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> 
         let at = at.duration_since(start).as_secs_f64();
         let leg = leg.and_then(&name).unwrap_or_default();
         // This never fails, because the text goes into a `String`.
+        let what = printable(what);
         let _ = writeln!(text, "  {at:7.3}  {leg:<8}  {kind:<7}  {what}");
     }
     text

@@ -12,6 +12,7 @@ pub mod header_pattern;
 pub mod log_filter;
 mod network;
 mod number;
+pub mod printable;
 mod recordings;
 mod secret;
 mod stir;

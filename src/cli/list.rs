@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
+use tandem_settings::printable::printable_json;
 
 use super::Failure;
 use super::ask::{Console, Server};
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
         match (arguments.follow, arguments.json) {
             (false, true) => {
                 let body = console.get(&list.path).await?;
-                print(&String::from_utf8_lossy(&body));
+                print_json(&body);
                 Ok(())
             }
             (false, false) => {
@@ -101,7 +102,7 @@ async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failur
             let changed = rows.iter().filter(|row| known.get(&(list.name)(row)) != Some(&without_clock(row)));
             let changed: Vec<&Value> = changed.collect();
             match json {
-                true => changed.iter().for_each(|row| print(&format!("{row}\n"))),
+                true => changed.iter().for_each(|row| print_json(format!("{row}\n").as_bytes())),
                 false => shown.show(&changed),
             }
             known = rows.iter().map(|row| ((list.name)(row), without_clock(row))).collect();
@@ -161,6 +162,11 @@ impl<'a> Shown<'a> {
         }
         print(&text);
     }
+}
+
+/// Prints JSON to standard output. Its texts from outside cannot control the terminal.
+pub(crate) fn print_json(json: &[u8]) {
+    print(&printable_json(&String::from_utf8_lossy(json)));
 }
 
 /// Prints to standard output and flushes the output. If the reader has closed the output, as `| head` does, the process

@@ -2,11 +2,13 @@
 //! `tracing_subscriber` uses. The JSON formatter is part of this module, because `tracing_subscriber` names the time
 //! `timestamp`, and users parse the key `time`.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use tandem_clock as clock;
 use tandem_settings::log_filter::{LOG, by_crate};
+use tandem_settings::printable::{printable_json, printable_marks};
 use tandem_settings::{LogConfig, LogFormat};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -30,11 +32,11 @@ pub(super) fn start(config: &LogConfig) {
         LogFormat::Text => {
             // A closed terminal must not end the server with a panic while the server shuts down.
             let text = layers::layer().event_format(Plain).with_ansi(colours).log_internal_errors(false);
-            registry.with(text.with_writer(std::io::stderr)).try_init()
+            registry.with(text.with_writer(|| Shown(std::io::stderr(), printable_marks))).try_init()
         }
         LogFormat::Json => {
             let json = layers::layer().event_format(Json).fmt_fields(Json).with_ansi(false).log_internal_errors(false);
-            registry.with(json.with_writer(std::io::stderr)).try_init()
+            registry.with(json.with_writer(|| Shown(std::io::stderr(), printable_json))).try_init()
         }
     };
     // Only a test may already have another subscriber. In this case the other subscriber remains in use.
@@ -44,6 +46,20 @@ pub(super) fn start(config: &LogConfig) {
             handle.reload(filter).map_err(|error| error.to_string())
         };
         LOG.connect(set, filter, asked.is_some());
+    }
+}
+
+/// Writes whole lines with the function for text from outside. The text format has escaped control characters already.
+struct Shown<W>(W, fn(&str) -> Cow<'_, str>);
+
+impl<W: io::Write> io::Write for Shown<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all((self.1)(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -140,7 +156,6 @@ const FIELDS: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -164,13 +179,13 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Plain).with_max_level(Level::DEBUG);
-        let log = log.with_writer(move || writer.clone()).finish();
+        let log = log.with_writer(move || Shown(writer.clone(), printable_marks)).finish();
         tracing::subscriber::with_default(log, || {
             let span = tracing::info_span!("call", call = %"1f");
             span.in_scope(
                 || tracing::error!(from = %"sip:a@b", name = "J \"D\"", none = Option::<u8>::None, "{}", "x"),
             );
-            tracing::info!("\x1b[2J caf\u{e9} \u{9b}2J \x7f");
+            tracing::info!("\x1b[2J caf\u{e9} \u{9b}2J \x7f \u{202e}");
             tracing::debug!("for developers");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -179,7 +194,7 @@ mod tests {
             lines,
             [
                 " ERROR call{call=1f}: x from=sip:a@b name=\"J \\\"D\\\"\"",
-                "  INFO \\x1b[2J caf\u{e9} \\u{9b}2J \\x7f",
+                "  INFO \\x1b[2J caf\u{e9} \\u{9b}2J \\x7f \\u{202e}",
                 &format!(" DEBUG {}: for developers", module_path!()),
             ]
         );
@@ -190,11 +205,12 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Json).fmt_fields(Json);
-        let log = log.with_writer(move || writer.clone()).finish();
+        let log = log.with_writer(move || Shown(writer.clone(), printable_json)).finish();
         tracing::subscriber::with_default(log, || {
             let status = Some(486);
             tracing::warn!(call = %"1f", trunk = "a \"b\"", status, ratio = 0.5, bad = f64::NAN, ok = true, none = None::<u8>, "x {}", 1);
-            tracing::info_span!("of a library", call = 2).in_scope(|| tracing::info!("\x1b[2J caf\u{e9}\n"));
+            tracing::info_span!("of a library", call = 2)
+                .in_scope(|| tracing::info!("\x1b[2J \u{9b}\u{202e} caf\u{e9}\n"));
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -205,7 +221,13 @@ mod tests {
         });
         assert_eq!(*first, wanted);
         assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{first}");
-        assert_eq!((&second["message"], &second["call"]), (&"\x1b[2J caf\u{e9}\n".into(), &serde_json::Value::Null));
-        assert!(!text.contains('\x1b'), "a terminal that shows the log must not take it for its own language");
+        assert_eq!(
+            (&second["message"], &second["call"]),
+            (&"\x1b[2J \u{9b}\u{202e} caf\u{e9}\n".into(), &serde_json::Value::Null)
+        );
+        assert!(
+            !text.contains(['\x1b', '\u{9b}', '\u{202e}']),
+            "a terminal that shows the log must not take it for its own language"
+        );
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Server, escaped};
-use super::list::{print, text};
+use super::list::{print, print_json, text};
 use super::paint::Paint;
 use super::story;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let path = format!("/console/calls/{}", escaped(&arguments.call));
     super::block_on(async {
         if arguments.json {
-            print(&String::from_utf8_lossy(&console.get(&path).await?));
+            print_json(&console.get(&path).await?);
             return Ok(());
         }
         let paint = Paint::stdout();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Server, escaped};
-use super::list::{print, text};
+use super::list::{print, print_json, text};
 use super::paint::{Paint, Style};
 use super::table::{columns, folded};
 
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     super::block_on(async {
         if arguments.json {
-            print(&String::from_utf8_lossy(&console.get(&path).await?));
+            print_json(&console.get(&path).await?);
         } else {
             print(&describe(&console.json(&path).await?, Paint::stdout()));
         }

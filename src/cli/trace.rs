@@ -53,6 +53,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
                 .map_err(Failure::Environment)?;
             say!("{shown}: {} octets; `wireshark {shown}` or `tshark -r {shown}` read it", body.len());
         }
+        None if arguments.json => list::print_json(&body),
+        // The server has escaped the texts from outside.
         None => list::print(&String::from_utf8_lossy(&body)),
     }
     Ok(())

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use tandem_settings::printable::printable;
+
 use super::{CallTrace, Message};
 
 /// Width of the time field, in columns.
@@ -58,7 +60,7 @@ fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
             said.push_str(&format!(", {more}"));
         }
         let ids = party.sip_call_ids.iter().map(|id| format!("Call-ID {}", printable(id)));
-        for (number, row) in wrap(&said, columns - 2).into_iter().chain(ids).enumerate() {
+        for (number, row) in wrap(&printable(&said), columns - 2).into_iter().chain(ids).enumerate() {
             // This never fails, because the text goes into a `String`.
             let _ = writeln!(out, "{}{row}", if number == 0 { "" } else { "  " });
         }
@@ -202,8 +204,4 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
         }
     }
     rows.iter().map(|row| clip(row, room)).collect()
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
 }

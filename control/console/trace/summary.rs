@@ -1,5 +1,7 @@
 //! Short summaries of SIP messages. The parser is lenient, so that malformed messages have a summary too.
 
+use tandem_settings::printable::printable;
+
 /// Maximum length of a summary, in characters.
 const LONGEST: usize = 120;
 
@@ -112,10 +114,11 @@ fn field(message: &[u8], name: &str, short: &str) -> Option<String> {
 /// Returns text that is safe to print on a terminal.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.trim_end().chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
+    printable(text.trim_end()).into_owned()
 }
 
 fn clip(text: &str) -> String {
+    let text = &*printable(text);
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),

@@ -109,7 +109,7 @@ fn no_secret_is_in_any_form_of_it() {
 
 #[test]
 fn what_is_no_sip_is_shown_as_such() {
-    assert_eq!(summary::line(b"\x16\x03\x01\x1b[31m"), "not SIP: \u{b7}\u{b7}\u{b7}\u{b7}[31m");
+    assert_eq!(summary::line(b"\x16\x03\x01\x1b[31m"), "not SIP: \\u{16}\\u{3}\\u{1}\\u{1b}[31m");
     assert_eq!(summary::line(b""), "not SIP: ");
     assert_eq!(summary::line(b"SIP/2.0 200"), "200");
     assert_eq!(summary::line(b"SIP/2.0 486 Busy Here\r\n\r\n"), "486 Busy Here");

@@ -72,13 +72,13 @@ impl Lines {
 
     /// Prints a line of advice. The line has no time.
     pub(super) fn advise(&mut self, text: &str) {
-        let text = self.paint.yellow(text);
+        let text = self.paint.yellow(harmless(text));
         self.write(&format!("          {text}"));
     }
 
     /// Prints a less important line. The line has no time.
     pub(super) fn note(&mut self, text: &str) {
-        let text = self.paint.dim(text);
+        let text = self.paint.dim(harmless(text));
         self.write(&format!("          {text}"));
     }
 
