@@ -233,12 +233,19 @@ impl Conversation {
     /// Asks the server for the problems of the call after the end of the call.
     async fn learn_problems(&mut self) {
         let deadline = Instant::now() + REPORT_TIMEOUT;
+        let mut was_complete = false;
         loop {
             let answer = self.refresh_problems().await;
+            let is_complete = answer == Ok(true);
+            // The server reports the audio of a leg a little after the end of the leg, so it is asked twice.
+            let is_settled = is_complete && was_complete || matches!(self.informant, Informant::Nobody);
             match answer {
-                Ok(true) => return,
-                _ if Instant::now() < deadline => tokio::time::sleep(problems::EVERY).await,
-                Ok(false) => return,
+                Ok(true) if is_settled => return,
+                _ if Instant::now() < deadline => {
+                    was_complete = is_complete;
+                    tokio::time::sleep(problems::EVERY).await;
+                }
+                Ok(_) => return,
                 Err(why) => {
                     self.informant = Informant::Silent(why);
                     return;
