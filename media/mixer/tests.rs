@@ -487,4 +487,7 @@ fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another()
     println!(
         "{frames} frames, open {open}, speaks {speaks}, noise speaks {noise_speaks}, leads {leads}, {ratio:.1} dB"
     );
+    assert!(ratio > 40.0, "the gate takes {ratio:.1} dB from the speech");
+    assert!(speaks * 10 > frames * 6 && leads * 10 > frames * 6, "the talker is found: {speaks}, {leads} of {frames}");
+    assert_eq!(noise_speaks, 0, "noise is not speech");
 }

@@ -119,7 +119,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
     const G722: (u8, &str, usize) = (9, "G722/8000", 160);
     const OPUS: (u8, &str, usize) = (111, "opus/48000/2", 60);
     const L16: (u8, &str, usize) = (118, "L16/16000", 640);
-    let ports = "31600-31699".parse().unwrap();
+    let ports = "10000-19999".parse().unwrap();
     // Packets that the kernel relays would not reach the engine.
     let kernel_relay = UseKernel::Off;
     let engine = Engine::start(Config { ports, workers: 1, kernel_relay, ..Config::default() }).unwrap();

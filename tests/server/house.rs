@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,14 +20,10 @@ pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
 pub(crate) const API_KEY: &str = "KEYtests";
 
-/// The offset of the next server's RTP port range. Each server has its own range, so that two servers never use the
-/// same port.
-static PORTS: AtomicU16 = AtomicU16::new(0);
-
-/// The text of a configuration file. The system chooses all ports except the RTP ports. The configuration has one
-/// account and one trunk for 127.0.0.1, followed by `more`.
+/// The text of a configuration file. The system chooses all ports except the RTP ports. The servers of all tests share
+/// the range of RTP ports, and each server takes free ones. A server with default settings uses another range. The
+/// configuration has one account and one trunk for 127.0.0.1, followed by `more`.
 pub(crate) fn settings(folder: &Path, more: &str) -> String {
-    let first = 21_000 + (std::process::id() % 64) as u16 * 512 + PORTS.fetch_add(32, Ordering::SeqCst) % 512;
     format!(
         r#"
 data_dir = "{}"
@@ -36,7 +31,7 @@ drain_timeout = 20
 [sip]
 listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
 [media]
-ports = "{first}-{}"
+ports = "10000-19999"
 [http]
 listen = "127.0.0.1:0"
 [[accounts]]
@@ -51,7 +46,6 @@ inbound_from = ["127.0.0.1/32"]
 {more}
 "#,
         folder.join("data").display(),
-        first + 63,
     )
 }
 

@@ -268,7 +268,7 @@ async fn settings_change_while_a_call_goes_on() {
     };
     assert!(tokio::time::timeout(Duration::from_secs(20), talking).await.is_ok(), "the first call is answered");
 
-    assert_eq!(house.reload(&after).await, ["media.ports"], "each server has its own");
+    assert_eq!(house.reload(&after).await, Vec::<String>::new());
     let names = || {
         house.calls().services().sip.trunk_statuses().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
     };
