@@ -31,6 +31,7 @@ use tandem_call::program::instruction::Program;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
 use tandem_markup::Origin as Source;
+use tandem_media::Addresses;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
     Application, ApplicationKind, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
@@ -232,21 +233,31 @@ impl Config {
     }
 
     /// Sets the RTP addresses from the SIP addresses, unless `[media]` sets other addresses. RTP listens on the address
-    /// of the first SIP socket. SDP contains the address from `sip.advertise`, if this setting is an IP address.
+    /// of the first SIP socket of each address family. SDP contains the address from `sip.advertise`, if this setting is
+    /// an IP address.
     fn set_media_addresses(&mut self, document: &Document) {
-        let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
-        if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
-            self.media.listen = listen;
-        }
+        let sockets = || self.sip.listen.iter().filter_map(|listen| tandem_sip::parse_listen(listen));
         let advertise = self.sip.advertise.as_deref();
         let address = |text: &str| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok();
-        if let Some(ip) = advertise.and_then(address)
-            && self.media.advertise.is_none()
-            && !document.has("media.advertise")
-            && !self.media.listen.is_loopback()
-            && ip.is_ipv4() == self.media.listen.is_ipv4()
+        let public = advertise.and_then(address);
+        let is_public = |ip: IpAddr| public.is_some_and(|public| public.is_ipv4() == ip.is_ipv4());
+        if !document.has("media.listen")
+            && let Some((_, first)) = sockets().next()
         {
-            self.media.advertise = Some(ip);
+            let mut listen = Addresses::from(first.ip());
+            // The wildcard address of another family serves nobody without an address for SDP.
+            let other = sockets().map(|(_, at)| at.ip()).find(|ip| ip.is_ipv4() != first.is_ipv4());
+            if let Some(other) = other.filter(|ip| !ip.is_unspecified() || is_public(*ip)) {
+                listen.add(other);
+            }
+            self.media.listen = listen;
+        }
+        let own = public.and_then(|ip| self.media.listen.of_family(ip));
+        if let (Some(ip), Some(own)) = (public, own)
+            && !document.has("media.advertise")
+            && !own.is_loopback()
+        {
+            self.media.advertise = ip.into();
         }
     }
 

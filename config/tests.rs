@@ -252,6 +252,7 @@ fn each_mistake_is_named() {
         ("sip.trace = 1".to_owned(), "sip.trace: expected true or false, not 1"),
         ("media.workers = 5000".to_owned(), "media.workers: 5000 threads are too many; the maximum is 256"),
         ("media.suppression_budget = 101".to_owned(), "media.suppression_budget: 101 exceeds 100 percent"),
+        ("media.transcoding_budget = 101".to_owned(), "media.transcoding_budget: 101 exceeds 100 percent"),
         ("media.ports = \"9-3\"".to_owned(), "media.ports: \"9-3\" begins with the higher port; write \"3-9\""),
         (
             "[trunks]\nname = \"t\"".to_owned(),
@@ -590,9 +591,10 @@ fn sip_of_a_family_that_media_does_not_speak_is_noted() {
         notes.iter().map(|note| note.line(None)).filter(|line| line.contains("sip.listen")).collect::<Vec<_>>()
     };
     let both = "sip.listen = [\"udp://127.0.0.1:5060\", \"udp://[::1]:5060\", \"tcp://[::1]:5060\"]";
-    let found = notes(both);
+    assert_eq!(notes(both), Vec::<String>::new(), "media follows both");
+    let found = notes(&format!("{both}\nmedia.listen = \"127.0.0.1\""));
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("sip.listen[1]") && found[0].contains("media.listen is IPv4 only"), "{found:?}");
+    assert!(found[0].contains("sip.listen[1]") && found[0].contains("calls over IPv6 have no audio"), "{found:?}");
     assert!(notes(&format!("{both}\nmedia.listen = \"::1\""))[0].contains("sip.listen[0]"));
     assert_eq!(notes("sip.listen = [\"udp://127.0.0.1:5060\"]"), Vec::<String>::new());
 }
@@ -661,14 +663,41 @@ fn a_key_that_belongs_above_the_tables_is_told_so_and_an_empty_file_name_is_name
 
 #[test]
 fn audio_goes_where_sip_does_unless_it_is_said() {
-    let media =
-        |text: &str| read(text).map(|config| (config.media.listen.to_string(), config.media.advertise)).unwrap();
+    let media = |text: &str| {
+        let media = read(text).unwrap().media;
+        (media.listen.to_string(), media.advertise.iter().next())
+    };
     let phones = "[sip]\nlisten = [\"udp://0.0.0.0:5060\"]\nadvertise = \"203.0.113.5\"\n";
     let public = Some("203.0.113.5".parse().unwrap());
     assert_eq!(media(phones), ("0.0.0.0".to_owned(), public));
     assert_eq!(media(&phones.replace("203.0.113.5", "203.0.113.5:5080")), ("0.0.0.0".to_owned(), public));
     assert_eq!(media("sip.listen = [\"udp://10.0.0.5:5060\"]"), ("10.0.0.5".to_owned(), None));
     assert_eq!(media(""), ("127.0.0.1".to_owned(), None));
+    assert_eq!(media("sip.listen = [\"udp://127.0.0.7:5060\"]"), ("127.0.0.7".to_owned(), None));
+    assert_eq!(media("sip.listen = [\"udp://[::1]:5060\"]"), ("::1".to_owned(), None));
+    let both = "sip.listen = [\"udp://127.0.0.1:5060\", \"udp://[::1]:5060\"]\n";
+    assert_eq!(media(both), ("127.0.0.1, ::1".to_owned(), None));
+    assert_eq!(
+        media("sip.listen = [\"udp://[2001:db8::1]:5060\", \"udp://10.0.0.5:5060\", \"tcp://10.0.0.6:5060\"]").0,
+        "10.0.0.5, 2001:db8::1"
+    );
+    let wildcards = "[sip]\nlisten = [\"udp://0.0.0.0:5060\", \"udp://[::]:5060\"]\nadvertise = \"203.0.113.5\"\n";
+    assert_eq!(media(wildcards), ("0.0.0.0".to_owned(), public), "nobody knows an IPv6 address for SDP");
+    assert_eq!(notes(wildcards), ["sip.listen[1]"]);
+    let dual = format!("{wildcards}[media]\nlisten = \"::\"\nadvertise = [\"203.0.113.5\", \"2001:db8::1\"]\n");
+    assert_eq!(read(&dual).unwrap().media.places().unwrap().len(), 2);
+    assert_eq!(notes(&dual), [""; 0]);
+    for (text, why) in [
+        ("media.advertise = \"::1\"", "media.advertise: ::1 is an IPv6 address, and media.listen (127.0.0.1) has none"),
+        ("[media]\nlisten = \"::1\"\nadvertise = \"203.0.113.5\"", "media.advertise: 203.0.113.5 is an IPv4 address"),
+        ("media.listen = [\"10.0.0.5\", \"10.0.0.6\"]", "has two IPv4 addresses"),
+        ("media.listen = []", "name at least one"),
+    ] {
+        let found = faults(text).join("\n");
+        assert!(found.contains(why), "{found}");
+    }
+    let environment = [("TANDEM_MEDIA__LISTEN".to_owned(), "10.0.0.5, 2001:db8::1".to_owned())];
+    assert_eq!(Config::read("", environment).unwrap().0.media.listen.to_string(), "10.0.0.5, 2001:db8::1");
     let own = format!("{phones}[media]\nlisten = \"10.0.0.5\"\nadvertise = \"203.0.113.6\"\n");
     assert_eq!(media(&own), ("10.0.0.5".to_owned(), Some("203.0.113.6".parse().unwrap())));
     assert_eq!(notes(&own), ["media.advertise"], "they disagree");

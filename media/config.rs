@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::addresses::{self, Addresses, MediaPlace};
 use crate::codec::{Codec, SampleRate};
+use crate::handle::StartError;
 use crate::sdp::Srtp;
+use crate::thread_load::ThreadLoad;
 
 /// The settings of the RTP engine. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
-    pub listen: IpAddr,
-    /// The address that our SDP contains instead of the bound address. This setting is necessary behind NAT, and when
-    /// `listen` is 0.0.0.0 or ::.
-    pub advertise: Option<IpAddr>,
+    /// The addresses that RTP and RTCP sockets are bound to, at most one of each family. Default 127.0.0.1. The wildcard
+    /// `::` stands for both families, if `advertise` has an address of both.
+    pub listen: Addresses,
+    /// The addresses that our SDP contains instead of the bound addresses, at most one of each family. This setting is
+    /// necessary behind NAT, and when `listen` is 0.0.0.0 or ::.
+    pub advertise: Addresses,
     /// The range of the port pool, including both ends. Each session takes an even port for RTP and the next port for
     /// RTCP.
     pub ports: PortRange,
@@ -28,13 +32,20 @@ pub struct Config {
     /// Whether a leg sends silence while the leg has no audio to send. The silence keeps NAT bindings open. It also
     /// keeps recordings at the far end aligned in time.
     pub send_silence: bool,
-    /// The time in ms without RTP from a far end after which packets from another source address can be accepted. The
-    /// new source must then send five packets in a row with one SSRC. The default is 0. If the value is 0, only a new
-    /// offer or answer can change the source address.
+    /// The time in ms without RTP from a far end after which packets from any other source address can be accepted. The
+    /// new source must then send five packets in a row with one SSRC. The default is 0. If the value is 0, a source can
+    /// replace a source that has been silent for a second only if it is the same far end: SRTP authenticates its
+    /// packets, or its packets continue the SSRC and the sequence numbers.
     pub relatch_probation_ms: u32,
     /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. If noise suppression needs
     /// more time, or if the thread is late, the engine stops the newest suppressors.
     pub suppression_budget: u8,
+    /// The percentage of a media thread's time, 0 to 100, that transcoding may use before new calls go to another thread
+    /// or are refused. With 100, transcoding has no limit of its own.
+    pub transcoding_budget: u8,
+    /// The time in ms that a media thread may be late before new calls go to another thread or are refused. With 0, no
+    /// call is refused because a thread is late or transcodes too much.
+    pub overload_ms: u32,
     /// Whether the kernel relays the plain RTP packets of bridged calls.
     pub kernel_relay: UseKernel,
     /// The SRTP mode of a phone that has no SRTP setting of its own.
@@ -45,6 +56,18 @@ impl Config {
     /// The highest number of media threads.
     pub const MAX_WORKERS: usize = 256;
 
+    /// Returns the places of the media, IPv4 first. There is at least one place.
+    ///
+    /// # Errors
+    /// The addresses give no place, or an address of `advertise` has no socket of its family.
+    pub fn places(&self) -> Result<Vec<MediaPlace>, StartError> {
+        addresses::places(self.listen, self.advertise)
+    }
+
+    pub(crate) fn thread_load(&self) -> ThreadLoad {
+        ThreadLoad::new(Duration::from_millis(self.overload_ms.into()), self.transcoding_budget)
+    }
+
     pub(crate) fn relatch_probation(&self) -> Option<Duration> {
         (self.relatch_probation_ms > 0).then(|| Duration::from_millis(self.relatch_probation_ms.into()))
     }
@@ -53,14 +76,16 @@ impl Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            advertise: None,
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
+            advertise: Addresses::default(),
             ports: PortRange { first: 20_000, last: 39_999 },
             workers: 0,
             codecs: vec![CodecName::Pcmu, CodecName::Pcma],
             send_silence: true,
             relatch_probation_ms: 0,
             suppression_budget: 60,
+            transcoding_budget: 70,
+            overload_ms: 100,
             kernel_relay: UseKernel::Auto,
             endpoint_srtp: Srtp::Off,
         }

@@ -140,6 +140,8 @@ pub(crate) struct Core {
     /// in this tick.
     budget: SuppressionBudget,
     spent: Duration,
+    /// The CPU time that transcoding has used since the last [`Core::take_transcoding`].
+    transcoding: Duration,
     pub(crate) counts: Counts,
     writer: WriterHandle,
     done: Done,
@@ -158,6 +160,7 @@ impl Core {
             clock: MediaClock::new(now, ntp),
             budget,
             spent: Duration::ZERO,
+            transcoding: Duration::ZERO,
             counts: Counts::default(),
             writer,
             done,
@@ -172,6 +175,11 @@ impl Core {
     /// Whether the next ticks may be late without harm. This is so if the worker has no room and all sessions are idle.
     pub(crate) fn is_idle(&self) -> bool {
         self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
+    }
+
+    /// Returns the CPU time that transcoding has used since the last call.
+    pub(crate) fn take_transcoding(&mut self) -> Duration {
+        std::mem::take(&mut self.transcoding)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -289,6 +297,8 @@ impl Core {
             return session.set_transcoded(false);
         };
         let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
+        session.routing.max_packet_ms = peer.max_packet_ms();
+        peer.routing.max_packet_ms = session.max_packet_ms();
         let (framed, peer_framed) = (session.must_transcode(peer), peer.must_transcode(session));
         session.set_transcoded(framed);
         peer.set_transcoded(peer_framed);
@@ -322,9 +332,16 @@ impl Core {
             return true;
         }
         let Some((header, kind)) = session.handle_rtp(from, packet, &mut cx) else { return true };
+        if std::mem::take(&mut session.routing.moved) {
+            // The kernel would send the bridged leg's packets to the old address.
+            self.revoke_offload_at(now, slot, true, network);
+        }
+        let Some(session) = self.sessions.get_mut(slot) else { return true };
+        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
         let more = matches!(kind, PacketKind::Events(_)) || session.is_followed();
         let bridged_with = session.routing.bridged_with();
-        if bridged_with.is_some() && session.note_codec(kind) {
+        let payload = packet.get(header.payload.clone()).unwrap_or_default();
+        if bridged_with.is_some() && session.note_codec(kind, payload) {
             self.review(slot);
             return more;
         }
@@ -578,7 +595,9 @@ impl Core {
         for slot in &group {
             if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.schedule.is_due(now)) {
                 if !session.is_suppressed(Track::Inbound) {
+                    let began = session.routing.transcoded.then(|| network.stopwatch());
                     session.read_inbound_frame(now, units);
+                    self.transcoding += began.map_or(Duration::ZERO, |began| network.stopwatch().saturating_sub(began));
                     continue;
                 }
                 let began = network.stopwatch();
@@ -611,7 +630,10 @@ impl Core {
             let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
                 Some((session, peer)) => {
                     let heard = peer.take_inbound_frame().map(|(samples, rate)| Input::Bridge(samples, rate));
-                    speak(session, heard, &self.writer, &mut cx, &mut self.spent)
+                    let began = cx.network.stopwatch();
+                    let spoken = speak(session, heard, &self.writer, &mut cx, &mut self.spent);
+                    self.transcoding += cx.network.stopwatch().saturating_sub(began);
+                    spoken
                 }
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };

@@ -199,6 +199,9 @@ pub struct Stats {
     pub dropped_payload_type: u64,
     /// The number of packets dropped by the rate limit. The limit is a burst of 200 packets, then 250 packets a second.
     pub dropped_flood: u64,
+    /// The number of audio packets that were dropped because two audio sources (SSRCs) of the far end sent at the same
+    /// time. The source that began last is heard.
+    pub dropped_other_source: u64,
     /// The number of packets dropped because they were neither RTP nor RTCP.
     pub dropped_malformed: u64,
     /// The number of packets that were dropped because they were replayed, or because the agreed SRTP key did not

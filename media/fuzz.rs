@@ -156,6 +156,7 @@ mod tests {
             }
             sent += fuzz_rtp(Instant::now(), &octets);
         }
-        assert!(sent > 4_000, "{sent}");
+        // Most events are not relayed, because a stream has one event at a time and the sources are random.
+        assert!(sent > 2_000, "{sent}");
     }
 }

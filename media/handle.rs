@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::addresses::{Addresses, MediaPlace};
 use crate::codec::Codec;
 use crate::command::{Command, SessionKey};
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
-use crate::kernel::KernelRelay;
+use crate::kernel::{KernelRelay, Unavailable};
 use crate::latch::MediaSource;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
@@ -34,10 +35,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    ports: Arc<Ports>,
-    advertise: IpAddr,
-    /// The address that a session's SDP contains if the far end is another session of this engine.
-    within: IpAddr,
+    /// The place of each address family. There is at least one.
+    places: Vec<Place>,
     send_silence: bool,
     relatch_probation: Option<Duration>,
     codecs: Vec<Codec>,
@@ -47,18 +46,39 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The sockets and the addresses of one address family.
+#[derive(Debug)]
+struct Place {
+    ports: Arc<Ports>,
+    /// The address in the SDP of sessions with other hosts.
+    advertise: IpAddr,
+    /// The address in the SDP of a session whose far end is another session of this engine.
+    within: IpAddr,
+}
+
+impl Place {
+    fn new(place: MediaPlace, ports: PortRange) -> Place {
+        let within = match place.listen {
+            IpAddr::V4(listen) if listen.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(listen) if listen.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            listen => listen,
+        };
+        Place { ports: Arc::new(Ports::new(place.listen, ports)), advertise: place.advertise, within }
+    }
+}
+
 /// The reason why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// `listen` is 0.0.0.0 or ::, and `advertise` does not give an address for our SDP.
     #[error("[media] listen is {0}: set `advertise` to the address that far ends can reach")]
     NoAddress(IpAddr),
-    /// `advertise` and `listen` have different address families.
+    /// `listen` has no address of the family of an address in `advertise`.
     #[error("[media] advertise {advertise} and listen {listen} have different address families")]
     Families {
         /// The value of `listen` in the configuration.
-        listen: IpAddr,
-        /// The value of `advertise` in the configuration.
+        listen: Addresses,
+        /// The address in `advertise` without an address in `listen`.
         advertise: IpAddr,
     },
     /// `listen` is not an address of this host, or the process may not bind the ports.
@@ -102,6 +122,17 @@ pub enum OpenError {
     Socket(#[from] io::Error),
 }
 
+/// The reason why the engine has no room for a new call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// All port pairs of the pool are in use.
+    #[error("the server has no free media port")]
+    Ports,
+    /// Every media thread is overloaded: it is late, or transcoding takes more than its share.
+    #[error("every media thread of the server is overloaded")]
+    Threads,
+}
+
 /// The worker's queue is full: thousands of messages wait. The command was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the media worker is busy")]
@@ -128,23 +159,25 @@ pub struct Load {
     pub sdp_refused: u64,
     /// The number of flows that the kernel relays now. A flow is one direction of a leg.
     pub kernel_flows: u64,
+    /// The number of media threads.
+    pub threads: u64,
+    /// The number of overloaded media threads. They get no new calls.
+    pub overloaded_threads: u64,
+    /// The largest lateness of a media thread in the last half second, in ms.
+    pub late_ms: u64,
 }
 
 impl Engine {
     /// Starts the media threads and the recording writers.
     pub fn start(config: Config) -> Result<Engine, StartError> {
-        let advertise = config.advertise.unwrap_or(config.listen);
-        if advertise.is_unspecified() {
-            return Err(StartError::NoAddress(advertise));
-        }
-        if advertise.is_ipv4() != config.listen.is_ipv4() {
-            return Err(StartError::Families { listen: config.listen, advertise });
-        }
-        // Bind a port pair as a test. Otherwise the error would appear only at the first call.
-        match Arc::new(Ports::new(config.listen, config.ports)).has_any() {
-            Ok(true) => {}
-            Ok(false) => return Err(StartError::NoPorts(config.ports)),
-            Err(error) => return Err(StartError::Bind { listen: config.listen, ports: config.ports, error }),
+        let places = config.places()?;
+        for MediaPlace { listen, .. } in places.iter().copied() {
+            // Bind a port pair as a test. Otherwise the error would appear only at the first call.
+            match Arc::new(Ports::new(listen, config.ports)).has_any() {
+                Ok(true) => {}
+                Ok(false) => return Err(StartError::NoPorts(config.ports)),
+                Err(error) => return Err(StartError::Bind { listen, ports: config.ports, error }),
+            }
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count =
@@ -154,7 +187,7 @@ impl Engine {
             homes: Mutex::default(),
             rooms: Mutex::default(),
             published: (0..count).map(|_| Published::default()).collect(),
-            kernel: kernel_relay(&config)?,
+            kernel: kernel_relay(&config, &places)?,
             sdp_refused: AtomicU64::new(0),
         });
         let (writers, mut handle) = Writer::new();
@@ -172,6 +205,7 @@ impl Engine {
                 number,
                 Arc::clone(&shared),
                 SuppressionBudget::new(config.suppression_budget),
+                config.thread_load(),
                 handle.clone(),
             )?;
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
@@ -179,13 +213,7 @@ impl Engine {
         threads.extend(writing);
         let inner = Inner {
             shared,
-            ports: Arc::new(Ports::new(config.listen, config.ports)),
-            advertise,
-            within: match config.listen {
-                IpAddr::V4(listen) if listen.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(listen) if listen.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                listen => listen,
-            },
+            places: places.into_iter().map(|place| Place::new(place, config.ports)).collect(),
             send_silence: config.send_silence,
             relatch_probation: config.relatch_probation(),
             codecs: CodecName::codecs(&config.codecs),
@@ -200,17 +228,36 @@ impl Engine {
     /// packet. Sessions with the same `affinity` share a worker. So a bridge between these sessions needs no move to
     /// another worker. Give all legs of a call the same `affinity`.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
-        self.open_at(self.inner.advertise, key, affinity, events)
+        self.open_for(None, key, affinity, events)
+    }
+
+    /// Opens a session like [`Engine::open`], for a far end whose address is known. The session has the address family
+    /// of this address, if the engine has a place of this family. Otherwise it has the usual family, which is IPv4 if
+    /// the engine has IPv4.
+    pub fn open_for(
+        &self,
+        far_end: Option<IpAddr>,
+        key: SessionKey,
+        affinity: u128,
+        events: EventSink,
+    ) -> Result<Session, OpenError> {
+        let family = far_end.map(|address| address.to_canonical().is_ipv4());
+        let places = &self.inner.places;
+        let place = places.iter().find(|place| Some(place.advertise.is_ipv4()) == family).or(places.first());
+        let place = place.ok_or(OpenError::PortsExhausted)?;
+        self.open_at(place, place.advertise, key, affinity, events)
     }
 
     /// Opens a session like [`Engine::open`], for a far end that is another session of this engine. The session's SDP
     /// contains an address of this host instead of the advertised address.
     pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
-        self.open_at(self.inner.within, key, affinity, events)
+        let place = self.inner.places.first().ok_or(OpenError::PortsExhausted)?;
+        self.open_at(place, place.within, key, affinity, events)
     }
 
     fn open_at(
         &self,
+        place: &Place,
         address: IpAddr,
         key: SessionKey,
         affinity: u128,
@@ -220,7 +267,7 @@ impl Engine {
         if inner.stopping.load(Ordering::Acquire) {
             return Err(OpenError::ShuttingDown);
         }
-        let home = worker_of(affinity, inner.shared.inboxes.len());
+        let home = worker_for(affinity, &inner.shared.published);
         {
             let mut homes = inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
             if homes.contains_key(&key) {
@@ -228,7 +275,7 @@ impl Engine {
             }
             homes.insert(key, home);
         }
-        let sockets = match inner.ports.bind() {
+        let sockets = match place.ports.bind() {
             Ok(Some(sockets)) => sockets,
             other => {
                 inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
@@ -249,9 +296,13 @@ impl Engine {
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
-    /// Whether at least one port pair is free for a new session.
-    pub fn has_ports(&self) -> bool {
-        !self.inner.ports.is_empty()
+    /// The reason why a new call should be refused, or `None` if there is room for a new call. Legs of existing calls
+    /// may be opened in any case.
+    pub fn shortage(&self) -> Option<Shortage> {
+        if self.inner.places.iter().all(|place| place.ports.is_empty()) {
+            return Some(Shortage::Ports);
+        }
+        are_overloaded(&self.inner.shared.published).then_some(Shortage::Threads)
     }
 
     /// Opens a room on one worker. Sessions that join the room move to this worker. If some sessions have the same
@@ -268,7 +319,7 @@ impl Engine {
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(OpenError::ShuttingDown);
         }
-        let home = worker_of(affinity, shared.inboxes.len());
+        let home = worker_for(affinity, &shared.published);
         {
             let mut rooms = shared.rooms.lock().unwrap_or_else(PoisonError::into_inner);
             if rooms.contains_key(&key) {
@@ -292,6 +343,9 @@ impl Engine {
         let kernel_flows = self.inner.shared.kernel.as_ref().map_or(0, KernelRelay::flows);
         let mut load = Load { sdp_refused, kernel_flows, ..Load::default() };
         for published in &self.inner.shared.published {
+            load.threads += 1;
+            load.overloaded_threads += u64::from(published.is_overloaded());
+            load.late_ms = load.late_ms.max(published.late_ms.load(Ordering::Relaxed));
             load.sessions += published.sessions.load(Ordering::Relaxed);
             load.packets_in += published.packets_in.load(Ordering::Relaxed);
             load.packets_out += published.packets_out.load(Ordering::Relaxed);
@@ -524,12 +578,14 @@ impl Drop for RoomHandle {
 
 /// Starts the kernel relay. The relay does not start if the setting disables it or the host does not support it. The
 /// outcome is logged once.
-fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
+fn kernel_relay(config: &Config, places: &[MediaPlace]) -> Result<Option<KernelRelay>, StartError> {
     if config.kernel_relay == UseKernel::Off {
         return Ok(None);
     }
     let max_flows = u32::try_from(config.ports.pairs().count()).unwrap_or(u32::MAX);
-    match KernelRelay::start(config.listen, max_flows) {
+    // The kernel relays only IPv4.
+    let listen = places.iter().map(|place| place.listen).find(IpAddr::is_ipv4);
+    match listen.ok_or(Unavailable::Family).and_then(|listen| KernelRelay::start(listen, max_flows)) {
         Ok(relay) => {
             tracing::info!(interfaces = %relay.interfaces().join(" "), "the kernel relays plain RTP of bridged calls");
             Ok(Some(relay))
@@ -542,7 +598,45 @@ fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
     }
 }
 
+/// Returns the worker for a new session or room. Sessions with the same affinity get the same worker, unless this worker
+/// is overloaded. Then the worker with the fewest sessions is chosen of those that are not overloaded.
+fn worker_for(affinity: u128, workers: &[Published]) -> usize {
+    let usual = worker_of(affinity, workers.len());
+    if workers.get(usual).is_none_or(|worker| !worker.is_overloaded()) {
+        return usual;
+    }
+    let others = workers.iter().enumerate().filter(|(_, worker)| !worker.is_overloaded());
+    others.min_by_key(|(_, worker)| worker.sessions.load(Ordering::Relaxed)).map_or(usual, |(number, _)| number)
+}
+
+fn are_overloaded(workers: &[Published]) -> bool {
+    workers.iter().all(Published::is_overloaded)
+}
+
 fn worker_of(affinity: u128, workers: usize) -> usize {
     let mixed = (affinity ^ (affinity >> 64)) as u64;
     (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % workers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_call_goes_to_the_emptiest_thread_that_is_not_overloaded_and_to_its_own_if_all_are() {
+        let workers: Vec<Published> = (0..4).map(|_| Published::default()).collect();
+        let usual = worker_for(7, &workers);
+        let others: Vec<usize> = (0..4).filter(|number| *number != usual).collect();
+        for (sessions, number) in [5, 3, 9].into_iter().zip(&others) {
+            workers[*number].sessions.store(sessions, Ordering::Relaxed);
+        }
+        workers[usual].overloaded.store(true, Ordering::Relaxed);
+        assert_eq!(worker_for(7, &workers), others[1]);
+        workers[others[1]].overloaded.store(true, Ordering::Relaxed);
+        assert_eq!(worker_for(7, &workers), others[0]);
+        assert!(!are_overloaded(&workers));
+        workers.iter().for_each(|worker| worker.overloaded.store(true, Ordering::Relaxed));
+        assert_eq!(worker_for(7, &workers), usual);
+        assert!(are_overloaded(&workers));
+    }
 }

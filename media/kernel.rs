@@ -39,6 +39,8 @@ const MAX_INTERFACES: usize = 16;
 pub(crate) enum Unavailable {
     #[error("it needs CAP_BPF and CAP_NET_ADMIN")]
     Permission,
+    #[error("the verifier of this kernel refuses the eBPF program: {0}")]
+    Verifier(String),
     #[error("media.listen is not an IPv4 address")]
     Family,
     #[error("it needs Linux 6.6 or newer: {0}")]
@@ -110,9 +112,6 @@ impl std::fmt::Debug for KernelRelay {
 impl KernelRelay {
     /// Loads and attaches the program for sockets on `listen`, with space for `max_flows` flows.
     pub(crate) fn start(listen: IpAddr, max_flows: u32) -> Result<KernelRelay, Unavailable> {
-        if listen.is_ipv6() && !listen.is_unspecified() {
-            return Err(Unavailable::Family);
-        }
         let max_flows = max_flows.clamp(2, MAX_FLOWS);
         let mut loader = EbpfLoader::new();
         // The program uses no kernel types, so it needs no BTF.
@@ -123,7 +122,7 @@ impl KernelRelay {
         })?;
         let relay = program.program_mut("relay").ok_or(Unavailable::Foreign)?;
         let relay: &mut SchedClassifier = relay.try_into()?;
-        relay.load().map_err(|error| if is_refused(&error) { Unavailable::Permission } else { error.into() })?;
+        relay.load().map_err(Unavailable::of_program)?;
         let mut interfaces = Vec::new();
         let mut fault = None;
         for name in route::interfaces(listen, &route::table()).into_iter().take(MAX_INTERFACES) {
@@ -198,7 +197,33 @@ impl KernelRelay {
     }
 }
 
-/// Whether the error is the kernel's "permission denied".
+impl Unavailable {
+    /// Returns the reason why the kernel does not load the program. The verifier also answers with "permission denied",
+    /// but writes a log.
+    fn of_program(error: ProgramError) -> Unavailable {
+        let verdict = match &error {
+            ProgramError::LoadError { verifier_log, .. } => verdict(&verifier_log.to_string()),
+            _ => None,
+        };
+        match verdict {
+            Some(verdict) => Unavailable::Verifier(verdict),
+            None if is_refused(&error) => Unavailable::Permission,
+            None => error.into(),
+        }
+    }
+}
+
+/// Returns the line of the verifier's log that says why the program is refused. This is the last line before the
+/// statistics. Returns `None` if there is no such line.
+fn verdict(log: &str) -> Option<String> {
+    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_statistics = |line: &&str| {
+        ["processed ", "verification time", "stack depth", "max_states"].iter().any(|start| line.starts_with(start))
+    };
+    lines.rfind(|line| !is_statistics(line)).map(|line| line.chars().take(200).collect())
+}
+
+/// Whether the error is the kernel's answer to a process without the necessary capabilities.
 fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)

@@ -9,6 +9,10 @@
 //!                        the SDP's address
 //! ```
 //!
+//! A NAT router may give a far end another address during a call. So after a second of silence a source is doubted, and
+//! another source can replace it if this source is the same far end: its packets are authenticated by SRTP, or they
+//! continue the SSRC and the sequence numbers. An attacker who cannot read the call's packets would have to guess both.
+//!
 //! The source of the far end's packets and the target of our packets are separate. The first source is accepted, unless
 //! only the signalled host may be the source. Our packets go to the address in the SDP until a packet arrives from the
 //! host in the SDP. So an attacker who sends packets to all our ports does not receive a call's audio.
@@ -28,6 +32,11 @@ const LEARNING: Duration = Duration::from_millis(500);
 /// The time after which a source at a host other than the signalled host is settled. After this time, only the
 /// signalled host replaces the source.
 const LEARNING_ELSEWHERE: Duration = Duration::from_secs(5);
+/// The time without a packet after which the learnt source is doubted, so that the same far end can continue from another
+/// address.
+const REBOUND: Duration = Duration::from_secs(1);
+/// The largest step of the sequence number to a packet that continues a stream (RFC 3550 appendix A.1).
+const MAX_STEP: u16 = 3_000;
 /// The number of consecutive packets after which a new source replaces a silent source.
 const IN_A_ROW: u8 = 5;
 
@@ -46,8 +55,9 @@ pub enum MediaSource {
 /// Behind a NAT, this source differs from the address in the SDP. After that the address is fixed. Packets from other
 /// sources are refused, so that third parties cannot insert audio into a call.
 ///
-/// An offer or answer that changes something allows another source. If a probation is set, another source is also
-/// allowed when the current source has been silent for the probation.
+/// An offer or answer that changes something allows another source. The same far end may continue from another address
+/// when the current source has been silent for a second. If a probation is set, any source is allowed when the current
+/// source has been silent for the probation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latch {
     signalled: Option<SocketAddr>,
@@ -55,8 +65,8 @@ pub(crate) struct Latch {
     learnt: Option<Learnt>,
     /// The target that our packets had before a new offer or answer. Our packets go there until a packet arrives.
     before: Option<SocketAddr>,
-    /// The time for which the learnt source must be silent before another source can replace it. If the value is
-    /// `None`, no other source can replace the learnt source.
+    /// The time for which the learnt source must be silent before any other source can replace it. If the value is
+    /// `None`, only the same far end can replace the learnt source.
     probation: Option<Duration>,
     candidate: Option<Candidate>,
 }
@@ -66,6 +76,9 @@ struct Learnt {
     source: SocketAddr,
     since: Instant,
     last_packet: Instant,
+    /// The SSRC and the sequence number of the newest packet.
+    ssrc: u32,
+    sequence: u16,
     /// Whether this source replaced a silent source. If so, our packets go to this source.
     followed: bool,
 }
@@ -91,8 +104,8 @@ pub(crate) enum Admission {
 }
 
 impl Latch {
-    /// Sets the time for which the learnt source must be silent before another source can replace it. If `probation` is
-    /// `None`, no other source can replace the learnt source.
+    /// Sets the time for which the learnt source must be silent before any other source can replace it. If `probation`
+    /// is `None`, only the same far end can replace the learnt source.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {
         self.probation = probation;
     }
@@ -117,27 +130,37 @@ impl Latch {
         self.candidate = None;
     }
 
-    /// Decides whether a valid packet from `source` belongs to the far end.
-    pub(crate) fn admits(&mut self, source: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Admission {
+    /// Decides whether a valid packet from `source` belongs to the far end. `authentic` says that SRTP has authenticated
+    /// the packet.
+    pub(crate) fn admits(
+        &mut self,
+        source: SocketAddr,
+        (ssrc, sequence): (u32, u16),
+        authentic: bool,
+        now: Instant,
+    ) -> Admission {
         if !self.is_allowed(source) {
             return Admission::UnknownSource;
         }
+        let learns = |followed| Some(Learnt { source, since: now, last_packet: now, ssrc, sequence, followed });
         let Some(learnt) = &mut self.learnt else {
-            self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: false });
+            self.learnt = learns(false);
             return Admission::FarEnd;
         };
         if learnt.source == source {
-            learnt.last_packet = now;
+            (learnt.last_packet, learnt.ssrc, learnt.sequence) = (now, ssrc, sequence);
             self.candidate = None;
             return Admission::FarEnd;
         }
+        let continues = ssrc == learnt.ssrc && (1..=MAX_STEP).contains(&sequence.wrapping_sub(learnt.sequence));
         if self.has_precedence(source, now) {
             let settled = self.is_settled(now);
             self.candidate = None;
-            self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: false });
+            self.learnt = learns(false);
             return if settled { Admission::Moved } else { Admission::FarEnd };
         }
-        if !self.is_doubted(now) {
+        let may_replace = if authentic || continues { self.is_doubted(now) } else { self.is_abandoned(now) };
+        if !may_replace {
             return Admission::UnknownSource;
         }
         let packets = match self.candidate {
@@ -153,7 +176,7 @@ impl Latch {
             return Admission::UnknownSource;
         }
         self.candidate = None;
-        self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: true });
+        self.learnt = learns(true);
         Admission::Moved
     }
 
@@ -163,10 +186,10 @@ impl Latch {
         !self.is_allowed(source) || !known && !self.has_precedence(source, now)
     }
 
-    /// Records that the learnt source sent a packet at this time.
-    pub(crate) fn note_packet(&mut self, at: Instant) {
+    /// Records that the learnt source sent a packet with this sequence number at this time.
+    pub(crate) fn note_packet(&mut self, at: Instant, sequence: u16) {
         if let Some(learnt) = &mut self.learnt {
-            learnt.last_packet = learnt.last_packet.max(at);
+            (learnt.last_packet, learnt.sequence) = (learnt.last_packet.max(at), sequence);
         }
     }
 
@@ -193,10 +216,18 @@ impl Latch {
         self.learnt.is_some_and(|learnt| self.signalled.is_none() || self.nearness(learnt.source) > 0)
     }
 
-    /// Whether the learnt source has been silent for the probation, so that another source can replace it.
+    /// Whether the learnt source has been silent for so long that the same far end can continue from another address.
     pub(crate) fn is_doubted(&self, now: Instant) -> bool {
-        let silent = self.learnt.map(|learnt| now.saturating_duration_since(learnt.last_packet));
-        self.probation.zip(silent).is_some_and(|(probation, silent)| silent >= probation)
+        self.is_silent(now, REBOUND) || self.is_abandoned(now)
+    }
+
+    /// Whether the learnt source has been silent for the probation, so that any other source can replace it.
+    fn is_abandoned(&self, now: Instant) -> bool {
+        self.probation.is_some_and(|probation| self.is_silent(now, probation))
+    }
+
+    fn is_silent(&self, now: Instant, time: Duration) -> bool {
+        self.learnt.is_some_and(|learnt| now.saturating_duration_since(learnt.last_packet) >= time)
     }
 
     fn is_allowed(&self, source: SocketAddr) -> bool {
@@ -304,18 +335,18 @@ mod tests {
         let now = start();
         let mut latch = latch(at(1));
         assert_eq!(latch.target(), Some(at(1)));
-        assert_eq!(latch.admits(at(2), 7, 0, now), Admission::FarEnd);
+        assert_eq!(latch.admits(at(2), (7, 0), false, now), Admission::FarEnd);
         assert_eq!(latch.target(), Some(at(2)));
-        assert_eq!(latch.admits(at(3), 7, 0, now), Admission::UnknownSource);
+        assert_eq!(latch.admits(at(3), (7, 0), false, now), Admission::UnknownSource);
         assert!(!latch.is_settled(now + ms(100)));
-        assert_eq!(latch.admits(at(1), 7, 0, now + ms(100)), Admission::FarEnd);
+        assert_eq!(latch.admits(at(1), (7, 0), false, now + ms(100)), Admission::FarEnd);
         assert!(latch.is_settled(now + ms(100)));
-        assert_eq!(latch.admits(at(2), 7, 0, now + ms(120)), Admission::UnknownSource);
-        assert_eq!(latch.admits(at(3), 7, 0, now + ms(60_000)), Admission::UnknownSource);
+        assert_eq!(latch.admits(at(2), (7, 0), false, now + ms(120)), Admission::UnknownSource);
+        assert_eq!(latch.admits(at(3), (7, 0), false, now + ms(60_000)), Admission::UnknownSource);
         latch.reopen(Some(at(1)));
         assert_eq!(latch.target(), Some(at(1)));
-        assert_eq!(latch.admits(at(3), 7, 0, now + ms(61_000)), Admission::FarEnd);
-        assert_eq!(latch.admits(at(1), 7, 0, now + ms(62_000)), Admission::UnknownSource);
+        assert_eq!(latch.admits(at(3), (7, 0), false, now + ms(61_000)), Admission::FarEnd);
+        assert_eq!(latch.admits(at(1), (7, 0), false, now + ms(62_000)), Admission::UnknownSource);
     }
 
     fn far(host: [u8; 4], port: u16) -> SocketAddr {
@@ -332,15 +363,19 @@ mod tests {
             };
             let sprayer = far([a, b, c, 66], 9);
             let mut latch = latch(signalled);
-            assert_eq!(latch.admits(sprayer, 7, 0, now), Admission::FarEnd, "it may be the peer, and is heard");
+            assert_eq!(
+                latch.admits(sprayer, (7, 0), false, now),
+                Admission::FarEnd,
+                "it may be the peer, and is heard"
+            );
             for after in [0, 4_900, 3_600_000] {
                 assert_eq!(latch.target(), Some(signalled), "{after} ms later");
                 assert!(!latch.is_settled(now + ms(after)));
             }
             // The far end's first packet is late. It comes from another port, because a router has changed the port.
             let peer = SocketAddr::new(signalled.ip(), 2);
-            assert_eq!(latch.admits(peer, 8, 0, now + ms(3_600_000)), Admission::FarEnd);
-            assert_eq!(latch.admits(sprayer, 7, 1, now + ms(3_600_010)), Admission::UnknownSource);
+            assert_eq!(latch.admits(peer, (8, 0), false, now + ms(3_600_000)), Admission::FarEnd);
+            assert_eq!(latch.admits(sprayer, (7, 1), false, now + ms(3_600_010)), Admission::UnknownSource);
             assert_eq!(latch.target(), Some(peer));
             assert!(latch.is_exclusive() && latch.is_settled(now + ms(3_600_600)));
         }
@@ -352,20 +387,24 @@ mod tests {
         for phone in [far([192, 168, 1, 20], 4_000), far([10, 0, 0, 5], 4_000), far([100, 64, 3, 4], 4_000)] {
             for router in [far([203, 0, 113, 7], 61_000), far([172, 16, 9, 9], 61_000), at(61_000)] {
                 let mut latch = latch(phone);
-                assert_eq!(latch.admits(router, 7, 0, now), Admission::FarEnd);
+                assert_eq!(latch.admits(router, (7, 0), false, now), Admission::FarEnd);
                 assert_eq!(latch.target(), Some(router), "{phone} by {router}");
-                assert_eq!(latch.admits(far([198, 51, 100, 1], 5), 8, 0, now + ms(100)), Admission::UnknownSource);
+                assert_eq!(
+                    latch.admits(far([198, 51, 100, 1], 5), (8, 0), false, now + ms(100)),
+                    Admission::UnknownSource
+                );
                 assert!(!latch.is_settled(now + ms(4_900)) && latch.is_settled(now + ms(5_000)));
                 assert!(!latch.is_exclusive(), "the signalled host must be heard should it speak");
                 let mut renewed = latch.clone();
                 renewed.reopen(Some(phone));
                 assert_eq!(renewed.target(), Some(router), "an offer that repeats the private address");
+                latch.admits(router, (7, 0), false, now + ms(8_900));
                 assert!(
                     latch.refuses(far([198, 51, 100, 1], 5), now + ms(9_000)) && !latch.refuses(phone, now + ms(9_000))
                 );
-                assert_eq!(latch.admits(phone, 9, 0, now + ms(9_000)), Admission::Moved);
+                assert_eq!(latch.admits(phone, (9, 0), false, now + ms(9_000)), Admission::Moved);
                 assert_eq!(latch.target(), Some(phone));
-                assert_eq!(latch.admits(router, 7, 1, now + ms(9_020)), Admission::UnknownSource);
+                assert_eq!(latch.admits(router, (7, 1), false, now + ms(9_020)), Admission::UnknownSource);
             }
         }
     }
@@ -376,7 +415,10 @@ mod tests {
         let (signalled, sends) = (far([198, 51, 100, 1], 4_000), far([198, 51, 100, 2], 5_000));
         let mut latch = latch(signalled);
         for sequence in 0..500 {
-            assert_eq!(latch.admits(sends, 7, sequence, now + ms(20) * u32::from(sequence)), Admission::FarEnd);
+            assert_eq!(
+                latch.admits(sends, (7, sequence), false, now + ms(20) * u32::from(sequence)),
+                Admission::FarEnd
+            );
             assert_eq!(latch.target(), Some(signalled));
         }
     }
@@ -389,10 +431,10 @@ mod tests {
         latch.set_probation(Some(ms(1_000)));
         for sequence in 0..100 {
             let unknown = far([203, 0, 113, 7], 61_000);
-            assert_eq!(latch.admits(unknown, 7, sequence, now + ms(9_000)), Admission::UnknownSource);
+            assert_eq!(latch.admits(unknown, (7, sequence), false, now + ms(9_000)), Admission::UnknownSource);
             assert!(latch.refuses(unknown, now));
         }
-        assert_eq!(latch.admits(far([192, 168, 1, 20], 4_002), 7, 0, now), Admission::FarEnd);
+        assert_eq!(latch.admits(far([192, 168, 1, 20], 4_002), (7, 0), false, now), Admission::FarEnd);
         assert_eq!(latch.target(), Some(far([192, 168, 1, 20], 4_002)));
     }
 
@@ -406,7 +448,7 @@ mod tests {
         ] {
             let (signalled, comes) = (signalled.parse().unwrap(), comes.parse().unwrap());
             let mut latch = latch(signalled);
-            latch.admits(comes, 7, 0, now);
+            latch.admits(comes, (7, 0), false, now);
             assert_eq!(latch.target(), Some(if reached { comes } else { signalled }));
         }
     }
@@ -416,9 +458,9 @@ mod tests {
         let now = start();
         let mut latch = latch(at(1));
         latch.set_probation(Some(ms(2_000)));
-        latch.admits(at(1), 7, 0, now);
+        latch.admits(at(1), (7, 0), false, now);
         let receive = |latch: &mut Latch, source, ssrc, sequence: u16, after| {
-            latch.admits(source, ssrc, sequence, now + ms(after))
+            latch.admits(source, (ssrc, sequence), false, now + ms(after))
         };
         for sequence in 0..10 {
             assert_eq!(receive(&mut latch, elsewhere(5), 8, sequence, 1_900), Admission::UnknownSource, "too early");
@@ -457,9 +499,71 @@ mod tests {
     fn without_a_probation_silence_changes_nothing() {
         let now = start();
         let mut latch = latch(at(1));
-        latch.admits(at(1), 7, 0, now);
+        latch.admits(at(1), (7, 0), false, now);
         for sequence in 0..100 {
-            assert_eq!(latch.admits(at(2), 8, sequence, now + ms(3_600_000)), Admission::UnknownSource);
+            assert_eq!(latch.admits(at(2), (8, sequence), false, now + ms(3_600_000)), Admission::UnknownSource);
         }
+    }
+
+    /// Returns a latch whose source has sent packets with SSRC 7 until `start() + 20 ms`.
+    fn talking(now: Instant) -> Latch {
+        let mut latch = latch(at(1));
+        for (sequence, after) in [(65_534, 0), (65_535, 20)] {
+            latch.admits(at(1), (7, sequence), false, now + ms(after));
+        }
+        latch
+    }
+
+    #[test]
+    fn a_far_end_that_gets_another_address_is_followed_after_a_second_of_silence() {
+        let now = start();
+        for to in [at(9), elsewhere(9), far([198, 51, 100, 7], 9)] {
+            let mut latch = talking(now);
+            for sequence in 0..45 {
+                let after = 40 + u64::from(sequence) * 20;
+                assert_eq!(
+                    latch.admits(to, (7, sequence), false, now + ms(after)),
+                    Admission::UnknownSource,
+                    "{after}"
+                );
+            }
+            for (sequence, admission) in
+                (50..55).zip([Admission::UnknownSource; 4].into_iter().chain([Admission::Moved]))
+            {
+                assert_eq!(latch.admits(to, (7, sequence), false, now + ms(1_020)), admission);
+            }
+            assert_eq!(latch.target(), Some(to));
+            let signalled = latch.admits(at(1), (7, 0), false, now + ms(1_500));
+            assert_ne!(signalled, Admission::UnknownSource, "the signalled host may always return");
+        }
+    }
+
+    #[test]
+    fn who_sprays_packets_and_cannot_read_the_calls_packets_never_takes_a_silent_call() {
+        let now = start();
+        let mut latch = talking(now);
+        let unknown = elsewhere(9);
+        for sequence in 0..=u16::MAX {
+            let after = now + ms(5_000);
+            assert_eq!(latch.admits(unknown, (8, sequence), false, after), Admission::UnknownSource, "another SSRC");
+        }
+        for sequence in 3_000..=u16::MAX {
+            let after = now + ms(5_000);
+            assert_eq!(latch.admits(unknown, (7, sequence), false, after), Admission::UnknownSource, "{sequence}");
+        }
+        latch.set_source(MediaSource::Signalled);
+        for sequence in 0..100 {
+            assert_eq!(latch.admits(unknown, (7, sequence), true, now + ms(5_000)), Admission::UnknownSource);
+        }
+    }
+
+    #[test]
+    fn a_far_end_that_srtp_authenticates_may_also_begin_another_stream() {
+        let now = start();
+        let mut latch = talking(now);
+        for sequence in 500..504 {
+            assert_eq!(latch.admits(elsewhere(9), (8, sequence), true, now + ms(1_020)), Admission::UnknownSource);
+        }
+        assert_eq!(latch.admits(elsewhere(9), (8, 504), true, now + ms(1_020)), Admission::Moved);
     }
 }

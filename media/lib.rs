@@ -11,6 +11,7 @@
 //! pure: its input is packets, commands and times.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod answering;
 mod audio;
 mod codec;
@@ -50,6 +51,7 @@ mod suppress;
 mod tap;
 #[cfg(test)]
 mod testing;
+mod thread_load;
 mod timeline;
 mod tone;
 mod track_frame;
@@ -58,6 +60,7 @@ mod wav;
 mod worker;
 mod writer;
 
+pub use addresses::{Addresses, MediaPlace};
 pub use answering::{DetectionResult, GreetingEnd, MachineDetection, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
@@ -68,7 +71,7 @@ pub use encrypted::{EncryptedWriter, RecordingKey};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
-pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError};
+pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, Shortage, StartError};
 pub use latch::MediaSource;
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
@@ -83,7 +86,7 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, Srtp, combine_descriptions, offered_codecs, split_description};
+pub use sdp::{Preference, SdpError, Srtp, combine_descriptions, offered_address, offered_codecs, split_description};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

@@ -159,6 +159,10 @@ impl Ports {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+        if address.is_ipv6() {
+            // A socket of the wildcard address must leave IPv4 to the socket of 0.0.0.0 with the same port.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         rustix::net::bind(&socket, &address)?;
         Ok(socket.into())
     }

@@ -178,8 +178,8 @@ impl MediaSession {
         self.plan.as_ref().map(|plan| plan.codec)
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it. With `None`, no
-    /// other source can replace the latched source.
+    /// Sets the time for which the latched source must be silent before any other source can replace it. With `None`,
+    /// only the same far end can replace the latched source.
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.transport.set_relatch_probation(probation);
     }
@@ -293,6 +293,11 @@ impl MediaSession {
             || (self.inbound.muted && plan.codec.law().is_none())
             || self.is_suppressed(Track::Inbound)
             || peer.is_suppressed(Track::Outbound)
+    }
+
+    /// The longest packet in ms that the far end accepts. `None` means any length.
+    pub(crate) fn max_packet_ms(&self) -> Option<u8> {
+        self.plan.as_ref().and_then(|plan| plan.max_packet_ms)
     }
 
     /// Stops waiting for packets of the bridged leg. Until now, a gap between these packets was the bridged leg's own

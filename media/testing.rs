@@ -301,7 +301,10 @@ impl MediaPair {
                 std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
             for (_, slot, flow, from, mut packet) in due {
-                let relayed = self.wire.kernel.relay(self.now, slot, flow, &mut packet);
+                // A flow of the kernel has the address of the far end.
+                let usual = if slot == self.a.slot { self.a.address } else { self.b.address };
+                let is_usual = from == usual;
+                let relayed = is_usual.then(|| self.wire.kernel.relay(self.now, slot, flow, &mut packet)).flatten();
                 let comes_up = relayed.is_none() || packet.first() == Some(&COPY);
                 if let Some((to, packet)) = relayed.flatten() {
                     let address = if to == self.a.slot { self.a.address } else { self.b.address };

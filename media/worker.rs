@@ -15,7 +15,7 @@ mod sockets;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,6 +32,7 @@ use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
 use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
+use crate::thread_load::ThreadLoad;
 use crate::writer::{Done, WriterHandle};
 
 /// The number of waiting messages at which a worker refuses commands as busy.
@@ -123,6 +124,16 @@ pub(crate) struct Published {
     pub(crate) relayed: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) malformed: AtomicU64,
+    /// Whether the worker is overloaded, so that it should get no new calls.
+    pub(crate) overloaded: AtomicBool,
+    /// The largest lateness of a tick in the last half second, in ms.
+    pub(crate) late_ms: AtomicU64,
+}
+
+impl Published {
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
 }
 
 /// The message queue of a worker. [`WAITING`] limits the commands from outside. The number of sessions limits the
@@ -344,6 +355,7 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
+    load: ThreadLoad,
     /// The time at which the newest packet arrived.
     last_packet: Instant,
     /// The end of the current idle sleep. An interruption of the sleep does not change this time.
@@ -357,6 +369,7 @@ impl Worker {
         number: usize,
         shared: Arc<Shared>,
         budget: SuppressionBudget,
+        load: ThreadLoad,
         writer: WriterHandle,
     ) -> io::Result<Worker> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -374,6 +387,7 @@ impl Worker {
             core,
             sockets,
             away: HashMap::default(),
+            load,
             last_packet: Instant::now(),
             idle_until: None,
             stopping: false,
@@ -439,11 +453,27 @@ impl Worker {
             self.drain_sockets(now, inlet);
         }
         if ticks {
-            self.tick(now);
+            self.run_due_ticks(now);
         }
         if woken.message || ticks {
             self.drain_inbox(now, woken.message);
         }
+    }
+
+    /// Runs the ticks that are due, and measures the load of the thread. The ticks that an idle sleep has delayed do not
+    /// count, because they do no harm.
+    fn run_due_ticks(&mut self, now: Instant) {
+        let due = self.core.next_tick();
+        let late = now.saturating_duration_since(due);
+        if now >= due && self.load.handle_ticks(now, late, self.core.take_transcoding()) {
+            tracing::warn!(
+                thread = self.number,
+                sessions = self.core.len(),
+                late_ms = self.load.latest().as_millis(),
+                "a media thread is overloaded: it is late, or transcoding takes more than media.transcoding_budget; new calls go to other threads, or get 503"
+            );
+        }
+        self.tick(now);
     }
 
     /// Whether the worker wakes for each packet. It does not wake for each packet if the kernel relays for every
@@ -457,6 +487,7 @@ impl Worker {
     /// Decides how the worker sleeps next.
     fn next_wait(&mut self, now: Instant) -> Wait {
         if self.core.is_empty() {
+            self.load.reset();
             Wait::Empty { until: now + EMPTY_SLEEP }
         } else if let Some(until) = self.idle_until(now) {
             Wait::Idle { until }
@@ -538,6 +569,8 @@ impl Worker {
 
     fn publish(&self) {
         let Some(published) = self.shared.published.get(self.number) else { return };
+        published.overloaded.store(self.load.is_overloaded(), Ordering::Relaxed);
+        published.late_ms.store(self.load.latest().as_millis() as u64, Ordering::Relaxed);
         let Counts { packets_in, packets_out, relayed, dropped, malformed } = self.core.counts;
         published.sessions.store(self.core.len() as u64, Ordering::Relaxed);
         published.packets_in.store(packets_in, Ordering::Relaxed);

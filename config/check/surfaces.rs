@@ -202,13 +202,25 @@ pub(super) fn is_host(text: &str) -> bool {
 
 fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     let media = &config.media;
-    if media.listen.is_unspecified() && media.advertise.is_none() {
-        let message = format!(
-            "{} is the wildcard address: set media.advertise to the address at which far ends reach the server",
-            media.listen
-        );
-        report.fault("media.listen", message);
-    }
+    let places = match media.places() {
+        Ok(places) => places,
+        Err(tandem_media::StartError::NoAddress(listen)) if media.listen.of_family(listen) == Some(listen) => {
+            let message = format!(
+                "{listen} is the wildcard address: set media.advertise to the address at which far ends reach the server"
+            );
+            report.fault("media.listen", message);
+            Vec::new()
+        }
+        Err(tandem_media::StartError::Families { listen, advertise }) => {
+            let family = if advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+            let message =
+                format!("{advertise} is an {family} address, and media.listen ({listen}) has none: add one there");
+            report.fault("media.advertise", message);
+            Vec::new()
+        }
+        // Only the address in media.advertise is wrong, which is checked below.
+        Err(_) => Vec::new(),
+    };
     if media.workers > tandem_media::Config::MAX_WORKERS {
         let message =
             format!("{} threads are too many; the maximum is {}", media.workers, tandem_media::Config::MAX_WORKERS);
@@ -217,38 +229,52 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     if media.suppression_budget > 100 {
         report.fault("media.suppression_budget", format!("{} exceeds 100 percent", media.suppression_budget));
     }
+    if media.transcoding_budget > 100 {
+        report.fault("media.transcoding_budget", format!("{} exceeds 100 percent", media.transcoding_budget));
+    }
     if media.codecs.is_empty() {
         report.fault("media.codecs", "is empty, so no call could have audio");
     }
-    if media.advertise.is_some_and(|address| address.is_unspecified()) {
+    if media.advertise.iter().any(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is not an address that RTP can be sent to");
     }
     let is_far = |listener: &&Listener| !listener.address.ip().is_loopback();
-    let media_address = media.advertise.unwrap_or(media.listen);
     let sip_address = config
         .sip
         .advertise
         .as_deref()
         .and_then(|text| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok());
-    if media_address.is_loopback() && sip.iter().any(|listener| is_far(&listener)) {
+    let local = places.iter().map(|place| place.advertise).find(|address| {
+        let is_same = |listener: &&Listener| listener.address.is_ipv4() == address.is_ipv4();
+        address.is_loopback() && sip.iter().filter(is_same).any(|listener| is_far(&listener))
+    });
+    let sip_differs = |sip: &IpAddr| media.advertise.of_family(*sip).is_some_and(|own| own != *sip);
+    if let Some(media_address) = local {
         let message = format!(
             "SDP says {media_address}, and SIP is for others than this machine: their audio would go to themselves; leave \
              media.listen and media.advertise out, and audio goes where SIP does"
         );
-        report.note(if media.advertise.is_some() { "media.advertise" } else { "media.listen" }, message);
-    } else if let Some(sip_address) = sip_address.filter(|ip| media.advertise.is_some_and(|own| own != *ip)) {
+        report.note(if media.advertise.is_empty() { "media.listen" } else { "media.advertise" }, message);
+    } else if let Some(sip_address) = sip_address.filter(sip_differs) {
         let message = format!(
-            "the SDP names {media_address}, but SIP names {sip_address}: check that audio must use another address than SIP"
+            "the SDP names {}, but SIP names {sip_address}: check that audio must use another address than SIP",
+            media.advertise
         );
         report.note("media.advertise", message);
     }
-    if let Some(other) = sip.iter().find(|listener| listener.address.is_ipv4() != media.listen.is_ipv4()) {
-        let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
-        let (sip, media) = (family(other.address.is_ipv4()), family(media.listen.is_ipv4()));
-        let message = format!("callers over {sip} that offer {sip} audio get 488: media.listen is {media} only");
+    let has_place =
+        |listener: &&Listener| places.iter().any(|place| place.advertise.is_ipv4() == listener.address.is_ipv4());
+    if let Some(other) = sip.iter().find(|listener| !places.is_empty() && !has_place(listener)) {
+        let family = if other.address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let message = format!(
+            "calls over {family} have no audio: media.listen and media.advertise have no {family} address; name one of each \
+             family, such as media.listen = [\"192.0.2.1\", \"2001:db8::1\"]"
+        );
         report.note(other.path.clone(), message);
     }
-    for listener in sip.iter().filter(|listener| listener.udp && conflict(listener.address.ip(), media.listen)) {
+    let is_shared =
+        |listener: &&Listener| listener.udp && places.iter().any(|place| conflict(listener.address.ip(), place.listen));
+    for listener in sip.iter().filter(is_shared) {
         let port = listener.address.port();
         if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
             report.fault("media.ports", format!("{} includes the port of {} ({port})", media.ports, listener.path));

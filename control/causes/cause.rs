@@ -287,6 +287,10 @@ causes! {
             "The database cannot be written to."
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up. Writes are retried until then."
             "`GET /readyz` answers 503 while this lasts.";
+        MediaFull "media-full"
+            "The media threads or the ports of media.ports have no room for a new call, so the call got 503 with Retry-After."
+            "Use a machine with more cores (media.workers), transcode fewer calls (give both sides a codec in common), or widen media.ports."
+            "`tandem_media_threads_overloaded` counts the threads that take no new calls. A thread takes no new calls while it is later than `media.overload_ms`, or while transcoding takes more than `media.transcoding_budget` percent of its time. `GET /readyz` answers 503 while no thread takes calls.";
         DiskSlow "disk-slow"
             "The disk was too slow for a recording's audio."
             "Move recordings to a faster disk, or record fewer calls at once.";

@@ -229,7 +229,7 @@ impl Counters {
 }
 
 /// Appends one metric without labels.
-pub fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+pub fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: impl std::fmt::Display) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }

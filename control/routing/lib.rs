@@ -16,6 +16,7 @@ pub mod profiles;
 pub mod trunk;
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,9 +119,25 @@ impl Outbound {
         self.from_host.clone().unwrap_or_else(|| rest.split([';', '?']).next().unwrap_or(rest).to_owned())
     }
 
+    /// Returns the IP address of the next hop, if its URI has an IP address and not a host name.
+    pub fn address(&self) -> Option<IpAddr> {
+        address_in(self.next_hop.as_deref().unwrap_or(&self.request_uri))
+    }
+
     /// Returns the name of the trunk.
     pub fn trunk_name(&self) -> Option<&str> {
         self.trunk.as_deref().map(|trunk| &*trunk.name)
+    }
+}
+
+/// Returns the IP address in a SIP URI. Returns `None` if the URI has a host name.
+pub fn address_in(uri: &str) -> Option<IpAddr> {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = rest.split([';', '?']).next().unwrap_or(rest);
+    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((host, _)) => host.parse().ok(),
+        None => host.split(':').next().and_then(|host| host.parse().ok()),
     }
 }
 

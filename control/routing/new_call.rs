@@ -161,9 +161,9 @@ pub enum CreateError {
     /// The server is shutting down and accepts no new calls.
     #[error("the server is shutting down")]
     Draining,
-    /// All ports of `media.ports` are in use.
-    #[error("the server has no free media port")]
-    NoPorts,
+    /// The media engine has no room for a new call.
+    #[error(transparent)]
+    NoMedia(#[from] tandem_media::Shortage),
     /// The server has reached its limit of calls.
     #[error("the server accepts no more calls")]
     Full,

@@ -387,3 +387,18 @@ fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
     assert_eq!(standing(&strict, "+15559999999"), CallerIdCheck::Refused);
     assert_eq!(standing(&routing, "+15559999999"), CallerIdCheck::Tolerated);
 }
+
+#[test]
+fn the_address_of_a_uri_is_known_if_it_is_an_address() {
+    for (uri, address) in [
+        ("sip:192.0.2.1", Some("192.0.2.1")),
+        ("sip:+1555@192.0.2.1:5080;transport=tcp", Some("192.0.2.1")),
+        ("sips:bob@[2001:db8::1]:5061;lr", Some("2001:db8::1")),
+        ("sip:[::1]", Some("::1")),
+        ("sip:bob@pbx.example:5060", None),
+        ("sip:bob", None),
+        ("", None),
+    ] {
+        assert_eq!(address_in(uri), address.map(|address| address.parse().unwrap()), "{uri}");
+    }
+}

@@ -18,6 +18,7 @@ mod streaming;
 mod supervise;
 mod transfer;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -261,7 +262,9 @@ impl CallTask {
                 let (mut io, session) = match loopback {
                     Some(loopback) => (LegIo::incoming_internal(leg, sip, loopback), self.open_internal_media(leg)),
                     None => {
-                        let session = self.open(leg, info.sip.trunk.as_deref(), phone.as_ref());
+                        // Without an offer, the far end most likely has the address family of its SIP.
+                        let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
+                        let session = self.open(leg, far_end, info.sip.trunk.as_deref(), phone.as_ref());
                         (LegIo::incoming(leg, sip), session)
                     }
                 };
@@ -332,11 +335,19 @@ impl CallTask {
         store::calls::update(&self.services.store, records::call_row(info, at));
     }
 
-    fn open(&self, leg: LegId, trunk: Option<&str>, phone: Option<&sip::Aor>) -> Result<media::Session, u16> {
+    /// Opens the media session of a leg. `far_end` is an address of the far end, which has the address family of its
+    /// audio.
+    fn open(
+        &self,
+        leg: LegId,
+        far_end: Option<IpAddr>,
+        trunk: Option<&str>,
+        phone: Option<&sip::Aor>,
+    ) -> Result<media::Session, u16> {
         let mut session = self
             .services
             .media
-            .open(media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
+            .open_for(far_end, media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
             .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503_u16)?;
         let routing = self.services.routing.load_full();

@@ -106,6 +106,10 @@ async fn ready(State(app): State<App>) -> Response {
     if !app.calls.accepts() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
+    if let Some(shortage) = app.calls.services().media.shortage() {
+        let headers = [(header::RETRY_AFTER, "5")];
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, format!("{shortage}\n")).into_response();
+    }
     // Reports the results of the heartbeat, which runs once a second, and of the writer. This check does not wait for
     // the database.
     match app.calls.services().store.health().problem() {
@@ -160,6 +164,13 @@ async fn metrics(State(app): State<App>) -> Response {
             media.sdp_refused,
         ),
         ("tandem_kernel_relay_flows", "RTP flows that the kernel relays now", "gauge", media.kernel_flows),
+        ("tandem_media_threads", "Media threads", "gauge", media.threads),
+        (
+            "tandem_media_threads_overloaded",
+            "Media threads that are late or transcode too much, so that they get no new calls",
+            "gauge",
+            media.overloaded_threads,
+        ),
         ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
         ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
         ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
@@ -252,6 +263,9 @@ async fn metrics(State(app): State<App>) -> Response {
     ] {
         metric(&mut text, name, help, kind, value);
     }
+    let late = std::time::Duration::from_millis(media.late_ms).as_secs_f64();
+    let help = "Largest lateness of a media thread in the last half second";
+    metric(&mut text, "tandem_media_late_seconds", help, "gauge", late);
     trunk::render(&mut text, &services.sip.trunk_statuses());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -24,6 +24,7 @@ mod machines;
 mod offload;
 mod recordings;
 mod rooms;
+mod sources;
 mod streams;
 mod suppression;
 mod unlucky;

@@ -42,9 +42,11 @@ static long (*redirect_neigh)(__u32 interface, void *, int, __u64) = (void *)BPF
 // And comes from here, not from the network.
 #define OURS 0x7461636f
 
-// As rtp/receiver.rs has them: a step ahead of more is another place, one back of more no reordering.
+// As rtp/reception.rs has them: a step ahead of more is another place, one back of more no reordering.
 #define MOST_DROPPED 3000
 #define MOST_MISORDERED 100
+// As rtp/mod.rs has it (`is_jump`): timestamps that are further ahead than the time that passed have a new origin.
+#define MOST_STEP_MS 2000
 // 250 packets a second, 200 at once (rtp/receiver.rs, `Budget`).
 #define PACKET_NS 4000000ull
 #define BURST_NS (200 * PACKET_NS)
@@ -119,10 +121,15 @@ struct headers {
 	__u32 timestamp, ssrc;
 } __attribute__((packed));
 
-INLINE struct headers *headers(struct __sk_buff *skb)
+// Finds the headers, if all of them are in the linear part of the packet. The result is not a pointer that may be null:
+// without CAP_PERFMON the verifier refuses to compare a packet pointer with anything but the end of the packet.
+INLINE int find_headers(struct __sk_buff *skb, struct headers **is)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	return data + HEADERS <= end ? data : 0;
+	if (data + HEADERS > end)
+		return 0;
+	*is = data;
+	return 1;
 }
 
 // Whether it may pass, by sequence and rate; what cannot is looked at by user space.
@@ -132,6 +139,10 @@ INLINE int note(struct count *count, const struct flow *flow, __u16 sequence, __
 	__s16 ahead = sequence - (__u16)count->highest;
 	__u64 allowed = count->allowed_ns > now ? count->allowed_ns : now;
 	if (ahead > MOST_DROPPED || ahead < -MOST_MISORDERED || allowed - now >= BURST_NS)
+		return 0;
+	__u32 passed = count->newest_ns ? (now - count->newest_ns) / 1000000 * flow->units : 0;
+	__s32 step = timestamp - count->timestamp, limit = MOST_STEP_MS * flow->units;
+	if (ahead > 0 && (step < -limit || (step > limit && (__u32)step - passed > (__u32)limit)))
 		return 0;
 	count->allowed_ns = allowed + PACKET_NS;
 	count->newest_ns = now;
@@ -156,8 +167,8 @@ INLINE int note(struct count *count, const struct flow *flow, __u16 sequence, __
 	return 1;
 }
 
-// Sends a copy up to its socket, which says by its version what it is. 0: there is none.
-INLINE struct headers *copy(struct __sk_buff *skb, struct headers *is)
+// Sends a copy up to its socket, which says by its version what it is. 0: there is none. The headers have moved then.
+INLINE int copy(struct __sk_buff *skb, struct headers *is)
 {
 	__u16 *first = (void *)&is->rtp_version, before = *first;
 	is->rtp_version = COPY;
@@ -169,11 +180,10 @@ INLINE struct headers *copy(struct __sk_buff *skb, struct headers *is)
 	long failed = clone_redirect(skb, skb->ifindex, skb->ifindex == LOOPBACK ? 0 : BPF_F_INGRESS);
 	skb->mark = mark;
 	l4_csum_replace(skb, UDP_CHECK, after, before, sizeof(after) | BPF_F_MARK_MANGLED_0);
-	is = headers(skb);
-	if (!is)
+	if (!find_headers(skb, &is))
 		return 0;
 	is->rtp_version = RTP;
-	return failed ? 0 : is;
+	return !failed;
 }
 
 SEC("classifier")
@@ -181,14 +191,9 @@ int relay(struct __sk_buff *skb)
 {
 	if (skb->protocol != swap16(0x0800) || skb->vlan_present || skb->gso_size)
 		return TCX_NEXT;
-	struct headers *is = headers(skb);
-	if (!is) {
-		if (skb->len < HEADERS || pull_data(skb, HEADERS))
-			return TCX_NEXT;
-		is = headers(skb);
-		if (!is)
-			return TCX_NEXT;
-	}
+	struct headers *is;
+	if (!find_headers(skb, &is) && (skb->len < HEADERS || pull_data(skb, HEADERS) || !find_headers(skb, &is)))
+		return TCX_NEXT;
 	if (is->version != 0x45 || is->protocol != UDP || is->fragment & swap16(0x3fff))
 		return TCX_NEXT;
 	// The mark stays: other servers' programs hang here as well.
@@ -210,12 +215,12 @@ int relay(struct __sk_buff *skb)
 	// Whom it is for is on this machine, so it must be where this machine's own packets are; else it goes on elsewhere.
 	if (flow->to_port && (flow->interface ? is->ttl < 2 : skb->ifindex != LOOPBACK))
 		return TCX_NEXT;
-	__u8 type = is->payload_type & 0x7f, sent;
-	if (type == flow->audio)
-		sent = flow->audio_sent;
-	else if (type == flow->noise)
-		sent = flow->noise_sent;
-	else
+	__u8 type = is->payload_type & 0x7f, sent = flow->audio_sent, noise_sent = flow->noise_sent;
+	// Both are read before one is chosen: without CAP_PERFMON the verifier refuses an address that depends on the choice.
+	asm volatile("" : "+r"(sent), "+r"(noise_sent));
+	if (type == flow->noise)
+		sent = noise_sent;
+	else if (type != flow->audio)
 		return TCX_NEXT;
 	__u16 sequence = swap16(is->sequence);
 	__u32 timestamp = swap32(is->timestamp), place = flow->place;
@@ -224,11 +229,8 @@ int relay(struct __sk_buff *skb)
 		return TCX_NEXT;
 	if (!flow->to_port)
 		return TCX_DROP;
-	if (flow->copied) {
-		is = copy(skb, is);
-		if (!is)
-			return TCX_NEXT;
-	}
+	if (flow->copied && (!copy(skb, is) || !find_headers(skb, &is)))
+		return TCX_NEXT;
 
 	// Ports, the first half of RTP's header, timestamp, SSRC.
 	__u32 *ports = (void *)is + ETHERNET + 20, *first = (void *)is + ETHERNET + 28;

@@ -55,3 +55,11 @@ fn flows_are_laid_out_as_the_program_reads_them() {
     assert!(Ends::new(at("[::1]:1"), at("[::1]:2")).is_none());
     assert!(Ends::new(at("127.0.0.1:4000"), at("127.0.0.9:0")).is_none(), "which would be nowhere");
 }
+
+#[test]
+fn a_refusal_of_the_verifier_is_told_in_its_own_words() {
+    let log = "7: (2d) if r9 > r8 goto pc+1\nR9 pointer comparison prohibited\nprocessed 8 insns (limit 1000000) \
+               max_states_per_insn 0\n";
+    assert_eq!(verdict(log).as_deref(), Some("R9 pointer comparison prohibited"));
+    assert_eq!((verdict(""), verdict("\nprocessed 0 insns\n")), (None, None));
+}

@@ -23,10 +23,16 @@ pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
 /// caller presses the digit. Lost start packets, retransmitted end packets and late packets of an earlier digit cause
 /// no second detection. Only the first event of a packet counts, because the octets after the first event are usually
 /// padding and not another event.
+///
+/// Each source (SSRC) has its own state. The detector remembers the last [`MAX_SOURCES`] sources.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
-    last: Option<EventState>,
+    /// The newest event of each source. The source of the newest packet is the first.
+    last: [Option<EventState>; MAX_SOURCES],
 }
+
+/// The number of sources whose newest event a [`Detector`] remembers.
+const MAX_SOURCES: usize = 4;
 
 #[derive(Debug, Clone)]
 struct EventState {
@@ -56,15 +62,19 @@ impl Detector {
             sequence: header.sequence,
             ended: flags & 0x80 != 0,
         };
-        if let Some(last) = &mut self.last
-            && last.ssrc == current.ssrc
+        let known = self.last.iter().position(|last| last.as_ref().is_some_and(|last| last.ssrc == current.ssrc));
+        if let Some(recent) = self.last.get_mut(..=known.unwrap_or(MAX_SOURCES - 1)) {
+            recent.rotate_right(1);
+        }
+        let newest = &mut self.last[0];
+        if let Some(last) = newest.as_mut().filter(|_| known.is_some())
             && !last.is_before(&current, header.marker, clock_rate)
         {
             last.merge(current);
             return None;
         }
         let duration = u64::from(current.duration) * 1_000 / u64::from(clock_rate.max(1));
-        self.last = Some(current);
+        *newest = Some(current);
         Some((digit, duration as u32))
     }
 }

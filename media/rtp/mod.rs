@@ -11,6 +11,7 @@ use std::ops::Range;
 pub(crate) mod dtmf;
 pub(crate) mod noise;
 pub(crate) mod receiver;
+pub(crate) mod reception;
 pub(crate) mod reports;
 pub(crate) mod rtcp;
 pub(crate) mod sender;
@@ -86,6 +87,19 @@ pub(crate) fn is_rtcp(packet: &[u8]) -> bool {
 /// Whether `a` is ahead of `b`. Both are timestamps or sequence numbers modulo 2^32.
 pub(crate) fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
+}
+
+/// The largest step of the timestamps in s that the time between two packets does not explain. A larger step means that
+/// the sender's timestamps have a new origin.
+const LARGEST_STEP: i64 = 2;
+
+/// Whether the timestamps of a stream have a new origin. `step` is the difference of the timestamps of two packets, in
+/// the order of their sequence numbers. `passed` is the time between the two packets. Both are in units of a clock of
+/// `rate` Hz.
+pub(crate) fn is_jump(step: u32, passed: u32, rate: u32) -> bool {
+    let (step, passed) = (i64::from(step.cast_signed()), i64::from(passed.cast_signed()));
+    let limit = LARGEST_STEP * i64::from(rate);
+    step - passed > limit || step < -limit
 }
 
 #[cfg(test)]

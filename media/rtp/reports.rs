@@ -213,7 +213,7 @@ mod tests {
         let info = SenderInfo { ntp: 0, timestamp: 0, packets: 1, octets: 160 };
         // Before the first RTP packet, a report with any SSRC may come from the far end.
         assert_eq!(check(&mut receiver, &report(7, None, None)), (ReportCheck::Accepted, None));
-        receiver.handle(&packet(7), 0);
+        receiver.handle_audio(&packet(7), 0);
         assert_eq!(check(&mut receiver, &report(7, Some(info), None)), (ReportCheck::Accepted, None));
         assert_eq!(check(&mut receiver, &report(8, Some(info), Some(99))), (ReportCheck::Foreign, None));
         assert_eq!(check(&mut receiver, &report(8, None, None)), (ReportCheck::Foreign, None));

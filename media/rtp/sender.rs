@@ -1,7 +1,7 @@
 //! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life.
 //! All audio uses them: silence, a prompt, and packets of another leg.
 
-use super::{FRAME, Header, is_newer};
+use super::{FRAME, Header, is_jump, is_newer};
 
 /// A session's outgoing RTP stream.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Sender {
     pub(crate) octets: u64,
     pub(crate) last_timestamp: u32,
     relay: Option<Relay>,
+    /// The newest telephone-events of other legs that were sent, newest first.
+    events: [Option<RelayedEvent>; MAX_EVENTS],
 }
 
 /// The mapping from another leg's sequence numbers and timestamps to this stream.
@@ -26,9 +28,13 @@ struct Relay {
     ssrc: u32,
     sequence_offset: u16,
     timestamp_offset: u32,
+    /// The first sequence number with this offset. Earlier packets would get sequence numbers that were already used.
     first: u16,
-    last: u16,
+    highest: u16,
     packets: u32,
+    /// The newest timestamp of the other leg's audio, and our media clock at that packet.
+    timestamp: u32,
+    clock: u32,
 }
 
 impl Relay {
@@ -36,7 +42,69 @@ impl Relay {
     /// sender has restarted. The limit ahead is MAX_DROPOUT of RFC 3550 appendix A.1 (3,000). The limit behind is
     /// 1,000, which is more than MAX_MISORDER.
     fn goes_on(&self, sequence: u16) -> bool {
-        (-1_000..3_000).contains(&sequence.wrapping_sub(self.last).cast_signed())
+        (-1_000..3_000).contains(&sequence.wrapping_sub(self.highest).cast_signed())
+    }
+
+    fn is_ahead(&self, sequence: u16) -> bool {
+        sequence.wrapping_sub(self.highest).cast_signed() > 0
+    }
+
+    /// The sequence number of our stream for the packet after the newest packet.
+    fn next(&self) -> u16 {
+        self.highest.wrapping_add(self.sequence_offset).wrapping_add(1)
+    }
+
+    /// Returns the sequence number of our stream for a packet of the other leg. `next_sequence` is the number of our
+    /// next packet. Returns `None` if the packet is older than the numbers of this mapping.
+    fn sequence(&mut self, sequence: u16, next_sequence: u16) -> Option<u16> {
+        let skipped = next_sequence.wrapping_sub(self.next());
+        if skipped != 0 {
+            // Other packets came between, for example telephone-events with an SSRC of their own.
+            self.sequence_offset = self.sequence_offset.wrapping_add(skipped);
+            (self.first, self.packets) = (self.highest.wrapping_add(1), 0);
+        }
+        // After 1,000 packets the 16-bit distance has no meaning any more, and no packet arrives so late.
+        if self.packets < 1_000 && sequence.wrapping_sub(self.first).cast_signed() < 0 {
+            return None;
+        }
+        self.packets = self.packets.saturating_add(1);
+        if self.is_ahead(sequence) {
+            self.highest = sequence;
+        }
+        Some(sequence.wrapping_add(self.sequence_offset))
+    }
+}
+
+/// The number of telephone-events whose timestamps a [`Sender`] remembers. Packets of an event arrive late only by a few
+/// packets, so the last events are enough, also with several sources.
+const MAX_EVENTS: usize = 4;
+
+/// A telephone-event of another leg, and the timestamp that it has in this stream. All packets of an event have the
+/// timestamp of the event's start (RFC 4733 §2.2), whatever is sent between these packets.
+#[derive(Debug, Clone, Copy)]
+struct RelayedEvent {
+    ssrc: u32,
+    event: u8,
+    /// The timestamp in the other leg's stream.
+    from: u32,
+    /// The timestamp in this stream.
+    to: u32,
+    /// Whether a packet with the end bit was sent.
+    ended: bool,
+    /// The media clock at the newest packet.
+    clock: u32,
+}
+
+/// The number of frames of 20 ms without a packet after which an event counts as over although its end was lost.
+const MAX_EVENT_GAP: u32 = 12;
+
+impl RelayedEvent {
+    fn is(&self, from: &Header, event: u8) -> bool {
+        (self.ssrc, self.event, self.from) == (from.ssrc, event, from.timestamp)
+    }
+
+    fn lasts(&self, clock: u32, frame: u32) -> bool {
+        !self.ended && clock.wrapping_sub(self.clock) <= MAX_EVENT_GAP * frame
     }
 }
 
@@ -69,6 +137,7 @@ impl Sender {
             octets: 0,
             last_timestamp: clock,
             relay: None,
+            events: [None; MAX_EVENTS],
         }
     }
 
@@ -96,10 +165,13 @@ impl Sender {
     /// The timestamp of a sample that is sent now. This timestamp is never before the timestamp of a sample that was
     /// already sent.
     pub(crate) fn now(&mut self) -> u32 {
-        if is_newer(self.end, self.clock) {
-            self.clock = self.end;
-        }
+        self.clock = self.start();
         self.clock
+    }
+
+    /// The timestamp of a source that begins now. Unlike [`Sender::now`], this function does not move the clock.
+    fn start(&self) -> u32 {
+        if is_newer(self.end, self.clock) { self.end } else { self.clock }
     }
 
     /// Returns the header of the next audio packet, which starts at `timestamp` and is `units` long. The header has the
@@ -112,11 +184,9 @@ impl Sender {
         self.next(payload_type, timestamp, marker, octets)
     }
 
-    /// Returns the header of the next telephone-event packet. All packets of an event have the timestamp of the event's
-    /// start (RFC 4733 §2.2).
+    /// Returns the header of the next packet of a telephone-event of our own. All packets of an event have the timestamp
+    /// of the event's start (RFC 4733 §2.2).
     pub(crate) fn event(&mut self, payload_type: u8, timestamp: u32, marker: bool) -> Header {
-        self.talking = false;
-        self.relay = None;
         self.next(payload_type, timestamp, marker, 4)
     }
 
@@ -124,6 +194,14 @@ impl Sender {
     pub(crate) fn pause(&mut self) {
         self.talking = false;
         self.relay = None;
+    }
+
+    /// Records that a packet of another leg was not sent. If the packet belongs to the audio source that is relayed, the
+    /// source's next packet starts a talkspurt. Otherwise the receiver would see a loss.
+    pub(crate) fn skip(&mut self, from: &Header) {
+        if self.relay.as_ref().is_some_and(|relay| relay.ssrc == from.ssrc) {
+            self.pause();
+        }
     }
 
     fn next(&mut self, payload_type: u8, timestamp: u32, marker: bool, octets: usize) -> Header {
@@ -143,7 +221,7 @@ impl Sender {
     /// The offsets that are added to another leg's sequence numbers and timestamps while its packets are relayed.
     /// Returns `None` if the stream with this SSRC is not relayed now.
     pub(crate) fn offsets(&self, ssrc: u32) -> Option<(u16, u32)> {
-        let relay = self.relay.as_ref().filter(|relay| relay.ssrc == ssrc)?;
+        let relay = self.relay.as_ref().filter(|relay| relay.ssrc == ssrc && relay.next() == self.next_sequence)?;
         Some((relay.sequence_offset, relay.timestamp_offset))
     }
 
@@ -152,7 +230,8 @@ impl Sender {
     pub(crate) fn add(&mut self, packets: u64, octets: u64, highest: u16, timestamp: u32) {
         let Some(relay) = &mut self.relay else { return };
         relay.packets = relay.packets.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
-        relay.last = highest;
+        relay.highest = highest;
+        relay.timestamp = timestamp;
         let after = highest.wrapping_add(relay.sequence_offset).wrapping_add(1);
         if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
             self.next_sequence = after;
@@ -170,6 +249,9 @@ impl Sender {
         if is_newer(timestamp, self.clock) {
             self.clock = timestamp;
         }
+        if let Some(relay) = &mut self.relay {
+            relay.clock = self.clock;
+        }
     }
 
     fn count(&mut self, timestamp: u32, octets: usize) {
@@ -178,16 +260,20 @@ impl Sender {
         self.last_timestamp = timestamp;
     }
 
-    /// Maps another leg's packet to this stream. Gaps and order do not change, so that the receiver sees the same
-    /// losses. `units` is the length of the packet in timestamp units, or 0 for a telephone-event or comfort noise.
-    /// Returns `None` if the packet is older than the start of the relaying.
+    /// Maps a packet of another leg's audio to this stream. Gaps and order do not change, so that the receiver sees the
+    /// same losses. `units` is the length of the packet in timestamp units, or 0 for comfort noise. A source that begins,
+    /// or whose timestamps or sequence numbers have a new origin, continues at the media clock with a marker. Returns
+    /// `None` if the packet is older than the start of the relaying.
     pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, units: u32) -> Option<Header> {
-        let now = self.now();
-        let octets = from.payload.len();
-        let next_sequence = self.next_sequence;
+        let (now, clock) = (self.start(), self.clock);
+        let (next_sequence, rate) = (self.next_sequence, self.frame * 50);
         let mut marker = from.marker;
+        let is_known = |relay: &Relay| {
+            let jumps = || is_jump(from.timestamp.wrapping_sub(relay.timestamp), clock.wrapping_sub(relay.clock), rate);
+            relay.ssrc == from.ssrc && relay.goes_on(from.sequence) && !(relay.is_ahead(from.sequence) && jumps())
+        };
         let relay = match &mut self.relay {
-            Some(relay) if relay.ssrc == from.ssrc && relay.goes_on(from.sequence) => relay,
+            Some(relay) if is_known(relay) => relay,
             other => {
                 marker = units > 0 || marker;
                 other.insert(Relay {
@@ -195,31 +281,100 @@ impl Sender {
                     sequence_offset: next_sequence.wrapping_sub(from.sequence),
                     timestamp_offset: now.wrapping_sub(from.timestamp),
                     first: from.sequence,
-                    last: from.sequence,
+                    highest: from.sequence.wrapping_sub(1),
                     packets: 0,
+                    timestamp: from.timestamp,
+                    clock,
                 })
             }
         };
-        // Packets from before the start would get sequence numbers that were already used. After 1,000 packets the
-        // 16-bit distance has no meaning any more, and no packet arrives so late.
-        if relay.packets < 1_000 && from.sequence.wrapping_sub(relay.first).cast_signed() < 0 {
-            return None;
-        }
-        relay.packets = relay.packets.saturating_add(1);
-        relay.last = from.sequence;
-        let sequence = from.sequence.wrapping_add(relay.sequence_offset);
         let timestamp = from.timestamp.wrapping_add(relay.timestamp_offset);
-        let after = sequence.wrapping_add(1);
-        if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
-            self.next_sequence = after;
+        // When the newest packet is sent, the media clock has at least its timestamp.
+        let clock = if is_newer(timestamp, clock) { timestamp } else { clock };
+        if relay.is_ahead(from.sequence) {
+            (relay.timestamp, relay.clock) = (from.timestamp, clock);
         }
+        let sequence = relay.sequence(from.sequence, next_sequence)?;
+        self.clock = clock;
         let end = timestamp.wrapping_add(units);
         if is_newer(end, self.end) {
             self.end = end;
         }
         self.talking = units > 0;
-        self.count(timestamp, octets);
-        Some(Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: from.payload.clone() })
+        Some(self.header(from, payload_type, (sequence, timestamp, marker)))
+    }
+
+    /// Maps a telephone-event packet of another leg to this stream. `event` is the event code, and `ends` is the end
+    /// bit. `clock_rates` are the clock rates of the events in Hz, first of the other leg and then of this leg. The
+    /// audio that is relayed does not change. Returns `None` if the packet is older than the start of the relaying, or
+    /// if an event of another source lasts at present: a stream has one event at a time.
+    pub(crate) fn relayed_event(
+        &mut self,
+        from: &Header,
+        payload_type: u8,
+        (event, ends): (u8, bool),
+        clock_rates: (u32, u32),
+    ) -> Option<Header> {
+        let clock = self.clock;
+        let timestamp = self.event_timestamp(from, event, clock_rates)?;
+        if let Some(known) = self.events.iter_mut().flatten().find(|known| known.is(from, event)) {
+            known.ended |= ends;
+            known.clock = clock;
+        }
+        let next_sequence = self.next_sequence;
+        let sequence = match &mut self.relay {
+            Some(relay) if relay.ssrc == from.ssrc && relay.goes_on(from.sequence) => {
+                relay.sequence(from.sequence, next_sequence)?
+            }
+            _ => next_sequence,
+        };
+        Some(self.header(from, payload_type, (sequence, timestamp, from.marker)))
+    }
+
+    /// Returns the timestamp that a telephone-event of another leg has in this stream. A known event keeps its
+    /// timestamp. A new event has the same distance in time from an earlier event of its source, or from the relayed
+    /// audio of its source. If there is none, or if the distance is not plausible, the event starts now.
+    fn event_timestamp(&mut self, from: &Header, event: u8, (rate_in, rate_out): (u32, u32)) -> Option<u32> {
+        if let Some(known) = self.events.iter().flatten().find(|known| known.is(from, event)) {
+            return Some(known.to);
+        }
+        let (now, clock) = (self.start(), self.clock);
+        let newest = self.events.iter().flatten().next();
+        if newest.is_some_and(|newest| newest.ssrc != from.ssrc && newest.lasts(clock, self.frame)) {
+            return None;
+        }
+        let before = self.events.iter().flatten().find(|known| known.ssrc == from.ssrc).copied();
+        let relay = self.relay.as_ref().filter(|relay| relay.ssrc == from.ssrc && rate_in == rate_out);
+        let rate = self.frame * 50;
+        let placed = match (before, relay) {
+            // A long event continues in another segment (RFC 4733 §2.5.1.3). Some devices change the timestamp during
+            // an event.
+            (Some(before), relay) if relay.is_none() || before.event == event => {
+                let step = i64::from(from.timestamp.wrapping_sub(before.from).cast_signed());
+                Some(before.to.wrapping_add((step * i64::from(rate) / i64::from(rate_in.max(1))) as u32))
+            }
+            (_, relay) => relay.map(|relay| from.timestamp.wrapping_add(relay.timestamp_offset)),
+        };
+        // Two events cannot have the same timestamp.
+        let is_taken = |to: u32| before.is_some_and(|before| before.to == to);
+        let placed = placed.filter(|to| !is_taken(*to) && !is_jump(to.wrapping_sub(now), 0, rate));
+        let to = placed.unwrap_or(if is_taken(now) { now.wrapping_add(self.frame) } else { now });
+        // A late packet of an event that was forgotten is not the newest event.
+        if before.is_none_or(|before| is_newer(from.timestamp, before.from) || placed.is_none()) {
+            self.events.rotate_right(1);
+            self.events[0] =
+                Some(RelayedEvent { ssrc: from.ssrc, event, from: from.timestamp, to, ended: false, clock });
+        }
+        Some(to)
+    }
+
+    fn header(&mut self, from: &Header, payload_type: u8, (sequence, timestamp, marker): (u16, u32, bool)) -> Header {
+        let after = sequence.wrapping_add(1);
+        if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
+            self.next_sequence = after;
+        }
+        self.count(timestamp, from.payload.len());
+        Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: from.payload.clone() }
     }
 }
 

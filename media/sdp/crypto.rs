@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -44,31 +45,46 @@ pub enum Srtp {
     Required,
 }
 
-/// The number of random octets that are enough for all our keys of a leg.
-pub(crate) const RANDOM: usize = LONGEST_MASTER * Suite::ALL.len();
+/// The number of random octets that are enough for all our keys of a leg: the first keys, and the secret from which the
+/// later keys are derived.
+pub(crate) const RANDOM: usize = LONGEST_MASTER * Suite::ALL.len() + SECRET;
+/// The number of octets of the secret from which later keys are derived.
+const SECRET: usize = 32;
 
-/// The SRTP settings of a leg: the mode, and our master key for each suite. The keys do not change during the leg's
-/// life.
+/// The SRTP settings of a leg: the mode, and our master key for each suite. The keys change only if the far end's media
+/// moves.
 #[derive(Debug)]
 pub(super) struct Crypto {
     wanted: Srtp,
     own: Vec<Master>,
+    /// The secret from which the next keys are derived. `Debug` hides the secret.
+    next: Option<Prk>,
     /// The suite that was agreed last. A re-offer lists this suite first.
     suite: Option<Suite>,
 }
 
 impl Crypto {
     pub(super) fn off() -> Crypto {
-        Crypto { wanted: Srtp::Off, own: Vec::new(), suite: None }
+        Crypto { wanted: Srtp::Off, own: Vec::new(), next: None, suite: None }
     }
 
     /// Creates the settings. `random` comes from a secure random generator. Without `random` there are no keys, and a
     /// negotiation that needs keys is refused.
     pub(super) fn new(wanted: Srtp, random: Option<&[u8; RANDOM]>) -> Crypto {
-        let chunks = random.into_iter().flat_map(|random| random.chunks(LONGEST_MASTER));
-        let own = Suite::ALL.into_iter().zip(chunks);
-        let own = own.filter_map(|(suite, octets)| Master::new(suite, octets.get(..suite.master_length())?));
-        Crypto { wanted, own: own.collect(), suite: None }
+        let (keys, secret) = random.map_or((&[][..], &[][..]), |random| random.split_at(RANDOM - SECRET));
+        let next = random.map(|_| Prk::new_less_safe(HKDF_SHA256, secret));
+        Crypto { wanted, own: masters(keys), next, suite: None }
+    }
+
+    /// Replaces our keys. The new keys are derived from the secret, so that nobody who knows the old keys knows the new
+    /// keys.
+    pub(super) fn renew(&mut self) {
+        let Some(next) = &self.next else { return };
+        let mut octets = [0; RANDOM];
+        let filled = next.expand(&[b"tandem srtp keys"], Length(RANDOM)).and_then(|okm| okm.fill(&mut octets));
+        if filled.is_ok() {
+            *self = Crypto { suite: self.suite, ..Crypto::new(self.wanted, Some(&octets)) };
+        }
     }
 
     pub(super) fn wanted(&self) -> Srtp {
@@ -160,6 +176,21 @@ impl Crypto {
 
     fn own(&self, suite: Suite) -> Option<&Master> {
         self.own.iter().find(|master| master.suite() == suite)
+    }
+}
+
+/// Returns a master key for each suite.
+fn masters(random: &[u8]) -> Vec<Master> {
+    let own = Suite::ALL.into_iter().zip(random.chunks(LONGEST_MASTER));
+    own.filter_map(|(suite, octets)| Master::new(suite, octets.get(..suite.master_length())?)).collect()
+}
+
+/// The number of octets to derive.
+struct Length(usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! The far end's `ptime` and `maxptime` determine the length of our packets. The length is `ptime`, rounded down to a
 //! multiple of 20 ms. It is 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
-//! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length.
+//! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length. If they are longer than the
+//! `maxptime` of the bridged leg, that leg gets frames instead of these packets.
 
 mod combine;
 mod crypto;
@@ -72,6 +73,8 @@ pub(crate) struct MediaPlan {
     /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus the number is 1, because Opus frames
     /// cannot be joined.
     pub(crate) frames: u8,
+    /// The longest packet in ms that the far end accepts (`maxptime`). `None` means any length.
+    pub(crate) max_packet_ms: Option<u8>,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
     pub(crate) protection: Protection,
@@ -142,6 +145,14 @@ pub enum SdpError {
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
     let Ok(text) = parse::text(offer) else { return Vec::new() };
     parse::Description::parse(&text).map(|description| description.encodings()).unwrap_or_default()
+}
+
+/// Returns the address of an offer's first audio stream that we could use. Returns `None` if there is none, or if the body
+/// is not SDP.
+pub fn offered_address(offer: &[u8]) -> Option<std::net::IpAddr> {
+    let text = parse::text(offer).ok()?;
+    let description = parse::Description::parse(&text).ok()?;
+    description.lines.iter().find_map(|line| Some(line.audio.as_ref()?.remote?.ip()))
 }
 
 /// A fuzz target. It passes arbitrary octets to the negotiation, as an offer and as an answer. The negotiation must

@@ -53,6 +53,8 @@ pub(crate) struct Negotiation {
     crypto: Crypto,
     /// Whether the last agreed profile was RTP/SAVP, or `None` before the first agreement.
     secure: Option<bool>,
+    /// The last address of the far end's media.
+    remote: Option<SocketAddr>,
     plan: Option<MediaPlan>,
     agreed: bool,
     /// The hosts from which media is accepted.
@@ -85,6 +87,7 @@ impl Negotiation {
             offered_names: Vec::new(),
             crypto: Crypto::off(),
             secure: None,
+            remote: None,
             plan: None,
             agreed: false,
             source: MediaSource::Any,
@@ -215,11 +218,17 @@ impl Negotiation {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;
         self.offered_names = description.encodings();
+        if let Some(ours) = only_disabled(&description) {
+            return self.answer_disabled(&description, ours);
+        }
         if let Some(refusal) = no_common_codec(&description, &self.codecs_in_use) {
             return Err(refusal);
         }
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.codecs_in_use, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.codecs_in_use.contains(codec)).collect();
+        if key.is_some() && self.has_moved(audio.remote) {
+            self.crypto.renew();
+        }
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
         let Some(codec) = first.copied() else {
             return Err(SdpError::Incompatible("no codec that is supported here".into()));
@@ -270,6 +279,28 @@ impl Negotiation {
         Ok(self.finish_description(body))
     }
 
+    /// Whether the far end's media moves to `remote`. If it does, the far end may have no state of our stream. So it gets
+    /// a new key, under which the packet indices begin at 0 (RFC 4568 §7.1.4).
+    fn has_moved(&mut self, remote: Option<SocketAddr>) -> bool {
+        let Some(remote) = remote else { return false };
+        self.remote.replace(remote).is_some_and(|before| before != remote)
+    }
+
+    /// Returns our answer to an offer that disables its audio. All streams stay disabled, and neither side sends. A later
+    /// offer can enable the audio again (RFC 3264 §8.2).
+    fn answer_disabled(&mut self, description: &Description<'_>, ours: usize) -> Result<Bytes, SdpError> {
+        let codec = self.codecs_in_use.first().copied().unwrap_or(Codec::Pcmu);
+        let format = self.number(Meaning::Audio(codec));
+        let plan = self.plan.clone().or_else(|| early(&[format], Protection::Plain));
+        self.plan =
+            plan.map(|plan| MediaPlan { remote: None, remote_rtcp: None, sends: false, receives: false, ..plan });
+        self.lines = description.lines.iter().map(refused).collect();
+        self.ours = ours;
+        self.agreed = true;
+        let body = self.lines.iter().fold(self.begin(), |body, line| body + line);
+        Ok(self.finish_description(body))
+    }
+
     /// Returns an answer that refuses each stream of the offer. The earlier agreement remains in effect. Returns `None`
     /// if the offer is not valid SDP.
     pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
@@ -314,6 +345,7 @@ impl Negotiation {
         }
         plan.receives &= self.label.is_none();
         plan.protection = self.crypto.accept(&audio.keys)?;
+        self.remote = audio.remote.or(self.remote);
         self.secure = Some(audio.keys.secure);
         self.common = common;
         self.plan = Some(MediaPlan { source: self.source, ..plan });
@@ -419,6 +451,7 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
         comfort_noise: noise.map(|format| format.number),
         opus_fec: false,
         frames: 1,
+        max_packet_ms: None,
         sends: true,
         receives: true,
         protection,
@@ -447,6 +480,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         comfort_noise: number(Meaning::Noise),
         opus_fec: audio.opus_fec,
         frames: audio.frames.min(most_frames),
+        max_packet_ms: audio.max_packet_ms,
         sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
         receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
         protection: Protection::Plain,
@@ -530,6 +564,13 @@ fn no_common_codec(description: &Description<'_>, ours: &[Codec]) -> Option<SdpE
     let (offered, ours) = (offered.join(", "), names.join(", "));
     let why = format!("no common codec: the offer has {offered}, and this side allows {ours}");
     Some(SdpError::Incompatible(why.into()))
+}
+
+/// Returns the index of the first audio line, if all audio lines are disabled.
+fn only_disabled(description: &Description<'_>) -> Option<usize> {
+    let is_audio = |line: &&Line<'_>| line.media.eq_ignore_ascii_case("audio");
+    let all = description.lines.iter().filter(is_audio).all(|line| line.is_disabled);
+    description.lines.iter().position(|line| is_audio(&line)).filter(|_| all)
 }
 
 /// Whether the address of the stream has the same address family as our socket.

@@ -49,6 +49,8 @@ pub(super) struct Line<'a> {
     /// The audio of the line. The value is `None` if we cannot use the line. The reason may be another media type,
     /// another transport, port 0, no known codec, or no usable address.
     pub(super) audio: Option<Audio>,
+    /// Whether the port is 0, so that the far end has disabled the stream (RFC 3264 §8.2).
+    pub(super) is_disabled: bool,
 }
 
 /// An audio line that we can use.
@@ -64,6 +66,8 @@ pub(super) struct Audio {
     pub(super) opus_fec: bool,
     /// The number of frames of 20 ms in a packet.
     pub(super) frames: u8,
+    /// The longest packet in ms that the far end accepts (`a=maxptime`), at least 20. `None` means any length.
+    pub(super) max_packet_ms: Option<u8>,
     pub(super) direction: Direction,
     pub(super) keys: Offered,
 }
@@ -187,10 +191,14 @@ impl<'a> Line<'a> {
         connection: Option<Option<IpAddr>>,
     ) -> Result<Self, SdpError> {
         let (line, rest) = lines.split_first().map_or(("", lines), |(line, rest)| (*line, rest));
-        let mut fields = line.strip_prefix("m=").unwrap_or(line).splitn(4, ' ');
-        let (Some(media), Some(port), Some(proto), Some(formats)) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
+        // Some devices write several spaces between two fields.
+        let field = |text: &'a str| text.trim_ascii_start().split_once([' ', '\t']);
+        let fields = field(line.strip_prefix("m=").unwrap_or(line)).and_then(|(media, rest)| {
+            let (port, rest) = field(rest)?;
+            let (proto, formats) = field(rest)?;
+            Some((media, port, proto, formats.trim_ascii_start()))
+        });
+        let Some((media, port, proto, formats)) = fields.filter(|(.., formats)| !formats.is_empty()) else {
             return Err(malformed("an m-line that lacks something", line));
         };
         // The number of ports may follow the port: `4000/2`.
@@ -207,7 +215,7 @@ impl<'a> Line<'a> {
         let ours = media == "audio" && port != 0;
         let remote = own.or(connection).flatten().filter(|_| ours).map(|ip| SocketAddr::new(ip, port));
         let audio = remote.and_then(|remote| Audio::read(remote, proto, formats, rest, head));
-        Ok(Line { media, proto, formats, more, audio })
+        Ok(Line { media, proto, formats, more, audio, is_disabled: port == 0 })
     }
 }
 
@@ -233,6 +241,7 @@ impl Audio {
             opus_fec: opus.is_some_and(|opus| has_parameter(opus.number, "useinbandfec", "1", media)),
             formats,
             frames: frames(media),
+            max_packet_ms: max_packet_ms(media),
             direction: media.direction().or_else(|| head.direction()).unwrap_or(Direction::SendRecv),
             keys,
         })
@@ -297,12 +306,21 @@ fn encoding_of<'a>(payload_type: u8, media: Section<'a>) -> Option<(&'a str, &'a
     Some((name, "8000", "1"))
 }
 
+/// Returns the value of an attribute in ms, for example of `a=ptime:`.
+fn milliseconds(media: Section<'_>, name: &'static str) -> Option<f32> {
+    media.values(name).next().and_then(|value| value.trim().parse::<f32>().ok())
+}
+
 fn frames(media: Section<'_>) -> u8 {
-    let milliseconds = |name| media.values(name).next().and_then(|value| value.trim().parse::<f32>().ok());
-    let ptime = milliseconds("a=ptime:").unwrap_or(20.0);
-    let longest = milliseconds("a=maxptime:").unwrap_or(60.0);
+    let ptime = milliseconds(media, "a=ptime:").unwrap_or(20.0);
+    let longest = milliseconds(media, "a=maxptime:").unwrap_or(60.0);
     // A cast from float to integer saturates, and converts NaN to 0.
     ((ptime.min(longest) / 20.0) as u8).clamp(1, 3)
+}
+
+fn max_packet_ms(media: Section<'_>) -> Option<u8> {
+    // Our own packets have at least 20 ms.
+    milliseconds(media, "a=maxptime:").filter(|longest| *longest > 0.0).map(|longest| (longest as u8).max(20))
 }
 
 /// Returns the RTCP address from a line such as `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605). The IP address in this

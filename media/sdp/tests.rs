@@ -276,7 +276,7 @@ fn what_is_not_sdp_is_malformed_and_sdp_without_our_audio_is_incompatible() {
         let result = negotiation.answer(body.as_bytes());
         assert!(matches!(result, Err(SdpError::Malformed(_))), "{body}: {result:?}");
     }
-    for media in ["", "m=video 4000 RTP/AVP 31\r\n", "m=audio 4000 RTP/AVP 18 101\r\n", "m=audio 0 RTP/AVP 0\r\n"] {
+    for media in ["", "m=video 4000 RTP/AVP 31\r\n", "m=audio 4000 RTP/AVP 18 101\r\n"] {
         let result = negotiation.answer(offer(media).as_bytes());
         assert!(matches!(result, Err(SdpError::Incompatible(_))), "{media}: {result:?}");
     }
@@ -531,5 +531,54 @@ fn a_copy_is_only_sent_under_its_label_and_paused_as_the_peer_wants() {
         assert!(text(&answer).contains(&format!("a={answered}\r\na=label:2\r\n")), "{said}: {}", text(&answer));
         let plan = copy.plan().unwrap();
         assert_eq!((plan.sends, plan.receives), (sends, false), "{said}");
+    }
+}
+
+#[test]
+fn an_offer_that_disables_its_audio_is_answered_and_a_later_one_enables_it() {
+    let disabled = offer("m=audio 0 RTP/AVP 0 8\r\nm=video 5000 RTP/AVP 96\r\n");
+    let enabled = offer("m=audio 4000 RTP/AVP 0 8\r\nm=video 0 RTP/AVP 96\r\n");
+    for before in [None, Some(&enabled)] {
+        let mut negotiation = Negotiation::new(local());
+        if let Some(offer) = before {
+            negotiation.answer(offer.as_bytes()).unwrap();
+        }
+        let answer = text(&negotiation.answer(disabled.as_bytes()).unwrap());
+        assert!(answer.ends_with("m=audio 0 RTP/AVP 0 8\r\nm=video 0 RTP/AVP 96\r\n"), "{answer}");
+        let plan = negotiation.plan().unwrap();
+        assert_eq!((plan.remote, plan.sends, plan.receives), (None, false, false));
+        let answer = text(&negotiation.answer(enabled.as_bytes()).unwrap());
+        assert!(answer.contains("m=audio 20000 RTP/AVP 0\r\n"), "{answer}");
+        assert!(negotiation.plan().unwrap().sends);
+    }
+    // A second audio line that we cannot use is no reason to take the call.
+    let mut negotiation = Negotiation::new(local());
+    let other = offer("m=audio 0 RTP/AVP 0\r\nm=audio 4000 RTP/AVP 18\r\n");
+    assert!(matches!(negotiation.answer(other.as_bytes()), Err(SdpError::Incompatible(_))));
+}
+
+#[test]
+fn several_spaces_between_the_fields_of_an_m_line_are_one() {
+    for line in
+        ["m=audio  4000 RTP/AVP 0", "m=audio 4000  RTP/AVP 0", "m=audio 4000 RTP/AVP  0  8", "m= audio\t4000 RTP/AVP 0"]
+    {
+        let (plan, answer) = answered(&format!("{line}\r\n"));
+        assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()), "{line}");
+        assert!(answer.contains("m=audio 20000 RTP/AVP 0\r\n"), "{line}: {answer}");
+    }
+}
+
+#[test]
+fn the_longest_packet_of_the_far_end_is_at_least_ours() {
+    for (attributes, longest) in [
+        ("", None),
+        ("a=maxptime:40\r\n", Some(40)),
+        ("a=maxptime:10\r\n", Some(20)),
+        ("a=maxptime:9999\r\n", Some(255)),
+        ("a=maxptime:-1\r\n", None),
+        ("a=maxptime:x\r\n", None),
+    ] {
+        let (plan, _) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{attributes}"));
+        assert_eq!(plan.max_packet_ms, longest, "{attributes}");
     }
 }

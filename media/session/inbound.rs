@@ -34,6 +34,8 @@ pub(super) enum DropReason {
     RtcpUnknownSource,
     /// Packets come faster than [`PacketBudget`] allows.
     Flood,
+    /// Two audio sources of the far end send at the same time, and the packet is from the source that is not heard.
+    OtherSource,
     /// RTCP was about streams of other sessions.
     ForeignRtcp,
 }
@@ -47,6 +49,7 @@ struct Dropped {
     payload_type: u64,
     unknown_source: u64,
     flood: u64,
+    other_source: u64,
     rtcp: u64,
     first_unknown_source: Option<SocketAddr>,
 }
@@ -66,6 +69,7 @@ impl Inbound {
             }
             DropReason::RtcpUnknownSource => &mut dropped.unknown_source,
             DropReason::Flood => &mut dropped.flood,
+            DropReason::OtherSource => &mut dropped.other_source,
             DropReason::ForeignRtcp => &mut dropped.rtcp,
         };
         *count += 1;
@@ -77,14 +81,24 @@ impl Inbound {
 
     /// Adds the counters of dropped datagrams to a session's statistics.
     pub(super) fn add_dropped(&self, stats: &mut Stats) {
-        let Dropped { on_hold, srtp, malformed, payload_type, unknown_source, flood, rtcp, first_unknown_source } =
-            self.dropped;
+        let Dropped {
+            on_hold,
+            srtp,
+            malformed,
+            payload_type,
+            unknown_source,
+            flood,
+            other_source,
+            rtcp,
+            first_unknown_source,
+        } = self.dropped;
         stats.dropped_held = on_hold;
         stats.dropped_srtp = srtp;
         stats.dropped_malformed = malformed;
         stats.dropped_payload_type = payload_type;
         stats.dropped_unknown_source = unknown_source;
         stats.dropped_flood = flood;
+        stats.dropped_other_source = other_source;
         stats.dropped_rtcp = rtcp;
         stats.unknown_source = first_unknown_source;
     }

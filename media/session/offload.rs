@@ -79,7 +79,7 @@ impl MediaSession {
         let (packets, octets, gaps) = self.routing.offload.note(counted)?;
         self.inbound.receiver.add(packets, octets, gaps, counted);
         if packets > 0 {
-            self.transport.note_heard(now.checked_sub(counted.age).unwrap_or(now));
+            self.transport.note_heard(now.checked_sub(counted.age).unwrap_or(now), counted.highest as u16);
         }
         Some((packets, octets))
     }

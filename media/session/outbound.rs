@@ -26,7 +26,6 @@ pub(super) struct Outbound {
     packing: Packing,
     /// The encoder. It is created for the first frame that needs it ([`FrameEncoder`]).
     pub(super) encoder: Option<Box<FrameEncoder>>,
-    passed_event: Option<PassedEvent>,
     /// The number of the other leg's packets that were not relayed.
     pub(super) not_relayed: u64,
 }
@@ -41,14 +40,6 @@ struct Packing {
     timestamp: u32,
 }
 
-/// A telephone-event of the other leg. This leg gets the event with a timestamp of its own stream.
-struct PassedEvent {
-    /// The timestamp of the event in the other leg's stream.
-    from: u32,
-    /// The timestamp of the event in this leg's stream.
-    to: u32,
-}
-
 impl Outbound {
     /// Creates the state. `seed` determines the random initial SSRC, sequence number and timestamp.
     pub(super) fn new(seed: u64) -> Outbound {
@@ -57,7 +48,6 @@ impl Outbound {
             relay: RelayState::default(),
             packing: Packing { packet: Vec::new(), frames: 0, octets: 0, timestamp: 0 },
             encoder: None,
-            passed_event: None,
             not_relayed: 0,
         }
     }
@@ -75,11 +65,14 @@ impl Outbound {
     }
 
     /// Counts a packet of the other leg that was not relayed.
-    pub(super) fn note_not_relayed(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn note_not_relayed(&mut self, from: &Header, cx: &mut Context<'_>) {
+        self.count_not_relayed(cx);
+        self.sender.skip(from);
+    }
+
+    fn count_not_relayed(&mut self, cx: &mut Context<'_>) {
         self.not_relayed += 1;
         cx.counts.dropped += 1;
-        // The next packet starts a new talkspurt.
-        self.sender.pause();
     }
 }
 
@@ -94,8 +87,8 @@ pub(super) struct Output<'a> {
 impl Output<'_> {
     // ---- relay ----
 
-    /// Changes another leg's packet in place to a packet of this stream. For echo, the packet comes from the leg
-    /// itself. Returns the packet to send, or `None` if the packet cannot be relayed.
+    /// Changes another leg's packet of audio or comfort noise in place to a packet of this stream. For echo, the packet
+    /// comes from the leg itself. Returns the packet to send, or `None` if the packet cannot be relayed.
     pub(super) fn rewrite<'p>(
         &mut self,
         from: &Header,
@@ -110,15 +103,15 @@ impl Output<'_> {
             }
             PacketKind::Audio(_) => (None, 0),
             PacketKind::Noise => (plan.comfort_noise, 0),
-            PacketKind::Events(_) => (plan.events.map(|events| events.payload_type), 0),
+            PacketKind::Events(_) => (None, 0),
         };
         let (Some(payload_type), true) = (payload_type, plan.sends) else {
-            self.outbound.note_not_relayed(cx);
+            self.outbound.note_not_relayed(from, cx);
             return None;
         };
         self.flush(cx);
         let Some(header) = self.outbound.sender.relayed(from, payload_type, units) else {
-            self.outbound.note_not_relayed(cx);
+            self.outbound.count_not_relayed(cx);
             return None;
         };
         let payload = packet.get_mut(header.payload.clone())?;
@@ -128,35 +121,42 @@ impl Output<'_> {
             }
             self.capture.handle_outbound_packet(&header, plan.codec, payload, cx);
         }
-        // CSRCs, extensions and padding are not relayed. So a plain header is written right before the payload.
-        let start = header.payload.start - FIXED;
-        let packet = packet.get_mut(start..header.payload.end)?;
-        header.write(packet);
-        cx.counts.packets_out += 1;
-        cx.counts.relayed += 1;
         self.outbound.relay.note_relayed(0);
-        Some(packet)
+        write_relayed(&header, packet, cx)
     }
 
-    /// Forwards another leg's telephone-event whose timestamp cannot be relayed. The timestamp cannot be relayed if the
-    /// other leg's audio is sent as frames, or if the events of the two legs have different clock rates. The event gets
-    /// a timestamp of this stream, and a duration in the clock rate of this leg's events.
-    pub(super) fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], cx: &mut Context<'_>) {
-        let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
-        let Some(payload) = payload else { return };
-        let outbound = &mut *self.outbound;
-        let (Some(events), true) = (self.plan.events, self.plan.sends) else { return outbound.note_not_relayed(cx) };
-        let (to, first) = match &outbound.passed_event {
-            Some(passed) if passed.from == from.timestamp => (passed.to, false),
-            _ => {
-                let to = outbound.sender.now();
-                outbound.passed_event = Some(PassedEvent { from: from.timestamp, to });
-                (to, true)
-            }
+    /// Changes another leg's telephone-event packet in place to a packet of this stream. The duration is converted to
+    /// the clock rate of this leg's events. `transcoded` says that the other leg's audio is sent as frames, at the tick.
+    /// Returns the packet to send, or `None` if the packet cannot be relayed.
+    pub(super) fn rewrite_event<'p>(
+        &mut self,
+        from: &Header,
+        clock_rate: u32,
+        transcoded: bool,
+        packet: &'p mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Option<&'p mut [u8]> {
+        let event = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
+        let (Some([event, flags, ..]), Some(events), true) = (event, self.plan.events, self.plan.sends) else {
+            self.outbound.note_not_relayed(from, cx);
+            return None;
         };
-        let mut event = *payload;
-        dtmf::rescale(&mut event, clock_rate, events.clock_rate);
-        self.send_event(events, to, first, event, cx);
+        if !transcoded {
+            self.flush(cx);
+        }
+        let clock_rates = (clock_rate, events.clock_rate);
+        let event = (*event, flags & 0x80 != 0);
+        let Some(header) = self.outbound.sender.relayed_event(from, events.payload_type, event, clock_rates) else {
+            self.outbound.count_not_relayed(cx);
+            return None;
+        };
+        if clock_rate != events.clock_rate {
+            dtmf::rescale(packet.get_mut(header.payload.clone())?, clock_rate, events.clock_rate);
+        }
+        if !transcoded {
+            self.outbound.relay.note_relayed(0);
+        }
+        write_relayed(&header, packet, cx)
     }
 
     // ---- telephone-events ----
@@ -288,4 +288,14 @@ impl Output<'_> {
         self.transport.send_rtp(target, packet, cx);
         cx.counts.packets_out += 1;
     }
+}
+
+/// Writes the header of a relayed packet, and returns the packet to send. CSRCs, extensions and padding are not relayed.
+/// So a plain header is written right before the payload.
+fn write_relayed<'p>(header: &Header, packet: &'p mut [u8], cx: &mut Context<'_>) -> Option<&'p mut [u8]> {
+    let packet = packet.get_mut(header.payload.start - FIXED..header.payload.end)?;
+    header.write(packet);
+    cx.counts.packets_out += 1;
+    cx.counts.relayed += 1;
+    Some(packet)
 }

@@ -10,6 +10,7 @@ use super::{Context, MediaSession, PacketKind};
 use crate::engine::Flow;
 use crate::event::Event;
 use crate::latch::Admission;
+use crate::rtp::receiver::Choice;
 use crate::rtp::reports::ReportCheck;
 use crate::rtp::{Header, is_rtcp, noise};
 use crate::timeline::Stamp;
@@ -65,7 +66,10 @@ impl MediaSession {
         };
         match self.transport.admit(from, &header, cx) {
             Admission::FarEnd => {}
-            Admission::Moved => self.events.send(Event::SourceMoved { to: from }),
+            Admission::Moved => {
+                self.routing.moved = true;
+                self.events.send(Event::SourceMoved { to: from });
+            }
             Admission::UnknownSource => return Err(DropReason::UnknownSource),
         }
         if !self.inbound.budget.take() {
@@ -74,11 +78,19 @@ impl MediaSession {
         self.transport.pin_when_settled(from, cx);
         let receiver = &mut self.inbound.receiver;
         let first = receiver.packets == 0;
-        let new_source = receiver.handle(&header, cx.clock.units(cx.now, receiver.rate()));
+        let arrival = cx.clock.units(cx.now, receiver.rate());
+        let choice = match kind {
+            PacketKind::Events(_) => {
+                receiver.handle_event(&header, arrival);
+                Choice::Heard { begins: false }
+            }
+            PacketKind::Audio(_) | PacketKind::Noise => receiver.handle_audio(&header, arrival),
+        };
         cx.counts.packets_in += 1;
         if first {
             self.events.send(Event::FirstPacket);
         }
+        let Choice::Heard { begins: new_source } = choice else { return Err(DropReason::OtherSource) };
         let Some(payload) = packet.get_mut(header.payload.clone()) else { return Ok(None) };
         let passes = self.take_payload(&header, kind, new_source, payload, cx);
         Ok(passes.then_some((header, kind)))
@@ -160,16 +172,15 @@ impl MediaSession {
         self.inbound.receiver.is_followed()
     }
 
-    /// Checks the codec of a packet that is to be relayed. Returns true for the first packet whose codec cannot be
-    /// relayed. From then on, the bridged leg gets this leg's audio as frames.
-    pub(crate) fn note_codec(&mut self, kind: PacketKind) -> bool {
-        match (kind, &self.plan) {
-            (PacketKind::Audio(codec), Some(plan)) if !self.routing.codec_mismatch && !plan.passes(codec) => {
-                self.routing.codec_mismatch = true;
-                true
-            }
-            _ => false,
-        }
+    /// Checks the codec and the length of a packet that is to be relayed. Returns true for the first packet that cannot
+    /// be relayed. From then on, the bridged leg gets this leg's audio as frames.
+    pub(crate) fn note_codec(&mut self, kind: PacketKind, payload: &[u8]) -> bool {
+        let (PacketKind::Audio(codec), Some(plan)) = (kind, &self.plan) else { return false };
+        let is_too_long = |longest: u8| codec.units(payload) > codec.clock_rate() / 1_000 * u32::from(longest);
+        let passes = plan.passes(codec) && !self.routing.max_packet_ms.is_some_and(is_too_long);
+        let changes = !passes && !self.routing.codec_mismatch;
+        self.routing.codec_mismatch |= changes;
+        changes
     }
 
     /// Sends another leg's packet to this leg's far end. For echo, the packet comes from the leg itself. The packet is
@@ -184,16 +195,15 @@ impl MediaSession {
     ) {
         let target = self.transport.target();
         let (Some(plan), Some(target), false) = (&self.plan, target, self.playout.is_busy()) else {
-            return self.outbound.note_not_relayed(cx);
+            return self.outbound.note_not_relayed(from, cx);
         };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
         let mut output = Output { plan, outbound, transport, capture };
-        if let PacketKind::Events(clock_rate) = kind
-            && (transcoded || plan.events.is_some_and(|to| to.clock_rate != clock_rate))
-        {
-            return output.pass_event(from, clock_rate, packet, cx);
-        }
-        if let Some(packet) = output.rewrite(from, kind, packet, cx) {
+        let packet = match kind {
+            PacketKind::Events(clock_rate) => output.rewrite_event(from, clock_rate, transcoded, packet, cx),
+            PacketKind::Audio(_) | PacketKind::Noise => output.rewrite(from, kind, packet, cx),
+        };
+        if let Some(packet) = packet {
             output.transport.send_rtp(target, packet, cx);
         }
     }
@@ -209,7 +219,7 @@ impl MediaSession {
     ) {
         let target = self.transport.target();
         let (Some(plan), Some(_), false) = (&self.plan, target, self.playout.is_busy()) else {
-            return self.outbound.note_not_relayed(cx);
+            return self.outbound.note_not_relayed(from, cx);
         };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
         Output { plan, outbound, transport, capture }.rewrite(from, kind, packet, cx);

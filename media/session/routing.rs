@@ -29,8 +29,12 @@ pub(crate) struct Routing {
     pub(crate) echo: bool,
     /// Whether the bridged leg gets this leg's audio as frames, because the packets cannot be relayed.
     pub(crate) transcoded: bool,
-    /// Whether the leg has sent a codec of its plan that cannot be relayed.
+    /// Whether the leg has sent packets that cannot be relayed: in another codec, or longer than the bridged leg accepts.
     pub(super) codec_mismatch: bool,
+    /// The longest packet in ms that the bridged leg accepts. `None` means any length.
+    pub(crate) max_packet_ms: Option<u8>,
+    /// Whether the newest packet came from another address than the packets before it.
+    pub(crate) moved: bool,
     /// The state of the offload of this leg's packets to the kernel.
     pub(crate) offload: Offload,
     /// The number of the session's newest command about its bridge or room.

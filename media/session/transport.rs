@@ -52,8 +52,8 @@ impl Transport {
         opens
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it. With `None`, no
-    /// other source can replace the latched source.
+    /// Sets the time for which the latched source must be silent before any other source can replace it. With `None`,
+    /// only the same far end can replace the latched source.
     pub(super) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.latch.set_probation(probation);
     }
@@ -70,7 +70,8 @@ impl Transport {
     /// Decides whether an RTP packet comes from the far end. If the source changes, the socket is no longer pinned to
     /// the old source.
     pub(super) fn admit(&mut self, from: SocketAddr, header: &Header, cx: &mut Context<'_>) -> Admission {
-        let admission = self.latch.admits(from, header.ssrc, header.sequence, cx.now);
+        let authentic = !self.srtp.is_plain();
+        let admission = self.latch.admits(from, (header.ssrc, header.sequence), authentic, cx.now);
         if let Admission::Moved = admission {
             self.rtcp_source = None;
             self.unpin(cx);
@@ -86,8 +87,8 @@ impl Transport {
         }
     }
 
-    /// Advances by one frame of 20 ms. If the latched source has been silent for the probation time, the socket is no
-    /// longer pinned to this source.
+    /// Advances by one frame of 20 ms. If the latched source has been silent for so long that another source may replace
+    /// it, the socket is no longer pinned to this source.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         if self.pinned && self.latch.is_doubted(cx.now) {
             self.unpin(cx);
@@ -100,9 +101,9 @@ impl Transport {
         }
     }
 
-    /// Records that the kernel handled a packet of the latched source at `at`.
-    pub(super) fn note_heard(&mut self, at: Instant) {
-        self.latch.note_packet(at);
+    /// Records that the kernel handled a packet of the latched source with this sequence number at `at`.
+    pub(super) fn note_heard(&mut self, at: Instant, sequence: u16) {
+        self.latch.note_packet(at, sequence);
     }
 
     /// Stores the source of valid RTCP.

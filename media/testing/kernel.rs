@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::Flow;
 use crate::offload::{COPY, FlowCounts, OffloadRule};
-use crate::rtp::Header;
-use crate::rtp::receiver::Receiver;
+use crate::rtp::reception::jitter_after;
+use crate::rtp::{Header, is_jump};
 
 #[derive(Default)]
 pub(super) struct FakeKernel {
@@ -59,6 +59,10 @@ impl FakeKernel {
         if flow != Flow::Rtp || packet[0] != 0x80 || header.ssrc != rule.ssrc || !(-100..=3_000).contains(&ahead) {
             return None;
         }
+        let passed = (now - *newest).as_millis() as u32 * (rule.clock_rate / 1_000);
+        if ahead > 0 && is_jump(header.timestamp.wrapping_sub(counted.timestamp), passed, rule.clock_rate) {
+            return None;
+        }
         *newest = now;
         counted.packets += 1;
         counted.octets += header.payload.len() as u64;
@@ -72,7 +76,7 @@ impl FakeKernel {
             let now = (arrival as u32).wrapping_sub(header.timestamp).cast_signed();
             if let Some(before) = transit.replace(now) {
                 let difference = now.wrapping_sub(before).unsigned_abs();
-                counted.jitter = Receiver::jitter_after(counted.jitter, difference);
+                counted.jitter = jitter_after(counted.jitter, difference);
             }
         }
         let Some(forward) = &rule.forward else { return Some(None) };

@@ -27,15 +27,28 @@ struct Phone {
     sequence: u16,
 }
 
-fn engine(ports: &str, workers: usize) -> Engine {
-    let config = Config { ports: ports.parse().unwrap(), workers, ..Config::default() };
-    Engine::start(config).unwrap()
+/// Ports that a server with default settings does not use. An engine takes free ones, so all tests share the range.
+const PORTS: &str = "10000-19999";
+
+fn engine(workers: usize) -> Engine {
+    Engine::start(Config { ports: PORTS.parse().unwrap(), workers, ..Config::default() }).unwrap()
+}
+
+/// Returns a range of two port pairs of `host` that are free now.
+fn two_free_pairs(host: &str) -> String {
+    let is_free = |port: u16| UdpSocket::bind((host, port)).is_ok();
+    let first = (10_000..20_000).step_by(4).find(|first| (*first..first + 4).all(is_free)).unwrap();
+    format!("{first}-{}", first + 3)
 }
 
 #[test]
 fn an_address_or_ports_that_cannot_be_had_are_told_at_the_start_and_not_to_the_first_caller() {
     let start = |listen: &str, ports: &str| {
-        let config = Config { listen: listen.parse().unwrap(), ports: ports.parse().unwrap(), ..Config::default() };
+        let config = Config {
+            listen: listen.parse::<std::net::IpAddr>().unwrap().into(),
+            ports: ports.parse().unwrap(),
+            ..Config::default()
+        };
         Engine::start(config).err().map(|error| error.to_string())
     };
     let elsewhere = start("203.0.113.9", "20000-20001").unwrap();
@@ -97,7 +110,7 @@ impl Phone {
 
 #[test]
 fn what_is_answered_anew_before_it_is_sent_was_never_spoken() {
-    let engine = engine("26000-26019", 1);
+    let engine = engine(1);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -178,7 +191,7 @@ fn b_closed(events: &mpsc::Receiver<Event>) -> tandem_media::Stats {
 
 #[test]
 fn two_hundred_packets_each_way_are_relayed_and_transcoded_without_loss() {
-    let engine = engine("31000-31099", 1);
+    let engine = engine(1);
     relay_200(&engine, (1, 9), (2, 9));
     engine.shutdown();
     assert!(engine.load().relayed >= 400);
@@ -186,7 +199,7 @@ fn two_hundred_packets_each_way_are_relayed_and_transcoded_without_loss() {
 
 #[test]
 fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
-    let engine = engine("31100-31199", 4);
+    let engine = engine(4);
     for round in 0..6 {
         relay_200_short(&engine, round);
     }
@@ -195,7 +208,7 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
 
 #[test]
 fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
-    let engine = engine("34300-34399", 3);
+    let engine = engine(3);
     let (sender, events) = mpsc::channel();
     let sender = Mutex::new(sender);
     let sink = Arc::new(move |_, event| {
@@ -265,7 +278,7 @@ fn relay_200_short(engine: &Engine, round: u128) {
 
 #[test]
 fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
-    let engine = engine("31200-31299", 1);
+    let engine = engine(1);
     let folder = std::env::temp_dir().join(format!("tandem-media-{}", std::process::id()));
     let path = folder.join("call.wav");
     let mut phone = Phone::call(&engine, 5, 5, Codec::Pcmu);
@@ -302,7 +315,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
 
 #[test]
 fn shutdown_completes_recordings_and_tells_every_sink() {
-    let engine = engine("31300-31399", 2);
+    let engine = engine(2);
     let path = std::env::temp_dir().join(format!("tandem-media-shutdown-{}.wav", std::process::id()));
     let phone = Phone::call(&engine, 6, 6, Codec::Pcmu);
     let spec = RecordSpec { track: Tracks::Outbound, ..RecordSpec::new(path.clone(), Channels::Mono) };
@@ -325,7 +338,15 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
 
 #[test]
 fn ports_run_out_and_come_back() {
-    let engine = engine("31400-31403", 1);
+    let listen = "127.0.71.3";
+    let ports = two_free_pairs(listen).parse().unwrap();
+    let engine = Engine::start(Config {
+        listen: listen.parse::<std::net::IpAddr>().unwrap().into(),
+        ports,
+        workers: 1,
+        ..Config::default()
+    })
+    .unwrap();
     let sink = || -> tandem_media::EventSink { Arc::new(|_, _| Ok(())) };
     let first = engine.open(SessionKey(1), 1, sink()).unwrap();
     let _second = engine.open(SessionKey(2), 1, sink()).unwrap();
@@ -347,7 +368,7 @@ fn ports_run_out_and_come_back() {
 
 #[test]
 fn a_tap_gives_fifty_frames_a_second_and_ends_with_its_session() {
-    let engine = engine("31500-31599", 1);
+    let engine = engine(1);
     let phone = Phone::call(&engine, 8, 8, Codec::Pcmu);
     let (sink, mut reader) = tandem_media::tap(500, TapCodec::Pcmu);
     phone.session.command(Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink }).unwrap();
@@ -370,5 +391,57 @@ fn a_tap_gives_fifty_frames_a_second_and_ends_with_its_session() {
     while reader.poll_next(&mut context) != std::task::Poll::Ready(None) {
         assert!(Instant::now() < deadline);
     }
+    engine.shutdown();
+}
+
+#[test]
+fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
+    let mut listen = tandem_media::Addresses::from(std::net::IpAddr::from([127, 0, 0, 1]));
+    listen.add(std::net::Ipv6Addr::LOCALHOST.into());
+    let engine = Engine::start(Config { listen, ports: PORTS.parse().unwrap(), workers: 1, ..Config::default() });
+    let Ok(engine) = engine else {
+        println!("skipped: this machine has no IPv6");
+        return;
+    };
+    let mut far_ends = Vec::new();
+    for (key, host, family) in [(1, "127.0.0.1", "IP4"), (2, "::1", "IP6")] {
+        let socket = UdpSocket::bind((host, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let offer = format!(
+            "v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+        );
+        let far_end = tandem_media::offered_address(offer.as_bytes());
+        assert_eq!(far_end, Some(host.parse().unwrap()));
+        let mut session = engine.open_for(far_end, SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
+        let answer = String::from_utf8(session.answer(offer.as_bytes()).unwrap().to_vec()).unwrap();
+        assert!(answer.contains(&format!("c=IN {family} {host}\r\n")), "{answer}");
+        socket.connect((host, session.port())).unwrap();
+        far_ends.push((session, socket));
+    }
+    far_ends[0].0.command(Command::Bridge { with: SessionKey(2) }).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for (from, to, octet) in [(0, 1, 0x21), (1, 0, 0x22)] {
+        for sequence in 0u16.. {
+            assert!(Instant::now() < deadline, "{from} is not heard");
+            let mut packet = vec![0x80, 0];
+            packet.extend(sequence.to_be_bytes());
+            packet.extend((u32::from(sequence) * 160).to_be_bytes());
+            packet.extend([0, 0, 0, 7]);
+            packet.extend([octet; 160]);
+            far_ends[from].1.send(&packet).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            let mut heard = [0; 2_048];
+            far_ends[to].1.set_nonblocking(true).unwrap();
+            if std::iter::from_fn(|| far_ends[to].1.recv(&mut heard).ok().map(|_| heard[12])).any(|one| one == octet) {
+                break;
+            }
+        }
+    }
+    // A far end of unknown family gets the usual one.
+    let mut usual = engine.open(SessionKey(3), 1, Arc::new(|_, _| Ok(()))).unwrap();
+    assert!(String::from_utf8(usual.offer().to_vec()).unwrap().contains("c=IN IP4 127.0.0.1\r\n"));
+    drop(far_ends);
+    drop(usual);
     engine.shutdown();
 }

@@ -18,21 +18,27 @@ struct Bench {
     sequence: u16,
 }
 
+/// Returns a pool of ports that a server with default settings does not use. The pool has so many ports that all tests
+/// share the range: a pool skips the ports that are in use.
+fn ports() -> Arc<Ports> {
+    Arc::new(Ports::new([127, 0, 0, 1].into(), "10000-19999".parse().unwrap()))
+}
+
 impl Bench {
-    fn new(ports: &str) -> Bench {
-        Bench::with_silence(ports, true)
+    fn new() -> Bench {
+        Bench::with_silence(true)
     }
 
     /// Creates a worker with one session. If `send_silence` is set, the session sends silence, so it is not idle.
-    fn with_silence(ports: &str, send_silence: bool) -> Bench {
-        let mut bench = Bench::waiting(ports, send_silence);
+    fn with_silence(send_silence: bool) -> Bench {
+        let mut bench = Bench::waiting(send_silence);
         bench.worker.drain_inbox(bench.now, false);
         bench
     }
 
     /// Creates a worker that has not read the messages for its session yet.
     #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
-    fn waiting(ports: &str, send_silence: bool) -> Bench {
+    fn waiting(send_silence: bool) -> Bench {
         let shared = Arc::new(Shared {
             inboxes: vec![Inbox::new().unwrap()],
             homes: Mutex::default(),
@@ -42,10 +48,16 @@ impl Bench {
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
-        let worker = Worker::new(0, Arc::clone(&shared), SuppressionBudget::new(60), writer).unwrap();
+        let worker = Worker::new(
+            0,
+            Arc::clone(&shared),
+            SuppressionBudget::new(60),
+            crate::Config::default().thread_load(),
+            writer,
+        )
+        .unwrap();
         let now = Instant::now();
-        let ports = Arc::new(Ports::new([127, 0, 0, 1].into(), ports.parse().unwrap()));
-        let sockets = ports.bind().unwrap().unwrap();
+        let sockets = ports().bind().unwrap().unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(("127.0.0.1", sockets.port)).unwrap();
         let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), send_silence));
@@ -99,7 +111,7 @@ fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_tha
     let message = Woken { message: true, ..nothing };
     let packet = Woken { packet: true, ..nothing };
     for (ms, woken) in [(900, message), (50, message), (60, nothing), (50, packet)] {
-        let mut bench = Bench::waiting("31750-31759", true);
+        let mut bench = Bench::waiting(true);
         if woken.packet {
             bench.send_packet(7, 20);
         }
@@ -114,7 +126,7 @@ fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_tha
 #[test]
 fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
     for ms in [10, 20, 60] {
-        let mut bench = Bench::new("31700-31709");
+        let mut bench = Bench::new();
         (0..4).for_each(|_| bench.send_packet(7, ms));
         bench.pass(5);
         for _ in 0..70 {
@@ -127,7 +139,7 @@ fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
 
 #[test]
 fn of_two_streams_at_once_neither_fills_the_socket() {
-    let mut bench = Bench::new("31710-31719");
+    let mut bench = Bench::new();
     for _ in 0..50 {
         bench.send_packet(7, 20);
         bench.send_packet(8, 20);
@@ -142,7 +154,7 @@ fn of_two_streams_at_once_neither_fills_the_socket() {
 
 #[test]
 fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_send() {
-    let mut bench = Bench::with_silence("31730-31739", false);
+    let mut bench = Bench::with_silence(false);
     bench.send_packet(7, 20);
     bench.pass(5);
     assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }), "a packet has just come");
@@ -158,14 +170,14 @@ fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_sen
 
 #[test]
 fn a_worker_whose_session_sends_silence_is_not_idle() {
-    let mut bench = Bench::new("31760-31769");
+    let mut bench = Bench::new();
     bench.now += QUIET_BEFORE_IDLE;
     assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }));
 }
 
 #[test]
 fn an_icmp_error_does_not_end_an_idle_sleep() {
-    let mut bench = Bench::with_silence("31750-31759", false);
+    let mut bench = Bench::with_silence(false);
     bench.send_packet(7, 20);
     bench.pass(5);
     let gone = std::mem::replace(&mut bench.peer, UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -200,7 +212,7 @@ fn a_message_that_only_says_where_packets_go_does_not_end_an_idle_sleep() {
 
 #[test]
 fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
-    let mut bench = Bench::new("31740-31749");
+    let mut bench = Bench::new();
     let rtcp = ("127.0.0.1", bench.peer.peer_addr().unwrap().port() + 1);
     assert!(UdpSocket::bind(rtcp).is_ok());
     let peer = bench.peer.local_addr().unwrap();
@@ -215,7 +227,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
 
 #[test]
 fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
-    let mut bench = Bench::new("31720-31729");
+    let mut bench = Bench::new();
     bench.send_packet(7, 20);
     bench.inlet.expect(99, Flow::Rtp);
     bench.pass(5);
@@ -239,12 +251,12 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
             });
             let (_, writer) = Writer::new();
             let mut workers = [0, 1].map(|number| {
-                Worker::new(number, Arc::clone(&shared), SuppressionBudget::new(60), writer.clone()).unwrap()
+                let load = crate::Config::default().thread_load();
+                Worker::new(number, Arc::clone(&shared), SuppressionBudget::new(60), load, writer.clone()).unwrap()
             });
-            let ports = Arc::new(Ports::new([127, 0, 1, 0].into(), "31900-31919".parse().unwrap()));
             for (worker, key) in workers.iter_mut().zip([SessionKey(1), SessionKey(2)]) {
                 let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));
-                worker.handle(now, Message::Open { session, sockets: ports.bind().unwrap().unwrap() });
+                worker.handle(now, Message::Open { session, sockets: ports().bind().unwrap().unwrap() });
             }
             let home = shared.home(key).unwrap();
             let send = |command| shared.post(home, Message::Command { key, command, of: None });
@@ -259,4 +271,40 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
             assert_eq!(bridged, !unbridged, "{key:?}");
         }
     }
+}
+
+#[test]
+fn a_worker_that_cannot_keep_its_ticks_says_so_until_it_can_or_has_no_session() {
+    let nothing = Woken { message: false, packet: false };
+    let mut bench = Bench::new();
+    let overloaded = |bench: &Bench| bench.worker.shared.published[0].overloaded.load(Ordering::Relaxed);
+    // Each round takes 300 ms, so each round is late by nearly 300 ms.
+    for _ in 0..8 {
+        bench.wake(300, false, nothing);
+    }
+    assert!(overloaded(&bench));
+    assert!((250..=300).contains(&bench.worker.shared.published[0].late_ms.load(Ordering::Relaxed)));
+    for _ in 0..600 {
+        bench.wake(5, false, nothing);
+    }
+    assert!(!overloaded(&bench));
+    for _ in 0..8 {
+        bench.wake(300, false, nothing);
+    }
+    assert!(overloaded(&bench));
+    bench.worker.handle(bench.now, Message::Close { key: SessionKey(1) });
+    bench.wake(20, false, nothing);
+    bench.worker.next_wait(bench.now);
+    bench.wake(1_000, true, nothing);
+    assert!(!overloaded(&bench));
+}
+
+#[test]
+fn ticks_that_an_idle_sleep_has_delayed_are_no_overload() {
+    let nothing = Woken { message: false, packet: false };
+    let mut bench = Bench::with_silence(false);
+    for _ in 0..100 {
+        bench.wake(60, true, nothing);
+    }
+    assert!(!bench.worker.load.is_overloaded());
 }

@@ -36,6 +36,7 @@ mod housekeeping;
 mod load;
 mod machines;
 mod monitoring;
+mod overload;
 mod phone_command;
 mod recordings;
 mod reload;

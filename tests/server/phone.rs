@@ -87,6 +87,8 @@ struct Line {
     socket: UdpSocket,
     address: SocketAddr,
     audio: Arc<Audio>,
+    /// The codec of payload type 0 in the phone's SDP.
+    codec: &'static str,
     dialog: Mutex<Dialog>,
 }
 
@@ -113,11 +115,16 @@ impl Phone {
 
     /// Creates a phone on this address.
     pub(crate) async fn at(address: &str) -> Self {
+        Self::with("PCMU", address).await
+    }
+
+    /// Creates a phone on this address. Its SDP says that payload type 0 has this codec.
+    pub(crate) async fn with(codec: &'static str, address: &str) -> Self {
         let ip: IpAddr = address.parse().unwrap();
         let socket = UdpSocket::bind((ip, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let audio = Arc::new(Audio::open(ip));
-        let line = Arc::new(Line { socket, address, audio: Arc::clone(&audio), dialog: Mutex::default() });
+        let line = Arc::new(Line { socket, address, audio: Arc::clone(&audio), codec, dialog: Mutex::default() });
         let (says, heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(Arc::clone(&line).run(says)).abort_handle();
         Self { address, audio, line, heard, task }
@@ -219,10 +226,10 @@ impl Line {
     }
 
     fn sdp(&self) -> String {
-        let (ip, port) = (self.audio.address.ip(), self.audio.address.port());
+        let (ip, port, codec) = (self.audio.address.ip(), self.audio.address.port(), self.codec);
         format!(
             "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
-             a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
+             a=rtpmap:0 {codec}/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
         )
     }
 

@@ -39,6 +39,7 @@ impl CallTask {
         })?;
         let live = self.legs.get(&leg).ok_or_else(gone)?;
         let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
+        let far_end = tandem_routing::address_in(&connector.uri);
         let open = || {
             let counting = Arc::clone(&services);
             let sink: media::EventSink = Arc::new(move |_, event| {
@@ -47,7 +48,7 @@ impl CallTask {
                 }
                 Ok(())
             });
-            services.media.open(media::SessionKey(rand::random()), affinity, sink)
+            services.media.open_for(far_end, media::SessionKey(rand::random()), affinity, sink)
         };
         let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
         // The id is registered before the call, so that the answer of the recording server finds this call.

@@ -12,6 +12,7 @@ use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::records;
 use tandem_history::report::{Report, SipRequest};
+use tandem_media as media;
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -158,6 +159,11 @@ impl Calls {
                 return refuse(status);
             }
         };
+        if let Some(shortage) = services.media.shortage() {
+            self.note_no_media(&route.account, &incoming, shortage);
+            services.counters.refused();
+            return refuse(503);
+        }
         if let Err(barred) = services.take_inbound(leg, incoming.caller.as_ref(), &route, user) {
             services.counters.refused();
             return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
@@ -174,6 +180,19 @@ impl Calls {
             incoming.caller = None;
         }
         self.begin(leg, incoming, route, inquiry);
+    }
+
+    /// Reports a call that is refused because the media engine has no room for it.
+    fn note_no_media(&self, account: &str, incoming: &sip::Incoming, shortage: media::Shortage) {
+        let services = self.services();
+        let Some(held_back) = services.counters.refused_line(clock::now().instant) else { return };
+        let held_back = (held_back > 0).then_some(held_back);
+        let (from, to) = (shown(&incoming.from_user), shown(&incoming.to_user));
+        let text = format!("call from {from:?} to {to:?} refused with 503: {shortage}");
+        let cause = Cause::MediaFull;
+        let sip_call_id = shown(&incoming.sip_call_id);
+        tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
+        services.keep(Some(account), Report::new(cause, text));
     }
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {

@@ -78,8 +78,8 @@ impl Calls {
             return Err(CreateError::Draining);
         }
         let services = self.services();
-        if !services.media.has_ports() {
-            return Err(CreateError::NoPorts);
+        if let Some(shortage) = services.media.shortage() {
+            return Err(shortage.into());
         }
         for to in iter::once(&call.to).chain(&call.also) {
             if !services.reaches(&call.account, call.dialect, to, &call.via) {

@@ -164,7 +164,7 @@ fn not_created(error: CreateError) -> ApiError {
             ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is not a number of the project"))
         }
         CreateError::NoSuchLeg => ApiError::NotFound,
-        CreateError::Draining | CreateError::NoPorts | CreateError::Full | CreateError::Barred(_) => {
+        CreateError::Draining | CreateError::NoMedia(_) | CreateError::Full | CreateError::Barred(_) => {
             ApiError::state("max_queued_calls_exceeded", error.to_string())
         }
         CreateError::Store(_) => ApiError::Unavailable,

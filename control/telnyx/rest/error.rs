@@ -362,7 +362,7 @@ impl From<CreateError> for ApiError {
             }
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
             CreateError::Draining => Self::unavailable("The server is shutting down."),
-            CreateError::NoPorts => Self::unavailable("The server has no free media port."),
+            CreateError::NoMedia(shortage) => Self::unavailable(&format!("Media: {shortage}.")),
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Barred(barred) => barred.into(),
             CreateError::Store(failed) => failed.into(),

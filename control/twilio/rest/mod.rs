@@ -601,8 +601,8 @@ impl From<CreateError> for ApiError {
                 let message = "Service unavailable: the server is shutting down".into();
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
-            CreateError::NoPorts => {
-                let message = "Service unavailable: the server has no free media port".into();
+            CreateError::NoMedia(shortage) => {
+                let message = format!("Service unavailable: {shortage}");
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
             CreateError::Full | CreateError::Barred(_) => {

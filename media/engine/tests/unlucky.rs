@@ -268,3 +268,61 @@ fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
         assert!(heard.iter().all(|sent| sent.payload() == [0xD5; 160]), "{media}");
     }
 }
+
+#[test]
+fn packets_longer_than_the_bridged_leg_accepts_reach_it_as_shorter_ones() {
+    for (longest, arrive) in
+        [("", 480), ("a=maxptime:60\r\n", 480), ("a=maxptime:40\r\n", 160), ("a=maxptime:20\r\n", 160)]
+    {
+        let mut pair =
+            MediaPair::between("m=audio 4000 RTP/AVP 0\r\n", &format!("m=audio 4000 RTP/AVP 0\r\n{longest}"));
+        pair.bridge();
+        for _ in 0..20 {
+            let packet = pair.a.next(0, &[0x11; 480]);
+            pair.a.timestamp = pair.a.timestamp.wrapping_add(480);
+            pair.send(Side::A, Flow::Rtp, packet, NOW);
+            pair.advance(60);
+        }
+        let sent: Vec<Sent> = pair.heard(Side::B).into_iter().filter(is_loud).collect();
+        assert!(sent.iter().all(|sent| sent.payload().len() == arrive), "{longest}");
+        assert!(sent.len() * arrive >= 17 * 480, "{longest}: {}", sent.len());
+    }
+}
+
+#[test]
+fn a_far_end_whose_nat_router_gives_it_another_port_is_heard_and_hears_again_after_a_second() {
+    for kernel in [false, true] {
+        let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+        let mut pair = if kernel { MediaPair::with_kernel(media, media) } else { MediaPair::between(media, media) };
+        pair.bridge();
+        pair.talk(100, 0x11, 0x22);
+        assert_eq!(pair.is_offloaded(Side::A), kernel);
+        pair.heard(Side::A);
+        pair.heard(Side::B);
+        let moved: SocketAddr = "127.0.0.2:61000".parse().unwrap();
+        let stranger: SocketAddr = "127.0.0.66:4000".parse().unwrap();
+        let (mut until_heard, mut until_hears) = (None, None);
+        for frame in 0..100 {
+            let packet = pair.a.next(0, &[0x11; 160]);
+            pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+            // A stranger sprays packets all the time, and does not know the SSRC.
+            let mut sprayed = packet.clone();
+            sprayed[8..12].copy_from_slice(&[9, 9, 9, 9]);
+            pair.send_from(Side::A, Flow::Rtp, stranger, sprayed, NOW);
+            pair.send_from(Side::A, Flow::Rtp, moved, packet, NOW);
+            pair.send_audio(Side::B, 0x22, NOW);
+            pair.advance(20);
+            if pair.heard(Side::B).iter().any(is_loud) {
+                until_heard.get_or_insert(frame);
+            }
+            let to_a = pair.heard(Side::A);
+            assert!(to_a.iter().all(|sent| sent.to != stranger));
+            if to_a.iter().any(|sent| sent.to == moved) {
+                until_hears.get_or_insert(frame);
+            }
+        }
+        for (what, frame) in [("heard", until_heard), ("hears", until_hears)] {
+            assert!(frame.is_some_and(|frame| (45..=60).contains(&frame)), "kernel: {kernel}; {what}: {frame:?}");
+        }
+    }
+}

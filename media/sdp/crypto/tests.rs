@@ -1,4 +1,5 @@
 use super::*;
+use crate::rtp::srtp::{LONGEST_TRAILER, Srtp as SrtpSession};
 use crate::sdp::{Local, MediaPlan, Negotiation};
 
 const KEY: &str = "PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
@@ -288,5 +289,58 @@ fn where_srtp_is_optional_its_own_profile_is_offered_second_and_either_answer_is
         let mut caller = leg(srtp, 1);
         let _ = offered(&mut caller);
         assert!(caller.offer_secured().is_none());
+    }
+}
+
+#[test]
+fn a_far_end_that_moves_gets_a_new_key_and_one_that_stays_does_not() {
+    let mut leg = leg(Srtp::Required, 1);
+    let from = |address: &str, key: &str| {
+        let key = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
+        media("RTP/SAVP", &[&key]).replace("127.0.0.2", address)
+    };
+    let mut ours = |offer: &str| {
+        let body = answer(&mut leg, offer).unwrap();
+        let sends = keyed(leg.plan()).unwrap().send;
+        assert!(body.contains(&BASE64.encode(sends.octets())), "the answer has the key that we use");
+        sends
+    };
+    let first = ours(&from("127.0.0.2", KEY));
+    assert!(ours(&from("127.0.0.2", KEY)) == first, "the same offer");
+    assert!(ours(&from("127.0.0.2", OTHER)) == first, "a new key at the same place");
+    assert!(ours(&from("0.0.0.0", OTHER)) == first, "hold");
+    assert!(ours(&from("127.0.0.2", OTHER)) == first, "the end of the hold");
+    let second = ours(&from("127.0.0.9", KEY));
+    assert!(second != first);
+    assert!(ours(&from("127.0.0.9", KEY)) == second, "the same offer again");
+    let third = ours(&from("127.0.0.2", KEY));
+    assert!(third != second && third != first, "no key returns");
+}
+
+#[test]
+fn after_a_move_our_packets_open_for_a_receiver_that_begins_at_a_rollover_counter_of_0() {
+    let mut leg = leg(Srtp::Required, 1);
+    answer(&mut leg, &media("RTP/SAVP", &[&one()])).unwrap();
+    let mut sender = SrtpSession::new(keyed(leg.plan()).unwrap()).unwrap();
+    let packet = |sequence: u16| {
+        let mut packet = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+        packet.extend([0x55; 160]);
+        packet.resize(172 + LONGEST_TRAILER, 0);
+        packet
+    };
+    // Our sequence numbers have wrapped twice.
+    for number in 0..150_000u32 {
+        sender.protect(&mut packet(number as u16), 172).unwrap();
+    }
+    let other = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{OTHER}");
+    answer(&mut leg, &media("RTP/SAVP", &[&other]).replace("127.0.0.2", "127.0.0.9")).unwrap();
+    let keys = keyed(leg.plan()).unwrap();
+    sender.rekey(keys.clone());
+    let mut far_end = SrtpSession::new(Keys { send: keys.receive, receive: keys.send, mki: 0 }).unwrap();
+    for number in 150_000..150_100u32 {
+        let mut sent = packet(number as u16);
+        let length = sender.protect(&mut sent, 172).unwrap();
+        assert_eq!(far_end.unprotect(&mut sent[..length]), Ok(172));
     }
 }

@@ -67,7 +67,7 @@ impl Phone {
         .await
         .with_context(|| format!("cannot make a call from {address}"))?;
         let config = media::Config {
-            listen: address,
+            listen: address.into(),
             ports,
             workers: 1,
             kernel_relay: media::UseKernel::Off,

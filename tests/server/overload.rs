@@ -1,0 +1,57 @@
+//! A media thread that has too much to do takes no new calls, and everybody who should know is told.
+
+use std::time::Duration;
+
+use crate::audio::noise;
+use crate::bridge::through;
+use crate::house::House;
+use crate::log::PATIENCE;
+use crate::phone::{Phone, SipEvent};
+
+/// Waits until `/readyz` answers with this status. Returns the body.
+async fn readiness(house: &House, status: u16) -> String {
+    let asked = async {
+        loop {
+            let reply = house.api.get("/readyz").await;
+            if reply.status == status {
+                return String::from_utf8(reply.body).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("the readiness changes")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_media_thread_that_transcodes_too_much_refuses_new_calls_until_it_can_take_them() {
+    let (mut caller, mut called) = (Phone::with("G722", "127.0.0.1").await, Phone::new().await);
+    // With this budget, a single transcoded call is too much.
+    let environment = [
+        ("TANDEM_MEDIA__TRANSCODING_BUDGET", "0"),
+        ("TANDEM_MEDIA__WORKERS", "1"),
+        ("TANDEM_MEDIA__CODECS", "PCMU, G722"),
+        ("TANDEM_MEDIA__KERNEL_RELAY", "off"),
+    ];
+    let house = House::start_under(&environment, &through("700", &called, "off")).await;
+    readiness(&house, 200).await;
+    caller.invite(house.udp, "700").await;
+    called.until(SipEvent::Invited).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    caller.audio.say(&noise(20_000, 21));
+    assert_eq!(readiness(&house, 503).await, "every media thread of the server is overloaded\n");
+
+    let mut late = Phone::new().await;
+    late.invite(house.udp, "700").await;
+    assert_eq!(late.outcome().await, 503);
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("\ntandem_media_threads 1\n"), "{metrics}");
+    assert!(metrics.contains("\ntandem_media_threads_overloaded 1\n"), "{metrics}");
+    let errors = house.api.get("/console/errors").await.json().to_string();
+    assert!(errors.contains("media-full") && errors.contains("every media thread"), "{errors}");
+
+    caller.hangup().await;
+    called.until(SipEvent::Bye).await;
+    readiness(&house, 200).await;
+    house.end().await;
+}
