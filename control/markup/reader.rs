@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     fn checked(&mut self, element: &Element, rule: Option<&'static Rule>) -> Option<&'static Rule> {
         let Some(rule) = rule else {
             let names = self.flavour.rules().map(|rule| rule.name);
-            let near = nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
+            let near = self.nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
             let near = near.unwrap_or_default();
             self.warn(code::SCHEMA, format!("<{}> is unknown and was skipped{near}", element.name));
             return None;
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
                 }
                 None if name.starts_with("xmlns") => {}
                 None => {
-                    let near = nearest(name, rule.attributes.iter().map(|attribute| attribute.name));
+                    let near = self.nearest(name, rule.attributes.iter().map(|attribute| attribute.name));
                     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
                     self.warn(
                         code::SCHEMA,
@@ -150,6 +150,12 @@ impl<'a> Reader<'a> {
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(Warning { code, message: message.into() });
         }
+    }
+
+    /// Returns the known name that is most similar to a misspelt name. `None` if the document has so many warnings that
+    /// no further warning is stored: a document of thousands of unknown names must not cost thousands of comparisons.
+    fn nearest(&self, given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+        (self.warnings.len() < MAX_WARNINGS).then(|| nearest(given, known)).flatten()
     }
 
     /// Warns that the parent must not contain this element.
@@ -272,7 +278,9 @@ fn as_written(text: &str, url: &Url) -> Arc<str> {
 fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
     let max = (given.chars().count() / 3).clamp(1, 2);
-    let near = known.map(|name| (strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()), name));
+    // Names whose lengths differ more are not similar, and a comparison takes microseconds.
+    let near = known.filter(|name| name.len().abs_diff(given.len()) <= max);
+    let near = near.map(|name| (strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()), name));
     near.filter(|(distance, _)| *distance <= max).min().map(|(_, name)| name)
 }
 
