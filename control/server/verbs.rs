@@ -176,9 +176,22 @@ fn check_unserved(flavour: &'static Flavour, text: &str) {
             let without = read(flavour, &root);
             at(&mut root, &place).children.push(Node::Element(unserved));
             let with = read(flavour, &root);
-            assert_eq!(with.instructions, without.instructions, "<{}> in <{parent}>", rule.name);
+            // A refusal has an effect only if the call would end at this place.
+            let mut others = with.instructions;
+            others.retain(|instruction| !matches!(instruction, Instruction::Refused(_)));
+            assert_eq!(others, without.instructions, "<{}> in <{parent}>", rule.name);
             let codes: Vec<u32> = with.warnings.iter().map(|warning| warning.code).collect();
             assert_eq!(codes, [code], "<{}> in <{parent}>", rule.name);
+            if *parent == "Connect" {
+                let around = |name: &str, child| Element {
+                    name: name.into(),
+                    children: vec![Node::Element(child)],
+                    ..Element::default()
+                };
+                let unserved = Element { name: rule.name.into(), ..Element::default() };
+                let alone = read(flavour, &around(flavour.root, around("Connect", unserved)));
+                assert!(matches!(&alone.instructions[..], [Instruction::Refused(why)] if why.contains(rule.name)));
+            }
         }
     }
 }
