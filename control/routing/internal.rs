@@ -55,7 +55,8 @@ impl Routing {
     /// the extension.
     ///
     /// Without a number pool, an account may have taken a number that it does not own. So the call of another account to
-    /// such a number goes to the carrier, if a trunk accepts the number.
+    /// such a number goes to the carrier, if a trunk accepts the number. An account and its subaccounts trust each other;
+    /// two subaccounts do not.
     ///
     /// Some numbers in the file only define a route: prefixes with `bridge`, prefixes of fewer than seven digits, and
     /// `bridge = "trunk:*"`. These numbers are not destinations of internal calls. Calls to these numbers go over the
@@ -64,10 +65,15 @@ impl Routing {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let caller = account;
         let account = (!is_international).then_some(account);
-        let is_held = self
-            .number(user)
-            .filter(|held| account.is_none_or(|own| held.account == own))
-            .is_some_and(|held| held.account == caller || !self.pool.is_open() || !self.has_way_out(caller, user));
+        let is_held =
+            self.number(user).filter(|held| account.is_none_or(|own| held.account == own)).is_some_and(|held| {
+                let of_family = || {
+                    let parent = |name: &str| self.accounts.parent(name);
+                    parent(&held.account).as_deref() == Some(caller)
+                        || parent(caller).as_deref() == Some(&*held.account)
+                };
+                held.account == caller || !self.pool.is_open() || of_family() || !self.has_way_out(caller, user)
+            });
         let is_given = || self.best_fit(account, user).is_some_and(|(number, _)| is_destination(number, user));
         if is_held || is_given() { self.to_number(account, user) } else { None }
     }

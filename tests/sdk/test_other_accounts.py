@@ -1,7 +1,5 @@
 """An account that tries to use the carriers, numbers and places of another account, over REST and SIP."""
 
-import signal
-
 import pytest
 import requests
 
@@ -127,13 +125,3 @@ def test_one_account_does_not_take_every_place_of_followed_lists(server):
     finally:
         for one in followed:
             one.close()
-
-
-def test_an_emptied_file_changes_nothing(server):
-    file = server.data / "tandem.toml"
-    text = file.read_text()
-    file.write_text("")
-    server.process.send_signal(signal.SIGHUP)
-    wait_for("the refusal", lambda: "not reloaded: the file has no [[accounts]] any more" in server.log())
-    assert api(server, "GET", f"/2010-04-01/Accounts/{OTHER_SID}.json").status_code == 200
-    file.write_text(text)
