@@ -12,10 +12,11 @@ use crate::address::Address;
 use crate::command::Refused;
 use crate::conference::{LeaveReason, Participation};
 use crate::ending::cause_of;
+use crate::engine::EngineEffect;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
 use crate::id::{self, CallId, FetchId, LegId, OpId};
-use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
+use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
@@ -265,6 +266,13 @@ impl Call {
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
             LegEvent::ConferenceOver { clears } => self.conference_over(leg, LeaveReason::Over, clears),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
+            LegEvent::EngineFailed(failure) => {
+                if failure.effect == EngineEffect::Fatal {
+                    state.failure = Some(Box::new(EndFailure::Engine(failure.clone())));
+                }
+                self.emit(leg, EventKind::EngineFailed(failure));
+            }
+            LegEvent::AgentHungUp => self.agent_hung_up(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued { op, result } if self.waits_by_request(leg) => self.entered_by_request(leg, op, result),
             LegEvent::Enqueued { op, result } => self.signal(leg, Signal::Enqueued { op, result }),

@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::id::ConversationId;
 use crate::stream::StreamFailure;
 
+/// The first words of the failure of a conversation with an agent that does not exist.
+pub const NO_AGENT: &str = "no agent in [[agents]]";
+
 /// Parameters of a conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationSpec {

@@ -8,7 +8,7 @@ use crate::call::{Abort, Call};
 use crate::conference::LeaveReason;
 use crate::event::EventKind;
 use crate::id::LegId;
-use crate::leg::{DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
+use crate::leg::{BY_AGENT, DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
 use crate::output::{HangupReason, LegCommand, SipEndReason};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
@@ -50,9 +50,9 @@ impl Call {
         let status = refused.then_some(UNAVAILABLE);
         // When one leg of a race or dial is answered, the server cancels the other legs.
         let answered_elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
-        // After the apology for a failed document, the far end receives "failed" as the reason. The recorded cause
-        // stays the normal one.
-        let apologised = matches!(state.failure.as_deref(), Some(EndFailure::Document(_)));
+        // After the apology for a failed document or engine, the far end receives "failed" as the reason. The recorded
+        // cause stays the normal one.
+        let apologised = matches!(state.failure.as_deref(), Some(EndFailure::Document(_) | EndFailure::Engine(_)));
         let reason = if apologised { EndCause::Failed } else { cause };
         let command = LegCommand::Hangup(HangupReason { cause: reason, answered_elsewhere });
         self.push_command(leg, status.map_or(command, |status| LegCommand::Reject(RejectReason::Status(status))));
@@ -72,12 +72,31 @@ impl Call {
         self.hangup_with(leg, self.clearing(leg), EndedBy::Application, answered.then(|| how.to_owned()));
     }
 
+    /// Hangs up a leg for its voice agent.
+    pub(crate) fn agent_hung_up(&mut self, leg: LegId) {
+        match self.engine_failure(leg) {
+            Some(apologised) => self.hangup_because(leg, self.clearing(leg), apologised),
+            None => self.clear_for_application(leg, BY_AGENT),
+        }
+    }
+
+    /// Returns the text about the end of a leg whose agent ends the call because of the failure of an engine.
+    fn engine_failure(&self, leg: LegId) -> Option<String> {
+        match self.leg_state(leg)?.failure.as_deref()? {
+            EndFailure::Engine(failure) => Some(format!("apologised and hung up: {failure}")),
+            _ => None,
+        }
+    }
+
     /// Hangs up a leg whose document has no further instruction.
     pub(crate) fn document_ended(&mut self, leg: LegId) {
+        if let Some(apologised) = self.engine_failure(leg) {
+            return self.hangup_because(leg, self.clearing(leg), apologised);
+        }
         let failed = match self.leg_state(leg).and_then(|state| state.failure.as_deref()) {
             Some(EndFailure::Stream(_)) => " (its stream had failed)",
             Some(EndFailure::Conversation(_)) => " (its conversation had failed)",
-            Some(EndFailure::Document(_)) | None => "",
+            Some(EndFailure::Document(_) | EndFailure::Engine(_)) | None => "",
         };
         self.clear_for_application(leg, &format!("{DOCUMENT_ENDED}{failed}"));
     }

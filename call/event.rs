@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use crate::Callback;
 use crate::conference::Participation;
-use crate::conversation::{ConversationFacts, ConversationStatus};
+use crate::conversation::ConversationFacts;
+use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
 use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
@@ -17,10 +18,10 @@ use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{AudioSource, Unsupported, Warning};
 use crate::queue::QueueOutcome;
 use crate::recognition::RecognisedText;
-use crate::recording::{Recording, RecordingStatus};
-use crate::siprec::{SiprecFacts, SiprecStatus};
-use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
-use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, TranscriptionStatus};
+use crate::recording::Recording;
+use crate::siprec::SiprecFacts;
+use crate::stream::{StreamFacts, StreamSpec};
+use crate::transcription::{Transcript, TranscriptionFacts};
 
 /// One event of a call.
 #[derive(Clone, PartialEq, Debug)]
@@ -83,11 +84,8 @@ pub enum EventKind {
         /// The callback that receives this event.
         callback: Callback,
     },
-    /// The speech recognition of a gather failed, or could not start.
-    RecognitionFailed {
-        /// Reason of the failure, in words.
-        why: String,
-    },
+    /// An engine that works for the leg failed: a language model, a voice, a recogniser or a tool.
+    EngineFailed(EngineFailure),
     /// The leg was bridged with another leg.
     Bridged {
         /// Facts about the other leg of the bridge.
@@ -137,24 +135,6 @@ pub enum EventKind {
     Unsupported(Box<Unsupported>),
     /// A document or a request was executed although it had a problem.
     Warned(Warning),
-}
-
-impl EventKind {
-    /// Returns whether the event reports a failure or a warning that operators should see. Examples are a document that
-    /// could not be fetched, or a recording that could not be stored.
-    pub fn is_problem(&self) -> bool {
-        match self {
-            Self::FetchFailed { .. } | Self::Warned(_) | Self::RecognitionFailed { .. } => true,
-            Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
-            Self::Recording(recording) => matches!(recording.status, RecordingStatus::Failed(_)),
-            Self::Siprec(facts) => matches!(facts.status, SiprecStatus::Failed(_) | SiprecStatus::Paused),
-            Self::Stream(stream) => matches!(stream.status, StreamStatus::Failed(_)),
-            Self::Transcription(facts) => matches!(facts.status, TranscriptionStatus::Failed(_)),
-            Self::Transcribed(transcript) => matches!(transcript.state, TranscriptState::Failed(_)),
-            Self::Conversation(facts) => matches!(facts.status, ConversationStatus::Failed { .. }),
-            _ => false,
-        }
-    }
 }
 
 /// Result of answering-machine detection.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
 use crate::id::{CallId, LegId};
 use crate::internal_call::InternalCall;
@@ -203,12 +204,12 @@ pub struct LegEnd {
     /// sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The failure of the application that led to the end, if there was one.
+    /// The failure of the application or of an engine that led to the end, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<EndFailure>>,
 }
 
-/// A failure of the application that ends a leg.
+/// A failure of the application, or of an engine, that ends a leg.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndFailure {
     /// No document could be fetched, and the caller heard an apology.
@@ -217,6 +218,8 @@ pub enum EndFailure {
     Stream(StreamFailure),
     /// A conversation failed. The document waited for this conversation and had no further instruction.
     Conversation(StreamFailure),
+    /// An engine of an agent failed, and the agent ended the call.
+    Engine(EngineFailure),
 }
 
 /// Detail text for the end of a leg whose document had no further instruction.
@@ -225,6 +228,8 @@ pub const DOCUMENT_ENDED: &str = "the document ended";
 pub const BY_INSTRUCTION: &str = "hung up (an instruction of the document)";
 /// Detail text for the end of a leg that a request of its application hung up.
 pub const BY_REQUEST: &str = "hung up (a request of the application)";
+/// Detail text for the end of a leg that its voice agent hung up.
+pub const BY_AGENT: &str = "hung up (the voice agent)";
 
 /// Detail text for a leg that was hung up because the call that it had dialled ended.
 pub const BRIDGE_ENDED: &str = "hung up (the dialled call had ended)";

@@ -17,6 +17,7 @@ pub mod command;
 pub mod conference;
 pub mod conversation;
 mod ending;
+pub mod engine;
 pub mod event;
 pub mod fetch;
 pub mod id;

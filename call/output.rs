@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::conference::{LeaveReason, Participation};
 use crate::conversation::{ConversationSpec, ConversationStatus};
+use crate::engine::EngineFailure;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
@@ -436,6 +437,10 @@ pub enum LegEvent {
     },
     /// The conference refused the leg.
     ConferenceRefused,
+    /// An engine that works for the leg failed.
+    EngineFailed(EngineFailure),
+    /// The voice agent of the leg's conversation hangs up.
+    AgentHungUp,
     /// A problem that did not stop the leg. The server reports each problem once.
     Warned(Warning),
     /// The queue admitted the leg, or refused the leg.

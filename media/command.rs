@@ -239,6 +239,9 @@ pub enum Command {
     },
     /// Leaves the session's room. The command has no effect if the session is in no room.
     Leave,
+    /// The leg is answered, so its far end should send audio. From now on, the session reports gaps in this audio
+    /// ([`Event::AudioMissing`](crate::Event::AudioMissing)).
+    ExpectAudio,
     /// Starts (true) or ends (false) an echo. During an echo the far end receives its own packets.
     Echo(bool),
     /// Starts or ends noise suppression.

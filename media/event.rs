@@ -102,6 +102,14 @@ pub enum Event {
         /// The measured value, in the unit of the cause.
         value: f32,
     },
+    /// The far end should send, and no packet has arrived for 2 s. The event is not sent while the leg is on hold, or
+    /// if the last packet was comfort noise.
+    AudioMissing {
+        /// Whether packets had arrived before.
+        ever: bool,
+    },
+    /// Packets arrive again after [`Event::AudioMissing`], or the far end need not send any more.
+    AudioResumed,
     /// The media thread has no time for noise suppression in this direction. The audio passes unchanged.
     SuppressionShed {
         /// The direction in which suppression has stopped.

@@ -14,6 +14,7 @@ mod arrivals;
 mod capture;
 mod digit_input;
 mod frame_encoder;
+mod gap_watch;
 mod inbound;
 mod inbound_frame;
 mod offload;
@@ -31,6 +32,7 @@ mod transport;
 
 use capture::Capture;
 use digit_input::DigitInput;
+use gap_watch::GapWatch;
 use inbound::Inbound;
 use inbound_frame::InboundFrame;
 use outbound::{Outbound, Output};
@@ -101,6 +103,7 @@ pub(crate) struct MediaSession {
     /// The running answering machine detection, if any.
     detection: Option<Box<MachineListener>>,
     quality: QualityReports,
+    gap_watch: GapWatch,
     pub(crate) schedule: Schedule,
     events: SessionEvents,
 }
@@ -132,6 +135,7 @@ impl MediaSession {
             suppression: Suppression::default(),
             detection: None,
             quality: QualityReports::new(seed),
+            gap_watch: GapWatch::default(),
             schedule: Schedule::default(),
             events: EventQueue::new(key, events),
         }
@@ -222,6 +226,7 @@ impl MediaSession {
             }
             Command::Source { op, source } => self.playout.set_source(op, source),
             Command::Unsource { op } => self.playout.remove_source(op),
+            Command::ExpectAudio => self.gap_watch.start(),
             Command::Echo(on) => {
                 self.routing.echo = on;
                 self.outbound.relay.note_stopped();
@@ -418,6 +423,7 @@ impl MediaSession {
         if self.quality.tick() {
             self.send_report(false, cx);
         }
+        self.gap_watch.tick(self.inbound.receiver.packets, self.is_expected(), &mut self.events);
         !self.is_flooded()
     }
 
@@ -555,13 +561,18 @@ impl MediaSession {
             signalled: self.transport.signalled(),
             heard_from: self.transport.learnt(),
             sent_to: self.transport.target(),
-            expected: self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some()),
+            expected: self.is_expected(),
             dropped_digits: self.digit_input.dropped,
             not_relayed: self.outbound.not_relayed,
             ..Stats::default()
         };
         self.inbound.add_dropped(&mut stats);
         stats
+    }
+
+    /// Whether the far end should send RTP, according to the last offer and answer.
+    fn is_expected(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some())
     }
 
     /// Whether more than [`BACKLOG`] events wait for the sink.

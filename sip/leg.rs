@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::dialog::DialogState;
 use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
+use crate::trunk::TrunkTrouble;
 use crate::waiting::PendingCallGuard;
 
 /// The 128-bit key of one leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the
@@ -578,6 +579,8 @@ pub enum Event {
     /// The caller is in no trunk's networks and has neither a certificate nor a password. In a flood, only some of
     /// these requests are reported. [`RefusedRequest::line`] is then the number of requests that were not reported.
     UnknownSource(Box<RefusedRequest>),
+    /// A trunk went down, or its registration failed. Each change is reported once.
+    TrunkTroubled(Box<TrunkTrouble>),
 }
 
 /// A request that was refused before a leg was created. The texts contain no control characters. The Call-ID has at
@@ -623,7 +626,9 @@ macro_rules! leg_of {
             | Event::ReferProgress { leg, .. }
             | Event::Ended { leg, .. }
             | Event::Trace { leg, .. } => Some(leg),
-            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::UnknownSource(_) => None,
+            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::UnknownSource(_) | Event::TrunkTroubled(_) => {
+                None
+            }
         }
     };
 }

@@ -67,7 +67,7 @@ pub use network::purpose;
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
-pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkStatus};
+pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 pub use trunk_acl::TrunkAcl;
 pub use waiting::PendingCallGuard;
 

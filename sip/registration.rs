@@ -237,8 +237,7 @@ impl Registration {
         self.targets = targets;
         if self.targets.is_empty() {
             self.pause(now, PAUSE, None, FailureReason::NoAddress, rng);
-            // RFC 3263 §4.3: a name without an address is treated like a 503.
-            self.set_refused(503);
+            self.set_failed(Registered::Unanswered);
             return Step::Wait;
         }
         self.send(State::Registering)
@@ -282,7 +281,7 @@ impl Registration {
                 }
             }
             (State::Registering, 408 | 500..=599) => {
-                self.handle_failure(now, reply.status, FailureReason::Response(reply.status), reply.retry_after, rng)
+                self.handle_failure(now, FailureReason::Response(reply.status), reply.retry_after, rng)
             }
             (State::Registering, status) => self.handle_refusal(now, status, reply.retry_after, rng),
             (State::Waiting(_) | State::Locating | State::Stopped, _) => Step::Wait,
@@ -292,7 +291,7 @@ impl Registration {
     /// Records that the registrar's current target did not respond or could not be reached.
     pub(crate) fn handle_silence(&mut self, now: Instant, cause: EndCause, rng: &mut impl Rng) -> Step {
         match self.state {
-            State::Registering => self.handle_failure(now, 408, FailureReason::NoResponse(cause), None, rng),
+            State::Registering => self.handle_failure(now, FailureReason::NoResponse(cause), None, rng),
             State::Withdrawing => self.end(),
             State::Waiting(_) | State::Locating | State::Stopped => Step::Wait,
         }
@@ -329,7 +328,6 @@ impl Registration {
     fn handle_failure(
         &mut self,
         now: Instant,
-        status: u16,
         why: FailureReason,
         retry_after: Option<u32>,
         rng: &mut impl Rng,
@@ -340,7 +338,10 @@ impl Registration {
         }
         self.pause(now, PAUSE, retry_after, why, rng);
         self.target_index = 0;
-        self.set_refused(status);
+        self.set_failed(match why {
+            FailureReason::Response(status) => Registered::Refused(status),
+            FailureReason::NoResponse(_) | FailureReason::NoAddress => Registered::Unanswered,
+        });
         Step::Wait
     }
 
@@ -348,15 +349,15 @@ impl Registration {
         self.pause(now, REFUSED_PAUSE, retry_after, FailureReason::Response(status), rng);
         // A refusal ends the registration, even if an earlier lifetime has not ended yet.
         self.registered_until = None;
-        self.set_refused(status);
+        self.set_failed(Registered::Refused(status));
         Step::Wait
     }
 
-    /// Sets the status to refused. While a granted lifetime lasts, the status does not change. So after a failed
+    /// Sets the status after a failure. While a granted lifetime lasts, the status does not change. So after a failed
     /// refresh, the status changes only when the lifetime has ended.
-    fn set_refused(&mut self, status: u16) {
+    fn set_failed(&mut self, status: Registered) {
         if self.registered_until.is_none() {
-            self.status = Registered::Refused(status);
+            self.status = status;
         }
     }
 

@@ -112,8 +112,34 @@ pub enum Registered {
     Pending,
     /// The registrar has stored this server's Contact.
     Yes,
-    /// The registrar refused with this status. The status is 408 if the registrar did not respond.
+    /// The registrar refused with this status.
     Refused(u16),
+    /// The registrar did not respond, or could not be reached.
+    Unanswered,
+}
+
+/// A trouble of a trunk that operators should see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkTrouble {
+    /// The trunk.
+    pub trunk: TrunkName,
+    /// The account that owns the trunk. `None` if all accounts share the trunk.
+    pub account: Option<Arc<str>>,
+    /// The kind of the trouble.
+    pub fault: TrunkFault,
+    /// The reason, as a text for the log.
+    pub why: String,
+}
+
+/// The kinds of trouble of a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkFault {
+    /// The registrar refused the registration.
+    RegistrationRefused,
+    /// The registrar did not respond, or could not be reached.
+    RegistrarSilent,
+    /// The trunk does not answer OPTIONS.
+    Down,
 }
 
 /// The status of a trunk at one moment.

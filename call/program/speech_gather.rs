@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use crate::call::Call;
+use crate::engine::{Engine, EngineFailure};
 use crate::event::EventKind;
 use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
@@ -104,7 +105,7 @@ impl SpeechGather {
                 self.op = None;
                 self.cancel_timers(call, leg);
                 if let Some(why) = failed {
-                    call.emit(leg, EventKind::RecognitionFailed { why: why.clone() });
+                    call.emit(leg, EventKind::EngineFailed(EngineFailure::new(Engine::Recogniser, why)));
                 }
                 match (self.has_words(), failed) {
                     (true, _) => SpeechProgress::Over,

@@ -256,7 +256,7 @@ fn partial_words_are_told_in_order_with_all_that_was_said_before() {
 fn ears_that_cannot_hear_say_so_and_keys_still_count() {
     let mut script = gathers(speech(|_| {}));
     script.recognition_ends(Some("off"));
-    assert!(script.has_event(|kind| matches!(kind, EventKind::RecognitionFailed { why } if why == "off")));
+    assert!(script.has_event(|kind| matches!(kind, EventKind::EngineFailed(why) if why.detail == "off")));
     script.sends_digits("7#");
     assert_eq!(pressed(&script), Some("7"));
     let mut script = gathers(speech(|speech| speech.digits = false));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tandem_call::call::OnAnswer;
 use tandem_call::command::Command;
 use tandem_call::conversation::ConversationStatus;
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
@@ -370,6 +371,24 @@ fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
     assert_eq!(end.to_string(), "apologised and hung up: the document failed (500)");
     assert!(matches!(end.failure.as_deref(), Some(EndFailure::Document(why)) if why.detail == "500"), "{end:?}");
     script.assert_settled();
+}
+
+#[test]
+fn the_end_of_a_leg_whose_agent_hangs_up_says_so_and_says_which_engine_had_failed() {
+    let converse = || Instruction::Converse(Converse { spec: Box::new(conversation()), action: None });
+    let mut script = CallScript::runs(vec![converse()]);
+    script.feed(LegEvent::AgentHungUp);
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!((end.by, end.to_string().as_str()), (EndedBy::Application, "hung up (the voice agent)"));
+    let mut script = CallScript::runs(vec![converse()]);
+    let failure = EngineFailure::new(Engine::Model, "connection refused").with_effect(EngineEffect::Fatal);
+    script.feed(LegEvent::EngineFailed(failure.clone()));
+    assert!(script.has_event(|kind| *kind == EventKind::EngineFailed(failure.clone())));
+    script.feed(LegEvent::AgentHungUp);
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!(end.by, EndedBy::Server);
+    assert_eq!(end.to_string(), "apologised and hung up: the model failed: connection refused");
+    assert_eq!(end.failure.map(|failure| *failure), Some(EndFailure::Engine(failure)));
 }
 
 #[test]

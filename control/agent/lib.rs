@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tandem_call::conversation::{AgentSpec, ConversationSpec, LanguageSettings, Utterance};
+use tandem_call::engine::EngineFailure;
 use tandem_clock as clock;
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent};
 use tandem_http::Client;
@@ -88,6 +89,8 @@ pub enum AgentOutput {
     Utterance(Utterance),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
+    /// An engine of the agent failed.
+    EngineFailed(EngineFailure),
 }
 
 impl Agent {
@@ -157,6 +160,7 @@ impl Agent {
             ResponderOutput::Record(on) => return Some(AgentOutput::Record(on)),
             ResponderOutput::RestartRecognition => return Some(AgentOutput::RestartRecognition),
             ResponderOutput::Note(text, data) => return Some(AgentOutput::Note(text, data)),
+            ResponderOutput::EngineFailed(failure) => return Some(AgentOutput::EngineFailed(failure)),
             ResponderOutput::Utterance(line) => return Some(AgentOutput::Utterance(line)),
             ResponderOutput::AskModel { id, messages } => {
                 self.chat_request = None;

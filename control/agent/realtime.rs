@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::{AgentSpec, Utterance};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use tandem_dialect::conversation::ConversationEnd;
 
@@ -87,6 +88,8 @@ pub enum RealtimeOutput {
     Interrupted,
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
+    /// The model or a tool failed.
+    EngineFailed(EngineFailure),
 }
 
 /// An item of the model's speech, and the part of the item's audio that was given to playout.
@@ -410,16 +413,14 @@ impl Dialogue {
     /// Ends the conversation, because the model sends more than a model may send.
     fn too_much(&mut self, why: &str) {
         if !self.is_over {
-            self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
-            self.failed();
+            self.failed(why);
         }
     }
 
     fn answer_ended(&mut self, now: Instant, failure: Option<String>) {
         self.is_answering = false;
         if let Some(why) = failure {
-            self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
-            return self.no_answer(now);
+            return self.no_answer(now, why);
         }
         let calls = std::mem::take(&mut self.calls);
         if calls.is_empty() {
@@ -500,6 +501,9 @@ impl Dialogue {
     /// Takes the result of a tool's request.
     pub fn handle_tool_result(&mut self, now: Instant, call: &str, result: Result<String, String>) {
         if self.running.remove(call) {
+            if let Err(why) = &result {
+                self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
+            }
             let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
             self.result(call, &text);
             self.answer_to_results();
@@ -529,7 +533,7 @@ impl Dialogue {
         self.note(format!("problem: {why}"), json!({ "event": "problem", "code": code, "why": why }));
         if of == wire::RESPOND && self.requested_response.take().is_some() {
             self.is_answering = false;
-            self.no_answer(now);
+            self.no_answer(now, why);
         }
     }
 
@@ -575,8 +579,7 @@ impl Dialogue {
             self.complete_digits();
         }
         if self.answer_due.is_some_and(|(at, _)| at <= now) {
-            self.note("the model did not answer in time".to_owned(), json!({ "event": "model_failed" }));
-            self.no_answer(now);
+            self.no_answer(now, "the model did not answer in time".to_owned());
         }
         if self.silence.is_some_and(|at| at <= now) {
             self.handle_silence();
@@ -589,11 +592,12 @@ impl Dialogue {
 
     /// Handles a missing response. After the first missing response, the function repeats the request. After the second
     /// missing response, the model counts as failed.
-    fn no_answer(&mut self, now: Instant) {
+    fn no_answer(&mut self, now: Instant, why: String) {
         match self.answer_due.replace((now + self.config.model.timeout(), true)) {
-            Some((_, true)) => self.failed(),
+            Some((_, true)) => self.failed(why),
             _ if self.pending_end.is_some() => self.answer_due = None,
             _ => {
+                self.report(EngineFailure::new(Engine::Model, why), EngineEffect::Recovered);
                 self.is_answering = false;
                 self.request_response(wire::respond(None));
             }
@@ -602,9 +606,12 @@ impl Dialogue {
 
     /// Handles the permanent failure of the model. The voice of this server apologises. Then the caller is transferred
     /// to the fallback, if the agent has a fallback.
-    pub fn failed(&mut self) {
+    pub fn failed(&mut self, why: impl Into<String>) {
         self.answer_due = None;
         self.is_over = true;
+        let ends_call = self.config.fallback.is_none() && self.spec.collect_schema.is_none();
+        let effect = if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed };
+        self.report(EngineFailure::new(Engine::Model, why), effect);
         let phrases = &self.config.phrases;
         let said = |text: &Arc<str>| {
             let voice = self.config.voice.as_ref().map(ToString::to_string);
@@ -749,6 +756,11 @@ impl Dialogue {
 
     fn note(&mut self, text: String, data: Value) {
         self.outputs.push_back(RealtimeOutput::Note(text, data));
+    }
+
+    /// Reports a failure of the model or of a tool.
+    pub fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {
+        self.outputs.push_back(RealtimeOutput::EngineFailed(failure.with_effect(effect)));
     }
 
     fn octets(&self, length: Duration) -> u64 {

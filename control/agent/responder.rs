@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::{AgentSpec, Inputs, Utterance};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure, SPEECH_TO_TEXT_OFF};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, ConversationEvent, InterruptPolicy};
 
 use super::chat::{Piece, ToolCall};
@@ -46,6 +47,8 @@ const MAX_ROUNDS: u32 = 5;
 const LONGEST_TURN: usize = 16 * 1024;
 /// Number of failed turns after which the agent ends the call.
 const MAX_FAILURES: u32 = 2;
+/// Number of failures of the recogniser after which speech recognition is started again.
+const MAX_RECOGNITION_FAILURES: u32 = 2;
 /// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 
@@ -80,6 +83,8 @@ pub(super) enum ResponderOutput {
     Utterance(Utterance),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
+    /// An engine of the agent failed. The agent has decided about the consequence for the call.
+    EngineFailed(EngineFailure),
 }
 
 /// The state of one agent in one conversation.
@@ -440,11 +445,12 @@ impl Responder {
             Piece::Failed { why, for_good } => {
                 let (early, is_retry) = (answer.early, answer.is_retry);
                 let fresh = answer.text.trim().is_empty();
-                self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
+                let failure = EngineFailure::new(Engine::Model, why);
                 if fresh && !is_retry && !for_good {
+                    self.report(failure, EngineEffect::Recovered);
                     self.ask_model(now, early, true);
                 } else {
-                    self.engine_failed();
+                    self.engine_failed(failure);
                 }
             }
         }
@@ -466,9 +472,9 @@ impl Responder {
         }
         self.rounds += 1;
         if self.rounds > MAX_ROUNDS + 1 {
-            self.note("the model called tools in too many rounds".to_owned(), json!({ "event": "model_failed" }));
             answer.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
-            return self.engine_failed();
+            let why = "the model called tools in too many rounds";
+            return self.engine_failed(EngineFailure::new(Engine::Model, why));
         }
         for call in answer.calls {
             self.run(now, &call, says_nothing);
@@ -538,6 +544,9 @@ impl Responder {
         let Some(at) = self.running.iter().position(|one| one == id) else { return };
         self.running.remove(at);
         let call = ToolCall { id: id.to_owned(), ..ToolCall::default() };
+        if let Err(why) = &result {
+            self.report(EngineFailure::new(Engine::Tool, why), EngineEffect::Recovered);
+        }
         self.result(&call, result);
         if self.running.is_empty() && !self.is_ending {
             if !self.pending.is_empty() {
@@ -564,9 +573,16 @@ impl Responder {
         if self.words_due.take().is_some() {
             self.note(format!("no recognition result: {why}"), json!({ "event": "words_missing", "why": why }));
         }
-        if self.recognition_failures > 2 {
-            return self.engine_failed();
+        let failure = EngineFailure::new(Engine::Recogniser, why);
+        // A recogniser that is off, or whose address is not allowed, does not get better.
+        let for_good = why == SPEECH_TO_TEXT_OFF || why.contains("allow_networks");
+        if for_good {
+            self.recognition_failures = MAX_RECOGNITION_FAILURES + 1;
         }
+        if self.recognition_failures > MAX_RECOGNITION_FAILURES {
+            return self.engine_failed(failure);
+        }
+        self.report(failure, EngineEffect::Recovered);
         self.outputs.push_back(ResponderOutput::RestartRecognition);
         if self.recognition_failures == 2 || (self.is_idle() && self.paused_at.is_some()) {
             self.say(&self.phrases().repeat.clone());
@@ -575,7 +591,7 @@ impl Responder {
 
     /// Handles the repeated failure of an engine. The agent apologises, and then transfers the caller to the fallback,
     /// if the agent has a fallback.
-    fn engine_failed(&mut self) {
+    fn engine_failed(&mut self, failure: EngineFailure) {
         self.cancel_answer();
         self.filler = None;
         let pending = std::mem::take(&mut self.pending);
@@ -585,13 +601,22 @@ impl Responder {
         self.turn_ends = None;
         self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
         self.failures += 1;
+        let fallback = self.config.fallback.clone();
+        let gives_up = fallback.is_none()
+            && (self.failures >= MAX_FAILURES || self.recognition_failures > MAX_RECOGNITION_FAILURES);
+        let ends_call = gives_up && self.spec.collect_schema.is_none();
+        self.report(failure, if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed });
         let phrases = self.phrases().clone();
         self.say(&phrases.apology);
-        match self.config.fallback.clone() {
+        match fallback {
             Some(to) => self.fall_back(&phrases, to.0),
-            None if self.failures >= MAX_FAILURES || self.recognition_failures > 2 => self.give_up(),
+            None if gives_up => self.give_up(),
             None => {}
         }
+    }
+
+    fn report(&mut self, failure: EngineFailure, effect: EngineEffect) {
+        self.outputs.push_back(ResponderOutput::EngineFailed(failure.with_effect(effect)));
     }
 
     fn fall_back(&mut self, phrases: &PhraseConfig, to: Address) {
@@ -732,7 +757,7 @@ impl Responder {
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             self.history.agent(text.to_owned(), 0, Vec::new());
-            self.outputs.push_back(ResponderOutput::Command(say(text.to_owned(), true)));
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Phrase(text.to_owned())));
         }
     }
 

@@ -87,6 +87,7 @@ impl Stage {
     fn said(&self) -> String {
         let texts = self.outputs.iter().filter_map(|act| match act {
             ResponderOutput::Command(ConversationCommand::Say { token, .. }) => Some(token.clone()),
+            ResponderOutput::Command(ConversationCommand::Phrase(text)) => Some(text.clone()),
             ResponderOutput::Command(ConversationCommand::Filler(text)) => Some(format!("[{text}]")),
             _ => None,
         });
@@ -332,4 +333,53 @@ fn a_transfer_that_nobody_answers_brings_the_caller_back_to_the_agent() {
     assert!(asked.last().unwrap().contains("nobody answered"), "{asked:?}");
     again.answers(text("Nobody is there."));
     assert_eq!(TransferDestination(Address::from("+15551230001")).0.to_string(), "+15551230001");
+}
+
+/// Returns the failures that the agent has reported, with their consequences.
+fn failures(stage: &Stage) -> Vec<(Engine, EngineEffect)> {
+    let failures = stage.outputs.iter().filter_map(|act| match act {
+        ResponderOutput::EngineFailed(failure) => Some((failure.engine, failure.effect)),
+        _ => None,
+    });
+    failures.collect()
+}
+
+#[test]
+fn a_model_that_fails_is_told_to_the_call_and_the_apology_is_no_reply() {
+    let mut stage = Stage::new("");
+    let fails =
+        |stage: &mut Stage| stage.answers(Piece::Failed { why: "connection refused".to_owned(), for_good: false });
+    stage.says("Are you open?");
+    stage.passes(60);
+    fails(&mut stage);
+    assert_eq!(failures(&stage), [(Engine::Model, EngineEffect::Recovered)], "the request is repeated");
+    fails(&mut stage);
+    assert_eq!(failures(&stage)[1..], [(Engine::Model, EngineEffect::Noticed)], "the caller hears the apology");
+    let phrase = |act: &ResponderOutput| matches!(act, ResponderOutput::Command(ConversationCommand::Phrase(_)));
+    assert!(stage.outputs.iter().any(phrase), "{:?}", stage.outputs);
+    stage.says("Hello?");
+    stage.passes(60);
+    fails(&mut stage);
+    fails(&mut stage);
+    assert_eq!(failures(&stage).last(), Some(&(Engine::Model, EngineEffect::Fatal)), "the call ends because of it");
+}
+
+#[test]
+fn a_recogniser_that_is_off_is_told_once_and_ends_the_call() {
+    let mut stage = Stage::new("");
+    stage.event(ConversationEvent::RecognitionFailed(SPEECH_TO_TEXT_OFF.to_owned()));
+    assert_eq!(failures(&stage), [(Engine::Recogniser, EngineEffect::Fatal)]);
+    assert!(!stage.outputs.contains(&ResponderOutput::RestartRecognition));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
+}
+
+#[test]
+fn a_tool_that_fails_is_told_to_the_call() {
+    let mut stage = Stage::new(r#","tools":[{"name":"order","url":"http://127.0.0.1/"}]"#);
+    stage.says("Where is my order?");
+    stage.passes(60);
+    stage.answers(call("order", "{}"));
+    stage.responder.handle_tool_result(stage.now, "c1", Err("status 500: no".to_owned()));
+    stage.obey();
+    assert_eq!(failures(&stage), [(Engine::Tool, EngineEffect::Recovered)]);
 }

@@ -14,7 +14,7 @@ use tandem_clock as clock;
 use tandem_history::stored_media::StoredMedia;
 use tandem_http::{Budget, Client, RedirectRules, Request, Timeouts};
 use tandem_media::Audio;
-use tandem_speech::Voice;
+use tandem_speech::{SpeechError, Spoken, Voice};
 
 use fetched::FetchedAudio;
 
@@ -54,6 +54,15 @@ pub enum AudioError {
     Unusable(String),
 }
 
+/// The audio of a source.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The audio.
+    pub audio: Arc<Audio>,
+    /// The failure of the speech engine, if another engine spoke in its place.
+    pub instead_of: Option<String>,
+}
+
 impl AudioLoader {
     /// Creates a loader with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
@@ -70,13 +79,9 @@ impl AudioLoader {
 
     /// Returns the audio of a source, for a call of this account. For a tone, the function returns an error, because
     /// the media engine generates tones.
-    pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
-        match source {
-            AudioSource::Speech(speech) => {
-                let samples =
-                    self.voice.speak(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
-                Ok(Arc::new(Audio::new(samples)))
-            }
+    pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
+        let audio = match source {
+            AudioSource::Speech(speech) => return spoken(self.voice.say(speech).await),
             AudioSource::Url(url) => match url.strip_prefix("file://") {
                 Some(path) => self.file(PathBuf::from(path)).await,
                 None => self.fetched.get(url, account).await,
@@ -90,15 +95,15 @@ impl AudioLoader {
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
             AudioSource::Music => Ok(tandem_media::hold_music()),
             AudioSource::Tone(_) => Err(AudioError::Unusable("a tone is not a file".to_owned())),
-        }
+        };
+        Ok(Loaded { audio: audio?, instead_of: None })
     }
 
     /// Returns the audio of a source like [`Self::get`], for a caller who waits for the audio. So the synthesis has
-    /// priority ([`Voice::speak_soon`]).
-    pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
+    /// priority ([`Voice::say_soon`]).
+    pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
-        let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
-        Ok(Arc::new(Audio::new(samples)))
+        spoken(self.voice.say_soon(speech).await)
     }
 
     async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {
@@ -126,6 +131,11 @@ impl AudioLoader {
 /// The size of decoded audio in octets.
 fn weight(audio: &Audio) -> u32 {
     u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX)
+}
+
+fn spoken(said: Result<Spoken, SpeechError>) -> Result<Loaded, AudioError> {
+    let Spoken { samples, instead_of } = said.map_err(|error| AudioError::Unusable(error.to_string()))?;
+    Ok(Loaded { audio: Arc::new(Audio::new(samples)), instead_of })
 }
 
 async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, AudioError> {

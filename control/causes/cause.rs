@@ -188,10 +188,27 @@ causes! {
             "The text could not be converted to speech."
             "Install espeak-ng (apt-get install espeak-ng), or set speech.tts to a working engine."
             "[speech.md](speech.md) lists the engines.";
-        SpeechNotHeard "stt-off"
-            "Speech was not recognised: no engine is configured, or the engine failed."
+        SpeechToTextOff "stt-off"
+            "Speech was not recognised, because no engine is configured (speech.stt is \"off\")."
             "Set speech.stt in the configuration to an engine. DTMF digits work without one."
             "[speech.md](speech.md) lists the engines, local ones too.";
+        SpeechToTextFailed "stt-failed"
+            "Speech was not recognised, because the engine of speech.stt failed."
+            "Check that the engine runs and that the URL of speech.stt, with its path, and the key are right. The message has the engine's answer."
+            "A URL of this form is complete: `http://127.0.0.1:8000/v1/audio/transcriptions`. A caller can still press keys.";
+        ModelFailed "model-failed"
+            "The language model of a voice agent did not answer, or answered with an error."
+            "Check model.url, model.name and model.key of the agent in [[agents]], and the log of the model's server."
+            "`curl` the model's URL from this machine. The server repeats a failed request once, and opens a lost connection of a realtime model twice more. After that the caller hears the agent's apology, and the call goes to `fallback` or ends ([agents.md](agents.md)).";
+        ToolFailed "tool-failed"
+            "A tool of a voice agent could not be run, or its web server answered with an error."
+            "Check the url of the tool in [[agents]] and the log of the tool's web server. The model was told about the failure.";
+        AgentUnknown "agent-unknown"
+            "A document or an application names a voice agent that does not exist."
+            "Correct the name, or add an [[agents]] entry with this name.";
+        RecordingFailed "recording-failed"
+            "A recording could not be written."
+            "Check free space and permissions of the folder of recordings.url (df -h, ls -l).";
         CodecUnknown "codec-unknown"
             "The two sides have no audio codec in common."
             "Allow a codec that the other side offers, in media.codecs or in codecs of the trunk."
@@ -200,6 +217,10 @@ causes! {
             "No audio was received from the other side."
             "Open the UDP ports of media.ports in the firewall, and set media.advertise to the address that the other side reaches."
             "Both sides send RTP to the address in the other side's SDP. `tandem trace last` shows these addresses. An address such as 10.x or 192.168.x from a phone behind a NAT is normal: this server waits for its packets and sends to the address from which they come. If *our* SDP goes to the outside with 127.0.0.1 or a private address, `media.advertise` is missing.";
+        AudioStopped "audio-stopped"
+            "The audio of the other side stopped during the call."
+            "If the other side did not mute its microphone by sending nothing, check its network, and whether its address changed during the call."
+            "The server reports the gap after 2 s without a packet, unless the leg is on hold or the last packet was comfort noise. `tandem calls` marks the call while the gap lasts.";
         AudioFromElsewhere "audio-from-elsewhere"
             "The audio comes from an address that differs from the SDP."
             "This is normal behind a NAT. If it is unexpected, configure the phone's public address (STUN), or accept audio from the signalled address only.";
@@ -228,6 +249,9 @@ causes! {
         StreamScheme "stream-scheme"
             "A stream's URL must begin with ws:// or wss:// (31922)."
             "Write wss:// (or ws://) instead of https:// (or http://).";
+        StreamMessage "stream-message"
+            "The application sent a message over the WebSocket that cannot be used, or audio that cannot be played."
+            "Correct the message as the text says. docs/streams.md lists the messages.";
         StreamInternal "stream-internal"
             "This server could not serve the stream (31900)."
             "The server's log has the reason. Please report it.";
@@ -264,6 +288,10 @@ causes! {
             "The trunk is down: it does not answer OPTIONS, or answers with an error."
             "Check the other side. If the trunk never answers OPTIONS, set options_interval = 0."
             "`tandem trunks` shows since when the trunk is down, and why.";
+        RegistrarSilent "registrar-silent"
+            "The registrar of a trunk did not answer our REGISTER, or could not be reached."
+            "Check that the host, port and transport of the trunk's uri (or registrar) are right, and that no firewall drops SIP."
+            "The server tries again by itself. `tandem trunks` shows when.";
         TrunkNotRegistered "trunk-not-registered"
             "The trunk refused our registration."
             "Check username and password of the trunk. 403 can also mean that the account is locked or that from_domain is wrong.";
@@ -273,6 +301,34 @@ causes! {
         NotRegistered "phone-not-registered"
             "The called phone is not registered."
             "Register the phone. `tandem phones` lists the registered phones.";
+        CalleeRefused "callee-refused"
+            "The called phone or SIP address refused the call, or could not be reached."
+            "The message has the answer. `tandem trace last` shows the SIP messages.";
+        ForeignCallerId "foreign-caller-id"
+            "A call shows a calling number that the account may not use."
+            "Use a number of the account, or verify the number as a caller id.";
+        NotVerified "caller-not-verified"
+            "A call was refused because its signed calling number (STIR/SHAKEN) is missing, wrong or too old."
+            "Ask the carrier to sign its calls, or set verify of the trunk to a less strict value (docs/stir.md).";
+        CallLimit "call-limit"
+            "A limit of the account's connection or outbound profile refused a call."
+            "Raise the limit, or enable the outbound profile for this destination, over the provider's API.";
+        TransferFailed "transfer-failed"
+            "The far end refused a transfer (REFER), or did not reach the other party."
+            "Look up the status in the message: 405 and 501 mean that the far end does not support transfers.";
+        FarEndLost "far-end-lost"
+            "The far end of an answered call disappeared: it did not answer our requests any more."
+            "Check the network of the far end. A phone that loses its power or its network ends a call in this way.";
+        SiprecFailed "siprec-failed"
+            "A session with a recording server (SIPREC) failed. The recording server has no audio, or only a part."
+            "Check that the recording server runs and that its uri in [[siprec]] is right. The message has its answer."
+            "[siprec.md](siprec.md) describes the sessions.";
+        ConferenceRefused "conference-refused"
+            "A conference did not accept a participant."
+            "The message says which limit was reached.";
+        CallFailed "call-failed"
+            "A call failed for another reason."
+            "The message has the reason. `tandem show last` and `tandem trace last` show what happened before.";
     }
     "The server itself": {
         WrongCredentials "wrong-credentials"

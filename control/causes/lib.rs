@@ -4,9 +4,10 @@
 //! the providers, and in `docs/troubleshooting.md`. A test generates `docs/troubleshooting.md` from the table
 //! (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
 //!
-//! To add a cause, add a row to the table in `cause.rs`, and name the cause in the code that finds the failure. This
-//! code is [`Cause::of_fetch_error`] or a similar function in this file. For a failure outside a call's document, this
-//! code is `Services::report` in `tandem-runtime`.
+//! To add a cause, add a row to the table in `cause.rs`, and name the cause in the code that finds the failure. For a
+//! failure that is an event of a call, this code is [`Cause::of_event`] or [`Cause::of_end`] in this file. Any other
+//! failure is a `Problem` (`tandem-history`), which `Services::report` (`tandem-runtime`) reports. `tests/server/causes.rs`
+//! provokes each cause.
 #![forbid(unsafe_code)]
 
 pub mod cause;
@@ -17,12 +18,16 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tandem_call::address::Address;
-use tandem_call::conversation::ConversationStatus;
-use tandem_call::event::{EventKind, PlaybackEnd};
+use tandem_call::conversation::{ConversationStatus, NO_AGENT};
+use tandem_call::engine::{Engine, EngineFailure, SPEECH_TO_TEXT_OFF};
+use tandem_call::event::{EventKind, PlaybackEnd, ReferState};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
 use tandem_call::program::instruction::AudioSource;
+use tandem_call::recording::RecordingStatus;
+use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
+use tandem_call::transcription::{TranscriptState, TranscriptionStatus};
 use tandem_http::{FetchError, Redirect, TURNED_INTO_GET};
 use tandem_markup::{self as markup, code};
 
@@ -40,6 +45,19 @@ pub const NO_PHONE: &str = "no phone of the account";
 
 /// The first words of a warning about a step of a script.
 const SCRIPT_CODE: &str = "relay_script_";
+
+/// The last words of a warning about a calling number that the account may not use.
+pub const FOREIGN_CALLER: &str = "is neither a number of the account nor a verified caller id";
+
+/// The first word of a warning about a message of a stream's application.
+pub const OF_STREAM: &str = "stream: ";
+
+/// The first word of a warning about a conference that did not accept a leg.
+pub const OF_CONFERENCE: &str = "conference ";
+
+/// The end detail of a leg for which the media engine had no room.
+pub const NO_MEDIA: &str = "no media session";
+
 /// The page that explains each cause, as a path in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
 
@@ -147,19 +165,40 @@ impl Cause {
         }
     }
 
-    /// The cause of a warning about a document or a request. `number` is the provider's number of the warning, and
-    /// `message` is the text of the warning.
-    fn of_warning(number: u32, message: &str) -> Option<Self> {
-        match number {
-            _ if message.contains("not available on this server") || message.contains("not served") => {
-                Some(Self::NotServed)
-            }
-            code::SCHEMA if message.starts_with(SCRIPT_CODE) && !message.contains("undefined") => {
-                Some(Self::ScriptStep)
-            }
-            code::SCHEMA => Some(Self::UnknownMarkup),
-            code::BAD_URL => Some(Self::BadUrl),
-            _ => None,
+    /// The cause of a warning about a document, a message of a stream or a call. `number` is the provider's number of
+    /// the warning, and `message` is the text of the warning. Most warnings are about the text of a document.
+    pub fn of_warning(number: u32, message: &str) -> Self {
+        match message {
+            _ if message.contains("not available on this server") || message.contains("not served") => Self::NotServed,
+            _ if message.ends_with(NO_TRUNK) => Self::NoTrunk,
+            _ if message.starts_with(NO_PHONE) => Self::NotRegistered,
+            _ if message.ends_with(FOREIGN_CALLER) => Self::ForeignCallerId,
+            _ if message.starts_with(OF_STREAM) => Self::StreamMessage,
+            _ if message.starts_with(OF_CONFERENCE) => Self::ConferenceRefused,
+            _ if message.starts_with(SCRIPT_CODE) && !message.contains("undefined") => Self::ScriptStep,
+            _ if number == code::BAD_URL => Self::BadUrl,
+            _ => Self::UnknownMarkup,
+        }
+    }
+
+    /// The reason why an engine that works for a call failed.
+    pub fn of_engine(failure: &EngineFailure) -> Self {
+        match failure.engine {
+            _ if failure.detail.contains("allow_networks") => Self::PrivateAddress,
+            Engine::Model => Self::ModelFailed,
+            Engine::Voice => Self::NoVoice,
+            Engine::Recogniser => Self::of_recogniser(&failure.detail),
+            Engine::Tool => Self::ToolFailed,
+            Engine::File => Self::MediaUnusable,
+        }
+    }
+
+    /// The reason why speech was not recognised.
+    pub fn of_recogniser(why: &str) -> Self {
+        match why {
+            SPEECH_TO_TEXT_OFF => Self::SpeechToTextOff,
+            _ if why.contains("allow_networks") => Self::PrivateAddress,
+            _ => Self::SpeechToTextFailed,
         }
     }
 
@@ -177,52 +216,105 @@ impl Cause {
             StreamFault::Protocol => Self::StreamProtocol,
             StreamFault::Broken => Self::StreamBroken,
             StreamFault::Closed => Self::StreamClosed,
+            StreamFault::Internal if failure.detail.starts_with(NO_AGENT) => Self::AgentUnknown,
             StreamFault::Internal => Self::StreamInternal,
         }
     }
 
-    /// The cause of the failure that an event reports. `None` if the event does not report a failure, or if the reason
-    /// is unknown.
+    /// The cause of the failure that an event reports. `None` if the event does not report a failure. Every kind of
+    /// event is listed here, so that no new kind of failure is silent. An event with a cause is a problem of its call.
     pub fn of_event(event: &EventKind) -> Option<Self> {
         match event {
             EventKind::FetchFailed { failure } => Some(Self::of_failure(failure)),
-            EventKind::Warned(warning) => Self::of_warning(warning.code, &warning.message),
-            EventKind::RecognitionFailed { .. } => Some(Self::SpeechNotHeard),
-            EventKind::PlaybackEnded(playback, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_))
-                if matches!(playback.source, AudioSource::Speech(_)) =>
-            {
-                Some(Self::NoVoice)
-            }
-            EventKind::PlaybackEnded(_, PlaybackEnd::Missing(_)) => Some(Self::MediaMissing),
-            EventKind::PlaybackEnded(_, PlaybackEnd::Failed(why)) if why.contains("allow_networks") => {
-                Some(Self::PrivateAddress)
-            }
-            EventKind::PlaybackEnded(_, PlaybackEnd::Failed(_)) => Some(Self::MediaUnusable),
+            EventKind::Warned(warning) => Some(Self::of_warning(warning.code, &warning.message)),
+            EventKind::EngineFailed(failure) => Some(Self::of_engine(failure)),
+            EventKind::PlaybackEnded(playback, end) => match end {
+                PlaybackEnd::Completed | PlaybackEnd::Stopped | PlaybackEnd::Hangup => None,
+                PlaybackEnd::Missing(why) | PlaybackEnd::Failed(why) if why.contains("allow_networks") => {
+                    Some(Self::PrivateAddress)
+                }
+                PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)
+                    if matches!(playback.source, AudioSource::Speech(_)) =>
+                {
+                    Some(Self::NoVoice)
+                }
+                PlaybackEnd::Missing(_) => Some(Self::MediaMissing),
+                PlaybackEnd::Failed(_) => Some(Self::MediaUnusable),
+            },
             EventKind::Stream(facts) => match &facts.status {
                 StreamStatus::Failed(why) => Some(Self::of_stream(why)),
-                _ => None,
+                StreamStatus::Started | StreamStatus::Stopped => None,
             },
             EventKind::Conversation(facts) => match &facts.status {
                 ConversationStatus::Failed { why, .. } => Some(Self::of_stream(why)),
+                ConversationStatus::Started
+                | ConversationStatus::Utterance(_)
+                | ConversationStatus::Ended(_)
+                | ConversationStatus::Completed => None,
+            },
+            EventKind::Recording(recording) => {
+                matches!(recording.status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
+            }
+            EventKind::Siprec(facts) => {
+                matches!(facts.status, SiprecStatus::Failed(_)).then_some(Self::SiprecFailed)
+            }
+            EventKind::Transcription(facts) => match &facts.status {
+                TranscriptionStatus::Failed(why) => Some(Self::of_recogniser(why)),
                 _ => None,
             },
-            _ => None,
+            EventKind::Transcribed(transcript) => match &transcript.state {
+                TranscriptState::Failed(why) => Some(Self::of_recogniser(why)),
+                TranscriptState::InProgress | TranscriptState::Completed(_) => None,
+            },
+            EventKind::Refer(facts) => (facts.state == ReferState::Failed).then_some(Self::TransferFailed),
+            EventKind::Unsupported(_) => Some(Self::NotServed),
+            // The end of a leg has its cause in the leg's facts.
+            EventKind::Ended
+            | EventKind::Initiated
+            | EventKind::Ringing { .. }
+            | EventKind::Answered { .. }
+            | EventKind::DtmfReceived { .. }
+            | EventKind::PlaybackStarted(_)
+            | EventKind::GatherEnded { .. }
+            | EventKind::GatherPartial { .. }
+            | EventKind::Bridged { .. }
+            | EventKind::Unbridged
+            | EventKind::ConferenceJoined(_)
+            | EventKind::ConferenceLeft(_)
+            | EventKind::Enqueued { .. }
+            | EventKind::Dequeued(_)
+            | EventKind::MachineDetected(_)
+            // The called leg reports why it failed.
+            | EventKind::Dialed(_)
+            // The failed document was reported before.
+            | EventKind::Apologised => None,
         }
     }
 }
 
 impl Cause {
-    /// The reason why a leg failed. For an inbound leg, the function finds only a crash, a shutdown, or that no codec
-    /// matches. `None` if the leg did not fail, or if the reason is unknown.
+    /// The reason why a leg failed, in SIP or in this server. `None` if the leg did not fail.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;
         match end.detail.as_deref() {
             Some(CRASHED) => return Some(Self::Crash),
             Some(SHUT_DOWN) => return Some(Self::Shutdown),
             Some(UNSTORED) => return Some(Self::DatabaseAway),
+            Some(NO_MEDIA) => return Some(Self::MediaFull),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
             Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
+            Some(detail) if detail.ends_with(FOREIGN_CALLER) => return Some(Self::ForeignCallerId),
+            Some(detail) if detail.contains("has reached its call limit") || detail.contains("outbound profile") => {
+                return Some(Self::CallLimit);
+            }
             _ => {}
+        }
+        if leg.answered_at.is_some() {
+            return match end.cause {
+                EndCause::Failed => Some(Self::CallFailed),
+                EndCause::Unspecified => Some(Self::FarEndLost),
+                _ => None,
+            };
         }
         let silent = end.cause == EndCause::Timeout && leg.status == Status::NoAnswer && end.detail.is_some();
         if leg.status != Status::Failed && !silent {
@@ -231,7 +323,10 @@ impl Cause {
         let inbound = leg.direction == Direction::Inbound;
         match end.sip_status {
             Some(488 | 606) => Some(Self::CodecUnknown),
-            _ if inbound => None,
+            // The application refused the call.
+            _ if inbound && end.by == EndedBy::Application => None,
+            Some(503) if inbound && end.by == EndedBy::Server => Some(Self::MediaFull),
+            _ if inbound => Some(Self::CallFailed),
             status if leg.sip.trunk.is_some() => Some(match status {
                 Some(_) if end.by == EndedBy::Peer => Self::TrunkRefused,
                 _ if silent => Self::TrunkSilent,
@@ -247,21 +342,22 @@ impl Cause {
                 }
             }),
             _ if matches!(leg.to, Address::Client(_)) => Some(Self::NotRegistered),
-            _ => None,
+            _ => Some(Self::CalleeRefused),
         }
     }
 }
 
 impl Cause {
     /// The reason why a leg failed, from [`Self::of_end`]. If there is no such reason, the result is the reason why the
-    /// leg's application failed. The server already reported a failure of an application when the failure happened.
-    /// `None` if nothing failed, or if the reason is unknown.
+    /// leg's application or an engine failed. The server already reported such a failure when the failure happened.
+    /// `None` if nothing failed.
     pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
         let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
         Self::of_end(leg).or_else(|| {
             failure.map(|failure| match failure {
                 EndFailure::Document(why) => Self::of_failure(why),
                 EndFailure::Stream(why) | EndFailure::Conversation(why) => Self::of_stream(why),
+                EndFailure::Engine(why) => Self::of_engine(why),
             })
         })
     }

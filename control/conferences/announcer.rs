@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_audio::AudioError;
+use tandem_audio::{AudioError, Loaded};
 use tandem_call::Target;
 use tandem_call::conference::event::RoomAudio;
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
@@ -108,7 +109,7 @@ impl Announcer {
     /// completes. Reports the start and the end of the playback.
     pub(super) async fn play_announcement(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
-            Ok(audio) => audio,
+            Ok(loaded) => self.of_engine(loaded),
             Err(error) => {
                 let fault = self.unplayable(source, error);
                 self.note("media", format!("not played in the conference: {}", fault.why));
@@ -201,11 +202,19 @@ impl Announcer {
 
     async fn play(&self, Play { source, loops, .. }: Play) -> Result<(), Fault> {
         let audio = self.services.audio.get(&source, &self.leg.account).await;
-        let audio = audio.map_err(|error| self.unplayable(source.clone(), error))?;
+        let audio = self.of_engine(audio.map_err(|error| self.unplayable(source.clone(), error))?);
         let playing = self.conferences.play(self.id, audio, loops, self.to);
         let (op, finished) = playing.ok_or("the conference is over")?;
         let _playing = Playing { announcer: self, op };
         finished.await.map_err(|_| "the conference is over".into())
+    }
+
+    /// Returns the audio. Reports the failure of the speech engine, if another engine spoke in its place.
+    fn of_engine(&self, loaded: Loaded) -> Arc<media::Audio> {
+        if let (Some(why), Some(call)) = (loaded.instead_of, &self.call) {
+            call.engine_failed(EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered));
+        }
+        loaded.audio
     }
 
     fn unplayable(&self, source: AudioSource, error: AudioError) -> Fault {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tandem_accounts::Accounts;
 use tandem_audio::AudioLoader;
+use tandem_call::engine::EngineFailure;
 use tandem_call::program::instruction::Warning;
 use tandem_dialect::Dialects;
 use tandem_documents::Turns;
@@ -54,6 +55,10 @@ pub trait ParticipantCall: Send + Sync {
     /// Reports a fault in a document of the conference to the leg's application. If too many messages wait for the
     /// call, the warning is dropped.
     fn warn(&self, warning: Warning);
+
+    /// Reports the failure of an engine that works for the conference. If too many messages wait for the call, the report
+    /// is dropped.
+    fn engine_failed(&self, failure: EngineFailure);
 
     /// Adds a line about the leg to the call's log.
     fn note(&self, kind: &'static str, text: String);

@@ -48,6 +48,8 @@ pub(super) struct CallRow {
     ended_at: Option<Timestamp>,
     /// Seconds from the answer to the end of the leg. For a live leg, seconds from the answer until now.
     seconds: f64,
+    /// Whether no audio has arrived from the far end for 2 s although audio should arrive.
+    lacks_audio: bool,
     trunk: Option<String>,
     codec: Option<String>,
     end: Option<End>,
@@ -82,6 +84,7 @@ impl CallRow {
             answered_at: leg.answered_at,
             ended_at: leg.end.as_ref().map(|end| end.at),
             seconds: (leg.duration(now).as_secs_f64() * 1_000.0).round() / 1_000.0,
+            lacks_audio: services.counters.lacks_audio(leg.id),
             trunk: leg.sip.trunk.as_deref().map(str::to_owned),
             codec: leg.sip.codec.clone(),
             end: leg.end.as_ref().map(|end| End {

@@ -90,6 +90,8 @@ impl Story {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         let services = app.calls.services();
         let store = &services.store;
+        // The report must have every problem that was reported before the request.
+        store.flush().await?;
         let names = names(legs.iter().map(|(_, leg)| &**leg));
         let lines = app.calls.log(session).await?;
         let exchanges = app.calls.exchanges(session).await?;

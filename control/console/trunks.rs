@@ -42,7 +42,7 @@ struct TrunkRow {
     max_cps: Option<u32>,
     /// Number of calls that the limits `max_calls` and `max_cps` have refused since the start of the server.
     limited: u64,
-    /// The state of the registration: `none`, `pending`, `registered` or `refused`.
+    /// The state of the registration: `none`, `pending`, `registered`, `refused` or `unanswered`.
     registration: &'static str,
     registration_status: Option<u16>,
 }
@@ -55,6 +55,7 @@ impl TrunkRow {
             sip::Registered::Pending => ("pending", None),
             sip::Registered::Yes => ("registered", None),
             sip::Registered::Refused(status) => ("refused", Some(status)),
+            sip::Registered::Unanswered => ("unanswered", None),
         };
         let (health, troubled) = match status.health {
             sip::Health::Unknown => ("unknown", None),
@@ -64,14 +65,19 @@ impl TrunkRow {
             }
             sip::Health::Down => ("down", Some((Cause::TrunkDown, "the trunk does not answer OPTIONS".to_owned()))),
         };
-        let refused = registration_status.map(|status| {
-            let why = match status {
-                408 => "the registrar does not answer our REGISTER".to_owned(),
-                status => format!("the registrar refused our registration with {status}"),
-            };
-            (Cause::TrunkNotRegistered, why)
-        });
-        let (cause, reason) = troubled.or(refused).unzip();
+        let unregistered = match status.registered {
+            sip::Registered::Refused(status) => {
+                Some((Cause::TrunkNotRegistered, format!("the registrar refused our registration with {status}")))
+            }
+            sip::Registered::Unanswered => {
+                Some((Cause::RegistrarSilent, "the registrar does not answer our REGISTER".to_owned()))
+            }
+            sip::Registered::Not | sip::Registered::Pending | sip::Registered::Yes => None,
+        };
+        // A trunk without its registration cannot be called back, so this reason comes first.
+        let reasons: Vec<(Cause, String)> = unregistered.into_iter().chain(troubled).collect();
+        let cause = reasons.first().map(|(cause, _)| *cause);
+        let reason = reasons.into_iter().map(|(_, reason)| reason).reduce(|all, reason| format!("{all}; {reason}"));
         Self {
             name: trunk.name.to_string(),
             account: trunk.account.as_deref().map(str::to_owned),

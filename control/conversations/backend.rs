@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tandem_call::Now;
 use tandem_call::conversation::Utterance;
+use tandem_call::engine::EngineFailure;
 use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire};
 use tandem_http::websocket::{Socket, SocketMessage};
@@ -35,6 +36,8 @@ pub(super) enum BackendMessage {
     Utterance(Utterance),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
+    /// An engine of the agent failed.
+    EngineFailed(EngineFailure),
 }
 
 impl ConversationBackend {
@@ -60,6 +63,11 @@ impl ConversationBackend {
         }
     }
 
+    /// Whether the other side reports the failures of the recogniser, with the consequence for the call.
+    pub(super) fn reports_recognition(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
+
     /// Waits for the next message of the other side. This function is cancel-safe.
     pub(super) async fn next(&mut self) -> BackendMessage {
         match self {
@@ -81,6 +89,7 @@ impl ConversationBackend {
                 AgentOutput::Record(on) => BackendMessage::Record(on),
                 AgentOutput::RestartRecognition => BackendMessage::RestartRecognition,
                 AgentOutput::Note(text, data) => BackendMessage::Note(text, data),
+                AgentOutput::EngineFailed(failure) => BackendMessage::EngineFailed(failure),
                 AgentOutput::Utterance(line) => BackendMessage::Utterance(line),
             },
         }

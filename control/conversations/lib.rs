@@ -26,9 +26,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tandem_agent::{Agent, Agents};
-use tandem_audio::{AudioError, AudioLoader};
+use tandem_audio::{AudioError, AudioLoader, Loaded};
 use tandem_call::command::Command;
-use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
+use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
@@ -126,6 +127,10 @@ pub enum ConversationUpdate {
     SendDigits(String),
     /// A line of the dialogue between the caller and an agent.
     Utterance(Utterance),
+    /// An engine that works for the conversation failed.
+    EngineFailed(EngineFailure),
+    /// The agent hangs up.
+    HungUp,
     /// The conversation has ended with this status.
     Over(ConversationStatus),
 }
@@ -257,8 +262,7 @@ async fn open_backend(
     let client = shared.client.of_account(account);
     match (spec.with.clone(), wire) {
         (ConversationTarget::Agent(agent), _) => {
-            let unknown =
-                || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
+            let unknown = || StreamFault::Internal.because(format!("{NO_AGENT} has the name {:?}", agent.name));
             let config = Arc::clone(shared.agents.load_full().get(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
@@ -315,7 +319,7 @@ struct ConversationTask<'a> {
     /// The audio of the pieces that are not yet played, as octets.
     made: HashMap<u64, Bytes>,
     making: HashMap<u64, AbortHandle>,
-    makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
+    makers: JoinSet<(u64, Result<Loaded, AudioError>)>,
     /// Number of times that the source was cleared. A mark that was set before the latest clear is ignored.
     cleared: u64,
     recognition_spec: RecognitionSpec,
@@ -371,15 +375,18 @@ impl ConversationTask<'_> {
         Ok(())
     }
 
-    /// Handles a failure or the absence of speech recognition. Reports the problem to the application, and writes the
-    /// problem to the log.
+    /// Handles a failure or the absence of speech recognition. Reports the failure to the other side. An application
+    /// decides nothing about the failure, so the call gets the report at once. An agent reports the failure itself.
     async fn recognition_failed(
         &mut self,
         backend: &mut ConversationBackend,
         why: &RecogniseError,
     ) -> Result<(), StreamFailure> {
         self.recognition = None;
-        self.log.recognition_failed(why);
+        if !backend.reports_recognition() {
+            let failure = EngineFailure::new(Engine::Recogniser, why.to_string());
+            self.call.report(ConversationUpdate::EngineFailed(failure))?;
+        }
         backend.send(ConversationEvent::RecognitionFailed(why.to_string()), clock::now()).await
     }
 
@@ -409,6 +416,9 @@ impl ConversationTask<'_> {
                         BackendMessage::Closed(why) => return Err(why),
                         BackendMessage::Record(on) => self.call.request(record(on)),
                         BackendMessage::Note(text, data) => self.log.of_agent(text, data),
+                        BackendMessage::EngineFailed(failure) => {
+                            self.call.report(ConversationUpdate::EngineFailed(failure))?;
+                        }
                         BackendMessage::Utterance(line) => self.call.report(ConversationUpdate::Utterance(line))?,
                         BackendMessage::RestartRecognition => if let Err(why) = self.start_recognition() {
                             self.recognition_failed(backend, &why).await?;
@@ -427,7 +437,7 @@ impl ConversationTask<'_> {
                 Some(made) = self.makers.join_next() => {
                     // Aborted pieces are no longer in `making`.
                     if let Ok((piece, made)) = made && self.making.remove(&piece).is_some() {
-                        self.take(piece, made);
+                        self.take(piece, made)?;
                     }
                 }
                 note = inputs.recv() => match note {
@@ -488,12 +498,11 @@ impl ConversationTask<'_> {
                     }
                 }
                 TurnOutput::Note(fact) => self.note(&fact),
+                TurnOutput::EngineFailed(failure) => self.call.report(ConversationUpdate::EngineFailed(failure))?,
                 TurnOutput::End(ConversationEnd::Handoff(word)) => {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
-                TurnOutput::End(ConversationEnd::Hangup) => {
-                    self.call.request(Command::Hangup { headers: Vec::new() });
-                }
+                TurnOutput::End(ConversationEnd::Hangup) => self.call.report(ConversationUpdate::HungUp)?,
                 TurnOutput::End(ConversationEnd::Run(program)) => {
                     self.call.request(Command::Run(*program));
                 }
@@ -531,10 +540,14 @@ impl ConversationTask<'_> {
     }
 
     /// Stores the audio of a piece, or reports why the piece has no audio.
-    fn take(&mut self, piece: u64, made: Result<Arc<media::Audio>, AudioError>) {
+    fn take(&mut self, piece: u64, made: Result<Loaded, AudioError>) -> Result<(), CallOver> {
         let now = clock::now().instant;
         match made {
-            Ok(audio) => {
+            Ok(Loaded { audio, instead_of }) => {
+                if let Some(why) = instead_of {
+                    let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
+                    self.call.report(ConversationUpdate::EngineFailed(failure))?;
+                }
                 let octets: Vec<u8> = audio.samples().iter().flat_map(|sample| sample.to_le_bytes()).collect();
                 let length = audio.duration();
                 self.made.insert(piece, octets.into());
@@ -542,6 +555,7 @@ impl ConversationTask<'_> {
             }
             Err(why) => self.turn_taking.made(now, piece, Err(why.to_string())),
         }
+        Ok(())
     }
 
     /// Returns the piece to which this mark belongs. Returns `None` if the mark was set before the latest clear.

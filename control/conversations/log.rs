@@ -12,7 +12,6 @@ use tandem_clock as clock;
 use tandem_history::event_log::Line;
 use tandem_http::without_credentials;
 use tandem_metrics::turns::Totals;
-use tandem_speech::recognise::RecogniseError;
 
 use super::ConversationCall;
 use super::turn_taking::ConversationFact;
@@ -31,14 +30,12 @@ pub(super) struct ConversationLog<'a> {
     names: (String, String),
     words: bool,
     lines: u32,
-    /// The reason of the last failure of speech recognition. A failure with the same reason is logged only once.
-    not_heard: Option<String>,
 }
 
 impl<'a> ConversationLog<'a> {
     /// Creates the log. `words` says whether the texts are logged, or only the lengths of the texts.
     pub(super) fn new(call: &'a dyn ConversationCall, leg: LegId, names: (String, String), words: bool) -> Self {
-        Self { call, leg, names, words, lines: 0, not_heard: None }
+        Self { call, leg, names, words, lines: 0 }
     }
 
     /// Logs a fact.
@@ -49,10 +46,6 @@ impl<'a> ConversationLog<'a> {
             ..MAX_LINES => self.push(text, Some(data)),
             MAX_LINES => self.push("the rest of this conversation is not logged, only counted".to_owned(), None),
             _ => {}
-        }
-        if let ConversationFact::NotSpoken(why) = fact {
-            let (conversation, leg) = &self.names;
-            tracing::warn!(%leg, %conversation, "a reply was not spoken: {why}");
         }
         if let ConversationFact::Heard { text, .. } | ConversationFact::Spoken(text) = fact {
             tracing::trace!(leg = %self.names.1, "conversation: {text:?}");
@@ -65,19 +58,6 @@ impl<'a> ConversationLog<'a> {
         if self.lines < MAX_LINES {
             self.push(text, Some(data));
         }
-    }
-
-    /// Logs that speech recognition has failed.
-    pub(super) fn recognition_failed(&mut self, why: &RecogniseError) {
-        let reason = why.to_string();
-        if self.not_heard.as_ref() == Some(&reason) {
-            return;
-        }
-        self.not_heard = Some(reason);
-        let (conversation, leg) = &self.names;
-        tracing::warn!(%leg, %conversation, "the caller's speech is not recognised: {why}");
-        let data = json!({ "event": "not_heard", "why": why.to_string() });
-        self.push(format!("the caller's speech is not recognised: {why}"), Some(data));
     }
 
     /// Logs the totals of the conversation at its end.
@@ -126,7 +106,6 @@ fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
             let url = without_credentials(url);
             (format!("played {url}"), json!({ "event": "played", "url": url }))
         }
-        ConversationFact::NotSpoken(why) => (format!("not spoken: {why}"), json!({ "event": "not_said", "why": why })),
         ConversationFact::Interrupted { by, after, heard } => (
             format!("interrupted by {by} after {} ms; the caller heard: {}", after.as_millis(), quoted(heard)),
             json!({ "event": "interrupted", "by": by, "after_ms": after.as_millis() as u64, "text": shown(heard) }),

@@ -8,6 +8,7 @@ use tandem_agent::AgentConfig;
 use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::id::LegId;
 use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
@@ -154,9 +155,7 @@ impl RealtimeTask<'_> {
     /// Handles the permanent loss of the model.
     fn model_failed(&mut self, why: &str) {
         self.socket = None;
-        let data = serde_json::json!({ "event": "model_failed", "why": why });
-        self.log.of_agent(format!("the model failed: {why}"), data);
-        self.dialogue.failed();
+        self.dialogue.failed(why);
     }
 
     fn queued(&self) -> Duration {
@@ -184,8 +183,8 @@ impl RealtimeTask<'_> {
                     how.err().map_or_else(|| "the model's server closed the connection".to_owned(), |why| why.detail);
                 self.socket = None;
                 if self.sockets < MAX_SOCKETS {
-                    let data = serde_json::json!({ "event": "model_lost", "why": why });
-                    self.log.of_agent(format!("reconnecting to the model: {why}"), data);
+                    let why = format!("reconnecting to the model: {why}");
+                    self.dialogue.report(EngineFailure::new(Engine::Model, why), EngineEffect::Recovered);
                     self.open().await;
                 } else {
                     self.model_failed(&why);
@@ -271,9 +270,7 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::SendDigits(digits) => self.post(ConversationUpdate::SendDigits(digits)),
                 RealtimeOutput::Record(on) => self.call.request(record(on)),
                 RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
-                RealtimeOutput::End(ConversationEnd::Hangup) => {
-                    self.call.request(Command::Hangup { headers: Vec::new() });
-                }
+                RealtimeOutput::End(ConversationEnd::Hangup) => self.post(ConversationUpdate::HungUp),
                 RealtimeOutput::End(ConversationEnd::Run(program)) => {
                     self.call.request(Command::Run(*program));
                 }
@@ -289,6 +286,7 @@ impl RealtimeTask<'_> {
                     self.shared.timings.count(Count::ConversationInterrupted, 1);
                 }
                 RealtimeOutput::Note(text, data) => self.log.of_agent(text, data),
+                RealtimeOutput::EngineFailed(failure) => self.post(ConversationUpdate::EngineFailed(failure)),
             }
         }
         None

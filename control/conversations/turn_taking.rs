@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tandem_agent::words;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, Inputs, Sensitivity};
+use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::program::instruction::{AudioSource, Speech};
 use tandem_call::recognition::RecognitionEvent;
 use tandem_call::stream::StreamFault;
@@ -112,6 +113,8 @@ pub(super) enum TurnOutput {
     Event(ConversationEvent),
     /// Write this fact to the log.
     Note(ConversationFact),
+    /// A piece of a reply could not be spoken or played.
+    EngineFailed(EngineFailure),
     /// Recognise this language from now on.
     RecogniseLanguage(String),
     /// End the conversation in this way.
@@ -140,8 +143,6 @@ pub(super) enum ConversationFact {
     Spoken(String),
     /// The URL of a file that the caller heard.
     Played(String),
-    /// A piece of a reply could not be spoken or played, for this reason.
-    NotSpoken(String),
     /// The caller interrupted a reply.
     Interrupted {
         /// The kind of interruption: `speech` or `a key`.
@@ -257,7 +258,7 @@ impl TurnTaking {
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(greeting) = self.spec.greeting.clone() {
             let interrupt_policy = InterruptPolicy { by: Some(self.spec.greeting_interrupted_by), preemptible: None };
-            self.say(now, &greeting, true, None, interrupt_policy);
+            self.say(now, &greeting, true, None, interrupt_policy, false);
         }
     }
 
@@ -266,7 +267,11 @@ impl TurnTaking {
         self.malformed = 0;
         match command {
             ConversationCommand::Say { token, last, language, interrupt_policy } => {
-                self.say(now, &token, last, language, interrupt_policy);
+                self.say(now, &token, last, language, interrupt_policy, true);
+            }
+            ConversationCommand::Phrase(text) => {
+                self.finish_writing();
+                self.say(now, &text, true, None, InterruptPolicy::default(), false);
             }
             ConversationCommand::Play { url, times, interrupt_policy } => {
                 self.finish_writing();
@@ -332,8 +337,9 @@ impl TurnTaking {
                 }
             }
             Err(why) => {
-                self.queue.remove(index);
-                self.note(ConversationFact::NotSpoken(why.clone()));
+                let is_file = self.queue.remove(index).is_some_and(|piece| matches!(piece.content, Content::File(..)));
+                let engine = if is_file { Engine::File } else { Engine::Voice };
+                self.outputs.push_back(TurnOutput::EngineFailed(EngineFailure::new(engine, why.clone())));
                 self.send_event(ConversationEvent::Problem(why));
                 self.log_heard_reply();
             }
@@ -568,6 +574,7 @@ impl TurnTaking {
         self.next_reply
     }
 
+    /// Adds a piece of text to the reply. `is_reply` is false for a text that does not count as the reply to a turn.
     fn say(
         &mut self,
         now: Instant,
@@ -575,6 +582,7 @@ impl TurnTaking {
         last: bool,
         language: Option<String>,
         interrupt_policy: InterruptPolicy,
+        is_reply: bool,
     ) {
         if self.writing.is_none() {
             self.preempt(now);
@@ -591,7 +599,9 @@ impl TurnTaking {
                     self.finish_phrase();
                 }
                 let reply = reply.unwrap_or_else(|| self.new_reply());
-                self.turns.replied(now, reply);
+                if is_reply {
+                    self.turns.replied(now, reply);
+                }
                 self.writing = Some(Writing { reply, by, preemptible, language });
             }
         }

@@ -84,7 +84,7 @@ impl Stage {
                     let (_, source) = self.sources.iter().find(|(id, _)| *id == piece).unwrap();
                     self.put.push_back((piece, text(source)));
                 }
-                TurnOutput::Forget { .. } => {}
+                TurnOutput::Forget { .. } | TurnOutput::EngineFailed(_) => {}
                 TurnOutput::Clear => {
                     self.put.clear();
                     self.clears += 1;
@@ -284,7 +284,7 @@ fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
     turn_taking.made(stage.now, 1, Err("the engine answers 500".to_owned()));
     assert_eq!(
         turn_taking.poll_output(),
-        Some(TurnOutput::Note(ConversationFact::NotSpoken("the engine answers 500".to_owned())))
+        Some(TurnOutput::EngineFailed(EngineFailure::new(Engine::Voice, "the engine answers 500")))
     );
 }
 

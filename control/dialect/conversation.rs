@@ -97,6 +97,9 @@ pub enum ConversationCommand {
         /// Data for the application that continues the call.
         handoff: Option<String>,
     },
+    /// Speak a text of this server, such as an apology. The text is not the reply to a turn of the caller, so its times
+    /// say nothing about the application or the model.
+    Phrase(String),
     /// Speak this text while the caller waits. The text is not part of a reply.
     Filler(String),
     /// `true`: synthesise the queued speech without playing it. `false`: play the queued speech.

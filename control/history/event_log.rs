@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tandem_call::id::{CallId, LegId};
-use tandem_http::exchange::HttpExchange;
+use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_settings::printable::printable;
 use tandem_store::events::{self, Details, EventRow};
 use tandem_store::{Store, StoreError};
@@ -26,6 +26,9 @@ const TYPICAL_LINES: usize = 16;
 const LONGEST_LINE: usize = 512;
 /// Maximum memory for the HTTP exchanges of a live call, in octets. Further exchanges are dropped.
 const MAX_EXCHANGE_OCTETS: usize = 512 * 1024;
+/// Maximum number of problems of one call that are stored as reports. Later problems are only in the log and in the
+/// metrics.
+const MAX_PROBLEMS: u32 = 200;
 /// The kind of a line that contains advice about the previous line.
 pub const ADVICE: &str = "advice";
 /// The kind of a stored row that contains an HTTP exchange without a line.
@@ -170,6 +173,7 @@ pub struct EventLog {
     legs: Vec<LegId>,
     kinds: Vec<Cow<'static, str>>,
     left_out: usize,
+    problems: u32,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
     /// The sender to the feed. Each new line is sent at once.
@@ -272,6 +276,19 @@ impl EventLog {
         self.entries().any(|(_, known, said)| known == kind && said == text)
     }
 
+    /// Adds a line with advice, unless the log has this advice already.
+    pub fn push_advice(&mut self, line: Line) {
+        if !self.says(ADVICE, &line.text) {
+            self.push_line(line);
+        }
+    }
+
+    /// Counts a problem. Returns whether the problem may be stored as a report.
+    pub fn admits_problem(&mut self) -> bool {
+        self.problems = self.problems.saturating_add(1);
+        self.problems <= MAX_PROBLEMS
+    }
+
     /// Adds an HTTP exchange, unless the memory for exchanges is full.
     pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange) {
         if let Some(wire) = &self.wire {
@@ -289,9 +306,11 @@ impl EventLog {
         &self.exchanges
     }
 
-    /// Returns the last HTTP exchange of a leg.
+    /// Returns the last request of this server about a leg.
     pub fn last_exchange(&self, leg: LegId) -> Option<&HttpExchange> {
-        self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
+        let sent =
+            |(about, exchange): &&Exchanged| *about == Some(leg) && exchange.direction == ExchangeDirection::Sent;
+        self.exchanges.iter().rev().find(sent).map(|(_, exchange)| exchange)
     }
 
     /// Returns the lines so far. The times of the lines are exact to the microsecond.
@@ -325,7 +344,8 @@ impl EventLog {
         let mut exchanges = std::mem::take(&mut self.exchanges);
         exchanges.append(&mut other.exchanges);
         exchanges.sort_by_key(|(_, exchange)| exchange.at);
-        *self = Self { left_out: self.left_out + other.left_out, ..Self::default() };
+        let (left_out, problems) = (self.left_out + other.left_out, self.problems.saturating_add(other.problems));
+        *self = Self { left_out, problems, ..Self::default() };
         lines.into_iter().for_each(|line| self.push_line(line));
         for (leg, exchange) in exchanges {
             self.push_exchange(leg, exchange);
@@ -373,7 +393,11 @@ pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> 
 
 /// Stores a line about an ended call.
 pub fn late(store: &Store, session: CallId, line: Line) {
-    let Line { at, leg, kind, text, .. } = line;
+    let Line { mut at, leg, kind, text, .. } = line;
+    if kind == ADVICE {
+        // The log is sorted by time. A time one microsecond later keeps this line behind the line about the problem.
+        at = at.saturating_add(SignedDuration::from_micros(1)).unwrap_or(at);
+    }
     let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }

@@ -4,6 +4,7 @@
 pub mod event_log;
 pub mod feed;
 pub mod notification;
+pub mod problem;
 pub mod query;
 pub mod recordings;
 pub mod records;

@@ -1,6 +1,6 @@
-//! Reports of failures, for operators and users. Reports concern calls or the server itself. A report has a
-//! [cause](tandem_causes) if the cause is known. Reports appear in `/console/errors` and in `tandem errors`, in
-//! addition to the server's log. Reports are kept as long as the logs of calls.
+//! Stored [problems](crate::problem), for operators and users. Reports concern calls or the server itself. Reports appear
+//! in `/console/errors` and in `tandem errors`, in addition to the server's log. Reports are kept as long as the logs of
+//! calls.
 //!
 //! The error lists of providers are separate ([`crate::notification`]). An error list contains only errors that have a
 //! provider's error number.
@@ -10,13 +10,15 @@ use tandem_causes::Cause;
 use tandem_sip as sip;
 use tandem_store::resources::{self, Kind};
 
+use crate::problem;
+
 /// The resource kind of stored reports.
 pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
 
 /// A report of a failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The cause of the failure, if the cause is known.
+    /// The cause of the failure. `None` in reports of older versions if the cause was unknown.
     pub cause: Option<Cause>,
     /// The provider's error number, if there is one.
     pub code: Option<u32>,
@@ -74,26 +76,8 @@ impl From<&sip::RefusedRequest> for SipRequest {
 pub struct Refusal(pub String);
 
 impl Report {
-    /// Creates a report with this cause. The report concerns no call.
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self {
-            cause: Some(cause),
-            code: None,
-            message: message.into(),
-            hint: None,
-            call: None,
-            session: None,
-            request: None,
-        }
-    }
-
     /// Returns the advice of the cause together with the advice for this specific case.
     pub fn advice(&self) -> Option<String> {
-        self.cause.map(|cause| match &self.hint {
-            // The hint for an unknown number is complete. The advice of the cause only explains this hint.
-            Some(remedy) if cause == Cause::UnknownNumber => format!("{remedy} {}", cause.advice()),
-            Some(hint) => format!("{} {hint}", cause.advice()),
-            None => cause.advice().to_owned(),
-        })
+        self.cause.map(|cause| problem::advice(cause, self.hint.as_deref()).into_owned())
     }
 }

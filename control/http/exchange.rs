@@ -25,18 +25,35 @@ const LONGEST_BODY: usize = 4_096;
 pub struct HttpExchange {
     /// The time at which the request was sent.
     pub at: Timestamp,
+    /// The side that sent the request.
+    #[serde(default)]
+    pub direction: ExchangeDirection,
     /// The HTTP method, such as `GET` or `POST`.
     pub method: Cow<'static, str>,
     /// The URL without user name and password.
     pub url: String,
     /// The names and values of the parameters, in order. A GET request has parameters too.
     pub parameters: Vec<(String, String)>,
+    /// The body of the request, if it is JSON. Only the start of a long body is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// Duration until the answer or the failure, in milliseconds.
     pub elapsed_ms: u64,
     /// The answer. `None` if there was no answer.
     pub answer: Option<HttpAnswer>,
     /// The reason of a failure.
     pub error: Option<String>,
+}
+
+/// The side that sent a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeDirection {
+    /// This server sent the request to an application.
+    #[default]
+    Sent,
+    /// An application sent the request to this server.
+    Received,
 }
 
 /// The answer to a request.
@@ -64,13 +81,27 @@ impl HttpExchange {
         let kept = parameters.iter().take(MAX_PARAMETERS);
         Self {
             at,
+            direction: ExchangeDirection::Sent,
             method: method.into(),
             url: without_credentials(url),
             parameters: kept.map(|(name, value)| (cut(name, LONGEST_VALUE), cut(value, LONGEST_VALUE))).collect(),
+            body: None,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             answer: None,
             error: None,
         }
+    }
+
+    /// Returns the same exchange with a JSON body.
+    #[must_use]
+    pub fn with_body(self, json: Option<&str>) -> Self {
+        Self { body: json.map(|json| cut(json, LONGEST_BODY)), ..self }
+    }
+
+    /// Returns the exchange as a request that an application sent to this server. `json` is the body, if it is JSON.
+    #[must_use]
+    pub fn received(self, json: Option<String>) -> Self {
+        Self { direction: ExchangeDirection::Received, ..self.with_body(json.as_deref()) }
     }
 
     /// The approximate size of the exchange in memory, in octets.
@@ -80,7 +111,7 @@ impl HttpExchange {
             pairs(&self.parameters),
             self.answer.as_ref().map_or(0, |answer| pairs(&answer.headers) + answer.body.len()),
         );
-        200 + self.url.len() + asked + answered
+        200 + self.url.len() + self.body.as_ref().map_or(0, String::len) + asked + answered
     }
 }
 

@@ -59,7 +59,8 @@ impl LegIo {
             | sip::Event::Trace { .. }
             | sip::Event::Binding(_)
             | sip::Event::AuthenticationFailed(_)
-            | sip::Event::UnknownSource(_) => None,
+            | sip::Event::UnknownSource(_)
+            | sip::Event::TrunkTroubled(_) => None,
         }
     }
 

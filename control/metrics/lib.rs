@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, EndCause};
 use tandem_causes::Cause;
 use tandem_clock as clock;
@@ -24,11 +25,21 @@ use tandem_media as media;
 use tandem_sip::Throttle;
 
 use crate::quality::Histograms;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 pub use process::Build;
 use timings::Timings;
 use trunks::Trunks;
+
+/// The number of problems of each cause, in the order of [`Cause::ALL`].
+#[derive(Debug)]
+struct Problems([AtomicU64; Cause::ALL.len()]);
+
+impl Default for Problems {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::default()))
+    }
+}
 
 /// The counters since the start of the server.
 #[derive(Default, Debug)]
@@ -45,11 +56,12 @@ pub struct Counters {
     ended: [AtomicU64; EndCause::ALL.len()],
     refused: AtomicU64,
     unauthorized: AtomicU64,
-    unauthorized_lines: Mutex<Throttle>,
-    one_sided_lines: Mutex<Throttle>,
-    refused_lines: Mutex<Throttle>,
+    /// The number of problems by cause.
+    problems: Problems,
     /// Limits the number of log lines for each cause of failure. The map has at most one entry per cause.
-    reports: Mutex<HashMap<Cause, Throttle>>,
+    log_lines: Mutex<HashMap<Cause, Throttle>>,
+    /// Limits the number of stored problems of ended calls.
+    late_problems: Mutex<Throttle>,
     documents_failed: AtomicU64,
     playbacks_failed: AtomicU64,
     recordings_failed: AtomicU64,
@@ -61,6 +73,8 @@ pub struct Counters {
     srtp_refused: AtomicU64,
     suppression_shed: AtomicU64,
     impaired: [AtomicU64; quality::CAUSES.len()],
+    /// The answered legs whose far ends should send audio and send none. The number of live legs limits the set.
+    without_audio: Mutex<HashSet<LegId>>,
     trunks: Trunks,
     quality: Mutex<Histograms>,
 }
@@ -72,16 +86,22 @@ impl Counters {
         Self { timings, build, started: clock::time(), ..Self::default() }
     }
 
-    /// Returns `Some` if the server must log now that a leg sent no audio. The value is the number of lines that were
-    /// suppressed since the last log line.
-    pub fn one_sided(&self, now: Instant) -> Option<u64> {
-        self.one_sided_lines.lock().pass(now)
+    /// Counts a problem.
+    pub fn problem(&self, cause: Cause) {
+        if let Some(counter) = self.problems.0.get(cause as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    /// Returns `Some` if the server must log now that a call was refused. The value is the number of lines that were
+    /// Returns `Some` if the server must log a problem with this cause now. The value is the number of lines that were
     /// suppressed since the last log line.
-    pub fn refused_line(&self, now: Instant) -> Option<u64> {
-        self.refused_lines.lock().pass(now)
+    pub fn log_line(&self, cause: Cause, now: Instant) -> Option<u64> {
+        self.log_lines.lock().entry(cause).or_default().pass(now)
+    }
+
+    /// Returns whether a problem of an ended call may be stored now.
+    pub fn late_problem(&self, now: Instant) -> bool {
+        self.late_problems.lock().pass(now).is_some()
     }
 
     /// Counts an event of a leg. The counted events are failures and the progress of the leg.
@@ -103,9 +123,9 @@ impl Counters {
                 counter
             }
             (EventKind::FetchFailed { .. }, _) => &self.documents_failed,
-            (EventKind::PlaybackEnded(..), _) if event.kind.is_problem() => &self.playbacks_failed,
-            (EventKind::Recording(_), _) if event.kind.is_problem() => &self.recordings_failed,
-            (EventKind::Stream(_), _) if event.kind.is_problem() => &self.streams_failed,
+            (EventKind::PlaybackEnded(..), _) if Cause::of_event(&event.kind).is_some() => &self.playbacks_failed,
+            (EventKind::Recording(_), _) if Cause::of_event(&event.kind).is_some() => &self.recordings_failed,
+            (EventKind::Stream(_), _) if Cause::of_event(&event.kind).is_some() => &self.streams_failed,
             _ => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -122,17 +142,9 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request with wrong credentials or without credentials. Returns `Some` if the server must log the
-    /// request now. The value is the number of lines that were suppressed since the last log line.
-    pub fn unauthorized(&self, now: Instant) -> Option<u64> {
+    /// Counts a request with wrong credentials or without credentials.
+    pub fn unauthorized(&self) {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
-        self.unauthorized_lines.lock().pass(now)
-    }
-
-    /// Returns `Some` if the server must log a failure with this cause now. The value is the number of lines that were
-    /// suppressed since the last log line.
-    pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
-        self.reports.lock().entry(cause).or_default().pass(now)
     }
 
     /// Counts an API request whose body could not be decoded.
@@ -154,6 +166,21 @@ impl Counters {
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that no audio arrives from a leg.
+    pub fn audio_missing(&self, leg: LegId) {
+        self.without_audio.lock().insert(leg);
+    }
+
+    /// Notes that audio arrives from a leg again, or that the leg has ended.
+    pub fn audio_resumed(&self, leg: LegId) {
+        self.without_audio.lock().remove(&leg);
+    }
+
+    /// Whether no audio arrives from a leg although audio should arrive.
+    pub fn lacks_audio(&self, leg: LegId) -> bool {
+        self.without_audio.lock().contains(&leg)
     }
 
     /// Counts a leg whose noise suppression was paused because CPU time was short.
@@ -204,6 +231,8 @@ impl Counters {
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
         }
+        let legs = self.without_audio.lock().len() as u64;
+        metric(out, "tandem_legs_without_audio", "Answered legs from which no packet has come for 2 s", "gauge", legs);
         let name = "tandem_recordings_dropped_seconds_total";
         let help = "Audio lost because the disk was too slow; it is silence in the finished recordings";
         let seconds = self.unrecorded_ms.load(Ordering::Relaxed) as f64 / 1_000.0;
@@ -214,6 +243,11 @@ impl Counters {
             // The value of this label must have no spaces.
             let cause = cause.to_string().replace(' ', "_");
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
+        }
+        let name = "tandem_problems_total";
+        let _ = writeln!(out, "# HELP {name} Problems by cause, see docs/troubleshooting.md\n# TYPE {name} counter");
+        for (cause, counter) in Cause::ALL.iter().zip(&self.problems.0) {
+            let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
         let name = "tandem_rtp_impaired_total";
         let _ = writeln!(out, "# HELP {name} How often the audio of a leg became bad\n# TYPE {name} counter");

@@ -23,22 +23,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use tandem_audio::AudioError;
+use tandem_audio::{AudioError, Loaded};
 use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Refused};
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_call::program::instruction::{Play, RejectReason};
 use tandem_call::route::{Decision, Route};
-use tandem_causes::Cause;
+use tandem_causes::{Cause, NO_MEDIA};
 use tandem_clock as clock;
-use tandem_history::event_log::{ADVICE, Line};
-use tandem_history::notification::Level;
+use tandem_history::problem::Problem;
 use tandem_history::records;
-use tandem_history::report::Report;
 use tandem_http::CookieJar;
 use tandem_http::exchange::HttpExchange;
 use tandem_legs::LegIo;
@@ -52,8 +51,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::call_state::{CallState, LiveLeg, OwnRecording, PendingTeardown, Supervised};
-use crate::inbox::{Inbox, Message, Messages};
+use crate::inbox::{Inbox, LoggedExchange, Message, Messages};
 use crate::registry::Registry;
+use crate::reporting::ProblemOwner;
 use crate::services::Services;
 
 /// Maximum time for which an ended call waits for the final events of its legs.
@@ -94,7 +94,6 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
         ended: HashMap::default(),
         sequences: HashMap::default(),
         own_recordings: HashMap::default(),
-        notifications: 0,
         has_fetched: false,
         cookie_jars: HashMap::default(),
         notices: None,
@@ -129,8 +128,6 @@ struct CallTask {
     sequences: HashMap<LegId, u32>,
     /// For each leg, the recording that was requested together with the leg.
     own_recordings: HashMap<LegId, OwnRecording>,
-    /// Number of problems for which a notification was stored.
-    notifications: usize,
     /// Whether the call has requested a document from an application.
     has_fetched: bool,
     /// The cookies of this call and of the calls that were merged into this call, by session id.
@@ -223,8 +220,7 @@ impl CallTask {
                         self.refuse_leg(info, "the call is over").await;
                     }
                 }
-                Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
-                Message::Line(line) => self.inbox.log().push_line(*line),
+                Message::Exchanged(exchange) => self.note_exchange(*exchange),
                 Message::Fetched { leg, line, exchange, .. } => self.note_fetched(clock::time(), leg, line, exchange),
                 Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
                 Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
@@ -278,7 +274,6 @@ impl CallTask {
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(tandem_legs::Refusal { status, why }) => {
-                            tracing::warn!(call = %self.call.id(), %leg, "SDP offer refused: {why}");
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refused_offer = Some(why);
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
@@ -344,12 +339,9 @@ impl CallTask {
         trunk: Option<&str>,
         phone: Option<&sip::Aor>,
     ) -> Result<media::Session, u16> {
-        let mut session = self
-            .services
-            .media
-            .open_for(far_end, media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
-            .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
-            .map_err(|_| 503_u16)?;
+        let key = media::SessionKey(leg.0);
+        let opened = self.services.media.open_for(far_end, key, self.call.id().0, self.inbox.sink());
+        let mut session = self.media_session(leg, opened)?;
         let routing = self.services.routing.load_full();
         session.set_codecs(&routing.codecs(trunk));
         session.set_source(routing.media_source(trunk));
@@ -358,6 +350,19 @@ impl CallTask {
             session.set_srtp(srtp);
         }
         Ok(session)
+    }
+
+    /// Adds the reason to the call's log if the media engine has no session for a leg. The end of the leg reports the
+    /// problem. An error is the status with which the leg is refused.
+    fn media_session(
+        &self,
+        leg: LegId,
+        opened: Result<media::Session, media::OpenError>,
+    ) -> Result<media::Session, u16> {
+        opened.map_err(|error| {
+            self.note_line(clock::time(), leg, "media", format!("{NO_MEDIA}: {error}"));
+            503
+        })
     }
 
     fn handle_message(&mut self, message: Message) -> LoopStep {
@@ -424,8 +429,7 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::LegEvent(leg, event) => self.call.handle_leg(now, leg, event),
-            Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
-            Message::Line(line) => self.inbox.log().push_line(*line),
+            Message::Exchanged(exchange) => self.note_exchange(*exchange),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.inbox.log().exchanges().to_vec());
             }
@@ -447,14 +451,16 @@ impl CallTask {
     fn note_fetched(&mut self, at: jiff::Timestamp, leg: LegId, line: String, exchange: Option<Box<HttpExchange>>) {
         self.note_line(at, leg, "webhook", line);
         if let Some(exchange) = exchange {
-            self.note_exchange(Some(leg), *exchange, None);
+            self.inbox.log().push_exchange(Some(leg), *exchange);
         }
     }
 
-    fn note_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
+    fn note_exchange(&mut self, exchange: LoggedExchange) {
+        let LoggedExchange { leg, exchange, line, advice } = exchange;
         let mut log = self.inbox.log();
         line.into_iter().for_each(|line| log.push_line(line));
         log.push_exchange(leg, exchange);
+        advice.into_iter().for_each(|line| log.push_advice(line));
     }
 
     /// Moves the complete state to the call with the inbox `target`. If the target call no longer exists, this call
@@ -625,18 +631,29 @@ impl CallTask {
                 self.note_line(now.time, leg, "media", text);
             }
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
-                let milliseconds = dropped.as_millis();
-                let (call, path) = (self.call.id(), path.display());
-                let (cause, advice) = (Cause::DiskSlow, Cause::DiskSlow.advice());
-                tracing::warn!(%call, %leg, %path, milliseconds, %cause, advice, "the disk was too slow: a recording lacks audio");
+                let (milliseconds, path) = (dropped.as_millis(), path.display());
                 self.services.counters.add_unrecorded(*dropped);
-                let text =
-                    format!("the disk was too slow for a recording: {milliseconds} ms of it were replaced by silence");
-                self.note_line(now.time, leg, "media", text);
+                let text = format!(
+                    "the disk was too slow for a recording: {milliseconds} ms of {path} were replaced by silence"
+                );
+                self.report_of(leg, "media", Problem::new(Cause::DiskSlow, text));
             }
             media::Event::Impaired { cause, value } => {
                 self.services.counters.impaired(*cause);
                 self.note_line(now.time, leg, "media", quality::complaint(*cause, *value));
+            }
+            media::Event::AudioMissing { ever } => {
+                self.services.counters.audio_missing(leg);
+                let (cause, since) = match ever {
+                    true => (Cause::AudioStopped, "for 2 s"),
+                    false => (Cause::NoAudio, "since the answer, 2 s ago"),
+                };
+                let text = format!("no audio from the far end: no packet has arrived {since}");
+                self.report_of(leg, "media", Problem::warning(cause, text));
+            }
+            media::Event::AudioResumed => {
+                self.services.counters.audio_resumed(leg);
+                self.note_line(now.time, leg, "media", "audio from the far end arrives again");
             }
             media::Event::SuppressionShed { track } => {
                 self.services.counters.suppression_shed();
@@ -677,24 +694,25 @@ impl CallTask {
         self.remove_ended_leg(leg);
     }
 
-    /// Logs and reports an answered leg that sent no audio, or that sent audio from an address other than the address
-    /// in its SDP.
+    /// Logs an answered leg that sent no audio, or that sent audio from an address other than the address in its SDP.
+    /// Reports the problem if one party did not hear the other party.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
         let Some(info) = self.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
         let Some(one_sided) = quality::one_sided(stats, info.duration(now.time)) else { return };
-        self.note_line(now.time, leg, "media", &one_sided.text);
-        if one_sided.is_wrong {
-            self.inbox.log().push(now.time, Some(leg), ADVICE, one_sided.cause.line());
-            let report = Report::new(one_sided.cause, &*one_sided.text);
-            self.services.keep_report(&info.account, Some(info), Level::Warning, now.time, report);
+        // A leg that has lacked audio since its answer has been reported.
+        let is_known = one_sided.cause == Cause::NoAudio && self.services.counters.lacks_audio(leg);
+        match one_sided.is_wrong && !is_known {
+            true => self.report_as(info, "media", Problem::warning(one_sided.cause, one_sided.text)),
+            false => self.note_line(now.time, leg, "media", &one_sided.text),
         }
-        if one_sided.is_wrong
-            && let Some(held_back) = self.services.counters.one_sided(now.instant)
-        {
-            let held_back = (held_back > 0).then_some(held_back);
-            let (call, trunk) = (self.call.id(), info.sip.trunk.as_deref());
-            let (cause, advice) = (one_sided.cause, one_sided.cause.advice());
-            tracing::warn!(held_back, %call, %leg, trunk, %cause, advice, "{}", one_sided.text);
+    }
+
+    /// Adds the text of a problem of a live leg to the call's log as a line of this kind, and reports the problem.
+    pub(super) fn report_of(&self, leg: LegId, kind: &'static str, problem: Problem) {
+        let ended = || self.ended.get(&leg).and_then(|teardown| teardown.info.as_ref());
+        match self.call.leg(leg).or_else(ended) {
+            Some(info) => self.report_as(info, kind, problem),
+            None => self.services.report(ProblemOwner::Server, clock::time(), problem),
         }
     }
 
@@ -706,13 +724,17 @@ impl CallTask {
         }
     }
 
-    fn handle_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, AudioError>) {
+    fn handle_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Loaded, AudioError>) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if live.renders.remove(&op).is_none() {
             return;
         }
         let failed = match audio {
-            Ok(audio) => {
+            Ok(Loaded { audio, instead_of }) => {
+                if let Some(why) = instead_of {
+                    let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
+                    self.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
+                }
                 let command = media::Command::Play { op: media::OpId(op.0), audio, loops: play.loops };
                 (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
             }

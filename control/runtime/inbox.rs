@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use tandem_audio::AudioError;
+use tandem_audio::{AudioError, Loaded};
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
@@ -83,16 +83,7 @@ pub(crate) enum Message {
         result: Result<Program, FetchFailure>,
     },
     /// An HTTP exchange, for the log.
-    Exchanged {
-        /// The leg to which the exchange belongs.
-        leg: Option<LegId>,
-        /// The HTTP request and its response.
-        exchange: Box<HttpExchange>,
-        /// A log line about the exchange, if there is a line.
-        line: Option<Line>,
-    },
-    /// A line for the log. The line comes after the exchanges that wait.
-    Line(Box<Line>),
+    Exchanged(Box<LoggedExchange>),
     /// A request for the HTTP exchanges in the log.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
@@ -104,7 +95,7 @@ pub(crate) enum Message {
         /// The source of the audio and the number of repetitions.
         play: Play,
         /// The audio, or the reason why there is no audio.
-        audio: Result<Arc<media::Audio>, AudioError>,
+        audio: Result<Loaded, AudioError>,
     },
     /// The WebSocket of a stream is open, and the leg of the stream is not answered yet.
     StreamOpen {
@@ -193,6 +184,18 @@ pub(crate) enum Message {
     HangupAll,
 }
 
+/// An HTTP exchange for the log of a call.
+pub(crate) struct LoggedExchange {
+    /// The leg to which the exchange belongs.
+    pub(crate) leg: Option<LegId>,
+    /// The HTTP request and its response.
+    pub(crate) exchange: HttpExchange,
+    /// A log line about the exchange, if there is a line.
+    pub(crate) line: Option<Line>,
+    /// The advice for a failed exchange.
+    pub(crate) advice: Option<Line>,
+}
+
 impl Inbox {
     /// Creates the sending side and the receiving side of an inbox.
     pub(crate) fn new() -> (Self, Messages) {
@@ -218,15 +221,10 @@ impl Inbox {
 
     /// Posts an HTTP exchange, or drops the exchange if the inbox is full. Returns the exchange as an error if this
     /// call has ended.
-    pub(crate) fn exchanged(
-        &self,
-        leg: Option<LegId>,
-        exchange: HttpExchange,
-        line: Option<Line>,
-    ) -> Result<(), Box<(HttpExchange, Option<Line>)>> {
-        match self.put(Box::new(Message::Exchanged { leg, exchange: Box::new(exchange), line }), FULL) {
+    pub(crate) fn exchanged(&self, exchange: LoggedExchange) -> Result<(), Box<LoggedExchange>> {
+        match self.put(Box::new(Message::Exchanged(Box::new(exchange))), FULL) {
             Err((message, PostError::Over)) => match *message {
-                Message::Exchanged { exchange, line, .. } => Err(Box::new((*exchange, line))),
+                Message::Exchanged(exchange) => Err(exchange),
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -336,15 +334,18 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
         let at = Timestamp::UNIX_EPOCH;
-        let exchange = || HttpExchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
         let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned(), data: None });
+        let exchange = || {
+            let exchange = HttpExchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
+            LoggedExchange { leg: None, exchange, line: line(), advice: None }
+        };
         let (inbox, mut messages) = Inbox::new();
-        assert!(inbox.exchanged(None, exchange(), line()).is_ok());
+        assert!(inbox.exchanged(exchange()).is_ok());
         messages.close();
-        let (back, told) = *inbox.exchanged(None, exchange(), line()).unwrap_err();
-        assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
+        let back = *inbox.exchanged(exchange()).map_err(Some).unwrap_err().unwrap();
+        assert_eq!((back.exchange.url.as_str(), back.line), ("http://app/status", line()));
         // Messages that arrived in time can still be read.
-        assert!(matches!(messages.next().await, Some(Message::Exchanged { .. })));
+        assert!(matches!(messages.next().await, Some(Message::Exchanged(_))));
         assert!(messages.next().await.is_none());
     }
 

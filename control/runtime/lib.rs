@@ -1,7 +1,8 @@
 //! Live calls. Each call has a task. The task drives the pure `Call` and performs the outputs of the `Call`.
 //!
 //! ```text
-//!   app, usage, verification, notify      what uses calls
+//!   app, usage, verification, notify,     what uses calls
+//!   reporting
 //!   calls                                 accepts and makes calls; gives requests to live ones; finds ended ones
 //!   call_task                             the task of one call
 //!   registry ─► inbox ─► call_state       the inbox of each live leg; its messages; what moves when calls are merged
@@ -21,7 +22,7 @@ mod notices;
 pub mod notify;
 pub mod recovery;
 mod registry;
-mod reporting;
+pub mod reporting;
 pub mod services;
 pub mod transcripts;
 pub mod usage;

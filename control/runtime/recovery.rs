@@ -12,10 +12,11 @@ use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
-use tandem_causes::CRASHED;
+use tandem_causes::{CRASHED, Cause};
 use tandem_clock as clock;
 use tandem_conferences as conferences;
 use tandem_history::event_log::{self, Line};
+use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_media::{RecordedFile, RecordingKey};
 use tandem_sip::DialogState;
@@ -146,6 +147,9 @@ async fn finish_leg(
         leg.session,
         Line { at, leg: Some(leg.id), kind: "call".into(), text, data: None },
     );
+    let problem = Problem::new(Cause::Crash, format!("call from {} to {} {CRASHED}", leg.from, leg.to));
+    event_log::late(&services.store, leg.session, problem.advice_line(at, Some(leg.id)));
+    services.report(&leg, clock::time(), problem);
     let event = CallEvent { at: clock::time(), leg: Arc::new(leg), kind: EventKind::Ended };
     deliver(services, &event, own).await?;
     store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await

@@ -63,6 +63,7 @@ impl Registry {
     /// Removes the inbox of a leg or of a call, and frees the channels of the leg.
     pub(crate) fn forget(&self, id: u128) {
         self.services().channels.free(LegId(id));
+        self.services().counters.audio_resumed(LegId(id));
         self.services().usage_changed();
         let mut inboxes = self.0.inboxes.write();
         inboxes.remove(&id);

@@ -1,64 +1,133 @@
-//! Stores notifications and reports of failures in the database, and logs failures.
+//! Reports problems. Every failure of the server and of its calls goes through [`Services::report`].
 
 use jiff::Timestamp;
-use tandem_call::id::LegId;
+use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
-use tandem_causes::Cause;
 use tandem_clock as clock;
-use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
-use tandem_history::report::{REPORTS, Report};
+use tandem_history::event_log::Line;
+use tandem_history::notification::NOTIFICATIONS;
+use tandem_history::problem::Problem;
+use tandem_history::report::REPORTS;
+use tandem_http::exchange::HttpExchange;
 use tandem_store::resources::{self, Resource};
 
+use crate::calls::Calls;
+use crate::inbox::LoggedExchange;
 use crate::services::Services;
 
+/// The owner of a problem.
+#[derive(Clone, Copy, Debug)]
+pub enum ProblemOwner<'a> {
+    /// The server. Only operators see the problem.
+    Server,
+    /// An account.
+    Account(&'a str),
+    /// A leg of a call.
+    Leg {
+        /// The id of the leg.
+        id: LegId,
+        /// The call in which the leg was created.
+        session: CallId,
+        /// The account of the leg.
+        account: &'a str,
+        /// The dialect of the leg.
+        dialect: &'a str,
+    },
+}
+
+impl ProblemOwner<'_> {
+    /// Returns the leg that the problem belongs to.
+    pub fn leg(&self) -> Option<LegId> {
+        match self {
+            Self::Leg { id, .. } => Some(*id),
+            Self::Server | Self::Account(_) => None,
+        }
+    }
+}
+
+impl<'a> From<&'a LegInfo> for ProblemOwner<'a> {
+    fn from(leg: &'a LegInfo) -> Self {
+        Self::Leg { id: leg.id, session: leg.session, account: &leg.account, dialect: &leg.dialect }
+    }
+}
+
 impl Services {
-    /// Stores a notification. If the database is slow, the notification is dropped and counted.
-    pub fn note_notification(&self, account: &str, leg: Option<LegId>, level: Level, notification: Notification) {
-        let mut row = Resource::new(account, level.word(), notification);
-        row.parent = leg.map(|leg| leg.0);
-        resources::submit(&self.store, NOTIFICATIONS, &row);
-    }
-
-    /// Reports a failure outside of any call: logs a WARN line with the advice, and stores a report. `account` is the
-    /// owner of the report, if there is an owner. Operators see the reports without an owner.
-    pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
-        if self.keep(account, Report::new(cause, message)) {
-            tracing::warn!(%cause, account, advice = cause.advice(), "{message}");
+    /// Reports a problem: counts the problem, logs a WARN line with the advice, and stores the problem for
+    /// `tandem errors` and for the provider's list of notifications. If the database is slow, the stored forms are
+    /// dropped and counted.
+    ///
+    /// In one second, only a few problems of each cause are in the server's log. Any host on the network can cause
+    /// problems that belong to no call, so such a problem is stored only if it is not held back from the log. The call
+    /// limits the number of its own problems.
+    pub fn report<'a>(&self, owner: impl Into<ProblemOwner<'a>>, at: Timestamp, mut problem: Problem) {
+        let owner = owner.into();
+        self.counters.problem(problem.cause);
+        let (account, leg) = match owner {
+            ProblemOwner::Server => ("", None),
+            ProblemOwner::Account(account) => (account, None),
+            ProblemOwner::Leg { id, session, account, dialect } => {
+                let call = self.dialects.get(dialect).map_or_else(|| id.to_string(), |dialect| dialect.call_id(id));
+                (account, Some((id, session, call)))
+            }
+        };
+        match self.counters.log_line(problem.cause, clock::now().instant) {
+            Some(held_back) => {
+                let held_back = problem.held_back.map(|earlier| earlier + held_back);
+                let call = leg.as_ref().map(|(_, session, call)| (*session, call.as_str()));
+                held_back.iter().for_each(|held_back| log(account, call, *held_back, &problem));
+            }
+            None if leg.is_none() => return,
+            None => {}
         }
-    }
-
-    /// Stores a report for an event that is already in the log. Any host on the network can cause such events, so only
-    /// a few reports of each cause are stored in one second. Returns `false` if the report was dropped.
-    pub fn keep(&self, account: Option<&str>, report: Report) -> bool {
-        let now = clock::now().instant;
-        let kept = report.cause.is_none_or(|cause| self.counters.report(cause, now).is_some());
-        if kept {
-            self.keep_report(account.unwrap_or_default(), None, Level::Error, clock::time(), report);
+        let (level, parent) = (problem.level.word(), leg.as_ref().map(|(id, _, _)| id.0));
+        if let Some(notification) = problem.notification.take() {
+            let mut row = Resource::new(account, level, *notification);
+            row.parent = parent;
+            resources::submit(&self.store, NOTIFICATIONS, &row);
         }
-        kept
-    }
-
-    /// Stores a report in the database. If the database is slow, the report is dropped and counted.
-    pub fn keep_report(&self, account: &str, leg: Option<&LegInfo>, level: Level, at: Timestamp, mut report: Report) {
-        if let Some(leg) = leg {
-            report.call = Some(self.call_id(leg));
-            report.session = Some(leg.session.to_string());
-        }
-        self.keep_report_of(account, leg.map(|leg| leg.id), level, at, report);
-    }
-
-    /// Stores a report that names its call itself. The story of the call shows the report if `leg` is a leg of the call.
-    pub(crate) fn keep_report_of(
-        &self,
-        account: &str,
-        leg: Option<LegId>,
-        level: Level,
-        at: Timestamp,
-        report: Report,
-    ) {
-        let mut row = Resource::new(account, level.word(), report);
-        (row.created_at, row.updated_at) = (at, at);
-        row.parent = leg.map(|leg| leg.0);
+        let (session, call) = leg.map(|(_, session, call)| (session.to_string(), call)).unzip();
+        let mut row = Resource::new(account, level, problem.report(call, session));
+        (row.created_at, row.updated_at, row.parent) = (at, at, parent);
         resources::submit(&self.store, REPORTS, &row);
     }
+}
+
+impl Calls {
+    /// Adds an HTTP exchange to the log of a call, live or ended, together with a line about the exchange. If the call
+    /// is overloaded, the exchange and the line are dropped. If the exchange failed, also reports the problem.
+    pub fn exchanged(
+        &self,
+        of: ProblemOwner<'_>,
+        session: CallId,
+        exchange: HttpExchange,
+        line: Option<Line>,
+        problem: Option<Problem>,
+    ) {
+        let leg = of.leg();
+        let at = line.as_ref().map_or(exchange.at, |line| line.at);
+        let advice = problem.as_ref().map(|problem| problem.advice_line(at, leg));
+        let is_kept = problem.is_some() && self.keeps_problem(session);
+        self.note_exchange(session, LoggedExchange { leg, exchange, line, advice });
+        match problem {
+            Some(problem) if is_kept => self.services().report(of, at, problem),
+            Some(problem) => self.services().counters.problem(problem.cause),
+            None => {}
+        }
+    }
+}
+
+/// Writes a problem to the server's log. `call` is the id of the call, and the id of the leg in the provider's form.
+fn log(account: &str, call: Option<(CallId, &str)>, held_back: u64, problem: &Problem) {
+    let Problem { cause, message, request, .. } = problem;
+    let (session, leg) = call.unzip();
+    tracing::warn!(
+        held_back = (held_back > 0).then_some(held_back),
+        call = session.map(tracing::field::display),
+        leg,
+        account = (!account.is_empty()).then_some(account),
+        sip_call_id = request.as_deref().map(|request| request.sip_call_id.as_str()),
+        %cause,
+        advice = &*problem.advice(),
+        "{message}"
+    );
 }

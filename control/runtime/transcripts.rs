@@ -7,13 +7,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use jiff::SignedDuration;
+use tandem_call::engine::SPEECH_TO_TEXT_OFF;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::TranscriptionId;
 use tandem_call::leg::LegInfo;
 use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::Recording;
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionOrder};
+use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Page, StoreError, TimeRange};
@@ -71,12 +74,13 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
         tracing::error!(%error, "transcription not stored");
     }
-    if let TranscriptState::Failed(why) = &row.details.state {
-        tracing::warn!(recording = %row.details.recording.id, "not transcribed: {why}");
-    }
     // The record of the leg may have changed during the transcription.
     let now = store::calls::find(&services.store, leg.id.0).await.ok().flatten();
     let leg = now.as_ref().and_then(records::leg_of).map_or(leg, Arc::new);
+    if let TranscriptState::Failed(why) = &row.details.state {
+        let message = format!("recording {} was not transcribed: {why}", row.details.recording.id);
+        services.report(&*leg, row.updated_at, Problem::warning(Cause::of_recogniser(why), message));
+    }
     let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };
     for delivery in services.notices(&event, 0, None) {
         if let Err(error) = services.deliveries.enqueue(delivery).await {
@@ -87,7 +91,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
 
 async fn words(services: &Services, recording: &Recording) -> Result<RecognisedText, String> {
     if services.recogniser.is_off() {
-        return Err("speech to text is off (speech.stt)".to_owned());
+        return Err(SPEECH_TO_TEXT_OFF.to_owned());
     }
     let unreadable = |error: std::io::Error| format!("the recording's file: {error}");
     let files = &services.recordings;

@@ -7,6 +7,7 @@ mod bans;
 mod features;
 pub mod listener;
 mod pages;
+mod requests;
 mod sip_websocket;
 #[cfg(test)]
 mod verbs;
@@ -26,10 +27,12 @@ use tandem_clock as clock;
 use tandem_console::access::{caller, operator, operator_itself};
 use tandem_console::trace::{COLUMNS, CallTrace, NoTrace};
 use tandem_console::{self as console, CallLog, Scope};
-use tandem_history::report::{Refusal, Report};
+use tandem_history::problem::Problem;
+use tandem_history::report::Refusal;
 use tandem_metrics::metric;
 use tandem_routing::trunk;
 use tandem_runtime::app::{App, Login};
+use tandem_runtime::reporting::ProblemOwner;
 use tandem_settings::log_filter::LOG;
 use tandem_signalwire as signalwire;
 use tandem_telnyx as telnyx;
@@ -66,11 +69,14 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
     let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
     let front = front.route("/console", get(places)).route("/console/", get(places));
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
-    Router::new()
+    let apis = Router::new()
         .merge(twilio::rest::routes(FAMILY))
         .merge(telnyx::rest::routes())
         .merge(signalwire::rest::routes())
         .merge(texml::rest::routes())
+        .layer(middleware::from_fn_with_state(app.clone(), requests::note));
+    Router::new()
+        .merge(apis)
         .merge(console::routes())
         .merge(twilio::console::routes())
         .merge(metrics)
@@ -501,14 +507,11 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
     let response = next.run(request).await;
     let (status, path) = (response.status(), uri.path());
     if status == StatusCode::UNAUTHORIZED {
-        if let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant) {
-            let held_back = (held_back > 0).then_some(held_back);
-            let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
-            let text = format!("401: wrong credentials for {method} {path}");
-            let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
-            app.calls.services().keep(None, Report::new(cause, format!("{text}{from}")));
-            tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
-        }
+        let services = app.calls.services();
+        services.counters.unauthorized();
+        let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+        let text = format!("401: wrong credentials for {method} {path}{from}");
+        services.report(ProblemOwner::Server, clock::time(), Problem::new(Cause::WrongCredentials, text));
     } else if status.is_client_error()
         && method != axum::http::Method::GET
         && let Some(Refusal(why)) = response.extensions().get()
@@ -516,7 +519,8 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
         let headers = credentials.map(|credentials| (header::AUTHORIZATION, credentials)).into_iter().collect();
         let account = caller(&app, &headers).ok();
         let text = format!("{} to {method} {path}: {why}", status.as_u16());
-        app.calls.services().report(account.as_deref().map(|account| &*account.name), Cause::RequestRefused, &text);
+        let owner = account.as_deref().map_or(ProblemOwner::Server, |account| ProblemOwner::Account(&account.name));
+        app.calls.services().report(owner, clock::time(), Problem::new(Cause::RequestRefused, text));
     }
     response
 }

@@ -99,6 +99,21 @@ pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
     (matches!(config.tts, Tts::Espeak) && !there()).then_some(SpeechError::NoEngine)
 }
 
+/// The speech for a text.
+#[derive(Clone, Default, Debug)]
+pub struct Spoken {
+    /// Samples at 8,000 Hz, with one channel.
+    pub samples: Arc<[i16]>,
+    /// The failure of the configured engine, if espeak-ng spoke in its place.
+    pub instead_of: Option<String>,
+}
+
+impl From<Arc<[i16]>> for Spoken {
+    fn from(samples: Arc<[i16]>) -> Self {
+        Self { samples, instead_of: None }
+    }
+}
+
 impl Voice {
     /// Creates the engine but does not start a program. `cache_dir` is created at the first write. If the directory is
     /// missing or not writable, speech still works, but is slower.
@@ -123,58 +138,63 @@ impl Voice {
     /// Returns the speech for a text as samples at 8,000 Hz, with one channel. The same text in the same voice is
     /// synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+        Ok(self.say(speech).await?.samples)
+    }
+
+    /// Does the same as [`Self::speak`], and also returns the failure of the configured engine if espeak-ng speaks in its
+    /// place.
+    pub async fn say(&self, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
         if speech.text.len() > LONGEST_TEXT {
             return Err(SpeechError::TooLong(speech.text.len()));
         }
         if speech.text.trim().is_empty() {
-            return Ok(Arc::default());
+            return Ok(Spoken::default());
         }
         match engine {
             Engine::Espeak(espeak) => {
                 let spoken = self.by_espeak(espeak, speech).await;
-                spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))
+                Ok(spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))?.into())
             }
             Engine::Http(http, espeak) => match self.by_http(http, speech).await {
-                Ok(samples) => Ok(samples),
+                Ok(samples) => Ok(samples.into()),
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
-                    tracing::warn!("speech.tts: {why}; {PROGRAM} speaks instead");
-                    self.by_espeak(espeak, speech).await
+                    let instead_of = Some(format!("speech.tts: {why}; {PROGRAM} speaks instead"));
+                    Ok(Spoken { samples: self.by_espeak(espeak, speech).await?, instead_of })
                 }
             },
         }
     }
 
-    /// Does the same as [`Self::speak`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
+    /// Does the same as [`Self::say`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
     /// espeak-ng speaks the text. After that, espeak-ng also speaks the texts of the next 10 s.
-    pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+    pub async fn say_soon(&self, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
-        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
+        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.say(speech).await };
         if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
-            return self.speak(speech).await;
+            return self.say(speech).await;
         }
+        let mut instead_of = None;
         let rests = self.retry_at.lock().is_some_and(|until| until > Instant::now());
         let known = || async { self.cache.get(&key(&http.identity(&http.voice(speech)), speech)).await };
         if rests && let Some(samples) = known().await {
-            return Ok(samples);
+            return Ok(samples.into());
         }
         if !rests {
             let spoken = tokio::time::timeout(CALL_TIMEOUT, self.by_http(http, speech)).await;
             match spoken.unwrap_or(Err(SpeechError::Timeout(CALL_TIMEOUT))) {
-                Ok(samples) => return Ok(samples),
+                Ok(samples) => return Ok(samples.into()),
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
                     *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
-                    tracing::warn!(
-                        "speech.tts: {why}; {PROGRAM} speaks instead for {} s",
-                        ENGINE_RETRY_AFTER.as_secs()
-                    );
+                    let seconds = ENGINE_RETRY_AFTER.as_secs();
+                    instead_of = Some(format!("speech.tts: {why}; {PROGRAM} speaks instead for {seconds} s"));
                 }
             }
         }
-        self.by_espeak(espeak, speech).await
+        Ok(Spoken { samples: self.by_espeak(espeak, speech).await?, instead_of })
     }
 
     /// Returns descriptions of the SSML elements in a text that this engine does not support.

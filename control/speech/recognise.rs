@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tandem_call::engine::SPEECH_TO_TEXT_OFF;
 use tandem_call::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
 use tandem_http::Client;
 use tandem_media as media;
@@ -45,7 +46,7 @@ pub struct Recogniser {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecogniseError {
     /// Speech to text is off in the configuration.
-    #[error("speech to text is off (speech.stt)")]
+    #[error("{SPEECH_TO_TEXT_OFF}")]
     Off,
     /// The engine failed. The field contains the reason.
     #[error("speech to text: {0}")]

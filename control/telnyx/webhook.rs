@@ -165,7 +165,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
         | EventKind::GatherPartial { .. }
-        | EventKind::RecognitionFailed { .. }
+        | EventKind::EngineFailed(_)
         | EventKind::Apologised
         | EventKind::Unsupported(_)
         | EventKind::Warned(_) => return None,

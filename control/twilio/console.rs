@@ -17,7 +17,7 @@ use tandem_clock as clock;
 use tandem_console::Scope;
 use tandem_dialect::{Body, SignInput};
 use tandem_history::event_log::Exchanged;
-use tandem_http::exchange::HttpExchange;
+use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
@@ -187,9 +187,8 @@ fn advice(signed: &str, checked: &str, differences: &[String]) -> String {
 async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<(String, Vec<Exchanged>)>, StoreFailed> {
     let Some((session, _)) = scope.session(app, call).await? else { return Ok(None) };
     let mut sent = app.calls.exchanges(session).await?;
-    // The log also has the application's requests to this server. This line removes these requests.
-    let ours = format!("{}/", app.public_url);
-    sent.retain(|(_, exchange)| exchange.url.starts_with("http") && !exchange.url.starts_with(&ours));
+    // The log also has the application's requests to this server.
+    sent.retain(|(_, exchange)| exchange.direction == ExchangeDirection::Sent && exchange.url.starts_with("http"));
     Ok(Some((session.to_string(), sent)))
 }
 

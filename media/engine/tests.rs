@@ -479,6 +479,30 @@ fn reports_go_out_and_tell_loss_and_round_trip() {
 }
 
 #[test]
+fn audio_that_should_come_and_does_not_is_told_after_two_seconds_and_again_when_it_comes() {
+    let gaps = |pair: &mut MediaPair| -> Vec<Event> {
+        let is_gap = |event: &Event| matches!(event, Event::AudioMissing { .. } | Event::AudioResumed);
+        pair.events(Side::A).into_iter().map(|(_, event)| event).filter(is_gap).collect()
+    };
+    let quiet = |pair: &mut MediaPair, frames: usize| (0..frames).for_each(|_| pair.advance(20));
+    let mut pair = MediaPair::new();
+    quiet(&mut pair, 200);
+    assert_eq!(gaps(&mut pair), [], "a leg that only rings need not send");
+    pair.command(Side::A, Command::ExpectAudio);
+    quiet(&mut pair, 90);
+    assert_eq!(gaps(&mut pair), [], "1.8 s");
+    quiet(&mut pair, 20);
+    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: false }]);
+    quiet(&mut pair, 200);
+    assert_eq!(gaps(&mut pair), [], "once");
+    pair.send_audio(Side::A, 0x10, NOW);
+    pair.advance(20);
+    assert_eq!(gaps(&mut pair), [Event::AudioResumed]);
+    quiet(&mut pair, 120);
+    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: true }]);
+}
+
+#[test]
 fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
     let mut pair = MediaPair::new();
     pair.bridge();

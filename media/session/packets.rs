@@ -86,6 +86,7 @@ impl MediaSession {
             }
             PacketKind::Audio(_) | PacketKind::Noise => receiver.handle_audio(&header, arrival),
         };
+        self.gap_watch.note_packet(matches!(kind, PacketKind::Noise));
         cx.counts.packets_in += 1;
         if first {
             self.events.send(Event::FirstPacket);

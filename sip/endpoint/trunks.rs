@@ -22,12 +22,12 @@ use super::core::Core;
 use crate::HashMap;
 use crate::compose;
 use crate::digest;
-use crate::leg::{EndCause, Transport, TrunkName};
+use crate::leg::{EndCause, Event, Transport, TrunkName};
 use crate::message::{Destination, Host, Method, Request, Response, Uri};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
-use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkState, TrunkStatus};
+use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkFault, TrunkState, TrunkStatus, TrunkTrouble};
 
 /// Widest source network (IPv4, IPv6) that shows that an address belongs to a trunk. Carriers have networks of this
 /// size. A wider network is the operator's way to accept calls from unknown addresses.
@@ -314,8 +314,8 @@ impl Trunks {
         }
         match (changed, down) {
             (true, true) => {
-                let why = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-                tracing::warn!(trunk = %name, cause = %"trunk-down", "trunk is down: OPTIONS got {why}");
+                let got = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+                trunk.report(core, TrunkFault::Down, format!("OPTIONS got {got}"));
             }
             (true, false) => tracing::info!(trunk = %name, "trunk is up again"),
             _ => {}
@@ -387,7 +387,7 @@ impl Trunks {
             return;
         }
         if status.registered != before.registered {
-            log_registration(trunk, status.registered, before.registered);
+            report_registration(core, trunk, status.registered, before.registered);
         }
         if !trunk.is_listed {
             trunk.is_listed = true;
@@ -555,21 +555,28 @@ impl Trunks {
     }
 }
 
-fn log_registration(state: &TrunkState, status: Registered, before: Registered) {
+fn report_registration(core: &mut Core, state: &TrunkState, status: Registered, before: Registered) {
     let trunk = &state.settings.trunk;
+    let failed = |core: &mut Core, fault| {
+        let registration = state.registration.as_ref();
+        let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
+        let failure = registration.and_then(Registration::failure).map(|why| format!(": {why}"));
+        state.report(core, fault, format!("cannot register with {registrar}{}", failure.unwrap_or_default()));
+    };
     match status {
         Registered::Yes => tracing::info!(%trunk, "registered"),
-        Registered::Refused(_) => {
-            let cause = tracing::field::display("trunk-not-registered");
-            let registration = state.registration.as_ref();
-            let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
-            match registration.and_then(Registration::failure) {
-                Some(why) => tracing::warn!(%trunk, cause, "cannot register with {registrar}: {why}"),
-                None => tracing::warn!(%trunk, cause, "cannot register with {registrar}"),
-            }
-        }
+        Registered::Refused(_) => failed(core, TrunkFault::RegistrationRefused),
+        Registered::Unanswered => failed(core, TrunkFault::RegistrarSilent),
         Registered::Pending if before == Registered::Yes => tracing::info!(%trunk, "no longer registered"),
         Registered::Pending | Registered::Not => {}
+    }
+}
+
+impl TrunkState {
+    /// Reports a trouble of the trunk to the application.
+    fn report(&self, core: &mut Core, fault: TrunkFault, why: String) {
+        let (trunk, account) = (self.settings.trunk.clone(), self.settings.account.clone());
+        core.event(Event::TrunkTroubled(Box::new(TrunkTrouble { trunk, account, fault, why })));
     }
 }
 

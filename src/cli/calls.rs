@@ -75,7 +75,10 @@ fn row(call: &Value) -> Vec<Cell> {
         (way.to_owned(), Style::Dim),
         plain(text(call, "from")),
         plain(text(call, "to")),
-        (status.to_owned(), state(status)),
+        match call.get("lacks_audio").and_then(Value::as_bool) {
+            Some(true) => (format!("{status}, no audio"), Style::Bad),
+            _ => (status.to_owned(), state(status)),
+        },
         plain(if call.get("answered_at").is_some_and(|at| !at.is_null()) { length(seconds) } else { String::new() }),
         (end.to_owned(), if is_bad(status, end) { Style::Bad } else { Style::Dim }),
     ]

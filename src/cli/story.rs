@@ -112,7 +112,7 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
         _ if failed => Style::Bad,
         "advice" => Style::Accent,
         "sip" => Style::Dim,
-        "webhook" => webhook(content),
+        "webhook" | "request" => webhook(content),
         "call" if content.starts_with("warning") => Style::Warning,
         _ => Style::Plain,
     };
@@ -139,8 +139,8 @@ fn webhook(content: &str) -> Style {
     }
 }
 
-/// Returns the requests to applications for which the response was not successful. Each request has the start of the
-/// response body.
+/// Returns the requests, in both directions, for which the response was not successful. Each request has the start of
+/// the response body.
 fn requests(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let status =
@@ -150,7 +150,8 @@ fn requests(story: &Value, paint: Paint) -> String {
         if out.is_empty() {
             let _ = writeln!(out, "\n{}", paint.text(Style::Bold, "Unsuccessful responses"));
         }
-        let what = format!("{} {} {status}", text(request, "method"), text(request, "url"));
+        let from = if text(request, "direction") == "received" { "from the application: " } else { "" };
+        let what = format!("{from}{} {} {status}", text(request, "method"), text(request, "url"));
         let _ = writeln!(out, "  {}", paint.text(Style::Bad, &what));
         let answer = request.get("answer");
         let _ = writeln!(

@@ -51,7 +51,7 @@ fn row(trunk: &Value) -> Vec<Cell> {
         "" => text(trunk, "reason").to_owned(),
         since => format!("{}, since {}", text(trunk, "reason"), super::table::time(since)),
     };
-    let refused = registration.starts_with("refused");
+    let refused = registration.starts_with("refused") || registration == "unanswered";
     vec![
         (text(trunk, "name").to_owned(), Style::Bold),
         (

@@ -81,6 +81,8 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
         end >= killed - 3.seconds() && end <= killed + 1.second(),
         "ended {end}, killed {killed}, back {restarted}"
     );
+    let errors = program.api.get("/console/errors?cause=crash").await.json();
+    assert_eq!(errors["errors"][0]["call"], call_sid.as_str(), "{errors}");
     let length = (end - timestamp(&call["start_time"])).total(jiff::Unit::Second).unwrap();
     let duration: f64 = call["duration"].as_str().unwrap().parse().unwrap();
     assert!((duration - length).abs() <= 1.0, "{duration} s told, {length} s between its times");

@@ -112,6 +112,11 @@ impl House {
         assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{} legs live on", self.server.calls().live_legs());
     }
 
+    /// The folder of the server's data.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// The server's registry of calls.
     pub(crate) fn calls(&self) -> &Calls {
         self.server.calls()
@@ -222,6 +227,11 @@ impl Api {
     pub(crate) async fn post(self, path: &str, form: &str) -> Reply {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}");
         self.request("POST", &path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/x-www-form-urlencoded", form).await
+    }
+
+    /// Sends a POST of JSON. The `Authorization` header has this value.
+    pub(crate) async fn post_as(self, authorization: &str, path: &str, json: &str) -> Reply {
+        self.request("POST", path, authorization, "application/json", json).await
     }
 
     async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {

@@ -24,6 +24,7 @@ mod abuse;
 mod access;
 mod bridge;
 mod browser;
+mod causes;
 mod conferences;
 mod console;
 mod crash;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tandem_causes::Cause;
 
 use crate::house::{House, Reply, inline};
 use crate::phone::Phone;
@@ -105,6 +106,23 @@ async fn whatever_the_dashboard_and_the_rules_name_is_a_metric_and_each_metric_i
         }
     }
     assert!(alerts >= 10, "{alerts}");
+    let asked: Vec<(bool, BTreeSet<&str>)> = RULES
+        .split("cause")
+        .skip(1)
+        .filter_map(|rest| {
+            let (fits, names) = [(true, "=~\""), (false, "!~\"")]
+                .into_iter()
+                .find_map(|(fits, start)| Some((fits, rest.strip_prefix(start)?)))?;
+            Some((fits, names.split('"').next()?.split('|').collect()))
+        })
+        .collect();
+    for cause in Cause::ALL {
+        let is_asked = asked.iter().any(|(fits, names)| names.contains(cause.id()) == *fits);
+        assert!(is_asked, "no alert rule fires for {cause}");
+    }
+    for name in asked.iter().flat_map(|(_, names)| names) {
+        assert!(Cause::of_id(name).is_some(), "an alert rule asks for {name}, which is no cause");
+    }
 
     let listed: BTreeSet<&str> = PAGE
         .lines()

@@ -196,6 +196,11 @@ impl Phone {
         self.until(SipEvent::Parted(200)).await;
     }
 
+    /// Refuses the call that the server has placed, with this status.
+    pub(crate) async fn refuse(&self, status: u16) {
+        self.line.respond(status, None).await;
+    }
+
     /// Sends 180 Ringing.
     pub(crate) async fn ring(&self) {
         self.line.respond(180, None).await;

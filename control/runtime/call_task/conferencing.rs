@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use tandem_call::conference::Participation;
+use tandem_call::engine::EngineFailure;
 use tandem_call::id::LegId;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Warning;
+use tandem_causes::{Cause, OF_CONFERENCE};
 use tandem_clock as clock;
 use tandem_conferences::{JoinRefusal, ParticipantCall};
 use tandem_dialect::ReportedError;
+use tandem_history::problem::Problem;
 
 use super::CallTask;
 use crate::inbox::{Inbox, Message};
@@ -28,6 +31,11 @@ impl ParticipantCall for CallOfParticipant {
     fn warn(&self, warning: Warning) {
         // The call may be over.
         let _ = self.inbox.offer(Message::LegEvent(self.leg, LegEvent::Warned(warning)));
+    }
+
+    fn engine_failed(&self, failure: EngineFailure) {
+        // The call may be over.
+        let _ = self.inbox.offer(Message::LegEvent(self.leg, LegEvent::EngineFailed(failure)));
     }
 
     fn note(&self, kind: &'static str, text: String) {
@@ -56,13 +64,16 @@ impl CallTask {
                 live.io.command(command)
             }
             Err(JoinRefusal::Refused(refused)) => {
-                let why = format!("conference {}: {refused}", participation.conference);
+                let why = format!("{OF_CONFERENCE}{}: {refused}", participation.conference);
                 self.warn(leg, ReportedError::Conference(refused), &why);
                 false
             }
             Err(why) => {
-                let (call, conference) = (self.call.id(), &participation.conference);
-                tracing::warn!(%call, %leg, %conference, %why, "conference not joined: the media engine has no room for it");
+                let why = format!(
+                    "{OF_CONFERENCE}{} was not joined: the media engine has no room for it: {why}",
+                    participation.conference
+                );
+                self.report_of(leg, "call", Problem::new(Cause::ConferenceRefused, why));
                 false
             }
         };

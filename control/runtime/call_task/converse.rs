@@ -86,6 +86,10 @@ impl CallTask {
                 let said = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
                 self.call.handle_leg(clock::now(), leg, said);
             }
+            ConversationUpdate::EngineFailed(failure) => {
+                self.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
+            }
+            ConversationUpdate::HungUp => self.call.handle_leg(clock::now(), leg, LegEvent::AgentHungUp),
             ConversationUpdate::Over(status) => {
                 self.end_conversation(leg, id);
                 self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });

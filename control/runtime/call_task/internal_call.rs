@@ -11,6 +11,7 @@ use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
+use tandem_causes::NO_MEDIA;
 use tandem_clock as clock;
 use tandem_legs::LegIo;
 use tandem_legs::loopback::{Deliver, LoopbackDialog};
@@ -68,7 +69,7 @@ impl CallTask {
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
-        let session = self.open_internal_media(leg).map_err(|_| "no media session".to_owned())?;
+        let session = self.open_internal_media(leg).map_err(|_| NO_MEDIA.to_owned())?;
         self.call.set_internal_call(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
@@ -119,11 +120,7 @@ impl CallTask {
 
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
         let (key, affinity) = (media::SessionKey(leg.0), self.call.id().0);
-        self.services
-            .media
-            .open_within(key, affinity, self.inbox.sink())
-            .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
-            .map_err(|_| 503)
+        self.media_session(leg, self.services.media.open_within(key, affinity, self.inbox.sink()))
     }
 }
 

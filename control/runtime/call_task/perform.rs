@@ -13,11 +13,12 @@ use tandem_call::machine_detection::{DetectionResult, MachineDetection};
 use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
-use tandem_causes::{NO_PHONE, NO_TRUNK};
+use tandem_causes::{Cause, FOREIGN_CALLER, NO_MEDIA, NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents as documents;
 use tandem_history::event_log::Line;
+use tandem_history::problem::Problem;
 use tandem_legs::dtmf;
 use tandem_legs::{LegIo, OutgoingCall};
 use tandem_media as media;
@@ -30,7 +31,7 @@ use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use crate::call_state::LiveLeg;
-use crate::inbox::Message;
+use crate::inbox::{LoggedExchange, Message};
 use crate::transcripts;
 
 /// Maximum time for which the first document request of a call waits until the call's record is stored.
@@ -157,7 +158,7 @@ impl CallTask {
     }
 
     /// Sends a command to the media engine and ignores the result.
-    fn engine(&self, leg: LegId, command: media::Command) {
+    pub(super) fn engine(&self, leg: LegId, command: media::Command) {
         self.engine_takes(leg, command);
     }
 
@@ -263,7 +264,7 @@ impl CallTask {
                 Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
             }
             _ if !shown => {
-                let detail = format!("{} is neither a number of the account nor a verified caller id", invite.from);
+                let detail = format!("{} {FOREIGN_CALLER}", invite.from);
                 self.warn(leg, ReportedError::Caller, &detail);
                 Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) })
             }
@@ -301,7 +302,7 @@ impl CallTask {
                     None
                 }
                 Err(_) => {
-                    let detail = Some("no media session".to_owned());
+                    let detail = Some(NO_MEDIA.to_owned());
                     Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
                 }
             },
@@ -316,10 +317,12 @@ impl CallTask {
         }
     }
 
+    /// Warns the application. If its provider has no number for the fault, only reports the problem.
     pub(super) fn warn(&self, leg: LegId, fault: ReportedError<'_>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
-        if let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) {
-            self.post_leg_event(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
+        match dialect.and_then(|dialect| dialect.error_number(fault)) {
+            Some(code) => self.post_leg_event(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() })),
+            None => self.report_of(leg, "call", Problem::warning(Cause::of_warning(0, detail), detail)),
         }
     }
 
@@ -428,8 +431,8 @@ impl CallTask {
             }
             for (line, exchange) in done.before {
                 let line = Line { at: exchange.at, leg: Some(leg), kind: "webhook".into(), text: line, data: None };
-                let exchange = Box::new(exchange);
-                let _ = inbox.post(Message::Exchanged { leg: Some(leg), exchange, line: Some(line) });
+                let exchange = LoggedExchange { leg: Some(leg), exchange, line: Some(line), advice: None };
+                let _ = inbox.post(Message::Exchanged(Box::new(exchange)));
             }
             let (line, exchange, result, other_dialect) =
                 (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tandem_call::conversation::ConversationStatus;
+use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{Direction, LegInfo};
@@ -12,12 +15,14 @@ use tandem_call::recording::{RecordingSource, RecordingStatus};
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tandem_causes::Cause;
+use tandem_clock as clock;
 use tandem_dialect::{Dialect, ReportedError};
-use tandem_history::event_log::ADVICE;
-use tandem_history::notification::{Level, Notification};
+use tandem_history::event_log::Line;
+use tandem_history::notification::Level;
+use tandem_history::problem::Problem;
 use tandem_history::records;
-use tandem_history::report::Report;
 use tandem_http::without_credentials;
+use tandem_media as media;
 use tandem_store as store;
 use tandem_webhooks::Submitted;
 use tokio::sync::mpsc;
@@ -27,9 +32,6 @@ use super::CallTask;
 use crate::call_state::{OwnRecording, PendingTeardown};
 use crate::services::Services;
 
-/// Maximum number of problems of one call that are stored as reports and notifications. Later problems are only in the
-/// call's log.
-const MAX_NOTIFICATIONS: usize = 200;
 /// A hint for a stream whose URL requires TLS although the port in the URL does not speak TLS. The hint says where the
 /// URL is written and how the host in the URL is mapped.
 const TLS_OF_STREAMS: &str =
@@ -42,9 +44,11 @@ impl CallTask {
     /// Reports an event to the record, the log and the application.
     pub(super) async fn publish(&mut self, event: Box<CallEvent>) {
         self.log_event(&event);
-        self.note_notification(&event);
         self.services.counters.count(&event);
         self.services.followers.publish(&event);
+        if matches!(event.kind, EventKind::Answered { .. }) && event.leg.handover.is_none() {
+            self.engine(event.leg.id, media::Command::ExpectAudio);
+        }
         if matches!(event.kind, EventKind::Ended) {
             // The channel is freed first, because the application may start a new call as soon as it receives the
             // notice of the end.
@@ -107,7 +111,8 @@ impl CallTask {
         }
     }
 
-    /// Writes an event to the call's log. An event that matters to an operator is also written to the server's log.
+    /// Writes an event to the call's log, and the end of a leg to the server's log. Reports the problem, if the event is
+    /// a problem.
     fn log_event(&mut self, event: &CallEvent) {
         if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Utterance(_)))
         {
@@ -121,17 +126,6 @@ impl CallTask {
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
         }
-        let failed = LoggedFailure::of(event);
-        let whole = match failed.filter(|_| matches!(event.kind, EventKind::Ended)) {
-            Some(_) => self.failed_call_text(leg).into(),
-            None => text.clone(),
-        };
-        let hint = failed.and_then(|failed| self.hint(leg, &event.kind, failed.cause?));
-        let advice = failed.and_then(|failed| failed.cause).map(|cause| match &hint {
-            Some(hint) => format!("{} {hint}", cause.advice()),
-            None => cause.advice().to_owned(),
-        });
-        let cause = failed.and_then(|failed| failed.cause);
         match &leg.end {
             Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
                 call = %self.call.id(),
@@ -148,30 +142,55 @@ impl CallTask {
             ),
             _ => {}
         }
-        if failed.is_some() {
-            tracing::warn!(
-                call = %self.call.id(),
-                leg = %self.services.call_id(leg),
-                cause = cause.map(tracing::field::display),
-                advice = advice.as_deref(),
-                "{whole}"
-            );
+        let (kind, data) = match &event.kind {
+            EventKind::EngineFailed(failure) => ("speech", Some(Box::new(engine_failed(failure)))),
+            _ => ("call", None),
+        };
+        let line = Line { at: event.at, leg: Some(leg.id), kind: kind.into(), text: text.clone().into_owned(), data };
+        self.inbox.log().push_line(line);
+        if let Some(problem) = self.problem(event, code, &text) {
+            self.report(leg, event.at, problem);
         }
-        self.note_line(event.at, leg.id, "call", &text);
-        let Some(failed) = failed else { return };
-        if let (Some(cause), Some(advice)) = (cause, advice) {
-            let line = format!("{advice} ({})", cause.page());
+    }
+
+    /// Reports a problem of a leg. The log of the call already has a line about the problem.
+    pub(super) fn report(&self, leg: &LegInfo, at: Timestamp, problem: Problem) {
+        let is_kept = {
             let mut log = self.inbox.log();
-            // Each piece of advice appears only once in the log of a call.
-            if !log.says(ADVICE, &line) {
-                log.push(event.at, Some(leg.id), ADVICE, line);
-            }
+            log.push_advice(problem.advice_line(at, Some(leg.id)));
+            log.admits_problem()
+        };
+        match is_kept {
+            true => self.services.report(leg, at, problem),
+            false => self.services.counters.problem(problem.cause),
         }
-        if self.notifications < MAX_NOTIFICATIONS {
-            let report =
-                Report { cause, code, message: whole.into_owned(), hint, call: None, session: None, request: None };
-            self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
-        }
+    }
+
+    /// Adds the text of a problem of a leg to the call's log as a line of this kind, and reports the problem.
+    pub(super) fn report_as(&self, leg: &LegInfo, kind: &'static str, problem: Problem) {
+        let at = clock::time();
+        self.note_line(at, leg.id, kind, &problem.message);
+        self.report(leg, at, problem);
+    }
+
+    /// Returns the problem that an event reports. `None` if the event reports no problem. `code` is the provider's error
+    /// number, and `text` is the text of the event.
+    fn problem(&self, event: &CallEvent, code: Option<u32>, text: &str) -> Option<Problem> {
+        let leg = &event.leg;
+        let (cause, message) = match &event.kind {
+            EventKind::Ended => (Cause::of_end(leg)?, self.failed_call_text(leg)),
+            kind => (Cause::of_event(kind)?, text.to_owned()),
+        };
+        let level = level(&event.kind, cause);
+        let hint = self.hint(leg, &event.kind, cause);
+        let problem = Problem { level, hint, ..Problem::new(cause, message) };
+        let Some(code) = code else { return Some(problem) };
+        let message = match &event.kind {
+            EventKind::Warned(warning) => warning.message.clone(),
+            EventKind::FetchFailed { failure } => failure.detail.clone(),
+            _ => text.to_owned(),
+        };
+        Some(problem.notified(code, message, self.inbox.log().last_exchange(leg.id).cloned()))
     }
 
     /// Returns the text about a failed leg: the destination, the trunk and the reason.
@@ -213,29 +232,6 @@ impl CallTask {
             }
             None => format!("We signed the stream's URL with {key}."),
         })
-    }
-
-    /// Stores a problem with a document or an application as a notification of the provider. The notification contains
-    /// the HTTP request that caused the problem.
-    fn note_notification(&mut self, event: &CallEvent) {
-        if self.notifications >= MAX_NOTIFICATIONS {
-            return;
-        }
-        let leg = &event.leg;
-        if LoggedFailure::of(event).is_some() {
-            self.notifications += 1;
-        }
-        let dialect = self.services.dialects.get(&leg.dialect);
-        let number = dialect.and_then(|dialect| dialect.error_number(ReportedError::Event(&event.kind)));
-        let Some(code) = number else { return };
-        let (level, message) = match &event.kind {
-            EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
-            EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
-            _ => (Level::Warning, describe(event, dialect).into_owned()),
-        };
-        let exchange = self.inbox.log().last_exchange(leg.id).cloned();
-        let notification = Notification { code, message, cause: Cause::of_event(&event.kind), exchange };
-        self.services.note_notification(&leg.account, Some(leg.id), level, notification);
     }
 
     /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If
@@ -282,33 +278,31 @@ impl CallTask {
     }
 }
 
-/// A failure that is reported to people.
-#[derive(Clone, Copy)]
-struct LoggedFailure {
-    level: Level,
-    /// The cause, if it is known.
-    cause: Option<Cause>,
+/// Returns the severity of the problem that an event reports.
+fn level(event: &EventKind, cause: Cause) -> Level {
+    let is_error = match event {
+        EventKind::Ended => cause != Cause::Shutdown,
+        EventKind::FetchFailed { .. } => true,
+        EventKind::EngineFailed(failure) => failure.effect != EngineEffect::Recovered,
+        EventKind::Stream(facts) => matches!(&facts.status, StreamStatus::Failed(why) if why.is_fatal),
+        EventKind::Conversation(facts) => {
+            matches!(&facts.status, ConversationStatus::Failed { why, .. } if why.is_fatal)
+        }
+        EventKind::Recording(_) | EventKind::Siprec(_) => true,
+        _ => false,
+    };
+    if is_error { Level::Error } else { Level::Warning }
 }
 
-impl LoggedFailure {
-    /// Returns the failure that an event reports, or `None` if the event reports no failure.
-    fn of(event: &CallEvent) -> Option<Self> {
-        if matches!(event.kind, EventKind::Ended) {
-            let cause = Cause::of_end(&event.leg).filter(|cause| *cause != Cause::Shutdown);
-            return cause.map(|cause| Self { level: Level::Error, cause: Some(cause) });
-        }
-        let cause = Cause::of_event(&event.kind);
-        let error = match &event.kind {
-            EventKind::FetchFailed { .. } => true,
-            EventKind::Stream(facts) => matches!(&facts.status, StreamStatus::Failed(why) if why.is_fatal),
-            EventKind::Conversation(facts) => {
-                matches!(&facts.status, ConversationStatus::Failed { why, .. } if why.is_fatal)
-            }
-            _ => false,
-        };
-        let level = if error { Level::Error } else { Level::Warning };
-        (event.kind.is_problem() || cause.is_some()).then_some(Self { level, cause })
-    }
+/// Returns the data of a line about the failure of an engine.
+fn engine_failed(failure: &EngineFailure) -> Value {
+    let event = match failure.engine {
+        Engine::Model => "model_failed",
+        Engine::Voice | Engine::File => "not_said",
+        Engine::Recogniser => "not_heard",
+        Engine::Tool => "tool_failed",
+    };
+    json!({ "event": event, "why": failure.detail, "recovered": failure.effect == EngineEffect::Recovered })
 }
 
 /// Spawns the task that sends a call's notices in order. Each notice is stored before it is sent.
@@ -353,7 +347,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::GatherPartial { words, .. } => {
             format!("recognised {} characters so far", words.text().chars().count()).into()
         }
-        EventKind::RecognitionFailed { why } => format!("speech is not recognised: {why}").into(),
+        EventKind::EngineFailed(failure) => failure.to_string().into(),
         EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status).into(),
         EventKind::Transcribed(transcript) => match &transcript.state {
             TranscriptState::InProgress => format!("transcription {} started", transcript.id).into(),

@@ -10,9 +10,9 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_history::problem::Problem;
 use tandem_history::records;
-use tandem_history::report::{Report, SipRequest};
-use tandem_media as media;
+use tandem_history::report::SipRequest;
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -24,6 +24,7 @@ use tandem_store as store;
 use super::Calls;
 use crate::call_task::{self, CallStart};
 use crate::inbox;
+use crate::reporting::ProblemOwner;
 
 impl Calls {
     /// Handles an event of the SIP endpoint. Never waits.
@@ -38,6 +39,7 @@ impl Calls {
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
             sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
+            sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
             event => self.0.registry.sip(event),
         }
     }
@@ -54,33 +56,41 @@ impl Calls {
         if let Some(owner) = owner {
             self.0.refusals.note(owner, refused, clock::time());
         }
-        self.refused(owner.map(|owner| &**owner), Cause::WrongSipPassword, *line, text, refused);
+        let owner = owner.map_or(ProblemOwner::Server, |owner| ProblemOwner::Account(owner));
+        self.refused(owner, Cause::WrongSipPassword, *line, text, refused);
+    }
+
+    /// Handles a trunk that went down, or whose registration failed.
+    fn trunk_troubled(&self, trouble: sip::TrunkTrouble) {
+        let sip::TrunkTrouble { trunk, account, fault, why } = trouble;
+        let cause = match fault {
+            sip::TrunkFault::RegistrationRefused => Cause::TrunkNotRegistered,
+            sip::TrunkFault::RegistrarSilent => Cause::RegistrarSilent,
+            sip::TrunkFault::Down => Cause::TrunkDown,
+        };
+        let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
+        self.services().report(owner, clock::time(), Problem::new(cause, format!("trunk {trunk}: {why}")));
     }
 
     /// Handles a call from a source that is neither a trunk nor a phone.
     fn unknown_source_refused(&self, refused: &sip::RefusedRequest) {
         let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
         let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
-        self.refused(None, Cause::Stranger, *line, text, refused);
+        self.refused(ProblemOwner::Server, Cause::Stranger, *line, text, refused);
     }
 
     /// Reports a refused request. If `line` is `Some`, the refusal is also logged. The value of `line` is the number of
     /// earlier log lines that were suppressed.
     fn refused(
         &self,
-        account: Option<&str>,
+        owner: ProblemOwner<'_>,
         cause: Cause,
         line: Option<u64>,
         text: String,
         refused: &sip::RefusedRequest,
     ) {
-        if let Some(held_back) = line {
-            let held_back = (held_back > 0).then_some(held_back);
-            let sip_call_id = &*refused.sip_call_id;
-            tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
-        }
-        let report = Report { request: Some(Box::new(refused.into())), ..Report::new(cause, text) };
-        self.services().keep(account, report);
+        let request = Some(Box::new(refused.into()));
+        self.services().report(owner, clock::time(), Problem { request, held_back: line, ..Problem::new(cause, text) });
     }
 
     fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
@@ -120,59 +130,32 @@ impl Calls {
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
-                if let Some(held_back) = services.counters.refused_line(clock::now().instant) {
-                    let held_back = (held_back > 0).then_some(held_back);
-                    let (source, transport) = (incoming.source, incoming.transport.token());
-                    let (from, to) = (shown(&incoming.from_user), shown(user));
-                    let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
-                    let username = phone.and_then(|caller| caller.username.as_deref());
-                    let (why, hint) = match username {
-                        Some(_) => ("the phone may not call this number".to_owned(), None),
-                        None => {
-                            let unknown = routing.unknown_number(trunk, &to);
-                            (unknown.why, Some(unknown.remedy))
-                        }
-                    };
-                    let text =
-                        format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
-                    let account = match phone {
-                        Some(caller) => Some(&caller.account),
-                        None => routing.trunk(trunk).and_then(|trunk| trunk.account.as_ref()),
-                    };
-                    let cause = Cause::UnknownNumber;
-                    let sip_call_id = shown(&incoming.sip_call_id);
-                    let request = SipRequest {
-                        method: "INVITE".to_owned(),
-                        from: from.clone(),
-                        to,
-                        username: username.unwrap_or_default().to_owned(),
-                        source: source.to_string(),
-                        transport: transport.to_owned(),
-                        sip_call_id: incoming.sip_call_id.clone(),
-                    };
-                    let report = Report { hint, request: Some(Box::new(request)), ..Report::new(cause, &*text) };
-                    let advice = report.advice();
-                    services.keep(account.map(|account| &**account), report);
-                    tracing::warn!(held_back, from, trunk, phone = username, sip_call_id, %cause, advice, "{text}");
-                }
-                services.counters.refused();
+                let phone = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());
+                let (why, hint) = match phone {
+                    true => ("the phone may not call this number".to_owned(), None),
+                    false => {
+                        let unknown = routing.unknown_number(incoming.trunk.as_deref(), &shown(user));
+                        (unknown.why, Some(unknown.remedy))
+                    }
+                };
+                self.call_refused(&incoming, Cause::UnknownNumber, status, &why, hint);
                 return refuse(status);
             }
         };
         if let Some(shortage) = services.media.shortage() {
-            self.note_no_media(&route.account, &incoming, shortage);
-            services.counters.refused();
+            self.call_refused(&incoming, Cause::MediaFull, 503, &shortage.to_string(), None);
             return refuse(503);
         }
         if let Err(barred) = services.take_inbound(leg, incoming.caller.as_ref(), &route, user) {
-            services.counters.refused();
+            self.call_refused(&incoming, Cause::CallLimit, 486, &barred.to_string(), None);
             return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
         }
         // A PBX calls from many different numbers, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
-                tracing::info!(from = %incoming.from_user, "call from a PBX refused: its account does not own the calling number");
+                let why = "the PBX's account does not own the calling number";
+                self.call_refused(&incoming, Cause::ForeignCallerId, 403, why, None);
                 services.channels.free(leg);
                 return refuse(403);
             }
@@ -182,17 +165,29 @@ impl Calls {
         self.begin(leg, incoming, route, inquiry);
     }
 
-    /// Reports a call that is refused because the media engine has no room for it.
-    fn note_no_media(&self, account: &str, incoming: &sip::Incoming, shortage: media::Shortage) {
+    /// Reports a call that was refused before it had a leg.
+    fn call_refused(&self, incoming: &sip::Incoming, cause: Cause, status: u16, why: &str, hint: Option<String>) {
         let services = self.services();
-        let Some(held_back) = services.counters.refused_line(clock::now().instant) else { return };
-        let held_back = (held_back > 0).then_some(held_back);
+        services.counters.refused();
+        let (source, transport) = (incoming.source, incoming.transport.token());
         let (from, to) = (shown(&incoming.from_user), shown(&incoming.to_user));
-        let text = format!("call from {from:?} to {to:?} refused with 503: {shortage}");
-        let cause = Cause::MediaFull;
-        let sip_call_id = shown(&incoming.sip_call_id);
-        tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
-        services.keep(Some(account), Report::new(cause, text));
+        let text = format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
+        let routing = services.routing.load_full();
+        let trunk = || routing.trunk(incoming.trunk.as_deref()).and_then(|trunk| trunk.account.clone());
+        let account = incoming.caller.as_ref().map(|caller| Arc::clone(&caller.account)).or_else(trunk);
+        let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
+        let request = SipRequest {
+            method: "INVITE".to_owned(),
+            from,
+            to,
+            username: username.unwrap_or_default().to_owned(),
+            source: source.to_string(),
+            transport: transport.to_owned(),
+            sip_call_id: shown(&incoming.sip_call_id),
+        };
+        let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
+        let problem = Problem { hint, request: Some(Box::new(request)), ..Problem::new(cause, text) };
+        services.report(owner, clock::time(), problem);
     }
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
@@ -248,8 +243,18 @@ impl Calls {
                     );
                 }
                 Err(fault) => {
-                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call refused: its calling number is not verified");
+                    let text = format!(
+                        "call from {} to {} refused with {}: its calling number is not verified: {fault}",
+                        info.from,
+                        info.to,
+                        fault.status()
+                    );
                     calls.services().counters.refused();
+                    calls.services().report(
+                        ProblemOwner::Account(&info.account),
+                        clock::time(),
+                        Problem::new(Cause::NotVerified, text),
+                    );
                     calls.refuse(leg, fault.status(), Some(fault.phrase()));
                     calls.0.registry.forget(leg.0);
                     calls.0.registry.forget(session.0);

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
-use tandem_causes::UNSTORED;
+use tandem_causes::{Cause, FOREIGN_CALLER, UNSTORED};
 use tandem_clock as clock;
 use tandem_dialect::ReportedError;
-use tandem_history::notification::{Level, Notification};
+use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_routing::CallerIdCheck;
 use tandem_routing::new_call::{CreateError, Created, NewCall, outbound_legs};
@@ -62,14 +62,18 @@ impl Calls {
                 format!("{name} would refuse this: {code}")
             },
         );
-        let message = format!("{refused}: {} is neither a number of the account nor a verified caller id", leg.from);
+        let message = format!("{refused}: {} {FOREIGN_CALLER}", leg.from);
+        let (at, problem) = (clock::time(), Problem::warning(Cause::ForeignCallerId, message.clone()));
         if let Some(inbox) = self.0.registry.inbox(leg.id.0) {
-            inbox.log().push(clock::time(), Some(leg.id), "call", &message);
+            let mut log = inbox.log();
+            log.push(at, Some(leg.id), "call", &message);
+            log.push_advice(problem.advice_line(at, Some(leg.id)));
         }
-        if let Some(code) = code {
-            let trouble = Notification { code, message, cause: None, exchange: None };
-            self.services().note_notification(&leg.account, Some(leg.id), Level::Warning, trouble);
-        }
+        let problem = match code {
+            Some(code) => problem.notified(code, message, None),
+            None => problem,
+        };
+        self.services().report(leg, at, problem);
     }
 
     /// Does the same as [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_clock as clock;
 use tandem_history::event_log::{self, Exchanged, Line};
 use tandem_history::feed::Entry;
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
-use tandem_http::exchange::HttpExchange;
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::oneshot;
 
 use super::Calls;
-use crate::inbox::Message;
+use crate::inbox::{LoggedExchange, Message};
 
 impl Calls {
     /// Returns a leg of this account, live or ended.
@@ -21,6 +21,13 @@ impl Calls {
         let store = &self.services().store;
         let row = store::calls::get(store, account, leg.0).await?;
         Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
+    }
+
+    /// Returns a leg of any account, live or ended.
+    pub async fn find(&self, leg: LegId) -> Result<Option<LegInfo>, StoreFailed> {
+        let store = &self.services().store;
+        let row = store::calls::find(store, leg.0).await?;
+        Ok(row.as_ref().and_then(records::leg_of))
     }
 
     /// Whether any account has a leg with this id.
@@ -77,33 +84,31 @@ impl Calls {
         answer.await.unwrap_or_default()
     }
 
-    /// Adds an HTTP exchange and an optional line to the log of a call, live or ended. If the call is overloaded, the
-    /// exchange and the line are dropped.
-    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
+    /// Adds an HTTP exchange, the line about the exchange and the advice about a failed exchange to the log of a call,
+    /// live or ended. If the call is overloaded, they are dropped.
+    pub(crate) fn note_exchange(&self, session: CallId, exchange: LoggedExchange) {
         let late = match self.0.registry.inbox(session.0) {
-            Some(inbox) => inbox.exchanged(leg, exchange, line),
-            None => Err(Box::new((exchange, line))),
+            Some(inbox) => inbox.exchanged(exchange),
+            None => Err(Box::new(exchange)),
         };
-        if let Err(late) = late {
-            let (exchange, line) = *late;
-            if let Some(wire) = self.services().feed.wire(session) {
-                line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
-                wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
-            }
-            event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
+        let Err(late) = late else { return };
+        let LoggedExchange { leg, exchange, line, advice } = *late;
+        if let Some(wire) = self.services().feed.wire(session) {
+            line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
+            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
+            advice.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
         }
+        let store = &self.services().store;
+        event_log::late_exchange(store, session, leg, &exchange, line);
+        advice.into_iter().for_each(|line| event_log::late(store, session, line));
     }
 
-    /// Adds a line to the log of a call, live or ended. The line comes after the exchanges that were added before.
-    pub fn add_log_line(&self, session: CallId, line: Line) {
-        if let Some(inbox) = self.0.registry.inbox(session.0)
-            && inbox.post(Message::Line(Box::new(line.clone()))).is_ok()
-        {
-            return;
+    /// Counts a problem of a call. Returns whether the problem may be stored. The call limits the number of its
+    /// problems. After the end of the call, only a few problems in a second are stored.
+    pub(crate) fn keeps_problem(&self, session: CallId) -> bool {
+        match self.0.registry.inbox(session.0).filter(|inbox| !inbox.is_over()) {
+            Some(inbox) => inbox.log().admits_problem(),
+            None => self.services().counters.late_problem(clock::now().instant),
         }
-        if let Some(wire) = self.services().feed.wire(session) {
-            wire.publish(Entry::Line(line.clone()));
-        }
-        event_log::late(&self.services().store, session, line);
     }
 }

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
@@ -12,6 +12,7 @@ use tandem_clock as clock;
 use tandem_history::query::LegFilter;
 use tandem_http::exchange;
 use tandem_operations::calls;
+use tandem_runtime::reporting::ProblemOwner;
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
@@ -32,12 +33,6 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         };
     };
     let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
-    let began = clock::time();
-    let answer = of_call(x, id, below).await;
-    if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
-}
-
-async fn of_call(x: &RestContext<'_>, id: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => Ok(ok(call::call(x.owner(), &*x.leg(id).await?))),
         ([], Verb::Post) => update(x, id).await,
@@ -73,26 +68,12 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let leg = calls::place(&x.app.calls, new, request::passed_on(x.parameters)).await?.leg;
     let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
-    x.warn(Some(leg.id), Some(&exchange), request::warnings(x.parameters));
-    x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
+    x.warn(ProblemOwner::from(&*leg), Some(&exchange), request::warnings(x.parameters));
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// Adds a request that changes a call to the log of this call, together with the answer. Failed requests are logged
-/// too.
-async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
-    let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
-    // This server wrote the body, and the body is small.
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    if let Ok(leg) = x.leg(id).await {
-        let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
-        x.app.calls.exchanged(leg.session, Some(id), exchange, None);
-    }
-    Ok(Response::from_parts(parts, body.into()))
-}
-
-/// A log entry of the request that creates or changes a call, together with the answer. The value of `SipAuthPassword`
-/// is masked.
+/// The request that creates a call, together with the answer, for a notification. The value of `SipAuthPassword` is
+/// masked.
 fn exchange(x: &RestContext<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::HttpExchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x

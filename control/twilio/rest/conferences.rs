@@ -27,6 +27,7 @@ use tandem_conferences::JoinRefusal;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
 use tandem_operations::conferences::{self as operations, ChangeError, InviteError, OpenError};
+use tandem_runtime::reporting::ProblemOwner;
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
@@ -124,7 +125,7 @@ fn open(x: &RestContext<'_>) -> Answer {
         why => unavailable(&why),
     });
     let opened = opened?;
-    x.warn(None, None, request::conference_warnings(parameters));
+    x.warn(ProblemOwner::Account(&x.account.name), None, request::conference_warnings(parameters));
     Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened.info))).into_response())
 }
 
@@ -228,7 +229,8 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
         InviteError::Store(failed) => ApiError::from(failed),
     })?;
     let (info, who) = invited.participant(calls, &x.account.name).await?.ok_or_else(|| x.not_found())?;
-    x.warn(Some(who.leg), None, request::participant_warnings(parameters));
+    let leg = x.leg(who.leg).await?;
+    x.warn(ProblemOwner::from(&*leg), None, request::participant_warnings(parameters));
     let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
@@ -419,7 +421,7 @@ fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
     let recording = x.services().conferences.record(info.id, spec);
     let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
-    x.warn(None, None, request::recording_warnings(x.parameters));
+    x.warn(ProblemOwner::Account(&x.account.name), None, request::recording_warnings(x.parameters));
     let body = recording::conference_recording(x.owner(), &x.app.public_url, &recording);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -50,8 +50,9 @@ use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
+use tandem_clock as clock;
 use tandem_dialect::Notice;
-use tandem_history::notification::{Level, Notification};
+use tandem_history::problem::Problem;
 use tandem_http::exchange::HttpExchange;
 use tandem_operations::calls::DeleteError;
 use tandem_routing::Routing;
@@ -59,6 +60,7 @@ use tandem_routing::inventory::Inventory;
 use tandem_routing::new_call::CreateError;
 use tandem_routing::numbers::Numbers;
 use tandem_runtime::app::App;
+use tandem_runtime::reporting::ProblemOwner;
 use tandem_runtime::services::Services;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{Store, StoreError, StoreFailed};
@@ -446,11 +448,12 @@ impl RestContext<'_> {
         ApiError::not_found(self.path)
     }
 
-    /// Stores warnings about a request that was executed. `leg` is the leg that the request created or changed.
-    fn warn(&self, leg: Option<LegId>, exchange: Option<&HttpExchange>, warnings: Vec<(u32, String)>) {
+    /// Reports warnings about a request that was executed. `of` is the leg that the request created or changed, or the
+    /// account.
+    fn warn(&self, of: ProblemOwner<'_>, exchange: Option<&HttpExchange>, warnings: Vec<(u32, String)>) {
         for (code, message) in warnings {
-            let warning = Notification { code, message, cause: None, exchange: exchange.cloned() };
-            self.app.calls.services().note_notification(&self.account.name, leg, Level::Warning, warning);
+            let warning = Problem::of_warning(code, message, exchange.cloned());
+            self.app.calls.services().report(of, clock::time(), warning);
         }
     }
 

@@ -10,6 +10,7 @@ use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 use tandem_history::query::{Page, RecordingFilter};
+use tandem_runtime::reporting::ProblemOwner;
 
 use super::super::error::ApiError;
 use super::super::family::Provider;
@@ -112,7 +113,7 @@ async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let recording = accepted.map_err(|refused| x.refused(refused))?.recording.ok_or_else(ApiError::internal)?;
     let stored = x.app.recordings.get(&x.account.name, recording).await?;
     let facts = stored.unwrap_or_else(|| just_begun(recording, id, spec));
-    x.warn(Some(id), None, request::recording_warnings(x.parameters));
+    x.warn(ProblemOwner::from(&*leg), None, request::recording_warnings(x.parameters));
     let body = recording::call_recording(x.owner(), &x.app.public_url, &facts);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::leg::Credentials;
-use crate::trunk::{Health, Register, Registered, Trunk, TrunkStatus};
+use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 
 const LEG: LegKey = LegKey(1);
 const PEER: &str = "127.0.0.2:5060";
@@ -49,6 +49,15 @@ impl Bench {
         let target = Target { transport: Transport::Udp, address: PEER.parse().unwrap(), identity: None };
         self.endpoint.handle_resolved(self.now, lookup, Ok(vec![target]));
         self.collect();
+    }
+
+    /// Returns the last trouble of a trunk that was reported.
+    fn trouble(&mut self) -> TrunkTrouble {
+        let troubled = |event| match event {
+            Event::TrunkTroubled(trouble) => Some(*trouble),
+            _ => None,
+        };
+        self.events.drain(..).filter_map(troubled).next_back().expect("a trouble of a trunk")
     }
 
     fn trunk_status(&self) -> TrunkStatus {
@@ -123,7 +132,10 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
 fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
     let (mut bench, _) = Bench::registering();
     bench.wait(32_000);
-    assert_eq!(bench.trunk_status().registered, Registered::Refused(408));
+    assert_eq!(bench.trunk_status().registered, Registered::Unanswered);
+    let trouble = bench.trouble();
+    assert_eq!((&*trouble.trunk, trouble.fault), ("carrier", TrunkFault::RegistrarSilent));
+    assert!(trouble.why.contains("did not answer (RFC 3261 Timer F)"), "{trouble:?}");
     bench.sent.clear();
     bench.wait(5_000);
     bench.locate();
@@ -156,6 +168,8 @@ fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
         bench.wait(3_000);
         assert_eq!(bench.trunk_status().health, health);
     }
+    let trouble = bench.trouble();
+    assert_eq!((trouble.fault, trouble.why.as_str()), (TrunkFault::Down, "OPTIONS got no answer"));
     for health in [Health::Down, Health::Up] {
         let options = ask(&mut bench, 10_000);
         bench.receive(response_to(&options, 200, "x", ""));

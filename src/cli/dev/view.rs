@@ -12,7 +12,7 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::Line;
 use tandem_history::feed::{Entry, FeedItem};
-use tandem_http::exchange::HttpExchange;
+use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_runtime::Calls;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -50,6 +50,8 @@ const TRIES: u32 = 20;
 const RETRY: Duration = Duration::from_millis(10);
 /// Maximum number of verbs that the view shows for a document.
 const MAX_VERBS: usize = 8;
+/// Maximum number of characters that the view shows of the answer to a refused request.
+const MAX_ANSWER_LENGTH: usize = 300;
 /// Maximum number of characters that the view shows for a parameter.
 const MAX_PARAMETER_LENGTH: usize = 80;
 
@@ -215,8 +217,8 @@ impl View {
         let (text, paint) = (harmless(&line.text), self.paint);
         match &*line.kind {
             "advice" => paint.yellow(format!("→ {text}")),
-            "webhook" if is_good(&text) => paint.green(text),
-            "webhook" => paint.red(text),
+            "webhook" | "request" if is_good(&text) => paint.green(text),
+            "webhook" | "request" => paint.red(text),
             "media" | "sip" => paint.dim(text),
             _ if text.contains("failed") || text.contains("refused") || text.contains("apologises") => paint.red(text),
             _ if text.starts_with("warning") => paint.yellow(text),
@@ -245,6 +247,11 @@ fn is_good(text: &str) -> bool {
 
 /// Returns a short description of the request's parameters and of the response, or `None` if there is nothing to show.
 fn details(exchange: &HttpExchange) -> Option<String> {
+    if exchange.direction == ExchangeDirection::Received {
+        // The line of the request has its parameters. Only a refusal needs the answer.
+        let answer = exchange.answer.as_ref().filter(|answer| answer.status >= 400)?;
+        return Some(format!("→ {}", answer.body.chars().take(MAX_ANSWER_LENGTH).collect::<String>()));
+    }
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
         let short: String = value.chars().take(MAX_PARAMETER_LENGTH).collect();

@@ -1,0 +1,264 @@
+//! The requests that applications send about their calls: REST requests, Call Control commands and Calling API commands
+//! of all providers. Each request that changes a call, or that was refused, stands in the log of its call with its body,
+//! the answer and the time, beside the requests that this server sends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tandem_accounts::Account;
+use tandem_call::id::LegId;
+use tandem_call::leg::LegInfo;
+use tandem_causes::Cause;
+use tandem_clock as clock;
+use tandem_history::event_log::Line;
+use tandem_history::problem::Problem;
+use tandem_history::report::Refusal;
+use tandem_http::exchange::{HttpAnswer, HttpExchange};
+use tandem_runtime::app::App;
+use tandem_runtime::reporting::ProblemOwner;
+
+/// Maximum number of octets of a body that are read for the log.
+const MAX_BODY: usize = 64 * 1024;
+/// Maximum number of possible ids of calls in one request that are looked up.
+const MAX_IDS: usize = 6;
+/// The members of a request or an answer that name a call, in all providers' spelling.
+const CALL_IDS: [&str; 6] = ["call_control_id", "CallSid", "call_sid", "sid", "call_id", "id"];
+/// Parts of the names of parameters whose values are secret. The comparison ignores case, `_` and `-`.
+const SECRETS: [&str; 7] = ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey"];
+/// Maximum number of characters of the parameters in a line of a call's log, and of a part of the path.
+const SHOWN: usize = 200;
+const SHOWN_PART: usize = 24;
+
+/// Middleware that adds the requests of an application to the log of their call. A request that only reads is not logged.
+/// A refused request is also a problem of its call, or of its account if the request names no call.
+pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let path = request.uri().path().to_owned();
+    let headers = credentials(request.headers());
+    let is_json = !is_form(request.headers());
+    let began = clock::now();
+    let (request, sent) = copied(request);
+    let mut response = next.run(request).await;
+    let Some(account) = app.caller(&headers) else { return response };
+    let refusal = response.extensions_mut().remove::<Refusal>().filter(|_| response.status().is_client_error());
+    let answer = body(&mut response).await;
+    let sent = Sent::read(&sent.lock(), is_json);
+    let leg = named_call(&app, &account, &path, &sent, &answer).await;
+    let status = response.status();
+    let (time, elapsed) = (began.time, clock::now().instant.saturating_duration_since(began.instant));
+    let problem = refusal.map(|Refusal(why)| {
+        let text = format!("{} to {method} {path}: {why}", status.as_u16());
+        Problem::new(Cause::RequestRefused, text)
+    });
+    let Some(leg) = leg else {
+        let owner = ProblemOwner::Account(&account.name);
+        problem.into_iter().for_each(|problem| app.calls.services().report(owner, time, problem));
+        return response;
+    };
+    let url = format!("{}{path}", app.public_url);
+    let mut exchange = HttpExchange::new(time, method.as_str().to_owned(), &url, &sent.parameters, elapsed);
+    exchange = exchange.received(sent.body);
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    exchange.answer = Some(HttpAnswer::ours(status.as_u16(), kind, &redacted_text(&answer)));
+    let line = line(&exchange, &path, status, time, leg.id);
+    app.calls.exchanged(ProblemOwner::from(&leg), leg.session, exchange, Some(line), problem);
+    response
+}
+
+/// The parameters of a request, without secrets.
+#[derive(Default)]
+struct Sent {
+    /// The fields of a form.
+    parameters: Vec<(String, String)>,
+    /// A JSON body.
+    body: Option<String>,
+    /// The possible ids of calls.
+    ids: Vec<String>,
+}
+
+impl Sent {
+    fn read(octets: &[u8], is_json: bool) -> Self {
+        if is_json {
+            let Ok(mut json) = serde_json::from_slice::<Value>(octets) else { return Self::default() };
+            let ids = ids(&json);
+            redact(&mut json);
+            let body = Some(json.to_string()).filter(|text| text != "{}");
+            return Self { parameters: Vec::new(), body, ids };
+        }
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(octets).into_owned().collect();
+        let ids = pairs.iter().filter(|(name, _)| CALL_IDS.contains(&name.as_str())).map(|(_, id)| id.clone());
+        let ids = ids.collect();
+        let pairs = pairs.into_iter().map(|(name, value)| {
+            let value = if is_secret(&name) { "***".to_owned() } else { tandem_http::without_credentials(&value) };
+            (name, value)
+        });
+        Self { parameters: pairs.collect(), body: None, ids }
+    }
+}
+
+/// Returns the call that a request names: in its path, in its body, or in the answer. Returns `None` if the request names
+/// no call, or a call that the account must not see.
+async fn named_call(app: &App, account: &Account, path: &str, sent: &Sent, answer: &[u8]) -> Option<LegInfo> {
+    let part = |part: &str| {
+        let part = percent_decode_str(part).decode_utf8_lossy();
+        part.strip_suffix(".json").map_or_else(|| part.to_string(), str::to_owned)
+    };
+    let in_answer = serde_json::from_slice(answer).map(|answer: Value| ids(&answer)).unwrap_or_default();
+    let texts = path.split('/').map(part).chain(sent.ids.iter().cloned()).chain(in_answer);
+    let dialects = &app.calls.services().dialects;
+    let found: Vec<LegId> = texts.filter_map(|text| dialects.parse_call_id(&text)).take(MAX_IDS).collect();
+    for id in found {
+        let Ok(Some(leg)) = app.calls.find(id).await else { continue };
+        let parent = app.accounts.parent(&leg.account);
+        if *leg.account == *account.name || parent.is_some_and(|parent| *parent == *account.name) {
+            return Some(leg);
+        }
+    }
+    None
+}
+
+/// Returns the ids of calls in a JSON object, and in its member `data`.
+fn ids(json: &Value) -> Vec<String> {
+    let objects = [Some(json), json.get("data"), json.get("params")];
+    let found = objects.into_iter().flatten().flat_map(|object| CALL_IDS.iter().filter_map(|name| object.get(*name)));
+    found.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn is_secret(name: &str) -> bool {
+    let name: String = name.chars().filter(|one| !matches!(one, '_' | '-')).flat_map(char::to_lowercase).collect();
+    SECRETS.iter().any(|secret| name.contains(secret))
+}
+
+/// Masks the secrets in a JSON value, and removes the passwords from its URLs.
+fn redact(json: &mut Value) {
+    let mut rest = VecDeque::from([json]);
+    while let Some(value) = rest.pop_front() {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members.iter_mut() {
+                    if is_secret(name) && !member.is_null() {
+                        *member = Value::from("***");
+                    } else {
+                        rest.push_back(member);
+                    }
+                }
+            }
+            Value::Array(items) => rest.extend(items),
+            Value::String(text) if text.contains("://") => *text = tandem_http::without_credentials(text),
+            _ => {}
+        }
+    }
+}
+
+fn redacted_text(answer: &[u8]) -> String {
+    match serde_json::from_slice::<Value>(answer) {
+        Ok(mut json) => {
+            redact(&mut json);
+            json.to_string()
+        }
+        Err(_) => String::from_utf8_lossy(answer).into_owned(),
+    }
+}
+
+fn line(exchange: &HttpExchange, path: &str, status: StatusCode, at: Timestamp, leg: LegId) -> Line {
+    let short = |part: &str| match part.char_indices().nth(SHOWN_PART) {
+        Some((end, _)) => format!("{}...", part.get(..end).unwrap_or_default()),
+        None => part.to_owned(),
+    };
+    let path = path.split('/').map(short).collect::<Vec<_>>().join("/");
+    let parameters = match &exchange.body {
+        Some(body) => body.clone(),
+        None => exchange.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
+    };
+    let more = if parameters.chars().count() > SHOWN { "..." } else { "" };
+    let parameters: String = parameters.chars().take(SHOWN).collect();
+    let space = if parameters.is_empty() { "" } else { " " };
+    let (method, status, elapsed) = (&exchange.method, status.as_u16(), exchange.elapsed_ms);
+    let text = format!("{method} {path} {status} ({elapsed} ms){space}{parameters}{more}");
+    Line { at, leg: Some(leg), kind: "request".into(), text, data: None }
+}
+
+fn credentials(headers: &HeaderMap) -> HeaderMap {
+    headers.get(header::AUTHORIZATION).map(|value| (header::AUTHORIZATION, value.clone())).into_iter().collect()
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/x-www-form-urlencoded")
+}
+
+/// Copies the start of a request's body while the handler reads the body.
+fn copied(request: Request) -> (Request, Arc<Mutex<Vec<u8>>>) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let copy = Arc::clone(&kept);
+    let (parts, body) = request.into_parts();
+    let body = body.into_data_stream().inspect(move |piece| {
+        let Ok(piece) = piece else { return };
+        let mut copy = copy.lock();
+        let room = MAX_BODY.saturating_sub(copy.len());
+        copy.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+    });
+    (Request::from_parts(parts, Body::from_stream(body)), kept)
+}
+
+/// Reads the body of an answer, and puts the body back. The result is empty if the body is long.
+async fn body(response: &mut Response) -> Vec<u8> {
+    let length = response.body().size_hint().exact();
+    if length.is_none_or(|length| length > MAX_BODY as u64) {
+        return Vec::new();
+    }
+    let body = std::mem::take(response.body_mut());
+    let octets = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    *response.body_mut() = Body::from(octets.clone());
+    octets.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_in_forms_and_in_json_at_any_depth() {
+        let form = Sent::read(b"Url=http%3A%2F%2Fu%3Asecret1%40h%2Fx&SipAuthPassword=secret2&CallSid=CA1", false);
+        assert_eq!(form.ids, ["CA1"]);
+        assert_eq!(form.parameters[0].1, "http://h/x");
+        assert_eq!(form.parameters[1].1, "***");
+        let json = json!({
+            "call_control_id": "v3:a", "sip_auth_password": "secret3",
+            "media": [{ "stream_auth_token": "secret4", "url": "wss://u:secret5@h/" }], "password": null,
+        });
+        let json = Sent::read(json.to_string().as_bytes(), true);
+        assert_eq!(json.ids, ["v3:a"]);
+        let body = json.body.unwrap();
+        assert!(!body.contains("secret") && body.contains("\"password\":null") && body.contains("wss://h/"), "{body}");
+        assert_eq!(redacted_text(br#"{"auth_token":"secret"}"#), r#"{"auth_token":"***"}"#);
+    }
+
+    #[test]
+    fn a_line_is_short_however_long_the_request_is() {
+        let path = format!("/v2/calls/v3:{}/actions/speak", "x".repeat(80));
+        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
+        let exchange = exchange.received(Some(json!({ "payload": "y".repeat(9_000) }).to_string()));
+        let line = line(&exchange, &path, StatusCode::OK, Timestamp::UNIX_EPOCH, LegId(1));
+        assert!(
+            line.text.starts_with("POST /v2/calls/v3:xxxxxxxxxxxxxxxxxxxxx.../actions/speak 200 (0 ms) {\"payload\":"),
+            "{line:?}"
+        );
+        assert!(line.text.len() < 300 && line.text.ends_with("yyy..."), "{line:?}");
+    }
+}
