@@ -18,7 +18,7 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,14 +233,12 @@ impl Config {
     }
 
     /// Sets the RTP addresses from the SIP addresses, unless `[media]` sets other addresses. RTP listens on the address
-    /// of the first SIP socket of each address family. SDP contains the address from `sip.advertise`, if this setting is
-    /// an IP address.
+    /// of the first SIP socket of each address family. SDP contains the first IP address of the same family in
+    /// `sip.advertise`.
     fn set_media_addresses(&mut self, document: &Document) {
         let sockets = || self.sip.listen.iter().filter_map(|listen| tandem_sip::parse_listen(listen));
-        let advertise = self.sip.advertise.as_deref();
-        let address = |text: &str| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok();
-        let public = advertise.and_then(address);
-        let is_public = |ip: IpAddr| public.is_some_and(|public| public.is_ipv4() == ip.is_ipv4());
+        let public = || self.sip.advertise.addresses().iter().filter_map(tandem_sip::Advertised::ip);
+        let is_public = |ip: IpAddr| public().any(|public| public.is_ipv4() == ip.is_ipv4());
         if !document.has("media.listen")
             && let Some((_, first)) = sockets().next()
         {
@@ -252,12 +250,17 @@ impl Config {
             }
             self.media.listen = listen;
         }
-        let own = public.and_then(|ip| self.media.listen.of_family(ip));
-        if let (Some(ip), Some(own)) = (public, own)
-            && !document.has("media.advertise")
-            && !own.is_loopback()
-        {
-            self.media.advertise = ip.into();
+        let reachable = |ip: &IpAddr| self.media.listen.of_family(*ip).is_some_and(|own| !own.is_loopback());
+        if !document.has("media.advertise") {
+            let mut advertise = Addresses::default();
+            for ip in public().filter(reachable) {
+                if advertise.of_family(ip).is_none() {
+                    advertise.add(ip);
+                }
+            }
+            if !advertise.is_empty() {
+                self.media.advertise = advertise;
+            }
         }
     }
 

@@ -230,7 +230,26 @@ fn each_mistake_is_named() {
             "sip.listen = [\"udp://127.0.0.1:1\", \"udp://127.0.0.1:1\"]".to_owned(),
             "the address is taken by sip.listen[0]",
         ),
-        ("sip.advertise = \"a b\"".to_owned(), "neither HOST nor HOST:PORT"),
+        ("sip.advertise = \"a b\"".to_owned(), "sip.advertise: \"a b\" is neither HOST nor HOST:PORT"),
+        ("sip.advertise = \"0.0.0.0\"".to_owned(), "0.0.0.0 is no address at which far ends can reach"),
+        ("sip.advertise = \"2001:db8::7\"".to_owned(), "sip.advertise: [2001:db8::7] stands for no socket"),
+        (
+            "sip.advertise = [\"pbx.example\", \"tls://pbx.example\"]".to_owned(),
+            "sip.advertise[1]: tls://pbx.example stands for no socket of sip.listen",
+        ),
+        (
+            "sip.advertise = [\"pbx.example\", \"203.0.113.7\"]".to_owned(),
+            "sip.advertise[1]: 203.0.113.7 stands for no socket of sip.listen",
+        ),
+        (
+            "[sip]\nlisten = [\"udp://127.0.0.1:5060\", \"tcp://127.0.0.1:5062\"]\nadvertise = \"pbx:15060\""
+                .to_owned(),
+            "no socket of sip.listen has the port of pbx:15060",
+        ),
+        (
+            "[sip]\nlisten = [\"udp://0.0.0.0:5060\", \"udp://[::]:5060\"]\nadvertise = \"203.0.113.7\"".to_owned(),
+            "sip.listen[1]: :: is the wildcard address: set sip.advertise",
+        ),
         ("sip.max_legs = 0".to_owned(), "at least 1"),
         ("sip.session_expires = 60".to_owned(), "outside 90 to 86400 seconds (0 requests"),
         ("sip.min_se = 3600".to_owned(), "less than sip.min_se"),

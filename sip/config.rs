@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::advertise::Advertise;
 use crate::directory::Directory;
 use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
@@ -23,8 +24,8 @@ pub struct Config {
     /// The sockets to bind, for example `udp://127.0.0.1:5060` or `tcp://[::1]:5060`. With port 0, the system chooses a
     /// free port.
     pub listen: Vec<String>,
-    /// The `host` or `host:port` in Via and Contact. If `None`, Via and Contact contain the bound address.
-    pub advertise: Option<String>,
+    /// The addresses in Via and Contact. A socket for which no address stands writes its bound address.
+    pub advertise: Advertise,
     /// The response to a request from a source outside every trunk.
     pub unknown_sources: UnknownSources,
     /// The value of the User-Agent and Server headers.
@@ -127,7 +128,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec!["udp://127.0.0.1:5060".to_owned(), "tcp://127.0.0.1:5060".to_owned()],
-            advertise: None,
+            advertise: Advertise::default(),
             unknown_sources: UnknownSources::Reject,
             user_agent: concat!("Tandem/", env!("CARGO_PKG_VERSION")).to_owned(),
             max_legs: 20_000,

@@ -27,6 +27,9 @@ pub(crate) struct Flow {
     /// Whether the whole dialog uses this path and ignores the far end's Contact. The field is true if the path leads
     /// through a NAT, or if the path is a phone's connection.
     pub(crate) pinned: bool,
+    /// Whether the dialog was made with a `sips:` URI, so that the local Contact must be a `sips:` URI too (RFC 3261
+    /// §12.1.1).
+    pub(crate) secure: bool,
 }
 
 /// The path, the Request-URI and the Route values of a request in a dialog.
@@ -116,7 +119,7 @@ impl DialogState {
             routes: routes.into_iter().map(Bytes::from).collect(),
             local_cseq: cseq.saturating_add(Self::CSEQ_STEP),
             remote_cseq: None,
-            flow: Flow { transport, peer, local, connection: None, identity: None, pinned },
+            flow: Flow { transport, peer, local, connection: None, identity: None, pinned, secure: false },
         })
     }
 }
@@ -220,7 +223,7 @@ impl Dialog {
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
-        Flow { transport, peer, local: self.flow.local, connection, identity, pinned: false }
+        Flow { transport, peer, local: self.flow.local, connection, identity, pinned: false, secure: self.flow.secure }
     }
 }
 

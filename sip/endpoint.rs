@@ -69,6 +69,7 @@ use crate::ladder::Ladder;
 use crate::leg::{Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::timer::Owner;
+use crate::tls_fault::TransportFault;
 use crate::transaction::ClientInput;
 use dialogs::{Context, Dialogs};
 pub use locate::LookupId;
@@ -301,7 +302,14 @@ impl Endpoint {
 
     /// Handles a broken connection to `peer`, or a failed attempt to connect to `peer`. Requests over this connection
     /// that have no response yet fail.
-    pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr, why: ErrorKind) {
+    pub fn handle_transport_error(
+        &mut self,
+        now: Instant,
+        transport: Transport,
+        peer: SocketAddr,
+        why: impl Into<TransportFault>,
+    ) {
+        let why = why.into();
         if !transport.is_reliable() {
             return;
         }
@@ -311,6 +319,18 @@ impl Endpoint {
             let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
             self.client_outcome(now, id, outcome, None);
         }
+        self.serve_forks(now);
+    }
+
+    /// Handles an ICMP error about a datagram to `peer`. `quoted` is the beginning of this datagram, as the ICMP message
+    /// quotes it. If the datagram is a request that has no response yet, the request fails (RFC 3261 §18.4). The branch
+    /// in the quoted text proves that the ICMP message is authentic, because only the hosts on the path know the branch.
+    /// An ICMP message without the branch is ignored.
+    pub fn handle_icmp_error(&mut self, now: Instant, peer: SocketAddr, quoted: &[u8], why: ErrorKind) {
+        let Some(id) = self.transactions.unanswered_in(peer, quoted) else { return };
+        let outcome =
+            self.transactions.handle_client(&mut self.core, now, id, ClientInput::TransportError(why.into()), None);
+        self.client_outcome(now, id, outcome, None);
         self.serve_forks(now);
     }
 

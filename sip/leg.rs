@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::dialog::DialogState;
 use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
+use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::TrunkTrouble;
 use crate::waiting::PendingCallGuard;
 
@@ -94,6 +95,12 @@ impl Transport {
         [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
             .into_iter()
             .find(|transport| transport.parameter().eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether the transport is a WebSocket.
+    #[must_use]
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
     }
 
     /// Returns whether the transport is encrypted, as `sips:` requires.
@@ -668,6 +675,8 @@ pub enum EndCause {
     NoSocket,
     /// The connection could not be opened, or was lost before a response came.
     Unconnected(io::ErrorKind),
+    /// The TLS handshake with the far end failed.
+    Tls(TlsFault),
     /// The far end did not acknowledge a 200 or a reliable provisional response of the server.
     AckTimeout,
     /// The session timer expired (RFC 4028 §10).
@@ -683,6 +692,15 @@ pub enum EndCause {
     Forbidden,
 }
 
+impl From<TransportFault> for EndCause {
+    fn from(fault: TransportFault) -> Self {
+        match fault {
+            TransportFault::Io(kind) => Self::Unconnected(kind),
+            TransportFault::Tls(fault) => Self::Tls(fault),
+        }
+    }
+}
+
 impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -693,8 +711,8 @@ impl fmt::Display for EndCause {
             Self::Timeout => "no answer, not even a provisional response",
             Self::Unresolved => "host name not resolved",
             Self::NoSocket => "sip.listen has no socket for the destination's transport and address family",
-            Self::Unconnected(io::ErrorKind::InvalidData) => "TLS handshake failed; the server's log says why",
             Self::Unconnected(why) => return why.fmt(f),
+            Self::Tls(why) => return TransportFault::Tls(*why).fmt(f),
             Self::AckTimeout => "the far end did not acknowledge the answer",
             Self::SessionExpired => "the session was not refreshed in time (RFC 4028)",
             Self::Overload => "too many legs or transactions",

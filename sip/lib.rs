@@ -13,6 +13,7 @@
 //! parsed.
 #![forbid(unsafe_code)]
 
+mod advertise;
 mod challenge;
 mod compose;
 mod config;
@@ -39,15 +40,18 @@ mod registration;
 pub mod stir;
 mod throttle;
 mod timer;
+mod tls_fault;
 mod transaction;
 pub mod transport;
 mod trunk;
 mod trunk_acl;
+mod validity;
 mod waiting;
 
 #[cfg(test)]
 mod testing;
 
+pub use advertise::{Advertise, Advertised, AdvertisedPort, NotAdvertisable};
 pub use compose::escape_user;
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use dialog::DialogState;
@@ -63,10 +67,12 @@ pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
     RefusedRequest, Transport, TrunkName,
 };
+pub use message::{Party, header_values};
 pub use network::purpose;
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
+pub use tls_fault::{TlsFault, TransportFault};
 pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 pub use trunk_acl::TrunkAcl;
 pub use waiting::PendingCallGuard;

@@ -23,6 +23,7 @@ mod multipart;
 mod name;
 #[cfg(any(test, fuzzing))]
 mod oracle;
+mod party;
 mod start_line;
 mod uri;
 mod via;
@@ -41,6 +42,7 @@ use self::grammar::{TOKEN, all, cut_at_space, number, trim};
 use self::head::Head;
 pub(crate) use self::host::Host;
 pub(crate) use self::method::Method;
+pub use self::party::{Party, header_values};
 use self::start_line::{RequestLine, StartLine, StatusLine, is_sip_2};
 use self::uri::Parts;
 pub(crate) use self::uri::{Destination, Uri};

@@ -14,7 +14,7 @@
 //! authorization lists by reference, and it does not support revocation lists.
 
 mod certificate;
-mod der;
+pub(crate) mod der;
 mod diversion;
 mod fault;
 mod identity;

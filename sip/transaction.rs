@@ -16,10 +16,10 @@
 //! These state machines store no message and allocate no memory, because the endpoint stores the bytes that it has sent
 //! and retransmits them. The timers are plain deadlines, so one heap contains all timers.
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::config::Timers;
+use crate::tls_fault::TransportFault;
 
 /// The timers of RFC 3261 table 4 and RFC 6026 §7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) enum Action {
     /// Report to the transaction user that Timer B, F or H fired.
     TimedOut,
     /// Report to the transaction user that the transport failed.
-    TransportFailed(ErrorKind),
+    TransportFailed(TransportFault),
     /// Remove the transaction.
     Terminate,
 }
@@ -63,7 +63,7 @@ pub(crate) enum Action {
 pub(crate) enum ClientInput {
     Response(u16),
     Timer(Timer),
-    TransportError(ErrorKind),
+    TransportError(TransportFault),
 }
 
 /// An input of a server transaction. A transport error is not an input (§17.2.4). If a response cannot be sent, it is

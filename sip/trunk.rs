@@ -41,6 +41,10 @@ pub struct Trunk {
     pub max_cps: Option<u32>,
     /// The way in which the server recognises calls of the trunk.
     pub known_by: KnownBy,
+    /// Whether the trunk is behind a NAT router and does not register. Responses then go to the source of the request,
+    /// even if the request has no `rport` (RFC 3581). Requests in a call go to the address from which the call came, or
+    /// to which the call went, and not to the far end's Contact.
+    pub nat: bool,
 }
 
 /// The way in which the server recognises calls of a trunk. If a trunk has a password, it is the password of a user in
@@ -71,6 +75,7 @@ impl Trunk {
             max_calls: None,
             max_cps: None,
             known_by: KnownBy::default(),
+            nat: false,
         }
     }
 }

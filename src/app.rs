@@ -723,7 +723,7 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
 /// which is the account that the server created.
 fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
-    let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);
+    let phones = Phones::new(&sip.registrar, &sip.advertise, config.endpoints.clone(), srtp);
     let accounts = config.accounts.iter().cloned().chain(first_account);
     Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts))
 }

@@ -295,7 +295,10 @@ impl Phone {
         let everybody = sip::TrunkAcl { name: "everybody".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] };
         let config = sip::Config {
             listen: vec!["udp://127.0.0.1:0".to_owned()],
-            advertise: (advertise.port() != 0).then(|| advertise.to_string()),
+            advertise: match advertise.port() {
+                0 => sip::Advertise::default(),
+                _ => advertise.to_string().parse().expect("an address"),
+            },
             trunks: vec![everybody],
             timers: TIMERS,
             trace: false,

@@ -19,8 +19,14 @@ fn check_server(server: &SiprecConfig, path: &str, accounts: &[&str], report: &m
     if let Some(account) = &server.account {
         report.exists(format!("{path}.account"), "account", account, accounts);
     }
-    if let Err(message) = check_sip_uri(&server.uri) {
-        report.fault(format!("{path}.uri"), message);
+    if server.uris.is_empty() {
+        report.fault(format!("{path}.uri"), "is empty; name at least one SIP URI");
+    }
+    for (index, uri) in server.uris.iter().enumerate() {
+        if let Err(message) = check_sip_uri(uri) {
+            let place = if server.uris.len() > 1 { format!("{path}.uri[{index}]") } else { format!("{path}.uri") };
+            report.fault(place, message);
+        }
     }
     match (&server.username, &server.password) {
         (Some(_), None) => report.fault(format!("{path}.password"), "is missing although username is set"),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use tandem_sip::{AdvertisedPort, Transport};
 use url::Url;
 
 use super::Report;
@@ -62,8 +63,14 @@ fn check_ice(config: &Config, report: &mut Report<'_>) {
 /// A socket from the setting `sip.listen`.
 struct Listener {
     path: String,
-    udp: bool,
+    transport: Transport,
     address: SocketAddr,
+}
+
+impl Listener {
+    fn is_udp(&self) -> bool {
+        self.transport == Transport::Udp
+    }
 }
 
 fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
@@ -78,8 +85,8 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             ("tls" | "wss", Ok(_)) if config.sip.certificates.is_empty() => {
                 report.fault(path, format!("{scheme}:// needs a certificate: [[sip.certificates]] with certificate and key"));
             }
-            ("udp" | "tcp" | "tls" | "ws" | "wss", Ok(address)) => {
-                listeners.push(Listener { path, udp: scheme == "udp", address });
+            (scheme, Ok(address)) if let Some(transport) = Transport::named(scheme) => {
+                listeners.push(Listener { path, transport, address });
             }
             _ => report.fault(
                 path,
@@ -105,6 +112,12 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             report.fault(path, fault.to_string());
         }
     }
+    let now = u64::try_from(tandem_clock::time().as_second()).unwrap_or_default();
+    for certificate in tandem_sip::transport::own_certificates(&tls) {
+        if let Some(warning) = certificate.warning(now) {
+            report.note(certificate.setting, warning);
+        }
+    }
     if !(500..=32_000).contains(&config.sip.failover_ms) {
         report.fault("sip.failover_ms", format!("{} is outside 500 to 32000 milliseconds", config.sip.failover_ms));
     }
@@ -124,23 +137,9 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         report.note(format!("webhooks.allow_networks[{index}]"), message);
     }
     let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
-    let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.udp, one.address))).collect();
+    let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.is_udp(), one.address))).collect();
     report.unique("the address", keys);
-    match &config.sip.advertise {
-        Some(text) if !is_host_and_port(text) => {
-            report.fault("sip.advertise", format!("{text:?} is neither HOST nor HOST:PORT"));
-        }
-        Some(_) => {}
-        None => {
-            for listener in listeners.iter().filter(|listener| listener.address.ip().is_unspecified()) {
-                let message = format!(
-                    "{} is the wildcard address: set sip.advertise to the address at which far ends reach the server",
-                    listener.address.ip()
-                );
-                report.fault(listener.path.clone(), message);
-            }
-        }
-    }
+    check_advertise(config, &listeners, report);
     let interval = 90..=86_400;
     if !interval.contains(&config.sip.min_se) {
         report.fault("sip.min_se", "is outside 90 to 86400 seconds");
@@ -179,12 +178,36 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     listeners
 }
 
-fn is_host_and_port(text: &str) -> bool {
-    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-        return true;
+/// Checks that far ends can reach each socket at the address in its Contact.
+fn check_advertise(config: &Config, listeners: &[Listener], report: &mut Report<'_>) {
+    let advertise = &config.sip.advertise;
+    let address_of = |listener: &Listener| advertise.address_of(listener.transport, listener.address);
+    for listener in listeners.iter().filter(|one| one.address.ip().is_unspecified() && address_of(one).is_none()) {
+        let message = format!(
+            "{} is the wildcard address: set sip.advertise to the address at which far ends reach the server; for \
+             sockets of IPv4 and IPv6, a list of two addresses",
+            listener.address.ip()
+        );
+        report.fault(listener.path.clone(), message);
     }
-    let (host, port) = text.split_once(':').unwrap_or((text, "5060"));
-    is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    let sockets: Vec<_> = listeners.iter().map(|listener| (listener.transport, listener.address)).collect();
+    for (index, address) in advertise.addresses().iter().enumerate() {
+        let path = match advertise.addresses() {
+            [_] => "sip.advertise".to_owned(),
+            _ => format!("sip.advertise[{index}]"),
+        };
+        if address.ip().is_some_and(|ip| ip.is_unspecified()) {
+            report.fault(path, format!("{address} is no address at which far ends can reach the server"));
+        } else if !listeners.iter().any(|listener| address_of(listener) == Some(address)) {
+            report.fault(path, format!("{address} stands for no socket of sip.listen"));
+        } else if address.port_of(&sockets) == AdvertisedPort::Ambiguous {
+            let message = format!(
+                "no socket of sip.listen has the port of {address}, and the sockets have different ports: give one \
+                 address for each transport, such as [\"udp://HOST:PORT\", \"tls://HOST:PORT\"]"
+            );
+            report.fault(path, message);
+        }
+    }
 }
 
 /// Returns whether the text is a host name or an IP address, without a port.
@@ -239,11 +262,7 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         report.fault("media.advertise", "is not an address that RTP can be sent to");
     }
     let is_far = |listener: &&Listener| !listener.address.ip().is_loopback();
-    let sip_address = config
-        .sip
-        .advertise
-        .as_deref()
-        .and_then(|text| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok());
+    let mut sip_addresses = config.sip.advertise.addresses().iter().filter_map(tandem_sip::Advertised::ip);
     let local = places.iter().map(|place| place.advertise).find(|address| {
         let is_same = |listener: &&Listener| listener.address.is_ipv4() == address.is_ipv4();
         address.is_loopback() && sip.iter().filter(is_same).any(|listener| is_far(&listener))
@@ -255,7 +274,7 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
              media.listen and media.advertise out, and audio goes where SIP does"
         );
         report.note(if media.advertise.is_empty() { "media.listen" } else { "media.advertise" }, message);
-    } else if let Some(sip_address) = sip_address.filter(sip_differs) {
+    } else if let Some(sip_address) = sip_addresses.find(sip_differs) {
         let message = format!(
             "the SDP names {}, but SIP names {sip_address}: check that audio must use another address than SIP",
             media.advertise
@@ -272,8 +291,9 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         );
         report.note(other.path.clone(), message);
     }
-    let is_shared =
-        |listener: &&Listener| listener.udp && places.iter().any(|place| conflict(listener.address.ip(), place.listen));
+    let is_shared = |listener: &&Listener| {
+        listener.is_udp() && places.iter().any(|place| conflict(listener.address.ip(), place.listen))
+    };
     for listener in sip.iter().filter(is_shared) {
         let port = listener.address.port();
         if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
@@ -284,7 +304,7 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
 
 fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     let listen = config.http.listen;
-    for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == listen.port()) {
+    for listener in sip.iter().filter(|listener| !listener.is_udp() && listener.address.port() == listen.port()) {
         if listen.port() != 0 && conflict(listener.address.ip(), listen.ip()) {
             report.fault("http.listen", format!("{listen} is taken by {}", listener.path));
         }
@@ -293,7 +313,7 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         if metrics.port() == listen.port() && conflict(metrics.ip(), listen.ip()) {
             report.fault("http.metrics_listen", format!("{metrics} is taken by http.listen"));
         }
-        for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == metrics.port()) {
+        for listener in sip.iter().filter(|listener| !listener.is_udp() && listener.address.port() == metrics.port()) {
             if conflict(listener.address.ip(), metrics.ip()) {
                 report.fault("http.metrics_listen", format!("{metrics} is taken by {}", listener.path));
             }

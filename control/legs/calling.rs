@@ -73,6 +73,7 @@ impl LegIo {
             | sip::EndCause::Forbidden
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
+            | sip::EndCause::Tls(_)
             | sip::EndCause::TrunkFull => true,
             sip::EndCause::Rejected => status.is_some_and(|status| self.failover_statuses.contains(&status)),
             _ => false,

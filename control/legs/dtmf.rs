@@ -59,14 +59,19 @@ pub fn digit_schedule(digits: &str, tone: Duration) -> Vec<(Option<char>, Durati
 }
 
 /// Returns the digit in the body of a SIP INFO. The body is `Signal=5` (application/dtmf-relay), or only the digit
-/// (application/dtmf).
+/// (application/dtmf), or the payload of a telephone-event (audio/telephone-event, RFC 4733 §2.3) as octets. Of the
+/// payloads of one event, only the payload with the end bit counts.
 pub(crate) fn parse_info(content_type: &str, body: &[u8]) -> Option<char> {
-    let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let is_event = kind.eq_ignore_ascii_case("audio/telephone-event");
+    if let (true, &[event, flags, _, _]) = (is_event, body) {
+        return "0123456789*#ABCD".chars().nth(event.into()).filter(|_| flags & 0x80 != 0);
+    }
+    let text = std::str::from_utf8(body).ok()?;
     let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
         let mut fields = text.lines().filter_map(|line| line.split_once('='));
         fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("Signal"))?.1.trim()
-    } else if kind.eq_ignore_ascii_case("application/dtmf") {
+    } else if is_event || kind.eq_ignore_ascii_case("application/dtmf") {
         text.trim()
     } else {
         return None;
@@ -98,6 +103,11 @@ mod tests {
             assert_eq!(parse_info("application/dtmf-relay", no_key), None);
         }
         assert_eq!(parse_info("text/plain", b"5"), None);
+        assert_eq!(parse_info("audio/telephone-event", &[5, 0x8a, 0x03, 0x20]), Some('5'));
+        assert_eq!(parse_info("Audio/Telephone-Event;rate=8000", &[11, 0x80, 0, 0]), Some('#'));
+        assert_eq!(parse_info("audio/telephone-event", &[5, 0x0a, 0, 0]), None, "the key is still pressed");
+        assert_eq!(parse_info("audio/telephone-event", &[16, 0x80, 0, 0]), None);
+        assert_eq!(parse_info("audio/telephone-event", b"5"), Some('5'));
         assert_eq!(parse_info("application/dtmf", b"\xff"), None);
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
+use tandem_routing::with_user;
 use tandem_sip as sip;
 
 /// Maximum number of contacts that are tried for one call.
@@ -11,7 +12,7 @@ const MAX_CONTACTS: usize = 5;
 pub(crate) struct Redirects {
     outgoing: sip::Outgoing,
     tried: Vec<String>,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<RedirectTarget>,
 }
 
 impl Redirects {
@@ -27,54 +28,51 @@ impl Redirects {
             let mut found: Vec<_> = headers
                 .iter()
                 .filter(|header| header.name.eq_ignore_ascii_case("Contact"))
-                .flat_map(|header| contacts(&header.value))
+                .flat_map(|header| targets(&header.value, &self.outgoing.request_uri))
                 .collect();
-            found.sort_by_key(|(_, quality)| Reverse(*quality));
+            found.sort_by_key(|target| Reverse(target.quality));
             // The contacts of the latest redirection are tried first.
-            for (uri, _) in found.into_iter().rev() {
-                self.waiting.push_front(uri);
+            for target in found.into_iter().rev() {
+                self.waiting.push_front(target);
             }
         } else if self.tried.len() < 2 || status >= 600 {
             return None;
         }
-        while let Some(uri) = self.waiting.pop_front() {
+        while let Some(RedirectTarget { uri, same_hop, .. }) = self.waiting.pop_front() {
             if self.tried.len() > MAX_CONTACTS || self.tried.contains(&uri) {
                 continue;
             }
             self.tried.push(uri.clone());
-            return Some(sip::Outgoing { request_uri: uri, next_hop: None, ..self.outgoing.clone() });
+            let next_hop = self.outgoing.next_hop.clone().filter(|_| same_hop);
+            return Some(sip::Outgoing { request_uri: uri, next_hop, ..self.outgoing.clone() });
         }
         None
     }
 }
 
-/// Returns the SIP URIs in a Contact value, each with its `q` value in thousandths.
-fn contacts(value: &str) -> Vec<(String, u16)> {
-    let (mut angle, mut quoted) = (false, false);
-    let parts = value.split(|c| {
-        match c {
-            '"' => quoted = !quoted,
-            '<' if !quoted => angle = true,
-            '>' if !quoted => angle = false,
-            _ => {}
-        }
-        c == ',' && !angle && !quoted
-    });
-    parts
-        .filter_map(|part| {
-            let (uri, parameters) = match part.split_once('<') {
-                Some((_, rest)) => rest.split_once('>')?,
-                None => part.trim().split_once(';').unwrap_or((part.trim(), "")),
+/// A URI that a redirection names.
+struct RedirectTarget {
+    uri: String,
+    /// Whether the call goes to the next hop of the first call. This is so for a telephone number (`tel:`): the number
+    /// names no host, so the gateway that was called before gets the number (RFC 3261 §19.1.6).
+    same_hop: bool,
+    /// The `q` value of the Contact, in thousandths.
+    quality: u16,
+}
+
+/// Returns the targets in a Contact value. `called` is the URI that was called first.
+fn targets(value: &str, called: &str) -> Vec<RedirectTarget> {
+    sip::Party::all(value)
+        .filter(|contact| contact.is_sip() || contact.is_tel())
+        .map(|contact| {
+            let same_hop = contact.is_tel();
+            let uri = match same_hop {
+                true => with_user(called, &sip::escape_user(&contact.user())),
+                // The redirecting server must not set headers of our request.
+                false => contact.uri_without_headers(),
             };
-            // The headers after `?` are dropped, because the redirecting server must not set headers of our request.
-            let uri = uri.split('?').next().unwrap_or(uri).trim();
-            let scheme = uri.split(':').next().unwrap_or_default();
-            let quality = parameters.split(';').find_map(|parameter| {
-                let (name, value) = parameter.split_once('=')?;
-                name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse::<f32>().ok())?
-            });
-            let quality = (quality.unwrap_or(1.0).clamp(0.0, 1.0) * 1000.0) as u16;
-            ["sip", "sips"].iter().any(|known| scheme.eq_ignore_ascii_case(known)).then(|| (uri.to_owned(), quality))
+            let quality = contact.parameter("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
+            RedirectTarget { uri, same_hop, quality: (quality.clamp(0.0, 1.0) * 1000.0) as u16 }
         })
         .take(MAX_CONTACTS)
         .collect()
@@ -105,6 +103,18 @@ mod tests {
         assert_eq!((first.request_uri.as_str(), first.next_hop), ("sip:c@h", None));
         assert_eq!(redirects.next(486, &[]).unwrap().request_uri, "sip:b@h;transport=tcp");
         assert!(redirects.next(301, &contact("<sip:a@h>, <sip:c@h>")).is_none());
+    }
+
+    #[test]
+    fn a_telephone_number_is_called_where_the_call_went_first() {
+        for (value, wanted) in [
+            ("<tel:+41-22-333>", "sip:+4122333@h"),
+            ("<tel:3334455;phone-context=+4122>", "sip:+41223334455@h"),
+            ("\"<sip:x@y>\" <tel:*21#>;q=0.3", "sip:*21%23@h"),
+        ] {
+            let next = redirects().next(302, &contact(value)).unwrap();
+            assert_eq!((next.request_uri.as_str(), next.next_hop.as_deref()), (wanted, Some("sip:proxy")), "{value}");
+        }
     }
 
     #[test]

@@ -65,16 +65,16 @@ struct PhoneDirectory {
 }
 
 impl Phones {
-    /// Creates the phones of the configuration. `advertise` is the public host name or address of the server. `srtp`
+    /// Creates the phones of the configuration. `advertise` has the public host names and addresses of the server. `srtp`
     /// applies to phones without their own `srtp` setting.
     pub fn new(
         registrar: &sip::RegistrarConfig,
-        advertise: Option<&str>,
+        advertise: &sip::Advertise,
         endpoints: Vec<EndpointConfig>,
         srtp: Srtp,
     ) -> Self {
-        let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
-        let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
+        let hosts = advertise.addresses().iter().map(sip::Advertised::host);
+        let names = registrar.domains.iter().map(String::as_str).chain(hosts).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
@@ -444,7 +444,7 @@ mod tests {
             endpoint("acme", "twin"),
             endpoint("other", "twin"),
         ];
-        let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints, Srtp::Optional);
+        let phones = Phones::new(&registrar, &"sip.example:5080".parse().unwrap(), endpoints, Srtp::Optional);
         phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
         phones
     }

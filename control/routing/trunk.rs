@@ -41,6 +41,7 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
             .map(|seconds| Duration::from_secs(seconds.into())),
         max_calls: trunk.max_calls,
         max_cps: trunk.max_cps,
+        nat: trunk.nat,
         known_by: match (&trunk.inbound_username, trunk.inbound_auth) {
             (None, _) => sip::KnownBy::Source,
             (Some(_), InboundAuth::Either) => sip::KnownBy::Either,

@@ -12,6 +12,7 @@ mod sip_websocket;
 #[cfg(test)]
 mod verbs;
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use tandem_runtime::app::{App, Login};
 use tandem_runtime::reporting::ProblemOwner;
 use tandem_settings::log_filter::LOG;
 use tandem_signalwire as signalwire;
+use tandem_sip::transport::OwnCertificate;
 use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
@@ -273,6 +275,7 @@ async fn metrics(State(app): State<App>) -> Response {
     let help = "Largest lateness of a media thread in the last half second";
     metric(&mut text, "tandem_media_late_seconds", help, "gauge", late);
     trunk::render(&mut text, &services.sip.trunk_statuses());
+    render_certificates(&mut text, &services.sip.own_certificates());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -306,6 +309,17 @@ fn places_page() -> String {
          prints. In a terminal: <code>tandem calls</code>, <code>tandem show last</code>, <code>tandem errors</code>.</p>\n\
          </html>\n"
     )
+}
+
+/// Appends the metric of this server's certificates.
+fn render_certificates(text: &mut String, certificates: &[OwnCertificate]) {
+    let name = "tandem_certificate_expiry_timestamp_seconds";
+    let help = "Time at which a certificate of this server expires, in seconds since 1970";
+    // This never fails, because the text goes into a `String`.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for certificate in certificates {
+        let _ = writeln!(text, "{name}{{certificate=\"{}\"}} {}", certificate.setting, certificate.not_after);
+    }
 }
 
 /// `GET /console/sessions/{id}/events`: the event log of a call. `id` is the id of the call or of one of its legs.

@@ -82,6 +82,10 @@ pub struct TrunkConfig {
     /// Whether calls over the trunk follow redirections (3xx responses).
     #[serde(default = "yes")]
     pub redirects: bool,
+    /// Whether the trunk is behind a NAT router and is known by its address. Responses and the requests of a call then go
+    /// to the address of the router, and not to the addresses in Via and Contact.
+    #[serde(default)]
+    pub nat: bool,
     /// Maximum number of concurrent calls of the trunk. Inbound and outbound calls count together. `None` means that
     /// the trunk has no limit of its own.
     #[serde(default)]

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod replays;
 mod signing;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tandem_call::leg::{CallerIdentity, Verstat};
 use tandem_clock as clock;
 use tandem_http::{Client, NetworkPolicy, tls_config};
@@ -22,15 +24,16 @@ use tandem_metrics::stir::Tally;
 use tandem_routing::trunk::identity;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::{StirConfig, TrunkConfig, Verify};
-use tandem_sip as sip;
 use tandem_sip::stir::{
     Anchors, Attestation, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
 };
+use tandem_sip::{self as sip, Party};
 use url::Url;
 
 pub use signing::{SigningOutcome, SigningRequest};
 
 use certificates::{Certificates, FETCH_TIMEOUT};
+use replays::Replays;
 
 /// Maximum number of Identity headers that are checked for a call.
 const MAX_IDENTITIES: usize = 8;
@@ -42,6 +45,7 @@ pub struct Stir {
     timeout: Duration,
     certificates: Option<Certificates>,
     signers: Arc<Signers>,
+    replays: Mutex<Replays>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ pub struct VerificationRequest {
     identities: Vec<String>,
     expected: Expected,
     required: bool,
+    /// Call-ID of the call.
+    sip_call_id: String,
 }
 
 /// A faulty setting: the path of the setting, and the error.
@@ -126,6 +132,7 @@ impl Stir {
             timeout: Duration::from_millis(config.timeout_ms.into()),
             certificates,
             signers: Arc::new(Signers { all, by_trunk }),
+            replays: Mutex::default(),
         }
     }
 
@@ -151,11 +158,12 @@ impl Stir {
         let shown = canonical_number(&incoming.from_user);
         // For an anonymous caller, the check uses the identity that the trunk asserts.
         let asserted = || canonical_number(&numbering.caller_in(&identity::asserted(&incoming.headers)?));
-        let to = numbering.called_in(sip_user(&incoming.to_uri));
+        let to = Party::of_uri(&incoming.to_uri).map(|party| party.user()).unwrap_or_default();
+        let to = numbering.called_in(&to);
         let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
         dest.dedup();
         let expected = Expected { orig: shown.or_else(asserted).into_iter().collect(), dest, max_age: self.max_age };
-        Some(VerificationRequest { identities, expected, required })
+        Some(VerificationRequest { identities, expected, required, sip_call_id: incoming.sip_call_id.clone() })
     }
 
     /// Verifies a call. The time limit is `stir.timeout_ms`. An error means that the call must be refused, and contains
@@ -167,7 +175,14 @@ impl Stir {
             Some(identity) => {
                 let diversions = identities.iter().filter(|identity| identity.is_diversion());
                 let diversions: Vec<_> = diversions.filter_map(|one| Diversion::read(one).ok()).collect();
-                self.check(identity, &request.expected, &diversions).await
+                let checked = self.check(identity, &request.expected, &diversions).await;
+                // A diverted call returns with the Identity of the first call.
+                match checked {
+                    Ok(_) if diversions.is_empty() && self.is_replayed(identity, &request.sip_call_id) => {
+                        Err(Fault::Invalid("another call has used the same Identity before (replay)".to_owned()))
+                    }
+                    checked => checked,
+                }
             }
             None if request.identities.is_empty() => Err(Fault::Absent),
             None if identities.is_empty() => Err(Fault::Invalid("it cannot be read".to_owned())),
@@ -191,6 +206,15 @@ impl Stir {
                 detail: Some(fault.to_string()),
             }),
         }
+    }
+
+    /// Records that a call uses a valid Identity. Returns whether another call has used the Identity within the time for
+    /// which it is fresh (RFC 8224 §12.1). The same call may arrive several times: over two trunks, or by a fork.
+    fn is_replayed(&self, identity: &Identity, sip_call_id: &str) -> bool {
+        let now = clock::time().as_second().unsigned_abs();
+        // An Identity may be dated up to `max_age` in the future, and is then fresh for twice this time.
+        let until = now.saturating_add(2 * u64::from(self.max_age));
+        self.replays.lock().is_replayed(now, until, &identity.token, sip_call_id)
     }
 
     async fn check(
@@ -234,13 +258,6 @@ fn identities<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> impl Ite
     headers
         .filter(|(name, _)| name.eq_ignore_ascii_case("Identity") || name.eq_ignore_ascii_case("y"))
         .map(|(_, value)| value)
-}
-
-fn sip_user(uri: &str) -> &str {
-    let (scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
-    let user =
-        if scheme.eq_ignore_ascii_case("tel") { rest } else { rest.split_once('@').map_or("", |(user, _)| user) };
-    user.split([';', ':']).next().unwrap_or(user)
 }
 
 fn attested(attestation: Attestation) -> tandem_call::leg::Attestation {

@@ -193,10 +193,7 @@ impl Dialogs {
         let State::Calling(calling) = &mut leg.state else { return };
         let required = if leg.extensions.records { recording::REQUIRE } else { "" };
         let lines = [&*authorization, required, &*extras].concat();
-        let (contact, sent_by) = match cx.core.locals.get(flow.local) {
-            Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
-            None => ("", ""),
-        };
+        let (contact, sent_by) = (cx.core.contact(flow), cx.core.sent_by(flow));
         let data = compose::request(&RequestParts {
             method: "INVITE",
             uri: &uri,
@@ -208,7 +205,7 @@ impl Dialogs {
             to: &leg.dialog.remote,
             call_id: &leg.dialog.call_id,
             cseq: leg.dialog.local_cseq,
-            contact: Some(contact),
+            contact: Some(&contact),
             features,
             max_forwards: Some(leg.extensions.origin.hops),
             lines: &lines,

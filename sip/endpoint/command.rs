@@ -233,7 +233,7 @@ impl Dialogs {
             self.respond_until_acknowledged(cx, slot, server_slot, sdp, &[]);
             return;
         }
-        let (contact, update) = (cx.core.contact(server.flow), server.method == Method::Update);
+        let (contact, update) = (self.own_contact(cx, slot, server.flow), server.method == Method::Update);
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let negotiated_timer = self.legs.get_mut(slot).and_then(|leg| leg.extensions.negotiated_timer.take());
         let lines = session_timer::answer_lines(negotiated_timer);

@@ -104,8 +104,10 @@ impl Core {
 
     /// Replaces the configured addresses by the addresses to which the sockets are actually bound.
     pub(super) fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
-        let advertise = self.config.advertise.as_deref();
-        self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise)).collect();
+        let advertise = &self.config.advertise;
+        let local =
+            |&(transport, bound): &_| Local::new(transport, bound, advertise.sent_by(transport, bound, addresses));
+        self.locals = addresses.iter().map(local).collect();
     }
 
     /// Returns whether there is a socket with this transport and address family.
@@ -213,6 +215,7 @@ impl Core {
             connection: arrival.connection,
             identity: None,
             pinned: false,
+            secure: false,
         }
     }
 
@@ -220,7 +223,11 @@ impl Core {
     /// connection. If this connection is closed, the response goes to the sent-by port of the Via. `maddr` is ignored,
     /// because an attacker could use it to send responses to a third party.
     pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
-        let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
+        let peer = match arrival.transport.is_reliable() {
+            true => echo.reconnect,
+            false if echo.destination != arrival.source && self.is_behind_nat(arrival) => arrival.source,
+            false => echo.destination,
+        };
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
@@ -230,7 +237,8 @@ impl Core {
         while !hops.is_empty() {
             let Target { transport, address, identity } = hops.remove(0);
             if let Some(local) = self.local_for(transport, address.ip()) {
-                return Some(Flow { transport, peer: address, local, connection: None, identity, pinned: false });
+                let (connection, pinned, secure) = (None, false, false);
+                return Some(Flow { transport, peer: address, local, connection, identity, pinned, secure });
             }
         }
         None
@@ -238,7 +246,12 @@ impl Core {
 
     /// Returns the Contact URI of this server for messages on this flow. The URI has no angle brackets.
     pub(super) fn contact(&self, flow: Flow) -> String {
-        self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
+        let Some(local) = self.locals.get(flow.local) else { return String::new() };
+        match local.transport {
+            Transport::Tls if flow.secure => format!("sips:{}", local.sent_by),
+            Transport::Wss if flow.secure => format!("sips:{};transport=ws", local.sent_by),
+            _ => local.contact.clone(),
+        }
     }
 
     /// Returns the `host:port` in the Via of messages on this flow.
@@ -282,6 +295,16 @@ impl Core {
     pub(super) fn trunk_of_sender<'a>(&'a self, arrival: &'a Arrival) -> Option<&'a TrunkName> {
         let by_source = || self.trunk_at(arrival.source.ip()).filter(|_| !arrival.from_page);
         arrival.certified_trunk.as_ref().or_else(by_source)
+    }
+
+    /// Returns whether the message comes from a trunk that is behind a NAT ([`crate::Trunk::nat`]).
+    fn is_behind_nat(&self, arrival: &Arrival) -> bool {
+        self.trunk_at(arrival.source.ip()).is_some_and(|name| self.uses_nat(name))
+    }
+
+    /// Returns whether a trunk is behind a NAT ([`crate::Trunk::nat`]).
+    pub(super) fn uses_nat(&self, name: &TrunkName) -> bool {
+        self.config.trunk_settings.iter().any(|trunk| trunk.trunk == *name && trunk.nat)
     }
 
     /// Returns the source networks of a trunk, without networks wider than /24 (IPv4) or /64 (IPv6). Such wide networks
@@ -478,24 +501,7 @@ impl Core {
 }
 
 impl Local {
-    fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
-        let (host, port) = match advertise.filter(|host| {
-            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()
-        }) {
-            None => (bracketed(bound.ip()), bound.port()),
-            Some(advertise) => match advertise.parse::<IpAddr>() {
-                Ok(ip) => (bracketed(ip), bound.port()),
-                Err(_) => match advertise.parse::<SocketAddr>() {
-                    Ok(address) => (bracketed(address.ip()), address.port()),
-                    Err(_) => {
-                        match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-                            Some((host, port)) => (host.to_owned(), port),
-                            None => (advertise.to_owned(), bound.port()),
-                        }
-                    }
-                },
-            },
-        };
+    fn new(transport: Transport, bound: SocketAddr, (host, port): (String, u16)) -> Self {
         let sent_by = format!("{host}:{port}");
         let contact = match transport {
             Transport::Udp => format!("sip:{sent_by}"),
@@ -515,12 +521,5 @@ impl Local {
 
     pub(super) fn host(&self) -> &str {
         self.sent_by.rsplit_once(':').map_or(self.sent_by.as_str(), |(host, _)| host)
-    }
-}
-
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }

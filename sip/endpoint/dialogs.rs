@@ -275,7 +275,17 @@ impl Dialogs {
             self.report_end(cx, slot, end);
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Ringing { server, repeat: Some(repeat) } = &mut leg.state
+        if let State::Ringing { server, expires: Some(expires), .. } = &leg.state
+            && *expires <= cx.now
+        {
+            let server = *server;
+            self.abandon_offer(cx, slot);
+            cx.respond(server, ResponseParts { status: 487, ..ResponseParts::default() });
+            self.finish(cx, slot, End::of(EndCause::Cancelled, Some(487)));
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let State::Ringing { server, repeat: Some(repeat), .. } = &mut leg.state
             && *repeat <= cx.now
         {
             *repeat = cx.now + PROVISIONAL_REPEAT;

@@ -16,9 +16,9 @@ use bytes::Bytes;
 
 /// Media types that are accepted in an INFO. These are the types for digits. An INFO without a Content-Type is also
 /// accepted. If such an INFO has no body, it only checks that the dialog exists.
-const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
+const INFO_TYPES: [&str; 4] = ["application/dtmf-relay", "application/dtmf", "audio/telephone-event", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
-const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
+const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf, audio/telephone-event\r\n";
 
 impl Dialogs {
     pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegId, request: &Request) {
@@ -67,7 +67,7 @@ impl Dialogs {
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.remote_cseq = Some(request.cseq);
-        leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, ..flow };
+        leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, secure: leg.dialog.flow.secure, ..flow };
         let ending = matches!(leg.state, State::Ending(_)) || leg.is_reported();
         let (tag, refer) = (leg.tag, leg.extensions.may_refer);
         let server = cx.transactions.insert_server(
@@ -161,7 +161,9 @@ impl Dialogs {
             // has no answer yet.
             State::Ringing { .. } if asks && !settled => Some(if leg.extensions.offers_first { 491 } else { 500 }),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
-            _ if invite && leg.awaiting_ack.is_some() => Some(500),
+            // The re-INVITE has overtaken the ACK (RFC 5407 §3.1.4). The far end knows the tag of the 200, so the far
+            // end has received the 200. If the 200 had the answer, this offer is the next one.
+            _ if invite && leg.awaiting_ack.as_ref().is_some_and(|ack| ack.offers || ack.bye.is_some()) => Some(500),
             _ => None,
         };
         if let Some(status) = status {
@@ -179,6 +181,9 @@ impl Dialogs {
                 }
             };
         let Some(leg) = self.legs.get_mut(slot) else { return };
+        if invite && leg.awaiting_ack.take().is_some() {
+            cx.core.event(Event::Acknowledged { leg: leg.key, sdp: None });
+        }
         if matches!(leg.state, State::Established) {
             leg.extensions.negotiated_timer = negotiated_timer;
         }
@@ -216,8 +221,8 @@ impl Dialogs {
     ) {
         let timers = cx.core.config.timers;
         let Some(server) = cx.transactions.server(server_slot) else { return };
-        let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
-        let contact = cx.core.contact(flow);
+        let (flow, cseq, initial, has_offer) = (server.flow, server.cseq, server.merge_key.is_some(), server.has_offer);
+        let contact = self.own_contact(cx, slot, flow);
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (negotiated_timer, reliable, settled) = leg
@@ -251,6 +256,7 @@ impl Dialogs {
                 initial,
                 response,
                 flow,
+                offers: !has_offer && !(initial && settled),
                 interval: timers.t1,
                 retransmit: cx.now + timers.t1,
                 deadline: cx.now + timers.timeout(),
@@ -258,6 +264,12 @@ impl Dialogs {
             }));
         }
         self.start_session(cx, slot, negotiated_timer);
+    }
+
+    /// Returns the local Contact for a response of a leg on this flow.
+    pub(super) fn own_contact(&self, cx: &Context<'_>, slot: LegId, flow: Flow) -> String {
+        let secure = self.legs.get(slot).is_some_and(|leg| leg.dialog.flow.secure);
+        cx.core.contact(Flow { secure, ..flow })
     }
 
     /// Returns the leg that has the dialog of the request. A leg in the state `Calling` may have several dialogs:

@@ -14,6 +14,7 @@ use crate::leg::{Caller, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Request, Uri};
 use crate::waiting::PendingCallGuard;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// The INVITE of a new call that this server has admitted.
 pub(super) struct NewInvite<'a> {
@@ -104,11 +105,13 @@ impl Dialogs {
                 .flatten(),
             ..Extensions::default()
         };
+        let seconds = session_timer::seconds(&request.content, "Expires").filter(|seconds| *seconds > 0);
+        let expires = seconds.and_then(|seconds| cx.now.checked_add(Duration::from_secs(seconds.into())));
         let slot = self.insert_leg(cx, |cx, slot| {
             let (request, leg) = (&request, Some(slot));
             let new = NewServer { arrival, request, key, merge_key: Some(merge_key), echo, leg, tag, refer: may_refer };
             let server = cx.transactions.insert_server(cx.core, new);
-            let state = State::Ringing { server, repeat: None };
+            let state = State::Ringing { server, repeat: None, expires };
             Leg { incoming: true, session, trunk: trunk_index, extensions, ..Leg::new(leg_key, tag, dialog, state) }
         });
         // This event must come before any trace event, because it is the first event of the leg and represents the
@@ -116,6 +119,9 @@ impl Dialogs {
         cx.core.event(Event::Incoming { leg: leg_key, incoming });
         if let Some(Leg { state: State::Ringing { server, .. }, .. }) = self.legs.get(slot) {
             cx.respond(*server, ResponseParts { status: 100, ..ResponseParts::default() });
+        }
+        if expires.is_some() {
+            self.arm_leg(cx, slot);
         }
     }
 }

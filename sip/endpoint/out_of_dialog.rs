@@ -64,7 +64,7 @@ impl Endpoint {
         let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
             return self.trunks.handle_failure(&mut self.core, now, kind, EndCause::Overload);
         };
-        let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
+        let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false, secure: false };
         let branch = self.core.random_u128();
         let from = format!("<{}>;tag={}", message.from.0, tag_text(message.from.1));
         let data: Bytes = compose::request(&RequestParts {

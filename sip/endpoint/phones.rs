@@ -170,7 +170,8 @@ impl Phones {
             Some(direct) if binding.transport.is_reliable() => direct,
             _ => binding.source,
         };
-        let flow = Flow { transport: binding.transport, peer, local, connection: None, identity: None, pinned: true };
+        let (transport, connection, identity) = (binding.transport, None, None);
+        let flow = Flow { transport, peer, local, connection, identity, pinned: true, secure: false };
         self.registrar.restore(now, binding, flow);
     }
 

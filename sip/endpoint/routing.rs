@@ -140,7 +140,9 @@ impl Endpoint {
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
         let session = credentials
             .map(|own| digest::Session::new(own).for_networks(self.trunks.trusted_networks_of(&self.core, peer)));
-        let flow = Flow { pinned: by_password, ..self.core.arrival_flow(arrival) };
+        let pinned = by_password || trunk.as_ref().is_some_and(|trunk| self.core.uses_nat(trunk));
+        let secure = request.uri.is_secure() || request.content.makes_secure_dialog();
+        let flow = Flow { pinned, secure, ..self.core.arrival_flow(arrival) };
         let invite =
             NewInvite { arrival, flow, request, trunk, trunk_index: peer, session, key, merge_key, echo, caller };
         let (dialogs, mut cx) = self.dialogs(now);
@@ -335,6 +337,9 @@ impl Endpoint {
         let trusted_networks = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
         match self.core.next_hop(&mut hops) {
             Some(flow) => {
+                let pinned = outgoing.trunk.as_ref().is_some_and(|trunk| self.core.uses_nat(trunk));
+                let secure = Uri::parse(outgoing.request_uri.as_bytes()).is_some_and(|uri| uri.is_secure());
+                let flow = Flow { pinned, secure, ..flow };
                 let (dialogs, mut cx) = self.dialogs(now);
                 dialogs.place_along(
                     &mut cx,

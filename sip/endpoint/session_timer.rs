@@ -74,7 +74,8 @@ fn parse(value: &str) -> Option<(u32, Option<bool>)> {
     Some((interval, refresher))
 }
 
-fn seconds(content: &Content, name: &'static str) -> Option<u32> {
+/// Returns the number in a header field with a time in seconds.
+pub(super) fn seconds(content: &Content, name: &'static str) -> Option<u32> {
     content.value(name)?.split(';').next()?.trim().parse().ok()
 }
 

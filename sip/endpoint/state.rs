@@ -93,9 +93,11 @@ pub(super) enum State {
     Calling(Box<Calling>),
     /// The far end sent an INVITE, and this server has not sent a final response yet. `repeat` is the time at which the
     /// last provisional response is sent again (RFC 3261 §13.3.1.1).
+    /// `expires` is the time at which the INVITE expires (RFC 3261 §13.3.1), if the INVITE has an Expires header.
     Ringing {
         server: ServerId,
         repeat: Option<Instant>,
+        expires: Option<Instant>,
     },
     Established,
     /// This server sent a BYE that has no final response yet. The value is the end that will be reported.
@@ -184,6 +186,8 @@ pub(super) struct AwaitingAck {
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
+    /// Whether the 200 has the offer, and the ACK the answer.
+    pub(super) offers: bool,
     pub(super) interval: Duration,
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
@@ -257,7 +261,7 @@ impl Leg {
         let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);
         let state = match &self.state {
             State::Calling(calling) => calling.give_up(),
-            State::Ringing { repeat, .. } => *repeat,
+            State::Ringing { repeat, expires, .. } => [*repeat, *expires].into_iter().flatten().min(),
             State::Established | State::Ending(_) => None,
         };
         [ack, offer, state, report, self.extensions.next_timeout()].into_iter().flatten().min()

@@ -26,7 +26,8 @@ pub(super) struct Address<'a> {
     pub(super) display: Cow<'a, [u8]>,
     /// The URI, which is already checked.
     pub(super) uri: &'a [u8],
-    parameters: &'a [u8],
+    /// The parameters of the header field: the text after the URI.
+    pub(super) parameters: &'a [u8],
 }
 
 impl<'a> Address<'a> {

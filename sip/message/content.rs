@@ -35,6 +35,16 @@ impl Content {
         self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
+    /// Returns whether a request must make a dialog with `sips:` Contacts, even if its Request-URI has another scheme: the
+    /// top Record-Route has a `sips:` URI, or without Record-Route the Contact (RFC 3261 §12.1.1).
+    pub(crate) fn makes_secure_dialog(&self) -> bool {
+        let uri = match self.head.list("Record-Route").next() {
+            Some(route) => Uri::of_address(route),
+            None => self.contact(),
+        };
+        uri.is_some_and(|uri| uri.is_secure())
+    }
+
     /// Returns the header fields for the application: all fields, except the fields that SIP itself needs.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);

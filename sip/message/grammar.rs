@@ -13,7 +13,8 @@ pub(super) const TOKEN: u8 = 1;
 /// The characters of `hostname` and `IPv4address`, and `_`. The RFC does not allow `_`, but some names in use contain
 /// it.
 pub(super) const HOST: u8 = 2;
-/// The characters of the `user` part of a SIP URI, including the `%` of escapes.
+/// The characters of the `user` part of a SIP URI, including the `%` of escapes. Also `#`: the RFC wants an escape, but
+/// phones dial `*21#` without it.
 pub(super) const USER: u8 = 4;
 /// The characters of a `gen-value` without quotes: a token, or a host with a port.
 pub(super) const VALUE: u8 = 8;
@@ -41,7 +42,7 @@ static KINDS: [u8; 256] = {
             kinds[byte] |= HOST;
         }
         let mark = matches!(c, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')');
-        if word || mark || matches!(c, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b'%') {
+        if word || mark || matches!(c, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b'%' | b'#') {
             kinds[byte] |= USER;
         }
         if c.is_ascii_digit() {

@@ -6,7 +6,7 @@ mod parts;
 
 use bytes::Bytes;
 
-use self::parts::SipUri;
+use self::parts::{Pair, SipUri, pairs};
 pub(super) use self::parts::{Parts, UriFault};
 use super::address::Address;
 use super::{Host, lossy};
@@ -65,6 +65,11 @@ impl Uri {
         scheme.eq_ignore_ascii_case(b"sip") || scheme.eq_ignore_ascii_case(b"sips")
     }
 
+    /// Returns whether the scheme is `sips`.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.text.split(|&byte| byte == b':').next().unwrap_or_default().eq_ignore_ascii_case(b"sips")
+    }
+
     fn parts(&self) -> Option<Parts<'_>> {
         Parts::read(&self.text).ok()
     }
@@ -85,21 +90,30 @@ impl Uri {
     }
 
     /// Returns the user or telephone number, with decoded percent escapes. The parameters (RFC 3261 §19.1.6,
-    /// `+15550001;npdi`) and the visual separators of a telephone number are removed. Any other user keeps its
-    /// semicolons.
+    /// `+15550001;npdi`) and the visual separators of a telephone number are removed. A local number gets the prefix in
+    /// its `phone-context`. Any other user keeps its semicolons.
     pub(crate) fn user(&self) -> String {
         let mut user = match self.parts() {
             Some(Parts::Sip(uri)) => uri.user.map(|user| lossy(&escape::decoded(user))).unwrap_or_default(),
-            Some(Parts::Tel(uri)) => return without_separators(lossy(uri.number)),
+            Some(Parts::Tel(uri)) => {
+                let number = lossy(uri.number);
+                return in_context(&number, uri.parameters).unwrap_or_else(|| without_separators(number));
+            }
             _ => String::new(),
         };
         if user.starts_with(|c: char| c == '+' || c.is_ascii_digit())
-            && let Some(end) = user.find(';')
+            && let Some((number, parameters)) = user.split_once(';')
         {
-            user.truncate(end);
+            user = in_context(number, parameters.as_bytes()).unwrap_or_else(|| number.to_owned());
         }
         let is_phone = || self.parameter("user").as_deref() == Some("phone");
         if user.starts_with('+') || is_phone() { without_separators(user) } else { user }
+    }
+
+    /// Returns the user like [`Uri::user`]. If the user has only digits and visual separators, the separators are
+    /// removed, even if nothing says that the user is a telephone number.
+    pub(super) fn number(&self) -> String {
+        without_separators(self.user())
     }
 
     /// Returns the value of the `gr` parameter, which names the instance of a GRUU (RFC 5627 §5.1).
@@ -150,6 +164,18 @@ impl Uri {
         };
         Some(Destination { host: uri.host.parsed(), port: uri.port, transport })
     }
+}
+
+/// Returns a local number with the prefix in its `phone-context`, without visual separators (RFC 3966 §5.1.5). Returns
+/// `None` if the number is global, if the context is no prefix of telephone numbers, or if both together are no global
+/// number: an emergency number has a context too, and a number with a trunk prefix (0).
+fn in_context(number: &str, parameters: &[u8]) -> Option<String> {
+    let is_context = |(name, _): &Pair<'_>| name.eq_ignore_ascii_case(b"phone-context");
+    let context = without_separators(lossy(pairs(parameters, b';').find(is_context)?.1?));
+    let number = without_separators(number.to_owned());
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_global = context.len() + number.len() > 8 && !number.starts_with('0');
+    (context.strip_prefix('+').is_some_and(are_digits) && are_digits(&number) && is_global).then(|| context + &number)
 }
 
 /// Removes the visual separators of a telephone number (RFC 3966 §5.1.1). Any other text is returned unchanged.

@@ -66,7 +66,15 @@ fn aor(user: &str) -> Aor {
 }
 
 fn flow(peer: &str, transport: Transport) -> Flow {
-    Flow { transport, peer: peer.parse().unwrap(), local: 0, connection: None, identity: None, pinned: true }
+    Flow {
+        transport,
+        peer: peer.parse().unwrap(),
+        local: 0,
+        connection: None,
+        identity: None,
+        pinned: true,
+        secure: false,
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! certificate.
 
 /// Tag of SEQUENCE.
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const SEQUENCE: u8 = 0x30;
 /// Tag of INTEGER.
 pub(super) const INTEGER: u8 = 0x02;
 /// Tag of OBJECT IDENTIFIER.
@@ -39,7 +39,7 @@ pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 }
 
 /// Removes and returns the first element if it has this tag. Otherwise the input does not change.
-pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub(crate) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut after = *input;
     let (found, contents) = take(&mut after)?;
     (found == tag).then(|| {
@@ -49,7 +49,7 @@ pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
 }
 
 /// Returns the elements of a sequence in order.
-pub(super) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(crate) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || take(&mut contents))
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::instant;
+use std::io::ErrorKind;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -132,7 +133,7 @@ fn an_accepted_invite_delivers_every_2xx_until_timer_m() {
         assert_eq!(bench.response(100, 200), [Action::Deliver]);
         assert_eq!(bench.response(600, 200), [Action::Deliver]);
         assert_eq!(bench.response(600, 486), []);
-        assert_eq!(bench.input(700, ClientInput::TransportError(ErrorKind::TimedOut)), []);
+        assert_eq!(bench.input(700, ClientInput::TransportError(ErrorKind::TimedOut.into())), []);
         assert_eq!(bench.run(100_000), [(32_100, Action::Terminate)]);
     }
 }
@@ -155,9 +156,9 @@ fn an_answered_request_absorbs_repetitions_until_timer_k() {
 fn a_transport_error_fails_a_waiting_request() {
     for invite in [true, false] {
         let mut bench = client(invite, true);
-        let failed = [Action::TransportFailed(ErrorKind::TimedOut), Action::Terminate];
-        assert_eq!(bench.input(1, ClientInput::TransportError(ErrorKind::TimedOut)), failed);
-        assert_eq!(bench.input(2, ClientInput::TransportError(ErrorKind::TimedOut)), []);
+        let failed = [Action::TransportFailed(ErrorKind::TimedOut.into()), Action::Terminate];
+        assert_eq!(bench.input(1, ClientInput::TransportError(ErrorKind::TimedOut.into())), failed);
+        assert_eq!(bench.input(2, ClientInput::TransportError(ErrorKind::TimedOut.into())), []);
         assert_eq!(bench.response(3, 200), []);
     }
 }

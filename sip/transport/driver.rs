@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
 use super::handle::{Counters, Handle, Question, TrunkStatuses};
+use super::icmp;
 use super::message_copier::MessageCopier;
 use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Connection, ConnectionKey, StreamEvent};
@@ -135,11 +136,13 @@ type Sink = Box<dyn FnMut(Event) + Send>;
 /// [`StartError`] names the setting or the system resource that caused the error.
 pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let Bound { sockets, listeners, addresses } = bind(&config).await?;
-    if config.advertise.is_none()
-        && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
-    {
-        config.advertise = own_address(wildcard.is_ipv4()).map(|ip| ip.to_string());
-        tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: using the address of the default route");
+    for &(transport, bound) in addresses.iter().filter(|(_, bound)| bound.ip().is_unspecified()) {
+        if config.advertise.address_of(transport, bound).is_none()
+            && let Some(ip) = own_address(bound.is_ipv4())
+        {
+            config.advertise.push(ip);
+            tracing::info!(%bound, advertise = %ip, "sip.advertise has no address for a socket: using the address of the default route");
+        }
     }
     let seed = seed()?;
     let tls = Arc::new(Tls::load(&config)?);
@@ -523,9 +526,8 @@ impl Driver {
                     self.arrival(arrival);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // The error is an ICMP error for an earlier datagram. The error is ignored, because the transaction
-                // timers handle a far end that does not respond.
-                Err(_) => {}
+                // The error is an ICMP error for an earlier datagram.
+                Err(error) => self.read_icmp_errors(index, &error),
             }
         }
         true
@@ -617,14 +619,30 @@ impl Driver {
     }
 
     fn send_datagram(&mut self, destination: SocketAddr, local: Option<SocketAddr>, data: &[u8]) {
-        let socket = self
+        let index = self
             .sockets
             .iter()
-            .find(|(_, bound)| Some(*bound) == local)
-            .or_else(|| self.sockets.iter().find(|(_, bound)| bound.is_ipv4() == destination.is_ipv4()));
-        let sent = socket.is_some_and(|(socket, _)| socket.get_ref().send_to(data, destination).is_ok());
+            .position(|(_, bound)| Some(*bound) == local)
+            .or_else(|| self.sockets.iter().position(|(_, bound)| bound.is_ipv4() == destination.is_ipv4()));
+        let socket = || Some(self.sockets.get(index?)?.0.get_ref());
+        // The first attempt may report the ICMP error for an earlier datagram, to any destination.
+        let error = socket().and_then(|socket| socket.send_to(data, destination).err());
+        let again = || socket().is_some_and(|socket| socket.send_to(data, destination).is_ok());
+        let sent = if error.is_some() { again() } else { index.is_some() };
         let counter = if sent { &self.counters.sent } else { &self.counters.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
+        if let (Some(index), Some(error)) = (index, error) {
+            self.read_icmp_errors(index, &error);
+        }
+    }
+
+    /// Reads the ICMP errors for earlier datagrams of a socket, at most one batch. The requests in these datagrams fail.
+    fn read_icmp_errors(&mut self, index: usize, error: &io::Error) {
+        for _ in 0..BATCH {
+            let Some((socket, _)) = self.sockets.get(index) else { return };
+            let Some(icmp) = icmp::read(socket.get_ref()) else { return };
+            self.endpoint.handle_icmp_error(instant(), icmp.peer, &icmp.quoted, error.kind());
+        }
     }
 
     fn count(&self) {
@@ -659,6 +677,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     // Large buffers can hold a burst of calls while the process does not run. Errors are ignored.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    icmp::enable(&socket, address);
     socket.bind(&address.into())?;
     AsyncFd::with_interest(socket.into(), Interest::READABLE)
 }

@@ -2,7 +2,7 @@
 
 use super::capture::{self};
 use super::stream::{Accepted, Incoming, Octets, StreamEvent};
-use super::tls::{BadFile, Tls};
+use super::tls::{BadFile, OwnCertificate, Tls};
 use crate::config::Config;
 use crate::guard::Guard;
 use crate::ladder::Ladder;
@@ -136,6 +136,12 @@ impl Handle {
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// Returns the certificates that this server shows in TLS handshakes.
+    #[must_use]
+    pub fn own_certificates(&self) -> Vec<OwnCertificate> {
+        self.tls.own_certificates()
     }
 
     /// Returns the counters and the table sizes.

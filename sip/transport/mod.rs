@@ -13,6 +13,7 @@ mod capture;
 mod driver;
 mod framing;
 mod handle;
+mod icmp;
 mod message_copier;
 mod resolver;
 mod stream;
@@ -22,7 +23,7 @@ mod websocket;
 pub use driver::{Prepared, StartError, prepare, start};
 pub use handle::{Busy, Handle, Statistics};
 pub use stream::Octets;
-pub use tls::{BadFile, faults};
+pub use tls::{BadFile, OwnCertificate, faults, own_certificates};
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ use super::tls::{self, Tls};
 use super::websocket;
 use crate::endpoint::{Arrival, ConnectionId, Identity};
 use crate::leg::{Transport, TrunkName};
+use crate::tls_fault::TransportFault;
 
 /// Maximum number of messages that may wait for a far end that reads slowly. If the queue is full, the connection is
 /// closed.
@@ -60,7 +61,7 @@ pub(super) enum StreamEvent {
         id: ConnectionId,
         transport: Transport,
         peer: SocketAddr,
-        why: io::ErrorKind,
+        why: TransportFault,
     },
 }
 
@@ -138,7 +139,8 @@ impl Link {
         self.events.send(StreamEvent::Message(arrival)).await.is_ok()
     }
 
-    pub(super) async fn close(&self, why: io::ErrorKind) {
+    pub(super) async fn close(&self, why: impl Into<TransportFault>) {
+        let why = why.into();
         let Self { id, transport, peer, .. } = *self;
         let _ = self.events.send(StreamEvent::Closed { id, transport, peer, why }).await;
     }
@@ -193,7 +195,7 @@ impl Connection {
         let unknown_source = Arc::clone(&link.unknown_source);
         let task = tokio::spawn(async move {
             let opened = timeout(CONNECT_TIMEOUT, async {
-                let stream = connect(peer, from).await.map_err(|error| (error.kind(), error))?;
+                let stream = connect(peer, from).await.map_err(|error| (error.kind().into(), error))?;
                 let _ = stream.set_nodelay(true);
                 link.local = stream.local_addr().unwrap_or(peer);
                 let Some((config, name)) = tls else { return Ok(Box::new(stream) as Box<dyn Octets>) };
@@ -202,11 +204,11 @@ impl Connection {
                     Ok(stream) => Ok(Box::new(stream) as Box<dyn Octets>),
                     Err(error) => {
                         tracing::warn!(%peer, "TLS to {host} failed: {error}");
-                        Err((tls::failed(&error), error))
+                        Err((TransportFault::of_handshake(&error), error))
                     }
                 }
             });
-            let timed_out = |_| Err((io::ErrorKind::TimedOut, io::ErrorKind::TimedOut.into()));
+            let timed_out = |_| Err((io::ErrorKind::TimedOut.into(), io::ErrorKind::TimedOut.into()));
             match opened.await.unwrap_or_else(timed_out) {
                 Ok(stream) => serve(stream, &link, queued, pongs).await,
                 Err((why, error)) => {
@@ -507,7 +509,10 @@ mod tests {
         };
         tokio::join!(serve(Box::new(theirs), &link, queued, pongs), peer);
         assert_eq!(begun.elapsed().as_secs(), 150);
-        assert!(matches!(found.recv().await, Some(StreamEvent::Closed { why: io::ErrorKind::BrokenPipe, .. })));
+        assert!(matches!(
+            found.recv().await,
+            Some(StreamEvent::Closed { why: TransportFault::Io(io::ErrorKind::BrokenPipe), .. })
+        ));
         drop(queue);
     }
 
@@ -518,7 +523,10 @@ mod tests {
         let link = Link { peer: closed_port, ..link(3_600, events) };
         let connection = Connection::open(link, None, None, None);
         let closed = found.recv().await;
-        assert!(matches!(closed, Some(StreamEvent::Closed { why: io::ErrorKind::ConnectionRefused, .. })));
+        assert!(matches!(
+            closed,
+            Some(StreamEvent::Closed { why: TransportFault::Io(io::ErrorKind::ConnectionRefused), .. })
+        ));
         connection.queue.closed().await;
         assert!(matches!(connection.send(Bytes::from_static(b"late")), Err(TrySendError::Closed(_))));
     }

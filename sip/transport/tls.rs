@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,6 +32,7 @@ use tokio::time::sleep;
 
 use crate::config::{Certificate, Config, TrunkTls};
 use crate::leg::TrunkName;
+use crate::validity;
 
 /// Interval at which the server checks whether the files have changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -77,6 +78,43 @@ pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
     faults
 }
 
+/// A certificate of this server, or of its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// The name of the setting, for example `sip.certificates[0]`.
+    pub setting: String,
+    /// Path of the PEM file.
+    pub file: PathBuf,
+    /// Time at which the first certificate of the file's chain expires, in seconds since 1970.
+    pub not_after: u64,
+}
+
+impl OwnCertificate {
+    /// Time before the expiry at which the server begins to warn.
+    pub const WARNING: Duration = Duration::from_secs(14 * 24 * 3_600);
+
+    /// Describes a certificate that has expired at `now` (seconds since 1970), or that expires within
+    /// [`OwnCertificate::WARNING`]. Returns `None` for any other certificate.
+    #[must_use]
+    pub fn warning(&self, now: u64) -> Option<String> {
+        let file = self.file.display();
+        match self.not_after.checked_sub(now) {
+            None | Some(0) => Some(format!("the certificate {file} has expired: far ends refuse TLS connections")),
+            Some(left) if left <= Self::WARNING.as_secs() => {
+                Some(format!("the certificate {file} expires in {} days; renew it", left / 86_400))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// Returns the certificates that the configuration names: those of `sip.certificates` and of the trunks. Files that
+/// cannot be read are left out, because [`faults`] reports them.
+#[must_use]
+pub fn own_certificates(config: &Config) -> Vec<OwnCertificate> {
+    Settings::of(config).own_certificates()
+}
+
 /// The certificates and trusted authorities for new connections.
 pub(super) struct Tls {
     loaded: RwLock<Arc<LoadedTls>>,
@@ -92,6 +130,7 @@ struct Settings {
 /// All data that was read from the TLS files.
 struct LoadedTls {
     settings: Settings,
+    own: Vec<OwnCertificate>,
     /// Configuration for accepted connections; `None` if the server has no certificate.
     server: Option<Arc<ServerConfig>>,
     /// Configuration for connections to far ends that have no TLS settings of their own.
@@ -131,6 +170,11 @@ impl Tls {
         Ok(())
     }
 
+    /// Returns the certificates of this server.
+    pub(super) fn own_certificates(&self) -> Vec<OwnCertificate> {
+        self.loaded().own.clone()
+    }
+
     /// Returns the configuration for accepting connections. Returns `None` if the server has no certificate.
     pub(super) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.loaded().server.clone()
@@ -168,11 +212,17 @@ impl Tls {
     }
 
     /// Checks the files forever. If a file changes, reads all files again. If a file cannot be used, logs a warning and
-    /// changes nothing.
+    /// changes nothing. Each day, and after each change, warns about certificates that expire soon.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut before = self.loaded();
         let mut seen = stamps(&before.settings.files());
+        let mut warned: Option<(Vec<OwnCertificate>, u64)> = None;
         loop {
+            let (own, today) = (self.own_certificates(), UnixTime::now().as_secs() / 86_400);
+            if warned.as_ref() != Some(&(own.clone(), today)) {
+                warn_of_expiry(&own);
+                warned = Some((own, today));
+            }
             sleep(CHECK_INTERVAL).await;
             let loaded = self.loaded();
             let now = stamps(&loaded.settings.files());
@@ -201,6 +251,15 @@ impl Tls {
     }
 }
 
+fn warn_of_expiry(own: &[OwnCertificate]) {
+    let now = UnixTime::now().as_secs();
+    for certificate in own {
+        if let Some(warning) = certificate.warning(now) {
+            tracing::warn!(setting = %certificate.setting, "SIP: {warning}");
+        }
+    }
+}
+
 /// Returns the fingerprint of a certificate for the log. The format is the same as in `openssl x509 -fingerprint
 /// -sha256`.
 pub(super) fn fingerprint_text(certificate: &CertificateDer<'_>) -> String {
@@ -225,6 +284,22 @@ impl Settings {
         let own = self.certificates.iter().chain(self.trunks.iter().filter_map(|trunk| trunk.certificate.as_ref()));
         let own = own.flat_map(|own| [own.certificate.clone(), own.key.clone()]);
         own.chain(self.ca_file.clone()).chain(self.trunks.iter().filter_map(|trunk| trunk.ca_file.clone())).collect()
+    }
+
+    fn own_certificates(&self) -> Vec<OwnCertificate> {
+        let general = self.certificates.iter().enumerate();
+        let general = general.map(|(index, own)| (format!("sip.certificates[{index}]"), own));
+        let trunks = self.trunks.iter().enumerate();
+        let trunks = trunks.filter_map(|(index, trunk)| Some((index, trunk.certificate.as_ref()?)));
+        let trunks = trunks.map(|(index, own)| (format!("trunks[{index}].certificate"), own));
+        general
+            .chain(trunks)
+            .filter_map(|(setting, own)| {
+                let chain = certificates(&own.certificate).ok()?;
+                let not_after = chain.iter().filter_map(|one| validity::not_after(one)).min()?;
+                Some(OwnCertificate { setting, file: own.certificate.clone(), not_after })
+            })
+            .collect()
     }
 
     fn load(&self) -> Result<LoadedTls, BadFile> {
@@ -257,6 +332,7 @@ impl Settings {
         let server = first.clone().map(|_| Arc::new(server(keys, !mutual.is_empty())));
         Ok(LoadedTls {
             settings: self.clone(),
+            own: self.own_certificates(),
             server,
             client: Arc::new(client(default_roots, &[], first)),
             trunks,
@@ -385,11 +461,11 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         if !self.fingerprints.is_empty() {
             let known = self.fingerprints.contains(&fingerprint(own));
-            let refusal = Error::General(format!(
-                "the fingerprint of certificate {} is not one of the trunk's",
-                fingerprint_text(own)
-            ));
-            return if known { Ok(ServerCertVerified::assertion()) } else { Err(refusal) };
+            if known {
+                return Ok(ServerCertVerified::assertion());
+            }
+            tracing::warn!("the fingerprint of certificate {} is not one of the trunk's", fingerprint_text(own));
+            return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };
         match by_authority.verify_server_cert(own, intermediates, name, ocsp, now) {
@@ -480,15 +556,5 @@ impl ClientCertVerifier for AnyClientCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Returns the kind of I/O error for a failed handshake. The kind is `InvalidData` for a refused certificate or another
-/// TLS error.
-pub(super) fn failed(error: &io::Error) -> io::ErrorKind {
-    match error.kind() {
-        // The description of `EndCause::Unconnected` treats `InvalidData` as a failed TLS handshake.
-        io::ErrorKind::InvalidData | io::ErrorKind::Other => io::ErrorKind::InvalidData,
-        kind => kind,
     }
 }

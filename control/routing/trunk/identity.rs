@@ -11,7 +11,7 @@ use tandem_call::address::Address;
 use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
 use tandem_settings::{CallerId, Forwarding, TrunkConfig};
-use tandem_sip as sip;
+use tandem_sip::{self as sip, Party};
 
 use super::numbering::Numbering;
 
@@ -31,14 +31,14 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
         return;
     }
     let asserted = match trunk.caller_id {
-        CallerId::Pai if trunk.trusted => find(&incoming.headers, "P-Asserted-Identity"),
-        CallerId::Rpid if trunk.trusted => find(&incoming.headers, "Remote-Party-ID"),
+        CallerId::Pai if trunk.trusted => party_in(&incoming.headers, "P-Asserted-Identity"),
+        CallerId::Rpid if trunk.trusted => party_in(&incoming.headers, "Remote-Party-ID"),
         CallerId::From | CallerId::Pai | CallerId::Rpid => None,
     };
-    if let Some(party) = asserted.and_then(NameAddr::first) {
-        incoming.from_user = party.user().to_owned();
-        incoming.from_display = party.display.or(incoming.from_display.take());
-        incoming.from_uri = party.uri;
+    if let Some(party) = asserted {
+        incoming.from_user = party.user();
+        incoming.from_display = party.display().map(str::to_owned).or(incoming.from_display.take());
+        incoming.from_uri = party.uri();
     }
     incoming.from_user = numbering.caller_in(&incoming.from_user);
 }
@@ -47,9 +47,7 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
 /// request for privacy needs no trust. Returns whether the caller is anonymous.
 pub fn withhold(incoming: &mut sip::Incoming) -> bool {
     let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
-    let uri = incoming.from_uri.split_once(':').map_or("", |(_, rest)| rest);
-    let host = uri.rsplit_once('@').map_or(uri, |(_, host)| host);
-    let host = host.split([';', ':', '?']).next().unwrap_or(host);
+    let host = Party::of_uri(&incoming.from_uri).map(|party| party.host()).unwrap_or_default();
     let withheld =
         is_withheld(&incoming.from_user) || host.eq_ignore_ascii_case(ANONYMOUS_HOST) || wants_privacy(headers);
     if withheld {
@@ -62,22 +60,23 @@ pub fn withhold(incoming: &mut sip::Incoming) -> bool {
 
 /// Returns the user part of P-Asserted-Identity, even if the sender is not trusted.
 pub fn asserted(headers: &[sip::Header]) -> Option<String> {
-    find(headers, "P-Asserted-Identity").and_then(NameAddr::first).map(|party| party.user().to_owned())
+    party_in(headers, "P-Asserted-Identity").map(|party| party.user())
 }
 
 /// Returns the number that last forwarded the call: the number in the top Diversion header, or in the next-to-last
 /// History-Info entry.
 pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
-    if let Some(party) = find(headers, "Diversion").and_then(NameAddr::first) {
-        return Some(party.user().to_owned());
+    if let Some(party) = party_in(headers, "Diversion") {
+        return Some(party.user());
     }
-    let history: Vec<NameAddr> = headers
+    let history: Vec<String> = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case("History-Info"))
-        .flat_map(|header| NameAddr::all(&header.value))
+        .flat_map(|header| Party::all(&header.value))
+        .map(|party| party.user())
         .collect();
     let [.., before, last] = history.as_slice() else { return None };
-    (before.user() != last.user()).then(|| before.user().to_owned())
+    (before != last).then(|| before.clone())
 }
 
 /// The identity of the caller in the form that a trunk receives.
@@ -123,8 +122,8 @@ pub fn present(
         // Only a trusted trunk receives the number of an anonymous caller.
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
-            let party = asserted.filter(|_| same_caller).and_then(|(_, value)| NameAddr::first(value));
-            parent_leg.zip(party).map(|(parent_leg, party)| parent_leg.numbering.caller_in(party.user()))
+            let party = asserted.filter(|_| same_caller).and_then(|(_, value)| Party::first(value));
+            parent_leg.zip(party).map(|(parent_leg, party)| parent_leg.numbering.caller_in(&party.user()))
         }
     };
     let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
@@ -182,7 +181,7 @@ impl PresentedCaller {
         let called = format!("sip:{}@{host}", escape(&numbering.caller_out(called)));
         let before = |name: &str| {
             let lines = parent.sip.headers.iter().filter(move |(one, _)| one.eq_ignore_ascii_case(name));
-            lines.flat_map(|(_, value)| list(value)).map(str::to_owned).collect::<Vec<_>>()
+            lines.flat_map(|(_, value)| sip::header_values(value)).map(str::to_owned).collect::<Vec<_>>()
         };
         match trunk.forwarding {
             Forwarding::Off => {}
@@ -215,74 +214,23 @@ fn parent_of(index: &str) -> &str {
     index.rsplit_once('.').map_or(index, |(parent, _)| parent)
 }
 
-/// A name and address (`name-addr`) in an identity header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct NameAddr {
-    display: Option<String>,
-    uri: String,
-}
-
-impl NameAddr {
-    fn first(value: &str) -> Option<Self> {
-        Self::all(value).into_iter().next()
-    }
-
-    fn all(value: &str) -> Vec<Self> {
-        list(value).filter_map(Self::of).take(16).collect()
-    }
-
-    fn of(value: &str) -> Option<Self> {
-        let (display, uri) = match value.split_once('<') {
-            Some((display, rest)) => (display.trim().trim_matches('"').trim(), rest.split_once('>')?.0),
-            None => ("", value.split(';').next().unwrap_or(value).trim()),
-        };
-        uri.contains(':').then(|| Self {
-            display: Some(display.replace('\\', "")).filter(|display| !display.is_empty()),
-            uri: uri.to_owned(),
-        })
-    }
-
-    fn user(&self) -> &str {
-        let (scheme, rest) = self.uri.split_once(':').unwrap_or(("", &self.uri));
-        let user = match scheme.eq_ignore_ascii_case("tel") {
-            true => rest,
-            false => rest.split_once('@').map_or("", |(user, _)| user),
-        };
-        user.split([';', ':', '?']).next().unwrap_or(user)
-    }
-}
-
-/// Splits the value of a comma-separated header. A comma within quotes or angle brackets is not a separator.
-fn list(value: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut angle, mut escaped) = (false, false, false);
-    let parts = value.split(move |c| {
-        let skip = std::mem::take(&mut escaped);
-        match c {
-            _ if skip => {}
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            '<' if !quoted => angle = true,
-            '>' if !quoted => angle = false,
-            ',' => return !quoted && !angle,
-            _ => {}
-        }
-        false
-    });
-    parts.map(str::trim).filter(|part| !part.is_empty())
-}
-
-fn find<'a>(headers: &'a [sip::Header], name: &str) -> Option<&'a str> {
-    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| &*header.value)
+/// Returns the first party with a user in the header fields of this name. There may be a SIP URI and a telephone number
+/// (RFC 3325 §9.1). A Remote-Party-ID may also describe the called party.
+fn party_in(headers: &[sip::Header], name: &str) -> Option<Party> {
+    let fields = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+    let is_calling = |party: &Party| party.parameter("party").is_none_or(|word| word.eq_ignore_ascii_case("calling"));
+    fields.flat_map(|header| Party::all(&header.value)).find(|party| is_calling(party) && !party.user().is_empty())
 }
 
 /// Whether the headers request privacy (RFC 3323 §4.2, RFC 3325 §9.3, or the privacy parameter of Remote-Party-ID).
 fn wants_privacy<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
     headers.any(|(name, value)| {
-        let value = value.to_ascii_lowercase();
         if name.eq_ignore_ascii_case("Privacy") {
-            return value.split([';', ',']).any(|word| matches!(word.trim(), "id" | "user" | "header"));
+            let is_request = |word: &str| ["id", "user", "header"].iter().any(|one| word.eq_ignore_ascii_case(one));
+            return value.split([';', ',']).any(|word| is_request(word.trim()));
         }
-        name.eq_ignore_ascii_case("Remote-Party-ID") && value.contains(";privacy=") && !value.contains(";privacy=off")
+        let hides = |party: Party| party.parameter("privacy").is_some_and(|word| !word.eq_ignore_ascii_case("off"));
+        name.eq_ignore_ascii_case("Remote-Party-ID") && Party::all(value).any(hides)
     })
 }
 

@@ -9,7 +9,7 @@ use tandem_call::route::Decision;
 use tandem_clock as clock;
 use tandem_markup::party;
 use tandem_routing::phones;
-use tandem_sip as sip;
+use tandem_sip::{self as sip, Party};
 
 use super::CallTask;
 use crate::inbox::Message;
@@ -59,10 +59,10 @@ impl CallTask {
         if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
             return call(gruu, None, Vec::new());
         }
-        let number = match (&referred.own_user, referred.uri.split_once(':')) {
-            (Some(user), _) => user.as_str(),
-            (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),
-            _ => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
+        let telephone = Party::of_uri(&referred.uri).filter(Party::is_tel).map(|party| party.user());
+        let number = match referred.own_user.as_ref().or(telephone.as_ref()) {
+            Some(user) => user.as_str(),
+            None => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
         };
         let routing = self.services.routing.load_full();
         let info = self.call.leg(leg);

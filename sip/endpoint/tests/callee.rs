@@ -444,7 +444,8 @@ fn info_is_answered_and_reported_and_out_of_order_requests_are_refused() {
     ));
     assert_eq!(bench.status_of(request("INFO", "o", 4, &tag, "")), 500);
     bench.receive(request("INFO", "r", 6, &tag, "Content-Type: application/media_control+xml\r\n\r\n<x/>"));
-    assert_eq!(field(&bench.expect("SIP/2.0 415 "), "Accept"), "application/dtmf-relay, application/dtmf");
+    let types = "application/dtmf-relay, application/dtmf, audio/telephone-event";
+    assert_eq!(field(&bench.expect("SIP/2.0 415 "), "Accept"), types);
     assert!(bench.events.is_empty());
     bench.receive(request("INFO", "s", 7, &tag, "Content-Type: Application/DTMF;charset=utf-8\r\n\r\n5"));
     bench.expect("SIP/2.0 200 ");
@@ -566,4 +567,136 @@ fn a_web_page_is_no_trunk_although_its_browser_runs_at_a_trunks_address() {
         let placed = bench.events.iter().any(|event| matches!(event, Event::Incoming { .. }));
         assert_eq!(placed, !from_page);
     }
+}
+
+#[test]
+fn an_invite_that_expires_gets_487_and_its_call_ends() {
+    for answered in [false, true] {
+        let mut bench = Bench::new();
+        bench.receive(invite("i", "Expires: 20\r\n"));
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        bench.wait(19_999);
+        bench.silent();
+        if answered {
+            bench.command(answer(leg));
+            let ok = bench.expect("SIP/2.0 200 ");
+            bench.receive(request("ACK", "a", 1, parameter(field(&ok, "To"), "tag"), ""));
+            assert!(matches!(bench.event(), Event::Acknowledged { .. }));
+            bench.wait(60_000);
+            bench.silent();
+            assert!(bench.events.is_empty());
+            continue;
+        }
+        bench.wait(1);
+        bench.expect("SIP/2.0 487 ");
+        assert_eq!(bench.ended(), (EndCause::Cancelled, Some(487), None));
+        bench.receive(request("ACK", "i", 1, "x", ""));
+        bench.empty();
+    }
+}
+
+#[test]
+fn a_re_invite_that_overtakes_the_ack_is_served_if_the_first_offer_is_answered() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    let tag = parameter(field(&ok, "To"), "tag").to_owned();
+    bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
+    bench.expect("SIP/2.0 100 ");
+    assert!(matches!(bench.event(), Event::Acknowledged { sdp: None, .. }));
+    assert!(matches!(bench.event(), Event::Offered { sdp: Some(_), .. }));
+    bench.receive(request("ACK", "a", 1, &tag, ""));
+    bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
+    bench.expect("SIP/2.0 200 ");
+    bench.receive(request("ACK", "ra", 2, &tag, ""));
+    assert!(matches!(bench.event(), Event::Acknowledged { sdp: None, .. }));
+    bench.wait(40_000);
+    bench.silent();
+
+    // The 200 has our offer, so the ACK with the answer must come first.
+    let mut bench = Bench::new();
+    bench.receive(request("INVITE", "i", 1, "", "Contact: <sip:peer@127.0.0.2:5060>\r\n"));
+    bench.expect("SIP/2.0 100 ");
+    let leg = bench.incoming();
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    let tag = parameter(field(&ok, "To"), "tag").to_owned();
+    assert_eq!(bench.status_of(request("INVITE", "r", 2, &tag, WITH_SDP)), 500);
+}
+
+#[test]
+fn a_dialog_that_a_sips_uri_makes_has_sips_contacts() {
+    let locals = [(Transport::Udp, "127.0.0.1:5060"), (Transport::Tls, "127.0.0.1:5061")];
+    let contacted = |invite: String| {
+        let mut bench = Bench::new();
+        bench.endpoint.set_locals(&locals.map(|(transport, at)| (transport, at.parse().unwrap())));
+        bench.receive_over(Transport::Tls, invite);
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        bench.command(answer(leg));
+        let ok = bench.expect("SIP/2.0 200 ");
+        field(&ok, "Contact").to_owned()
+    };
+    let secure = "<sips:127.0.0.1:5061>";
+    assert_eq!(contacted(invite("i", "").replace("INVITE sip:", "INVITE sips:")), secure);
+    assert_eq!(contacted(invite("i", "Record-Route: <sips:127.0.0.2;lr>\r\n")), secure);
+    assert_eq!(contacted(invite("i", "").replace("Contact: <sip:", "Contact: <sips:")), secure);
+    assert_eq!(contacted(invite("i", "")), "<sip:127.0.0.1:5061;transport=tls>");
+
+    let mut bench = Bench::new();
+    bench.endpoint.set_locals(&locals.map(|(transport, at)| (transport, at.parse().unwrap())));
+    for (uri, wanted) in [("sips:x@127.0.0.2", secure), ("sip:x@127.0.0.2", "<sip:127.0.0.1:5060>")] {
+        let sdp = Bytes::from_static(SDP);
+        let outgoing = crate::Outgoing { request_uri: uri.into(), sdp, ..crate::Outgoing::default() };
+        let leg = LegKey(uri.len() as u128);
+        bench.endpoint.handle_command(bench.now, Command::Invite { leg, invite: Box::new(outgoing) });
+        bench.collect();
+        if let Some((lookup, ..)) = bench.asked.pop_front() {
+            let address = "127.0.0.2:5061".parse().unwrap();
+            let target = Target { transport: Transport::Tls, address, identity: None };
+            bench.endpoint.handle_resolved(bench.now, lookup, Ok(vec![target]));
+            bench.collect();
+        }
+        assert_eq!(field(&bench.expect("INVITE "), "Contact"), wanted, "{uri}");
+    }
+}
+
+#[test]
+fn a_trunk_behind_a_nat_is_answered_and_hung_up_at_the_address_of_its_router() {
+    for nat in [false, true] {
+        let mut bench = Bench::with(|config| {
+            config.trunk_settings = vec![crate::Trunk { nat, ..crate::Trunk::new("anyone".into()) }];
+        });
+        let private = |message: String| {
+            message
+                .replace("UDP 127.0.0.2:5060", "UDP 10.9.9.9:5070")
+                .replace("peer@127.0.0.2:5060", "peer@10.9.9.9:5070")
+        };
+        bench.receive(private(invite("i", "")));
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        bench.command(answer(leg));
+        let ok = bench.expect("SIP/2.0 200 ");
+        let tag = parameter(field(&ok, "To"), "tag").to_owned();
+        bench.receive(private(request("ACK", "a", 1, &tag, "")));
+        bench.event();
+        bench.command(hangup(leg));
+        bench.expect("BYE sip:peer@10.9.9.9:5070 ");
+        let ways: Vec<_> = bench.ways.drain(..).collect();
+        let (response, bye) = match nat {
+            true => ("udp://127.0.0.2:5060", "udp://127.0.0.2:5060"),
+            false => ("udp://127.0.0.2:5070", "udp://10.9.9.9:5070"),
+        };
+        assert_eq!(ways, [response, response, bye], "nat: {nat}");
+    }
+}
+
+#[test]
+fn a_number_sign_in_a_user_needs_no_escape() {
+    let mut bench = Bench::new();
+    bench.receive(invite("i", "").replace("INVITE sip:+15551230001@", "INVITE sip:*21#@"));
+    bench.expect("SIP/2.0 100 ");
+    let Event::Incoming { incoming, .. } = bench.event() else { panic!() };
+    assert_eq!(incoming.to_user, "*21#");
 }

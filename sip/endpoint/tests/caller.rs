@@ -348,14 +348,44 @@ fn responses_that_are_not_ours_are_dropped() {
 }
 
 #[test]
+fn an_icmp_error_fails_the_request_that_it_quotes_and_no_other() {
+    let (mut bench, invite) = Bench::calling();
+    let (peer, why) = ("127.0.0.2:5060".parse().unwrap(), std::io::ErrorKind::ConnectionRefused);
+    let forged = invite.replace("branch=z9hG4bK", "branch=z9hG4bK0");
+    for (from, quoted) in [(peer, "INVITE "), (peer, &*forged), ("127.0.0.2:5061".parse().unwrap(), &*invite)] {
+        bench.endpoint.handle_icmp_error(bench.now, from, quoted.as_bytes(), why);
+        bench.silent();
+        assert!(bench.events.is_empty(), "{quoted}");
+    }
+    bench.endpoint.handle_icmp_error(bench.now, peer, &invite.as_bytes()[..400], why);
+    bench.collect();
+    assert!(matches!(bench.event(), Event::Ended { cause: EndCause::Unconnected(kind), .. } if kind == why));
+    bench.empty();
+}
+
+#[test]
+fn a_far_end_that_has_answered_is_not_given_up_for_an_icmp_error() {
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    let peer = "127.0.0.2:5060".parse().unwrap();
+    bench.endpoint.handle_icmp_error(bench.now, peer, invite.as_bytes(), std::io::ErrorKind::ConnectionRefused);
+    bench.silent();
+    assert!(bench.events.is_empty());
+}
+
+#[test]
 fn advertise_replaces_the_bound_host_and_ipv6_is_bracketed() {
     for (advertise, address, contact) in [
         (None, "[::1]:5060", "<sip:[::1]:5060>"),
         (Some("203.0.113.7"), "127.0.0.1:5060", "<sip:203.0.113.7:5060>"),
         (Some("sip.example.org:5080"), "127.0.0.1:5060", "<sip:sip.example.org:5080>"),
         (Some("203.0.113.7"), "[::1]:5060", "<sip:[::1]:5060>"),
+        (Some("203.0.113.7:5080"), "[::1]:5060", "<sip:[::1]:5060>"),
     ] {
-        let mut endpoint = testing::endpoint(address, 1, |config| config.advertise = advertise.map(str::to_owned));
+        let mut endpoint = testing::endpoint(address, 1, |config| {
+            config.advertise = advertise.map(|text| text.parse().unwrap()).unwrap_or_default();
+        });
         let uri = if address.starts_with('[') { "sip:x@[::1]:5070" } else { "sip:x@127.0.0.2" };
         endpoint.handle_command(instant(), Command::Invite { leg: LEG, invite: outgoing(uri) });
         let Some(Output::Transmit { data, .. }) = endpoint.poll_output() else { panic!() };

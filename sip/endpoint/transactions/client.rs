@@ -237,6 +237,18 @@ impl Transactions {
         self.clients_by_branch.get(&(branch, response.method == Method::Cancel)).copied()
     }
 
+    /// Returns the transaction whose request was sent to `peer` over UDP and has no response yet. `quoted` is the
+    /// beginning of the request. Only the branch in the first Via counts.
+    pub(in crate::endpoint) fn unanswered_in(&self, peer: std::net::SocketAddr, quoted: &[u8]) -> Option<ClientId> {
+        const BEFORE: &[u8] = b";branch=";
+        let start = quoted.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
+        let branch = compose::branch_number(quoted.get(start..start + compose::BRANCH_LENGTH)?)?;
+        let id = *self.clients_by_branch.get(&(branch, quoted.starts_with(b"CANCEL ")))?;
+        let client = self.clients.get(id)?;
+        let is_hit = client.flow.transport == Transport::Udp && client.flow.peer == peer;
+        (is_hit && client.machine.is_unanswered()).then_some(id)
+    }
+
     /// Returns the transactions whose request was sent over a connection to `peer` and has no response yet.
     pub(in crate::endpoint) fn unanswered_over(
         &self,
@@ -318,7 +330,7 @@ impl Transactions {
                 }
                 Action::Deliver => outcome = Some(ClientOutcome::Response),
                 Action::TimedOut => outcome = Some(ClientOutcome::Failed(EndCause::Timeout)),
-                Action::TransportFailed(why) => outcome = Some(ClientOutcome::Failed(EndCause::Unconnected(why))),
+                Action::TransportFailed(why) => outcome = Some(ClientOutcome::Failed(why.into())),
                 // The transaction user may still read the transaction, so it is removed later, in `settle_client`.
                 Action::Terminate => {}
             }
@@ -525,6 +537,7 @@ impl Transactions {
         let flow = core.next_hop(&mut targets)?;
         let client = self.clients.get_mut(id)?;
         let old = client.flow;
+        let flow = Flow { pinned: old.pinned, secure: old.secure, ..flow };
         if old.transport == Transport::Tcp && flow.transport == Transport::Udp && old.peer == flow.peer {
             if self.udp_only.len() >= MAX_UDP_ONLY {
                 self.udp_only.clear();

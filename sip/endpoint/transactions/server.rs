@@ -27,6 +27,8 @@ pub(in crate::endpoint) struct Server {
     pub(in crate::endpoint) flow: Flow,
     echo: Echo,
     record_routes: Vec<Bytes>,
+    /// Whether the request has SDP.
+    pub(in crate::endpoint) has_offer: bool,
     tag: u64,
     pub(in crate::endpoint) cseq: u32,
     /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
@@ -108,6 +110,7 @@ impl Transactions {
             flow,
             echo,
             record_routes: if invite { request.content.record_routes() } else { Vec::new() },
+            has_offer: request.content.has_sdp(),
             tag,
             cseq: request.cseq,
             refer,

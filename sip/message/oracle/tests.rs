@@ -99,6 +99,7 @@ fn each_difference_has_an_example() {
         INVITE.replace(":6000;branch", " : 6000;branch"),
         INVITE.replace("/UDP", "/U@P"),
         INVITE.replace("Contact: <sip:+15557654321@192.0.2.9:6000>", "Contact: sip:a(@h, sip:b)@h"),
+        INVITE.replace("INVITE sip:+", "INVITE sip:*21#"),
     ];
     assert_eq!(examples.len(), DIFFERENCES.len());
     for (example, (section, what, is_one)) in examples.iter().zip(DIFFERENCES) {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::*;
-use crate::{Certificate, TrunkTls};
+use crate::{Certificate, TlsFault, TrunkTls};
 
 /// A certificate authority, together with the folder for its certificates and keys.
 struct Authority {
@@ -151,11 +151,11 @@ async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
     let (a, mut events) = driver(authority.listen(&["localhost"])).await;
     let (wrong_name, _events) = driver(authority.listen(&["elsewhere.example"])).await;
     let (wrong_authority, _events) = driver(other_authority.listen(&["localhost"])).await;
-    for server in [wrong_name, wrong_authority] {
+    for (server, why) in [(wrong_name, TlsFault::WrongName), (wrong_authority, TlsFault::UnknownIssuer)] {
         let uri = format!("sip:x@localhost:{};transport=tls", address(&server, Transport::Tls).port());
         a.send(Command::Invite { leg: LegKey(1), invite: outgoing(&uri) }).unwrap();
         let ended = event(&mut events).await;
-        let refused = EndCause::Unconnected(ErrorKind::InvalidData);
+        let refused = EndCause::Tls(why);
         assert!(matches!(ended, Event::Ended { cause, .. } if cause == refused), "{ended:?}");
         assert_eq!(server.statistics().received, 0);
         server.shutdown().await;
@@ -174,13 +174,13 @@ async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
         sha2::Sha256::digest(CertificateDer::from_pem_file(own).unwrap()).into()
     };
     let ca = Some(theirs.file("ca.pem"));
-    for (name, ca_file, fingerprints, right) in [
-        (Some("pbx.example"), ca.clone(), vec![], true),
-        (Some("voice.example"), ca.clone(), vec![], true),
-        (Some("other.example"), ca.clone(), vec![], false),
-        (Some("pbx.example"), None, vec![], false),
-        (None, None, vec![fingerprint], true),
-        (None, ca, vec![[0; 32]], false),
+    for (name, ca_file, fingerprints, fault) in [
+        (Some("pbx.example"), ca.clone(), vec![], None),
+        (Some("voice.example"), ca.clone(), vec![], None),
+        (Some("other.example"), ca.clone(), vec![], Some(TlsFault::WrongName)),
+        (Some("pbx.example"), None, vec![], Some(TlsFault::UnknownIssuer)),
+        (None, None, vec![fingerprint], None),
+        (None, ca, vec![[0; 32]], Some(TlsFault::WrongFingerprint)),
     ] {
         let (a, mut a_events) = driver(|config| {
             ours.listen(&["localhost"])(config);
@@ -191,14 +191,13 @@ async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
         let mut invite = outgoing(&format!("sips:x@{}", address(&b, Transport::Tls)));
         invite.trunk = Some("t".into());
         a.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
-        if right {
+        if fault.is_none() {
             let Event::Incoming { leg, .. } = event(&mut b_events).await else { panic!() };
             b.send(hangup(leg)).unwrap();
             assert!(matches!(event(&mut b_events).await, Event::Ended { .. }));
         }
         let Event::Ended { cause, .. } = event(&mut a_events).await else { panic!() };
-        let refused = EndCause::Unconnected(ErrorKind::InvalidData);
-        assert_eq!(cause, if right { EndCause::Rejected } else { refused }, "{name:?}");
+        assert_eq!(cause, fault.map_or(EndCause::Rejected, EndCause::Tls), "{name:?}");
         a.shutdown().await;
     }
     b.shutdown().await;

@@ -46,6 +46,7 @@ fn flow() -> Flow {
         local: 0,
         connection: None,
         identity: None,
+        secure: false,
         pinned: false,
     }
 }
