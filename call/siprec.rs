@@ -158,7 +158,7 @@ impl Call {
     /// Stops a session and reports its end. Returns the name of the session, or `None` if the session does not run.
     pub(crate) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) -> Option<Option<String>> {
         let name = self.leg_state(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
-        self.end_siprec(leg, id, SiprecStatus::Stopped);
+        self.finish_siprec(leg, id);
         Some(name)
     }
 
@@ -170,7 +170,7 @@ impl Call {
             .map(|state| state.siprecs.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
             .unwrap_or_default();
         for id in ids {
-            self.end_siprec(leg, id, SiprecStatus::Stopped);
+            self.finish_siprec(leg, id);
         }
     }
 
@@ -203,6 +203,19 @@ impl Call {
         let why = SiprecFault::Timeout.because("the recording server did not answer in time");
         self.end_siprec(leg, id, SiprecStatus::Failed(why));
         true
+    }
+
+    /// Stops a session. If the recording server has not answered yet, it has recorded nothing, so this end is a failure.
+    fn finish_siprec(&mut self, leg: LegId, id: SiprecId) {
+        let all = self.leg_state(leg).map(|state| &*state.siprecs).unwrap_or_default();
+        let unanswered = all.iter().any(|one| one.id == id && one.unanswered.is_some());
+        let status = if unanswered {
+            let why = "nothing was recorded: the recording server had not answered when the session ended";
+            SiprecStatus::Failed(SiprecFault::Timeout.because(why))
+        } else {
+            SiprecStatus::Stopped
+        };
+        self.end_siprec(leg, id, status);
     }
 
     fn end_siprec(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {

@@ -47,12 +47,39 @@ fn sessions_are_started_and_stopped_by_request_and_by_name() {
     let (first, name) = script.request(Command::StartSiprec(siprec("a"))).unwrap().siprec.unwrap();
     assert_eq!(name.as_deref(), Some("a"));
     let (second, _) = script.request(Command::StartSiprec(siprec("b"))).unwrap().siprec.unwrap();
+    script.siprec_is(SiprecStatus::Started);
     let stopped = script.request(Command::StopNamedSiprec("b".into())).unwrap();
     assert_eq!(stopped.siprec, Some((second, Some("b".to_owned()))));
     assert_eq!(script.request(Command::StopNamedSiprec("b".into())), Err(Refused::NotRunning));
     assert_eq!(script.request(Command::StopSiprec(first)).unwrap().siprec, Some((first, Some("a".to_owned()))));
     assert_eq!(script.request(Command::StopSiprec(first)), Err(Refused::NotRunning));
-    assert_eq!(reports(&script), ["b: stopped", "a: stopped"]);
+    let nothing = "a: failed: nothing was recorded: the recording server had not answered when the session ended";
+    assert_eq!(reports(&script), ["b: started", "b: stopped", nothing]);
+}
+
+#[test]
+fn a_recording_that_never_began_is_a_failure_at_the_end_of_the_call() {
+    for hangs_up in [true, false] {
+        let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
+        script.advance(Duration::from_secs(2));
+        if hangs_up {
+            script.hangs_up(script.leg());
+        } else {
+            script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+        }
+        let failures: Vec<_> = script
+            .events()
+            .filter_map(|event| match &event.kind {
+                EventKind::Siprec(facts) => Some(facts.status.clone()),
+                _ => None,
+            })
+            .collect();
+        assert!(
+            matches!(&failures[..], [SiprecStatus::Failed(why)] if why.fault == SiprecFault::Timeout),
+            "{failures:?}"
+        );
+        script.assert_settled();
+    }
 }
 
 #[test]

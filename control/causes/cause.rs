@@ -284,6 +284,10 @@ causes! {
         TrunkUnreachable "trunk-unreachable"
             "The trunk cannot be reached: its name does not resolve, or nothing listens there."
             "Correct the host, port and transport in its uri.";
+        TrunkTls "trunk-tls"
+            "The TLS connection to the trunk failed, most often because of a certificate."
+            "The reason is in the error: an expired certificate, another name (tls_name), an unknown authority (ca_file), or our own certificate."
+            "`openssl s_client -connect HOST:PORT -servername HOST` shows the certificate of the other side. If the other side refuses *our* certificate, it is the `certificate` of the trunk, or the first of `[[sip.certificates]]`: `tandem check` says when it expires ([transports.md](transports.md)).";
         TrunkDown "trunk-down"
             "The trunk is down: it does not answer OPTIONS, or answers with an error."
             "Check the other side. If the trunk never answers OPTIONS, set options_interval = 0."

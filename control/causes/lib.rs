@@ -332,7 +332,9 @@ impl Cause {
                 _ if silent => Self::TrunkSilent,
                 _ => {
                     let said = end.detail.as_deref().unwrap_or_default();
-                    if said.contains("no answer") || said.contains("never rang") {
+                    if said.contains("TLS handshake failed") {
+                        Self::TrunkTls
+                    } else if said.contains("no answer") || said.contains("never rang") {
                         Self::TrunkSilent
                     } else if said.contains("max_calls") {
                         Self::TrunkFull

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tandem_media as media;
 use tandem_settings::Secret;
 use tandem_sip as sip;
@@ -17,8 +17,10 @@ pub struct SiprecConfig {
     /// allows every account.
     #[serde(default)]
     pub account: Option<Arc<str>>,
-    /// SIP URI of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`.
-    pub uri: Arc<str>,
+    /// SIP URIs of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`. If the server at one URI does not
+    /// accept a session, the next URI is called.
+    #[serde(rename = "uri", deserialize_with = "one_or_many")]
+    pub uris: Vec<Arc<str>>,
     /// User part of the From header.
     #[serde(default = "caller")]
     pub from: Arc<str>,
@@ -45,6 +47,19 @@ impl SiprecConfig {
         let (username, password) = (self.username.as_ref()?, self.password.as_ref()?);
         Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
     }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<str>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a SIP URI in quotes, or a list of them")]
+    enum Uris {
+        One(Arc<str>),
+        Many(Vec<Arc<str>>),
+    }
+    Ok(match Uris::deserialize(deserializer)? {
+        Uris::One(uri) => vec![uri],
+        Uris::Many(uris) => uris,
+    })
 }
 
 fn caller() -> Arc<str> {
@@ -83,7 +98,7 @@ mod tests {
         let one = |name: &str, account: Option<&str>| SiprecConfig {
             name: name.into(),
             account: account.map(Into::into),
-            uri: "sip:srs@127.0.0.1".into(),
+            uris: vec!["sip:srs@127.0.0.1".into()],
             from: caller(),
             username: None,
             password: None,

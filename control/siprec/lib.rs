@@ -7,6 +7,7 @@
 mod connector;
 mod metadata;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +44,10 @@ pub struct SiprecSession {
     stale: bool,
     /// Whether the recording server sent a re-INVITE without an offer. The SDP answer then arrives with the ACK.
     late_offer: bool,
+    /// The call to the next recording server, if the current one does not answer.
+    outgoing: sip::Outgoing,
+    /// The recording servers that are not called yet.
+    waiting: VecDeque<Arc<str>>,
 }
 
 struct SiprecTrack {
@@ -79,6 +84,9 @@ pub enum SiprecUpdate {
     Answered,
     /// The recording server has paused or resumed the session.
     Status(SiprecStatus),
+    /// The recording server did not accept the session, for this reason. Another recording server is called at this
+    /// URI.
+    Next(SiprecFailure, Arc<str>),
     /// The session and its dialog have ended, for this reason.
     Over(SiprecFailure),
     /// The session cannot continue. The call must hang up.
@@ -134,11 +142,12 @@ impl SiprecSession {
             offering: false,
             stale: false,
             late_offer: false,
+            outgoing: sip::Outgoing::default(),
+            waiting: connector.uris.iter().cloned().collect(),
         };
         let offers: Vec<Bytes> = this.copies.iter_mut().map(|copy| copy.session.offer_preferring(&preferred)).collect();
         let secured: Option<Vec<Bytes>> = this.copies.iter_mut().map(|copy| copy.session.offer_secured()).collect();
-        let outgoing = sip::Outgoing {
-            request_uri: connector.uri.to_string(),
+        this.outgoing = sip::Outgoing {
             from_user: connector.from.to_string(),
             credentials: connector.credentials(),
             sdp: media::combine_descriptions(&offers),
@@ -146,8 +155,18 @@ impl SiprecSession {
             recording: Some(this.metadata(recorded)),
             ..sip::Outgoing::default()
         };
-        this.send(sip::Command::Invite { leg: this.key(), invite: Box::new(outgoing) });
+        this.call_next().ok_or_else(|| SiprecFault::NoConnector.because("the recording server has no uri"))?;
         Ok(this)
+    }
+
+    /// Calls the next recording server. Returns its URI, or `None` if no recording server is left.
+    fn call_next(&mut self) -> Option<Arc<str>> {
+        let uri = self.waiting.pop_front()?;
+        let has_alternatives = !self.waiting.is_empty();
+        let invite = sip::Outgoing { request_uri: uri.to_string(), has_alternatives, ..self.outgoing.clone() };
+        self.state = SessionState::Calling;
+        self.send(sip::Command::Invite { leg: self.key(), invite: Box::new(invite) });
+        Some(uri)
     }
 
     /// Returns the id of the session.
@@ -260,7 +279,11 @@ impl SiprecSession {
             sip::Event::Ended { cause, status, reason, .. } => {
                 let answered = self.state == SessionState::Answered;
                 self.state = SessionState::Over;
-                SiprecUpdate::Over(failure(answered, *cause, *status, reason.as_deref()))
+                let why = failure(answered, *cause, *status, reason.as_deref());
+                match if answered { None } else { self.call_next() } {
+                    Some(uri) => SiprecUpdate::Next(why, uri),
+                    None => SiprecUpdate::Over(why),
+                }
             }
             _ => SiprecUpdate::Nothing,
         }

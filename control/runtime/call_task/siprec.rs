@@ -57,7 +57,8 @@ impl CallTask {
         let called = self.recorded(leg, |recorded| SiprecSession::call(new, recorded, open));
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
-                let line = format!("calling recording server \"{}\" ({})", connector.name, connector.uri);
+                let uri = connector.uris.first().map_or("", |uri| uri);
+                let line = format!("calling recording server \"{}\" ({uri})", connector.name);
                 self.note_line(now, leg, "siprec", line);
                 if let Some(live) = self.legs.get_mut(&leg) {
                     live.siprec_sessions.push(session);
@@ -119,6 +120,10 @@ impl CallTask {
                 if paused {
                     is(self, SiprecStatus::Paused);
                 }
+            }
+            SiprecUpdate::Next(why, uri) => {
+                let line = format!("{}; calling the next recording server ({uri})", why.detail);
+                self.note_line(clock::time(), leg, "siprec", line);
             }
             SiprecUpdate::Over(why) => {
                 self.take_session(leg, id);
