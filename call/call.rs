@@ -19,7 +19,7 @@ use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
-use crate::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
+use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
@@ -234,7 +234,8 @@ impl Call {
             }
             LegEvent::Transcription { id, status } => self.transcription_changed(leg, id, status),
             _ if ended => {}
-            LegEvent::Ringing { early_media } => self.far_end_rings(leg, early_media),
+            LegEvent::Ringing { progress } => self.far_end_rings(leg, progress),
+            LegEvent::PacketArrived => self.packet_arrived(leg),
             LegEvent::Answered { codec, headers, dialog } => self.far_end_answered(leg, codec, headers, dialog),
             LegEvent::Ended { reason, sip_status, detail } => {
                 let answered = state.info.answered_at.is_some();
@@ -284,7 +285,9 @@ impl Call {
     /// Handles the response to a [`Fetch`]. Ignores the response if the leg no longer waits for it.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.now = now;
+        self.begin_waiting_transcript(leg, Some(id));
         self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
+        self.release_if_idle(leg);
     }
 
     /// Fires the timers that are due at `now`.
@@ -384,6 +387,14 @@ impl Call {
         id
     }
 
+    /// Reports the result of an aborted instruction to its action. The document in the response is ignored. An action that
+    /// is the next step of a script is not requested if another program replaces the script.
+    pub(crate) fn report_to_action(&mut self, leg: LegId, action: Option<Target>, reason: FetchReason, why: Abort) {
+        if let Some(action) = action.filter(|action| why == Abort::Hangup || action.is_request()) {
+            self.request_fetch(leg, action, reason);
+        }
+    }
+
     pub(crate) fn ring(&mut self, leg: LegId, early_media: bool) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if state.info.direction != Direction::Inbound
@@ -394,9 +405,24 @@ impl Call {
         }
         let first = state.info.status != Status::Ringing;
         if first || early_media {
-            Arc::make_mut(&mut state.info).status = Status::Ringing;
-            self.push_command(leg, LegCommand::Ring { early_media });
+            self.send_progress(leg, Progress { alerting: !early_media, early_media });
         }
+    }
+
+    /// Sends a provisional response to an inbound leg that is not answered yet. Does nothing if the last provisional
+    /// response of this leg was the same: the SIP side repeats the last response (RFC 3261 §13.3.1.1).
+    pub(crate) fn send_progress(&mut self, leg: LegId, progress: Progress) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.info.direction != Direction::Inbound
+            || state.info.answered_at.is_some()
+            || state.info.status.is_final()
+            || state.progress == Some(progress)
+        {
+            return;
+        }
+        state.progress = Some(progress);
+        Arc::make_mut(&mut state.info).status = Status::Ringing;
+        self.push_command(leg, LegCommand::Ring { progress });
     }
 
     /// Answers an inbound leg if the leg is not answered yet. Returns whether the leg is answered now.
@@ -621,19 +647,26 @@ impl Call {
         }
     }
 
-    fn far_end_rings(&mut self, leg: LegId, early_media: bool) {
+    fn far_end_rings(&mut self, leg: LegId, progress: Progress) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if state.info.answered_at.is_some() || state.info.direction == Direction::Inbound {
             return;
         }
         let first = state.info.status != Status::Ringing;
         Arc::make_mut(&mut state.info).status = Status::Ringing;
+        state.has_early_media |= progress.early_media;
         if first {
-            self.emit(leg, EventKind::Ringing { early_media });
+            self.emit(leg, EventKind::Ringing { early_media: progress.early_media });
             self.target_rings(leg);
         }
-        if first || early_media {
-            self.notify_parent(leg, ChildEvent::Ringing { early_media });
+        self.notify_parent(leg, ChildEvent::Ringing(progress));
+    }
+
+    fn packet_arrived(&mut self, leg: LegId) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        state.has_packets = true;
+        if state.info.answered_at.is_none() {
+            self.notify_parent(leg, ChildEvent::PacketArrived);
         }
     }
 

@@ -176,7 +176,8 @@ impl Call {
     /// Releases an ended leg if all its recordings and transcriptions are closed.
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
         let Some(state) = self.leg_state(leg) else { return };
-        let open = !state.recordings.is_empty() || !state.transcriptions.is_empty();
+        let open =
+            !state.recordings.is_empty() || !state.transcriptions.is_empty() || state.waiting_transcript.is_some();
         if state.info.status.is_final() && !open && state.runner.running.is_none() {
             self.release(leg);
         }
@@ -186,6 +187,7 @@ impl Call {
         if self.leg_state(leg).is_none() {
             return;
         }
+        self.begin_waiting_transcript(leg, None);
         self.timers.cancel_all(leg);
         self.push_command(leg, LegCommand::Release);
         self.leg_states.retain(|state| state.info.id != leg);

@@ -247,6 +247,10 @@ pub struct DialResult {
     pub child: Option<LegId>,
     /// Duration of the bridge.
     pub duration: Duration,
+    /// Whether the dialled leg was called by its SIP URI.
+    pub called_uri: bool,
+    /// Whether the dialled leg answered.
+    pub answered: bool,
     /// Whether the legs were bridged at any time.
     pub bridged: bool,
     /// Whether a request moved the dialled leg away from the dial. If true, `duration` has no meaning.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use crate::Target;
 use crate::call::OnAnswer;
 use crate::conference::Participation;
-use crate::id::{LegId, OpId, StreamId};
+use crate::id::{FetchId, LegId, OpId, StreamId};
 use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine_detection::{Detecting, MachineDetection};
+use crate::output::{LegCommand, Progress};
 use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::enqueue::Waiting;
@@ -61,6 +62,9 @@ pub(crate) struct LegState {
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
+    /// The order to transcribe a recording, and the request of the recording's action. The transcription starts after
+    /// the response, so that the application knows the recording first.
+    pub(crate) waiting_transcript: Option<Box<(FetchId, LegCommand)>>,
     pub(crate) siprecs: Vec<ActiveSiprec>,
     /// Number of consecutive documents that ran only for a very short time; see [`crate::program::document`].
     pub(crate) short_documents: u32,
@@ -86,6 +90,12 @@ pub(crate) struct LegState {
     pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
+    /// The last provisional response to the INVITE of this inbound leg.
+    pub(crate) progress: Option<Progress>,
+    /// Whether a provisional response of this outbound leg agreed on early media.
+    pub(crate) has_early_media: bool,
+    /// Whether RTP of this leg's far end has arrived. A dial that asks for the next packet sets this field to `false`.
+    pub(crate) has_packets: bool,
     /// Whether `ring_timer` is the time limit for the application's first command.
     pub(crate) awaits_command: bool,
     pub(crate) limit_timer: Option<OpId>,
@@ -118,6 +128,7 @@ impl LegState {
             recordings: Vec::new(),
             streams: Vec::new(),
             transcriptions: Vec::new(),
+            waiting_transcript: None,
             siprecs: Vec::new(),
             failure: None,
             short_documents: 0,
@@ -136,6 +147,9 @@ impl LegState {
             greeting: None,
             time_limit: None,
             ring_timer: None,
+            progress: None,
+            has_early_media: false,
+            has_packets: false,
             awaits_command: false,
             limit_timer: None,
             release_timer: None,
@@ -196,6 +210,6 @@ mod tests {
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
         let (state, output) = (size_of::<LegState>(), size_of::<Output>());
-        assert!(state <= 936 && output <= 32, "{state} and {output} octets");
+        assert!(state <= 944 && output <= 32, "{state} and {output} octets");
     }
 }

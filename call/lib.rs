@@ -65,6 +65,14 @@ pub struct Target {
     pub method: Method,
 }
 
+impl Target {
+    /// Returns whether the target is an HTTP request. Any other target asks for the next step of the leg's script.
+    pub(crate) fn is_request(&self) -> bool {
+        let scheme = self.url.split(':').next().unwrap_or_default();
+        ["http", "https"].iter().any(|one| scheme.eq_ignore_ascii_case(one))
+    }
+}
+
 /// HTTP methods that an application can choose.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Method {

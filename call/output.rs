@@ -44,11 +44,13 @@ pub enum Output {
 pub enum LegCommand {
     /// Send the INVITE of an outbound leg.
     Invite(Box<Invite>),
-    /// Send a provisional response: 180, or 183 with SDP.
+    /// Send a provisional response: 180 or 183, with or without SDP.
     Ring {
-        /// Whether the far end hears audio before the answer.
-        early_media: bool,
+        /// The content of the response.
+        progress: Progress,
     },
+    /// Report the next RTP packet of the far end with [`LegEvent::PacketArrived`].
+    ReportNextPacket,
     /// Add these SIP headers to the next message that answers, refuses or ends the leg.
     Headers(Vec<(String, String)>),
     /// Return these values to the far end when the leg ends. The far end is another leg of this server.
@@ -286,6 +288,16 @@ pub enum LegCommand {
     Release,
 }
 
+/// The content of a provisional response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Whether the called party is alerted: 180. Otherwise 183. After 180 without RTP, the caller's side generates a
+    /// ringback tone (RFC 3960 §3.2).
+    pub alerting: bool,
+    /// Whether the response agrees on audio before the answer (SDP). RTP need not follow.
+    pub early_media: bool,
+}
+
 /// The reason why this server ends a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HangupReason {
@@ -321,11 +333,13 @@ pub struct Invite {
 /// An event of one leg, reported by the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegEvent {
-    /// The far end sent 180 or 183.
+    /// The far end sent 180 or 183, or another provisional response with SDP.
     Ringing {
-        /// Whether early media flows.
-        early_media: bool,
+        /// The content of the response.
+        progress: Progress,
     },
+    /// The first RTP packet of the far end arrived, or the packet that [`LegCommand::ReportNextPacket`] asked for.
+    PacketArrived,
     /// The far end sent 200 for the INVITE of this server.
     Answered {
         /// Name of the negotiated codec.

@@ -17,7 +17,7 @@ use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
-use crate::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
+use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
@@ -30,6 +30,15 @@ use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{ConnectTiming, StreamSpec, StreamStatus, StreamTransport};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
+
+/// 180 without SDP.
+pub const RINGING: Progress = Progress { alerting: true, early_media: false };
+/// 180 with SDP.
+pub const RINGING_WITH_SDP: Progress = Progress { alerting: true, early_media: true };
+/// 183 without SDP.
+pub const PROGRESS: Progress = Progress { alerting: false, early_media: false };
+/// 183 with SDP.
+pub const EARLY_MEDIA: Progress = Progress { alerting: false, early_media: true };
 
 /// A call with a virtual clock, and a record of the operations that the call started.
 pub struct CallScript {
@@ -192,6 +201,11 @@ impl CallScript {
         }
         self.call.handle_leg(self.now, leg, event);
         self.drain();
+    }
+
+    /// Feeds a provisional response of a leg's far end.
+    pub fn progresses(&mut self, leg: LegId, progress: Progress) {
+        self.feed_to(leg, LegEvent::Ringing { progress });
     }
 
     /// Lets the far end of a leg answer.

@@ -242,6 +242,11 @@ pub enum Command {
     /// The leg is answered, so its far end should send audio. From now on, the session reports gaps in this audio
     /// ([`Event::AudioMissing`](crate::Event::AudioMissing)).
     ExpectAudio,
+    /// Reports the next RTP packet of the far end with [`Event::NextPacket`](crate::Event::NextPacket).
+    ReportNextPacket,
+    /// Whether the far end gets silence while there is no other audio for it. A new session sends silence, if the
+    /// configuration says so.
+    SendSilence(bool),
     /// Starts (true) or ends (false) an echo. During an echo the far end receives its own packets.
     Echo(bool),
     /// Starts or ends noise suppression.

@@ -28,6 +28,8 @@ pub struct Full;
 pub enum Event {
     /// The first valid RTP packet has arrived.
     FirstPacket,
+    /// A valid RTP packet has arrived after [`Command::ReportNextPacket`](crate::Command::ReportNextPacket).
+    NextPacket,
     /// The far end's RTP was silent for the configured probation time and now comes from another address. The engine
     /// now sends to this address.
     SourceMoved {

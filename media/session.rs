@@ -232,6 +232,8 @@ impl MediaSession {
                 self.outbound.relay.note_stopped();
             }
             Command::Mute { inbound } => self.inbound.muted = inbound,
+            Command::ReportNextPacket => self.inbound.reports_next = true,
+            Command::SendSilence(on) => self.playout.quiet = !on,
             Command::Suppress { direction, on } => {
                 self.suppression.set(direction, on);
                 self.drop_unused_tracks();
@@ -463,7 +465,7 @@ impl MediaSession {
             || self.routing.transcoded
             || self.routing.echo;
         let relayed = self.routing.bridged_with().is_some() && self.outbound.relay != RelayState::Off;
-        let fills = self.playout.send_silence && !relayed && !self.is_closing();
+        let fills = self.playout.sends_silence() && !relayed && !self.is_closing();
         let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.transport.target().is_some();
         !active && (!fills || !sends())
     }

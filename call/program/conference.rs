@@ -47,9 +47,7 @@ impl InConference {
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         let leaving = if why == Abort::Hangup { LeaveReason::Ended } else { LeaveReason::Elsewhere };
         let result = self.end(call, leg, leaving, DialStatus::Answered);
-        if let (Abort::Hangup, Some(action)) = (why, self.action) {
-            call.request_fetch(leg, action, FetchReason::Dialed(result));
-        }
+        call.report_to_action(leg, self.action, FetchReason::Dialed(result), why);
     }
 
     fn end(&self, call: &mut Call, leg: LegId, why: LeaveReason, status: DialStatus) -> DialResult {
@@ -61,6 +59,8 @@ impl InConference {
             status,
             child: None,
             duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
+            called_uri: false,
+            answered: true,
             bridged: status == DialStatus::Answered,
             taken: false,
             sip_status: None,

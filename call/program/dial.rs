@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::Target;
+use crate::address::Address;
 use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
@@ -15,12 +16,16 @@ use crate::id::{LegId, OpId};
 use crate::internal_call::InternalCall;
 use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
 use crate::leg_state::Mode;
-use crate::output::{Invite, LegCommand};
+use crate::output::{Invite, LegCommand, Progress};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
 };
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::recording::Recording;
+
+/// Time for which no RTP may arrive after a 180 before the caller hears ringback again. RTP that flows arrives every 10
+/// to 60 ms.
+const PACKET_GAP: Duration = Duration::from_millis(250);
 
 /// A running dial instruction.
 pub(crate) struct Dialing {
@@ -33,6 +38,10 @@ pub(crate) struct Dialing {
     chosen: Option<LegId>,
     joined_at: Option<Timestamp>,
     ringback: Option<OpId>,
+    /// The dialled leg whose early media the caller is connected to.
+    early: Option<LegId>,
+    /// Timer of [`PACKET_GAP`]. The dialled leg `early` had sent RTP, and then 180.
+    packet_gap: Option<OpId>,
     recording: Option<OpId>,
     limit: Option<OpId>,
     /// Timer that limits the wait for a leg of the queue. `None` if the dial does not wait for a leg of a queue.
@@ -52,6 +61,8 @@ impl Dialing {
             status: DialStatus::Failed,
             child: None,
             duration: Duration::ZERO,
+            called_uri: false,
+            answered: false,
             bridged: false,
             taken: false,
             sip_status: None,
@@ -66,6 +77,8 @@ impl Dialing {
             chosen: None,
             joined_at: None,
             ringback: None,
+            early: None,
+            packet_gap: None,
             recording: None,
             limit: None,
             dequeue_timer: None,
@@ -116,6 +129,12 @@ impl Dialing {
                 // The offered leg has left the queue meanwhile. Take the next leg.
                 None => self.request_dequeue(call, leg),
             },
+            Signal::Timer(op) if self.packet_gap == Some(*op) => {
+                self.packet_gap = None;
+                if !self.hears_early_media(call) {
+                    self.start_ringback(call, leg);
+                }
+            }
             Signal::Timer(op) if self.dequeue_timer == Some(*op) => {
                 return self.end_without_child(call, leg, DialStatus::NoAnswer);
             }
@@ -135,8 +154,8 @@ impl Dialing {
         Step::Stay(Running::Dial(self))
     }
 
-    /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, and the result is reported.
-    /// After that, the dial does nothing more.
+    /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, and the result is reported to
+    /// the action. The document in the response is ignored. After that, the dial does nothing more.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
@@ -154,9 +173,7 @@ impl Dialing {
             self.result.status = if self.result.bridged { DialStatus::Completed } else { DialStatus::Canceled };
         }
         call.emit(leg, EventKind::Dialed(self.result.clone()));
-        if let (Abort::Hangup, Some(action)) = (why, self.dial.action) {
-            call.request_fetch(leg, action, FetchReason::Dialed(self.result));
-        }
+        call.report_to_action(leg, self.dial.action, FetchReason::Dialed(self.result), why);
     }
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
@@ -167,8 +184,11 @@ impl Dialing {
                 self.dequeue_timer = Some(call.timer(leg, self.dial.timeout));
                 self.request_dequeue(call, leg);
             }
-            ChildEvent::Ringing { .. } if !self.ringing.contains(&child) => {}
-            ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
+            ChildEvent::Ringing(_) if !self.ringing.contains(&child) => {}
+            ChildEvent::Ringing(progress) => self.child_rings(call, leg, child, progress),
+            // From now on the caller hears the early media.
+            ChildEvent::PacketArrived if self.early == Some(child) => self.stop_ringback(call, leg),
+            ChildEvent::PacketArrived => {}
             ChildEvent::Answered => self.child_answered(call, leg, child),
             ChildEvent::Ready => self.greet(call, leg, child),
             ChildEvent::Taken => {
@@ -188,6 +208,7 @@ impl Dialing {
             ChildEvent::Ended => {
                 self.record_child(call, child);
                 self.ringing.retain(|ringing| *ringing != child);
+                self.early.take_if(|early| *early == child);
                 if self.chosen == Some(child) {
                     self.chosen = None;
                     // The leg ended before the bridge. Call the next target.
@@ -211,21 +232,58 @@ impl Dialing {
         if self.ringing.is_empty() && self.chosen.is_none() {
             return self.end(call, leg);
         }
+        // The other targets have refused. The target that is left may have agreed on early media before.
+        if let (None, None, [last]) = (self.chosen, self.early, &*self.ringing)
+            && call.leg_state(*last).is_some_and(|state| state.has_early_media)
+        {
+            self.child_rings(call, leg, *last, Progress { alerting: false, early_media: true });
+        }
         Step::Stay(Running::Dial(self))
     }
 
-    fn child_rings(&mut self, call: &mut Call, leg: LegId, child: LegId, early_media: bool) {
-        let only = self.ringing.len() == 1;
-        if early_media && only {
-            self.stop_ringback(call, leg);
-            call.ring(leg, true);
+    /// Passes a provisional response on. An unanswered caller gets the same response. An answered caller hears ringback
+    /// until RTP arrives from the target whose early media the caller is connected to (RFC 3960 §3.2).
+    fn child_rings(&mut self, call: &mut Call, leg: LegId, child: LegId, progress: Progress) {
+        // The early media of one target among several is not passed on, because only one target can be heard.
+        let early_media = progress.early_media && self.ringing.len() == 1;
+        if early_media {
+            self.early = Some(child);
+        }
+        call.send_progress(leg, Progress { early_media, ..progress });
+        if early_media {
             call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), false);
-        } else {
-            self.signal_ringing(call, leg);
+            if self.hears_early_media(call) && !progress.alerting {
+                self.stop_ringback(call, leg);
+            }
+        }
+        if call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some())
+            && (progress.alerting || !early_media)
+        {
+            self.ring_back(call, leg);
         }
         if self.dial.record.as_ref().is_some_and(|record| record.from_ringing) {
             self.start_recording(call, leg);
         }
+    }
+
+    /// Starts the ringback tone after a 180. RTP that has arrived from the target may have stopped since, or may still
+    /// flow. In this case, the tone starts only if no packet arrives for [`PACKET_GAP`].
+    fn ring_back(&mut self, call: &mut Call, leg: LegId) {
+        match self.early.filter(|_| self.hears_early_media(call)) {
+            Some(child) => {
+                if let Some(state) = call.leg_state_mut(child) {
+                    state.has_packets = false;
+                }
+                call.push_command(child, LegCommand::ReportNextPacket);
+                self.packet_gap = Some(call.timer(leg, PACKET_GAP));
+            }
+            None if self.packet_gap.is_none() => self.start_ringback(call, leg),
+            None => {}
+        }
+    }
+
+    fn hears_early_media(&self, call: &Call) -> bool {
+        self.early.and_then(|early| call.leg_state(early)).is_some_and(|state| state.has_packets)
     }
 
     /// Lets the caller hear that the target rings. If the caller's leg is answered, the server plays a ringback tone.
@@ -446,6 +504,8 @@ impl Dialing {
         self.result.child = Some(child);
         // A leg from a queue was not called, so this dial has no SIP result for it.
         if state.info.direction != Direction::Inbound {
+            self.result.called_uri = matches!(state.info.to, Address::Sip(_));
+            self.result.answered = state.info.answered_at.is_some();
             self.result.sip_call_id = state.info.sip.call_id.clone();
             self.result.sip_headers = state.info.sip.headers.clone();
             self.result.sip_status = state.info.final_response();
@@ -485,6 +545,9 @@ impl Dialing {
     }
 
     fn stop_ringback(&mut self, call: &mut Call, leg: LegId) {
+        if let Some(op) = self.packet_gap.take() {
+            call.timers.cancel(leg, op);
+        }
         if let Some(op) = self.ringback.take() {
             call.push_command(leg, LegCommand::Stop { op });
         }

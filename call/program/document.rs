@@ -36,6 +36,14 @@ pub(crate) struct Fetching {
 }
 
 impl Running {
+    /// Returns the request for which the instruction waits, if it waits for a document.
+    pub(crate) fn awaited_document(&self) -> Option<FetchId> {
+        match self {
+            Self::Fetching(fetching) => Some(fetching.id),
+            _ => None,
+        }
+    }
+
     /// Requests a document. If the leg's documents form a loop, the leg hears an apology and ends. A leg in a queue
     /// hears music instead and continues to wait.
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {

@@ -282,8 +282,8 @@ impl Call {
             (Stage::Entering | Stage::Waiting, Abort::Hangup) => QueueResult::Hangup,
             (Stage::Entering | Stage::Waiting, _) => QueueResult::Redirected,
         };
-        if let Some((outcome, Some(action), _)) = self.take_wait(leg, result) {
-            self.request_fetch(leg, action, FetchReason::Queued(outcome));
+        if let Some((outcome, action, _)) = self.take_wait(leg, result) {
+            self.report_to_action(leg, action, FetchReason::Queued(outcome), why);
         }
     }
 

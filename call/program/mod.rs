@@ -28,7 +28,7 @@ use crate::fetch::{FetchFailure, FetchReason};
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
 use crate::leg_state::Mode;
-use crate::output::LegCommand;
+use crate::output::{LegCommand, Progress};
 use crate::program::instruction::{DetectMachine, ExecuteCommand, Instruction, Program, Unsupported};
 use crate::queue::NotQueued;
 use crate::recognition::RecognitionEvent;
@@ -63,9 +63,9 @@ pub(crate) enum Signal {
 /// Progress of a leg. The receiver of this progress is the leg that dialled this leg or took this leg out of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChildEvent {
-    Ringing {
-        early_media: bool,
-    },
+    Ringing(Progress),
+    /// RTP of the leg's far end has arrived before the answer.
+    PacketArrived,
     Answered,
     /// The leg can be bridged now. Its digits were sent, or its greeting or whisper document has ended.
     Ready,
@@ -154,6 +154,10 @@ impl Running {
 
     /// Aborts the instruction. The operations of the instruction are stopped, and its result is reported to
     /// applications.
+    /// Aborts the instruction. An instruction that connects the leg with another party (a dial, a conference, a REFER, a
+    /// wait in a queue) requests its action in any case, and the response is ignored. `Gather`, `Record` and a
+    /// conversation take input of the caller. So a redirection ends them without a request; `Record` and a conversation
+    /// report a hang-up.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
             // Answering-machine detection continues after the instruction was aborted.
@@ -167,7 +171,7 @@ impl Running {
             Self::Conference(conferring) => conferring.abort(call, leg, why),
             Self::Connect(connected) => connected.abort(call, leg),
             Self::Converse(conversing) => conversing.abort(call, leg, why),
-            Self::Refer(referring) => referring.abort(call, leg),
+            Self::Refer(referring) => referring.abort(call, leg, why),
             Self::Echoing => call.push_command(leg, LegCommand::Echo(false)),
         }
     }

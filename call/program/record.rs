@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::call::{Abort, Call};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId, RecordingId};
+use crate::id::{FetchId, LegId, OpId, RecordingId};
 use crate::leg_state::MAX_RECORDINGS;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
@@ -256,15 +256,44 @@ impl Call {
             _ => RecordingStatus::Completed,
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
-        if let Some(order) = transcribe.filter(|_| facts.status == RecordingStatus::Completed) {
-            self.push_command(leg, LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
-        }
-        if let Some(action) = report_hangup {
+        let transcribe = transcribe.filter(|_| facts.status == RecordingStatus::Completed);
+        let transcribe =
+            transcribe.map(|order| LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
+        let at_hangup = report_hangup.map(|action| {
             let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
-            self.request_fetch(leg, action, reason);
+            self.request_fetch(leg, action, reason)
+        });
+        // The transcription waits until the application has answered the request that tells it about the recording. If
+        // the instruction makes no such request, the transcription starts at once.
+        let nothing = FetchId(self.new_op().0);
+        if let Some(command) = transcribe {
+            self.begin_waiting_transcript(leg, None);
+            if let Some(state) = self.leg_state_mut(leg) {
+                state.waiting_transcript = Some(Box::new((at_hangup.unwrap_or(nothing), command)));
+            }
         }
         self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });
+        if let Some(state) = self.leg_state_mut(leg) {
+            let running = state.runner.running.as_ref();
+            let action = running.and_then(Running::awaited_document).filter(|id| *id > nothing);
+            if let (Some(action), Some(waiting)) = (action, state.waiting_transcript.as_mut())
+                && waiting.0 == nothing
+            {
+                waiting.0 = action;
+            }
+        }
+        self.begin_waiting_transcript(leg, Some(nothing));
         self.release_if_idle(leg);
+    }
+
+    /// Starts the transcription that waits for the response to the request `fetched`. With `None`, the wait ends in any
+    /// case.
+    pub(crate) fn begin_waiting_transcript(&mut self, leg: LegId, fetched: Option<FetchId>) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let due = state.waiting_transcript.take_if(|waiting| fetched.is_none_or(|id| id == waiting.0));
+        if let Some(waiting) = due {
+            self.push_command(leg, waiting.1);
+        }
     }
 
     /// Reports a failure for every recording whose file was not closed in time.

@@ -1,7 +1,7 @@
 //! The refer instruction. It asks the far end to call another party (REFER), then waits for the result.
 
 use crate::Target;
-use crate::call::Call;
+use crate::call::{Abort, Call};
 use crate::event::{EventKind, ReferFacts, ReferState};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
@@ -50,11 +50,13 @@ impl Referring {
         }
     }
 
-    /// Reports the result that is known so far. The leg was hung up, or another program replaces the instruction.
-    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId) {
+    /// Reports the result that is known so far, also to the action. The leg was hung up, or another program replaces the
+    /// instruction. The document in the response is ignored.
+    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         // A far end that accepted the REFER may hang up without a report of the result (BYE instead of NOTIFY).
         let well = self.facts.answer.is_some_and(|status| status < 300);
         self.facts.state = if well { ReferState::Completed } else { ReferState::Failed };
-        call.emit(leg, EventKind::Refer(self.facts));
+        call.emit(leg, EventKind::Refer(self.facts.clone()));
+        call.report_to_action(leg, self.action, FetchReason::Refer(self.facts), why);
     }
 }

@@ -20,7 +20,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
-use tandem_call::output::{LegEvent, SipEndReason};
+use tandem_call::output::{LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
 use tandem_call::recognition::RecognitionEvent;
@@ -143,8 +143,8 @@ const MOMENTS: [fn(&mut CallScript); 13] = [
         finish_a_play(script);
         script.sends_digits("1");
     },
-    |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: true })),
-    |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: false })),
+    |script| on_child(script, |script, child| script.progresses(child, EARLY_MEDIA)),
+    |script| on_child(script, |script, child| script.progresses(child, RINGING)),
     |script| {
         on_child(script, tandem_call::testing::CallScript::answers);
         script.advance(Duration::from_secs(2));
@@ -292,7 +292,8 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         26 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), result: Err(NotQueued::Full) },
         27 | 28 => LegEvent::Called { queue: QueueId(1), by },
         29 => LegEvent::DequeueFailed,
-        0 | 1 => LegEvent::Ringing { early_media },
+        0 | 1 => LegEvent::Ringing { progress: Progress { alerting: rng.random(), early_media } },
+        23 => LegEvent::PacketArrived,
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
         7 => LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None },
         8 => LegEvent::Ended {

@@ -82,7 +82,7 @@ fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
         Instruction::Reject(RejectReason::Busy),
     ]);
     let leg = script.leg();
-    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: true }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { progress: EARLY_MEDIA }));
     assert!(script.has_command(leg, |command| matches!(command, LegCommand::Play { .. })));
     script.play_ends(leg);
     assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));

@@ -15,7 +15,7 @@ use tandem_call::fetch::FetchReason;
 use tandem_call::id::LegId;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
-use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::output::{LegCommand, LegEvent, Progress};
 use tandem_call::program::instruction::*;
 use tandem_call::testing::*;
 
@@ -56,7 +56,7 @@ fn status_of(script: &CallScript, leg: LegId) -> Status {
 fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
     let mut script = run(one());
     let (leg, child) = (script.leg(), script.newest());
-    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    script.progresses(child, RINGING);
     script.answers(child);
     assert_eq!(bridged(&script), 2);
     assert!(script.has_command(leg, |command| *command == LegCommand::Bridge { with: child }));
@@ -202,9 +202,9 @@ fn with_answer_on_bridge_the_caller_rings_until_the_target_answers() {
     let mut script = run(Dial { answer_on_bridge: true, ..one() });
     let (leg, child) = (script.leg(), script.newest());
     let answered = |script: &CallScript| script.has_command(script.leg(), |command| *command == LegCommand::Answer);
-    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    script.progresses(child, RINGING);
     assert!(
-        script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }) && !answered(&script)
+        script.has_command(leg, |command| *command == LegCommand::Ring { progress: RINGING }) && !answered(&script)
     );
     script.answers(child);
     assert!(answered(&script));
@@ -215,9 +215,9 @@ fn early_media_is_heard_before_the_answer_and_not_told_as_a_join() {
     let mut script = run(Dial { answer_on_bridge: true, ring_tone: Some("us".to_owned()), ..one() });
     let (leg, child) = (script.leg(), script.newest());
     for _ in 0..2 {
-        script.feed_to(child, LegEvent::Ringing { early_media: true });
+        script.progresses(child, EARLY_MEDIA);
     }
-    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: true }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { progress: EARLY_MEDIA }));
     assert_eq!(bridged(&script), 0);
     script.answers(child);
     assert_eq!(bridged(&script), 2);
@@ -225,11 +225,123 @@ fn early_media_is_heard_before_the_answer_and_not_told_as_a_join() {
     assert!(!script.has_command(leg, is_ringback));
 }
 
+/// The provisional responses that an unanswered caller got.
+fn passed_on(script: &CallScript) -> Vec<Progress> {
+    script
+        .commands(script.leg())
+        .filter_map(|command| match command {
+            LegCommand::Ring { progress } => Some(*progress),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_unanswered_caller_gets_the_provisional_responses_of_the_target_in_their_order() {
+    let dial = Dial { answer_on_bridge: true, ring_tone: Some("us".to_owned()), ..one() };
+    for order in [
+        vec![EARLY_MEDIA, RINGING],
+        vec![RINGING, EARLY_MEDIA, RINGING],
+        vec![PROGRESS, RINGING, EARLY_MEDIA],
+        vec![PROGRESS, EARLY_MEDIA, RINGING_WITH_SDP],
+        vec![RINGING_WITH_SDP, EARLY_MEDIA],
+    ] {
+        let mut script = run(dial.clone());
+        let (leg, child) = (script.leg(), script.newest());
+        for progress in &order {
+            // The far end repeats its last response each minute.
+            script.progresses(child, *progress);
+            script.progresses(child, *progress);
+            script.feed_to(child, LegEvent::PacketArrived);
+        }
+        assert_eq!(passed_on(&script), order);
+        assert!(!script.has_command(leg, is_ringback));
+        script.answers(child);
+        assert_eq!(script.commands(leg).filter(|command| matches!(command, LegCommand::Bridge { .. })).count(), 1);
+    }
+}
+
+fn rings_back(script: &CallScript) -> bool {
+    script.plays.iter().any(|(leg, _)| *leg == script.leg())
+}
+
+#[test]
+fn an_answered_caller_hears_ringback_until_the_first_packet_of_early_media() {
+    for order in [[RINGING, EARLY_MEDIA], [EARLY_MEDIA, RINGING], [PROGRESS, EARLY_MEDIA], [RINGING_WITH_SDP; 2]] {
+        let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
+        let child = script.newest();
+        order.into_iter().for_each(|progress| script.progresses(child, progress));
+        assert!(rings_back(&script), "{order:?}");
+        script.advance(5 * SECOND);
+        assert!(rings_back(&script), "{order:?}");
+        script.feed_to(child, LegEvent::PacketArrived);
+        script.assert_silent();
+        script.answers(child);
+        assert_eq!(bridged(&script), 2);
+        script.assert_silent();
+    }
+}
+
+#[test]
+fn early_media_alone_is_no_ringing() {
+    let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
+    script.progresses(script.newest(), EARLY_MEDIA);
+    script.advance(SECOND);
+    script.assert_silent();
+}
+
+#[test]
+fn ringback_begins_again_if_early_media_has_stopped_when_the_target_rings() {
+    for packets_flow in [true, false] {
+        let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
+        let child = script.newest();
+        script.progresses(child, EARLY_MEDIA);
+        script.feed_to(child, LegEvent::PacketArrived);
+        script.progresses(child, RINGING);
+        assert!(script.has_command(child, |command| *command == LegCommand::ReportNextPacket));
+        assert!(!rings_back(&script), "packets may still come");
+        if packets_flow {
+            script.feed_to(child, LegEvent::PacketArrived);
+        }
+        script.advance(SECOND);
+        assert_eq!(rings_back(&script), !packets_flow);
+        script.feed_to(child, LegEvent::PacketArrived);
+        script.assert_silent();
+        script.hangs_up(script.leg());
+        script.fetched(Vec::new());
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn early_media_of_one_target_is_heard_once_the_others_have_refused() {
+    let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..two() });
+    let (leg, first, second) = (script.leg(), script.legs[1], script.legs[2]);
+    script.progresses(first, RINGING);
+    script.progresses(second, EARLY_MEDIA);
+    script.feed_to(second, LegEvent::PacketArrived);
+    assert!(rings_back(&script) && !script.has_command(leg, |it| matches!(it, LegCommand::Bridge { .. })));
+    script.refuses(first, 486);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Bridge { with: second }));
+    script.assert_silent();
+}
+
+#[test]
+fn ringback_of_the_next_target_follows_the_early_media_of_the_one_before() {
+    let mut script = run(Dial { sequential: true, ring_tone: Some("us".to_owned()), ..two() });
+    let first = script.newest();
+    script.progresses(first, EARLY_MEDIA);
+    script.feed_to(first, LegEvent::PacketArrived);
+    script.refuses(first, 486);
+    script.progresses(script.newest(), RINGING);
+    assert!(rings_back(&script));
+}
+
 #[test]
 fn an_answered_caller_hears_ringback_until_the_join() {
     let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
     let (leg, child) = (script.leg(), script.newest());
-    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    script.progresses(child, RINGING);
     assert!(script.has_command(leg, is_ringback));
     script.answers(child);
     script.assert_silent();
@@ -255,7 +367,7 @@ fn a_recorded_dial_is_told_once_its_file_is_whole() {
     for from_ringing in [false, true] {
         let mut script = run(Dial { record: Some(DialRecord { from_ringing, spec: recording() }), ..one() });
         let child = script.newest();
-        script.feed_to(child, LegEvent::Ringing { early_media: false });
+        script.progresses(child, RINGING);
         assert_eq!(script.recordings.len(), usize::from(from_ringing));
         script.answers(child);
         assert_eq!(script.recordings.len(), 1);
@@ -311,7 +423,7 @@ fn whispered() -> CallScript {
     let mut dial = one();
     dial.targets[0].whisper = Some(target("whisper"));
     let mut script = run(dial);
-    script.feed_to(script.newest(), LegEvent::Ringing { early_media: true });
+    script.progresses(script.newest(), EARLY_MEDIA);
     script.answers(script.newest());
     script
 }
@@ -381,7 +493,11 @@ fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
     script.request(Command::Redirect(target("elsewhere"))).unwrap();
     assert!(script.ended.contains_key(&child));
     assert_eq!(script.stopping.len(), 1, "the dial's recording ends with the dial");
-    assert_eq!(script.document_requests().count(), 1, "the dial's action is not asked");
+    let reasons: Vec<_> = script.document_requests().map(|fetch| fetch.reason.clone()).collect();
+    assert!(matches!(&reasons[..], [FetchReason::Dialed(_), FetchReason::Redirect]), "{reasons:?}");
+    assert_eq!(status(&script), Some(DialStatus::Completed));
+    script.fetched(vec![Instruction::Play(file("ignored"))]);
+    script.assert_silent();
     script.fetched(vec![Instruction::Hangup]);
     script.close_recordings();
     script.assert_settled();

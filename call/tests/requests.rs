@@ -13,7 +13,7 @@ use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, Status, TargetLegs};
-use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::output::LegCommand;
 use tandem_call::program::instruction::*;
 use tandem_call::recording::{PauseBehavior, RecordingStatus, Track};
 use tandem_call::route::{Decision, Route};
@@ -214,7 +214,7 @@ fn ringing_does_not_cut_what_is_said_during_a_transfer() {
     let ringing = Dial { ring_tone: Some("us".into()), answer_on_bridge: true, ..dial(&["+15550003"]) };
     script.request(Command::Transfer(Box::new(ringing))).unwrap();
     script.request(play("please hold", Interrupt::None)).unwrap();
-    script.feed_to(script.newest(), LegEvent::Ringing { early_media: false });
+    script.progresses(script.newest(), RINGING);
     assert_eq!(script.plays.len(), 1);
     script.play_ends(leg);
     assert!(script.plays.is_empty());

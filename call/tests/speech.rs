@@ -360,6 +360,44 @@ fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() 
 }
 
 #[test]
+fn a_transcription_of_a_message_waits_until_the_application_has_heard_of_the_message() {
+    let record = Record {
+        spec: recording(),
+        finish_on: "#".to_owned(),
+        beep: false,
+        action: Some(target("recorded")),
+        transcribe: Some(TranscriptionOrder { callback: Some(callback("transcribed")) }),
+    };
+    let transcribed = |script: &CallScript| {
+        script.has_command(script.leg(), |command| matches!(command, LegCommand::Transcribe { .. }))
+    };
+    for (hangs_up, fails) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut script = CallScript::runs(vec![Instruction::Record(record.clone())]);
+        if hangs_up {
+            script.hangs_up(script.leg());
+            script.close_recordings();
+        } else {
+            script.recording_ends(script.leg(), RecordingEnd::Silence);
+        }
+        assert_eq!(script.last_url(), Some("http://app.test/recorded"));
+        assert!(!transcribed(&script), "the action is not answered");
+        if fails {
+            script.fetch_fails();
+        } else {
+            script.fetched(vec![Instruction::Hangup]);
+        }
+        assert!(transcribed(&script));
+    }
+    // An application that never answers delays the transcription only for a short time.
+    let mut script = CallScript::runs(vec![Instruction::Record(record)]);
+    script.hangs_up(script.leg());
+    script.close_recordings();
+    script.advance(Duration::from_secs(10));
+    assert!(transcribed(&script));
+    script.assert_settled();
+}
+
+#[test]
 fn a_transcription_told_at_its_end_is_told_once_with_all_that_was_said() {
     let spec = Box::new(TranscriptionSpec { at_end: true, if_none_runs: true, ..transcription("whole") });
     let mut script = CallScript::runs(vec![Instruction::StartTranscription(spec.clone()), Instruction::Echo]);

@@ -66,7 +66,7 @@ fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
         refers(&mut script, referrer, to_cy());
         assert_eq!(answered(&script, referrer), Some(202));
         let cy = script.newest();
-        script.feed_to(cy, LegEvent::Ringing { early_media: false });
+        script.progresses(cy, RINGING);
         assert!(!is_over(&script, referrer) && !joins(&script, transferee, cy));
         script.answers(cy);
         assert_eq!(news(&script, referrer), [180, 200]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tandem_call::call::OnAnswer;
 use tandem_call::command::Command;
+use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
@@ -41,7 +42,7 @@ fn is_over(script: &CallScript) -> bool {
 fn a_document_answers_when_it_first_needs_audio_and_hangs_up_at_its_end() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
-    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { progress: RINGING }));
     assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
     script.fetched(vec![Instruction::Play(file("a")), Instruction::Play(file("b"))]);
     assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
@@ -80,7 +81,7 @@ fn a_pause_before_anything_else_puts_the_answer_off() {
     let mut script = CallScript::runs(vec![Instruction::Pause(3 * SECOND), Instruction::Reject(RejectReason::Busy)]);
     let leg = script.leg();
     script.advance(2 * SECOND);
-    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { progress: RINGING }));
     assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
     script.advance(SECOND);
     assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
@@ -540,7 +541,7 @@ fn documents_that_do_something_may_follow_one_another_for_ever() {
 fn an_outbound_leg_that_nobody_answers_is_cancelled_when_its_time_is_up() {
     let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
     let leg = script.leg();
-    script.feed(LegEvent::Ringing { early_media: false });
+    script.feed(LegEvent::Ringing { progress: RINGING });
     script.advance(30 * SECOND);
     assert!(script.has_command(leg, |command| matches!(command, LegCommand::Hangup(_))));
     let last = script.events().next_back().unwrap();
@@ -678,4 +679,48 @@ fn a_document_that_asks_for_what_is_not_there_ends_with_an_apology() {
     script.play_ends(script.leg());
     assert!(!apologises(&script));
     script.assert_settled();
+}
+
+#[test]
+fn a_redirection_reports_the_results_of_the_verbs_that_it_cuts_and_runs_only_its_own_document() {
+    let participation = Participation::new("room");
+    let conference =
+        Conference { participation, time_limit: None, hangup_on_star: false, action: Some(target("done")) };
+    let owed = [
+        Instruction::Dial(Dial { action: Some(target("done")), ..dial(&["+15550003"]) }),
+        Instruction::Conference(conference),
+        Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("done")) }),
+    ];
+    let waiting = [
+        Instruction::Gather(Gather { action: Some(target("done")), ..gather() }),
+        Instruction::Record(Record { action: Some(target("done")), beep: false, ..record() }),
+        Instruction::Converse(Converse { spec: Box::new(conversation()), action: Some(target("done")) }),
+        Instruction::Play(file("a")),
+    ];
+    let all = owed.into_iter().map(|verb| (verb, true)).chain(waiting.into_iter().map(|verb| (verb, false)));
+    for (verb, is_owed) in all {
+        for by_script in [false, true] {
+            let mut verb = verb.clone();
+            if by_script && let Instruction::Dial(dial) = &mut verb {
+                dial.action = Some(tandem_call::Target { url: "script:next".into(), ..target("") });
+            } else if by_script {
+                continue;
+            }
+            let mut script = CallScript::runs(vec![verb.clone()]);
+            script.request(Command::Redirect(target("elsewhere"))).unwrap();
+            let urls: Vec<_> = script.document_requests().map(|fetch| fetch.target.url.to_string()).collect();
+            let mut wanted = vec!["http://app.test/done", "http://app.test/elsewhere"];
+            if !is_owed || by_script {
+                wanted.remove(0);
+            }
+            assert_eq!(urls, wanted, "{verb:?}");
+            if wanted.len() == 2 {
+                script.fetched(vec![Instruction::Play(file("ignored"))]);
+                script.assert_silent();
+            }
+            script.fetched(vec![Instruction::Hangup]);
+            script.close_recordings();
+            assert!(script.ended.contains_key(&script.leg()), "{verb:?}");
+        }
+    }
 }

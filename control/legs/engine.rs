@@ -60,6 +60,7 @@ impl LegIo {
 /// Converts an event of the media engine to an event for the call. Returns `None` if the call does not need the event.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
+        media::Event::FirstPacket | media::Event::NextPacket => Some(LegEvent::PacketArrived),
         media::Event::Finished { op, .. } if *op == dtmf::RELAYED_DIGIT => None,
         media::Event::Finished { op, reason } => {
             let end = match reason {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
-use tandem_call::output::HangupReason;
+use tandem_call::output::{HangupReason, Progress};
 use tandem_call::program::instruction::RejectReason;
 use tandem_media as media;
 use tandem_settings::DtmfMode;
@@ -220,12 +220,16 @@ impl LegIo {
         self.late_offer && !self.negotiated
     }
 
-    /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first of these responses carries our offer,
-    /// because the first reliable provisional response must carry the offer (RFC 3262 §5).
-    pub fn ring(&mut self, early_media: bool) {
-        let mut sdp = self.answer.clone().filter(|_| early_media);
-        let status = if sdp.is_some() { 183 } else { 180 };
+    /// Sends 180 or 183. With early media, the response carries our answer. If the INVITE had no offer, the first of
+    /// these responses carries our offer, because the first reliable provisional response must carry the offer (RFC
+    /// 3262 §5).
+    pub fn ring(&mut self, progress: Progress) {
+        let mut sdp = self.answer.clone().filter(|_| progress.early_media);
+        let alerting = progress.alerting || progress.early_media && sdp.is_none();
+        let status = if alerting { 180 } else { 183 };
         if sdp.is_some() {
+            // RTP before the answer silences the ringback tone of the caller's phone (RFC 3960 §3.2).
+            self.command(media::Command::SendSilence(false));
             self.settle();
         } else if self.wants_offer() && !std::mem::replace(&mut self.has_offered, true) {
             sdp = self.session.as_mut().map(|session| session.offer_preferring(&self.preferred));
@@ -240,6 +244,7 @@ impl LegIo {
             (None, Some(session)) => session.offer_preferring(&self.preferred),
             (None, None) => return self.reject(RejectReason::Status(500)),
         };
+        self.command(media::Command::SendSilence(true));
         self.settle();
         let headers = headers(std::mem::take(&mut self.headers));
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
-use tandem_call::output::{LegEvent, SipEndReason};
+use tandem_call::output::{LegEvent, Progress, SipEndReason};
 use tandem_sip as sip;
 
 use super::{LegIo, Refusal};
@@ -13,13 +13,16 @@ impl LegIo {
     /// Handles a SIP event. Returns an event for the call, if the call needs the event.
     pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
         match event {
-            sip::Event::Provisional { sdp, .. } => {
+            sip::Event::Provisional { status, sdp, .. } => {
                 let early_media = match (sdp, &mut self.session) {
                     (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
                     _ => std::mem::take(&mut self.has_early_media),
                 };
                 self.negotiated |= early_media;
-                Some(LegEvent::Ringing { early_media })
+                // 181 and 182 say that the call is forwarded or waits, and 199 says that a branch has ended (RFC 6228).
+                // After none of these responses does a phone ring.
+                let rings = early_media || !matches!(status, 181 | 182 | 199);
+                rings.then_some(LegEvent::Ringing { progress: Progress { alerting: status == 180, early_media } })
             }
             sip::Event::Answered { sdp, headers, dialog, .. } => self.answered(sdp, headers, dialog.as_deref()),
             sip::Event::Acknowledged { sdp, .. } if std::mem::take(&mut self.late_offer) => self.take_late_answer(sdp),
@@ -136,6 +139,7 @@ impl LegIo {
             sip::EndCause::Unresolved
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
+            | sip::EndCause::Tls(_)
             | sip::EndCause::Invalid
             | sip::EndCause::Forbidden => SipEndReason::Unreachable,
             sip::EndCause::Overload | sip::EndCause::TrunkFull => SipEndReason::Failed,

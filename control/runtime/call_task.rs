@@ -604,6 +604,7 @@ impl CallTask {
     fn handle_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
             media::Event::FirstPacket => self.note_line(now.time, leg, "media", "first packet came"),
+            media::Event::NextPacket => self.note_line(now.time, leg, "media", "packets still come after the 180"),
             media::Event::SourceMoved { to } => {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }

@@ -8,7 +8,7 @@ use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
-use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::program::instruction::Unsupported;
 use tandem_call::queue::{QueueOutcome, QueuePosition, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
@@ -16,6 +16,7 @@ use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, StatusEvent, Target};
 use tandem_dialect::{Body, Context, Notice};
 use tandem_routing::country;
+use tandem_sip::Party;
 
 use super::family::Owner;
 use super::{conference, error, format, siprec, transcription};
@@ -210,10 +211,10 @@ fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
         push("SipCallId".into(), call_id.to_string());
     }
     let ours = if leg.direction == Direction::Inbound { &leg.to } else { &leg.from };
-    if let Address::Sip(uri) = ours {
-        let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        push("SipDomain".into(), host.split([';', '?', ':']).next().unwrap_or(host).into());
+    if let Address::Sip(uri) = ours
+        && let Some(party) = Party::of_uri(uri)
+    {
+        push("SipDomain".into(), party.host());
     }
     if let Some(domain) = &leg.sip.domain {
         push("SipDomainSid".into(), format!("SD{domain}"));
@@ -269,18 +270,21 @@ fn dialed(owner: Owner<'_>, result: &DialResult, context: &Context, push: &mut i
     push("DialBridged", result.bridged.to_string());
     if let Some(child) = result.child {
         push("DialCallSid", owner.ids.call(child));
-        if !result.taken {
+        if result.answered && !result.taken {
             push("DialCallDuration", format::seconds(result.duration).to_string());
         }
     }
-    if let Some(call_id) = &result.sip_call_id {
-        push("DialSipCallId", call_id.to_string());
-    }
-    if let Some(status) = result.sip_status {
-        push("DialSipResponseCode", status.to_string());
-    }
-    for (name, value) in passed_on(&result.sip_headers) {
-        push(&format!("DialSipHeader_{name}"), value.clone());
+    // A dialled number has no facts about SIP.
+    if result.called_uri {
+        if let Some(call_id) = &result.sip_call_id {
+            push("DialSipCallId", call_id.to_string());
+        }
+        if let Some(status) = result.sip_status {
+            push("DialSipResponseCode", status.to_string());
+        }
+        for (name, value) in passed_on(&result.sip_headers) {
+            push(&format!("DialSipHeader_{name}"), value.clone());
+        }
     }
     for (name, value) in &result.returned {
         push(&format!("ReturnParam_{name}"), value.clone());
@@ -389,7 +393,7 @@ fn progress(
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
         // Only an outbound leg has a final response to an INVITE of this server.
-        if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
+        if let Some(response) = final_response(leg).filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
         }
         answered_by(leg, false, &mut push);
@@ -399,6 +403,13 @@ fn progress(
     }
     owner.provider.progress(leg, status_event == StatusEvent::Completed, &mut push);
     Some(form(status, callback, parameters, true))
+}
+
+/// Returns the status of the final response to the INVITE of a leg. A leg that this server has cancelled gets 487, because
+/// this is the response to a cancelled INVITE (RFC 3261 §9.2). The leg ends before this response arrives.
+fn final_response(leg: &LegInfo) -> Option<u16> {
+    let cancelled = matches!(leg.status, Status::NoAnswer | Status::Canceled);
+    leg.final_response().or_else(|| cancelled.then_some(487))
 }
 
 pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) -> Option<Notice> {

@@ -275,6 +275,8 @@ fn verbs_add_what_they_found_out() {
         status: DialStatus::Completed,
         child: Some(LegId(0xd)),
         duration: Duration::from_secs(12),
+        called_uri: true,
+        answered: true,
         bridged: true,
         taken: false,
         sip_status: Some(200),
@@ -283,7 +285,7 @@ fn verbs_add_what_they_found_out() {
         returned: Vec::new(),
         recording: Some(done),
     };
-    let dialed = requested(leg(), FetchReason::Dialed(result));
+    let dialed = requested(leg(), FetchReason::Dialed(result.clone()));
     for (name, value) in [
         ("DialCallStatus", "completed"),
         ("DialCallSid", "CA0000000000000000000000000000000d"),
@@ -297,6 +299,17 @@ fn verbs_add_what_they_found_out() {
         assert_eq!(get(&dialed, name), Some(value), "{name}");
     }
     assert_eq!(get(&dialed, "DialSipHeader_Server"), None);
+
+    // An unanswered call has no duration. A dialled number has no facts about SIP.
+    let unanswered = DialResult { answered: false, status: DialStatus::Busy, sip_status: Some(486), ..result.clone() };
+    let dialed = requested(leg(), FetchReason::Dialed(unanswered));
+    assert_eq!(get(&dialed, "DialCallDuration"), None);
+    assert_eq!(get(&dialed, "DialSipResponseCode"), Some("486"));
+    let dialed = requested(leg(), FetchReason::Dialed(DialResult { called_uri: false, ..result }));
+    assert_eq!(get(&dialed, "DialCallDuration"), Some("12"));
+    for name in ["DialSipResponseCode", "DialSipCallId", "DialSipHeader_X-Agent"] {
+        assert_eq!(get(&dialed, name), None, "{name}");
+    }
 }
 
 #[test]
@@ -357,6 +370,15 @@ fn the_end_is_told_with_seconds_and_begun_minutes() {
     let (_, busy) = told(ended(Status::Busy, None, Some(486)), EventKind::Ended, 2).unwrap();
     assert_eq!((get(&busy, "CallDuration"), get(&busy, "Duration")), (Some("0"), Some("0")));
     assert_eq!((get(&busy, "CallStatus"), get(&busy, "SipResponseCode")), (Some("busy"), Some("486")));
+    for (status, own, wanted) in [
+        (Status::NoAnswer, None, Some("487")),
+        (Status::NoAnswer, Some(480), Some("480")),
+        (Status::Canceled, None, Some("487")),
+        (Status::Failed, None, None),
+    ] {
+        let (_, ended) = told(ended(status, None, own), EventKind::Ended, 2).unwrap();
+        assert_eq!(get(&ended, "SipResponseCode"), wanted, "{status:?}");
+    }
 }
 
 #[test]

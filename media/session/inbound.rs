@@ -13,6 +13,8 @@ pub(super) struct Inbound {
     pub(super) budget: PacketBudget,
     /// Whether the application has muted the leg. The audio of a muted leg is replaced with silence or dropped.
     pub(super) muted: bool,
+    /// Whether the next packet is reported to the application.
+    pub(super) reports_next: bool,
     dropped: Dropped,
 }
 

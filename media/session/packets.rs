@@ -92,6 +92,9 @@ impl MediaSession {
             self.events.send(Event::FirstPacket);
         }
         let Choice::Heard { begins: new_source } = choice else { return Err(DropReason::OtherSource) };
+        if std::mem::take(&mut self.inbound.reports_next) {
+            self.events.send(Event::NextPacket);
+        }
         let Some(payload) = packet.get_mut(header.payload.clone()) else { return Ok(None) };
         let passes = self.take_payload(&header, kind, new_source, payload, cx);
         Ok(passes.then_some((header, kind)))

@@ -33,8 +33,10 @@ pub(super) struct Playout {
     digits: Option<Box<Digits>>,
     playback: Option<Box<Playback>>,
     source: Option<Box<SourcePlayer>>,
-    /// Whether the leg gets silence when there is no other audio.
-    pub(super) send_silence: bool,
+    /// Whether the configuration lets a leg get silence when there is no other audio.
+    send_silence: bool,
+    /// Whether this leg gets no silence, whatever the configuration says.
+    pub(super) quiet: bool,
 }
 
 struct Digits {
@@ -47,7 +49,7 @@ struct Digits {
 
 impl Playout {
     pub(super) fn new(send_silence: bool) -> Playout {
-        Playout { digits: None, playback: None, source: None, send_silence }
+        Playout { digits: None, playback: None, source: None, send_silence, quiet: false }
     }
 
     // ---- commands ----
@@ -92,6 +94,11 @@ impl Playout {
     }
 
     // ---- state ----
+
+    /// Whether the leg gets silence when there is no other audio.
+    pub(super) fn sends_silence(&self) -> bool {
+        self.send_silence && !self.quiet
+    }
 
     /// The operation that is playing now.
     pub(super) fn playing(&self) -> Option<OpId> {
@@ -144,7 +151,7 @@ impl Playout {
     fn fill(&self, out: &mut Output<'_>, cx: &mut Context<'_>) {
         let filler = out.outbound.relay.tick(out.capture.has_tracks());
         let is_silence = filler == Filler::Silence || (filler == Filler::Pause && out.outbound.is_packing());
-        if self.send_silence && is_silence {
+        if self.sends_silence() && is_silence {
             let law = out.plan.codec.law().unwrap_or(Law::Mu);
             return out.send_octets(law, &[law.silence(); FRAME], cx);
         }

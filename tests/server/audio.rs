@@ -59,6 +59,8 @@ struct Shared {
     /// The number of queued audio frames that were sent.
     spoken: AtomicUsize,
     remote: Mutex<Option<SocketAddr>>,
+    /// Whether the phone sends no RTP while it has nothing to say.
+    pauses: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -73,6 +75,7 @@ impl Audio {
             heard: Log::default(),
             spoken: AtomicUsize::new(0),
             remote: Mutex::default(),
+            pauses: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let listening = Arc::clone(&shared);
@@ -86,6 +89,11 @@ impl Audio {
             let talking = Arc::clone(&self.shared);
             std::thread::spawn(move || talking.talk());
         }
+    }
+
+    /// From now on, sends RTP only while there is audio from [`Audio::say`], and no silence.
+    pub(crate) fn pause(&self) {
+        self.shared.pauses.store(true, Ordering::SeqCst);
     }
 
     /// The server's RTP address.
@@ -178,6 +186,12 @@ impl Shared {
         while !self.stop.load(Ordering::SeqCst) {
             let out = self.queue.lock().unwrap().pop_front();
             let said = out.is_some();
+            if !said && self.pauses.load(Ordering::SeqCst) {
+                timestamp = timestamp.wrapping_add(FRAME as u32);
+                due += Duration::from_millis(20);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                continue;
+            }
             let (payload_type, stamp, payload, takes_time) = match out {
                 Some(OutgoingAudio::Event { payload, first, takes_time }) => {
                     if first {

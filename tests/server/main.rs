@@ -30,6 +30,7 @@ mod console;
 mod crash;
 mod documents;
 mod drain;
+mod early_media;
 mod environment;
 mod floods;
 mod hangup;

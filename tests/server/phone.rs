@@ -206,6 +206,12 @@ impl Phone {
         self.line.respond(180, None).await;
     }
 
+    /// Sends 183 Session Progress with SDP.
+    pub(crate) async fn progress(&self) {
+        let sdp = self.line.sdp();
+        self.line.respond(183, Some(sdp)).await;
+    }
+
     /// Answers the ringing call and waits for the ACK.
     pub(crate) async fn pick_up(&mut self) {
         let sdp = self.line.sdp();

@@ -119,7 +119,8 @@ impl CallTask {
                 });
             }
             LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
-            LegCommand::Ring { early_media } => self.with_leg(leg, |live| live.io.ring(early_media)),
+            LegCommand::Ring { progress } => self.with_leg(leg, |live| live.io.ring(progress)),
+            LegCommand::ReportNextPacket => self.engine(leg, media::Command::ReportNextPacket),
             LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
             LegCommand::SuppressNoise { track, on } => {
                 self.engine(leg, media::Command::Suppress { direction: tandem_legs::tracks(track), on });

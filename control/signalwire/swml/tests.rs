@@ -393,6 +393,8 @@ fn a_recording_beside_the_script_has_its_url_at_once_and_can_be_stopped() {
 
 fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
     FetchReason::Dialed(DialResult {
+        called_uri: true,
+        answered: true,
         status,
         child: None,
         duration: SECOND,

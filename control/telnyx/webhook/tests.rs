@@ -339,6 +339,8 @@ fn streams_are_told_without_the_call_prefix() {
 fn what_telnyx_does_not_tell_is_not_told() {
     let failure = FetchFailure { kind: FailureKind::Timeout, detail: String::new() };
     let dialed = DialResult {
+        called_uri: true,
+        answered: true,
         status: DialStatus::Busy,
         child: None,
         duration: Duration::ZERO,

@@ -1,0 +1,88 @@
+//! Provisional responses of the called phone, and recording servers that do not answer.
+
+use std::net::UdpSocket;
+
+use crate::audio::{FRAME, Packet, encode, noise};
+use crate::bridge::through;
+use crate::house::{ACCOUNT_SID, House, inline};
+use crate::phone::{Phone, SipEvent};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_180_after_early_media_without_audio_reaches_a_caller_who_is_not_answered() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    called.audio.pause();
+    let house = House::start(&through("700", &called, "off")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(SipEvent::Invited).await;
+    called.progress().await;
+    caller.until(SipEvent::Status(183)).await;
+    called.ring().await;
+    caller.until(SipEvent::Status(180)).await;
+    assert_eq!(caller.audio.heard().len(), 0, "RTP would silence the ringback tone of the caller's phone");
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    caller.hangup().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_caller_hears_ringback_until_early_media_has_audio() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    called.audio.pause();
+    let dial = format!("<Response><Dial ringTone=\"us\"><Sip>{}</Sip></Dial></Response>", called.uri());
+    let house = House::start(&inline("600", &dial)).await;
+    caller.call(house.udp, "600").await;
+    called.until(SipEvent::Invited).await;
+    called.progress().await;
+    called.ring().await;
+    caller.audio.heard().find("ringback", Packet::is_loud).await;
+    let announcement = noise(1_000, 31);
+    called.audio.say(&announcement);
+    let last = encode(&announcement)[announcement.len() - FRAME..].to_vec();
+    caller.audio.heard().find("the end of the announcement", |packet| packet.payload == last).await;
+    caller.hangup().await;
+    called.until(SipEvent::Cancelled).await;
+    house.quiet().await;
+    house.end().await;
+}
+
+/// Returns a SIP URI at which nothing listens.
+fn closed() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    format!("sip:srs@{}", socket.local_addr().unwrap())
+}
+
+const RECORDED: &str = "<Response><Start><Siprec connectorName=\"r\"/></Start><Echo/></Response>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_call_without_its_obligatory_recording_is_a_failure_that_is_told() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let uri = format!("sip:srs@{}", silent.local_addr().unwrap());
+    let server = format!("[[siprec]]\nname = \"r\"\nuri = \"{uri}\"\n");
+    let house = House::start(&(server + &inline("600", RECORDED))).await;
+    let mut caller = Phone::new().await;
+    caller.call(house.udp, "600").await;
+    caller.audio.say(&noise(200, 41));
+    caller.audio.heard().reach(5, "the echo").await;
+    caller.hangup().await;
+    house.quiet().await;
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json");
+    let told = house.api.get(&path).await.json()["notifications"].as_array().unwrap().clone();
+    assert!(told.iter().any(|one| one["error_code"] == "31901"), "{told:?}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_server_at_whose_port_nothing_listens_is_replaced_by_the_next() {
+    let (mut caller, mut recorder) = (Phone::new().await, Phone::new().await);
+    let server = format!("[[siprec]]\nname = \"r\"\nuri = [\"{}\", \"{}\"]\n", closed(), recorder.uri());
+    let house = House::start(&(server + &inline("600", RECORDED))).await;
+    caller.call(house.udp, "600").await;
+    recorder.until(SipEvent::Invited).await;
+    recorder.pick_up().await;
+    caller.hangup().await;
+    recorder.until(SipEvent::Bye).await;
+    house.quiet().await;
+    house.end().await;
+}
