@@ -302,6 +302,10 @@ causes! {
         TrunkFull "trunk-full"
             "The trunk has reached one of its call limits."
             "Raise max_calls or max_cps at the trunk if the carrier allows more.";
+        CertificateExpires "certificate-expires"
+            "A TLS certificate of this server has expired, or expires within 14 days."
+            "Renew the PEM file of [[sip.certificates]] or of the trunk. The server reads a changed file again within 2 s."
+            "`tandem check` names the file and the time. The metric `tandem_certificate_expiry_timestamp_seconds` has the time too ([monitoring.md](monitoring.md)).";
         NotRegistered "phone-not-registered"
             "The called phone is not registered."
             "Register the phone. `tandem phones` lists the registered phones.";

@@ -125,6 +125,29 @@ fn failures_of_documents_find_their_causes() {
 }
 
 #[test]
+fn a_trunk_that_fails_has_the_cause_that_its_reason_names() {
+    let of = |detail: &str| {
+        let leg = serde_json::json!({
+            "id": tandem_call::id::LegId(1), "session": tandem_call::id::CallId(1), "account": "acme", "dialect": "twilio",
+            "direction": Direction::OutboundApi, "from": "+15550001", "to": "+15550002", "status": Status::Failed,
+            "created_at": "2026-11-25T18:00:00Z", "sip": { "trunk": "carrier" },
+            "end": {
+                "at": "2026-11-25T18:00:01Z", "cause": EndCause::Failed, "by": EndedBy::Server, "detail": detail,
+            },
+        });
+        Cause::of_end(&serde_json::from_value(leg).unwrap())
+    };
+    for (detail, cause) in [
+        ("carrier: TLS handshake failed: the certificate of the far end has expired", Cause::TrunkTls),
+        ("carrier: connection refused", Cause::TrunkUnreachable),
+        ("carrier: no answer, not even a provisional response", Cause::TrunkSilent),
+        ("carrier: the trunk's max_calls or max_cps is reached", Cause::TrunkFull),
+    ] {
+        assert_eq!(of(detail), Some(cause), "{detail}");
+    }
+}
+
+#[test]
 fn failures_of_engines_find_their_causes() {
     for (engine, detail, cause) in [
         (Engine::Model, "not connected: Connection refused", Cause::ModelFailed),

@@ -256,7 +256,7 @@ impl Dialogs {
                 initial,
                 response,
                 flow,
-                offers: !has_offer && !(initial && settled),
+                offers: !(has_offer || initial && settled),
                 interval: timers.t1,
                 retransmit: cx.now + timers.t1,
                 deadline: cx.now + timers.timeout(),

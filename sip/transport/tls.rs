@@ -255,7 +255,8 @@ fn warn_of_expiry(own: &[OwnCertificate]) {
     let now = UnixTime::now().as_secs();
     for certificate in own {
         if let Some(warning) = certificate.warning(now) {
-            tracing::warn!(setting = %certificate.setting, "SIP: {warning}");
+            let advice = "Renew the file. The server reads a changed file again within 2 s.";
+            tracing::warn!(setting = %certificate.setting, cause = "certificate-expires", advice, "SIP: {warning}");
         }
     }
 }

@@ -111,6 +111,8 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::TrunkSilent => Open("a trunk counts as silent after 8 s; the sip crate tests the timer"),
         Cause::TrunkRefused | Cause::CalleeRefused => Act,
         Cause::TrunkUnreachable => document("<Dial callerId=\"+15550000000\">+33201</Dial>"),
+        Cause::TrunkTls => Test("control/causes/tests.rs", "a_trunk_that_fails_has_the_cause_that_its_reason_names"),
+        Cause::CertificateExpires => Test("sip/validity.rs", "a_certificate_says_when_it_expires"),
         Cause::TrunkDown => {
             Test("sip/endpoint/tests/trunks.rs", "a_trunk_that_does_not_answer_options_is_down_until_it_does_again")
         }

@@ -445,3 +445,26 @@ async fn a_certificate_that_is_missing_or_wrong_is_named() {
     let gone = Certificate { certificate: "/nowhere/a.pem".into(), key: own.key };
     assert!(message(vec![gone]).await.contains("/nowhere/a.pem: No such file"));
 }
+
+#[test]
+fn a_certificate_warns_from_14_days_before_it_expires() {
+    let authority = Authority::new();
+    let mut config = Config::default();
+    authority.listen(&["localhost"])(&mut config);
+    let [own] = &super::super::own_certificates(&config)[..] else { panic!("one certificate") };
+    assert_eq!((&*own.setting, &own.file), ("sip.certificates[0]", &authority.file("server.pem")));
+    let day = 86_400;
+    for (left, words) in [
+        (15 * day, None),
+        (14 * day, Some("expires in 14 days")),
+        (day / 2, Some("expires in 0 days")),
+        (0, Some("has expired")),
+    ] {
+        let warning = own.warning(own.not_after - left);
+        match words {
+            Some(words) => assert!(warning.unwrap().contains(words), "{words}"),
+            None => assert_eq!(warning, None),
+        }
+    }
+    assert!(own.warning(own.not_after + day).unwrap().contains("has expired"));
+}
