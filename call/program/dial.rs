@@ -494,6 +494,7 @@ impl Dialing {
         if self.chosen == Some(child) {
             self.chosen = None;
             self.result.child = Some(child);
+            self.result.answered = true;
             self.result.status = DialStatus::Completed;
         }
     }
@@ -502,10 +503,10 @@ impl Dialing {
     fn record_child(&mut self, call: &Call, child: LegId) {
         let Some(state) = call.leg_state(child) else { return };
         self.result.child = Some(child);
+        self.result.answered = state.info.answered_at.is_some();
         // A leg from a queue was not called, so this dial has no SIP result for it.
         if state.info.direction != Direction::Inbound {
             self.result.called_uri = matches!(state.info.to, Address::Sip(_));
-            self.result.answered = state.info.answered_at.is_some();
             self.result.sip_call_id = state.info.sip.call_id.clone();
             self.result.sip_headers = state.info.sip.headers.clone();
             self.result.sip_status = state.info.final_response();
