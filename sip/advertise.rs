@@ -189,7 +189,7 @@ impl fmt::Display for Advertised {
     }
 }
 
-fn bracketed(ip: IpAddr) -> String {
+pub(crate) fn bracketed(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),

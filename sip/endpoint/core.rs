@@ -22,6 +22,7 @@ use super::session_timer::LOWEST_MIN_SE;
 use super::transactions::Key;
 use super::{Arrival, Output, Target};
 use crate::HashMap;
+use crate::advertise::bracketed;
 use crate::compose::{self, ResponseParts};
 use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
