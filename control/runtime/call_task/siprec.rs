@@ -39,7 +39,7 @@ impl CallTask {
         })?;
         let live = self.legs.get(&leg).ok_or_else(gone)?;
         let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
-        let far_end = tandem_routing::address_in(&connector.uri);
+        let far_end = connector.uris.first().and_then(|uri| tandem_routing::address_in(uri));
         let open = || {
             let counting = Arc::clone(&services);
             let sink: media::EventSink = Arc::new(move |_, event| {
