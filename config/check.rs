@@ -11,12 +11,17 @@ mod surfaces;
 
 pub(crate) use resources::documents;
 
+use std::collections::HashMap;
+
 use tandem_accounts::DEFAULT_ACCOUNT;
 
 use crate::Config;
-use crate::decode::nearest;
+use crate::decode::{MAX_FAULTS, nearest};
 use crate::document::Document;
 use crate::error::Fault;
+
+/// Maximum number of names that a message lists.
+const MAX_NAMES: usize = 20;
 
 /// Adds every problem of `config` to `faults`, at most one fault for each key. Returns the notes about settings that
 /// are valid but dangerous or without effect.
@@ -42,7 +47,7 @@ struct Report<'a> {
 impl Report<'_> {
     fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let path = path.into();
-        if !self.is_faulty(&path) {
+        if self.faults.len() < MAX_FAULTS && !self.is_faulty(&path) {
             self.faults.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
         }
     }
@@ -68,7 +73,7 @@ impl Report<'_> {
 
     /// Adds a fault for every key whose value is the same as the value of an earlier key.
     fn unique<K: std::hash::Hash + Eq>(&mut self, what: &str, keys: impl IntoIterator<Item = (String, K)>) {
-        let mut seen = std::collections::HashMap::new();
+        let mut seen = HashMap::new();
         for (path, key) in keys {
             if self.is_unread(&path) {
                 continue;
@@ -89,9 +94,12 @@ impl Report<'_> {
 
     /// Adds a fault if the account that owns an object does not exist, or if the key is missing although there are
     /// several accounts.
-    fn owner(&mut self, path: String, account: &str, accounts: &[&str]) {
+    fn owner<V>(&mut self, path: String, account: &str, accounts: &HashMap<&str, V>) {
         if account.is_empty() && accounts.len() > 1 {
-            let names = accounts.join("\", \"");
+            let mut names: Vec<&str> = accounts.keys().copied().collect();
+            names.sort_unstable();
+            names.truncate(MAX_NAMES);
+            let names = names.join("\", \"");
             self.fault(path, format!("is missing: there are several accounts, \"{names}\""));
         } else {
             self.exists(path, "account", account, accounts);
@@ -100,19 +108,22 @@ impl Report<'_> {
 
     /// Adds a fault if `name` is not in `known`. `known` contains the names in the configuration list that is called
     /// `what` with an `s`.
-    fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {
-        if known.contains(&name) || self.is_incomplete(&format!("{what}s")) {
+    fn exists<V>(&mut self, path: String, what: &str, name: &str, known: &HashMap<&str, V>) {
+        if known.contains_key(name) || self.faults.len() >= MAX_FAULTS || self.is_incomplete(&format!("{what}s")) {
             return;
         }
-        let mut right: Vec<&str> = known.iter().copied().filter(|name| is_name(name)).collect();
+        let mut right: Vec<&str> = known.keys().copied().filter(|name| is_name(name)).collect();
         right.sort_unstable();
-        right.dedup();
         let help = match (nearest(name, &right), what) {
             (Some(near), _) => format!("did you mean \"{near}\"?"),
             (None, "account") if right == [DEFAULT_ACCOUNT] => format!(
                 "add [[accounts]] as in tandem.example.toml, or use \"{DEFAULT_ACCOUNT}\", which the server creates when no account is configured"
             ),
             (None, _) if right.is_empty() => format!("there are no {what}s at all"),
+            (None, _) if right.len() > MAX_NAMES => {
+                let (first, others) = right.split_at(MAX_NAMES);
+                format!("there are \"{}\" and {} others", first.join("\", \""), others.len())
+            }
             (None, _) => format!("there are \"{}\"", right.join("\", \"")),
         };
         self.fault(path, format!("there is no {what} {name:?}; {help}"));

@@ -1,13 +1,18 @@
 //! Decodes the untyped document into a [`Config`] and collects all errors.
 //!
 //! serde stops at the first error. Therefore `decode` reports the faulty value and removes it from the document. If the
-//! key is required, `decode` replaces the faulty value by a valid value instead. Then `decode` decodes the whole
-//! document again. It repeats these steps until there are no more errors. This is fast enough, because a configuration
-//! is small and has few errors.
+//! key is required, `decode` replaces the faulty value by a valid value instead. Then `decode` decodes again, until
+//! there are no more errors. A long list has many errors at most in its elements, so each element is repaired on its
+//! own: an error in one of 100,000 numbers does not decode the other numbers again.
 
 use std::collections::HashMap;
 
+use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
+use tandem_accounts::Account;
+use tandem_http::OriginConfig;
+use tandem_routing::number_pool::Block;
+use tandem_settings::{Application, EndpointConfig, NumberConfig, TrunkConfig};
 use toml::Value;
 
 use crate::Config;
@@ -32,8 +37,8 @@ const SECRETS: [&str; 11] = [
 /// Keys that must be above the first table of the file.
 const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
 
-/// Maximum number of faults. Decoding stops at this number, because nobody would read a longer list.
-const MAX_FAULTS: usize = 500;
+/// Maximum number of faults. Decoding and checking stop at this number, because nobody would read a longer list.
+pub(crate) const MAX_FAULTS: usize = 500;
 
 /// Values that replace the missing or wrong value of a required key: first an empty text, then a telephone number that
 /// can be called.
@@ -42,20 +47,80 @@ const STAND_INS: [&str; 2] = ["", "0"];
 /// Returns the configuration. Each key with a fault has its default in this configuration. Adds the faults to `faults`,
 /// at most one for each key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
-    let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
-    loop {
-        let error = match serde_path_to_error::deserialize::<_, Config>(Value::Table(document.table.clone())) {
-            Ok(config) => return config,
-            Err(error) => error,
-        };
-        let at = path_of(error.path());
-        let message = error.inner().message();
+    if let Ok(config) = whole(document) {
+        return config;
+    }
+    let mut repair = Repair { document, faults, stand_ins: HashMap::new() };
+    repair.elements::<Account>("accounts");
+    repair.elements::<TrunkConfig>("trunks");
+    repair.elements::<Application>("applications");
+    repair.elements::<NumberConfig>("numbers");
+    repair.elements::<Block>("number_pool");
+    repair.elements::<EndpointConfig>("endpoints");
+    repair.elements::<OriginConfig>("origins");
+    repair.until_decoded(whole).unwrap_or_default()
+}
+
+/// The path of a value that cannot be decoded, and the message of serde.
+type Wrong = (String, String);
+
+fn whole(document: &Document) -> Result<Config, Wrong> {
+    decoded("", Value::Table(document.table.clone()))
+}
+
+/// Decodes a value. `at` is the path of the value.
+fn decoded<T: DeserializeOwned>(at: &str, value: Value) -> Result<T, Wrong> {
+    serde_path_to_error::deserialize(value).map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
+        let mut path = at.to_owned();
+        write_path(&mut path, error.path());
+        (path, error.inner().message().to_owned())
+    })
+}
+
+/// The repair of a document with faults.
+struct Repair<'a> {
+    document: &'a mut Document,
+    faults: &'a mut Vec<Fault>,
+    stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>>,
+}
+
+impl Repair<'_> {
+    /// Repairs each element of a list at the top of the document.
+    fn elements<T: DeserializeOwned>(&mut self, list: &str) {
+        let mut index = 0;
+        // A repair may remove the list.
+        while index < self.document.length(list) {
+            let path = format!("{list}[{index}]");
+            let done = self.until_decoded(|document| match document.element(list, index) {
+                Some(element) => decoded::<T>(&path, element.clone()).map(drop),
+                None => Ok(()),
+            });
+            if done.is_none() {
+                return;
+            }
+            index += 1;
+        }
+    }
+
+    /// Decodes and repairs until there are no more errors. Returns `None` if a repair is not possible, or if there are
+    /// too many faults.
+    fn until_decoded<T>(&mut self, decode: impl Fn(&Document) -> Result<T, Wrong>) -> Option<T> {
+        loop {
+            match decode(self.document) {
+                Ok(value) => return Some(value),
+                Err((at, message)) => self.repair(&at, &message)?,
+            }
+        }
+    }
+
+    fn repair(&mut self, at: &str, message: &str) -> Option<()> {
+        let Self { document, faults, stand_ins } = self;
         let (path, message, missing) = match missing_field(message) {
             Some(key) if at.is_empty() => (key.to_owned(), "is missing".to_owned(), true),
             Some(key) => (format!("{at}.{key}"), "is missing".to_owned(), true),
-            None => match document.try_next_reading(&at, message.to_owned()) {
-                Ok(()) => continue,
-                Err(message) => (at.clone(), explain(&at, &message, document.text(&at)), false),
+            None => match document.try_next_reading(at, message.to_owned()) {
+                Ok(()) => return Some(()),
+                Err(message) => (at.to_owned(), explain(at, &message, document.text(at)), false),
             },
         };
         // A second error at the same path is caused by a value that this function inserted or removed.
@@ -71,14 +136,12 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
         } else {
             document.remove(&path)
         };
-        if !repaired || faults.len() >= MAX_FAULTS {
-            return Config::default();
-        }
+        (repaired && faults.len() < MAX_FAULTS).then_some(())
     }
 }
 
-fn path_of(path: &serde_path_to_error::Path) -> String {
-    let mut text = String::new();
+/// Adds a path to the path of the value in which the path begins.
+fn write_path(text: &mut String, path: &serde_path_to_error::Path) {
     for segment in path {
         match segment {
             Segment::Seq { index } => text.push_str(&format!("[{index}]")),
@@ -91,7 +154,6 @@ fn path_of(path: &serde_path_to_error::Path) -> String {
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    text
 }
 
 fn missing_field(message: &str) -> Option<&str> {

@@ -32,16 +32,17 @@ impl Document {
     /// Parses the file. If the file is not valid TOML, returns all syntax errors that the parser can find.
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let (table, errors) = DeTable::parse_recoverable(text);
+        let lines = Lines::of(text);
         if !errors.is_empty() {
             let fault = |error: &toml::de::Error| Fault {
-                origin: error.span().map_or(Origin::WholeFile, |span| Origin::Line(line_of(text, span.start))),
+                origin: error.span().map_or(Origin::WholeFile, |span| lines.at(span.start)),
                 path: String::new(),
                 message: error.message().to_owned(),
             };
             return Err(errors.iter().map(fault).collect());
         }
         let mut document = Self::default();
-        document.table = document.convert_table(text, "", table.get_ref());
+        document.table = document.convert_table(&lines, "", table.get_ref());
         Ok(document)
     }
 
@@ -93,11 +94,11 @@ impl Document {
     /// Replaces the value of a variable by its next interpretation. The variable is at `path` or above `path`. `error`
     /// says why the current interpretation failed. If no interpretation remains, returns the most informative error.
     pub(crate) fn try_next_reading(&mut self, path: &str, error: String) -> Result<(), String> {
-        let at =
-            self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
-        let Some((at, variable)) = at.and_then(|at| Some((at.clone(), self.variables.get_mut(&at)?))) else {
+        let above = path.match_indices('[').map(|(end, _)| path.get(..end).unwrap_or_default());
+        let Some(at) = above.chain([path]).find(|key| self.variables.contains_key(*key)).map(str::to_owned) else {
             return Err(error);
         };
+        let Some(variable) = self.variables.get_mut(&at) else { return Err(error) };
         variable.errors.push(error);
         let Some(value) = variable.readings.pop() else {
             let about_type = |error: &&String| error.starts_with("invalid type");
@@ -108,6 +109,16 @@ impl Document {
             *place = value;
         }
         Ok(())
+    }
+
+    /// Returns the number of elements of a list at the top of the document. Returns 0 if there is no such list.
+    pub(crate) fn length(&self, list: &str) -> usize {
+        self.table.get(list).and_then(Value::as_array).map_or(0, Vec::len)
+    }
+
+    /// Returns an element of a list at the top of the document.
+    pub(crate) fn element(&self, list: &str, index: usize) -> Option<&Value> {
+        self.table.get(list)?.as_array()?.get(index)
     }
 
     /// Removes the value at the path. If the path selects an array element, removes the whole array. Otherwise the
@@ -149,19 +160,19 @@ impl Document {
         }
     }
 
-    fn convert_table(&mut self, text: &str, path: &str, table: &DeTable<'_>) -> toml::Table {
+    fn convert_table(&mut self, lines: &Lines, path: &str, table: &DeTable<'_>) -> toml::Table {
         let mut converted = toml::Table::new();
         for (key, value) in table {
             let name = key.get_ref().to_string();
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            self.origins.insert(path.clone(), Origin::Line(line_of(text, key.span().start)));
-            let value = self.convert(text, &path, value.get_ref());
+            self.origins.insert(path.clone(), lines.at(key.span().start));
+            let value = self.convert(lines, &path, value.get_ref());
             converted.insert(name, value);
         }
         converted
     }
 
-    fn convert(&mut self, text: &str, path: &str, value: &DeValue<'_>) -> Value {
+    fn convert(&mut self, lines: &Lines, path: &str, value: &DeValue<'_>) -> Value {
         match value {
             DeValue::String(string) => Value::String(string.to_string()),
             DeValue::Boolean(boolean) => Value::Boolean(*boolean),
@@ -173,13 +184,13 @@ impl Document {
                 .replace('_', "")
                 .parse()
                 .map_or_else(|_| Value::String(float.as_str().to_owned()), Value::Float),
-            DeValue::Table(table) => Value::Table(self.convert_table(text, path, table)),
+            DeValue::Table(table) => Value::Table(self.convert_table(lines, path, table)),
             DeValue::Array(array) => {
                 let mut converted = Vec::new();
                 for (index, element) in array.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.origins.insert(path.clone(), Origin::Line(line_of(text, element.span().start)));
-                    converted.push(self.convert(text, &path, element.get_ref()));
+                    self.origins.insert(path.clone(), lines.at(element.span().start));
+                    converted.push(self.convert(lines, &path, element.get_ref()));
                 }
                 Value::Array(converted)
             }
@@ -231,11 +242,15 @@ impl Document {
         if let Some(value) = toml_value(&text) {
             readings.push(value);
         }
+        let mut replaced = None;
         if let (Some(place), Some(first)) = (place, readings.pop()) {
-            *place = first;
+            replaced = Some(std::mem::replace(place, first));
         }
-        let within = |key: &String| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']));
-        self.origins.retain(|key, _| !within(key));
+        // Only a table or a list has keys whose origins must be removed.
+        if replaced.is_some_and(|old| old.as_table().is_some_and(|table| !table.is_empty()) || old.is_array()) {
+            let within = |key: &String| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']));
+            self.origins.retain(|key, _| !within(key));
+        }
         self.origins.insert(path.clone(), origin);
         self.variables.insert(path, Variable { readings, errors: Vec::new() });
         Ok(())
@@ -270,6 +285,16 @@ fn toml_value(text: &str) -> Option<Value> {
     toml::from_str::<toml::Table>(&format!("value = {text}")).ok()?.remove("value")
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|octet| *octet == b'\n').count() + 1
+/// The places of the line breaks in a text, in ascending order.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(place, _)| place).collect())
+    }
+
+    /// Returns the line of the octet with this offset.
+    fn at(&self, offset: usize) -> Origin {
+        Origin::Line(self.0.partition_point(|line_break| *line_break < offset) + 1)
+    }
 }

@@ -894,3 +894,39 @@ fn every_configuration_in_the_docs_is_accepted_as_it_is_written() {
     }
     assert!(blocks >= 20, "{blocks} blocks");
 }
+
+/// Each number once cost a search through all numbers and all lines, so this test took minutes.
+#[test]
+fn a_file_of_many_numbers_is_read_and_checked_line_by_line() {
+    use std::fmt::Write as _;
+    const NUMBERS: usize = 20_000;
+    const APPLICATIONS: usize = 2_000;
+    let mut text = String::from(
+        "[[accounts]]\nname = \"acme\"\ntwilio = { account_sid = \"AC00000000000000000000000000000001\", auth_token = \"hunter2\" }\n",
+    );
+    for index in 0..APPLICATIONS {
+        let application = format!(
+            "[[applications]]\nid = \"AP{index}\"\naccount = \"acme\"\nprovider = \"twilio\"\nwebhook_url = \"http://127.0.0.1/\"\n"
+        );
+        text.push_str(&application.replace("http://127.0.0.1/", "https://app.example/"));
+    }
+    for index in 0..NUMBERS {
+        let id = index % APPLICATIONS;
+        writeln!(text, "[[numbers]]\nnumber = \"+1555{index:07}\"\naccount = \"acme\"\napplication = \"AP{id}\"")
+            .unwrap();
+    }
+    let lines = text.lines().count();
+    assert_eq!(read(&text).unwrap().numbers.len(), NUMBERS);
+    let twice = format!("{text}[[numbers]]\nnumber = \"+15550000007\"\naccount = \"acme\"\napplication = \"AP7\"\n");
+    let first = 4 + APPLICATIONS * 5 + 7 * 4 + 1;
+    let expected =
+        format!("{}: numbers[{NUMBERS}].number: the number is taken by numbers[7].number on line {first}", lines + 2);
+    assert_eq!(faults(&twice), [expected]);
+    // More faults than anybody would read end the check.
+    let faulty = text.replace("application = \"AP1", "application = \"XX1");
+    assert_eq!(faults(&faulty).len(), decode::MAX_FAULTS);
+    let faulty = text.replace("application = \"AP1", "aplication = \"AP1");
+    let found = faults(&faulty);
+    assert_eq!(found.len(), decode::MAX_FAULTS);
+    assert!(found.iter().all(|fault| fault.contains("did you mean \"application\"")), "{}", found[0]);
+}

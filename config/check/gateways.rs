@@ -2,34 +2,33 @@
 
 use std::sync::Arc;
 
+use tandem_accounts::DEFAULT_ACCOUNT;
 use tandem_gateway::{DashConfig, StarlisConfig};
 use tandem_settings::{Secret, web_origin};
 
 use super::Report;
+use super::resources::{Names, own_application};
 use crate::Config;
 
-pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     if let Some(dash) = &config.gateways.dash {
-        check_dash(config, dash, accounts, report);
+        check_dash(config, dash, names, report);
     }
     if let Some(starlis) = &config.gateways.starlis {
-        check_starlis(config, starlis, accounts, report);
+        check_starlis(config, starlis, names, report);
     }
 }
 
-fn check_dash(config: &Config, dash: &DashConfig, accounts: &[&str], report: &mut Report<'_>) {
-    check_common(config, "gateways.dash", dash.account.as_ref(), accounts, report);
+fn check_dash(config: &Config, dash: &DashConfig, names: &Names<'_>, report: &mut Report<'_>) {
+    check_common(config, "gateways.dash", dash.account.as_ref(), names, report);
     check_access("gateways.dash", &dash.allowed_origins, &dash.prefixes, dash.secret.as_ref(), report);
     if !(1..=10_000).contains(&dash.calls_per_minute) {
         report.fault("gateways.dash.calls_per_minute", "is outside 1 to 10000");
     }
     if let Some(id) = &dash.application {
-        let known: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
-        report.exists("gateways.dash.application".to_owned(), "application", id, &known);
-        let whose = dash.account.as_deref().or_else(|| accounts.first().copied());
-        if let Some(other) = config.applications.iter().find(|one| one.id == *id && Some(&*one.account) != whose) {
-            report.fault("gateways.dash.application", format!("belongs to account {:?}", other.account));
-        }
+        let first = config.accounts.first().map_or(DEFAULT_ACCOUNT, |account| &account.name);
+        let account = dash.account.as_deref().unwrap_or(first);
+        own_application(names, "gateways.dash.application", id, account, report);
     }
     if let Some(host) = &dash.stream_host
         && (host.is_empty() || host.contains('/') || host.contains(char::is_whitespace))
@@ -47,8 +46,8 @@ fn check_dash(config: &Config, dash: &DashConfig, accounts: &[&str], report: &mu
     }
 }
 
-fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], report: &mut Report<'_>) {
-    check_common(config, "gateways.starlis", starlis.account.as_ref(), accounts, report);
+fn check_starlis(config: &Config, starlis: &StarlisConfig, names: &Names<'_>, report: &mut Report<'_>) {
+    check_common(config, "gateways.starlis", starlis.account.as_ref(), names, report);
     check_access("gateways.starlis", &starlis.allowed_origins, &starlis.prefixes, starlis.secret.as_ref(), report);
     if !(1..=100_000).contains(&starlis.total_calls_per_minute()) {
         report.fault("gateways.starlis.total_calls_per_minute", "is outside 1 to 100000");
@@ -63,8 +62,7 @@ fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], re
         report.fault("gateways.starlis.from", "is not an E.164 number such as \"+15551230001\"");
     }
     if let Some(name) = &starlis.agent {
-        let known: Vec<&str> = config.agents.iter().map(|agent| &*agent.name).collect();
-        report.exists("gateways.starlis.agent".to_owned(), "agent", name, &known);
+        report.exists("gateways.starlis.agent".to_owned(), "agent", name, &names.agents);
     }
 }
 
@@ -96,10 +94,10 @@ fn check_access(
     }
 }
 
-fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, accounts: &[&str], report: &mut Report<'_>) {
+fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, names: &Names<'_>, report: &mut Report<'_>) {
     match account {
-        Some(account) => report.exists(format!("{path}.account"), "account", account, accounts),
-        None if accounts.len() > 1 => {
+        Some(account) => report.exists(format!("{path}.account"), "account", account, &names.accounts),
+        None if names.accounts.len() > 1 => {
             report.fault(path, "several accounts are configured: name the account whose calls it makes (account)");
         }
         None => {}

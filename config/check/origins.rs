@@ -6,9 +6,10 @@ use tandem_http::{NetworkPolicy, Origin, tls_config};
 use url::Host;
 
 use super::Report;
+use super::resources::Names;
 use crate::Config;
 
-pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     if let Some(path) = &config.webhooks.ca_file
         && let Err(error) = tls_config(Some(path))
     {
@@ -18,7 +19,7 @@ pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>)
     for (index, origin) in config.origins.iter().enumerate() {
         let path = format!("origins[{index}]");
         if let Some(account) = &origin.account {
-            report.exists(format!("{path}.account"), "account", account, accounts);
+            report.exists(format!("{path}.account"), "account", account, &names.accounts);
         }
         if origin.from == origin.to {
             report.fault(format!("{path}.to"), format!("{} is the same as `from`; remove this table", origin.to));

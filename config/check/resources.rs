@@ -1,18 +1,19 @@
 //! Checks of accounts, trunks, applications, numbers and endpoints. If a setting names an object, this object must
 //! exist. The settings must also agree with each other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
+use tandem_agent::AgentConfig;
 use tandem_http::{NetworkPolicy, Origin};
 use tandem_media::Srtp;
 use tandem_routing::is_trunk_id;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_settings::{
-    ApplicationKind, Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig,
+    Application, ApplicationKind, Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig,
 };
 use tandem_sip::UnknownSources;
 use url::{Host, Url};
@@ -28,13 +29,7 @@ const PUBLISHED: &str = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=";
 const PHONES_IN_THE_CLEAR: &str = "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
-    let names = Names {
-        accounts: match config.accounts.is_empty() {
-            true => vec![DEFAULT_ACCOUNT],
-            false => config.accounts.iter().map(|account| &*account.name).collect(),
-        },
-        trunks: config.trunks.iter().map(|trunk| &*trunk.name).collect(),
-    };
+    let names = Names::of(config);
     check_accounts(config, report);
     check_other_secrets(config, report);
     for (index, trunk) in config.trunks.iter().enumerate() {
@@ -43,7 +38,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_trunks_together(config, report);
     check_applications(config, &names, report);
     for (index, number) in config.numbers.iter().enumerate() {
-        check_number(config, number, &format!("numbers[{index}]"), &names, report);
+        check_number(number, &format!("numbers[{index}]"), &names, report);
     }
     let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
     report.unique("the number", patterns.collect::<Vec<_>>());
@@ -52,9 +47,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
     super::agents::check(config, report);
-    super::gateways::check(config, &names.accounts, report);
-    super::siprec::check(config, &names.accounts, report);
-    super::origins::check(config, &names.accounts, report);
+    super::gateways::check(config, &names, report);
+    super::siprec::check(config, &names, report);
+    super::origins::check(config, &names, report);
 }
 
 /// Adds a note for every trunk that accepts calls from all addresses. Also adds a note for every number that forwards
@@ -65,12 +60,13 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
             && trunk.inbound_auth == InboundAuth::Either
             && trunk.inbound_from.iter().any(|network| network.prefix_len() == 0)
     };
+    let short = |one: &NumberConfig| one.number.prefix().is_some_and(|digits| digits.len() < 7) && one.bridge.is_some();
+    let routes: Vec<_> = config.numbers.iter().enumerate().filter(|(_, one)| short(one)).collect();
     for (index, trunk) in config.trunks.iter().enumerate().filter(|(_, trunk)| open(trunk)) {
         let message = "accepts calls without a password from every address; name the networks of the trunk";
         report.note(format!("trunks[{index}].inbound_from"), message);
-        for (number, one) in config.numbers.iter().enumerate() {
-            let every = one.number.prefix().is_some_and(|digits| digits.len() < 7);
-            if every && one.bridge.is_some() && trunk.account.as_ref().is_none_or(|own| *own == one.account) {
+        for (number, one) in &routes {
+            if trunk.account.as_ref().is_none_or(|own| *own == one.account) {
                 let message = format!(
                     "is an open relay: trunk {:?} accepts calls from every address, and every call to {} goes out at your expense",
                     trunk.name, one.number
@@ -106,9 +102,53 @@ fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-struct Names<'a> {
-    accounts: Vec<&'a str>,
-    trunks: Vec<&'a str>,
+/// The names in the configuration. Each check finds a name without a search through a list, because a configuration may
+/// have 100,000 numbers.
+pub(super) struct Names<'a> {
+    /// The accounts. The value is `None` for the account that the server creates if no account is configured.
+    pub(super) accounts: HashMap<&'a str, Option<&'a Account>>,
+    trunks: HashMap<&'a str, &'a TrunkConfig>,
+    pub(super) applications: HashMap<&'a str, &'a Application>,
+    pub(super) agents: HashMap<&'a str, &'a AgentConfig>,
+    /// The accounts of the trunks that have prefixes. `None` is a trunk for all accounts.
+    with_prefixes: HashSet<Option<&'a str>>,
+    config: &'a Config,
+}
+
+impl<'a> Names<'a> {
+    fn of(config: &'a Config) -> Self {
+        let trunks = || config.trunks.iter();
+        Self {
+            accounts: match config.accounts.is_empty() {
+                true => HashMap::from([(DEFAULT_ACCOUNT, None)]),
+                false => by(&config.accounts, |one| &one.name).map(|(name, one)| (name, Some(one))).collect(),
+            },
+            trunks: by(&config.trunks, |one| &one.name).collect(),
+            applications: by(&config.applications, |one| &one.id).collect(),
+            agents: by(&config.agents, |one| &one.name).collect(),
+            with_prefixes: trunks().filter(|one| !one.prefixes.is_empty()).map(|one| one.account.as_deref()).collect(),
+            config,
+        }
+    }
+
+    fn account(&self, name: &str) -> Option<&'a Account> {
+        self.accounts.get(name).copied().flatten()
+    }
+
+    fn documents(&self, account: &str) -> &'static str {
+        self.account(account).map_or("twilio", Account::documents)
+    }
+
+    /// Whether a trunk with prefixes takes calls of this account.
+    fn has_prefixes(&self, account: &str) -> bool {
+        self.with_prefixes.contains(&None) || self.with_prefixes.contains(&Some(account))
+    }
+}
+
+/// Returns the elements with their names. If several elements have a name, the first of them comes last, so that a map
+/// contains the first.
+fn by<'a, T>(list: &'a [T], name: fn(&T) -> &str) -> impl Iterator<Item = (&'a str, &'a T)> {
+    list.iter().rev().map(move |one| (name(one), one))
 }
 
 fn check_accounts(config: &Config, report: &mut Report<'_>) {
@@ -376,13 +416,13 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
         let path = format!("applications[{index}]");
         filled(&format!("{path}.id"), &application.id, report);
         report.owner(format!("{path}.account"), &application.account, &names.accounts);
-        check_provider(config, &application.provider, &application.account, &path, report);
-        target(config, &format!("{path}.webhook_url"), &application.webhook_url, report);
+        check_provider(names, &application.provider, &application.account, &path, report);
+        target(names, &format!("{path}.webhook_url"), &application.webhook_url, report);
         if let Some(url) = &application.webhook_failover_url {
-            target(config, &format!("{path}.webhook_failover_url"), url, report);
+            target(names, &format!("{path}.webhook_failover_url"), url, report);
         }
         if let Some(url) = &application.status_callback {
-            target(config, &format!("{path}.status_callback"), url, report);
+            target(names, &format!("{path}.status_callback"), url, report);
         }
         if application.webhook_timeout_secs.is_some_and(|seconds| !(1..=30).contains(&seconds)) {
             report.fault(format!("{path}.webhook_timeout_secs"), "is outside 1 to 30 seconds");
@@ -400,13 +440,13 @@ pub(crate) fn documents(config: &Config, account: &str) -> &'static str {
 
 /// Checks that the provider exists. Also checks that the account has the credentials that sign the requests of this
 /// provider's format.
-fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
+fn check_provider(names: &Names<'_>, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
     let Some((table, is_set)) = credentials(provider) else {
-        report.exists(key, "provider", provider, &PROVIDERS);
+        report.exists(key, "provider", provider, &PROVIDERS.into_iter().map(|name| (name, ())).collect());
         return;
     };
-    let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
+    let Some(account) = names.account(account) else { return };
     if !is_set(account) {
         report.fault(key, format!("account {:?} has no {table}, which signs {provider}'s requests", account.name));
     }
@@ -468,16 +508,17 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     if size > LARGEST_POOL {
         report.fault("number_pool", format!("has {size} numbers; the maximum is {LARGEST_POOL}"));
     }
-    let given = |number: &str| config.numbers.iter().position(|one| one.number.exact() == Some(number));
+    let given: HashMap<&str, usize> =
+        config.numbers.iter().enumerate().rev().filter_map(|(i, one)| Some((one.number.exact()?, i))).collect();
     for (index, block) in config.number_pool.iter().enumerate() {
-        if let Some(taken) = given(block.number.as_str()).filter(|_| block.last.is_none()) {
+        if let Some(taken) = given.get(block.number.as_str()).filter(|_| block.last.is_none()) {
             let message = format!("is already configured as numbers[{taken}], so no account can buy it");
             report.fault(format!("number_pool[{index}].number"), message);
         }
     }
 }
 
-fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
+fn check_number(number: &NumberConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
     report.owner(format!("{path}.account"), &number.account, &names.accounts);
     let ways = [
         ("voice_url", number.voice_url.is_some()),
@@ -498,20 +539,14 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         }
     }
     if let Some(id) = &number.application {
-        let ids: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
-        report.exists(format!("{path}.application"), "application", id, &ids);
-        let other = config.applications.iter().find(|one| one.id == *id && one.account != number.account);
-        if let Some(other) = other {
-            report.fault(format!("{path}.application"), format!("belongs to account {:?}", other.account));
-        }
+        own_application(names, &format!("{path}.application"), id, &number.account, report);
     }
     if let Some(name) = &number.agent {
-        let known: Vec<&str> = config.agents.iter().map(|agent| &*agent.name).collect();
-        report.exists(format!("{path}.agent"), "agent", name, &known);
+        report.exists(format!("{path}.agent"), "agent", name, &names.agents);
     }
     match &number.provider {
         Some(provider) => {
-            check_provider(config, provider, &number.account, path, report);
+            check_provider(names, provider, &number.account, path, report);
             if ApplicationKind::of(provider) == ApplicationKind::Commands
                 && number.application.is_none()
                 && number.bridge.is_none()
@@ -522,11 +557,11 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
             }
         }
         None if number.voice_url.is_some() => {
-            check_provider(config, documents(config, &number.account), &number.account, path, report);
+            check_provider(names, names.documents(&number.account), &number.account, path, report);
         }
         None => {}
     }
-    match config.inline_document(number) {
+    match names.config.inline_document(number) {
         None => {}
         Some(Ok(program)) => {
             program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message));
@@ -540,7 +575,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     ];
     for (key, url) in urls {
         if let Some(url) = url {
-            target(config, &format!("{path}.{key}"), url, report);
+            target(names, &format!("{path}.{key}"), url, report);
         }
     }
     if number.fallback_url.is_some() && number.voice_url.is_none() {
@@ -548,14 +583,11 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     }
     for name in number.bridge.iter().flat_map(Bridge::trunks) {
         report.exists(format!("{path}.bridge"), "trunk", name, &names.trunks);
-        if config.trunks.iter().any(|trunk| trunk.name == *name && trunk.uri.is_none()) {
+        if names.trunks.get(&**name).is_some_and(|trunk| trunk.uri.is_none()) {
             report.fault(format!("{path}.bridge"), format!("trunk {name:?} has no uri to send the calls to"));
         }
     }
-    let takes = |trunk: &TrunkConfig| {
-        !trunk.prefixes.is_empty() && trunk.account.as_ref().is_none_or(|account| *account == number.account)
-    };
-    if number.bridge == Some(Bridge::Prefixes) && !config.trunks.iter().any(takes) {
+    if number.bridge == Some(Bridge::Prefixes) && !names.has_prefixes(&number.account) {
         let message = format!("no trunk of account {:?} has prefixes, so no trunk can take the calls", number.account);
         report.fault(format!("{path}.bridge"), message);
     }
@@ -581,24 +613,19 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
             );
         }
         if let Some(url) = &endpoint.voice_url {
-            target(config, &format!("{path}.voice_url"), url, report);
+            target(names, &format!("{path}.voice_url"), url, report);
             if endpoint.application.is_some() {
                 let message = "cannot be set together with voice_url; keep one of them";
                 report.fault(format!("{path}.application"), message);
             }
         }
         if let Some(id) = &endpoint.application {
-            let ids: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
-            report.exists(format!("{path}.application"), "application", id, &ids);
-            let other = config.applications.iter().find(|one| one.id == *id && one.account != endpoint.account);
-            if let Some(other) = other {
-                report.fault(format!("{path}.application"), format!("belongs to account {:?}", other.account));
-            }
+            own_application(names, &format!("{path}.application"), id, &endpoint.account, report);
         }
         match &endpoint.provider {
-            Some(provider) => check_provider(config, provider, &endpoint.account, &path, report),
+            Some(provider) => check_provider(names, provider, &endpoint.account, &path, report),
             None if endpoint.voice_url.is_some() => {
-                check_provider(config, documents(config, &endpoint.account), &endpoint.account, &path, report);
+                check_provider(names, names.documents(&endpoint.account), &endpoint.account, &path, report);
             }
             None => {}
         }
@@ -611,9 +638,17 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
     }
 }
 
+/// Checks that the application exists and belongs to the account.
+pub(super) fn own_application(names: &Names<'_>, path: &str, id: &str, account: &str, report: &mut Report<'_>) {
+    report.exists(path.to_owned(), "application", id, &names.applications);
+    if let Some(other) = names.applications.get(id).filter(|one| &*one.account != account) {
+        report.fault(path, format!("belongs to account {:?}", other.account));
+    }
+}
+
 /// Checks that the text is an absolute `http` or `https` URL, and that the network policy allows the address in the
 /// URL. A host name is not checked, except `localhost`.
-fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
+fn target(names: &Names<'_>, path: &str, text: &str, report: &mut Report<'_>) {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
         // A text that is not a URL may contain a password all the same.
@@ -621,12 +656,12 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
         report.fault(path, format!("{shown:?} is not an http:// or https:// URL"));
         return;
     };
-    allowed(config, path, &url, report);
+    allowed(names.config, path, &url, report);
 }
 
 /// Checks that the network policy allows the address in a URL. A host name is not checked, except `localhost`.
 pub(super) fn allowed(config: &Config, path: &str, url: &Url, report: &mut Report<'_>) {
-    if config.origins.iter().any(|origin| Origin::of(url).is_some_and(|own| origin.from.covers(&own))) {
+    if Origin::of(url).is_some_and(|own| config.origins.iter().any(|origin| origin.from.covers(&own))) {
         // Connections go to another origin, and the checks of `[[origins]]` cover that origin.
         return;
     }

@@ -3,21 +3,21 @@
 use tandem_siprec::SiprecConfig;
 
 use super::Report;
-use super::resources::{check_sip_uri, name};
+use super::resources::{Names, check_sip_uri, name};
 use crate::Config;
 
-pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     for (index, server) in config.siprec.iter().enumerate() {
-        check_server(server, &format!("siprec[{index}]"), accounts, report);
+        check_server(server, &format!("siprec[{index}]"), names, report);
     }
     let names = config.siprec.iter().enumerate().map(|(i, one)| (format!("siprec[{i}].name"), one.name.clone()));
     report.unique("the name", names.collect::<Vec<_>>());
 }
 
-fn check_server(server: &SiprecConfig, path: &str, accounts: &[&str], report: &mut Report<'_>) {
+fn check_server(server: &SiprecConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
     name(&format!("{path}.name"), &server.name, report);
     if let Some(account) = &server.account {
-        report.exists(format!("{path}.account"), "account", account, accounts);
+        report.exists(format!("{path}.account"), "account", account, &names.accounts);
     }
     if server.uris.is_empty() {
         report.fault(format!("{path}.uri"), "is empty; name at least one SIP URI");

@@ -8,7 +8,7 @@ pub mod usage;
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use parking_lot::RwLock;
 use serde::Deserialize;
 use tandem_store::{Store, StoreError};
@@ -147,6 +147,7 @@ pub struct Accounts(RwLock<AccountTable>);
 #[derive(Debug, Default)]
 struct AccountTable {
     configured: Vec<Arc<Account>>,
+    configured_names: HashSet<Arc<str>>,
     /// The subaccounts, and the REST changes to accounts of the configuration. The key is the account's name.
     subaccounts: HashMap<Arc<str>, Arc<Subaccount>>,
     /// All API keys of the database. The map key is the id of the API key.
@@ -179,7 +180,7 @@ impl AccountTable {
     }
 
     fn is_configured(&self, name: &str) -> bool {
-        self.configured.iter().any(|account| &*account.name == name)
+        self.configured_names.contains(name)
     }
 
     fn status(&self, name: &str) -> AccountStatus {
@@ -206,6 +207,7 @@ impl Accounts {
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
         let mut known = self.0.write();
         known.configured = accounts.into_iter().map(Arc::new).collect();
+        known.configured_names = known.configured.iter().map(|account| Arc::clone(&account.name)).collect();
         known.settle();
     }
 

@@ -82,7 +82,7 @@ impl GoesTo {
 
     fn configured(routing: &Routing, number: &NumberConfig) -> Self {
         if let Some(id) = &number.application {
-            let provider = routing.applications().iter().find(|application| application.id == *id);
+            let provider = routing.configured_application(id);
             let provider = provider.map(|application| &*application.provider).or(number.provider.as_deref());
             return Self::application(routing, &number.account, provider.unwrap_or_default(), id);
         }
@@ -130,6 +130,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             app,
             &follower,
             "number",
+            follow::unknown,
             |row: &NumberRow| format!("{} {}", row.account, row.number),
             list,
         );
@@ -153,7 +154,7 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let mut known = HashSet::new();
     for account in &accounts {
         for held in routing.inventory().numbers.all(account) {
-            let file = routing.configured().find(|one| one.number.exact() == Some(&*held.name));
+            let file = routing.configured_number(&held.name);
             let number = &held.details;
             let name = Some(number.friendly_name.clone()).filter(|name| !name.is_empty());
             let status_callback = number.voice.status_callback.as_deref();
@@ -169,7 +170,7 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
             known.insert(held.name.clone());
         }
     }
-    let configured = routing.configured().filter(|number| accounts.contains(&number.account));
+    let configured = accounts.iter().flat_map(|account| routing.configured_of(account));
     rows.extend(configured.filter(|number| !known.contains(&number.number.to_string())).map(|number| NumberRow {
         number: number.number.to_string(),
         account: number.account.to_string(),

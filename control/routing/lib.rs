@@ -3,6 +3,7 @@
 
 pub mod applications;
 pub mod channels;
+mod configured;
 pub mod connections;
 pub mod country;
 pub mod customer_trunk;
@@ -40,6 +41,7 @@ use tandem_store::domains::DomainRow;
 use tandem_store::resources::Resource;
 
 use crate::channels::{Barred, Channel};
+use crate::configured::{ConfiguredApplications, ConfiguredNumber, ConfiguredNumbers};
 use crate::inventory::{
     Inventory, Limits, Number, OutboundProfile, RecordCalls, VerifiedCaller, Voice, VoiceApplication,
 };
@@ -55,14 +57,17 @@ const MAX_ROUTES: usize = 8;
 /// Minimum number of digits of a prefix that makes an account the owner of a block of numbers. A shorter prefix only
 /// defines a route.
 const MIN_BLOCK_DIGITS: usize = 7;
+/// Maximum number of numbers in the file, and in the inventory, with which an unknown number is compared. The comparison
+/// reads every digit, so a caller who dials random numbers must not start an unlimited search.
+const MAX_COMPARED: usize = 10_000;
 /// Maximum ringing time of a bridged number. Most callers hang up earlier.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The numbers, applications and trunks of the configuration, and the resources of accounts.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
-    numbers: Vec<(NumberConfig, Option<Program>)>,
-    applications: Arc<Vec<Application>>,
+    numbers: Arc<ConfiguredNumbers>,
+    applications: Arc<ConfiguredApplications>,
     trunks: Vec<Arc<TrunkConfig>>,
     phones: Arc<Phones>,
     inventory: Arc<Inventory>,
@@ -156,7 +161,12 @@ impl Routing {
                 (number, program)
             })
             .collect();
-        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), ..Self::default() }
+        Self {
+            numbers: Arc::new(ConfiguredNumbers::new(numbers)),
+            applications: Arc::new(ConfiguredApplications::new(applications)),
+            trunks: trunks.into_iter().map(Arc::new).collect(),
+            ..Self::default()
+        }
     }
 
     /// Sets the phones.
@@ -186,7 +196,17 @@ impl Routing {
 
     /// Returns an iterator over the numbers of the configuration.
     pub fn configured(&self) -> impl Iterator<Item = &NumberConfig> {
-        self.numbers.iter().map(|(number, _)| number)
+        self.numbers.iter()
+    }
+
+    /// Returns the entry of a complete number in the configuration.
+    pub fn configured_number(&self, number: &str) -> Option<&NumberConfig> {
+        self.numbers.exact(number)
+    }
+
+    /// Returns the numbers of an account in the configuration.
+    pub fn configured_of(&self, account: &str) -> impl Iterator<Item = &NumberConfig> {
+        self.numbers.of_account(account)
     }
 
     /// Sets the accounts. A subaccount uses the trunks of the account that created it.
@@ -201,7 +221,12 @@ impl Routing {
 
     /// Returns the applications of the configuration.
     pub fn applications(&self) -> &[Application] {
-        &self.applications
+        self.applications.all()
+    }
+
+    /// Returns the application of the configuration with this id.
+    pub fn configured_application(&self, id: &str) -> Option<&Application> {
+        self.applications.get(id)
     }
 
     /// Whether the configuration has trunks. Without trunks, every client on this host may call.
@@ -228,8 +253,9 @@ impl Routing {
     /// Explains why a call to an unknown number is refused. The result names the most similar known number and one
     /// solution.
     pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
-        let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
-        let near = given.chain(self.inventory.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
+        let given = self.configured().filter_map(|one| one.number.exact()).take(MAX_COMPARED).map(str::to_owned);
+        let known = given.chain(self.inventory.numbers.some_keys(MAX_COMPARED));
+        let near = known.filter_map(|own| Some((likeness(&own, user)?, own)));
         let near = near.max().map(|(_, own)| own);
         let why = match &near {
             Some(own) => format!("no account has this number, but {own} is known"),
@@ -254,7 +280,7 @@ impl Routing {
     /// choice is the account of the most similar number, and the last choice is the first account.
     fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
         let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
-        let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
+        let near = near.and_then(|near| self.configured_number(near));
         let of_near = near.map(|one| Arc::clone(&one.account));
         let first = || self.accounts.all().first().map(|account| Arc::clone(&account.name));
         of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
@@ -299,13 +325,13 @@ impl Routing {
     fn is_configured_for_another(&self, account: &str, number: &str) -> bool {
         let parent = self.accounts.parent(account);
         let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
-        self.configured().any(|one| !own(one) && names(&one.number, number))
+        self.numbers.fitting(number).any(|(one, _)| !own(one) && names(&one.number, number))
     }
 
     /// Whether another account owns a number, or the file assigns the number to an account. In both cases, `account`
     /// cannot take the number. An account can take numbers from its own blocks.
     pub fn is_taken(&self, account: &str, number: &str) -> bool {
-        let given = || self.configured().any(|one| one.number.exact() == Some(number));
+        let given = || self.configured_number(number).is_some();
         self.inventory.numbers.find(number).is_some() || given() || self.is_configured_for_another(account, number)
     }
 
@@ -445,8 +471,7 @@ impl Routing {
     /// Returns the application of the account with this id, if the application sends commands. The application is
     /// either in the configuration file, or is an active application that the account has created.
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
-        let own = |app: &&Application| &*app.account == account && &*app.id == id;
-        if let Some(application) = self.applications.iter().find(own) {
+        if let Some(application) = self.configured_application(id).filter(|app| &*app.account == account) {
             return Some(application.clone()).filter(|app| app.works_by == ApplicationKind::Commands);
         }
         let held = self.inventory.applications.find(id).filter(|held| held.account == account)?;
@@ -475,7 +500,7 @@ impl Routing {
         let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
         let held = held.map(|held| held.details.voice.clone());
         let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
-        let file = || self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from);
+        let file = || self.configured_application(id).filter(own).map(Voice::from);
         match held {
             // If the stored application has no URL, the settings in the file still apply.
             Some(Voice { url: None, .. }) => file().or(held),
@@ -508,8 +533,7 @@ impl Routing {
         if let Some(held) = self.number(number).filter(|held| held.account == account) {
             return Some(held.id);
         }
-        let named = |one: &NumberConfig| &*one.account == account && one.number.exact() == Some(number);
-        if self.configured().any(named) {
+        if self.configured_number(number).is_some_and(|one| &*one.account == account) {
             return Some(inventory::file_id(account, number));
         }
         self.inventory.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
@@ -523,7 +547,7 @@ impl Routing {
 
     /// Returns one of the account's numbers in international format, if the account has such a number.
     pub fn any_number(&self, account: &str) -> Option<Address> {
-        let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
+        let given = self.configured_of(account).filter_map(|one| one.number.exact());
         let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
         let held = || self.inventory.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
         given.or_else(held).map(Address::Phone)
@@ -552,14 +576,13 @@ impl Routing {
     /// Returns the number in the file that matches `user` best. If `account` is given, only numbers of this account are
     /// considered.
     fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
-        let mine = |(number, _): &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.account);
-        let fits = self.numbers.iter().filter(mine).filter_map(|one| Some((one.0.number.fits(user)?, one)));
-        fits.max_by_key(|(fit, _)| *fit).map(|(_, (number, program))| (number, program.as_ref()))
+        let mine = |(number, _): &&ConfiguredNumber| account.is_none_or(|own| own == &*number.account);
+        self.numbers.fitting(user).find(mine).map(|(number, program)| (number, program.as_ref()))
     }
 
     fn to_configured(&self, account: Option<&str>, user: &str) -> Option<Route> {
         let (number, program) = self.best_fit(account, user)?;
-        let application = number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
+        let application = number.application.as_ref().and_then(|id| self.configured_application(id));
         Some(match application {
             Some(application) => to_application(Arc::clone(&number.account), application),
             None => Route {
@@ -667,8 +690,7 @@ impl Routing {
         let account = Arc::clone(&endpoint.account);
         let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
         if let Some(id) = &endpoint.application {
-            let own = |app: &&Application| app.id == *id && app.account == endpoint.account;
-            if let Some(application) = self.applications.iter().find(own) {
+            if let Some(application) = self.configured_application(id).filter(|app| app.account == endpoint.account) {
                 return Some(to_application(account, application));
             }
             let voice = self.application(&account, &dialect, id)?;
@@ -742,7 +764,7 @@ impl Routing {
         if held || self.inventory.callers.find(&VerifiedCaller::key(account, number)).is_some() {
             return true;
         }
-        self.configured().any(|one| &*one.account == account && names(&one.number, number))
+        self.numbers.fitting(number).any(|(one, _)| &*one.account == account && names(&one.number, number))
     }
 
     /// Returns the default dialect for the documents of an account.

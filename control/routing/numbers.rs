@@ -4,6 +4,7 @@
 //! For a number in the configuration file, the file has the base values. A change of such a number is stored separately
 //! and takes precedence over the file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tandem_accounts::Accounts;
@@ -79,17 +80,20 @@ impl<'a> Numbers<'a> {
 
     /// Returns all complete numbers of the account. Prefixes of numbers are not included.
     pub fn all(&self) -> Vec<NumberRow> {
-        let mut file = self.of_the_file();
+        let mut file: HashMap<String, Resource<Number>> =
+            self.of_the_file().into_iter().map(|floor| (floor.name.clone(), floor)).collect();
         let held = self.routing.inventory().numbers.all(self.account);
         let mut numbers: Vec<_> = held
             .into_iter()
             .filter(|row| !self.routing.belongs_to_another(row))
             .map(|row| {
-                let place = file.iter().position(|floor| floor.name == row.name);
-                with_configured(row, place.map(|place| file.swap_remove(place)).as_ref())
+                let floor = file.remove(&row.name);
+                with_configured(row, floor.as_ref())
             })
             .collect();
-        numbers.extend(file.into_iter().map(Arc::new));
+        let mut file: Vec<_> = file.into_values().map(Arc::new).collect();
+        file.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        numbers.extend(file);
         numbers
     }
 
@@ -209,7 +213,7 @@ impl<'a> Numbers<'a> {
 
     /// Checks that the configuration file does not assign a number to any account.
     pub fn check_not_in_the_file(&self, number: &str) -> Result<(), NumberError> {
-        match self.routing.configured().any(|one| one.number.exact() == Some(number)) {
+        match self.routing.configured_number(number).is_some() {
             true => Err(NumberError::InTheFile(number.to_owned())),
             false => Ok(()),
         }
@@ -227,15 +231,13 @@ impl<'a> Numbers<'a> {
     /// Returns the account's numbers in the configuration file. Numbers whose applications use another dialect are not
     /// included.
     fn of_the_file(&self) -> Vec<Resource<Number>> {
-        let applications = self.routing.applications();
         let provider = |one: &NumberConfig| {
-            let id = one.application.as_ref()?;
-            applications.iter().find(|app| app.id == *id).map(|app| Arc::clone(&app.provider))
+            let application = self.routing.configured_application(one.application.as_ref()?)?;
+            Some(Arc::clone(&application.provider))
         };
         let ours = |one: &&NumberConfig| {
             let provider = provider(one).or_else(|| one.provider.clone());
-            &*one.account == self.account
-                && provider.is_none_or(|name| &*name == self.dialect || Some(&*name) == self.also)
+            provider.is_none_or(|name| &*name == self.dialect || Some(&*name) == self.also)
         };
         let row = |config: &NumberConfig| {
             let number = config.number.exact()?;
@@ -248,7 +250,7 @@ impl<'a> Numbers<'a> {
             let id = inventory::file_id(&config.account, number);
             Some(inventory::of_the_file(id, &config.account, number, details))
         };
-        self.routing.configured().filter(ours).filter_map(row).collect()
+        self.routing.configured_of(self.account).filter(ours).filter_map(row).collect()
     }
 }
 

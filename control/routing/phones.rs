@@ -36,6 +36,19 @@ pub enum DomainNameError {
     OfThisServer,
 }
 
+/// Phones by their accounts, and then by their user names.
+type EndpointsByName = HashMap<Arc<str>, HashMap<Arc<str>, Arc<EndpointConfig>>>;
+
+/// If several phones have the same name, the first phone is found.
+fn by_name(endpoints: impl IntoIterator<Item = Arc<EndpointConfig>>) -> EndpointsByName {
+    let mut map = EndpointsByName::new();
+    for one in endpoints {
+        let own = map.entry(Arc::clone(&one.account)).or_default();
+        own.entry(Arc::clone(&one.username)).or_insert(one);
+    }
+    map
+}
+
 /// All phones that this server knows.
 #[derive(Debug, Default)]
 pub struct Phones {
@@ -45,6 +58,7 @@ pub struct Phones {
     /// The addresses of this server. The addresses are set when the sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<Arc<EndpointConfig>>,
+    by_name: EndpointsByName,
     srtp: Srtp,
     /// The trunks that authenticate their calls with a password. The server challenges these trunks like phones.
     trunks: Vec<TrunkConfig>,
@@ -59,7 +73,7 @@ struct PhoneDirectory {
     directory: Arc<sip::Directory>,
     domains: HashMap<String, DomainRow>,
     /// Phones that accounts have created.
-    made: Vec<Arc<EndpointConfig>>,
+    made: EndpointsByName,
     customer_trunks: Arc<CustomerTrunks>,
     connections: Arc<Connections>,
 }
@@ -76,8 +90,9 @@ impl Phones {
         let hosts = advertise.addresses().iter().map(sip::Advertised::host);
         let names = registrar.domains.iter().map(String::as_str).chain(hosts).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
-        let endpoints = endpoints.into_iter().map(Arc::new).collect();
-        Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
+        let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
+        let by_name = by_name(endpoints.iter().cloned());
+        Self { realm, names, addresses, endpoints, by_name, srtp, ..Self::default() }
     }
 
     /// Adds the trunks that authenticate their calls with a password. Ignores other trunks.
@@ -162,7 +177,7 @@ impl Phones {
         let domains =
             rows.into_iter().chain(connections.domains()).map(|row| (row.name.to_ascii_lowercase(), row)).collect();
         let customer_trunks = Arc::new(CustomerTrunks::load(store, &connections).await?);
-        let made = made.iter().map(|row| Arc::new(provisioned::endpoint(row))).collect();
+        let made = by_name(made.iter().map(|row| Arc::new(provisioned::endpoint(row))));
         let connections = Arc::new(connections);
         *self.known.write() =
             Arc::new(PhoneDirectory { directory: Arc::clone(&directory), domains, made, customer_trunks, connections });
@@ -274,8 +289,7 @@ impl Phones {
     /// Returns a phone of the configuration, or a phone that its account has created.
     pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
         let known = Arc::clone(&self.known.read());
-        let all = self.endpoints.iter().chain(&known.made);
-        all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
+        [&self.by_name, &known.made].into_iter().find_map(|all| all.get(account)?.get(username)).cloned()
     }
 
     /// Whether the configuration has a phone with this user name. The comparison ignores case.

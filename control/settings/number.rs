@@ -82,6 +82,11 @@ impl NumberPattern {
         self.prefix.then(|| self.text.trim_start_matches('+'))
     }
 
+    /// Returns the number, or the prefix without the `*` at its end.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
     /// Returns the number. Returns `None` if the pattern is a prefix.
     pub fn exact(&self) -> Option<&str> {
         (!self.prefix).then_some(&self.text)

@@ -1,6 +1,6 @@
 //! The resources of one kind, in the database and in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -35,6 +35,7 @@ pub struct ResourceCache<T> {
 struct Rows<T> {
     by_id: HashMap<u128, Arc<Resource<T>>>,
     ids: HashMap<String, u128>,
+    of_account: HashMap<String, HashSet<u128>>,
 }
 
 /// The reason why a resource was not stored.
@@ -53,7 +54,7 @@ pub enum InventoryError {
 
 impl<T> Default for ResourceCache<T> {
     fn default() -> Self {
-        let rows = Rows { by_id: HashMap::new(), ids: HashMap::new() };
+        let rows = Rows { by_id: HashMap::new(), ids: HashMap::new(), of_account: HashMap::new() };
         Self { rows: RwLock::new(rows), changing: tokio::sync::Mutex::new(()) }
     }
 }
@@ -76,13 +77,19 @@ impl<T: InventoryItem> ResourceCache<T> {
 
     /// Returns the keys of the resources of all accounts. The order is not defined.
     pub fn keys(&self) -> Vec<String> {
-        self.rows.read().ids.keys().cloned().collect()
+        self.some_keys(usize::MAX)
+    }
+
+    /// Returns the keys of at most `max` resources of all accounts. The order is not defined.
+    pub fn some_keys(&self, max: usize) -> Vec<String> {
+        self.rows.read().ids.keys().take(max).cloned().collect()
     }
 
     /// Returns the resources of an account, newest resource first.
     pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
         let rows = self.rows.read();
-        let mut own: Vec<_> = rows.by_id.values().filter(|row| row.account == account).cloned().collect();
+        let own = rows.of_account.get(account).into_iter().flatten();
+        let mut own: Vec<_> = own.filter_map(|id| rows.by_id.get(id)).cloned().collect();
         own.sort_unstable_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
         own
     }
@@ -94,7 +101,7 @@ impl<T: InventoryItem> ResourceCache<T> {
         let _one_at_a_time = self.changing.lock().await;
         let more = |rows: &Rows<T>| {
             let had = rows.by_id.get(&row.id).is_some_and(|had| had.account == row.account);
-            !had && rows.by_id.values().filter(|other| other.account == row.account).count() >= MAX_ROWS
+            !had && rows.of_account.get(&row.account).is_some_and(|own| own.len() >= MAX_ROWS)
         };
         if more(&self.rows.read()) {
             return Err(InventoryError::Full);
@@ -121,6 +128,7 @@ impl<T: InventoryItem> Rows<T> {
         self.remove(row.id);
         let row = Arc::new(row);
         self.ids.insert(T::key(&row), row.id);
+        self.of_account.entry(row.account.clone()).or_default().insert(row.id);
         self.by_id.insert(row.id, Arc::clone(&row));
         row
     }
@@ -128,6 +136,12 @@ impl<T: InventoryItem> Rows<T> {
     fn remove(&mut self, id: u128) {
         if let Some(row) = self.by_id.remove(&id) {
             self.ids.remove(&T::key(&row));
+            if let Some(own) = self.of_account.get_mut(&row.account) {
+                own.remove(&id);
+                if own.is_empty() {
+                    self.of_account.remove(&row.account);
+                }
+            }
         }
     }
 }
