@@ -145,6 +145,18 @@ pub struct Recording {
     pub status: RecordingStatus,
 }
 
+impl Recording {
+    /// Whether the recording has ended and its file has audio. If the file could not be written to the end, for example
+    /// because the disk is full, the file has the audio up to then.
+    pub fn has_audio(&self) -> bool {
+        match self.status {
+            RecordingStatus::Completed => true,
+            RecordingStatus::Failed(_) => self.duration.is_some_and(|duration| !duration.is_zero()),
+            RecordingStatus::InProgress | RecordingStatus::Paused | RecordingStatus::Absent => false,
+        }
+    }
+}
+
 /// Status of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingStatus {
@@ -156,7 +168,8 @@ pub enum RecordingStatus {
     Completed,
     /// The recording has ended without audio.
     Absent,
-    /// The file could not be written. Contains the reason in words.
+    /// The file could not be written, or could not be written to the end ([`Recording::has_audio`]). Contains the reason
+    /// in words.
     Failed(String),
 }
 

@@ -256,7 +256,7 @@ impl Call {
             _ => RecordingStatus::Completed,
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
-        let transcribe = transcribe.filter(|_| facts.status == RecordingStatus::Completed);
+        let transcribe = transcribe.filter(|_| facts.has_audio());
         let transcribe =
             transcribe.map(|order| LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
         let at_hangup = report_hangup.map(|action| {

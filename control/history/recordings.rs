@@ -67,12 +67,12 @@ impl Recordings {
         page: Page,
     ) -> Result<Vec<Recording>, StoreFailed> {
         let store = &self.store;
+        let columns = filter.columns();
         let after = match page.after {
             Some(id) => store::recordings::get(store, account, id).await?.map(|row| row.cursor()),
             None => None,
         };
-        let columns = filter.columns();
-        let rows = store::recordings::list(store, account, &columns, &page.after(after)).await?;
+        let rows = store::recordings::list(store, &[account], &columns, &page.after(after)).await?;
         Ok(rows.iter().filter_map(records::recording_of).collect())
     }
 
@@ -106,7 +106,7 @@ impl Recordings {
     /// Opens the audio as MP3. The first request encodes the file, which takes some time. Returns the error `NotFound`
     /// if the recording is not complete.
     pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
-        if recording.status != RecordingStatus::Completed {
+        if !recording.has_audio() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let files = &self.files;

@@ -84,7 +84,12 @@ fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> Re
         track: track_word(recording.spec.track).to_owned(),
         format: if recording.spec.format == RecordingFormat::Mp3 { "mp3" } else { "wav" }.to_owned(),
         path: path.to_string_lossy().into_owned(),
-        status: recording_status_word(&recording.status).to_owned(),
+        // The column says whether the recording has audio. The record in `details` says whether the audio is complete.
+        status: match recording.has_audio() {
+            true => recording_status_word(&RecordingStatus::Completed),
+            false => recording_status_word(&recording.status),
+        }
+        .to_owned(),
         started_at: recording.started_at,
         ended_at: recording.ended_at,
         duration_ms: recording.duration.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX)),

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, LeftReason, RoomAudio};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::AudioSource;
-use tandem_call::recording::RecordingStatus;
 use tandem_dialect::{Context, Notice};
 
 use super::webhook::{common, merged, of_leg, recording_saved};
@@ -37,7 +36,7 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
             let about = merged(merged(about, occurred), json!({ "creator_call_session_id": creator }));
             (played(audio)?, merged(about, file(&audio.source)))
         }
-        ConferenceEventKind::Recording(recording) if recording.status == RecordingStatus::Completed => {
+        ConferenceEventKind::Recording(recording) if recording.has_audio() => {
             let mut payload = merged(of_call(), recording_saved(recording, context));
             if let Some(payload) = payload.as_object_mut() {
                 payload.remove("call_leg_id");

@@ -124,6 +124,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         }
         EventKind::Bridged { .. } => ("call.bridged", parties(leg, json!({}))),
         EventKind::Recording(recording) => match &recording.status {
+            _ if recording.has_audio() => ("call.recording.saved", recording_saved(recording, context)),
             RecordingStatus::Completed => ("call.recording.saved", recording_saved(recording, context)),
             RecordingStatus::Failed(_) => ("call.recording.error", json!({ "reason": "Internal server error" })),
             RecordingStatus::InProgress | RecordingStatus::Paused | RecordingStatus::Absent => return None,

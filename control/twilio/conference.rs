@@ -7,7 +7,7 @@ use tandem_call::conference::event::{
     ParticipantInfo, ParticipantStatus,
 };
 use tandem_call::leg::Status;
-use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_call::recording::Recording;
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Body, Context, Notice};
 use tandem_history::recordings::file_octets;
@@ -154,7 +154,7 @@ fn recorded(
     context: &Context,
 ) -> Option<Notice> {
     let target = info.opening.recorded.as_ref()?;
-    if facts.spec.callback.is_some() || facts.status != RecordingStatus::Completed {
+    if facts.spec.callback.is_some() || !facts.has_audio() {
         return None;
     }
     let recording_sid = owner.ids.recording(facts.id);

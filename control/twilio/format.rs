@@ -117,9 +117,11 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
     }
 }
 
-/// The `status` of a recording. A recording that could not be written has the status `absent` and an error code.
-pub(super) fn recording_status(status: &RecordingStatus) -> &'static str {
-    match status {
+/// The `status` of a recording. A recording that could not be written has the status `absent` and an error code. If a part
+/// of the audio was written, the status is `completed`, so that clients fetch this part, and there is an error code too.
+pub(super) fn recording_status(facts: &Recording) -> &'static str {
+    match &facts.status {
+        _ if facts.has_audio() => "completed",
         RecordingStatus::InProgress => "in-progress",
         RecordingStatus::Paused => "paused",
         RecordingStatus::Completed => "completed",

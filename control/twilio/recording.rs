@@ -74,7 +74,7 @@ fn common(owner: Owner<'_>, facts: &Recording) -> Value {
         "duration": duration,
         "price": null,
         "price_unit": "USD",
-        "status": format::recording_status(&facts.status),
+        "status": format::recording_status(facts),
         "source": format::recording_source(facts.spec.source),
         "error_code": failed.then_some(webhook::RECORDING_FAILED),
         "encryption_details": null,

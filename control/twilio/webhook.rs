@@ -397,7 +397,7 @@ fn progress(
             push("SipResponseCode", response.to_string());
         }
         answered_by(leg, false, &mut push);
-        if let Some(facts) = context.recording.as_ref().filter(|facts| facts.status == RecordingStatus::Completed) {
+        if let Some(facts) = context.recording.as_ref().filter(|facts| facts.has_audio()) {
             recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
@@ -418,6 +418,8 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
         RecordingStatus::Paused => return None,
         RecordingStatus::Completed => (StatusEvent::Completed, "completed"),
         RecordingStatus::Absent => (StatusEvent::Absent, "absent"),
+        // The error code says that the rest of the audio is missing.
+        RecordingStatus::Failed(_) if facts.has_audio() => (StatusEvent::Completed, "completed"),
         RecordingStatus::Failed(_) => (StatusEvent::Absent, "failed"),
     };
     // A failure also ends the wait of an application that waits only for `completed`.

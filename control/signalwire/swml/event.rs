@@ -155,6 +155,7 @@ fn recording(account: &Account, recording: &Recording, context: &Context) -> Jso
     let state = match recording.status {
         RecordingStatus::InProgress => "recording",
         RecordingStatus::Paused => "paused",
+        _ if recording.has_audio() => "finished",
         RecordingStatus::Completed => "finished",
         RecordingStatus::Absent => "no_input",
         RecordingStatus::Failed(_) => "error",

@@ -18,7 +18,7 @@ use tandem_call::program::instruction::{
     Gather, Instruction, Play, Record, Refer, RejectReason, SendDigits, Wait,
 };
 use tandem_call::queue::{QueueOutcome, QueueResult};
-use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track};
+use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::StreamStatus;
 use tandem_call::{Method as HttpMethod, StatusEvent, Target};
 use tandem_markup::verb::conference;
@@ -654,7 +654,7 @@ impl Interpreter {
                     FetchReason::Recorded { recording, .. } => Some(recording),
                     _ => None,
                 };
-                let whole = recording.filter(|recording| recording.status == RecordingStatus::Completed);
+                let whole = recording.filter(|recording| recording.has_audio());
                 if let Some(recording) = recording {
                     self.set("record_url", self.recording_url(recording.id, recording.spec.format));
                 }

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::LegInfo;
-use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_call::recording::Recording;
 use tandem_history::query::{Page, RecordingFilter};
 use tandem_runtime::app::App;
 
@@ -115,7 +115,7 @@ pub(super) async fn download(
             app.recordings.get(&account.name, recording).await?
         }
     };
-    let known = known.filter(|known| known.status == RecordingStatus::Completed).ok_or_else(ApiError::no_recording)?;
+    let known = known.filter(|known| known.has_audio()).ok_or_else(ApiError::no_recording)?;
     let lost = |error: std::io::Error| {
         tracing::error!(%recording, %error, "a recording's audio cannot be read");
         ApiError::no_recording()
@@ -136,9 +136,7 @@ fn parse(recording: &str) -> Result<RecordingId, ApiError> {
 
 async fn one(app: &App, account: &str, recording: &str) -> Result<Value, ApiError> {
     let recording = app.recordings.get(account, parse(recording)?).await?;
-    let recording = recording
-        .filter(|recording| recording.status == RecordingStatus::Completed)
-        .ok_or_else(ApiError::no_recording)?;
+    let recording = recording.filter(|recording| recording.has_audio()).ok_or_else(ApiError::no_recording)?;
     let leg = app.calls.get(account, recording.leg).await?;
     Ok(resource(&recording, leg.as_deref(), &app.public_url))
 }
@@ -251,7 +249,7 @@ mod tests {
     use super::*;
     use crate::fixture::{self, LEG, leg};
     use std::time::Duration;
-    use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
+    use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 
     fn recording() -> Recording {
         Recording {
