@@ -115,6 +115,9 @@ impl Repair<'_> {
 
     fn repair(&mut self, at: &str, message: &str) -> Option<()> {
         let Self { document, faults, stand_ins } = self;
+        if faults.len() >= MAX_FAULTS {
+            return None;
+        }
         let (path, message, missing) = match missing_field(message) {
             Some(key) if at.is_empty() => (key.to_owned(), "is missing".to_owned(), true),
             Some(key) => (format!("{at}.{key}"), "is missing".to_owned(), true),
@@ -136,7 +139,7 @@ impl Repair<'_> {
         } else {
             document.remove(&path)
         };
-        (repaired && faults.len() < MAX_FAULTS).then_some(())
+        repaired.then_some(())
     }
 }
 

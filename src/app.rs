@@ -815,13 +815,17 @@ async fn watch_room(store: Store, folder: PathBuf) {
     }
 }
 
-/// Removes the history that is older than the configured retention, first at once and then every hour.
+/// Adds up the usage of the days that are over, and removes the history that is older than the configured retention,
+/// first at once and then every hour.
 async fn prune(store: Store, config: DatabaseConfig) {
     let mut hour = tokio::time::interval(PRUNING);
     hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         hour.tick().await;
-        let Some(since) = config.kept_since(clock::time()) else { return };
+        if let Err(error) = store::usage::settle(&store, clock::time()).await {
+            tracing::error!(%error, "cannot add up the usage of the days that are over");
+        }
+        let Some(since) = config.kept_since(clock::time()) else { continue };
         match store::server::prune(&store, since).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, %since, "old history removed"),

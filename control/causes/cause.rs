@@ -208,7 +208,8 @@ causes! {
             "Correct the name, or add an [[agents]] entry with this name.";
         RecordingFailed "recording-failed"
             "A recording could not be written."
-            "Check free space and permissions of the folder of recordings.url (df -h, ls -l).";
+            "Check free space and permissions of the folder of recordings.url (df -h, ls -l)."
+            "The audio that was written before the error is kept and can be fetched: the recording has the status `completed` and an error number. If nothing was written, the status is `absent`.";
         CodecUnknown "codec-unknown"
             "The two sides have no audio codec in common."
             "Allow a codec that the other side offers, in media.codecs or in codecs of the trunk."
@@ -355,6 +356,10 @@ causes! {
             "The media threads or the ports of media.ports have no room for a new call, so the call got 503 with Retry-After."
             "Use a machine with more cores (media.workers), transcode fewer calls (give both sides a codec in common), or widen media.ports."
             "`tandem_media_threads_overloaded` counts the threads that take no new calls. A thread takes no new calls while it is later than `media.overload_ms`, or while transcoding takes more than `media.transcoding_budget` percent of its time. `GET /readyz` answers 503 while no thread takes calls.";
+        ReadLimit "read-limit"
+            "An account read more lists at once than the limit, or a list was not read in time."
+            "Read one list at a time, page by page, with a filter of one party or a shorter range of time."
+            "The limits (3 reads at once, 32 waiting reads, 5 s for a read) hold for each account, so other accounts, calls and the heartbeat are not affected. The request got 429 or 503 with `Retry-After`. A list with one of the filters To, From, Status, ParentCallSid, StartTime or EndTime reads only the calls of its page. Two filters together may read more.";
         DiskSlow "disk-slow"
             "The disk was too slow for a recording's audio."
             "Move recordings to a faster disk, or record fewer calls at once.";

@@ -38,12 +38,10 @@ pub struct ConferenceFilter {
 
 impl ConferenceFilter {
     fn fits(&self, info: &ConferenceInfo) -> bool {
-        let within =
-            |range: &Range, at| range.from.is_none_or(|from| at >= from) && range.until.is_none_or(|until| at < until);
         self.name.as_deref().is_none_or(|name| *info.name == *name)
             && (self.states.is_empty() || self.states.contains(&info.status))
-            && within(&self.created, info.created_at)
-            && within(&self.updated, info.updated_at)
+            && self.created.contains(info.created_at)
+            && self.updated.contains(info.updated_at)
     }
 }
 
@@ -167,7 +165,9 @@ pub async fn list(
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
     // The newest conferences may exist only in memory so far.
     let first = after.is_none();
-    loop {
+    // The conferences that have not ended are all in memory, and the first page has all of them.
+    let stored_too = filter.states.is_empty() || filter.states.contains(&ConferenceStatus::Completed) || !first;
+    while stored_too {
         let part = store::Page { limit: PAGE_SIZE, after, before: None, offset: 0 };
         let rows = resources::list(store, CONFERENCE(), account, &stored, &part).await?;
         let last = rows.last().map(|row| Cursor { at: row.created_at, id: row.id });

@@ -12,8 +12,8 @@ use tandem_clock as clock;
 use tandem_history::records;
 use tandem_runtime::app::App;
 use tandem_runtime::services::Services;
-use tandem_store::calls::{self, CallFilter};
-use tandem_store::{Cursor, StoreFailed, TimeRange};
+use tandem_store::calls::{self, CallFilter, Parts};
+use tandem_store::{self as store, Cursor, StoreFailed, TimeRange};
 
 use super::story::Story;
 use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow, json};
@@ -27,6 +27,10 @@ struct Calls {
     calls: Vec<CallRow>,
     /// The cursor of the next page.
     next: Option<String>,
+    /// If no party is the whole text in `from` or `to`, the list has the calls whose parties contain the text. Then only
+    /// this number of calls was searched, the newest calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    searched: Option<u32>,
 }
 
 /// One leg, as a row of the list of calls.
@@ -108,7 +112,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok(page(&app, &scope, &query).await?.calls) }
         };
-        return follow::rows(app, &follower, "call", |row: &CallRow| row.id.clone(), list);
+        return follow::rows(app, &follower, "call", follow::writes, |row: &CallRow| row.id.clone(), list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),
@@ -120,26 +124,38 @@ async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Calls, Quer
     let filter = filter(query)?;
     let page = query.page()?;
     let services = app.calls.services();
-    services.store.flush().await?;
+    let store = &services.store;
+    let accounts = scope.accounts(app, query.account.as_deref());
+    let filters = spellings(&filter);
+    // A party is either the whole text, or a part of it. Only whole texts have an index.
+    let mut is_part = query.from.is_some() || query.to.is_some();
+    for filter in filters.iter().filter(|_| query.from.is_some() || query.to.is_some()) {
+        is_part &= calls::list(store, &accounts, filter, &store::Page::first(1)).await?.is_empty();
+    }
     let mut rows = Vec::new();
-    for account in scope.accounts(app, query.account.as_deref()) {
-        for filter in spellings(&filter) {
-            rows.extend(calls::list(&services.store, &account, &filter, &page).await?);
+    if is_part {
+        let account = if let [one] = &*accounts { Some(&**one) } else { None };
+        let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: None };
+        rows = calls::search(store, account, &filter, parts, &page).await?;
+    } else {
+        for filter in &filters {
+            rows.extend(calls::list(store, &accounts, filter, &page).await?);
         }
     }
     let (rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
     let now = clock::time();
     let legs = rows.iter().filter_map(records::leg_of);
-    Ok(Calls { calls: legs.map(|leg| CallRow::of(services, &leg, now)).collect(), next })
+    let calls = legs.map(|leg| CallRow::of(services, &leg, now)).collect();
+    Ok(Calls { calls, next, searched: is_part.then_some(calls::SEARCHED) })
 }
 
 fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
     const LIVE: [&str; 4] = ["queued", "initiated", "ringing", "in-progress"];
     const ENDED: [&str; 5] = ["completed", "busy", "failed", "no-answer", "canceled"];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let live = query.status.as_deref() == Some("live");
     let status = match query.status.as_deref() {
-        None => Vec::new(),
-        Some("live") => words(&LIVE),
+        None | Some("live") => Vec::new(),
         Some("ended") => words(&ENDED),
         Some(word) if LIVE.contains(&word) || ENDED.contains(&word) => words(&[word]),
         Some(_) => return Err(QueryError::Status),
@@ -152,6 +168,7 @@ fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
         from: query.from.clone(),
         direction: query.direction.clone(),
         status,
+        live,
         created: TimeRange { since: query.since, before: None },
         ..CallFilter::default()
     })
@@ -180,10 +197,9 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
     };
     let found = match Story::find(&app, &scope, &id).await {
         // The SIP Call-ID also identifies a call.
-        Ok(None) => match session_of_call_id(&app, &scope, &id).await {
-            Ok(Some(session)) => Story::find(&app, &scope, &session).await,
-            Ok(None) => Ok(None),
-            Err(wrong) => Err(wrong.into()),
+        Ok(None) => match session_of_call_id(&app, &id) {
+            Some(session) => Story::find(&app, &scope, &session).await,
+            None => Ok(None),
         },
         found => found,
     };
@@ -198,13 +214,10 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
     }
 }
 
-/// Returns the id of a leg with this Call-ID as 32 hex digits, or the id of the call of such a leg.
-async fn session_of_call_id(app: &App, scope: &Scope, id: &str) -> Result<Option<String>, StoreFailed> {
-    let trace = app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id));
-    match trace.as_ref().and_then(|trace| trace.legs.first()) {
-        Some(leg) => Ok(Some(format!("{:032x}", leg.0))),
-        None => Ok(scope.recent(app, id).await?.map(|session| session.to_string())),
-    }
+/// Returns the id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
+fn session_of_call_id(app: &App, id: &str) -> Option<String> {
+    let trace = app.calls.services().sip.ladder()?.of_call_id(id)?;
+    trace.legs.first().map(|leg| format!("{:032x}", leg.0))
 }
 
 /// Returns the error text for an unknown id. The id may be the Call-ID of a request that did not become a call, or a

@@ -83,7 +83,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok(page(&app, &scope, &query).await?.errors) }
         };
-        return follow::rows(app, &follower, "error", |row: &ErrorRow| row.id.clone(), list);
+        return follow::rows(app, &follower, "error", follow::writes, |row: &ErrorRow| row.id.clone(), list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),
@@ -94,7 +94,6 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
 async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Errors, QueryError> {
     let page = query.page()?;
     let store = &app.calls.services().store;
-    store.flush().await?;
     let filter = Filter {
         name: query.level.as_deref(),
         created: TimeRange { since: query.since, before: None },
@@ -105,10 +104,7 @@ async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Errors, Que
         // The empty name selects errors that belong to no account.
         accounts.push("".into());
     }
-    let mut rows = Vec::new();
-    for account in accounts {
-        rows.extend(resources::list(store, REPORTS, &account, &filter, &page).await?);
-    }
+    let rows = resources::list_of(store, REPORTS, &accounts, &filter, &page).await?;
     let (mut rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
     if let Some(cause) = &query.cause {
         rows.retain(|row| row.details.cause.is_some_and(|known| known.id() == cause));

@@ -1,10 +1,11 @@
 //! Followed lists. The response has one line of JSON for each row (NDJSON). For each row that is new or has changed
 //! later, the response gets a further line.
 //!
-//! The server reads the list twice a second, so followers cause no work in calls. There are two limits. First, the server
-//! serves at most [`FOLLOWERS`] followers of all accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one
-//! account. Operators have [`FOLLOWERS_OF_OPERATORS`] places of their own. Further followers receive 503 with
-//! `Retry-After`. Second, at most [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
+//! The server reads the list twice a second, so followers cause no work in calls. A list in the database is read only
+//! after a write to the database. There are two limits. First, the server serves at most [`FOLLOWERS`] followers of all
+//! accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one account. Operators have
+//! [`FOLLOWERS_OF_OPERATORS`] places of their own. Further followers receive 503 with `Retry-After`. Second, at most
+//! [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
 //! a last line with the reason and disconnects the client.
 
 use std::collections::{BTreeMap, HashMap};
@@ -77,12 +78,14 @@ impl Drop for Place {
     }
 }
 
-/// Follows the list that `list` returns, newest row first. `scope` is the client's scope. `name` returns the key of a row. `kind` is the member name
-/// in each line, for example `call` in `{"call": {...}}`.
+/// Follows the list that `list` returns, newest row first. `scope` is the client's scope. `name` returns the key of a row.
+/// `kind` is the member name in each line, for example `call` in `{"call": {...}}`. `version` returns a number that
+/// changes before the list changes. If `version` returns `None`, the list is read in any case.
 pub(super) fn rows<T, F>(
     app: App,
     scope: &Scope,
     kind: &'static str,
+    version: impl Fn(&App) -> Option<u64> + Send + 'static,
     name: impl Fn(&T) -> String + Send + 'static,
     list: impl Fn(App) -> F + Send + 'static,
 ) -> Response
@@ -102,14 +105,18 @@ where
         let _place = place;
         let mut known = HashMap::new();
         let mut quiet = 0;
+        let mut read = None;
         let end = loop {
             // When the server stops, the followers still receive the last changes.
             let last = !app.calls.accepts();
-            let rows = match list(app.clone()).await {
-                Ok(rows) => rows,
-                Err(wrong) => break note(&wrong.to_string()),
+            let before = std::mem::replace(&mut read, version(&app));
+            let changed = match read.is_some() && read == before {
+                true => Vec::new(),
+                false => match list(app.clone()).await {
+                    Ok(rows) => changed(&mut known, kind, &rows, &name),
+                    Err(wrong) => break note(&wrong.to_string()),
+                },
             };
-            let changed = changed(&mut known, kind, &rows, &name);
             quiet = if changed.is_empty() { quiet + 1 } else { 0 };
             let alive = (quiet > 0 && quiet % KEEPALIVE_ROUNDS == 0).then(|| "\n".to_owned());
             for line in changed.into_iter().chain(alive) {
@@ -140,6 +147,16 @@ where
         })
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
+}
+
+/// The version of the lists in the database: the number of writes.
+pub(super) fn writes(app: &App) -> Option<u64> {
+    Some(app.calls.services().store.writer().submitted())
+}
+
+/// The version of the lists that are in memory. They are always read.
+pub(super) fn unknown(_app: &App) -> Option<u64> {
+    None
 }
 
 /// Returns the lines of new and changed rows, oldest row first.

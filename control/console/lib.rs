@@ -30,25 +30,27 @@ use tandem_accounts::Account;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::{Line, timeline};
-use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
 use tandem_history::report::{REPORTS, Report, SipRequest};
 use tandem_runtime::app::App;
 use tandem_settings::printable::printable;
+use tandem_store::calls::{CallFilter, CallRow, Parts};
 use tandem_store::resources::{self, Resource};
 use tandem_store::{self as store, Cursor, StoreFailed};
 
 use crate::access::caller;
 
 /// Maximum number of legs of one call that are listed.
-const MAX_LEGS: usize = 100;
+const MAX_LEGS: u32 = 100;
 /// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id contain the time at which the id was
 /// created. 6 digits select the calls of 4.7 hours, and 10 digits select the calls of 256 ms.
 const MIN_ID_DIGITS: usize = 6;
-/// Number of the latest errors of each account among which the last refused call is searched.
-const LATEST_ERRORS: u32 = 50;
-/// Number of the newest legs of each account among which a SIP Call-ID is searched if its messages are not kept.
-const LATEST_LEGS: u32 = 100;
+/// Number of the latest errors among which the last refused call is searched.
+const LATEST_ERRORS: u32 = 200;
+/// Minimum number of characters of a part of an id.
+const MIN_PART: usize = 6;
+/// Maximum number of legs that a search for a part of an id reads.
+const MAX_FOUND: u32 = 50;
 /// Default number of rows in a list.
 const ROWS: u32 = 50;
 /// Maximum number of rows in a list.
@@ -114,47 +116,26 @@ impl Scope {
 
     /// Returns the id of the newest visible call.
     async fn newest(&self, app: &App) -> Result<Option<CallId>, StoreFailed> {
-        let mut newest: Option<Arc<LegInfo>> = None;
-        for account in self.accounts(app, None) {
-            let page = Page { limit: 1, after: None, offset: 0 };
-            let first = app.calls.list(&account, &LegFilter::default(), page).await?.into_iter().next();
-            newest = newest.into_iter().chain(first).max_by_key(|leg| leg.created_at);
-        }
-        Ok(newest.map(|leg| leg.session))
+        let (store, accounts) = (&app.calls.services().store, self.accounts(app, None));
+        let rows = store::calls::list(store, &accounts, &CallFilter::default(), &store::Page::first(1)).await?;
+        Ok(rows.first().map(|row| CallId(row.session)))
     }
 
     /// Returns the newest call that the server refused before the call had a record, if the report of it is visible.
     async fn refused_call(&self, app: &App) -> Result<Option<(Timestamp, SipRequest)>, StoreFailed> {
         let store = &app.calls.services().store;
-        store.flush().await?;
         let mut accounts = self.accounts(app, None);
         if self.all_accounts {
             // The empty name selects reports that belong to no account.
             accounts.push("".into());
         }
-        let mut newest: Option<(Timestamp, SipRequest)> = None;
-        for account in accounts {
-            let page = store::Page::first(LATEST_ERRORS);
-            let reports = resources::list(store, REPORTS, &account, &resources::Filter::default(), &page).await?;
-            let call = |report: Resource<Report>| {
-                let request = report.details.request.filter(|request| request.method == "INVITE")?;
-                Some((report.created_at, *request))
-            };
-            newest = newest.into_iter().chain(reports.into_iter().find_map(call)).max_by_key(|(at, _)| *at);
-        }
-        Ok(newest)
-    }
-
-    /// Returns the call of a visible leg with this Call-ID, if the leg is one of the newest.
-    async fn recent(&self, app: &App, sip_call_id: &str) -> Result<Option<CallId>, StoreFailed> {
-        for account in self.accounts(app, None) {
-            let page = Page { limit: LATEST_LEGS as usize, after: None, offset: 0 };
-            let legs = app.calls.list(&account, &LegFilter::default(), page).await?;
-            if let Some(leg) = legs.iter().find(|leg| leg.sip.call_id.as_deref() == Some(sip_call_id)) {
-                return Ok(Some(leg.session));
-            }
-        }
-        Ok(None)
+        let page = store::Page::first(LATEST_ERRORS);
+        let reports = resources::list_of(store, REPORTS, &accounts, &resources::Filter::default(), &page).await?;
+        let call = |report: Resource<Report>| {
+            let request = report.details.request.filter(|request| request.method == "INVITE")?;
+            Some((report.created_at, *request))
+        };
+        Ok(reports.into_iter().find_map(call))
     }
 
     /// Returns the visible calls that have a leg whose id begins with `id`, each call once. `id` consists of an optional
@@ -165,15 +146,36 @@ impl Scope {
             return Ok(Vec::new());
         }
         let rows = store::calls::starting(&app.calls.services().store, digits, 20).await?;
-        let mut sessions: Vec<_> =
-            rows.iter().filter(|row| self.sees(&row.account)).map(|row| CallId(row.session)).collect();
-        sessions.sort_unstable_by_key(|session| session.0);
-        sessions.dedup();
-        Ok(sessions)
+        Ok(sessions(rows.iter().filter(|row| self.sees(&row.account))))
+    }
+
+    /// Returns the visible calls that have a leg whose id contains `part`, or whose SIP Call-ID contains `part`, each call
+    /// once. Only the newest calls are searched ([`store::calls::SEARCHED`]). If `part` is too short, the list is empty.
+    async fn containing(&self, app: &App, part: &str) -> Result<Vec<CallId>, StoreFailed> {
+        if part.len() < MIN_PART {
+            return Ok(Vec::new());
+        }
+        let services = app.calls.services();
+        let digits = part.strip_prefix("CA").unwrap_or(part).replace('-', "").to_ascii_lowercase();
+        let is_id = digits.len() >= MIN_PART && digits.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let account = if self.all_accounts { None } else { Some(&*self.account.name) };
+        let mut found = Vec::new();
+        for text in is_id.then_some(&*digits).into_iter().chain([part]) {
+            let parts = Parts { any: Some(text), ..Parts::default() };
+            let (filter, page) = (CallFilter::default(), store::Page::first(MAX_FOUND));
+            found.extend(store::calls::search(&services.store, account, &filter, parts, &page).await?);
+        }
+        // The search also finds the text in other fields of the record.
+        found.retain(|row| {
+            let leg = records::leg_of(row);
+            let call_id = leg.as_ref().and_then(|leg| leg.sip.call_id.as_deref());
+            is_id && format!("{:032x}", row.id).contains(&digits) || call_id.is_some_and(|id| id.contains(part))
+        });
+        Ok(sessions(found.iter()))
     }
 
     /// Finds a call. Returns the id of the call and its visible legs, oldest leg first. `id` may be the id of the call,
-    /// the id of a leg in the form of any provider, the first characters of such a leg id, or `last`. Returns `None` if
+    /// the id of a leg in the form of any provider, a part of such a leg id or of a SIP Call-ID, or `last`. Returns `None` if
     /// there is no such call.
     pub async fn session(&self, app: &App, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
         let services = app.calls.services();
@@ -191,21 +193,32 @@ impl Scope {
             match session {
                 None => match self.starting_with(app, id).await?.as_slice() {
                     [one] => Some(*one),
+                    [] => match self.containing(app, id).await?.as_slice() {
+                        [one] => Some(*one),
+                        _ => None,
+                    },
                     _ => None,
                 },
                 session => session,
             }
         };
         let Some(session) = session else { return Ok(None) };
-        let filter = LegFilter { session: Some(session), ..LegFilter::default() };
-        let mut legs = Vec::new();
-        for account in self.accounts(app, None) {
-            legs.extend(app.calls.list(&account, &filter, Page { limit: MAX_LEGS, after: None, offset: 0 }).await?);
-        }
+        let filter = CallFilter { session: Some(session.0), ..CallFilter::default() };
+        let (store, accounts) = (&services.store, self.accounts(app, None));
+        let rows = store::calls::list(store, &accounts, &filter, &store::Page::first(MAX_LEGS)).await?;
+        let mut legs: Vec<_> = rows.iter().filter_map(records::leg_of).map(Arc::new).collect();
         legs.sort_by_key(|leg| (leg.created_at, leg.id));
         let legs: Vec<_> = legs.into_iter().map(|leg| (services.call_id(&leg), leg)).collect();
         Ok((!legs.is_empty()).then_some((session, legs)))
     }
+}
+
+/// Returns the calls of these legs, each call once.
+fn sessions<'a>(legs: impl Iterator<Item = &'a CallRow>) -> Vec<CallId> {
+    let mut sessions: Vec<_> = legs.map(|row| CallId(row.session)).collect();
+    sessions.sort_unstable_by_key(|session| session.0);
+    sessions.dedup();
+    sessions
 }
 
 /// A call with its event log. The value contains the legs of the call, oldest leg first. Each leg has its id in the
@@ -340,7 +353,7 @@ pub enum QueryError {
     #[error("direction: must be \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
     Direction,
     /// The database failed.
-    #[error("the database does not answer")]
+    #[error("{0}")]
     Store(#[from] StoreFailed),
 }
 
@@ -352,11 +365,17 @@ impl From<store::StoreError> for QueryError {
 
 impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
-        let status = match self {
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        (status, format!("{self}\n")).into_response()
+        let text = format!("{self}\n");
+        match self {
+            Self::Store(failed) => {
+                let (status, seconds) = match failed {
+                    StoreFailed::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "1"),
+                    StoreFailed::Away | StoreFailed::ReadTooSlow => (StatusCode::SERVICE_UNAVAILABLE, "5"),
+                };
+                (status, [(header::RETRY_AFTER, seconds)], text).into_response()
+            }
+            _ => (StatusCode::BAD_REQUEST, text).into_response(),
+        }
     }
 }
 

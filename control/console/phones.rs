@@ -63,7 +63,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             async move { Ok(page(&app, &scope, &query).await?.phones) }
         };
         let name = |row: &PhoneRow| format!("{} {} {:?}", row.account, row.username, row.domain);
-        return follow::rows(app, &follower, "phone", name, list);
+        return follow::rows(app, &follower, "phone", follow::unknown, name, list);
     }
     match page(&app, &scope, &query).await {
         Ok(page) => json(&page),

@@ -110,13 +110,10 @@ impl Story {
             .map(|(leg, exchange)| Request { call: leg.and_then(|leg| names.get(&leg).cloned()), exchange });
         let deliveries = deliveries::list(store, session.0).await?;
         let deliveries = deliveries.into_iter().filter(|row| scope.sees(&row.account));
-        // The reports of the call may still wait for the writer.
-        store.flush().await?;
-        let (mut recorded, mut errors) = (Vec::new(), Vec::new());
-        for account in scope.accounts(app, None) {
-            let filter = RecordingFilter { session: Some(session.0), ..RecordingFilter::default() };
-            recorded.extend(recordings::list(store, &account, &filter, &store::Page::first(100)).await?);
-        }
+        let filter = RecordingFilter { session: Some(session.0), ..RecordingFilter::default() };
+        let accounts = scope.accounts(app, None);
+        let mut recorded = recordings::list(store, &accounts, &filter, &store::Page::first(100)).await?;
+        let mut errors = Vec::new();
         for (_, leg) in &legs {
             let filter = resources::Filter { parent: Some(leg.id.0), ..resources::Filter::default() };
             let page = store::Page::first(MAX_ERRORS);

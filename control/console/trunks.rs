@@ -109,7 +109,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
             let (scope, query) = (scope.clone(), query.clone());
             async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
         };
-        return follow::rows(app, &follower, "trunk", |row: &TrunkRow| row.name.clone(), list);
+        return follow::rows(app, &follower, "trunk", follow::unknown, |row: &TrunkRow| row.name.clone(), list);
     }
     json(&Trunks { trunks: rows(&app, &scope, &query) })
 }

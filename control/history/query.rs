@@ -26,8 +26,10 @@ pub struct LegFilter {
     pub status: Vec<Status>,
     /// The direction of the leg.
     pub direction: Option<Direction>,
-    /// Range for the time of the answer. If a leg was never answered, the range applies to the time of the creation.
-    pub started: Range,
+    /// Whether only legs that have not ended match.
+    pub live: bool,
+    /// Range for the time of the answer. A leg that was never answered does not match a range.
+    pub answered: Range,
     /// Range for the time of the end.
     pub ended: Range,
 }
@@ -60,6 +62,13 @@ pub struct Range {
     pub until: Option<Timestamp>,
 }
 
+impl Range {
+    /// Whether the time is in the range.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at < until)
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
@@ -83,8 +92,9 @@ impl LegFilter {
             status: self.status.iter().map(|status| records::status_word(*status).to_owned()).collect(),
             dialect: None,
             direction: self.direction.map(|direction| records::direction_word(direction).to_owned()),
-            created: self.started.into(),
-            answered: TimeRange::default(),
+            live: self.live || !self.status.is_empty() && self.status.iter().all(|status| !status.is_final()),
+            created: TimeRange::default(),
+            answered: self.answered.into(),
             ended: self.ended.into(),
         }
     }

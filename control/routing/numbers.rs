@@ -4,7 +4,7 @@
 //! For a number in the configuration file, the file has the base values. A change of such a number is stored separately
 //! and takes precedence over the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tandem_accounts::Accounts;
@@ -80,20 +80,22 @@ impl<'a> Numbers<'a> {
 
     /// Returns all complete numbers of the account. Prefixes of numbers are not included.
     pub fn all(&self) -> Vec<NumberRow> {
-        let mut file: HashMap<String, Resource<Number>> =
-            self.of_the_file().into_iter().map(|floor| (floor.name.clone(), floor)).collect();
+        let file = self.of_the_file();
+        let places: HashMap<&str, usize> =
+            file.iter().enumerate().map(|(place, floor)| (floor.name.as_str(), place)).collect();
+        let mut changed: HashSet<usize> = HashSet::new();
         let held = self.routing.inventory().numbers.all(self.account);
         let mut numbers: Vec<_> = held
             .into_iter()
             .filter(|row| !self.routing.belongs_to_another(row))
             .map(|row| {
-                let floor = file.remove(&row.name);
-                with_configured(row, floor.as_ref())
+                let place = places.get(row.name.as_str());
+                changed.extend(place);
+                with_configured(row, place.and_then(|place| file.get(*place)))
             })
             .collect();
-        let mut file: Vec<_> = file.into_values().map(Arc::new).collect();
-        file.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        numbers.extend(file);
+        let unchanged = file.into_iter().enumerate().filter(|(place, _)| !changed.contains(place));
+        numbers.extend(unchanged.map(|(_, floor)| Arc::new(floor)));
         numbers
     }
 

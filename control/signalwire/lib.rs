@@ -92,6 +92,11 @@ impl Provider for SignalWire {
         ".wav"
     }
 
+    /// The lists publish "created before the date provided".
+    fn includes_last_date(&self) -> bool {
+        false
+    }
+
     fn normalise(&self, pairs: &mut Vec<(String, String)>) {
         pairs
             .retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
 
 use super::column::{Columns, hex, microseconds};
 use super::insert::{Backend, Insert};
-use super::select::Conditions;
+use super::select::{Conditions, began};
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
 
@@ -80,9 +80,34 @@ impl std::fmt::Debug for LateRow {
 }
 
 impl CallRow {
-    /// Returns the position of this row in the result of [`list`].
-    pub fn cursor(&self) -> Cursor {
-        Cursor { at: self.created_at, id: self.id }
+    /// Returns the position of this row in the result of [`list`] with this filter.
+    pub fn cursor(&self, filter: &CallFilter) -> Cursor {
+        let at = match filter.order() {
+            Order::Created => None,
+            Order::Answered => self.answered_at,
+            Order::Ended => self.ended_at,
+        };
+        Cursor { at: at.unwrap_or(self.created_at), id: self.id }
+    }
+}
+
+/// The time by which a list of calls is ordered. A filter for the time of the answer or of the end, without a filter for
+/// a party, a status or another call, orders the list by this time. Any other list is ordered by the time of creation.
+/// So each list reads an index from its newest row on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Created,
+    Answered,
+    Ended,
+}
+
+impl Order {
+    fn column(self) -> &'static str {
+        match self {
+            Order::Created => "created_at",
+            Order::Answered => "answered_at",
+            Order::Ended => "ended_at",
+        }
     }
 }
 
@@ -99,6 +124,8 @@ pub struct CallFilter {
     pub session: Option<u128>,
     /// The allowed statuses.
     pub status: Vec<String>,
+    /// Whether only legs that have not ended match.
+    pub live: bool,
     /// The name of the dialect.
     pub dialect: Option<String>,
     /// The direction of the legs.
@@ -109,6 +136,27 @@ pub struct CallFilter {
     pub answered: TimeRange,
     /// Range of `ended_at`. This range excludes live legs.
     pub ended: TimeRange,
+}
+
+impl CallFilter {
+    /// Returns the column by which a list with this filter is ordered.
+    pub(super) fn order_column(&self) -> &'static str {
+        self.order().column()
+    }
+
+    fn order(&self) -> Order {
+        let Self { to, from, parent, session, status, live, .. } = self;
+        let has_index = to.is_some() || from.is_some() || parent.is_some() || session.is_some();
+        if has_index || !status.is_empty() || *live {
+            Order::Created
+        } else if self.answered != TimeRange::default() {
+            Order::Answered
+        } else if self.ended != TimeRange::default() {
+            Order::Ended
+        } else {
+            Order::Created
+        }
+    }
 }
 
 /// Submits a row to the writer. The writer adds the row, or updates the existing row with the same id. The account,
@@ -170,14 +218,77 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// Returns a page of the account's calls, newest call first.
-pub async fn list(store: &Store, account: &str, filter: &CallFilter, page: &Page) -> Result<Vec<CallRow>, StoreError> {
-    conditions(account, filter).page(store, "calls", "created_at", page).await?.iter().map(read).collect()
+/// Returns a page of the calls of these accounts, newest call first. If the only filter is a range of `answered_at`, the
+/// latest answer comes first. If it is a range of `ended_at`, the latest end comes first.
+pub async fn list(
+    store: &Store,
+    accounts: &[impl AsRef<str>],
+    filter: &CallFilter,
+    page: &Page,
+) -> Result<Vec<CallRow>, StoreError> {
+    let column = filter.order_column();
+    conditions(accounts, filter).page(store, "calls", column, page).await?.iter().map(read).collect()
+}
+
+/// Number of calls that [`search`] reads: the newest calls of the account, or of the server.
+pub const SEARCHED: u32 = 20_000;
+
+/// The parts of texts for which [`search`] searches. A call matches if it has all given parts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts<'a> {
+    /// A part of the calling party.
+    pub from: Option<&'a str>,
+    /// A part of the called party.
+    pub to: Option<&'a str>,
+    /// A part of the leg's id in hexadecimal digits, or a part of any text in the record, such as the SIP Call-ID.
+    pub any: Option<&'a str>,
+}
+
+/// Returns a page of the calls that contain these parts, newest call first. No index helps such a search, so the
+/// function reads only the newest [`SEARCHED`] calls. `account` is `None` for the calls of all accounts. The fields
+/// `from` and `to` of the filter have no effect.
+pub async fn search(
+    store: &Store,
+    account: Option<&str>,
+    filter: &CallFilter,
+    parts: Parts<'_>,
+    page: &Page,
+) -> Result<Vec<CallRow>, StoreError> {
+    let filter = CallFilter { from: None, to: None, ..filter.clone() };
+    let order = filter.order_column();
+    let mut conditions = match account {
+        Some(account) => {
+            let oldest = Page { limit: 1, offset: u64::from(SEARCHED) - 1, ..Page::default() };
+            let oldest = Conditions::account(account).page(store, "calls", "created_at", &oldest).await?;
+            let since = oldest.first().map(|row| Columns(row).time("created_at")).transpose()?;
+            let mut conditions = filter_conditions(Conditions::account(account).without_index(), &filter);
+            conditions.within("created_at", TimeRange { since, before: None });
+            conditions
+        }
+        None => {
+            // The id of a call begins with the time, and has an index. The id of an inbound leg is random.
+            let sql = format!("SELECT session FROM calls ORDER BY session DESC LIMIT 1 OFFSET {}", SEARCHED - 1);
+            let oldest = store.reads.rows(None, sql, AnyArguments::default()).await?;
+            let mut conditions = filter_conditions(Conditions::every_account().without_index(), &filter);
+            if let Some(row) = oldest.first() {
+                conditions.at_least("session", Columns(row).text("session")?);
+            }
+            conditions
+        }
+    };
+    for (columns, part) in
+        [(&["from_address"][..], parts.from), (&["to_address"][..], parts.to), (&["id", "details"][..], parts.any)]
+    {
+        if let Some(part) = part {
+            conditions.contains(columns, part);
+        }
+    }
+    conditions.page(store, "calls", order, page).await?.iter().map(read).collect()
 }
 
 /// Returns the number of the account's calls that match the filter.
 pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<u64, StoreError> {
-    conditions(account, filter).count(store, "calls").await
+    conditions(&[account], filter).count(store, "calls").await
 }
 
 /// Returns the rows of calls that have not ended, of all accounts. Returns at most 1000 rows, the oldest first. After a
@@ -244,18 +355,29 @@ pub(super) async fn write_details(connection: &mut AnyConnection, row: &LateRow)
     Ok(())
 }
 
-fn conditions(account: &str, filter: &CallFilter) -> Conditions {
-    let mut conditions = Conditions::account(account);
-    conditions.equal("to_address", filter.to.as_deref());
-    conditions.equal("from_address", filter.from.as_deref());
-    conditions.equal_id("parent", filter.parent);
-    conditions.equal_id("session", filter.session);
-    conditions.one_of("status", &filter.status);
+pub(super) fn conditions(accounts: &[impl AsRef<str>], filter: &CallFilter) -> Conditions {
+    filter_conditions(Conditions::accounts(accounts), filter)
+}
+
+fn filter_conditions(mut conditions: Conditions, filter: &CallFilter) -> Conditions {
+    conditions.is(("session", "calls_by_session"), filter.session.map(hex));
+    conditions.is(("parent", "calls_by_parent"), filter.parent.map(hex));
+    if filter.live {
+        conditions.is_null(("ended_at", "calls_live"));
+    }
+    // A number of the server often receives more calls than one party makes.
+    conditions.is(("from_address", "calls_by_from"), filter.from.clone());
+    conditions.is(("to_address", "calls_by_to"), filter.to.clone());
+    conditions.one_of(("status", "calls_by_status"), &filter.status);
+    conditions.is(("direction", "calls_by_direction"), filter.direction.clone());
     conditions.equal("dialect", filter.dialect.as_deref());
-    conditions.equal("direction", filter.direction.as_deref());
     conditions.within("created_at", filter.created);
-    conditions.within("answered_at", filter.answered);
-    conditions.within("ended_at", filter.ended);
+    for (column, range) in [("answered_at", filter.answered), ("ended_at", filter.ended)] {
+        conditions.within(column, range);
+        if filter.order() == Order::Created {
+            conditions.within("created_at", began(range));
+        }
+    }
     conditions
 }
 

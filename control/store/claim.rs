@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::file::DatabaseFile;
 use super::health::{Check, Health};
-use super::{Store, StoreError};
+use super::{Plain, Store, StoreError};
 
 /// Number of the advisory lock. It consists of the text "tandem" and a version.
 const KEY: i64 = 0x7461_6e64_656d_0001;
@@ -137,7 +137,7 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
         if let Some(locked) = &mut connection {
             let lost = match tokio::time::timeout(ANSWER_TIMEOUT, locked.execute("SELECT 1")).await {
                 Ok(Ok(_)) => continue,
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => Plain(&error).to_string(),
                 Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
             };
             // The lock ends together with its connection. At the latest, it ends when PostgreSQL detects that the

@@ -205,14 +205,14 @@ pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<Dom
 /// Returns a page of the account's domains, newest domain first. The result does not contain the domains of trunks.
 pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
     let mut conditions = Conditions::account(account);
-    conditions.no_resource("id");
+    conditions.no_resource("sip_domains.id");
     conditions.page(store, "sip_domains", "created_at", page).await?.iter().map(read_domain).collect()
 }
 
 /// Returns the number of [`domains`] of an account.
 pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
-    conditions.no_resource("id");
+    conditions.no_resource("sip_domains.id");
     conditions.count(store, "sip_domains").await
 }
 

@@ -22,6 +22,7 @@ pub mod events;
 mod file;
 pub mod health;
 mod insert;
+mod read;
 pub mod recordings;
 pub mod resources;
 mod select;
@@ -41,12 +42,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
 use tokio::sync::Mutex;
 
 use claim::Claim;
 use file::DatabaseFile;
 use health::Health;
+use read::{READ_CONNECTIONS, READ_TIME, ReadPool, Reads};
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
 
@@ -57,19 +60,28 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "phones", include_str!("migrations/0002_phones.sql")),
     (3, "resources", include_str!("migrations/0003_resources.sql")),
     (4, "open applications", include_str!("migrations/0004_open_applications.sql")),
+    (5, "indexes for lists", include_str!("migrations/0005_indexes_for_lists.sql")),
 ];
 
-/// Number of connections in the pool. SQLite serves parallel readers and one writer. PostgreSQL has a backend process
-/// for each connection.
-const POOL_CONNECTIONS: u32 = 8;
+/// Number of connections for reads of single rows and for writes that do not go through the writer task. Reads of lists
+/// have connections of their own ([`read`]). SQLite serves parallel readers and one writer. PostgreSQL has a backend
+/// process for each connection.
+const POOL_CONNECTIONS: u32 = 6;
+
+/// Number of connections for the writer task and the heartbeat. Each of them always finds its connection.
+const VITAL_CONNECTIONS: u32 = 2;
 
 /// Maximum time for which an operation waits for a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The connection pool and the writer. All clones use the same pool and the same writer.
+/// The connections and the writer. All clones use the same connections and the same writer.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    /// The connections of the writer task and of the heartbeat.
+    vital: AnyPool,
+    /// The connections for reads of lists.
+    reads: Arc<Reads>,
     writer: Writer,
     sequence: Arc<AtomicI64>,
     health: Arc<Health>,
@@ -91,8 +103,18 @@ pub enum StoreError {
         /// The expected form of the URL.
         reason: String,
     },
+    /// A newer version of this server has migrated the schema.
+    #[error(
+        "a newer version of tandem has written this database (its schema has version {found}, and this version of tandem knows versions up to {known}): start the newer version, or restore a backup from before the upgrade"
+    )]
+    Newer {
+        /// Version of the schema.
+        found: i64,
+        /// The newest version that this server knows.
+        known: i64,
+    },
     /// The schema could not be migrated.
-    #[error("database migration: {0}")]
+    #[error("database migration: {}", plain_migration(.0))]
     Migration(sqlx::migrate::MigrateError),
     /// The first connection failed.
     #[error("{target}: {reason}")]
@@ -103,7 +125,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The database refused the operation or did not respond.
-    #[error("database: {0}")]
+    #[error("database: {}", Plain(.0))]
     Unavailable(sqlx::Error),
     /// A submitted write was not stored.
     #[error("write not stored: {0}")]
@@ -125,19 +147,64 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The account reads too many lists at the same time.
+    #[error("the account reads too many lists at the same time")]
+    TooManyReads,
+    /// The read of a list was stopped.
+    #[error("a list was not read within {} s", read::READ_TIME.as_secs())]
+    ReadTooSlow,
 }
 
 // This `From` is not derived with `#[from]`. The text already contains the source, so a printed chain of errors would
 // show the source twice.
 /// The error of a failed database query. The log contains the details.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the database failed")]
-pub struct StoreFailed;
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreFailed {
+    /// The database does not answer, or refused the query.
+    #[error("the database does not answer")]
+    Away,
+    /// The account reads too many lists at the same time. A later request may succeed.
+    #[error("too many lists of this account are read at the same time: repeat the request later")]
+    TooManyReads,
+    /// The list was not read in time.
+    #[error("the list was not read within {} s: ask for a shorter range of time", read::READ_TIME.as_secs())]
+    ReadTooSlow,
+}
 
 impl From<StoreError> for StoreFailed {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "database");
-        Self
+        match error {
+            // The store has logged these errors, with the account.
+            StoreError::TooManyReads => Self::TooManyReads,
+            StoreError::ReadTooSlow => Self::ReadTooSlow,
+            error => {
+                tracing::error!(%error, "database");
+                Self::Away
+            }
+        }
+    }
+}
+
+/// The text of a database error. PostgreSQL adds the file and the line of its own source code to its errors. A reader
+/// would take this line for a line of the configuration, so only the message is shown.
+struct Plain<'a>(&'a sqlx::Error);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            sqlx::Error::Database(error) => f.write_str(error.message()),
+            other => other.fmt(f),
+        }
+    }
+}
+
+fn plain_migration(error: &sqlx::migrate::MigrateError) -> String {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) => Plain(error).to_string(),
+        sqlx::migrate::MigrateError::ExecuteMigration(error, version) => {
+            format!("migration {version}: {}", Plain(error))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -149,7 +216,12 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<sqlx::migrate::MigrateError> for StoreError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Migration(error)
+        match error {
+            sqlx::migrate::MigrateError::VersionMissing(found) => {
+                Self::Newer { found, known: MIGRATIONS.last().map_or(0, |(version, ..)| *version) }
+            }
+            other => Self::Migration(other),
+        }
     }
 }
 
@@ -182,46 +254,18 @@ impl Store {
         // A log line for each statement would take more time than the statement.
         let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
         reach(&options, &target).await?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(CONNECTION_TIMEOUT)
-            // If the disk is full, SQLite itself rolls back the transaction. sqlx does not detect this and still counts
-            // the transaction as open. Later transactions on this connection would then never be committed.
-            .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if sqlite {
-                        // With NORMAL in WAL mode, a commit survives a killed process. A power failure may lose the
-                        // last commits. The journal of a statement with many rows stays in memory, without a file for
-                        // each statement. After 16 MiB, the content of the WAL is moved into the database. The page
-                        // cache has 8 MiB.
-                        for pragma in [
-                            "PRAGMA busy_timeout = 5000",
-                            "PRAGMA journal_mode = WAL",
-                            "PRAGMA synchronous = NORMAL",
-                            "PRAGMA temp_store = MEMORY",
-                            "PRAGMA wal_autocheckpoint = 4000",
-                            "PRAGMA cache_size = -8192",
-                        ] {
-                            connection.execute(pragma).await?;
-                        }
-                        for statement in first {
-                            connection.execute(*statement).await?;
-                        }
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(options.clone())
-            .await?;
-        migrator().run(&pool).await?;
+        let vital = pool(&options, connections.min(VITAL_CONNECTIONS), sqlite, first).await?;
+        migrator().run(&vital).await?;
+        let pool = pool(&options, connections, sqlite, first).await?;
+        let reads = Reads::new(read_pool(&target, &options, sqlite, first).await?);
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
         // Event lines use the same sequence. The sequence starts with the current time in microseconds, so that the
         // lines of a call keep their order across restarts.
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
         let health = Arc::new(Health::default());
-        let writer = Writer::start(pool.clone(), sequence.clone(), health.clone());
-        Ok(Store { pool, writer, sequence, health, file, options, claim: Arc::default() })
+        let writer = Writer::start(vital.clone(), sequence.clone(), health.clone());
+        let reads = Arc::new(reads);
+        Ok(Store { pool, vital, reads, writer, sequence, health, file, options, claim: Arc::default() })
     }
 
     /// Reserves the database for this server until [`Store::close`]. Returns [`StoreError::InUse`] if another server
@@ -262,6 +306,8 @@ impl Store {
     /// Stores all submitted writes, and then closes the connections. Later operations return [`StoreError::Closed`].
     pub async fn close(&self) {
         self.writer.close().await;
+        self.vital.close().await;
+        self.reads.close().await;
         self.pool.close().await;
         self.claim.lock().await.take();
     }
@@ -272,6 +318,79 @@ impl Store {
     }
 }
 
+/// The settings of an SQLite connection.
+///
+/// With NORMAL in WAL mode, a commit survives a killed process. A power failure may lose the last commits. The journal of
+/// a statement with many rows stays in memory, without a file for each statement. After 16 MiB, the content of the WAL is
+/// moved into the database. The page cache has 8 MiB. A new file can return free pages to the file system
+/// ([`server::prune`]); for an existing file, this setting has no effect.
+const PRAGMAS: [&str; 7] = [
+    "PRAGMA auto_vacuum = INCREMENTAL",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA cache_size = -8192",
+];
+
+/// Opens connections for reads and writes.
+async fn pool(
+    options: &AnyConnectOptions,
+    connections: u32,
+    sqlite: bool,
+    first: &'static [&'static str],
+) -> Result<AnyPool, StoreError> {
+    let pool = AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECTION_TIMEOUT)
+        // If the disk is full, SQLite itself rolls back the transaction. sqlx does not detect this and still counts the
+        // transaction as open. Later transactions on this connection would then never be committed.
+        .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for statement in PRAGMAS.iter().chain(first).filter(|_| sqlite) {
+                    connection.execute(*statement).await?;
+                }
+                Ok(())
+            })
+        });
+    Ok(pool.connect_with(options.clone()).await?)
+}
+
+/// Opens connections for reads of lists.
+async fn read_pool(
+    target: &str,
+    options: &AnyConnectOptions,
+    sqlite: bool,
+    first: &'static [&'static str],
+) -> Result<ReadPool, StoreError> {
+    if !sqlite {
+        let limit = format!("SET statement_timeout = {}", READ_TIME.as_millis());
+        let pool = AnyPoolOptions::new()
+            .max_connections(READ_CONNECTIONS)
+            .acquire_timeout(CONNECTION_TIMEOUT)
+            .after_connect(move |connection, _| {
+                let limit = assembled(limit.clone());
+                Box::pin(async move { connection.execute(limit).await.map(drop) })
+            });
+        return Ok(ReadPool::Postgres(pool.connect_with(options.clone()).await?));
+    }
+    let pool = SqlitePoolOptions::new()
+        .max_connections(READ_CONNECTIONS)
+        .acquire_timeout(CONNECTION_TIMEOUT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for statement in PRAGMAS.iter().chain(first) {
+                    connection.execute(*statement).await?;
+                }
+                Ok(())
+            })
+        });
+    let options = target.parse::<SqliteConnectOptions>()?.disable_statement_logging();
+    Ok(ReadPool::Sqlite(pool.connect_with(options).await?))
+}
+
 /// Connects once, to find the reason of a failure. The connection pool cannot give this reason. The pool repeats the
 /// connection attempt until its timeout, and then reports only the timeout.
 async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
@@ -279,7 +398,7 @@ async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError>
     match tokio::time::timeout(CONNECTION_TIMEOUT, AnyConnection::connect_with(options)).await {
         Ok(Ok(connection)) => Ok(connection.close().await?),
         Ok(Err(sqlx::Error::Io(error))) => Err(unreachable(error.to_string())),
-        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Ok(Err(error)) => Err(unreachable(Plain(&error).to_string())),
         Err(_) => Err(unreachable(format!("no answer within {} s", CONNECTION_TIMEOUT.as_secs()))),
     }
 }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use super::calls::{self, CallFilter};
 use super::column::{Columns, hex, microseconds};
-use super::select::Conditions;
+use super::select::{Conditions, began};
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
 
@@ -74,6 +75,13 @@ pub struct RecordingFilter {
     pub ended: TimeRange,
 }
 
+/// Maximum number of calls of a party whose recordings are searched call by call. If the party has more calls, the list
+/// reads the recordings of the account, and looks up the call of each recording.
+const MAX_CALLS: usize = 1_000;
+
+/// The column of the recorded leg, and its index.
+const LEG: (&str, &str) = ("leg", "recordings_by_leg");
+
 /// Submits a row to the writer. The writer adds the row, or replaces the existing row with the same id. The future
 /// waits only if the writer's queue is full.
 pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(), StoreError>> + Send {
@@ -109,19 +117,25 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// Returns a page of the account's recordings, newest recording first.
+/// Returns a page of the recordings of these accounts, newest recording first.
 pub async fn list(
     store: &Store,
-    account: &str,
+    accounts: &[impl AsRef<str>],
     filter: &RecordingFilter,
     page: &Page,
 ) -> Result<Vec<RecordingRow>, StoreError> {
-    conditions(account, filter).page(store, "recordings", "started_at", page).await?.iter().map(read).collect()
+    match conditions(store, accounts, filter).await? {
+        Some(conditions) => conditions.page(store, "recordings", "started_at", page).await?.iter().map(read).collect(),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Returns the number of the account's recordings that match the filter.
 pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Result<u64, StoreError> {
-    conditions(account, filter).count(store, "recordings").await
+    match conditions(store, &[account], filter).await? {
+        Some(conditions) => conditions.count(store, "recordings").await,
+        None => Ok(0),
+    }
 }
 
 /// Returns the rows of recordings that have not ended, of all accounts. Returns at most 1000 rows, the oldest first.
@@ -168,16 +182,40 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) ->
     Ok(())
 }
 
-fn conditions(account: &str, filter: &RecordingFilter) -> Conditions {
-    let mut conditions = Conditions::account(account);
-    conditions.equal_id("leg", filter.leg);
-    conditions.equal_id("session", filter.session);
-    conditions.equal_in_call("leg", "from_address", filter.from.as_deref());
-    conditions.equal_in_call("leg", "to_address", filter.to.as_deref());
+/// Returns the conditions of a list. `None` if no recording can match.
+async fn conditions(
+    store: &Store,
+    accounts: &[impl AsRef<str>],
+    filter: &RecordingFilter,
+) -> Result<Option<Conditions>, StoreError> {
+    let mut conditions = Conditions::accounts(accounts);
+    if filter.from.is_some() || filter.to.is_some() {
+        let parties = CallFilter { from: filter.from.clone(), to: filter.to.clone(), ..CallFilter::default() };
+        let page = Page::first(u32::try_from(MAX_CALLS).unwrap_or(u32::MAX));
+        let calls = calls::list(store, accounts, &parties, &page).await?;
+        match calls.len() {
+            0 => return Ok(None),
+            MAX_CALLS.. => {
+                let parties = [("from_address", &filter.from), ("to_address", &filter.to)];
+                let parties: Vec<_> =
+                    parties.into_iter().filter_map(|(column, party)| Some((column, party.as_deref()?))).collect();
+                conditions.in_call("recordings.leg", &parties);
+            }
+            _ => conditions.one_of(LEG, &calls.iter().map(|call| hex(call.id)).collect::<Vec<_>>()),
+        }
+    }
+    Ok(Some(columns(conditions, filter)))
+}
+
+/// Adds the conditions on the columns of the recordings.
+pub(super) fn columns(mut conditions: Conditions, filter: &RecordingFilter) -> Conditions {
+    conditions.is(LEG, filter.leg.map(hex));
+    conditions.is(("session", "recordings_by_session"), filter.session.map(hex));
     conditions.equal("dialect", filter.dialect.as_deref());
-    conditions.one_of("status", &filter.status);
+    conditions.one_of(("status", "recordings_by_status"), &filter.status);
     conditions.within("started_at", filter.created);
     conditions.within("ended_at", filter.ended);
+    conditions.within("started_at", began(filter.ended));
     conditions
 }
 

@@ -237,7 +237,18 @@ pub async fn list<T: DeserializeOwned>(
     filter: &Filter<'_>,
     page: &Page,
 ) -> Result<Vec<Resource<T>>, StoreError> {
-    let rows = conditions(account, kind.word, filter).page(store, "resources", "created_at", page).await?;
+    list_of(store, kind, &[account], filter, page).await
+}
+
+/// Returns a page of the resources of this kind that these accounts have, newest resource first.
+pub async fn list_of<T: DeserializeOwned>(
+    store: &Store,
+    kind: Kind<T>,
+    accounts: &[impl AsRef<str>],
+    filter: &Filter<'_>,
+    page: &Page,
+) -> Result<Vec<Resource<T>>, StoreError> {
+    let rows = conditions(accounts, kind.word, filter).page(store, "resources", "created_at", page).await?;
     rows.iter().map(read).collect()
 }
 
@@ -273,7 +284,7 @@ pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cur
 
 /// Returns the number of resources that [`list`] would return.
 pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filter<'_>) -> Result<u64, StoreError> {
-    conditions(account, kind.word, filter).count(store, "resources").await
+    conditions(&[account], kind.word, filter).count(store, "resources").await
 }
 
 /// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
@@ -302,11 +313,11 @@ pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &str, id: u128) ->
     Ok(done.rows_affected() > 0)
 }
 
-fn conditions(account: &str, kind: &'static str, filter: &Filter<'_>) -> Conditions {
-    let mut conditions = Conditions::account(account);
+pub(super) fn conditions(accounts: &[impl AsRef<str>], kind: &'static str, filter: &Filter<'_>) -> Conditions {
+    let mut conditions = Conditions::accounts(accounts);
     conditions.equal("kind", Some(kind));
-    conditions.equal_id("parent", filter.parent);
-    conditions.equal("name", filter.name);
+    conditions.is(("parent", "resources_by_parent"), filter.parent.map(hex));
+    conditions.is(("name", "resources_by_name"), filter.name.map(str::to_owned));
     conditions.within("created_at", filter.created);
     conditions.within("updated_at", filter.updated);
     conditions

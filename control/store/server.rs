@@ -12,7 +12,7 @@ use super::{Store, StoreError};
 /// Number of rows that [`prune`] deletes in one statement. A pause follows each statement, because SQLite allows no
 /// other writer while a statement runs.
 const PIECE: i64 = 1_000;
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -39,7 +39,7 @@ async fn beat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
         "INSERT INTO server (key, value) VALUES ('alive_at', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     )
     .bind(microseconds(now))
-    .execute(&store.pool)
+    .execute(&store.vital)
     .await?;
     Ok(())
 }
@@ -58,15 +58,11 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
 
 /// Deletes event lines, notifications, reports, and finished webhook deliveries that are older than `before`. Returns
 /// the number of deleted rows. The function keeps call records and recordings, because users delete them. It also keeps
-/// deliveries that are not yet sent.
+/// deliveries that are not yet sent. Each statement finds its rows with an index, and does not read the rows that stay.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
     store.flush().await?;
     let mut removed = 0;
-    for statement in [
-        "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
-        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind IN ('trouble', 'report') AND created_at < $1 LIMIT $2)",
-        "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
-    ] {
+    for statement in PRUNINGS {
         loop {
             let done = sqlx::query(statement).bind(microseconds(before)).bind(PIECE).execute(&store.pool).await?;
             removed += done.rows_affected();
@@ -76,5 +72,38 @@ pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> 
             tokio::time::sleep(PAUSE).await;
         }
     }
+    shrink(store).await?;
     Ok(removed)
+}
+
+/// The statements of [`prune`]. The arguments are the time and the maximum number of rows.
+pub(super) const PRUNINGS: [&str; 4] = [
+    "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
+    "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'trouble' AND created_at < $1 LIMIT $2)",
+    "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'report' AND created_at < $1 LIMIT $2)",
+    "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
+];
+
+/// Returns free pages of the SQLite file to the file system, if more than a quarter of the file is free. A smaller part
+/// stays, because new rows need the pages. A file that an older version of this server created keeps its size
+/// (docs/operating.md).
+async fn shrink(store: &Store) -> Result<(), StoreError> {
+    if store.file.is_none() {
+        return Ok(());
+    }
+    let number = |pragma: &'static str| sqlx::query_scalar::<_, i64>(pragma).fetch_one(&store.pool);
+    // The value 2 means INCREMENTAL.
+    if number("PRAGMA auto_vacuum").await? != 2 {
+        return Ok(());
+    }
+    let mut free = number("PRAGMA freelist_count").await?;
+    while free > number("PRAGMA page_count").await? / 4 {
+        sqlx::query("PRAGMA incremental_vacuum(1000)").execute(&store.pool).await?;
+        let before = std::mem::replace(&mut free, number("PRAGMA freelist_count").await?);
+        if free >= before {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }

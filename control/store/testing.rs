@@ -74,10 +74,15 @@ impl PostgresServer {
 
     pub async fn database(&self, name: &str) -> String {
         use sqlx::{AssertSqlSafe, Connection, Executor};
-        let url = |database: &str| format!("postgres://tandem@127.0.0.1:{}/{database}", self.port);
-        let mut connection = sqlx::postgres::PgConnection::connect(&url("postgres")).await.expect("connects");
+        let mut connection =
+            sqlx::postgres::PgConnection::connect(&self.database_again("postgres")).await.expect("connects");
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("database made");
-        url(name)
+        self.database_again(name)
+    }
+
+    /// Returns the URL of an existing database.
+    pub fn database_again(&self, name: &str) -> String {
+        format!("postgres://tandem@127.0.0.1:{}/{name}", self.port)
     }
 }
 

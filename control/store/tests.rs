@@ -2,6 +2,8 @@
 
 mod calls;
 mod inventory;
+mod limits;
+mod plans;
 mod pruning;
 mod writing;
 
@@ -45,6 +47,9 @@ scenarios! {
         rows_of_the_same_instant_are_paged_without_loss,
         unfinished_rows_are_found_after_a_restart,
         recordings_are_read_back_filtered_and_deleted,
+        several_accounts_and_statuses_are_one_list,
+        a_list_by_the_time_of_the_answer_is_paged_without_loss,
+        a_part_of_a_party_or_an_id_is_found_among_the_newest_calls,
     }
     writing {
         event_lines_keep_their_order,
@@ -62,6 +67,7 @@ scenarios! {
         domains_are_the_accounts_own_and_their_users_and_networks_are_found,
         resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
         usage_is_counted_by_day_direction_and_party,
+        usage_of_days_that_are_over_is_the_same_as_before_and_after,
         a_trunks_domain_is_used_and_not_listed,
         an_application_of_an_earlier_version_stays_open,
     }
@@ -93,6 +99,35 @@ async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back(
     until_stored(&store).await;
     assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 500);
     assert_eq!(store.writer().lost(), 0);
+}
+
+/// A later version of the server adds migrations.
+async fn a_newer_database_is_refused(url: &str) {
+    let store = Store::open(url).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
+    sqlx::query(newer).execute(&store.pool).await.unwrap();
+    store.close().await;
+    let refused = Store::open(url).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Newer { found: 999, .. }), "{refused:?}");
+    let text = refused.to_string();
+    assert!(text.contains("a newer version of tandem has written this database"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_a_newer_version_is_refused_in_these_words() {
+    let directory = tempfile::tempdir().unwrap();
+    a_newer_database_is_refused(&format!("sqlite:{}/tandem.db", directory.path().display())).await;
+    let Some(server) = PostgresServer::start() else { return };
+    let url = server.database("newer").await;
+    a_newer_database_is_refused(&url).await;
+    // PostgreSQL adds the line of its own source to its errors.
+    let store = Store::open(&server.database("plain").await).await.unwrap();
+    let error: StoreError = sqlx::query("SELECT * FROM nothing").execute(&store.pool).await.unwrap_err().into();
+    assert_eq!(error.to_string(), "database: relation \"nothing\" does not exist");
+    let unknown = url.replace("/newer", "/missing");
+    let refused = Store::open(&unknown).await.err().unwrap().to_string();
+    assert!(refused.contains("database \"missing\" does not exist") && !refused.contains("line"), "{refused}");
 }
 
 /// Returns two stores for one database. The database is full and has 200 pages of 4 KiB. The first store has only one

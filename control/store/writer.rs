@@ -17,7 +17,6 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::StoreError;
 use super::bindings::{self, BindingRow};
 use super::calls::{self, LateRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
@@ -25,6 +24,7 @@ use super::events::{self, EventRow};
 use super::health::{Check, Health};
 use super::recordings::{self, RecordingRow};
 use super::resources;
+use super::{Plain, StoreError};
 use foldhash::HashMap;
 
 /// Maximum number of writes in a transaction.
@@ -205,6 +205,11 @@ impl Writer {
         self.shared.urgent.notify_one();
     }
 
+    /// Returns the number of writes that were submitted since the start.
+    pub fn submitted(&self) -> u64 {
+        self.shared.submitted.load(Ordering::SeqCst)
+    }
+
     /// Returns the number of writes that are not stored yet.
     pub fn waiting(&self) -> u64 {
         let finished = self.shared.finished.load(Ordering::SeqCst);
@@ -359,10 +364,11 @@ impl WriterTask {
             }
             away = true;
             if began.elapsed() >= GRACE {
-                let reason = format!("the database does not accept writes: {error}");
+                let reason = format!("the database does not accept writes: {}", Plain(&error));
                 self.shared.health.note(Check::Writer, Err(reason));
             }
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            let error = Plain(&error);
             tracing::warn!(%error, writes = batch.len(), "database not available, retrying");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -390,6 +396,7 @@ impl WriterTask {
     }
 
     fn lose(&self, batch: Vec<Pending>, error: &sqlx::Error) {
+        let error = Plain(error);
         for pending in batch {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "a row could not be stored");
@@ -472,7 +479,7 @@ fn acknowledge(batch: Vec<Pending>) {
 /// Reports a failure to the callers that wait, and drops the writes of these callers. So a write that is reported as
 /// failed is never stored later.
 fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, error: &sqlx::Error) {
-    let refusal = || Err(StoreError::NotWritten(error.to_string()));
+    let refusal = || Err(StoreError::NotWritten(Plain(error).to_string()));
     for flush in flushes.drain(..) {
         let _ = flush.send(refusal());
     }

@@ -158,6 +158,10 @@ impl Provider for Texml {
         ".mp3"
     }
 
+    fn filters_queues(&self) -> bool {
+        true
+    }
+
     fn normalise(&self, pairs: &mut Vec<(String, String)>) {
         pairs.retain(|(name, value)| {
             !IDLE.contains(&name.as_str()) && (name != "MachineDetection" || value != "Disable")
@@ -166,6 +170,10 @@ impl Provider for Texml {
         pairs.retain_mut(|(name, value)| {
             match name.as_str() {
                 "Texml" => *name = "Twiml".to_owned(),
+                "StartTime_gt" => *name = "StartTime>".to_owned(),
+                "StartTime_lt" => *name = "StartTime<".to_owned(),
+                "EndTime_gt" => *name = "EndTime>".to_owned(),
+                "EndTime_lt" => *name = "EndTime<".to_owned(),
                 "UrlMethod" => *name = "Method".to_owned(),
                 "CallerId" => *name = "CallerDisplayName".to_owned(),
                 "RecordingChannels" if value == "single" => *value = "mono".to_owned(),

@@ -12,13 +12,15 @@ use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::queue::QueueResult;
+use tandem_call::recording::RecordingStatus;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 use tandem_dialect::ReportedError;
 use tandem_history::report::Refusal;
 use tandem_markup::code;
+use tandem_store::StoreFailed;
 
-use super::siprec;
+use super::{siprec, webhook};
 
 /// Error number: the account may not use this `callerId`.
 pub(super) const CALLER_ID: u32 = 13214;
@@ -100,6 +102,9 @@ pub(super) fn notification_code(event: &EventKind) -> Option<u32> {
     match event {
         EventKind::Warned(warning) => Some(warning.code),
         EventKind::FetchFailed { failure } => Some(failure_code(failure)),
+        EventKind::Recording(facts) => {
+            matches!(facts.status, RecordingStatus::Failed(_)).then_some(webhook::RECORDING_FAILED)
+        }
         EventKind::Dequeued(outcome) => (outcome.result == QueueResult::Full).then_some(14207),
         EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
         EventKind::Siprec(SiprecFacts { status: SiprecStatus::Failed(why), .. }) => Some(siprec::code(why.fault)),
@@ -195,8 +200,14 @@ impl IntoResponse for ApiError {
         }
         let mut response = (self.status, Json(body)).into_response();
         response.extensions_mut().insert(Refusal(format!("{} ({})", self.message, self.code)));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
         }
         if unauthenticated {
             let challenge = HeaderValue::from_static("Basic realm=\"Twilio API\"");
@@ -206,9 +217,14 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<tandem_store::StoreFailed> for ApiError {
-    fn from(_: tandem_store::StoreFailed) -> Self {
-        let message = "Service unavailable: the database does not answer".to_owned();
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+impl From<StoreFailed> for ApiError {
+    fn from(failed: StoreFailed) -> Self {
+        let (status, code, what) = match failed {
+            StoreFailed::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, 20429, "Too many requests"),
+            StoreFailed::Away | StoreFailed::ReadTooSlow => {
+                (StatusCode::SERVICE_UNAVAILABLE, 20503, "Service unavailable")
+            }
+        };
+        Self { status, code, message: format!("{what}: {failed}") }
     }
 }

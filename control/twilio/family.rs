@@ -146,6 +146,16 @@ pub trait Provider: Debug + Sync {
         &DetectionRules::TWILIO
     }
 
+    /// Whether a filter `DateCreated<` also selects the given time. The list of calls has its own rule.
+    fn includes_last_date(&self) -> bool {
+        true
+    }
+
+    /// Whether the list of queues has the filters `DateCreated` and `DateUpdated`.
+    fn filters_queues(&self) -> bool {
+        false
+    }
+
     /// Whether the name of a queue is also the SID of the queue.
     fn names_queues(&self) -> bool {
         false

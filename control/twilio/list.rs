@@ -106,8 +106,8 @@ impl Paging {
     }
 }
 
-/// A date filter. `Name` selects a UTC day. `Name>` selects the given time and later times. `Name<` selects earlier
-/// times.
+/// A date filter on a value that the resource shows in whole seconds. `Name` selects a UTC day. `Name>` selects the given
+/// time and later times. `Name<` selects earlier times, as the list of calls publishes it.
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
@@ -116,12 +116,35 @@ pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiErr
         range.until = day.tomorrow().ok().and_then(midnight);
     }
     if let Some(text) = parameters.get(&format!("{name}>")) {
-        range.from = Some(parse_time(name, text)?.0);
+        range.from = Some(second_from(parse_time(name, text)?.0));
     }
     if let Some(text) = parameters.get(&format!("{name}<")) {
-        range.until = Some(parse_time(name, text)?.0);
+        range.until = Some(second_from(parse_time(name, text)?.0));
     }
     Ok(range)
+}
+
+/// A date filter like [`range`], but `Name<` also selects the given time: "on or before midnight of this date". All lists
+/// except the list of calls publish this, unless the provider publishes another rule.
+pub(super) fn range_to(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
+    let mut range = range(parameters, name)?;
+    if let Some(text) = parameters.get(&format!("{name}<"))
+        && parameters.provider().includes_last_date()
+    {
+        range.until = Some(second_after(parse_time(name, text)?.0));
+    }
+    Ok(range)
+}
+
+/// Returns the first whole second that is not before `at`. A time that is shown in whole seconds is at or after `at` if
+/// the time is at or after this second.
+fn second_from(at: Timestamp) -> Timestamp {
+    if at.subsec_nanosecond() == 0 { at } else { second_after(at) }
+}
+
+/// Returns the first whole second after `at`.
+pub(super) fn second_after(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second().saturating_add(1)).unwrap_or(at)
 }
 
 /// A time parameter of the newer APIs: an RFC 3339 time, or a date. A date means the start of that day in UTC.
@@ -217,5 +240,12 @@ mod tests {
             range(&parameters("StartTime%3E=2024-01-02T03:04:05Z&StartTime%3C=2024-01-05"), "StartTime").unwrap();
         assert_eq!(between, Range { from: at("2024-01-02T03:04:05Z"), until: at("2024-01-05T00:00:00Z") });
         assert_eq!(range(&parameters("EndTime=yesterday"), "EndTime").unwrap_err().code, 20001);
+        // Resources show whole seconds, so a fraction of a second selects by the next second.
+        let fraction = range(&parameters("StartTime%3E=2024-01-02T03:04:05.5Z"), "StartTime").unwrap();
+        assert_eq!(fraction.from, at("2024-01-02T03:04:06Z"));
+        let until = |query: &str| range_to(&parameters(query), "DateCreated").unwrap().until;
+        assert_eq!(until("DateCreated%3C=2024-01-05"), at("2024-01-05T00:00:01Z"), "on or before midnight");
+        assert_eq!(until("DateCreated%3C=2024-01-05T01:02:03Z"), at("2024-01-05T01:02:04Z"));
+        assert_eq!(until("DateCreated=2024-01-05"), at("2024-01-06T00:00:00Z"));
     }
 }

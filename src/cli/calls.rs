@@ -15,16 +15,19 @@ const SHORT: usize = 16;
 /// List live and recent calls
 ///
 /// The newest call is the last line. `tandem show CALL` shows all details of one call. `tandem show last` shows all
-/// details of the newest call. The beginning of an id is sufficient.
+/// details of the newest call. A part of an id is sufficient.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Show only calls in this state: live, ended, completed, failed, busy, no-answer, canceled, in-progress, ringing
     #[arg(long, value_name = "STATE")]
     status: Option<String>,
-    /// Show only calls from this number or address
+    /// Show only calls from this number or address, or from numbers that contain this text
+    ///
+    /// If no call is from exactly this number or address, the newest 20,000 calls are searched for the text. So 4930555
+    /// finds +4930555100.
     #[arg(long, value_name = "WHO")]
     from: Option<String>,
-    /// Show only calls to this number or address
+    /// Show only calls to this number or address, or to numbers that contain this text (see --from)
     #[arg(long, value_name = "WHO")]
     to: Option<String>,
     /// Maximum number of calls

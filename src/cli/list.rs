@@ -61,12 +61,17 @@ pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
                 Ok(())
             }
             (false, false) => {
-                let rows = rows(&console, list).await?;
+                let answer = console.json(&list.path).await?;
+                let searched = answer.get("searched").and_then(Value::as_u64);
+                let rows = rows_of(answer, list);
                 if rows.is_empty() {
                     print(&format!("{}\n", list.empty));
                 }
                 let mut shown = Shown::new(list);
                 shown.show(&rows.iter().collect::<Vec<_>>());
+                if let Some(searched) = searched {
+                    print(&format!("Only the newest {searched} calls were searched for this part.\n"));
+                }
                 Ok(())
             }
             (true, json) => follow(&console, list, json).await,
@@ -75,7 +80,10 @@ pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
 }
 
 async fn rows(console: &Console, list: &List) -> Result<Vec<Value>, Failure> {
-    let mut answer = console.json(&list.path).await?;
+    Ok(rows_of(console.json(&list.path).await?, list))
+}
+
+fn rows_of(mut answer: Value, list: &List) -> Vec<Value> {
     let mut rows = match answer.get_mut(list.key).map(Value::take) {
         Some(Value::Array(rows)) => rows,
         _ => Vec::new(),
@@ -83,7 +91,7 @@ async fn rows(console: &Console, list: &List) -> Result<Vec<Value>, Failure> {
     if list.newest_first {
         rows.reverse();
     }
-    Ok(rows)
+    rows
 }
 
 /// Prints the rows that are new or have changed, and repeats the request every second. If the server is not reachable

@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Show a call in detail: its parties, errors, timeline, and requests with their responses
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: an id of the call in any form, the beginning of an id, the session id, or "last" for the newest call
+    /// The call: an id of the call in any form, a part of an id or of a SIP Call-ID, the session id, or "last" for the newest call
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
     /// Continue to print events until the call has ended

@@ -234,7 +234,7 @@ impl Api {
         self.request("POST", path, authorization, "application/json", json).await
     }
 
-    async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
+    pub(crate) async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
         let authorization =
             if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
         let text = format!(

@@ -35,6 +35,7 @@ mod environment;
 mod floods;
 mod hangup;
 mod housekeeping;
+mod lists;
 mod load;
 mod machines;
 mod monitoring;

@@ -40,12 +40,12 @@ impl Calls {
     /// that another page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
+        let columns = filter.columns();
         let after = match page.after {
-            Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor()),
+            Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor(&columns)),
             None => None,
         };
-        let columns = filter.columns();
-        let rows = store::calls::list(store, account, &columns, &page.after(after)).await?;
+        let rows = store::calls::list(store, &[account], &columns, &page.after(after)).await?;
         Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the records of calls and recordings, and of queries for these records.
 
 use super::{call, recording, time};
-use crate::calls::{self, CallFilter, CallRow};
+use crate::calls::{self, CallFilter, CallRow, Parts};
 use crate::recordings::{self, RecordingFilter, RecordingRow};
 use crate::{Page, Store, TimeRange};
 
@@ -37,7 +37,7 @@ pub(super) async fn an_account_sees_and_deletes_only_its_own_calls(store: Store)
     calls::upsert(&store, CallRow { account: "other".into(), ..call(2) }).await.unwrap();
     assert_eq!(calls::get(&store, "other", 1).await.unwrap(), None);
     assert!(!calls::delete(&store, "other", 1).await.unwrap());
-    assert_eq!(calls::list(&store, "other", &CallFilter::default(), &Page::first(50)).await.unwrap().len(), 1);
+    assert_eq!(calls::list(&store, &["other"], &CallFilter::default(), &Page::first(50)).await.unwrap().len(), 1);
     assert!(calls::delete(&store, "acme", 1).await.unwrap());
     assert!(!calls::delete(&store, "acme", 1).await.unwrap());
     assert_eq!(calls::get(&store, "acme", 1).await.unwrap(), None);
@@ -61,7 +61,11 @@ pub(super) async fn calls_are_filtered_by_each_field(store: Store) {
     }
     let around = |seconds| TimeRange { since: Some(time(seconds)), before: Some(time(seconds + 1)) };
     let none = CallFilter::default;
-    let filters: [(CallFilter, &[u128]); 12] = [
+    let filters: [(CallFilter, &[u128]); 16] = [
+        (CallFilter { live: true, ..none() }, &[8, 9, 7, 6, 5, 4, 3, 2, 1]),
+        (CallFilter { live: true, status: vec!["busy".into(), "failed".into()], ..none() }, &[5]),
+        (CallFilter { answered: around(2000), from: Some("+15550001".into()), ..none() }, &[9]),
+        (CallFilter { ended: around(3000), status: vec!["busy".into(), "failed".into()], ..none() }, &[10]),
         (CallFilter { to: Some("+2".into()), ..none() }, &[1]),
         (CallFilter { from: Some("+3".into()), ..none() }, &[2]),
         (CallFilter { parent: Some(1), ..none() }, &[3]),
@@ -76,7 +80,7 @@ pub(super) async fn calls_are_filtered_by_each_field(store: Store) {
         (CallFilter { created: TimeRange { since: None, before: Some(time(2)) }, ..none() }, &[1]),
     ];
     for (filter, expected) in filters {
-        let found = calls::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        let found = calls::list(&store, &["acme"], &filter, &Page::first(50)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
         assert_eq!(calls::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
     }
@@ -87,15 +91,18 @@ pub(super) async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
         calls::upsert(&store, call(id)).await.unwrap();
     }
     let ids = async |page: Page| -> Vec<u128> {
-        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        let rows = calls::list(&store, &["acme"], &CallFilter::default(), &page).await.unwrap();
         rows.iter().map(|row| row.id).collect()
     };
     assert_eq!(ids(Page::first(4)).await, [10, 9, 8, 7]);
     calls::upsert(&store, call(11)).await.unwrap();
-    let after = Some(call(7).cursor());
+    let after = Some(call(7).cursor(&CallFilter::default()));
     assert_eq!(ids(Page { after, ..Page::first(4) }).await, [6, 5, 4, 3]);
     assert_eq!(ids(Page { after, offset: 4, ..Page::first(4) }).await, [2, 1]);
-    assert_eq!(ids(Page { before: Some(call(6).cursor()), ..Page::first(4) }).await, [10, 9, 8, 7]);
+    assert_eq!(
+        ids(Page { before: Some(call(6).cursor(&CallFilter::default())), ..Page::first(4) }).await,
+        [10, 9, 8, 7]
+    );
     assert_eq!(ids(Page { offset: 10, ..Page::first(4) }).await, [1]);
     assert_eq!(ids(Page::first(u32::MAX)).await.len(), 11);
     assert_eq!(ids(Page::first(0)).await, [11]);
@@ -110,9 +117,9 @@ pub(super) async fn rows_of_the_same_instant_are_paged_without_loss(store: Store
     let mut seen = Vec::new();
     let mut page = Page::first(7);
     loop {
-        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        let rows = calls::list(&store, &["acme"], &CallFilter::default(), &page).await.unwrap();
         let Some(last) = rows.last() else { break };
-        page.after = Some(last.cursor());
+        page.after = Some(last.cursor(&CallFilter::default()));
         seen.extend(rows.iter().map(|row| row.id));
     }
     let mut sorted = seen.clone();
@@ -156,11 +163,95 @@ pub(super) async fn recordings_are_read_back_filtered_and_deleted(store: Store) 
         (RecordingFilter { dialect: Some("no such".into()), ..none() }, &[]),
     ];
     for (filter, expected) in filters {
-        let found = recordings::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        let found = recordings::list(&store, &["acme"], &filter, &Page::first(50)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
         assert_eq!(recordings::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
     }
     assert!(!recordings::delete(&store, "other", 1).await.unwrap());
     assert!(recordings::delete(&store, "acme", 1).await.unwrap());
     assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), None);
+}
+
+pub(super) async fn several_accounts_and_statuses_are_one_list(store: Store) {
+    for id in 1..=60_u128 {
+        let account = ["acme", "other", "third"][id as usize % 3].to_owned();
+        let status = ["ringing", "busy", "failed", "completed"][id as usize % 4].to_owned();
+        calls::upsert(&store, CallRow { account, status, ..call(id) }).await.unwrap();
+    }
+    let filter = CallFilter { status: vec!["busy".into(), "failed".into()], ..CallFilter::default() };
+    let accounts = ["acme", "third"];
+    let expected: Vec<u128> = (1..=60).rev().filter(|id| id % 3 != 1 && [1, 2].contains(&(id % 4))).collect();
+    let ids = |rows: Vec<CallRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    let all = calls::list(&store, &accounts, &filter, &Page::first(100)).await.unwrap();
+    assert_eq!(ids(all.clone()), expected);
+    let after = Some(all[6].cursor(&filter));
+    let page = calls::list(&store, &accounts, &filter, &Page { after, ..Page::first(5) }).await.unwrap();
+    assert_eq!(ids(page), expected[7..12]);
+    let page = calls::list(&store, &accounts, &filter, &Page { before: after, ..Page::first(3) }).await.unwrap();
+    assert_eq!(ids(page), expected[3..6]);
+    let page = calls::list(&store, &accounts, &filter, &Page { offset: 9, ..Page::first(4) }).await.unwrap();
+    assert_eq!(ids(page), expected[9..13]);
+    assert!(calls::list(&store, &[""; 0], &filter, &Page::first(9)).await.unwrap().is_empty());
+    // The list has more recordings of a call than a page.
+    for id in 1..=4_u128 {
+        recordings::upsert(&store, RecordingRow { leg: 5 - id % 2, ..recording(id) }).await.unwrap();
+    }
+    let parties = RecordingFilter { from: Some("+15550001".into()), ..RecordingFilter::default() };
+    assert_eq!(recordings::count(&store, "acme", &parties).await.unwrap(), 0, "the calls belong to other accounts");
+    let found = recordings::list(&store, &["acme", "other"], &parties, &Page::first(9)).await.unwrap();
+    assert!(found.iter().all(|row| row.leg == 4) && found.len() == 2, "{found:?}");
+}
+
+/// Each call is answered in the order of its creation, but the first call only after all others.
+pub(super) async fn a_list_by_the_time_of_the_answer_is_paged_without_loss(store: Store) {
+    for id in 1..=30_u128 {
+        let answered_at = if id == 1 { 1_000 } else { 100 + i64::try_from(id / 3).unwrap() };
+        calls::upsert(&store, CallRow { answered_at: Some(time(answered_at)), ..call(id) }).await.unwrap();
+    }
+    calls::upsert(&store, call(31)).await.unwrap();
+    let filter = CallFilter { answered: TimeRange { since: Some(time(103)), before: None }, ..CallFilter::default() };
+    let (mut seen, mut page) = (Vec::new(), Page::first(4));
+    loop {
+        let rows = calls::list(&store, &["acme"], &filter, &page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        page.after = Some(last.cursor(&filter));
+        seen.extend(rows.iter().map(|row| row.id));
+    }
+    let expected: Vec<u128> = std::iter::once(1).chain((9..=30).rev()).collect();
+    assert_eq!(seen, expected);
+}
+
+pub(super) async fn a_part_of_a_party_or_an_id_is_found_among_the_newest_calls(store: Store) {
+    let rows = [
+        CallRow { from: "+4930555100".into(), ..call(0xaaaa_1111) },
+        CallRow { to: "sip:100%_x@host".into(), ..call(0xbbbb_2222) },
+        CallRow { account: "other".into(), from: "+4930555200".into(), ..call(0xcccc_3333) },
+        CallRow { details: r#"{"call_id":"Xyz-1@pbx"}"#.into(), ..call(0xdddd_4444) },
+    ];
+    for row in rows {
+        calls::upsert(&store, row).await.unwrap();
+    }
+    let none = Parts::default;
+    let cases: [(Option<&str>, Parts<'_>, &[u128]); 8] = [
+        (Some("acme"), Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111]),
+        (None, Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
+        (Some("acme"), Parts { to: Some("100%_"), ..none() }, &[0xbbbb_2222]),
+        (Some("acme"), Parts { to: Some("100__x"), ..none() }, &[]),
+        (Some("acme"), Parts { any: Some("b2222"), ..none() }, &[0xbbbb_2222]),
+        (None, Parts { any: Some("yz-1@p"), ..none() }, &[0xdddd_4444]),
+        (Some("other"), Parts { any: Some("b2222"), ..none() }, &[]),
+        (None, Parts { from: Some("30555"), to: Some("0002"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
+    ];
+    let ringing = CallFilter { status: vec!["ringing".into(), "busy".into()], live: true, ..CallFilter::default() };
+    let parts = Parts { from: Some("4930555"), ..none() };
+    for account in [None, Some("acme")] {
+        let rows = calls::search(&store, account, &ringing, parts, &Page::first(1)).await.unwrap();
+        assert_eq!(rows.len(), 1, "other filters hold too");
+    }
+    for (account, parts, expected) in cases {
+        let rows = calls::search(&store, account, &CallFilter::default(), parts, &Page::first(9)).await.unwrap();
+        let mut found: Vec<u128> = rows.iter().map(|row| row.id).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{parts:?}");
+    }
 }

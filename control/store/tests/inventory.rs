@@ -260,3 +260,69 @@ pub(super) async fn an_application_of_an_earlier_version_stays_open(store: Store
     assert_eq!(details(1).await, json!({ "open": true, "other": other(true) }));
     assert_eq!(details(2).await, json!({ "other": other(false) }));
 }
+
+pub(super) async fn usage_of_days_that_are_over_is_the_same_as_before_and_after(store: Store) {
+    const DAY: i64 = 86_400;
+    let start = 20_000 * DAY;
+    for number in 0..40_i64 {
+        let began = start + number / 10 * DAY + number * 60;
+        let row = CallRow {
+            account: if number % 4 == 0 { "below" } else { "acme" }.into(),
+            direction: if number % 3 == 0 { "inbound" } else { "outbound-api" }.into(),
+            created_at: time(began),
+            answered_at: Some(time(began + 5)),
+            // The last call of the third day is still live.
+            ended_at: (number != 29).then(|| time(began + 5 + number * 13)),
+            ..call(1_000 + u128::try_from(number).unwrap())
+        };
+        calls::upsert(&store, row).await.unwrap();
+        let row = RecordingRow {
+            status: "completed".into(),
+            started_at: time(began),
+            ended_at: Some(time(began + 60)),
+            duration_ms: Some(number * 9_000),
+            ..recording(2_000 + u128::try_from(number).unwrap())
+        };
+        recordings::upsert(&store, row).await.unwrap();
+    }
+    let accounts = ["acme".to_owned(), "below".to_owned()];
+    let day = |number: i64| Some(time(start + number * DAY));
+    let ranges = [
+        TimeRange::default(),
+        TimeRange { since: day(1), before: day(2) },
+        TimeRange { since: day(1), before: None },
+        TimeRange { since: None, before: day(3) },
+    ];
+    let read = async || {
+        let mut all = Vec::new();
+        for range in ranges {
+            for accounts in [&accounts[..], &accounts[1..]] {
+                let mut calls = usage::calls(&store, accounts, range).await.unwrap();
+                calls.sort_by(|a, b| (a.day, &a.direction).cmp(&(b.day, &b.direction)));
+                let mut recordings = usage::recordings(&store, accounts, range).await.unwrap();
+                recordings.sort_by_key(|row| row.day);
+                all.push((calls, recordings));
+            }
+        }
+        all
+    };
+    let before = read().await;
+    assert!(before[0].0.len() > 6 && before[0].1.len() == 4);
+    // The day with a live call is not over, and the day before the present day is not over either.
+    assert_eq!(usage::settle(&store, time(start + 9 * DAY)).await.unwrap(), 2);
+    assert_eq!(read().await, before);
+    assert_eq!(usage::settle(&store, time(start + 9 * DAY)).await.unwrap(), 0);
+    let ended = CallRow {
+        direction: "outbound-api".into(),
+        created_at: time(start),
+        answered_at: Some(time(start + 2 * DAY + 29 * 60 + 5)),
+        ended_at: Some(time(start + 2 * DAY + 29 * 60 + 65)),
+        ..call(1_029)
+    };
+    calls::upsert(&store, ended).await.unwrap();
+    let before = read().await;
+    assert_eq!(usage::settle(&store, time(start + 5 * DAY)).await.unwrap(), 2);
+    assert_eq!(read().await, before);
+    calls::delete(&store, "acme", 1_001).await.unwrap();
+    assert_eq!(read().await, before, "a deleted call stays in the usage of a day that is over");
+}

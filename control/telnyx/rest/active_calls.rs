@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::leg::{LegInfo, Status};
+use tandem_call::leg::LegInfo;
 use tandem_history::query::{LegFilter, Page};
 use tandem_runtime::app::App;
 
@@ -31,11 +31,7 @@ pub(super) async fn list(
         .load_full()
         .commanding(&account.name, &connection)
         .ok_or_else(ApiError::no_resource)?;
-    let filter = LegFilter {
-        application: Some(connection),
-        status: vec![Status::Initiated, Status::Ringing, Status::InProgress],
-        ..LegFilter::default()
-    };
+    let filter = LegFilter { application: Some(connection), live: true, ..LegFilter::default() };
     let legs = app.calls.list(&account.name, &filter, Page { limit: MAX_CALLS, after: None, offset: 0 }).await?;
     let now = Timestamp::now();
     let rows = legs.iter().filter(|leg| &*leg.dialect == NAME).map(|leg| row(leg, now)).collect();

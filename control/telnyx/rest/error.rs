@@ -290,6 +290,10 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
     }
 
+    pub(super) fn too_many_requests(detail: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, 10011, "Too many requests", detail)
+    }
+
     pub(super) fn too_many_queues() -> Self {
         Self::unprocessable(10027, "Unprocessable Entity", "The account has the maximum number of queues.")
     }
@@ -347,9 +351,19 @@ impl ApiError {
     }
 }
 
+/// The text of a failure as a sentence, as all details of errors are.
+fn sentence(failed: StoreFailed) -> String {
+    let text = failed.to_string();
+    let first: String = text.chars().take(1).flat_map(char::to_uppercase).collect();
+    format!("{first}{}.", text.get(1..).unwrap_or_default())
+}
+
 impl From<StoreFailed> for ApiError {
-    fn from(_: StoreFailed) -> Self {
-        Self::unavailable("The database does not answer.")
+    fn from(failed: StoreFailed) -> Self {
+        match failed {
+            StoreFailed::TooManyReads => Self::too_many_requests(&sentence(failed)),
+            StoreFailed::Away | StoreFailed::ReadTooSlow => Self::unavailable(&sentence(failed)),
+        }
     }
 }
 
@@ -409,8 +423,13 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+        let wait = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some("5"),
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
+            _ => None,
+        };
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(seconds));
         }
         response
     }

@@ -315,8 +315,17 @@ fn recordings_are_told_when_saved() {
         "recording_urls": {"mp3": url}, "public_recording_urls": {"mp3": url},
     });
     assert_eq!(extra, expected);
-    let failed = golden(leg(), EventKind::Recording(recording(RecordingStatus::Failed("disk full".into()))));
-    assert_eq!(failed, ("call.recording.error".into(), json!({"reason": "Internal server error"})));
+    let failed = recording(RecordingStatus::Failed("disk full".into()));
+    let (event, extra) = golden(leg(), EventKind::Recording(failed.clone()));
+    assert_eq!(
+        (event.as_str(), extra),
+        ("call.recording.saved", expected),
+        "3 s were written before the disk was full"
+    );
+    let mut nothing = failed;
+    nothing.duration = None;
+    let nothing = golden(leg(), EventKind::Recording(nothing));
+    assert_eq!(nothing, ("call.recording.error".into(), json!({"reason": "Internal server error"})));
 }
 
 #[test]

@@ -263,7 +263,12 @@ fn unprocessable(code: &str, title: &str, detail: &str) -> Refusal {
 
 fn unavailable(error: StoreError) -> Refusal {
     // This conversion logs the error.
-    let _ = StoreFailed::from(error);
-    let detail = "The database does not answer.";
-    envelope(StatusCode::SERVICE_UNAVAILABLE, "10037", "Service unavailable", detail)
+    let failed = StoreFailed::from(error);
+    let (status, code, title) = match failed {
+        StoreFailed::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "10011", "Too many requests"),
+        StoreFailed::Away | StoreFailed::ReadTooSlow => {
+            (StatusCode::SERVICE_UNAVAILABLE, "10037", "Service unavailable")
+        }
+    };
+    envelope(status, code, title, &failed.to_string())
 }

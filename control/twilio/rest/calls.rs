@@ -125,7 +125,8 @@ pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, A
     let mut filter = LegFilter {
         to: parameters.get("To").map(request::filter_party),
         from: parameters.get("From").map(request::filter_party),
-        started: list::range(parameters, "StartTime")?,
+        // The resource shows the time of the answer as `start_time`.
+        answered: list::range(parameters, "StartTime")?,
         ended: list::range(parameters, "EndTime")?,
         ..LegFilter::default()
     };

@@ -95,8 +95,8 @@ async fn list(x: &RestContext<'_>) -> Answer {
     let filter = ConferenceFilter {
         name: x.parameters.get("FriendlyName").map(str::to_owned),
         states: x.parameters.word("Status", &words, &[], 20001)?,
-        created: list::range(x.parameters, "DateCreated")?,
-        updated: list::range(x.parameters, "DateUpdated")?,
+        created: list::range_to(x.parameters, "DateCreated")?,
+        updated: list::range_to(x.parameters, "DateUpdated")?,
     };
     let found = history::list(&x.services().conferences, &x.account.name, &filter, paging.page()).await?;
     let represent = |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
@@ -406,7 +406,7 @@ fn streams(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer
 
 async fn list_recordings(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let paging = x.paging("RE")?;
-    let started = list::range(x.parameters, "DateCreated")?;
+    let started = list::range_to(x.parameters, "DateCreated")?;
     let filter = RecordingFilter { session: Some(CallId(info.id.0)), started, ..RecordingFilter::default() };
     let found = x.app.recordings.list(&x.account.name, &filter, paging.page()).await?;
     let represent = |facts: &Recording| {

@@ -161,6 +161,7 @@ async fn serve(
             return identified(ApiError::unauthenticated().into_response());
         }
         match axum::body::to_bytes(body, MAX_BODY).await {
+            Ok(body) if is_json_body(&parts.headers, &body) => return identified(json_refused().into_response()),
             Ok(body) => body,
             Err(_) => {
                 app.calls.services().counters.body_refused();
@@ -176,6 +177,20 @@ async fn serve(
     let wanted = MemberRequest { method: &parts.method, path: &path, headers: &parts.headers };
     let response = answered(&app, provider, wanted, parameters).await;
     identified(written::rewritten(form, &path, response).await)
+}
+
+/// Whether the body is JSON. Such a body has no parameters for this API.
+fn is_json_body(headers: &HeaderMap, body: &[u8]) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/json") && matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+fn json_refused() -> ApiError {
+    ApiError::bad(
+        20001,
+        "The request body is JSON, but this API takes parameters as application/x-www-form-urlencoded, for example \
+         To=%2B15551230001&Url=https%3A%2F%2Fapp.example%2Fvoice",
+    )
 }
 
 /// A request to a provider that has its own paths instead of Twilio's paths.

@@ -52,8 +52,9 @@ async fn all(x: &RestContext<'_>, base: &str) -> Answer {
         Some("notice" | "debug") => Some(""),
         Some(other) => return Err(ApiError::bad(20001, format!("LogLevel is not valid: {other}"))),
     };
-    let created =
-        TimeRange { since: list::time(x.parameters, "StartDate")?, before: list::time(x.parameters, "EndDate")? };
+    // Both bounds are inclusive, and the resource shows whole seconds.
+    let before = list::time(x.parameters, "EndDate")?.map(list::second_after);
+    let created = TimeRange { since: list::time(x.parameters, "StartDate")?, before };
     let filter = Filter { name: level, created, ..Filter::default() };
     let paging = x.paging(PREFIX)?;
     let (store, page) = (x.store(), paging.page());

@@ -37,7 +37,7 @@ async fn list(x: &Request<'_>, call: Option<LegId>) -> Answer {
         Some("1") => Some(Level::Warning.word()),
         Some(other) => return Err(ApiError::bad(20001, format!("Log is not valid: {other}"))),
     };
-    let range = list::range(x.parameters, "MessageDate")?;
+    let range = list::range_to(x.parameters, "MessageDate")?;
     let created = TimeRange { since: range.from, before: range.until };
     let filter = Filter { parent: call.map(|call| call.0), name: level, created, ..Filter::default() };
     x.resources(NOTIFICATIONS, ("notifications", &name, PREFIX), &filter, |row| notification(x, call, row)).await

@@ -13,7 +13,7 @@ use tandem_queues::{DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, Member, QueueError, Queu
 use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::format;
-use super::super::list::Paging;
+use super::super::list::{self, Paging};
 use super::{Answer, RestContext, Verb, ok};
 
 /// Maximum length of a `FriendlyName`, in characters.
@@ -69,7 +69,12 @@ fn find(x: &RestContext<'_>, id: QueueId) -> Result<QueueSnapshot, ApiError> {
 
 fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("QU")?;
+    let (created, updated) = match x.provider.filters_queues() {
+        true => (list::range_to(x.parameters, "DateCreated")?, list::range_to(x.parameters, "DateUpdated")?),
+        false => Default::default(),
+    };
     let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
+    let items = items.filter(|one| created.contains(one.queue.created_at) && updated.contains(one.queue.updated_at));
     let items = items.map(|one| (one.queue.id.0, x.ids().queue(one.queue.id), queue(x.owner(), &one))).collect();
     Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
 }

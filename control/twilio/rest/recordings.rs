@@ -143,7 +143,7 @@ async fn update(x: &RestContext<'_>, id: LegId, which: RecordingName) -> Answer 
 
 async fn list(x: &RestContext<'_>, leg: Option<LegId>) -> Answer {
     let paging = x.paging("RE")?;
-    let started = list::range(x.parameters, "DateCreated")?;
+    let started = list::range_to(x.parameters, "DateCreated")?;
     let mut filter = RecordingFilter { leg, started, ..RecordingFilter::default() };
     let name = match leg {
         Some(id) => {
@@ -219,7 +219,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
         false => x.provider.account(&x.app.accounts, account_sid).ok_or_else(|| x.not_found())?,
     };
     let recording = x.app.recordings.get(&account.name, id).await?.ok_or_else(|| x.not_found())?;
-    if recording.status != RecordingStatus::Completed {
+    if !recording.has_audio() {
         return Err(x.not_found());
     }
     let channels = x.parameters.number("RequestedChannels", 1..=2, 20001)?;
