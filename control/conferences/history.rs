@@ -167,7 +167,10 @@ pub async fn list(
     let first = after.is_none();
     // The conferences that have not ended are all in memory, and the first page has all of them.
     let stored_too = filter.states.is_empty() || filter.states.contains(&ConferenceStatus::Completed) || !first;
-    while stored_too {
+    loop {
+        if !stored_too {
+            break;
+        }
         let part = store::Page { limit: PAGE_SIZE, after, before: None, offset: 0 };
         let rows = resources::list(store, CONFERENCE(), account, &stored, &part).await?;
         let last = rows.last().map(|row| Cursor { at: row.created_at, id: row.id });
