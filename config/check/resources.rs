@@ -147,7 +147,7 @@ impl<'a> Names<'a> {
 
 /// Returns the elements with their names. If several elements have a name, the first of them comes last, so that a map
 /// contains the first.
-fn by<'a, T>(list: &'a [T], name: fn(&T) -> &str) -> impl Iterator<Item = (&'a str, &'a T)> {
+fn by<T>(list: &[T], name: fn(&T) -> &str) -> impl Iterator<Item = (&str, &T)> {
     list.iter().rev().map(move |one| (name(one), one))
 }
 
