@@ -129,6 +129,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::CallFailed => Open("for failures that no other cause describes"),
         Cause::WrongCredentials | Cause::RequestRefused => Act,
         Cause::DatabaseAway => Open("only the health check and the end of a call name this cause"),
+        Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_harm_nobody"),
         Cause::MediaFull => Open("needs a server without room for a call"),
         Cause::DiskSlow => Open("needs a disk that is slow"),
         Cause::Shutdown => Open("the server that could be asked is gone"),
