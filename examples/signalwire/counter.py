@@ -77,8 +77,8 @@ def media(octets):
 
 
 def beeps(count):
-    """That many beeps of 880 Hz, 0.15 s each, in G.711 µ-law."""
-    beep = bytes(encode(6000 * math.sin(2 * math.pi * 880 * at / local.RATE)) for at in range(1_200))
+    """That many beeps of 880 Hz, 0.3 s each, in G.711 µ-law."""
+    beep = bytes(encode(6000 * math.sin(2 * math.pi * 880 * at / local.RATE)) for at in range(2_400))
     return (beep + b"\xff" * 800) * count
 
 

@@ -20,7 +20,7 @@ CALLS = {
                        "--press", "#", "--expect", "speech", "--expect", "hangup"])],
     "callcenter": [
         (0, ["--expect", "speech", "--press", "2", "--expect", "tone:392 within 20 seconds",
-             "--expect", "speech within 40 seconds", "--wait", "2", "--hangup"]),
+             "--expect", "speech within 40 seconds", "--wait", "2", "--expect", "problem stt-off", "--hangup"]),
         (10, ["--from", AGENT, "--wait", "3", "--say", "Good morning, this is the agent.", "--wait", "3", "--hangup"]),
     ],
     "conference": [
