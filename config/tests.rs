@@ -873,28 +873,6 @@ mod example {
     }
 }
 
-#[test]
-fn every_configuration_in_the_docs_is_accepted_as_it_is_written() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let in_folder = |folder: &str| {
-        let files = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|path| path.extension().is_some_and(|end| end == "md")).collect::<Vec<_>>()
-    };
-    let folders = ["", "docs", "examples/twilio", "examples/telnyx", "examples/signalwire"];
-    let mut blocks = 0;
-    for path in folders.into_iter().flat_map(in_folder) {
-        let page = std::fs::read_to_string(&path).unwrap();
-        for block in page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
-            blocks += 1;
-            let mut faults = read(block).err().unwrap_or_default();
-            // The files that the pages name do not exist here.
-            faults.retain(|fault| !fault.message.starts_with("/etc/tandem/"));
-            assert!(faults.is_empty(), "{}\n{block}", Errors::new(Some(path.display().to_string()), faults));
-        }
-    }
-    assert!(blocks >= 20, "{blocks} blocks");
-}
-
 /// Each number once cost a search through all numbers and all lines, so this test took minutes.
 #[test]
 fn a_file_of_many_numbers_is_read_and_checked_line_by_line() {
