@@ -888,7 +888,7 @@ mod tests {
                 made.extend(outputs(&mut one));
             }
             let ends = made.iter().filter(|output| matches!(output, RealtimeOutput::End(_))).count();
-            let failed = |output: &&RealtimeOutput| matches!(output, RealtimeOutput::Note(text, _) if text.starts_with("the model failed"));
+            let failed = |output: &&RealtimeOutput| matches!(output, RealtimeOutput::EngineFailed(_));
             assert_eq!((ends, made.iter().filter(failed).count()), (1, 1), "{name}");
             let octets: usize = said(&made).iter().map(|line| line.len()).sum();
             assert!(made.len() < 1_000 && octets <= LONGEST_DIALOGUE, "{name}: {} {octets}", made.len());

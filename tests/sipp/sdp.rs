@@ -65,7 +65,7 @@ async fn descriptions_of_all_kinds_are_answered_line_by_line_or_refused_with_a_r
             "m=audio 4000 RTP/AVP 0\nm=image 0 udptl t38\nm=application 9 TCP/BFCP *\n",
             Ok(vec!["m=audio * RTP/AVP 0", "m=image 0 udptl t38", "m=application 0 TCP/BFCP *"]),
         ),
-        ("m=audio 0 RTP/AVP 0\n", Err(())),
+        ("m=audio 0 RTP/AVP 0\n", Ok(vec!["m=audio 0 RTP/AVP 0"])),
         ("m=audio 4000 RTP/AVP 18\n", Err(())),
         ("m=video 4002 RTP/AVP 31\n", Err(())),
         ("m=audio 4000 RTP/SAVP 0\n", Err(())),

@@ -160,7 +160,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
     let (app, mut asked) = application().await;
     let caller = || Sipp::new("signed");
     let first = caller();
-    let others: Vec<_> = (0..5).map(|_| caller()).collect();
+    let others: Vec<_> = (0..6).map(|_| caller()).collect();
     let trunks: String = [&first]
         .into_iter()
         .chain(&others)
@@ -173,13 +173,19 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
     let cases = [
         (good.clone(), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
         // This case has the compact header name, and another Identity header before it.
-        (format!("a.b.c;ppt=div\r\ny: {good}"), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
+        (
+            format!("a.b.c;ppt=div\r\ny: {}", pki.identity(&pki.key, CALLED, 1)),
+            Some("TN-Validation-Passed-A"),
+            "Identity: passed, attestation A",
+        ),
         (
             pki.identity(&pki.key, "12155559999", 0),
             Some("TN-Validation-Failed-A"),
             "it is signed for a call to 12155559999",
         ),
         (pki.identity(&pki.key, CALLED, 90), Some("TN-Validation-Failed-A"), "issued 9"),
+        // Another call has used this Identity.
+        (good.clone(), Some("TN-Validation-Failed-A"), "replay"),
         (pki.identity(&stranger, CALLED, 0), Some("TN-Validation-Failed-A"), "signed with another key"),
         (String::new(), None, ""),
     ];
