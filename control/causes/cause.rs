@@ -335,6 +335,9 @@ causes! {
         ConferenceRefused "conference-refused"
             "A conference did not accept a participant."
             "The message says which limit was reached.";
+        QueueRefused "queue-refused"
+            "A call queue did not take a caller: the queue is full, or it could not be reached."
+            "Raise the queue's maximum size, or handle QueueResult in the action of <Enqueue>.";
         CallFailed "call-failed"
             "A call failed for another reason."
             "The message has the reason. `tandem show last` and `tandem trace last` show what happened before.";

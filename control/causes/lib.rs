@@ -24,6 +24,7 @@ use tandem_call::event::{EventKind, PlaybackEnd, ReferState};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
 use tandem_call::program::instruction::AudioSource;
+use tandem_call::queue::QueueResult;
 use tandem_call::recording::RecordingStatus;
 use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
@@ -256,7 +257,7 @@ impl Cause {
                 matches!(recording.status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
             }
             EventKind::Siprec(facts) => {
-                matches!(facts.status, SiprecStatus::Failed(_)).then_some(Self::SiprecFailed)
+                matches!(facts.status, SiprecStatus::Failed(_) | SiprecStatus::Paused).then_some(Self::SiprecFailed)
             }
             EventKind::Transcription(facts) => match &facts.status {
                 TranscriptionStatus::Failed(why) => Some(Self::of_recogniser(why)),
@@ -266,6 +267,9 @@ impl Cause {
                 TranscriptState::Failed(why) => Some(Self::of_recogniser(why)),
                 TranscriptState::InProgress | TranscriptState::Completed(_) => None,
             },
+            EventKind::Dequeued(outcome) => {
+                matches!(outcome.result, QueueResult::Full | QueueResult::Failed).then_some(Self::QueueRefused)
+            }
             EventKind::Refer(facts) => (facts.state == ReferState::Failed).then_some(Self::TransferFailed),
             EventKind::Unsupported(_) => Some(Self::NotServed),
             // The end of a leg has its cause in the leg's facts.
@@ -282,7 +286,6 @@ impl Cause {
             | EventKind::ConferenceJoined(_)
             | EventKind::ConferenceLeft(_)
             | EventKind::Enqueued { .. }
-            | EventKind::Dequeued(_)
             | EventKind::MachineDetected(_)
             // The called leg reports why it failed.
             | EventKind::Dialed(_)

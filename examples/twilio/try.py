@@ -14,7 +14,7 @@ import drive  # noqa: E402
 AGENT = "+15550109998"
 CALLS = {
     "voicemail": [(0, ["--expect", "speech", "--press", "2", "--expect", "tone within 20 seconds",
-                       "--say", "Please call me back.", "--press", "#", "--expect", "speech", "--expect", "hangup"])],
+                       "--say", "Please call me back.", "--press", "#", "--expect", "speech", "--expect", "problem stt-off", "--expect", "hangup"])],
     "forwarding": [(0, ["--expect", "speech within 30 seconds", "--wait", "6", "--say", "Thank you", "--hangup"])],
     "conference": [(0, ["--expect", "tone within 20 seconds", "--expect", "speech within 30 seconds"])],
     "callcenter": [

@@ -280,7 +280,8 @@ def test_the_called_one_hears_the_confirmation_first_and_may_refuse(call, app, p
     ]
     app.on("/moved")
     app.on("/swml", (json.dumps({"sections": {"main": steps}}), 200))
-    code, report = call(OWN, "--expect", "hangup")
+    # The phones of the test send no audio.
+    code, report = call(OWN, "--expect", "hangup", "--expect", "problem no-audio")
     assert code == 0, report
     confirmed, moved = app.wait("/moved", 2)
     assert confirmed["leg"] == "outbound" and moved["result"] == "connected"

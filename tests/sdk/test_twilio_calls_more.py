@@ -254,7 +254,8 @@ def test_a_call_that_has_dialled_is_sent_elsewhere_and_the_dialled_one_is_hung_u
     call, other, phones = dialled
     assert call.update(twiml=PAUSE).status == "in-progress"
     assert ended(twilio, other.sid).status == "completed"
-    assert twilio.calls(call.sid).fetch().status == "in-progress" and not app.to("/after")
+    assert app.wait("/after")[0]["DialCallStatus"] == "completed"
+    assert twilio.calls(call.sid).fetch().status == "in-progress"
     call.update(status="completed")
     for one in phones:
         one.finish()

@@ -79,7 +79,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::NotXml => voice("not-xml"),
         Cause::WrongRoot => voice("root"),
         Cause::TooLarge => voice("large"),
-        Cause::RelativeUrl => Act,
+        Cause::RelativeUrl => Open("the configuration and the REST API refuse such a document before a call"),
         Cause::DocumentLoop => voice("again"),
         Cause::UnknownMarkup => document("<Sing/><Hangup/>"),
         Cause::ScriptWork | Cause::ScriptStep => Open("needs a number with SWML whose script has a wrong step"),
@@ -102,15 +102,15 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::StreamRefused => stream(format!("ws://{closed}/")),
         Cause::StreamTimeout => Open("the handshake's time limit is longer than a test may wait"),
         Cause::StreamHandshake => stream(format!("ws://{bad}/404")),
-        Cause::StreamProtocol => stream(format!("ws://{bad}/garbage")),
+        Cause::StreamProtocol => Open("needs a WebSocket server that breaks the protocol after its handshake"),
         Cause::StreamBroken | Cause::StreamClosed | Cause::StreamMessage => Act,
-        Cause::StreamScheme => stream("http://127.0.0.1/stream".to_owned()),
+        Cause::StreamScheme => Open("the reader of XML skips such a stream; a Telnyx command could carry it"),
         Cause::StreamInternal => Open("only a fault of this server leads there"),
         Cause::UnknownNumber | Cause::WrongSipPassword | Cause::Stranger => Act,
         Cause::NoTrunk => document("<Dial>+44201</Dial>"),
         Cause::TrunkSilent => Open("a trunk counts as silent after 8 s; the sip crate tests the timer"),
         Cause::TrunkRefused | Cause::CalleeRefused => Act,
-        Cause::TrunkUnreachable => document("<Dial callerId=\"+15550000000\">+33201</Dial>"),
+        Cause::TrunkUnreachable => document(&format!("<Dial callerId=\"{}\">+33201</Dial>", number(0))),
         Cause::TrunkTls => Test("control/causes/tests.rs", "a_trunk_that_fails_has_the_cause_that_its_reason_names"),
         Cause::CertificateExpires => Test("sip/validity.rs", "a_certificate_says_when_it_expires"),
         Cause::TrunkDown => {
@@ -126,6 +126,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::FarEndLost => Open("a far end counts as lost after 32 s"),
         Cause::SiprecFailed => document("<Start><Siprec connectorName=\"nobody\"/></Start><Pause length=\"1\"/>"),
         Cause::ConferenceRefused => Open("needs a conference at its limit"),
+        Cause::QueueRefused => Open("tests/sdk/test_twilio_queues.py fills a queue"),
         Cause::CallFailed => Open("for failures that no other cause describes"),
         Cause::WrongCredentials | Cause::RequestRefused => Act,
         Cause::DatabaseAway => Open("only the health check and the end of a call name this cause"),
@@ -151,6 +152,11 @@ async fn answer(mut stream: TcpStream) {
     let mut octet = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut octet).await.is_ok() {
         head.push(octet[0]);
+        if head == [0x16] {
+            // A TLS handshake. A server of plain HTTP answers in HTTP.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+            return;
+        }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
@@ -291,7 +297,7 @@ fn numbers(stage: &Stage) -> (String, BTreeMap<&'static str, String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not yet seen to pass"]
+#[ignore = "stream-broken, recording-failed and callee-refused do not come yet; 55 causes do"]
 async fn each_cause_is_provoked_and_is_told_with_advice_in_the_errors_the_call_and_the_metrics() {
     let ((misbehaving, bad), (silent, tls)) = (listener().await, listener().await);
     let closed = listener().await.1;
@@ -350,14 +356,6 @@ async fn each_cause_is_provoked_and_is_told_with_advice_in_the_errors_the_call_a
         seen.push(cause);
     }
     drop(filling);
-    // The configuration refuses a document with a relative URL, but a REST request may have one.
-    let number = called[Cause::NoVoice.id()].replace('+', "%2B");
-    let form = format!(
-        "From={number}&To={number}&Twiml=%3CResponse%3E%3CRedirect%3E%2Fnext%3C%2FRedirect%3E%3C%2FResponse%3E"
-    );
-    assert_eq!(house.api.post("/Calls.json", &form).await.status, 201);
-    error(&house, Cause::RelativeUrl).await;
-    seen.push(Cause::RelativeUrl);
     outside_calls(&house, &mut seen).await;
     streams_and_files(&house, &mut app, &mut seen).await;
     refusals(&house, &mut callee, &mut seen).await;
@@ -378,16 +376,14 @@ async fn outside_calls(house: &House, seen: &mut Vec<Cause>) {
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "999999").await;
     assert_eq!(phone.outcome().await, 404);
-    let stranger = Phone::at("127.0.17.2").await;
-    stranger.invite(house.udp, "100").await;
-    let mut deaf = Phone::new().await;
-    deaf.call(house.udp, "100").await;
+    let mut dumb = Phone::new().await;
+    dumb.send_no_audio();
+    dumb.call(house.udp, "100").await;
     register_wrongly(house.udp).await;
     let outside = [
         Cause::WrongCredentials,
         Cause::RequestRefused,
         Cause::UnknownNumber,
-        Cause::Stranger,
         Cause::WrongSipPassword,
         Cause::RegistrarSilent,
         Cause::TrunkNotRegistered,
@@ -447,6 +443,10 @@ async fn refusals(house: &House, callee: &mut Phone, seen: &mut Vec<Cause>) {
     let closed = listener().await.1;
     let gather = inline("100", "<Response><Gather input=\"speech\" timeout=\"1\"/></Response>");
     let other = House::start(&format!("[speech]\ntts = \"off\"\nstt = \"ws://{closed}/v1/listen\"\n{gather}")).await;
+    // A server with phones asks an unknown caller for a password instead.
+    let stranger = Phone::at("127.0.17.2").await;
+    stranger.invite(other.udp, "100").await;
+    error(&other, Cause::Stranger).await;
     let mut phone = Phone::new().await;
     phone.call(other.udp, "100").await;
     let error = error(&other, Cause::SpeechToTextFailed).await;

@@ -2,6 +2,7 @@
 //! phone has one call at a time.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
@@ -90,6 +91,8 @@ struct Line {
     /// The codec of payload type 0 in the phone's SDP.
     codec: &'static str,
     dialog: Mutex<Dialog>,
+    /// Whether the phone sends no RTP.
+    is_dumb: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -124,7 +127,14 @@ impl Phone {
         let socket = UdpSocket::bind((ip, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let audio = Arc::new(Audio::open(ip));
-        let line = Arc::new(Line { socket, address, audio: Arc::clone(&audio), codec, dialog: Mutex::default() });
+        let line = Arc::new(Line {
+            socket,
+            address,
+            audio: Arc::clone(&audio),
+            codec,
+            dialog: Mutex::default(),
+            is_dumb: AtomicBool::default(),
+        });
         let (says, heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(Arc::clone(&line).run(says)).abort_handle();
         Self { address, audio, line, heard, task }
@@ -151,6 +161,11 @@ impl Phone {
         };
         *self.line.dialog.lock().unwrap() = dialog.clone();
         self.line.request(&dialog, "INVITE", 1, &dialog.branch, Some(self.line.sdp())).await;
+    }
+
+    /// From now on, the phone sends no RTP in its calls.
+    pub(crate) fn send_no_audio(&self) {
+        self.line.is_dumb.store(true, Ordering::SeqCst);
     }
 
     /// Calls a number and asserts that the call is answered.
@@ -317,7 +332,7 @@ impl Line {
                 // (RFC 3261 §17.1.1.3).
                 let branch = if status < 300 { branch() } else { dialog.branch.clone() };
                 self.request(&dialog, "ACK", 1, &branch, None).await;
-                if let (200, Some(remote)) = (status, message.media()) {
+                if let (200, Some(remote), false) = (status, message.media(), self.is_dumb.load(Ordering::SeqCst)) {
                     self.audio.connect(remote);
                 }
                 Some(SipEvent::Status(status))

@@ -12,6 +12,7 @@ use tandem_call::id::RecordingId;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{RecordingSource, RecordingStatus};
+use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tandem_causes::Cause;
@@ -288,7 +289,8 @@ fn level(event: &EventKind, cause: Cause) -> Level {
         EventKind::Conversation(facts) => {
             matches!(&facts.status, ConversationStatus::Failed { why, .. } if why.is_fatal)
         }
-        EventKind::Recording(_) | EventKind::Siprec(_) => true,
+        EventKind::Recording(_) => true,
+        EventKind::Siprec(facts) => facts.status != SiprecStatus::Paused,
         _ => false,
     };
     if is_error { Level::Error } else { Level::Warning }

@@ -169,10 +169,11 @@ impl CallSummary<'_> {
         vec![metric]
     }
 
-    /// The lines of the call's log that concern this leg. The oldest line comes first.
+    /// The lines of the call's log that concern this leg, without the requests of the application. The oldest line comes
+    /// first.
     async fn events(&self) -> Result<Vec<Value>, ApiError> {
         let lines = self.x.app.calls.log(self.leg.session).await?;
-        let own = lines.into_iter().filter(|line| line.leg == Some(self.leg.id));
+        let own = lines.into_iter().filter(|line| line.leg == Some(self.leg.id) && line.kind != "request");
         let event = |line: tandem_history::event_log::Line| {
             json!({
                 "timestamp": format::iso8601(line.at),

@@ -304,7 +304,7 @@ def trunking(x):
     on = {"TrunkSid": trunk}
     do("TrunkingFetchRecording", **on)
     do("TrunkingUpdateRecording", {"Mode": "record-from-answer", "Trim": "trim-silence"}, **on)
-    url = {"Weight": 1, "Priority": 1, "Enabled": "true", "FriendlyName": "PBX", "SipUrl": "sip:pbx@192.0.2.1"}
+    url = {"Weight": 1, "Priority": 1, "Enabled": "true", "FriendlyName": "PBX", "SipUrl": "sip:pbx@pbx.example.com"}
     made = do("TrunkingCreateOriginationUrl", url, **on)["sid"]
     do("TrunkingListOriginationUrl", **on)
     do("TrunkingFetchOriginationUrl", Sid=made, **on)
