@@ -250,7 +250,7 @@ async fn every_list_of_postgresql_can_read_an_index_in_its_order() {
             let several = sql.contains("LATERAL");
             let plan = plan(&store, &sql, arguments).await;
             let name = format!("{}, {name}\n{sql}\n{plan}", list.name);
-            // Which of several indexes PostgreSQL takes depends on its statistics.
+            // PostgreSQL's choice between several indexes depends on its statistics.
             assert!(plan.contains("Index Scan") || plan.contains("Index Only Scan"), "{name}");
             assert!(!plan.contains(&format!("Seq Scan on {}", list.table)), "{name}");
             assert_eq!(plan.matches("Sort Key").count(), if several { 2 } else { 0 }, "{name}");

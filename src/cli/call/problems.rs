@@ -41,7 +41,7 @@ pub(super) struct Answer {
     pub(super) is_complete: bool,
 }
 
-/// Who knows the problems of the call.
+/// The server that is asked for the problems of the call, if there is one.
 pub(super) enum Informant {
     /// Nobody, because the call does not go to the server of the configuration.
     Nobody,
