@@ -317,13 +317,14 @@ def _scenario(*steps):
 # of them twice (for SIP and for RTP, say) would be a port already in use.
 # Workers that run side by side have ports of their own.
 _WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:], int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-_OWN = range(10_000 + 4 * int(_WORKER), 19_996, 4 * _WORKERS)
+_OWN = range(10_000 + 4 * int(_WORKER), 13_996, 4 * _WORKERS)
 _PORTS = itertools.cycle(random.sample(_OWN, len(_OWN)))
 
 
 def free_port():
-    """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. They are below
-    those that systems give away by themselves and that the server uses, so that nobody else takes them meanwhile."""
+    """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. The system
+    does not give away these ports by itself, and the test servers use the ports above them (server.BASE). So no other
+    process takes them meanwhile."""
     for port in itertools.islice(_PORTS, len(_OWN)):
         with contextlib.ExitStack() as bound:
             try:
@@ -332,7 +333,7 @@ def free_port():
             except OSError:
                 continue
         return port
-    raise AssertionError("no four free ports from 10000 to 19995")
+    raise AssertionError("no four free ports from 10000 to 13999")
 
 
 def _is_bound(table, port):

@@ -18,7 +18,8 @@ AUTH_TOKEN = "0123456789abcdef0123456789abcdef"
 API_KEY = "KEY0123456789abcdef"
 SIGNING_SEED = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-# Ports are the system's choice; the log says which. The RTP ports are not those of a server with default settings.
+# Ports are the system's choice; the log says which. The RTP ports are neither those of a server with
+# default settings nor those of the phones (phone.free_port).
 BASE = """
 data_dir = "{data}"
 drain_timeout = 5
@@ -26,7 +27,7 @@ drain_timeout = 5
 listen = ["udp://{host}:0", "tcp://{host}:0"]
 [media]
 listen = "{host}"
-ports = "10000-19999"
+ports = "14000-19999"
 [http]
 listen = "{host}:0"
 [database]
