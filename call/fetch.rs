@@ -125,8 +125,8 @@ pub enum FetchReason {
     Fallback {
         /// The failure of the other document.
         failure: FetchFailure,
-        /// URL of the document that failed.
-        url: Arc<str>,
+        /// URL of the document that failed. `None` if the document was part of a request or of the configuration.
+        url: Option<Arc<str>>,
     },
 }
 

@@ -13,6 +13,7 @@ use crate::machine_detection::{Detecting, MachineDetection};
 use crate::output::{LegCommand, Progress};
 use crate::program::Running;
 use crate::program::dial::Dialing;
+use crate::program::document::RunningDocument;
 use crate::program::enqueue::Waiting;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
@@ -70,6 +71,8 @@ pub(crate) struct LegState {
     pub(crate) short_documents: u32,
     /// Time at which the leg's current document arrived. While a document is awaited, the time of its request.
     pub(crate) document_since: Option<Instant>,
+    /// The document that the leg runs. `None` if the leg's program does not come from a fetched document.
+    pub(crate) document: Option<Box<RunningDocument>>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<Box<SendDigits>>,
     /// The operation that sends digits after the answer. All other actions after the answer wait for this operation.
@@ -133,6 +136,7 @@ impl LegState {
             failure: None,
             short_documents: 0,
             document_since: None,
+            document: None,
             on_answer: None,
             send_digits: None,
             sending_digits: None,

@@ -266,6 +266,7 @@ impl Call {
         // Documents that come from requests do not count as a loop of documents.
         if let Some(state) = self.leg_state_mut(leg) {
             state.short_documents = 0;
+            state.document = None;
         }
         self.notify_parent(leg, ChildEvent::Taken);
         self.set_mode(leg, Mode::Document);

@@ -28,6 +28,12 @@ const RESET_TIME: Duration = Duration::from_secs(1);
 /// Running time of a document for which 1 is subtracted from the count.
 const TIME_PER_DOCUMENT: Duration = Duration::from_millis(100);
 
+/// The document whose instructions a leg runs.
+pub(crate) struct RunningDocument {
+    url: Arc<str>,
+    is_fallback: bool,
+}
+
 /// A document request that waits for its response.
 pub(crate) struct Fetching {
     id: FetchId,
@@ -83,6 +89,8 @@ impl Fetching {
                     let now = call.now().instant;
                     if let Some(state) = call.leg_state_mut(leg) {
                         state.document_since = Some(now);
+                        let document = RunningDocument { url: self.url, is_fallback: self.fallback };
+                        state.document = Some(Box::new(document));
                     }
                     Step::Run(program)
                 }
@@ -101,18 +109,22 @@ impl Fetching {
             Some((Mode::Whisper, true)) => return Step::Next,
             _ => {}
         }
-        let fallback = call.leg_state(leg).and_then(|state| state.info.fallback.clone());
-        match fallback {
-            Some(target) if !self.fallback => {
-                Step::Stay(Running::fetch(call, leg, target, FetchReason::Fallback { failure, url: self.url }))
-            }
-            _ => Step::Stay(apologise(call, leg, &failure)),
-        }
+        Step::Stay(fall_back(call, leg, failure, Some(self.url), self.fallback))
+    }
+}
+
+/// Requests the fallback document after another document has failed. The caller hears an apology if the leg has no
+/// fallback document, or if the failed document is the fallback document.
+fn fall_back(call: &mut Call, leg: LegId, failure: FetchFailure, url: Option<Arc<str>>, is_fallback: bool) -> Running {
+    match call.leg_state(leg).and_then(|state| state.info.fallback.clone()) {
+        Some(target) if !is_fallback => Running::fetch(call, leg, target, FetchReason::Fallback { failure, url }),
+        _ => apologise(call, leg, &failure),
     }
 }
 
 /// Handles a part of a document that this server does not implement. If nothing but a hang-up follows this part in the
-/// document, the caller hears an apology. The caller would otherwise hear only the end of the call.
+/// document, the document has failed: Twilio defines the fallback URL for errors "when requesting or executing" a
+/// document. Without a fallback document, the caller would otherwise hear only the end of the call.
 pub(crate) fn refused(call: &mut Call, leg: LegId, why: String) -> Step {
     let is_last = call.leg_state(leg).is_some_and(|state| {
         let rest = &mut state.runner.queue.iter();
@@ -123,7 +135,9 @@ pub(crate) fn refused(call: &mut Call, leg: LegId, why: String) -> Step {
     }
     let failure = FetchFailure { kind: FailureKind::NotServed, detail: why };
     call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-    Step::Stay(apologise(call, leg, &failure))
+    let document = call.leg_state_mut(leg).and_then(|state| state.document.take());
+    let (url, is_fallback) = document.map_or((None, false), |document| (Some(document.url), document.is_fallback));
+    Step::Stay(fall_back(call, leg, failure, url, is_fallback))
 }
 
 /// Text that the caller hears when the application has failed.

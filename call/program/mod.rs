@@ -152,8 +152,6 @@ impl Running {
         }
     }
 
-    /// Aborts the instruction. The operations of the instruction are stopped, and its result is reported to
-    /// applications.
     /// Aborts the instruction. An instruction that connects the leg with another party (a dial, a conference, a REFER, a
     /// wait in a queue) requests its action in any case, and the response is ignored. `Gather`, `Record` and a
     /// conversation take input of the caller. So a redirection ends them without a request; `Record` and a conversation

@@ -353,7 +353,7 @@ fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
     script.fetch_fails();
     let fetch = script.document_requests().next_back().unwrap();
     assert_eq!(&*fetch.target.url, "http://app.test/fallback");
-    assert!(matches!(&fetch.reason, FetchReason::Fallback { url, .. } if &**url == "http://app.test/start"));
+    assert!(matches!(&fetch.reason, FetchReason::Fallback { url: Some(url), .. } if &**url == "http://app.test/start"));
     script.fetch_fails();
     assert_eq!(script.document_requests().count(), 2);
     assert!(script.has_command(script.leg(), |command| *command == LegCommand::Answer));
@@ -679,6 +679,35 @@ fn a_document_that_asks_for_what_is_not_there_ends_with_an_apology() {
     script.play_ends(script.leg());
     assert!(!apologises(&script));
     script.assert_settled();
+}
+
+#[test]
+fn a_document_that_asks_for_what_is_not_there_leads_to_the_fallback_and_only_once() {
+    let refused = || Instruction::Refused("<ConversationRelay> is not available on this server".into());
+    let mut script =
+        CallScript::inbound(Decision::Document { target: target("start"), fallback: Some(target("fallback")) });
+    script.fetched(vec![refused()]);
+    let fetch = script.document_requests().next_back().unwrap();
+    assert_eq!(&*fetch.target.url, "http://app.test/fallback");
+    let FetchReason::Fallback { failure, url } = &fetch.reason else { panic!("{:?}", fetch.reason) };
+    assert_eq!((failure.kind, url.as_deref()), (FailureKind::NotServed, Some("http://app.test/start")));
+    assert!(!script.has_event(|kind| matches!(kind, EventKind::Apologised)));
+    // The fallback document asks for the same.
+    script.fetched(vec![refused()]);
+    assert_eq!(script.document_requests().count(), 2);
+    assert!(script.has_event(|kind| matches!(kind, EventKind::Apologised)));
+    script.play_ends(script.leg());
+    script.assert_settled();
+    // A document of a request has no URL. A later document of the call has its own.
+    let mut script = CallScript::runs(vec![Instruction::Echo]);
+    script.request(Command::SetFallback(Some(target("fallback")))).unwrap();
+    script.request(Command::Run(program(vec![refused()]))).unwrap();
+    let last = script.document_requests().next_back().unwrap();
+    assert!(matches!(&last.reason, FetchReason::Fallback { url: None, .. }), "{:?}", last.reason);
+    script.fetched(vec![Instruction::Redirect(target("next"))]);
+    script.fetched(vec![refused()]);
+    let last = script.document_requests().next_back().unwrap();
+    assert!(matches!(&last.reason, FetchReason::Fallback { url: Some(url), .. } if url.ends_with("/next")));
 }
 
 #[test]

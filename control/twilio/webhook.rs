@@ -87,7 +87,9 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
         FetchReason::Referred { uri, .. } => push("ReferTransferTarget", uri.clone()),
         FetchReason::Fallback { failure, url } => {
             push("ErrorCode", error::failure_code(failure).to_string());
-            push("ErrorUrl", url.to_string());
+            if let Some(url) = url {
+                push("ErrorUrl", url.to_string());
+            }
         }
     }
     if let Some(standing) = &context.queue {

@@ -315,7 +315,7 @@ fn verbs_add_what_they_found_out() {
 #[test]
 fn a_fallback_request_says_what_failed() {
     let failure = FetchFailure { kind: FailureKind::Status(500), detail: String::new() };
-    let parameters = requested(leg(), FetchReason::Fallback { failure, url: "http://app/voice".into() });
+    let parameters = requested(leg(), FetchReason::Fallback { failure, url: Some("http://app/voice".into()) });
     assert_eq!(get(&parameters, "ErrorCode"), Some("11200"));
     assert_eq!(get(&parameters, "ErrorUrl"), Some("http://app/voice"));
 }
