@@ -124,6 +124,16 @@ impl Outbound {
         self.from_host.clone().unwrap_or_else(|| rest.split([';', '?']).next().unwrap_or(rest).to_owned())
     }
 
+    /// Returns the URI of the next hop if an account has chosen this URI: in a request, or as a trunk made by REST.
+    /// Returns `None` for the URIs of configured trunks and for phones.
+    pub fn chosen_uri(&self) -> Option<&str> {
+        let of_operator = self.trunk.as_ref().is_some_and(|trunk| customer_trunk::id(&trunk.name).is_none());
+        if self.aor.is_some() || of_operator && self.next_hop.is_some() {
+            return None;
+        }
+        Some(self.next_hop.as_deref().unwrap_or(&self.request_uri))
+    }
+
     /// Returns the IP address of the next hop, if its URI has an IP address and not a host name.
     pub fn address(&self) -> Option<IpAddr> {
         address_in(self.next_hop.as_deref().unwrap_or(&self.request_uri))

@@ -151,6 +151,14 @@ pub enum CreateError {
     /// No trunk accepts the number.
     #[error("no trunk accepts {0}")]
     NoRoute(String),
+    /// The policy for SIP targets forbids calls of the account to this address.
+    #[error("calls may not go to {to}: this address is {why}")]
+    ForbiddenTarget {
+        /// The called address.
+        to: String,
+        /// The description of the forbidden address.
+        why: String,
+    },
     /// The calling number is neither a number of the account nor a verified caller ID, and the account must use such a
     /// number.
     #[error("{0} is neither a number of the account nor a verified caller id")]

@@ -21,6 +21,7 @@ use tandem_media as media;
 use tandem_metrics::Counters;
 use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
+use tandem_routing::new_call::CreateError;
 use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
@@ -125,12 +126,29 @@ impl Services {
         self.routing.load_full().own(account, dialect, to, via)
     }
 
-    /// Whether a leg to this address has a route. A `client:` address always has a route, because only the call itself
-    /// detects whether a phone with this name exists.
-    pub fn reaches(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> bool {
-        matches!(to, Address::Client(_))
-            || self.own(account, dialect, to, via).is_some()
-            || !self.routes(account, to, via).is_empty()
+    /// Checks that a leg to this address has a route that the account may use. A `client:` address always has a route,
+    /// because only the call itself detects whether a phone with this name exists. The call itself is checked again,
+    /// with the addresses of host names.
+    ///
+    /// # Errors
+    /// [`CreateError::NoRoute`] or [`CreateError::ForbiddenTarget`].
+    pub async fn check_route(
+        &self,
+        account: &str,
+        dialect: &str,
+        to: &Address,
+        via: &[Arc<str>],
+    ) -> Result<(), CreateError> {
+        if matches!(to, Address::Client(_)) || self.own(account, dialect, to, via).is_some() {
+            return Ok(());
+        }
+        let mut error = CreateError::NoRoute(to.to_string());
+        for route in self.routes(account, to, via) {
+            let Some(uri) = route.chosen_uri() else { return Ok(()) };
+            let Some(why) = self.refusal_of_target(account, uri).await else { return Ok(()) };
+            error = CreateError::ForbiddenTarget { to: to.to_string(), why };
+        }
+        Err(error)
     }
 
     /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.

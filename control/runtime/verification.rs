@@ -83,9 +83,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, V
         return Err(VerificationError::AlreadyVerified);
     }
     let to = Address::Phone(verification.number.clone());
-    if !services.reaches(&verification.account, verification.dialect, &to, &[]) {
-        return Err(CreateError::NoRoute(to.to_string()).into());
-    }
+    services.check_route(&verification.account, verification.dialect, &to, &[]).await?;
     let code = rand::random_range(100_000..1_000_000).to_string();
     let leg = LegId::new(clock::time(), &mut rand::rng());
     // The subscription must begin before the call, so that no event is missed.

@@ -10,6 +10,7 @@ import requests
 from harness.audio import RATE, chatter
 from harness.models import Engines
 from harness.phone import callee, caller, free_port, until_told
+from harness.resources import carrier
 from harness.waiting import wait_for
 from harness.webapp import WebApp
 
@@ -44,12 +45,7 @@ def server(start_tandem, engines, tool, colleague_port):
 tts = "{engines.voice.url}/v1/audio/speech"
 stt = "{engines.ears.url}/v1/audio/transcriptions"
 timeout_seconds = 20
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:127.0.0.1:{colleague_port}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["+"]
+{carrier(colleague_port)}
 [[numbers]]
 number = "700"
 account = "acme"

@@ -8,6 +8,7 @@ from harness.engines import KEY
 from harness.faults import Fault
 from harness.phone import callee, caller, free_port, until_told
 from harness.realtime import RealtimeModel, Tone
+from harness.resources import carrier
 from harness.rtp import share, tone
 from harness.waiting import wait_for
 from harness.webapp import WebApp
@@ -63,12 +64,7 @@ tools = ["hang_up", "send_digits", {{ name = "transfer", to = {{ sales = "+15551
     return start_tandem(f"""
 [speech]
 tts = "espeak"
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:127.0.0.1:{colleague_port}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["+"]
+{carrier(colleague_port)}
 {agents}""")
 
 

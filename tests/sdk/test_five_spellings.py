@@ -13,7 +13,7 @@ from harness.party import Party
 from harness.phone import callee, caller, until_told
 from harness.rtp import share, tone
 from harness.server import API_KEY
-from harness.signalwire import PROJECT, TOKEN
+from harness.signalwire import ACCOUNT, PROJECT, TOKEN
 from harness.telnyx_app import TelnyxApp
 from harness.waiting import wait_for
 
@@ -28,10 +28,7 @@ def server(start_tandem, module_webapp):
     url = module_webapp.url
     telnyx_app = TelnyxApp(module_webapp)
     server = start_tandem(f"""
-[[accounts]]
-name = "space"
-signalwire = {{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "PSK_0a1b2c3d4e5f" }}
-
+{ACCOUNT}
 [[applications]]
 id = "{CONNECTION}"
 account = "acme"

@@ -3,15 +3,18 @@
 import pytest
 import requests
 
+from harness import resources
 from harness.phone import free_port
-from harness.waiting import wait_for
+from harness.resources import OTHER_SID, OTHER_TOKEN
+from harness.signalwire import PROJECT, TOKEN
 
 ACME_SID = "AC00000000000000000000000000000001"
-OTHER_SID, OTHER_TOKEN = "AC00000000000000000000000000000002", "fedcba9876543210fedcba9876543210"
 OTHER_KEY = "KEYfedcba9876543210"
+ORGANISATION = "a0a047da-b08a-4b22-9e89-88f99c66a65f"  # what Telnyx calls the account in TeXML
 BYOC = "BY00000000000000000000000000000001"
 CARRIER = "127.0.0.9"
 FREE = "+15557770001"
+CONNECTION, TEXML = "1000000000000000002", "2000000000000000002"
 
 
 @pytest.fixture(scope="module")
@@ -21,28 +24,17 @@ def carrier_port():
 
 @pytest.fixture(scope="module")
 def server(start_tandem, carrier_port):
+    telnyx = f'telnyx = {{ api_key = "{OTHER_KEY}", signing_seed = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=" }}\n'
+    signalwire = f'signalwire = {{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "PSK_0a1b2c3d4e5f" }}\n'
+    by_address = {"inbound_from": [f"{CARRIER}/32"], "byoc": BYOC, "username": "acme", "password": "the carrier's password"}
     return start_tandem(
-        f"""
-[[accounts]]
-name = "other"
-twilio = {{ account_sid = "{OTHER_SID}", auth_token = "{OTHER_TOKEN}" }}
-telnyx = {{ api_key = "{OTHER_KEY}", signing_seed = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=" }}
-
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:{CARRIER}:{carrier_port}"
-inbound_from = ["{CARRIER}/32"]
-prefixes = ["+"]
-byoc = "{BYOC}"
-username = "acme"
-password = "the carrier's password"
-
-[[trunks]]
-name = "named"
-account = "acme"
-uri = "sip:gw.carrier.invalid"
-"""
+        resources.other_account(telnyx + signalwire)
+        + resources.carrier(carrier_port, host=CARRIER, **by_address)
+        + resources.table("trunks", name="named", account="acme", uri="sip:gw.carrier.invalid")
+        + resources.table("numbers", number="+15551230001", account="acme", voice_url="http://127.0.0.1:9/x")
+        + resources.table("numbers", number="+15551230002", account="other", provider="twilio", voice_url="http://127.0.0.1:9/x")
+        + resources.table("applications", id=CONNECTION, account="other", provider="telnyx", webhook_url="http://127.0.0.1:9/x")
+        + resources.table("applications", id=TEXML, account="other", provider="texml", webhook_url="http://127.0.0.1:9/x")
     )
 
 
@@ -77,20 +69,41 @@ def test_a_trunk_of_rest_does_not_lead_to_another_accounts_carrier(server, carri
         assert made.status_code == 422, made.text
 
 
-def test_no_call_of_another_account_reaches_the_carrier(server, carrier_port):
+def test_a_call_to_a_forbidden_address_is_refused_at_the_request_in_every_dialect(server, carrier_port):
+    """No call is created: the answer is the provider's error for a number that no trunk accepts."""
     calls = f"/2010-04-01/Accounts/{OTHER_SID}/Calls.json"
-    for to, more in (
-        (f"sip:+19005550001@{CARRIER}:{carrier_port}", {}),
-        ("sip:+19005550001@gw.carrier.invalid", {}),
-        (FREE, {"Byoc": BYOC}),
-        (FREE, {}),
+    document = "<Response><Hangup/></Response>"
+    before = api(server, "GET", calls).json()["calls"]
+    for to in (
+        f"sip:+19005550001@{CARRIER}:{carrier_port}", "sip:+19005550001@gw.carrier.invalid", "sip:x@10.0.0.1",
+        "sip:x@169.254.169.254:80;transport=tcp", "sip:x@[fd00::1]", "sips:x@192.168.1.1",
     ):
-        made = api(server, "POST", calls, To=to, From=FREE, Twiml="<Response><Hangup/></Response>", **more)
-        if made.status_code == 201:
-            one = f"/2010-04-01/Accounts/{OTHER_SID}/Calls/{made.json()['sid']}.json"
-            wait_for("the end", lambda: api(server, "GET", one).json()["status"] == "failed")
-        else:
-            assert made.status_code == 400, made.text
+        made = api(server, "POST", calls, To=to, From=FREE, Twiml=document)
+        assert (made.status_code, made.json()["code"]) == (400, 21214) and "may not go" in made.json()["message"], made.text
+        made = telnyx(server, f"/v2/texml/Accounts/{ORGANISATION}/Calls", ApplicationSid=TEXML, To=to, From=FREE, Texml=document)
+        assert made.status_code in (400, 422) and "may not go" in made.text, made.text
+        made = telnyx(server, "/v2/calls", connection_id=CONNECTION, to=to, **{"from": FREE})
+        fault = made.json()["errors"][0]
+        assert (made.status_code, fault["code"], fault["source"]["pointer"]) == (422, "10002", "/to"), made.text
+        assert "may not go" in fault["detail"]
+        path = f"/api/laml/2010-04-01/Accounts/{PROJECT}/Calls.json"
+        made = api(server, "POST", path, PROJECT, TOKEN, To=to, From=FREE, Laml=document)
+        assert made.status_code in (400, 422) and "may not go" in made.text, made.text
+        params = {"from": FREE, "to": to, "swml": "sections: {main: [hangup]}"}
+        made = requests.post(
+            f"{server.http}/api/calling/calls", json={"command": "dial", "params": params}, auth=(PROJECT, TOKEN), timeout=10
+        )
+        fault = made.json()["errors"][0]
+        assert (made.status_code, fault["code"], fault["attribute"]) == (422, "invalid_sip_destination", "to"), made.text
+    # The same answer as for a number that no trunk of the account accepts.
+    for more in ({"Byoc": BYOC}, {}):
+        made = api(server, "POST", calls, To=FREE, From=FREE, Twiml=document, **more)
+        assert (made.status_code, made.json()["code"]) == (400, 21214), made.text
+    assert api(server, "GET", calls).json()["calls"] == before
+    # The account of the trunk may call there, and any account may call a public address (this one is for documentation).
+    acme = calls.replace(OTHER_SID, ACME_SID)
+    made = api(server, "POST", acme, ACME_SID, server.auth_token, To=f"sip:x@{CARRIER}:{carrier_port}", From=FREE, Twiml=document)
+    assert made.status_code == 201, made.text
 
 
 def test_numbers_are_the_operators_to_give(server):
@@ -99,11 +112,61 @@ def test_numbers_are_the_operators_to_give(server):
 
 
 def test_ids_of_another_account_are_not_accepted(server):
-    domains = f"/2010-04-01/Accounts/{OTHER_SID}/SIP/Domains.json"
-    made = api(server, "POST", domains, DomainName="mine.example.com", ByocTrunkSid=BYOC)
-    assert (made.status_code, made.json()["code"]) == (400, 21231), made.text
-    mine = api(server, "POST", domains.replace(OTHER_SID, ACME_SID), ACME_SID, server.auth_token, DomainName="acme.example.com", ByocTrunkSid=BYOC)
-    assert mine.status_code == 201, mine.text
+    def of(sid, path):
+        return f"/2010-04-01/Accounts/{sid}/{path}"
+
+    def acme(path, **form):
+        made = api(server, "POST", path, ACME_SID, server.auth_token, **form)
+        assert made.status_code == 201, made.text
+        return made.json()["sid"]
+
+    address = {
+        "CustomerName": "A", "Street": "1 Main", "City": "Bern", "Region": "BE", "PostalCode": "3000", "IsoCountry": "CH",
+    }
+    theirs = {
+        "address": acme(of(ACME_SID, "Addresses.json"), **address),
+        "application": acme(of(ACME_SID, "Applications.json"), FriendlyName="a", VoiceUrl="http://127.0.0.1:9/x"),
+        "trunk": acme("/v1/Trunks", FriendlyName="t"),
+        "users": acme(of(ACME_SID, "SIP/CredentialLists.json"), FriendlyName="u"),
+        "networks": acme(of(ACME_SID, "SIP/IpAccessControlLists.json"), FriendlyName="n"),
+        "number": api(server, "GET", of(ACME_SID, "IncomingPhoneNumbers.json"), ACME_SID, server.auth_token)
+        .json()["incoming_phone_numbers"][0]["sid"],
+    }
+    number = api(server, "GET", of(OTHER_SID, "IncomingPhoneNumbers.json")).json()["incoming_phone_numbers"][0]["sid"]
+    number = of(OTHER_SID, f"IncomingPhoneNumbers/{number}.json")
+    made = api(server, "POST", of(OTHER_SID, "SIP/Domains.json"), DomainName="mine.example.com")
+    domain = of(OTHER_SID, f"SIP/Domains/{made.json()['sid']}")
+    trunk = f"/v1/Trunks/{api(server, 'POST', '/v1/Trunks', FriendlyName='mine').json()['sid']}"
+    calls = {"To": "sip:x@127.0.0.1", "From": FREE}
+    for path, form, status, code in (
+        (number, {"AddressSid": theirs["address"]}, 400, 20001),
+        (number, {"EmergencyAddressSid": theirs["address"]}, 400, 20001),
+        (number, {"IdentitySid": "PN" + "1" * 32}, 400, 20001),
+        (number, {"BundleSid": "x"}, 400, 20001),
+        (number, {"TrunkSid": theirs["trunk"]}, 400, 20001),
+        (number, {"VoiceApplicationSid": theirs["application"]}, 400, 21218),
+        (number, {"SmsApplicationSid": theirs["application"]}, 400, 21218),
+        (of(OTHER_SID, "Calls.json"), {**calls, "ApplicationSid": theirs["application"]}, 400, 21218),
+        (of(OTHER_SID, "SIP/Domains.json"), {"DomainName": "b.example.com", "ByocTrunkSid": BYOC}, 400, 21231),
+        (f"{domain}.json", {"ByocTrunkSid": BYOC}, 400, 21231),
+        (f"{domain}.json", {"EmergencyCallerSid": theirs["number"]}, 400, 21231),
+        (f"{domain}/Auth/Calls/CredentialListMappings.json", {"CredentialListSid": theirs["users"]}, 400, 21231),
+        (f"{domain}/Auth/Calls/IpAccessControlListMappings.json", {"IpAccessControlListSid": theirs["networks"]}, 400, 21231),
+        (f"{domain}/Auth/Registrations/CredentialListMappings.json", {"CredentialListSid": theirs["users"]}, 400, 21231),
+        (f"{trunk}/CredentialLists", {"CredentialListSid": theirs["users"]}, 400, 20001),
+        (f"{trunk}/IpAccessControlLists", {"IpAccessControlListSid": theirs["networks"]}, 400, 20001),
+        (f"{trunk}/PhoneNumbers", {"PhoneNumberSid": theirs["number"]}, 400, 20001),
+    ):
+        made = api(server, "POST", path, **form)
+        assert (made.status_code, made.json()["code"]) == (status, code), (path, form, made.text)
+    # The ids of the own account are taken, and an empty value clears the setting.
+    own = api(server, "POST", of(OTHER_SID, "Addresses.json"), **address).json()["sid"]
+    assert api(server, "POST", number, AddressSid=own).json()["address_sid"] == own
+    assert not api(server, "POST", number, AddressSid="").json()["address_sid"]
+    acme(of(ACME_SID, "SIP/Domains.json"), DomainName="acme.example.com", ByocTrunkSid=BYOC)
+
+
+def test_a_network_of_an_access_list_is_not_wider_than_one_owner(server):
     lists = f"/2010-04-01/Accounts/{OTHER_SID}/SIP/IpAccessControlLists.json"
     one = api(server, "POST", lists, FriendlyName="wide").json()["sid"]
     for address, length in (("10.0.0.0", 1), ("128.0.0.0", 7), ("2000::", 3)):

@@ -12,25 +12,16 @@ import telnyx
 
 from harness.party import Party
 from harness.phone import callee, caller, domain_caller, free_port, registering, until_told
+from harness.resources import carrier, table
 from harness.rtp import tone
 from harness.telnyx_app import CONNECTION, NUMBER, serve
 from harness.waiting import wait_for
 
 CARRIER = free_port()
 # With a trunk, who is on this machine may not call as a stranger.
-TRUNK = f"""
-[[trunks]]
-name = "carrier"
-uri = "sip:127.0.0.1:{CARRIER}"
-inbound_from = ["127.0.0.9/32"]
-prefixes = ["+1666"]
-
+TRUNK = carrier(CARRIER, "+1666", inbound_from=["127.0.0.9/32"])
 # With a phone, everybody is asked for a password.
-[[endpoints]]
-account = "acme"
-username = "desk"
-password = "configured-password"
-"""
+TRUNK += table("endpoints", account="acme", username="desk", password="configured-password")
 PASSWORD = "a-long-password"
 
 

@@ -5,19 +5,14 @@ import telnyx
 
 from harness.party import Party
 from harness.phone import callee, caller, free_port, until_told
+from harness.resources import carrier
 from harness.rtp import tone
 from harness.telnyx_app import CONNECTION, NUMBER, TelnyxApp, serve
 from twilio_app import client
 
 TAKEN = "+15557770001"
 CARRIER = free_port()
-TRUNK = f"""
-[[trunks]]
-name = "carrier"
-uri = "sip:127.0.0.1:{CARRIER}"
-prefixes = ["+1666"]
-inbound_from = ["127.0.0.0/8"]
-"""
+TRUNK = carrier(CARRIER, "+1666")
 
 
 class Other(TelnyxApp):

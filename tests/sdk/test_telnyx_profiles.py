@@ -5,15 +5,10 @@ import telnyx
 
 from harness.party import Party
 from harness.phone import callee, caller, free_port, until_told
+from harness.resources import carrier
 from harness.telnyx_app import CONNECTION, NUMBER, serve
 
-TRUNK = f"""
-[[trunks]]
-name = "carrier"
-uri = "sip:127.0.0.1:{free_port()}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["+"]
-"""
+TRUNK = carrier(free_port())
 
 
 @pytest.fixture(scope="module")

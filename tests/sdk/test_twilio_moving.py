@@ -6,8 +6,9 @@ import requests
 from twilio.twiml.voice_response import Start
 
 from harness.phone import callee, caller, pause, until_told
+from harness.resources import carrier
 from harness.waiting import wait_for
-from twilio_app import answering, carrier, number, twiml
+from twilio_app import answering, number, twiml
 
 OWN = "+14155550100"
 

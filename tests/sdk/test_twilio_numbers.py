@@ -8,6 +8,7 @@ from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
 from harness.phone import callee, caller, free_port
+from harness.resources import OTHER_SID, OTHER_TOKEN, other_account
 from harness.rtp import tone
 from harness.server import HOST
 from harness.waiting import wait_for
@@ -15,7 +16,6 @@ from twilio_app import Elsewhere, assert_genuine, client, twiml
 
 FILE = "+15551239001"  # a number of the file
 PHONE = "+14155559999"  # where a phone is
-OTHER_SID, OTHER_TOKEN = "AC00000000000000000000000000000002", "fedcba9876543210fedcba9876543210"
 APP = "AP000000000000000000000000000000aa"
 
 
@@ -28,10 +28,7 @@ def phone_port():
 @pytest.fixture(scope="module")
 def resources(pages, phone_port):
     return f"""
-[[accounts]]
-name = "other"
-twilio = {{ account_sid = "{OTHER_SID}", auth_token = "{OTHER_TOKEN}" }}
-
+{other_account()}
 [[trunks]]
 name = "phone"
 uri = "sip:{HOST}:{phone_port}"

@@ -7,9 +7,10 @@ from twilio.twiml.voice_response import Gather
 
 from harness.audio import read_wav
 from harness.phone import free_port
+from harness.resources import carrier
 from harness.rtp import share, tone
 from harness.waiting import wait_for
-from twilio_app import answering, carrier, ended, number
+from twilio_app import answering, ended, number
 
 ROBOT, IVR, DESK, LOOP, NOBODY = ("+15551230001", "+15551230002", "+15551230003", "+15551230004", "+15551230009")
 BLOCK = "+15551239*"

@@ -5,6 +5,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
+from harness import resources
 from harness.phone import callee, domain_caller, free_port, pause, refer
 from harness.waiting import wait_for
 from twilio_app import client, refused, twiml
@@ -38,16 +39,8 @@ def carrier():
 def server(start_tandem, carrier):
     """Its trunk calls `carrier`, which calls in with a password: whoever calls from 127.0.0.1 is asked for one."""
     return start_tandem(
-        f"""
-[[trunks]]
-name = "carrier"
-uri = "sip:127.0.0.1:{carrier}"
-prefixes = ["+"]
-inbound_username = "carrier"
-inbound_password = "Carrier-1234"
-[sip.bans]
-never = ["127.0.0.0/8"]
-"""
+        resources.carrier(carrier, inbound_from=None, inbound_username="carrier", inbound_password="Carrier-1234")
+        + '[sip.bans]\nnever = ["127.0.0.0/8"]\n'
     )
 
 

@@ -6,8 +6,9 @@ from twilio.twiml.voice_response import Dial, Gather, Start
 
 from harness.audio import RATE, likeness, read_wav, speech, write_capture
 from harness.phone import callee, caller, pause, play, ringing_callee
+from harness.resources import carrier
 from harness.waiting import wait_for
-from twilio_app import answering, assert_genuine, carrier, client, number, twiml
+from twilio_app import answering, assert_genuine, client, number, twiml
 
 FROM = "+15550001111"
 

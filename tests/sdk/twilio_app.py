@@ -77,18 +77,6 @@ def answering(app, path, make):
     app.on(path, view)
 
 
-def carrier(port, prefix="+"):
-    """[[trunks]] whose calls go to a phone at that port."""
-    return f"""
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:127.0.0.1:{port}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["{prefix}"]
-"""
-
-
 def number(name, webapp, path, more=""):
     """[[numbers]] of which `path` is the voice URL."""
     return f"""

@@ -86,9 +86,7 @@ impl Calls {
             return Err(shortage.into());
         }
         for to in iter::once(&call.to).chain(&call.also) {
-            if !services.reaches(&call.account, call.dialect, to, &call.via) {
-                return Err(CreateError::NoRoute(to.to_string()));
-            }
+            services.check_route(&call.account, call.dialect, to, &call.via).await?;
         }
         let linked = match call.link_to {
             Some(leg) => {

@@ -160,6 +160,7 @@ fn not_created(error: CreateError) -> ApiError {
         CreateError::NoRoute(to) => {
             ApiError::invalid("billing_route_not_found", "to", format!("no trunk, number or phone matches {to}"))
         }
+        CreateError::ForbiddenTarget { .. } => ApiError::invalid("invalid_sip_destination", "to", error.to_string()),
         CreateError::ForeignCaller(from) => {
             ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is not a number of the project"))
         }

@@ -370,7 +370,9 @@ impl From<StoreFailed> for ApiError {
 impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::NoRoute(_) => Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("to"),
+            CreateError::NoRoute(_) | CreateError::ForbiddenTarget { .. } => {
+                Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("to")
+            }
             CreateError::ForeignCaller(_) => {
                 Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("from")
             }

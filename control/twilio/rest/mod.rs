@@ -613,6 +613,7 @@ impl From<CreateError> for ApiError {
                 );
                 Self::bad(21214, message)
             }
+            CreateError::ForbiddenTarget { .. } => Self::bad(21214, format!("'To' cannot be reached: {error}")),
             CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
             CreateError::NoSuchLeg => Self::bad(21220, "The other call has ended"),
             CreateError::Draining => {
