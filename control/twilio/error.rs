@@ -150,39 +150,56 @@ pub(super) struct ApiError {
     pub(super) code: u32,
     /// The error message for people.
     pub(super) message: String,
+    /// The methods that the resource supports, for an error with HTTP status 405.
+    pub(super) allow: Option<&'static str>,
+}
+
+/// Values of the header field `Allow` (RFC 9110 §10.2.1), which an answer with HTTP status 405 must have (§15.5.6).
+pub(super) mod allow {
+    pub(in super::super) const GET: &str = "GET, HEAD";
+    pub(in super::super) const POST: &str = "POST";
+    pub(in super::super) const DELETE: &str = "DELETE";
+    pub(in super::super) const GET_POST: &str = "GET, HEAD, POST";
+    pub(in super::super) const GET_DELETE: &str = "GET, HEAD, DELETE";
+    pub(in super::super) const GET_POST_DELETE: &str = "GET, HEAD, POST, DELETE";
 }
 
 impl ApiError {
+    /// This HTTP status with this error number.
+    pub(super) fn new(status: StatusCode, code: u32, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), allow: None }
+    }
+
     /// HTTP status 400 with this error number.
     pub(super) fn bad(code: u32, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+        Self::new(StatusCode::BAD_REQUEST, code, message.into())
     }
 
     /// HTTP status 401: the credentials are missing or wrong.
     pub(super) fn unauthenticated() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
+        Self::new(StatusCode::UNAUTHORIZED, 20003, "Authenticate")
     }
 
     /// HTTP status 403 with this error number.
     pub(super) fn forbidden(code: u32, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
+        Self::new(StatusCode::FORBIDDEN, code, message.into())
     }
 
     /// HTTP status 404: there is no resource at this path.
     pub(super) fn not_found(path: &str) -> Self {
         let message = format!("The requested resource {path} was not found");
-        Self { status: StatusCode::NOT_FOUND, code: 20404, message }
+        Self::new(StatusCode::NOT_FOUND, 20404, message)
     }
 
-    /// HTTP status 405: the resource exists but does not support the method.
-    pub(super) fn method_not_allowed() -> Self {
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: 20004, message: "Method not allowed".into() }
+    /// HTTP status 405: the resource exists but does not support the method. `allow` is one of [`allow`].
+    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed") }
     }
 
     /// HTTP status 500: this server failed.
     pub(super) fn internal() -> Self {
-        let message = "An internal server error has occurred".into();
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 20500, message }
+        let message = "An internal server error has occurred";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 20500, message)
     }
 }
 
@@ -225,6 +242,6 @@ impl From<StoreFailed> for ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, 20503, "Service unavailable")
             }
         };
-        Self { status, code, message: format!("{what}: {failed}") }
+        Self::new(status, code, format!("{what}: {failed}"))
     }
 }

@@ -188,3 +188,28 @@ def test_one_account_does_not_take_every_place_of_followed_lists(server):
     finally:
         for one in followed:
             one.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("DELETE", "/v2/calls", "POST"),
+        ("PUT", "/v2/recordings", "GET,HEAD"),
+        ("PATCH", "/v2/texml_applications", "GET,HEAD,POST"),
+        ("POST", "/v2/texml_applications/1", "GET,HEAD,PATCH,DELETE"),
+        ("PUT", f"/v2/texml/Accounts/{ORGANISATION}/Calls", "GET,HEAD,POST"),
+        ("PUT", f"/api/laml/2010-04-01/Accounts/{PROJECT}/Calls.json", "GET,HEAD,POST"),
+        ("DELETE", "/api/relay/rest/endpoints/sip", "GET,HEAD,POST"),
+        ("PUT", "/v1/Trunks", "GET,HEAD,POST"),
+        ("PUT", "/console/calls", "GET,HEAD"),
+        ("POST", "/healthz", "GET,HEAD"),
+    ],
+)
+def test_every_api_names_the_methods_that_a_resource_has(server, method, path, wanted):
+    """RFC 9110 15.5.6, in each router."""
+    auth = (PROJECT, TOKEN) if path.startswith("/api/") else (OTHER_SID, OTHER_TOKEN)
+    headers = {}
+    if path.startswith("/v2/"):
+        auth, headers = None, {"Authorization": f"Bearer {OTHER_KEY}"}
+    answer = requests.request(method, f"{server.http}{path}", auth=auth, headers=headers, timeout=10)
+    assert answer.status_code == 405 and answer.headers["Allow"].replace(" ", "") == wanted, (answer, answer.headers)

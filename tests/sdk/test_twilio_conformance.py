@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 
 from conformance import published, steps
 from conformance.run import Run, fits
@@ -144,6 +145,37 @@ def test_what_nobody_has_is_not_found_and_deleted_for_nobody(server):
     for name in names:
         run.refused(name, 404, 20404)
     assert {name: run.faults(name) for name in names if run.faults(name)} == {}
+
+
+# Methods of this server that are not published.
+MORE_METHODS = {
+    "/2010-04-01/Accounts/{AccountSid}/Conferences.json": {"POST"},
+    "/2010-04-01/Accounts/{AccountSid}/Conferences/{ConferenceSid}/Recordings.json": {"POST"},
+}
+
+
+def test_a_method_that_a_resource_lacks_is_refused_with_those_that_it_has(server):
+    """RFC 9110 15.5.6: the answer to a method that is not allowed has an Allow field."""
+    published_methods = {}
+    for said in Run(server).table["operations"].values():
+        if said["group"] != "Refused":
+            published_methods.setdefault(said["path"], set()).add(said["method"])
+    answered, faults = {}, []
+    for path, methods in published_methods.items():
+        real = re.sub(r"{AccountSid}|(?<=Accounts/){Sid}", server.account_sid, path)
+        real = re.sub(r"{[A-Za-z]+}", "CA" + "0" * 32, real)
+        for method in {"PUT", "PATCH", "DELETE", "POST", "GET"} - methods:
+            answer = requests.request(method, f"{server.http}{real}", auth=(server.account_sid, server.auth_token), timeout=10)
+            if answer.status_code != 405:  # Nobody has this id, or it is one of MORE_METHODS.
+                continue
+            allow = set(answer.headers["Allow"].split(", "))
+            more = MORE_METHODS.get(path, set())
+            if allow != methods | more | ({"HEAD"} if "GET" in methods else set()) or method in allow:
+                faults.append((method, path, allow))
+            assert answer.json()["code"] == 20004
+            answered[path] = allow
+    assert not faults, faults
+    assert len(answered) > 40, sorted(answered)
 
 
 def test_pages_of_more_than_a_thousand_are_refused(server):

@@ -45,9 +45,9 @@ pub(super) async fn serve(State(app): State<App>, request: axum::http::Request<B
     let id = parts.uri.path().strip_prefix("/v2/texml_applications/").map(str::to_owned);
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let answer = match (id.as_deref(), &parts.method) {
-        (None, &Method::GET) => list(&app, &account, parts.uri.query().unwrap_or_default()),
+        (None, &Method::GET | &Method::HEAD) => list(&app, &account, parts.uri.query().unwrap_or_default()),
         (None, &Method::POST) => create(&app, &account, &body).await,
-        (Some(id), &Method::GET) => found(&app, &account, id).map(|row| (StatusCode::OK, one(&row))),
+        (Some(id), &Method::GET | &Method::HEAD) => found(&app, &account, id).map(|row| (StatusCode::OK, one(&row))),
         (Some(id), &Method::PATCH) => change(&app, &account, id, &body).await,
         (Some(id), &Method::DELETE) => delete(&app, &account, id).await,
         _ => Err(envelope(StatusCode::METHOD_NOT_ALLOWED, "10030", "Method not allowed", "The method is not allowed")),

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -46,8 +46,17 @@ pub fn routes() -> Router<App> {
         .route("/v2/texml/calls/{connection}", any(serve_connection))
         .route("/v2/texml/ai_calls/{connection}", any(refuse_assistants))
         .route("/v2/texml/secrets", any(refuse_secrets))
-        .route("/v2/texml_applications", any(applications::serve))
-        .route("/v2/texml_applications/{id}", any(applications::serve))
+        .route(
+            "/v2/texml_applications",
+            get(applications::serve).post(applications::serve).fallback(applications::serve),
+        )
+        .route(
+            "/v2/texml_applications/{id}",
+            get(applications::serve)
+                .patch(applications::serve)
+                .delete(applications::serve)
+                .fallback(applications::serve),
+        )
 }
 
 /// Answers requests to resources below an account.

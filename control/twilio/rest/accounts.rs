@@ -9,7 +9,7 @@ use tandem_accounts::subaccount::AccountStatus;
 use tandem_clock as clock;
 
 use super::super::account::{self, Facts};
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::{Answer, RestContext, Verb, created, ok};
 
 /// Maximum length of a `FriendlyName`, in characters.
@@ -20,7 +20,7 @@ pub(super) async fn all(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => list(x),
         Verb::Post => create(x).await,
-        _ => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
     }
 }
 
@@ -29,14 +29,14 @@ pub(super) async fn answer(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::account(&facts(x, &x.account)?))),
         Verb::Post => update(x).await,
-        _ => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
     }
 }
 
 pub(super) fn balance(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::balance(x.account_sid()))),
-        _ => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::method_not_allowed(allow::GET)),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tandem_routing::inventory::Number;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::family::Owner;
 use super::super::form::Parameters;
 use super::super::{format, path, resource_fields, sid};
@@ -60,7 +60,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         return match x.verb {
             Verb::Get => list(x).await,
             Verb::Post => create(x).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     let id = sid::parse("AD", name).ok_or_else(|| x.not_found())?;
@@ -73,7 +73,8 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
             Ok(deleted())
         }
         (["DependentPhoneNumbers"], Verb::Get) => dependent(x, name),
-        ([] | ["DependentPhoneNumbers"], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
+        (["DependentPhoneNumbers"], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }

@@ -7,7 +7,7 @@ use tandem_routing::applications::{AccountApplication, ApplicationError, Applica
 use tandem_routing::inventory::{self, VoiceApplication};
 use tandem_store::resources::Resource;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::resource_fields;
 use super::{Answer, RestContext, Verb, ok, resource_pages};
 
@@ -16,7 +16,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([], Verb::Get) => list(x),
         ([], Verb::Post) => create(x).await,
         ([name], verb) => one(x, name, verb).await,
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
         _ => Err(x.not_found()),
     }
 }
@@ -54,7 +54,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
             Err(ApplicationError::Unknown) => Err(x.not_found()),
             Err(ApplicationError::Store(error)) => Err(error.into()),
         },
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tandem_routing::country;
 use tandem_routing::number_pool::{AddressRequirements, Block, Capability, NumberKind};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::form::Parameters;
 use super::super::path::VERSION;
 use super::super::resource_fields::{self, KINDS, Word as _};
@@ -17,7 +17,7 @@ const MILE: f64 = 1_609.344;
 
 pub(super) fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     if x.verb != Verb::Get {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::GET));
     }
     match below {
         [] => {

@@ -14,7 +14,7 @@ use tandem_http::exchange;
 use tandem_operations::calls;
 use tandem_runtime::reporting::ProblemOwner;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, Change};
@@ -29,7 +29,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         return match x.verb {
             Verb::Get => list(x).await,
             Verb::Post => create(x).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
@@ -37,7 +37,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([], Verb::Get) => Ok(ok(call::call(x.owner(), &*x.leg(id).await?))),
         ([], Verb::Post) => update(x, id).await,
         ([], Verb::Delete) => delete(x, id).await,
-        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        ([], Verb::Other) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         (["Recordings", below @ ..], _) => recordings::of_call_answer(x, id, below).await,
         (["Siprec", below @ ..], _) => siprec::answer(x, id, below).await,
         (["Streams", below @ ..], _) => streams::answer(x, id, below).await,

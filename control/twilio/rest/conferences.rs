@@ -29,7 +29,7 @@ use tandem_history::query::RecordingFilter;
 use tandem_operations::conferences::{self as operations, ChangeError, InviteError, OpenError};
 use tandem_runtime::reporting::ProblemOwner;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
@@ -49,7 +49,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         return match x.verb {
             Verb::Get => list(x).await,
             Verb::Post => open(x),
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     if let (["Participants"], Verb::Post) = (below, x.verb) {
@@ -63,7 +63,8 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         (["Participants", who], verb) => participant(x, &info, who, verb).await,
         (["Recordings", below @ ..], _) => recordings(x, &info, below).await,
         (["Streams", below @ ..], _) if x.provider.streams_conferences() => streams(x, &info, below),
-        ([] | ["Participants"], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        (["Participants"], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
         _ => Err(x.not_found()),
     }
 }
@@ -120,7 +121,7 @@ fn open(x: &RestContext<'_>) -> Answer {
     let opened = operations::open(&x.app.calls, wanted).map_err(|why| match why {
         OpenError::NameInUse => {
             let message = format!("A conference named {name} already exists");
-            ApiError { status: StatusCode::CONFLICT, code: 20409, message }
+            ApiError::new(StatusCode::CONFLICT, 20409, message)
         }
         why => unavailable(&why),
     });
@@ -131,8 +132,7 @@ fn open(x: &RestContext<'_>) -> Answer {
 
 fn unavailable(why: &dyn Display) -> ApiError {
     tracing::warn!(%why, "the conference could not be opened");
-    let message = "Too many conferences are open".into();
-    ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, 20503, "Too many conferences are open")
 }
 
 async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
@@ -328,7 +328,7 @@ async fn participant(x: &RestContext<'_>, info: &ConferenceInfo, name: &str, ver
             operations::remove(&x.app.calls, &who).await.map_err(|refused| x.refused(refused))?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 
@@ -367,7 +367,7 @@ async fn recordings(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) 
             return match x.verb {
                 Verb::Get => list_recordings(x, info).await,
                 Verb::Post => record(x, info),
-                _ => Err(ApiError::method_not_allowed()),
+                _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
             };
         }
         [name] => *name,
@@ -378,7 +378,7 @@ async fn recordings(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) 
         Verb::Get => Ok(ok(recording::conference_recording(x.owner(), &x.app.public_url, &recording))),
         Verb::Post => update_recording(x, info, &recording),
         Verb::Delete => recordings::delete(x, &recording).await,
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 

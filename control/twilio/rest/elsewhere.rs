@@ -35,7 +35,7 @@ fn stranger(request: &Request) -> Option<ApiError> {
         return None;
     }
     let message = format!("This server supports voice only and does not serve {host}: {path}");
-    Some(ApiError { status: StatusCode::NOT_FOUND, code: 20404, message })
+    Some(ApiError::new(StatusCode::NOT_FOUND, 20404, message))
 }
 
 #[cfg(test)]

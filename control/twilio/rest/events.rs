@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
 use tandem_http::exchange::HttpExchange;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::{format, sid};
 use super::{Answer, RestContext as Request, Verb, ok};
 
@@ -15,7 +15,7 @@ const PREFIX: &str = "EV";
 pub(super) async fn answer(x: &Request<'_>, call: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, call).await,
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }

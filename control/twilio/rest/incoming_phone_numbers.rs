@@ -13,7 +13,7 @@ use tandem_routing::number_pool::NumberKind;
 use tandem_routing::numbers::{NumberError, NumberRow};
 use tandem_store::resources::Resource;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::family::Owner;
 use super::super::resource_fields;
 use super::{Answer, RestContext, Verb, addresses, ok, resource_pages};
@@ -31,9 +31,9 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
             (Some((name, kind)), Verb::Get) => list(x, &format!("IncomingPhoneNumbers/{name}"), Some(kind)),
             (Some(_), Verb::Post) => create(x).await,
             (None, verb) => one(x, name, verb).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         },
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
         _ => Err(x.not_found()),
     }
 }
@@ -99,7 +99,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
             Err(NumberError::Unknown) => Err(x.not_found()),
             Err(why) => Err(why.into()),
         },
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 

@@ -9,7 +9,7 @@ use tandem_call::recognition::decimal;
 use tandem_clock as clock;
 use tandem_history::query::LegFilter;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::{format, sid};
 use super::v1::{base, date, envelope};
 use super::{Answer, Request, RestContext, Verb, ok};
@@ -28,7 +28,7 @@ struct CallSummary<'a> {
 pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
     let x = request.about_itself()?;
     if x.verb != Verb::Get {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::GET));
     }
     let base = base(request.host(), &x.app.public_url);
     let (name, below) = match below {

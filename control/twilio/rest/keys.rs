@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tandem_accounts::subaccount::{self, Key};
 use tandem_store::resources::Filter;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::{format, sid};
 use super::{Answer, RestContext, Verb, created, deleted, ok};
 
@@ -32,7 +32,8 @@ pub(super) async fn answer(x: &RestContext<'_>, name: Name, below: &[&str]) -> A
             x.app.accounts.delete_key(x.store(), &key).await?;
             Ok(deleted())
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         _ => Err(x.not_found()),
     }
 }

@@ -66,7 +66,7 @@ use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{Store, StoreError, StoreFailed};
 
 use super::Twilio;
-use super::error::{ApiError, FOREIGN_CALLER};
+use super::error::{ApiError, FOREIGN_CALLER, allow};
 use super::family::{Owner, Provider};
 use super::form::Parameters;
 use super::list::Paging;
@@ -223,10 +223,13 @@ async fn answered(
     let request = Request { app, provider, method, path, headers, parameters };
     match request.answer().await {
         Ok(response) => as_member(provider, path, headers, response).await,
-        Err(error) => match provider.refusal(error.status, error.code, &error.message) {
-            Some((status, body)) => (status, Json(body)).into_response(),
-            None => error.into_response(),
-        },
+        Err(error) => {
+            let allow = error.allow.map(|methods| [(header::ALLOW, methods)]);
+            match provider.refusal(error.status, error.code, &error.message) {
+                Some((status, body)) => (status, allow, Json(body)).into_response(),
+                None => (allow, error).into_response(),
+            }
+        }
     }
 }
 
@@ -490,7 +493,7 @@ impl RestContext<'_> {
             ([], Verb::Post) => Ok(StartOrStop::Start),
             ([name], Verb::Post) if self.parameters.get("Status") == Some("stopped") => Ok(StartOrStop::Stop(name)),
             ([_], Verb::Post) => Err(ApiError::bad(20001, "Status is required and must be stopped")),
-            ([] | [_], _) => Err(ApiError::method_not_allowed()),
+            ([] | [_], _) => Err(ApiError::method_not_allowed(allow::POST)),
             _ => Err(self.not_found()),
         }
     }
@@ -539,11 +542,8 @@ impl RestContext<'_> {
     fn new_owner(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let new_owner = accounts.by_sid(sid).filter(|to| accounts.may_transfer(&self.account, to, self.own));
-        new_owner.ok_or_else(|| ApiError {
-            status: StatusCode::FORBIDDEN,
-            code: 20006,
-            message: format!("The resources of this account cannot be transferred to {sid}"),
-        })
+        let refused = || format!("The resources of this account cannot be transferred to {sid}");
+        new_owner.ok_or_else(|| ApiError::forbidden(20006, refused()))
     }
 
     fn store(&self) -> &Store {
@@ -575,11 +575,10 @@ impl RestContext<'_> {
             Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge | Refused::NotJoined => {
                 ApiError::bad(21220, "The call's state does not allow this.")
             }
-            Refused::TooMany => ApiError {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                code: 20429,
-                message: "This call already has the maximum number of these".into(),
-            },
+            Refused::TooMany => {
+                let message = "This call already has the maximum number of these";
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, 20429, message)
+            }
         }
     }
 }
@@ -617,16 +616,16 @@ impl From<CreateError> for ApiError {
             CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
             CreateError::NoSuchLeg => Self::bad(21220, "The other call has ended"),
             CreateError::Draining => {
-                let message = "Service unavailable: the server is shutting down".into();
-                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+                let message = "Service unavailable: the server is shutting down";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 20503, message)
             }
             CreateError::NoMedia(shortage) => {
                 let message = format!("Service unavailable: {shortage}");
-                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 20503, message)
             }
             CreateError::Full | CreateError::Barred(_) => {
-                let message = "Call concurrency limit exceeded".into();
-                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }
+                let message = "Call concurrency limit exceeded";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, 10004, message)
             }
             CreateError::Store(failed) => failed.into(),
         }

@@ -7,7 +7,7 @@ use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::list::{self};
 use super::super::path::VERSION;
 use super::super::sid;
@@ -26,7 +26,7 @@ pub(super) async fn alerts(request: &Request<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => all(&x, &base).await,
         ([name], Verb::Get) => one(&x, &base, name).await,
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([] | [_], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }
@@ -35,7 +35,7 @@ pub(super) async fn alerts(request: &Request<'_>, below: &[&str]) -> Answer {
 pub(super) fn events(request: &Request<'_>) -> Answer {
     let x = request.about_itself()?;
     if x.verb != Verb::Get {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::GET));
     }
     let paging = x.paging("AE")?;
     let place = format!("{}{EVENTS}", base(request.host(), &x.app.public_url));

@@ -8,7 +8,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::path::VERSION;
 use super::super::{format, list, sid};
 use super::{Answer, RestContext as Request, Verb, ok};
@@ -21,7 +21,7 @@ pub(super) async fn answer(x: &Request<'_>, call: Option<LegId>, below: &[&str])
     match (below, x.verb) {
         ([], Verb::Get) => list(x, call).await,
         ([name], Verb::Get) => fetch(x, call, name).await,
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([] | [_], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }

@@ -13,7 +13,7 @@ use tandem_routing::inventory::{self, VerifiedCaller};
 use tandem_runtime::verification::{self, Begun, ResultNotice, Verification, VerificationError};
 use tandem_store::resources::Resource;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::family::Owner;
 use super::super::{resource_fields, webhook};
 use super::{Answer, RestContext, Verb, ok, resource_pages};
@@ -23,7 +23,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([], Verb::Get) => list(x),
         ([], Verb::Post) => verify(x).await,
         ([name], verb) => one(x, name, verb).await,
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
         _ => Err(x.not_found()),
     }
 }
@@ -106,6 +106,6 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
             true => Ok(StatusCode::NO_CONTENT.into_response()),
             false => Err(x.not_found()),
         },
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }

@@ -10,7 +10,7 @@ use tandem_call::id::{LegId, QueueId};
 use tandem_operations::queues::{self, QueueFailure};
 use tandem_queues::{DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot, Queues};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::family::Owner;
 use super::super::format;
 use super::super::list::{self, Paging};
@@ -30,7 +30,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         return match x.verb {
             Verb::Get => list(x),
             Verb::Post => create(x).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     let id = id(x, name).ok_or_else(|| x.not_found())?;
@@ -47,7 +47,9 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
             Ok(ok(member(x.owner(), id, found, Timestamp::now())))
         }
         (["Members", which], Verb::Post) => dequeue(x, id, member_id(x, which)?).await,
-        ([] | ["Members"] | ["Members", _], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
+        (["Members"], _) => Err(ApiError::method_not_allowed(allow::GET)),
+        (["Members", _], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
         _ => Err(x.not_found()),
     }
 }

@@ -12,7 +12,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, Record
 use tandem_history::query::{Page, RecordingFilter};
 use tandem_runtime::reporting::ProblemOwner;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::family::Provider;
 use super::super::list::{self};
 use super::super::path::Path;
@@ -46,14 +46,14 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
             match verb {
                 Verb::Get => Ok(ok(recording::recording(x.owner(), &x.app.public_url, &recording))),
                 Verb::Delete => delete(x, &recording).await,
-                _ => Err(ApiError::method_not_allowed()),
+                _ => Err(ApiError::method_not_allowed(allow::GET_DELETE)),
             }
         }
         ([name, "Transcriptions", below @ ..], _) => {
             let recording = found(x, x.ids().parse_recording(name).ok_or_else(|| x.not_found())?).await?;
             transcriptions::answer(x, Some(recording.id), below).await
         }
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }
@@ -64,7 +64,7 @@ pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&st
             return match x.verb {
                 Verb::Get => list(x, Some(leg)).await,
                 Verb::Post => create(x, leg).await,
-                _ => Err(ApiError::method_not_allowed()),
+                _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
             };
         }
         ["Twilio.CURRENT"] => RecordingName::Current,
@@ -75,7 +75,7 @@ pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&st
         Verb::Get => Ok(ok(recording::call_recording(x.owner(), &x.app.public_url, &of_call(x, leg, which).await?))),
         Verb::Post => update(x, leg, which).await,
         Verb::Delete => delete(x, &of_call(x, leg, which).await?).await,
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 
@@ -212,7 +212,7 @@ pub(super) async fn delete(x: &RestContext<'_>, recording: &Recording) -> Answer
 pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, form: Audio) -> Answer {
     let head = *x.method == Method::HEAD;
     if !head && *x.method != Method::GET {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::GET));
     }
     let account = match x.headers.contains_key(header::AUTHORIZATION) || !x.app.recordings.are_open() {
         true => x.subject(&x.login()?, Some(account_sid), &["Recordings"])?,

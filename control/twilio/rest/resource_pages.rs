@@ -33,9 +33,7 @@ pub(super) fn page<T>(
 pub(super) fn inventory_error(error: InventoryError, taken: ApiError) -> ApiError {
     match error {
         InventoryError::Taken => taken,
-        InventoryError::Full => {
-            ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
-        }
+        InventoryError::Full => ApiError::new(StatusCode::TOO_MANY_REQUESTS, 20429, error.to_string()),
         InventoryError::Store(error) => error.into(),
     }
 }
@@ -47,9 +45,7 @@ impl From<NumberError> for ApiError {
             NumberError::NoPool(_) => Self::bad(21422, error.to_string()),
             NumberError::InTheFile(number) => in_the_file(&number),
             NumberError::Unknown => Self::bad(20404, error.to_string()),
-            NumberError::Full => {
-                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
-            }
+            NumberError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, 20429, error.to_string()),
             NumberError::Store(error) => error.into(),
         }
     }
@@ -58,5 +54,5 @@ impl From<NumberError> for ApiError {
 /// HTTP status 403: a REST request cannot delete a resource of the configuration file.
 pub(super) fn in_the_file(what: &str) -> ApiError {
     let message = format!("{what} is in the server's configuration file and can be removed only there");
-    ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }
+    ApiError::new(StatusCode::FORBIDDEN, 20006, message)
 }

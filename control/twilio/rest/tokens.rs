@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use tandem_settings::IceConfig;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::format;
 use super::{Answer, RestContext, Verb, created};
 
@@ -18,7 +18,7 @@ const DAY: u64 = 86_400;
 
 pub(super) fn answer(x: &RestContext<'_>) -> Answer {
     if x.verb != Verb::Post {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::POST));
     }
     let ttl = x.parameters.number("Ttl", 1..=DAY, 20001)?.unwrap_or(DAY);
     let ice = x.app.ice.load_full();

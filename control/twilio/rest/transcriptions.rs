@@ -10,7 +10,7 @@ use tandem_operations::recordings;
 use tandem_runtime::transcripts::TRANSCRIPTS;
 use tandem_store::resources::{self, Filter};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::transcription;
 use super::{Answer, RestContext, StartOrStop, Verb, ok};
 
@@ -28,7 +28,7 @@ pub(super) async fn answer(x: &RestContext<'_>, of: Option<RecordingId>, below: 
             x.resources(TRANSCRIPTS, ("transcriptions", &name, "TR"), &filter, represent).await
         }
         ([name], verb) => one(x, of, name, verb).await,
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET)),
         _ => Err(x.not_found()),
     }
 }
@@ -48,7 +48,7 @@ async fn one(x: &RestContext<'_>, of: Option<RecordingId>, name: &str, verb: Ver
             let deleted = recordings::delete_transcript(x.services(), &x.account.name, id.0).await?;
             if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
         }
-        Verb::Post | Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Post | Verb::Other => Err(ApiError::method_not_allowed(allow::GET_DELETE)),
     }
 }
 

@@ -16,7 +16,7 @@ use tandem_dialect::{Body, Notice};
 use tandem_operations::messages::{self, CallMessages, MessageError};
 use tandem_store::resources::Resource;
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::{format, path, sid};
 use super::{Answer, RestContext, Verb};
 
@@ -28,7 +28,7 @@ const LONGEST_KEY: usize = 256;
 pub(super) async fn messages(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Post) => send(x, leg).await,
-        ([], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::POST)),
         _ => Err(x.not_found()),
     }
 }
@@ -43,7 +43,8 @@ pub(super) async fn subscriptions(x: &RestContext<'_>, leg: LegId, below: &[&str
                 false => Err(x.not_found()),
             }
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::DELETE)),
         _ => Err(x.not_found()),
     }
 }

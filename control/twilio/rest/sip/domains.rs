@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tandem_operations::sip_domains::{self, AccessError};
 use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
@@ -21,7 +21,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         return match x.verb {
             Verb::Get => list(x).await,
             Verb::Post => create(x).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     let id = sid::parse("SD", name).ok_or_else(|| x.not_found())?;
@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([], Verb::Get) => shown(domain(x.account_sid(), &row, &purposes(x, id).await?)),
         ([], Verb::Post) => update(x, row).await,
         ([], Verb::Delete) => gone(x, sip_domains::delete_domain(x.services(), &x.account.name, id).await?),
-        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        ([], Verb::Other) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         (below, _) => mappings::answer(x, id, below).await,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tandem_operations::sip_domains::{self, LimitedEntry};
 use tandem_store::domains::{self, Credential, Entry, Network};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::super::{format, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
@@ -54,7 +54,8 @@ pub(super) async fn answer<T: Resource>(x: &RestContext<'_>, list: u128, below: 
             let id = find::<T>(x, list, name).await?.id;
             gone(x, sip_domains::delete_entry::<T>(x.services(), &x.account.name, id).await?)
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         _ => Err(x.not_found()),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tandem_operations::sip_domains;
 use tandem_store::domains::{self, Credential, ListKind, ListRow, Network};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{base, entries, friendly_name, gone, not_added, page, shown, words};
@@ -23,7 +23,7 @@ pub(super) async fn answer(x: &RestContext<'_>, kind: ListKind, below: &[&str]) 
         return match x.verb {
             Verb::Get => list(x, kind).await,
             Verb::Post => create(x, kind).await,
-            _ => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
         };
     };
     let row = find(x, kind, name).await?.ok_or_else(|| x.not_found())?;
@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &RestContext<'_>, kind: ListKind, below: &[&str]) 
         ([], Verb::Get) => shown(represent(x.account_sid(), &row)),
         ([], Verb::Post) => update(x, row).await,
         ([], Verb::Delete) => gone(x, sip_domains::delete_list(x.services(), &x.account.name, row.id).await?),
-        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        ([], Verb::Other) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         (["Credentials", below @ ..], _) if kind == ListKind::Credentials => {
             entries::answer::<Credential>(x, row.id, below).await
         }

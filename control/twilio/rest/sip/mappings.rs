@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tandem_operations::sip_domains;
 use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{gone, lists, not_added, page, shown, words};
@@ -77,7 +77,8 @@ pub(super) async fn answer(x: &RestContext<'_>, domain: u128, below: &[&str]) ->
             let list = lists::find(x, path.kind(), name).await?.ok_or_else(|| x.not_found())?;
             gone(x, sip_domains::unmap(x.services(), &x.account.name, domain, list.id, path.purpose).await?)
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_DELETE)),
         _ => Err(x.not_found()),
     }
 }

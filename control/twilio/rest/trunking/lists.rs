@@ -7,7 +7,7 @@ use tandem_routing::customer_trunk::CustomerTrunk;
 use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 use tandem_store::resources::Resource;
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::sid;
 use super::super::sip::{self, not_added, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};
@@ -24,7 +24,8 @@ pub(super) async fn answer(
         ([], Verb::Get) => return all(v, trunk, kind).await,
         ([], Verb::Post) => return create(v, trunk, kind).await,
         ([name], Verb::Get | Verb::Delete) => name,
-        ([] | [_], _) => return Err(ApiError::method_not_allowed()),
+        ([], _) => return Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => return Err(ApiError::method_not_allowed(allow::GET_DELETE)),
         _ => return Err(x.not_found()),
     };
     let list = sip::list(x, kind, name).await?.ok_or_else(|| x.not_found())?;

@@ -5,7 +5,7 @@ use tandem_operations::trunks;
 use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination};
 use tandem_store::resources::{self, Filter, Resource};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::super::sid;
 use super::super::sip::page;
@@ -23,7 +23,8 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTru
             trunks::delete_origination(v.x.services(), &v.x.account.name, id).await?;
             Ok(deleted())
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         _ => Err(v.x.not_found()),
     }
 }

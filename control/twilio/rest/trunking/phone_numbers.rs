@@ -7,7 +7,7 @@ use tandem_routing::customer_trunk::CustomerTrunk;
 use tandem_routing::inventory::Number;
 use tandem_store::resources::Resource;
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::family::Owner;
 use super::super::super::{format, path, resource_fields, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
@@ -52,7 +52,8 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTru
             x.numbers().attach(&*find(v, trunk, name)?, None).await?;
             Ok(deleted())
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_DELETE)),
         _ => Err(x.not_found()),
     }
 }

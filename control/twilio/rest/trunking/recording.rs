@@ -5,7 +5,7 @@ use tandem_operations::trunks;
 use tandem_routing::customer_trunk::{CustomerTrunk, Record, RecordFrom};
 use tandem_store::resources::Resource;
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::{Answer, Verb, ok};
 use super::{INVALID, TrunkingContext};
@@ -28,7 +28,7 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, mut trunk: Resource<Customer
             trunk.details.record = read(v.x.parameters, trunk.details.record)?;
             trunks::change_settings(v.x.services(), &mut trunk).await?;
         }
-        _ => return Err(ApiError::method_not_allowed()),
+        _ => return Err(ApiError::method_not_allowed(allow::GET_POST)),
     }
     Ok(ok(represent(trunk.details.record)))
 }

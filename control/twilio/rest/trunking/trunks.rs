@@ -6,7 +6,7 @@ use tandem_routing::customer_trunk::{self, CustomerTrunk, Transfers};
 use tandem_store::domains::{self, Purpose};
 use tandem_store::resources::{self, Filter, Resource};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::super::sid;
 use super::super::sip::{auth_type_set, host_name, page};
@@ -24,7 +24,7 @@ pub(super) async fn all(v: &TrunkingContext<'_>) -> Answer {
     match v.x.verb {
         Verb::Get => list(v).await,
         Verb::Post => create(v).await,
-        _ => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::method_not_allowed(allow::GET_POST)),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, row: Resource<CustomerTrunk>
         Verb::Get => Ok(ok(trunk(v, v.x.account_sid(), &row, &purposes(v, row.id).await?))),
         Verb::Post => update(v, row).await,
         Verb::Delete => delete(v, &row).await,
-        Verb::Other => Err(ApiError::method_not_allowed()),
+        Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 

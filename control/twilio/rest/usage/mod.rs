@@ -10,7 +10,7 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use tandem_accounts::usage::{self, Category, Usage};
 
-use super::super::error::ApiError;
+use super::super::error::{ApiError, allow};
 use super::super::form::Parameters;
 use super::super::{path, sid};
 use super::{Answer, RestContext, Verb, ok};
@@ -88,7 +88,7 @@ fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> 
 
 async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
     if x.verb != Verb::Get {
-        return Err(ApiError::method_not_allowed());
+        return Err(ApiError::method_not_allowed(allow::GET));
     }
     let paging = x.paging("UR")?;
     let today = usage::today();

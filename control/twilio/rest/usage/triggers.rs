@@ -7,7 +7,7 @@ use tandem_dialect::{Body, Notice};
 use tandem_operations::usage as operations;
 use tandem_store::resources::{self, Filter, Resource};
 
-use super::super::super::error::ApiError;
+use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
 use super::super::super::{NAME, format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, deleted, not_added, ok};
@@ -36,7 +36,8 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
             operations::delete_trigger(x.services(), &x.account.name, id).await?;
             Ok(deleted())
         }
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
+        ([_], _) => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
         _ => Err(x.not_found()),
     }
 }
