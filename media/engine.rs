@@ -332,16 +332,17 @@ impl Core {
             return true;
         }
         let Some((header, kind)) = session.handle_rtp(from, packet, &mut cx) else { return true };
-        if std::mem::take(&mut session.routing.moved) {
+        let (session, mut cx) = if std::mem::take(&mut session.routing.moved) {
             // The kernel would send the bridged leg's packets to the old address.
             self.revoke_offload_at(now, slot, true, network);
-        }
-        let Some(session) = self.sessions.get_mut(slot) else { return true };
-        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
+            let Some(session) = self.sessions.get_mut(slot) else { return true };
+            (session, Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts })
+        } else {
+            (session, cx)
+        };
         let more = matches!(kind, PacketKind::Events(_)) || session.is_followed();
         let bridged_with = session.routing.bridged_with();
-        let payload = packet.get(header.payload.clone()).unwrap_or_default();
-        if bridged_with.is_some() && session.note_codec(kind, payload) {
+        if bridged_with.is_some() && session.note_codec(kind, &header, packet) {
             self.review(slot);
             return more;
         }

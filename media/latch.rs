@@ -79,8 +79,8 @@ struct Learnt {
     /// The SSRC and the sequence number of the newest packet.
     ssrc: u32,
     sequence: u16,
-    /// Whether this source replaced a silent source. If so, our packets go to this source.
-    followed: bool,
+    /// Whether our packets go to this source ([`Latch::reaches`]).
+    reached: bool,
 }
 
 /// Another source that sends packets while the learnt source is silent.
@@ -142,21 +142,34 @@ impl Latch {
         if !self.is_allowed(source) {
             return Admission::UnknownSource;
         }
-        let learns = |followed| Some(Learnt { source, since: now, last_packet: now, ssrc, sequence, followed });
-        let Some(learnt) = &mut self.learnt else {
-            self.learnt = learns(false);
-            return Admission::FarEnd;
-        };
-        if learnt.source == source {
+        if let Some(learnt) = self.learnt.as_mut().filter(|learnt| learnt.source == source) {
             (learnt.last_packet, learnt.ssrc, learnt.sequence) = (now, ssrc, sequence);
             self.candidate = None;
             return Admission::FarEnd;
         }
+        self.admits_other(source, (ssrc, sequence), authentic, now)
+    }
+
+    /// Decides whether a valid packet from a source that is not learnt belongs to the far end.
+    #[cold]
+    fn admits_other(
+        &mut self,
+        source: SocketAddr,
+        (ssrc, sequence): (u32, u16),
+        authentic: bool,
+        now: Instant,
+    ) -> Admission {
+        let reached = self.reaches(source);
+        let learns = |reached| Some(Learnt { source, since: now, last_packet: now, ssrc, sequence, reached });
+        let Some(learnt) = &self.learnt else {
+            self.learnt = learns(reached);
+            return Admission::FarEnd;
+        };
         let continues = ssrc == learnt.ssrc && (1..=MAX_STEP).contains(&sequence.wrapping_sub(learnt.sequence));
         if self.has_precedence(source, now) {
             let settled = self.is_settled(now);
             self.candidate = None;
-            self.learnt = learns(false);
+            self.learnt = learns(reached);
             return if settled { Admission::Moved } else { Admission::FarEnd };
         }
         let may_replace = if authentic || continues { self.is_doubted(now) } else { self.is_abandoned(now) };
@@ -176,6 +189,7 @@ impl Latch {
             return Admission::UnknownSource;
         }
         self.candidate = None;
+        // Our packets follow a source that replaces a silent source.
         self.learnt = learns(true);
         Admission::Moved
     }
@@ -203,7 +217,7 @@ impl Latch {
                 // Without an address in the SDP, no source is nearer than another.
                 _ if self.signalled.is_none() => Duration::ZERO,
                 // Our packets go to an address that is not the source.
-                _ if !self.is_reached_at(&learnt) => return false,
+                _ if !learnt.reached => return false,
                 _ => LEARNING_ELSEWHERE,
             };
             now.saturating_duration_since(learnt.since) >= learning
@@ -250,11 +264,10 @@ impl Latch {
         u8::from(host) + u8::from(self.signalled == Some(source))
     }
 
-    /// Whether our packets go to the source of the far end's packets.
-    fn is_reached_at(&self, learnt: &Learnt) -> bool {
-        let source = learnt.source;
+    /// Whether our packets go to `source` if it becomes the source of the far end's packets.
+    fn reaches(&self, source: SocketAddr) -> bool {
         let translated = |signalled: SocketAddr| is_translated(signalled.ip(), source.ip());
-        learnt.followed || self.nearness(source) > 0 || self.signalled.is_none_or(translated)
+        self.nearness(source) > 0 || self.signalled.is_none_or(translated)
     }
 
     /// The address that our packets go to.
@@ -265,7 +278,7 @@ impl Latch {
     /// The address that our packets go to, if the engine learnt this address from a packet. The result is `None` if the
     /// address comes from SDP.
     pub(crate) fn learnt_target(&self) -> Option<SocketAddr> {
-        self.learnt.filter(|learnt| self.is_reached_at(learnt)).map(|learnt| learnt.source)
+        self.learnt.filter(|learnt| learnt.reached).map(|learnt| learnt.source)
     }
 
     /// The source address of the far end's packets.

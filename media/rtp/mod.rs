@@ -91,15 +91,15 @@ pub(crate) fn is_newer(a: u32, b: u32) -> bool {
 
 /// The largest step of the timestamps in s that the time between two packets does not explain. A larger step means that
 /// the sender's timestamps have a new origin.
-const LARGEST_STEP: i64 = 2;
+const LARGEST_STEP: i32 = 2;
 
 /// Whether the timestamps of a stream have a new origin. `step` is the difference of the timestamps of two packets, in
 /// the order of their sequence numbers. `passed` is the time between the two packets. Both are in units of a clock of
 /// `rate` Hz.
 pub(crate) fn is_jump(step: u32, passed: u32, rate: u32) -> bool {
-    let (step, passed) = (i64::from(step.cast_signed()), i64::from(passed.cast_signed()));
-    let limit = LARGEST_STEP * i64::from(rate);
-    step - passed > limit || step < -limit
+    let limit = LARGEST_STEP * rate.cast_signed();
+    let step = step.cast_signed();
+    step < -limit || step.saturating_sub(passed.cast_signed()) > limit
 }
 
 #[cfg(test)]

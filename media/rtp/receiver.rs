@@ -127,6 +127,7 @@ impl Receiver {
 
     /// Counts a packet of audio or comfort noise that arrived at `arrival` (in timestamp units, with any origin).
     /// Decides whether the packet is heard.
+    #[inline]
     pub(crate) fn handle_audio(&mut self, header: &Header, arrival: u32) -> Choice {
         self.packets += 1;
         self.octets += header.payload.len() as u64;
@@ -181,6 +182,7 @@ impl Receiver {
     /// Whether another packet may wait behind the newest packet. There are three such cases. The newest packet was at
     /// least 10 ms later than the recent minimum. The newest packet has another SSRC, so its delay is unknown. The
     /// number of received packets is a multiple of [`CHECK_PACKETS`].
+    #[inline]
     pub(crate) fn is_followed(&self) -> bool {
         let is_late = || self.heard.as_ref().is_some_and(|heard| heard.is_late(self.rate()));
         self.begins || self.packets.is_multiple_of(CHECK_PACKETS) || is_late()

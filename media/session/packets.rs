@@ -102,6 +102,7 @@ impl MediaSession {
 
     /// Handles the payload of a received packet. If the leg is muted, silence overwrites the payload. Returns whether
     /// the packet may be relayed.
+    #[inline]
     fn take_payload(
         &mut self,
         header: &Header,
@@ -178,9 +179,12 @@ impl MediaSession {
 
     /// Checks the codec and the length of a packet that is to be relayed. Returns true for the first packet that cannot
     /// be relayed. From then on, the bridged leg gets this leg's audio as frames.
-    pub(crate) fn note_codec(&mut self, kind: PacketKind, payload: &[u8]) -> bool {
+    pub(crate) fn note_codec(&mut self, kind: PacketKind, header: &Header, packet: &[u8]) -> bool {
         let (PacketKind::Audio(codec), Some(plan)) = (kind, &self.plan) else { return false };
-        let is_too_long = |longest: u8| codec.units(payload) > codec.clock_rate() / 1_000 * u32::from(longest);
+        let is_too_long = |longest: u8| {
+            let payload = packet.get(header.payload.clone()).unwrap_or_default();
+            codec.units(payload) > codec.clock_rate() / 1_000 * u32::from(longest)
+        };
         let passes = plan.passes(codec) && !self.routing.max_packet_ms.is_some_and(is_too_long);
         let changes = !passes && !self.routing.codec_mismatch;
         self.routing.codec_mismatch |= changes;
