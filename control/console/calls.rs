@@ -134,9 +134,8 @@ async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Calls, Quer
     }
     let mut rows = Vec::new();
     if is_part {
-        let account = if let [one] = &*accounts { Some(&**one) } else { None };
         let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: None };
-        rows = calls::search(store, account, &filter, parts, &page).await?;
+        rows = calls::search(store, &accounts, &filter, parts, &page).await?;
     } else {
         for filter in &filters {
             rows.extend(calls::list(store, &accounts, filter, &page).await?);

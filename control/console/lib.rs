@@ -158,12 +158,12 @@ impl Scope {
         let services = app.calls.services();
         let digits = part.strip_prefix("CA").unwrap_or(part).replace('-', "").to_ascii_lowercase();
         let is_id = digits.len() >= MIN_PART && digits.bytes().all(|octet| octet.is_ascii_hexdigit());
-        let account = if self.all_accounts { None } else { Some(&*self.account.name) };
+        let accounts = self.accounts(app, None);
         let mut found = Vec::new();
         for text in is_id.then_some(&*digits).into_iter().chain([part]) {
             let parts = Parts { any: Some(text), ..Parts::default() };
             let (filter, page) = (CallFilter::default(), store::Page::first(MAX_FOUND));
-            found.extend(store::calls::search(&services.store, account, &filter, parts, &page).await?);
+            found.extend(store::calls::search(&services.store, &accounts, &filter, parts, &page).await?);
         }
         // The search also finds the text in other fields of the record.
         found.retain(|row| {

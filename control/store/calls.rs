@@ -245,19 +245,21 @@ pub struct Parts<'a> {
 }
 
 /// Returns a page of the calls that contain these parts, newest call first. No index helps such a search, so the
-/// function reads only the newest [`SEARCHED`] calls. `account` is `None` for the calls of all accounts. The fields
-/// `from` and `to` of the filter have no effect.
+/// function reads only the newest [`SEARCHED`] calls: of the account if there is one, otherwise of the server. Without
+/// accounts, the page is empty. The fields `from` and `to` of the filter have no effect.
 pub async fn search(
     store: &Store,
-    account: Option<&str>,
+    accounts: &[impl AsRef<str>],
     filter: &CallFilter,
     parts: Parts<'_>,
     page: &Page,
 ) -> Result<Vec<CallRow>, StoreError> {
     let filter = CallFilter { from: None, to: None, ..filter.clone() };
     let order = filter.order_column();
-    let mut conditions = match account {
-        Some(account) => {
+    let mut conditions = match accounts {
+        [] => return Ok(Vec::new()),
+        [account] => {
+            let account = account.as_ref();
             let oldest = Page { limit: 1, offset: u64::from(SEARCHED) - 1, ..Page::default() };
             let oldest = Conditions::account(account).page(store, "calls", "created_at", &oldest).await?;
             let since = oldest.first().map(|row| Columns(row).time("created_at")).transpose()?;
@@ -265,11 +267,11 @@ pub async fn search(
             conditions.within("created_at", TimeRange { since, before: None });
             conditions
         }
-        None => {
+        _ => {
             // The id of a call begins with the time, and has an index. The id of an inbound leg is random.
             let sql = format!("SELECT session FROM calls ORDER BY session DESC LIMIT 1 OFFSET {}", SEARCHED - 1);
             let oldest = store.reads.rows(None, sql, AnyArguments::default()).await?;
-            let mut conditions = filter_conditions(Conditions::every_account().without_index(), &filter);
+            let mut conditions = filter_conditions(Conditions::accounts(accounts).without_index(), &filter);
             if let Some(row) = oldest.first() {
                 conditions.at_least("session", Columns(row).text("session")?);
             }

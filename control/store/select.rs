@@ -112,17 +112,6 @@ impl Conditions {
         conditions
     }
 
-    /// The rows of all accounts, for operators.
-    pub(super) fn every_account() -> Conditions {
-        Conditions {
-            sql: "TRUE".to_owned(),
-            arguments: AnyArguments::default(),
-            reader: None,
-            several: Vec::new(),
-            index: None,
-        }
-    }
-
     /// Makes the later conditions use no index of their own.
     pub(super) fn without_index(self) -> Conditions {
         Conditions { index: Some(""), ..self }

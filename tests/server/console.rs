@@ -272,6 +272,36 @@ async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_filter_of_a_list_shows_rows_of_another_account() {
+    let other = format!(
+        "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n\
+         [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n"
+    );
+    let house = House::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let theirs = basic(OTHER_SID, "theirs");
+    let leg = house.api.get("/console/calls").await.json()["calls"][0]["id"].as_str().unwrap().to_owned();
+    // Each of the first digits is a part of one of the two parties.
+    let parts = ["from=1", "from=0", "from=sip", "to=1", "to=100", "to=0&from=1", "status=live", "direction=inbound"];
+    for account in ["", "account=acme", "account=other", "account=nobody", "account="] {
+        for list in ["calls", "phones", "trunks", "numbers", "errors"] {
+            for part in std::iter::once("").chain(parts) {
+                let path = format!("/console/{list}?{account}&{part}");
+                let reply = house.api.get_as(&theirs, &path).await;
+                assert_eq!((reply.status, &reply.json()[list]), (200, &Value::Array(Vec::new())), "{path}");
+            }
+        }
+    }
+    for id in ["last", &leg, &leg[2..12]] {
+        assert_eq!(house.api.get_as(&theirs, &format!("/console/calls/{id}")).await.status, 404, "{id}");
+    }
+    phone.hangup().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_followed_list_tells_what_changes_until_the_server_stops() {
     let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;

@@ -232,24 +232,26 @@ pub(super) async fn a_part_of_a_party_or_an_id_is_found_among_the_newest_calls(s
         calls::upsert(&store, row).await.unwrap();
     }
     let none = Parts::default;
-    let cases: [(Option<&str>, Parts<'_>, &[u128]); 8] = [
-        (Some("acme"), Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111]),
-        (None, Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
-        (Some("acme"), Parts { to: Some("100%_"), ..none() }, &[0xbbbb_2222]),
-        (Some("acme"), Parts { to: Some("100__x"), ..none() }, &[]),
-        (Some("acme"), Parts { any: Some("b2222"), ..none() }, &[0xbbbb_2222]),
-        (None, Parts { any: Some("yz-1@p"), ..none() }, &[0xdddd_4444]),
-        (Some("other"), Parts { any: Some("b2222"), ..none() }, &[]),
-        (None, Parts { from: Some("30555"), to: Some("0002"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
+    let both = &["acme", "other"][..];
+    let cases: [(&[&str], Parts<'_>, &[u128]); 9] = [
+        (&["acme"], Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111]),
+        (both, Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
+        (&["acme"], Parts { to: Some("100%_"), ..none() }, &[0xbbbb_2222]),
+        (&["acme"], Parts { to: Some("100__x"), ..none() }, &[]),
+        (&["acme"], Parts { any: Some("b2222"), ..none() }, &[0xbbbb_2222]),
+        (both, Parts { any: Some("yz-1@p"), ..none() }, &[0xdddd_4444]),
+        (&["other"], Parts { any: Some("b2222"), ..none() }, &[]),
+        (&[], Parts { from: Some("4930555"), ..none() }, &[]),
+        (both, Parts { from: Some("30555"), to: Some("0002"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
     ];
     let ringing = CallFilter { status: vec!["ringing".into(), "busy".into()], live: true, ..CallFilter::default() };
     let parts = Parts { from: Some("4930555"), ..none() };
-    for account in [None, Some("acme")] {
-        let rows = calls::search(&store, account, &ringing, parts, &Page::first(1)).await.unwrap();
+    for accounts in [both, &["acme"]] {
+        let rows = calls::search(&store, accounts, &ringing, parts, &Page::first(1)).await.unwrap();
         assert_eq!(rows.len(), 1, "other filters hold too");
     }
-    for (account, parts, expected) in cases {
-        let rows = calls::search(&store, account, &CallFilter::default(), parts, &Page::first(9)).await.unwrap();
+    for (accounts, parts, expected) in cases {
+        let rows = calls::search(&store, accounts, &CallFilter::default(), parts, &Page::first(9)).await.unwrap();
         let mut found: Vec<u128> = rows.iter().map(|row| row.id).collect();
         found.sort_unstable();
         assert_eq!(found, expected, "{parts:?}");
