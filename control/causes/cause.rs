@@ -100,8 +100,8 @@ causes! {
             "Put them into the URL: https://USER:PASSWORD@HOST/PATH. If the URL has them already, they are wrong.";
         Status403 "answered-403"
             "The application refused the request (403), most often because it considers the request's signature wrong."
-            "Compare the signed URL with the URL that the application checks: `tandem signature CALL`."
-            "The signature covers the URL exactly as it is configured here and is made with the account's auth token. An application behind a proxy or a tunnel often checks a different URL: another host, https instead of http, or no port. Make it check the signed URL, or configure the URL that it checks here, and give it this account's token (`tandem env` prints it). Django also answers 403 if a view has no `@csrf_exempt`.";
+            "`tandem signature CALL` shows the signature that was sent, its key, and the data that it covers."
+            "Each provider signs in its own way ([webhooks.md](webhooks.md#signatures)). Twilio's and SignalWire's signatures cover the URL exactly as it is configured here. An application behind a proxy or a tunnel often checks a different URL: another host, https instead of http, or no port. Make it check the signed URL, or configure the URL that it checks here, and give it this account's key (`tandem env` prints it). Telnyx's signatures cover only the time and the body: compare the public key. Django also answers 403 if a view has no `@csrf_exempt`.";
         Status404 "answered-404"
             "The application has no route for this path (404)."
             "Correct the path of the URL, or add the route to the application."

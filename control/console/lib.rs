@@ -12,6 +12,7 @@ mod errors;
 mod follow;
 mod numbers;
 mod phones;
+pub mod signature;
 mod story;
 pub mod trace;
 mod trunks;
@@ -63,6 +64,7 @@ pub fn routes() -> Router<App> {
         .merge(errors::routes())
         .merge(numbers::routes())
         .merge(phones::routes())
+        .merge(signature::routes())
         .merge(trunks::routes())
         .merge(webhooks::routes())
 }

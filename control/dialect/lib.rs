@@ -117,9 +117,9 @@ pub trait Dialect: Send + Sync {
     /// the notice's target or the failover URL.
     fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
 
-    /// Returns a text for people that describes the account's signing key. This key signs requests together with their
-    /// URL. Returns `None` if this provider does not sign the URL.
-    fn signing_key(&self, _account: &Account) -> Option<String> {
+    /// Describes, for people, how this server signs the requests to the applications of the account. Returns `None` if
+    /// the account has no key of this provider, or if this provider signs nothing.
+    fn signing(&self, _account: &Account) -> Option<Signing> {
         None
     }
 
@@ -308,6 +308,17 @@ pub struct SignInput<'a> {
     pub attempt: u32,
     /// Time of the signature.
     pub now: Timestamp,
+}
+
+/// A description, for people, of the signatures of requests to an application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Signing {
+    /// The name of the key, for example `the auth token of AC...`.
+    pub key: String,
+    /// Whether the signature covers the URL. Then the application must check exactly the signed URL.
+    pub covers_url: bool,
+    /// The signed data and the way in which an application checks the signature, in complete sentences.
+    pub check: String,
 }
 
 /// The signed request of one attempt to send a notice.

@@ -14,7 +14,7 @@ use tandem_call::program::instruction::Program;
 use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
 use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice, SignInput};
-use tandem_http::exchange::{HttpAnswer, HttpExchange};
+use tandem_http::exchange::{HttpAnswer, HttpExchange, SentSignature};
 use tandem_http::{
     Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,
 };
@@ -183,6 +183,7 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         dialect.sign(account, &SignInput { url, method, body, id: request_context.id, attempt: 1, now })
     };
     let signed = sign(&notice.target.url, notice.target.method, &notice.body);
+    let mut signature = SentSignature::of(&signed.url, &signed.headers);
     let method = tandem_http::method(notice.target.method);
     let retry_policy = dialect.retry_policy(&notice.target.url);
     let request = Request {
@@ -206,6 +207,7 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         // If a redirect leads to another origin, the client has removed this header field.
         let login = request.headers.iter().find(is_login).cloned();
         let signed = sign(&request.url, method, &body);
+        signature = SentSignature::of(&signed.url, &signed.headers);
         (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         if !request.headers.iter().any(|header| is_login(&header)) {
             request.headers.extend(login);
@@ -229,12 +231,13 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
             _ => break outcome,
         }
     };
-    let parameters = match &notice.body {
-        tandem_dialect::Body::Form(pairs) => pairs.as_slice(),
-        tandem_dialect::Body::Json(_) => &[],
+    let (parameters, json) = match &notice.body {
+        tandem_dialect::Body::Form(pairs) => (pairs.as_slice(), None),
+        tandem_dialect::Body::Json(body) => (&[][..], Some(body.to_string())),
     };
     let (line, exchange, outcome) =
         log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);
+    let exchange = HttpExchange { signature, ..exchange.with_body(json.as_deref()) };
     let outcome = outcome.and_then(|response| match response.status {
         200..300 => Ok(response),
         status => {

@@ -71,9 +71,42 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
-/// The text that says why a dialect refused an HTTP request. The response carries this value as an extension.
-#[derive(Clone, Debug)]
-pub struct Refusal(pub String);
+/// The reason why a dialect refused an HTTP request. The response carries this value as an extension.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The text of the reason. It names the wrong parameter and has the provider's error number.
+    pub why: String,
+    /// The provider's error number, if the provider has numbers.
+    pub code: Option<u32>,
+    /// The cause.
+    pub cause: Cause,
+}
+
+impl Refusal {
+    /// Creates a refusal. `cause` is the cause if the request itself was correct.
+    pub fn new(why: impl Into<String>, code: Option<u32>, cause: Option<Cause>) -> Self {
+        Self { why: why.into(), code, cause: cause.unwrap_or(Cause::RequestRefused) }
+    }
+
+    /// Reads the reason from the body of an answer, if the dialect does not state the reason. JSON has the reason in
+    /// `errors[0]` or in the outer object, as all providers write it.
+    pub fn of_answer(body: &[u8]) -> Self {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let error = json.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&json);
+        let text = |names: &[&str]| names.iter().find_map(|name| error.get(*name)?.as_str()).map(str::to_owned);
+        let code = error.get("code").and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+        let plain = || String::from_utf8_lossy(body).trim().chars().take(LONGEST_REASON).collect();
+        let why = text(&["detail", "message", "error"]).or_else(|| error.as_str().map(str::to_owned));
+        Self::new(why.unwrap_or_else(plain), code.and_then(|code| u32::try_from(code).ok()), None)
+    }
+
+    /// Returns the problem of this refusal of a request. `request` is the method and the path of the request.
+    pub fn problem(self, status: u16, request: impl fmt::Display) -> Problem {
+        let colon = if self.why.is_empty() { "" } else { ": " };
+        let message = format!("{status} to {request}{colon}{}", self.why);
+        Problem { code: self.code, ..Problem::new(self.cause, message) }
+    }
+}
 
 impl Report {
     /// Returns the advice of the cause together with the advice for this specific case.

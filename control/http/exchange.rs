@@ -37,12 +37,41 @@ pub struct HttpExchange {
     /// The body of the request, if it is JSON. Only the start of a long body is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// The signature of the request. `None` if the request was not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SentSignature>,
     /// Duration until the answer or the failure, in milliseconds.
     pub elapsed_ms: u64,
     /// The answer. `None` if there was no answer.
     pub answer: Option<HttpAnswer>,
     /// The reason of a failure.
     pub error: Option<String>,
+}
+
+/// The signature of a request, as this server sent the signature.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SentSignature {
+    /// The URL of the signed request, without user name and password. In a GET request, this URL has the parameters.
+    /// After redirects, this is the URL of the last request.
+    pub url: String,
+    /// The header fields of the signature: their names and values.
+    pub headers: Vec<(String, String)>,
+}
+
+impl SentSignature {
+    /// Finds the signature in the header fields of a request to `url`. `None` if the request has no signature.
+    pub fn of(url: &str, headers: &[(String, String)]) -> Option<Self> {
+        let names = |name: &str, word: &str| name.to_ascii_lowercase().contains(word);
+        headers.iter().any(|(name, _)| names(name, "signature")).then(|| Self {
+            url: without_credentials(url),
+            // A signature may cover a time. The time is then in a header field too.
+            headers: headers
+                .iter()
+                .filter(|(name, _)| names(name, "signature") || names(name, "timestamp"))
+                .map(|(name, value)| (cut(name, LONGEST_HEADER), cut(value, LONGEST_HEADER)))
+                .collect(),
+        })
+    }
 }
 
 /// The side that sent a request.
@@ -86,6 +115,7 @@ impl HttpExchange {
             url: without_credentials(url),
             parameters: kept.map(|(name, value)| (cut(name, LONGEST_VALUE), cut(value, LONGEST_VALUE))).collect(),
             body: None,
+            signature: None,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             answer: None,
             error: None,
@@ -111,7 +141,8 @@ impl HttpExchange {
             pairs(&self.parameters),
             self.answer.as_ref().map_or(0, |answer| pairs(&answer.headers) + answer.body.len()),
         );
-        200 + self.url.len() + self.body.as_ref().map_or(0, String::len) + asked + answered
+        let signed = self.signature.as_ref().map_or(0, |signature| signature.url.len() + pairs(&signature.headers));
+        200 + signed + self.url.len() + self.body.as_ref().map_or(0, String::len) + asked + answered
     }
 }
 
@@ -166,5 +197,14 @@ mod tests {
         assert_eq!((exchange.parameters.len(), exchange.parameters[0].1.len()), (MAX_PARAMETERS, LONGEST_VALUE));
         assert_eq!(HttpAnswer::ours(200, "text/xml", &"x".repeat(9_000)).body.len(), LONGEST_BODY);
         assert!(exchange.size() > MAX_PARAMETERS * LONGEST_VALUE);
+    }
+
+    #[test]
+    fn a_signature_is_found_among_the_headers_of_a_request() {
+        let header = |name: &str| (name.to_owned(), "x".to_owned());
+        let sent = [header("User-Agent"), header("telnyx-timestamp"), header("telnyx-signature-ed25519")];
+        let signature = SentSignature::of("http://u:p@h/a", &sent).unwrap();
+        assert_eq!((&*signature.url, &signature.headers[..]), ("http://h/a", &sent[1..]));
+        assert_eq!(SentSignature::of("http://h/a", &sent[..2]), None);
     }
 }

@@ -183,6 +183,19 @@ pub enum CreateError {
     Store(#[from] StoreFailed),
 }
 
+impl CreateError {
+    /// Returns the cause of the failure. `None` if the request for the call was wrong, or if the failure ends by itself.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::NoRoute(_) => Some(Cause::NoTrunk),
+            Self::ForeignCaller(_) => Some(Cause::ForeignCallerId),
+            Self::NoMedia(_) => Some(Cause::MediaFull),
+            Self::Barred(_) => Some(Cause::CallLimit),
+            Self::ForbiddenTarget { .. } | Self::NoSuchLeg | Self::Draining | Self::Full | Self::Store(_) => None,
+        }
+    }
+}
+
 /// Builds the leg of an inbound INVITE. Returns the leg and the SDP offer. `domain` is the SIP domain that routes the
 /// call. If `domain` is given, both parties of the leg are SIP URIs.
 pub fn inbound_leg(

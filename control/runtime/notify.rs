@@ -13,7 +13,7 @@ use tandem_store::deliveries::DeliveryState;
 use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};
 
 use crate::calls::Calls;
-use crate::reporting::ProblemOwner;
+use crate::reporting::{ProblemOwner, signature_hint};
 
 /// Writes an attempt of a delivery to the call's log. A delivery that finally failed is also reported as an error of
 /// its account.
@@ -28,11 +28,18 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let mut exchange =
         HttpExchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed).with_body(json.as_deref());
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
+    exchange.signature = attempt.signature.clone();
     calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);
+    let (account, dialect) = (&*delivery.account, &*delivery.dialect);
+    let owner = match delivery.leg {
+        Some(id) => ProblemOwner::Leg { id, session, account, dialect },
+        None => ProblemOwner::Account(account),
+    };
     let problem = (report.state == DeliveryState::Failed).then(|| {
         // An attempt without a status failed before the application answered.
         let cause = attempt.cause.unwrap_or(Cause::ConnectionLost);
-        let problem = Problem::warning(cause, format!("webhook {text}"));
+        let hint = signature_hint(calls.services(), owner, cause, &exchange);
+        let problem = Problem { hint, ..Problem::warning(cause, format!("webhook {text}")) };
         let fault = ReportedError::Undelivered { event: &delivery.event, status: attempt.status };
         let dialect = calls.services().dialects.get(&delivery.dialect);
         let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) else { return problem };
@@ -43,10 +50,5 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         problem.notified(code, message, Some(exchange.clone()))
     });
     let line = Line { at: clock::time(), leg: None, kind: "webhook".into(), text, data: None };
-    let (account, dialect) = (&*delivery.account, &*delivery.dialect);
-    let owner = match delivery.leg {
-        Some(id) => ProblemOwner::Leg { id, session, account, dialect },
-        None => ProblemOwner::Account(account),
-    };
     calls.exchanged(owner, session, exchange, Some(line), problem);
 }

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_dialect::Signing;
 use tandem_history::event_log::Line;
 use tandem_history::notification::NOTIFICATIONS;
 use tandem_history::problem::Problem;
@@ -114,6 +116,33 @@ impl Calls {
             None => {}
         }
     }
+}
+
+/// Returns advice about the signature of a request that the application refused with `cause`. `None` if the cause has
+/// nothing to do with signatures.
+pub(crate) fn signature_hint(
+    services: &Services,
+    of: ProblemOwner<'_>,
+    cause: Cause,
+    exchange: &HttpExchange,
+) -> Option<String> {
+    let ProblemOwner::Leg { id, account, dialect, .. } = of else { return None };
+    if !matches!(cause, Cause::Status401 | Cause::Status403) {
+        return None;
+    }
+    let Some(signature) = &exchange.signature else { return Some("This request has no signature.".to_owned()) };
+    let signing = signing(services, account, dialect)?;
+    if !signing.covers_url {
+        return Some(signing.check);
+    }
+    let call = services.dialects.get(dialect)?.call_id(id);
+    let url = signature.url.split('#').next().unwrap_or_default();
+    Some(format!("We signed {url} with {}: `tandem signature {call}`.", signing.key))
+}
+
+/// Returns how the requests of a leg are signed.
+pub(crate) fn signing(services: &Services, account: &str, dialect: &str) -> Option<Signing> {
+    services.dialects.get(dialect)?.signing(&*services.accounts.by_name(account)?)
 }
 
 /// Writes a problem to the server's log. `call` is the id of the call, and the id of the leg in the provider's form.

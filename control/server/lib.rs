@@ -518,23 +518,29 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let credentials = request.headers().get(header::AUTHORIZATION).cloned();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     let (status, path) = (response.status(), uri.path());
+    let services = app.calls.services();
     if status == StatusCode::UNAUTHORIZED {
-        let services = app.calls.services();
         services.counters.unauthorized();
         let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
         let text = format!("401: wrong credentials for {method} {path}{from}");
         services.report(ProblemOwner::Server, clock::time(), Problem::new(Cause::WrongCredentials, text));
-    } else if status.is_client_error()
-        && method != axum::http::Method::GET
-        && let Some(Refusal(why)) = response.extensions().get()
-    {
+    } else if status.is_client_error() && method != axum::http::Method::GET {
+        if response.extensions_mut().remove::<requests::Noted>().is_some() {
+            return response;
+        }
         let headers = credentials.map(|credentials| (header::AUTHORIZATION, credentials)).into_iter().collect();
         let account = caller(&app, &headers).ok();
-        let text = format!("{} to {method} {path}: {why}", status.as_u16());
+        let refusal = match response.extensions_mut().remove::<Refusal>() {
+            Some(refusal) => refusal,
+            // Any host may request a path that does not exist. Only an account learns of such a request.
+            None if account.is_none() => return response,
+            None => Refusal::of_answer(&requests::body(&mut response).await),
+        };
         let owner = account.as_deref().map_or(ProblemOwner::Server, |account| ProblemOwner::Account(&account.name));
-        app.calls.services().report(owner, clock::time(), Problem::new(Cause::RequestRefused, text));
+        let problem = refusal.problem(status.as_u16(), format_args!("{method} {path}"));
+        services.report(owner, clock::time(), problem);
     }
     response
 }

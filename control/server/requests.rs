@@ -18,10 +18,8 @@ use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
-use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
-use tandem_history::problem::Problem;
 use tandem_history::report::Refusal;
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
 use tandem_runtime::app::App;
@@ -36,8 +34,12 @@ const CALL_IDS: [&str; 6] = ["call_control_id", "CallSid", "call_sid", "sid", "c
 /// Parts of the names of parameters whose values are secret. The comparison ignores case, `_` and `-`.
 const SECRETS: [&str; 7] = ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey"];
 /// Maximum number of characters of the parameters in a line of a call's log, and of a part of the path.
-const SHOWN: usize = 200;
-const SHOWN_PART: usize = 24;
+const SHOWN: usize = 160;
+const SHOWN_PART: usize = 12;
+
+/// The mark of a response whose request is already in the log of a call, or among the problems.
+#[derive(Clone, Copy)]
+pub(super) struct Noted;
 
 /// Middleware that adds the requests of an application to the log of their call. A request that only reads is not logged.
 /// A refused request is also a problem of its call, or of its account if the request names no call.
@@ -53,16 +55,21 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let (request, sent) = copied(request);
     let mut response = next.run(request).await;
     let Some(account) = app.caller(&headers) else { return response };
-    let refusal = response.extensions_mut().remove::<Refusal>().filter(|_| response.status().is_client_error());
     let answer = body(&mut response).await;
     let sent = Sent::read(&sent.lock(), is_json);
     let leg = named_call(&app, &account, &path, &sent, &answer).await;
     let status = response.status();
-    let (time, elapsed) = (began.time, clock::now().instant.saturating_duration_since(began.instant));
-    let problem = refusal.map(|Refusal(why)| {
-        let text = format!("{} to {method} {path}: {why}", status.as_u16());
-        Problem::new(Cause::RequestRefused, text)
-    });
+    let refusal = response.extensions_mut().remove::<Refusal>();
+    let refusal = status.is_client_error().then(|| refusal.unwrap_or_else(|| Refusal::of_answer(&answer)));
+    response.extensions_mut().insert(Noted);
+    let now = clock::now();
+    let (time, elapsed) = (began.time, now.instant.saturating_duration_since(began.instant));
+    // An application cannot know at once that a call has ended. A request that comes too late is no problem.
+    let came_late = leg.as_ref().and_then(|leg| leg.end.as_ref()).is_some_and(|end| end.at <= now.time);
+    let why = refusal.as_ref().map(|refusal| refusal.why.clone());
+    let problem = refusal
+        .filter(|_| !came_late)
+        .map(|refusal| refusal.problem(status.as_u16(), format_args!("{method} {}", short_path(&path))));
     let Some(leg) = leg else {
         let owner = ProblemOwner::Account(&account.name);
         problem.into_iter().for_each(|problem| app.calls.services().report(owner, time, problem));
@@ -73,7 +80,8 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     exchange = exchange.received(sent.body);
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     exchange.answer = Some(HttpAnswer::ours(status.as_u16(), kind, &redacted_text(&answer)));
-    let line = line(&exchange, &path, status, time, leg.id);
+    let why = why.map(|why| if came_late { format!("{why}; the call has ended") } else { why });
+    let line = line(&exchange, &path, status, why.as_deref(), time, leg.id);
     app.calls.exchanged(ProblemOwner::from(&leg), leg.session, exchange, Some(line), problem);
     response
 }
@@ -173,22 +181,51 @@ fn redacted_text(answer: &[u8]) -> String {
     }
 }
 
-fn line(exchange: &HttpExchange, path: &str, status: StatusCode, at: Timestamp, leg: LegId) -> Line {
-    let short = |part: &str| match part.char_indices().nth(SHOWN_PART) {
-        Some((end, _)) => format!("{}...", part.get(..end).unwrap_or_default()),
-        None => part.to_owned(),
-    };
-    let path = path.split('/').map(short).collect::<Vec<_>>().join("/");
+/// Returns the line of a request for the log of a call: the method, the path, the status, the reason of a refusal, and the
+/// parameters.
+fn line(
+    exchange: &HttpExchange,
+    path: &str,
+    status: StatusCode,
+    why: Option<&str>,
+    at: Timestamp,
+    leg: LegId,
+) -> Line {
     let parameters = match &exchange.body {
-        Some(body) => body.clone(),
+        Some(body) => json_words(body),
         None => exchange.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
     };
     let more = if parameters.chars().count() > SHOWN { "..." } else { "" };
     let parameters: String = parameters.chars().take(SHOWN).collect();
     let space = if parameters.is_empty() { "" } else { " " };
-    let (method, status, elapsed) = (&exchange.method, status.as_u16(), exchange.elapsed_ms);
-    let text = format!("{method} {path} {status} ({elapsed} ms){space}{parameters}{more}");
+    let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
+    let (method, path, status, elapsed) = (&exchange.method, short_path(path), status.as_u16(), exchange.elapsed_ms);
+    let text = format!("{method} {path} {status} ({elapsed} ms){why}{space}{parameters}{more}");
     Line { at, leg: Some(leg), kind: "request".into(), text, data: None }
+}
+
+/// Shortens the long parts of a path, such as ids.
+fn short_path(path: &str) -> String {
+    let short = |part: &str| match part.char_indices().nth(SHOWN_PART) {
+        Some((end, _)) => format!("{}...", part.get(..end).unwrap_or_default()),
+        None => part.to_owned(),
+    };
+    path.split('/').map(short).collect::<Vec<_>>().join("/")
+}
+
+/// Returns the members of a JSON object as words, such as `payload=Hello voice=female`. The members of `params` are
+/// words too. The ids of calls are left out, because the line belongs to the call.
+fn json_words(body: &str) -> String {
+    let Ok(Value::Object(members)) = serde_json::from_str::<Value>(body) else { return body.to_owned() };
+    let word = |(name, value): (&String, &Value)| match value {
+        Value::Null => None,
+        Value::String(_) if CALL_IDS.contains(&name.as_str()) => None,
+        Value::String(text) => Some(format!("{name}={text}")),
+        other => Some(format!("{name}={other}")),
+    };
+    let inner = members.get("params").and_then(Value::as_object).into_iter().flatten();
+    let outer = members.iter().filter(|(name, value)| *name != "params" || !value.is_object());
+    outer.chain(inner).filter_map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn credentials(headers: &HeaderMap) -> HeaderMap {
@@ -215,7 +252,7 @@ fn copied(request: Request) -> (Request, Arc<Mutex<Vec<u8>>>) {
 }
 
 /// Reads the body of an answer, and puts the body back. The result is empty if the body is long.
-async fn body(response: &mut Response) -> Vec<u8> {
+pub(super) async fn body(response: &mut Response) -> Vec<u8> {
     let length = response.body().size_hint().exact();
     if length.is_none_or(|length| length > MAX_BODY as u64) {
         return Vec::new();
@@ -254,11 +291,22 @@ mod tests {
         let path = format!("/v2/calls/v3:{}/actions/speak", "x".repeat(80));
         let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
         let exchange = exchange.received(Some(json!({ "payload": "y".repeat(9_000) }).to_string()));
-        let line = line(&exchange, &path, StatusCode::OK, Timestamp::UNIX_EPOCH, LegId(1));
+        let line = line(&exchange, &path, StatusCode::OK, None, Timestamp::UNIX_EPOCH, LegId(1));
         assert!(
-            line.text.starts_with("POST /v2/calls/v3:xxxxxxxxxxxxxxxxxxxxx.../actions/speak 200 (0 ms) {\"payload\":"),
+            line.text.starts_with("POST /v2/calls/v3:xxxxxxxxx.../actions/speak 200 (0 ms) payload=yyy"),
             "{line:?}"
         );
         assert!(line.text.len() < 300 && line.text.ends_with("yyy..."), "{line:?}");
+    }
+
+    #[test]
+    fn a_line_has_the_reason_of_a_refusal_and_the_words_of_the_request() {
+        let body = json!({ "command": "calling.play", "id": "c1", "params": { "volume": 1, "play": [{ "url": "x" }] } });
+        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
+        let exchange = exchange.received(Some(body.to_string()));
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let line = line(&exchange, "/api/calling/calls", status, Some("no (7)"), Timestamp::UNIX_EPOCH, LegId(1));
+        let words = "command=calling.play play=[{\"url\":\"x\"}] volume=1";
+        assert_eq!(line.text, format!("POST /api/calling/calls 422 (0 ms): no (7) {words}"));
     }
 }

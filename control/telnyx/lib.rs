@@ -29,7 +29,7 @@ use tandem_call::event::CallEvent;
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamSpec;
-use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, StreamWire};
+use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
 use tandem_webhooks::{RetryOn, StatusRange};
 
 /// The dialect's name in the configuration, in calls and in records.
@@ -70,6 +70,10 @@ impl Dialect for Telnyx {
 
     fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         webhook::sign(account, notice)
+    }
+
+    fn signing(&self, account: &Account) -> Option<Signing> {
+        webhook::signing(account)
     }
 
     /// The timeouts and retries for Telnyx's webhooks. Telnyx expects an answer within 2 s, unless the application has

@@ -20,7 +20,7 @@ use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus, StreamTransport};
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
 use tandem_dialect::form::{encoded, with_query};
-use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest};
+use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest, Signing};
 
 use super::{agent, id, machine_detection, sign, time};
 
@@ -75,6 +75,17 @@ pub fn sign(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         }
     }
     SignedRequest { url, headers, body: Bytes::from(body) }
+}
+
+/// Describes the signatures of [`sign`].
+pub fn signing(account: &Account) -> Option<Signing> {
+    let key = sign::public_key(account.telnyx.as_ref()?).ok()?;
+    let check = format!(
+        "telnyx-signature-ed25519 is the base64 of the Ed25519 signature of `timestamp|body`. The URL is not signed. Your \
+         application must check the body as received, before it parses the JSON, with the public key {key}: compare \
+         TELNYX_PUBLIC_KEY. Telnyx's Python library needs PyNaCl for the check: pip install 'telnyx[webhooks]'."
+    );
+    Some(Signing { key: format!("the Ed25519 key whose public key is {key}"), covers_url: false, check })
 }
 
 /// The URL of a recording's audio. A download needs no credentials, because the URL itself is secret.

@@ -27,7 +27,7 @@ use tandem_call::machine_detection::DetectionResult;
 use tandem_call::stream::StreamSpec;
 
 use tandem_accounts::{Account, Accounts};
-use tandem_dialect::{Body, Notice, RetryPolicy, SignInput, SignedRequest, StreamWire};
+use tandem_dialect::{Body, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
 use tandem_markup::flavour::Flavour;
 use tandem_telnyx::{id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
@@ -232,6 +232,10 @@ impl Provider for Texml {
 
     fn sign(&self, account: &Account, notice: &SignInput<'_>, _strip_https_port: bool) -> SignedRequest {
         webhook::sign(account, notice)
+    }
+
+    fn signing(&self, account: &Account) -> Option<Signing> {
+        webhook::signing(account)
     }
 
     fn stream(&self, account: &Account, leg: &LegInfo, id: StreamId, spec: &StreamSpec) -> Option<Box<dyn StreamWire>> {

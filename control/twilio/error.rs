@@ -152,6 +152,8 @@ pub(super) struct ApiError {
     pub(super) message: String,
     /// The methods that the resource supports, for an error with HTTP status 405.
     pub(super) allow: Option<&'static str>,
+    /// The cause of the refusal, if the request itself was correct.
+    pub(super) cause: Option<Cause>,
 }
 
 /// Values of the header field `Allow` (RFC 9110 §10.2.1), which an answer with HTTP status 405 must have (§15.5.6).
@@ -167,7 +169,7 @@ pub(super) mod allow {
 impl ApiError {
     /// This HTTP status with this error number.
     pub(super) fn new(status: StatusCode, code: u32, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), allow: None }
+        Self { status, code, message: message.into(), allow: None, cause: None }
     }
 
     /// HTTP status 400 with this error number.
@@ -216,7 +218,7 @@ impl IntoResponse for ApiError {
             fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
         }
         let mut response = (self.status, Json(body)).into_response();
-        response.extensions_mut().insert(Refusal(format!("{} ({})", self.message, self.code)));
+        response.extensions_mut().insert(Refusal::new(format!("{} ({})", self.message, self.code), Some(self.code), self.cause));
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -5,7 +5,7 @@
 //! change this URL. So the search tries each of the usual differences, alone and in pairs, until the signature matches.
 
 use serde::Serialize;
-use url::Url;
+use tandem_console::signature::compare;
 
 use super::sign;
 
@@ -111,64 +111,6 @@ pub(crate) fn explain_by(
         break;
     }
     explanation
-}
-
-/// Describes the differences between the signed URL and the URL that the application validates.
-pub(crate) fn compare(signed: &str, received: &str) -> Vec<String> {
-    let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(received)) else {
-        return vec![
-            "the URL that you check is incomplete: it must begin with https:// or http:// and have a host".to_owned(),
-        ];
-    };
-    let mut differences = Vec::new();
-    let mut differs = |what: &str, ours: String, theirs: String, why: &str| {
-        if ours != theirs {
-            differences.push(format!("{what}: {ours:?} was signed, you check {theirs:?}{why}"));
-        }
-    };
-    let text = |url: &Url, part: fn(&Url) -> Option<&str>| part(url).unwrap_or_default().to_owned();
-    differs("scheme", ours.scheme().to_owned(), theirs.scheme().to_owned(), " (a proxy or a tunnel terminates TLS)");
-    differs(
-        "host",
-        text(&ours, Url::host_str),
-        text(&theirs, Url::host_str),
-        " (a proxy or a tunnel uses another host name)",
-    );
-    let port = |url: &Url| url.port().map_or("none".to_owned(), |port| port.to_string());
-    differs("port", port(&ours), port(&theirs), "");
-    differs("path", ours.path().to_owned(), theirs.path().to_owned(), "");
-    differs("query", text(&ours, Url::query), text(&theirs, Url::query), "");
-    if differences.is_empty() && signed != received {
-        differences.push(format!("spelling: {signed} was signed, you check {received}"));
-    }
-    differences
-}
-
-/// Returns the URLs that an application may check instead of the signed URL, because a proxy or a framework changed the
-/// scheme or the port. The list contains every combination of `http` and `https` with no port, with the default port and
-/// with the signed port, except the signed URL.
-pub(crate) fn usual_urls(signed: &str) -> Vec<String> {
-    let Ok(url) = Url::parse(signed) else { return Vec::new() };
-    let Some((host, rest)) = url.host_str().zip(signed.split_once("://").map(|(_, rest)| rest)) else {
-        return Vec::new();
-    };
-    let path = rest.find(['/', '?', '#']).and_then(|at| rest.get(at..)).unwrap_or_default();
-    let mut urls = Vec::new();
-    for (scheme, usual) in [("http", 80), ("https", 443)] {
-        for port in [None, Some(usual), url.port()] {
-            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-            let candidate = format!("{scheme}://{host}{port}{path}");
-            if candidate != signed && !urls.contains(&candidate) {
-                urls.push(candidate);
-            }
-        }
-    }
-    // The scheme of a stream is ws or wss.
-    if matches!(url.scheme(), "ws" | "wss") {
-        urls.iter_mut().for_each(|url| *url = url.replacen("http", "ws", 1));
-        urls.retain(|url| url != signed);
-    }
-    urls
 }
 
 /// Builds the string to sign: the URL, then the sorted parameters without duplicates.
@@ -411,18 +353,6 @@ mod tests {
         assert_eq!(compare(sent, sent), Vec::<String>::new());
         assert_eq!(compare(sent, "abc.example/voice").len(), 1);
         assert_eq!(compare("http://h/a?x=1", "http://h/a/?x=2").len(), 2);
-    }
-
-    #[test]
-    fn a_url_is_tried_with_both_schemes_with_and_without_a_port() {
-        let usual = usual_urls("https://app.example/voice?a=b");
-        let plain = "http://app.example/voice?a=b";
-        assert_eq!(usual, [plain, "http://app.example:80/voice?a=b", "https://app.example:443/voice?a=b"]);
-        let usual = usual_urls("http://127.0.0.1:5000/voice");
-        assert!(usual.contains(&"http://127.0.0.1/voice".to_owned()), "{usual:?}");
-        assert!(usual.contains(&"https://127.0.0.1:5000/voice".to_owned()), "{usual:?}");
-        assert!(usual_urls("wss://app.example/media").contains(&"ws://app.example/media".to_owned()));
-        assert!(usual_urls("no url").is_empty());
     }
 
     #[test]

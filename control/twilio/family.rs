@@ -26,7 +26,7 @@ use tandem_call::recording::Track;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{
-    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, StreamWire,
+    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
 };
 use tandem_markup::flavour::Flavour;
 use tandem_store::resources::Resource;
@@ -205,6 +205,18 @@ pub trait Provider: Debug + Sync {
     fn sign(&self, account: &Account, notice: &SignInput<'_>, strip_https_port: bool) -> SignedRequest {
         let key = self.credentials(account).map_or("", |own| own.signing_key);
         signed_request::sign(key, self.signature_headers(), notice, strip_https_port)
+    }
+
+    /// Describes the signatures of [`Self::sign`]. [`Dialect::signing`] has the details.
+    fn signing(&self, account: &Account) -> Option<Signing> {
+        let own = self.credentials(account).filter(|own| !own.signing_key.is_empty())?;
+        let key = format!("the {} of {}", self.signing_key_name(), own.sid);
+        let header = self.signature_headers().first().copied().unwrap_or_default();
+        let check = format!(
+            "{header} is the base64 of the HMAC-SHA1 of the URL and the sorted parameters. Your application must check exactly \
+             the signed URL, with {key}."
+        );
+        Some(Signing { key, covers_url: true, check })
     }
 
     /// Names of the header fields that contain the signature.
@@ -437,12 +449,8 @@ impl Dialect for Family {
         self.provider.sign(account, notice, self.strip_https_port)
     }
 
-    fn signing_key(&self, account: &Account) -> Option<String> {
-        self.provider
-            .credentials(account)
-            // A provider that does not sign URLs has an empty signing key.
-            .filter(|keys| !keys.signing_key.is_empty())
-            .map(|keys| format!("the {} of {}", self.provider.signing_key_name(), keys.sid))
+    fn signing(&self, account: &Account) -> Option<Signing> {
+        self.provider.signing(account)
     }
 
     fn error_number(&self, fault: ReportedError<'_>) -> Option<u32> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::Method;
 use tandem_call::id::LegId;
 use tandem_causes::Cause;
-use tandem_http::exchange::HttpAnswer;
+use tandem_http::exchange::{HttpAnswer, SentSignature};
 use tandem_http::{FetchError, Redirect};
 use tandem_store::deliveries::DeliveryState;
 
@@ -219,6 +219,8 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Cause of the failure, with advice.
     pub cause: Option<Cause>,
+    /// The signature of the request. `None` if the request was not signed.
+    pub signature: Option<SentSignature>,
     /// The answer of the receiver, after a success or a failure.
     pub answer: Option<HttpAnswer>,
 }
@@ -263,7 +265,7 @@ mod tests {
             let (at, failover) = (Timestamp::UNIX_EPOCH, false);
             let redirects = Vec::new();
             let attempt =
-                Attempt { number, url, redirects, failover, at, elapsed, status, error, cause: None, answer: None };
+                Attempt { number, url, redirects, failover, at, elapsed, status, error, cause: None, signature: None, answer: None };
             AttemptReport { attempt, state, next }.to_string()
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };

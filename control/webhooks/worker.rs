@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::Method;
 use tandem_causes::Cause;
-use tandem_http::exchange::HttpAnswer;
+use tandem_http::exchange::{HttpAnswer, SentSignature};
 use tandem_http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use tandem_store::StoreError;
 use tandem_store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
@@ -33,6 +33,7 @@ pub(super) struct Worker {
 
 struct Sent {
     began: Instant,
+    signature: Option<SentSignature>,
     outcome: Result<Response, FetchError>,
 }
 
@@ -122,7 +123,9 @@ impl Worker {
         let host = self.shared.host(&target.url);
         let _host_slot = host.acquire().await;
         let _slot = self.shared.slots.acquire().await;
-        Sent { began: Instant::now(), outcome: self.exchange(delivery, target, remaining(delivery, began)).await }
+        let now = Instant::now();
+        let (signature, outcome) = self.exchange(delivery, target, remaining(delivery, began)).await;
+        Sent { began: now, signature, outcome }
     }
 
     async fn exchange(
@@ -130,9 +133,10 @@ impl Worker {
         delivery: &Delivery,
         target: &Target,
         remaining: Option<Duration>,
-    ) -> Result<Response, FetchError> {
+    ) -> (Option<SentSignature>, Result<Response, FetchError>) {
         let (signer, attempt) = (&self.shared.signer, target.attempt);
         let signed = signer.sign(delivery, attempt, &target.url, Timestamp::now());
+        let mut signature = SentSignature::of(&signed.url, &signed.headers);
         let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
         let request = Request {
             method: tandem_http::method(delivery.method),
@@ -147,7 +151,7 @@ impl Worker {
         };
         let client = self.shared.client.of_account(&delivery.account);
         if !delivery.follow_redirects {
-            return client.send(&request).await;
+            return (signature, client.send(&request).await);
         }
         let mut sign_redirect = |request: &mut Request| {
             let mut hop = delivery.clone();
@@ -157,9 +161,11 @@ impl Worker {
                 hop.body = DeliveryBody::Form(Vec::new());
             }
             let signed = signer.sign(&hop, attempt, &request.url, Timestamp::now());
+            signature = SentSignature::of(&signed.url, &signed.headers);
             (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         };
-        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await
+        let outcome = client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await;
+        (signature, outcome)
     }
 
     /// Stores the outcome of an attempt. Then counts and reports the outcome.
@@ -216,6 +222,7 @@ impl Worker {
             status,
             error,
             cause,
+            signature: sent.signature,
             answer: sent.outcome.as_ref().ok().map(HttpAnswer::of),
         };
         if let Some(sink) = self.shared.sink.get() {

@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 
 use super::CallTask;
 use crate::call_state::{OwnRecording, PendingTeardown};
+use crate::reporting::{ProblemOwner, signature_hint, signing};
 use crate::services::Services;
 
 /// A hint for a stream whose URL requires TLS although the port in the URL does not speak TLS. The hint says where the
@@ -219,20 +220,17 @@ impl CallTask {
         if cause == Cause::TlsToPlainHttp && matches!(event, EventKind::Stream(_) | EventKind::Conversation(_)) {
             return Some(TLS_OF_STREAMS.to_owned());
         }
-        if !matches!(cause, Cause::Status403 | Cause::StreamHandshake) {
-            return None;
-        }
-        let dialect = self.services.dialects.get(&leg.dialect)?;
-        let key = dialect.signing_key(&*self.services.accounts.by_name(&leg.account)?)?;
-        let log = self.inbox.log();
-        let url = if cause == Cause::Status403 { Some(&log.last_exchange(leg.id)?.url) } else { None };
-        Some(match url {
-            Some(url) => {
-                let (url, call) = (url.split('#').next().unwrap_or(url), self.services.call_id(leg));
-                format!("We signed {url} with {key}: `tandem signature {call}`.")
+        match cause {
+            Cause::StreamHandshake => {
+                let signing = signing(&self.services, &leg.account, &leg.dialect).filter(|signing| signing.covers_url)?;
+                Some(format!("We signed the stream's URL with {}.", signing.key))
             }
-            None => format!("We signed the stream's URL with {key}."),
-        })
+            _ => {
+                let log = self.inbox.log();
+                let of = ProblemOwner::from(leg);
+                signature_hint(&self.services, of, cause, log.last_exchange(leg.id)?)
+            }
+        }
     }
 
     /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If

@@ -73,11 +73,11 @@ pub(super) enum Plan {
 
 /// Parses a request.
 pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
-    let body = body.object().ok_or(ApiError::BadRequest)?;
+    let body = body.object().ok_or_else(|| ApiError::BadRequest("the body must be a JSON object".to_owned()))?;
     let none = Object::default();
     let given = match body.get("params") {
         None | Some(Value::Null) => &none,
-        Some(params) => params.object().ok_or(ApiError::BadRequest)?,
+        Some(params) => params.object().ok_or_else(|| ApiError::BadRequest("params must be a JSON object".to_owned()))?,
     };
     let command = body.get("command").and_then(Value::text).ok_or_else(|| ApiError::missing("command"))?;
     let parameters = Parameters::new(given);

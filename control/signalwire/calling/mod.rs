@@ -62,7 +62,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn nothing() -> Response {
-    ApiError::NotFound.into_response()
+    ApiError::NotFound("the Calling API has only the path /api/calling/calls".to_owned()).into_response()
 }
 
 async fn serve(State(app): State<App>, Extension(jobs): Extension<Jobs>, headers: HeaderMap, body: Bytes) -> Response {
@@ -75,14 +75,18 @@ async fn serve(State(app): State<App>, Extension(jobs): Extension<Jobs>, headers
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, body) = self.answer();
-        (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response()
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(self.refusal());
+        response
     }
 }
 
 async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
     let account = super::rest::account(&app.accounts, headers).ok_or(ApiError::Unauthorized)?;
     let read = || {
-        let body = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
+        let body = serde_json::from_slice(body)
+            .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}")))?;
         plan(&body, &account.name)
     };
     // A request may contain a document.
@@ -114,7 +118,7 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
             let key = (leg, kind, control_id);
             let job = jobs.get(&key).await;
             let job = job.ok_or_else(|| {
-                ApiError::invalid("invalid_parameter", "control_id", format!("there is no job {:?}", key.2))
+                ApiError::invalid("invalid_parameter", "control_id", format!("the call has no {kind} with the control_id {:?}", key.2))
             })?;
             let command = controlled(kind, job, control)
                 .ok_or_else(|| ApiError::state("invalid_command_attempted", "not served here"))?;
@@ -152,11 +156,12 @@ fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
 
 async fn known(app: &App, account: &Account, leg: LegId) -> Result<Arc<LegInfo>, ApiError> {
     let found = app.calls.get(&account.name, leg).await.map_err(|_| ApiError::Unavailable)?;
-    found.ok_or(ApiError::NotFound)
+    found.ok_or_else(|| ApiError::NotFound("the project has no call with this id".to_owned()))
 }
 
 fn not_created(error: CreateError) -> ApiError {
-    match error {
+    let cause = error.cause();
+    let answer = match error {
         CreateError::NoRoute(to) => {
             ApiError::invalid("billing_route_not_found", "to", format!("no trunk, number or phone matches {to}"))
         }
@@ -164,12 +169,13 @@ fn not_created(error: CreateError) -> ApiError {
         CreateError::ForeignCaller(from) => {
             ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is not a number of the project"))
         }
-        CreateError::NoSuchLeg => ApiError::NotFound,
+        CreateError::NoSuchLeg => ApiError::over(),
         CreateError::Draining | CreateError::NoMedia(_) | CreateError::Full | CreateError::Barred(_) => {
             ApiError::state("max_queued_calls_exceeded", error.to_string())
         }
         CreateError::Store(_) => ApiError::Unavailable,
-    }
+    };
+    answer.because(cause)
 }
 
 /// A call as JSON.

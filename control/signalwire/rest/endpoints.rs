@@ -84,7 +84,7 @@ impl IntoResponse for ApiError {
         let status = self.status.as_str().to_owned();
         let error = json!({ "detail": self.detail, "status": status, "title": title, "code": self.code });
         let mut response = (self.status, Json(json!({ "errors": [error] }))).into_response();
-        response.extensions_mut().insert(Refusal(self.detail));
+        response.extensions_mut().insert(Refusal::new(self.detail, None, None));
         response
     }
 }

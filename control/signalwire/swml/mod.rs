@@ -42,7 +42,7 @@ use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{
-    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, StreamWire,
+    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
 };
 use url::Url;
 
@@ -160,8 +160,13 @@ impl Dialect for Swml {
         signed_request::sign(key, notice)
     }
 
-    fn signing_key(&self, account: &Account) -> Option<String> {
-        self.compatibility.signing_key(account)
+    fn signing(&self, account: &Account) -> Option<Signing> {
+        let Signing { key, .. } = self.compatibility.signing(account)?;
+        let check = format!(
+            "X-SignalWire-Signature is the hex HMAC-SHA1 of the URL and the JSON body. Your application must check exactly the \
+             signed URL and the body as received, with {key}."
+        );
+        Some(Signing { key, covers_url: true, check })
     }
 
     fn retry_policy(&self, _url: &str) -> RetryPolicy {

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tandem_call::command::Refused;
+use tandem_causes::Cause;
 use tandem_history::report::Refusal;
 use tandem_routing::channels::{Barred, Channel};
 use tandem_routing::new_call::CreateError;
@@ -22,6 +23,8 @@ pub(super) struct ApiError {
     title: String,
     pub(super) detail: String,
     source: Option<Source>,
+    /// The cause of the refusal, if the request itself was correct.
+    cause: Option<Cause>,
 }
 
 /// The part of the request that is wrong.
@@ -66,7 +69,7 @@ const INVALID_VALUE: &[(&str, u32)] = &[
 
 impl ApiError {
     fn new(status: StatusCode, code: u32, title: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { status, code, title: title.into(), detail: detail.into(), source: None }
+        Self { status, code, title: title.into(), detail: detail.into(), source: None, cause: None }
     }
 
     fn unprocessable(code: u32, title: impl Into<String>, detail: impl Into<String>) -> Self {
@@ -369,7 +372,8 @@ impl From<StoreFailed> for ApiError {
 
 impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
-        match error {
+        let cause = error.cause();
+        let answer = match error {
             CreateError::NoRoute(_) | CreateError::ForbiddenTarget { .. } => {
                 Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("to")
             }
@@ -382,7 +386,8 @@ impl From<CreateError> for ApiError {
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Barred(barred) => barred.into(),
             CreateError::Store(failed) => failed.into(),
-        }
+        };
+        Self { cause, ..answer }
     }
 }
 
@@ -421,7 +426,12 @@ impl From<&ApiError> for Value {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(Value::from(&self))).into_response();
-        response.extensions_mut().insert(Refusal(format!("{} ({})", self.detail, self.code)));
+        let at = match &self.source {
+            Some(Source::Pointer(name) | Source::Parameter(name)) => format!("{}: ", name.trim_start_matches('/')),
+            None => String::new(),
+        };
+        let why = format!("{at}{} ({})", self.detail, self.code);
+        response.extensions_mut().insert(Refusal::new(why, Some(self.code), self.cause));
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }

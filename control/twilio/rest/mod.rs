@@ -601,7 +601,8 @@ impl From<StoreError> for ApiError {
 
 impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
-        match error {
+        let cause = error.cause();
+        let answer = match error {
             CreateError::NoRoute(to) if to.starts_with("app:") => {
                 Self::bad(21218, format!("There is no application with a VoiceUrl for {to}"))
             }
@@ -628,7 +629,8 @@ impl From<CreateError> for ApiError {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, 10004, message)
             }
             CreateError::Store(failed) => failed.into(),
-        }
+        };
+        Self { cause, ..answer }
     }
 }
 
