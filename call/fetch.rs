@@ -178,4 +178,10 @@ pub enum FailureKind {
     TooMuchWork,
     /// The document asks for something that this server does not implement.
     NotServed,
+    /// The document is a script whose text is not well-formed.
+    ScriptSyntax,
+    /// The document is a well-formed script with an unknown method, a missing parameter or a wrong structure.
+    ScriptInvalid,
+    /// The document has the form of another provider's documents.
+    OtherDialect,
 }

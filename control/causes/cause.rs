@@ -68,8 +68,8 @@ causes! {
             "`localhost:9000/voice` is not a URL, but `http://localhost:9000/voice` is.";
         Timeout "timeout"
             "The application accepted the connection but did not answer in time."
-            "Answer within 15 s: do slow work after the answer, or raise the limit with #rt=MS in the URL."
-            "The application can answer at once with a document of `<Pause>` and `<Redirect>` while the slow work continues. Other reasons: a debugger has stopped the process, or a server with a single worker sends a request to itself.";
+            "Answer sooner: do slow work after the answer. The message has the limit."
+            "[webhooks.md](webhooks.md#retries) lists the limits of the providers. For Twilio, `#rt=MS` in the URL changes the limit. The application can answer at once with a document of `<Pause>` and `<Redirect>` while the slow work continues. Other reasons: a debugger has stopped the process, or a server with a single worker sends a request to itself.";
         ConnectionLost "connection-lost"
             "The connection broke before the answer was complete."
             "Look in the application's own log for a crash or a restart at that moment.";
@@ -114,6 +114,10 @@ causes! {
             "A redirect turned the POST into a GET, and the application does not accept GET at the new URL (405)."
             "Redirect with 307 or 308, which keep the POST. Or allow GET at the new URL, or configure the new URL."
             "After a 301, 302 or 303, an HTTP client requests the new URL with GET and without the parameters. Web frameworks send such a redirect for a missing or an additional slash at the end of the path, and for http instead of https.";
+        Status415 "answered-415"
+            "The application does not accept the content type of the request (415)."
+            "Read the parameters in the form in which the provider sends them, or choose the provider that your application is written for."
+            "The requests of XML documents are forms (Flask: `request.form`). The requests of SWML documents and the webhooks of call control are JSON (Flask: `request.get_json()`). `provider` of the number, or `tandem dev URL --provider NAME`, chooses the provider ([sdk.md](sdk.md)).";
         Status5xx "answered-5xx"
             "The application failed with a server error (5xx)."
             "Read the stack trace in the application's own log. `tandem show last` shows the body of the answer."
@@ -130,7 +134,7 @@ causes! {
     "The answer cannot be used": {
         EmptyAnswer "empty-answer"
             "The answer has no content."
-            "Return a document, at least <Response/>. Most often the handler forgets to return its response."
+            "Return a document. Most often the handler forgets to return its response."
             "In Flask: `return str(response)`. In Express: `res.type('text/xml').send(response.toString())`.";
         HtmlAnswer "html-answer"
             "The answer is a web page, not a document for a call."
@@ -150,6 +154,18 @@ causes! {
         WrongRoot "wrong-root"
             "The document has the wrong root element."
             "Begin the document with <Response>. Names of elements are case-sensitive.";
+        OtherProvider "other-provider"
+            "The answer is a document of another provider than the number's provider."
+            "Set the provider that the message names: `provider` of the number, or tandem dev URL --provider NAME."
+            "[sdk.md](sdk.md) says which provider belongs to which library.";
+        ScriptSyntax "script-syntax"
+            "The script is not well-formed JSON or YAML."
+            "Correct the script at the line that the message names. A comma after the last member is a frequent mistake."
+            "A text that begins with `{` is JSON, any other text is YAML. `python3 -m json.tool FILE` shows the first mistake in JSON.";
+        ScriptInvalid "script-invalid"
+            "The script has an unknown method, a missing parameter or a wrong structure."
+            "Correct the step that the message names. Names of methods and parameters are case-sensitive, and a step has one method."
+            "[swml.md](swml.md) lists the methods and has an example. The number in brackets is the place of the step in its section, from 0.";
         TooLarge "too-large"
             "The answer is larger than allowed."
             "Return a document of at most 64 KiB; put long content behind <Redirect> or into a file for <Play>.";
@@ -167,10 +183,14 @@ causes! {
             "A step of a script failed, and the script continued with the next step."
             "Correct the expression, the condition or the parameter that the message names."
             "[swml.md](swml.md#expressions) lists what expressions can do. The variable `script_error` has the code of the last error.";
+        ScriptUnanswered "script-unanswered"
+            "A script ended before it answered its call, so the caller was refused with 480."
+            "Begin the script with `answer`, or end it with `hangup` and a reason. `play` and `prompt` answer by themselves."
+            "If no step is missing, look at the line before the end in `tandem show last`: the line names the steps that ran, and the branches of `cond` and `switch`.";
         UnknownMarkup "unknown-markup"
-            "The document has an unknown element, attribute or value."
-            "Correct the name as the message says. Names of elements and attributes are case-sensitive."
-            "[twiml.md](twiml.md) lists all of them.";
+            "The document has an unknown element, attribute, parameter or value."
+            "Correct the name as the message says. Names are case-sensitive."
+            "[twiml.md](twiml.md) lists the elements and attributes of TwiML. [swml.md](swml.md) describes the methods of SWML.";
         NotServed "not-served"
             "The document uses a feature that this server does not support."
             "Use another feature: docs/compatibility.md lists what this server supports."
@@ -179,7 +199,7 @@ causes! {
     "Audio and speech": {
         MediaMissing "media-missing"
             "The audio file does not exist (404)."
-            "Correct the URL in <Play>. It must be reachable from this server."
+            "Correct the URL of the audio. It must be reachable from this server."
             "A relative URL in a document is relative to the document's own URL.";
         MediaUnusable "media-unusable"
             "The audio could not be fetched or decoded."
@@ -272,7 +292,7 @@ causes! {
             "`tandem trace --strangers` shows the latest such messages.";
         NoTrunk "no-trunk"
             "No trunk accepts this destination."
-            "Add a trunk whose prefixes match the number, or a phone of that name."
+            "Add a trunk whose prefixes match the number, a phone of that name, or the number itself in [[numbers]]."
             "`tandem trunks` lists each trunk with its prefixes.";
         TrunkSilent "trunk-silent"
             "The trunk does not answer."
@@ -345,7 +365,7 @@ causes! {
     "The server itself": {
         WrongCredentials "wrong-credentials"
             "An HTTP request had no credentials, or wrong ones (401)."
-            "Use the account's SID and auth token (or API key) of the configuration, or of data/account.toml; `tandem env` prints them."
+            "Use the credentials of the account for this provider's API: `tandem env` prints them for each provider."
             "Usually the application's environment has outdated variables.";
         RequestRefused "api-request-refused"
             "An API request for a change was refused."

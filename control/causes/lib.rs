@@ -44,6 +44,9 @@ pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 /// The first words of the end detail of a leg, if the called phone is not registered.
 pub const NO_PHONE: &str = "no phone of the account";
 
+/// The warning about a script that ends without an answer to its call.
+pub const UNANSWERED_SCRIPT: &str = "the script ended without answering the call, so the caller gets 480";
+
 /// The first words of a warning about a step of a script.
 const SCRIPT_CODE: &str = "relay_script_";
 
@@ -130,6 +133,7 @@ impl Cause {
             403 => Self::Status403,
             404 | 410 => Self::Status404,
             405 => Self::Status405,
+            415 => Self::Status415,
             500.. => Self::Status5xx,
             _ => Self::StatusOther,
         })
@@ -163,6 +167,9 @@ impl Cause {
             FailureKind::Loop => Self::DocumentLoop,
             FailureKind::TooMuchWork => Self::ScriptWork,
             FailureKind::NotServed => Self::NotServed,
+            FailureKind::ScriptSyntax => Self::ScriptSyntax,
+            FailureKind::ScriptInvalid => Self::ScriptInvalid,
+            FailureKind::OtherDialect => Self::OtherProvider,
         }
     }
 
@@ -176,7 +183,11 @@ impl Cause {
             _ if message.ends_with(FOREIGN_CALLER) => Self::ForeignCallerId,
             _ if message.starts_with(OF_STREAM) => Self::StreamMessage,
             _ if message.starts_with(OF_CONFERENCE) => Self::ConferenceRefused,
-            _ if message.starts_with(SCRIPT_CODE) && !message.contains("undefined") => Self::ScriptStep,
+            UNANSWERED_SCRIPT => Self::ScriptUnanswered,
+            _ if message.starts_with(SCRIPT_CODE) => match message.split(':').next() {
+                Some(code) if code.ends_with("_undefined") => Self::UnknownMarkup,
+                _ => Self::ScriptStep,
+            },
             _ if number == code::BAD_URL => Self::BadUrl,
             _ => Self::UnknownMarkup,
         }

@@ -117,6 +117,11 @@ fn failures_of_documents_find_their_causes() {
         (FailureKind::ContentType, "content type image/png is no document", Cause::ContentType),
         (FailureKind::Document(code::NOT_XML), "expected `</Say>`", Cause::NotXml),
         (FailureKind::Document(code::WRONG_ROOT), "the root element is <Say>, not <Response>", Cause::WrongRoot),
+        (FailureKind::Document(code::NOT_XML), markup::WEB_PAGE, Cause::HtmlAnswer),
+        (FailureKind::ScriptSyntax, "relay_script_parse_error: not JSON", Cause::ScriptSyntax),
+        (FailureKind::ScriptInvalid, "relay_script_method_undefined: main.[0]", Cause::ScriptInvalid),
+        (FailureKind::OtherDialect, "the answer is XML", Cause::OtherProvider),
+        (FailureKind::Status(415), "answered 415", Cause::Status415),
         (FailureKind::BadUrl, "refused: 10.1.2.3 is private and not in allow_networks", Cause::PrivateAddress),
     ] {
         let failure = FetchFailure { kind, detail: detail.into() };
@@ -160,5 +165,17 @@ fn failures_of_engines_find_their_causes() {
         (Engine::File, "http://h/a.wav answered 500", Cause::MediaUnusable),
     ] {
         assert_eq!(Cause::of_engine(&EngineFailure::new(engine, detail)), cause, "{detail}");
+    }
+}
+
+#[test]
+fn a_warning_of_a_script_is_about_its_step_unless_a_name_is_unknown() {
+    for (message, cause) in [
+        ("relay_script_js_eval_error: main.[1].cond: x: x is undefined", Cause::ScriptStep),
+        ("relay_script_method_execute_failed: main.[0].goto: there is no label", Cause::ScriptStep),
+        ("relay_script_method_parameter_undefined: main.[0].play: colour", Cause::UnknownMarkup),
+        (UNANSWERED_SCRIPT, Cause::ScriptUnanswered),
+    ] {
+        assert_eq!(Cause::of_warning(0, message), cause, "{message}");
     }
 }

@@ -22,6 +22,12 @@ impl Dialects {
         self.0.values().find_map(|dialect| dialect.parse_call_id(text))
     }
 
+    /// Returns the name of the dialect that recognises this document as its own.
+    pub fn of_document(&self, body: &[u8]) -> Option<&'static str> {
+        let own = |dialect: &&Arc<dyn Dialect>| dialect.documents().is_some_and(|documents| documents.recognises(body));
+        self.0.values().find(own).map(|dialect| dialect.name())
+    }
+
     /// Returns the dialect with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Dialect>> {
         self.0.get(name)

@@ -185,6 +185,12 @@ pub trait Documents: Sync {
         None
     }
 
+    /// Whether `_body` is certainly a document of this dialect. Dialects whose documents have the same form as those of
+    /// other dialects recognise none.
+    fn recognises(&self, _body: &[u8]) -> bool {
+        false
+    }
+
     /// Returns the maximum size of a document in octets.
     fn longest(&self) -> usize {
         64 * 1024

@@ -39,12 +39,22 @@ pub struct Fetched {
     pub line: String,
     /// The HTTP exchange of the last attempt. `None` if nothing was sent, or if `before` contains all attempts.
     pub exchange: Option<HttpExchange>,
-    /// The earlier HTTP exchanges, each with its log line.
-    pub before: Vec<(String, HttpExchange)>,
+    /// The earlier requests.
+    pub before: Vec<ScriptRequest>,
     /// The name of the leg's new dialect, if the dialect has changed.
     pub other_dialect: Option<Arc<str>>,
     /// The document, or the reason why there is no document.
     pub result: Result<Program, FetchFailure>,
+}
+
+/// A request of a script before the script's next instruction, or the request for a document of another dialect.
+pub struct ScriptRequest {
+    /// The log line of the request.
+    pub line: String,
+    /// The HTTP exchange of the last attempt.
+    pub exchange: HttpExchange,
+    /// The failure, if the script continues without the answer.
+    pub failure: Option<FetchFailure>,
 }
 
 /// The stateful program (script) that provides the leg's documents, if there is a script. Each leg has its own script.
@@ -106,7 +116,8 @@ pub async fn fetch(
         let first = request_context.work(start).await;
         let fetched = run(&request_context, &mut script, first, fetch).await;
         *slot.lock().await = Some(script);
-        let before = std::iter::once((line, exchange)).chain(fetched.before).collect();
+        let asked = ScriptRequest { line, exchange, failure: None };
+        let before = std::iter::once(asked).chain(fetched.before).collect();
         return Fetched { before, other_dialect: Some(name.into()), ..fetched };
     }
     let reply = |response: &Response| {
@@ -118,9 +129,17 @@ pub async fn fetch(
         Ok(response) => reply(response),
         Err(failure) => Err(failure.clone()),
     };
-    let with_url =
-        |failure: FetchFailure| FetchFailure { detail: format!("{}: {}", exchange.url, failure.detail), ..failure };
-    let result = result.map_err(with_url);
+    let of_other_dialect = |failure: FetchFailure| {
+        let body = outcome.as_ref().ok().map(|response| &response.body);
+        match body.and_then(|body| request_context.dialects.of_document(body)) {
+            Some(name) => FetchFailure {
+                kind: FailureKind::OtherDialect,
+                detail: format!("the answer is a document of the provider {name:?}, not of this number's provider"),
+            },
+            None => failure,
+        }
+    };
+    let result = result.map_err(of_other_dialect).map_err(|failure| with_url(&exchange.url, failure));
     Fetched { before: Vec::new(), line, exchange: Some(exchange), other_dialect: None, result }
 }
 
@@ -132,9 +151,15 @@ async fn run(
     fetch: &Fetch,
 ) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
+    // The URL of the document that the script has just got.
+    let mut document: Option<String> = None;
     loop {
-        let (line, exchange, answer) = match step {
+        let (line, exchange, answer, failure) = match step {
             Step::Done { result, line } => {
+                let result = result.map_err(|failure| match &document {
+                    Some(url) => with_url(url, failure),
+                    None => failure,
+                });
                 return Fetched { before, line, exchange: None, other_dialect: None, result };
             }
             _ if before.len() >= MAX_REQUESTS => {
@@ -146,22 +171,27 @@ async fn run(
             Step::Document(notice) => {
                 let longest = request_context.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
                 let Exchanged { line, exchange, outcome } = self::exchange(request_context, &notice, longest).await;
-                let url = exchange.url.clone();
-                let with_url =
-                    |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
-                (line, exchange, outcome.map_err(with_url))
+                document = Some(exchange.url.clone());
+                (line, exchange, outcome, None)
             }
             Step::Request(request) => {
                 let (at, began) = (clock::time(), Instant::now());
                 let (method, url) = (request.method.to_string(), request.url.clone());
                 let client = request_context.client.of_account(&request_context.account.name);
                 let outcome = client.send_following(*request, RedirectRules::PROVIDER, None, None).await;
-                log_exchange(at, method, &url, &[], began, outcome)
+                document = None;
+                let (line, exchange, outcome) = log_exchange(at, method, &url, &[], began, outcome);
+                let failure = match &outcome {
+                    Ok(response) if !(200..300).contains(&response.status) => Some(answered(response)),
+                    Ok(_) => None,
+                    Err(failure) => Some(failure.clone()),
+                };
+                (line, exchange, outcome, failure)
             }
         };
         let answer = answer.as_ref().map_err(Clone::clone);
         step = request_context.work(|| script.handle_response(fetch, answer)).await;
-        before.push((line, exchange));
+        before.push(ScriptRequest { line, exchange, failure });
     }
 }
 
@@ -240,14 +270,22 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
     let exchange = HttpExchange { signature, ..exchange.with_body(json.as_deref()) };
     let outcome = outcome.and_then(|response| match response.status {
         200..300 => Ok(response),
-        status => {
-            let turned = response.redirects.iter().find(|redirect| redirect.turned_into_get);
-            let why = turned.map(|redirect| format!(" to a GET: {} ({})", TURNED_INTO_GET, redirect.status));
-            let detail = format!("answered {status}{}", why.unwrap_or_default());
-            Err(FetchFailure { kind: FailureKind::Status(status), detail })
-        }
+        _ => Err(answered(&response)),
     });
     Exchanged { line, exchange, outcome }
+}
+
+/// Returns the failure for an answer whose status is not 2xx.
+fn answered(response: &Response) -> FetchFailure {
+    let turned = response.redirects.iter().find(|redirect| redirect.turned_into_get);
+    let why = turned.map(|redirect| format!(" to a GET: {} ({})", TURNED_INTO_GET, redirect.status));
+    let detail = format!("answered {}{}", response.status, why.unwrap_or_default());
+    FetchFailure { kind: FailureKind::Status(response.status), detail }
+}
+
+/// Adds the URL of the document to a failure.
+fn with_url(url: &str, failure: FetchFailure) -> FetchFailure {
+    FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure }
 }
 
 /// Builds the call-log entry of a request: the log line, the HTTP exchange and the result.

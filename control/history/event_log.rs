@@ -216,12 +216,17 @@ impl EventLog {
         kind: impl Into<Cow<'static, str>>,
         text: impl AsRef<str>,
     ) {
-        self.add(at, leg, kind.into(), text.as_ref(), None);
+        self.add(at, leg, kind.into(), text.as_ref(), None, None);
     }
 
     /// Adds a line that another task has created, or a line with JSON.
     pub fn push_line(&mut self, Line { at, leg, kind, text, data }: Line) {
-        self.add(at, leg, kind, &text, data);
+        self.add(at, leg, kind, &text, None, data);
+    }
+
+    /// Adds a line with a text that only the feed gets, and not the log. The log has the text of `line`.
+    pub fn push_shown(&mut self, Line { at, leg, kind, text, data }: Line, shown: &str) {
+        self.add(at, leg, kind, &text, Some(shown), data);
     }
 
     fn add(
@@ -230,6 +235,7 @@ impl EventLog {
         leg: Option<LegId>,
         kind: Cow<'static, str>,
         text: &str,
+        shown: Option<&str>,
         data: Option<Box<Value>>,
     ) {
         if self.lines.len() >= MAX_LINES {
@@ -239,7 +245,7 @@ impl EventLog {
         let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
         let text = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
         if let Some(wire) = &self.wire {
-            let (kind, text) = (kind.clone(), text.to_owned());
+            let (kind, text) = (kind.clone(), shown.unwrap_or(text).to_owned());
             wire.publish(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
         }
         if let Some(data) = data {

@@ -3,6 +3,7 @@
 
 pub mod event_log;
 pub mod feed;
+pub mod members;
 pub mod notification;
 pub mod problem;
 pub mod query;

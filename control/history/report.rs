@@ -5,15 +5,21 @@
 //! The error lists of providers are separate ([`crate::notification`]). An error list contains only errors that have a
 //! provider's error number.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tandem_causes::Cause;
 use tandem_sip as sip;
 use tandem_store::resources::{self, Kind};
 
-use crate::problem;
+use crate::problem::{self, Problem};
 
 /// The resource kind of stored reports.
 pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
+
+/// Maximum number of characters of a reason that is read from the body of an answer.
+const LONGEST_REASON: usize = 200;
 
 /// A report of a failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

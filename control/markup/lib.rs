@@ -107,10 +107,15 @@ pub const WEB_PAGE: &str = "the answer is a web page (HTML), not a document";
 /// Error detail for an answer that is JSON.
 pub const JSON: &str = "the answer is JSON, not a document";
 
+/// Whether a text begins as HTML.
+pub fn is_web_page(text: &str) -> bool {
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    begins("<!doctype html") || begins("<html")
+}
+
 /// Recognises HTML and JSON by the beginning of the text.
 fn mistaken(text: &str) -> Option<&'static str> {
-    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
-    if begins("<!doctype html") || begins("<html") {
+    if is_web_page(text) {
         return Some(WEB_PAGE);
     }
     text.starts_with(['{', '[']).then_some(JSON)

@@ -17,6 +17,7 @@ use tandem_call::recording::{NewRecording, RecordingSpec};
 use tandem_call::stream::{ConnectTiming, StreamSpec};
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::{Callback, Target};
+use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_sip as sip;
 use tandem_store::StoreFailed;

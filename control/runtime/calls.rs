@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_call::command::{Accepted, Command, Refused, Request};
-use tandem_call::id::LegId;
+use tandem_call::id::{CallId, LegId};
 use tandem_clock as clock;
 use tandem_history::refusals::Refusals;
 use tandem_queues::Pair;
 use tokio::sync::oneshot;
 
-use crate::inbox::{Message, PostError};
+use crate::inbox::{Inbox, Message, PostError};
 use crate::registry::Registry;
 use crate::services::Services;
 
@@ -40,6 +40,11 @@ impl Calls {
     /// Returns the services that calls use.
     pub fn services(&self) -> &Arc<Services> {
         self.0.registry.services()
+    }
+
+    /// Returns the inbox of a live call.
+    pub(crate) fn inbox(&self, session: CallId) -> Option<Inbox> {
+        self.0.registry.inbox(session.0)
     }
 
     /// Returns the latest refusals of phone users.

@@ -7,6 +7,7 @@ use tandem_clock as clock;
 use tandem_dialect::ReportedError;
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
+use tandem_history::members::members;
 use tandem_http::exchange::HttpExchange;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
@@ -14,6 +15,22 @@ use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};
 
 use crate::calls::Calls;
 use crate::reporting::{ProblemOwner, signature_hint};
+
+/// Names of members of JSON webhooks that say what happened.
+const TELLING: [&str; 10] = [
+    "call_state",
+    "state",
+    "status",
+    "end_reason",
+    "hangup_cause",
+    "hangup_source",
+    "sip_hangup_cause",
+    "result",
+    "reason",
+    "event",
+];
+/// Maximum number of characters that a line has of such a member.
+const LONGEST_MEMBER: usize = 40;
 
 /// Writes an attempt of a delivery to the call's log. A delivery that finally failed is also reported as an error of
 /// its account.
@@ -49,6 +66,16 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         };
         problem.notified(code, message, Some(exchange.clone()))
     });
-    let line = Line { at: clock::time(), leg: None, kind: "webhook".into(), text, data: None };
+    let text = format!("{text}{}", telling(&delivery.body));
+    let line = Line { at: clock::time(), leg: delivery.leg, kind: "webhook".into(), text, data: None };
     calls.exchanged(owner, session, exchange, Some(line), problem);
+}
+
+/// Returns the members of a JSON webhook that say what happened, as the end of the webhook's line. The webhooks with a
+/// form have a name that says what happened. Digits are left out, because they may be a PIN.
+fn telling(body: &DeliveryBody) -> String {
+    let DeliveryBody::Json(json) = body else { return String::new() };
+    let short = |text: String| text.chars().take(LONGEST_MEMBER).map(|one| if one == ' ' { '_' } else { one }).collect();
+    let words = members(json, &TELLING).into_iter().map(|(name, text)| (name, short(text)));
+    words.map(|(name, text): (_, String)| format!(" {name}={text}")).collect()
 }

@@ -17,6 +17,10 @@ use crate::calls::Calls;
 use crate::inbox::LoggedExchange;
 use crate::services::Services;
 
+/// The target of log lines about the problems of calls. A program that shows the logs of the calls itself can leave out
+/// this target.
+pub const OF_CALLS: &str = "tandem_runtime::problems_of_calls";
+
 /// The owner of a problem.
 #[derive(Clone, Copy, Debug)]
 pub enum ProblemOwner<'a> {
@@ -95,6 +99,20 @@ impl Services {
 }
 
 impl Calls {
+    /// Reports a problem that no line of its call describes yet. If the problem belongs to a live call, its text becomes a
+    /// line of the call's log.
+    pub fn report_with_line(&self, of: ProblemOwner<'_>, problem: Problem) {
+        let at = clock::time();
+        if let ProblemOwner::Leg { id, session, .. } = of
+            && let Some(inbox) = self.inbox(session)
+        {
+            let mut log = inbox.log();
+            log.push(at, Some(id), "call", &problem.message);
+            log.push_advice(problem.advice_line(at, Some(id)));
+        }
+        self.services().report(of, at, problem);
+    }
+
     /// Adds an HTTP exchange to the log of a call, live or ended, together with a line about the exchange. If the call
     /// is overloaded, the exchange and the line are dropped. If the exchange failed, also reports the problem.
     pub fn exchanged(
@@ -148,15 +166,16 @@ pub(crate) fn signing(services: &Services, account: &str, dialect: &str) -> Opti
 /// Writes a problem to the server's log. `call` is the id of the call, and the id of the leg in the provider's form.
 fn log(account: &str, call: Option<(CallId, &str)>, held_back: u64, problem: &Problem) {
     let Problem { cause, message, request, .. } = problem;
-    let (session, leg) = call.unzip();
-    tracing::warn!(
-        held_back = (held_back > 0).then_some(held_back),
-        call = session.map(tracing::field::display),
-        leg,
-        account = (!account.is_empty()).then_some(account),
-        sip_call_id = request.as_deref().map(|request| request.sip_call_id.as_str()),
-        %cause,
-        advice = &*problem.advice(),
-        "{message}"
-    );
+    let account = (!account.is_empty()).then_some(account);
+    let (held_back, advice) = ((held_back > 0).then_some(held_back), problem.advice());
+    match call {
+        Some((session, leg)) => {
+            let call = tracing::field::display(session);
+            tracing::warn!(target: OF_CALLS, held_back, call, leg, account, %cause, advice = &*advice, "{message}");
+        }
+        None => {
+            let sip_call_id = request.as_deref().map(|request| request.sip_call_id.as_str());
+            tracing::warn!(held_back, account, sip_call_id, %cause, advice = &*advice, "{message}");
+        }
+    }
 }

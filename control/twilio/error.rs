@@ -15,6 +15,7 @@ use tandem_call::queue::QueueResult;
 use tandem_call::recording::RecordingStatus;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
+use tandem_causes::Cause;
 use tandem_dialect::ReportedError;
 use tandem_history::report::Refusal;
 use tandem_markup::code;
@@ -43,9 +44,10 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
         FailureKind::Protocol => 11206,
         FailureKind::TooLarge => 11750,
         FailureKind::Empty => 11770,
-        FailureKind::ContentType => 12300,
+        FailureKind::ContentType | FailureKind::OtherDialect => 12300,
         FailureKind::Document(code) => code,
-        FailureKind::NotServed => code::SCHEMA,
+        FailureKind::NotServed | FailureKind::ScriptInvalid => code::SCHEMA,
+        FailureKind::ScriptSyntax => code::NOT_XML,
         FailureKind::Loop | FailureKind::TooMuchWork => 14106,
     }
 }

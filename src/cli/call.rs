@@ -248,10 +248,13 @@ fn verdict(
                 401 | 407 => "; it asks for a password, and this phone has none. A server of this machine takes calls of its own \
                               account: name its --config, or call by the environment that it runs with"
                     .to_owned(),
-                480 if target.own => "; no phone of that name is registered".to_owned(),
+                480 if target.own && !conversation.has_problems() => "; no phone of that name is registered".to_owned(),
                 _ => String::new(),
             };
             Err(Failure::Input(anyhow!("{uri} refused the call: {status}{reason}{advice}")))
+        }
+        _ if let Some(problem) = conversation.stopped_by() => {
+            Err(Failure::Input(anyhow!("given up before the answer: {}: {}", problem.cause, problem.message)))
         }
         Some(End { cause: EndCause::LocalHangup | EndCause::Cancelled, .. }) | None
             if !conversation.has_timed_out() =>

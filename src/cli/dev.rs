@@ -15,6 +15,7 @@ use tandem::app::{OnHangup, Server};
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_config::Config;
 use tandem_http::{Origin, without_credentials};
+use tandem_runtime::reporting::OF_CALLS;
 
 use super::env::Sdk;
 use super::list::print;
@@ -84,7 +85,9 @@ Examples:
 /// Runs the server until Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     // The log omits messages about calls, because the view shows the same information.
-    super::log("warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error");
+    super::log(&format!(
+        "warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error,{OF_CALLS}=error"
+    ));
     let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
     let (config, info) = settings(&arguments, &url)?;
     let read = {

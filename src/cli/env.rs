@@ -155,10 +155,12 @@ impl Sdk<'_> {
         let (to, target) = (self.to, self.url);
         match self.provider {
             "telnyx" => vec![
+                "import telnyx  # pip install 'telnyx[webhooks]'".to_owned(),
                 "client = telnyx.Telnyx()".to_owned(),
                 format!("client.calls.dial(connection_id=\"{application}\", to=\"{to}\", from_=\"{number}\")"),
             ],
             "texml" => vec![
+                "import telnyx  # pip install 'telnyx[webhooks]'".to_owned(),
                 "client = telnyx.Telnyx()".to_owned(),
                 format!(
                     "client.texml.accounts.calls.calls(\"{}\", body={{\"ApplicationSid\": \"{application}\", \"To\": \"{to}\", \
@@ -167,17 +169,20 @@ impl Sdk<'_> {
                 ),
             ],
             "swml" => vec![
-                "client = signalwire.rest.RestClient()".to_owned(),
+                "from signalwire.rest import RestClient  # pip install signalwire-sdk".to_owned(),
+                "client = RestClient()".to_owned(),
                 format!("client.calling.dial(from_=\"{number}\", to=\"{to}\", url=\"{target}\")"),
             ],
             provider => {
-                let client = match provider {
-                    "signalwire" => {
-                        "client = signalwire.rest.Client(os.environ[\"SIGNALWIRE_PROJECT_ID\"], os.environ[\"SIGNALWIRE_API_TOKEN\"])"
-                    }
-                    _ => "client = twilio.rest.Client()",
+                let (import, client) = match provider {
+                    "signalwire" => (
+                        "import os; from signalwire.rest import Client  # pip install signalwire",
+                        "client = Client(os.environ[\"SIGNALWIRE_PROJECT_ID\"], os.environ[\"SIGNALWIRE_API_TOKEN\"])",
+                    ),
+                    _ => ("from twilio.rest import Client  # pip install twilio", "client = Client()"),
                 };
                 vec![
+                    import.to_owned(),
                     client.to_owned(),
                     format!("client.api.base_url = \"{url}\""),
                     format!("client.calls.create(to=\"{to}\", from_=\"{number}\", url=\"{target}\")"),
@@ -225,14 +230,14 @@ mod tests {
             application: Some("17"),
         };
         for (provider, prefix, names, line) in [
-            ("twilio", "TWILIO_", "ACCOUNT_SID AUTH_TOKEN", "twilio.rest.Client()"),
+            ("twilio", "TWILIO_", "ACCOUNT_SID AUTH_TOKEN", "from twilio.rest import Client  # pip install twilio\nclient = Client()"),
             ("telnyx", "TELNYX_", "API_KEY PUBLIC_KEY BASE_URL CONNECTION_ID", "calls.dial(connection_id=\"17\""),
             ("texml", "TELNYX_", "API_KEY PUBLIC_KEY BASE_URL", "\"ApplicationSid\": \"17\""),
             (
                 "signalwire",
                 "SIGNALWIRE_",
                 "PROJECT_ID API_TOKEN SIGNING_KEY SPACE SPACE_URL",
-                "signalwire.rest.Client(",
+                "from signalwire.rest import Client  # pip install signalwire\nclient = Client(",
             ),
             ("swml", "SIGNALWIRE_", "PROJECT_ID API_TOKEN SIGNING_KEY SPACE SPACE_URL", "RestClient()"),
         ] {

@@ -107,12 +107,12 @@ fn errors(story: &Value, paint: Paint) -> String {
 /// Returns one line of the timeline.
 pub(crate) fn line(line: &Value, paint: Paint) -> String {
     let (kind, content) = (text(line, "kind"), text(line, "text"));
-    let failed = content.contains(" failed") || content.contains("given up") || content.contains("apologise");
+    let failed = failed(content);
     let style = match kind {
         _ if failed => Style::Bad,
         "advice" => Style::Accent,
         "sip" => Style::Dim,
-        "webhook" | "request" => webhook(content),
+        "webhook" | "request" => exchange_style(content),
         "call" if content.starts_with("warning") => Style::Warning,
         _ => Style::Plain,
     };
@@ -127,9 +127,17 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
     )
 }
 
-/// Returns the style for the line of a webhook request. The style depends on the status in the line, for example 200 in
+/// Whether a line says that something failed.
+fn failed(content: &str) -> bool {
+    content.contains(" failed") || content.contains("given up") || content.contains("apologise")
+}
+
+/// Returns the style for the line of a webhook or a request, in either direction. The style depends on the status in the line, for example 200 in
 /// `POST http://... 200 (12 ms)`. After redirects, only the last response counts.
-fn webhook(content: &str) -> Style {
+pub(crate) fn exchange_style(content: &str) -> Style {
+    if failed(content) {
+        return Style::Bad;
+    }
     let content = content.rsplit(" -> ").next().unwrap_or(content);
     let status = content.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
     match status {
@@ -236,7 +244,8 @@ mod tests {
     #[test]
     fn an_empty_story_is_no_trouble() {
         assert_eq!(whole(&json!({}), Paint::plain(), false), "");
-        assert_eq!(webhook("POST http://h/ 200 (1 ms)"), Style::Good);
-        assert_eq!(webhook("POST http://h/ failed: refused"), Style::Plain);
+        assert_eq!(exchange_style("POST http://h/ 200 (1 ms)"), Style::Good);
+        assert_eq!(exchange_style("POST http://h/ failed: refused"), Style::Bad);
+        assert_eq!(exchange_style("SWML: main.[0].play"), Style::Plain);
     }
 }

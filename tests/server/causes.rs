@@ -69,6 +69,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::Status403 => voice("403"),
         Cause::Status404 => voice("404"),
         Cause::Status405 => voice("405"),
+        Cause::Status415 => voice("415"),
         Cause::RedirectedToGet => voice("to-get"),
         Cause::Status5xx => voice("500"),
         Cause::StatusOther => voice("418"),
@@ -78,11 +79,15 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::ContentType => voice("png"),
         Cause::NotXml => voice("not-xml"),
         Cause::WrongRoot => voice("root"),
+        Cause::OtherProvider => voice("script"),
         Cause::TooLarge => voice("large"),
         Cause::RelativeUrl => Open("the configuration and the REST API refuse such a document before a call"),
         Cause::DocumentLoop => voice("again"),
         Cause::UnknownMarkup => document("<Sing/><Hangup/>"),
-        Cause::ScriptWork | Cause::ScriptStep => Open("needs a number with SWML whose script has a wrong step"),
+        Cause::ScriptWork => Test("control/signalwire/swml/tests.rs", "a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget"),
+        Cause::ScriptStep | Cause::ScriptSyntax | Cause::ScriptInvalid | Cause::ScriptUnanswered => {
+            Test("tests/server/providers.rs", "each_mistake_of_a_script_has_its_own_cause")
+        }
         Cause::NotServed => document("<Pay/><Hangup/>"),
         Cause::MediaMissing => document(&format!("<Play>http://{bad}/404</Play>")),
         Cause::MediaUnusable => document(&format!("<Play>http://{bad}/500</Play>")),
@@ -189,6 +194,7 @@ async fn answer(mut stream: TcpStream) {
         "empty" => xml(""),
         "html" => ("200 OK", "text/html", "<!DOCTYPE html><html><body>Log in</body></html>".to_owned()),
         "json" => ("200 OK", "application/json", "{\"a\": 1}".to_owned()),
+        "script" => ("200 OK", "application/json", "{\"sections\": {\"main\": [\"hangup\"]}}".to_owned()),
         "png" => ("200 OK", "image/png", "PNG".to_owned()),
         "not-xml" => xml("<Response><Say>Hello</Response>"),
         "root" => xml("<Answer/>"),

@@ -18,6 +18,8 @@ use crate::log::PATIENCE;
 
 pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
+pub(crate) const PROJECT_ID: &str = "00000000-0000-4000-8000-000000000001";
+pub(crate) const PROJECT_TOKEN: &str = "PT0123456789";
 pub(crate) const API_KEY: &str = "KEYtests";
 
 /// The text of a configuration file. The system chooses all ports except the RTP ports. The servers of all tests share
@@ -38,6 +40,7 @@ listen = "127.0.0.1:0"
 name = "acme"
 twilio = {{ account_sid = "{ACCOUNT_SID}", auth_token = "{AUTH_TOKEN}" }}
 telnyx = {{ api_key = "{API_KEY}", signing_seed = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=" }}
+signalwire = {{ project_id = "{PROJECT_ID}", api_token = "{PROJECT_TOKEN}", signing_key = "PSK_0123456789" }}
 [[trunks]]
 name = "here"
 account = "acme"

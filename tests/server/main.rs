@@ -41,6 +41,7 @@ mod machines;
 mod monitoring;
 mod overload;
 mod phone_command;
+mod providers;
 mod recordings;
 mod reload;
 mod streams;

@@ -16,7 +16,7 @@ use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{Cause, FOREIGN_CALLER, NO_MEDIA, NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
-use tandem_documents as documents;
+use tandem_documents::{self as documents, ScriptRequest};
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_legs::dtmf;
@@ -31,7 +31,9 @@ use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use crate::call_state::LiveLeg;
-use crate::inbox::{LoggedExchange, Message};
+use crate::inbox::{Inbox, LoggedExchange, Message};
+use crate::reporting::signature_hint;
+use crate::services::Services;
 use crate::transcripts;
 
 /// Maximum time for which the first document request of a call waits until the call's record is stored.
@@ -427,19 +429,39 @@ impl CallTask {
                 documents::RequestContext { client, dialects, dialect, account, jar, id: request_id, turns };
             // If the call has ended, this request is the call's last request, and the result is dropped.
             let done = documents::fetch(request_context, &fetch, &context, &script).await;
-            for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
+            for exchange in done.before.iter().map(|request| &request.exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             }
-            for (line, exchange) in done.before {
-                let line = Line { at: exchange.at, leg: Some(leg), kind: "webhook".into(), text: line, data: None };
-                let exchange = LoggedExchange { leg: Some(leg), exchange, line: Some(line), advice: None };
-                let _ = inbox.post(Message::Exchanged(Box::new(exchange)));
+            for request in done.before {
+                note_request(&services, &inbox, &fetch.leg, request);
             }
             let (line, exchange, result, other_dialect) =
                 (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange, other_dialect, result });
         });
     }
+}
+
+/// Adds a request of a script to the call's log. If the request failed, also reports the problem.
+fn note_request(services: &Services, inbox: &Inbox, leg: &LegInfo, request: ScriptRequest) {
+    let ScriptRequest { line, exchange, failure } = request;
+    let (at, id) = (exchange.at, Some(leg.id));
+    let problem = failure.map(|failure| {
+        let cause = Cause::of_failure(&failure);
+        let hint = signature_hint(services, leg.into(), cause, &exchange);
+        Problem { hint, ..Problem::warning(cause, format!("a request of the script failed: {line}")) }
+    });
+    let advice = problem.as_ref().map(|problem| problem.advice_line(at, id));
+    if let Some(problem) = problem {
+        if inbox.log().admits_problem() {
+            services.report(leg, at, problem);
+        } else {
+            services.counters.problem(problem.cause);
+        }
+    }
+    let line = Line { at, leg: id, kind: "webhook".into(), text: line, data: None };
+    let exchange = LoggedExchange { leg: id, exchange, line: Some(line), advice };
+    let _ = inbox.post(Message::Exchanged(Box::new(exchange)));
 }
 
 /// Returns the reason, as text, why a destination cannot be called.

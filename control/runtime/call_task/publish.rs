@@ -149,7 +149,10 @@ impl CallTask {
             _ => ("call", None),
         };
         let line = Line { at: event.at, leg: Some(leg.id), kind: kind.into(), text: text.clone().into_owned(), data };
-        self.inbox.log().push_line(line);
+        match with_digits(event, &text) {
+            Some(shown) => self.inbox.log().push_shown(line, &shown),
+            None => self.inbox.log().push_line(line),
+        }
         if let Some(problem) = self.problem(event, code, &text) {
             self.report(leg, event.at, problem);
         }
@@ -319,6 +322,15 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     (sender, task)
 }
 
+/// Returns the text of an event with its DTMF digits, for people who watch the call. `None` if the event has no digits.
+fn with_digits(event: &CallEvent, text: &str) -> Option<String> {
+    match &event.kind {
+        EventKind::DtmfReceived { digit } => Some(format!("{text}: {digit}")),
+        EventKind::GatherEnded { digits, .. } if !digits.is_empty() => Some(format!("{text} ({digits})")),
+        _ => None,
+    }
+}
+
 /// Returns the text of an event for a log line, with ids in the provider's form. The text omits DTMF digits, because
 /// they may be a PIN.
 fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'static, str> {
@@ -395,6 +407,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
         EventKind::Apologised => "apologises to the caller: an application error has occurred".into(),
         EventKind::Unsupported(_) => "the application is told that this request is not supported".into(),
+        EventKind::Warned(warning) if warning.code == 0 => format!("warning: {}", warning.message).into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }
 }

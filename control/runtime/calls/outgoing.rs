@@ -56,24 +56,15 @@ impl Calls {
         let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::ForeignCaller));
         let refused = code.map_or_else(
             || "the provider would refuse this".to_owned(),
-            |code| {
-                let mut name = leg.dialect.to_string();
-                name.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
-                format!("{name} would refuse this: {code}")
-            },
+            |code| format!("the provider would refuse this ({code})"),
         );
         let message = format!("{refused}: {} {FOREIGN_CALLER}", leg.from);
-        let (at, problem) = (clock::time(), Problem::warning(Cause::ForeignCallerId, message.clone()));
-        if let Some(inbox) = self.0.registry.inbox(leg.id.0) {
-            let mut log = inbox.log();
-            log.push(at, Some(leg.id), "call", &message);
-            log.push_advice(problem.advice_line(at, Some(leg.id)));
-        }
+        let problem = Problem::warning(Cause::ForeignCallerId, message.clone());
         let problem = match code {
             Some(code) => problem.notified(code, message, None),
             None => problem,
         };
-        self.services().report(leg, at, problem);
+        self.report_with_line(leg.into(), problem);
     }
 
     /// Does the same as [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.

@@ -1,5 +1,6 @@
 //! Converts the body of a request into a new call or into commands for a leg.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,15 @@ const MAX_VARIABLES: usize = 20;
 /// Maximum number of sounds in one request, including repetitions.
 const MAX_SOUNDS: usize = 100;
 /// Commands of SignalWire that this server does not support.
-const NOT_SERVED: [&str; 7] =
-    ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
+const NOT_SERVED: [(&str, &str); 7] = [
+    ("play.pause", ": use calling.play.stop"),
+    ("play.resume", ": use calling.play again"),
+    ("play.volume", ""),
+    ("collect.start_input_timers", ": set initial_timeout in calling.collect"),
+    ("disconnect", ": use calling.end, or calling.transfer to a document"),
+    ("live_translate", ""),
+    ("echo", ""),
+];
 
 /// The kinds of jobs. A job has an id that the application chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +55,19 @@ pub(super) enum Kind {
     Detect,
     Stream,
     Tap,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Play => "play",
+            Self::Record => "record",
+            Self::Collect => "collect",
+            Self::Detect => "detect",
+            Self::Stream => "stream",
+            Self::Tap => "tap",
+        })
+    }
 }
 
 /// An operation on a running job.
@@ -97,8 +118,8 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         _ => {}
     }
     let name = command.strip_prefix("calling.").ok_or_else(|| unknown(command))?;
-    if NOT_SERVED.contains(&name) {
-        return Err(not_served("command", command));
+    if let Some((_, instead)) = NOT_SERVED.iter().find(|(refused, _)| *refused == name) {
+        return Err(not_served("command", &format!("{command}{instead}")));
     }
     let leg = leg_of(body.get("id").and_then(Value::text))?;
     let control = parameters.text("control_id");
@@ -239,12 +260,12 @@ fn unknown(command: &str) -> ApiError {
 }
 
 fn not_served(attribute: &str, what: &str) -> ApiError {
-    ApiError::invalid("invalid_command_attempted", attribute, format!("not served here: {what}"))
+    ApiError::invalid("invalid_command_attempted", attribute, format!("this server does not support {what}"))
 }
 
 fn leg_of(id: Option<&str>) -> Result<LegId, ApiError> {
     let id = id.ok_or_else(|| ApiError::missing("id"))?;
-    swml::ids().parse_call(id).ok_or(ApiError::NotFound)
+    swml::ids().parse_call(id).ok_or_else(|| ApiError::NotFound(format!("{id:?} is not the id of a call")))
 }
 
 /// Adds the errors of nested parameters to the errors of the request.
@@ -446,7 +467,7 @@ fn piece(item: &Value, parameters: &Parameters<'_>) -> Result<Play, ApiError> {
 fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
     let (digits, speech) = (parameters.object("digits"), parameters.object("speech"));
     if digits.is_none() && speech.is_none() {
-        return Err(ApiError::BadRequest);
+        return Err(ApiError::BadRequest("calling.collect needs digits or speech".to_owned()));
     }
     let none = Object::default();
     let own = Parameters::new(digits.unwrap_or(&none));

@@ -121,7 +121,7 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
                 ApiError::invalid("invalid_parameter", "control_id", format!("the call has no {kind} with the control_id {:?}", key.2))
             })?;
             let command = controlled(kind, job, control)
-                .ok_or_else(|| ApiError::state("invalid_command_attempted", "not served here"))?;
+                .ok_or_else(|| ApiError::state("invalid_command_attempted", "this server cannot do this with the running job"))?;
             app.calls.request(leg, Request { client_state: None, command }).await.map_err(ApiError::refused)?;
             Ok(shown(&info, None))
         }

@@ -5,6 +5,7 @@
 //! `goto`...) immediately.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -125,6 +126,7 @@ pub(super) struct Over {
 #[derive(Clone, PartialEq, Debug)]
 enum Frame {
     Section {
+        name: String,
         document: Document,
         steps: Steps,
         at: usize,
@@ -158,6 +160,11 @@ pub(super) struct CallContext {
     pub(super) recordings: String,
 }
 
+/// Maximum number of decisions that are noted for the log between two actions of a script, and the maximum number of
+/// characters of each.
+const MAX_PATH: usize = 10;
+const LONGEST_DECISION: usize = 60;
+
 /// A running script.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Interpreter {
@@ -173,8 +180,10 @@ pub(super) struct Interpreter {
     pub(super) jobs: Jobs,
     transfers: u32,
     warnings: Vec<Fault>,
-    /// Name of the method that started last. Log messages show this name.
-    pub(super) place: String,
+    /// Name of the method that started last.
+    method: &'static str,
+    /// The decisions since the last action: branches, jumps and sections. At most [`MAX_PATH`].
+    path: Vec<String>,
     /// The reason why the script could not do the last thing that it wanted to do with the caller.
     pub(super) refused: Option<String>,
 }
@@ -210,8 +219,40 @@ impl Interpreter {
             jobs: Jobs::default(),
             transfers: 0,
             warnings: Vec::new(),
-            place: String::new(),
+            method: "",
+            path: Vec::new(),
             refused: None,
+        }
+    }
+
+    /// Returns the place of the step that started last, such as `main.[2].play`. Log messages show this place.
+    pub(super) fn place(&self) -> String {
+        let start = self.frames.iter().rposition(|frame| matches!(frame, Frame::Section { .. })).unwrap_or_default();
+        let mut place = String::new();
+        for frame in self.frames.iter().skip(start) {
+            if let Frame::Section { name, .. } = frame {
+                place.push_str(name);
+                place.push('.');
+            }
+            let (Frame::Section { at, .. } | Frame::Block { at, .. }) = frame;
+            if *at > 0 {
+                let _ = write!(place, "[{}].", at - 1);
+            }
+        }
+        place.push_str(self.method);
+        place
+    }
+
+    /// Returns the decisions since the last action, and forgets them. If there are decisions, a comma follows.
+    pub(super) fn path(&mut self) -> String {
+        std::mem::take(&mut self.path).into_iter().map(|decision| decision + ", ").collect()
+    }
+
+    /// Notes a decision of the script for the log.
+    fn decide(&mut self, decision: impl std::fmt::Display) {
+        if self.path.len() < MAX_PATH {
+            let decision = decision.to_string().chars().take(LONGEST_DECISION).collect();
+            self.path.push(decision);
         }
     }
 
@@ -223,7 +264,7 @@ impl Interpreter {
     pub(super) fn warn(&mut self, code: Code, detail: impl std::fmt::Display) {
         self.set(SCRIPT_ERROR, code.to_string());
         if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(Fault::new(code, format!("{}: {detail}", self.place)));
+            self.warnings.push(Fault::new(code, format!("{}: {detail}", self.place())));
         }
     }
 
@@ -250,7 +291,7 @@ impl Interpreter {
             };
             let Some(step) = steps.get(at) else { continue };
             if self.frames.len() > DEEPEST {
-                let detail = format!("{}: more than {DEEPEST} nested sections and conditions", self.place);
+                let detail = format!("{}: more than {DEEPEST} nested sections and conditions", self.place());
                 return Err(Fault::new(Code::NestedTooDeep, detail));
             }
             let flow = self.run(step)?;
@@ -272,7 +313,7 @@ impl Interpreter {
     }
 
     fn exhausted(&self) -> Fault {
-        let detail = format!("{}: more than {BUDGET} octets of work since the last action of the call", self.place);
+        let detail = format!("{}: more than {BUDGET} octets of work since the last action of the call", self.place());
         Fault::new(Code::TooMuchWork, detail)
     }
 
@@ -305,7 +346,7 @@ impl Interpreter {
     }
 
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
-        step.method.name.clone_into(&mut self.place);
+        self.method = step.method.name;
         let parameters = match step.method.name {
             // `set` replaces placeholders entry by entry, so that each entry sees the values of earlier entries. The
             // other methods replace placeholders later or not at all.
@@ -432,11 +473,13 @@ impl Interpreter {
                 Some(when) => self.holds(when)?,
                 None => true,
             };
-            if holds && when.is_some() {
+            if holds && let Some(when) = when {
+                self.decide(format_args!("cond {when}"));
                 self.block(then.clone());
                 return Ok(());
             }
             if !otherwise.is_empty() || when.is_none() {
+                self.decide("cond else");
                 self.block(if otherwise.is_empty() { then.clone() } else { otherwise.clone() });
                 return Ok(());
             }
@@ -461,7 +504,10 @@ impl Interpreter {
         }
         let steps = cases.cases.iter().find(|(case, _)| *case == text).map(|(_, steps)| steps);
         match steps.or(cases.default.as_ref()) {
-            Some(steps) => self.block(steps.clone()),
+            Some(steps) => {
+                self.decide(format_args!("switch {name} is {text:?}"));
+                self.block(steps.clone());
+            }
             None => self.warn(Code::MethodNoMatchingCondition, format_args!("no case of {name} is {text:?}")),
         }
         Ok(())
@@ -587,7 +633,7 @@ impl Interpreter {
             }
             _ if text.contains("sections") => self.document(text.as_bytes())?,
             _ => {
-                let detail = format!("{}: there is no section {text:?}", self.place);
+                let detail = format!("{}: there is no section {text:?}", self.place());
                 return Err(Fault::new(Code::SectionParameterUndefined, detail));
             }
         };
@@ -622,7 +668,7 @@ impl Interpreter {
         } else {
             self.unset("return_value");
         }
-        self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: BTreeMap::new() });
+        self.frames.push(Frame::Section { name: section.to_owned(), document, steps, at: 0, params, over, jumps: BTreeMap::new() });
     }
 }
 

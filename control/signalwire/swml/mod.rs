@@ -42,7 +42,7 @@ use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{
-    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
+    Context, Dialect, Documents, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
 };
 use url::Url;
 
@@ -173,10 +173,6 @@ impl Dialect for Swml {
         RetryPolicy { connect: Duration::from_secs(3), ..RetryPolicy::default() }
     }
 
-    fn error_number(&self, fault: ReportedError<'_>) -> Option<u32> {
-        self.compatibility.error_number(fault)
-    }
-
     fn stream(
         &self,
         account: &Account,
@@ -208,6 +204,10 @@ impl Documents for Swml {
 
     fn script(&self) -> Option<Box<dyn Script>> {
         Some(Box::<LegScript>::default())
+    }
+
+    fn recognises(&self, body: &[u8]) -> bool {
+        text::has_sections(body)
     }
 
     fn longest(&self) -> usize {

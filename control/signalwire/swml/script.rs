@@ -5,8 +5,10 @@ use tandem_accounts::Account;
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
+use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Body, Context, Notice};
+use tandem_markup::{WEB_PAGE, code, is_web_page};
 use url::Url;
 
 use super::error::{Code, Fault};
@@ -15,10 +17,8 @@ use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRe
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
-/// SignalWire's error number for an unreadable document. SWML's own error codes are words, not numbers.
-const UNREADABLE: u32 = 12100;
-/// SignalWire's error number for a skipped element.
-const ELEMENT_SKIPPED: u32 = 12200;
+/// The number of a warning. SWML's error codes are words, not numbers.
+const NO_NUMBER: u32 = 0;
 /// Maximum size of the answer to the `request` method, in octets.
 const MAX_RESPONSE_OCTETS: usize = 1024 * 1024;
 /// Maximum number of methods in a document of sounds. Such a document is played in a loop.
@@ -80,6 +80,9 @@ impl Script for LegScript {
                 let answer = answer.as_ref().ok().map(|answer| (answer.status, &answer.headers, &*answer.body));
                 machine.requested(answer, save);
             }
+            (PendingResult::Document { .. }, Ok(response)) if let Some(failure) = no_script(&response.body) => {
+                return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
+            }
             (PendingResult::Document { params, over }, Ok(response)) => match machine.document(&response.body) {
                 Ok(document) => machine.arrived(document, params, over),
                 Err(fault) => return failed(&fault),
@@ -95,6 +98,9 @@ impl Script for LegScript {
 
 impl LegScript {
     fn begin(&mut self, text: &[u8], standing: CallContext, envs: Object, fetch: &Fetch) -> Step {
+        if let Some(failure) = no_script(text) {
+            return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
+        }
         match Interpreter::read(text, envs) {
             Ok(mut machine) => {
                 machine.standing = standing;
@@ -136,7 +142,7 @@ impl LegScript {
                     return self.go_on(fetch);
                 }
                 instructions.push(Instruction::Redirect(next_target()));
-                let line = format!("SWML: {}", machine.place);
+                let line = format!("SWML: {}{}", machine.path(), machine.place());
                 Step::Done { result: Ok(program(instructions, machine)), line }
             }
             Next::End => self.ends(fetch),
@@ -147,6 +153,11 @@ impl LegScript {
         let Some(machine) = &mut self.machine else {
             return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
         };
+        let mut unanswered = None;
+        let has_dialled = machine.vars.get("connect_result").is_some();
+        if !machine.standing.answered && fetch.scope == Scope::Leg && machine.refused.is_none() && !has_dialled {
+            unanswered = Some(Warning { code: NO_NUMBER, message: UNANSWERED_SCRIPT.to_owned() });
+        }
         let refused = machine.refused.take().filter(|_| fetch.scope == Scope::Leg);
         let ends = machine.standing.answered || fetch.scope != Scope::Leg;
         let instructions = match refused {
@@ -154,7 +165,9 @@ impl LegScript {
             None if ends => Vec::new(),
             None => vec![Instruction::Reject(RejectReason::Status(480))],
         };
-        Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script has ended".to_owned() }
+        let mut program = program(instructions, machine);
+        program.warnings.extend(unanswered);
+        Step::Done { result: Ok(program), line: format!("SWML: {}the script has ended", machine.path()) }
     }
 }
 
@@ -169,7 +182,7 @@ fn next_target() -> Target {
 
 fn program(instructions: Vec<Instruction>, machine: &mut Interpreter) -> Program {
     let warnings = machine.warnings().into_iter();
-    let warnings = warnings.map(|fault| Warning { code: ELEMENT_SKIPPED, message: fault.to_string() }).collect();
+    let warnings = warnings.map(|fault| Warning { code: NO_NUMBER, message: fault.to_string() }).collect();
     Program { instructions, warnings }
 }
 
@@ -193,9 +206,25 @@ fn failure(fault: &Fault) -> FetchFailure {
     let kind = match fault.code {
         Code::TooManyTransfers => FailureKind::Loop,
         Code::TooMuchWork => FailureKind::TooMuchWork,
-        _ => FailureKind::Document(UNREADABLE),
+        Code::ParseError => FailureKind::ScriptSyntax,
+        _ => FailureKind::ScriptInvalid,
     };
     FetchFailure { kind, detail: fault.to_string() }
+}
+
+/// Recognises an answer that is not a script at all: an empty answer, a web page, or XML.
+fn no_script(body: &[u8]) -> Option<FetchFailure> {
+    let failure = |kind, detail: &str| Some(FetchFailure { kind, detail: detail.to_owned() });
+    let text = String::from_utf8_lossy(body);
+    match text.trim_start_matches('\u{feff}').trim_start() {
+        "" => failure(FailureKind::Empty, "the answer is empty"),
+        page if is_web_page(page) => failure(FailureKind::Document(code::NOT_XML), WEB_PAGE),
+        xml if xml.starts_with('<') => failure(
+            FailureKind::OtherDialect,
+            "the answer is XML, not SWML: use the provider \"signalwire\" for XML documents (cXML)",
+        ),
+        _ => None,
+    }
 }
 
 /// The HTTP request for a document.

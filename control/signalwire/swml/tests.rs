@@ -572,6 +572,56 @@ fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
     let Step::Done { result: Ok(program), .. } = end else { panic!() };
     // The call has not been answered.
     assert_eq!(program.instructions, [Instruction::Reject(RejectReason::Status(480))]);
+    let warnings: Vec<&str> = program.warnings.iter().map(|warning| &*warning.message).collect();
+    assert_eq!(warnings, [tandem_causes::UNANSWERED_SCRIPT]);
+}
+
+/// The failure of a script whose first document is `text`, or the line of its first step.
+fn begun(text: &str) -> Result<String, FetchFailure> {
+    let (swml, account, context) = (swml(), account(), context());
+    let mut script = swml.script().unwrap();
+    let first = fetch("http://app/swml", FetchReason::Start);
+    script.handle_fetch(&account, &first, &context);
+    let Step::Done { result, line } = script.handle_response(&first, Ok(&response(text))) else { panic!("{text}") };
+    result.map(|_| line)
+}
+
+#[test]
+fn each_wrong_answer_has_its_own_kind() {
+    use tandem_causes::Cause;
+    for (text, cause) in [
+        ("", Cause::EmptyAnswer),
+        (" \n", Cause::EmptyAnswer),
+        ("<!DOCTYPE html><html></html>", Cause::HtmlAnswer),
+        ("<?xml version=\"1.0\"?><Response/>", Cause::OtherProvider),
+        ("{\"sections\": {\"main\": [\"hangup\",]}}", Cause::ScriptSyntax),
+        ("sections: {main: [hangup", Cause::ScriptSyntax),
+        ("[]", Cause::ScriptInvalid),
+        ("sections: {main: [{sing: {}}]}", Cause::ScriptInvalid),
+        ("sections: {main: [{play: {}}]}", Cause::ScriptInvalid),
+        ("sections: {other: [hangup]}", Cause::ScriptInvalid),
+        ("sections: {main: [{execute: {dest: nowhere}}]}", Cause::ScriptInvalid),
+        ("sections: {main: [{hangup: {}, answer: {}}]}", Cause::ScriptInvalid),
+    ] {
+        let failure = begun(text).unwrap_err();
+        assert_eq!(Cause::of_failure(&failure), cause, "{text}: {failure:?}");
+    }
+}
+
+#[test]
+fn the_line_of_a_step_has_its_place_and_the_branches_that_led_to_it() {
+    let text = "sections:\n  main:\n  - set: {x: 2}\n  - cond: [{when: 'x == 1', then: [hangup]}, {else: [{execute: {dest: menu}}]}]\n  menu:\n  - switch: {variable: x, case: {'2': [answer]}}\n";
+    assert_eq!(begun(text).unwrap(), "SWML: cond else, switch x is \"2\", menu.[0].[0].answer");
+    assert_eq!(begun("sections: {main: [answer]}").unwrap(), "SWML: main.[0].answer");
+}
+
+#[test]
+fn a_document_is_recognised_by_its_sections() {
+    let swml = swml();
+    let recognises = |text: &str| swml.documents().unwrap().recognises(text.as_bytes());
+    assert!(recognises("{\"version\": \"1.0.0\", \"sections\": {\"main\": []}}"));
+    assert!(recognises("version: 1.0.0\nsections:\n  main: [hangup]\n"));
+    assert!(!recognises("{\"error\": \"no\"}") && !recognises("<Response>sections</Response>"));
 }
 
 #[test]
@@ -583,7 +633,7 @@ fn a_document_that_cannot_be_read_fails_with_its_code() {
     let Step::Done { result: Err(failure), .. } = script.handle_response(&first, Ok(&response("<Response/>"))) else {
         panic!()
     };
-    assert_eq!(failure.kind, FailureKind::Document(12100));
+    assert_eq!(failure.kind, FailureKind::OtherDialect);
     let fresh = fetch(NEXT, FetchReason::Redirect);
     let mut lost = swml.script().unwrap();
     assert!(matches!(lost.handle_fetch(&account, &fresh, &context), Step::Done { result: Err(_), .. }));

@@ -48,6 +48,15 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
     text.trim_start().starts_with('{') || text.lines().any(begins_section)
 }
 
+/// Whether a text has the member `sections`, which every SWML document has.
+pub(crate) fn has_sections(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(json) => json.get("sections").is_some(),
+        Err(_) => !text.trim_start().starts_with('<') && text.contains("sections") && is_document(text.as_bytes()),
+    }
+}
+
 fn too_deep() -> Fault {
     Fault::new(Code::NestedTooDeep, format!("values are nested more than {DEEPEST} levels deep"))
 }

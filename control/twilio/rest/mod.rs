@@ -50,7 +50,6 @@ use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
-use tandem_clock as clock;
 use tandem_dialect::Notice;
 use tandem_history::problem::Problem;
 use tandem_http::exchange::HttpExchange;
@@ -471,7 +470,7 @@ impl RestContext<'_> {
     fn warn(&self, of: ProblemOwner<'_>, exchange: Option<&HttpExchange>, warnings: Vec<(u32, String)>) {
         for (code, message) in warnings {
             let warning = Problem::of_warning(code, message, exchange.cloned());
-            self.app.calls.services().report(of, clock::time(), warning);
+            self.app.calls.report_with_line(of, warning);
         }
     }
 

@@ -33,6 +33,8 @@ const TOLERANCE: (f64, f64) = (15.0, 0.02);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit after the end of a call for the server's last report about the problems of the call.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time between two requests for the problems of a call that is not answered yet.
+const ASK_BEFORE_ANSWER: Duration = Duration::from_millis(500);
 /// Duration of an answered call in which audio from the other side must have arrived, in seconds.
 const AUDIO_AFTER: f64 = 1.0;
 /// Maximum number of segments that are kept for the report of a call. The same maximum applies to word groups and to
@@ -71,6 +73,8 @@ pub(super) struct Conversation {
     player: Option<Player>,
     /// The problems of the call that the server has reported.
     problems: Vec<Problem>,
+    /// The problem because of which the phone did not wait for the answer.
+    stopped_by: Option<Problem>,
     /// The problems that the script expects.
     expected: Vec<problems::Expected>,
     tap: Option<media::TapReader>,
@@ -127,6 +131,7 @@ impl Conversation {
             informant: Informant::Nobody,
             player: None,
             problems: Vec::new(),
+            stopped_by: None,
             expected: Vec::new(),
             tap: None,
             recogniser: None,
@@ -179,7 +184,7 @@ impl Conversation {
     /// Runs the call: waits for the answer, executes the steps, and hangs up.
     pub(super) async fn run(&mut self, steps: Vec<Prepared>) {
         self.expected = steps.iter().filter_map(|prepared| prepared.step.expected_problem().cloned()).collect();
-        self.until(None, |call| call.answered.is_some()).await;
+        self.await_answer().await;
         let last = steps.last().map(|prepared| prepared.step.clone());
         for prepared in steps {
             let (name, at) = (prepared.step.to_string(), self.lines.now());
@@ -193,6 +198,38 @@ impl Conversation {
         }
         self.leave().await;
         self.learn_problems().await;
+    }
+
+    /// Waits for the answer. Ends the call if the server reports a problem after which nobody will answer, or the problem
+    /// that the first step expects.
+    async fn await_answer(&mut self) {
+        loop {
+            let soon = Instant::now() + ASK_BEFORE_ANSWER;
+            let waits = matches!(self.informant, Informant::Server(_));
+            if self.until(waits.then_some(soon), |call| call.answered.is_some()).await || self.is_over() || !waits {
+                return;
+            }
+            // The server may not know the call yet.
+            let _ = self.refresh_problems().await;
+            let is_awaited = |problem: &&Problem| self.expected.iter().any(|expected| expected.is(problem));
+            let found = self.problems.iter().find(|problem| problem.ends_ringing() || is_awaited(problem)).cloned();
+            if let Some(problem) = found {
+                self.lines.print(Tone::Bad, "given up", "nobody will answer, because the application failed");
+                self.stopped_by = Some(problem);
+                self.leave().await;
+                return;
+            }
+        }
+    }
+
+    /// Returns the problem because of which the phone did not wait for the answer.
+    pub(super) fn stopped_by(&self) -> Option<&Problem> {
+        self.stopped_by.as_ref()
+    }
+
+    /// Returns whether the server has reported a problem.
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
     }
 
     /// Returns whether a step failed, or the call had a problem that no step expects.
@@ -345,7 +382,8 @@ impl Conversation {
                 }
                 _ => expected,
             };
-            if !passed {
+            // An expectation that the call can meet after its end has its own line.
+            if !passed && !matches!(&step, Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_) | Sound::Problem(_), .. })) {
                 self.lines.print(Tone::Bad, "too late", &format!("{step}: the call has ended"));
             }
             return passed;
@@ -374,7 +412,7 @@ impl Conversation {
             }
             Step::Expect(_) => self.expect(&step).await,
             Step::Hangup => {
-                self.leaving = true;
+                self.leave().await;
                 true
             }
         }

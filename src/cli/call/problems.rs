@@ -16,6 +16,9 @@ pub(super) const EVERY: Duration = Duration::from_millis(100);
 /// Number of the latest errors among which a refused call is searched.
 const LATEST: u32 = 50;
 
+/// The first words of the problem of a webhook about a new call that could not be delivered.
+const NEW_CALL: &str = "webhook call.initiated ";
+
 /// A problem of the call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Problem {
@@ -29,7 +32,8 @@ pub(super) struct Problem {
     pub(super) advice: Option<String>,
 }
 
-/// A problem that a script expects: the id of a cause, or the provider's error number.
+/// A problem that a script expects: the id of a cause, or the provider's error number or error word (such as
+/// `relay_script_method_undefined`).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expected(String);
 
@@ -113,6 +117,12 @@ impl Problem {
         }
     }
 
+    /// Returns whether nobody will answer a ringing call after this problem: the application that works with commands did
+    /// not get the webhook about the call.
+    pub(super) fn ends_ringing(&self) -> bool {
+        self.message.starts_with(NEW_CALL)
+    }
+
     /// Returns the problem for the JSON report. `expected` is whether a step of the script expects the problem.
     pub(super) fn report(&self, expected: bool) -> Value {
         let Self { cause, code, message, advice } = self;
@@ -123,7 +133,10 @@ impl Problem {
 impl Expected {
     /// Returns whether this is the problem.
     pub(super) fn is(&self, problem: &Problem) -> bool {
-        problem.cause == self.0 || problem.code.is_some_and(|code| code.to_string() == self.0)
+        let is_part = |one: char| !(one.is_ascii_alphanumeric() || one == '_');
+        problem.cause == self.0
+            || problem.code.is_some_and(|code| code.to_string() == self.0)
+            || self.0.contains('_') && problem.message.split(is_part).any(|word| word == self.0)
     }
 }
 
@@ -132,9 +145,10 @@ impl std::str::FromStr for Expected {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let is_number = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+        let is_word = text.contains('_') && text.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_');
         match Cause::of_id(text) {
             Some(_) => Ok(Self(text.to_owned())),
-            None if is_number => Ok(Self(text.to_owned())),
+            None if is_number || is_word => Ok(Self(text.to_owned())),
             None => Err(super::super::errors::unknown_cause(text)),
         }
     }
@@ -179,5 +193,10 @@ mod tests {
         assert!(!expected("answered-404").unwrap().is(&problem));
         assert!(expected("answered-999").unwrap_err().contains("answered-403"));
         assert!(expected("").is_err());
+        let message = "http://h/: relay_script_method_undefined: main.[0]: there is no method".to_owned();
+        let problem = Problem { message, ..problem };
+        assert!(expected("relay_script_method_undefined").unwrap().is(&problem));
+        assert!(!expected("relay_script_method").unwrap().is(&problem));
+        assert!(!problem.ends_ringing());
     }
 }

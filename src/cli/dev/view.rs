@@ -1,6 +1,6 @@
 //! The live view of calls: short lines, with colours on a terminal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,16 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::Line;
 use tandem_history::feed::{Entry, FeedItem};
+use serde_json::Value;
+use tandem_history::members::members;
 use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_runtime::Calls;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::super::paint::{Paint, harmless};
+use super::super::story::exchange_style;
 
 /// Maximum number of calls that the view remembers. If a forgotten call has further lines, the view shows these lines
 /// as a new call.
@@ -50,8 +54,13 @@ const TRIES: u32 = 20;
 const RETRY: Duration = Duration::from_millis(10);
 /// Maximum number of verbs that the view shows for a document.
 const MAX_VERBS: usize = 8;
-/// Maximum number of characters that the view shows of the answer to a refused request.
-const MAX_ANSWER_LENGTH: usize = 300;
+/// Members of JSON webhooks that the view shows. The line of the webhook has the other members that say what happened.
+const SHOWN_MEMBERS: [&str; 4] = ["digit", "digits", "text", "transcript"];
+/// Time for which the view holds an entry back. A request's line has the time of the request, but arrives after the
+/// answer, which may be later than the lines of the effects. If more than `MAX_HELD_ENTRIES` entries wait, the first ones
+/// are shown at once.
+const MAX_HELD_ENTRIES: usize = 10_000;
+const HOLD: Duration = Duration::from_millis(150);
 /// Maximum number of characters that the view shows for a parameter.
 const MAX_PARAMETER_LENGTH: usize = 80;
 
@@ -88,6 +97,42 @@ enum Title {
     Printed,
 }
 
+/// The entries that the view holds back, so that it can show them in the order of their times.
+#[derive(Default)]
+struct Held {
+    /// Each entry with its time and with the time at which the entry arrived. The entries are sorted by their times.
+    entries: VecDeque<(Timestamp, Instant, FeedItem)>,
+}
+
+impl Held {
+    fn push(&mut self, now: Instant, item: FeedItem) {
+        // An exchange belongs to the line that arrived before it.
+        let last = || self.entries.iter().filter(|(_, _, other)| other.session == item.session);
+        let at = match &item.entry {
+            Entry::Line(line) => line.at,
+            Entry::Exchange(_, exchange) => {
+                let newest = last().max_by_key(|(_, arrived, _)| *arrived);
+                newest.map_or(exchange.at, |(at, ..)| *at)
+            }
+        };
+        let place = self.entries.partition_point(|(other, ..)| *other <= at);
+        self.entries.insert(place, (at, now, item));
+    }
+
+    /// Returns the time at which the first entry may be shown.
+    fn wakes(&self) -> Option<Instant> {
+        self.entries.front().map(|(_, arrived, _)| *arrived + HOLD)
+    }
+
+    /// Removes and returns the first entry, if the view has held it long enough.
+    fn due(&mut self, now: Instant) -> Option<FeedItem> {
+        if self.wakes()? > now && self.entries.len() <= MAX_HELD_ENTRIES {
+            return None;
+        }
+        self.entries.pop_front().map(|(_, _, item)| item)
+    }
+}
+
 impl Shown {
     /// Returns the lines to print when `text` is the next line. The title comes before all other lines.
     fn lines(&mut self, text: Option<String>) -> Vec<String> {
@@ -110,12 +155,29 @@ impl View {
 
     /// Prints the lines of calls until the server has ended. If the output is closed, the server ends.
     pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
+        let mut held = Held::default();
         loop {
-            let shown = match entries.recv().await {
-                Ok(event) => self.show(event).await,
-                Err(RecvError::Lagged(missed)) => put(&self.paint.red(format!("{missed} lines were not shown"))),
-                Err(RecvError::Closed) => return,
+            let wakes = held.wakes();
+            let received = tokio::select! {
+                received = entries.recv() => Some(received),
+                () = tokio::time::sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => None,
             };
+            let is_closed = matches!(received, Some(Err(RecvError::Closed)));
+            let mut shown = Ok(());
+            match received {
+                Some(Ok(item)) => held.push(Instant::now(), item),
+                Some(Err(RecvError::Lagged(missed))) => {
+                    shown = put(&self.paint.red(format!("{missed} lines were not shown")));
+                }
+                Some(Err(RecvError::Closed)) | None => {}
+            }
+            let until = if is_closed { Instant::now() + HOLD } else { Instant::now() };
+            while let Some(item) = held.due(until).filter(|_| shown.is_ok()) {
+                shown = self.show(item).await;
+            }
+            if is_closed {
+                return;
+            }
             if shown.is_err() {
                 // The server shuts down as after Ctrl-C. The signal cannot fail, because this process gets it.
                 let _ = kill_process(getpid(), Signal::TERM);
@@ -217,8 +279,7 @@ impl View {
         let (text, paint) = (harmless(&line.text), self.paint);
         match &*line.kind {
             "advice" => paint.yellow(format!("→ {text}")),
-            "webhook" | "request" if is_good(&text) => paint.green(text),
-            "webhook" | "request" => paint.red(text),
+            "webhook" | "request" => paint.text(exchange_style(&text), &text),
             "media" | "sip" => paint.dim(text),
             _ if text.contains("failed") || text.contains("refused") || text.contains("apologises") => paint.red(text),
             _ if text.starts_with("warning") => paint.yellow(text),
@@ -237,20 +298,11 @@ fn put(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Returns whether the line of a webhook contains a status from 200 to 399, for example `POST http://app/voice 200 (3
-/// ms)`. After redirects, only the last response counts.
-fn is_good(text: &str) -> bool {
-    let text = text.rsplit(" -> ").next().unwrap_or(text);
-    let mut status = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
-    status.any(|status| (200..400).contains(&status))
-}
-
 /// Returns a short description of the request's parameters and of the response, or `None` if there is nothing to show.
 fn details(exchange: &HttpExchange) -> Option<String> {
     if exchange.direction == ExchangeDirection::Received {
-        // The line of the request has its parameters. Only a refusal needs the answer.
-        let answer = exchange.answer.as_ref().filter(|answer| answer.status >= 400)?;
-        return Some(format!("→ {}", answer.body.chars().take(MAX_ANSWER_LENGTH).collect::<String>()));
+        // The line of the request has its parameters and the reason of a refusal.
+        return None;
     }
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
@@ -260,8 +312,11 @@ fn details(exchange: &HttpExchange) -> Option<String> {
     let body = exchange.answer.as_ref().map_or("", |answer| &answer.body);
     let verbs = verbs(body);
     let parameters = SHOWN_PARAMETERS.iter().filter_map(|name| value(name));
-    let parameters =
-        parameters.chain(value(STATUS).filter(|_| verbs.is_empty())).map(shown).collect::<Vec<_>>().join(" ");
+    let parameters = parameters.chain(value(STATUS).filter(|_| verbs.is_empty()));
+    let json: Value = exchange.body.as_deref().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+    let members: Vec<_> =
+        members(&json, &SHOWN_MEMBERS).into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    let parameters = parameters.chain(&members).map(shown).collect::<Vec<_>>().join(" ");
     match (parameters.is_empty(), verbs.is_empty()) {
         (true, true) => None,
         (false, true) => Some(parameters),
@@ -289,6 +344,7 @@ fn verbs(body: &str) -> String {
 mod tests {
     use tandem_http::exchange::HttpAnswer;
 
+    use super::super::super::paint::Style;
     use super::*;
 
     fn exchange(parameters: &[(&str, &str)], body: &str) -> HttpExchange {
@@ -309,11 +365,53 @@ mod tests {
 
     #[test]
     fn a_webhooks_line_is_good_by_its_status() {
-        assert!(is_good("POST http://127.0.0.1:5000/voice 200 (3 ms)"));
-        assert!(!is_good("POST http://127.0.0.1:5000/voice 404 (3 ms)"));
-        assert!(!is_good("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 405 (3 ms)"));
-        assert!(is_good("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 200 (3 ms)"));
-        assert!(!is_good("POST http://127.0.0.1:5000/voice: connection refused"));
+        for (line, style) in [
+            ("POST http://127.0.0.1:5000/voice 200 (3 ms)", Style::Good),
+            ("POST http://127.0.0.1:5000/voice 404 (3 ms)", Style::Bad),
+            ("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 405 (3 ms)", Style::Bad),
+            ("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 200 (3 ms)", Style::Good),
+            ("POST http://127.0.0.1:5000/voice failed: connection refused", Style::Bad),
+            ("SWML: main.[0].answer", Style::Plain),
+            ("POST /v2/calls/v3:x/actions/hangup 422 (0 ms): no longer active (90018)", Style::Bad),
+        ] {
+            assert_eq!(exchange_style(line), style, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_digits_of_a_json_webhook_are_shown() {
+        let body = r#"{"data":{"event_type":"call.gather.ended","payload":{"digits":"12","status":"valid"}}}"#;
+        let sent = exchange(&[], "").with_body(Some(body));
+        assert_eq!(details(&sent).unwrap(), "digits=12");
+        assert_eq!(details(&exchange(&[], "").with_body(Some("{\"a\":1}"))), None);
+    }
+
+    #[test]
+    fn entries_are_shown_in_the_order_of_their_times() {
+        let (mut held, session) = (Held::default(), CallId(1));
+        let line = |second: i64, text: &str| FeedItem {
+            session,
+            entry: Entry::Line(Line {
+                at: Timestamp::from_second(second).unwrap(),
+                leg: None,
+                kind: "call".into(),
+                text: text.to_owned(),
+                data: None,
+            }),
+        };
+        let now = Instant::now();
+        held.push(now, line(2, "effect"));
+        held.push(now, line(1, "cause"));
+        held.push(now, FeedItem { session, entry: Entry::Exchange(None, Box::new(exchange(&[], ""))) });
+        assert!(held.due(now).is_none());
+        let mut texts = Vec::new();
+        while let Some(item) = held.due(now + HOLD) {
+            texts.push(match item.entry {
+                Entry::Line(line) => line.text,
+                Entry::Exchange(..) => "exchange".to_owned(),
+            });
+        }
+        assert_eq!(texts, ["cause", "exchange", "effect"]);
     }
 
     #[test]

@@ -1,0 +1,223 @@
+//! The messages that a developer gets about mistakes of the application, in the words of the provider.
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::house::{ACCOUNT_SID, API_KEY, House, PROJECT_ID, PROJECT_TOKEN, basic};
+use crate::log::PATIENCE;
+use crate::phone::{Phone, SipEvent};
+
+const APPLICATION: &str = "1000000000000000001";
+
+/// A number whose documents are scripts.
+fn script(number: &str, url: &str) -> String {
+    format!(
+        "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nprovider = \"swml\"\nvoice_url = \"{url}\"\n"
+    )
+}
+
+/// A number of an application that sends commands.
+fn commanded(number: &str, url: &str) -> String {
+    format!(
+        "[[applications]]\nid = \"{APPLICATION}\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{url}\"\n\
+         [[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\napplication = \"{APPLICATION}\"\n"
+    )
+}
+
+/// Waits until the list of errors has this many errors, and returns the list. The newest error comes first.
+async fn errors(house: &House, count: usize) -> Vec<Value> {
+    let wait = async {
+        loop {
+            let errors = house.api.get("/console/errors?limit=100").await.json()["errors"].take();
+            let errors = errors.as_array().cloned().unwrap_or_default();
+            if errors.len() >= count {
+                return errors;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("there are no {count} errors"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_mistake_of_a_script_has_its_own_cause() {
+    let app = App::start(|request| {
+        let text = match &*request.path {
+            "/empty" => "",
+            "/xml" => "<Response><Hangup/></Response>",
+            "/page" => "<!DOCTYPE html><html></html>",
+            "/comma" => "{\"sections\": {\"main\": [\"hangup\",]}}",
+            "/method" => "sections: {main: [{sing: {}}]}",
+            "/silent" => "sections: {main: [{set: {a: 1}}]}",
+            "/condition" => "sections: {main: [answer, {cond: [{when: 'x.y.z == 1', then: [hangup]}]}, hangup]}",
+            "/request" => "sections: {main: [answer, {request: {url: 'http://127.0.0.1:9/', method: GET}}, hangup]}",
+            _ => "sections: {main: [answer, hangup]}",
+        };
+        text.to_owned()
+    })
+    .await;
+    let cases = [
+        ("/empty", "empty-answer"),
+        ("/xml", "other-provider"),
+        ("/page", "html-answer"),
+        ("/comma", "script-syntax"),
+        ("/method", "script-invalid"),
+        ("/silent", "script-unanswered"),
+        ("/condition", "script-step"),
+        ("/request", "connection-refused"),
+    ];
+    let number = |place: usize| format!("30{place}");
+    let numbers: String =
+        cases.iter().enumerate().map(|(place, (path, _))| script(&number(place), &app.url(path))).collect();
+    let house = House::start(&numbers).await;
+    for (place, (path, cause)) in cases.iter().enumerate() {
+        let mut phone = Phone::new().await;
+        phone.invite(house.udp, &number(place)).await;
+        let outcome = phone.outcome().await;
+        assert_eq!(outcome, if *cause == "script-unanswered" { 480 } else { 200 }, "{path}");
+        let error = errors(&house, place + 1).await.swap_remove(0);
+        assert_eq!(error["cause"], *cause, "{path}: {error}");
+        assert_eq!(error["code"], Value::Null, "{path}: {error}");
+        let message = error["message"].as_str().unwrap();
+        let is_document = !["/silent", "/condition", "/request"].contains(path);
+        assert_eq!(message.contains(&app.url(path)), is_document, "{message}");
+        if *path == "/condition" {
+            assert!(message.contains("main.[1].cond"), "{message}");
+        }
+        house.calls().hangup_all();
+        house.quiet().await;
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_for_a_number_of_another_provider_is_named_with_its_provider() {
+    let app = App::start(|_| "{\"version\": \"1.0.0\", \"sections\": {\"main\": [\"hangup\"]}}".to_owned()).await;
+    let house = House::start(&crate::house::asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "100").await;
+    phone.outcome().await;
+    let error = errors(&house, 1).await.swap_remove(0);
+    assert_eq!(error["cause"], "other-provider", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("the provider \"swml\""), "{error}");
+    house.calls().hangup_all();
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_refused_request_is_an_error_with_its_reason() {
+    let house = House::start("").await;
+    let project = basic(PROJECT_ID, PROJECT_TOKEN);
+    let unknown = "00000000-0000-4000-8000-00000000000f";
+    let key = format!("Bearer {API_KEY}");
+    let texml = "/v2/texml/Accounts/nobody/Calls";
+    let calling = "/api/calling/calls";
+    for (login, path, body, cause, reason) in [
+        (&project, calling, "{\"command\":\"dial\",\"params\":{}}".to_owned(), "api-request-refused", "is missing"),
+        (&project, calling, "{\"a\":".to_owned(), "api-request-refused", "400 to POST /api/calling/calls: the body is not JSON"),
+        (&project, calling, "[]".to_owned(), "api-request-refused", "must be a JSON object"),
+        (&project, calling, "{\"command\":\"dial\",\"params\":[]}".to_owned(), "api-request-refused", "params must be"),
+        (
+            &project,
+            calling,
+            json!({ "command": "calling.end", "id": unknown, "params": {} }).to_string(),
+            "api-request-refused",
+            "has no call with this id",
+        ),
+        (
+            &project,
+            calling,
+            json!({ "command": "calling.disconnect", "id": unknown }).to_string(),
+            "api-request-refused",
+            "use calling.end",
+        ),
+        (
+            &project,
+            calling,
+            json!({ "command": "dial", "params": { "from": "+15550001", "to": "+44201", "url": "http://h/" } }).to_string(),
+            "no-trunk",
+            "no trunk, number or phone matches",
+        ),
+        (&key, "/v2/calls", "{\"to\": \"+1\"}".to_owned(), "api-request-refused", "connection_id: "),
+        (&key, texml, "{}".to_owned(), "api-request-refused", "40"),
+    ] {
+        let before = errors(&house, 0).await.len();
+        let reply = house.api.post_as(login, path, &body).await;
+        assert!((400..500).contains(&reply.status), "{body}: {}", reply.status);
+        let error = errors(&house, before + 1).await.swap_remove(0);
+        assert_eq!(error["cause"], cause, "{body}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(reason), "{body}: {error}");
+    }
+    // Only an account learns of requests for paths that do not exist.
+    let before = errors(&house, 0).await.len();
+    assert_eq!(house.api.post_as("", "/nowhere", "{}").await.status, 404);
+    assert_eq!(errors(&house, 0).await.len(), before);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_comes_after_the_end_of_the_call_is_no_problem_and_one_that_is_wrong_has_its_number() {
+    let app = App::start(|_| String::new()).await;
+    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "200").await;
+    let call = app.event("call.initiated").await;
+    let id = call["call_control_id"].as_str().unwrap().to_owned();
+    house.api.command(&id, "answer", &json!({})).await;
+    phone.outcome().await;
+    let key = format!("Bearer {API_KEY}");
+    let path = |action: &str| format!("/v2/calls/{}/actions/{action}", id.replace(':', "%3A"));
+    let wrong = house.api.post_as(&key, &path("gather"), "{\"maximum_digits\": 1000}").await;
+    assert_eq!(wrong.status, 422);
+    let error = errors(&house, 1).await.swap_remove(0);
+    assert_eq!(error["code"], 90023, "{error}");
+    assert!(error["message"].as_str().unwrap().contains(": maximum_digits: "), "{error}");
+    phone.hangup().await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    let late = house.api.post_as(&key, &path("hangup"), "{}").await;
+    assert_eq!(late.status, 422);
+    let story = house.api.get("/console/calls/last").await.json();
+    assert_eq!(story["errors"].as_array().unwrap().len(), 1, "{story}");
+    let lines = story["timeline"].as_array().unwrap();
+    let has = |text: &str| lines.iter().any(|line| line["text"].as_str().unwrap().contains(text));
+    assert!(has("(90018); the call has ended"), "{story}");
+    assert!(has("hangup_cause=normal_clearing"), "{story}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_signature_is_told_as_it_was_sent_by_each_provider() {
+    let app = App::start(|_| "sections: {main: [answer, {request: {url: 'http://127.0.0.1:9/x', method: GET}}, hangup]}".to_owned()).await;
+    let more = format!("{}{}", script("300", &app.url("/swml")), commanded("200", &app.url("/telnyx")));
+    let house = House::start(&more).await;
+    let signature = || async { house.api.get("/console/signature?call=last").await.json() };
+
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "300").await;
+    phone.until(SipEvent::Bye).await;
+    house.quiet().await;
+    let told = signature().await;
+    let sent = app.request("/swml").await;
+    assert_eq!(told["key"], format!("the signing key of {PROJECT_ID}"));
+    assert_eq!(told["requests"][0]["headers"][0], json!(["X-SignalWire-Signature", sent.headers["x-signalwire-signature"].to_str().unwrap()]));
+    assert_eq!((&told["requests"][1]["headers"], &told["covers_url"]), (&json!([]), &json!(true)), "{told}");
+
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "200").await;
+    app.event("call.initiated").await;
+    phone.cancel().await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    let told = signature().await;
+    let sent = app.request("/telnyx").await;
+    let headers = told["requests"][0]["headers"].as_array().unwrap();
+    let value = |name: &str| headers.iter().find(|header| header[0] == name).map(|header| header[1].clone());
+    for name in ["telnyx-timestamp", "telnyx-signature-ed25519"] {
+        assert_eq!(value(name).unwrap(), sent.headers[name].to_str().unwrap(), "{told}");
+    }
+    assert_eq!(told["covers_url"], false);
+    assert!(told["check"].as_str().unwrap().contains("TELNYX_PUBLIC_KEY") && told["usual"] == json!([]), "{told}");
+    assert!(!told.to_string().contains(ACCOUNT_SID), "{told}");
+    house.end().await;
+}
