@@ -72,7 +72,12 @@ impl LoggedSignature {
         Self {
             at: exchange.at,
             method: exchange.method.to_string(),
-            url: sent.map_or(exchange.url.as_str(), |sent| sent.url.as_str()).split('#').next().unwrap_or_default().to_owned(),
+            url: sent
+                .map_or(exchange.url.as_str(), |sent| sent.url.as_str())
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             signature: signature.map(|(_, value)| value.clone()),
             headers,
             status: exchange.answer.as_ref().map(|answer| answer.status),
@@ -101,7 +106,8 @@ impl Comparison {
         let signed = || requests.iter().rev().filter(|request| request.signature.is_some());
         let nearest = signed().find(|request| path(&request.url) == path(&checked));
         let refused = || signed().find(|request| request.is_refused());
-        let signed = nearest.or_else(refused).or(signed().next()).map(|request| request.url.clone()).unwrap_or_default();
+        let signed =
+            nearest.or_else(refused).or(signed().next()).map(|request| request.url.clone()).unwrap_or_default();
         let (differences, advice) = if signing.covers_url {
             let differences = compare(&signed, &checked);
             let advice = advice(&signing.key, &signed, &checked, &differences);

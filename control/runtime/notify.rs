@@ -6,8 +6,8 @@ use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_dialect::ReportedError;
 use tandem_history::event_log::Line;
-use tandem_history::problem::Problem;
 use tandem_history::members::members;
+use tandem_history::problem::Problem;
 use tandem_http::exchange::HttpExchange;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
@@ -75,7 +75,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
 /// form have a name that says what happened. Digits are left out, because they may be a PIN.
 fn telling(body: &DeliveryBody) -> String {
     let DeliveryBody::Json(json) = body else { return String::new() };
-    let short = |text: String| text.chars().take(LONGEST_MEMBER).map(|one| if one == ' ' { '_' } else { one }).collect();
+    let short =
+        |text: String| text.chars().take(LONGEST_MEMBER).map(|one| if one == ' ' { '_' } else { one }).collect();
     let words = members(json, &TELLING).into_iter().map(|(name, text)| (name, short(text)));
     words.map(|(name, text): (_, String)| format!(" {name}={text}")).collect()
 }

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -81,7 +80,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     exchange.answer = Some(HttpAnswer::ours(status.as_u16(), kind, &redacted_text(&answer)));
     let why = why.map(|why| if came_late { format!("{why}; the call has ended") } else { why });
-    let line = line(&exchange, &path, status, why.as_deref(), time, leg.id);
+    let line = line(&exchange, &path, &sent.words, why.as_deref(), leg.id);
     app.calls.exchanged(ProblemOwner::from(&leg), leg.session, exchange, Some(line), problem);
     response
 }
@@ -93,6 +92,8 @@ struct Sent {
     parameters: Vec<(String, String)>,
     /// A JSON body.
     body: Option<String>,
+    /// The parameters as words, such as `payload=Hello voice=female`.
+    words: String,
     /// The possible ids of calls.
     ids: Vec<String>,
 }
@@ -104,7 +105,7 @@ impl Sent {
             let ids = ids(&json);
             redact(&mut json);
             let body = Some(json.to_string()).filter(|text| text != "{}");
-            return Self { parameters: Vec::new(), body, ids };
+            return Self { parameters: Vec::new(), body, words: json_words(&json), ids };
         }
         let pairs: Vec<(String, String)> = form_urlencoded::parse(octets).into_owned().collect();
         let ids = pairs.iter().filter(|(name, _)| CALL_IDS.contains(&name.as_str())).map(|(_, id)| id.clone());
@@ -113,7 +114,9 @@ impl Sent {
             let value = if is_secret(&name) { "***".to_owned() } else { tandem_http::without_credentials(&value) };
             (name, value)
         });
-        Self { parameters: pairs.collect(), body: None, ids }
+        let parameters: Vec<(String, String)> = pairs.collect();
+        let words = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        Self { parameters, body: None, words, ids }
     }
 }
 
@@ -183,23 +186,13 @@ fn redacted_text(answer: &[u8]) -> String {
 
 /// Returns the line of a request for the log of a call: the method, the path, the status, the reason of a refusal, and the
 /// parameters.
-fn line(
-    exchange: &HttpExchange,
-    path: &str,
-    status: StatusCode,
-    why: Option<&str>,
-    at: Timestamp,
-    leg: LegId,
-) -> Line {
-    let parameters = match &exchange.body {
-        Some(body) => json_words(body),
-        None => exchange.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
-    };
-    let more = if parameters.chars().count() > SHOWN { "..." } else { "" };
-    let parameters: String = parameters.chars().take(SHOWN).collect();
+fn line(exchange: &HttpExchange, path: &str, words: &str, why: Option<&str>, leg: LegId) -> Line {
+    let more = if words.chars().count() > SHOWN { "..." } else { "" };
+    let parameters: String = words.chars().take(SHOWN).collect();
     let space = if parameters.is_empty() { "" } else { " " };
     let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
-    let (method, path, status, elapsed) = (&exchange.method, short_path(path), status.as_u16(), exchange.elapsed_ms);
+    let status = exchange.answer.as_ref().map(|answer| answer.status).unwrap_or_default();
+    let (method, path, elapsed, at) = (&exchange.method, short_path(path), exchange.elapsed_ms, exchange.at);
     let text = format!("{method} {path} {status} ({elapsed} ms){why}{space}{parameters}{more}");
     Line { at, leg: Some(leg), kind: "request".into(), text, data: None }
 }
@@ -215,8 +208,8 @@ fn short_path(path: &str) -> String {
 
 /// Returns the members of a JSON object as words, such as `payload=Hello voice=female`. The members of `params` are
 /// words too. The ids of calls are left out, because the line belongs to the call.
-fn json_words(body: &str) -> String {
-    let Ok(Value::Object(members)) = serde_json::from_str::<Value>(body) else { return body.to_owned() };
+fn json_words(body: &Value) -> String {
+    let Value::Object(members) = body else { return body.to_string() };
     let word = |(name, value): (&String, &Value)| match value {
         Value::Null => None,
         Value::String(_) if CALL_IDS.contains(&name.as_str()) => None,
@@ -265,6 +258,7 @@ pub(super) async fn body(response: &mut Response) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -286,27 +280,28 @@ mod tests {
         assert_eq!(redacted_text(br#"{"auth_token":"secret"}"#), r#"{"auth_token":"***"}"#);
     }
 
+    /// The line of a request with this JSON body.
+    fn line_of(path: &str, status: u16, why: Option<&str>, body: &Value) -> String {
+        let sent = Sent::read(body.to_string().as_bytes(), true);
+        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
+        let exchange = HttpExchange { answer: Some(HttpAnswer::ours(status, "", "")), ..exchange };
+        line(&exchange, path, &sent.words, why, LegId(1)).text
+    }
+
     #[test]
     fn a_line_is_short_however_long_the_request_is() {
         let path = format!("/v2/calls/v3:{}/actions/speak", "x".repeat(80));
-        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
-        let exchange = exchange.received(Some(json!({ "payload": "y".repeat(9_000) }).to_string()));
-        let line = line(&exchange, &path, StatusCode::OK, None, Timestamp::UNIX_EPOCH, LegId(1));
-        assert!(
-            line.text.starts_with("POST /v2/calls/v3:xxxxxxxxx.../actions/speak 200 (0 ms) payload=yyy"),
-            "{line:?}"
-        );
-        assert!(line.text.len() < 300 && line.text.ends_with("yyy..."), "{line:?}");
+        let text = line_of(&path, 200, None, &json!({ "payload": "y".repeat(9_000) }));
+        assert!(text.starts_with("POST /v2/calls/v3:xxxxxxxxx.../actions/speak 200 (0 ms) payload=yyy"), "{text}");
+        assert!(text.len() < 300 && text.ends_with("yyy..."), "{text}");
     }
 
     #[test]
     fn a_line_has_the_reason_of_a_refusal_and_the_words_of_the_request() {
-        let body = json!({ "command": "calling.play", "id": "c1", "params": { "volume": 1, "play": [{ "url": "x" }] } });
-        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &[], Default::default());
-        let exchange = exchange.received(Some(body.to_string()));
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let line = line(&exchange, "/api/calling/calls", status, Some("no (7)"), Timestamp::UNIX_EPOCH, LegId(1));
+        let body =
+            json!({ "command": "calling.play", "id": "c1", "params": { "volume": 1, "play": [{ "url": "x" }] } });
+        let text = line_of("/api/calling/calls", 422, Some("no (7)"), &body);
         let words = "command=calling.play play=[{\"url\":\"x\"}] volume=1";
-        assert_eq!(line.text, format!("POST /api/calling/calls 422 (0 ms): no (7) {words}"));
+        assert_eq!(text, format!("POST /api/calling/calls 422 (0 ms): no (7) {words}"));
     }
 }

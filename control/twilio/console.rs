@@ -65,7 +65,9 @@ async fn explained(State(app): State<App>, headers: HeaderMap, Json(question): J
     let sent = match call {
         // The sent URLs only help the search. If these URLs are not available, the search still tries the usual
         // differences.
-        Some(call) => signature::requests(&app, &scope, call).await.ok().flatten().map(|sent| sent.exchanges).unwrap_or_default(),
+        Some(call) => {
+            signature::requests(&app, &scope, call).await.ok().flatten().map(|sent| sent.exchanges).unwrap_or_default()
+        }
         None => Vec::new(),
     };
     let sent: Vec<_> = sent.into_iter().map(|(_, exchange)| without_fragment(&exchange.url).to_owned()).collect();

@@ -220,7 +220,11 @@ impl IntoResponse for ApiError {
             fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
         }
         let mut response = (self.status, Json(body)).into_response();
-        response.extensions_mut().insert(Refusal::new(format!("{} ({})", self.message, self.code), Some(self.code), self.cause));
+        response.extensions_mut().insert(Refusal::new(
+            format!("{} ({})", self.message, self.code),
+            Some(self.code),
+            self.cause,
+        ));
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

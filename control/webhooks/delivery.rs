@@ -264,8 +264,19 @@ mod tests {
             let elapsed = Duration::from_millis(12);
             let (at, failover) = (Timestamp::UNIX_EPOCH, false);
             let redirects = Vec::new();
-            let attempt =
-                Attempt { number, url, redirects, failover, at, elapsed, status, error, cause: None, signature: None, answer: None };
+            let attempt = Attempt {
+                number,
+                url,
+                redirects,
+                failover,
+                at,
+                elapsed,
+                status,
+                error,
+                cause: None,
+                signature: None,
+                answer: None,
+            };
             AttemptReport { attempt, state, next }.to_string()
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };

@@ -230,7 +230,12 @@ mod tests {
             application: Some("17"),
         };
         for (provider, prefix, names, line) in [
-            ("twilio", "TWILIO_", "ACCOUNT_SID AUTH_TOKEN", "from twilio.rest import Client  # pip install twilio\nclient = Client()"),
+            (
+                "twilio",
+                "TWILIO_",
+                "ACCOUNT_SID AUTH_TOKEN",
+                "from twilio.rest import Client  # pip install twilio\nclient = Client()",
+            ),
             ("telnyx", "TELNYX_", "API_KEY PUBLIC_KEY BASE_URL CONNECTION_ID", "calls.dial(connection_id=\"17\""),
             ("texml", "TELNYX_", "API_KEY PUBLIC_KEY BASE_URL", "\"ApplicationSid\": \"17\""),
             (

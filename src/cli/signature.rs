@@ -53,7 +53,10 @@ fn describe(signed: &Value, paint: Paint) -> String {
     let requests: Vec<&Value> = signed.get("requests").and_then(Value::as_array).into_iter().flatten().collect();
     let key = text(signed, "key");
     if requests.is_empty() {
-        return format!("The application of this call got no request, so nothing was signed. {}\n", text(signed, "check"));
+        return format!(
+            "The application of this call got no request, so nothing was signed. {}\n",
+            text(signed, "check")
+        );
     }
     let _ = writeln!(out, "We sign with {}:", paint.text(Style::Bold, key));
     for request in &requests {
@@ -66,9 +69,7 @@ fn describe(signed: &Value, paint: Paint) -> String {
         let (method, url) = (text(request, "method"), paint.text(Style::Bold, text(request, "url")));
         let _ = writeln!(out, "  {method} {url}  {}", paint.text(style, &status));
         let headers = request.get("headers").and_then(Value::as_array).into_iter().flatten();
-        let lines: Vec<String> = headers
-            .map(|header| format!("{}: {}", item(header, 0), item(header, 1)))
-            .collect();
+        let lines: Vec<String> = headers.map(|header| format!("{}: {}", item(header, 0), item(header, 1))).collect();
         if lines.is_empty() {
             let _ = writeln!(out, "    {}", paint.text(Style::Dim, "sent without a signature"));
         }
@@ -158,7 +159,10 @@ mod tests {
             ],
         });
         let text = describe(&signed, Paint::plain());
-        assert!(text.contains("    telnyx-timestamp: 1\n") && text.contains("200\n    sent without a signature\n"), "{text}");
+        assert!(
+            text.contains("    telnyx-timestamp: 1\n") && text.contains("200\n    sent without a signature\n"),
+            "{text}"
+        );
         assert!(text.ends_with("\u{2192} Check the body with K.\n") && !text.contains("--checked"), "{text}");
     }
 }

@@ -84,7 +84,10 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::RelativeUrl => Open("the configuration and the REST API refuse such a document before a call"),
         Cause::DocumentLoop => voice("again"),
         Cause::UnknownMarkup => document("<Sing/><Hangup/>"),
-        Cause::ScriptWork => Test("control/signalwire/swml/tests.rs", "a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget"),
+        Cause::ScriptWork => Test(
+            "control/signalwire/swml/tests.rs",
+            "a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget",
+        ),
         Cause::ScriptStep | Cause::ScriptSyntax | Cause::ScriptInvalid | Cause::ScriptUnanswered => {
             Test("tests/server/providers.rs", "each_mistake_of_a_script_has_its_own_cause")
         }

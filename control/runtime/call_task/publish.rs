@@ -225,7 +225,8 @@ impl CallTask {
         }
         match cause {
             Cause::StreamHandshake => {
-                let signing = signing(&self.services, &leg.account, &leg.dialect).filter(|signing| signing.covers_url)?;
+                let signing =
+                    signing(&self.services, &leg.account, &leg.dialect).filter(|signing| signing.covers_url)?;
                 Some(format!("We signed the stream's URL with {}.", signing.key))
             }
             _ => {

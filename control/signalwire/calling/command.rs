@@ -98,7 +98,9 @@ pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
     let none = Object::default();
     let given = match body.get("params") {
         None | Some(Value::Null) => &none,
-        Some(params) => params.object().ok_or_else(|| ApiError::BadRequest("params must be a JSON object".to_owned()))?,
+        Some(params) => {
+            params.object().ok_or_else(|| ApiError::BadRequest("params must be a JSON object".to_owned()))?
+        }
     };
     let command = body.get("command").and_then(Value::text).ok_or_else(|| ApiError::missing("command"))?;
     let parameters = Parameters::new(given);

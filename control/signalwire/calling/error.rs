@@ -56,7 +56,9 @@ impl ApiError {
     /// Adds the cause of the refusal. The request itself was correct.
     pub(super) fn because(self, because: Option<Cause>) -> Self {
         match self {
-            Self::Invalid { code, message, attribute, .. } => Self::Invalid { code, message, attribute, cause: because },
+            Self::Invalid { code, message, attribute, .. } => {
+                Self::Invalid { code, message, attribute, cause: because }
+            }
             other => other,
         }
     }
@@ -68,9 +70,7 @@ impl ApiError {
             Self::Unauthorized => Refusal::new("unknown project or token", None, None),
             Self::Conflict => Refusal::new("a job of this kind already runs on the call", None, None),
             Self::Unavailable => Refusal::new("the server cannot answer at the moment", None, None),
-            Self::Invalid { code, message, cause, .. } => {
-                Refusal::new(format!("{message} ({code})"), None, *cause)
-            }
+            Self::Invalid { code, message, cause, .. } => Refusal::new(format!("{message} ({code})"), None, *cause),
         }
     }
 

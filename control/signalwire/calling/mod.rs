@@ -118,10 +118,15 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
             let key = (leg, kind, control_id);
             let job = jobs.get(&key).await;
             let job = job.ok_or_else(|| {
-                ApiError::invalid("invalid_parameter", "control_id", format!("the call has no {kind} with the control_id {:?}", key.2))
+                ApiError::invalid(
+                    "invalid_parameter",
+                    "control_id",
+                    format!("the call has no {kind} with the control_id {:?}", key.2),
+                )
             })?;
-            let command = controlled(kind, job, control)
-                .ok_or_else(|| ApiError::state("invalid_command_attempted", "this server cannot do this with the running job"))?;
+            let command = controlled(kind, job, control).ok_or_else(|| {
+                ApiError::state("invalid_command_attempted", "this server cannot do this with the running job")
+            })?;
             app.calls.request(leg, Request { client_state: None, command }).await.map_err(ApiError::refused)?;
             Ok(shown(&info, None))
         }

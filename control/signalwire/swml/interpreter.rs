@@ -668,7 +668,15 @@ impl Interpreter {
         } else {
             self.unset("return_value");
         }
-        self.frames.push(Frame::Section { name: section.to_owned(), document, steps, at: 0, params, over, jumps: BTreeMap::new() });
+        self.frames.push(Frame::Section {
+            name: section.to_owned(),
+            document,
+            steps,
+            at: 0,
+            params,
+            over,
+            jumps: BTreeMap::new(),
+        });
     }
 }
 

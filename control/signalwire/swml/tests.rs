@@ -9,7 +9,7 @@ use tandem_accounts::{Account, SignalwireCredentials};
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
-use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};

@@ -383,7 +383,12 @@ impl Conversation {
                 _ => expected,
             };
             // An expectation that the call can meet after its end has its own line.
-            if !passed && !matches!(&step, Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_) | Sound::Problem(_), .. })) {
+            if !passed
+                && !matches!(
+                    &step,
+                    Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_) | Sound::Problem(_), .. })
+                )
+            {
                 self.lines.print(Tone::Bad, "too late", &format!("{step}: the call has ended"));
             }
             return passed;

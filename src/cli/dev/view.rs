@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{Signal, getpid, kill_process};
+use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::Line;
 use tandem_history::feed::{Entry, FeedItem};
-use serde_json::Value;
 use tandem_history::members::members;
 use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_runtime::Calls;
@@ -100,28 +100,37 @@ enum Title {
 /// The entries that the view holds back, so that it can show them in the order of their times.
 #[derive(Default)]
 struct Held {
-    /// Each entry with its time and with the time at which the entry arrived. The entries are sorted by their times.
-    entries: VecDeque<(Timestamp, Instant, FeedItem)>,
+    /// The entries, sorted by their times.
+    entries: VecDeque<HeldEntry>,
+    /// Number of entries that arrived so far.
+    arrivals: u64,
+}
+
+struct HeldEntry {
+    at: Timestamp,
+    /// The time at which the entry arrived, and the number of the arrival.
+    arrived: (Instant, u64),
+    item: FeedItem,
 }
 
 impl Held {
     fn push(&mut self, now: Instant, item: FeedItem) {
-        // An exchange belongs to the line that arrived before it.
-        let last = || self.entries.iter().filter(|(_, _, other)| other.session == item.session);
         let at = match &item.entry {
             Entry::Line(line) => line.at,
+            // An exchange belongs to the line that arrived before it.
             Entry::Exchange(_, exchange) => {
-                let newest = last().max_by_key(|(_, arrived, _)| *arrived);
-                newest.map_or(exchange.at, |(at, ..)| *at)
+                let of_call = self.entries.iter().filter(|other| other.item.session == item.session);
+                of_call.max_by_key(|other| other.arrived).map_or(exchange.at, |line| line.at)
             }
         };
-        let place = self.entries.partition_point(|(other, ..)| *other <= at);
-        self.entries.insert(place, (at, now, item));
+        self.arrivals += 1;
+        let place = self.entries.partition_point(|other| other.at <= at);
+        self.entries.insert(place, HeldEntry { at, arrived: (now, self.arrivals), item });
     }
 
     /// Returns the time at which the first entry may be shown.
     fn wakes(&self) -> Option<Instant> {
-        self.entries.front().map(|(_, arrived, _)| *arrived + HOLD)
+        self.entries.front().map(|first| first.arrived.0 + HOLD)
     }
 
     /// Removes and returns the first entry, if the view has held it long enough.
@@ -129,7 +138,7 @@ impl Held {
         if self.wakes()? > now && self.entries.len() <= MAX_HELD_ENTRIES {
             return None;
         }
-        self.entries.pop_front().map(|(_, _, item)| item)
+        self.entries.pop_front().map(|first| first.item)
     }
 }
 
