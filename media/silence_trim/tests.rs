@@ -69,6 +69,91 @@ fn where_nobody_speaks_what_is_loud_stays() {
 }
 
 #[test]
+fn steady_tones_stay_whole_at_any_pitch_level_and_length() {
+    let silent = vec![0; 8_000];
+    let pair = |(one, other): (f32, f32), ms, level| {
+        let (mut pair, other) = (tone(one, ms, level - 3.0), tone(other, ms, level - 3.0));
+        pair.iter_mut().zip(other).for_each(|(sample, other)| *sample = sample.saturating_add(other));
+        pair
+    };
+    let mut cut = Vec::new();
+    for milliseconds in [200, 330, 1_000, 3_010, 8_000, 25_000] {
+        for level in [-6.0, -20.0, -36.0] {
+            let single =
+                [250.0, 300.0, 440.0, 620.0, 1_000.0, 2_100.0, 3_200.0].map(|hertz| tone(hertz, milliseconds, level));
+            let pairs = [(350.0, 440.0), (440.0, 480.0), (697.0, 1_209.0), (941.0, 1_477.0)];
+            let pairs = pairs.map(|hertz| pair(hertz, milliseconds, level));
+            for (number, tone) in single.into_iter().chain(pairs).enumerate() {
+                // The tone begins in the middle of a frame in one of two recordings.
+                for lead in [8_000, 8_080] {
+                    let recording = [vec![0; lead], tone.clone(), silent.clone()].concat();
+                    let (first, end) = trimmed(&[recording]).unwrap_or_default();
+                    let (began, ended) = (lead as u64 / 8, lead as u64 / 8 + milliseconds as u64);
+                    if !(began - 20..=began + 10).contains(&first) || !(ended - 10..=ended + 20).contains(&end) {
+                        cut.push((number, milliseconds, level, first, end));
+                    }
+                }
+            }
+        }
+    }
+    assert!(cut.is_empty(), "{} are cut: {cut:?}", cut.len());
+}
+
+#[test]
+fn tones_around_words_stay_and_steady_noise_around_tones_goes() {
+    let mut voice = Voice::new(5);
+    let noise = voice.silence(20_000, -50.0);
+    let said = voice.say(1_500);
+    let recording = over(&over(&noise, &tone(1_000.0, 600, -20.0), 2_000), &said, 6_000);
+    let recording = over(&recording, &tone(440.0, 9_000, -20.0), 9_000);
+    let (first, end) = trimmed(&[recording]).unwrap();
+    assert!((1_900..=2_000).contains(&first) && (18_000..=18_040).contains(&end), "{first} to {end} ms");
+}
+
+#[test]
+fn noise_is_no_tone_however_narrow_its_band_is_and_neither_is_hum() {
+    let silent = vec![0; 8_000];
+    let mut voice = Voice::new(6);
+    let said = voice.say(1_000);
+    let hum = |hertz: f32| {
+        let mut hum = vec![0; 8_000 * 12];
+        for harmonic in 1..=8u8 {
+            let level = -26.0 - 6.0 * f32::from(harmonic).log2();
+            let one = tone(hertz * f32::from(harmonic), 12_000, level);
+            hum.iter_mut().zip(one).for_each(|(sum, one)| *sum = i16::saturating_add(*sum, one));
+        }
+        hum
+    };
+    // One resonator makes a band of 120 Hz out of noise.
+    let narrow = |hertz: f32| {
+        let (radius, mut state) = ((-std::f32::consts::PI * 120.0 / 8_000.0).exp(), [0.0f32; 2]);
+        let noise = Voice::new(7).silence(12_000, -44.0);
+        let resonate = |sample: i16| {
+            let angle = 2.0 * std::f32::consts::PI * hertz / 8_000.0;
+            let value = f32::from(sample) + 2.0 * radius * angle.cos() * state[0] - radius * radius * state[1];
+            state = [value, state[0]];
+            value as i16
+        };
+        noise.into_iter().map(resonate).collect::<Vec<_>>()
+    };
+    for (name, noise) in [
+        ("50 Hz", hum(50.0)),
+        ("120 Hz", hum(120.0)),
+        ("500 Hz band", narrow(500.0)),
+        ("1500 Hz band", narrow(1_500.0)),
+    ] {
+        let mut tones = ToneFinder::default();
+        let found = noise.chunks_exact(FRAME).filter(|frame| tones.handle_frame(frame, is_loud(frame))).count();
+        assert!(noise.chunks_exact(FRAME).filter(|frame| is_loud(frame)).count() > 500, "{name} is loud");
+        assert_eq!(found, 0, "{name}");
+    }
+    let noisy = over(&hum(50.0), &said, 5_000);
+    let (first, end) = trimmed(&[noisy]).unwrap();
+    assert!((4_000..=5_100).contains(&first) && (5_900..=7_000).contains(&end), "{first} to {end} ms");
+    assert_eq!(trimmed(&[silent]), None);
+}
+
+#[test]
 fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
@@ -85,4 +170,11 @@ fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
     println!("words from {} to {} ms, kept {first} to {end}", 7_000 + begins, 7_000 + ends);
     // The street noise also has loud sounds near the words.
     assert!((5_900 + begins..=7_000 + begins).contains(&first) && (7_000 + ends..=8_100 + ends).contains(&end));
+    // A tone in this street remains whole, and the street around it goes.
+    let beeped = over(&street, &tone(1_000.0, 3_000, -12.0), 9_000);
+    let (first, end) = trimmed(&[beeped]).unwrap();
+    assert!((8_000..=9_000).contains(&first) && (12_000..=13_100).contains(&end), "{first} to {end} ms");
+    let mut tones = ToneFinder::default();
+    let found = street.chunks_exact(FRAME).filter(|frame| tones.handle_frame(frame, is_loud(frame))).count();
+    assert_eq!(found, 0, "frames of a street that are a tone");
 }
