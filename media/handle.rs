@@ -509,6 +509,12 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the far end must get another offer now. Its encrypted media has moved in its answer to our offer, so it
+    /// cannot know how many packets we have sent with our key. The next offer has a new key (RFC 4568 §7.1.4).
+    pub fn owes_new_keys(&self) -> bool {
+        self.negotiation.owes_new_keys()
+    }
+
     /// The codecs in which another leg can be relayed to this leg. The agreed codec comes first. After it come the
     /// codecs that the far end named and this session supports. The list is empty before the far end's first SDP.
     pub fn preference(&self) -> Preference {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tandem_call::id::LegId;
 use tandem_call::output::{LegEvent, Progress, SipEndReason};
+use tandem_media as media;
 use tandem_sip as sip;
 
 use super::{LegIo, Refusal};
@@ -39,6 +40,7 @@ impl LegIo {
                     // An invalid answer leaves the session unchanged (RFC 3261 §14.1).
                     let _ = session.accept(&sdp);
                 }
+                self.bring_new_keys();
                 None
             }
             sip::Event::Info { content_type, body, .. } => dtmf::parse_info(&content_type, &body).map(LegEvent::Dtmf),
@@ -148,13 +150,20 @@ impl LegIo {
         Some(LegEvent::Ended { reason, sip_status: status, detail })
     }
 
-    /// Sends an offer with the current codec. This offer only refreshes the session timer.
+    /// Sends an offer with the current codec. This offer refreshes the session timer, or brings a new key.
     fn refresh(&mut self) {
         let mut preferred = self.preference();
         preferred.codecs.truncate(1);
         if let Some(session) = &mut self.session {
             let sdp = session.offer_preferring(&preferred);
             self.send(sip::Command::Offer { leg: self.key, sdp });
+        }
+    }
+
+    /// Makes another offer if the far end needs a new key of ours.
+    fn bring_new_keys(&mut self) {
+        if self.session.as_ref().is_some_and(media::Session::owes_new_keys) {
+            self.refresh();
         }
     }
 
@@ -165,6 +174,7 @@ impl LegIo {
             _ => Err("the ACK has no answer to our offer".to_owned()),
         };
         self.negotiated |= accepted.is_ok();
+        self.bring_new_keys();
         // After a failed re-INVITE, the session continues unchanged.
         let why = accepted.err().filter(|_| !self.negotiated)?;
         Some(self.hangup_without_audio(&why))

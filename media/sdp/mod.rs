@@ -8,8 +8,10 @@
 //!
 //! The far end's `ptime` and `maxptime` determine the length of our packets. The length is `ptime`, rounded down to a
 //! multiple of 20 ms. It is 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
-//! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length. If they are longer than the
-//! `maxptime` of the bridged leg, that leg gets frames instead of these packets.
+//! because `ptime` is only a request (RFC 8866 §6.4). A `maxptime` of less than 20 ms is a limit: each frame of 20 ms
+//! becomes packets of 10 or 5 ms, which leave together. Received packets may have any length. If they are longer than
+//! the `maxptime` of the bridged leg, that leg gets frames instead of these packets. Opus is not divided: its packets
+//! always have 20 ms, because the encoder works in frames of 20 ms.
 
 mod combine;
 mod crypto;
@@ -73,13 +75,25 @@ pub(crate) struct MediaPlan {
     /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus the number is 1, because Opus frames
     /// cannot be joined.
     pub(crate) frames: u8,
-    /// The longest packet in ms that the far end accepts (`maxptime`). `None` means any length.
+    /// The longest packet in ms that the far end accepts (`maxptime`), but at least the length of our shortest packets.
+    /// `None` means any length.
     pub(crate) max_packet_ms: Option<u8>,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
     pub(crate) protection: Protection,
     /// The hosts from which packets are accepted.
     pub(crate) source: MediaSource,
+}
+
+impl MediaPlan {
+    /// The number of packets into which a frame of 20 ms is divided, so that no packet is longer than `maxptime`.
+    pub(crate) fn packets_per_frame(&self) -> u8 {
+        match self.max_packet_ms {
+            None | Some(20..) => 1,
+            Some(10..20) => 2,
+            Some(..10) => 4,
+        }
+    }
 }
 
 /// The protection of a leg's packets in both directions.

@@ -55,6 +55,10 @@ pub(crate) struct Negotiation {
     secure: Option<bool>,
     /// The last address of the far end's media.
     remote: Option<SocketAddr>,
+    /// Whether the keys of our last offer had not been used before this offer.
+    offered_new_keys: bool,
+    /// Whether the far end's media has moved in an answer to an offer with used keys. Our next description has new keys.
+    owes_new_keys: bool,
     plan: Option<MediaPlan>,
     agreed: bool,
     /// The hosts from which media is accepted.
@@ -88,6 +92,8 @@ impl Negotiation {
             crypto: Crypto::off(),
             secure: None,
             remote: None,
+            offered_new_keys: false,
+            owes_new_keys: false,
             plan: None,
             agreed: false,
             source: MediaSource::Any,
@@ -135,6 +141,12 @@ impl Negotiation {
         self.agreed
     }
 
+    /// Whether the far end must get another offer now, because its media has moved in its answer and our key is an old
+    /// one. The next offer has new keys, so this is never true twice in a row.
+    pub(crate) fn owes_new_keys(&self) -> bool {
+        self.owes_new_keys
+    }
+
     /// The agreed plan. If our offer has no answer yet, this is the plan for early media.
     pub(crate) fn plan(&self) -> Option<&MediaPlan> {
         self.plan.as_ref()
@@ -176,6 +188,11 @@ impl Negotiation {
             }
         }
         self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
+        let renews = std::mem::take(&mut self.owes_new_keys);
+        if renews {
+            self.crypto.renew();
+        }
+        self.offered_new_keys = renews || !self.agreed;
         // A re-offer uses the profile that the far end has accepted. A first offer with optional SRTP uses the plain
         // profile.
         let secure = self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required);
@@ -226,7 +243,8 @@ impl Negotiation {
         }
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.codecs_in_use, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.codecs_in_use.contains(codec)).collect();
-        if key.is_some() && self.has_moved(audio.remote) {
+        let moved = key.is_some() && self.has_moved(audio.remote);
+        if std::mem::take(&mut self.owes_new_keys) || moved {
             self.crypto.renew();
         }
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
@@ -280,7 +298,9 @@ impl Negotiation {
     }
 
     /// Whether the far end's media moves to `remote`. If it does, the far end may have no state of our stream. So it gets
-    /// a new key, under which the packet indices begin at 0 (RFC 4568 §7.1.4).
+    /// a new key, under which the packet indices begin at 0 (RFC 4568 §7.1.4). In our answer, this key replaces the old
+    /// key at once. But if the far end moves in an answer, our key is already in our offer. Then a further offer must
+    /// bring the new key ([`Self::owes_new_keys`]).
     fn has_moved(&mut self, remote: Option<SocketAddr>) -> bool {
         let Some(remote) = remote else { return false };
         self.remote.replace(remote).is_some_and(|before| before != remote)
@@ -345,7 +365,8 @@ impl Negotiation {
         }
         plan.receives &= self.label.is_none();
         plan.protection = self.crypto.accept(&audio.keys)?;
-        self.remote = audio.remote.or(self.remote);
+        let moved = self.has_moved(audio.remote);
+        self.owes_new_keys |= moved && !self.offered_new_keys && matches!(plan.protection, Protection::Keyed(_));
         self.secure = Some(audio.keys.secure);
         self.common = common;
         self.plan = Some(MediaPlan { source: self.source, ..plan });
@@ -480,7 +501,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         comfort_noise: number(Meaning::Noise),
         opus_fec: audio.opus_fec,
         frames: audio.frames.min(most_frames),
-        max_packet_ms: audio.max_packet_ms,
+        max_packet_ms: audio.max_packet_ms.map(|longest| longest.max(if codec == Codec::Opus { 20 } else { 5 })),
         sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
         receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
         protection: Protection::Plain,

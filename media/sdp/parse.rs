@@ -66,7 +66,7 @@ pub(super) struct Audio {
     pub(super) opus_fec: bool,
     /// The number of frames of 20 ms in a packet.
     pub(super) frames: u8,
-    /// The longest packet in ms that the far end accepts (`a=maxptime`), at least 20. `None` means any length.
+    /// The longest packet in ms that the far end accepts (`a=maxptime`). `None` means any length.
     pub(super) max_packet_ms: Option<u8>,
     pub(super) direction: Direction,
     pub(super) keys: Offered,
@@ -319,8 +319,7 @@ fn frames(media: Section<'_>) -> u8 {
 }
 
 fn max_packet_ms(media: Section<'_>) -> Option<u8> {
-    // Our own packets have at least 20 ms.
-    milliseconds(media, "a=maxptime:").filter(|longest| *longest > 0.0).map(|longest| (longest as u8).max(20))
+    milliseconds(media, "a=maxptime:").filter(|longest| *longest > 0.0).map(|longest| longest as u8)
 }
 
 /// Returns the RTCP address from a line such as `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605). The IP address in this

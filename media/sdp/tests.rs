@@ -569,11 +569,12 @@ fn several_spaces_between_the_fields_of_an_m_line_are_one() {
 }
 
 #[test]
-fn the_longest_packet_of_the_far_end_is_at_least_ours() {
+fn the_longest_packet_of_the_far_end_is_at_least_our_shortest() {
     for (attributes, longest) in [
         ("", None),
         ("a=maxptime:40\r\n", Some(40)),
-        ("a=maxptime:10\r\n", Some(20)),
+        ("a=maxptime:10\r\n", Some(10)),
+        ("a=maxptime:2\r\n", Some(5)),
         ("a=maxptime:9999\r\n", Some(255)),
         ("a=maxptime:-1\r\n", None),
         ("a=maxptime:x\r\n", None),
@@ -581,4 +582,6 @@ fn the_longest_packet_of_the_far_end_is_at_least_ours() {
         let (plan, _) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{attributes}"));
         assert_eq!(plan.max_packet_ms, longest, "{attributes}");
     }
+    let plan = accepted("m=audio 4000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=maxptime:10\r\n");
+    assert_eq!((plan.max_packet_ms, plan.packets_per_frame()), (Some(20), 1));
 }

@@ -282,11 +282,18 @@ impl Output<'_> {
         let units = std::mem::take(&mut packing.frames) as u32 * sender.frame();
         let octets = std::mem::take(&mut packing.octets);
         let Some(target) = self.transport.target() else { return };
-        let header = sender.audio(self.plan.payload_type, packing.timestamp, units, octets);
-        let Some(packet) = packing.packet.get_mut(..FIXED + octets) else { return };
-        header.write(packet);
-        self.transport.send_rtp(target, packet, cx);
-        cx.counts.packets_out += 1;
+        let count = self.plan.packets_per_frame();
+        let (units, octets) = (units / u32::from(count), octets / usize::from(count));
+        for number in 0..count {
+            let timestamp = packing.timestamp.wrapping_add(u32::from(number) * units);
+            let header = sender.audio(self.plan.payload_type, timestamp, units, octets);
+            // The header of a later packet replaces the end of the previous packet, which has been sent.
+            let start = usize::from(number) * octets;
+            let Some(packet) = packing.packet.get_mut(start..start + FIXED + octets) else { return };
+            header.write(packet);
+            self.transport.send_rtp(target, packet, cx);
+            cx.counts.packets_out += 1;
+        }
     }
 }
 

@@ -271,9 +271,13 @@ fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
 
 #[test]
 fn packets_longer_than_the_bridged_leg_accepts_reach_it_as_shorter_ones() {
-    for (longest, arrive) in
-        [("", 480), ("a=maxptime:60\r\n", 480), ("a=maxptime:40\r\n", 160), ("a=maxptime:20\r\n", 160)]
-    {
+    for (longest, arrive) in [
+        ("", 480),
+        ("a=maxptime:60\r\n", 480),
+        ("a=maxptime:40\r\n", 160),
+        ("a=maxptime:20\r\n", 160),
+        ("a=maxptime:10\r\n", 80),
+    ] {
         let mut pair =
             MediaPair::between("m=audio 4000 RTP/AVP 0\r\n", &format!("m=audio 4000 RTP/AVP 0\r\n{longest}"));
         pair.bridge();
@@ -286,6 +290,33 @@ fn packets_longer_than_the_bridged_leg_accepts_reach_it_as_shorter_ones() {
         let sent: Vec<Sent> = pair.heard(Side::B).into_iter().filter(is_loud).collect();
         assert!(sent.iter().all(|sent| sent.payload().len() == arrive), "{longest}");
         assert!(sent.len() * arrive >= 17 * 480, "{longest}: {}", sent.len());
+    }
+}
+
+#[test]
+fn no_packet_is_longer_than_maxptime_and_none_is_lost_between_them() {
+    let g711 = "m=audio 4000 RTP/AVP 0\r\n";
+    let l16 = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
+    for (media, longest, octets, units) in [
+        (g711, 20, 160, 160),
+        (g711, 19, 80, 80),
+        (g711, 10, 80, 80),
+        (g711, 5, 40, 40),
+        (g711, 1, 40, 40),
+        ("m=audio 4000 RTP/AVP 9\r\n", 10, 80, 80),
+        (l16, 10, 320, 160),
+    ] {
+        let mut pair = MediaPair::between(g711, &format!("{media}a=ptime:20\r\na=maxptime:{longest}\r\n"));
+        pair.bridge();
+        pair.talk(50, 0x11, 0x22);
+        let sent: Vec<Sent> = pair.heard(Side::B);
+        assert!(sent.len() >= 45 * 160 / units as usize, "{media} {longest}: {}", sent.len());
+        for pair in sent.windows(2) {
+            let [one, next] = pair else { unreachable!() };
+            assert_eq!(one.payload().len(), octets, "{media} {longest}");
+            assert_eq!(next.header().sequence, one.header().sequence.wrapping_add(1));
+            assert_eq!(next.header().timestamp, one.header().timestamp.wrapping_add(units), "{media} {longest}");
+        }
     }
 }
 

@@ -318,6 +318,42 @@ fn a_far_end_that_moves_gets_a_new_key_and_one_that_stays_does_not() {
 }
 
 #[test]
+fn a_far_end_that_moves_in_its_answer_gets_a_new_key_with_one_more_offer() {
+    let from = |address: &str, key: &str| {
+        let key = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
+        media("RTP/SAVP", &[&key]).replace("127.0.0.2", address)
+    };
+    let mut leg = leg(Srtp::Required, 1);
+    let mut exchange = |answer: &str| {
+        let body = offered(&mut leg);
+        leg.accept(answer.as_bytes()).unwrap();
+        let sends = keyed(leg.plan()).unwrap().send;
+        assert!(body.contains(&BASE64.encode(sends.octets())), "the offer has the key that we use");
+        (sends, leg.owes_new_keys())
+    };
+    let (first, owes) = exchange(&from("127.0.0.2", KEY));
+    assert!(!owes);
+    assert!(exchange(&from("127.0.0.2", OTHER)) == (first.clone(), false), "a new key at the same place");
+    assert!(exchange(&from("0.0.0.0", OTHER)) == (first.clone(), false), "hold");
+    assert!(exchange(&from("127.0.0.9", KEY)) == (first.clone(), true), "it has moved");
+    let (second, owes) = exchange(&from("127.0.0.8", KEY));
+    assert!(second != first && !owes, "the new key is for every place");
+    assert!(exchange(&from("127.0.0.8", KEY)) == (second.clone(), false));
+    assert!(exchange(&from("127.0.0.9", KEY)) == (second.clone(), true));
+    // The far end may make the next offer.
+    let answered = answer(&mut leg, &from("127.0.0.9", KEY)).unwrap();
+    let third = keyed(leg.plan()).unwrap().send;
+    assert!(third != second && answered.contains(&BASE64.encode(third.octets())) && !leg.owes_new_keys());
+    // The answers of two phones to one offer, before any packet was sent with the key.
+    let mut forked = self::leg(Srtp::Required, 2);
+    offered(&mut forked);
+    for address in ["127.0.0.2", "127.0.0.9"] {
+        forked.accept(from(address, KEY).as_bytes()).unwrap();
+        assert!(!forked.owes_new_keys(), "{address}");
+    }
+}
+
+#[test]
 fn after_a_move_our_packets_open_for_a_receiver_that_begins_at_a_rollover_counter_of_0() {
     let mut leg = leg(Srtp::Required, 1);
     answer(&mut leg, &media("RTP/SAVP", &[&one()])).unwrap();
