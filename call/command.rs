@@ -68,6 +68,8 @@ pub enum Command {
     Gather(Box<Gather>),
     /// Stop collecting digits.
     StopGather,
+    /// Start the timer of a gather with `holds_timers`. It is the timer for the silence before the first digit.
+    StartGatherTimers,
     /// End the running conversation.
     StopConversation,
     /// Send DTMF digits to the far end.

@@ -89,6 +89,7 @@ impl Call {
             Command::StopOverlay => return done(self.stop_overlay(leg, Abort::Stopped)),
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
+            Command::StartGatherTimers => self.start_gather_timers(leg)?,
             Command::StopConversation => return done(self.stop_conversation(leg)),
             Command::SendDigits(digits) => {
                 let op = self.new_op();
@@ -350,6 +351,26 @@ impl Call {
         true
     }
 
+    /// Starts the timers of the running gathers. A gather that waits behind audio has timers of its own when it begins.
+    fn start_gather_timers(&mut self, leg: LegId) -> Result<(), Refused> {
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        let mut side = state.side_gather.take();
+        let mut running = state.runner.running.take();
+        let own = match &mut running {
+            Some(Running::Gather(gathering)) => Some(gathering),
+            _ => None,
+        };
+        let mut started = Err(Refused::NotRunning);
+        for gathering in own.into_iter().chain(side.as_mut()) {
+            gathering.start_timers(self, leg);
+            started = Ok(());
+        }
+        if let Some(state) = self.leg_state_mut(leg) {
+            (state.side_gather, state.runner.running) = (side, running);
+        }
+        started
+    }
+
     /// Ends the running gathers and removes the waiting gathers.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(state) = self.leg_state_mut(leg) else { return };
@@ -393,6 +414,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::PlayOverlay(_)
             | Command::Gather(_)
             | Command::StopGather
+            | Command::StartGatherTimers
             | Command::StopConversation
             | Command::SendDigits(_)
             | Command::SendInfo { .. }

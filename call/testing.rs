@@ -560,6 +560,7 @@ pub fn gather() -> Gather {
         terminators: "#".to_owned(),
         valid_digits: None,
         first_digit_timeout: Duration::from_secs(5),
+        holds_timers: false,
         inter_digit_timeout: Duration::from_secs(5),
         total_timeout: None,
         barge_in: true,

@@ -250,7 +250,7 @@ pub fn escape_user(user: &str) -> String {
 
 /// Returns the reason phrase that the RFCs give to a status. For an unknown status, returns a phrase for the class of
 /// the status.
-pub(crate) fn reason_phrase(status: u16) -> &'static str {
+pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
         180 => "Ringing",

@@ -52,7 +52,7 @@ mod waiting;
 mod testing;
 
 pub use advertise::{Advertise, Advertised, AdvertisedPort, NotAdvertisable};
-pub use compose::escape_user;
+pub use compose::{escape_user, reason_phrase};
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use dialog::DialogState;
 pub use digest::http_answer;

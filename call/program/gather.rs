@@ -20,6 +20,8 @@ pub(crate) struct Gathering {
     digits: String,
     attempt: u32,
     prompt: Option<(usize, Playing)>,
+    /// Whether the timer for the silence before the first digit waits for a command.
+    holds_timers: bool,
     /// Timer for silence. Every digit restarts this timer. A noise without words does not, so the noises of a street
     /// do not keep a gather open.
     silence: Option<OpId>,
@@ -51,12 +53,12 @@ struct Outcome {
 impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
         let recognition = Self::recognition(call, leg, &gather);
-        let digits = String::new();
         let mut this = Self {
-            gather,
-            digits,
+            digits: String::new(),
             attempt: 1,
             prompt: None,
+            holds_timers: gather.holds_timers,
+            gather,
             silence: None,
             silence_expired: false,
             total: None,
@@ -148,9 +150,7 @@ impl Gathering {
             }
             SpeechProgress::Silence if self.silence_expired => self.timed_out(call, leg),
             SpeechProgress::Silence => {
-                if self.prompt.is_none() && self.silence.is_none() {
-                    self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
-                }
+                self.start_silence(call, leg);
                 None
             }
             SpeechProgress::Over => Some(Outcome { end: GatherEnd::Valid, terminator: None }),
@@ -237,8 +237,25 @@ impl Gathering {
                     self.recognition = SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())));
                 }
                 self.start_total(call, leg);
-                self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+                self.start_silence(call, leg);
             }
+        }
+    }
+
+    /// Starts the timer for the silence before the first digit, if the prompts have ended and no command must come
+    /// first.
+    fn start_silence(&mut self, call: &mut Call, leg: LegId) {
+        if self.prompt.is_none() && self.silence.is_none() && !self.holds_timers {
+            self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+        }
+    }
+
+    /// Starts the timer that waits for a command. If the caller has pressed a digit or speaks, another timer runs
+    /// already, or the end of the speech starts the timer.
+    pub(crate) fn start_timers(&mut self, call: &mut Call, leg: LegId) {
+        self.holds_timers = false;
+        if self.digits.is_empty() && !self.speaks() && !self.has_words() {
+            self.start_silence(call, leg);
         }
     }
 

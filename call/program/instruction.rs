@@ -264,6 +264,8 @@ pub struct Gather {
     pub valid_digits: Option<String>,
     /// Maximum silence before the first digit. The time starts at the end of the prompts.
     pub first_digit_timeout: Duration,
+    /// Whether `first_digit_timeout` starts only with [`Command::StartGatherTimers`](crate::command::Command).
+    pub holds_timers: bool,
     /// Maximum silence between two digits.
     pub inter_digit_timeout: Duration,
     /// Maximum duration of one attempt. The time starts at the end of the prompts.

@@ -257,6 +257,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         8 | 9 => Command::Play { play: file("x"), interrupt, to },
         10 => Command::StopPlayback(interrupt),
         11 | 12 => Command::Gather(Box::new(Gather { prompts, ..gather() })),
+        13 if rng.random::<bool>() => Command::StartGatherTimers,
         13 => Command::StopGather,
         14 => Command::SendDigits(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) }),
         15 => Command::StartRecording(recording()),

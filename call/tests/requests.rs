@@ -245,6 +245,28 @@ fn stopping_to_gather_ends_the_gathers_that_wait_behind_audio_too() {
 }
 
 #[test]
+fn a_gather_whose_timer_is_held_waits_for_the_command_and_then_for_the_timer() {
+    let mut script = CallScript::commanded();
+    let held = || Gather { id: Some("g".into()), holds_timers: true, max_digits: Some(4), ..gather() };
+    script.request(Command::Gather(Box::new(held()))).unwrap();
+    script.advance(60 * SECOND);
+    assert_eq!(gather_end(&script), None, "no timer runs");
+    script.request(Command::StartGatherTimers).unwrap();
+    script.advance(4 * SECOND);
+    assert_eq!(gather_end(&script), None);
+    script.advance(SECOND);
+    assert_eq!(gather_end(&script), Some(GatherEnd::Timeout));
+    assert_eq!(script.request(Command::StartGatherTimers).err(), Some(Refused::NotRunning));
+    // The time between two digits is measured without a command.
+    let mut script = CallScript::commanded();
+    script.request(Command::Gather(Box::new(held()))).unwrap();
+    script.sends_digits("1");
+    script.request(Command::StartGatherTimers).unwrap();
+    script.advance(60 * SECOND);
+    assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
+}
+
+#[test]
 fn a_transfer_that_fails_leaves_the_leg_alive() {
     let mut script = CallScript::commanded();
     script.request(Command::Transfer(Box::new(Dial { after: AfterBridge::Hangup, ..dial(&["+15550003"]) }))).unwrap();
@@ -530,6 +552,7 @@ fn what_is_accepted_when() {
         (play("a", Interrupt::None), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::Gather(Box::new(gather())), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopGather, Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StartGatherTimers, Err(NotAnswered), Err(NotAnswered), Err(NotRunning)),
         (Command::SendDigits(digits()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StartRecording(recording()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopRecording(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),

@@ -570,7 +570,8 @@ impl Responder {
     /// Handles a failure of the recogniser.
     fn recognition_failed(&mut self, why: &str) {
         self.recognition_failures += 1;
-        if self.words_due.take().is_some() {
+        let misses_words = self.words_due.take().is_some();
+        if misses_words {
             self.note(format!("no recognition result: {why}"), json!({ "event": "words_missing", "why": why }));
         }
         let failure = EngineFailure::new(Engine::Recogniser, why);
@@ -584,7 +585,9 @@ impl Responder {
         }
         self.report(failure, EngineEffect::Recovered);
         self.outputs.push_back(ResponderOutput::RestartRecognition);
-        if self.recognition_failures == 2 || (self.is_idle() && self.paused_at.is_some()) {
+        // A caller who has said nothing is not asked to say it again.
+        let repeats = self.recognition_failures == 2 && (misses_words || self.caller_speaks);
+        if repeats || misses_words && self.is_idle() {
             self.say(&self.phrases().repeat.clone());
         }
     }

@@ -365,6 +365,40 @@ fn a_model_that_fails_is_told_to_the_call_and_the_apology_is_no_reply() {
 }
 
 #[test]
+fn a_caller_who_has_not_spoken_is_not_asked_to_say_it_again_when_the_recogniser_fails() {
+    let fails = |stage: &mut Stage| stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
+    let asked = |stage: &Stage| stage.said().contains("Could you say it again?");
+    let mut stage = Stage::new("");
+    for _ in 0..2 {
+        fails(&mut stage);
+    }
+    assert!(!asked(&stage) && stage.outputs.contains(&ResponderOutput::RestartRecognition), "{}", stage.said());
+    // Words have come, and then the caller waits.
+    let mut stage = Stage::new("");
+    stage.event(ConversationEvent::CallerSpeaking(true));
+    stage.event(ConversationEvent::CallerSpeaking(false));
+    stage.says("Where is my order?");
+    stage.passes(60);
+    stage.answers(text("On its way."));
+    fails(&mut stage);
+    fails(&mut stage);
+    assert!(!asked(&stage), "{}", stage.said());
+    // The caller has spoken, and the words are lost.
+    let mut stage = Stage::new("");
+    stage.event(ConversationEvent::CallerSpeaking(true));
+    stage.event(ConversationEvent::CallerSpeaking(false));
+    fails(&mut stage);
+    assert!(asked(&stage), "{}", stage.said());
+    // The caller speaks while the recogniser fails for the second time.
+    let mut stage = Stage::new("");
+    stage.event(ConversationEvent::CallerSpeaking(true));
+    fails(&mut stage);
+    assert!(!asked(&stage));
+    fails(&mut stage);
+    assert!(asked(&stage), "{}", stage.said());
+}
+
+#[test]
 fn a_recogniser_that_is_off_is_told_once_and_ends_the_call() {
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::RecognitionFailed(SPEECH_TO_TEXT_OFF.to_owned()));

@@ -191,6 +191,7 @@ fn ask(words: &str, digits: usize) -> Instruction {
         terminators: "#".to_owned(),
         valid_digits: None,
         first_digit_timeout: Duration::from_secs(10),
+        holds_timers: false,
         inter_digit_timeout: Duration::from_secs(5),
         total_timeout: None,
         barge_in: true,

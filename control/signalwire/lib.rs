@@ -171,12 +171,16 @@ impl Provider for SignalWire {
         user_agent.starts_with("Go-http-client/")
     }
 
+    /// The figures of an ended leg. The published `AudioInAveragePtime`, `AudioInJitterMaxVariance`,
+    /// `AudioInJitterMinVariance`, `AudioInLargestJbSize`, `AudioInDtmfPacketCount` and `AudioOutDtmfPacketCount` are left
+    /// out: this server does not measure these values, and an invented value would mislead.
     fn progress(&self, leg: &LegInfo, completed: bool, push: &mut dyn FnMut(&str, String)) {
         if !completed {
             return;
         }
         if let Some(code) = leg.final_response() {
             push("SipResultCode", code.to_string());
+            push("SipInviteResultPhrase", tandem_sip::reason_phrase(code).to_owned());
         }
         if let Some(end) = &leg.end {
             let inbound = leg.direction == Direction::Inbound;
@@ -191,6 +195,8 @@ impl Provider for SignalWire {
                 push("AudioInMos", mos);
             }
             push("AudioInMediaPacketCount", quality.packets_in.to_string());
+            push("AudioInSkipPacketCount", quality.lost.to_string());
+            push("AudioInFlushPacketCount", quality.late.to_string());
             push("AudioOutMediaPacketCount", quality.packets_out.to_string());
         }
     }

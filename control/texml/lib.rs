@@ -166,6 +166,10 @@ impl Provider for Texml {
         pairs.retain(|(name, value)| {
             !IDLE.contains(&name.as_str()) && (name != "MachineDetection" || value != "Disable")
         });
+        // "By default no callbacks are sent": without events, the callback of a conference has no effect.
+        if !pairs.iter().any(|(name, _)| name == "ConferenceStatusCallbackEvent") {
+            pairs.retain(|(name, _)| name != "ConferenceStatusCallback");
+        }
         let mut headers = Vec::new();
         pairs.retain_mut(|(name, value)| {
             match name.as_str() {

@@ -105,6 +105,18 @@ fn parameters_are_renamed_and_those_without_effect_dropped() {
 }
 
 #[test]
+fn the_callback_of_a_conference_without_events_is_never_sent() {
+    let normalised = |given: &[(&str, &str)]| {
+        let mut pairs: Vec<_> = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Texml.normalise(&mut pairs);
+        pairs.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let (url, events) = (("ConferenceStatusCallback", "http://h/"), ("ConferenceStatusCallbackEvent", "start"));
+    assert!(normalised(&[url]).is_empty());
+    assert_eq!(normalised(&[url, events]), [url.0, events.0]);
+}
+
+#[test]
 fn the_end_of_a_call_is_told_in_telnyxs_words_too() {
     let mut leg = fixture::leg();
     let (at, sip_status) = (leg.created_at, Some(486));

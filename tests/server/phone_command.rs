@@ -31,6 +31,8 @@ const FAILURES: [(&str, &str, &str); 9] = [
     ("709", "/unknown", "unknown-markup"),
 ];
 const FINE: &str = "700";
+/// A number whose application hangs up at once.
+const AT_ONCE: &str = "710";
 
 /// The steps of a test whose author thinks of no failure.
 const STEPS: [&[&str]; 5] = [
@@ -59,6 +61,7 @@ async fn applications() -> String {
         .route("/stream", any(async || document(&format!("<Start><Stream url=\"ws://127.0.0.1:9/\"/></Start>{SAY}"))))
         .route("/play", any(async || document(&format!("<Play>/missing.wav</Play>{SAY}"))))
         .route("/speech", any(async || document(&format!("<Gather input=\"speech dtmf\">{SAY}</Gather>"))))
+        .route("/hangup", any(async || document("<Hangup/>")))
         .route("/unknown", any(async || document(&format!("<Say colour=\"blue\">Hello</Say>{SAY}"))));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     origin
@@ -86,7 +89,11 @@ async fn start(folder: &TempDir) -> (Program, std::path::PathBuf) {
     };
     let numbers: String = FAILURES.iter().map(|(called, path, _)| number(called, path)).collect();
     let file = folder.path().join("tandem.toml");
-    std::fs::write(&file, settings(folder.path(), &format!("{}{numbers}", number(FINE, "/fine")))).unwrap();
+    std::fs::write(
+        &file,
+        settings(folder.path(), &format!("{}{}{numbers}", number(FINE, "/fine"), number(AT_ONCE, "/hangup"))),
+    )
+    .unwrap();
     (Program::start(&file).await, file)
 }
 
@@ -114,6 +121,19 @@ async fn a_call_with_a_problem_is_no_success_whatever_the_steps_are() {
     for steps in STEPS.iter().filter(|steps| !steps.contains(&"SCRIPT")) {
         let (code, report, said) = call(&file, FINE, steps).await;
         assert_eq!((code, &report["problems"]), (Some(0), &Value::Array(Vec::new())), "{steps:?}: {said}");
+    }
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_the_application_ends_at_once_blames_no_firewall() {
+    let folder = TempDir::new().unwrap();
+    let (program, file) = start(&folder).await;
+    for (number, wanted) in [(AT_ONCE, 0), ("709", 1), ("706", 1)] {
+        let (code, _, said) = call(&file, number, &["--wait", "1"]).await;
+        assert!(code.is_some_and(|code| code == wanted), "{number}: {code:?} {said}");
+        assert!(!said.contains("no audio arrived") && !said.contains("firewall"), "{number}: {said}");
     }
     program.terminate();
     assert!(program.ended().await.success());

@@ -36,11 +36,10 @@ const MAX_VARIABLES: usize = 20;
 /// Maximum number of sounds in one request, including repetitions.
 const MAX_SOUNDS: usize = 100;
 /// Commands of SignalWire that this server does not support.
-const NOT_SERVED: [(&str, &str); 7] = [
+const NOT_SERVED: [(&str, &str); 6] = [
     ("play.pause", ": use calling.play.stop"),
     ("play.resume", ": use calling.play again"),
     ("play.volume", ""),
-    ("collect.start_input_timers", ": set initial_timeout in calling.collect"),
     ("disconnect", ": use calling.end, or calling.transfer to a document"),
     ("live_translate", ""),
     ("echo", ""),
@@ -76,6 +75,8 @@ pub(super) enum Control {
     Stop,
     Pause(PauseBehavior),
     Resume,
+    /// Start the timer of a collect whose `start_input_timers` is false.
+    StartTimers,
 }
 
 /// A check whether the call's state allows the commands.
@@ -179,6 +180,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             starts(Kind::Collect, Command::Gather(Box::new(Gather { callback, ..gather })))
         }
         "collect.stop" => job(Kind::Collect, Control::Stop),
+        "collect.start_input_timers" => job(Kind::Collect, Control::StartTimers),
         "detect" => {
             let detect = parameters.object("detect").ok_or_else(|| ApiError::missing("detect"))?;
             if detect.get("type").and_then(Value::text) == Some("digit") {
@@ -484,6 +486,7 @@ fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
         terminators: own.digits("terminators").unwrap_or_default(),
         valid_digits: None,
         first_digit_timeout: initial,
+        holds_timers: !parameters.flag("start_input_timers").unwrap_or(false),
         inter_digit_timeout: own.seconds("digit_timeout", 0.0..=DAY).unwrap_or(Duration::from_secs(5)),
         total_timeout: None,
         barge_in: true,
@@ -584,6 +587,10 @@ mod tests {
         let commands = commanded("calling.collect", r##"{"control_id":"c","digits":{"max":4,"terminators":"#"}}"##);
         let [Command::Gather(gather)] = &commands[..] else { panic!() };
         assert_eq!((gather.max_digits, &*gather.terminators, gather.prompts.len()), (Some(4), "#", 0));
+        assert!(gather.holds_timers, "start_input_timers is false by default");
+        let timed = commanded("calling.collect", r#"{"control_id":"c","digits":{"max":4},"start_input_timers":true}"#);
+        let [Command::Gather(gather)] = &timed[..] else { panic!() };
+        assert!(!gather.holds_timers);
     }
 
     #[test]

@@ -154,6 +154,7 @@ fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
         (Job::Stream(id), Control::Stop, _) => Command::StopStream(Some(id)),
         (Job::Only, Control::Stop, Kind::Play) => Command::StopOverlay,
         (Job::Only, Control::Stop, Kind::Collect) => Command::StopGather,
+        (Job::Only, Control::StartTimers, Kind::Collect) => Command::StartGatherTimers,
         (Job::Only, Control::Stop, Kind::Detect) => Command::StopDetecting,
         _ => return None,
     })

@@ -354,6 +354,7 @@ impl Interpreter {
             terminators: parameters.digits("terminators").unwrap_or_default(),
             valid_digits: None,
             first_digit_timeout: seconds("initial_timeout", 5),
+            holds_timers: false,
             inter_digit_timeout: seconds("digit_timeout", 5),
             total_timeout: None,
             barge_in: true,

@@ -11,7 +11,7 @@ use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, SipFacts, Status};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{
@@ -20,6 +20,7 @@ use tandem_call::recording::{
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Body, Context, Dialect, Documents};
+use tandem_twilio::family::Provider as _;
 
 use super::document::Document;
 use super::error::Code;
@@ -494,6 +495,31 @@ fn account() -> Account {
         signing_key: "PSK".into(),
     };
     Account { name: "main".into(), twilio: None, telnyx: None, signalwire: Some(signalwire), operator: false }
+}
+
+#[test]
+fn the_end_of_a_call_has_the_response_in_words_and_the_counts_of_packets() {
+    let mut leg = leg();
+    leg.answered_at = None;
+    let (at, sip_status) = (leg.created_at, Some(486));
+    let (cause, by) = (EndCause::Busy, EndedBy::Peer);
+    leg.end = Some(LegEnd { at, cause, by, sip_status, detail: None, failure: None });
+    leg.sip.quality = Some(Quality { packets_in: 500, packets_out: 400, lost: 3, late: 2, ..Quality::default() });
+    let mut pushed = Vec::new();
+    crate::SignalWire.progress(&leg, true, &mut |name, value| pushed.push((name.to_owned(), value)));
+    for (name, value) in [
+        ("SipResultCode", "486"),
+        ("SipInviteResultPhrase", "Busy Here"),
+        ("AudioInMediaPacketCount", "500"),
+        ("AudioInSkipPacketCount", "3"),
+        ("AudioInFlushPacketCount", "2"),
+        ("AudioOutMediaPacketCount", "400"),
+    ] {
+        assert!(pushed.contains(&(name.to_owned(), value.to_owned())), "{name}: {pushed:?}");
+    }
+    pushed.clear();
+    crate::SignalWire.progress(&leg, false, &mut |name, value| pushed.push((name.to_owned(), value)));
+    assert!(pushed.is_empty(), "only the end has figures");
 }
 
 fn leg() -> LegInfo {

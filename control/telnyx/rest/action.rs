@@ -434,6 +434,7 @@ fn digits(
         terminators: terminators.into(),
         valid_digits: Some(valid_digits.into()),
         first_digit_timeout,
+        holds_timers: false,
         inter_digit_timeout: between.unwrap_or(BETWEEN_DIGITS),
         speech: None,
         total_timeout,

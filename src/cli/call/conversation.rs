@@ -785,8 +785,7 @@ impl Conversation {
             "audio: {} packets in, {} out, {} lost{mos}",
             stats.packets_in, stats.packets_out, stats.lost
         ));
-        // A call that ended at once had no time for audio, and a failed application is a reason of its own.
-        if stats.packets_in == 0 && self.length() >= AUDIO_AFTER && self.problems.is_empty() {
+        if lacks_audio(stats.packets_in, self.length(), self.problems.len()) {
             self.lines.advise(
                 "no audio arrived from the other side: a firewall blocks it, or the SDP of the other side names a wrong address (`media.advertise`)",
             );
@@ -809,6 +808,12 @@ impl Conversation {
             self.lines.note(&format!("transcript: {}", words.join(" ")));
         }
     }
+}
+
+/// Whether a firewall or a wrong address is the probable reason for a call without audio. A call that ended at once had
+/// no time for audio, and a problem of the call is a reason of its own. `length` is in seconds.
+fn lacks_audio(packets_in: u64, length: f64, problems: usize) -> bool {
+    packets_in == 0 && length >= AUDIO_AFTER && problems == 0
 }
 
 fn millis(time: Duration) -> u64 {
@@ -835,5 +840,19 @@ async fn next_typed(keyboard: &mut Option<Keyboard>) -> Typed {
     match keyboard {
         Some(keyboard) => keyboard.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_ended_at_once_or_failed_does_not_blame_a_firewall() {
+        for (packets_in, length, problems, lacks) in
+            [(0, 0.01, 0, false), (0, 0.9, 0, false), (0, 1.0, 0, true), (0, 30.0, 1, false), (1, 30.0, 0, false)]
+        {
+            assert_eq!(lacks_audio(packets_in, length, problems), lacks, "{packets_in} {length} {problems}");
+        }
     }
 }
