@@ -56,7 +56,7 @@ mod trunks;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -199,6 +199,12 @@ impl Endpoint {
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         self.core.set_locals(addresses);
         self.phones.set_own_addresses(&self.core);
+    }
+
+    /// Sets the wall-clock time. `unix_time` is the time since 1970 at `now`. The endpoint uses the time only for the keys
+    /// of inbound legs. The shell should call this function again from time to time, because the wall clock may be set.
+    pub fn set_wall_clock(&mut self, now: Instant, unix_time: Duration) {
+        self.core.wall_clock = Some((now, unix_time));
     }
 
     /// Sets the guard. The endpoint reports two kinds of sources to the guard: sources that misbehave, and sources that

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -43,6 +43,9 @@ pub(super) struct Core {
     /// The secret key of two kinds of hashes. The tag of a stateless response is such a hash, and the key of a
     /// transaction is such a hash.
     secret: u64,
+    /// The last reading of the wall clock: the time of the reading, and the time since 1970. `None` before the first
+    /// reading.
+    pub(super) wall_clock: Option<(Instant, Duration)>,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) counters: Counters,
@@ -92,6 +95,7 @@ impl Core {
             locals: Vec::new(),
             rng,
             secret,
+            wall_clock: None,
             timers: TimerQueue::default(),
             guard: None,
             counters: Counters::default(),
@@ -120,10 +124,14 @@ impl Core {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
 
-    /// Returns a random key for a leg. The key is a valid UUID of version 1 (RFC 9562 §5.1), so that the application
-    /// can show the key as a UUID.
-    pub(super) fn random_leg_key(&mut self) -> LegKey {
-        LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62))
+    /// Returns a new key for a leg. The first 48 bits are the time in ms since 1970, so that keys sort by time, and 74
+    /// bits are random. The key is a valid UUID of version 1 (RFC 9562 §5.1), so that the application can show the key
+    /// as a UUID. The application makes the keys of outbound legs in the same form.
+    pub(super) fn new_leg_key(&mut self, now: Instant) -> LegKey {
+        const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);
+        let (read_at, unix_time) = self.wall_clock.unwrap_or((now, Duration::ZERO));
+        let milliseconds = (unix_time + now.saturating_duration_since(read_at)).as_millis();
+        LegKey(milliseconds << 80 | 0x1 << 76 | 0x2 << 62 | self.random_u128() & RANDOM)
     }
 
     /// Returns the Retry-After line of a 503 response.

@@ -195,10 +195,10 @@ impl Dialogs {
 }
 
 impl Dialogs {
-    /// Returns a random key that no leg has.
+    /// Returns a new key that no leg has.
     pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegKey {
         loop {
-            let key = cx.core.random_leg_key();
+            let key = cx.core.new_leg_key(cx.now);
             if !self.by_key.contains_key(&key) {
                 return key;
             }

@@ -224,7 +224,7 @@ impl Forks {
             self.timers.insert((now + GROUP_RING_TIME, key));
         }
         for mut target in group {
-            let branch = core.random_leg_key();
+            let branch = core.new_leg_key(now);
             core.branches.insert(branch, key);
             fork.branches.push(branch);
             let request_uri = std::mem::take(&mut target.contact);

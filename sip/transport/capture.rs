@@ -101,7 +101,7 @@ async fn connect(target: &str) -> io::Result<UdpSocket> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell provides the wall-clock time")]
-fn wall_clock() -> Duration {
+pub(super) fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

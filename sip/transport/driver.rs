@@ -40,6 +40,8 @@ use crate::throttle::Throttle;
 use crate::trunk::TrunkStatus;
 use crate::waiting::WaitingCalls;
 
+/// The interval in which the driver reads the wall clock.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of commands that may wait for the driver. If the queue is full, [`Handle::send`] fails.
 const COMMAND_QUEUE: usize = 8_192;
 /// Maximum number of questions that may wait for the driver. If the queue is full, the caller waits.
@@ -371,6 +373,7 @@ impl Driver {
             let _ = stopping.wait_for(|stop| *stop).await;
         });
         self.endpoint.start_trunks(instant());
+        let mut clock_read = self.read_wall_clock();
         // Time at which the shutdown stops waiting for the registrars.
         let mut end: Option<Instant> = None;
         loop {
@@ -387,6 +390,9 @@ impl Driver {
                 self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop)
             })
             .await;
+            if instant().saturating_duration_since(clock_read) >= WALL_CLOCK_INTERVAL {
+                clock_read = self.read_wall_clock();
+            }
             match wake {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
@@ -422,6 +428,13 @@ impl Driver {
         for acceptor in &self.acceptors {
             acceptor.abort();
         }
+    }
+
+    /// Passes the wall-clock time to the endpoint. Returns the time of the reading.
+    fn read_wall_clock(&mut self) -> Instant {
+        let now = instant();
+        self.endpoint.set_wall_clock(now, capture::wall_clock());
+        now
     }
 
     fn poll_wake(

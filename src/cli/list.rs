@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The arguments that every list has.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Continue to print new and changed rows until Ctrl-C
+    /// Continue to print new and changed rows until Ctrl-C. The command requests the list once a second
     #[arg(short = 'f', long)]
     follow: bool,
     /// Print JSON instead of a table. With --follow, print one line of JSON for each row. Otherwise print the server's

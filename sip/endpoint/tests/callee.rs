@@ -69,6 +69,22 @@ fn the_key_of_a_call_that_comes_in_reads_as_a_version_1_uuid() {
 }
 
 #[test]
+fn the_keys_of_calls_that_come_in_begin_with_the_time_in_ms() {
+    let mut bench = Bench::new();
+    bench.endpoint.set_wall_clock(bench.now, Duration::from_millis(1_800_000_000_123));
+    let mut keys = Vec::new();
+    for (call, later) in [("a", 0), ("b", 5), ("c", 1_000)] {
+        bench.wait(later);
+        bench.receive(invite(call, "").replace("call-1", &format!("call-{call}")));
+        bench.expect("SIP/2.0 100 Trying");
+        let Event::Incoming { leg, .. } = bench.event() else { panic!() };
+        keys.push(leg.0);
+    }
+    let milliseconds: Vec<u128> = keys.iter().map(|key| key >> 80).collect();
+    assert_eq!(milliseconds, [1_800_000_000_123, 1_800_000_000_128, 1_800_000_001_128]);
+}
+
+#[test]
 fn an_invite_is_tried_reported_answered_and_hung_up_by_the_peer() {
     let mut bench = Bench::new();
     bench.receive(invite("i", "X-Account: 42\r\nP-Asserted-Identity: <sip:ann@example.org>\r\n"));
