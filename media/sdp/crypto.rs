@@ -61,11 +61,15 @@ pub(super) struct Crypto {
     next: Option<Prk>,
     /// The suite that was agreed last. A re-offer lists this suite first.
     suite: Option<Suite>,
+    /// Whether the keys of our last offer had not been used before this offer.
+    pub(super) offered_new_keys: bool,
+    /// Whether the far end's media has moved in an answer to an offer with used keys. Our next description has new keys.
+    pub(super) owes_new_keys: bool,
 }
 
 impl Crypto {
     pub(super) fn off() -> Crypto {
-        Crypto { wanted: Srtp::Off, own: Vec::new(), next: None, suite: None }
+        Crypto::new(Srtp::Off, None)
     }
 
     /// Creates the settings. `random` comes from a secure random generator. Without `random` there are no keys, and a
@@ -73,17 +77,19 @@ impl Crypto {
     pub(super) fn new(wanted: Srtp, random: Option<&[u8; RANDOM]>) -> Crypto {
         let (keys, secret) = random.map_or((&[][..], &[][..]), |random| random.split_at(RANDOM - SECRET));
         let next = random.map(|_| Prk::new_less_safe(HKDF_SHA256, secret));
-        Crypto { wanted, own: masters(keys), next, suite: None }
+        Crypto { wanted, own: masters(keys), next, suite: None, offered_new_keys: false, owes_new_keys: false }
     }
 
     /// Replaces our keys. The new keys are derived from the secret, so that nobody who knows the old keys knows the new
     /// keys.
     pub(super) fn renew(&mut self) {
+        self.owes_new_keys = false;
         let Some(next) = &self.next else { return };
         let mut octets = [0; RANDOM];
         let filled = next.expand(&[b"tandem srtp keys"], Length(RANDOM)).and_then(|okm| okm.fill(&mut octets));
         if filled.is_ok() {
-            *self = Crypto { suite: self.suite, ..Crypto::new(self.wanted, Some(&octets)) };
+            let (suite, offered_new_keys) = (self.suite, self.offered_new_keys);
+            *self = Crypto { suite, offered_new_keys, ..Crypto::new(self.wanted, Some(&octets)) };
         }
     }
 

@@ -55,10 +55,6 @@ pub(crate) struct Negotiation {
     secure: Option<bool>,
     /// The last address of the far end's media.
     remote: Option<SocketAddr>,
-    /// Whether the keys of our last offer had not been used before this offer.
-    offered_new_keys: bool,
-    /// Whether the far end's media has moved in an answer to an offer with used keys. Our next description has new keys.
-    owes_new_keys: bool,
     plan: Option<MediaPlan>,
     agreed: bool,
     /// The hosts from which media is accepted.
@@ -92,8 +88,6 @@ impl Negotiation {
             crypto: Crypto::off(),
             secure: None,
             remote: None,
-            offered_new_keys: false,
-            owes_new_keys: false,
             plan: None,
             agreed: false,
             source: MediaSource::Any,
@@ -144,7 +138,7 @@ impl Negotiation {
     /// Whether the far end must get another offer now, because its media has moved in its answer and our key is an old
     /// one. The next offer has new keys, so this is never true twice in a row.
     pub(crate) fn owes_new_keys(&self) -> bool {
-        self.owes_new_keys
+        self.crypto.owes_new_keys
     }
 
     /// The agreed plan. If our offer has no answer yet, this is the plan for early media.
@@ -188,11 +182,10 @@ impl Negotiation {
             }
         }
         self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
-        let renews = std::mem::take(&mut self.owes_new_keys);
-        if renews {
+        self.crypto.offered_new_keys = self.crypto.owes_new_keys || !self.agreed;
+        if self.crypto.owes_new_keys {
             self.crypto.renew();
         }
-        self.offered_new_keys = renews || !self.agreed;
         // A re-offer uses the profile that the far end has accepted. A first offer with optional SRTP uses the plain
         // profile.
         let secure = self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required);
@@ -243,8 +236,7 @@ impl Negotiation {
         }
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.codecs_in_use, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.codecs_in_use.contains(codec)).collect();
-        let moved = key.is_some() && self.has_moved(audio.remote);
-        if std::mem::take(&mut self.owes_new_keys) || moved {
+        if key.is_some() && (self.has_moved(audio.remote) || self.crypto.owes_new_keys) {
             self.crypto.renew();
         }
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
@@ -365,8 +357,8 @@ impl Negotiation {
         }
         plan.receives &= self.label.is_none();
         plan.protection = self.crypto.accept(&audio.keys)?;
-        let moved = self.has_moved(audio.remote);
-        self.owes_new_keys |= moved && !self.offered_new_keys && matches!(plan.protection, Protection::Keyed(_));
+        let moved = self.has_moved(audio.remote) && matches!(plan.protection, Protection::Keyed(_));
+        self.crypto.owes_new_keys |= moved && !self.crypto.offered_new_keys;
         self.secure = Some(audio.keys.secure);
         self.common = common;
         self.plan = Some(MediaPlan { source: self.source, ..plan });
