@@ -1,5 +1,5 @@
-//! Converts audio between 8, 16 and 48 kHz, and from 22.05 to 48 kHz, frame by frame, with a linear-phase polyphase
-//! filter of 40 taps per phase.
+//! Converts audio between 8, 16 and 48 kHz, from 22.05 to 48 kHz, and from 16 to 24 kHz, frame by frame, with a
+//! linear-phase polyphase filter of 40 taps per phase.
 //!
 //! In this text, `r` is the lower of the two rates. The pass band ends at 0.45 `r` (ripple below 0.02 dB). Images and
 //! aliases above 0.55 `r` are attenuated by at least 60 dB. The filter is a Nyquist filter: if the output rate is
@@ -64,6 +64,12 @@ impl Resampler {
         Resampler { direction: Direction::UpPart(&THREE_HUNDRED_AND_TWENTY, PERIOD), history: [0; TAPS * HIGHEST] }
     }
 
+    /// Creates a resampler from 16,000 to 24,000 Hz for a stream that starts now. Two input samples become three output
+    /// samples. Each frame must have an even number of samples.
+    pub fn from_16000_to_24000() -> Resampler {
+        Resampler { direction: Direction::UpPart(&THREE, 2), history: [0; TAPS * HIGHEST] }
+    }
+
     /// The delay in output samples, which equals 20 samples of the lower rate. It is 2.5 ms between 8 kHz and another
     /// rate, 1.25 ms between 16 and 48 kHz, and 0 for equal rates.
     pub fn delay(&self) -> usize {
@@ -92,7 +98,8 @@ impl Resampler {
                 }
             }
             Direction::UpPart(filter, part) => {
-                for (input, output) in input.chunks(part).zip(output.chunks_mut(filter.ratio)) {
+                let periods = PERIOD / part;
+                for (input, output) in input.chunks(periods * part).zip(output.chunks_mut(periods * filter.ratio)) {
                     self.block::<{ TAPS + PERIOD }>(TAPS, input, |line| filter.up_part(part, line, output));
                 }
             }
@@ -302,6 +309,22 @@ mod tests {
                 assert!(tone.abs() < 0.02, "{from:?} to {to:?}, {hertz} Hz: {tone} dB");
                 assert!(rest < -60.0, "{from:?} to {to:?}, {hertz} Hz: {rest} dB of images");
             }
+        }
+    }
+
+    #[test]
+    fn a_tone_at_16_khz_is_the_same_tone_at_24_khz() {
+        for hertz in [300.0, 1_000.0, 3_400.0, 6_800.0] {
+            let mut resampler = Resampler::from_16000_to_24000();
+            let mut all = Vec::new();
+            for frame in sine(hertz, SampleRate::Hz16000).chunks(320) {
+                let mut output = [0; 480];
+                resampler.process(frame, &mut output);
+                all.extend(output);
+            }
+            // Read as 48 kHz, a tone at 24 kHz has twice its frequency.
+            let (tone, rest) = levels(&all, 2.0 * hertz, SampleRate::Hz48000);
+            assert!(tone.abs() < 0.05 && rest < -55.0, "{hertz} Hz: {tone} dB, {rest} dB");
         }
     }
 

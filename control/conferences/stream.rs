@@ -13,7 +13,7 @@ use tandem_dialect::StreamWire;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
-use tandem_streams::{TAP_FRAMES, encode_frame, tap_codec};
+use tandem_streams::{FrameEncoder, TAP_FRAMES};
 use tokio::sync::oneshot;
 
 use super::Conferences;
@@ -62,7 +62,8 @@ impl NewStream {
         };
         socket.send(self.wire.connected()).await?;
         socket.send(self.wire.start()).await?;
-        let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(self.spec.codec, self.byte_order));
+        let mut frames = FrameEncoder::new(self.spec.codec, self.byte_order);
+        let (sink, mut tap) = media::tap(TAP_FRAMES, frames.tap_codec());
         let taken = self.conferences.with(self.conference.id, |live| live.command(media::RoomCommand::Tap(sink)));
         if taken != Some(true) {
             return Err(StreamFault::Internal.because("the conference is over"));
@@ -72,7 +73,7 @@ impl NewStream {
             tokio::select! {
                 frame = tap.next() => {
                     let Some(frame) = frame else { break };
-                    socket.send(encode_frame(self.wire.as_mut(), &frame)).await?;
+                    socket.send(frames.encode(self.wire.as_mut(), &frame)).await?;
                 }
                 _ = &mut self.stopped => break,
                 // Messages from the application are ignored.

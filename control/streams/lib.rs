@@ -9,6 +9,7 @@
 
 mod container;
 mod fork;
+mod frames;
 pub mod local;
 mod stats;
 
@@ -26,7 +27,7 @@ use tandem_call::stream::{
     StreamTransport,
 };
 use tandem_clock as clock;
-use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
+use tandem_dialect::{StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
@@ -37,6 +38,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
 use container::container;
+pub use frames::FrameEncoder;
 use local::LocalStreams;
 use stats::{EngineCounts, LogLine, StreamStats};
 
@@ -321,7 +323,8 @@ async fn run(
     }
     let plays = plays(&spec, law, byte_order);
     let now = clock::now().instant;
-    let codec = tap_codec(spec.codec, byte_order);
+    let mut frames = FrameEncoder::new(spec.codec, byte_order);
+    let codec = frames.tap_codec();
     let (sink, mut tap) = media::tap(TAP_FRAMES, codec);
     let (source, own) = spec.bidirectional_mode.map(|_| media::source(plays, buffer)).unzip();
     let note = |(text, data): LogLine| {
@@ -341,7 +344,7 @@ async fn run(
         gaps: media::Underruns::default(),
     };
     let ready = Ready { sink, source };
-    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut playback, &mut inputs, call, ready, note).await;
+    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut frames, &mut playback, &mut inputs, call, ready, note).await;
     let carried = EngineCounts { dropped: tap.dropped(), underruns: playback.underruns() };
     note(playback.stats.end(clock::now().instant, &name, carried, &playback.timings));
     match outcome? {
@@ -383,6 +386,7 @@ async fn carry(
     socket: &mut Socket,
     wire: &mut dyn StreamWire,
     tap: &mut media::TapReader,
+    frames: &mut FrameEncoder,
     playback: &mut StreamPlayback,
     inputs: &mut mpsc::Receiver<StreamInput>,
     call: &dyn StreamCall,
@@ -401,7 +405,7 @@ async fn carry(
                 // Both tracks have a frame in every tick. The two frames are sent together.
                 loop {
                     playback.stats.sent(now, &frame);
-                    socket.feed(encode_frame(wire, &frame)).await?;
+                    socket.feed(frames.encode(wire, &frame)).await?;
                     let Some(another) = tap.pop() else { break };
                     frame = another;
                 }
@@ -474,23 +478,6 @@ fn plays(spec: &StreamSpec, law: media::g711::Law, order: media::ByteOrder) -> m
         Some(BidirectionalMode::Payload(codec)) => source_codec(codec, order),
         Some(BidirectionalMode::Files) | None => law.into(),
     }
-}
-
-/// Formats an audio frame as a message to the application.
-pub fn encode_frame(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
-    let track = match frame.track {
-        media::Track::Inbound => Track::Inbound,
-        media::Track::Outbound => Track::Outbound,
-    };
-    let frame = MediaFrame {
-        track,
-        timestamp_ms: frame.timestamp_ms,
-        rtp_timestamp: frame.rtp_timestamp,
-        payload: frame.audio(),
-    };
-    let mut text = String::with_capacity(512);
-    wire.media(&frame, &mut text);
-    text
 }
 
 /// The error numbers that this stream has already reported. A stream reports each number only once. The list stays
@@ -641,17 +628,6 @@ fn source_codec(codec: StreamCodec, order: media::ByteOrder) -> media::SourceCod
     }
 }
 
-/// Returns the codec of the audio that the application receives. `order` is the byte order of linear samples.
-pub fn tap_codec(codec: Option<StreamCodec>, order: media::ByteOrder) -> media::TapCodec {
-    match codec {
-        None => media::TapCodec::Native,
-        Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
-        Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
-        Some(StreamCodec::L16(SampleRate::Hz8000)) => media::TapCodec::L16(order),
-        Some(StreamCodec::L16(_)) => media::TapCodec::L16Wide(order),
-    }
-}
-
 /// Returns the byte order of the linear samples in streams.
 pub fn byte_order(config: &StreamsConfig) -> media::ByteOrder {
     match config.l16_byte_order {
@@ -673,16 +649,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_samples_are_little_endian_in_both_directions_unless_the_operator_wants_big() {
-        let l16 = StreamCodec::L16(SampleRate::Hz16000);
+    fn linear_samples_to_the_call_are_little_endian_unless_the_operator_wants_big() {
         for (config, order) in [
             (StreamsConfig::default(), media::ByteOrder::Little),
             (StreamsConfig { l16_byte_order: ByteOrder::Big, ..StreamsConfig::default() }, media::ByteOrder::Big),
         ] {
             let configured = byte_order(&config);
-            assert_eq!(tap_codec(Some(l16), configured), media::TapCodec::L16Wide(order));
-            let narrow = StreamCodec::L16(SampleRate::Hz8000);
-            assert_eq!(tap_codec(Some(narrow), configured), media::TapCodec::L16(order));
             for (rate, source) in [
                 (SampleRate::Hz8000, media::SourceRate::Hz8000),
                 (SampleRate::Hz16000, media::SourceRate::Hz16000),

@@ -172,7 +172,7 @@ impl StreamStats {
 }
 
 /// Decodes a frame into `samples`. Decodes at most as many samples as fit into `samples`.
-fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: &mut [i16]) {
+pub(super) fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: &mut [i16]) {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
         media::Codec::Pcma => media::g711::Law::A,

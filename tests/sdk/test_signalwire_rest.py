@@ -153,6 +153,30 @@ def test_what_all_in_a_conference_hear_is_streamed_until_it_is_stopped_or_over(a
             assert told["ConferenceSid"] == conference["sid"]
 
 
+@pytest.mark.parametrize(("codec", "rate"), [("L16@24000h", 24_000), ("L16@16000h", 16_000), ("L16", 8_000)])
+def test_linear_samples_of_a_stream_have_the_rate_that_its_start_tells(api, phone, rtp, socketapp, codec, rate):
+    party = Party(phone, rtp, callee(until_told(), ends="bye"))
+    stream = f"<Response><Connect><Stream url='{socketapp.url}' codec='{codec}'/></Connect></Response>"
+    assert api("POST", "/Calls", To=party.uri, From=NUMBER, Laml=stream).status_code == 201
+    socket = socketapp.take()
+    start = socket.wait("start")[0]["start"]
+    assert start["mediaFormat"]["sampleRate"] == rate
+    spoken = (12_000 * numpy.sin(2 * numpy.pi * 1000 / rate * numpy.arange(5 * rate))).astype("<i2").tobytes()
+    payload = base64.b64encode(spoken).decode()
+    socket.send(event="media", streamSid=start["streamSid"], media={"payload": payload})
+
+    def heard():
+        payload = b"".join(base64.b64decode(one["media"]["payload"]) for one in socket.of("media")[-25:])
+        return numpy.frombuffer(payload, dtype="<i2")
+
+    with party.sounds(600):
+        party.hears(1000)
+        # share() takes samples of 8 kHz: a tone of samples at another rate has another frequency.
+        wait_for("the tone in the stream", lambda: share(heard(), 600 * 8_000 / rate) > 0.9)
+    assert len(heard()) == 25 * rate // 50, "frames of 20 ms"
+    party.hang_up()
+
+
 def test_a_subproject_has_an_account_of_its_own_below_the_project(api, server):
     root = server.http + "/api/laml/2010-04-01/Accounts"
     made = requests.post(root, auth=(PROJECT, TOKEN), data={"FriendlyName": "Branch"}, timeout=10).json()
