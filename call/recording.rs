@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::DialResult;
 use crate::id::{ConferenceId, LegId, OpId, RecordingId};
 use crate::transcription::TranscriptionOrder;
 use crate::{Callback, Target};
@@ -198,6 +199,13 @@ pub enum RecordingEnd {
     Failed(String),
 }
 
+/// An instruction that was cut before its recording was complete, with the target of its action.
+#[derive(Clone, Debug)]
+pub(crate) enum CutInstruction {
+    Record(Target),
+    Dial(Target, Box<DialResult>),
+}
+
 /// A recording that runs on a leg.
 #[derive(Clone, Debug)]
 pub(crate) struct ActiveRecording {
@@ -205,9 +213,9 @@ pub(crate) struct ActiveRecording {
     pub(crate) facts: Recording,
     /// Whether the call has already ordered the end of the recording.
     pub(crate) stopping: bool,
-    /// The URL that gets a request when the file is complete. The field is set if the leg hung up during the record
-    /// instruction.
-    pub(crate) report_hangup: Option<Target>,
+    /// The request to an action that waits until the file is complete. The field is set if something has cut the
+    /// instruction that records.
+    pub(crate) report: Option<CutInstruction>,
     /// The transcription that starts when the recording is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,
 }

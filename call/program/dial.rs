@@ -21,7 +21,7 @@ use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
 };
 use crate::program::{ChildEvent, Running, Signal, Step};
-use crate::recording::Recording;
+use crate::recording::{CutInstruction, Recording};
 
 /// Time for which no RTP may arrive after a 180 before the caller hears ringback again. RTP that flows arrives every 10
 /// to 60 ms.
@@ -166,14 +166,22 @@ impl Dialing {
             self.record_child(call, child);
             dismiss(call, leg, child, None);
         }
-        if let Some(op) = self.recording {
-            call.end_recording(leg, op);
-        }
         if !self.finishing {
             self.result.status = if self.result.bridged { DialStatus::Completed } else { DialStatus::Canceled };
         }
         call.emit(leg, EventKind::Dialed(self.result.clone()));
-        call.report_to_action(leg, self.dial.action, FetchReason::Dialed(self.result), why);
+        let action = self.dial.action.filter(|action| why == Abort::Hangup || action.is_request());
+        if let Some(op) = self.recording {
+            call.end_recording(leg, op);
+            // The result names the recording, so the request waits for the file.
+            if let (Some(action), Some(active)) = (action.clone(), call.active_recording(leg, op)) {
+                active.report = Some(CutInstruction::Dial(action, Box::new(self.result)));
+                return;
+            }
+        }
+        if let Some(action) = action {
+            call.request_fetch(leg, action, FetchReason::Dialed(self.result));
+        }
     }
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {

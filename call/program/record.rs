@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::{Abort, Call};
-use crate::event::EventKind;
+use crate::event::{DialResult, EventKind};
 use crate::fetch::FetchReason;
 use crate::id::{FetchId, LegId, OpId, RecordingId};
 use crate::leg_state::MAX_RECORDINGS;
@@ -12,7 +12,7 @@ use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
 use crate::recording::{
-    ActiveRecording, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus,
+    CutInstruction, ActiveRecording, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus,
 };
 use crate::transcription::TranscriptionOrder;
 
@@ -87,7 +87,7 @@ impl RecordVerb {
                 if why == Abort::Hangup
                     && let Some(active) = call.active_recording(leg, op)
                 {
-                    active.report_hangup = self.record.action;
+                    active.report = self.record.action.map(CutInstruction::Record);
                 }
                 call.end_recording(leg, op);
             }
@@ -134,7 +134,7 @@ impl Call {
             op,
             facts: facts.clone(),
             stopping: false,
-            report_hangup: None,
+            report: None,
             transcribe: spec.transcribe.then(TranscriptionOrder::default),
         });
         self.push_command(leg, LegCommand::Record { op, id, spec, after });
@@ -174,7 +174,7 @@ impl Call {
         }
     }
 
-    fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
+    pub(crate) fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
         self.leg_state_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
     }
 
@@ -247,7 +247,7 @@ impl Call {
         let Some(state) = self.leg_state_mut(leg) else { return };
         let Some(index) = state.recordings.iter().position(|active| active.op == op) else { return };
         let of = Arc::clone(&state.info);
-        let ActiveRecording { mut facts, report_hangup, transcribe, .. } = state.recordings.remove(index);
+        let ActiveRecording { mut facts, report, transcribe, .. } = state.recordings.remove(index);
         facts.ended_at = Some(at);
         facts.duration = Some(duration);
         facts.status = match &end {
@@ -259,9 +259,15 @@ impl Call {
         let transcribe = transcribe.filter(|_| facts.has_audio());
         let transcribe =
             transcribe.map(|order| LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
-        let at_hangup = report_hangup.map(|action| {
-            let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
-            self.request_fetch(leg, action, reason)
+        let reported = report.map(|cut| match cut {
+            CutInstruction::Record(action) => {
+                let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
+                self.request_fetch(leg, action, reason)
+            }
+            CutInstruction::Dial(action, result) => {
+                let result = DialResult { recording: Some(facts.clone()), ..*result };
+                self.request_fetch(leg, action, FetchReason::Dialed(result))
+            }
         });
         // The transcription waits until the application has answered the request that tells it about the recording. If
         // the instruction makes no such request, the transcription starts at once.
@@ -269,7 +275,7 @@ impl Call {
         if let Some(command) = transcribe {
             self.begin_waiting_transcript(leg, None);
             if let Some(state) = self.leg_state_mut(leg) {
-                state.waiting_transcript = Some(Box::new((at_hangup.unwrap_or(nothing), command)));
+                state.waiting_transcript = Some(Box::new((reported.unwrap_or(nothing), command)));
             }
         }
         self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });

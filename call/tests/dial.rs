@@ -386,10 +386,35 @@ fn a_caller_who_hangs_up_while_the_file_is_closed_still_has_the_outcome_told() {
     script.answers(child);
     script.hangs_up(child);
     script.hangs_up(script.leg());
+    script.close_recordings();
     assert_eq!(status(&script), Some(DialStatus::Completed));
     assert_eq!(script.last_url(), Some("http://app.test/dialed"));
-    script.close_recordings();
     script.assert_settled();
+}
+
+#[test]
+fn the_outcome_of_a_recorded_dial_that_is_cut_has_its_recording() {
+    for cut in ["the caller hangs up", "a redirection", "the end by request"] {
+        let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
+        let child = script.newest();
+        script.answers(child);
+        match cut {
+            "the caller hangs up" => script.hangs_up(script.leg()),
+            "a redirection" => _ = script.request(Command::Redirect(target("elsewhere"))).unwrap(),
+            _ => _ = script.request(Command::Hangup { headers: Vec::new() }).unwrap(),
+        }
+        let told = |script: &CallScript| {
+            script.document_requests().find_map(|fetch| match &fetch.reason {
+                FetchReason::Dialed(result) => Some(result.clone()),
+                _ => None,
+            })
+        };
+        assert_eq!(told(&script), None, "{cut}");
+        script.close_recordings();
+        let result = told(&script).unwrap();
+        assert_eq!(result.status, DialStatus::Completed, "{cut}");
+        assert_eq!(result.recording.unwrap().duration, Some(SECOND), "{cut}");
+    }
 }
 
 #[test]
@@ -493,13 +518,15 @@ fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
     script.request(Command::Redirect(target("elsewhere"))).unwrap();
     assert!(script.ended.contains_key(&child));
     assert_eq!(script.stopping.len(), 1, "the dial's recording ends with the dial");
+    script.close_recordings();
     let reasons: Vec<_> = script.document_requests().map(|fetch| fetch.reason.clone()).collect();
-    assert!(matches!(&reasons[..], [FetchReason::Dialed(_), FetchReason::Redirect]), "{reasons:?}");
+    assert!(matches!(&reasons[..], [FetchReason::Redirect, FetchReason::Dialed(_)]), "{reasons:?}");
     assert_eq!(status(&script), Some(DialStatus::Completed));
+    let redirection = script.fetches.remove(0);
     script.fetched(vec![Instruction::Play(file("ignored"))]);
     script.assert_silent();
+    script.fetches.push(redirection);
     script.fetched(vec![Instruction::Hangup]);
-    script.close_recordings();
     script.assert_settled();
 }
 

@@ -31,11 +31,12 @@ const ENTRY: usize = 2 * 1024;
 const WAIT: Duration = Duration::from_secs(2);
 /// Maximum number of locks.
 const GATES: u64 = 10_000;
-/// The options of the cache. Many callers share the cache. The server assumes no freshness from `Last-Modified`.
+/// The options of the cache. Many callers share the cache. The server assumes no freshness from `Last-Modified`,
+/// and none from `immutable` alone.
 const OPTIONS: CacheOptions = CacheOptions {
     shared: true,
     cache_heuristic: 0.0,
-    immutable_min_time_to_live: Duration::from_secs(24 * 60 * 60),
+    immutable_min_time_to_live: Duration::ZERO,
     ignore_cargo_cult: false,
 };
 
@@ -237,6 +238,11 @@ fn parts(response: &Response) -> Result<response::Parts, AudioError> {
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = StatusCode::from_u16(response.status).map_err(unusable)?;
     parts.headers = response.headers.clone();
+    // Directives are case-insensitive (RFC 9111 §5.2), but CachePolicy compares them with names in lower case.
+    for (_, value) in parts.headers.iter_mut().filter(|(name, _)| *name == header::CACHE_CONTROL) {
+        let lower = HeaderValue::from_bytes(&value.as_bytes().to_ascii_lowercase());
+        *value = lower.unwrap_or_else(|_| HeaderValue::from_static("no-store"));
+    }
     Ok(parts)
 }
 

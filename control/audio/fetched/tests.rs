@@ -44,17 +44,23 @@ async fn two_uses(files: &FetchedAudio, server: &mut WebServer, path: &str) -> (
 
 #[tokio::test]
 async fn a_file_is_used_again_exactly_if_its_headers_permit_it() {
-    let reused: [&[(&str, &str)]; 5] = [
+    let reused: [&[(&str, &str)]; 6] = [
         &[("Cache-Control", "max-age=60")],
         &[("Cache-Control", "max-age=0, s-maxage=60")],
+        &[("Cache-Control", "Max-Age=60")],
         &[("Cache-Control", "public, max-age=60, must-revalidate")],
         &[("Date", "Tue, 01 Jan 2030 00:00:00 GMT"), ("Expires", "Tue, 01 Jan 2030 00:01:00 GMT")],
         &[("Cache-Control", "max-age=60"), ("Vary", "Accept, Accept-Encoding")],
     ];
-    let asked_again: [&[(&str, &str)]; 12] = [
+    let asked_again: [&[(&str, &str)]; 17] = [
         &[],
         &[("Cache-Control", "no-store")],
         &[("Cache-Control", "no-store, max-age=60")],
+        &[("Cache-Control", "NO-STORE, max-age=60")],
+        &[("cache-control", "No-Cache, Max-Age=60")],
+        &[("Cache-Control", "Private, max-age=60")],
+        &[("Cache-Control", "max-age=60, S-MaxAge=0")],
+        &[("Cache-Control", "immutable")],
         &[("Cache-Control", "no-cache")],
         &[("Cache-Control", "no-cache, max-age=60")],
         &[("Cache-Control", "private, max-age=60")],
