@@ -12,7 +12,8 @@ use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
 use crate::recording::{
-    CutInstruction, ActiveRecording, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus,
+    ActiveRecording, CutInstruction, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec,
+    RecordingStatus,
 };
 use crate::transcription::TranscriptionOrder;
 

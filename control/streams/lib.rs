@@ -344,7 +344,8 @@ async fn run(
         gaps: media::Underruns::default(),
     };
     let ready = Ready { sink, source };
-    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut frames, &mut playback, &mut inputs, call, ready, note).await;
+    let outcome =
+        carry(&mut socket, wire.as_mut(), &mut tap, &mut frames, &mut playback, &mut inputs, call, ready, note).await;
     let carried = EngineCounts { dropped: tap.dropped(), underruns: playback.underruns() };
     note(playback.stats.end(clock::now().instant, &name, carried, &playback.timings));
     match outcome? {
