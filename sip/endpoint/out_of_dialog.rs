@@ -22,7 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 impl Endpoint {
     /// Starts the registrations and probes of all trunks. Call this method once, when the shell can look up names.
     pub fn start_trunks(&mut self, now: Instant) {
-        for trunk in std::mem::take(&mut self.core.config.trunk_settings) {
+        for trunk in self.core.config.trunk_settings.clone() {
             self.trunks.add(&mut self.core, now, trunk);
         }
         self.serve_trunks(now);

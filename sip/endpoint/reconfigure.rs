@@ -16,8 +16,8 @@ impl Endpoint {
     /// A trunk keeps its calls and its index while the endpoint lives, even if the new settings do not contain the
     /// trunk. In that case the trunk's registration is removed, and later requests do not belong to the trunk. A trunk
     /// name keeps the same index as long as the endpoint exists.
-    pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
-        let trunks = mem::take(&mut config.trunk_settings);
+    pub fn reconfigure(&mut self, now: Instant, config: Config) {
+        let trunks = config.trunk_settings.clone();
         let directory = Arc::clone(&config.directory);
         let old = mem::take(&mut self.core.config);
         self.core.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
@@ -16,7 +17,11 @@ struct Bench {
     endpoint: Endpoint,
     now: Instant,
     sent: VecDeque<String>,
+    /// The destination of each sent message.
+    ways: VecDeque<SocketAddr>,
     events: VecDeque<Event>,
+    /// The address in the Via of a call.
+    via: &'static str,
 }
 
 fn settings(trunk_settings: Vec<Trunk>) -> Config {
@@ -50,13 +55,23 @@ impl Bench {
         });
         let now = instant();
         endpoint.start_trunks(now);
-        Self { endpoint, now, sent: VecDeque::new(), events: VecDeque::new() }
+        Self {
+            endpoint,
+            now,
+            sent: VecDeque::new(),
+            ways: VecDeque::new(),
+            events: VecDeque::new(),
+            via: CARRIER,
+        }
     }
 
     fn collect(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Transmit { data, .. } => self.sent.push_back(String::from_utf8(data.to_vec()).unwrap()),
+                Output::Transmit { data, destination, .. } => {
+                    self.sent.push_back(String::from_utf8(data.to_vec()).unwrap());
+                    self.ways.push_back(destination);
+                }
                 Output::Event(event) => self.events.push_back(event),
                 _ => {}
             }
@@ -107,8 +122,9 @@ impl Bench {
     }
 
     fn call(&mut self, number: u32) {
+        let via = self.via;
         self.receive(format!(
-            "INVITE sip:600@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+            "INVITE sip:600@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {via};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
              From: <sip:c@h>;tag=f{number}\r\nTo: <sip:600@127.0.0.1>\r\nCall-ID: call{number}\r\nCSeq: 1 INVITE\r\n\
              Contact: <sip:c@{CARRIER}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{}",
             SDP.len(),
@@ -157,6 +173,22 @@ fn limits_hold_from_now_on_and_count_what_is_there() {
     bench.reconfigure(vec![trunk("a", |trunk| trunk.max_calls = Some(2))]);
     bench.call(3);
     bench.expect("SIP/2.0 100 ");
+}
+
+#[test]
+fn a_trunk_is_behind_a_nat_from_the_reload_that_says_so() {
+    let mut bench = Bench::new(vec![trunk("a", |_| {})]);
+    let sent_to = |bench: &mut Bench, number: u32| {
+        bench.ways.clear();
+        bench.via = "10.9.9.9:5070";
+        bench.call(number);
+        bench.expect("SIP/2.0 100 ");
+        bench.ways.pop_front().expect("something is sent")
+    };
+    for (number, nat) in [(1, false), (2, true), (3, true), (4, false)] {
+        bench.reconfigure(vec![trunk("a", |trunk| trunk.nat = nat)]);
+        assert_eq!(sent_to(&mut bench, number), if nat { CARRIER } else { "192.0.2.1:5070" }.parse().unwrap(), "{nat}");
+    }
 }
 
 #[test]
