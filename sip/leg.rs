@@ -505,15 +505,13 @@ pub enum Event {
         /// The status of the far end. The value is 408 if no final response came, and 491 if another offer was open.
         status: u16,
     },
-    /// An INFO with digits (`application/dtmf-relay`, `application/dtmf`) or without a Content-Type was received. The
-    /// endpoint has answered it with 200. An INFO of another type gets 415 and is not reported.
+    /// An INFO with a digit was received ([`crate::Info`]). The endpoint has answered it with 200. An INFO without a
+    /// digit is answered and not reported: a body that cannot be read gets 400, and another type gets 415.
     Info {
         /// Key of the leg.
         leg: LegKey,
-        /// The Content-Type of the INFO. Empty if the INFO had no Content-Type.
-        content_type: String,
-        /// The body of the INFO.
-        body: Bytes,
+        /// The digit: `0` to `9`, `*`, `#`, or `A` to `D`.
+        digit: char,
     },
     /// The session must be refreshed with an offer (RFC 4028), because the far end does not support UPDATE. The
     /// application should send [`Command::Offer`]. If the application does not send it, the leg ends when the session

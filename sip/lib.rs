@@ -26,6 +26,7 @@ mod gruu;
 mod guard;
 mod header;
 mod hep;
+mod info;
 mod keys;
 mod ladder;
 mod leg;
@@ -62,6 +63,7 @@ pub use endpoint::{
 };
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, GuardCounts, GuardDecision, Offence};
+pub use info::Info;
 pub use ladder::{Fill, Ladder, Trace, TracedMessage};
 pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,

@@ -58,58 +58,10 @@ pub fn digit_schedule(digits: &str, tone: Duration) -> Vec<(Option<char>, Durati
     digits.chars().filter_map(step).take(1_024).collect()
 }
 
-/// Returns the digit in the body of a SIP INFO. The body is `Signal=5` (application/dtmf-relay), or only the digit
-/// (application/dtmf), or the payload of a telephone-event (audio/telephone-event, RFC 4733 §2.3) as octets. Of the
-/// payloads of one event, only the payload with the end bit counts.
-pub(crate) fn parse_info(content_type: &str, body: &[u8]) -> Option<char> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let is_event = kind.eq_ignore_ascii_case("audio/telephone-event");
-    if let (true, &[event, flags, _, _]) = (is_event, body) {
-        return "0123456789*#ABCD".chars().nth(event.into()).filter(|_| flags & 0x80 != 0);
-    }
-    let text = std::str::from_utf8(body).ok()?;
-    let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
-        let mut fields = text.lines().filter_map(|line| line.split_once('='));
-        fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("Signal"))?.1.trim()
-    } else if is_event || kind.eq_ignore_ascii_case("application/dtmf") {
-        text.trim()
-    } else {
-        return None;
-    };
-    // Some far ends send the event codes of RFC 4733. Code 16 is the hook flash and not a digit.
-    let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
-    if let Some(code) = code {
-        return "*#ABCD".chars().nth(code - 10);
-    }
-    let mut letters = word.chars().map(|letter| letter.to_ascii_uppercase());
-    let digit = letters.next().filter(|digit| "0123456789*#ABCD".contains(*digit))?;
-    letters.next().is_none().then_some(digit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use media::DtmfMethod;
-
-    #[test]
-    fn an_info_body_holds_one_key() {
-        assert_eq!(parse_info("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(parse_info("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
-        assert_eq!(parse_info("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
-        assert_eq!(parse_info("application/dtmf", b"11"), Some('#'));
-        assert_eq!(parse_info("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
-        assert_eq!(parse_info("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
-        for no_key in [&b"Signal=16"[..], b"Signal=hf", b"Signal=", b"Signal=55", b"Duration=160", b""] {
-            assert_eq!(parse_info("application/dtmf-relay", no_key), None);
-        }
-        assert_eq!(parse_info("text/plain", b"5"), None);
-        assert_eq!(parse_info("audio/telephone-event", &[5, 0x8a, 0x03, 0x20]), Some('5'));
-        assert_eq!(parse_info("Audio/Telephone-Event;rate=8000", &[11, 0x80, 0, 0]), Some('#'));
-        assert_eq!(parse_info("audio/telephone-event", &[5, 0x0a, 0, 0]), None, "the key is still pressed");
-        assert_eq!(parse_info("audio/telephone-event", &[16, 0x80, 0, 0]), None);
-        assert_eq!(parse_info("audio/telephone-event", b"5"), Some('5'));
-        assert_eq!(parse_info("application/dtmf", b"\xff"), None);
-    }
 
     #[test]
     fn a_press_goes_on_once_in_the_form_that_the_other_leg_has() {
@@ -141,6 +93,6 @@ mod tests {
         assert_eq!(digit_schedule(&"1".repeat(5_000), GAP).len(), 1_024);
         let sip::Command::Info { content_type, body, .. } = info(sip::LegKey(1), 'a', 160) else { panic!() };
         assert_eq!((&*content_type, &body[..]), ("application/dtmf-relay", &b"Signal=A\r\nDuration=160\r\n"[..]));
-        assert_eq!(parse_info(&content_type, &body), Some('A'));
+        assert_eq!(sip::Info::read(&content_type, &body), sip::Info::Digit('A'));
     }
 }

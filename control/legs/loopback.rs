@@ -92,7 +92,9 @@ impl LoopbackDialog {
                 self.end(cause, None, reason, headers);
             }
             sip::Command::Info { content_type, body, .. } => {
-                (self.deliver)(sip::Event::Info { leg, content_type, body });
+                if let sip::Info::Digit(digit) = sip::Info::read(&content_type, &body) {
+                    (self.deliver)(sip::Event::Info { leg, digit });
+                }
             }
             // The other leg cannot call another destination, so the response is 501.
             sip::Command::Refer { .. } => (self.deliver)(sip::Event::ReferAnswered { leg: self.own, status: 501 }),

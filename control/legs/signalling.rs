@@ -7,7 +7,6 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use super::{LegIo, Refusal};
-use crate::dtmf;
 use crate::reason;
 
 impl LegIo {
@@ -43,7 +42,7 @@ impl LegIo {
                 self.bring_new_keys();
                 None
             }
-            sip::Event::Info { content_type, body, .. } => dtmf::parse_info(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Info { digit, .. } => Some(LegEvent::Dtmf(digit)),
             sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
                 if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
             {

@@ -9,16 +9,13 @@ use super::transactions::server::{NewServer, request_line};
 use super::{Arrival, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
+use crate::info::{self, Info};
 use crate::keys::{LegId, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
-/// Media types that are accepted in an INFO. These are the types for digits. An INFO without a Content-Type is also
-/// accepted. If such an INFO has no body, it only checks that the dialog exists.
-const INFO_TYPES: [&str; 4] = ["application/dtmf-relay", "application/dtmf", "audio/telephone-event", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
-const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf, audio/telephone-event\r\n";
 
 impl Dialogs {
     pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegId, request: &Request) {
@@ -99,15 +96,18 @@ impl Dialogs {
             cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
             return;
         }
-        if !is_taken(&request.content.content_type()) {
-            cx.respond(server, ResponseParts { lines: INFO_LINES, ..plain(415) });
-            return;
-        }
-        cx.respond(server, plain(200));
-        if let Some(leg) = self.legs.get(slot) {
-            let leg = leg.key;
-            let (content_type, body) = (request.content.content_type(), request.content.body.clone());
-            cx.core.event(Event::Info { leg, content_type, body });
+        match Info::read(&request.content.content_type(), &request.content.body) {
+            Info::OtherType => cx.respond(server, ResponseParts { lines: info::ACCEPT, ..plain(415) }),
+            Info::Unreadable => {
+                cx.respond(server, ResponseParts { reason: Some("No Digit In The Body"), ..plain(400) });
+            }
+            Info::Nothing => cx.respond(server, plain(200)),
+            Info::Digit(digit) => {
+                cx.respond(server, plain(200));
+                if let Some(leg) = self.legs.get(slot).map(|leg| leg.key) {
+                    cx.core.event(Event::Info { leg, digit });
+                }
+            }
         }
     }
 
@@ -287,9 +287,4 @@ impl Dialogs {
         };
         (known && leg.dialog.call_id == request.call_id).then_some(slot)
     }
-}
-
-fn is_taken(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    INFO_TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known))
 }
