@@ -38,17 +38,22 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     }
 }
 
-/// The parameter that a Twimlet needs for a document that is not empty. `None` for other URLs, and for a Twimlet that may
-/// return an empty document.
-pub(super) fn needed(url: &Url) -> Option<&'static str> {
+/// The parameter that the URL of a Twimlet lacks, so that the Twimlet has nothing to do. `None` for other URLs, and for the
+/// later requests of a Twimlet that has called somebody.
+pub(super) fn lacking(url: &Url) -> Option<&'static str> {
     if !matches!(url.host_str()?, "twimlets.com" | "www.twimlets.com") {
         return None;
     }
-    match url.path().trim_matches('/') {
-        "echo" => Some("Twiml"),
-        "message" => Some("Message"),
-        _ => None,
-    }
+    let needed = match url.path().trim_matches('/') {
+        "echo" => "Twiml",
+        "message" => "Message",
+        "forward" | "callme" => "PhoneNumber",
+        "simulring" | "findme" => "PhoneNumbers",
+        "menu" => "Options",
+        _ => return None,
+    };
+    let parameters = Parameters::of(url, b"");
+    (parameters.get(needed).is_none() && parameters.get("Dial").is_none()).then_some(needed)
 }
 
 /// The S3 bucket of a music file. The host name or the path names the bucket.

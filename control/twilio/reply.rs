@@ -22,10 +22,8 @@ pub(super) fn reply(
     body: &[u8],
 ) -> Result<Program, FetchFailure> {
     let mut program = markup::answer(flavour, Origin { base, local_files: false }, content_type, body)?;
-    if program.instructions.is_empty()
-        && let Some(parameter) = base.and_then(hosted::needed)
-    {
-        let message = format!("the Twimlet returned no verbs, because its URL has no {parameter}");
+    if let Some(parameter) = base.and_then(hosted::lacking) {
+        let message = format!("the URL of the Twimlet has no {parameter}, which the Twimlet needs");
         program.warnings.push(Warning { code: SCHEMA, message });
     }
     Ok(program)
@@ -119,9 +117,19 @@ mod tests {
             let program = reply(&TWIML, Some(&url), Some("text/xml"), empty).unwrap();
             program.warnings.iter().map(|warning| (warning.code, warning.message.clone())).collect::<Vec<_>>()
         };
-        let warning = |name: &str| (SCHEMA, format!("the Twimlet returned no verbs, because its URL has no {name}"));
+        let warning = |name: &str| (SCHEMA, format!("the URL of the Twimlet has no {name}, which the Twimlet needs"));
         assert_eq!(warned("http://twimlets.com/message?Mesage=hello"), [warning("Message")]);
         assert_eq!(warned("https://www.twimlets.com/echo"), [warning("Twiml")]);
+        assert_eq!(warned("http://twimlets.com/findme"), [warning("PhoneNumbers")]);
+        assert_eq!(warned("http://twimlets.com/findme?PhoneNumber=1001"), [warning("PhoneNumbers")]);
+        assert_eq!(warned("http://twimlets.com/simulring?FailUrl=http://a.test/"), [warning("PhoneNumbers")]);
+        assert_eq!(warned("http://twimlets.com/forward?PhoneNumbers=1001"), [warning("PhoneNumber")]);
+        assert_eq!(warned("http://twimlets.com/callme"), [warning("PhoneNumber")]);
+        assert_eq!(warned("http://twimlets.com/menu?Message=Choose"), [warning("Options")]);
+        assert_eq!(warned("http://twimlets.com/findme?PhoneNumbers[0]=1001&Next=1"), []);
+        assert_eq!(warned("http://twimlets.com/forward?FailUrl=http://a.test/&Dial=true"), []);
+        assert_eq!(warned("http://twimlets.com/voicemail"), []);
+        assert_eq!(warned("http://twimlets.com/conference"), []);
         assert_eq!(warned("http://twimlets.com/whisper?Digits=1"), []);
         assert_eq!(warned("http://app.example/message"), []);
     }
