@@ -96,15 +96,15 @@ impl Address {
         }
     }
 
-    /// Returns the user part of the address: the number, the SIP user, or the name.
-    pub fn user(&self) -> &str {
+    /// Returns the user part of the address: the number, the SIP user with decoded percent escapes, or the name.
+    pub fn user(&self) -> Cow<'_, str> {
         match self {
-            Self::Phone(number) => number.as_str(),
-            Self::Client(name) | Self::Application(name) | Self::Name(name) => name,
+            Self::Phone(number) => number.as_str().into(),
+            Self::Client(name) | Self::Application(name) | Self::Name(name) => (&**name).into(),
             Self::Sip(uri) => {
                 let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
                 let (user, _) = rest.split_once('@').unwrap_or((rest, ""));
-                user.split([':', ';']).next().unwrap_or(user)
+                decoded(user.split([':', ';']).next().unwrap_or(user))
             }
         }
     }
@@ -147,6 +147,30 @@ impl fmt::Display for Address {
     }
 }
 
+/// Decodes the percent escapes of a user part (RFC 3261 §19.1.2). A `%` without two hexadecimal digits stays.
+fn decoded(user: &str) -> Cow<'_, str> {
+    let mut parts = user.split('%');
+    let first = parts.next().unwrap_or_default();
+    if first.len() == user.len() {
+        return user.into();
+    }
+    let mut octets = first.as_bytes().to_vec();
+    for part in parts {
+        let escape = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(octet) => {
+                octets.push(octet);
+                octets.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
+            }
+            None => {
+                octets.push(b'%');
+                octets.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&octets).into_owned().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,5 +190,16 @@ mod tests {
     fn the_user_of_a_sip_address_is_its_user_part() {
         assert_eq!(Address::from("sip:alice:pw@host;x=1").user(), "alice");
         assert_eq!(Address::from("sip:host").user(), "host");
+        for (user, decoded) in [
+            ("+1800%231", "+1800#1"),
+            ("+1800%2523", "+1800%23"),
+            ("+1800#1", "+1800#1"),
+            ("%c3%A9", "é"),
+            ("100%", "100%"),
+            ("1%é", "1%é"),
+            ("%%32%4", "%2%4"),
+        ] {
+            assert_eq!(Address::from(format!("sip:{user}@host")).user(), decoded, "{user}");
+        }
     }
 }

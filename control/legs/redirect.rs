@@ -67,7 +67,7 @@ fn targets(value: &str, called: &str) -> Vec<RedirectTarget> {
         .map(|contact| {
             let same_hop = contact.is_tel();
             let uri = match same_hop {
-                true => with_user(called, &sip::escape_user(&contact.user())),
+                true => with_user(called, &contact.user()),
                 // The redirecting server must not set headers of our request.
                 false => contact.uri_without_headers(),
             };

@@ -218,7 +218,7 @@ pub fn originate(customer_trunk: &CustomerTrunk, trunk: u128, user: &str) -> Pro
     // For each URI that is tried, routing replaces this host with the host of the URI.
     let to = match user.parse() {
         Ok(number) => Address::Phone(number),
-        Err(_) => Address::Sip(format!("sip:{user}@pbx.invalid").into()),
+        Err(_) => Address::Sip(with_user("sip:pbx.invalid", user).into()),
     };
     let target = DialTarget { via: vec![name(trunk)], ..DialTarget::new(to) };
     let mut program = recorded(bridge_program(target, recording(customer_trunk.record)), customer_trunk.record);
@@ -340,6 +340,10 @@ mod tests {
         assert_eq!((&*target.url, dial.pass_failure, &*dial.targets[0].via[0]), ("http://app/", false, &*name(7)));
         let recorded = dial.record.as_ref().unwrap();
         assert!(recorded.from_ringing && recorded.spec.trim);
+        let named = originate(&CustomerTrunk::default(), 7, "a@b");
+        let [Instruction::Dial(dial)] = &named.instructions[..] else { panic!("{named:?}") };
+        assert_eq!(dial.targets[0].to.to_string(), "sip:a%40b@pbx.invalid");
+        assert_eq!(dial.targets[0].to.user(), "a@b");
         let plain = originate(&CustomerTrunk::default(), 7, "100");
         let [Instruction::Dial(dial)] = &plain.instructions[..] else { panic!("{plain:?}") };
         assert!(dial.record.is_none() && dial.pass_failure);

@@ -37,7 +37,7 @@ impl Routing {
                 Some(InternalDestination { route, called: to.clone() })
             }
             Address::Sip(uri) if self.phones.is_here(uri) => {
-                let route = self.to_own_number(account, to.user())?;
+                let route = self.to_own_number(account, &to.user())?;
                 Some(InternalDestination {
                     route,
                     called: to.user().parse().map_or_else(|_| to.clone(), Address::Phone),

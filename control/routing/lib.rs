@@ -872,14 +872,14 @@ impl Routing {
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
         if let Some(customer_trunk) = via.first().and_then(|name| customer_trunk::id(name)) {
-            return self.phones.customer_trunks().originate(account, customer_trunk, to.user(), rng);
+            return self.phones.customer_trunks().originate(account, customer_trunk, &to.user(), rng);
         }
         if let Some(id) = via.first().filter(|id| is_trunk_id(id)) {
             let usable = self.byoc(id).filter(|trunk| self.may_use(account, trunk));
-            return usable.and_then(|trunk| over_trunk(trunk, to.user())).into_iter().collect();
+            return usable.and_then(|trunk| over_trunk(trunk, &to.user())).into_iter().collect();
         }
         if !via.is_empty() {
-            return self.over(via, to.user(), health);
+            return self.over(via, &to.user(), health);
         }
         if let Some(aor) = self.phones.find(account, to) {
             let request_uri = self.phones.target(&aor, to);
@@ -906,11 +906,13 @@ impl Routing {
             Address::Sip(uri) => {
                 // The headers after `?` are not part of the Request-URI (RFC 3261 §19.1.5).
                 let request_uri = uri.split('?').next().unwrap_or(uri).to_owned();
+                let user = to.user();
+                let called = with_user(&request_uri, &user);
                 let trunk = self
                     .trunks
                     .iter()
                     .filter(|trunk| self.may_use(account, trunk))
-                    .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
+                    .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, &user) == called));
                 let from_host =
                     trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(std::string::ToString::to_string);
                 let trunk = trunk.cloned();
@@ -1073,11 +1075,12 @@ fn trunk_credentials(trunk: &TrunkConfig) -> Option<sip::Credentials> {
     Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
 }
 
-/// Replaces or adds the user part in a URI of the form `sip:host:port;params`.
+/// Replaces or adds the user part in a URI of the form `sip:host:port;params`. `user` has no percent escapes; the URI
+/// gets the escapes that the grammar requires (RFC 3261 §25.1).
 pub fn with_user(uri: &str, user: &str) -> String {
     let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}:{user}@{host}")
+    format!("{scheme}:{}@{host}", sip::escape_user(user))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use tandem_store::domains::DomainRow;
 
 use crate::channels::Barred;
 use crate::trunk::identity;
+use crate::with_user;
 
 /// A request for an outbound call.
 #[derive(Clone, Debug)]
@@ -213,14 +214,14 @@ pub fn inbound_leg(
     let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
     let (from, to) = match &domain {
         Some(domain) => {
-            let at = |user: &str| Address::Sip(format!("sip:{user}@{}", domain.name).into());
+            let at = |user: &str| Address::Sip(with_user(&format!("sip:{}", domain.name), user).into());
             (username.map_or_else(|| Address::from(&*incoming.from_uri), at), Address::from(&*incoming.request_uri))
         }
         None => {
             let from = match username.filter(|username| *username != incoming.from_user) {
                 Some(username) => {
                     let host = incoming.to_uri.rsplit_once('@').map_or("", |(_, host)| host);
-                    party(username, &format!("sip:{username}@{host}"))
+                    party(username, &with_user(&format!("sip:{host}"), username))
                 }
                 None => party(&incoming.from_user, &incoming.from_uri),
             };

@@ -4,6 +4,7 @@
 
 pub mod provisioned;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ use tandem_store::{Store, StoreError, resources};
 
 use crate::connections::Connections;
 use crate::customer_trunk::CustomerTrunks;
+use crate::with_user;
 
 /// The reason why a text cannot be the domain of an account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -238,8 +240,8 @@ impl Phones {
     /// account.
     pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
         let known = Arc::clone(&self.known.read());
-        let (username, domain): (&str, Option<Arc<str>>) = match to {
-            Address::Client(name) => (name, None),
+        let (username, domain): (Cow<'_, str>, Option<Arc<str>>) = match to {
+            Address::Client(name) => ((&**name).into(), None),
             Address::Sip(uri) => {
                 let domain = known.directory.domain(host_of(uri).0).filter(|domain| &*domain.account == account);
                 if domain.is_none() && !self.is_here(uri) {
@@ -247,16 +249,16 @@ impl Phones {
                 }
                 (to.user(), domain.map(|domain| Arc::clone(&domain.name)))
             }
-            Address::Phone(number) => (number.as_str(), None),
+            Address::Phone(number) => (number.as_str().into(), None),
             Address::Application(_) | Address::Name(_) => return None,
         };
         // Only a phone of the configuration, or a phone that the account has created, can have a number as its
         // extension. So a user of a domain cannot take over a number.
         let there = match to {
-            Address::Phone(_) => self.endpoint(account, username).is_some(),
-            _ => known.directory.has(account, username, domain.as_deref()),
+            Address::Phone(_) => self.endpoint(account, &username).is_some(),
+            _ => known.directory.has(account, &username, domain.as_deref()),
         };
-        there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
+        there.then(|| sip::Aor { account: account.into(), username: username.as_ref().into(), domain })
     }
 
     /// Returns every user that may register.
@@ -280,7 +282,8 @@ impl Phones {
             return None;
         }
         let to = Address::Sip(uri.into());
-        let phones = known.directory.users(to.user(), host.0).filter(|user| user.trunk.is_none());
+        let username = to.user();
+        let phones = known.directory.users(&username, host.0).filter(|user| user.trunk.is_none());
         let mut owners = phones.map(|user| &user.account);
         let first = owners.next()?;
         owners.all(|other| other == first).then(|| Arc::clone(first))
@@ -331,7 +334,7 @@ impl Phones {
             (None, None, Some(address)) => address.to_string(),
             (None, None, None) => "localhost".to_owned(),
         };
-        format!("sip:{}@{host}", aor.username)
+        with_user(&format!("sip:{host}"), &aor.username)
     }
 
     /// Returns the URI for a call to `to`, which is an address of the user `aor`. If `to` names an instance (GRUU), the

@@ -14,6 +14,9 @@ fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
         "sip:+15551230001@10.0.0.1:5070;transport=tcp"
     );
     assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
+    assert_eq!(with_user("sip:host", "+1800#1"), "sip:+1800%231@host");
+    assert_eq!(with_user("sip:host", "+1800%23"), "sip:+1800%2523@host");
+    assert_eq!(with_user("sip:host", "a@b c"), "sip:a%40b%20c@host");
 }
 
 #[tokio::test]
@@ -249,7 +252,13 @@ fn a_bridge_goes_over_its_trunks_in_their_order_those_that_are_up_first() {
     let list = serde_json::json!(["trunk:national", "trunk:a"]);
     assert_eq!(uris(list.clone(), "+493012345678", ""), ["sip:03012345678@national", "sip:+493012345678@a"]);
     assert_eq!(uris(list.clone(), "+493012345678", "national"), ["sip:+493012345678@a", "sip:03012345678@national"]);
-    assert_eq!(uris(list, "front-desk", ""), ["sip:front-desk@national", "sip:front-desk@a"]);
+    assert_eq!(uris(list.clone(), "front-desk", ""), ["sip:front-desk@national", "sip:front-desk@a"]);
+    // The called users are `+1800%231`, `+1800%2523` and `j%c3%b6rg%40x` in the INVITE.
+    assert_eq!(uris(list.clone(), "+1800#1", ""), ["sip:+1800%231@national", "sip:+1800%231@a"]);
+    assert_eq!(uris(list.clone(), "+1800%23", ""), ["sip:+1800%2523@national", "sip:+1800%2523@a"]);
+    assert_eq!(uris(list, "jörg@x", ""), ["sip:j%C3%B6rg%40x@national", "sip:j%C3%B6rg%40x@a"]);
+    assert_eq!(uris("sip:{number}@host".into(), "+1800#1", ""), ["sip:+1800%231@host"]);
+    assert_eq!(uris("sip:{number}@host".into(), "+1800%23", ""), ["sip:+1800%2523@host"]);
     assert_eq!(uris("trunk:c".into(), "100", ""), ["sip:100@c"]);
     assert_eq!(uris("trunk:*".into(), "+493012345678", ""), ["sip:+493012345678@a", "sip:+493012345678@c"]);
 }
@@ -286,7 +295,9 @@ fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
     let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
     let trunk =
         |uri: &str| outbound(&routing, &Address::Sip(uri.into())).remove(0).trunk.map(|trunk| trunk.name.clone());
-    assert_eq!(trunk("sip:100@10.0.0.1:5070").as_deref(), Some("pbx"));
+    for user in ["100", "%31%30%30", "*21%23", "%2a21#"] {
+        assert_eq!(trunk(&format!("sip:{user}@10.0.0.1:5070")).as_deref(), Some("pbx"), "{user}");
+    }
     assert_eq!(trunk("sip:100@10.0.0.2:5070"), None);
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tandem_settings::{InboundAuth, TrunkConfig};
 use tandem_sip as sip;
 
+use crate::with_user;
+
 /// Returns the settings of a trunk for the SIP endpoint.
 pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
     let credentials = trunk.username.as_ref().zip(trunk.password.as_ref()).map(|(username, password)| {
@@ -25,7 +27,7 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
         let host = host.split_once(':').map_or(host, |(_, host)| host);
         let domain = trunk.from_domain.as_deref().unwrap_or_else(|| without_port(host));
         sip::Register {
-            address: format!("sip:{username}@{domain}"),
+            address: with_user(&format!("sip:{domain}"), username),
             contact_user: trunk.contact_user.as_ref().unwrap_or(username).to_string(),
             expires: Duration::from_secs(trunk.register_expires.into()),
             registrar,
@@ -130,6 +132,8 @@ mod tests {
             (&*other.registrar, &*other.address, &*other.contact_user),
             ("sip:reg.example", "sip:u@example.com", "+4930")
         );
+        let named = register(serde_json::json!({ "username": "u@isp#1" })).unwrap();
+        assert_eq!((&*named.address, &*named.contact_user), ("sip:u%40isp%231@10.0.0.1", "u@isp#1"));
         assert_eq!(register(serde_json::json!({ "register": false })), None);
         assert_eq!(without_port("[::1]"), "[::1]");
     }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tandem_sip as sip;
 
 /// The destination of a number without a web application.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Bridges")]
 pub enum Bridge {
-    /// A SIP URI. `{number}` in the URI is replaced with the dialled number.
+    /// A SIP URI. `{number}` in the URI is replaced with the dialled number,
+    /// which gets the percent escapes that a URI requires.
     Uri(Arc<str>),
     /// The server calls the dialled number over these trunks, given by name. If a trunk is down, is full, or fails, the
     /// server uses the next trunk. The list is never empty.
@@ -31,7 +33,7 @@ impl Bridge {
     /// uses the URI of the trunk.
     pub fn uri(&self, number: &str) -> Option<String> {
         match self {
-            Self::Uri(uri) => Some(uri.replace("{number}", number)),
+            Self::Uri(uri) => Some(uri.replace("{number}", &sip::escape_user(number))),
             Self::Trunks(_) | Self::Prefixes => None,
         }
     }

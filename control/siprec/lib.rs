@@ -407,7 +407,7 @@ fn aor(address: &Address, host: &str) -> String {
     match address {
         Address::Sip(uri) => uri.split('?').next().unwrap_or(uri).to_owned(),
         Address::Phone(number) if number.is_e164() => format!("tel:{}", number.as_str()),
-        other => format!("sip:{}@{host}", sip::escape_user(other.user())),
+        other => format!("sip:{}@{host}", sip::escape_user(&other.user())),
     }
 }
 

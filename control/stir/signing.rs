@@ -102,16 +102,16 @@ impl Stir {
         parent_leg: Option<&LegInfo>,
     ) -> SigningRequest {
         let parent_leg = parent_leg.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
-        let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
-            Some(number) => canonical_number(other.user()) == Some(number),
+        let same = |one: &Address, other: &Address| match canonical_number(&one.user()) {
+            Some(number) => canonical_number(&other.user()) == Some(number),
             None => false,
         };
         let same_caller = parent_leg.filter(|leg| same(&leg.from, &invite.from));
         let headers = same_caller.map_or(&[][..], |leg| &leg.sip.headers);
-        let diverted_by = same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
+        let diverted_by = same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().into_owned());
         let gateway = parent_leg.and_then(|leg| leg.sip.trunk.as_deref());
         let (attestation, origin) = match gateway {
-            _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),
+            _ if routing.owns(account, &invite.from.user()) => (Attestation::A, format!("account {account}")),
             Some(trunk) => (Attestation::C, format!("trunk {trunk}")),
             None => (Attestation::B, format!("account {account}")),
         };
@@ -175,7 +175,7 @@ fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
     match to {
         Address::Phone(number) => international(number.as_str()),
         // A bridged call goes to the URI of the trunk. This URI has the number in the trunk's format.
-        Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
+        Address::Sip(_) => international(&Numbering::of(trunk).caller_in(&to.user())),
         Address::Client(_) | Address::Application(_) | Address::Name(_) => None,
     }
 }

@@ -228,7 +228,7 @@ fn initiated(leg: &LegInfo) -> Value {
         Direction::Inbound => leg.sip.offered_codecs.join(",").to_uppercase(),
         Direction::OutboundApi | Direction::OutboundDial => OUR_CODECS.to_owned(),
     };
-    let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned());
+    let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().into_owned());
     let identity = leg.sip.identity.as_deref();
     let extra = json!({
         "direction": direction,

@@ -49,7 +49,7 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     if about {
         let party = if matches!(leg.from, Address::Sip(_) | Address::Client(_)) { "sip" } else { "pstn" };
         push("CallingPartyType", party.to_owned());
-        push("CallerId", leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned()));
+        push("CallerId", leg.caller_name.clone().unwrap_or_else(|| leg.from.user().into_owned()));
         for (name, address) in [("FromSipUri", &leg.from), ("ToSipUri", &leg.to)] {
             if let Address::Sip(uri) = address {
                 push(name, uri.to_string());

@@ -222,7 +222,7 @@ fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
         push("SipDomainSid".into(), format!("SD{domain}"));
     }
     if leg.direction == Direction::Inbound && matches!(leg.from, Address::Sip(_)) {
-        push("SipUsername".into(), leg.from.user().into());
+        push("SipUsername".into(), leg.from.user().into_owned());
     }
     if leg.direction == Direction::Inbound && matches!(leg.from, Address::Phone(_)) {
         push("CallToken".into(), call_token(owner, leg));

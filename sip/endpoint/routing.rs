@@ -314,7 +314,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    fn invite(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>) {
+    fn invite(&mut self, now: Instant, key: LegKey, mut outgoing: Box<Outgoing>) {
         if self.dialogs.holds(key) || self.lookups.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
@@ -322,6 +322,10 @@ impl Endpoint {
         if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
             self.core.report_unplaced(key, EndCause::Overload);
             return;
+        }
+        // Applications write `sip:*21#@host`. A URI must not contain a `#` without an escape (RFC 3261 §25.1).
+        if outgoing.request_uri.contains('#') {
+            outgoing.request_uri = outgoing.request_uri.replace('#', "%23");
         }
         let hop = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
         let Some(hop) = Uri::parse(hop.as_bytes()) else {

@@ -14,6 +14,7 @@ use tandem_settings::{CallerId, Forwarding, TrunkConfig};
 use tandem_sip::{self as sip, Party};
 
 use super::numbering::Numbering;
+use crate::with_user;
 
 /// Maximum number of earlier forwardings in the headers of an outbound call.
 const MAX_DIVERSIONS: usize = 5;
@@ -118,7 +119,7 @@ pub fn present(
     let same_caller = parent.is_some_and(|parent| parent.from == invite.from);
     let private = is_anonymous(&invite.from) || (same_caller && wants_privacy(inherited()));
     let known = match (&invite.from, is_anonymous(&invite.from)) {
-        (from, false) => Some(from.user().to_owned()),
+        (from, false) => Some(from.user().into_owned()),
         // Only a trusted trunk receives the number of an anonymous caller.
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
@@ -143,7 +144,7 @@ pub fn present(
         presented.push("Privacy", "id");
     }
     if let (Some(trunk), Some(number)) = (trunk, number.filter(|number| !number.is_empty())) {
-        let party = format!("<sip:{}@{host}>", escape(&number));
+        let party = format!("<{}>", with_user(&format!("sip:{host}"), &number));
         let party = match invite.caller_name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => format!("\"{}\" {party}", name.replace(['"', '\\'], "")),
             None => party,
@@ -178,7 +179,8 @@ impl PresentedCaller {
         if called.is_empty() || called == invite.to.user() {
             return;
         }
-        let called = format!("sip:{}@{host}", escape(&numbering.caller_out(called)));
+        let own = format!("sip:{host}");
+        let called = with_user(&own, &numbering.caller_out(&called));
         let before = |name: &str| {
             let lines = parent.sip.headers.iter().filter(move |(one, _)| one.eq_ignore_ascii_case(name));
             lines.flat_map(|(_, value)| sip::header_values(value)).map(str::to_owned).collect::<Vec<_>>()
@@ -196,22 +198,15 @@ impl PresentedCaller {
                     history.push(format!("<{called}>;index=1"));
                 }
                 // RFC 7044 §10.3: the index of a new target is one level below the index of the previous target.
-                let index = history.last().and_then(|last| last.split(";index=").nth(1)).unwrap_or("1");
-                let index = format!("{}.1", index.split(';').next().unwrap_or("1"));
-                let target = numbering.called_out(invite.to.user());
-                history.push(format!(
-                    "<sip:{}@{host};cause=302>;index={index};mp={}",
-                    escape(&target),
-                    parent_of(&index)
-                ));
+                let is_index = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+                let index = history.last().and_then(|last| Party::first(last)?.parameter("index"));
+                let index = index.filter(is_index).unwrap_or_else(|| "1".to_owned());
+                let target = with_user(&format!("{own};cause=302"), &numbering.called_out(&invite.to.user()));
+                history.push(format!("<{target}>;index={index}.1;mp={index}"));
                 history.into_iter().for_each(|entry| self.push("History-Info", entry));
             }
         }
     }
-}
-
-fn parent_of(index: &str) -> &str {
-    index.rsplit_once('.').map_or(index, |(parent, _)| parent)
 }
 
 /// Returns the first party with a user in the header fields of this name. There may be a SIP URI and a telephone number
@@ -235,16 +230,11 @@ fn wants_privacy<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> b
 }
 
 fn is_anonymous(from: &Address) -> bool {
-    is_withheld(from.user())
+    is_withheld(&from.user())
 }
 
 fn is_withheld(user: &str) -> bool {
     user.eq_ignore_ascii_case(ANONYMOUS) || user.eq_ignore_ascii_case("restricted")
-}
-
-/// Drops the characters that are not allowed in the user part of a URI.
-fn escape(user: &str) -> String {
-    user.chars().filter(|c| c.is_ascii_alphanumeric() || "+*-_.!~'()".contains(*c)).collect()
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn begin(
     mut route: Route,
 ) {
     let (leg, session) = (info.id, info.session);
-    if registry.services().take_inbound(leg, None, &route, info.to.user()).is_err() {
+    if registry.services().take_inbound(leg, None, &route, &info.to.user()).is_err() {
         (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
     }
     let (inbox, receiver) = registry.open(session);

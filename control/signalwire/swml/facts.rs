@@ -173,7 +173,7 @@ fn sip_data(leg: &LegInfo) -> Object {
 }
 
 fn address_user(leg: &LegInfo) -> String {
-    leg.from.user().to_owned()
+    leg.from.user().into_owned()
 }
 
 /// The device at the far end of a call.

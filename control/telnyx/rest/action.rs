@@ -339,7 +339,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),
         // The caller name of this leg is not used, because the new leg has another caller ID.
-        caller_name: Some(outbound.caller_name.unwrap_or_else(|| caller_id.user().to_owned())),
+        caller_name: Some(outbound.caller_name.unwrap_or_else(|| caller_id.user().into_owned())),
         caller_id: Some(caller_id),
         answer_on_bridge: true,
         ring_tone: early_media.then(|| "us".into()),

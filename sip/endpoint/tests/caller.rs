@@ -577,3 +577,17 @@ fn a_far_end_leads_our_requests_to_no_inner_host_and_to_no_trunk_of_others() {
     let (ack, _) = requests_in_dialog("10.2.0.5", "Contact: <sip:x@10.3.0.6>", allows);
     assert_eq!(ack, stays("10.2.0.5"));
 }
+
+#[test]
+fn a_number_sign_in_an_applications_uri_is_escaped() {
+    for (uri, wanted) in [
+        ("sip:*21#@127.0.0.2", "sip:*21%23@127.0.0.2"),
+        ("sip:+1800%231@127.0.0.2", "sip:+1800%231@127.0.0.2"),
+        ("sip:+1800%2523@127.0.0.2", "sip:+1800%2523@127.0.0.2"),
+    ] {
+        let mut bench = Bench::new();
+        bench.command(Command::Invite { leg: LegKey(1), invite: outgoing(uri) });
+        let invite = bench.expect(&format!("INVITE {wanted} "));
+        assert_eq!(field(&invite, "To"), format!("<{wanted}>"));
+    }
+}

@@ -230,6 +230,40 @@ fn a_call_that_is_sent_on_says_by_whom() {
 }
 
 #[test]
+fn the_index_of_a_history_entry_is_read_by_the_grammar() {
+    for (history, index) in [
+        ("<sip:+4122@h>;index=1, <sip:+18011@h> ; index=1.2", "index=1.2.1;mp=1.2"),
+        ("<sip:+4122@h>;index=1, <sip:+18011@h>;INDEX=1.2;rc=1", "index=1.2.1;mp=1.2"),
+        ("<sip:a;index=9@h>;index=\"1.3\"", "index=1.3.1;mp=1.3"),
+        ("\"x;index=7\" <sip:a@h>;index = 2", "index=2.1;mp=2"),
+        ("<sip:a@h>", "index=1.1;mp=1"),
+        ("<sip:a@h>;index=\"1;x\"", "index=1.1;mp=1"),
+        ("<sip:a@h>;index", "index=1.1;mp=1"),
+    ] {
+        let parent = parent(&[("History-Info", history)]);
+        let trunk = trunk(json!({ "forwarding": "history-info" }));
+        let presented = present(Some(&trunk), &invite("+493011111111", "+497"), Some(&parent_leg(&parent)), "us");
+        let written = header_lines(&presented).pop().unwrap();
+        assert_eq!(written, format!("History-Info: <sip:+497@us;cause=302>;{index}"), "{history}");
+    }
+}
+
+#[test]
+fn a_number_sign_in_a_number_is_escaped_in_every_identity() {
+    let (mut parent, headers) = (parent(&[]), |more: serde_json::Value, parent: &LegInfo| {
+        let call = invite("+4930#1", "+497#2");
+        header_lines(&present(Some(&trunk(more)), &call, Some(&parent_leg(parent)), "us")).join("\n")
+    });
+    (parent.from, parent.to) = (Address::from("+4930#1"), Address::from("+498#3"));
+    for caller_id in ["pai", "rpid"] {
+        let written = headers(json!({ "caller_id": caller_id, "trusted": true }), &parent);
+        assert!(written.contains("<sip:+4930%231@us>"), "{written}");
+    }
+    let written = headers(json!({ "forwarding": "history-info" }), &parent);
+    assert!(written.contains("<sip:+498%233@us>") && written.contains("<sip:+497%232@us;cause=302>"), "{written}");
+}
+
+#[test]
 fn what_an_application_says_itself_stands() {
     let mut call = invite("+493011111111", "+491");
     call.headers.push(("p-asserted-identity".to_owned(), "<sip:me@h>".to_owned()));
