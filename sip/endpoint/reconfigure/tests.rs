@@ -55,14 +55,7 @@ impl Bench {
         });
         let now = instant();
         endpoint.start_trunks(now);
-        Self {
-            endpoint,
-            now,
-            sent: VecDeque::new(),
-            ways: VecDeque::new(),
-            events: VecDeque::new(),
-            via: CARRIER,
-        }
+        Self { endpoint, now, sent: VecDeque::new(), ways: VecDeque::new(), events: VecDeque::new(), via: CARRIER }
     }
 
     fn collect(&mut self) {
