@@ -290,6 +290,13 @@ impl Call {
         self.release_if_idle(leg);
     }
 
+    /// Whether the leg waits for the result of this document request. A leg that has ended, or that another document
+    /// controls now, does not wait.
+    pub fn awaits_document(&self, leg: LegId, id: FetchId) -> bool {
+        let running = self.leg_state(leg).and_then(|state| state.runner.running.as_ref());
+        running.and_then(Running::awaited_document) == Some(id)
+    }
+
     /// Fires the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;

@@ -22,7 +22,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_agent::Agents;
 use tandem_audio::AudioLoader;
 use tandem_clock as clock;
-use tandem_conferences::{ConferenceServices, Conferences};
+use tandem_conferences::{ConferenceServices, Conferences, Reporter};
 use tandem_config::Config;
 use tandem_conversations::Conversations;
 use tandem_dialect::delivery::DialectSigner;
@@ -318,6 +318,7 @@ impl Server {
             recordings: recordings.clone(),
             deliveries: deliveries.clone(),
             tasks: fetches.clone(),
+            reporter: Reporter::default(),
         });
         let ice = Arc::new(ArcSwap::from_pointee(config.ice));
         let calls = Calls::new(Services {

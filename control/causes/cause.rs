@@ -169,9 +169,6 @@ causes! {
         TooLarge "too-large"
             "The answer is larger than allowed."
             "Return a document of at most 64 KiB; put long content behind <Redirect> or into a file for <Play>.";
-        RelativeUrl "relative-url"
-            "The document contains a relative URL, but has no URL of its own to which it could be relative."
-            "Write absolute URLs in documents that are given inline (the Twiml parameter, twiml in the configuration).";
         DocumentLoop "document-loop"
             "Documents only redirected to other documents, and nothing was said, played or waited for in between."
             "Break the loop of <Redirect>. A <Pause> between two documents is enough.";
@@ -262,10 +259,10 @@ causes! {
             "The data on the WebSocket connection violates its protocol (31924)."
             "Check that the port serves WebSocket, and that no proxy changes the data.";
         StreamBroken "stream-broken"
-            "The WebSocket connection broke (31903)."
-            "Look in the application's log for a crash at that moment.";
+            "The WebSocket connection broke: it was reset, or it accepted no data for too long (31903)."
+            "Look in the application's log for a crash at that moment, and whether it reads all messages.";
         StreamClosed "stream-closed"
-            "The application closed the WebSocket with an error code (31921)."
+            "The application closed the WebSocket with an error code, or without a close frame (31921)."
             "Look in the application's log for an exception in its message handler.";
         StreamScheme "stream-scheme"
             "A stream's URL must begin with ws:// or wss:// (31922)."
@@ -375,6 +372,10 @@ causes! {
             "The database cannot be written to."
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up. Writes are retried until then."
             "`GET /readyz` answers 503 while this lasts.";
+        DatabaseLockLost "database-lock-lost"
+            "The server has lost its lock on the PostgreSQL database, so another server may use the same data."
+            "Check that PostgreSQL is up, and stop the other server if there is one. The server takes the lock again by itself."
+            "The message says which process of PostgreSQL holds the lock. `GET /readyz` answers 503 while this lasts.";
         MediaFull "media-full"
             "The media threads or the ports of media.ports have no room for a new call, so the call got 503 with Retry-After."
             "Use a machine with more cores (media.workers), transcode fewer calls (give both sides a codec in common), or widen media.ports."
@@ -386,6 +387,10 @@ causes! {
         DiskSlow "disk-slow"
             "The disk was too slow for a recording's audio."
             "Move recordings to a faster disk, or record fewer calls at once.";
+        DiskFull "recordings-disk-full"
+            "The disk for recordings has no space, cannot be written to, or does not respond."
+            "Free space on the disk of recordings.url (df -h), or repair its file system. The server looks again each second."
+            "Calls continue, but their recordings fail. `GET /readyz` answers 503 while this lasts.";
         Shutdown "shutdown"
             "The server was stopped during the call."
             "Nothing is wrong with the call. A longer drain_timeout lets calls end by themselves before the stop.";

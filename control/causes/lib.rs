@@ -18,6 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tandem_call::address::Address;
+use tandem_call::conference::event::ConferenceEventKind;
 use tandem_call::conversation::{ConversationStatus, NO_AGENT};
 use tandem_call::engine::{Engine, EngineFailure, SPEECH_TO_TEXT_OFF};
 use tandem_call::event::{EventKind, PlaybackEnd, ReferState};
@@ -159,7 +160,6 @@ impl Cause {
             FailureKind::Empty => Self::EmptyAnswer,
             FailureKind::ContentType if detail.contains("json") => Self::JsonAnswer,
             FailureKind::ContentType => Self::ContentType,
-            FailureKind::Document(code::NO_BASE) => Self::RelativeUrl,
             FailureKind::Document(_) if detail.ends_with(markup::WEB_PAGE) => Self::HtmlAnswer,
             FailureKind::Document(_) if detail.ends_with(markup::JSON) => Self::JsonAnswer,
             FailureKind::Document(code::WRONG_ROOT) => Self::WrongRoot,
@@ -188,7 +188,8 @@ impl Cause {
                 Some(code) if code.ends_with("_undefined") => Self::UnknownMarkup,
                 _ => Self::ScriptStep,
             },
-            _ if number == code::BAD_URL => Self::BadUrl,
+            _ if [code::BAD_URL, code::BAD_STREAM_URL].contains(&number) => Self::BadUrl,
+            _ if number == code::STREAM_SCHEME => Self::StreamScheme,
             _ => Self::UnknownMarkup,
         }
     }
@@ -307,6 +308,35 @@ impl Cause {
 }
 
 impl Cause {
+    /// The cause of the failure that an event of a conference reports. `None` if the event does not report a failure.
+    pub fn of_conference(event: &ConferenceEventKind) -> Option<Self> {
+        match event {
+            ConferenceEventKind::Recording(recording) => {
+                matches!(recording.status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
+            }
+            ConferenceEventKind::Stream(facts) => match &facts.status {
+                StreamStatus::Failed(why) => Some(Self::of_stream(why)),
+                StreamStatus::Started | StreamStatus::Stopped => None,
+            },
+            ConferenceEventKind::Opened
+            | ConferenceEventKind::Entered
+            | ConferenceEventKind::Expected(_)
+            | ConferenceEventKind::Joined(_)
+            // The called leg reports why it failed.
+            | ConferenceEventKind::Left { .. }
+            | ConferenceEventKind::Started
+            | ConferenceEventKind::Ended
+            | ConferenceEventKind::Muted(_)
+            | ConferenceEventKind::Held(_)
+            | ConferenceEventKind::Modified(_)
+            | ConferenceEventKind::Speaks { .. }
+            | ConferenceEventKind::ActiveSpeaker(_)
+            | ConferenceEventKind::Played(_)
+            // The failed announcement was a warning of the participant's call.
+            | ConferenceEventKind::Announced { .. } => None,
+        }
+    }
+
     /// The reason why a leg failed, in SIP or in this server. `None` if the leg did not fail.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind};
+use tandem_causes::Cause;
 use tandem_dialect::{Context, delivery};
+use tandem_history::problem::Problem;
 use tokio::sync::mpsc;
 
 use super::{ConferenceServices, history};
@@ -53,6 +55,15 @@ impl EventPublisher {
 pub(super) async fn publish(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
+    if let Some(cause) = Cause::of_conference(&event.kind) {
+        let text = match &event.kind {
+            ConferenceEventKind::Recording(recording) => format!("recording {} {}", recording.id, recording.status),
+            ConferenceEventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
+            other => format!("{other:?}"),
+        };
+        let problem = Problem::new(cause, format!("conference {}: {text}", info.name));
+        services.reporter.report(&info.account, problem);
+    }
     if let Err(error) = history::write(services, event).await {
         tracing::error!(%error, conference = %info.id, "record not stored");
     }

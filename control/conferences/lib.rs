@@ -41,7 +41,9 @@ use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
+use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_media as media;
 use tandem_store::{self as store, StoreError};
@@ -52,7 +54,7 @@ use tokio::task::AbortHandle;
 use announcer::Announcer;
 use event_publisher::EventPublisher;
 pub use seat::{JoinRefusal, ReservedSeat};
-pub use services::{ConferenceServices, ParticipantCall};
+pub use services::{ConferenceServices, ParticipantCall, Reporter};
 
 /// Time for which a conference waits for its first participant. This limit applies if a request has opened the
 /// conference.
@@ -137,6 +139,11 @@ impl Conferences {
     /// Creates the table of conferences, which is empty.
     pub fn new(services: ConferenceServices) -> Self {
         Self(Arc::new(Shared { table: Mutex::default(), services: Arc::new(services) }))
+    }
+
+    /// The receiver of the problems of conferences.
+    pub fn reporter(&self) -> &Reporter {
+        &self.0.services.reporter
     }
 
     /// Whether there is no conference that a leg can join.
@@ -667,8 +674,14 @@ impl LiveConference {
     }
 
     fn handle_recording_event(&mut self, now: Timestamp, event: media::Event) {
-        let media::Event::RecordingFinished { op, reason, duration, .. } = event else { return };
+        let media::Event::RecordingFinished { op, reason, duration, dropped, path, .. } = event else { return };
         let Some(id) = self.recordings.remove(&op) else { return };
+        if !dropped.is_zero() {
+            let info = self.state.info();
+            let (milliseconds, path) = (dropped.as_millis(), path.display());
+            let text = format!("conference {}: {milliseconds} ms of {path} were replaced by silence", info.name);
+            self.services.reporter.report(&info.account, Problem::new(Cause::DiskSlow, text));
+        }
         let end = match reason {
             media::RecordingReason::Stopped => RecordingEnd::Stopped,
             media::RecordingReason::MaxLength => RecordingEnd::MaxLength,

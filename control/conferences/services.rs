@@ -1,6 +1,6 @@
 //! The parts of the server that conferences use, and the interface to the calls of the participants.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tandem_accounts::Accounts;
@@ -9,6 +9,7 @@ use tandem_call::engine::EngineFailure;
 use tandem_call::program::instruction::Warning;
 use tandem_dialect::Dialects;
 use tandem_documents::Turns;
+use tandem_history::problem::Problem;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_media as media;
@@ -45,6 +46,26 @@ pub struct ConferenceServices {
     pub deliveries: Deliveries,
     /// The tasks that publish events. A shutdown waits for these tasks.
     pub tasks: TaskTracker,
+    /// The receiver of the problems of conferences.
+    pub reporter: Reporter,
+}
+
+/// The receiver of problems, with the account that each problem concerns. Before [`Reporter::set`], problems are dropped.
+#[derive(Default)]
+pub struct Reporter(OnceLock<Box<dyn Fn(&str, Problem) + Send + Sync>>);
+
+impl Reporter {
+    /// Sets the receiver of all later problems. The receiver must not wait. Further calls have no effect.
+    pub fn set(&self, receiver: impl Fn(&str, Problem) + Send + Sync + 'static) {
+        // An error means that there is a receiver already.
+        let _ = self.0.set(Box::new(receiver));
+    }
+
+    pub(super) fn report(&self, account: &str, problem: Problem) {
+        if let Some(receiver) = self.0.get() {
+            receiver(account, problem);
+        }
+    }
 }
 
 /// The interface through which a conference uses the call of a participant. The methods never wait.

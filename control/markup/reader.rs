@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
     /// the result is `wss` if the document's URL is `https`. Otherwise the scheme is `ws`.
     pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
-        let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
+        let Some(mut url) = self.resolve(text, code::BAD_STREAM_URL)? else { return Ok(None) };
         let relative = Url::parse(text).is_err();
         if relative {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         if !matches!(url.scheme(), "ws" | "wss") {
             let scheme = url.scheme();
             self.warn(
-                STREAM_URL_SCHEME,
+                code::STREAM_SCHEME,
                 format!("{text}: the URL of a stream must begin with ws: or wss:, not {scheme}:"),
             );
             return Ok(None);
@@ -261,11 +261,6 @@ impl<'a> Reader<'a> {
         }
     }
 }
-
-/// The error number for a stream's URL whose scheme is neither `ws` nor `wss`.
-const STREAM_URL_SCHEME: u32 = 31922;
-/// The error number for a malformed URL of a stream.
-const MALFORMED_STREAM_URL: u32 = 31923;
 
 /// Returns the unchanged text if the text is an absolute URL that is safe to send. Otherwise returns the parsed URL.
 fn as_written(text: &str, url: &Url) -> Arc<str> {

@@ -29,17 +29,17 @@ use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Refused};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
+use tandem_call::fetch::FetchFailure;
 use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, SipEndReason};
-use tandem_call::program::instruction::{Play, RejectReason};
+use tandem_call::program::instruction::{Play, Program, RejectReason};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::{Cause, NO_MEDIA};
 use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_http::CookieJar;
-use tandem_http::exchange::HttpExchange;
 use tandem_legs::LegIo;
 use tandem_legs::loopback::LoopbackDialog;
 use tandem_media as media;
@@ -51,7 +51,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::call_state::{CallState, LiveLeg, OwnRecording, PendingTeardown, Supervised};
-use crate::inbox::{Inbox, LoggedExchange, Message, Messages};
+use crate::inbox::{FetchedDocument, Inbox, LoggedExchange, Message, Messages};
 use crate::registry::Registry;
 use crate::reporting::ProblemOwner;
 use crate::services::Services;
@@ -221,7 +221,7 @@ impl CallTask {
                     }
                 }
                 Message::Exchanged(exchange) => self.note_exchange(*exchange),
-                Message::Fetched { leg, line, exchange, .. } => self.note_fetched(clock::time(), leg, line, exchange),
+                Message::Fetched(fetched) => drop(self.note_fetched(clock::time(), *fetched)),
                 Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
                 Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
                 _ => {}
@@ -370,9 +370,10 @@ impl CallTask {
         match message {
             Message::Sip(leg, event) => self.handle_sip(now, leg, event),
             Message::Media(leg, event) => self.handle_media(now, leg, *event),
-            Message::Fetched { leg, id, line, exchange, other_dialect, result } => {
+            Message::Fetched(fetched) => {
+                let (leg, id, other_dialect) = (fetched.leg.id, fetched.id, fetched.other_dialect.clone());
                 // The log line of the request must come before the log lines of the effects, which have the same time.
-                self.note_fetched(now.time, leg, line, exchange);
+                let result = self.note_fetched(now.time, *fetched);
                 if let Some(dialect) = other_dialect {
                     self.call.set_dialect(leg, dialect);
                 }
@@ -448,11 +449,20 @@ impl CallTask {
         self.inbox.log().push(at, Some(leg), kind, text);
     }
 
-    fn note_fetched(&mut self, at: jiff::Timestamp, leg: LegId, line: String, exchange: Option<Box<HttpExchange>>) {
-        self.note_line(at, leg, "webhook", line);
+    /// Adds a document request to the call's log. Reports a failed request for whose result no leg waits any more.
+    /// Returns the result of the request.
+    fn note_fetched(&mut self, at: jiff::Timestamp, fetched: FetchedDocument) -> Result<Program, FetchFailure> {
+        let FetchedDocument { leg, id, line, exchange, result, .. } = fetched;
+        self.note_line(at, leg.id, "webhook", line);
+        let unused = result.as_ref().err().filter(|_| !self.call.awaits_document(leg.id, id));
+        let problem = unused.and_then(|why| self.services.problem_of_unused(&leg, why, exchange.as_ref()));
         if let Some(exchange) = exchange {
-            self.inbox.log().push_exchange(Some(leg), *exchange);
+            self.inbox.log().push_exchange(Some(leg.id), exchange);
         }
+        if let Some(problem) = problem {
+            self.report(&leg, at, problem);
+        }
+        result
     }
 
     fn note_exchange(&mut self, exchange: LoggedExchange) {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::inbox::{Inbox, Message, PostError};
 use crate::registry::Registry;
+use crate::reporting;
 use crate::services::Services;
 
 /// All calls of the server. Cheap to clone.
@@ -33,7 +34,9 @@ impl Calls {
     /// Creates the value for a server that has no calls yet. `services` are the services that calls use.
     pub fn new(services: Services) -> Self {
         clock::started();
-        let registry = Registry::new(Arc::new(services));
+        let services = Arc::new(services);
+        reporting::connect(&services);
+        let registry = Registry::new(services);
         Self(Arc::new(Shared { registry, draining: AtomicBool::new(false), refusals: Refusals::default() }))
     }
 
@@ -45,6 +48,10 @@ impl Calls {
     /// Returns the inbox of a live call.
     pub(crate) fn inbox(&self, session: CallId) -> Option<Inbox> {
         self.0.registry.inbox(session.0)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 
     /// Returns the latest refusals of phone users.

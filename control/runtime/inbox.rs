@@ -10,6 +10,7 @@ use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::id::{ConversationId, FetchId, LegId, OpId, StreamId};
+use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;
@@ -68,20 +69,7 @@ pub(crate) enum Message {
     /// An event of the media engine.
     Media(LegId, Box<media::Event>),
     /// The result of a document request.
-    Fetched {
-        /// The leg that requested the document.
-        leg: LegId,
-        /// The id of the request.
-        id: FetchId,
-        /// The line for the log.
-        line: String,
-        /// The HTTP exchange for the log.
-        exchange: Option<Box<HttpExchange>>,
-        /// The name of the leg's new dialect, if the dialect has changed.
-        other_dialect: Option<Arc<str>>,
-        /// The document, or the reason why there is no document.
-        result: Result<Program, FetchFailure>,
-    },
+    Fetched(Box<FetchedDocument>),
     /// An HTTP exchange, for the log.
     Exchanged(Box<LoggedExchange>),
     /// A request for the HTTP exchanges in the log.
@@ -184,6 +172,22 @@ pub(crate) enum Message {
     HangupAll,
 }
 
+/// The result of a document request.
+pub(crate) struct FetchedDocument {
+    /// The leg that requested the document, at the time of the request.
+    pub(crate) leg: Arc<LegInfo>,
+    /// The id of the request.
+    pub(crate) id: FetchId,
+    /// The line for the log.
+    pub(crate) line: String,
+    /// The HTTP exchange for the log.
+    pub(crate) exchange: Option<HttpExchange>,
+    /// The name of the leg's new dialect, if the dialect has changed.
+    pub(crate) other_dialect: Option<Arc<str>>,
+    /// The document, or the reason why there is no document.
+    pub(crate) result: Result<Program, FetchFailure>,
+}
+
 /// An HTTP exchange for the log of a call.
 pub(crate) struct LoggedExchange {
     /// The leg to which the exchange belongs.
@@ -227,6 +231,14 @@ impl Inbox {
                 Message::Exchanged(exchange) => Err(exchange),
                 _ => Ok(()),
             },
+            _ => Ok(()),
+        }
+    }
+
+    /// Posts the result of a document request. Returns the result as an error if this call has ended.
+    pub(crate) fn fetched(&self, fetched: FetchedDocument) -> Result<(), Box<FetchedDocument>> {
+        match self.put(Box::new(Message::Fetched(Box::new(fetched))), usize::MAX).map_err(|(message, _)| *message) {
+            Err(Message::Fetched(fetched)) => Err(fetched),
             _ => Ok(()),
         }
     }

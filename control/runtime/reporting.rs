@@ -1,12 +1,16 @@
 //! Reports problems. Every failure of the server and of its calls goes through [`Services::report`].
 
+use std::sync::{Arc, Weak};
+
 use jiff::Timestamp;
+use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
-use tandem_dialect::Signing;
-use tandem_history::event_log::Line;
+use tandem_dialect::{ReportedError, Signing};
+use tandem_history::event_log::{self, Line};
+use tandem_history::feed::Entry;
 use tandem_history::notification::NOTIFICATIONS;
 use tandem_history::problem::Problem;
 use tandem_history::report::REPORTS;
@@ -14,7 +18,8 @@ use tandem_http::exchange::HttpExchange;
 use tandem_store::resources::{self, Resource};
 
 use crate::calls::Calls;
-use crate::inbox::LoggedExchange;
+use crate::inbox::{FetchedDocument, Inbox, LoggedExchange};
+use crate::registry::Registry;
 use crate::services::Services;
 
 /// The target of log lines about the problems of calls. A program that shows the logs of the calls itself can leave out
@@ -57,7 +62,64 @@ impl<'a> From<&'a LegInfo> for ProblemOwner<'a> {
     }
 }
 
+/// Makes the database and the conferences report their problems with [`Services::report`]. Their crates are below this
+/// crate, so they cannot call this function themselves.
+pub(crate) fn connect(services: &Arc<Services>) {
+    fn report(services: &Weak<Services>, account: &str, problem: Problem) {
+        if let Some(services) = services.upgrade() {
+            let owner = if account.is_empty() { ProblemOwner::Server } else { ProblemOwner::Account(account) };
+            services.report(owner, clock::time(), problem);
+        }
+    }
+    let own = Arc::downgrade(services);
+    services.store.health().report_to(move |account, cause, text| report(&own, account, Problem::new(cause, text)));
+    let own = Arc::downgrade(services);
+    services.conferences.reporter().set(move |account, problem| report(&own, account, problem));
+}
+
 impl Services {
+    /// Returns the problem of a failed document request for whose result no leg waits: the leg has ended, or another
+    /// document controls the leg. The application need not answer such a request with a document, so only a failure of
+    /// the request is a problem.
+    pub(crate) fn problem_of_unused(
+        &self,
+        leg: &LegInfo,
+        why: &FetchFailure,
+        exchange: Option<&HttpExchange>,
+    ) -> Option<Problem> {
+        match why.kind {
+            FailureKind::BadUrl
+            | FailureKind::BadHost
+            | FailureKind::ConnectTimeout
+            | FailureKind::ConnectRefused
+            | FailureKind::Connection
+            | FailureKind::Tls
+            | FailureKind::Timeout
+            | FailureKind::Redirects
+            | FailureKind::Status(_)
+            | FailureKind::Protocol => {}
+            FailureKind::TooLarge
+            | FailureKind::Empty
+            | FailureKind::ContentType
+            | FailureKind::Document(_)
+            | FailureKind::ScriptSyntax
+            | FailureKind::ScriptInvalid
+            | FailureKind::OtherDialect
+            | FailureKind::Loop
+            | FailureKind::TooMuchWork
+            | FailureKind::NotServed => return None,
+        }
+        let text = format!("document failed, and no call waited for it: {}", why.detail);
+        let cause = Cause::of_failure(why);
+        let hint = exchange.and_then(|exchange| signature_hint(self, leg.into(), cause, exchange));
+        let problem = Problem { hint, ..Problem::new(cause, text) };
+        let dialect = self.dialects.get(&leg.dialect);
+        let Some(code) = dialect.and_then(|dialect| dialect.error_number(ReportedError::Document(why))) else {
+            return Some(problem);
+        };
+        Some(problem.notified(code, why.detail.clone(), exchange.cloned()))
+    }
+
     /// Reports a problem: counts the problem, logs a WARN line with the advice, and stores the problem for
     /// `tandem errors` and for the provider's list of notifications. If the database is slow, the stored forms are
     /// dropped and counted.
@@ -123,6 +185,20 @@ impl Calls {
         line: Option<Line>,
         problem: Option<Problem>,
     ) {
+        self.registry().exchanged(of, session, exchange, line, problem);
+    }
+}
+
+impl Registry {
+    /// Does the same as [`Calls::exchanged`].
+    pub(crate) fn exchanged(
+        &self,
+        of: ProblemOwner<'_>,
+        session: CallId,
+        exchange: HttpExchange,
+        line: Option<Line>,
+        problem: Option<Problem>,
+    ) {
         let leg = of.leg();
         let at = line.as_ref().map_or(exchange.at, |line| line.at);
         let advice = problem.as_ref().map(|problem| problem.advice_line(at, leg));
@@ -132,6 +208,49 @@ impl Calls {
             Some(problem) if is_kept => self.services().report(of, at, problem),
             Some(problem) => self.services().counters.problem(problem.cause),
             None => {}
+        }
+    }
+
+    /// Passes the result of a document request to its call. If the call has ended, adds the request to the stored log of
+    /// the call, and reports a failed request.
+    pub(crate) fn fetched(&self, inbox: &Inbox, fetched: FetchedDocument) {
+        let Err(late) = inbox.fetched(fetched) else { return };
+        let FetchedDocument { leg, line, exchange, result, .. } = *late;
+        let problem = result.err().and_then(|why| self.services().problem_of_unused(&leg, &why, exchange.as_ref()));
+        let at = clock::time();
+        let line = Line { at, leg: Some(leg.id), kind: "webhook".into(), text: line, data: None };
+        match (exchange, problem) {
+            (Some(exchange), problem) => self.exchanged((&*leg).into(), leg.session, exchange, Some(line), problem),
+            (None, Some(problem)) => self.services().report(&*leg, at, problem),
+            (None, None) => {}
+        }
+    }
+
+    /// Adds an HTTP exchange, the line about the exchange and the advice about a failed exchange to the log of a call,
+    /// live or ended. If the call is overloaded, they are dropped.
+    pub(crate) fn note_exchange(&self, session: CallId, exchange: LoggedExchange) {
+        let late = match self.inbox(session.0) {
+            Some(inbox) => inbox.exchanged(exchange),
+            None => Err(Box::new(exchange)),
+        };
+        let Err(late) = late else { return };
+        let LoggedExchange { leg, exchange, line, advice } = *late;
+        if let Some(wire) = self.services().feed.wire(session) {
+            line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
+            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
+            advice.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
+        }
+        let store = &self.services().store;
+        event_log::late_exchange(store, session, leg, &exchange, line);
+        advice.into_iter().for_each(|line| event_log::late(store, session, line));
+    }
+
+    /// Counts a problem of a call. Returns whether the problem may be stored. The call limits the number of its
+    /// problems. After the end of the call, only a few problems in a second are stored.
+    fn keeps_problem(&self, session: CallId) -> bool {
+        match self.inbox(session.0).filter(|inbox| !inbox.is_over()) {
+            Some(inbox) => inbox.log().admits_problem(),
+            None => self.services().counters.late_problem(clock::now().instant),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The health of the database: whether the database stores the submitted writes. `/readyz` and the metrics show this
 //! information. Operations that would have to wait for the database also use it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tandem_causes::cause::Cause;
@@ -22,9 +22,15 @@ pub enum Check {
 
 const CHECKS: usize = 4;
 
-/// The last result of each [`Check`].
+/// The last result of each [`Check`], and the receiver of the problems of the database.
 #[derive(Default)]
-pub struct Health([Mutex<Option<Outage>>; CHECKS]);
+pub struct Health {
+    outages: [Mutex<Option<Outage>>; CHECKS],
+    reporter: OnceLock<Reporter>,
+}
+
+/// The receiver of a problem: the account that the problem concerns (empty for the server), the cause, and a text.
+type Reporter = Box<dyn Fn(&str, Cause, String) + Send + Sync>;
 
 struct Outage {
     since: Instant,
@@ -32,8 +38,33 @@ struct Outage {
 }
 
 impl Health {
-    /// Stores the result of a check. Writes a log line if the result has changed.
+    /// Sets the receiver of all later problems. Before that, and in a program without reports, a problem is only a log
+    /// line. The receiver must not wait. Further calls of this function have no effect.
+    pub fn report_to(&self, reporter: impl Fn(&str, Cause, String) + Send + Sync + 'static) {
+        // An error means that there is a receiver already.
+        let _ = self.reporter.set(Box::new(reporter));
+    }
+
+    /// Reports a problem. `account` is the account that the problem concerns, or empty.
+    pub(super) fn report(&self, account: &str, cause: Cause, message: String) {
+        match self.reporter.get() {
+            Some(reporter) => reporter(account, cause, message),
+            None => {
+                let account = (!account.is_empty()).then_some(account);
+                tracing::error!(%cause, account, advice = cause.advice(), "{message}");
+            }
+        }
+    }
+
+    /// Stores the result of a check. Reports a failure if the result has changed.
     pub fn note(&self, check: Check, outcome: Result<(), String>) {
+        if let Some(reason) = self.changed(check, outcome) {
+            self.report("", check.cause(), format!("not ready: {reason}"));
+        }
+    }
+
+    /// Stores the result of a check. Returns the reason of a failure, if the reason is new.
+    fn changed(&self, check: Check, outcome: Result<(), String>) -> Option<String> {
         let mut trouble = self.of(check);
         match (outcome, &mut *trouble) {
             (Ok(()), None) => {}
@@ -43,18 +74,16 @@ impl Health {
                 *trouble = None;
             }
             (Err(reason), None) => {
-                let cause = check.cause();
-                let advice = cause.map(Cause::advice);
-                tracing::error!(cause = cause.map(tracing::field::display), advice, "not ready: {reason}");
-                *trouble = Some(Outage { since: Instant::now(), reason });
+                *trouble = Some(Outage { since: Instant::now(), reason: reason.clone() });
+                return Some(reason);
             }
-            (Err(reason), Some(present)) => {
-                if present.reason != reason {
-                    tracing::error!(cause = check.cause().map(tracing::field::display), "not ready: {reason}");
-                    present.reason = reason;
-                }
+            (Err(reason), Some(present)) if present.reason != reason => {
+                present.reason.clone_from(&reason);
+                return Some(reason);
             }
+            (Err(_), Some(_)) => {}
         }
+        None
     }
 
     /// Returns the reason why the server is not ready, or `None` if the server is ready.
@@ -74,7 +103,7 @@ impl Health {
     }
 
     fn of(&self, check: Check) -> MutexGuard<'_, Option<Outage>> {
-        let [writer, heartbeat, claim, recordings] = &self.0;
+        let [writer, heartbeat, claim, recordings] = &self.outages;
         let trouble = match check {
             Check::Writer => writer,
             Check::Heartbeat => heartbeat,
@@ -86,11 +115,12 @@ impl Health {
 }
 
 impl Check {
-    /// Returns the cause that the log line of a failed check contains.
-    fn cause(self) -> Option<Cause> {
+    /// Returns the cause of a failed check.
+    fn cause(self) -> Cause {
         match self {
-            Self::Writer | Self::Heartbeat => Some(Cause::DatabaseAway),
-            Self::Claim | Self::Recordings => None,
+            Self::Writer | Self::Heartbeat => Cause::DatabaseAway,
+            Self::Claim => Cause::DatabaseLockLost,
+            Self::Recordings => Cause::DiskFull,
         }
     }
 
@@ -107,6 +137,8 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -123,6 +155,30 @@ mod tests {
         assert_eq!(health.away_for(Duration::from_secs(3)).as_deref(), Some("disk still full"));
         health.note(Check::Writer, Ok(()));
         assert_eq!((health.problem(), health.away_for(Duration::ZERO)), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_new_reason_is_reported_once_with_the_cause_of_its_check() {
+        let (health, told) = (Health::default(), Arc::new(Mutex::new(Vec::new())));
+        let receiver = Arc::clone(&told);
+        health.report_to(move |account, cause, text| receiver.lock().unwrap().push((account.to_owned(), cause, text)));
+        for reason in ["disk full", "disk full", "disk away"] {
+            health.note(Check::Writer, Err(reason.into()));
+        }
+        health.note(Check::Writer, Ok(()));
+        health.note(Check::Recordings, Err("no space".into()));
+        health.note(Check::Claim, Err("lost".into()));
+        let told = told.lock().unwrap();
+        let told: Vec<_> = told.iter().map(|(account, cause, text)| (&**account, *cause, &**text)).collect();
+        assert_eq!(
+            told,
+            [
+                ("", Cause::DatabaseAway, "not ready: disk full"),
+                ("", Cause::DatabaseAway, "not ready: disk away"),
+                ("", Cause::DiskFull, "not ready: no space"),
+                ("", Cause::DatabaseLockLost, "not ready: lost"),
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]

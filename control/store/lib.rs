@@ -257,12 +257,12 @@ impl Store {
         let vital = pool(&options, connections.min(VITAL_CONNECTIONS), sqlite, first).await?;
         migrator().run(&vital).await?;
         let pool = pool(&options, connections, sqlite, first).await?;
-        let reads = Reads::new(read_pool(&target, &options, sqlite, first).await?);
+        let health = Arc::new(Health::default());
+        let reads = Reads::new(read_pool(&target, &options, sqlite, first).await?, Arc::clone(&health));
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
         // Event lines use the same sequence. The sequence starts with the current time in microseconds, so that the
         // lines of a call keep their order across restarts.
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
-        let health = Arc::new(Health::default());
         let writer = Writer::start(vital.clone(), sequence.clone(), health.clone());
         let reads = Arc::new(reads);
         Ok(Store { pool, vital, reads, writer, sequence, health, file, options, claim: Arc::default() })

@@ -17,6 +17,7 @@ use tandem_causes::cause::Cause;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::health::Health;
 use super::{StoreError, assembled};
 
 /// Number of connections for reads of lists.
@@ -38,7 +39,7 @@ pub(super) const READ_TIME: Duration = Duration::from_secs(5);
 /// instructions in a second.
 const STEPS: i32 = 10_000;
 
-/// Minimum time between two log lines about the same limit of an account.
+/// Minimum time between two reports about the reads of an account.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The connections for reads.
@@ -53,13 +54,15 @@ pub(super) enum ReadPool {
 pub(super) struct Reads {
     pool: ReadPool,
     queues: Mutex<HashMap<String, Arc<AccountQueue>>>,
+    health: Arc<Health>,
 }
 
 struct AccountQueue {
     places: Arc<Semaphore>,
     /// Number of reads that run or wait.
     reads: AtomicUsize,
-    logged: Mutex<Option<Instant>>,
+    /// The time of the last report.
+    reported: Mutex<Option<Instant>>,
 }
 
 impl Default for AccountQueue {
@@ -67,7 +70,7 @@ impl Default for AccountQueue {
         Self {
             places: Arc::new(Semaphore::new(READS_PER_ACCOUNT)),
             reads: AtomicUsize::new(0),
-            logged: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 }
@@ -87,20 +90,20 @@ impl Drop for Place {
 }
 
 impl AccountQueue {
-    /// Writes a log line, unless a similar line was written less than a minute ago.
-    fn log(&self, account: &str, error: &StoreError) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| at.elapsed() >= QUIET) {
-            *logged = Some(Instant::now());
-            let cause = Cause::ReadLimit;
-            tracing::warn!(cause = %cause, account, advice = cause.advice(), "{error}");
+    /// Whether a refused read is reported. Reads of an account that follow within a minute are not reported.
+    fn reports(&self) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let reports = reported.is_none_or(|at| at.elapsed() >= QUIET);
+        if reports {
+            *reported = Some(Instant::now());
         }
+        reports
     }
 }
 
 impl Reads {
-    pub(super) fn new(pool: ReadPool) -> Self {
-        Self { pool, queues: Mutex::default() }
+    pub(super) fn new(pool: ReadPool, health: Arc<Health>) -> Self {
+        Self { pool, queues: Mutex::default(), health }
     }
 
     pub(super) async fn close(&self) {
@@ -130,8 +133,8 @@ impl Reads {
             self.run(sql, arguments).await
         };
         done.await.inspect_err(|error| {
-            if matches!(error, StoreError::TooManyReads | StoreError::ReadTooSlow) {
-                queue.log(account, error);
+            if matches!(error, StoreError::TooManyReads | StoreError::ReadTooSlow) && queue.reports() {
+                self.health.report(account, Cause::ReadLimit, error.to_string());
             }
         })
     }

@@ -31,9 +31,9 @@ use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use crate::call_state::LiveLeg;
-use crate::inbox::{Inbox, LoggedExchange, Message};
+use crate::inbox::{FetchedDocument, Message};
+use crate::registry::Registry;
 use crate::reporting::signature_hint;
-use crate::services::Services;
 use crate::transcripts;
 
 /// Maximum time for which the first document request of a call waits until the call's record is stored.
@@ -391,7 +391,7 @@ impl CallTask {
     }
 
     fn fetch(&mut self, fetch: Fetch) {
-        let services = Arc::clone(&self.services);
+        let (services, registry) = (Arc::clone(&self.services), self.registry.clone());
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
         let jar = self.cookie_jars.entry(session).or_default().clone();
         let script = self.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
@@ -404,17 +404,16 @@ impl CallTask {
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
         let first = !std::mem::replace(&mut self.has_fetched, true);
         self.services.fetches.spawn(async move {
-            let (leg, id) = (fetch.leg.id, fetch.id);
+            let (leg, id) = (Arc::clone(&fetch.leg), fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
             let Some((dialect, account)) = found else {
                 let failure = FetchFailure {
                     kind: FailureKind::BadUrl,
                     detail: format!("account {} has no {} API", fetch.leg.account, fetch.leg.dialect),
                 };
-                let line = failure.detail.clone();
+                let (line, exchange, other_dialect) = (failure.detail.clone(), None, None);
                 let result = Err(failure);
-                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, other_dialect: None, result });
-                return;
+                return registry.fetched(&inbox, FetchedDocument { leg, id, line, exchange, other_dialect, result });
             };
             if first {
                 // From the first request on, the application knows the call. The application may then request the
@@ -427,41 +426,29 @@ impl CallTask {
             let (account, jar, turns) = (&account, &jar, &services.turns);
             let request_context =
                 documents::RequestContext { client, dialects, dialect, account, jar, id: request_id, turns };
-            // If the call has ended, this request is the call's last request, and the result is dropped.
-            let done = documents::fetch(request_context, &fetch, &context, &script).await;
+            let mut done = documents::fetch(request_context, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|request| &request.exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             }
-            for request in done.before {
-                note_request(&services, &inbox, &fetch.leg, request);
+            for request in std::mem::take(&mut done.before) {
+                note_request(&registry, &leg, request);
             }
-            let (line, exchange, result, other_dialect) =
-                (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);
-            let _ = inbox.post(Message::Fetched { leg, id, line, exchange, other_dialect, result });
+            let documents::Fetched { line, exchange, result, other_dialect, .. } = done;
+            registry.fetched(&inbox, FetchedDocument { leg, id, line, exchange, other_dialect, result });
         });
     }
 }
 
 /// Adds a request of a script to the call's log. If the request failed, also reports the problem.
-fn note_request(services: &Services, inbox: &Inbox, leg: &LegInfo, request: ScriptRequest) {
+fn note_request(registry: &Registry, leg: &LegInfo, request: ScriptRequest) {
     let ScriptRequest { line, exchange, failure } = request;
-    let (at, id) = (exchange.at, Some(leg.id));
     let problem = failure.map(|failure| {
         let cause = Cause::of_failure(&failure);
-        let hint = signature_hint(services, leg.into(), cause, &exchange);
+        let hint = signature_hint(registry.services(), leg.into(), cause, &exchange);
         Problem { hint, ..Problem::warning(cause, format!("a request of the script failed: {line}")) }
     });
-    let advice = problem.as_ref().map(|problem| problem.advice_line(at, id));
-    if let Some(problem) = problem {
-        if inbox.log().admits_problem() {
-            services.report(leg, at, problem);
-        } else {
-            services.counters.problem(problem.cause);
-        }
-    }
-    let line = Line { at, leg: id, kind: "webhook".into(), text: line, data: None };
-    let exchange = LoggedExchange { leg: id, exchange, line: Some(line), advice };
-    let _ = inbox.post(Message::Exchanged(Box::new(exchange)));
+    let line = Line { at: exchange.at, leg: Some(leg.id), kind: "webhook".into(), text: line, data: None };
+    registry.exchanged(leg.into(), leg.session, exchange, Some(line), problem);
 }
 
 /// Returns the reason, as text, why a destination cannot be called.

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
-use tandem_clock as clock;
 use tandem_history::event_log::{self, Exchanged, Line};
-use tandem_history::feed::Entry;
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::oneshot;
 
 use super::Calls;
-use crate::inbox::{LoggedExchange, Message};
+use crate::inbox::Message;
 
 impl Calls {
     /// Returns a leg of this account, live or ended.
@@ -82,33 +80,5 @@ impl Calls {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
-    }
-
-    /// Adds an HTTP exchange, the line about the exchange and the advice about a failed exchange to the log of a call,
-    /// live or ended. If the call is overloaded, they are dropped.
-    pub(crate) fn note_exchange(&self, session: CallId, exchange: LoggedExchange) {
-        let late = match self.0.registry.inbox(session.0) {
-            Some(inbox) => inbox.exchanged(exchange),
-            None => Err(Box::new(exchange)),
-        };
-        let Err(late) = late else { return };
-        let LoggedExchange { leg, exchange, line, advice } = *late;
-        if let Some(wire) = self.services().feed.wire(session) {
-            line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
-            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
-            advice.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
-        }
-        let store = &self.services().store;
-        event_log::late_exchange(store, session, leg, &exchange, line);
-        advice.into_iter().for_each(|line| event_log::late(store, session, line));
-    }
-
-    /// Counts a problem of a call. Returns whether the problem may be stored. The call limits the number of its
-    /// problems. After the end of the call, only a few problems in a second are stored.
-    pub(crate) fn keeps_problem(&self, session: CallId) -> bool {
-        match self.0.registry.inbox(session.0).filter(|inbox| !inbox.is_over()) {
-            Some(inbox) => inbox.log().admits_problem(),
-            None => self.services().counters.late_problem(clock::now().instant),
-        }
     }
 }
