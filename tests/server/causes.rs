@@ -1,20 +1,40 @@
-//! Provokes the causes of the table of causes, one after the other, and checks that each is in the list of errors with its
-//! advice and in the metrics. A problem of a call is also in the report of its call.
+//! Provokes the causes of the table of causes, and checks that each is in the list of errors with its advice and in the
+//! metrics. A problem of a call is also in the report of its call. [`provocation`] says for each cause what provokes the
+//! cause. `every_cause_has_a_provocation` prints this table: `cargo test --test server every_cause -- --nocapture`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tandem_causes::Cause;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
-use crate::house::{API_KEY, House, basic, inline};
+use crate::house::{API_KEY, Api, House, basic, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
+
+/// The address of the callers that reach the numbers of every account.
+const CALLERS: &str = "127.0.17.6";
+/// Maximum number of calls that meet a cause at the same time.
+const CALLS_AT_A_TIME: usize = 12;
+/// The causes that [`act_on_another`] provokes.
+const OF_THE_OTHER_SERVER: [Cause; 4] =
+    [Cause::Stranger, Cause::SpeechToTextFailed, Cause::FarEndLost, Cause::DatabaseAway];
+/// The number whose account is removed while a call is live.
+const GONE: &str = "110";
+/// The number of a connection whose channel limit is 0.
+const LIMITED: &str = "+15557770001";
 
 /// The way in which a cause is provoked.
 enum Provocation {
@@ -22,21 +42,21 @@ enum Provocation {
     Voice(String),
     /// A call to a number of this server with this document.
     Document(String),
-    /// A call to a number with the other settings of the number.
+    /// A call to a number with these other settings of the number.
     Number(String),
-    /// A request, a call or a state of the server; [`Stage::act`] does it.
-    Act,
-    /// Another test provokes the cause, because this server cannot. The first text is the file, the second the test.
+    /// Something else that this walk does. The text says in words what the walk does.
+    Act(&'static str),
+    /// Another test provokes the cause, because no call to a server could, or not soon enough. The first text is the file,
+    /// the second the test.
     Test(&'static str, &'static str),
-    /// No test provokes the cause yet, for this reason.
-    Open(&'static str),
 }
 
-use Provocation::{Act, Document, Number, Open, Test, Voice};
+use Provocation::{Act, Document, Number, Test, Voice};
 
-/// The servers that misbehave.
+/// The far ends that misbehave.
+#[derive(Clone, Copy)]
 struct Stage {
-    /// An HTTP server. The path says how it misbehaves.
+    /// An HTTP and WebSocket server. The path says how it misbehaves.
     bad: SocketAddr,
     /// An address where nothing listens.
     closed: SocketAddr,
@@ -44,13 +64,23 @@ struct Stage {
     full: SocketAddr,
     /// A server that refuses every TLS handshake.
     tls: SocketAddr,
+    /// An HTTPS server whose certificate no authority has signed.
+    self_signed: SocketAddr,
+    /// The far ends of trunks. The called number says with which status a call is refused.
+    carrier: SocketAddr,
+    /// A phone that refuses calls. The user of its URI says with which status.
+    callee: SocketAddr,
 }
 
 fn provocation(cause: Cause, stage: &Stage) -> Provocation {
-    let Stage { bad, closed, full, tls } = stage;
+    let Stage { bad, closed, full, tls, self_signed, callee, .. } = stage;
     let voice = |path: &str| Voice(format!("http://{bad}/{path}"));
     let document = |text: &str| Document(format!("<Response>{text}</Response>"));
     let stream = |url: String| Document(format!("<Response><Connect><Stream url=\"{url}\"/></Connect></Response>"));
+    let dial =
+        |number: &str| Document(format!("<Response><Dial callerId=\"{}\">{number}</Dial></Response>", number_of(0)));
+    let script =
+        |path: &str| Number(format!("account = \"space\"\nprovider = \"swml\"\nvoice_url = \"http://{bad}/{path}\"\n"));
     match cause {
         Cause::ConnectionRefused => Voice(format!("http://{closed}/")),
         Cause::ConnectTimeout => Voice(format!("http://{full}/#ct=200")),
@@ -62,14 +92,13 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::TooManyRedirects => voice("around"),
         Cause::NotHttp => voice("no-http"),
         Cause::TlsToPlainHttp => Voice(format!("https://{bad}/")),
-        Cause::TlsUnknownIssuer => Test("control/causes/tests.rs", "failures_of_requests_find_their_causes"),
+        Cause::TlsUnknownIssuer => Voice(format!("https://{self_signed}/")),
         Cause::TlsFailed => Voice(format!("https://{tls}/")),
         Cause::Status400 => voice("400"),
         Cause::Status401 => voice("401"),
         Cause::Status403 => voice("403"),
         Cause::Status404 => voice("404"),
         Cause::Status405 => voice("405"),
-        Cause::Status415 => voice("415"),
         Cause::RedirectedToGet => voice("to-get"),
         Cause::Status5xx => voice("500"),
         Cause::StatusOther => voice("418"),
@@ -79,83 +108,93 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::ContentType => voice("png"),
         Cause::NotXml => voice("not-xml"),
         Cause::WrongRoot => voice("root"),
-        Cause::OtherProvider => voice("script"),
         Cause::TooLarge => voice("large"),
-        Cause::RelativeUrl => Open("the configuration and the REST API refuse such a document before a call"),
         Cause::DocumentLoop => voice("again"),
+        Cause::ScriptWork => script("script-work"),
+        Cause::ScriptStep => script("script-step"),
         Cause::UnknownMarkup => document("<Sing/><Hangup/>"),
-        Cause::ScriptWork => Test(
-            "control/signalwire/swml/tests.rs",
-            "a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget",
-        ),
-        Cause::ScriptStep | Cause::ScriptSyntax | Cause::ScriptInvalid | Cause::ScriptUnanswered => {
-            Test("tests/server/providers.rs", "each_mistake_of_a_script_has_its_own_cause")
-        }
         Cause::NotServed => document("<Pay/><Hangup/>"),
         Cause::MediaMissing => document(&format!("<Play>http://{bad}/404</Play>")),
         Cause::MediaUnusable => document(&format!("<Play>http://{bad}/500</Play>")),
         Cause::NoVoice => document("<Say>Hello.</Say>"),
         Cause::SpeechToTextOff => document("<Gather input=\"speech\" timeout=\"1\"/>"),
-        Cause::SpeechToTextFailed => Act,
-        Cause::ModelFailed => Number("agent = \"dead\"\n".to_owned()),
+        Cause::SpeechToTextFailed => Act("a server whose speech engine is down recognises speech"),
+        Cause::ModelFailed => Number("account = \"acme\"\nagent = \"dead\"\n".to_owned()),
         Cause::ToolFailed => Test("control/agent/responder_tests.rs", "a_tool_that_fails_is_told_to_the_call"),
-        Cause::AgentUnknown => Open("the configuration refuses an unknown agent; only a removal during a call is left"),
-        Cause::RecordingFailed | Cause::CodecUnknown => Act,
-        Cause::NoAudio => Act,
-        Cause::AudioStopped => Test(
-            "media/engine/tests.rs",
-            "audio_that_should_come_and_does_not_is_told_after_two_seconds_and_again_when_it_comes",
-        ),
-        Cause::AudioFromElsewhere => Open("needs audio from another host than the SDP says"),
-        Cause::StreamRefused => stream(format!("ws://{closed}/")),
-        Cause::StreamTimeout => Open("the handshake's time limit is longer than a test may wait"),
-        Cause::StreamHandshake => stream(format!("ws://{bad}/404")),
-        Cause::StreamProtocol => Open("needs a WebSocket server that breaks the protocol after its handshake"),
-        Cause::StreamBroken | Cause::StreamClosed | Cause::StreamMessage => Act,
-        Cause::StreamScheme => Open("the reader of XML skips such a stream; a Telnyx command could carry it"),
-        Cause::StreamInternal => Open("only a fault of this server leads there"),
-        Cause::UnknownNumber | Cause::WrongSipPassword | Cause::Stranger => Act,
-        Cause::NoTrunk => document("<Dial>+44201</Dial>"),
-        Cause::TrunkSilent => Open("a trunk counts as silent after 8 s; the sip crate tests the timer"),
-        Cause::TrunkRefused | Cause::CalleeRefused => Act,
-        Cause::TrunkUnreachable => document(&format!("<Dial callerId=\"{}\">+33201</Dial>", number(0))),
-        Cause::TrunkTls => Test("control/causes/tests.rs", "a_trunk_that_fails_has_the_cause_that_its_reason_names"),
-        Cause::CertificateExpires => Test("sip/validity.rs", "a_certificate_says_when_it_expires"),
-        Cause::TrunkDown => {
-            Test("sip/endpoint/tests/trunks.rs", "a_trunk_that_does_not_answer_options_is_down_until_it_does_again")
+        Cause::AgentUnknown => document("<Connect><Agent name=\"nobody\"/></Connect>"),
+        Cause::RecordingFailed => Act("the folder of recordings is away, and a call records"),
+        Cause::CodecUnknown => document(&format!("<Dial><Sip>sip:488@{callee}</Sip></Dial>")),
+        Cause::NoAudio => Act("a phone sends no RTP"),
+        Cause::AudioStopped => Act("a phone stops sending RTP"),
+        Cause::AudioFromElsewhere => {
+            Test("control/metrics/quality.rs", "audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words")
         }
-        Cause::RegistrarSilent => Act,
-        Cause::TrunkNotRegistered | Cause::TrunkFull => Act,
+        Cause::StreamRefused => stream(format!("ws://{closed}/")),
+        Cause::StreamTimeout => stream(format!("ws://{bad}/silent")),
+        Cause::StreamHandshake => stream(format!("ws://{bad}/404")),
+        Cause::StreamProtocol => stream(format!("ws://{bad}/ws-garbage")),
+        Cause::StreamBroken => stream(format!("ws://{bad}/ws-reset")),
+        Cause::StreamClosed => stream(format!("ws://{bad}/ws-close")),
+        Cause::StreamScheme => stream(format!("http://{bad}/")),
+        Cause::StreamMessage => stream(format!("ws://{bad}/ws-nonsense")),
+        Cause::StreamInternal => Act("an account is removed from the configuration, and then its call opens a stream"),
+        Cause::UnknownNumber => Act("a call to a number that no account has"),
+        Cause::WrongSipPassword => Act("a REGISTER with a wrong password"),
+        Cause::Stranger => Act("a call from an address that belongs to no trunk"),
+        Cause::NoTrunk => document("<Dial>+44201</Dial>"),
+        Cause::TrunkSilent => document("<Dial timeout=\"1\" callerId=\"+15550200000\">+36201</Dial>"),
+        Cause::TrunkRefused => dial("+39404"),
+        Cause::TrunkUnreachable => dial("+33201"),
+        Cause::TrunkTls => dial("+37201"),
+        Cause::TrunkDown => Act("a trunk answers OPTIONS with 503"),
+        Cause::RegistrarSilent => Act("nothing listens at the registrar of a trunk"),
+        Cause::TrunkNotRegistered => Act("the registrar of a trunk answers 403"),
+        Cause::TrunkFull => dial("<Number>+34180</Number><Number>+34181</Number>"),
+        Cause::CertificateExpires => {
+            Test("sip/transport/tests/secure.rs", "a_certificate_warns_from_14_days_before_it_expires")
+        }
         Cause::NotRegistered => document("<Dial><Client>ghost</Client></Dial>"),
+        Cause::CalleeRefused => document(&format!("<Dial><Sip>sip:403@{callee}</Sip></Dial>")),
         Cause::ForeignCallerId => document("<Dial callerId=\"+18885550000\">+33201</Dial>"),
-        Cause::NotVerified => Open("needs stir.verify = \"require\""),
-        Cause::CallLimit => Open("needs a connection with a channel limit"),
-        Cause::TransferFailed => Open("the test's phone answers no REFER"),
-        Cause::FarEndLost => Open("a far end counts as lost after 32 s"),
+        Cause::NotVerified => Act("a call without an Identity header from a trunk that must sign its calls"),
+        Cause::CallLimit => Act("a call to a connection whose channel limit is 0"),
+        Cause::TransferFailed => document("<Refer><Sip>sip:other@127.0.0.1</Sip></Refer>"),
+        Cause::FarEndLost => Act("a phone never acknowledges the answer to its call"),
         Cause::SiprecFailed => document("<Start><Siprec connectorName=\"nobody\"/></Start><Pause length=\"1\"/>"),
-        Cause::ConferenceRefused => Open("needs a conference at its limit"),
-        Cause::QueueRefused => Open("tests/sdk/test_twilio_queues.py fills a queue"),
-        Cause::CallFailed => Open("for failures that no other cause describes"),
-        Cause::WrongCredentials | Cause::RequestRefused => Act,
-        Cause::DatabaseAway => Open("only the health check and the end of a call name this cause"),
+        Cause::ConferenceRefused => Act("three callers enter a conference of two"),
+        Cause::QueueRefused => Act("two callers enter a queue of one"),
+        Cause::CallFailed => Act("a call with a broken SDP"),
+        Cause::WrongCredentials => Act("a REST request with a wrong password"),
+        Cause::RequestRefused => Act("a REST request without its parameters"),
+        Cause::DatabaseAway => Act("the file of the database is moved away"),
+        Cause::DatabaseLockLost => {
+            Test("control/store/health.rs", "each_new_reason_is_reported_once_with_the_cause_of_its_check")
+        }
+        Cause::DiskFull => Act("the folder of recordings is away"),
+        Cause::MediaFull => Test(
+            "tests/server/overload.rs",
+            "a_media_thread_that_transcodes_too_much_refuses_new_calls_until_it_can_take_them",
+        ),
         Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_harm_nobody"),
-        Cause::MediaFull => Open("needs a server without room for a call"),
-        Cause::DiskSlow => Open("needs a disk that is slow"),
-        Cause::Shutdown => Open("the server that could be asked is gone"),
+        Cause::DiskSlow => Test(
+            "media/writer/tests.rs",
+            "files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted",
+        ),
+        Cause::Shutdown => Act("the server hangs up its calls"),
         Cause::Crash => {
             Test("tests/server/crash.rs", "a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once")
         }
     }
 }
 
-/// Serves the misbehaving paths. Each connection gets one answer.
-async fn misbehave(listener: TcpListener) {
+/// Serves the misbehaving paths. Each connection gets one answer. The answer for `/gate` waits for a permit.
+async fn misbehave(listener: TcpListener, gate: Arc<Semaphore>) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(answer(stream));
+        tokio::spawn(answer(stream, Arc::clone(&gate)));
     }
 }
 
-async fn answer(mut stream: TcpStream) {
+async fn answer(mut stream: TcpStream, gate: Arc<Semaphore>) {
     let mut head = Vec::new();
     let mut octet = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut octet).await.is_ok() {
@@ -167,51 +206,80 @@ async fn answer(mut stream: TcpStream) {
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    let field = |name: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+    };
+    // A connection that is closed before its request was read would be reset.
+    let mut body = vec![0; field("Content-Length").map_or(0, |length| length.parse().unwrap())];
+    let _ = stream.read_exact(&mut body).await;
     let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-    let xml = |body: &str| ("200 OK", "text/xml", body.to_owned());
-    let (status, kind, body) = match path.as_str() {
+    if let Some(how) = path.strip_prefix("ws-") {
+        let key = derive_accept_key(field("Sec-WebSocket-Key").unwrap().as_bytes());
+        return upgrade(stream, &key, how).await;
+    }
+    let raw = match path.as_str() {
         "silent" => return std::future::pending().await,
-        "no-http" => {
-            let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
-            return;
+        "gate" => {
+            gate.acquire().await.unwrap().forget();
+            "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_owned()
         }
-        "lost" => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Resp").await;
-            return;
-        }
-        "around" => {
-            let _ = stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /around\r\nContent-Length: 0\r\n\r\n").await;
-            return;
-        }
-        "to-get" => {
-            let _ = stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /405\r\nContent-Length: 0\r\n\r\n").await;
-            return;
-        }
-        "garbage" => {
-            // The accept key is wrong.
-            let upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                           Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
-            let _ = stream.write_all(upgrade.as_bytes()).await;
-            return;
-        }
+        "no-http" => "220 mail.example ESMTP\r\n".to_owned(),
+        "lost" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Resp".to_owned(),
+        "around" => "HTTP/1.1 302 Found\r\nLocation: /around\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "to-get" => "HTTP/1.1 302 Found\r\nLocation: /405\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        path => document(path),
+    };
+    let _ = stream.write_all(raw.as_bytes()).await;
+}
+
+/// Returns the response with the document at a path, or with the status that the path names.
+fn document(path: &str) -> String {
+    let xml = |body: &str| ("200 OK", "text/xml", body.to_owned());
+    let script =
+        |step: &str| ("200 OK", "application/json", format!("{{\"sections\":{{\"main\":[{step},\"hangup\"]}}}}"));
+    let (status, kind, body) = match path {
         "empty" => xml(""),
         "html" => ("200 OK", "text/html", "<!DOCTYPE html><html><body>Log in</body></html>".to_owned()),
         "json" => ("200 OK", "application/json", "{\"a\": 1}".to_owned()),
-        "script" => ("200 OK", "application/json", "{\"sections\": {\"main\": [\"hangup\"]}}".to_owned()),
         "png" => ("200 OK", "image/png", "PNG".to_owned()),
         "not-xml" => xml("<Response><Say>Hello</Response>"),
         "root" => xml("<Answer/>"),
         "large" => xml(&format!("<Response><!-- {} --></Response>", "x".repeat(70_000))),
         "private" => xml("<Response><Redirect>http://10.0.0.1/</Redirect></Response>"),
         "again" => xml("<Response><Redirect>/again</Redirect></Response>"),
-        "echo" => xml("<Response><Pause length=\"20\"/></Response>"),
+        "script-work" => script(&format!("{{\"play\":{{\"urls\":[{}\"x\"]}}}}", "\"a\",".repeat(40_000))),
+        "script-step" => script("{\"set\":{\"x\":\"${1 +}\"}}"),
         path => (path, "text/plain", "no".to_owned()),
     };
     let length = body.len();
-    let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+/// Completes the handshake of a WebSocket, and then misbehaves.
+async fn upgrade(mut stream: TcpStream, key: &str, how: &str) {
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {key}\r\n\r\n"
     );
-    let _ = stream.write_all(text.as_bytes()).await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let wrong: &[u8] = match how {
+        // A text message that is no JSON (RFC 6455 §5.2: FIN, text, the length).
+        "nonsense" => b"\x81\x08nonsense",
+        // A close frame with code 1011 (internal error).
+        "close" => b"\x88\x02\x03\xf3",
+        // The reserved bits must be 0.
+        "garbage" => &[0xff; 16],
+        // The connection ends with RST instead of FIN, after the first message of the server.
+        "reset" => {
+            stream.read_exact(&mut [0]).await.unwrap();
+            return stream.set_zero_linger().unwrap();
+        }
+        how => panic!("{how}"),
+    };
+    stream.write_all(wrong).await.unwrap();
+    let mut rest = [0; 4_096];
+    while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {}
 }
 
 /// Refuses every TLS handshake with a fatal alert: handshake_failure.
@@ -223,22 +291,62 @@ async fn refuse_tls(listener: TcpListener) {
     }
 }
 
+/// Makes TLS handshakes with a certificate that no authority has signed.
+async fn sign_oneself(listener: TcpListener) {
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["127.0.17.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(vec![own.der().clone()], key).unwrap()));
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = acceptor.accept(stream).await;
+    }
+}
+
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.17.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// Refuses every REGISTER with 403.
-async fn refuse_registrations(socket: UdpSocket) {
-    let mut datagram = [0; 4_096];
-    while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
-        let request = String::from_utf8_lossy(&datagram[..length]).into_owned();
-        let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-        let lines = request.lines().filter(|line| copied.iter().any(|name| line.starts_with(name)));
-        let lines = lines.collect::<Vec<_>>().join("\r\n");
-        let _ =
-            socket.send_to(format!("SIP/2.0 403 No\r\n{lines}\r\nContent-Length: 0\r\n\r\n").as_bytes(), from).await;
+/// Starts a far end at this address that refuses every SIP request. The last three digits of the called user are the
+/// status, or 403 if the request names no user. OPTIONS gets 503. A call to a user that ends in 180 rings until the
+/// server cancels the call. A call to a user that ends in 201 gets no answer.
+async fn far_end(address: &str) -> SocketAddr {
+    let socket = UdpSocket::bind(address).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut datagram = [0; 8_192];
+        while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
+            for answer in refusals(&String::from_utf8_lossy(&datagram[..length])) {
+                let _ = socket.send_to(answer.as_bytes(), from).await;
+            }
+        }
+    });
+    address
+}
+
+/// The answers of a [`far_end`] to a request.
+fn refusals(request: &str) -> Vec<String> {
+    let mut words = request.split(' ');
+    let (method, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let user = uri.split_once(':').and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
+    let answer = |status: &str, method: &str| {
+        let lines =
+            request.lines().take_while(|line| !line.is_empty()).filter_map(|line| match line.split_once(':')? {
+                ("CSeq", value) => Some(format!("CSeq: {} {method}\r\n", value.split_whitespace().next()?)),
+                ("To", value) if !value.contains(";tag=") => Some(format!("To:{value};tag=t\r\n")),
+                ("Via" | "From" | "To" | "Call-ID", _) => Some(format!("{line}\r\n")),
+                _ => None,
+            });
+        format!("SIP/2.0 {status} No\r\n{}Content-Length: 0\r\n\r\n", lines.collect::<String>())
+    };
+    match (method, user.and_then(|user| user.get(user.len().checked_sub(3)?..))) {
+        ("ACK", _) | (_, Some("201")) => Vec::new(),
+        ("CANCEL", _) => vec![answer("200", "CANCEL"), answer("487", "INVITE")],
+        ("OPTIONS", _) => vec![answer("503", method)],
+        (_, status) => vec![answer(status.unwrap_or("403"), method)],
     }
 }
 
@@ -270,214 +378,355 @@ async fn register_wrongly(server: SocketAddr) {
     send(2, digest).await;
 }
 
+/// Sends an INVITE with this SDP, and nothing after the INVITE: no ACK and no RTP.
+async fn invite_only(server: SocketAddr, number: &str, sdp: &str) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let own = socket.local_addr().unwrap();
+    let text = format!(
+        "INVITE sip:{number}@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bKonly\r\nMax-Forwards: 70\r\n\
+         From: <sip:+15550001111@{own}>;tag=1\r\nTo: <sip:{number}@{server}>\r\nCall-ID: only@{own}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:phone@{own}>\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    socket.send_to(text.as_bytes(), server).await.unwrap();
+    // The socket stays open, because the server would learn from ICMP that the socket is closed.
+    tokio::spawn(async move { while socket.recv(&mut [0; 4_096]).await.is_ok() {} });
+}
+
 /// Waits until the list of errors has an error with this cause, and returns the error.
-async fn error(house: &House, cause: Cause) -> Value {
+async fn error(api: Api, cause: Cause) -> Value {
+    let found = find_error(api, cause).await;
+    found.unwrap_or_else(|| panic!("{cause} is not in the list of errors"))
+}
+
+async fn find_error(api: Api, cause: Cause) -> Option<Value> {
     let path = format!("/console/errors?limit=100&cause={cause}");
     let wait = async {
         loop {
-            let errors = house.api.get(&path).await.json();
-            if let Some(error) = errors["errors"].as_array().and_then(|errors| errors.first()) {
+            let reply = api.get(&path).await;
+            if reply.status == 200
+                && let Some(error) = reply.json()["errors"].as_array().and_then(|errors| errors.first())
+            {
                 return error.clone();
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{cause} is not in the list of errors"))
+    let error = tokio::time::timeout(PATIENCE, wait).await.ok()?;
+    assert!(error["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{error}");
+    Some(error)
 }
 
-fn number(place: usize) -> String {
+/// The number whose calls meet the cause at this place of the table.
+fn number_of(place: usize) -> String {
     format!("+1555020{place:04}")
 }
 
-/// Returns the settings of the numbers whose calls meet a cause, and which number belongs to which cause.
-fn numbers(stage: &Stage) -> (String, BTreeMap<&'static str, String>) {
-    let (mut settings, mut called) = (String::new(), BTreeMap::new());
+/// Returns the settings of the numbers whose calls meet a cause, and each cause with its number.
+fn numbers(stage: &Stage) -> (String, Vec<(Cause, String)>) {
+    let (mut settings, mut called) = (String::new(), Vec::new());
     for (place, cause) in Cause::ALL.into_iter().enumerate() {
         let more = match provocation(cause, stage) {
-            Voice(url) => format!("voice_url = \"{url}\"\n"),
-            Document(text) => format!("twiml = '''{text}'''\n"),
+            Voice(url) => format!("account = \"acme\"\nvoice_url = \"{url}\"\n"),
+            Document(text) => format!("account = \"acme\"\ntwiml = '''{text}'''\n"),
             Number(more) => more,
-            Act | Test(..) | Open(_) => continue,
+            Act(_) | Test(..) => continue,
         };
-        settings.push_str(&format!("[[numbers]]\nnumber = \"{}\"\naccount = \"acme\"\n{more}", number(place)));
-        called.insert(cause.id(), number(place));
+        settings.push_str(&format!("[[numbers]]\nnumber = \"{}\"\n{more}", number_of(place)));
+        called.push((cause, number_of(place)));
     }
     (settings, called)
 }
 
+/// The other settings of the server whose calls meet the causes. `folder` gets the files that the settings name.
+fn settings(stage: &Stage, folder: &Path) -> String {
+    let Stage { closed, tls, carrier, .. } = stage;
+    let file = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    // The certificate is its own authority, and expires in 5 days.
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let end = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC) + 5 * jiff::Span::new().days(1);
+    let (month, day) = (end.month().try_into().unwrap(), end.day().try_into().unwrap());
+    params.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = file("own.pem", params.self_signed(&key).unwrap().pem());
+    let key = file("own.key", key.serialize_pem());
+    let numbers = [
+        inline("100", "<Response><Gather timeout=\"60\"/></Response>"),
+        inline("101", "<Response><Record playBeep=\"false\"/></Response>"),
+        inline("102", "<Response><Dial><Conference maxParticipants=\"2\">small</Conference></Dial></Response>"),
+        inline("103", "<Response><Enqueue>full</Enqueue></Response>"),
+        inline("104", "<Response><Gather timeout=\"60\"/></Response>"),
+    ]
+    .concat();
+    format!(
+        "[speech]\ntts = \"off\"\nstt = \"off\"\n[twilio]\nstrict_caller_id = true\n\
+         [stir]\ntrust = \"{certificate}\"\n\
+         [[sip.certificates]]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
+         [[trunks]]\nname = \"away\"\nuri = \"sip:{closed};transport=tcp\"\nprefixes = [\"+33\"]\n\
+         username = \"u\"\npassword = \"secret of the trunk\"\nregister = true\n\
+         [[trunks]]\nname = \"carrier\"\nuri = \"sip:{carrier}\"\nprefixes = [\"+36\", \"+39\"]\n\
+         inbound_from = [\"{CALLERS}/32\"]\n\
+         [[trunks]]\nname = \"narrow\"\nuri = \"sip:{carrier}\"\nprefixes = [\"+34\"]\nmax_calls = 1\n\
+         [[trunks]]\nname = \"down\"\nuri = \"sip:{carrier}\"\nprefixes = [\"+35\"]\noptions_interval = 1\n\
+         username = \"u\"\npassword = \"secret of the trunk\"\nregister = true\n\
+         [[trunks]]\nname = \"tls\"\nuri = \"sip:{tls};transport=tls\"\nprefixes = [\"+37\"]\n\
+         [[trunks]]\nname = \"signed\"\ninbound_from = [\"127.0.17.4/32\"]\nstir = {{ verify = \"require\" }}\n\
+         [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
+         [[agents]]\nname = \"dead\"\nprompt = \"Be kind.\"\nmodel = {{ url = \"ws://{closed}/v1/realtime\" }}\n\
+         [[accounts]]\nname = \"space\"\n\
+         signalwire = {{ project_id = \"00000000-0000-4000-8000-000000000001\", api_token = \"PTx\", \
+         signing_key = \"PSK_x\" }}\n\
+         [[number_pool]]\nnumber = \"{LIMITED}\"\n\
+         {numbers}"
+    )
+}
+
+/// The settings of the account that is removed while a call of the account is live.
+fn of_gone(stage: &Stage) -> String {
+    let Stage { bad, closed, .. } = stage;
+    format!(
+        "[[accounts]]\nname = \"gone\"\n\
+         twilio = {{ account_sid = \"AC00000000000000000000000000000002\", auth_token = \"of the gone account\" }}\n\
+         [[numbers]]\nnumber = \"{GONE}\"\naccount = \"gone\"\n\
+         twiml = '''<Response><Play>http://{bad}/gate</Play><Connect><Stream url=\"ws://{closed}/\"/></Connect>\
+         </Response>'''\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "stream-broken, recording-failed and callee-refused do not come yet; 55 causes do"]
 async fn each_cause_is_provoked_and_is_told_with_advice_in_the_errors_the_call_and_the_metrics() {
-    let ((misbehaving, bad), (silent, tls)) = (listener().await, listener().await);
-    let closed = listener().await.1;
-    tokio::spawn(misbehave(misbehaving));
-    tokio::spawn(refuse_tls(silent));
+    let gate = Arc::new(Semaphore::new(0));
+    let ((misbehaving, bad), (refusing, tls)) = (listener().await, listener().await);
+    let ((alone, self_signed), closed) = (listener().await, listener().await.1);
+    tokio::spawn(misbehave(misbehaving, Arc::clone(&gate)));
+    tokio::spawn(refuse_tls(refusing));
+    tokio::spawn(sign_oneself(alone));
     // The queue of this socket is full after two connections, and nobody accepts them.
     let full = TcpSocket::new_v4().unwrap();
     full.bind("127.0.17.1:0".parse().unwrap()).unwrap();
-    let full = full.listen(1).unwrap();
-    let full_address = full.local_addr().unwrap();
+    let listening = full.listen(1).unwrap();
+    let full = listening.local_addr().unwrap();
     let mut filling = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(full_address)).await
-    {
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(full)).await {
         filling.push(stream);
     }
-    let stage = Stage { bad, closed, full: full_address, tls };
-    let mut app = App::start(|_| String::new()).await;
-    let mut callee = Phone::new().await;
-    let registrar = UdpSocket::bind("127.0.17.1:0").await.unwrap();
-    let registrar_address = registrar.local_addr().unwrap();
-    tokio::spawn(refuse_registrations(registrar));
-    let (settings, called) = numbers(&stage);
-    let (to_callee, dial) = (callee.address, |target: &str| format!("<Response><Dial>{target}</Dial></Response>"));
-    let acts = [
-        inline("100", &format!("<Response><Connect><Stream url=\"{}\"/></Connect></Response>", app.stream_url())),
-        inline("101", "<Response><Record playBeep=\"false\"/></Response>"),
-        inline("102", &dial("+39201")),
-        inline("103", &dial(&format!("<Sip>{}</Sip>", callee.uri()))),
-        inline("104", &dial("<Number>+34201</Number><Number>+34202</Number>")),
-    ]
-    .concat();
-    let more = format!(
-        "[speech]\ntts = \"off\"\nstt = \"off\"\n[twilio]\nstrict_caller_id = true\n\
-         [[trunks]]\nname = \"away\"\nuri = \"sip:{closed};transport=tcp\"\nprefixes = [\"+33\"]\n\
-         username = \"u\"\npassword = \"secret of the trunk\"\nregister = true\n\
-         [[trunks]]\nname = \"refusing\"\nuri = \"sip:{to_callee}\"\nprefixes = [\"+39\"]\n\
-         [[trunks]]\nname = \"narrow\"\nuri = \"sip:{to_callee}\"\nprefixes = [\"+34\"]\nmax_calls = 1\n\
-         [[trunks]]\nname = \"unwanted\"\nuri = \"sip:{registrar_address}\"\nprefixes = [\"+35\"]\n\
-         username = \"u\"\npassword = \"secret of the trunk\"\nregister = true\n\
-         [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
-         [[agents]]\nname = \"dead\"\nprompt = \"Be kind.\"\nmodel = {{ url = \"ws://{closed}/v1/realtime\" }}\n\
-         {acts}{settings}"
-    );
-    let house = House::start(&more).await;
-    let mut seen = Vec::new();
-    for cause in Cause::ALL {
-        let Some(number) = called.get(cause.id()) else { continue };
-        let phone = Phone::new().await;
+    let (carrier, callee) = (far_end("127.0.17.1:0").await, far_end("127.0.17.5:0").await);
+    let stage = Stage { bad, closed, full, tls, self_signed, carrier, callee };
+    let folder = TempDir::new().unwrap();
+    let (numbers, called) = numbers(&stage);
+    let more = [settings(&stage, folder.path()), numbers].concat();
+    let sockets = "udp://127.0.0.1:0, tcp://127.0.0.1:0, tls://127.0.0.1:0";
+    // Only an operator's account sees the errors of the other accounts.
+    let all = [&*more, &of_gone(&stage)].concat();
+    let house =
+        House::start_as(&[("TANDEM_SIP__LISTEN", sockets)], &all, |config| config.accounts[0].operator = true).await;
+
+    let acts = Cause::ALL.into_iter().filter(|cause| matches!(provocation(*cause, &stage), Act(_)));
+    let (here, there): (Vec<Cause>, Vec<Cause>) = acts.partition(|cause| !OF_THE_OTHER_SERVER.contains(cause));
+    let acts = async {
+        let phones = act(&house, &more, &all, &gate).await;
+        for cause in here.iter().filter(|cause| **cause != Cause::Shutdown) {
+            error(house.api, *cause).await;
+        }
+        drop(phones);
+    };
+    tokio::join!(meet(&house, &called), acts, act_on_another(closed, &there));
+    house.calls().hangup_all();
+    error(house.api, Cause::Shutdown).await;
+    counted(house.api, called.iter().map(|(cause, _)| *cause).chain(here)).await;
+    house.end().await;
+}
+
+/// Waits until this cause is in the metrics.
+async fn until_counted(api: Api, cause: Cause) {
+    let none = format!("\ntandem_problems_total{{cause=\"{cause}\"}} 0\n");
+    let wait = async {
+        while String::from_utf8(api.get("/metrics").await.body).unwrap().contains(&none) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{cause} is not counted"));
+}
+
+/// Checks that these causes are in the metrics.
+async fn counted(api: Api, causes: impl IntoIterator<Item = Cause>) {
+    let metrics = String::from_utf8(api.get("/metrics").await.body).unwrap();
+    for cause in causes {
+        let (line, none) = (format!("\ntandem_problems_total{{cause=\"{cause}\"}} "), format!("\"{cause}\"}} 0\n"));
+        assert!(metrics.contains(&line) && !metrics.contains(&none), "{cause} is not counted");
+    }
+}
+
+/// Calls the numbers. Each call must meet its cause, and the report of the call must have the cause.
+async fn meet(house: &House, called: &[(Cause, String)]) {
+    let (api, server) = (house.api, house.udp);
+    let (turns, mut calls) = (Arc::new(Semaphore::new(CALLS_AT_A_TIME)), JoinSet::new());
+    for (cause, number) in called.iter().cloned() {
+        let turns = Arc::clone(&turns);
+        calls.spawn(async move {
+            let _turn = turns.acquire().await.unwrap();
+            let phone = Phone::at(CALLERS).await;
+            phone.invite(server, &number).await;
+            let Some(error) = find_error(api, cause).await else {
+                let calls = api.get(&format!("/console/calls?to={}", number.replace('+', "%2B"))).await.json();
+                let errors = api.get("/console/errors?limit=100").await.json();
+                panic!("{cause} is not in the list of errors. The call: {calls}. The errors: {errors}");
+            };
+            let call = error["session"].as_str().unwrap_or_else(|| panic!("{cause} belongs to no call: {error}"));
+            let story = api.get(&format!("/console/calls/{call}")).await.json();
+            let has = |list: &str| story[list].as_array().unwrap().iter().any(|row| row["cause"] == cause.id());
+            assert!(has("errors") && has("timeline"), "{cause} is not in the report of its call: {story}");
+        });
+    }
+    let mut failed = 0;
+    while let Some(met) = calls.join_next().await {
+        failed += usize::from(met.is_err());
+    }
+    assert_eq!(failed, 0, "calls did not meet their causes");
+}
+
+/// Provokes the causes that need more than a call to a number. Returns the phones, which must live until the causes are
+/// in the list of errors.
+async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phone> {
+    let api = house.api;
+    assert_eq!(api.get_as(&basic("nobody", "x"), "/2010-04-01/Accounts.json").await.status, 401);
+    assert_eq!(api.post("/Calls.json", "To=%2B15550000001").await.status, 400);
+    register_wrongly(house.udp).await;
+    invite_only(house.udp, "100", "nonsense").await;
+    let mut phones = Vec::new();
+    for (number, status) in [("999999", 404), (&*limited(api).await, 486)] {
+        let mut phone = Phone::new().await;
         phone.invite(house.udp, number).await;
-        let error = error(&house, cause).await;
-        assert!(error["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{error}");
-        let call = error["session"].as_str().unwrap_or_else(|| panic!("{cause} belongs to no call: {error}"));
-        let story = house.api.get(&format!("/console/calls/{call}")).await.json();
-        let has = |list: &str| story[list].as_array().unwrap().iter().any(|row| row["cause"] == cause.id());
-        assert!(has("errors") && has("timeline"), "{cause} is not in the report of its call: {story}");
-        seen.push(cause);
+        assert_eq!(phone.outcome().await, status, "{number}");
     }
-    drop(filling);
-    outside_calls(&house, &mut seen).await;
-    streams_and_files(&house, &mut app, &mut seen).await;
-    refusals(&house, &mut callee, &mut seen).await;
-    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
-    for cause in &seen {
-        let line = format!("\ntandem_problems_total{{cause=\"{cause}\"}} 0\n");
-        assert!(!metrics.contains(&line), "{cause} is not counted");
+    let mut unsigned = Phone::at("127.0.17.4").await;
+    unsigned.invite(house.udp, "100").await;
+    assert_eq!(unsigned.outcome().await, 428);
+    let mut dumb = Phone::new().await;
+    dumb.send_no_audio();
+    dumb.call(house.udp, "100").await;
+    phones.push(dumb);
+    assert_eq!(api.post("/Queues.json", "FriendlyName=full&MaxSize=1").await.status, 201);
+    take_recordings_away(house);
+    for number in ["101", "102", "102", "102", "103", "103"] {
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, number).await;
+        phones.push(phone);
     }
-    eprintln!("provoked: {} of {}", seen.len(), Cause::ALL.len());
+    let mut mute = Phone::new().await;
+    mute.call(house.udp, "104").await;
+    is_heard(api, "104").await;
+    mute.audio.pause();
+    phones.push(mute);
+    let mut gone = Phone::at(CALLERS).await;
+    gone.call(house.udp, GONE).await;
+    house.reload(more).await;
+    gate.add_permits(1);
+    until_counted(api, Cause::StreamInternal).await;
+    // The lists have only the errors of accounts that exist.
+    house.reload(all).await;
+    phones
+}
+
+/// Puts a link that leads nowhere in place of the folder of recordings. The server would make a missing folder again.
+fn take_recordings_away(house: &House) {
+    let folder = house.data().join("recordings");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink(house.data().join("nowhere"), folder).unwrap();
+}
+
+/// Makes a connection whose channel limit is 0, and returns its number.
+async fn limited(api: Api) -> &'static str {
+    let inbound = json!({ "channel_limit": 0 });
+    let body = json!({ "application_name": "limited", "webhook_event_url": "http://127.0.0.1:9/", "inbound": inbound });
+    let key = format!("Bearer {API_KEY}");
+    let connection = api.post_as(&key, "/v2/call_control_applications", &body.to_string()).await.json();
+    let form = format!("PhoneNumber={}", LIMITED.replace('+', "%2B"));
+    assert_eq!(api.post("/IncomingPhoneNumbers.json", &form).await.status, 201);
+    let found = format!("/v2/phone_numbers?filter%5Bphone_number%5D={}", LIMITED.replace('+', "%2B"));
+    let found = api.get_as(&key, &found).await.json();
+    let path = format!("/v2/phone_numbers/{}", found["data"][0]["id"].as_str().unwrap());
+    let body = json!({ "connection_id": connection["data"]["id"] }).to_string();
+    assert_eq!(api.request("PATCH", &path, &key, "application/json", &body).await.status, 200);
+    LIMITED
+}
+
+/// Waits until the server has received RTP of the call to this number.
+async fn is_heard(api: Api, number: &str) {
+    let wait = async {
+        loop {
+            let live = api.get("/console/calls?status=live").await.json();
+            let call = live["calls"].as_array().unwrap().iter().find(|call| call["to"] == number).unwrap().clone();
+            let story = api.get(&format!("/console/calls/{}", call["session"].as_str().unwrap())).await.json();
+            if story["timeline"].to_string().contains("first packet came") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+}
+
+/// Provokes the causes that need another server: without phones, with a speech engine that is down, with short timers of
+/// SIP, and without its database.
+async fn act_on_another(closed: SocketAddr, causes: &[Cause]) {
+    let more = format!(
+        "[speech]\ntts = \"off\"\nstt = \"ws://{closed}/v1/listen\"\n{}{}",
+        inline("100", "<Response><Gather input=\"speech\" timeout=\"1\"/></Response>"),
+        inline("101", "<Response><Gather timeout=\"60\"/></Response>")
+    );
+    let house = House::start_as(&[], &more, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
+    // A server with phones asks an unknown caller for a password instead.
+    let stranger = Phone::at("127.0.17.2").await;
+    stranger.invite(house.udp, "100").await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let failed = error(house.api, Cause::SpeechToTextFailed).await;
+    assert!(failed["advice"].as_str().unwrap().starts_with("Check that the engine runs"), "{failed}");
+    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+    invite_only(house.udp, "101", sdp).await;
+    error(house.api, Cause::FarEndLost).await;
+    let (database, away) = (house.data().join("tandem.db"), house.data().join("away.db"));
+    std::fs::rename(&database, &away).unwrap();
+    // Without its database, the server serves no list of errors.
+    until_counted(house.api, Cause::DatabaseAway).await;
+    std::fs::rename(&away, &database).unwrap();
+    for cause in causes {
+        error(house.api, *cause).await;
+    }
+    counted(house.api, causes.iter().copied()).await;
     house.calls().hangup_all();
     house.end().await;
 }
 
-/// Provokes the causes that need more than a call to a number.
-async fn outside_calls(house: &House, seen: &mut Vec<Cause>) {
-    assert_eq!(house.api.get_as(&basic("nobody", "x"), "/2010-04-01/Accounts.json").await.status, 401);
-    assert_eq!(house.api.post("/Calls.json", "To=%2B15550000001").await.status, 400);
-    let mut phone = Phone::new().await;
-    phone.invite(house.udp, "999999").await;
-    assert_eq!(phone.outcome().await, 404);
-    let mut dumb = Phone::new().await;
-    dumb.send_no_audio();
-    dumb.call(house.udp, "100").await;
-    register_wrongly(house.udp).await;
-    let outside = [
-        Cause::WrongCredentials,
-        Cause::RequestRefused,
-        Cause::UnknownNumber,
-        Cause::WrongSipPassword,
-        Cause::RegistrarSilent,
-        Cause::TrunkNotRegistered,
-    ];
-    for cause in outside.into_iter().chain([Cause::NoAudio]) {
-        error(house, cause).await;
-        seen.push(cause);
-    }
-    let live = house.api.get("/console/calls?status=live").await.json();
-    assert!(live["calls"].as_array().unwrap().iter().any(|call| call["lacks_audio"] == true), "{live}");
-}
-
-/// Provokes the causes of streams whose application misbehaves, and of a recording without a folder.
-async fn streams_and_files(house: &House, app: &mut App, seen: &mut Vec<Cause>) {
-    // The deaf phone has opened the first stream.
-    drop(app.stream().await);
-    let close = Message::Close(Some(CloseFrame { code: 1011, reason: "no".into() }));
-    let wrongs = [
-        (Cause::StreamMessage, Some(Message::text("nonsense"))),
-        (Cause::StreamClosed, Some(close)),
-        (Cause::StreamBroken, None),
-    ];
-    for (cause, message) in wrongs {
-        let mut phone = Phone::new().await;
-        phone.call(house.udp, "100").await;
-        let stream = app.stream().await;
-        stream.event("start").await;
-        match message {
-            Some(message) => stream.send(message),
-            None => stream.vanish(),
-        }
-        error(house, cause).await;
-        seen.push(cause);
-    }
-    std::fs::remove_dir_all(house.data().join("recordings")).unwrap();
-    let mut phone = Phone::new().await;
-    phone.call(house.udp, "101").await;
-    error(house, Cause::RecordingFailed).await;
-    seen.push(Cause::RecordingFailed);
-}
-
-/// Provokes the causes of called phones and trunks that refuse, and of a speech engine that is down.
-async fn refusals(house: &House, callee: &mut Phone, seen: &mut Vec<Cause>) {
-    for (number, status, cause) in [
-        ("102", 404, Cause::TrunkRefused),
-        ("103", 403, Cause::CalleeRefused),
-        ("103", 488, Cause::CodecUnknown),
-        ("104", 486, Cause::TrunkFull),
-    ] {
-        let phone = Phone::new().await;
-        phone.invite(house.udp, number).await;
-        callee.until(SipEvent::Invited).await;
-        callee.refuse(status).await;
-        error(house, cause).await;
-        seen.push(cause);
-    }
-    let closed = listener().await.1;
-    let gather = inline("100", "<Response><Gather input=\"speech\" timeout=\"1\"/></Response>");
-    let other = House::start(&format!("[speech]\ntts = \"off\"\nstt = \"ws://{closed}/v1/listen\"\n{gather}")).await;
-    // A server with phones asks an unknown caller for a password instead.
-    let stranger = Phone::at("127.0.17.2").await;
-    stranger.invite(other.udp, "100").await;
-    error(&other, Cause::Stranger).await;
-    let mut phone = Phone::new().await;
-    phone.call(other.udp, "100").await;
-    let error = error(&other, Cause::SpeechToTextFailed).await;
-    assert!(error["advice"].as_str().unwrap().starts_with("Check that the engine runs"), "{error}");
-    other.calls().hangup_all();
-    other.end().await;
-}
-
 #[test]
-fn every_cause_has_a_test_that_provokes_it_or_a_reason_why_not() {
+fn every_cause_has_a_provocation() {
     let nowhere: SocketAddr = "127.0.17.1:1".parse().unwrap();
-    let stage = Stage { bad: nowhere, closed: nowhere, full: nowhere, tls: nowhere };
+    let [bad, closed, full, tls, self_signed, carrier, callee] = [nowhere; 7];
+    let stage = Stage { bad, closed, full, tls, self_signed, carrier, callee };
     for cause in Cause::ALL {
-        match provocation(cause, &stage) {
+        let how = match provocation(cause, &stage) {
+            Voice(url) => format!("a call whose document is at {url}"),
+            Document(text) => format!("a call with {text}"),
+            Number(more) => format!("a call to a number with {more:?}"),
+            Act(what) => what.to_owned(),
             Test(file, name) => {
-                let text =
-                    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-                assert!(text.contains(&format!("fn {name}(")), "{cause}: no test {name} in {file}");
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+                let text = std::fs::read_to_string(path).unwrap();
+                let before = text.split(&format!("fn {name}(")).next().filter(|before| *before != text);
+                let before = before.unwrap_or_else(|| panic!("{cause}: no test {name} in {file}"));
+                let attributes = before.rsplit("\n\n").next().unwrap();
+                assert!(attributes.contains("test") && !attributes.contains("#[ignore"), "{name} in {file} is no test");
+                format!("{file}: {name}")
             }
-            Open(why) => assert!(!why.is_empty(), "{cause}"),
-            Voice(_) | Document(_) | Number(_) | Act => {}
-        }
+        };
+        println!("{cause:24} {how}");
     }
 }
 
@@ -527,5 +776,47 @@ async fn commands_stand_beside_the_webhooks_of_their_call_and_refused_ones_among
             .iter()
             .any(|line| line["kind"] == "request" && line["text"].as_str().unwrap().contains("/actions/answer 200"))
     );
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_request_of_a_call_that_is_over_is_an_error_of_the_call_if_it_fails() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (misbehaving, bad) = listener().await;
+    tokio::spawn(misbehave(misbehaving, Arc::clone(&gate)));
+    let record = |path: &str| format!("<Response><Record action=\"http://{bad}/{path}\"/></Response>");
+    let house = House::start(&[inline("100", &record("gate")), inline("101", &record("empty"))].concat()).await;
+    for number in ["101", "100"] {
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, number).await;
+        phone.hangup().await;
+        house.quiet().await;
+    }
+    gate.add_permits(1);
+    let error = error(house.api, Cause::Status404).await;
+    let story = house.api.get(&format!("/console/calls/{}", error["session"].as_str().unwrap())).await.json();
+    let rows = |list: &str| story[list].as_array().unwrap().clone();
+    assert_eq!((&rows("calls")[0]["to"], rows("errors").len()), (&json!("100"), 1), "{story}");
+    assert!(rows("timeline").iter().any(|line| line["cause"] == "answered-404"), "{story}");
+    assert_eq!(rows("requests")[0]["answer"]["status"], 404, "{story}");
+    // An application that has nothing to say about the recording answers without a document.
+    let errors = house.api.get("/console/errors").await.json();
+    assert_eq!(errors["errors"].as_array().unwrap().len(), 1, "{errors}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_of_a_conference_that_cannot_be_written_is_an_error_of_its_account() {
+    let document = "<Response><Dial><Conference record=\"record-from-start\">hall</Conference></Dial></Response>";
+    let house = House::start(&inline("100", document)).await;
+    take_recordings_away(&house);
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    one.call(house.udp, "100").await;
+    other.call(house.udp, "100").await;
+    one.hangup().await;
+    other.hangup().await;
+    let error = error(house.api, Cause::RecordingFailed).await;
+    assert!(error["message"].as_str().unwrap().starts_with("conference hall: recording "), "{error}");
+    assert_eq!(error["account"], "acme", "{error}");
     house.end().await;
 }

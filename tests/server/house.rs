@@ -72,6 +72,8 @@ pub(crate) struct House {
     pub(crate) tcp: SocketAddr,
     pub(crate) api: Api,
     folder: TempDir,
+    environment: Vec<(String, String)>,
+    change: fn(&mut Config),
 }
 
 impl House {
@@ -82,16 +84,23 @@ impl House {
 
     /// Starts a server with these environment variables and with `more` in its configuration.
     pub(crate) async fn start_under(environment: &[(&str, &str)], more: &str) -> Self {
+        Self::start_as(environment, more, |_| {}).await
+    }
+
+    /// Does the same as [`Self::start_under`], and changes the configuration after each reading.
+    pub(crate) async fn start_as(environment: &[(&str, &str)], more: &str, change: fn(&mut Config)) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("tandem.toml");
         std::fs::write(&file, settings(folder.path(), more)).unwrap();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let config = Config::load(Some(&file), environment).unwrap_or_else(|errors| panic!("{errors}"));
+        let environment: Vec<_> = environment.collect();
+        let mut config = Config::load(Some(&file), environment.clone()).unwrap_or_else(|errors| panic!("{errors}"));
+        change(&mut config);
         let server = Server::start(config).await.unwrap();
         let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
         let api = Api(server.http_addr());
-        Self { server, udp, tcp, api, folder }
+        Self { server, udp, tcp, api, folder, environment, change }
     }
 
     /// Reloads the configuration. `more` replaces the additional text of the earlier configuration. Returns the changed
@@ -99,7 +108,9 @@ impl House {
     pub(crate) async fn reload(&self, more: &str) -> Vec<String> {
         let file = self.folder.path().join("tandem.toml");
         std::fs::write(&file, settings(self.folder.path(), more)).unwrap();
-        let config = Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut config =
+            Config::load(Some(&file), self.environment.clone()).unwrap_or_else(|errors| panic!("{errors}"));
+        (self.change)(&mut config);
         self.server.reload(config).await.unwrap()
     }
 

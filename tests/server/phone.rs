@@ -171,7 +171,7 @@ impl Phone {
     /// Calls a number and asserts that the call is answered.
     pub(crate) async fn call(&mut self, server: SocketAddr, number: &str) {
         self.invite(server, number).await;
-        assert_eq!(self.outcome().await, 200);
+        assert_eq!(self.outcome().await, 200, "{number}");
     }
 
     /// Waits for the final response to the phone's INVITE.
@@ -209,11 +209,6 @@ impl Phone {
         };
         self.line.request(&dialog, "BYE", dialog.cseq, &branch(), None).await;
         self.until(SipEvent::Parted(200)).await;
-    }
-
-    /// Refuses the call that the server has placed, with this status.
-    pub(crate) async fn refuse(&self, status: u16) {
-        self.line.respond(status, None).await;
     }
 
     /// Sends 180 Ringing.
@@ -379,6 +374,10 @@ impl Line {
             "BYE" => {
                 self.answer(&message, from, 200, &to, None).await;
                 Some(SipEvent::Bye)
+            }
+            "REFER" => {
+                self.answer(&message, from, 501, &to, None).await;
+                None
             }
             _ => {
                 self.answer(&message, from, 200, &to, None).await;
