@@ -350,8 +350,16 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
 }
 
 /// Checks that the URI has the form `sip:[user@]host[:port][;transport=udp|tcp|tls]` or
-/// `sips:[user@]host[:port][;transport=tcp|tls]`.
+/// `sips:[user@]host[:port][;transport=tcp|tls]`. A URI with a password (RFC 3261 §19.1.1) is refused, because logs, errors
+/// and the console show URIs.
 pub(super) fn check_sip_uri(uri: &str) -> Result<(), String> {
+    let scheme = ["sip:", "sips:"].iter().find(|scheme| uri.starts_with(**scheme)).map_or(0, |scheme| scheme.len());
+    let user = uri.get(scheme..).and_then(|rest| rest.rsplit_once('@')).map(|(user, _)| user);
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err("must not contain a password, because URIs are shown in logs; the settings username and password \
+                    answer the far end's challenges"
+            .to_owned());
+    }
     let fault =
         || format!("{uri:?} is not \"sip:HOST:PORT\", optionally followed by \";transport=tcp\" or \";transport=tls\"");
     let secure = uri.starts_with("sips:");
