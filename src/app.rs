@@ -46,7 +46,7 @@ use tandem_runtime::app::{App, Reload, Reloaded};
 use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
 use tandem_runtime::services::{Services, Turns};
-use tandem_runtime::{recovery, transcripts, usage};
+use tandem_runtime::{certificates, recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
 use tandem_settings::log_filter::LOG;
 use tandem_settings::{DatabaseConfig, IceConfig, NumberConfig, TrunkConfig};
@@ -122,6 +122,7 @@ pub struct Server {
     pruning: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     usage: JoinHandle<()>,
+    expiry: JoinHandle<()>,
     _lock: Lock,
 }
 
@@ -363,6 +364,7 @@ impl Server {
         let pruning = tokio::spawn(prune(store.clone(), config.database));
         let sweeping = tokio::spawn(sweep(calls.clone(), Arc::clone(&stored_media)));
         let usage = tokio::spawn(usage::watch(Arc::clone(calls.services())));
+        let expiry = tokio::spawn(certificates::watch(Arc::clone(calls.services())));
 
         let incoming = calls.clone();
         sip.run(move |event| incoming.on_sip(event));
@@ -433,6 +435,7 @@ impl Server {
             pruning,
             sweeping,
             usage,
+            expiry,
             _lock: lock,
         })
     }
@@ -602,6 +605,7 @@ impl Server {
             pruning,
             sweeping,
             usage,
+            expiry,
             ..
         } = self;
         let drain_timeout = config.load_full().drain_timeout;
@@ -645,6 +649,7 @@ impl Server {
         pruning.abort();
         sweeping.abort();
         usage.abort();
+        expiry.abort();
         store.close().await;
     }
 }

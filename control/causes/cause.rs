@@ -321,9 +321,13 @@ causes! {
             "The trunk has reached one of its call limits."
             "Raise max_calls or max_cps at the trunk if the carrier allows more.";
         CertificateExpires "certificate-expires"
-            "A TLS certificate of this server has expired, or expires within 14 days."
-            "Renew the PEM file of [[sip.certificates]] or of the trunk. The server reads a changed file again within 2 s."
-            "`tandem check` names the file and the time. The metric `tandem_certificate_expiry_timestamp_seconds` has the time too ([monitoring.md](monitoring.md)).";
+            "A certificate of this server (of SIP over TLS, or of signed calling numbers) has expired, or expires within 14 days."
+            "Renew the PEM file of [[sip.certificates]] or of the trunk, or the file at certificate_url. The server reads a changed PEM file again within 2 s."
+            "The message, and `tandem check` for TLS, names the file and the time. The metric `tandem_certificate_expiry_timestamp_seconds` has the time of the certificates for TLS ([monitoring.md](monitoring.md)). The report is repeated each day.";
+        SigningCertificate "signing-certificate"
+            "The certificate for the key that signs calling numbers (STIR) cannot be fetched, or belongs to another key."
+            "Put the certificate of the key at certificate_url, in PEM. Without it, the far ends reject our signatures."
+            "The server fetches the file at its start, after a reload and each day, as the far ends do: by HTTPS, from a port in `stir.ports`. If the URL leads to a private address, add the network to `stir.allow_networks`, or only this server's check fails ([stir.md](stir.md)).";
         NotRegistered "phone-not-registered"
             "The called phone is not registered."
             "Register the phone. `tandem phones` lists the registered phones.";
@@ -392,7 +396,7 @@ causes! {
             "Free space on the disk of recordings.url (df -h), or repair its file system. The server looks again each second."
             "Calls continue, but their recordings fail. `GET /readyz` answers 503 while this lasts.";
         Shutdown "shutdown"
-            "The server was stopped during the call."
+            "The server was stopped during the call, or refused a call because it is being stopped."
             "Nothing is wrong with the call. A longer drain_timeout lets calls end by themselves before the stop.";
         Crash "crash"
             "The server crashed or was killed during the call."

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   app, usage, verification, notify,     what uses calls
-//!   reporting
+//!   certificates, reporting
 //!   calls                                 accepts and makes calls; gives requests to live ones; finds ended ones
 //!   call_task                             the task of one call
 //!   registry ─► inbox ─► call_state       the inbox of each live leg; its messages; what moves when calls are merged
@@ -16,6 +16,7 @@ pub mod app;
 mod call_state;
 mod call_task;
 mod calls;
+pub mod certificates;
 pub mod followers;
 mod inbox;
 mod notices;

@@ -39,10 +39,8 @@ const FAILURE_CACHE_TIME: Duration = Duration::from_secs(15);
 pub(super) struct Certificates(Arc<Shared>);
 
 struct Shared {
-    client: Client,
+    fetcher: Fetcher,
     anchors: Anchors,
-    ports: Vec<u16>,
-    turns: Semaphore,
     cache: Cache<String, Arc<CachedCertificate>>,
 }
 
@@ -69,7 +67,7 @@ impl Expiry<String, Arc<CachedCertificate>> for Lifetimes {
 impl Certificates {
     pub(super) fn new(client: Client, anchors: Anchors, ports: Vec<u16>) -> Self {
         let cache = Cache::builder().max_capacity(MAX_CACHED).expire_after(Lifetimes).build();
-        Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MAX_FETCHES), cache }))
+        Self(Arc::new(Shared { fetcher: Fetcher::new(client, ports), anchors, cache }))
     }
 
     /// Returns the certificate at a URL if the certificate is trusted now. If the calling code stops waiting, the fetch
@@ -96,11 +94,7 @@ impl Certificates {
 
 impl Shared {
     async fn find(&self, url: &str) -> Arc<CachedCertificate> {
-        let found = match tokio::time::timeout(FETCH_TIMEOUT, self.fetch(url)).await {
-            Ok(found) => found,
-            Err(_) => Err(Fault::Unreachable(format!("no certificate from {url} in {} s", FETCH_TIMEOUT.as_secs()))),
-        };
-        let cached = found.and_then(|response| {
+        let cached = self.fetcher.fetch(url).await.and_then(|response| {
             let lifetime = lifetime(response.header("cache-control"));
             let certificate = Certificate::read(&response.body)?;
             let now = now();
@@ -114,8 +108,30 @@ impl Shared {
             Err(fault) => CachedCertificate { found: Err(fault), lifetime: FAILURE_CACHE_TIME },
         })
     }
+}
 
-    async fn fetch(&self, url: &str) -> Result<Response, Fault> {
+/// Fetches the files with certificates.
+pub(super) struct Fetcher {
+    client: Client,
+    ports: Vec<u16>,
+    turns: Semaphore,
+}
+
+impl Fetcher {
+    pub(super) fn new(client: Client, ports: Vec<u16>) -> Self {
+        Self { client, ports, turns: Semaphore::new(MAX_FETCHES) }
+    }
+
+    /// Fetches a file.
+    ///
+    /// # Errors
+    /// [`Fault::Unreachable`] if the URL is not allowed, or if the file was not received within [`FETCH_TIMEOUT`].
+    pub(super) async fn fetch(&self, url: &str) -> Result<Response, Fault> {
+        let late = |_| Fault::Unreachable(format!("no certificate from {url} in {} s", FETCH_TIMEOUT.as_secs()));
+        tokio::time::timeout(FETCH_TIMEOUT, self.request(url)).await.map_err(late)?
+    }
+
+    async fn request(&self, url: &str) -> Result<Response, Fault> {
         self.check_url(url)?;
         let unreachable = |why: String| Fault::Unreachable(format!("no certificate from {url}: {why}"));
         let _turn = self.turns.acquire().await.map_err(|error| unreachable(error.to_string()))?;

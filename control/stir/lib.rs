@@ -25,14 +25,14 @@ use tandem_routing::trunk::identity;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::{StirConfig, TrunkConfig, Verify};
 use tandem_sip::stir::{
-    Anchors, Attestation, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
+    Anchors, Attestation, Certificate, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
 };
 use tandem_sip::{self as sip, Party};
 use url::Url;
 
 pub use signing::{SigningOutcome, SigningRequest};
 
-use certificates::{Certificates, FETCH_TIMEOUT};
+use certificates::{Certificates, FETCH_TIMEOUT, Fetcher};
 use replays::Replays;
 
 /// Maximum number of Identity headers that are checked for a call.
@@ -44,6 +44,8 @@ pub struct Stir {
     max_age: u32,
     timeout: Duration,
     certificates: Option<Certificates>,
+    /// Fetches the certificates of our own keys. `None` if no calls are signed.
+    fetcher: Option<Fetcher>,
     signers: Arc<Signers>,
     replays: Mutex<Replays>,
 }
@@ -126,14 +128,44 @@ impl Stir {
                 by_trunk.insert(Arc::clone(&trunk.name), signer);
             }
         }
+        let mut fetcher = None;
+        if all.is_some() || !by_trunk.is_empty() {
+            match client(config) {
+                Ok(client) => fetcher = Some(Fetcher::new(client, config.ports.clone())),
+                Err(why) if config.trust.is_none() => faults.push(("stir.ca_file".to_owned(), why)),
+                // This fault is in the list already.
+                Err(_) => {}
+            }
+        }
         Self {
             verify: config.verify,
             max_age: config.max_age_seconds,
             timeout: Duration::from_millis(config.timeout_ms.into()),
             certificates,
+            fetcher,
             signers: Arc::new(Signers { all, by_trunk }),
             replays: Mutex::default(),
         }
+    }
+
+    /// Fetches the certificates of our own keys, as the far ends do. Returns each URL with the time at which the
+    /// certificate expires, in seconds since 1970.
+    ///
+    /// # Errors
+    /// A URL has a fault if the certificate cannot be fetched or read, or if the certificate is of another key.
+    pub async fn own_certificates(&self) -> Vec<(String, Result<u64, Fault>)> {
+        let Some(fetcher) = &self.fetcher else { return Vec::new() };
+        let mut found = Vec::new();
+        for signer in self.signers.all.iter().chain(self.signers.by_trunk.values()) {
+            let url = signer.certificate_url();
+            let fetched = fetcher.fetch(url).await.and_then(|response| Certificate::read(&response.body));
+            let expiry = fetched.and_then(|certificate| match certificate.is_of(signer) {
+                true => certificate.not_after().ok_or_else(|| Fault::Certificate("its dates are malformed".to_owned())),
+                false => Err(Fault::Certificate("it is the certificate of another key".to_owned())),
+            });
+            found.push((url.to_owned(), expiry));
+        }
+        found
     }
 
     /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have this

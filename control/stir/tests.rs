@@ -101,6 +101,13 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
 
 /// Starts an HTTPS server at 127.0.0.1, and creates a certificate cache that fetches from this server.
 async fn fetching(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebServer, Certificates) {
+    let (server, client) = https(answer).await;
+    let certificates = Certificates::new(client, Anchors::default(), vec![server.address.port()]);
+    (server, certificates)
+}
+
+/// Starts an HTTPS server at 127.0.0.1, and creates a client that may fetch from this server.
+async fn https(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebServer, Client) {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -116,8 +123,44 @@ async fn fetching(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (W
     std::fs::write(&ca_file, certified.cert.pem()).unwrap();
     let allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
     let config = StirConfig { ca_file: Some(ca_file), allow_networks, ..StirConfig::default() };
-    let certificates = Certificates::new(client(&config).unwrap(), Anchors::default(), vec![server.address.port()]);
-    (server, certificates)
+    (server, client(&config).unwrap())
+}
+
+#[tokio::test]
+async fn the_certificate_of_our_own_key_is_fetched_as_far_ends_do_and_its_end_and_its_key_are_known() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = |key: &rcgen::KeyPair| {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = rcgen::date_time_ymd(2026, 11, 25);
+        // TNAuthList with the service provider code 1234 (RFC 8226 §9).
+        let list = [0x30, 0x08, 0xa0, 0x06, 0x16, 0x04, b'1', b'2', b'3', b'4'].to_vec();
+        let oid = [1, 3, 6, 1, 5, 5, 7, 1, 26];
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&oid, list)];
+        params.self_signed(key).unwrap().pem()
+    };
+    let (own, other) = (certificate(&key), certificate(&rcgen::KeyPair::generate().unwrap()));
+    let (server, client) = https(move |target| match target {
+        "/own" => Answer::body(own.clone()),
+        "/other" => Answer::body(other.clone()),
+        _ => Answer::status(404),
+    })
+    .await;
+    let found = async |path: &str| {
+        let url: Arc<str> = format!("https://{}/{path}", server.address).into();
+        let all = Some(Signer::new(key.serialize_pem().as_bytes(), Arc::clone(&url)).unwrap());
+        let fetcher = Some(Fetcher::new(client.clone(), vec![server.address.port()]));
+        let signers = Arc::new(Signers { all, ..Signers::default() });
+        let [(asked, found)] = &Stir { fetcher, signers, ..stir(Verify::Off) }.own_certificates().await[..] else {
+            panic!("one key");
+        };
+        assert_eq!(**asked, *url);
+        found.clone()
+    };
+    assert_eq!(found("own").await, Ok(1_795_564_800));
+    let fault = found("other").await.unwrap_err();
+    assert!(matches!(&fault, Fault::Certificate(why) if why.contains("another key")), "{fault}");
+    assert!(matches!(found("absent").await, Err(Fault::Unreachable(_))));
+    assert!(stir(Verify::Off).own_certificates().await.is_empty(), "no calls are signed");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::der;
 use super::fault::Fault;
+use super::sign::Signer;
+use crate::validity;
 
 /// Maximum number of certificates that are read from one file.
 const MAX_CERTIFICATES: usize = 10;
@@ -104,6 +106,21 @@ impl Certificate {
                 first.len() == number.len() && within.is_some_and(|at| at < *count)
             }
         })
+    }
+
+    /// Returns the time at which the certificate or an intermediate certificate expires, in seconds since 1970. Returns
+    /// `None` if a certificate is malformed.
+    #[must_use]
+    pub fn not_after(&self) -> Option<u64> {
+        let chain = std::iter::once(&self.own).chain(&self.between);
+        chain.map(|one| validity::not_after(one)).min().flatten()
+    }
+
+    /// Whether the certificate has the public key of this signer.
+    #[must_use]
+    pub fn is_of(&self, signer: &Signer) -> bool {
+        let own = webpki::EndEntityCert::try_from(&self.own);
+        own.is_ok_and(|own| signer.public_key().is_some_and(|key| key == own.subject_public_key_info()))
     }
 
     /// Checks that the key of the certificate made this signature (ES256, RFC 7518 §3.4).

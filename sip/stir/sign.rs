@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use rustls::sign::SigningKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use serde::Serialize;
@@ -118,6 +118,11 @@ impl Signer {
     #[must_use]
     pub fn certificate_url(&self) -> &str {
         &self.x5u
+    }
+
+    /// Returns the public key that belongs to the private key.
+    pub(super) fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.key.public_key()
     }
 
     /// Returns the value of an Identity header with these claims. Returns `None` only if the signing operation fails,

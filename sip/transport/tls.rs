@@ -212,17 +212,11 @@ impl Tls {
     }
 
     /// Checks the files forever. If a file changes, reads all files again. If a file cannot be used, logs a warning and
-    /// changes nothing. Each day, and after each change, warns about certificates that expire soon.
+    /// changes nothing.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut before = self.loaded();
         let mut seen = stamps(&before.settings.files());
-        let mut warned: Option<(Vec<OwnCertificate>, u64)> = None;
         loop {
-            let (own, today) = (self.own_certificates(), UnixTime::now().as_secs() / 86_400);
-            if warned.as_ref() != Some(&(own.clone(), today)) {
-                warn_of_expiry(&own);
-                warned = Some((own, today));
-            }
             sleep(CHECK_INTERVAL).await;
             let loaded = self.loaded();
             let now = stamps(&loaded.settings.files());
@@ -248,16 +242,6 @@ impl Tls {
 
     fn loaded(&self) -> Arc<LoadedTls> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn warn_of_expiry(own: &[OwnCertificate]) {
-    let now = UnixTime::now().as_secs();
-    for certificate in own {
-        if let Some(warning) = certificate.warning(now) {
-            let advice = "Renew the file. The server reads a changed file again within 2 s.";
-            tracing::warn!(setting = %certificate.setting, cause = "certificate-expires", advice, "SIP: {warning}");
-        }
     }
 }
 
