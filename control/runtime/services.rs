@@ -160,8 +160,7 @@ impl Services {
         user: &str,
     ) -> Result<(), Barred> {
         let wanted = self.routing.load_full().channels(caller, route, user);
-        let taken = wanted.and_then(|wanted| self.channels.take(leg, wanted));
-        taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
+        wanted.and_then(|wanted| self.channels.take(leg, wanted))
     }
 
     /// Reserves the channels that an outbound leg needs, unless the leg has these channels already.

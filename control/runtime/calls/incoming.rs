@@ -97,6 +97,7 @@ impl Calls {
         let services = self.services();
         let refuse = |status| self.refuse(leg, status, None);
         if self.0.draining.load(Ordering::Relaxed) {
+            self.call_refused(&incoming, Cause::Shutdown, 503, "the server is being stopped", None);
             return refuse(503);
         }
         if let Some(replaced) = incoming.replaces {
@@ -110,7 +111,16 @@ impl Calls {
         match trunk {
             Some(trunk) => identity::receive(trunk, &mut incoming),
             // The trunk was removed from the configuration a moment ago.
-            None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
+            None if incoming.trunk.is_some() && routing.has_trunks() => {
+                self.call_refused(
+                    &incoming,
+                    Cause::Stranger,
+                    403,
+                    "its trunk was removed from the configuration",
+                    None,
+                );
+                return refuse(403);
+            }
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
         }
@@ -147,8 +157,9 @@ impl Calls {
             return refuse(503);
         }
         if let Err(barred) = services.take_inbound(leg, incoming.caller.as_ref(), &route, user) {
-            self.call_refused(&incoming, Cause::CallLimit, 486, &barred.to_string(), None);
-            return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
+            let status = if matches!(barred, Barred::Full(_)) { 486 } else { 403 };
+            self.call_refused(&incoming, Cause::CallLimit, status, &barred.to_string(), None);
+            return refuse(status);
         }
         // A PBX calls from many different numbers, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
