@@ -29,8 +29,14 @@ const CALLERS: &str = "127.0.17.6";
 /// Maximum number of calls that meet a cause at the same time.
 const CALLS_AT_A_TIME: usize = 12;
 /// The causes that [`act_on_another`] provokes.
-const OF_THE_OTHER_SERVER: [Cause; 4] =
-    [Cause::Stranger, Cause::SpeechToTextFailed, Cause::FarEndLost, Cause::DatabaseAway];
+const OF_THE_OTHER_SERVER: [Cause; 6] = [
+    Cause::Stranger,
+    Cause::NoAudio,
+    Cause::AudioStopped,
+    Cause::SpeechToTextFailed,
+    Cause::FarEndLost,
+    Cause::DatabaseAway,
+];
 /// The number whose account is removed while a call is live.
 const GONE: &str = "110";
 /// The number of a connection whose channel limit is 0.
@@ -150,9 +156,8 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::RegistrarSilent => Act("nothing listens at the registrar of a trunk"),
         Cause::TrunkNotRegistered => Act("the registrar of a trunk answers 403"),
         Cause::TrunkFull => dial("<Number>+34180</Number><Number>+34181</Number>"),
-        Cause::CertificateExpires => {
-            Test("sip/transport/tests/secure.rs", "a_certificate_warns_from_14_days_before_it_expires")
-        }
+        Cause::CertificateExpires => Act("the server's certificate expires in 5 days"),
+        Cause::SigningCertificate => Act("nothing listens at the URL of the certificate of the key that signs calls"),
         Cause::NotRegistered => document("<Dial><Client>ghost</Client></Dial>"),
         Cause::CalleeRefused => document(&format!("<Dial><Sip>sip:403@{callee}</Sip></Dial>")),
         Cause::ForeignCallerId => document("<Dial callerId=\"+18885550000\">+33201</Dial>"),
@@ -461,12 +466,11 @@ fn settings(stage: &Stage, folder: &Path) -> String {
         inline("101", "<Response><Record playBeep=\"false\"/></Response>"),
         inline("102", "<Response><Dial><Conference maxParticipants=\"2\">small</Conference></Dial></Response>"),
         inline("103", "<Response><Enqueue>full</Enqueue></Response>"),
-        inline("104", "<Response><Gather timeout=\"60\"/></Response>"),
     ]
     .concat();
     format!(
         "[speech]\ntts = \"off\"\nstt = \"off\"\n[twilio]\nstrict_caller_id = true\n\
-         [stir]\ntrust = \"{certificate}\"\n\
+         [stir]\ntrust = \"{certificate}\"\nkey = \"{key}\"\ncertificate_url = \"https://{closed}/c.pem\"\n\
          [[sip.certificates]]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
          [[trunks]]\nname = \"away\"\nuri = \"sip:{closed};transport=tcp\"\nprefixes = [\"+33\"]\n\
          username = \"u\"\npassword = \"secret of the trunk\"\nregister = true\n\
@@ -600,7 +604,7 @@ async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phon
     register_wrongly(house.udp).await;
     invite_only(house.udp, "100", "nonsense").await;
     let mut phones = Vec::new();
-    for (number, status) in [("999999", 404), (&*limited(api).await, 486)] {
+    for (number, status) in [("999999", 404), (limited(api).await, 486)] {
         let mut phone = Phone::new().await;
         phone.invite(house.udp, number).await;
         assert_eq!(phone.outcome().await, status, "{number}");
@@ -608,10 +612,6 @@ async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phon
     let mut unsigned = Phone::at("127.0.17.4").await;
     unsigned.invite(house.udp, "100").await;
     assert_eq!(unsigned.outcome().await, 428);
-    let mut dumb = Phone::new().await;
-    dumb.send_no_audio();
-    dumb.call(house.udp, "100").await;
-    phones.push(dumb);
     assert_eq!(api.post("/Queues.json", "FriendlyName=full&MaxSize=1").await.status, 201);
     take_recordings_away(house);
     for number in ["101", "102", "102", "102", "103", "103"] {
@@ -619,11 +619,6 @@ async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phon
         phone.call(house.udp, number).await;
         phones.push(phone);
     }
-    let mut mute = Phone::new().await;
-    mute.call(house.udp, "104").await;
-    is_heard(api, "104").await;
-    mute.audio.pause();
-    phones.push(mute);
     let mut gone = Phone::at(CALLERS).await;
     gone.call(house.udp, GONE).await;
     house.reload(more).await;
@@ -673,15 +668,26 @@ async fn is_heard(api: Api, number: &str) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap();
 }
 
-/// Provokes the causes that need another server: without phones, with a speech engine that is down, with short timers of
-/// SIP, and without its database.
+/// Provokes the causes that need another server: without phones, with ports of its own, with a speech engine that is down,
+/// with short timers of SIP, and without its database.
 async fn act_on_another(closed: SocketAddr, causes: &[Cause]) {
     let more = format!(
-        "[speech]\ntts = \"off\"\nstt = \"ws://{closed}/v1/listen\"\n{}{}",
+        "[speech]\ntts = \"off\"\nstt = \"ws://{closed}/v1/listen\"\n{}{}{}",
         inline("100", "<Response><Gather input=\"speech\" timeout=\"1\"/></Response>"),
-        inline("101", "<Response><Gather timeout=\"60\"/></Response>")
+        inline("101", "<Response><Gather timeout=\"60\"/></Response>"),
+        inline("102", "<Response><Gather timeout=\"60\"/></Response>")
     );
-    let house = House::start_as(&[], &more, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
+    // Late packets of a call of the first server must not reach a call of this server, so the ports differ.
+    let ports = [("TANDEM_MEDIA__PORTS", "30000-31999")];
+    let house = House::start_as(&ports, &more, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
+    let (mut dumb, mut mute) = (Phone::new().await, Phone::new().await);
+    dumb.send_no_audio();
+    dumb.call(house.udp, "101").await;
+    mute.call(house.udp, "102").await;
+    is_heard(house.api, "102").await;
+    mute.audio.pause();
+    error(house.api, Cause::NoAudio).await;
+    error(house.api, Cause::AudioStopped).await;
     // A server with phones asks an unknown caller for a password instead.
     let stranger = Phone::at("127.0.17.2").await;
     stranger.invite(house.udp, "100").await;

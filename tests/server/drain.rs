@@ -27,6 +27,8 @@ async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end(
     let mut late = Phone::new().await;
     late.invite(program.udp, "100").await;
     assert_eq!(late.outcome().await, 503);
+    let metrics = String::from_utf8(program.api.get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("\ntandem_problems_total{cause=\"shutdown\"} 1\n"), "{metrics}");
     assert_eq!((program.api.get("/healthz").await.status, program.api.get("/readyz").await.status), (200, 503));
     let dial = "To=sip%3A100%40127.0.0.1%3A5070&From=100&Twiml=%3CResponse%2F%3E";
     let refused = program.api.post("/Calls.json", dial).await;
