@@ -86,7 +86,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
     let dial =
         |number: &str| Document(format!("<Response><Dial callerId=\"{}\">{number}</Dial></Response>", number_of(0)));
     let script =
-        |path: &str| Number(format!("account = \"space\"\nprovider = \"swml\"\nvoice_url = \"http://{bad}/{path}\"\n"));
+        |path: &str| Number(format!("account = \"acme\"\nprovider = \"swml\"\nvoice_url = \"http://{bad}/{path}\"\n"));
     match cause {
         Cause::ConnectionRefused => Voice(format!("http://{closed}/")),
         Cause::ConnectTimeout => Voice(format!("http://{full}/#ct=200")),
@@ -105,6 +105,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::Status403 => voice("403"),
         Cause::Status404 => voice("404"),
         Cause::Status405 => voice("405"),
+        Cause::Status415 => voice("415"),
         Cause::RedirectedToGet => voice("to-get"),
         Cause::Status5xx => voice("500"),
         Cause::StatusOther => voice("418"),
@@ -114,10 +115,14 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::ContentType => voice("png"),
         Cause::NotXml => voice("not-xml"),
         Cause::WrongRoot => voice("root"),
+        Cause::OtherProvider => voice("script-step"),
         Cause::TooLarge => voice("large"),
         Cause::DocumentLoop => voice("again"),
         Cause::ScriptWork => script("script-work"),
         Cause::ScriptStep => script("script-step"),
+        Cause::ScriptSyntax => script("script-syntax"),
+        Cause::ScriptInvalid => script("script-invalid"),
+        Cause::ScriptUnanswered => script("script-unanswered"),
         Cause::UnknownMarkup => document("<Sing/><Hangup/>"),
         Cause::NotServed => document("<Pay/><Hangup/>"),
         Cause::MediaMissing => document(&format!("<Play>http://{bad}/404</Play>")),
@@ -241,8 +246,7 @@ async fn answer(mut stream: TcpStream, gate: Arc<Semaphore>) {
 /// Returns the response with the document at a path, or with the status that the path names.
 fn document(path: &str) -> String {
     let xml = |body: &str| ("200 OK", "text/xml", body.to_owned());
-    let script =
-        |step: &str| ("200 OK", "application/json", format!("{{\"sections\":{{\"main\":[{step},\"hangup\"]}}}}"));
+    let script = |steps: &str| ("200 OK", "application/json", format!("{{\"sections\":{{\"main\":[{steps}]}}}}"));
     let (status, kind, body) = match path {
         "empty" => xml(""),
         "html" => ("200 OK", "text/html", "<!DOCTYPE html><html><body>Log in</body></html>".to_owned()),
@@ -254,7 +258,10 @@ fn document(path: &str) -> String {
         "private" => xml("<Response><Redirect>http://10.0.0.1/</Redirect></Response>"),
         "again" => xml("<Response><Redirect>/again</Redirect></Response>"),
         "script-work" => script(&format!("{{\"play\":{{\"urls\":[{}\"x\"]}}}}", "\"a\",".repeat(40_000))),
-        "script-step" => script("{\"set\":{\"x\":\"${1 +}\"}}"),
+        "script-step" => script("{\"set\":{\"x\":\"${1 +}\"}},\"hangup\""),
+        "script-syntax" => script("\"hangup\",,"),
+        "script-invalid" => script("{\"nonsense\":{}}"),
+        "script-unanswered" => script("{\"set\":{\"x\":1}}"),
         path => (path, "text/plain", "no".to_owned()),
     };
     let length = body.len();
@@ -483,9 +490,6 @@ fn settings(stage: &Stage, folder: &Path) -> String {
          [[trunks]]\nname = \"signed\"\ninbound_from = [\"127.0.17.4/32\"]\nstir = {{ verify = \"require\" }}\n\
          [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
          [[agents]]\nname = \"dead\"\nprompt = \"Be kind.\"\nmodel = {{ url = \"ws://{closed}/v1/realtime\" }}\n\
-         [[accounts]]\nname = \"space\"\n\
-         signalwire = {{ project_id = \"00000000-0000-4000-8000-000000000001\", api_token = \"PTx\", \
-         signing_key = \"PSK_x\" }}\n\
          [[number_pool]]\nnumber = \"{LIMITED}\"\n\
          {numbers}"
     )
