@@ -52,7 +52,9 @@ pub struct ConferenceServices {
 
 /// The receiver of problems, with the account that each problem concerns. Before [`Reporter::set`], problems are dropped.
 #[derive(Default)]
-pub struct Reporter(OnceLock<Box<dyn Fn(&str, Problem) + Send + Sync>>);
+pub struct Reporter(OnceLock<Receiver>);
+
+type Receiver = Box<dyn Fn(&str, Problem) + Send + Sync>;
 
 impl Reporter {
     /// Sets the receiver of all later problems. The receiver must not wait. Further calls have no effect.
