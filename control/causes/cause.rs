@@ -191,7 +191,7 @@ causes! {
         NotServed "not-served"
             "The document uses a feature that this server does not support."
             "Use another feature: docs/compatibility.md lists what this server supports."
-            "If the call would end at this feature, the caller hears an apology first. [twiml.md](twiml.md) and [swml.md](swml.md) have the details of documents.";
+            "If the call would end at this feature, the server requests the fallback URL, or the caller hears an apology first. [twiml.md](twiml.md) and [swml.md](swml.md) have the details of documents.";
     }
     "Audio and speech": {
         MediaMissing "media-missing"
