@@ -175,7 +175,7 @@ impl Core {
             session.routing.offload.note(&counted);
             return;
         }
-        let Some((packets, octets)) = session.note_offloaded_in(&counted, now) else { return };
+        let Some((packets, octets)) = session.note_offloaded_in(&counted, now, &self.clock) else { return };
         self.counts.packets_in += packets;
         let peer = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot));
         if let Some(peer) = peer.filter(|_| packets > 0) {

@@ -198,12 +198,13 @@ impl Receiver {
         self.heard.as_ref().map(Reception::counted).unwrap_or_default()
     }
 
-    /// Adds the packets that the kernel has counted since [`Receiver::counted`].
-    pub(crate) fn add(&mut self, packets: u64, octets: u64, gaps: u32, counted: &FlowCounts) {
+    /// Adds the packets, octets and gaps that the kernel has counted since [`Receiver::counted`]. `arrival` is the arrival
+    /// of the newest of these packets, in timestamp units.
+    pub(crate) fn add(&mut self, (packets, octets, gaps): (u64, u64, u32), counted: &FlowCounts, arrival: u32) {
         self.packets += packets;
         self.octets += octets;
         if let Some(heard) = &mut self.heard {
-            heard.add(packets, gaps, counted);
+            heard.add(packets, gaps, counted, arrival);
         }
     }
 

@@ -161,8 +161,14 @@ impl Reception {
         FlowCounts { highest, gaps, jitter, timestamp, ..FlowCounts::default() }
     }
 
-    /// Adds the packets that the kernel has counted since [`Reception::counted`].
-    pub(super) fn add(&mut self, packets: u64, gaps: u32, counted: &FlowCounts) {
+    /// Adds the packets that the kernel has counted since [`Reception::counted`]. `arrival` is the arrival of the newest
+    /// of these packets.
+    pub(super) fn add(&mut self, packets: u64, gaps: u32, counted: &FlowCounts, arrival: u32) {
+        if packets > 0 {
+            // The source was not silent, so its run goes on.
+            self.newest = arrival;
+            self.run = u8::MAX;
+        }
         self.received = self.received.wrapping_add(packets as u32);
         self.gaps = self.gaps.wrapping_add(gaps);
         (self.highest, self.jitter, self.timestamp) = (counted.highest, counted.jitter, counted.timestamp);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::MediaSession;
 use super::routing::Joined;
 use crate::codec::Codec;
+use crate::engine::MediaClock;
 use crate::offload::{FlowCounts, Forward, OffloadRule};
 use crate::rtp::Header;
 
@@ -75,11 +76,18 @@ impl MediaSession {
 
     /// Adds the kernel's counters of packets received from this leg. Returns the number of packets and octets since the
     /// last call, or `None` if the leg is not offloaded.
-    pub(crate) fn note_offloaded_in(&mut self, counted: &FlowCounts, now: Instant) -> Option<(u64, u64)> {
+    pub(crate) fn note_offloaded_in(
+        &mut self,
+        counted: &FlowCounts,
+        now: Instant,
+        clock: &MediaClock,
+    ) -> Option<(u64, u64)> {
         let (packets, octets, gaps) = self.routing.offload.note(counted)?;
-        self.inbound.receiver.add(packets, octets, gaps, counted);
+        let newest = now.checked_sub(counted.age).unwrap_or(now);
+        let receiver = &mut self.inbound.receiver;
+        receiver.add((packets, octets, gaps), counted, clock.units(newest, receiver.rate()));
         if packets > 0 {
-            self.transport.note_heard(now.checked_sub(counted.age).unwrap_or(now), counted.highest as u16);
+            self.transport.note_heard(newest, counted.highest as u16);
         }
         Some((packets, octets))
     }

@@ -193,6 +193,9 @@ impl MediaSession {
 
     /// Sends another leg's packet to this leg's far end. For echo, the packet comes from the leg itself. The packet is
     /// changed in place. `transcoded` says that the other leg's audio is sent as frames, at the tick.
+    ///
+    /// While this leg hears a playback or a stream, the other leg's audio is not sent, but its digits are. While digits
+    /// are sent to this leg, the other leg's digits are not sent: a stream has one telephone-event at a time.
     pub(crate) fn relay(
         &mut self,
         from: &Header,
@@ -202,13 +205,20 @@ impl MediaSession {
         cx: &mut Context<'_>,
     ) {
         let target = self.transport.target();
-        let (Some(plan), Some(target), false) = (&self.plan, target, self.playout.is_busy()) else {
+        let is_busy = self.playout.is_busy();
+        let passes = match kind {
+            PacketKind::Events(_) => !self.playout.sends_events(),
+            PacketKind::Audio(_) | PacketKind::Noise => !is_busy,
+        };
+        let (Some(plan), Some(target), true) = (&self.plan, target, passes) else {
             return self.outbound.note_not_relayed(from, cx);
         };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
         let mut output = Output { plan, outbound, transport, capture };
         let packet = match kind {
-            PacketKind::Events(clock_rate) => output.rewrite_event(from, clock_rate, transcoded, packet, cx),
+            PacketKind::Events(clock_rate) => {
+                output.rewrite_event(from, clock_rate, transcoded || is_busy, packet, cx)
+            }
             PacketKind::Audio(_) | PacketKind::Noise => output.rewrite(from, kind, packet, cx),
         };
         if let Some(packet) = packet {

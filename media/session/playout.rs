@@ -105,10 +105,15 @@ impl Playout {
         self.playback.as_ref().map(|playback| playback.op)
     }
 
-    /// Whether digits, a playback or a source is sent now. In this case nothing is relayed.
+    /// Whether digits, a playback or a source is sent now. In this case no audio is relayed.
     pub(super) fn is_busy(&self) -> bool {
         let source_speaks = self.source.as_ref().is_some_and(|source| source.has_audio);
         self.playback.is_some() || self.digits.is_some() || source_speaks
+    }
+
+    /// Whether digits are sent now.
+    pub(super) fn sends_events(&self) -> bool {
+        self.digits.is_some()
     }
 
     /// Whether there are digits, a playback or a source. The result is true even if they have no audio for this frame.
