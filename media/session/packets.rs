@@ -216,9 +216,7 @@ impl MediaSession {
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
         let mut output = Output { plan, outbound, transport, capture };
         let packet = match kind {
-            PacketKind::Events(clock_rate) => {
-                output.rewrite_event(from, clock_rate, transcoded || is_busy, packet, cx)
-            }
+            PacketKind::Events(clock_rate) => output.rewrite_event(from, clock_rate, transcoded || is_busy, packet, cx),
             PacketKind::Audio(_) | PacketKind::Noise => output.rewrite(from, kind, packet, cx),
         };
         if let Some(packet) = packet {
