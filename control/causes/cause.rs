@@ -69,7 +69,7 @@ causes! {
         Timeout "timeout"
             "The application accepted the connection but did not answer in time."
             "Answer sooner: do slow work after the answer. The message has the limit."
-            "[webhooks.md](webhooks.md#retries) lists the limits of the providers. For Twilio, `#rt=MS` in the URL changes the limit. The application can answer at once with a document of `<Pause>` and `<Redirect>` while the slow work continues. Other reasons: a debugger has stopped the process, or a server with a single worker sends a request to itself.";
+            "[webhooks.md](webhooks.md#retries) lists the limits of the providers, and for which of them `#rt=MS` in the URL changes the limit. The application can answer at once with a document of `<Pause>` and `<Redirect>` while the slow work continues. Other reasons: a debugger has stopped the process, or a server with a single worker sends a request to itself.";
         ConnectionLost "connection-lost"
             "The connection broke before the answer was complete."
             "Look in the application's own log for a crash or a restart at that moment.";
@@ -101,7 +101,7 @@ causes! {
         Status403 "answered-403"
             "The application refused the request (403), most often because it considers the request's signature wrong."
             "`tandem signature CALL` shows the signature that was sent, its key, and the data that it covers."
-            "Each provider signs in its own way ([webhooks.md](webhooks.md#signatures)). Twilio's and SignalWire's signatures cover the URL exactly as it is configured here. An application behind a proxy or a tunnel often checks a different URL: another host, https instead of http, or no port. Make it check the signed URL, or configure the URL that it checks here, and give it this account's key (`tandem env` prints it). Telnyx's signatures cover only the time and the body: compare the public key. Django also answers 403 if a view has no `@csrf_exempt`.";
+            "Each provider signs in its own way ([webhooks.md](webhooks.md#signatures)). Most signatures cover the URL exactly as it is configured here. An application behind a proxy or a tunnel often checks a different URL: another host, https instead of http, or no port. Make it check the signed URL, or configure the URL that it checks here, and give it this account's key (`tandem env` prints it). If the signature covers only the time and the body, compare the public key. Django also answers 403 if a view has no `@csrf_exempt`.";
         Status404 "answered-404"
             "The application has no route for this path (404)."
             "Correct the path of the URL, or add the route to the application."
