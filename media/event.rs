@@ -36,6 +36,12 @@ pub enum Event {
         /// The new source address.
         to: SocketAddr,
     },
+    /// The far end's SDP names an address at which the far end cannot be, such as a loopback address. The engine sends
+    /// nothing there before a packet has arrived from this address ([`Session::set_peer`](crate::Session::set_peer)).
+    TargetRefused {
+        /// The address in the SDP.
+        to: SocketAddr,
+    },
     /// The far end has pressed a digit. Each press causes one event, so that a prompt can stop at once. The event comes
     /// with the first packet of the press (RFC 4733) that arrives. `duration_ms` is the duration in this packet,
     /// usually 0 to 20.

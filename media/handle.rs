@@ -417,6 +417,14 @@ impl Session {
         self.negotiation.set_source(source);
     }
 
+    /// Sets the address with which this server exchanges SIP with the far end; `None` if it is not known. The far end's
+    /// SDP then cannot make the engine send to a loopback, link-local, multicast or broadcast address, unless the far end
+    /// is itself at such an address, or the session's own SDP names a loopback address. Call this function before the
+    /// first offer or answer. Without it, the SDP may name any address.
+    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
+        self.negotiation.set_peer(peer);
+    }
+
     /// Sets whether telephone-events are offered and accepted. The default is true. Call this function before the first
     /// offer or answer. Without telephone-events, digits are sent as tones.
     pub fn set_events(&mut self, events: bool) {

@@ -61,6 +61,8 @@ pub enum MediaSource {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latch {
     signalled: Option<SocketAddr>,
+    /// Whether our packets go to the signalled address only after a packet has come from there.
+    waits: bool,
     source: MediaSource,
     learnt: Option<Learnt>,
     /// The target that our packets had before a new offer or answer. Our packets go there until a packet arrives.
@@ -113,6 +115,12 @@ impl Latch {
     /// Sets the hosts from which packets are accepted.
     pub(crate) fn set_source(&mut self, source: MediaSource) {
         self.source = source;
+    }
+
+    /// Sets whether our packets go to the signalled address only after a packet has come from there. Call this before
+    /// [`Latch::reopen`].
+    pub(crate) fn set_waits(&mut self, waits: bool) {
+        self.waits = waits;
     }
 
     /// Allows the latch to learn another source. `signalled` is the far end's address in the SDP.
@@ -272,7 +280,7 @@ impl Latch {
 
     /// The address that our packets go to.
     pub(crate) fn target(&self) -> Option<SocketAddr> {
-        self.learnt_target().or(self.before).or(self.signalled)
+        self.learnt_target().or(self.before).or(self.signalled.filter(|_| !self.waits))
     }
 
     /// The address that our packets go to, if the engine learnt this address from a packet. The result is `None` if the
@@ -420,6 +428,22 @@ mod tests {
                 assert_eq!(latch.admits(router, (7, 1), false, now + ms(9_020)), Admission::UnknownSource);
             }
         }
+    }
+
+    #[test]
+    fn an_address_that_must_wait_gets_nothing_before_it_has_sent_a_packet() {
+        let now = start();
+        let mut latch = Latch::default();
+        latch.set_waits(true);
+        latch.reopen(Some(at(6_000)));
+        assert_eq!((latch.target(), latch.signalled()), (None, Some(at(6_000))));
+        assert_eq!(latch.admits(at(6_000), (7, 0), false, now), Admission::FarEnd);
+        assert_eq!(latch.target(), Some(at(6_000)));
+        latch.reopen(Some(at(6_002)));
+        assert_eq!(latch.target(), None, "another port of the same host");
+        latch.set_waits(false);
+        latch.reopen(Some(at(6_004)));
+        assert_eq!(latch.target(), Some(at(6_004)));
     }
 
     #[test]

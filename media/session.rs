@@ -153,6 +153,9 @@ impl MediaSession {
             return false;
         }
         let opens = self.transport.apply(&plan);
+        if let Some(to) = plan.remote.filter(|to| plan.waits && self.transport.target() != Some(*to)) {
+            self.events.send(Event::TargetRefused { to });
+        }
         self.inbound.receiver.set_clock_rate(plan.codec.clock_rate());
         self.outbound.apply(&plan);
         self.routing.codec_mismatch = false;

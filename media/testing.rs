@@ -212,6 +212,12 @@ impl MediaPair {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
+    /// Returns the leg's session and its plan.
+    pub(crate) fn plan(&mut self, side: Side) -> (SessionKey, crate::sdp::MediaPlan) {
+        let leg = self.leg_mut(side);
+        (leg.key, leg.negotiation.plan().unwrap().clone())
+    }
+
     /// Applies the plan of another negotiation.
     pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));

@@ -242,6 +242,10 @@ causes! {
         AudioFromElsewhere "audio-from-elsewhere"
             "The audio comes from an address that differs from the SDP."
             "This is normal behind a NAT. If it is unexpected, configure the phone's public address (STUN), or accept audio from the signalled address only.";
+        MediaAddressRefused "media-address-refused"
+            "The SDP of the other side names an address at which the other side cannot be."
+            "Set the other side's own address in its SDP, for example with its setting for the external or public address."
+            "An address such as 127.0.0.1 or 169.254.x.x means another host for everybody. With such an address, the other side could send this server's packets to services inside the network of this server. The server sends no audio there before audio arrives from this address. The rule does not apply if SIP with the other side uses such an address too.";
     }
     "Streams and conversations (WebSocket)": {
         StreamRefused "stream-refused"

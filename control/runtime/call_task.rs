@@ -260,7 +260,7 @@ impl CallTask {
                     None => {
                         // Without an offer, the far end most likely has the address family of its SIP.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
-                        let session = self.open(leg, far_end, info.sip.trunk.as_deref(), phone.as_ref());
+                        let session = self.open(leg, (far_end, info.sip.source_ip), info.sip.trunk.as_deref(), phone.as_ref());
                         (LegIo::incoming(leg, sip), session)
                     }
                 };
@@ -331,11 +331,11 @@ impl CallTask {
     }
 
     /// Opens the media session of a leg. `far_end` is an address of the far end, which has the address family of its
-    /// audio.
+    /// audio. `peer` is the far end's address in SIP, if it is known.
     fn open(
         &self,
         leg: LegId,
-        far_end: Option<IpAddr>,
+        (far_end, peer): (Option<IpAddr>, Option<IpAddr>),
         trunk: Option<&str>,
         phone: Option<&sip::Aor>,
     ) -> Result<media::Session, u16> {
@@ -345,6 +345,7 @@ impl CallTask {
         let routing = self.services.routing.load_full();
         session.set_codecs(&routing.codecs(trunk));
         session.set_source(routing.media_source(trunk));
+        session.set_peer(peer);
         let srtp = routing.srtp(trunk, phone);
         if srtp != media::Srtp::Off {
             session.set_srtp(srtp);
@@ -617,6 +618,13 @@ impl CallTask {
             media::Event::NextPacket => self.note_line(now.time, leg, "media", "packets still come after the 180"),
             media::Event::SourceMoved { to } => {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
+            }
+            media::Event::TargetRefused { to } => {
+                let text = format!(
+                    "the far end's SDP says {to}, where the far end cannot be: nothing is sent there until packets come \
+                     from this address"
+                );
+                self.report_of(leg, "media", Problem::warning(Cause::MediaAddressRefused, text));
             }
             // The engine reports each digit once, whether the digit arrived as telephone-event or as tone.
             media::Event::Dtmf { digit, method, .. } => return self.handle_digit(now, leg, *digit, *method),

@@ -610,3 +610,18 @@ fn a_closed_leg_says_goodbye_frees_its_ports_and_leaves_the_other_hearing_silenc
     assert!(heard.iter().all(|sent| !is_loud(sent)));
     assert!(!pair.core.has(pair.a.key) && pair.core.has(pair.b.key));
 }
+
+#[test]
+fn a_far_end_elsewhere_cannot_send_our_audio_to_this_host() {
+    let mut pair = MediaPair::new();
+    let (key, plan) = pair.plan(Side::A);
+    let to = "127.0.0.1:6000".parse().unwrap();
+    let plan = crate::sdp::MediaPlan { remote: Some(to), remote_rtcp: None, waits: true, ..plan };
+    pair.apply(key, plan.clone());
+    pair.apply(key, plan);
+    pair.command(Side::A, play(1, 50));
+    pair.advance(1_000);
+    assert_eq!(pair.heard(Side::A).len(), 0);
+    let refused: Vec<_> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(refused.iter().filter(|event| **event == Event::TargetRefused { to }).count(), 1, "{refused:?}");
+}

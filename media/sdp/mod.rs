@@ -83,6 +83,9 @@ pub(crate) struct MediaPlan {
     pub(crate) protection: Protection,
     /// The hosts from which packets are accepted.
     pub(crate) source: MediaSource,
+    /// Whether nothing may be sent to `remote` before a packet has arrived from there. This is so if `remote` is an
+    /// address that only a host of our own network could reach, and the far end's SIP comes from elsewhere.
+    pub(crate) waits: bool,
 }
 
 impl MediaPlan {

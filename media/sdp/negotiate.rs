@@ -1,6 +1,6 @@
 //! Our offers, our answers, and the answers that we receive (RFC 3264).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -59,6 +59,16 @@ pub(crate) struct Negotiation {
     agreed: bool,
     /// The hosts from which media is accepted.
     source: MediaSource,
+    peer: Peer,
+}
+
+/// The far end as SIP knows it.
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    /// The operator or this server itself has chosen the far end. Its SDP may name any address.
+    Chosen,
+    /// The address with which we exchange SIP, if it is known.
+    At(Option<IpAddr>),
 }
 
 /// The keys that one of our descriptions contains.
@@ -91,6 +101,7 @@ impl Negotiation {
             plan: None,
             agreed: false,
             source: MediaSource::Any,
+            peer: Peer::Chosen,
         }
     }
 
@@ -109,6 +120,27 @@ impl Negotiation {
     /// Sets the hosts from which media is accepted. Call this before the first offer or answer.
     pub(crate) fn set_source(&mut self, source: MediaSource) {
         self.source = source;
+    }
+
+    /// Sets the address with which we exchange SIP; `None` if it is not known. From now on the far end's SDP cannot make
+    /// us send to the loopback, link-local, multicast or broadcast addresses of our own network, unless the far end
+    /// itself is there.
+    pub(crate) fn set_peer(&mut self, peer: Option<IpAddr>) {
+        self.peer = Peer::At(peer);
+    }
+
+    /// Returns the plan with the settings of this session.
+    fn settled(&self, plan: MediaPlan) -> MediaPlan {
+        let may_send = |to: SocketAddr| match self.peer {
+            Peer::Chosen => true,
+            Peer::At(peer) => {
+                let peers = [peer, Some(self.local.address)];
+                let to = to.ip().to_canonical();
+                is_reachable_by_anyone(to) || peers.into_iter().flatten().any(|own| are_neighbours(own, to))
+            }
+        };
+        let waits = plan.remote.is_some_and(|to| !may_send(to));
+        MediaPlan { source: self.source, waits, remote_rtcp: plan.remote_rtcp.filter(|to| may_send(*to)), ..plan }
     }
 
     /// Sets whether telephone-events are offered and accepted from now on.
@@ -193,7 +225,7 @@ impl Negotiation {
         if !self.agreed {
             let open = self.crypto.wanted() != Srtp::Off;
             let plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
-            self.plan = plan.map(|plan| MediaPlan { source: self.source, ..plan });
+            self.plan = plan.map(|plan| self.settled(plan));
         }
         self.finish_description(body)
     }
@@ -283,7 +315,7 @@ impl Negotiation {
         plan.protection = self.crypto.take(key);
         self.secure = Some(audio.keys.secure);
         self.common = common;
-        self.plan = Some(MediaPlan { source: self.source, ..plan });
+        self.plan = Some(self.settled(plan));
         self.agreed = true;
         let body = self.describe(&chosen, direction, line.proto, key.map_or(OwnKeys::Nothing, OwnKeys::Answer));
         Ok(self.finish_description(body))
@@ -305,7 +337,14 @@ impl Negotiation {
         let format = self.number(Meaning::Audio(codec));
         let plan = self.plan.clone().or_else(|| early(&[format], Protection::Plain));
         self.plan =
-            plan.map(|plan| MediaPlan { remote: None, remote_rtcp: None, sends: false, receives: false, ..plan });
+            plan.map(|plan| MediaPlan {
+            remote: None,
+            remote_rtcp: None,
+            sends: false,
+            receives: false,
+            waits: false,
+            ..plan
+        });
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
         self.agreed = true;
@@ -361,7 +400,7 @@ impl Negotiation {
         self.crypto.owes_new_keys |= moved && !self.crypto.offered_new_keys;
         self.secure = Some(audio.keys.secure);
         self.common = common;
-        self.plan = Some(MediaPlan { source: self.source, ..plan });
+        self.plan = Some(self.settled(plan));
         self.agreed = true;
         Ok(())
     }
@@ -449,6 +488,26 @@ impl Negotiation {
     }
 }
 
+/// Whether an address means the same host for everybody. Private addresses count too: a far end behind a NAT often
+/// names one, and a far end in our own network must.
+fn is_reachable_by_anyone(address: IpAddr) -> bool {
+    let own = address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_link_local(address);
+    !own && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether a far end at `peer` can be at `address`, which only its own host or its own link can reach.
+fn are_neighbours(peer: IpAddr, address: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() && address.is_loopback() || is_link_local(peer) && is_link_local(address)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
 /// Returns the plan for media that arrives before the answer to our offer.
 fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     let (payload_type, codec) = offered.iter().find_map(|format| Some((format.number, format.meaning.codec()?)))?;
@@ -469,6 +528,7 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
         receives: true,
         protection,
         source: MediaSource::Any,
+        waits: false,
     })
 }
 
@@ -498,6 +558,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
         protection: Protection::Plain,
         source: MediaSource::Any,
+        waits: false,
     }
 }
 

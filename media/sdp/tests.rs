@@ -585,3 +585,45 @@ fn the_longest_packet_of_the_far_end_is_at_least_our_shortest() {
     let plan = accepted("m=audio 4000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=maxptime:10\r\n");
     assert_eq!((plan.max_packet_ms, plan.packets_per_frame()), (Some(20), 1));
 }
+
+/// A session of this server at a public address, whose far end has sent SIP from `peer`.
+fn public_plan(peer: Option<&str>, media: &str) -> MediaPlan {
+    let mut negotiation = Negotiation::new(Local { address: "198.51.100.9".parse().unwrap(), ..local() });
+    negotiation.set_peer(peer.map(|peer| peer.parse().unwrap()));
+    negotiation.answer(format!("v=0\r\no=- 1 1 IN IP4 x\r\ns=-\r\nt=0 0\r\n{media}").as_bytes()).unwrap();
+    negotiation.plan().unwrap().clone()
+}
+
+#[test]
+fn the_sdp_of_a_far_end_elsewhere_names_no_host_of_our_own_network() {
+    for (peer, address, waits) in [
+        (Some("203.0.113.7"), "127.0.0.1", true),
+        (Some("203.0.113.7"), "127.8.9.1", true),
+        (Some("203.0.113.7"), "169.254.169.254", true),
+        (Some("203.0.113.7"), "255.255.255.255", true),
+        (None, "127.0.0.1", true),
+        (Some("169.254.3.4"), "127.0.0.1", true),
+        (Some("127.0.0.1"), "169.254.169.254", true),
+        (Some("127.0.0.5"), "127.0.0.1", false),
+        (Some("::ffff:127.0.0.1"), "127.0.0.1", false),
+        (Some("169.254.3.4"), "169.254.3.5", false),
+        // A phone behind a NAT names its private address, and a carrier may send media from another host.
+        (Some("203.0.113.7"), "192.168.1.20", false),
+        (Some("203.0.113.7"), "198.51.100.7", false),
+    ] {
+        let plan = public_plan(peer, &format!("c=IN IP4 {address}\r\nm=audio 6000 RTP/AVP 0\r\n"));
+        assert_eq!(plan.remote, Some(format!("{address}:6000").parse().unwrap()), "the latch still knows it");
+        assert_eq!((plan.waits, plan.remote_rtcp.is_none()), (waits, waits), "{address} for {peer:?}");
+    }
+    let rtcp = "c=IN IP4 203.0.113.7\r\nm=audio 6000 RTP/AVP 0\r\na=rtcp:6001 IN IP4 127.0.0.1\r\n";
+    let plan = public_plan(Some("203.0.113.7"), rtcp);
+    assert_eq!((plan.waits, plan.remote_rtcp), (false, None), "the address of RTCP alone");
+}
+
+#[test]
+fn a_server_whose_own_sdp_names_this_host_sends_to_this_host() {
+    let mut negotiation = Negotiation::new(local());
+    negotiation.set_peer(None);
+    negotiation.answer(offer("m=audio 6000 RTP/AVP 0\r\n").as_bytes()).unwrap();
+    assert!(!negotiation.plan().unwrap().waits);
+}

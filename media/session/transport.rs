@@ -43,6 +43,7 @@ impl Transport {
     pub(super) fn apply(&mut self, plan: &MediaPlan) -> bool {
         self.srtp.set(&plan.protection);
         self.latch.set_source(plan.source);
+        self.latch.set_waits(plan.waits);
         let opens = plan.remote.is_some() || self.latch.target().is_none();
         if opens {
             self.latch.reopen(plan.remote);

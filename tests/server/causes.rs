@@ -137,6 +137,9 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::CodecUnknown => document(&format!("<Dial><Sip>sip:488@{callee}</Sip></Dial>")),
         Cause::NoAudio => Act("a phone sends no RTP"),
         Cause::AudioStopped => Act("a phone stops sending RTP"),
+        Cause::MediaAddressRefused => {
+            Test("media/engine/tests.rs", "a_far_end_elsewhere_cannot_send_our_audio_to_this_host")
+        }
         Cause::AudioFromElsewhere => {
             Test("control/metrics/quality.rs", "audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words")
         }

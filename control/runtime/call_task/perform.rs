@@ -287,7 +287,7 @@ impl CallTask {
                     LegEvent::Ended { reason, sip_status, detail: Some(detail) }
                 })
             }
-            Some(route) => match self.open(leg, route.address(), route.trunk_name(), route.aor.as_ref()) {
+            Some(route) => match self.open(leg, (route.address(), route.address()), route.trunk_name(), route.aor.as_ref()) {
                 Ok(session) => {
                     if let Some(trunk) = &route.trunk {
                         self.call.set_trunk(leg, Arc::clone(&trunk.name));
