@@ -399,7 +399,8 @@ impl Server {
         });
         let front_page = config.gateways.has_front_page();
         let (gateways, elsewhere) = gateway::routes(&app, config.gateways);
-        let router = server::router(app, metrics_listener.is_none(), (gateways, front_page));
+        let proxies = config.http.trusted_proxies;
+        let router = server::router(app, metrics_listener.is_none(), (gateways, front_page), proxies);
         let mut other_listeners: Vec<_> = metrics_listener.into_iter().collect();
         for listener in gateway_listeners {
             other_listeners.push(tokio::spawn(serve(
@@ -731,7 +732,19 @@ fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
     let phones = Phones::new(&sip.registrar, &sip.advertise, config.endpoints.clone(), srtp);
     let accounts = config.accounts.iter().cloned().chain(first_account);
-    Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts))
+    Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts).with_reserved(reserved_names(config)))
+}
+
+/// Returns the names that no account may have as its SIP domain, in addition to the names of this server in SIP: the
+/// names of the certificates, the host of `http.public_url`, and the hosts of the trunks.
+fn reserved_names(config: &Config) -> Vec<String> {
+    let tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
+    let tls = sip::Config { tls_trunks, ..config.sip.clone() };
+    let certificates = sip::transport::own_certificates(&tls).into_iter().flat_map(|own| own.names);
+    let trunks = config.trunks.iter().flat_map(|trunk| [trunk.uri.as_deref(), trunk.registrar.as_deref()]);
+    let public = config.http.public_url.as_deref().map(|url| url.trim_end_matches('/').replacen("://", ":", 1));
+    let uris = trunks.flatten().map(str::to_owned).chain(public);
+    certificates.chain(uris.map(|uri| phones::host_of(&uri).0.to_owned())).collect()
 }
 
 /// Returns the settings of `[sip]` together with the SIP settings of trunks and phones.

@@ -14,6 +14,7 @@ mod verbs;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -23,6 +24,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
+use ipnet::IpNet;
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_console::access::{caller, operator, operator_itself};
@@ -40,6 +42,8 @@ use tandem_sip::transport::OwnCertificate;
 use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
+
+use crate::sip_websocket::TrustedProxies;
 
 /// The providers that use Twilio's REST paths.
 const FAMILY: Members = &[&twilio::Twilio, &signalwire::SignalWire];
@@ -66,8 +70,15 @@ A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/tra
 ";
 
 /// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` contains the routes of
-/// the gateways. `front_page` says whether the routes of the gateways include `/`.
-pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
+/// the gateways. `front_page` says whether the routes of the gateways include `/`. `proxies` are the networks of
+/// `http.trusted_proxies`.
+pub fn router(
+    app: App,
+    with_metrics: bool,
+    (gateways, front_page): (Router, bool),
+    proxies: impl Into<Arc<[IpNet]>>,
+) -> Router {
+    let proxies = TrustedProxies(proxies.into());
     let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
     let front = front.route("/console", get(places)).route("/console/", get(places));
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
@@ -83,7 +94,7 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
         .merge(twilio::console::routes())
         .merge(metrics)
         .merge(front)
-        .route("/sip", get(sip_websocket::open))
+        .route("/sip", get(sip_websocket::open).layer(Extension(proxies)))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/console/sessions/{id}/events", get(events))

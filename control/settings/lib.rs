@@ -66,6 +66,10 @@ pub struct HttpConfig {
     /// Maximum number of concurrent connections. At most half of the connections may come from one source. Further
     /// connections wait or are closed.
     pub max_connections: usize,
+    /// The networks of the proxies whose `X-Forwarded-For` is true. SIP over WebSocket needs the address of the client:
+    /// limits and bans apply to this address, and never to the proxy, which many clients share.
+    #[serde(deserialize_with = "network::networks")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for HttpConfig {
@@ -75,6 +79,7 @@ impl Default for HttpConfig {
             public_url: None,
             metrics_listen: None,
             max_connections: 1024,
+            trusted_proxies: ["127.0.0.0/8", "::1"].iter().filter_map(|text| network::network(text)).collect(),
         }
     }
 }

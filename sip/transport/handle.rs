@@ -110,8 +110,9 @@ impl Handle {
 
     /// Passes a WebSocket connection to the driver. Another listener, at [`Config::websocket`], has accepted the
     /// connection and completed the handshake for the subprotocol `sip` (RFC 7118). The limits for connections apply to
-    /// this connection too. `from_page` says whether the handshake had an `Origin`, which every page in a browser sends:
-    /// the source address of such a connection identifies no trunk.
+    /// this connection too. `peer` is the client, also if a proxy has opened the connection: limits and bans apply to
+    /// this address. `from_page` says whether the handshake had an `Origin`, which every page in a browser sends, or
+    /// whether only a proxy states the address: the source address of such a connection identifies no trunk.
     pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr, from_page: bool) {
         let (stream, local) =
             (Incoming::Upgraded { stream: Box::new(stream), from_page }, self.websocket.unwrap_or(peer));
