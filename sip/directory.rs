@@ -142,14 +142,19 @@ impl Directory {
         self.domains.get(name)
     }
 
-    /// Returns the users with this name at `host`, including users of trunks. If `host` is not a known domain (for
-    /// example the address of this server), returns all users with this name. If `host` is a known domain, returns the
+    /// Returns the users with this name at `host`, including users of trunks. If `host` is a known domain, returns the
     /// users of this domain. In this case it also returns users without a domain, if they belong to the domain's
-    /// account or to all accounts.
+    /// account or to all accounts. If `host` is not a known domain (for example the address of this server), returns all
+    /// users without a domain. In this case it also returns users of domains, but only of the account that has the first
+    /// user with this name: the owner of a domain chooses the passwords there, and could otherwise try them on the user
+    /// of another account.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
-        self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {
-            (None, _) => true,
+        let users = self.users.get(username).map(Vec::as_slice).unwrap_or_default();
+        let first = users.first().map(|user| &user.account);
+        users.iter().filter(move |user| match (domain, &user.domain) {
+            (None, None) => true,
+            (None, Some(_)) => first == Some(&user.account),
             (Some(domain), None) => user.account == domain.account || user.account.is_empty(),
             (Some(domain), Some(own)) => own.eq_ignore_ascii_case(&domain.name),
         })
@@ -220,14 +225,27 @@ mod tests {
             networks: vec![],
             for_any_host: false,
         };
-        let users = [user("a", "alice", None), user("b", "alice", Some("B.example")), user("b", "alice", None)];
+        let users = [
+            user("a", "alice", None),
+            user("b", "alice", Some("B.example")),
+            user("b", "alice", None),
+            user("b", "bob", Some("b.example")),
+            user("a", "bob", Some("a.example")),
+            user("b", "bob", Some("c.example")),
+        ];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);
         let found =
-            |host: &str| directory.users("alice", host).map(|user| user.account.to_string()).collect::<String>();
-        assert_eq!(
-            (found("A.EXAMPLE"), found("b.example"), found("192.0.2.1")),
-            ("a".into(), "bb".into(), "abb".into())
-        );
+            |name: &str, host: &str| directory.users(name, host).map(|user| user.account.to_string()).collect::<String>();
+        for (name, host, accounts) in [
+            ("alice", "A.EXAMPLE", "a"),
+            ("alice", "b.example", "bb"),
+            ("alice", "192.0.2.1", "ab"),
+            ("bob", "a.example", "a"),
+            ("bob", "b.example", "b"),
+            ("bob", "192.0.2.1", "bb"),
+        ] {
+            assert_eq!(found(name, host), accounts, "{name} at {host}");
+        }
         assert!(directory.has("b", "alice", Some("b.EXAMPLE")) && !directory.has("c", "alice", None));
     }
 

@@ -104,8 +104,9 @@ pub struct Arrival {
     pub connection: Option<ConnectionId>,
     /// The trunk to which the certificate of the connection's far end belongs.
     pub certified_trunk: Option<TrunkName>,
-    /// Whether a page in a browser has opened the connection. Any page can open a WebSocket, so the source address of such
-    /// a message does not identify the sender.
+    /// Whether a page in a browser has opened the connection, or `source` is only the statement of a web proxy. Any page
+    /// can open a WebSocket, and any client can use the proxy. So the source address of such a message does not identify
+    /// the sender.
     pub from_page: bool,
     /// The whole message as octets.
     pub data: Bytes,
@@ -295,7 +296,11 @@ impl Endpoint {
             arrival.data = arrival.data.slice(empty..);
         }
         match message::parse(&arrival.data, arrival.source) {
-            Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
+            Ok(Message::Request(request)) => {
+                self.core.handles_own_request = self.transactions.has_sent(&request, &arrival.data);
+                self.handle_request(now, &arrival, request);
+                self.core.handles_own_request = false;
+            }
             Ok(Message::Response(response)) => self.handle_response(now, &arrival, &response),
             Err(malformed) => {
                 self.core.record_offence(now, arrival.source.ip(), Offence::Malformed);

@@ -8,6 +8,10 @@
 //! is not limited. It is banned only for guessing passwords. If a transaction waits for a response, the response is
 //! always read, even from a banned source. The driver finds such responses with [`crate::Endpoint::awaits`].
 //!
+//! A correct password forgives the source only the wrong passwords of the same user: otherwise an attacker who owns one
+//! user could guess the passwords of others for ever. Wrong passwords are also counted for each user name, whatever
+//! source they come from ([`Guard::is_under_attack`]).
+//!
 //! A ban depends only on the actions of a source, never on the name that the source claims. A source is banned after a
 //! number of offences of one kind ([`Offence`]) within a minute. A ban records its reason, the number of offences, its
 //! start and end, and the number of dropped messages. Each further ban of a source lasts twice as long, up to a day.
@@ -38,6 +42,8 @@ const MAX_BAN: Duration = Duration::from_secs(24 * 3_600);
 const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 /// Minimum time between two log lines about one source.
 const LOG_LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Number of counters of wrong passwords by user name. Two names may share a counter.
+const USER_COUNTERS: usize = 4_096;
 /// Size of the token bucket of a source. The bucket has the tokens for this number of seconds.
 const BURST: f64 = 2.0;
 
@@ -58,6 +64,9 @@ pub struct Bans {
     pub numbers: u16,
     /// Limit for requests with wrong credentials.
     pub credentials: u16,
+    /// Maximum number of wrong passwords for one user name within a minute, from all sources together. Above it, the
+    /// server checks this user's password only for the addresses from which the user is registered.
+    pub user_credentials: u16,
     /// Limit for challenges that the source did not answer.
     pub challenges: u16,
     /// Limit for messages that were dropped because of `source_rate`.
@@ -78,6 +87,7 @@ impl Default for Bans {
             refused: 30,
             numbers: 20,
             credentials: 10,
+            user_credentials: 60,
             challenges: 60,
             floods: 1_000,
             seconds: 600,
@@ -216,6 +226,8 @@ struct Table {
     start: Instant,
     entries: Vec<Entry>,
     unknown_sources: Bucket,
+    /// The wrong passwords for each user name. The index is a hash of the name.
+    users: Vec<UserCounter>,
     counts: GuardCounts,
     ban_lines: Throttle,
     source_lines: Throttle,
@@ -232,12 +244,22 @@ struct Entry {
     bucket: Bucket,
     window: u64,
     offences: [u16; Offence::ALL.len()],
+    /// The hash of the user for whom the source sent its latest wrong passwords, and the number of these passwords in
+    /// the current window. They are a part of the source's offences.
+    guessed: (u64, u16),
     ban: Option<ActiveBan>,
     times: u8,
     /// Time of the last log line about the source. The next field, `suppressed_lines`, is the number of log lines that
     /// were suppressed after this line.
     last_log_line: u64,
     suppressed_lines: u32,
+}
+
+/// The wrong passwords for one user name in the minute that began at `window`.
+#[derive(Debug, Clone, Copy, Default)]
+struct UserCounter {
+    window: u64,
+    count: u16,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -272,6 +294,7 @@ impl Guard {
             start: now,
             entries: vec![Entry::default(); SETS * SLOTS_PER_SET],
             unknown_sources: Bucket::default(),
+            users: vec![UserCounter::default(); USER_COUNTERS],
             counts: GuardCounts::default(),
             ban_lines: Throttle::default(),
             source_lines: Throttle::default(),
@@ -336,6 +359,45 @@ impl Guard {
         self.count_offence(&mut self.lock(), now, source, offence)
     }
 
+    /// Records a wrong password for the user with this name at this host. `host` is empty unless it is the domain of an
+    /// account. If `from` is `None`, only the user's counter counts the password, and no source. Returns whether the
+    /// source is banned now.
+    pub fn record_wrong_password(&self, now: Instant, from: Option<IpAddr>, user: (&str, &str)) -> bool {
+        let user = self.hash(user);
+        let mut table = self.lock();
+        let table = &mut *table;
+        let now_ms = table.since_start(now);
+        if let Some(counter) = table.users.get_mut(counter_of(user)) {
+            if now_ms.saturating_sub(counter.window) >= millis(WINDOW) {
+                *counter = UserCounter { window: now_ms, count: 0 };
+            }
+            counter.count = counter.count.saturating_add(1);
+        }
+        let Some(source) = from else { return false };
+        if self.count_offence(table, now, source, Offence::Credentials) {
+            return true;
+        }
+        let rules = Arc::clone(&table.rules);
+        if let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) {
+            let before = if entry.guessed.0 == user { entry.guessed.1 } else { 0 };
+            entry.guessed = (user, before.saturating_add(1));
+        }
+        false
+    }
+
+    /// Returns whether the user with this name at this host has got more wrong passwords within a minute than
+    /// [`Bans::user_credentials`] allows.
+    #[must_use]
+    pub fn is_under_attack(&self, now: Instant, user: (&str, &str)) -> bool {
+        let table = self.lock();
+        let (now, limit) = (table.since_start(now), table.rules.config.user_credentials);
+        let counter = table.users.get(counter_of(self.hash(user)));
+        let is_full = |counter: &UserCounter| {
+            now.saturating_sub(counter.window) < millis(WINDOW) && counter.count >= limit
+        };
+        limit > 0 && counter.is_some_and(is_full)
+    }
+
     /// Records that the server sends a request to this address. For an hour the address has no rate limit, and is
     /// banned only for guessing passwords. If the address is banned for another reason, the ban ends.
     pub fn note_called(&self, now: Instant, peer: IpAddr) {
@@ -366,17 +428,21 @@ impl Guard {
         Some(others.max(u64::from(std::mem::take(&mut entry.suppressed_lines))))
     }
 
-    /// Records that the source has authenticated. For an hour the source does not count as unknown. The method deletes
-    /// the source's offences of the kinds `Credentials` and `Challenge`.
-    pub fn note_authenticated(&self, now: Instant, source: IpAddr) {
+    /// Records that the source has authenticated as the user with this name at this host (as in
+    /// [`Guard::record_wrong_password`]). For an hour the source does not count as unknown. The method deletes the
+    /// source's offences of the kind `Challenge`. It also deletes the latest wrong passwords of the source, if they were
+    /// for the same user.
+    pub fn note_authenticated(&self, now: Instant, source: IpAddr, user: (&str, &str)) {
+        let user = self.hash(user);
         let mut table = self.lock();
         let now_ms = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         if let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) {
             entry.known_until = now_ms + millis(KNOWN_FOR);
-            for cleared in [Offence::Credentials, Offence::Challenge] {
-                if let Some(count) = entry.offences.get_mut(cleared as usize) {
-                    *count = 0;
+            let forgiven = if entry.guessed.0 == user { std::mem::take(&mut entry.guessed.1) } else { 0 };
+            for (kind, forgiven) in [(Offence::Credentials, forgiven), (Offence::Challenge, u16::MAX)] {
+                if let Some(count) = entry.offences.get_mut(kind as usize) {
+                    *count = count.saturating_sub(forgiven);
                 }
             }
         }
@@ -432,7 +498,7 @@ impl Guard {
             return false;
         }
         if now_ms.saturating_sub(entry.window) >= millis(WINDOW) {
-            (entry.window, entry.offences) = (now_ms, Default::default());
+            (entry.window, entry.offences, entry.guessed) = (now_ms, Default::default(), Default::default());
         }
         let limit = rules.config.limit(offence);
         let Some(count) = entry.offences.get_mut(offence as usize) else { return false };
@@ -444,7 +510,7 @@ impl Guard {
         let length =
             Duration::from_secs(rules.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(MAX_BAN);
         entry.times = entry.times.saturating_add(1);
-        entry.offences = Default::default();
+        (entry.offences, entry.guessed) = (Default::default(), Default::default());
         let until = now_ms + millis(length);
         entry.ban = Some(ActiveBan { why: offence, count, since: now_ms, until, dropped: 0 });
         table.counts.banned += 1;
@@ -465,9 +531,7 @@ impl Guard {
     /// slots.
     fn entry<'a>(&self, rules: &Rules, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
         let source = Source::of(address);
-        let mut hasher = DefaultHasher::new();
-        (self.secret, source).hash(&mut hasher);
-        let set = usize::try_from(hasher.finish() % SETS as u64).unwrap_or_default();
+        let set = usize::try_from(self.hash(source) % SETS as u64).unwrap_or_default();
         let places = entries.get_mut(set * SLOTS_PER_SET..(set + 1) * SLOTS_PER_SET)?;
         let at = match places.iter().position(|entry| entry.source == Some(source)) {
             Some(at) => at,
@@ -488,6 +552,13 @@ impl Guard {
         let entry = places.get_mut(at)?;
         entry.last_seen = now;
         Some(entry)
+    }
+
+    /// Returns a hash that depends on the server's secret, so that an attacker cannot choose it.
+    fn hash(&self, value: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, value).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -561,6 +632,11 @@ impl Source {
 /// has called.
 fn is_guessing(offence: Offence) -> bool {
     matches!(offence, Offence::Credentials | Offence::Challenge)
+}
+
+/// Returns the index of a user's counter.
+fn counter_of(user: u64) -> usize {
+    usize::try_from(user % USER_COUNTERS as u64).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -118,6 +118,9 @@ pub struct Binding {
     pub id: u128,
     /// The user. `aor.domain` is the domain of the registration, if this domain belongs to an account.
     pub aor: Aor,
+    /// The host of the registration in lower case, if it is a name and no domain of an account. No other account may
+    /// make it its domain.
+    pub host: Option<String>,
     /// The Contact URI.
     pub contact: String,
     /// Preference of the contact: the value of `q` times 1000, from 0 to 1000.
@@ -161,6 +164,7 @@ pub enum Change {
 #[derive(Debug)]
 pub(crate) struct Register {
     pub(crate) aor: Aor,
+    pub(crate) host: Option<String>,
     pub(crate) contacts: Contacts,
     pub(crate) expires: Option<u32>,
     pub(crate) path: Vec<String>,
@@ -298,6 +302,7 @@ impl Registrar {
             let binding = Binding {
                 id,
                 aor: register.aor.clone(),
+                host: register.host.clone(),
                 contact: String::from_utf8_lossy(contact.uri.text()).into_owned(),
                 q: contact.q.unwrap_or(1_000),
                 path: register.path.clone(),

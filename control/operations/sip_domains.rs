@@ -1,12 +1,16 @@
 //! SIP domains and access lists. An access list contains credentials or networks, and is mapped to domains and trunks.
 //! A change applies to the next SIP message of a phone.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use tandem_clock as clock;
 use tandem_routing::Routing;
+use tandem_routing::phones::DomainNameError;
 use tandem_runtime::services::Services;
 use tandem_sip::Ha1;
-use tandem_store::StoreError;
 use tandem_store::domains::{self, Credential, DomainRow, Entry, EntryDetails, ListKind, ListRow, MappingRow, Purpose};
+use tandem_store::{StoreError, bindings};
 
 /// Maximum number of domains in an account. An account may also have at most this number of lists of each kind.
 const MAX_COUNT: u64 = 1000;
@@ -37,6 +41,32 @@ impl LimitedEntry for Credential {
 
 impl LimitedEntry for domains::Network {
     const MAX_COUNT: u64 = 100;
+}
+
+/// The reason why a text cannot be the name of an account's domain.
+#[derive(Debug, thiserror::Error)]
+pub enum DomainRefusal {
+    /// The text is not a host name, or the server uses the name itself.
+    #[error(transparent)]
+    Name(#[from] DomainNameError),
+    /// A phone of another account registers at this name.
+    #[error("is taken")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Checks that a text can be the name of a domain of the account, and returns the name in lower case. A name at which
+/// phones of another account are registered is refused, because these phones could not register there any more.
+pub async fn domain_name(services: &Services, account: &str, text: &str) -> Result<String, DomainRefusal> {
+    let phones = Arc::clone(services.routing.load().phones());
+    let name = phones.domain_name(text)?;
+    let is_own = phones.domain(&name).is_some_and(|domain| domain.account == account);
+    if !is_own && bindings::uses_host(&services.store, account, &name, clock::time()).await? {
+        return Err(DomainRefusal::Taken);
+    }
+    Ok(name)
 }
 
 /// Adds a domain.

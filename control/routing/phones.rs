@@ -36,6 +36,9 @@ pub enum DomainNameError {
     /// The text is a name of this server.
     #[error("is a name of this server")]
     OfThisServer,
+    /// Clients or carriers use the name for this server or for a trunk ([`Phones::with_reserved`]).
+    #[error("is the name of a certificate or of a trunk of this server")]
+    Reserved,
 }
 
 /// Phones by their accounts, and then by their user names.
@@ -57,6 +60,8 @@ pub struct Phones {
     realm: String,
     /// The host names of this server. Each name is valid with any port.
     names: Vec<String>,
+    /// Further names, in lower case, that no account may have as its domain.
+    reserved: Vec<String>,
     /// The addresses of this server. The addresses are set when the sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<Arc<EndpointConfig>>,
@@ -103,6 +108,13 @@ impl Phones {
         self
     }
 
+    /// Adds names that no account may have as its domain: the names of the certificates and of the HTTP API, and the hosts
+    /// of trunks. If an account had such a domain, it would get the calls and the registrations of other accounts there.
+    pub fn with_reserved(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.reserved = names.into_iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
+        self
+    }
+
     /// Adds these accounts. Each account may call from this host with its name (or its id in the provider's form) and
     /// its secret.
     pub fn with_accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
@@ -126,7 +138,19 @@ impl Phones {
         let connections = Connections::load(store, clock::time()).await?;
         let mut made = resources::all(store, provisioned::PHONES).await?;
         made.extend(connections.phones().iter().cloned());
-        let of_accounts = made.iter().map(provisioned::user);
+        let mut owners: HashMap<&str, &str> = HashMap::new();
+        for endpoint in &self.endpoints {
+            owners.insert(&endpoint.username, &endpoint.account);
+        }
+        for trunk in &self.trunks {
+            owners.extend(trunk.inbound_username.as_deref().map(|name| (name, trunk.account.as_deref().unwrap_or(""))));
+        }
+        let is_in_file = |account: &str, name: &str| self.by_name.get(account).is_some_and(|own| own.contains_key(name));
+        let of_accounts = made.iter().filter(|row| {
+            let (account, name) = (row.account.as_str(), row.name.as_str());
+            *owners.entry(name).or_insert(account) == account || is_in_file(account, name)
+        });
+        let of_accounts: Vec<_> = of_accounts.map(provisioned::user).collect();
         let of_trunks = self.trunks.iter().filter_map(|trunk| {
             let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
             Some(sip::User {
@@ -139,7 +163,10 @@ impl Phones {
                 calls: true,
             })
         });
-        let of_domains = domains::users(store).await?.into_iter().map(|user| sip::User {
+        let mut of_domains = domains::users(store).await?;
+        // At an address of this server, a name belongs to the account that has used it first.
+        of_domains.sort_by_key(|user| user.created_at);
+        let of_domains = of_domains.into_iter().map(|user| sip::User {
             account: user.account.into(),
             username: user.username.into(),
             ha1: sip::Ha1 { md5: user.ha1_md5.into(), sha256: user.ha1_sha256.into() },
@@ -172,7 +199,7 @@ impl Phones {
         });
         let directory = sip::Directory::new(
             &self.realm,
-            own.chain(of_accounts).chain(of_trunks).chain(of_domains).chain(connections.sip_users()),
+            own.chain(of_trunks).chain(of_accounts).chain(connections.sip_users()).chain(of_domains),
             ours,
         );
         let directory = Arc::new(directory.with_accounts(accounts));
@@ -232,6 +259,9 @@ impl Phones {
         }
         if self.is_own_name(&name) {
             return Err(DomainNameError::OfThisServer);
+        }
+        if self.reserved.contains(&name) {
+            return Err(DomainNameError::Reserved);
         }
         Ok(name)
     }
@@ -295,12 +325,15 @@ impl Phones {
         [&self.by_name, &known.made].into_iter().find_map(|all| all.get(account)?.get(username)).cloned()
     }
 
-    /// Whether the configuration has a phone with this user name. The comparison ignores case.
-    pub fn is_configured(&self, account: &str, username: &str) -> bool {
-        let is_it = |endpoint: &Arc<EndpointConfig>| {
-            &*endpoint.account == account && endpoint.username.eq_ignore_ascii_case(username)
-        };
-        self.endpoints.iter().any(is_it)
+    /// Whether an account must not create a phone or a login with this user name. The account's own phones of the
+    /// configuration and all users of other accounts have their names for themselves: at an address of this server, only
+    /// the name says whose password is meant. Otherwise an account could create the name of another account's phone with
+    /// a guessed password, and could see whether the guess is right. The comparison ignores case.
+    pub fn is_taken(&self, account: &str, username: &str) -> bool {
+        let is_it = |name: &str| name.eq_ignore_ascii_case(username);
+        let known = Arc::clone(&self.known.read());
+        self.endpoints.iter().any(|endpoint| &*endpoint.account == account && is_it(&endpoint.username))
+            || known.directory.all().any(|user| &*user.account != account && is_it(&user.username))
     }
 
     /// Returns the encryption setting for the media of a phone's calls.
@@ -371,7 +404,7 @@ pub fn instance(to: &Address) -> Option<&str> {
 }
 
 /// Returns the host and the port of a SIP URI.
-fn host_of(uri: &str) -> (&str, Option<u16>) {
+pub fn host_of(uri: &str) -> (&str, Option<u16>) {
     let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
     let rest = rest.split(['?', ';']).next().unwrap_or(rest);
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
@@ -408,6 +441,7 @@ fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
         expires_at: now.checked_add(life).unwrap_or(now),
         details: BindingDetails {
             domain: binding.aor.domain.map(|domain| domain.to_string()),
+            host: binding.host,
             contact: binding.contact,
             q: binding.q,
             path: binding.path,
@@ -429,6 +463,7 @@ fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
     Some(sip::Binding {
         id,
         aor: sip::Aor { account: account.into(), username: username.into(), domain: details.domain.map(Into::into) },
+        host: details.host,
         contact: details.contact,
         q: details.q,
         path: details.path,
@@ -522,12 +557,19 @@ mod tests {
 
     #[test]
     fn the_domain_of_an_account_is_a_host_name_and_not_one_of_this_server() {
-        let phones = phones();
+        let reserved = ["voice.operator.example", "SIP.Carrier.example."].map(str::to_owned);
+        let phones = phones().with_reserved(reserved);
         assert_eq!(phones.domain_name("Acme.Example").as_deref(), Ok("acme.example"));
         for text in ["acme", "acme..example", "-a.example", "10.0.0.1", "a b.example", ""] {
             assert_eq!(phones.domain_name(text), Err(DomainNameError::NotAHostName), "{text}");
         }
-        assert_eq!(phones.domain_name("phones.example"), Err(DomainNameError::OfThisServer));
+        for text in ["phones.example", "sip.example"] {
+            assert_eq!(phones.domain_name(text), Err(DomainNameError::OfThisServer), "{text}");
+        }
+        for text in ["Voice.operator.example", "sip.carrier.example"] {
+            assert_eq!(phones.domain_name(text), Err(DomainNameError::Reserved), "{text}");
+        }
+        assert!(phones.domain_name("acme.voice.operator.example").is_ok(), "the operator may give subdomains");
     }
 
     #[test]
@@ -536,6 +578,7 @@ mod tests {
         let kept = sip::Binding {
             id: 7,
             aor: sip::Aor { account: "acme".into(), username: "alice".into(), domain: Some("a.example".into()) },
+            host: Some("voice.example".into()),
             contact: "sip:a@10.0.0.1".into(),
             q: 500,
             path: vec!["<sip:p;lr>".into()],

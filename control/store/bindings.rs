@@ -32,6 +32,9 @@ pub struct BindingDetails {
     /// The SIP domain of an account that the phone used for the registration. `None` means that the phone used a name
     /// of this server.
     pub domain: Option<String>,
+    /// The host of the registration in lower case, if it is not the domain of an account.
+    #[serde(default)]
+    pub host: Option<String>,
     /// Contact URI of the phone.
     pub contact: String,
     /// Preference of the contact (`q`) in thousandths, from 0 to 1000.
@@ -68,6 +71,19 @@ pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, Stor
     store.flush().await?;
     let rows = sqlx::query("SELECT * FROM bindings WHERE expires_at > $1 ORDER BY expires_at");
     rows.bind(microseconds(now)).fetch_all(&store.pool).await?.iter().map(read).collect()
+}
+
+/// Returns whether a phone of another account has registered at this host name, and the registration is valid at `now`.
+/// `host` must be a host name in lower case, without any character that `LIKE` or JSON treats specially.
+pub async fn uses_host(store: &Store, account: &str, host: &str, now: Timestamp) -> Result<bool, StoreError> {
+    store.flush().await?;
+    let found = sqlx::query("SELECT id FROM bindings WHERE account <> $1 AND expires_at > $2 AND details LIKE $3 LIMIT 1")
+        .bind(account.to_owned())
+        .bind(microseconds(now))
+        .bind(format!("%\"host\":\"{host}\"%"))
+        .fetch_optional(&store.pool)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// Adds or replaces a registration. The change is part of the writer's transaction.

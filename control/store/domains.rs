@@ -131,6 +131,8 @@ pub struct DomainUser {
     pub ha1_md5: String,
     /// SHA-256 hash `H(A1)` for the server's realm.
     pub ha1_sha256: String,
+    /// Time at which the user was created.
+    pub created_at: Timestamp,
     /// Whether the user may register.
     pub registers: bool,
     /// Whether the user may call.
@@ -366,7 +368,7 @@ pub async fn unmap(
 pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
     let rows = sqlx::query(
         "SELECT d.name AS domain, d.account AS account, d.details AS details, c.username AS username, \
-         c.ha1_md5 AS ha1_md5, c.ha1_sha256 AS ha1_sha256, m.purpose AS purpose \
+         c.ha1_md5 AS ha1_md5, c.ha1_sha256 AS ha1_sha256, c.created_at AS created_at, m.purpose AS purpose \
          FROM sip_mappings m JOIN sip_domains d ON d.id = m.domain JOIN sip_credentials c ON c.list = m.list \
          ORDER BY d.name, c.username, c.id",
     )
@@ -383,6 +385,7 @@ pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
             username: columns.text("username")?,
             ha1_md5: columns.text("ha1_md5")?,
             ha1_sha256: columns.text("ha1_sha256")?,
+            created_at: columns.time("created_at")?,
             registers: registration && purpose == Purpose::Registrations,
             calls: purpose == Purpose::CallsByPassword,
         };

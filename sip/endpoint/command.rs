@@ -163,7 +163,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
-        if matches!(status, 404 | 484 | 604) {
+        if matches!(status, 404 | 484 | 604) && !leg.extensions.is_own_request {
             cx.core.record_offence(cx.now, leg.dialog.flow.peer.ip(), Offence::Number);
         }
         cx.respond(server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });

@@ -48,6 +48,9 @@ pub(super) struct Core {
     pub(super) wall_clock: Option<(Instant, Duration)>,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
+    /// Whether this server itself has sent the request that is handled now. Any account can make the server call its own
+    /// sockets, so such a request is never an offence of its source, which is this host.
+    pub(super) handles_own_request: bool,
     pub(super) counters: Counters,
     /// Limits the rate of the reports about INVITEs from unknown sources.
     unknown_source_lines: Throttle,
@@ -98,6 +101,7 @@ impl Core {
             wall_clock: None,
             timers: TimerQueue::default(),
             guard: None,
+            handles_own_request: false,
             counters: Counters::default(),
             unknown_source_lines: Throttle::default(),
             outputs: VecDeque::new(),
@@ -337,14 +341,16 @@ impl Core {
         trunks.iter().any(|trunk| self.networks_of(&trunk.name, (8, 16)).any(|network| network.contains(&source)))
     }
 
-    /// Returns whether a message to this address reaches a socket of this server. For a socket that is bound to every
-    /// address of the host, only the loopback addresses and the advertised address are known.
-    pub(super) fn is_own_socket(&self, address: SocketAddr) -> bool {
-        self.locals.iter().any(|local| {
-            let ip = address.ip().to_canonical();
+    /// Returns the sockets of this server that a message to this address over `transport` reaches. A stream transport
+    /// reaches the sockets of all stream transports at this address. For a socket that is bound to every address of the
+    /// host, only the loopback addresses and the advertised address are known.
+    pub(super) fn own_sockets(&self, transport: Transport, address: SocketAddr) -> impl Iterator<Item = &Local> {
+        let ip = address.ip().to_canonical();
+        self.locals.iter().filter(move |local| {
             let of_host = || ip.is_loopback() || local.host() == bracketed(ip);
-            local.bound == address
-                || local.bound.ip().is_unspecified() && local.bound.port() == address.port() && of_host()
+            local.transport.is_reliable() == transport.is_reliable()
+                && (local.bound == address
+                    || local.bound.ip().is_unspecified() && local.bound.port() == address.port() && of_host())
         })
     }
 
@@ -371,17 +377,24 @@ impl Core {
         trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
     }
 
-    /// Reports to the guard that a source has misbehaved.
+    /// Reports to the guard that a source has misbehaved. A request of this server itself is no offence.
     pub(super) fn record_offence(&self, now: Instant, source: IpAddr, offence: Offence) {
-        if let Some(guard) = &self.guard {
+        if let Some(guard) = self.guard.as_ref().filter(|_| !self.handles_own_request) {
             guard.record_offence(now, source, offence);
         }
     }
 
-    /// Reports to the guard that a source has sent a correct password.
-    pub(super) fn note_authenticated(&self, now: Instant, source: IpAddr) {
+    /// Reports to the guard that a source has sent a wrong password for the user with this name at this domain.
+    pub(super) fn record_wrong_password(&self, now: Instant, source: IpAddr, user: (&str, &str)) {
         if let Some(guard) = &self.guard {
-            guard.note_authenticated(now, source);
+            guard.record_wrong_password(now, Some(source).filter(|_| !self.handles_own_request), user);
+        }
+    }
+
+    /// Reports to the guard that a source has sent the correct password of the user with this name at this domain.
+    pub(super) fn note_authenticated(&self, now: Instant, source: IpAddr, user: (&str, &str)) {
+        if let Some(guard) = &self.guard {
+            guard.note_authenticated(now, source, user);
         }
     }
 

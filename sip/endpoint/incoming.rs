@@ -99,6 +99,7 @@ impl Dialogs {
             may_refer,
             far_end_allows_update: request.content.has_token("Allow", "UPDATE"),
             reliable,
+            is_own_request: cx.core.handles_own_request,
             offers_first: !request.content.has_sdp(),
             negotiated_timer: session_timer::negotiate(&request, cx.core.config.session_expires, cx.core.config.min_se)
                 .ok()

@@ -36,6 +36,8 @@ const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
 /// Maximum total length, in octets, of all Contact and Path values of a REGISTER.
 const MAX_CONTACT_OCTETS: usize = 4_096;
+/// Maximum number of octets of a host name (RFC 1035 §2.3.4).
+const MAX_HOST_LENGTH: usize = 253;
 /// Maximum number of characters of the Call-ID in a report about a refused request.
 const MAX_CALL_ID_LENGTH: usize = 256;
 
@@ -254,6 +256,7 @@ impl Phones {
         let aor = aor(&user, &host, &self.directory);
         let register = Register {
             aor: aor.clone(),
+            host: Some(host.to_ascii_lowercase()).filter(|host| aor.domain.is_none() && host.len() <= MAX_HOST_LENGTH),
             contacts,
             expires: request.content.value("Expires").and_then(|seconds| seconds.trim().parse().ok()),
             path: path.clone(),
@@ -424,23 +427,31 @@ impl Phones {
         let host = request.uri.host_text();
         let host = &*host;
         let values = request.content.values("Authorization");
+        let domain = directory.domain(host).map_or("", |domain| &*domain.name);
+        if let Some(username) = challenge::claimed(&values, directory.realm()).next()
+            && let Some(why) = self.why_unchecked(core, now, arrival, directory, (&username, host))
+        {
+            report_authentication_failure(core, now, arrival, request, &username, why);
+            core.refuse(arrival, echo, 403, "");
+            return None;
+        }
         let to = (&request.uri, host);
         let stale = match self.authority.check(now, request.method.as_str(), to, &values, directory) {
             AuthenticationResult::Accepted(user) => {
                 let user = user.clone();
-                core.note_authenticated(now, arrival.source.ip());
+                core.note_authenticated(now, arrival.source.ip(), (&user.username, domain));
                 return Some(user);
             }
             AuthenticationResult::WrongCredentials(username) => {
                 let known = directory.users(&username, host).next().is_some();
                 let why = if known { "wrong password" } else { "no such user" };
-                reject_credentials(core, now, arrival, request, &username, why);
+                reject_credentials(core, now, arrival, request, (&username, domain), why);
                 core.refuse(arrival, echo, 403, "");
                 return None;
             }
             AuthenticationResult::WrongUri(username, signed) => {
                 let why = format!("the Digest answer is for {}, not for the Request-URI", shown(&signed));
-                reject_credentials(core, now, arrival, request, &username, &why);
+                reject_credentials(core, now, arrival, request, (&username, domain), &why);
                 // RFC 7616 §3.4.6: the `uri` in the Digest answer must match the Request-URI.
                 core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
@@ -453,6 +464,34 @@ impl Phones {
             self.authority.challenge(now, directory.realm(), &core.config.registrar.algorithms, stale, &mut core.rng);
         core.refuse(arrival, echo, 401, &lines);
         None
+    }
+
+    /// Returns the reason why the password of a user is not checked at all, so that the sender learns nothing about the
+    /// password. Returns `None` if the password may be checked.
+    fn why_unchecked(
+        &self,
+        core: &Core,
+        now: Instant,
+        arrival: &Arrival,
+        directory: &Directory,
+        (username, host): (&str, &str),
+    ) -> Option<&'static str> {
+        // An application chooses the credentials of its calls, and this server would guess passwords for it. A trunk
+        // between two accounts of one server is different: the operator has written its password.
+        let mut users = directory.users(username, host);
+        if core.handles_own_request && !users.any(|user| user.trunk.is_some()) {
+            return Some("a call of this server to itself cannot use the password of a phone");
+        }
+        let domain = directory.domain(host).map_or("", |domain| &*domain.name);
+        let is_full = core.guard.as_ref().is_some_and(|guard| guard.is_under_attack(now, (username, domain)));
+        let is_home = || {
+            let source = arrival.source.ip();
+            directory.users(username, host).any(|user| {
+                let contacts = self.registrar.contacts(now, &aor(user, host, directory), None);
+                contacts.iter().any(|contact| contact.flow.peer.ip() == source)
+            })
+        };
+        (is_full && !is_home()).then_some("too many wrong passwords for this user within a minute")
     }
 
     /// Returns the Contact of the registered phone whose GRUU at this server is `uri`. A proxy on the path cannot know
@@ -477,7 +516,8 @@ impl Phones {
 /// address, and its credentials name an account. The call belongs to this account, even if a trunk's networks contain
 /// the address.
 fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &Request) -> Option<&'a Directory> {
-    let accounts = directory.accounts().filter(|_| arrival.source.ip().to_canonical().is_loopback())?;
+    let is_local = arrival.source.ip().to_canonical().is_loopback() && !arrival.from_page;
+    let accounts = directory.accounts().filter(|_| is_local)?;
     let values = request.content.values("Authorization");
     let mut claimed = challenge::claimed(&values, accounts.realm());
     claimed.any(|name| accounts.users(&name, "").next().is_some()).then_some(accounts)
@@ -491,10 +531,17 @@ fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
     }
 }
 
-fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+fn reject_credentials(
+    core: &mut Core,
+    now: Instant,
+    arrival: &Arrival,
+    request: &Request,
+    user: (&str, &str),
+    why: &str,
+) {
     core.counters.wrong_passwords += 1;
-    core.record_offence(now, arrival.source.ip(), Offence::Credentials);
-    report_authentication_failure(core, now, arrival, request, username, why);
+    core.record_wrong_password(now, arrival.source.ip(), user);
+    report_authentication_failure(core, now, arrival, request, user.0, why);
 }
 
 /// Reports that a user was refused. For each source, at most one line in 10 s is written to the log.

@@ -65,6 +65,8 @@ pub(super) struct Extensions {
     pub(super) far_end_allows_update: bool,
     /// The reliable provisional responses, if the leg sends such responses.
     pub(super) reliable: Option<Box<Reliable>>,
+    /// Whether this server itself has sent the far end's INVITE.
+    pub(super) is_own_request: bool,
     /// Whether this server sends the first offer, because the far end's INVITE had no offer.
     pub(super) offers_first: bool,
     /// The offers of the far end, if this server sent an INVITE without an offer.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::trunks::Trunks;
 use super::{Endpoint, Target};
-use crate::leg::Outgoing;
+use crate::leg::{Outgoing, Transport};
 use crate::message::{Host, Uri};
 use crate::network;
 use crate::trunk::Trunk;
@@ -29,10 +29,16 @@ pub(super) struct Targets<'a> {
 impl Targets<'_> {
     /// Returns the reason why the accounts may not call an address. Returns `None` if the accounts may call the
     /// address: it is public, in an allowed network, at a trunk that the accounts may use, or a socket of this server.
-    fn why_not(&self, accounts: &[Arc<str>], address: SocketAddr) -> Option<String> {
+    fn why_not(&self, accounts: &[Arc<str>], transport: Transport, address: SocketAddr) -> Option<String> {
         let ip = address.ip().to_canonical();
         let usable = |trunk: &Trunk| trunk.account.as_ref().is_none_or(|own| accounts.contains(own));
-        if self.core.is_own_socket(address) {
+        let mut own = self.core.own_sockets(transport, address).peekable();
+        if own.peek().is_some() {
+            // Only clients open WebSockets. The HTTP API listens on such a socket too, and SIP there would be a request
+            // that the application forges from this host.
+            if own.any(|local| matches!(local.transport, Transport::Ws | Transport::Wss)) {
+                return Some("the socket of this server for HTTP or WebSocket".to_owned());
+            }
             // Such a call arrives here from an address of this host. It must not count as a call of another account.
             let source = self.core.trunk_at(ip).and_then(|name| self.trunks.get(self.trunks.index_of(name)?));
             if source.is_some_and(|trunk| !usable(trunk)) {
@@ -54,18 +60,22 @@ impl Targets<'_> {
     /// [`Self::why_not`] checks them at the call.
     fn why_not_host(&self, accounts: &[Arc<str>], uri: &Uri) -> Option<String> {
         let destination = uri.destination()?;
-        let port = destination.port.unwrap_or(5060);
+        let transport = destination.transport.unwrap_or(Transport::Udp);
+        let port = destination.port.unwrap_or(if transport.is_secure() { 5061 } else { 5060 });
         match destination.host {
-            Host::Ip(ip) => self.why_not(accounts, SocketAddr::new(ip, port)),
+            Host::Ip(ip) => self.why_not(accounts, transport, SocketAddr::new(ip, port)),
             Host::Name(name) => {
                 let name = name.trim_end_matches('.');
+                if is_numeric(name) {
+                    return Some("a number and not a host name; an IPv4 address has the form 192.0.2.1".to_owned());
+                }
                 let usable = |trunk: &Trunk| trunk.account.as_ref().is_none_or(|own| accounts.contains(own));
                 let mut there = self.trunks.at_host(name).peekable();
                 if there.peek().is_some() {
                     return (!there.any(usable)).then(|| "another account's trunk".to_owned());
                 }
                 let is_here = name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"));
-                is_here.then(|| self.why_not(accounts, (Ipv4Addr::LOCALHOST, port).into())).flatten()
+                is_here.then(|| self.why_not(accounts, transport, (Ipv4Addr::LOCALHOST, port).into())).flatten()
             }
         }
     }
@@ -125,7 +135,7 @@ impl Endpoint {
         let uri = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
         let of_host = self.refusal_of(accounts, uri);
         hops.retain(|hop| {
-            let why = of_host.clone().or_else(|| policy.why_not(accounts, hop.address));
+            let why = of_host.clone().or_else(|| policy.why_not(accounts, hop.transport, hop.address));
             if let Some(why) = &why {
                 let (account, address) = (accounts.first().map(|account| &**account), hop.address);
                 tracing::warn!(account, "call to {uri} refused: {address} is {why}");
@@ -134,4 +144,13 @@ impl Endpoint {
         });
         hops
     }
+}
+
+/// Returns whether a host name is another spelling of an IPv4 address. Some resolvers read `2130706433`, `127.1`,
+/// `0177.0.0.1` and `0x7f000001` as 127.0.0.1. No top-level domain is a number (RFC 3696 §2).
+fn is_numeric(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    last.bytes().all(|octet| octet.is_ascii_digit())
+        || hexadecimal.is_some_and(|digits| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
 }

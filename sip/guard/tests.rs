@@ -14,6 +14,70 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+fn a_correct_password_forgives_only_the_wrong_ones_of_the_same_user() {
+    let (guard, start) = guard(Bans::default());
+    let source = ip("198.51.100.1");
+    // An attacker owns bob and guesses the password of alice.
+    for round in 1..=9 {
+        assert!(!guard.record_wrong_password(start, Some(source), ("alice", "")), "{round}");
+        guard.note_authenticated(start, source, ("bob", ""));
+        guard.note_authenticated(start, source, ("alice", "b.example"));
+    }
+    assert!(guard.record_wrong_password(start, Some(source), ("alice", "")));
+    assert_eq!(guard.admit(start, source), GuardDecision::Banned);
+    // A user mistypes the own password again and again, and finds it.
+    let phone = ip("198.51.100.2");
+    for _ in 0..10 {
+        for _ in 0..9 {
+            assert!(!guard.record_wrong_password(start, Some(phone), ("alice", "")));
+        }
+        guard.note_authenticated(start, phone, ("alice", ""));
+    }
+    // Guesses for another user in between are not forgiven.
+    assert!(!guard.record_wrong_password(start, Some(phone), ("carol", "")));
+    for _ in 0..8 {
+        assert!(!guard.record_wrong_password(start, Some(phone), ("alice", "")));
+    }
+    guard.note_authenticated(start, phone, ("alice", ""));
+    for _ in 0..8 {
+        assert!(!guard.record_wrong_password(start, Some(phone), ("alice", "")));
+    }
+    assert!(guard.record_wrong_password(start, Some(phone), ("alice", "")));
+}
+
+#[test]
+fn an_address_that_the_server_has_called_is_banned_for_guesses_between_its_own_logins_too() {
+    let (guard, start) = guard(Bans::default());
+    let source = ip("198.51.100.1");
+    guard.note_called(start, source);
+    for _ in 0..9 {
+        assert!(!guard.record_wrong_password(start, Some(source), ("alice", "")));
+        guard.note_authenticated(start, source, ("bob", ""));
+    }
+    assert!(guard.record_wrong_password(start, Some(source), ("alice", "")));
+}
+
+#[test]
+fn wrong_passwords_of_one_user_count_together_whatever_their_sources_for_a_minute() {
+    let (guard, start) = guard(Bans { never: vec!["10.0.0.0/8".parse().unwrap()], ..Bans::default() });
+    let alice = ("alice", "");
+    // Ten sources send six each. One is never banned, and own requests have no source.
+    for n in 0..59u32 {
+        assert!(!guard.is_under_attack(start, alice), "{n}");
+        let source = (n % 10 != 0).then(|| IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
+        guard.record_wrong_password(start, source, alice);
+    }
+    guard.note_authenticated(start, ip("198.51.100.9"), alice);
+    guard.record_wrong_password(start, None, alice);
+    assert!(guard.is_under_attack(start, alice) && !guard.is_under_attack(start, ("alice", "b.example")));
+    assert!(!guard.is_under_attack(start, ("bob", "")));
+    assert!(!guard.is_under_attack(start + 60 * SECOND, alice));
+    let off = Bans { user_credentials: 0, ..Bans::default() };
+    guard.reconfigure(off, Vec::new());
+    assert!(!guard.is_under_attack(start, alice));
+}
+
+#[test]
 fn a_source_has_its_rate_and_a_burst_and_the_rest_is_dropped_unread() {
     let (guard, start) = guard(Bans { source_rate: 10, floods: 0, ..Bans::default() });
     let taken = |at| (0..100).filter(|_| guard.admit(at, ip("198.51.100.1")) == GuardDecision::Accept).count();
@@ -100,7 +164,7 @@ fn ipv6_is_judged_by_its_64_bits() {
 fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
     let (guard, start) = guard(Bans { strangers_rate: 100, ..Bans::default() });
     let phone = ip("198.51.100.1");
-    guard.note_authenticated(start, phone);
+    guard.note_authenticated(start, phone, ("alice", ""));
     let heard = (0..100_000_u32)
         .filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == GuardDecision::Accept);
     assert_eq!(heard.count(), 200);
@@ -130,8 +194,8 @@ fn the_right_password_takes_wrong_ones_back() {
     let (guard, start) = guard(Bans::default());
     for _ in 0..100 {
         guard.record_offence(start, ip("198.51.100.1"), Offence::Challenge);
-        guard.record_offence(start, ip("198.51.100.1"), Offence::Credentials);
-        guard.note_authenticated(start, ip("198.51.100.1"));
+        guard.record_wrong_password(start, Some(ip("198.51.100.1")), ("alice", ""));
+        guard.note_authenticated(start, ip("198.51.100.1"), ("alice", ""));
     }
     assert!(guard.bans(start).is_empty());
 }

@@ -37,6 +37,7 @@ impl Office {
             listed => Contacts::Listed(listed.iter().map(|text| Contact::parse(text.as_bytes()).unwrap()).collect()),
         };
         let mut register = Register {
+            host: None,
             aor: aor(user),
             contacts,
             expires,

@@ -87,6 +87,8 @@ pub struct OwnCertificate {
     pub file: PathBuf,
     /// Time at which the first certificate of the file's chain expires, in seconds since 1970.
     pub not_after: u64,
+    /// The DNS names in the certificate. A name may begin with `*.`.
+    pub names: Vec<String>,
 }
 
 impl OwnCertificate {
@@ -282,7 +284,9 @@ impl Settings {
             .filter_map(|(setting, own)| {
                 let chain = certificates(&own.certificate).ok()?;
                 let not_after = chain.iter().filter_map(|one| validity::not_after(one)).min()?;
-                Some(OwnCertificate { setting, file: own.certificate.clone(), not_after })
+                let certificate = chain.first().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
+                let names = certificate.iter().flat_map(|own| own.valid_dns_names()).map(str::to_owned).collect();
+                Some(OwnCertificate { setting, file: own.certificate.clone(), not_after, names })
             })
             .collect()
     }

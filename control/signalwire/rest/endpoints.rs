@@ -210,7 +210,7 @@ fn changed(
                 "username may contain only letters, digits and + * # . _ -",
             ));
         }
-        if routing.phones().is_configured(&account.name, name) {
+        if routing.phones().is_taken(&account.name, name) {
             return Err(taken(name));
         }
         row.name = name.to_owned();

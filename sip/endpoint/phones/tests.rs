@@ -547,6 +547,80 @@ fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_t
     }
 }
 
+/// Adds a guard with the default limits.
+fn guarded(exchange: &mut Exchange) -> Arc<crate::guard::Guard> {
+    let guard = Arc::new(crate::guard::Guard::new(crate::guard::Bans::default(), Vec::new(), 1, exchange.now));
+    exchange.endpoint.set_guard(Arc::clone(&guard));
+    guard
+}
+
+const CONTACT: &str = "Contact: <sip:a@h>\r\n";
+
+#[test]
+fn a_login_with_ones_own_password_forgives_no_guess_at_another_user() {
+    let mut exchange = Exchange::new();
+    let guard = guarded(&mut exchange);
+    for guess in 1..=10 {
+        assert!(guard.bans(exchange.now).is_empty(), "{guess}");
+        let answer = exchange.authenticated(ALICE, "REGISTER", "sip:tandem", "alice", CONTACT, "guess");
+        assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
+        if guess < 10 {
+            assert!(exchange.register(ALICE, "bob", CONTACT).starts_with("SIP/2.0 200 "));
+        }
+    }
+    assert_eq!(guard.bans(exchange.now).len(), 1);
+}
+
+#[test]
+fn a_user_whose_password_many_sources_guess_is_served_only_where_it_is_registered() {
+    let mut exchange = Exchange::new();
+    let guard = guarded(&mut exchange);
+    assert!(exchange.register(ALICE, "alice", CONTACT).starts_with("SIP/2.0 200 "));
+    for n in 0..60 {
+        let from = format!("198.51.100.{n}:5060");
+        exchange.authenticated(&from, "REGISTER", "sip:tandem", "alice", CONTACT, "guess");
+    }
+    let elsewhere = "203.0.113.7:5060";
+    let answer = exchange.register(elsewhere, "alice", CONTACT);
+    assert!(answer.starts_with("SIP/2.0 403 "), "the right password tells nothing: {answer}");
+    assert!(exchange.register(elsewhere, "bob", CONTACT).starts_with("SIP/2.0 200 "));
+    assert!(exchange.register("192.0.2.1:40001", "alice", CONTACT).starts_with("SIP/2.0 200 "), "the phone itself");
+    exchange.wait(Duration::from_secs(60));
+    exchange.sent.clear();
+    assert!(exchange.register(elsewhere, "alice", CONTACT).starts_with("SIP/2.0 200 "));
+    assert!(guard.bans(exchange.now).is_empty());
+}
+
+#[test]
+fn a_call_of_this_server_to_its_own_socket_bans_nobody_and_guesses_no_password() {
+    const OWN: &str = "127.0.0.1:5060";
+    let mut exchange = Exchange::new();
+    let guard = guarded(&mut exchange);
+    for call in 0..100 {
+        let mut invite = outgoing("sip:q1@127.0.0.1:5060");
+        invite.accounts = vec!["acme".into()];
+        // An application may also choose the credentials.
+        let password = ["guess", "secret"][call % 2];
+        invite.credentials = Some(Credentials { username: "alice".into(), password: password.into() });
+        exchange.command(Command::Invite { leg: LegKey(call as u128), invite });
+        // Everything that the server sends comes back to it, until nothing is sent any more.
+        while let Some(sent) = exchange.sent.pop_front() {
+            assert_eq!(sent.to.to_string(), OWN);
+            exchange.receive(OWN, sent.text);
+        }
+        let is_end = |event: &Event| matches!(event, Event::Ended { status: Some(403), .. });
+        assert!(exchange.events.drain(..).any(|event| is_end(&event)), "{password}: neither 401 nor a call");
+    }
+    assert!(guard.bans(exchange.now).is_empty(), "{:?}", guard.bans(exchange.now));
+    // Another program on this host, which only repeats a branch of the server, is a stranger like any other.
+    exchange.command(Command::Invite { leg: LegKey(1_000), invite: outgoing("sip:q1@127.0.0.1:5060") });
+    let invite = exchange.sent.pop_front().unwrap().text;
+    for n in 0..60 {
+        exchange.receive(OWN, invite.replace("CSeq: 1 ", &format!("CSeq: {} ", 2 + n)).replace("sip:q1@", "sip:q2@"));
+    }
+    assert_eq!(guard.bans(exchange.now).len(), 1);
+}
+
 #[test]
 fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
     let mut exchange = Exchange::new();

@@ -329,6 +329,58 @@ fn a_target_is_refused_when_an_account_stores_it_as_far_as_it_is_known() {
 }
 
 #[test]
+fn another_spelling_of_an_address_is_no_host_name() {
+    let bench = with_trunks_of_acme();
+    let of = |uri: &str| bench.endpoint.refusal_of(&["other".into()], uri);
+    for host in
+        ["0177.0.0.1", "2130706433", "127.1", "9.9.7.7.", "0x7f000001", "0X7F.1", "8.8.8.8.", "08.8.8.8", "a.example.1", "1."]
+    {
+        for uri in [format!("sip:{host}"), format!("sip:x@{host}:5080;transport=tcp"), format!("sips:{host}")] {
+            assert!(of(&uri).is_some(), "{uri}");
+        }
+    }
+    for host in ["8.8.8.8", "0x.example", "1.example", "x8", "0xyz", "pbx-1.example."] {
+        assert_eq!(of(&format!("sip:{host}")), None, "{host}");
+    }
+}
+
+#[test]
+fn a_call_reaches_no_listener_of_this_server_that_is_not_for_sip() {
+    for (networks, loopback) in [(Some(Vec::new()), false), (None, true)] {
+        let mut bench = Bench::with(|config| {
+            config.listen = vec!["udp://127.0.0.1:5060".into(), "tcp://127.0.0.1:5060".into()];
+            config.allow_networks = networks.clone();
+        });
+        let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        bench.endpoint.set_locals(&[
+            (Transport::Udp, at(5060)),
+            (Transport::Tcp, at(5060)),
+            // The HTTP listener, where browsers open WebSockets.
+            (Transport::Ws, at(8080)),
+            (Transport::Wss, at(5061)),
+        ]);
+        let may = |uri: &str| bench.endpoint.refusal_of(&["acme".into()], uri).is_none();
+        assert!(may("sip:x@127.0.0.1") && may("sip:x@127.0.0.1;transport=tcp"));
+        for uri in [
+            "sip:x@127.0.0.1:8080;transport=tcp",
+            "sip:x@127.0.0.1:8080;transport=ws",
+            "sips:x@127.0.0.1:8080",
+            "sip:x@localhost:8080;transport=tcp",
+            "sips:x@127.0.0.1",
+        ] {
+            assert!(!may(uri), "{uri} {networks:?}");
+        }
+        // A UDP port of the same number is another socket.
+        assert_eq!(may("sip:x@127.0.0.1:8080"), loopback);
+        assert_eq!(may("sip:x@127.0.0.1:6379;transport=tcp"), loopback);
+        let mut invite = outgoing("sip:x@127.0.0.1:8080;transport=tcp");
+        invite.accounts = vec!["acme".into()];
+        bench.command(Command::Invite { leg: LEG, invite });
+        assert!(bench.sent.is_empty());
+    }
+}
+
+#[test]
 fn our_own_address_is_closed_where_it_counts_as_another_accounts_trunk() {
     for (networks, may) in [(vec!["127.0.0.0/8"], false), (vec!["127.0.0.1/32"], false), (vec!["10.0.0.0/8"], true)] {
         for listen in ["udp://127.0.0.1:5060", "udp://0.0.0.0:5060"] {

@@ -14,7 +14,7 @@ use crate::endpoint::core::Core;
 use crate::endpoint::trunks::OutOfDialogRequest;
 use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Header, Transport};
-use crate::message::{Method, Response};
+use crate::message::{Method, Request, Response};
 use crate::recording;
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
@@ -181,6 +181,16 @@ impl Transactions {
             self.completed.has_invite(branch)
                 || [true, false].iter().any(|cancel| self.clients_by_branch.contains_key(&(branch, *cancel)))
         })
+    }
+
+    /// Returns whether a received request is, octet for octet, a request that this server has sent and whose transaction
+    /// still lives. Then this server has called its own socket. A far end cannot pretend this: if it sends back a request
+    /// of this server, it says nothing of its own.
+    pub(in crate::endpoint) fn has_sent(&self, request: &Request, data: &[u8]) -> bool {
+        let branch = request.via.branch.as_ref().and_then(|branch| compose::branch_number(branch));
+        let cancel = request.method == Method::Cancel;
+        let id = branch.and_then(|branch| self.clients_by_branch.get(&(branch, cancel)));
+        id.and_then(|id| self.clients.get(*id)).is_some_and(|client| client.request == data)
     }
 
     /// Sends a request in a new transaction. A request that is too long for UDP is tried over TCP first.

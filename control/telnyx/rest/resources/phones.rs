@@ -82,7 +82,7 @@ impl Kind for CredentialConnection {
         (phone.dialect, phone.outbound, phone.limits) = (NAME.to_owned(), true, limits);
         if row.name != username || given.get("password").is_some() {
             let routing = app.calls.services().routing.load_full();
-            if routing.phones().is_configured(&row.account, username) {
+            if routing.phones().is_taken(&row.account, username) {
                 return Err(name_taken());
             }
             phone.set_password(username, routing.phones().realm(), password);

@@ -185,7 +185,7 @@ fn login(
         return Ok(before);
     }
     let routing = app.calls.services().routing.load_full();
-    if routing.phones().is_configured(account, username) {
+    if routing.phones().is_taken(account, username) {
         return Err(ApiError::duplicate("user_name", "The user name is taken."));
     }
     let sip::Ha1 { md5, sha256 } = sip::Ha1::of(username, routing.phones().realm(), password);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tandem_operations::sip_domains::{self, AccessError};
+use tandem_operations::sip_domains::{self, AccessError, DomainRefusal};
 use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
 
 use super::super::super::error::{ApiError, allow};
@@ -51,7 +51,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
 
 async fn create(x: &RestContext<'_>) -> Answer {
     let name = x.parameters.get("DomainName").ok_or_else(|| ApiError::bad(INVALID_NAME, "DomainName is required"))?;
-    let name = host_name(x, name, INVALID_NAME)?;
+    let name = host_name(x, name, INVALID_NAME).await?;
     let mut details = DomainDetails::default();
     apply(x.parameters, &mut details)?;
     check_owned(x)?;
@@ -64,7 +64,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
 
 async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
     if let Some(name) = x.parameters.get("DomainName") {
-        row.name = host_name(x, name, INVALID_NAME)?;
+        row.name = host_name(x, name, INVALID_NAME).await?;
     }
     apply(x.parameters, &mut row.details)?;
     check_owned(x)?;
@@ -98,10 +98,13 @@ async fn purposes(x: &RestContext<'_>, id: u128) -> Result<Vec<Purpose>, ApiErro
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// Parses a host name that an account may use, in lower case.
-pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) -> Result<String, ApiError> {
-    let name = x.routing().phones().domain_name(text);
-    name.map_err(|why| ApiError::bad(code, format!("DomainName {why}: {text}")))
+/// Parses a host name that the account may use, in lower case.
+pub(in super::super) async fn host_name(x: &RestContext<'_>, text: &str, code: u32) -> Result<String, ApiError> {
+    match sip_domains::domain_name(x.services(), &x.account.name, text).await {
+        Ok(name) => Ok(name),
+        Err(DomainRefusal::Store(error)) => Err(error.into()),
+        Err(why) => Err(ApiError::bad(code, format!("DomainName {why}: {text}"))),
+    }
 }
 
 /// Settings of a domain that are stored but have no effect on calls.

@@ -55,7 +55,7 @@ async fn create(v: &TrunkingContext<'_>) -> Answer {
     let x = v.x;
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), CustomerTrunk::default());
     apply(x.parameters, &mut row.details)?;
-    domain(v, &mut row.details)?;
+    domain(v, &mut row.details).await?;
     trunks::create(x.services(), &row).await.map_err(|why| not_kept(why, &row))?;
     Ok(created(trunk(v, x.account_sid(), &row, &[])))
 }
@@ -66,7 +66,7 @@ async fn update(v: &TrunkingContext<'_>, mut row: Resource<CustomerTrunk>) -> An
         row.name = name;
     }
     apply(x.parameters, &mut row.details)?;
-    domain(v, &mut row.details)?;
+    domain(v, &mut row.details).await?;
     trunks::change(x.services(), &mut row).await.map_err(|why| not_kept(why, &row))?;
     Ok(ok(trunk(v, x.account_sid(), &row, &purposes(v, row.id).await?)))
 }
@@ -83,11 +83,11 @@ async fn purposes(v: &TrunkingContext<'_>, id: u128) -> Result<Vec<Purpose>, Api
 
 /// Applies `DomainName`, if the request has this parameter. If the name is empty, the PBX can no longer send calls to
 /// this server.
-fn domain(v: &TrunkingContext<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
+async fn domain(v: &TrunkingContext<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {
             "" => None,
-            name => Some(host_name(v.x, name, INVALID_DOMAIN)?),
+            name => Some(host_name(v.x, name, INVALID_DOMAIN).await?),
         };
     }
     Ok(())
