@@ -741,10 +741,10 @@ fn reserved_names(config: &Config) -> Vec<String> {
     let tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
     let tls = sip::Config { tls_trunks, ..config.sip.clone() };
     let certificates = sip::transport::own_certificates(&tls).into_iter().flat_map(|own| own.names);
-    let trunks = config.trunks.iter().flat_map(|trunk| [trunk.uri.as_deref(), trunk.registrar.as_deref()]);
-    let public = config.http.public_url.as_deref().map(|url| url.trim_end_matches('/').replacen("://", ":", 1));
-    let uris = trunks.flatten().map(str::to_owned).chain(public);
-    certificates.chain(uris.map(|uri| phones::host_of(&uri).0.to_owned())).collect()
+    let trunks = config.trunks.iter().flat_map(|trunk| [&trunk.uri, &trunk.registrar, &trunk.from_domain]).flatten();
+    let public = config.http.public_url.iter().filter_map(|url| url.split("://").nth(1)?.split(['/', ':']).next());
+    let hosts = trunks.map(|uri| &**uri).chain(public).map(|text| phones::host_of(text).0.to_owned());
+    certificates.chain(hosts).collect()
 }
 
 /// Returns the settings of `[sip]` together with the SIP settings of trunks and phones.

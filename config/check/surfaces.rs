@@ -127,6 +127,11 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         let message = format!("{everything}: every account can make the server connect to hosts inside your network");
         report.note(format!("sip.allow_networks[{index}]"), message);
     }
+    let networks = config.http.trusted_proxies.iter().enumerate();
+    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
+        let message = format!("{everything}: each client of /sip can choose the address that is limited and banned");
+        report.note(format!("http.trusted_proxies[{index}]"), message);
+    }
     let networks = config.sip.bans.never.iter().enumerate();
     for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
         report.note(format!("sip.bans.never[{index}]"), format!("{everything}: no address is ever banned"));

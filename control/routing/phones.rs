@@ -555,6 +555,48 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_user_name_at_our_addresses_belongs_to_one_account() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let mut trunk: TrunkConfig = serde_json::from_value(serde_json::json!({
+            "name": "carrier", "inbound_username": "carrier", "inbound_password": "p",
+        }))
+        .unwrap();
+        trunk.account = Some("acme".into());
+        let phones = phones().with_trunks(&[trunk]);
+        phones.load(&store).await.unwrap();
+        for (account, name, taken) in [
+            ("other", "alice", true),
+            ("other", "Alice", true),
+            ("acme", "alice", true),
+            ("other", "carrier", true),
+            ("acme", "carrier", false),
+            ("other", "dave", false),
+        ] {
+            assert_eq!(phones.is_taken(account, name), taken, "{account} {name}");
+        }
+        // Phones of an earlier version, which did not refuse these names.
+        for (account, name) in [("other", "alice"), ("acme", "dave"), ("other", "dave"), ("other", "twin"), ("other", "carrier")]
+        {
+            let row = resources::Resource::new(account, name, provisioned::ProvisionedPhone::default());
+            let added = resources::add(&store, provisioned::PHONES, &row, &resources::Filter::default(), 10).await;
+            assert!(added.is_ok(), "{account} {name}");
+        }
+        let directory = phones.load(&store).await.unwrap();
+        let owners = |name: &str| -> Vec<String> {
+            let mut owners: Vec<_> = directory.users(name, "127.0.0.1").map(|user| user.account.to_string()).collect();
+            owners.sort_unstable();
+            owners
+        };
+        for (name, accounts) in
+            [("alice", &["acme"][..]), ("dave", &["acme"]), ("carrier", &["acme"]), ("twin", &["acme", "other", "other"])]
+        {
+            assert_eq!(owners(name), accounts, "{name}");
+        }
+        assert!(phones.is_taken("other", "dave") && !phones.is_taken("acme", "dave"));
+    }
+
     #[test]
     fn the_domain_of_an_account_is_a_host_name_and_not_one_of_this_server() {
         let reserved = ["voice.operator.example", "SIP.Carrier.example."].map(str::to_owned);

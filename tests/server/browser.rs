@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::audio::{Audio, noise};
 use crate::bridge::{arrived, through};
-use crate::house::{House, inline};
+use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, basic, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Message, Phone, SipEvent};
 
@@ -21,7 +21,20 @@ const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npa
 
 /// Opens a WebSocket at this path with this subprotocol. The error is the HTTP status of the refusal.
 async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, u16> {
+    open_through(None, to, path, protocol).await
+}
+
+/// Opens a WebSocket as a web proxy on this host does, with this `X-Forwarded-For`.
+async fn open_through(
+    forwarded_for: Option<&str>,
+    to: SocketAddr,
+    path: &str,
+    protocol: &str,
+) -> Result<WebSocketStream<TcpStream>, u16> {
     let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
+    if let Some(client) = forwarded_for {
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+    }
     request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
     let stream = TcpStream::connect(to).await.unwrap();
     match tokio_tungstenite::client_async(request, stream).await {
@@ -44,7 +57,11 @@ struct Browser {
 
 impl Browser {
     async fn open(house: &House) -> Self {
-        let socket = open(house.api.0, "/sip", "sip").await.unwrap();
+        Self::open_through(None, house).await
+    }
+
+    async fn open_through(forwarded_for: Option<&str>, house: &House) -> Self {
+        let socket = open_through(forwarded_for, house.api.0, "/sip", "sip").await.unwrap();
         let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
         Self { socket, audio, server: house.udp, cseq: 0 }
     }
@@ -219,5 +236,61 @@ async fn a_phone_calls_a_browser() {
     let bye = browser.receive("BYE", |message| message.first.starts_with("BYE ")).await;
     browser.answer(&bye, 200, "").await;
     house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_behind_a_web_proxy_ban_the_client_and_neither_the_proxy_nor_its_other_clients() {
+    let house = House::start(ALICE).await;
+    let registrar = format!("sip:{}", house.udp);
+    assert_eq!(open_through(Some("unknown"), house.api.0, "/sip", "sip").await.err(), Some(400));
+    let mut attacker = Browser::open_through(Some("198.51.100.1, 203.0.113.66"), &house).await;
+    for _ in 0..10 {
+        let answer = attacker.ask("REGISTER", &registrar, "Expires: 300\r\n", "", "a guess").await;
+        assert_eq!(answer.status(), Some(403));
+    }
+    let again = attacker.request("REGISTER", &registrar, &format!("<{registrar}>"), "Expires: 300\r\n", "");
+    attacker.say(again).await;
+    let closed = async { while let Some(Ok(_)) = attacker.socket.next().await {} };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the connection of the banned client closes");
+    for client in [Some("203.0.113.67"), None] {
+        Browser::open_through(client, &house).await.register().await;
+    }
+    let bans = house.api.get("/console/sip/bans").await.json().to_string();
+    assert!(bans.contains("203.0.113.66") && !bans.contains("127.0.0.1") && !bans.contains("198.51.100.1"), "{bans}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_account_takes_a_name_at_which_phones_of_another_register_and_no_name_of_its_phones() {
+    const OTHER: &str = "AC00000000000000000000000000000002";
+    const PROJECT: &str = "00000000-0000-4000-8000-000000000002";
+    let other = format!(
+        "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER}\", auth_token = \"theirs\" }}\n\
+         signalwire = {{ project_id = \"{PROJECT}\", api_token = \"PT2\", signing_key = \"PSK_2\" }}\n\
+         [[trunks]]\nname = \"carrier\"\naccount = \"acme\"\nuri = \"sip:sip.carrier.example:5070\"\n"
+    );
+    let house = House::start(&(ALICE.to_owned() + &other)).await;
+    let mut browser = Browser::open(&house).await;
+    let at = "sip:voice.operator.example";
+    let answer = browser.ask("REGISTER", at, "Expires: 300\r\n", "", "of alice").await;
+    assert_eq!(answer.status(), Some(200));
+    let domain = async |name: &str, sid: &str, token: &str| {
+        let path = format!("/2010-04-01/Accounts/{sid}/SIP/Domains.json");
+        let body = format!("DomainName={name}");
+        house.api.request("POST", &path, &basic(sid, token), "application/x-www-form-urlencoded", &body).await.status
+    };
+    for name in ["voice.operator.example", "VOICE.operator.example", "sip.carrier.example"] {
+        assert_eq!(domain(name, OTHER, "theirs").await, 400, "{name}");
+    }
+    assert_eq!(domain("other.operator.example", OTHER, "theirs").await, 201);
+    assert_eq!(domain("voice.operator.example", ACCOUNT_SID, AUTH_TOKEN).await, 201, "the account of the phones");
+    let endpoint = async |name: &str| {
+        let body = serde_json::json!({ "username": name, "password": "of alice" }).to_string();
+        let (path, key) = ("/api/relay/rest/endpoints/sip", basic(PROJECT, "PT2"));
+        house.api.request("POST", path, &key, "application/json", &body).await.status
+    };
+    assert_eq!((endpoint("alice").await, endpoint("ALICE").await), (422, 422));
+    assert_eq!(endpoint("mallory").await, 201);
     house.end().await;
 }

@@ -11,6 +11,7 @@ use crate::{Page, Store, TimeRange, bindings, domains, resources, usage};
 pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: Store) {
     let binding = |id, expires_at| {
         let details = bindings::BindingDetails {
+            host: Some("voice.operator.example".into()),
             domain: None,
             contact: "sip:alice@10.0.0.1".into(),
             q: 500,
@@ -30,6 +31,16 @@ pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: S
         store.writer().submit(Write::Binding(Box::new(row))).await.unwrap();
     }
     store.writer().submit(Write::Unbinding(3)).await.unwrap();
+    for (account, host, now, used) in [
+        ("other", "voice.operator.example", 10, true),
+        ("acme", "voice.operator.example", 10, false),
+        ("other", "operator.example", 10, false),
+        ("other", "voice.operator.exampl", 10, false),
+        ("other", "voice.operator.example", 30, false),
+    ] {
+        let uses = bindings::uses_host(&store, account, host, time(now)).await.unwrap();
+        assert_eq!(uses, used, "{account} {host} {now}");
+    }
     assert_eq!(bindings::restore(&store, time(10)).await.unwrap(), [binding(2, time(30))]);
     assert_eq!(bindings::restore(&store, time(30)).await.unwrap(), []);
 }
