@@ -234,8 +234,9 @@ mod tests {
             user("b", "bob", Some("c.example")),
         ];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);
-        let found =
-            |name: &str, host: &str| directory.users(name, host).map(|user| user.account.to_string()).collect::<String>();
+        let found = |name: &str, host: &str| {
+            directory.users(name, host).map(|user| user.account.to_string()).collect::<String>()
+        };
         for (name, host, accounts) in [
             ("alice", "A.EXAMPLE", "a"),
             ("alice", "b.example", "bb"),

@@ -392,9 +392,8 @@ impl Guard {
         let table = self.lock();
         let (now, limit) = (table.since_start(now), table.rules.config.user_credentials);
         let counter = table.users.get(counter_of(self.hash(user)));
-        let is_full = |counter: &UserCounter| {
-            now.saturating_sub(counter.window) < millis(WINDOW) && counter.count >= limit
-        };
+        let is_full =
+            |counter: &UserCounter| now.saturating_sub(counter.window) < millis(WINDOW) && counter.count >= limit;
         limit > 0 && counter.is_some_and(is_full)
     }
 

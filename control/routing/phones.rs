@@ -145,7 +145,8 @@ impl Phones {
         for trunk in &self.trunks {
             owners.extend(trunk.inbound_username.as_deref().map(|name| (name, trunk.account.as_deref().unwrap_or(""))));
         }
-        let is_in_file = |account: &str, name: &str| self.by_name.get(account).is_some_and(|own| own.contains_key(name));
+        let is_in_file =
+            |account: &str, name: &str| self.by_name.get(account).is_some_and(|own| own.contains_key(name));
         let of_accounts = made.iter().filter(|row| {
             let (account, name) = (row.account.as_str(), row.name.as_str());
             *owners.entry(name).or_insert(account) == account || is_in_file(account, name)
@@ -577,7 +578,8 @@ mod tests {
             assert_eq!(phones.is_taken(account, name), taken, "{account} {name}");
         }
         // Phones of an earlier version, which did not refuse these names.
-        for (account, name) in [("other", "alice"), ("acme", "dave"), ("other", "dave"), ("other", "twin"), ("other", "carrier")]
+        for (account, name) in
+            [("other", "alice"), ("acme", "dave"), ("other", "dave"), ("other", "twin"), ("other", "carrier")]
         {
             let row = resources::Resource::new(account, name, provisioned::ProvisionedPhone::default());
             let added = resources::add(&store, provisioned::PHONES, &row, &resources::Filter::default(), 10).await;
@@ -589,9 +591,12 @@ mod tests {
             owners.sort_unstable();
             owners
         };
-        for (name, accounts) in
-            [("alice", &["acme"][..]), ("dave", &["acme"]), ("carrier", &["acme"]), ("twin", &["acme", "other", "other"])]
-        {
+        for (name, accounts) in [
+            ("alice", &["acme"][..]),
+            ("dave", &["acme"]),
+            ("carrier", &["acme"]),
+            ("twin", &["acme", "other", "other"]),
+        ] {
             assert_eq!(owners(name), accounts, "{name}");
         }
         assert!(phones.is_taken("other", "dave") && !phones.is_taken("acme", "dave"));

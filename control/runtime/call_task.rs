@@ -260,7 +260,8 @@ impl CallTask {
                     None => {
                         // Without an offer, the far end most likely has the address family of its SIP.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
-                        let session = self.open(leg, (far_end, info.sip.source_ip), info.sip.trunk.as_deref(), phone.as_ref());
+                        let session =
+                            self.open(leg, (far_end, info.sip.source_ip), info.sip.trunk.as_deref(), phone.as_ref());
                         (LegIo::incoming(leg, sip), session)
                     }
                 };

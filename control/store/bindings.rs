@@ -77,12 +77,13 @@ pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, Stor
 /// `host` must be a host name in lower case, without any character that `LIKE` or JSON treats specially.
 pub async fn uses_host(store: &Store, account: &str, host: &str, now: Timestamp) -> Result<bool, StoreError> {
     store.flush().await?;
-    let found = sqlx::query("SELECT id FROM bindings WHERE account <> $1 AND expires_at > $2 AND details LIKE $3 LIMIT 1")
-        .bind(account.to_owned())
-        .bind(microseconds(now))
-        .bind(format!("%\"host\":\"{host}\"%"))
-        .fetch_optional(&store.pool)
-        .await?;
+    let found =
+        sqlx::query("SELECT id FROM bindings WHERE account <> $1 AND expires_at > $2 AND details LIKE $3 LIMIT 1")
+            .bind(account.to_owned())
+            .bind(microseconds(now))
+            .bind(format!("%\"host\":\"{host}\"%"))
+            .fetch_optional(&store.pool)
+            .await?;
     Ok(found.is_some())
 }
 

@@ -336,8 +336,7 @@ impl Negotiation {
         let codec = self.codecs_in_use.first().copied().unwrap_or(Codec::Pcmu);
         let format = self.number(Meaning::Audio(codec));
         let plan = self.plan.clone().or_else(|| early(&[format], Protection::Plain));
-        self.plan =
-            plan.map(|plan| MediaPlan {
+        self.plan = plan.map(|plan| MediaPlan {
             remote: None,
             remote_rtcp: None,
             sends: false,

@@ -287,28 +287,30 @@ impl CallTask {
                     LegEvent::Ended { reason, sip_status, detail: Some(detail) }
                 })
             }
-            Some(route) => match self.open(leg, (route.address(), route.address()), route.trunk_name(), route.aor.as_ref()) {
-                Ok(session) => {
-                    if let Some(trunk) = &route.trunk {
-                        self.call.set_trunk(leg, Arc::clone(&trunk.name));
+            Some(route) => {
+                match self.open(leg, (route.address(), route.address()), route.trunk_name(), route.aor.as_ref()) {
+                    Ok(session) => {
+                        if let Some(trunk) = &route.trunk {
+                            self.call.set_trunk(leg, Arc::clone(&trunk.name));
+                        }
+                        live.io.prefer(other.unwrap_or_default());
+                        live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
+                        live.io.may_be_redirected = self.services.routing.load_full().redirects(route.trunk_name());
+                        live.io.prack = self.services.routing.load_full().prack(route.trunk_name());
+                        let accounts = self.services.routing.load_full().trunk_owners(&account);
+                        live.io.invite(
+                            session,
+                            OutgoingCall { invite, parent_leg, call_id, signing, late_offer, routes, accounts },
+                            route,
+                        );
+                        None
                     }
-                    live.io.prefer(other.unwrap_or_default());
-                    live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
-                    live.io.may_be_redirected = self.services.routing.load_full().redirects(route.trunk_name());
-                    live.io.prack = self.services.routing.load_full().prack(route.trunk_name());
-                    let accounts = self.services.routing.load_full().trunk_owners(&account);
-                    live.io.invite(
-                        session,
-                        OutgoingCall { invite, parent_leg, call_id, signing, late_offer, routes, accounts },
-                        route,
-                    );
-                    None
+                    Err(_) => {
+                        let detail = Some(NO_MEDIA.to_owned());
+                        Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
+                    }
                 }
-                Err(_) => {
-                    let detail = Some(NO_MEDIA.to_owned());
-                    Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
-                }
-            },
+            }
         };
         if let Some(signing) = live.io.signing.take() {
             self.services.counters.stir.signed(signing.word());

@@ -332,9 +332,18 @@ fn a_target_is_refused_when_an_account_stores_it_as_far_as_it_is_known() {
 fn another_spelling_of_an_address_is_no_host_name() {
     let bench = with_trunks_of_acme();
     let of = |uri: &str| bench.endpoint.refusal_of(&["other".into()], uri);
-    for host in
-        ["0177.0.0.1", "2130706433", "127.1", "9.9.7.7.", "0x7f000001", "0X7F.1", "8.8.8.8.", "08.8.8.8", "a.example.1", "1."]
-    {
+    for host in [
+        "0177.0.0.1",
+        "2130706433",
+        "127.1",
+        "9.9.7.7.",
+        "0x7f000001",
+        "0X7F.1",
+        "8.8.8.8.",
+        "08.8.8.8",
+        "a.example.1",
+        "1.",
+    ] {
         for uri in [format!("sip:{host}"), format!("sip:x@{host}:5080;transport=tcp"), format!("sips:{host}")] {
             assert!(of(&uri).is_some(), "{uri}");
         }
