@@ -12,6 +12,7 @@ mod surfaces;
 pub(crate) use resources::documents;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use tandem_accounts::DEFAULT_ACCOUNT;
 
@@ -49,6 +50,14 @@ impl Report<'_> {
         let path = path.into();
         if self.faults.len() < MAX_FAULTS && !self.is_faulty(&path) {
             self.faults.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
+        }
+    }
+
+    /// Checks that a folder exists or that the server can create it: the nearest part of the path that exists is a folder.
+    fn folder(&mut self, path: &str, folder: &Path) {
+        let there = folder.ancestors().find_map(|part| Some((part, std::fs::metadata(part).ok()?)));
+        if let Some((part, _)) = there.filter(|(_, metadata)| !metadata.is_dir()) {
+            self.fault(path, format!("{} is not a folder", part.display()));
         }
     }
 

@@ -1,9 +1,10 @@
 //! Reload of the configuration: decides which new settings take effect without a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use tandem_accounts::Account;
 use toml::{Table, Value};
 
 use crate::Config;
@@ -31,6 +32,9 @@ const AT_ONCE: [&str; 18] = [
 ];
 /// Keys of `[sip]` that take effect only at a restart.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];
+
+/// Maximum number of removed entries of one table whose names the note about a reload has.
+const SHOWN: usize = 5;
 
 /// The keys that were set, and a hash of each value. Two hashes are enough to compare two values, and a hash does not
 /// reveal a secret.
@@ -62,29 +66,54 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
-    /// Returns the reason why a reload with the new configuration `new` must be an accident: the new configuration has no
-    /// account any more, or nothing that this configuration serves. An empty or truncated file is such a configuration.
-    /// After such a reload, the server would refuse every request of its operator.
+    /// Returns the reason why a reload with the new configuration `new` must be an accident: the new configuration has
+    /// none of the accounts of this configuration any more, or nothing that this configuration serves. An empty or
+    /// truncated file is such a configuration, and also the file of another server. After such a reload, the server would
+    /// refuse every request of its operator.
     pub fn refusal_of(&self, new: &Config) -> Option<String> {
-        let resources = |config: &Config| {
-            let Config { accounts, trunks, applications, numbers, endpoints, agents, siprec, .. } = config;
-            accounts.len()
-                + trunks.len()
-                + applications.len()
-                + numbers.len()
-                + endpoints.len()
-                + agents.len()
-                + siprec.len()
-        };
-        let lost = match (self.accounts.len(), resources(self)) {
-            (1.., _) if new.accounts.is_empty() => "[[accounts]]",
-            (_, 1..) if resources(new) == 0 => "accounts, trunks, applications, numbers, endpoints and agents",
+        let served = |config: &Config| tables(config).iter().any(|(_, names)| !names.is_empty());
+        let why = match self.accounts.is_empty() {
+            false if new.accounts.is_empty() => {
+                "the file has no [[accounts]] any more; an empty or truncated file is not applied"
+            }
+            false if !self.keeps_an_account(new) => {
+                "the file has none of the present accounts any more (neither a name nor a login); the file of another \
+                 server is not applied"
+            }
+            true if served(self) && !served(new) => {
+                "the file has no accounts, trunks, applications, numbers, endpoints and agents any more; an empty or \
+                 truncated file is not applied"
+            }
             _ => return None,
         };
-        Some(format!(
-            "the file has no {lost} any more; an empty or truncated file is not applied. To run with this file, restart the \
-             server"
-        ))
+        Some(format!("{why}. To run with this file, restart the server"))
+    }
+
+    /// Whether an account of this configuration is also in `new`, with its name or with one of its logins.
+    fn keeps_an_account(&self, new: &Config) -> bool {
+        let ids = |account: &Account| {
+            let twilio = account.twilio.as_ref().map(|own| own.account_sid.clone());
+            let telnyx = account.telnyx.as_ref().map(|own| own.api_key.clone());
+            let signalwire = account.signalwire.as_ref().map(|own| own.project_id.clone());
+            [Some(account.name.to_string()), twilio, telnyx, signalwire]
+        };
+        let kept: BTreeSet<String> = new.accounts.iter().flat_map(ids).flatten().collect();
+        self.accounts.iter().flat_map(ids).flatten().any(|id| kept.contains(&id))
+    }
+
+    /// Returns what this configuration has and the new configuration `new` does not have, for example `2 trunks (carrier,
+    /// backup), 1 number (+15551230001)`. A file whose end is lost is valid, so the operator must see these names. Returns
+    /// `None` if `new` has everything.
+    pub fn removed_by(&self, new: &Config) -> Option<String> {
+        let removed = tables(self).into_iter().zip(tables(new)).filter_map(|((kind, old), (_, new))| {
+            let gone: Vec<_> = old.difference(&new).map(String::as_str).collect();
+            let shown = gone.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+            let more = if gone.len() > SHOWN { format!(" and {} more", gone.len() - SHOWN) } else { String::new() };
+            let plural = if gone.len() == 1 { "" } else { "s" };
+            (!gone.is_empty()).then(|| format!("{} {kind}{plural} ({shown}{more})", gone.len()))
+        });
+        let removed: Vec<_> = removed.collect();
+        (!removed.is_empty()).then(|| removed.join(", "))
     }
 
     /// Returns the keys that have different values in `self` and in `new`, and that take effect only at a restart. A
@@ -98,6 +127,25 @@ impl Config {
         keys.dedup();
         keys
     }
+}
+
+/// The names of the entries of each table of entries. The first member of a row is the kind of the entries, in the
+/// singular.
+fn tables(config: &Config) -> [(&'static str, BTreeSet<String>); 8] {
+    fn names(list: impl Iterator<Item = impl ToString>) -> BTreeSet<String> {
+        list.map(|name| name.to_string()).collect()
+    }
+    let Config { accounts, trunks, applications, numbers, number_pool, endpoints, agents, siprec, .. } = config;
+    [
+        ("account", names(accounts.iter().map(|account| &account.name))),
+        ("trunk", names(trunks.iter().map(|trunk| &trunk.name))),
+        ("application", names(applications.iter().map(|application| &application.id))),
+        ("number", names(numbers.iter().map(|entry| &entry.number))),
+        ("pool number", names(number_pool.iter().map(|block| &block.number))),
+        ("phone", names(endpoints.iter().map(|phone| &phone.username))),
+        ("agent", names(agents.iter().map(|agent| &agent.name))),
+        ("recording server", names(siprec.iter().map(|server| &server.name))),
+    ]
 }
 
 fn applies_at_once(key: &str) -> bool {

@@ -439,6 +439,88 @@ fn what_another_file_changes_holds_at_once_or_after_a_restart() {
 }
 
 #[test]
+fn a_url_of_a_database_that_the_start_would_refuse_is_refused_without_its_password() {
+    let found = |url: &str| faults(&format!("[database]\nurl = \"{url}\"")).join("\n");
+    for url in [
+        "postgres://tandem:p%23w@db.example/calls",
+        "postgresql://tandem@db.example:5433/calls?sslmode=verify-full",
+        "postgres:///calls?host=/run/postgresql&user=me@corp",
+        "sqlite:data/calls.db",
+    ] {
+        assert_eq!(found(url), "", "{url}");
+    }
+    let encode = "percent-encode the characters # / ? @ : % of a user name or password";
+    for (url, expected) in [
+        ("postgres://db.example/calls?sslmode=maybe", "maybe"),
+        ("postgres://u:s3cr#t@db.example/calls", encode),
+        ("postgres://u:12#t@db.example/calls", encode),
+        ("postgres://u:12/s3cr@db.example/calls", encode),
+        ("postgres://u:12?s3cr@db.example/calls", encode),
+        ("sqlite:/", "is a folder; name a file"),
+        ("sqlite:x.db?mode=maybe", "maybe"),
+    ] {
+        let found = found(url);
+        assert!(found.contains("database.url: ") && found.contains(expected), "{url}: {found}");
+        assert!(!found.contains("s3cr"), "{found}");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_folder_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let found = |key: &str, path: &std::path::Path| {
+        let path = path.display();
+        faults(&match key {
+            "data_dir" => format!("data_dir = \"{path}\""),
+            _ => format!("[recordings]\nurl = \"file:{path}\""),
+        })
+    };
+    for key in ["data_dir", "recordings.url"] {
+        for path in [file.clone(), file.join("deeper/still")] {
+            let [fault] = &found(key, &path)[..] else { panic!("{key} {}", path.display()) };
+            assert!(fault.contains(&format!("{key}: {} is not a folder", file.display())), "{fault}");
+        }
+        assert!(found(key, &place.path().join("new/folder")).is_empty(), "{key}: the server creates it");
+    }
+}
+
+#[test]
+fn a_reload_needs_an_account_of_before_and_says_what_it_removes() {
+    let account = |name: &str, sid: char| {
+        let sid = format!("AC{}", sid.to_string().repeat(32));
+        format!("[[accounts]]\nname = \"{name}\"\ntwilio = {{ account_sid = \"{sid}\", auth_token = \"t\" }}\n")
+    };
+    let trunk = |name: &str| format!("[[trunks]]\nname = \"{name}\"\nuri = \"sip:192.0.2.1\"\n");
+    let numbers = |count: u32| -> String {
+        let number =
+            |at| format!("[[numbers]]\nnumber = \"60{at}\"\naccount = \"a\"\ntwiml = \"<Response/>\"\n");
+        (0..count).map(number).collect()
+    };
+    let read = |parts: &[String]| read(&parts.concat()).unwrap();
+    let old = read(&[account("a", '1'), account("b", '2'), trunk("one"), trunk("two"), numbers(7)]);
+    let refused = |new: &Config| old.refusal_of(new).unwrap_or_default();
+    assert!(refused(&read(&[])).starts_with("the file has no [[accounts]] any more"));
+    assert!(refused(&read(&[account("c", '3')])).starts_with("the file has none of the present accounts any more"));
+    for (kept, why) in [
+        (account("b", '2'), "one account of two"),
+        (account("a", '4'), "another login of the same account"),
+        (account("c", '1'), "another name with the same login"),
+    ] {
+        assert_eq!(refused(&read(&[kept])), "", "{why}");
+    }
+    let cut = read(&[account("a", '1'), account("b", '2'), trunk("one")]);
+    let removed = "1 trunk (two), 7 numbers (600, 601, 602, 603, 604 and 2 more)";
+    assert_eq!((refused(&cut), old.removed_by(&cut).as_deref()), (String::new(), Some(removed)));
+    assert_eq!((cut.removed_by(&old), old.removed_by(&old)), (None, None), "nothing is removed");
+    // A server whose file names no account made one at its first start.
+    let unnamed = read(&[trunk("one")]);
+    assert!(unnamed.refusal_of(&Config::default()).is_some());
+    assert_eq!(unnamed.refusal_of(&old), None);
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_named_once_and_hides_no_other_error() {
     let found = faults(
         r#"drain_timeout = "60"

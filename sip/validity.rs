@@ -1,4 +1,4 @@
-//! The end of the validity of certificates (RFC 5280 §4.1.2.5).
+//! The validity of certificates (RFC 5280 §4.1.2.5).
 
 use crate::stir::der;
 
@@ -7,15 +7,15 @@ const UTC_TIME: u8 = 0x17;
 /// Tag of GeneralizedTime.
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Returns the time at which a certificate in DER expires, in seconds since 1970. Returns `None` if the certificate is
-/// malformed.
-pub(crate) fn not_after(mut certificate: &[u8]) -> Option<u64> {
+/// Returns the times at which the validity of a certificate in DER begins and ends, in seconds since 1970. Returns `None`
+/// if the certificate is malformed.
+pub(crate) fn of(mut certificate: &[u8]) -> Option<(u64, u64)> {
     let mut outer = der::expect(&mut certificate, der::SEQUENCE)?;
     let to_be_signed = der::expect(&mut outer, der::SEQUENCE)?;
     // The signature algorithm and the issuer are the first two sequences. The validity is the third.
     let (_, validity) = der::elements(to_be_signed).filter(|(tag, _)| *tag == der::SEQUENCE).nth(2)?;
-    let (tag, time) = der::elements(validity).nth(1)?;
-    seconds(tag, std::str::from_utf8(time).ok()?)
+    let mut times = der::elements(validity).map(|(tag, time)| seconds(tag, std::str::from_utf8(time).ok()?));
+    Some((times.next()??, times.next()??))
 }
 
 /// Reads a time in the form `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`.
@@ -66,12 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_when_it_expires() {
+    fn a_certificate_says_from_when_to_when_it_is_valid() {
         let mut params = rcgen::CertificateParams::new(vec!["pbx.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 11, 24);
         params.not_after = rcgen::date_time_ymd(2026, 11, 25);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        assert_eq!(not_after(certificate.der()), Some(1_795_564_800));
-        assert_eq!(not_after(&certificate.der()[..40]), None);
+        assert_eq!(of(certificate.der()), Some((1_795_478_400, 1_795_564_800)));
+        assert_eq!(of(&certificate.der()[..40]), None);
     }
 }

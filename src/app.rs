@@ -145,12 +145,20 @@ pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> a
     run_with(config, OnHangup::Reload, read, Server::introduce).await
 }
 
+/// Whether this process was started with SIGHUP ignored, as by nohup(1). On systems without `/proc`, the result is `false`.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is the bit of signal 1, SIGHUP (proc(5)).
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
+}
+
 /// The reaction of a server to SIGHUP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnHangup {
     /// The server reads its configuration again, as services do.
     Reload,
-    /// The server ends, because its terminal was closed.
+    /// The server ends, because its terminal was closed. A server that was started with SIGHUP ignored continues.
     End,
 }
 
@@ -163,13 +171,14 @@ pub async fn run_with(
     greet: impl FnOnce(&Server),
 ) -> anyhow::Result<()> {
     let mut signals = signals()?;
-    let mut hangups = unix::signal(SignalKind::hangup())?;
+    let is_detached = on_hangup == OnHangup::End && ignores_hangup();
+    let mut hangups = if is_detached { None } else { Some(unix::signal(SignalKind::hangup())?) };
     let mut server = Server::start(config).await?;
     greet(&server);
     loop {
         let reply = tokio::select! {
             () = signals.recv() => break,
-            _ = hangups.recv() => match on_hangup {
+            _ = async { hangups.as_mut()?.recv().await }, if hangups.is_some() => match on_hangup {
                 OnHangup::Reload => None,
                 OnHangup::End => break,
             },
@@ -563,21 +572,27 @@ impl Server {
                 }
                 let (trunks, numbers, endpoints) = (config.trunks.len(), config.numbers.len(), config.endpoints.len());
                 let summary = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
-                match self.config.load_full().refusal_of(&config) {
+                let before = self.config.load_full();
+                match before.refusal_of(&config) {
                     Some(why) => Err(format!("{why}\n")),
                     None => {
+                        let removed = before.removed_by(&config).map(|names| format!("removed: {names}"));
                         let reloaded = self.reload(config).await;
-                        reloaded.map(|restart| (summary, restart)).map_err(|error| format!("{error:#}\n"))
+                        let notes = |restart: Vec<String>| {
+                            let restart =
+                                (!restart.is_empty()).then(|| format!("restart needed: {}", restart.join(", ")));
+                            removed.into_iter().chain(restart).collect::<Vec<_>>()
+                        };
+                        reloaded.map(|restart| (summary, notes(restart))).map_err(|error| format!("{error:#}\n"))
                     }
                 }
             }
             Err(faults) => Err(faults),
         };
         match done {
-            Ok((mut summary, restart)) => {
+            Ok((mut summary, notes)) => {
                 tracing::info!("{}", summary.trim_end());
-                if !restart.is_empty() {
-                    let line = format!("restart needed: {}", restart.join(", "));
+                for line in notes {
                     tracing::warn!("{line}");
                     summary = format!("{summary}{line}\n");
                 }

@@ -1,6 +1,7 @@
 //! Checks of the server's own addresses, ports, URLs and limits.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use tandem_sip::{AdvertisedPort, Transport};
 use url::Url;
@@ -28,9 +29,11 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let database = config.database.url.expose();
     if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
         report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");
+    } else if let Err(why) = tandem_store::check_url(database) {
+        report.fault("database.url", why);
     }
     match config.recordings.url.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => {}
+        Some(("file", path)) if !path.is_empty() => report.folder("recordings.url", Path::new(path)),
         Some(("s3", _)) => report.fault("recordings.url", "s3:// is not available yet; use \"file:DIRECTORY\""),
         _ => report.fault("recordings.url", "is not \"file:DIRECTORY\""),
     }
@@ -42,6 +45,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     if config.data_dir.as_os_str().is_empty() {
         report.fault("data_dir", "is empty; name a directory, or remove the key to use \"data\"");
+    } else {
+        report.folder("data_dir", &config.data_dir);
     }
 }
 

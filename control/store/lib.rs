@@ -42,6 +42,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
 use tokio::sync::Mutex;
@@ -389,6 +390,27 @@ async fn read_pool(
         });
     let options = target.parse::<SqliteConnectOptions>()?.disable_statement_logging();
     Ok(ReadPool::Sqlite(pool.connect_with(options).await?))
+}
+
+/// Checks the URL of a database without a connection.
+///
+/// # Errors
+/// The reason why [`Store::open`] cannot use the URL, without the password.
+pub fn check_url(url: &str) -> Result<(), String> {
+    if url.starts_with("sqlite:") {
+        let options = url.parse::<SqliteConnectOptions>().map_err(|error| error.to_string())?;
+        let file = options.get_filename();
+        return if file.is_dir() { Err(format!("{} is a folder; name a file", file.display())) } else { Ok(()) };
+    }
+    const ENCODE: &str =
+        "percent-encode the characters # / ? @ : % of a user name or password, for example %23 instead of #";
+    let parsed = url::Url::parse(url).map_err(|error| format!("{error}; {ENCODE}"))?;
+    // A password that is not encoded ends the host early. Then its rest is in the path, the query or the fragment.
+    let query = parsed.query().unwrap_or_default();
+    if parsed.fragment().is_some() || parsed.path().contains('@') || query.contains('@') && !query.contains('=') {
+        return Err(format!("has more text after the host than a database's name; {ENCODE}"));
+    }
+    url.parse::<PgConnectOptions>().map(drop).map_err(|error| error.to_string())
 }
 
 /// Connects once, to find the reason of a failure. The connection pool cannot give this reason. The pool repeats the

@@ -85,6 +85,8 @@ pub struct OwnCertificate {
     pub setting: String,
     /// Path of the PEM file.
     pub file: PathBuf,
+    /// Time from which all certificates of the file's chain are valid, in seconds since 1970.
+    pub not_before: u64,
     /// Time at which the first certificate of the file's chain expires, in seconds since 1970.
     pub not_after: u64,
     /// The DNS names in the certificate. A name may begin with `*.`.
@@ -95,13 +97,17 @@ impl OwnCertificate {
     /// Time before the expiry at which the server begins to warn.
     pub const WARNING: Duration = Duration::from_secs(14 * 24 * 3_600);
 
-    /// Describes a certificate that has expired at `now` (seconds since 1970), or that expires within
+    /// Describes a certificate that has expired or is not yet valid at `now` (seconds since 1970), or that expires within
     /// [`OwnCertificate::WARNING`]. Returns `None` for any other certificate.
     #[must_use]
     pub fn warning(&self, now: u64) -> Option<String> {
         let file = self.file.display();
         match self.not_after.checked_sub(now) {
             None | Some(0) => Some(format!("the certificate {file} has expired: far ends refuse TLS connections")),
+            Some(_) if now < self.not_before => {
+                let hours = (self.not_before - now).div_ceil(3_600);
+                Some(format!("the certificate {file} is valid only in {hours} h: until then, far ends refuse TLS connections"))
+            }
             Some(left) if left <= Self::WARNING.as_secs() => {
                 Some(format!("the certificate {file} expires in {} days; renew it", left / 86_400))
             }
@@ -283,10 +289,12 @@ impl Settings {
             .chain(trunks)
             .filter_map(|(setting, own)| {
                 let chain = certificates(&own.certificate).ok()?;
-                let not_after = chain.iter().filter_map(|one| validity::not_after(one)).min()?;
+                let validities = || chain.iter().filter_map(|one| validity::of(one));
+                let not_before = validities().map(|(from, _)| from).max()?;
+                let not_after = validities().map(|(_, to)| to).min()?;
                 let certificate = chain.first().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
                 let names = certificate.iter().flat_map(|own| own.valid_dns_names()).map(str::to_owned).collect();
-                Some(OwnCertificate { setting, file: own.certificate.clone(), not_after, names })
+                Some(OwnCertificate { setting, file: own.certificate.clone(), not_before, not_after, names })
             })
             .collect()
     }

@@ -43,6 +43,8 @@ async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
     assert_eq!(told.status, 200);
     assert!(text.contains("numbers: 1") && text.contains("restart needed: media.workers, sip.listen\n"), "{text}");
     program.says("restart needed: media.workers, sip.listen").await;
+    assert!(text.contains("\nremoved: 1 number (101)\n"), "{text}");
+    program.says("removed: 1 number (101)").await;
     // An editor that has just emptied the file, and a file whose end is lost.
     let cut = before.split("[[accounts]]").next().unwrap();
     for text in ["", "\n# nothing\n", "data_dir = \"data\"\n", cut] {

@@ -447,7 +447,7 @@ async fn a_certificate_that_is_missing_or_wrong_is_named() {
 }
 
 #[test]
-fn a_certificate_warns_from_14_days_before_it_expires() {
+fn a_certificate_warns_before_it_is_valid_and_from_14_days_before_it_expires() {
     let authority = Authority::new();
     let mut config = Config::default();
     authority.listen(&["localhost"])(&mut config);
@@ -467,4 +467,6 @@ fn a_certificate_warns_from_14_days_before_it_expires() {
         }
     }
     assert!(own.warning(own.not_after + day).unwrap().contains("has expired"));
+    assert_eq!(own.warning(own.not_before), None);
+    assert!(own.warning(own.not_before - day).unwrap().contains("is valid only in 24 h"));
 }
