@@ -197,10 +197,10 @@ impl Dialog {
     /// Returns the path of the next request. The request goes to the first route. If there are no routes, it goes to
     /// the remote target. The URI of this hop may have a host name or an unsupported transport. In this case the
     /// request takes the path of the far end's latest message, because the shell resolves names only for new calls. The
-    /// request also takes this path if `follows` does not allow the far end, at the first address, to name the second
-    /// address: the second address may be behind the far end's NAT, or in a network of this server (RFC 3261 has no rule
-    /// for such addresses).
-    pub(crate) fn next_flow(&self, follows: impl FnOnce(IpAddr, IpAddr) -> bool) -> Flow {
+    /// request also takes this path if the hop has an address of the other IP version, or if `follows` does not allow the
+    /// far end, at the first address, to name the second address with this transport: the second address may be behind
+    /// the far end's NAT, or in a network of this server (RFC 3261 has no rule for such addresses).
+    pub(crate) fn next_flow(&self, follows: impl FnOnce(IpAddr, SocketAddr, Transport) -> bool) -> Flow {
         if self.flow.pinned {
             return self.flow;
         }
@@ -213,16 +213,17 @@ impl Dialog {
         let has_connection = self.flow.connection.is_some();
         let behind = matches!(self.flow.transport, Transport::Ws | Transport::Wss)
             || has_connection && is_private(ip) && !is_private(self.flow.peer.ip());
-        if behind || !follows(self.flow.peer.ip(), ip) {
-            return self.flow;
-        }
-        let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
+        let from = self.flow.peer.ip().to_canonical();
+        let same_host = ip == from;
         // If the far end's messages come over a stream and its URI names no transport, requests to it stay on the
         // stream.
         let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
+        let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
+        if behind || ip.is_ipv4() != from.is_ipv4() || !follows(from, peer, transport) {
+            return self.flow;
+        }
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
-        let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
         Flow { transport, peer, local: self.flow.local, connection, identity, pinned: false, secure: self.flow.secure }
     }
 }

@@ -295,7 +295,7 @@ impl Dialogs {
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
         let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
         let targets = Targets { core: cx.core, trunks: cx.trunks };
-        NextHop { flow: dialog.next_flow(|peer, target| targets.follows(peer, target)), uri, routes }
+        NextHop { flow: dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport)), uri, routes }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]

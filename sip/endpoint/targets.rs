@@ -80,17 +80,22 @@ impl Targets<'_> {
         }
     }
 
-    /// Returns whether a request in a dialog may go to `target`. The far end at `peer` has named this address in its
-    /// Contact or Record-Route. Otherwise the request goes to `peer`, as it must for a far end behind a NAT.
-    pub(super) fn follows(&self, peer: IpAddr, target: IpAddr) -> bool {
-        let (peer, target) = (peer.to_canonical(), target.to_canonical());
+    /// Returns whether a request in a dialog may go to the address `to` with this transport. The far end at `peer` has
+    /// named this address in its Contact or Record-Route. Otherwise the request goes to `peer`, as it must for a far end
+    /// behind a NAT.
+    pub(super) fn follows(&self, peer: IpAddr, to: SocketAddr, transport: Transport) -> bool {
+        let (peer, target) = (peer.to_canonical(), to.ip().to_canonical());
         if peer == target {
             return true;
         }
         let source = self.core.trunk_at(peer);
+        // A trunk may name all its own sockets. It may name another trunk of its account only as the trunk's URI does:
+        // the host of a trunk can have other services, which expect no SIP from this server.
         let of_peer = |trunk: &Trunk| {
             source.is_some_and(|name| *name == trunk.trunk)
-                || self.trunks.at_address(self.core, peer).any(|own| own.account == trunk.account)
+                || self.trunks.at_address(self.core, peer).any(|own| own.trunk == trunk.trunk)
+                || is_sip_of(trunk, to.port(), transport)
+                    && self.trunks.at_address(self.core, peer).any(|own| own.account == trunk.account)
         };
         let mut there = self.trunks.at_address(self.core, target).peekable();
         if there.peek().is_some() {
@@ -109,6 +114,14 @@ impl Targets<'_> {
             None => address.is_loopback() && self.core.locals.iter().all(|local| local.bound.ip().is_loopback()),
         }
     }
+}
+
+/// Whether the URI of a trunk has this port and transport. A trunk without a URI has the default port of each transport.
+fn is_sip_of(trunk: &Trunk, port: u16, transport: Transport) -> bool {
+    let uri = trunk.uri.as_deref().and_then(|uri| Uri::parse(uri.as_bytes())?.destination());
+    let own = uri.as_ref().and_then(|uri| uri.transport).unwrap_or(transport);
+    let own_port = uri.as_ref().and_then(|uri| uri.port).unwrap_or(own.default_port());
+    own == transport && own_port == port
 }
 
 impl Endpoint {

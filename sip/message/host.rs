@@ -40,8 +40,10 @@ impl<'a> HostText<'a> {
         }
     }
 
+    /// Returns the host as an address or a name. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) means the IPv4 address:
+    /// no message can be sent to it in another way.
     pub(super) fn parsed(&self) -> Host {
-        self.ip().map_or_else(|| Host::Name(self.text()), Host::Ip)
+        self.ip().map_or_else(|| Host::Name(self.text()), |ip| Host::Ip(ip.to_canonical()))
     }
 
     /// Returns the host as text without brackets.

@@ -527,7 +527,7 @@ fn requests_in_dialog(host: &str, headers: &str, change: impl FnOnce(&mut Config
             uri: Some(uri.to_owned()),
             ..crate::Trunk::new(name.into())
         };
-        config.trunk_settings = vec![trunk("inner", "acme", "sip:10.1.0.5"), trunk("theirs", "other", "sip:9.9.9.1")];
+        config.trunk_settings = vec![trunk("inner", "acme", "sip:10.1.0.5"), trunk("theirs", "other", "sip:9.9.9.1"), trunk("outer", "acme", "sip:8.8.4.1")];
         change(config);
     });
     bench.endpoint.start_trunks(bench.now);
@@ -565,6 +565,14 @@ fn a_far_end_leads_our_requests_to_no_inner_host_and_to_no_trunk_of_others() {
         ("10.1.0.5", "Contact: <sip:x@127.0.0.1>", stays("10.1.0.5")),
         ("10.1.0.5", "Contact: <sip:x@0.0.0.0:5060>", stays("10.1.0.5")),
         ("10.1.0.5", "Contact: <sip:x@9.9.9.1>", stays("10.1.0.5")),
+        ("10.1.0.5", "Contact: <sip:x@[::ffff:10.1.0.6]:5062>", "udp://10.1.0.6:5062".to_owned()),
+        ("10.1.0.5", "Contact: <sip:x@[fd00::6]>", stays("10.1.0.5")),
+        ("5.5.5.5", "Contact: <sip:x@[2001:4860::6]>", stays("5.5.5.5")),
+        // A trunk may name another trunk of its account, as the URI of that trunk does. It may name all its own sockets.
+        ("8.8.4.1", "Contact: <sip:x@10.1.0.5>", stays("10.1.0.5")),
+        ("8.8.4.1", "Contact: <sip:x@10.1.0.5:6379>", stays("8.8.4.1")),
+        ("8.8.4.1", "Contact: <sip:x@10.1.0.5:6379;transport=tcp>", stays("8.8.4.1")),
+        ("8.8.4.1", "Contact: <sip:x@8.8.4.1:5099>", "udp://8.8.4.1:5099".to_owned()),
         // Without a trunk, a private far end may name only the networks that the operator allows.
         ("10.2.0.5", "Contact: <sip:x@10.2.0.6>", stays("10.2.0.5")),
     ] {
