@@ -20,7 +20,7 @@ use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Stat
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
-use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
+use crate::program::instruction::{RejectReason, AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
@@ -191,6 +191,11 @@ impl Call {
             Decision::Reject(reason) => {
                 self.emit(leg, EventKind::Initiated);
                 self.reject(leg, reason, EndedBy::Server);
+            }
+            Decision::Refuse(status, why) => {
+                self.emit(leg, EventKind::Initiated);
+                let why = format!("refused with {status}: {why}");
+                self.reject_because(leg, RejectReason::Status(status), EndedBy::Server, Some(why));
             }
             Decision::Document { target, .. } => {
                 self.ring(leg, false);
@@ -382,13 +387,17 @@ impl Call {
 
     pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
         let id = FetchId(self.new_op().0);
-        if let Some(state) = self.leg_state(leg) {
+        if let Some(state) = self.leg_state_mut(leg) {
+            if reason == FetchReason::Start {
+                state.first_method = Some(target.method);
+            }
             let scope = match state.mode {
                 Mode::Document | Mode::Commands => Scope::Leg,
                 Mode::Whisper => Scope::Whisper,
                 Mode::Queue => Scope::Queue,
             };
-            let fetch = Fetch { id, leg: Arc::clone(&state.info), target, reason, scope };
+            let first_method = state.first_method.unwrap_or_default();
+            let fetch = Fetch { id, leg: Arc::clone(&state.info), target, reason, scope, first_method };
             self.outputs.push_back(Output::Fetch(Box::new(fetch)));
         }
         id

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Now;
 use crate::call::{Abort, Call};
 use crate::conference::LeaveReason;
+use crate::engine::EngineFailure;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{BY_AGENT, DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
@@ -19,6 +20,11 @@ const UNAVAILABLE: u16 = 480;
 /// Maximum time for which the call keeps an ended leg. In this time the recordings of the leg are closed, and its
 /// transcriptions are reported.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Text about the end of a leg whose agent has apologised for the failure of an engine.
+pub(crate) fn apologised(failure: &EngineFailure) -> String {
+    format!("apologised and hung up: {failure}")
+}
 
 impl Call {
     /// Hangs up a leg in any state.
@@ -83,7 +89,7 @@ impl Call {
     /// Returns the text about the end of a leg whose agent ends the call because of the failure of an engine.
     fn engine_failure(&self, leg: LegId) -> Option<String> {
         match self.leg_state(leg)?.failure.as_deref()? {
-            EndFailure::Engine(failure) => Some(format!("apologised and hung up: {failure}")),
+            EndFailure::Engine(failure) => Some(apologised(failure)),
             _ => None,
         }
     }
@@ -110,6 +116,11 @@ impl Call {
     }
 
     pub(crate) fn reject(&mut self, leg: LegId, reason: RejectReason, by: EndedBy) {
+        self.reject_because(leg, reason, by, None);
+    }
+
+    /// Refuses a leg. `detail` is the reason in words, if it says more than the status.
+    pub(crate) fn reject_because(&mut self, leg: LegId, reason: RejectReason, by: EndedBy, detail: Option<String>) {
         let answered = self.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some());
         if answered {
             return self.hangup(leg, EndCause::NormalClearing, by);
@@ -122,7 +133,7 @@ impl Call {
         self.push_command(leg, LegCommand::Reject(reason));
         self.end_leg(
             leg,
-            LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail: None, failure: None },
+            LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail, failure: None },
         );
     }
 

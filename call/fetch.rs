@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Target;
+use crate::{Method, Target};
 use crate::command::{Accepted, Refused};
 use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, MachineFacts, ReferFacts};
@@ -29,6 +29,9 @@ pub struct Fetch {
     pub reason: FetchReason,
     /// The scope in which the document will run.
     pub scope: Scope,
+    /// The method of the leg's first document request: the method of the leg's application. `POST` if the leg has
+    /// requested no document.
+    pub first_method: Method,
 }
 
 /// The scope in which a document runs. Some instructions are allowed only in some scopes.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Target;
+use crate::{Method, Target};
 use crate::call::OnAnswer;
 use crate::conference::Participation;
 use crate::id::{FetchId, LegId, OpId, StreamId};
@@ -71,6 +71,8 @@ pub(crate) struct LegState {
     pub(crate) short_documents: u32,
     /// Time at which the leg's current document arrived. While a document is awaited, the time of its request.
     pub(crate) document_since: Option<Instant>,
+    /// The method of the leg's first document request.
+    pub(crate) first_method: Option<Method>,
     /// The document that the leg runs. `None` if the leg's program does not come from a fetched document.
     pub(crate) document: Option<Box<RunningDocument>>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
@@ -136,6 +138,7 @@ impl LegState {
             failure: None,
             short_documents: 0,
             document_since: None,
+            first_method: None,
             document: None,
             on_answer: None,
             send_digits: None,

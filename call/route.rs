@@ -43,4 +43,6 @@ pub enum Decision {
     CommandsWithTimeout(Duration),
     /// No controller: the server refuses the call.
     Reject(RejectReason),
+    /// No controller: the server refuses the call with this SIP status, for this reason.
+    Refuse(u16, String),
 }

@@ -14,6 +14,7 @@ use crate::address::Address;
 use crate::command::Command;
 use crate::conference::Participation;
 use crate::conversation::ConversationSpec;
+use crate::engine::EngineFailure;
 use crate::internal_call::InternalCall;
 use crate::machine_detection::MachineDetection;
 use crate::recognition::RecognitionSpec;
@@ -102,6 +103,8 @@ pub enum Instruction {
     /// A part of the document that this server does not implement. The text is the reason. If the call would now end
     /// without another word, the caller hears an apology. Otherwise the next instruction runs.
     Refused(String),
+    /// End the leg because an engine of its agent has failed. The caller has heard an apology.
+    GiveUp(Box<EngineFailure>),
     /// Execute a command at once, as if the command had come as a request.
     ExecuteCommand(Box<ExecuteCommand>),
     /// Start answering-machine detection, then wait for the last result.

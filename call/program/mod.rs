@@ -23,10 +23,11 @@ use std::time::Duration;
 use crate::Target;
 use crate::call::{Abort, Call};
 use crate::conversation::ConversationStatus;
+use crate::ending::apologised;
 use crate::event::{EventKind, MachineFacts, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
-use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
+use crate::leg::{BY_INSTRUCTION, EndCause, EndFailure, EndedBy};
 use crate::leg_state::Mode;
 use crate::output::{LegCommand, Progress};
 use crate::program::instruction::{DetectMachine, ExecuteCommand, Instruction, Program, Unsupported};
@@ -261,6 +262,7 @@ impl Call {
                     | Instruction::ReturnValues(_)
                     | Instruction::Leave
                     | Instruction::Refused(_)
+                    | Instruction::GiveUp(_)
             ),
         };
         if needs_answer && !self.ensure_answered(leg) {
@@ -346,6 +348,13 @@ impl Call {
                 }
             }
             Instruction::Refused(why) => document::refused(self, leg, why),
+            Instruction::GiveUp(failure) => {
+                let why = apologised(&failure);
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.failure = Some(Box::new(EndFailure::Engine(*failure)));
+                }
+                Step::GiveUp(why)
+            }
             Instruction::ExecuteCommand(order) => {
                 let ExecuteCommand { command, action } = *order;
                 let done = self.execute(leg, command);

@@ -15,6 +15,7 @@ use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
+use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId, QueueId};
@@ -80,6 +81,7 @@ fn every_instruction() -> Vec<Instruction> {
         Instruction::Enqueue(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") }),
         Instruction::Leave,
         Instruction::Refused("not served".into()),
+        Instruction::GiveUp(Box::new(EngineFailure::new(Engine::Model, "gone"))),
         Instruction::Dial(dequeue("support")),
         Instruction::Dial(Dial {
             queue: Some(Dequeue { queue: "support".into(), whisper: Some(target("whisper")) }),

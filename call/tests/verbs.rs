@@ -393,6 +393,33 @@ fn the_end_of_a_leg_whose_agent_hangs_up_says_so_and_says_which_engine_had_faile
 }
 
 #[test]
+fn a_leg_whose_agent_gives_up_after_its_last_words_says_which_engine_had_failed() {
+    let failure = EngineFailure::new(Engine::Model, "connection refused").with_effect(EngineEffect::Fatal);
+    let give_up = || Instruction::GiveUp(Box::new(failure.clone()));
+    let told = |script: &mut CallScript| {
+        let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+        assert_eq!(end.failure.map(|failure| *failure), Some(EndFailure::Engine(failure.clone())));
+        (end.by, end.detail.unwrap())
+    };
+    let text = "apologised and hung up: the model failed: connection refused".to_owned();
+    let mut script = CallScript::runs(vec![Instruction::Play(file("sorry")), give_up()]);
+    script.play_ends(script.leg());
+    assert_eq!(told(&mut script), (EndedBy::Server, text.clone()));
+    // The fallback is not reached.
+    let fallback = Dial { after: AfterBridge::Hangup, ..dial(&["+15550003"]) };
+    let mut script = CallScript::runs(vec![Instruction::Dial(fallback.clone()), give_up()]);
+    script.refuses(script.newest(), 404);
+    assert_eq!(told(&mut script), (EndedBy::Server, text));
+    // The fallback has talked with the caller.
+    let mut script = CallScript::runs(vec![Instruction::Dial(fallback), give_up()]);
+    let callee = script.newest();
+    script.answers(callee);
+    script.hangs_up(callee);
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!(end.failure, None);
+}
+
+#[test]
 fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_request() {
     let ended = |instructions: Vec<Instruction>, then: &dyn Fn(&mut CallScript)| {
         let mut script = CallScript::runs(instructions);

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use tandem_call::address::Address;
 use tandem_call::conversation::{AgentSpec, Utterance};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
@@ -611,7 +610,8 @@ impl Dialogue {
         self.is_over = true;
         let ends_call = self.config.fallback.is_none() && self.spec.collect_schema.is_none();
         let effect = if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed };
-        self.report(EngineFailure::new(Engine::Model, why), effect);
+        let failure = EngineFailure::new(Engine::Model, why);
+        self.report(failure.clone(), effect);
         let phrases = &self.config.phrases;
         let said = |text: &Arc<str>| {
             let voice = self.config.voice.as_ref().map(ToString::to_string);
@@ -619,17 +619,15 @@ impl Dialogue {
                 Speech { text: text.to_string(), ssml: false, voice, language: Some(self.config.language.to_string()) };
             Instruction::Play(Play::once(AudioSource::Speech(speech)))
         };
-        let program = match &self.config.fallback {
+        let mut instructions = vec![said(&phrases.apology)];
+        match &self.config.fallback {
             Some(to) => {
-                let to: Address = to.0.clone();
-                let words = [said(&phrases.apology), said(&phrases.transfer)];
-                let then = tools::transfer(to, None).instructions;
-                Program { instructions: words.into_iter().chain(then).collect(), warnings: Vec::new() }
+                instructions.push(said(&phrases.transfer));
+                instructions.extend(tools::fall_back(to.0.clone(), failure).instructions);
             }
-            None => {
-                Program { instructions: vec![said(&phrases.apology), said(&phrases.goodbye)], warnings: Vec::new() }
-            }
-        };
+            None => instructions.extend([said(&phrases.goodbye), tools::give_up(failure)]),
+        }
+        let program = Program { instructions, warnings: Vec::new() };
         let end = match self.spec.collect_schema {
             Some(_) => ConversationEnd::Handoff(None),
             None => ConversationEnd::Run(Box::new(program)),
@@ -959,7 +957,20 @@ mod tests {
         one.handle_timeout(now + MS * 4_000, Duration::ZERO);
         let outputs = outputs(&mut one);
         let Some(RealtimeOutput::End(ConversationEnd::Run(program))) = outputs.last() else { panic!("{outputs:?}") };
-        assert_eq!(program.instructions.len(), 3, "two phrases and a call");
+        let [.., Instruction::Dial(_), Instruction::GiveUp(why)] = &program.instructions[..] else {
+            panic!("{program:?}")
+        };
+        assert_eq!((program.instructions.len(), why.engine), (4, Engine::Model), "two phrases come before");
+        // Without a fallback, the caller hears a goodbye.
+        let (mut one, now) = ready(json!({}));
+        one.failed("gone");
+        assert!(one.poll_timeout().is_none_or(|at| at > now));
+        let last = self::outputs(&mut one).pop();
+        let Some(RealtimeOutput::End(ConversationEnd::Run(program))) = last else { panic!("{last:?}") };
+        let [Instruction::Play(_), Instruction::Play(_), Instruction::GiveUp(why)] = &program.instructions[..] else {
+            panic!("{program:?}")
+        };
+        assert_eq!(why.to_string(), "the model failed: gone");
     }
 
     #[test]

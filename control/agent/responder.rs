@@ -608,11 +608,11 @@ impl Responder {
         let gives_up = fallback.is_none()
             && (self.failures >= MAX_FAILURES || self.recognition_failures > MAX_RECOGNITION_FAILURES);
         let ends_call = gives_up && self.spec.collect_schema.is_none();
-        self.report(failure, if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed });
+        self.report(failure.clone(), if ends_call { EngineEffect::Fatal } else { EngineEffect::Noticed });
         let phrases = self.phrases().clone();
         self.say(&phrases.apology);
         match fallback {
-            Some(to) => self.fall_back(&phrases, to.0),
+            Some(to) => self.fall_back(&phrases, to.0, failure),
             None if gives_up => self.give_up(),
             None => {}
         }
@@ -622,10 +622,10 @@ impl Responder {
         self.outputs.push_back(ResponderOutput::EngineFailed(failure.with_effect(effect)));
     }
 
-    fn fall_back(&mut self, phrases: &PhraseConfig, to: Address) {
+    fn fall_back(&mut self, phrases: &PhraseConfig, to: Address, failure: EngineFailure) {
         self.note(format!("the caller is connected with {to}"), json!({ "event": "fallback", "to": to.to_string() }));
         self.say(&phrases.transfer);
-        self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, None))));
+        self.end_after_playout(ConversationEnd::Run(Box::new(tools::fall_back(to, failure))));
     }
 
     fn end_after_playout(&mut self, end: ConversationEnd) {

@@ -1,3 +1,5 @@
+use tandem_call::program::instruction::Instruction;
+
 use super::super::config::TransferDestination;
 use super::*;
 
@@ -215,7 +217,8 @@ fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
     stage.answers(failed());
     assert!(stage.said().starts_with("I am sorry"), "{}", stage.said());
     let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.outputs) };
-    assert_eq!(program.instructions.len(), 1);
+    let [Instruction::Dial(_), Instruction::GiveUp(why)] = &program.instructions[..] else { panic!("{program:?}") };
+    assert_eq!((why.engine, why.effect), (Engine::Model, EngineEffect::Fatal), "if the fallback does not answer");
 
     let mut stage = Stage::new("");
     for _ in 0..2 {

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::AgentSpec;
+use tandem_call::engine::{EngineEffect, EngineFailure};
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instruction, Program};
 use tandem_http::{Client, Request, Timeouts};
 use tandem_routing::agent_program;
@@ -320,6 +321,19 @@ pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
     };
     let then = then.map(|agent| agent_program(agent).instructions).unwrap_or_default();
     Program { instructions: [Instruction::Dial(dial)].into_iter().chain(then).collect(), warnings: Vec::new() }
+}
+
+/// The program that connects the caller with the fallback `to` after the failure of an engine. If the fallback does not
+/// answer, the call ends because of the failure.
+pub(super) fn fall_back(to: Address, failure: EngineFailure) -> Program {
+    let mut program = transfer(to, None);
+    program.instructions.push(give_up(failure));
+    program
+}
+
+/// The instruction that ends the call because of the failure of an engine.
+pub(super) fn give_up(failure: EngineFailure) -> Instruction {
+    Instruction::GiveUp(Box::new(failure.with_effect(EngineEffect::Fatal)))
 }
 
 #[cfg(test)]

@@ -276,11 +276,15 @@ impl CallTask {
                         }
                         Err(tandem_legs::Refusal { status, why }) => {
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
-                            self.refused_offer = Some(why);
-                            self.refuse(leg, io, *info, offer.as_deref(), *route, status);
+                            self.refused_offer = Some(why.clone());
+                            let decision = Decision::Refuse(status, why);
+                            self.refuse(leg, io, *info, offer.as_deref(), *route, decision);
                         }
                     },
-                    Err(status) => self.refuse(leg, io, *info, offer.as_deref(), *route, status),
+                    Err(status) => {
+                        let decision = Decision::Reject(RejectReason::Status(status));
+                        self.refuse(leg, io, *info, offer.as_deref(), *route, decision);
+                    }
                 }
                 waiting
             }
@@ -295,11 +299,11 @@ impl CallTask {
         mut info: LegInfo,
         offer: Option<&[u8]>,
         mut route: Route,
-        status: u16,
+        decision: Decision,
     ) {
         info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs).into();
         self.legs.insert(leg, Box::new(LiveLeg::new(io)));
-        route.decision = Decision::Reject(RejectReason::Status(status));
+        route.decision = decision;
         self.call.handle_incoming(clock::now(), info, route);
     }
 
