@@ -14,6 +14,8 @@ use super::reader::Reader;
 
 /// Maximum number of repetitions that a document can request. A larger `loop` is reduced to this number.
 const MAX_LOOPS: u32 = 1000;
+/// The names of the HTTP methods.
+pub(crate) const METHODS: [(&str, Method); 2] = [("GET", Method::Get), ("POST", Method::Post)];
 
 impl Reader<'_> {
     /// Reads a whole number. Returns `None` if the attribute is absent or the number is outside the range.
@@ -61,7 +63,7 @@ impl Reader<'_> {
 
     /// Reads `GET` or `POST`. Returns `POST` if the attribute is absent.
     pub fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
-        self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
+        self.word(element, name, &METHODS, Method::Post, code)
     }
 
     /// Reads `waitUrl`, the URL of the document that a waiting caller hears. An absent attribute means the server's own
@@ -130,6 +132,10 @@ impl Reader<'_> {
             match events.iter().find(|(known, _)| *known == word) {
                 Some((_, status_event)) if wanted.contains(status_event) => {}
                 Some((_, status_event)) => wanted.push(*status_event),
+                None if self.flavour.defaults.unsent_events.contains(&word) => {
+                    let message = format!("<{}> {name}: this server does not send the event {word}", element.name);
+                    self.warn(event_code, message);
+                }
                 None => self.warn(event_code, format!("<{}> {name}: unknown event {word}", element.name)),
             }
         }

@@ -171,12 +171,16 @@ pub struct Defaults {
     pub gather_timeout: Duration,
     /// Default of `Gather finishOnKey`.
     pub gather_finish_on_key: &'static str,
+    /// Whether the default of `Gather method` is the method of the application. Otherwise the default is `POST`.
+    pub gather_by_application: bool,
     /// Maximum number of keys in `Gather finishOnKey`. Each key ends the input.
     pub gather_finish_keys: usize,
     /// Default of `Record timeout`.
     pub record_timeout: Duration,
     /// Default of `Record maxLength`.
     pub record_max_length: Duration,
+    /// Default of `Record maxLength` if the recording is transcribed.
+    pub record_transcribed_max_length: Duration,
     /// Default of `Record finishOnKey`.
     pub record_finish_on_key: &'static str,
     /// Default of `Record trim`.
@@ -190,6 +194,8 @@ pub struct Defaults {
     /// Whether `machineDetection` has the form of TeXML. In this form, all times are in milliseconds, and an event of
     /// the status callback reports the result.
     pub detects_in_milliseconds: bool,
+    /// Events of status callbacks that the provider sends and this server does not send.
+    pub unsent_events: &'static [&'static str],
     /// Default of `Dial ringTone`.
     pub ring_tone: &'static str,
 }

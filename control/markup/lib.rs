@@ -21,6 +21,7 @@ use std::borrow::Cow;
 
 use encoding_rs::Encoding;
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::Method;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use url::Url;
 
@@ -40,6 +41,8 @@ pub struct Origin<'a> {
     /// Whether the document may use `file:` URLs. Only documents in the server's own configuration may use these URLs.
     /// Such documents have no `base`.
     pub local_files: bool,
+    /// The method of the application's first document request.
+    pub first_method: Method,
 }
 
 /// Parses an application's answer in any form: a document, a text to speak, or audio to play.
@@ -124,14 +127,14 @@ fn mistaken(text: &str) -> Option<&'static str> {
 /// The entry point for fuzz tests. Parses any bytes as a document of this flavour, with and without a base URL.
 pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
-        let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
+        let _ = document(flavour, Origin { base: Some(&base), local_files: false, ..Default::default() }, data);
     }
-    let _ = document(flavour, Origin { base: None, local_files: true }, data);
+    let _ = document(flavour, Origin { base: None, local_files: true, ..Default::default() }, data);
 }
 
 /// Returns the body as text, without a byte order mark and without white space at both ends. UTF-8 is tried first,
-/// because many applications declare another charset and write UTF-8. Otherwise the charset is that of the content type,
-/// or else that of the XML declaration. As in web browsers, ISO 8859-1 means windows-1252, which has curly quotes where
+/// because many applications declare another charset and write UTF-8. Otherwise the charset is that of the byte order mark
+/// (XML 1.0, appendix F), or else that of the content type, or else that of the XML declaration. As in web browsers, ISO 8859-1 means windows-1252, which has curly quotes where
 /// ISO 8859-1 has control characters.
 fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
@@ -144,8 +147,9 @@ fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, Fe
         Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
         Err(_) => {
             let not_text = |why: &str| failure(FailureKind::Document(code::NOT_XML), why);
-            let named = charset.or_else(|| declared(body)).and_then(|name| Encoding::for_label(name.as_bytes()));
-            let encoding = named.ok_or_else(|| not_text("the document is not UTF-8"))?;
+            let named = || charset.or_else(|| declared(body)).and_then(|name| Encoding::for_label(name.as_bytes()));
+            let encoding = Encoding::for_bom(body).map(|(encoding, _)| encoding).or_else(named);
+            let encoding = encoding.ok_or_else(|| not_text("the document is not UTF-8"))?;
             let text = encoding.decode_without_bom_handling_and_without_replacement(body);
             let text = text.ok_or_else(|| not_text(&format!("the document is not {}", encoding.name())))?;
             Cow::Owned(text.trim_start_matches('\u{feff}').trim().to_owned())

@@ -70,7 +70,7 @@ const FEATURES: &[Feature] = &[
     ("ringback tone of a country", &["Dial.ringTone"], &["bridge.play_ringtone"], &["connect"]),
     ("custom SIP headers", &["Header.value"], &["dial.custom_headers"], &["connect"]),
     ("encrypted media on request", &[], &["dial.media_encryption"], &["connect.encryption"]),
-    ("preferred codecs", &["Number.codecs", "Dial.preferredCodecs"], &["dial.preferred_codecs"], &["connect.codecs"]),
+    ("preferred codecs", &["Sip.codecs"], &["dial.preferred_codecs"], &["connect.codecs"]),
     (
         "answering machine detection",
         &["Number.machineDetection"],

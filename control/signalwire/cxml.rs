@@ -46,6 +46,17 @@ pub static CXML: Flavour = Flavour {
             ],
             refused: [12200 STORAGE => ["storageUrl", "storageUrlMethod"]],
         }
+        "Sip" in ["Dial"] Meaning::Sip => {
+            honoured: [
+                "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
+                "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
+                "password", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url", "username",
+            ],
+            idle: [
+                "the trunk and media.codecs decide the codecs" => ["codecs"],
+                "sip.session_expires decides the session timer" => ["sessionTimeout"],
+            ],
+        }
         "Stream" in ["Connect", "Response", "Start", "Stop"] Meaning::Stream => {
             honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
             idle: ["audio is always sent in real time" => ["realtime"]],

@@ -107,8 +107,11 @@ pub static TEXML: Flavour = Flavour {
     tracks: TWIML.tracks,
     defaults: Defaults {
         gather_finish_keys: 12,
+        gather_by_application: true,
         record_timeout: Duration::ZERO,
+        record_transcribed_max_length: Duration::from_secs(3600),
         detects_in_milliseconds: true,
+        unsent_events: &["dtmf"],
         ..TWIML.defaults
     },
     call_id: id::parse_call_control_id,

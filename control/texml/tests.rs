@@ -7,6 +7,7 @@ use tandem_call::stream::{BidirectionalMode, StreamCodec};
 use tandem_call::{Method, Target};
 use tandem_markup::{self as markup, Origin};
 use tandem_telnyx::fixture;
+use tandem_twilio::twiml::TWIML;
 
 use super::*;
 
@@ -139,6 +140,38 @@ fn instructions(body: &str) -> Vec<Instruction> {
 }
 
 #[test]
+fn a_gather_without_a_method_uses_the_method_of_its_application() {
+    let base = url::Url::parse("http://app.example/voice").unwrap();
+    let methods = |flavour, first_method| {
+        let origin = Origin { base: Some(&base), local_files: false, first_method };
+        let text = b"<Response><Gather action='/a'/><Gather/><Gather method='POST'/><Record action='/a'/></Response>";
+        let program = markup::document(flavour, origin, text).unwrap();
+        let method = |instruction: Instruction| match instruction {
+            Instruction::Gather(gather) => gather.action.unwrap().method,
+            Instruction::Record(record) => record.action.unwrap().method,
+            other => panic!("{other:?}"),
+        };
+        program.instructions.into_iter().map(method).collect::<Vec<_>>()
+    };
+    let [get, post] = [Method::Get, Method::Post];
+    assert_eq!(methods(&TEXML, get), [get, get, post, post]);
+    assert_eq!(methods(&TEXML, post), [post; 4]);
+    assert_eq!(methods(&TWIML, get), [post; 4], "TwiML publishes POST");
+}
+
+#[test]
+fn an_event_that_is_not_sent_is_told_so_and_no_unknown_event() {
+    let warnings = |flavour, events: &str| {
+        let text = format!("<Response><Dial><Number statusCallback='http://x/' statusCallbackEvent='{events}'>+15550001</Number></Dial></Response>");
+        let program = markup::document(flavour, Origin::default(), text.as_bytes()).unwrap();
+        program.warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>()
+    };
+    let unsent = "<Number> statusCallbackEvent: this server does not send the event dtmf";
+    assert_eq!(warnings(&TEXML, "initiated dtmf amd completed"), [unsent]);
+    assert_eq!(warnings(&TWIML, "dtmf"), ["<Number> statusCallbackEvent: unknown event dtmf"]);
+}
+
+#[test]
 fn attributes_of_its_own_have_their_effect() {
     let [Instruction::Gather(gather)] =
         &instructions("<Gather minDigits='2' maxDigits='5' validDigits='12' input='both'/>")[..]
@@ -152,6 +185,12 @@ fn attributes_of_its_own_have_their_effect() {
     let [Instruction::Record(record)] = &instructions(text)[..] else { panic!() };
     assert_eq!((record.spec.channels, record.spec.track), (RecordingChannels::Mono, Track::Both));
     assert!(record.transcribe.is_some() && record.spec.silence_timeout.is_none());
+
+    let text = "<Record action='http://x/' transcription='true' timeout='0'/><Record action='http://x/' timeout='0'/>";
+    for record in instructions(text) {
+        let Instruction::Record(record) = record else { panic!() };
+        assert_eq!(record.spec.max_length, Some(std::time::Duration::from_secs(3600)), "also with a transcription");
+    }
 
     let text = "<Dial fromDisplayName='Desk' record='record-from-answer' recordingChannels='dual' recordMaxLength='9'>+15550001</Dial>";
     let [Instruction::Dial(dial)] = &instructions(text)[..] else { panic!() };
@@ -249,7 +288,7 @@ fn a_set_of_keys_may_end_the_input_here_and_in_cxml_but_not_in_twiml() {
         (gather.terminators.clone(), program.warnings.iter().map(|warning| warning.code).collect::<Vec<_>>())
     };
     assert_eq!(ends(&TEXML), ("*#".to_owned(), vec![]));
-    assert_eq!(ends(&tandem_twilio::twiml::TWIML), ("#".to_owned(), vec![13310]));
+    assert_eq!(ends(&TWIML), ("#".to_owned(), vec![13310]));
 }
 
 #[test]

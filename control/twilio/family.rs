@@ -28,6 +28,7 @@ use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{
     Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
 };
+use tandem_markup::Origin;
 use tandem_markup::flavour::Flavour;
 use tandem_store::resources::Resource;
 use url::Url;
@@ -518,7 +519,8 @@ impl Documents for Family {
         body: &[u8],
     ) -> Result<Program, FetchFailure> {
         let body = self.provider.document(body, asked);
-        let program = reply::reply(self.provider.flavour(), base, content_type, &body)?;
+        let origin = Origin { base, local_files: false, first_method: fetch.first_method };
+        let program = reply::reply(self.provider.flavour(), origin, content_type, &body)?;
         Ok(match fetch.scope {
             Scope::Leg => program,
             Scope::Whisper => reply::for_whisper(program),

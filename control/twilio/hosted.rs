@@ -377,7 +377,7 @@ mod tests {
         let text = ask(url, body).unwrap();
         // This server's own parser accepts each document without a warning.
         let base = Url::parse(url).unwrap();
-        let origin = markup::Origin { base: Some(&base), local_files: false };
+        let origin = markup::Origin { base: Some(&base), local_files: false, ..Default::default() };
         let program = markup::document(&TWIML, origin, text.as_bytes());
         let program = program.unwrap_or_else(|error| panic!("{text}: {error:?}"));
         assert!(program.warnings.is_empty(), "{text}: {:?}", program.warnings);

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use tandem_history::query::{Page, Range};
@@ -152,8 +153,8 @@ pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timesta
     parameters.given(name).map(|text| parse_time(name, text).map(|(at, _)| at)).transpose()
 }
 
-/// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and the UTC day of this
-/// time.
+/// Parses `YYYY-MM-DD` (the start of that day in UTC), an RFC 3339 time, or an RFC 2822 time as the API's answers have it.
+/// Returns the time and the UTC day of this time.
 fn parse_time(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
     // A date has ten characters. The parser would also accept a longer text and use only the date in the text.
@@ -161,7 +162,7 @@ fn parse_time(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
         let day: Date = text.parse().map_err(|_| bad())?;
         return Ok((midnight(day).ok_or_else(bad)?, day));
     }
-    let at: Timestamp = text.parse().map_err(|_| bad())?;
+    let at: Timestamp = text.parse().or_else(|_| DateTimeParser::new().parse_timestamp(text)).map_err(|_| bad())?;
     Ok((at, at.to_zoned(TimeZone::UTC).date()))
 }
 
@@ -236,6 +237,13 @@ mod tests {
         let on = range(&parameters("StartTime=2024-01-02"), "StartTime").unwrap();
         assert_eq!(on, Range { from: at("2024-01-02T00:00:00Z"), until: at("2024-01-03T00:00:00Z") });
         assert_eq!(range(&parameters("StartTime=2024-01-02T15:00:00Z"), "StartTime").unwrap(), on);
+        // The dates of the API's answers are RFC 2822 dates.
+        for text in ["Tue,%2002%20Jan%202024%2015:00:00%20GMT", "Tue,%2002%20Jan%202024%2016:00:00%20%2B0100"] {
+            let from = range(&parameters(&format!("StartTime%3E={text}")), "StartTime").unwrap().from;
+            assert_eq!(from, at("2024-01-02T15:00:00Z"), "{text}");
+            assert_eq!(range(&parameters(&format!("StartTime={text}")), "StartTime").unwrap(), on, "{text}");
+        }
+        assert!(range(&parameters("StartTime=Mon,%2002%20Jan%202024%2015:00:00%20GMT"), "StartTime").is_err(), "no Monday");
         let between =
             range(&parameters("StartTime%3E=2024-01-02T03:04:05Z&StartTime%3C=2024-01-05"), "StartTime").unwrap();
         assert_eq!(between, Range { from: at("2024-01-02T03:04:05Z"), until: at("2024-01-05T00:00:00Z") });

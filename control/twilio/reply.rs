@@ -5,7 +5,6 @@ use tandem_call::program::instruction::{Instruction, Program, Warning};
 use tandem_markup::code::SCHEMA;
 use tandem_markup::flavour::Flavour;
 use tandem_markup::{self as markup, Origin};
-use url::Url;
 
 use super::hosted;
 
@@ -17,12 +16,12 @@ const DIAL_IN_WHISPER: u32 = 13201;
 /// Parses an application's answer into a program.
 pub(super) fn reply(
     flavour: &'static Flavour,
-    base: Option<&Url>,
+    origin: Origin<'_>,
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Program, FetchFailure> {
-    let mut program = markup::answer(flavour, Origin { base, local_files: false }, content_type, body)?;
-    if let Some(parameter) = base.and_then(hosted::lacking) {
+    let mut program = markup::answer(flavour, origin, content_type, body)?;
+    if let Some(parameter) = origin.base.and_then(hosted::lacking) {
         let message = format!("the URL of the Twimlet has no {parameter}, which the Twimlet needs");
         program.warnings.push(Warning { code: SCHEMA, message });
     }
@@ -77,7 +76,9 @@ fn keep_allowed(mut program: Program, place: &str, too: impl Fn(&Instruction) ->
             // There is a warning for this element already.
             Instruction::Refused(_) => return false,
             // Documents of these providers do not have these instructions.
-            Instruction::ExecuteCommand(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
+            Instruction::ExecuteCommand(_) | Instruction::DetectMachine(_) | Instruction::GiveUp(_) => {
+                (SCHEMA, "a command")
+            }
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was skipped") });
         false
@@ -102,6 +103,8 @@ pub(super) fn for_conference(mut program: Program) -> Program {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::super::twiml::TWIML;
     use super::*;
 
@@ -114,7 +117,7 @@ mod tests {
         let empty = b"<Response></Response>";
         let warned = |url: &str| {
             let url = Url::parse(url).unwrap();
-            let program = reply(&TWIML, Some(&url), Some("text/xml"), empty).unwrap();
+            let program = reply(&TWIML, Origin { base: Some(&url), ..Default::default() }, Some("text/xml"), empty).unwrap();
             program.warnings.iter().map(|warning| (warning.code, warning.message.clone())).collect::<Vec<_>>()
         };
         let warning = |name: &str| (SCHEMA, format!("the URL of the Twimlet has no {name}, which the Twimlet needs"));

@@ -100,7 +100,7 @@ fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 
 fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
     let fetch =
-        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, scope: Scope::Leg };
+        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, scope: Scope::Leg, first_method: Method::Post };
     let Body::Form(parameters) = super::fetch(crate::owner(ACCOUNT), &fetch, &context(0)).body else { panic!() };
     parameters
 }
@@ -121,6 +121,7 @@ fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
         target: target("http://app/wait"),
         reason: FetchReason::Wait,
         scope: Scope::Queue,
+        first_method: Method::Post,
     };
     let context = Context { queue: Some(standing), ..context(0) };
     let Body::Form(parameters) = super::fetch(crate::owner(ACCOUNT), &fetch, &context).body else { panic!() };

@@ -151,6 +151,25 @@ async fn a_body_of_json_is_refused_with_the_form_that_is_right() {
         "{}",
         reply.json()
     );
+    let multipart = "--x\r\nContent-Disposition: form-data; name=\"FriendlyName\"\r\n\r\na\r\n--x--\r\n";
+    for resource in ["Calls", "Applications", "Queues"] {
+        let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/{resource}.json");
+        for (kind, body) in [
+            ("Application/JSON", &*body),
+            ("text/json", &body),
+            ("", &body),
+            ("application/x-www-form-urlencoded", " [1]"),
+            ("text/xml", "<Response/>"),
+            ("Multipart/Form-Data; boundary=x", multipart),
+        ] {
+            let reply = house.api.request("POST", &path, &login, kind, body).await;
+            let text = String::from_utf8(reply.body.clone()).unwrap();
+            assert!(reply.status == 400 && text.contains("application/x-www-form-urlencoded"), "{kind}: {text}");
+        }
+    }
+    // A form with a wrong content type is still a form.
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Queues.json");
+    assert_eq!(house.api.request("POST", &path, &login, "application/json", "FriendlyName=a").await.status, 201);
     house.end().await;
 }
 

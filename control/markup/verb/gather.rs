@@ -5,6 +5,7 @@ use tandem_call::program::instruction::Gather;
 use tandem_call::{Method, Target};
 
 use super::{sound, speech};
+use crate::attribute::METHODS;
 use crate::code;
 use crate::element::Element;
 use crate::flavour::Meaning;
@@ -25,7 +26,10 @@ const KEYS: &str = "0123456789*#";
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
-    let method = reader.method(element, "method", METHOD);
+    let method = match defaults.gather_by_application {
+        true => reader.word(element, "method", &METHODS, reader.origin.first_method, METHOD),
+        false => reader.method(element, "method", METHOD),
+    };
     let (dtmf, words) = input(reader, element);
     let speech = if words { Some(speech::gather(reader, element, timeout, dtmf)?) } else { None };
     let (default, max) = (defaults.gather_finish_on_key, defaults.gather_finish_keys);

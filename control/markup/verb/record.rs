@@ -22,8 +22,6 @@ const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
 
-/// Default maximum length of a recording that is transcribed.
-const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// The events that the status callback of a recording can report. `failed` and `absent` are synonyms.
 pub const STATUS_EVENTS: [(&str, StatusEvent); 4] = [
     ("in-progress", StatusEvent::InProgress),
@@ -55,7 +53,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     }
     let timeout = reader.seconds(element, "timeout", 0..=86_400, TIMEOUT).unwrap_or(defaults.record_timeout);
     let transcribe = transcribe(reader, element)?;
-    let longest = if transcribe.is_some() { TRANSCRIBED_MAX_LENGTH } else { defaults.record_max_length };
+    let longest =
+        if transcribe.is_some() { defaults.record_transcribed_max_length } else { defaults.record_max_length };
     let max_length = reader.seconds(element, "maxLength", 1..=86_400, MAX_LENGTH).unwrap_or(longest);
     let finish_on = reader
         .digits(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)

@@ -554,7 +554,7 @@ fn leg() -> LegInfo {
 
 fn fetch(url: &str, reason: FetchReason) -> Fetch {
     let target = Target { url: url.into(), method: Method::Post };
-    Fetch { id: FetchId(1), leg: Arc::new(leg()), target, reason, scope: Scope::Leg }
+    Fetch { id: FetchId(1), leg: Arc::new(leg()), target, reason, scope: Scope::Leg, first_method: Method::Post }
 }
 
 fn context() -> Context {

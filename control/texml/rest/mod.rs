@@ -19,7 +19,7 @@ use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 use tandem_telnyx::{self as telnyx, id};
-use tandem_twilio::rest::{MemberRequest, serve_member};
+use tandem_twilio::rest::{JSON, MemberRequest, other_body, serve_member};
 
 use super::{Texml, envelope};
 
@@ -132,7 +132,16 @@ async fn asked(
             return Err(envelope(StatusCode::BAD_REQUEST, "10015", "Bad Request", "The request body cannot be read"));
         };
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if kind.is_some_and(|kind| kind.starts_with("application/json")) { of_json(&body)? } else { of_form(&body) }
+        let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+        match other_body(&parts.headers, &body) {
+            Some(JSON) => of_json(&body)?,
+            Some(other) => {
+                let detail = format!("The request body is {other}, but this API takes a form or JSON");
+                return Err(envelope(StatusCode::BAD_REQUEST, "10015", "Bad Request", &detail));
+            }
+            None if essence.eq_ignore_ascii_case("application/json") => of_json(&body)?,
+            None => of_form(&body),
+        }
     } else {
         of_form(parts.uri.query().unwrap_or_default().as_bytes())
     };

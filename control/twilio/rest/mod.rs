@@ -160,8 +160,10 @@ async fn serve(
             return identified(ApiError::unauthenticated().into_response());
         }
         match axum::body::to_bytes(body, MAX_BODY).await {
-            Ok(body) if is_json_body(&parts.headers, &body) => return identified(json_refused().into_response()),
-            Ok(body) => body,
+            Ok(body) => match other_body(&parts.headers, &body) {
+                None => body,
+                Some(kind) => return identified(body_refused(kind).into_response()),
+            },
             Err(_) => {
                 app.calls.services().counters.body_refused();
                 return identified(ApiError::bad(20001, "The request body cannot be read").into_response());
@@ -178,18 +180,29 @@ async fn serve(
     identified(written::rewritten(form, &path, response).await)
 }
 
-/// Whether the body is JSON. Such a body has no parameters for this API.
-fn is_json_body(headers: &HeaderMap, body: &[u8]) -> bool {
+/// The name of a body that is no form.
+pub const JSON: &str = "JSON";
+
+/// Returns the format of a body that is no form: JSON, XML or `multipart/form-data`. The first octet of the body decides,
+/// because many clients send a form or JSON with another content type, or with none. No parameter of a form begins with
+/// these octets.
+pub fn other_body(headers: &HeaderMap, body: &[u8]) -> Option<&'static str> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.starts_with("application/json") && matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    match body.trim_ascii_start().first()? {
+        b'{' | b'[' => Some(JSON),
+        b'<' => Some("XML"),
+        _ if essence.eq_ignore_ascii_case("multipart/form-data") => Some("multipart/form-data"),
+        _ => None,
+    }
 }
 
-fn json_refused() -> ApiError {
-    ApiError::bad(
-        20001,
-        "The request body is JSON, but this API takes parameters as application/x-www-form-urlencoded, for example \
-         To=%2B15551230001&Url=https%3A%2F%2Fapp.example%2Fvoice",
-    )
+fn body_refused(kind: &str) -> ApiError {
+    let message = format!(
+        "The request body is {kind}, but this API takes parameters as application/x-www-form-urlencoded, for example \
+         To=%2B15551230001&Url=https%3A%2F%2Fapp.example%2Fvoice"
+    );
+    ApiError::bad(20001, message)
 }
 
 /// A request to a provider that has its own paths instead of Twilio's paths.

@@ -25,7 +25,7 @@ fn read(inner: &str) -> Program {
 
 fn fetched(text: &str) -> Program {
     let base = Url::parse(BASE).unwrap();
-    document(&TWIML, Origin { base: Some(&base), local_files: false }, text.as_bytes()).unwrap()
+    document(&TWIML, Origin { base: Some(&base), local_files: false, ..Default::default() }, text.as_bytes()).unwrap()
 }
 
 fn inline(inner: &str) -> Result<Program, FetchFailure> {
@@ -528,7 +528,7 @@ fn an_inline_document_has_no_base() {
     }
     expect!(&inline("<Gather/>").unwrap().instructions[0], Instruction::Gather(gather) => assert!(gather.action.is_none()));
     assert_eq!(inline("<Play>file:///a.wav</Play>").unwrap().warnings[0].code, 11100);
-    let local = Origin { base: None, local_files: true };
+    let local = Origin { base: None, local_files: true, ..Default::default() };
     let program = document(&TWIML, local, b"<Response><Play>file:///a.wav</Play></Response>").unwrap();
     assert_eq!(program.warnings, []);
 }
@@ -536,7 +536,7 @@ fn an_inline_document_has_no_base() {
 #[test]
 fn fatal_failures_have_their_kind() {
     let base = Url::parse(BASE).unwrap();
-    let origin = Origin { base: Some(&base), local_files: false };
+    let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let kind = |content_type: Option<&str>, body: &[u8]| answer(&TWIML, origin, content_type, body).unwrap_err().kind;
     assert_eq!(kind(Some("text/xml"), b"<Response"), FailureKind::Document(12100));
     assert_eq!(kind(Some("text/xml"), b"<Response><Say voice='a < b'/></Response>"), FailureKind::Document(12100));
@@ -555,7 +555,7 @@ fn fatal_failures_have_their_kind() {
 #[test]
 fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
     let base = Url::parse(BASE).unwrap();
-    let origin = Origin { base: Some(&base), local_files: false };
+    let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let detail = |body: &[u8]| answer(&TWIML, origin, Some("text/html"), body).unwrap_err().detail;
     assert_eq!(detail(b"<!DOCTYPE html><meta><p>Log in"), WEB_PAGE);
     assert_eq!(detail(b"<html><body/></html>"), WEB_PAGE);
@@ -566,7 +566,7 @@ fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
 #[test]
 fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
     let told = |body: &str| {
-        let origin = Origin { base: None, local_files: false };
+        let origin = Origin { base: None, local_files: false, ..Default::default() };
         document(&TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
     };
     assert_eq!(told("<Response><say>x</say></Response>"), "<say> is unknown and was skipped; did you mean <Say>?");
@@ -581,7 +581,7 @@ fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
 #[test]
 fn a_document_may_be_in_another_charset_if_it_says_so() {
     let base = Url::parse(BASE).unwrap();
-    let origin = Origin { base: Some(&base), local_files: false };
+    let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let said = |content_type: &str, body: &[u8]| {
         let program = answer(&TWIML, origin, Some(content_type), body)?;
         expect!(program.instructions.into_iter().next(), Some(Instruction::Play(play)) => {
@@ -610,13 +610,24 @@ fn a_document_may_be_in_another_charset_if_it_says_so() {
     let wide: Vec<u8> =
         "\u{feff}<Response><Say>Grüße</Say></Response>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(said("text/xml; charset=utf-16", &wide).unwrap(), "Grüße");
+    // Editors of Windows write UTF-16 with a byte order mark, with and without a declaration.
+    for declaration in ["", "<?xml version=\"1.0\" encoding=\"utf-16\"?>", "<?xml version=\"1.0\"?>"] {
+        let text = format!("\u{feff}{declaration}<Response><Say>Grüße</Say></Response>");
+        let (little, big) = (text.encode_utf16().flat_map(u16::to_le_bytes), text.encode_utf16().flat_map(u16::to_be_bytes));
+        for body in [little.collect::<Vec<u8>>(), big.collect()] {
+            for kind in ["text/xml", "application/xml; charset=utf-16", "text/xml; charset=utf-8"] {
+                assert_eq!(said(kind, &body).unwrap(), "Grüße", "{kind}: {declaration}");
+            }
+        }
+    }
+    assert_eq!(said("text/xml", b"\xff\xfe<\0\x00\xd8").unwrap_err().kind, FailureKind::Document(12100));
     assert_eq!(said("text/xml; charset=klingon", bare).unwrap_err().kind, FailureKind::Document(12100));
 }
 
 #[test]
 fn the_content_type_decides_what_an_answer_is() {
     let base = Url::parse("https://app.example/hello.mp3").unwrap();
-    let origin = Origin { base: Some(&base), local_files: false };
+    let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let first = |content_type, body: &[u8]| {
         answer(&TWIML, origin, Some(content_type), body).unwrap().instructions.into_iter().next()
     };
