@@ -24,7 +24,7 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
-use tandem_http::Client;
+use tandem_http::{Budget, Client};
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tokio::time::Instant;
 
@@ -45,6 +45,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of texts in the queue. A further text gets the error [`SpeechError::Busy`].
 const WAITING: usize = 256;
+/// Maximum total size of the audio files that engines over HTTP send at the same time, in octets. Further answers wait.
+const IN_FLIGHT: usize = 64 * 1024 * 1024;
 /// Size of the audio cache in memory, in octets. If the cache is full, the entries with the least use are removed.
 const MEMORY: u64 = 64 * 1024 * 1024;
 /// Size of the audio cache on disk, in octets. If the cache is full, the oldest files are removed.
@@ -119,6 +121,7 @@ impl Voice {
     /// missing or not writable, speech still works, but is slower.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
+        let client = client.with_budget(Budget::new(IN_FLIGHT));
         Self {
             engine: ArcSwap::from_pointee(engine(config, &client)),
             client,
@@ -269,9 +272,9 @@ fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
 }
 
 /// Converts a WAV file to samples at 8,000 Hz.
-async fn samples(wav: Vec<u8>) -> Result<Arc<[i16]>, SpeechError> {
+async fn samples(wav: impl AsRef<[u8]> + Send + 'static) -> Result<Arc<[i16]>, SpeechError> {
     let failed = |error: &dyn std::fmt::Display| SpeechError::Failed(error.to_string());
-    let audio = tokio::task::spawn_blocking(move || tandem_media::read_wav(&wav)).await;
+    let audio = tokio::task::spawn_blocking(move || tandem_media::read_wav(wav.as_ref())).await;
     Ok(audio.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?.samples().into())
 }
 

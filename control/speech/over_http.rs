@@ -12,8 +12,20 @@ use url::Url;
 
 use super::{SpeechConfig, SpeechError, voices};
 
-/// Maximum audio of one text, in octets. This is about 20 minutes at 24,000 Hz.
-const LARGEST_AUDIO: usize = 58 * 1024 * 1024;
+/// The usual rate of the audio, in octets per second: 24,000 Hz with 16 bits and one channel.
+const RATE: usize = 48_000;
+/// Maximum length of the speech for any text, in seconds.
+const LONGEST_SPEECH: usize = 10 * 60;
+/// Time that an engine may need for a text besides the words: pauses, and the header of the file. In seconds.
+const PAUSES: usize = 20;
+/// Number of octets of text that a slow voice speaks in a second. A usual voice speaks 15 letters in a second.
+const SLOW: usize = 4;
+
+/// Maximum audio for a text, in octets. The audio of a short text is short, so an engine that sends more is broken, and
+/// its answers must not fill the memory.
+fn largest_audio(text: &str) -> usize {
+    (PAUSES + text.len() / SLOW).min(LONGEST_SPEECH) * RATE
+}
 
 pub(super) struct HttpVoice {
     client: Client,
@@ -64,7 +76,7 @@ impl HttpVoice {
             headers,
             body: body.to_string().into(),
             timeouts: Timeouts { connect: None, total: Duration::from_secs(self.config.timeout_seconds.into()) },
-            max_body: LARGEST_AUDIO,
+            max_body: largest_audio(text),
         };
         let answer = self.client.send(&request).await.map_err(|error| SpeechError::Failed(error.to_string()))?;
         if !(200..300).contains(&answer.status) {
@@ -72,6 +84,6 @@ impl HttpVoice {
             let why: String = why.chars().take(200).collect();
             return Err(SpeechError::Failed(format!("the engine answered {}: {why}", answer.status)));
         }
-        super::samples(answer.body.to_vec()).await
+        super::samples(answer.body).await
     }
 }
