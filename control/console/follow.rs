@@ -3,7 +3,7 @@
 //!
 //! The server reads the list twice a second, so followers cause no work in calls. A list in the database is read only
 //! after a write to the database. There are two limits. First, the server serves at most [`FOLLOWERS`] followers of all
-//! accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one account. Operators have
+//! accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one account and its subaccounts. Operators have
 //! [`FOLLOWERS_OF_OPERATORS`] places of their own. Further followers receive 503 with `Retry-After`. Second, at most
 //! [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
 //! a last line with the reason and disconnects the client.
@@ -31,7 +31,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const KEEPALIVE_ROUNDS: u32 = 30;
 /// Maximum number of concurrent followers of accounts that are not operators.
 const FOLLOWERS: usize = 32;
-/// Maximum number of concurrent followers of one account.
+/// Maximum number of concurrent followers of one account, together with its subaccounts.
 const FOLLOWERS_OF_ACCOUNT: usize = 8;
 /// Maximum number of concurrent followers of all operators together.
 const FOLLOWERS_OF_OPERATORS: usize = 32;
@@ -93,7 +93,10 @@ where
     T: Serialize + Send,
     F: Future<Output = Result<Vec<T>, QueryError>> + Send,
 {
-    let account = (!scope.is_operator()).then(|| Arc::clone(&scope.account.name));
+    // An account and its subaccounts share their places, because an account can create many subaccounts.
+    let own = &scope.account.name;
+    let shared_by = || app.accounts.parent(own).unwrap_or_else(|| Arc::clone(own));
+    let account = (!scope.is_operator()).then(shared_by);
     let Some(place) = FOLLOWED.take(account) else {
         let says = "too many lists are followed already\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], says).into_response();

@@ -1,11 +1,16 @@
 //! Requests of web pages. A browser can send the credentials that its user has entered earlier with the requests of every
 //! page, and every page can reach the interfaces that are open to the browser's machine.
 
+use std::borrow::Cow;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use tandem_runtime::app::App;
+use tandem_settings::printable::printable_json;
 use tandem_settings::web_origin;
 
 /// Middleware that refuses requests of other web pages, if the requests can change data. A browser sends `Origin` with
@@ -42,6 +47,30 @@ pub(crate) fn names_this_server(public_url: &str, headers: &HeaderMap) -> bool {
     }
 }
 
+/// Middleware that escapes the characters of JSON that a terminal could obey ([`printable_json`]). The text of a far end
+/// is in many responses, and people read the responses in terminals, for example with curl. Text responses are escaped
+/// already, and captures are not text.
+pub(crate) async fn printable(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_stream = kind == "application/x-ndjson";
+    if !is_stream && kind != "application/json" {
+        return response;
+    }
+    let escaped = |octets: Bytes| match std::str::from_utf8(&octets).map(printable_json) {
+        Ok(Cow::Owned(text)) => Bytes::from(text),
+        // This server writes only UTF-8, and a piece of a stream has whole lines.
+        Ok(Cow::Borrowed(_)) | Err(_) => octets,
+    };
+    let (parts, body) = response.into_parts();
+    let body = if is_stream {
+        Body::from_stream(body.into_data_stream().map(move |octets| octets.map(escaped)))
+    } else {
+        // This server wrote the body, and the number of rows limits the body's length.
+        axum::body::to_bytes(body, usize::MAX).await.map(escaped).unwrap_or_default().into()
+    };
+    Response::from_parts(parts, body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +87,22 @@ mod tests {
         ] {
             assert_eq!(is_own("https://voice.example.com", origin), own, "{origin}");
         }
+    }
+
+    #[tokio::test]
+    async fn json_has_no_character_that_a_terminal_obeys() {
+        let text = "{\"to\":\"sip:a\u{202e}b\u{9b}2J\u{2066}\"}\n";
+        let shown = "{\"to\":\"sip:a\\u202eb\\u009b2J\\u2066\"}\n";
+        let sent = async |kind: &str, body: Body| {
+            let response = ([(header::CONTENT_TYPE, kind)], body).into_response();
+            let body = axum::body::to_bytes(printable(response).await.into_body(), usize::MAX).await.unwrap();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        assert_eq!(sent("application/json", text.into()).await, shown);
+        let lines = futures_util::stream::iter([text, "\n", "{\"é\":1}\n"].map(Ok::<_, std::convert::Infallible>));
+        let lines = sent("application/x-ndjson", Body::from_stream(lines)).await;
+        assert_eq!(lines, format!("{shown}\n{{\"é\":1}}\n"));
+        assert_eq!(sent("application/vnd.tcpdump.pcap", text.into()).await, text);
     }
 
     #[test]

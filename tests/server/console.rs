@@ -3,9 +3,12 @@
 use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
 use tandem_telnyx::id::{call_control_id, uuid};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::app::{App, AppRequest};
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};
+use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
@@ -317,6 +320,43 @@ async fn a_followed_list_tells_what_changes_until_the_server_stops() {
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     assert!(lines.iter().any(|line| line.contains("\"status\":\"completed\"")), "{text}");
     assert!(lines.last().unwrap().contains("{\"note\":\"the server is stopping\"}"), "{text}");
+    house.end().await;
+}
+
+/// Follows the list of calls. Returns the connection, and the first line of the response.
+async fn follow(house: &House, authorization: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(house.api.0).await.unwrap();
+    let request = format!(
+        "GET /console/calls?follow=true HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n\r\n",
+        house.api.0
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut head));
+    read.await.expect("a response in time").unwrap();
+    (stream, String::from_utf8_lossy(&head).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subaccounts_share_the_places_of_followers_with_their_account() {
+    let other = format!(
+        "[[accounts]]\nname = \"many\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
+    );
+    let house = House::start(&other).await;
+    let theirs = basic(OTHER_SID, "theirs");
+    let (form, path) = ("application/x-www-form-urlencoded", "/2010-04-01/Accounts.json");
+    let below = house.api.request("POST", path, &theirs, form, "FriendlyName=below").await.json();
+    let below = basic(below["sid"].as_str().unwrap(), below["auth_token"].as_str().unwrap());
+    let mut open = Vec::new();
+    for number in 0..8 {
+        let (stream, status) = follow(&house, if number % 2 == 0 { &theirs } else { &below }).await;
+        assert_eq!(status, "HTTP/1.1 200", "{number}");
+        open.push(stream);
+    }
+    for login in [&theirs, &below] {
+        assert_eq!(follow(&house, login).await.1, "HTTP/1.1 503");
+    }
+    drop(open);
     house.end().await;
 }
 
