@@ -5,6 +5,7 @@
 
 mod cli;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -81,13 +82,17 @@ fn main() -> ExitCode {
     // only a small part of such a page. If the kernel does not support the setting, the only effect is a higher memory
     // use.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(words(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap would exit with 2. In this program, 2 means a failure of the environment.
             let asked_for = !error.use_stderr();
-            drop(error.print());
-            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Failure::INPUT) };
+            let printed = error.print();
+            if asked_for {
+                cli::keep_error(printed);
+                return cli::written().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
+            }
+            return ExitCode::from(Failure::INPUT);
         }
     };
     let outcome = match arguments.command {
@@ -110,12 +115,21 @@ fn main() -> ExitCode {
         Command::Ca(arguments) => cli::ca::run(arguments),
         Command::Proxy(arguments) => cli::proxy::run(arguments),
     };
-    outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+    outcome.and_then(|()| cli::written()).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}
+
+/// The words of the command line. `tandem help --help` means `tandem help`: clap knows no help about its own command.
+fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = given.collect();
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.retain(|word| word != "--help" && word != "-h");
+    }
+    words
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_sound() {
@@ -130,6 +144,23 @@ mod tests {
             // A word that is longer than the terminal cannot be wrapped.
             let long = help.lines().find(|line| line.chars().count() > 80 && line.trim().contains(' '));
             assert_eq!(long, None, "{}", one.get_name());
+            // A remark that begins far to the right is wrapped to a column of single words.
+            let indent = |line: &str| line.chars().take_while(|letter| *letter == ' ').count();
+            let column = help.lines().find(|line| indent(line) > 50);
+            assert_eq!(column, None, "{}", one.get_name());
         }
+    }
+
+    #[test]
+    fn help_about_help_is_help() {
+        let help = |given: &[&str]| {
+            let words = super::words(given.iter().map(Into::into));
+            let told = super::Arguments::try_parse_from(words).err().unwrap();
+            assert!(!told.use_stderr(), "{given:?}: {told}");
+            told.to_string()
+        };
+        assert_eq!(help(&["tandem", "help", "--help"]), help(&["tandem", "help"]));
+        assert_eq!(help(&["tandem", "help", "-h"]), help(&["tandem", "help"]));
+        assert!(help(&["tandem", "help", "check", "--help"]).contains("tandem check"));
     }
 }

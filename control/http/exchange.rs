@@ -96,6 +96,20 @@ pub struct HttpAnswer {
     pub headers: Vec<(String, String)>,
     /// The body as text. Only the start of a long body is kept.
     pub body: String,
+    /// The redirects that led to this answer, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirects: Vec<FollowedRedirect>,
+}
+
+/// A redirect that the server followed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FollowedRedirect {
+    /// The HTTP status of the redirect.
+    pub status: u16,
+    /// The method of the next request.
+    pub method: String,
+    /// The URL of the next request, without user name and password.
+    pub url: String,
 }
 
 impl HttpExchange {
@@ -159,13 +173,22 @@ impl HttpAnswer {
                 })
                 .collect(),
             body: body(&response.body),
+            redirects: response
+                .redirects
+                .iter()
+                .map(|next| FollowedRedirect {
+                    status: next.status,
+                    method: next.method.to_string(),
+                    url: cut(&next.url, LONGEST_VALUE),
+                })
+                .collect(),
         }
     }
 
     /// Creates an answer that this server itself gives.
     pub fn ours(status: u16, content_type: &str, text: &str) -> Self {
         let content_type = Some(content_type.to_owned());
-        Self { status, content_type, headers: Vec::new(), body: cut(text, LONGEST_BODY) }
+        Self { status, content_type, headers: Vec::new(), body: cut(text, LONGEST_BODY), redirects: Vec::new() }
     }
 }
 

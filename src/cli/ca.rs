@@ -1,6 +1,5 @@
 //! `tandem ca` creates a certificate authority for `tandem proxy`, and shows how applications can trust it.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use super::proxy::hosts::HOSTS;
@@ -42,7 +41,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         format!("Certificate authority, {made}: {certificate}\nIt can sign certificates for {HOSTS} only.\n\n{trust}\n")
     };
     // The reader of the output may close it early, as `| head` does. This is not an error.
-    drop(std::io::stdout().write_all(said.as_bytes()));
+    super::print(format_args!("{said}"));
     Ok(())
 }
 

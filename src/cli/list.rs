@@ -178,11 +178,16 @@ pub(crate) fn print_json(json: &[u8]) {
 }
 
 /// Prints to standard output and flushes the output. If the reader has closed the output, as `| head` does, the process
-/// exits with 0.
+/// exits with 0. Any other error ends the process with the exit code of a problem of the environment.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        super::keep_error(Err(error));
+        let code = super::written().err().map_or(0, |failure| {
+            say_error!("{failure}");
+            Failure::ENVIRONMENT
+        });
+        std::process::exit(code.into());
     }
 }
 

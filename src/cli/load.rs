@@ -106,14 +106,21 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem load 127.0.0.1:5060 --cps 50 --ring 200 --pid $(pgrep -x tandem)     short calls: CPU per call, added delay
-  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID        relay: CPU per call and second, loss, latency, memory
-  tandem load 127.0.0.1:5060 --calls 50,100,200,400 --cps 40 --media --pid PID the same at each number of calls: a curve
-  tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                    the highest clean rate
-  tandem load 127.0.0.1:5060 --number 5 --no-answerer --media                  a server that echoes
-  tandem load 127.0.0.1:5060 --number 7 --no-answerer --media --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
-                                                                               media streams: CPU per stream, lateness, loss
-  tandem load ... > run.json                                                   JSON into a file, the table on the terminal
+  Short calls (CPU per call, added delay):
+    tandem load 127.0.0.1:5060 --cps 50 --ring 200 --pid $(pgrep -x tandem)
+  Relay (CPU per call and second, loss, latency, memory):
+    tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID
+  The same at each number of calls, as a curve:
+    tandem load 127.0.0.1:5060 --calls 50,100,200,400 --cps 40 --media --pid PID
+  The highest clean rate:
+    tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search
+  A server that echoes:
+    tandem load 127.0.0.1:5060 --number 5 --no-answerer --media
+  Media streams (CPU per stream, lateness, loss):
+    tandem load 127.0.0.1:5060 --number 7 --no-answerer --media \\
+      --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
+  JSON into a file, and the table on the terminal:
+    tandem load ... > run.json
 
 The server must accept calls from --caller and send the number to --answerer. For Tandem:
   [[trunks]]

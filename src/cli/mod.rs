@@ -2,13 +2,11 @@
 //! when the command has finished.
 
 /// Prints a line to standard output. If the reader has closed the output, nothing is printed, and the exit code of the
-/// command stays the same.
+/// command stays the same. Any other error, such as a full disk, is the failure of the command ([`written`]).
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        // An error means that nobody reads the output.
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::print(format_args!("{}\n", format_args!($($text)*)))
+    };
 }
 
 /// Prints a line to standard error. If the reader has closed the output, nothing is printed.
@@ -46,14 +44,44 @@ mod table;
 pub(crate) mod trace;
 pub(crate) mod trunks;
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use tandem::app::Listening;
 use tandem_accounts::Account;
 use tandem_config::Config;
 use tandem_settings::LogConfig;
+
+/// The first error of standard output.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a text to standard output. See `say!`.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    keep_error(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// Keeps an error of standard output for [`written`], unless the reader has closed the output.
+pub(crate) fn keep_error(result: io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // Only the first error matters.
+        let _ = LOST.set(error);
+    }
+}
+
+/// Returns a failure if a part of the output is lost.
+pub(crate) fn written() -> Result<(), Failure> {
+    match LOST.get() {
+        None => Ok(()),
+        Some(error) => Err(Failure::Environment(anyhow::anyhow!("standard output cannot be written: {error}"))),
+    }
+}
 
 /// The reason why a command failed. Each kind of failure has an exit code.
 pub(crate) enum Failure {

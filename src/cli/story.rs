@@ -159,9 +159,13 @@ fn requests(story: &Value, paint: Paint) -> String {
             let _ = writeln!(out, "\n{}", paint.text(Style::Bold, "Unsuccessful responses"));
         }
         let from = if text(request, "direction") == "received" { "from the application: " } else { "" };
-        let what = format!("{from}{} {} {status}", text(request, "method"), text(request, "url"));
-        let _ = writeln!(out, "  {}", paint.text(Style::Bad, &what));
         let answer = request.get("answer");
+        let mut what = format!("{from}{} {}", text(request, "method"), text(request, "url"));
+        for next in answer.into_iter().flat_map(|answer| rows(answer, "redirects")) {
+            let before = next.get("status").and_then(Value::as_u64).unwrap_or_default();
+            let _ = write!(what, " {before} -> {} {}", text(next, "method"), text(next, "url"));
+        }
+        let _ = writeln!(out, "  {}", paint.text(Style::Bad, &format!("{what} {status}")));
         let _ = writeln!(
             out,
             "    {}",

@@ -16,9 +16,9 @@ fn command(arguments: &[&str], config: &Path) -> Command {
     command
 }
 
-/// Starts `tandem dev` and waits until it shows calls.
-async fn dev(config: &Path) -> Child {
-    let mut child = command(&["dev", "9/voice"], config).stdout(Stdio::piped()).spawn().unwrap();
+/// Waits until `tandem dev` shows calls.
+async fn starts(mut command: Command) -> Child {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let started = async { while !lines.next_line().await.unwrap().unwrap().contains("Calls are shown here") {} };
     tokio::time::timeout(PATIENCE, started).await.expect("it starts");
@@ -51,7 +51,7 @@ async fn dev_ends_with_its_terminal_and_a_second_server_is_told_the_process() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
-    let mut first = dev(&file).await;
+    let mut first = starts(command(&["dev", "9/voice"], &file)).await;
     let id = first.id().unwrap().to_string();
     let second = command(&["dev", "9/voice"], &file).output();
     let second = tokio::time::timeout(PATIENCE, second).await.expect("it gives up").unwrap();
@@ -62,4 +62,39 @@ async fn dev_ends_with_its_terminal_and_a_second_server_is_told_the_process() {
     assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     let status = tokio::time::timeout(PATIENCE, first.wait()).await.expect("it ends").unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_outlives_its_terminal_under_nohup() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_tandem")).args(["dev", "9/voice", "--config"]).arg(&file);
+    nohup.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = starts(nohup).await;
+    let id = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    // A server without calls ends at once. The second server takes longer to give up.
+    let second = command(&["dev", "9/voice"], &file).output();
+    let second = tokio::time::timeout(PATIENCE, second).await.expect("it gives up").unwrap();
+    assert!(String::from_utf8(second.stderr).unwrap().contains(&format!("another tandem (process {id})")));
+    assert_eq!(child.try_wait().unwrap(), None, "SIGHUP is ignored");
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_cannot_be_written_is_a_failure() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    for arguments in [&["check"][..], &["env"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = command(arguments, &file).stdout(full).output().await.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("standard output cannot be written: No space left on device"), "{said}");
+    }
 }

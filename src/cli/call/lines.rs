@@ -120,13 +120,10 @@ impl Lines {
 
     fn put(&self, text: &str) {
         // A closed pipe is ignored, so that the call continues and the exit code remains correct.
-        let _ = match self.json {
-            true => std::io::stderr().write_all(text.as_bytes()),
-            false => {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-            }
-        };
+        match self.json {
+            true => drop(std::io::stderr().write_all(text.as_bytes())),
+            false => crate::cli::print(format_args!("{text}")),
+        }
     }
 }
 
