@@ -26,6 +26,11 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         report.fault("streams.idle_seconds", format!("{} is neither 0 nor 5 to 3600", config.streams.idle_seconds));
     }
     check_ice(config, report);
+    if config.data_dir.as_os_str().is_empty() {
+        report.fault("data_dir", "is empty; name a directory, or remove the key to use \"data\"");
+    } else {
+        report.folder("data_dir", &config.data_dir);
+    }
     let database = config.database.url.expose();
     if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
         report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");
@@ -33,6 +38,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         report.fault("database.url", why);
     }
     match config.recordings.url.split_once(':') {
+        // Without a setting of its own, the folder is in `data_dir`.
+        Some(("file", path)) if Path::new(path).starts_with(&config.data_dir) && report.is_faulty("data_dir") => {}
         Some(("file", path)) if !path.is_empty() => report.folder("recordings.url", Path::new(path)),
         Some(("s3", _)) => report.fault("recordings.url", "s3:// is not available yet; use \"file:DIRECTORY\""),
         _ => report.fault("recordings.url", "is not \"file:DIRECTORY\""),
@@ -42,11 +49,6 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     for (path, message) in tandem_stir::faults(&config.stir, &config.trunks) {
         report.fault(path, message);
-    }
-    if config.data_dir.as_os_str().is_empty() {
-        report.fault("data_dir", "is empty; name a directory, or remove the key to use \"data\"");
-    } else {
-        report.folder("data_dir", &config.data_dir);
     }
 }
 

@@ -546,7 +546,8 @@ fn fatal_failures_have_their_kind() {
     assert_eq!(kind(Some("text/xml"), b" \n"), FailureKind::Empty);
     assert_eq!(kind(Some("text/xml"), b""), FailureKind::Empty);
     assert_eq!(kind(Some("text/xml"), &vec![b' '; MAX_DOCUMENT + 1]), FailureKind::TooLarge);
-    assert_eq!(kind(Some("text/xml"), b"\xff\xfe"), FailureKind::Document(12100));
+    assert_eq!(kind(Some("text/xml"), b"\xff\xfd"), FailureKind::Document(12100));
+    assert_eq!(kind(Some("text/xml"), b"\xff\xfe"), FailureKind::Empty);
     assert_eq!(kind(Some("application/json"), b"{}"), FailureKind::ContentType);
     assert_eq!(kind(None, b"<Response/>"), FailureKind::ContentType);
     assert_eq!(kind(None, b""), FailureKind::Empty);
