@@ -20,7 +20,7 @@ use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Stat
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
-use crate::program::instruction::{RejectReason, AfterBridge, Instruction, Play, Program};
+use crate::program::instruction::{AfterBridge, Instruction, Play, Program, RejectReason};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;

@@ -131,10 +131,7 @@ impl Call {
             RejectReason::Status(status) => (cause_of_status(status), status),
         };
         self.push_command(leg, LegCommand::Reject(reason));
-        self.end_leg(
-            leg,
-            LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail, failure: None },
-        );
+        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail, failure: None });
     }
 
     /// Marks a leg as ended. Aborts the leg's program, stops its streams, transcriptions and recordings, and emits the

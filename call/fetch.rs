@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Method, Target};
 use crate::command::{Accepted, Refused};
 use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, MachineFacts, ReferFacts};
@@ -15,6 +14,7 @@ use crate::queue::QueueOutcome;
 use crate::recognition::RecognisedText;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
+use crate::{Method, Target};
 
 /// A request to an application for a document.
 #[derive(Clone, PartialEq, Debug)]

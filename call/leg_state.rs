@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Method, Target};
 use crate::call::OnAnswer;
 use crate::conference::Participation;
 use crate::id::{FetchId, LegId, OpId, StreamId};
@@ -24,6 +23,7 @@ use crate::siprec::ActiveSiprec;
 use crate::stream::StreamSpec;
 use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
+use crate::{Method, Target};
 
 /// Maximum number of legs in a call. At this limit, a dial skips further targets, and further requests are refused.
 pub(crate) const MAX_LEGS: usize = 64;

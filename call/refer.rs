@@ -115,7 +115,9 @@ impl Call {
                 Decision::Program(program) => {
                     self.complete_without_bridge(referrer, transferee, |call| call.run(transferee, program));
                 }
-                Decision::Reject(_) | Decision::Refuse(..) => self.push_command(referrer, LegCommand::AnswerRefer { status: 404 }),
+                Decision::Reject(_) | Decision::Refuse(..) => {
+                    self.push_command(referrer, LegCommand::AnswerRefer { status: 404 })
+                }
                 // The application of the number does not know this leg, so it cannot send commands for the leg.
                 Decision::Commands | Decision::CommandsWithTimeout(_) => {
                     self.push_command(referrer, LegCommand::AnswerRefer { status: 603 });

@@ -180,7 +180,11 @@ impl Config {
             "signalwire" | "swml" => &CXML,
             _ => &TWIML,
         };
-        Some(tandem_markup::document(flavour, Source { base: None, local_files: true, ..Default::default() }, document.as_bytes()))
+        Some(tandem_markup::document(
+            flavour,
+            Source { base: None, local_files: true, ..Default::default() },
+            document.as_bytes(),
+        ))
     }
 
     /// Returns the configuration with its notes. If there are faults, returns the faults.

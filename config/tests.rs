@@ -491,8 +491,7 @@ fn a_reload_needs_an_account_of_before_and_says_what_it_removes() {
     };
     let trunk = |name: &str| format!("[[trunks]]\nname = \"{name}\"\nuri = \"sip:192.0.2.1\"\n");
     let numbers = |count: u32| -> String {
-        let number =
-            |at| format!("[[numbers]]\nnumber = \"60{at}\"\naccount = \"a\"\ntwiml = \"<Response/>\"\n");
+        let number = |at| format!("[[numbers]]\nnumber = \"60{at}\"\naccount = \"a\"\ntwiml = \"<Response/>\"\n");
         (0..count).map(number).collect()
     };
     let read = |parts: &[String]| read(&parts.concat()).unwrap();

@@ -170,7 +170,14 @@ impl Announcer {
         let Some((dialect, account)) = found else { return Err("unknown account or dialect".into()) };
         let reason = FetchReason::Conference { id: self.id, name: Arc::clone(&self.name), all: self.to.is_none() };
         let leg = Arc::clone(&self.leg);
-        let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference, first_method: target.method };
+        let fetch = Fetch {
+            id: FetchId(0),
+            leg,
+            target: target.clone(),
+            reason,
+            scope: Scope::Conference,
+            first_method: target.method,
+        };
         let context =
             Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue: None };
         let asker = RequestContext {

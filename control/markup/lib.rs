@@ -20,8 +20,8 @@ pub mod verb;
 use std::borrow::Cow;
 
 use encoding_rs::Encoding;
-use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::Method;
+use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use url::Url;
 

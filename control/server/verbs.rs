@@ -41,7 +41,9 @@ fn read(flavour: &'static Flavour, root: &Element) -> Program {
 fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
     let text = r#"<Response><Stream url="wss://app.example/a" track="both"/></Response>"#;
     let root = Element::parse(text).unwrap();
-    let read = |flavour| Reader::new(flavour, Origin { base: None, local_files: false, ..Default::default() }).program(&root).unwrap();
+    let read = |flavour| {
+        Reader::new(flavour, Origin { base: None, local_files: false, ..Default::default() }).program(&root).unwrap()
+    };
     let program = read(&tandem_signalwire::cxml::CXML);
     assert_eq!(program.warnings, []);
     let [Instruction::Connect(connect)] = &program.instructions[..] else { panic!("{program:?}") };

@@ -249,7 +249,8 @@ mod tests {
         let document = b"<Response><Gather finishOnKey='*#'/></Response>";
         let program = tandem_markup::document(&CXML, origin, document).unwrap();
         assert!(program.warnings.is_empty(), "{:?}", program.warnings);
-        let codecs = b"<Response><Dial><Sip codecs='PCMU' sessionTimeout='1800'>sip:a@b.example</Sip></Dial></Response>";
+        let codecs =
+            b"<Response><Dial><Sip codecs='PCMU' sessionTimeout='1800'>sip:a@b.example</Sip></Dial></Response>";
         let program = tandem_markup::document(&CXML, origin, codecs).unwrap();
         assert!(program.warnings.is_empty(), "{:?}", program.warnings);
         let stream = b"<Response><Connect><Stream url='wss://a.test/' codec='L16'/></Connect></Response>";

@@ -162,7 +162,9 @@ fn a_gather_without_a_method_uses_the_method_of_its_application() {
 #[test]
 fn an_event_that_is_not_sent_is_told_so_and_no_unknown_event() {
     let warnings = |flavour, events: &str| {
-        let text = format!("<Response><Dial><Number statusCallback='http://x/' statusCallbackEvent='{events}'>+15550001</Number></Dial></Response>");
+        let text = format!(
+            "<Response><Dial><Number statusCallback='http://x/' statusCallbackEvent='{events}'>+15550001</Number></Dial></Response>"
+        );
         let program = markup::document(flavour, Origin::default(), text.as_bytes()).unwrap();
         program.warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>()
     };

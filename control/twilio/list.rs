@@ -243,7 +243,10 @@ mod tests {
             assert_eq!(from, at("2024-01-02T15:00:00Z"), "{text}");
             assert_eq!(range(&parameters(&format!("StartTime={text}")), "StartTime").unwrap(), on, "{text}");
         }
-        assert!(range(&parameters("StartTime=Mon,%2002%20Jan%202024%2015:00:00%20GMT"), "StartTime").is_err(), "no Monday");
+        assert!(
+            range(&parameters("StartTime=Mon,%2002%20Jan%202024%2015:00:00%20GMT"), "StartTime").is_err(),
+            "no Monday"
+        );
         let between =
             range(&parameters("StartTime%3E=2024-01-02T03:04:05Z&StartTime%3C=2024-01-05"), "StartTime").unwrap();
         assert_eq!(between, Range { from: at("2024-01-02T03:04:05Z"), until: at("2024-01-05T00:00:00Z") });

@@ -117,7 +117,8 @@ mod tests {
         let empty = b"<Response></Response>";
         let warned = |url: &str| {
             let url = Url::parse(url).unwrap();
-            let program = reply(&TWIML, Origin { base: Some(&url), ..Default::default() }, Some("text/xml"), empty).unwrap();
+            let program =
+                reply(&TWIML, Origin { base: Some(&url), ..Default::default() }, Some("text/xml"), empty).unwrap();
             program.warnings.iter().map(|warning| (warning.code, warning.message.clone())).collect::<Vec<_>>()
         };
         let warning = |name: &str| (SCHEMA, format!("the URL of the Twimlet has no {name}, which the Twimlet needs"));

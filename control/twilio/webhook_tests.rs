@@ -99,8 +99,14 @@ fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 }
 
 fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
-    let fetch =
-        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, scope: Scope::Leg, first_method: Method::Post };
+    let fetch = Fetch {
+        id: FetchId(1),
+        leg: Arc::new(leg),
+        target: target("http://app/voice"),
+        reason,
+        scope: Scope::Leg,
+        first_method: Method::Post,
+    };
     let Body::Form(parameters) = super::fetch(crate::owner(ACCOUNT), &fetch, &context(0)).body else { panic!() };
     parameters
 }

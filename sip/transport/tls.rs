@@ -106,7 +106,9 @@ impl OwnCertificate {
             None | Some(0) => Some(format!("the certificate {file} has expired: far ends refuse TLS connections")),
             Some(_) if now < self.not_before => {
                 let hours = (self.not_before - now).div_ceil(3_600);
-                Some(format!("the certificate {file} is valid only in {hours} h: until then, far ends refuse TLS connections"))
+                Some(format!(
+                    "the certificate {file} is valid only in {hours} h: until then, far ends refuse TLS connections"
+                ))
             }
             Some(left) if left <= Self::WARNING.as_secs() => {
                 Some(format!("the certificate {file} expires in {} days; renew it", left / 86_400))

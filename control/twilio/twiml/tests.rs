@@ -614,7 +614,8 @@ fn a_document_may_be_in_another_charset_if_it_says_so() {
     // Editors of Windows write UTF-16 with a byte order mark, with and without a declaration.
     for declaration in ["", "<?xml version=\"1.0\" encoding=\"utf-16\"?>", "<?xml version=\"1.0\"?>"] {
         let text = format!("\u{feff}{declaration}<Response><Say>Grüße</Say></Response>");
-        let (little, big) = (text.encode_utf16().flat_map(u16::to_le_bytes), text.encode_utf16().flat_map(u16::to_be_bytes));
+        let (little, big) =
+            (text.encode_utf16().flat_map(u16::to_le_bytes), text.encode_utf16().flat_map(u16::to_be_bytes));
         for body in [little.collect::<Vec<u8>>(), big.collect()] {
             for kind in ["text/xml", "application/xml; charset=utf-16", "text/xml; charset=utf-8"] {
                 assert_eq!(said(kind, &body).unwrap(), "Grüße", "{kind}: {declaration}");

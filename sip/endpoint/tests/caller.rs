@@ -527,7 +527,11 @@ fn requests_in_dialog(host: &str, headers: &str, change: impl FnOnce(&mut Config
             uri: Some(uri.to_owned()),
             ..crate::Trunk::new(name.into())
         };
-        config.trunk_settings = vec![trunk("inner", "acme", "sip:10.1.0.5"), trunk("theirs", "other", "sip:9.9.9.1"), trunk("outer", "acme", "sip:8.8.4.1")];
+        config.trunk_settings = vec![
+            trunk("inner", "acme", "sip:10.1.0.5"),
+            trunk("theirs", "other", "sip:9.9.9.1"),
+            trunk("outer", "acme", "sip:8.8.4.1"),
+        ];
         change(config);
     });
     bench.endpoint.start_trunks(bench.now);
