@@ -116,7 +116,7 @@ impl Call {
                     self.complete_without_bridge(referrer, transferee, |call| call.run(transferee, program));
                 }
                 Decision::Reject(_) | Decision::Refuse(..) => {
-                    self.push_command(referrer, LegCommand::AnswerRefer { status: 404 })
+                    self.push_command(referrer, LegCommand::AnswerRefer { status: 404 });
                 }
                 // The application of the number does not know this leg, so it cannot send commands for the leg.
                 Decision::Commands | Decision::CommandsWithTimeout(_) => {

@@ -325,8 +325,8 @@ causes! {
             "The trunk has reached one of its call limits."
             "Raise max_calls or max_cps at the trunk if the carrier allows more.";
         CertificateExpires "certificate-expires"
-            "A certificate of this server (of SIP over TLS, or of signed calling numbers) has expired, or expires within 14 days."
-            "Renew the PEM file of [[sip.certificates]] or of the trunk, or the file at certificate_url. The server reads a changed PEM file again within 2 s."
+            "A certificate of this server (of SIP over TLS, or of signed calling numbers) has expired, expires within 14 days, or is not valid yet."
+            "Renew the PEM file of [[sip.certificates]] or of the trunk, or the file at certificate_url; check the clock (date). The server reads a changed PEM file again within 2 s."
             "The message, and `tandem check` for TLS, names the file and the time. The metric `tandem_certificate_expiry_timestamp_seconds` has the time of the certificates for TLS ([monitoring.md](monitoring.md)). The report is repeated each day.";
         SigningCertificate "signing-certificate"
             "The certificate for the key that signs calling numbers (STIR) cannot be fetched, or belongs to another key."

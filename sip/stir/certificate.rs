@@ -113,7 +113,7 @@ impl Certificate {
     #[must_use]
     pub fn not_after(&self) -> Option<u64> {
         let chain = std::iter::once(&self.own).chain(&self.between);
-        chain.map(|one| validity::not_after(one)).min().flatten()
+        chain.map(|one| Some(validity::of(one)?.1)).min().flatten()
     }
 
     /// Whether the certificate has the public key of this signer.
