@@ -5,7 +5,8 @@
 //! no more memory than a few. A new source takes the slot of the source that has been silent for the longest time.
 //! Banned sources are replaced last. Some sources are never limited or banned: sources in a trunk's networks, the hosts
 //! in the trunks' URIs, and [`Bans::never`]. An address that the server has called, or at which the server registers,
-//! is not limited. It is banned only for guessing passwords. If a transaction waits for a response, the response is
+//! is not limited. It is banned only for guessing passwords. This host's own addresses are also banned only for guessing
+//! passwords: an account can make the server send to itself, for example RTP to a SIP socket. If a transaction waits for a response, the response is
 //! always read, even from a banned source. The driver finds such responses with [`crate::Endpoint::awaits`].
 //!
 //! A correct password forgives the source only the wrong passwords of the same user: otherwise an attacker who owns one
@@ -208,6 +209,8 @@ pub struct GuardCounts {
 #[derive(Debug)]
 pub struct Guard {
     secret: u64,
+    /// The addresses of this host.
+    own: HashSet<Source>,
     table: Mutex<Table>,
 }
 
@@ -299,7 +302,13 @@ impl Guard {
             ban_lines: Throttle::default(),
             source_lines: Throttle::default(),
         };
-        Self { secret, table: Mutex::new(table) }
+        Self { secret, own: HashSet::new(), table: Mutex::new(table) }
+    }
+
+    /// Sets the addresses of this host, which are banned only for guessing passwords.
+    #[must_use]
+    pub fn with_own(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self { own: addresses.into_iter().map(Source::of).collect(), ..self }
     }
 
     /// Replaces the rules. If the new rules exempt a source, the ban of this source ends. All other bans stay.
@@ -493,7 +502,8 @@ impl Guard {
         if entry.exempt || entry.ban.is_some_and(|ban| ban.until > now_ms) {
             return false;
         }
-        if entry.called_until > now_ms && !is_guessing(offence) {
+        let is_harmless = entry.called_until > now_ms || self.own.contains(&Source::of(source));
+        if is_harmless && !is_guessing(offence) {
             return false;
         }
         if now_ms.saturating_sub(entry.window) >= millis(WINDOW) {

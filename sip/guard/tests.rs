@@ -14,6 +14,23 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+fn an_address_of_this_host_is_banned_only_for_guesses() {
+    let (guard, start) = guard(Bans::default());
+    let guard = guard.with_own([ip("127.0.0.1"), ip("198.51.100.9")]);
+    for own in ["127.0.0.1", "198.51.100.9", "::ffff:127.0.0.1"].map(ip) {
+        for offence in [Offence::Malformed, Offence::Refused, Offence::Number, Offence::Flood] {
+            for _ in 0..2_000 {
+                assert!(!guard.record_offence(start, own, offence), "{own} {offence:?}");
+            }
+        }
+    }
+    let count = |address: &str| (1..=30).position(|_| guard.record_offence(start, ip(address), Offence::Malformed));
+    assert_eq!((count("127.0.0.2"), count("127.0.0.1")), (Some(29), None));
+    let guesses = (1..=10).position(|_| guard.record_wrong_password(start, Some(ip("127.0.0.1")), ("alice", "")));
+    assert_eq!(guesses, Some(9));
+}
+
+#[test]
 fn a_correct_password_forgives_only_the_wrong_ones_of_the_same_user() {
     let (guard, start) = guard(Bans::default());
     let source = ip("198.51.100.1");

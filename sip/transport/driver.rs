@@ -160,7 +160,8 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let capture_counts = Arc::new(capture::Counts::default());
     let capture = capture(&config, &capture_counts)?;
     let secret = seed.iter().fold(0, |secret: u64, &octet| secret.rotate_left(8) ^ u64::from(octet));
-    let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
+    let guard = Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant());
+    let guard = Arc::new(guard.with_own(addresses.iter().flat_map(|bound| addresses_of_host(&config, *bound))));
     let overload = Overload::new(Duration::from_millis(config.overload_ms));
     let bindings = std::mem::take(&mut config.bindings);
     let mut endpoint = Endpoint::new(config, seed);
@@ -669,6 +670,18 @@ impl Driver {
         self.counters.unknown_source_requests.store(self.endpoint.unknown_source_requests(), Ordering::Relaxed);
         self.counters.malformed.store(self.endpoint.malformed(), Ordering::Relaxed);
     }
+}
+
+/// Returns the addresses of this host from which packets to itself can come, as far as they are known: the address of the
+/// socket, or the loopback addresses and the address of the default route, and the advertised address.
+fn addresses_of_host(config: &Config, (transport, bound): (Transport, SocketAddr)) -> impl Iterator<Item = IpAddr> {
+    let of_socket = match bound.ip().is_unspecified() {
+        true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        false => vec![bound.ip()],
+    };
+    let of_route = bound.ip().is_unspecified().then(|| own_address(bound.is_ipv4())).flatten();
+    let advertised = config.advertise.address_of(transport, bound).map(|one| one.host().trim_matches(['[', ']']));
+    of_socket.into_iter().chain(of_route).chain(advertised.and_then(|host| host.parse().ok()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell provides the endpoint's clock")]
