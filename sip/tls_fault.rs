@@ -55,6 +55,15 @@ impl TransportFault {
             None => Self::Io(error.kind()),
         }
     }
+
+    /// Returns the reason why reading from an open connection failed. In TLS 1.3, a far end refuses the certificate of
+    /// this server with an alert after the handshake.
+    pub(crate) fn of_connection(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+            Some(error @ Error::AlertReceived(_)) => Self::Tls(TlsFault::of(error)),
+            _ => Self::Io(io::ErrorKind::ConnectionReset),
+        }
+    }
 }
 
 impl TlsFault {
@@ -81,6 +90,8 @@ impl TlsFault {
                 | Alert::CertificateUnknown
                 | Alert::CertificateRequired
                 | Alert::UnknownCA
+                // The signature of the certificate is wrong (RFC 8446 §6.2).
+                | Alert::DecryptError
                 | Alert::AccessDenied => Self::Refused,
                 _ => Self::Other,
             },

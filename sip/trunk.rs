@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::leg::{Credentials, TrunkName};
 use crate::probe::Probe;
 use crate::registration::Registration;
+use crate::tls_fault::TlsFault;
 
 /// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. If the trunk
 /// responds to an OPTIONS, this time ends earlier.
@@ -145,6 +146,8 @@ pub enum TrunkFault {
     RegistrarSilent,
     /// The trunk does not answer OPTIONS.
     Down,
+    /// The TLS handshake for a REGISTER or OPTIONS failed.
+    Tls,
 }
 
 /// The status of a trunk at one moment.
@@ -154,6 +157,8 @@ pub struct TrunkStatus {
     pub health: Health,
     /// The state of the registration at the trunk.
     pub registered: Registered,
+    /// The reason why the TLS handshake for the last REGISTER or OPTIONS failed. `None` after a response.
+    pub tls_fault: Option<TlsFault>,
     /// Current number of legs over the trunk. Incoming and outgoing legs count together.
     pub calls: u32,
     /// Number of calls since the start that were refused or sent to another trunk because of `max_calls` or `max_cps`.
@@ -172,6 +177,8 @@ pub(crate) struct TrunkState {
     doubted_until: Option<Instant>,
     /// Whether the trunk answered its last INVITE or OPTIONS.
     answered: bool,
+    /// The reason why the TLS handshake for the last REGISTER or OPTIONS failed.
+    pub(crate) tls_fault: Option<TlsFault>,
     calls: u32,
     limited: u64,
     inbound: Pace,
@@ -201,6 +208,7 @@ impl TrunkState {
             addresses: Vec::new(),
             doubted_until: None,
             answered: false,
+            tls_fault: None,
             calls: 0,
             limited: 0,
             inbound: Pace::default(),
@@ -222,6 +230,7 @@ impl TrunkState {
         TrunkStatus {
             health,
             registered: self.registration.as_ref().map_or(Registered::Not, Registration::status),
+            tls_fault: self.tls_fault,
             calls: self.calls,
             limited: self.limited,
         }

@@ -74,8 +74,9 @@ impl TrunkRow {
             }
             sip::Registered::Not | sip::Registered::Pending | sip::Registered::Yes => None,
         };
-        // A trunk without its registration cannot be called back, so this reason comes first.
-        let reasons: Vec<(Cause, String)> = unregistered.into_iter().chain(troubled).collect();
+        let tls = status.tls_fault.map(|fault| (Cause::TrunkTls, sip::TransportFault::Tls(fault).to_string()));
+        // A failed handshake is the reason for the others. A trunk without its registration cannot be called back.
+        let reasons: Vec<(Cause, String)> = tls.into_iter().chain(unregistered).chain(troubled).collect();
         let cause = reasons.first().map(|(cause, _)| *cause);
         let reason = reasons.into_iter().map(|(_, reason)| reason).reduce(|all, reason| format!("{all}; {reason}"));
         Self {

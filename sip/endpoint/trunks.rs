@@ -27,6 +27,7 @@ use crate::message::{Destination, Host, Method, Request, Response, Uri};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
+use crate::tls_fault::TransportFault;
 use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkFault, TrunkState, TrunkStatus, TrunkTrouble};
 
 /// Widest source network (IPv4, IPv6) that shows that an address belongs to a trunk. Carriers have networks of this
@@ -275,6 +276,9 @@ impl Trunks {
         if response.status < 200 {
             return;
         }
+        if let Some(trunk) = self.states.get_mut(kind.trunk()) {
+            trunk.tls_fault = None;
+        }
         match kind {
             OutOfDialogRequest::Register(index) => {
                 let Some(registration) = self.registration_mut(index) else { return };
@@ -291,6 +295,10 @@ impl Trunks {
 
     /// Handles a failed request of a trunk. The request got no response or could not be sent.
     pub(super) fn handle_failure(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
+        let tls_fault = if let EndCause::Tls(fault) = cause { Some(fault) } else { None };
+        if let Some(trunk) = self.states.get_mut(kind.trunk()) {
+            trunk.tls_fault = tls_fault;
+        }
         match kind {
             OutOfDialogRequest::Register(index) => {
                 let Some(registration) = self.registration_mut(index) else { return };
@@ -313,10 +321,11 @@ impl Trunks {
             trunk.trust();
         }
         match (changed, down) {
-            (true, true) => {
-                let got = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-                trunk.report(core, TrunkFault::Down, format!("OPTIONS got {got}"));
-            }
+            (true, true) => match (trunk.tls_fault, status) {
+                (Some(fault), _) => trunk.report(core, TrunkFault::Tls, TransportFault::Tls(fault).to_string()),
+                (None, Some(status)) => trunk.report(core, TrunkFault::Down, format!("OPTIONS got {status}")),
+                (None, None) => trunk.report(core, TrunkFault::Down, "OPTIONS got no answer".to_owned()),
+            },
             (true, false) => tracing::info!(trunk = %name, "trunk is up again"),
             _ => {}
         }
@@ -566,6 +575,7 @@ fn report_registration(core: &mut Core, state: &TrunkState, status: Registered, 
     match status {
         Registered::Yes => tracing::info!(%trunk, "registered"),
         Registered::Refused(_) => failed(core, TrunkFault::RegistrationRefused),
+        Registered::Unanswered if state.tls_fault.is_some() => failed(core, TrunkFault::Tls),
         Registered::Unanswered => failed(core, TrunkFault::RegistrarSilent),
         Registered::Pending if before == Registered::Yes => tracing::info!(%trunk, "no longer registered"),
         Registered::Pending | Registered::Not => {}

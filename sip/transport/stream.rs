@@ -303,12 +303,12 @@ async fn serve(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Byte
     let pings = Pings::every(link.keep_alive);
     let (read, write) = tokio::io::split(stream);
     let mut writing = pin!(writer(write, queued, &pings));
-    let reads = tokio::select! {
-        () = reader(read, link, &pongs, &pings) => true,
+    let (reads, why) = tokio::select! {
+        why = reader(read, link, &pongs, &pings) => (true, why),
         // The writer ended, because the far end does not accept octets.
-        _ = &mut writing => false,
+        _ = &mut writing => (false, io::ErrorKind::BrokenPipe.into()),
     };
-    link.close(if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe }).await;
+    link.close(why).await;
     if reads {
         // The writer sends the messages that the driver has queued, until the driver drops the queue.
         let _ = writing.await;
@@ -368,7 +368,12 @@ async fn writer(
     timeout(STALL_TIMEOUT, write.shutdown()).await?
 }
 
-async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::WeakSender<Bytes>, pings: &Pings) {
+async fn reader(
+    mut read: impl AsyncRead + Unpin,
+    link: &Link,
+    pongs: &mpsc::WeakSender<Bytes>,
+    pings: &Pings,
+) -> TransportFault {
     let mut framer = Framer::default();
     // Deadline for the rest of an incomplete message.
     let mut whole_by = None;
@@ -384,7 +389,8 @@ async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::Wea
             Ok(Ok(length)) if length > 0 => heard = Instant::now(),
             // The far end became known meanwhile, so a longer idle time applies.
             Err(_) if !framer.is_inside() && heard + link.idle() > deadline => continue,
-            _ => return,
+            Ok(Err(error)) => return TransportFault::of_connection(&error),
+            _ => return io::ErrorKind::ConnectionReset.into(),
         }
         loop {
             let data = match framer.next(|| pings.take_pong()) {
@@ -401,12 +407,12 @@ async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::Wea
                     if let Some(head) = lost.head {
                         link.deliver(head).await;
                     }
-                    return;
+                    return io::ErrorKind::ConnectionReset.into();
                 }
             };
             whole_by = None;
             if !link.deliver(data).await {
-                return;
+                return io::ErrorKind::ConnectionReset.into();
             }
         }
     }
@@ -444,7 +450,7 @@ mod tests {
         let pongs = queue.downgrade();
         let (link, pings) = (link(idle, events), Pings::every(None));
         let reading = reader(theirs, &link, &pongs, &pings);
-        tokio::select! { () = reading => {} _ = write(ours) => panic!("it reads on") }
+        tokio::select! { _ = reading => {} _ = write(ours) => panic!("it reads on") }
         let mut messages = 0;
         while found.try_recv().is_ok() {
             messages += 1;

@@ -67,6 +67,7 @@ impl Calls {
             sip::TrunkFault::RegistrationRefused => Cause::TrunkNotRegistered,
             sip::TrunkFault::RegistrarSilent => Cause::RegistrarSilent,
             sip::TrunkFault::Down => Cause::TrunkDown,
+            sip::TrunkFault::Tls => Cause::TrunkTls,
         };
         let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
         self.services().report(owner, clock::time(), Problem::new(cause, format!("trunk {trunk}: {why}")));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::leg::Credentials;
+use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 
 const LEG: LegKey = LegKey(1);
@@ -44,9 +45,13 @@ impl Bench {
 
     /// Answers the open lookup with the trunk's address.
     fn locate(&mut self) {
+        self.locate_over(Transport::Udp);
+    }
+
+    fn locate_over(&mut self, transport: Transport) {
         let (lookup, _, trunk) = self.asked.pop_front().expect("an address is wanted");
         assert_eq!(trunk.as_deref(), Some("carrier"));
-        let target = Target { transport: Transport::Udp, address: PEER.parse().unwrap(), identity: None };
+        let target = Target { transport, address: PEER.parse().unwrap(), identity: None };
         self.endpoint.handle_resolved(self.now, lookup, Ok(vec![target]));
         self.collect();
     }
@@ -126,6 +131,50 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
     bench.expect("SIP/2.0 100 ");
     let Some(Event::Incoming { incoming, .. }) = bench.events.pop_back() else { panic!("no call") };
     assert_eq!(incoming.to_user, "+15551230077", "the registrar put the number in the Contact's place");
+}
+
+#[test]
+fn a_registrar_whose_certificate_is_refused_is_told_with_the_reason_of_tls() {
+    let (mut bench, _) = Bench::registering();
+    // The next REGISTER goes over a connection.
+    bench.wait(32_000);
+    bench.sent.clear();
+    bench.wait(5_000);
+    bench.locate_over(Transport::Tcp);
+    bench.expect("REGISTER ");
+    let fault = TlsFault::Expired;
+    let peer = PEER.parse().unwrap();
+    bench.endpoint.handle_transport_error(bench.now, Transport::Tcp, peer, TransportFault::Tls(fault));
+    bench.collect();
+    assert_eq!(bench.trunk_status().tls_fault, Some(fault));
+    // A response ends the fault.
+    bench.sent.clear();
+    bench.wait(600_000);
+    bench.locate();
+    let again = bench.expect("REGISTER ");
+    bench.receive(response_to(&again, 200, "reg", ""));
+    assert_eq!((bench.trunk_status().registered, bench.trunk_status().tls_fault), (Registered::Yes, None));
+}
+
+#[test]
+fn a_trunk_whose_options_find_no_tls_is_down_with_the_reason_of_tls() {
+    let mut bench = Bench::with_trunk(|trunk| {
+        trunk.uri = Some("sip:carrier.example".into());
+        trunk.options_interval = Some(Duration::from_secs(30));
+    });
+    let fault = TlsFault::WrongName;
+    while bench.trunk_status().health != Health::Down {
+        bench.wait(60_000);
+        bench.locate_over(Transport::Tcp);
+        bench.expect("OPTIONS ");
+        let peer = PEER.parse().unwrap();
+        bench.endpoint.handle_transport_error(bench.now, Transport::Tcp, peer, TransportFault::Tls(fault));
+        bench.collect();
+        bench.sent.clear();
+    }
+    let trouble = bench.trouble();
+    assert_eq!((&*trouble.trunk, trouble.fault), ("carrier", TrunkFault::Tls));
+    assert!(trouble.why.contains("the certificate of the far end is for another name"), "{trouble:?}");
 }
 
 #[test]

@@ -163,6 +163,51 @@ async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
     a.shutdown().await;
 }
 
+/// Starts a TLS server that demands a certificate of this authority from each client. `version` is the only version of TLS that the server
+/// supports. Returns its port.
+async fn demanding(authority: &Authority, version: &'static rustls::SupportedProtocolVersion) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    let own = authority.issue("demanding", &["localhost"]);
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![written(&own)], PrivateKeyDer::from_pem_file(&own.key).unwrap())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            assert!(acceptor.accept(stream).await.is_err(), "the certificate of the client is refused");
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_our_certificate_is_the_reason_with_each_version_of_tls() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (a, mut events) = driver(|config| {
+        ours.listen(&["localhost"])(config);
+        config.ca_file = Some(theirs.file("ca.pem"));
+    })
+    .await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let port = demanding(&theirs, version).await;
+        let invite = outgoing(&format!("sip:x@localhost:{port};transport=tls"));
+        a.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        let ended = event(&mut events).await;
+        let refused = EndCause::Tls(TlsFault::Refused);
+        assert!(matches!(ended, Event::Ended { cause, .. } if cause == refused), "{version:?}: {ended:?}");
+    }
+    a.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
     let (ours, theirs) = (Authority::new(), Authority::new());
