@@ -1,6 +1,7 @@
 //! The rules for the requests to a gateway. The protocols of the gateways have no accounts, so any page in a browser on
 //! this machine could use a gateway without these rules.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use crate::limits::Rate;
 
 /// Web origins whose pages may always use a gateway with `allowed_origins`: pages in development.
 const DEVELOPMENT: &str = "http://localhost:3000";
+/// The error for a request whose `Host` does not name this server.
+const UNKNOWN_HOST: &str =
+    "Unknown host: use the host of http.public_url or an address, add the origin to allowed_origins, or set a secret";
 
 /// The rules of one gateway.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(crate) struct Access {
     pub(crate) origins: Vec<Arc<str>>,
     /// The host of `http.public_url`.
     pub(crate) own_host: Option<String>,
+    /// Another host name under which clients reach the gateway, with a port if needed.
+    pub(crate) stream_host: Option<Arc<str>>,
     /// The password of the gateway, if it has one.
     pub(crate) secret: Option<Secret>,
     /// The beginnings of the numbers that may be called. An empty list allows every number.
@@ -79,6 +85,22 @@ impl Access {
         }
     }
 
+    /// Whether the value of a `Host` header field may name this server. A page can point its own host name to this machine
+    /// (DNS rebinding). Then the browser takes the requests of this page for requests to the page's own server, and a GET
+    /// has no `Origin`. The owner of a page can choose neither an address nor a name without a dot.
+    fn allows_host(&self, host: &str) -> bool {
+        let name = |host: &str| web_origin::host(&format!("http://{host}")).map(str::to_ascii_lowercase);
+        let Some(host) = name(host) else { return false };
+        let listed = self.origins.iter().filter_map(|origin| web_origin::host(origin));
+        let own = self.stream_host.iter().filter_map(|host| name(host));
+        let known = self.own_host.iter().map(|own| own.to_ascii_lowercase()).chain(own);
+        host.parse::<IpAddr>().is_ok()
+            || !host.contains('.')
+            || web_origin::is_loopback(&host)
+            || { known }.any(|one| one == host)
+            || { listed }.any(|one| one.eq_ignore_ascii_case(&host))
+    }
+
     /// Checks the number of a new call, and counts the call.
     pub(crate) fn take_call(&self, to: &PhoneNumber, now: Instant) -> Result<(), CallLimit> {
         if !self.prefixes.is_empty() && !self.prefixes.iter().any(|prefix| to.as_str().starts_with(&**prefix)) {
@@ -93,6 +115,10 @@ impl Access {
         if origin(headers).is_some_and(|origin| !origin.is_some_and(|origin| self.allows_origin(origin))) {
             return Err((StatusCode::FORBIDDEN, "Unauthorized origin"));
         }
+        let host = headers.get(header::HOST).map(HeaderValue::to_str);
+        if self.secret.is_none() && host.is_some_and(|host| !host.is_ok_and(|host| self.allows_host(host))) {
+            return Err((StatusCode::FORBIDDEN, UNKNOWN_HOST));
+        }
         // A browser sends JSON to another origin only after a preflight request.
         let length = header(headers, "content-length").is_some_and(|length| length.trim() != "0");
         let has_body = length || headers.contains_key(header::TRANSFER_ENCODING);
@@ -105,12 +131,14 @@ impl Access {
         }
     }
 
-    /// Whether the request has the gateway's password: in `Authorization: Bearer`, or in the query parameter `secret`,
-    /// because a page cannot set header fields of a WebSocket.
+    /// Whether the request has the gateway's password: in `Authorization: Bearer`. A WebSocket may have the password in
+    /// the query parameter `secret`, because a page cannot set header fields of a WebSocket. The URL of another request
+    /// must not have the password: programs and proxies write URLs to logs and histories.
     fn knows_secret(&self, request: &Request) -> bool {
         let Some(secret) = &self.secret else { return true };
         let bearer = header(request.headers(), "authorization").and_then(|line| line.strip_prefix("Bearer "));
-        let query = request.uri().query().unwrap_or_default();
+        let is_websocket = header(request.headers(), "upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+        let query = request.uri().query().filter(|_| is_websocket).unwrap_or_default();
         let named = query.split('&').find_map(|pair| pair.strip_prefix("secret="));
         let is_secret = |given: &str| bool::from(given.as_bytes().ct_eq(secret.expose().as_bytes()));
         bearer.is_some_and(is_secret) || named.is_some_and(is_secret)
@@ -190,6 +218,7 @@ mod tests {
             table: "dash",
             origins: Vec::new(),
             own_host: Some("voice.example.com".into()),
+            stream_host: Some("media.example.com:8081".into()),
             secret: None,
             prefixes: Vec::new(),
             calls: Rate::new(3),
@@ -254,6 +283,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_that_points_its_own_name_to_this_machine_reaches_nothing() {
+        for (host, may) in [
+            ("localhost:8080", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("192.0.2.7", true),
+            ("tandem:8080", true),
+            ("VOICE.example.com", true),
+            ("media.example.com", true),
+            ("app.example.com:444", true),
+            ("evil.example", false),
+            ("evil.example:8080", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example", false),
+            ("a@localhost", false),
+            ("", false),
+        ] {
+            let with_origins = || access(|access| access.origins = vec!["https://app.example.com".into()]);
+            for (method, path) in [("GET", "/events"), ("POST", "/call")] {
+                let answer = asked(with_origins(), method, path, &[("host", host), JSON], "").await;
+                assert_eq!(answer.status().is_success(), may, "{method} to {host:?}");
+            }
+        }
+        let with_secret = access(|access| access.secret = Some(Secret::new("swordfish")));
+        let headers = [("host", "gateway.example.net"), ("authorization", "Bearer swordfish")];
+        let answer = asked(with_secret, "GET", "/events", &headers, "").await;
+        assert_eq!(answer.status(), 200, "such a page does not know the secret");
+    }
+
+    #[tokio::test]
     async fn a_body_is_json_and_nothing_that_a_page_sends_without_asking() {
         for (kind, body, may) in [
             (Some("application/json"), "{}", true),
@@ -275,15 +334,20 @@ mod tests {
     #[tokio::test]
     async fn a_secret_is_asked_for_in_each_of_its_places() {
         let with = || access(|access| access.secret = Some(Secret::new("swordfish")));
+        let websocket = ("upgrade", "WebSocket");
         for (path, headers, status) in [
             ("/events", vec![], 401),
-            ("/events?secret=guessed", vec![], 401),
-            ("/events?a=b&secret=swordfish", vec![], 200),
+            ("/events?secret=guessed", vec![websocket], 401),
+            ("/events?a=b&secret=swordfish", vec![websocket], 200),
+            ("/events?secret=swordfish", vec![], 401),
+            ("/events?secret=swordfish", vec![("upgrade", "h2c")], 401),
             ("/events", vec![("authorization", "Bearer swordfish")], 200),
             ("/events", vec![("authorization", "Bearer swordfishes")], 401),
         ] {
             assert_eq!(asked(with(), "GET", path, &headers, "").await.status(), status, "{path} {headers:?}");
         }
+        let call = asked(with(), "POST", "/call?secret=swordfish", &[JSON], "{}").await;
+        assert_eq!(call.status(), 401, "only a WebSocket has the secret in its URL");
         let preflight = asked(with(), "OPTIONS", "/call", &[("origin", "http://localhost:1")], "").await;
         assert_eq!(preflight.status(), 204, "a preflight request has no credentials");
     }

@@ -70,6 +70,7 @@ pub(super) fn routes(app: App, config: DashConfig) -> Router {
         table: "dash",
         origins: config.allowed_origins.clone(),
         own_host: super::own_host(&app),
+        stream_host: config.stream_host.clone(),
         secret: config.secret.clone(),
         prefixes: config.prefixes.clone(),
         calls: Rate::new(config.calls_per_minute),

@@ -16,6 +16,9 @@ use tokio::time::{Instant, interval_at, timeout};
 const MAX_FRONTENDS: usize = 1_000;
 /// Maximum length of a message from a frontend, in octets. A message of this length contains some seconds of audio.
 const LONGEST: usize = 256 * 1024;
+/// Size of the read buffer of a WebSocket, in octets. The default of the library is 128 KiB, and the buffer exists as long as
+/// the WebSocket.
+const READ_BUFFER: usize = 4 * 1024;
 /// Time between two pings. The server drops a frontend that sends nothing for twice this time.
 const PING: Duration = Duration::from_secs(30);
 /// The server drops a frontend that accepts no data for this time.
@@ -110,7 +113,7 @@ pub(super) fn upgrade(request: WebSocketUpgrade, headers: &HeaderMap) -> WebSock
     let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|line| line.to_str().ok());
     let first: Option<Cow<'static, str>> =
         offered.and_then(|line| line.split(',').next()).map(|word| word.trim().to_owned().into());
-    request.max_message_size(LONGEST).max_frame_size(LONGEST).protocols(first)
+    request.read_buffer_size(READ_BUFFER).max_message_size(LONGEST).max_frame_size(LONGEST).protocols(first)
 }
 
 pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static str) {

@@ -38,11 +38,19 @@ struct Starlis {
     app: App,
     config: StarlisConfig,
     access: Arc<Access>,
-    /// The live calls, with the frontends of each call.
-    live: Mutex<HashMap<LegId, Arc<Frontends<Subscribed>>>>,
+    /// The live calls.
+    live: Mutex<HashMap<LegId, LiveCall>>,
     rate: Rate,
     sockets: Sockets,
     tokens: Tokens,
+}
+
+/// A live call of the gateway.
+#[derive(Clone)]
+struct LiveCall {
+    /// The user who made the call. Only this user may follow and end the call.
+    user: Arc<str>,
+    frontends: Arc<Frontends<Subscribed>>,
 }
 
 pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
@@ -50,6 +58,7 @@ pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
         table: "starlis",
         origins: config.allowed_origins.clone(),
         own_host: super::own_host(&app),
+        stream_host: None,
         secret: config.secret.clone(),
         prefixes: config.prefixes.clone(),
         calls: Rate::new(config.total_calls_per_minute()),

@@ -9,9 +9,11 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,7 +29,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -49,7 +51,7 @@ const STALL: Duration = Duration::from_secs(60);
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Serves `router` on at most `max_connections` connections until `stop`. At most half of the connections may come from one
-/// source. Requests that started before `stop` are still answered.
+/// source. A WebSocket counts as a connection until it is closed, unless its handler gives the [`HeldSlot`] back. Requests that started before `stop` are still answered.
 pub async fn serve(listener: TcpListener, router: Router, max_connections: usize, stop: impl Future<Output = ()>) {
     let places = ConnectionSlots::new(max_connections);
     let router = router.layer(middleware::from_fn(bounded_body));
@@ -73,10 +75,8 @@ pub async fn serve(listener: TcpListener, router: Router, max_connections: usize
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL.as_millis() as u32);
             let _ = stream.set_nodelay(true);
             let (router, ending) = (router.clone(), ending.clone());
-            connections.spawn(async move {
-                connection(stream, peer, router, ending).await;
-                drop(place);
-            });
+            let slot = HeldSlot::from(place);
+            connections.spawn(connection(Counted { stream, slot: slot.clone() }, peer, slot, router, ending));
         }
     };
     tokio::select! { () = accept => {} () = stop => {} }
@@ -89,12 +89,14 @@ pub async fn serve(listener: TcpListener, router: Router, max_connections: usize
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
+    slot: HeldSlot,
     router: Router,
     mut ending: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(slot.clone());
         router.call(request)
     });
     let connection = http1::Builder::new()
@@ -166,6 +168,67 @@ struct ConnectionSlot {
     source: IpAddr,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// The slot of a connection, as the extension of each request on the connection.
+#[derive(Clone, Default)]
+pub(crate) struct HeldSlot(Arc<Mutex<Option<ConnectionSlot>>>);
+
+impl HeldSlot {
+    /// Frees the slot before the connection ends, because another limit counts the connection from now on.
+    pub(crate) fn give_back(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
+impl From<ConnectionSlot> for HeldSlot {
+    fn from(slot: ConnectionSlot) -> Self {
+        Self(Arc::new(Mutex::new(Some(slot))))
+    }
+}
+
+/// A connection that keeps its slot for as long as it exists. After an upgrade, the WebSocket owns the connection.
+struct Counted<S> {
+    stream: S,
+    slot: HeldSlot,
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.slot.give_back();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 impl ConnectionSlots {

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use tandem_runtime::app::App;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::listener::HeldSlot;
+
 /// The networks of the proxies whose `X-Forwarded-For` is true (`http.trusted_proxies`).
 #[derive(Clone, Debug)]
 pub(crate) struct TrustedProxies(pub(crate) Arc<[IpNet]>);
@@ -89,10 +91,15 @@ pub(crate) async fn open(
     };
     let from_page = proxied || headers.contains_key(header::ORIGIN);
     let accept = derive_accept_key(key.as_bytes());
+    // `sip.max_connections` counts the WebSockets of phones.
+    let slot = request.extensions().get::<HeldSlot>().cloned();
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(stream) => app.calls.services().sip.adopt_websocket(TokioIo::new(stream), peer, from_page).await,
+            Ok(stream) => {
+                slot.iter().for_each(HeldSlot::give_back);
+                app.calls.services().sip.adopt_websocket(TokioIo::new(stream), peer, from_page).await;
+            }
             Err(error) => tracing::debug!(%peer, %error, "SIP over WebSocket"),
         }
     });

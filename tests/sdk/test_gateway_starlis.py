@@ -148,7 +148,7 @@ def test_a_page_lives_as_its_documentation_says(server, engines, page, phone, rt
 def test_nothing_is_sent_before_it_is_asked_for(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(), port=ports[0])
     call = initiate(server)
-    silent, browser = page(server, call, "a", asks=False), page(server, call, "b")
+    silent, browser = page(server, call, "user123", asks=False), page(server, call, "user123")
     silent.send(event="something-else")
     silent.send_raw("no JSON")
     with called.sounds(440):
@@ -226,12 +226,11 @@ def test_what_is_wrong_is_said_in_the_backends_words(server, page):
 
 def test_a_user_has_three_sockets_at_most(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(), port=ports[0])
-    call = initiate(server)
+    call = initiate(server, user="greedy")
     three = [page(server, call, "greedy") for _ in range(3)]
     for one in three:
         one.wait("audio")
     assert page(server, call, "greedy").wait_closed() == (1008, "Too many connections")
-    page(server, call, "modest").wait("audio")
     three[0].end()
 
     def has_room():
@@ -243,8 +242,24 @@ def test_a_user_has_three_sockets_at_most(server, page, phone, rtp, ports):
         return True
 
     wait_for("a place", has_room, 10)
-    end(server, call)
+    end(server, call, "greedy")
     called.phone.finish()
+
+
+def test_a_call_is_there_for_the_user_who_made_it_and_for_nobody_else(server, page, phone, rtp, ports):
+    called = Party(phone, rtp, callee(), port=ports[0])
+    call = initiate(server, user="victim")
+    page(server, call, "victim").wait("audio")
+    for user in ("other", "victim ", "Victim", "gateways.starlis victim"):
+        answer = requests.get(f"{server.http}/call-status", params={"callSid": call, "user_id": user}, timeout=10)
+        assert (answer.status_code, answer.json()["error"]) == (500, f"The requested call {call} was not found")
+        assert end(server, call, user).status_code == 500
+        assert page(server, call, user.replace(" ", "%20")).wait_closed() == (1008, "Call not found")
+    assert status(server, call, "victim")["status"] == "in-progress"
+    assert end(server, call, "victim").status_code == 200
+    called.phone.finish()
+    wait_for("the end", lambda: status(server, call, "victim")["status"] == "completed")
+    assert requests.get(f"{server.http}/call-status", params={"callSid": call, "user_id": "other"}, timeout=10).status_code == 500
 
 
 def test_a_user_begins_five_calls_a_minute_at_most(start, phone, ports):
@@ -257,7 +272,7 @@ def test_a_user_begins_five_calls_a_minute_at_most(start, phone, ports):
     assert (refused.status_code, refused.json()) == (429, {"success": False, "error": "Too many requests"})
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     call = initiate(server, user="another")
-    wait_for("the refusal", lambda: status(server, call)["status"] == "busy")
+    wait_for("the refusal", lambda: status(server, call, "another")["status"] == "busy")
     busy.finish()
 
 
@@ -295,7 +310,7 @@ def test_invented_users_share_a_limit_and_only_listed_numbers_are_called(start, 
     assert dial("a", CALLED[1]).status_code == 403
     for user in ("b", "c"):
         call = dial(user).json()["callSid"]
-        wait_for("the refusal", lambda: status(server, call)["status"] == "busy")
+        wait_for("the refusal", lambda: status(server, call, user)["status"] == "busy")
     refused = dial("d")
     assert (refused.status_code, refused.json()["error"]) == (429, "Too many requests") and int(refused.headers["Retry-After"]) > 0
     busy.finish()

@@ -26,21 +26,23 @@ use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::sockets::Subscribed;
-use super::{Starlis, Tracks};
+use super::{LiveCall, Starlis, Tracks};
 use crate::frontends::{Frontends, NORMAL, WhenFull};
 
 /// Capacity of the message queue of a frontend. The queue can contain two seconds of audio.
 const ROOM: usize = 100;
 /// Maximum time for the last audio of a call after the end of the call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// The client state of the calls that the gateway makes. The gateway shows and ends only calls with this state. The API
-/// of this dialect cannot set a client state.
-const OWN_CALL: &str = "gateways.starlis";
+/// The client state of the calls that the gateway makes begins with this text, and ends with the user who made the call. The
+/// gateway shows and ends only calls with such a state, and only for their user. The API of this dialect cannot set a
+/// client state.
+const OWN_CALL: &str = "gateways.starlis ";
 /// Name of the transcription that the gateway starts on a call.
 const TRANSCRIPTION: &str = "gateway";
 
-/// A request for a call: the number to call, and the texts for the agent.
+/// A request for a call: the user, the number to call, and the texts for the agent.
 pub(super) struct CallRequest {
+    pub(super) user: Arc<str>,
     pub(super) to: PhoneNumber,
     pub(super) prompt: Option<String>,
     pub(super) first_message: Option<String>,
@@ -60,14 +62,14 @@ impl Starlis {
         // The subscription starts before the call, so that no event and no message is lost.
         let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
         let stream = services.streams.local().expect(leg).await;
-        let to = Address::Phone(request.to.clone());
+        let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
         let new = NewCall {
             stream: Some(self.stream()),
-            client_state: Some(OWN_CALL.to_owned()),
+            client_state: Some(format!("{OWN_CALL}{}", request.user)),
             ..NewCall::plain(account, twilio::NAME, to, from, self.first(request))
         };
         let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
-        self.live.lock().insert(leg, Arc::clone(&frontends));
+        self.live.lock().insert(leg, LiveCall { user, frontends: Arc::clone(&frontends) });
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.live.lock().remove(&leg);
             return Err(error.to_string());
@@ -188,18 +190,20 @@ impl Starlis {
         }
     }
 
-    /// Finds a live or ended call that the gateway has made. The error is a text for the user.
-    pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
+    /// Finds a live or ended call that the gateway has made for this user. The error is a text for the user.
+    pub(super) async fn find(&self, call_sid: &str, user: &str) -> Result<Arc<LegInfo>, String> {
         let unknown = || format!("The requested call {call_sid} was not found");
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = self.leg(call_sid).ok_or_else(unknown)?;
         let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
-        found.filter(|leg| leg.client_state.as_deref() == Some(OWN_CALL)).ok_or_else(unknown)
+        let of =
+            |leg: &LegInfo| leg.client_state.as_deref().and_then(|state| state.strip_prefix(OWN_CALL)) == Some(user);
+        found.filter(|leg| of(leg)).ok_or_else(unknown)
     }
 
-    /// Ends a call. The error is a text for the user.
-    pub(super) async fn end(&self, call_sid: &str) -> Result<(), String> {
-        let leg = self.find(call_sid).await?;
+    /// Ends a call of this user. The error is a text for the user.
+    pub(super) async fn end(&self, call_sid: &str, user: &str) -> Result<(), String> {
+        let leg = self.find(call_sid, user).await?;
         let command = Command::Hangup { headers: Vec::new() };
         match self.app.calls.request(leg.id, Request { client_state: None, command }).await {
             Ok(_) => Ok(()),

@@ -19,6 +19,9 @@ use super::calls::CallRequest;
 use crate::access::CallLimit;
 use crate::text;
 
+/// Maximum length of the id of a user who makes a call, in octets. The record of the call has this id.
+const MAX_USER: usize = 256;
+
 /// `GET /`: returns a message that the server is running.
 pub(super) async fn front_page() -> Json<Value> {
     Json(json!({ "message": "Server is running" }))
@@ -30,6 +33,9 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     let (Some(user), Some(number)) = (text(&body, "user_id"), text(&body, "number")) else {
         return wrong("User ID and phone number are required");
     };
+    if user.len() > MAX_USER {
+        return wrong("The user ID is too long");
+    }
     let now = clock::now().instant;
     let limited = |limit: CallLimit| limit.response(Json(json!({ "success": false, "error": limit.to_string() })));
     if let Err(wait) = starlis.rate.take(&user, now) {
@@ -41,7 +47,12 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     if let Err(limit) = starlis.access.take_call(&to, now) {
         return limited(limit);
     }
-    let request = CallRequest { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
+    let request = CallRequest {
+        user: user.into(),
+        to,
+        prompt: text(&body, "prompt"),
+        first_message: text(&body, "first_message"),
+    };
     match starlis.call(request).await {
         Ok(leg) => {
             let call_sid = starlis.call_sid(leg);
@@ -54,10 +65,10 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
 /// `POST /end-call`: hangs up a call.
 pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-    let (Some(call_sid), Some(_)) = (text(&body, "callSid"), text(&body, "user_id")) else {
+    let (Some(call_sid), Some(user)) = (text(&body, "callSid"), text(&body, "user_id")) else {
         return wrong("Call SID and User ID are required");
     };
-    match starlis.end(&call_sid).await {
+    match starlis.end(&call_sid, &user).await {
         Ok(()) => Json(json!({ "success": true, "message": "Call ended successfully" })).into_response(),
         Err(error) => failed(&error),
     }
@@ -77,7 +88,7 @@ pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means
     if means.call_sid.is_empty() || means.user_id.is_empty() {
         return wrong("Call SID and User ID are required");
     }
-    match starlis.find(&means.call_sid).await {
+    match starlis.find(&means.call_sid, &means.user_id).await {
         Ok(leg) => Json(shown(&means.call_sid, &leg, clock::time())).into_response(),
         Err(error) => failed(&error),
     }

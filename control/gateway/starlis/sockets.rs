@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Starlis;
+use super::{LiveCall, Starlis};
 use crate::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
 use crate::text;
 
@@ -47,9 +47,9 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
         return turn_away(socket, POLICY, "Too many connections").await;
     };
     let leg = starlis.leg(&means.call_sid);
-    let live = || starlis.live.lock().get(&leg?).cloned();
-    let Some(frontends) = live() else {
-        return match starlis.find(&means.call_sid).await {
+    let live = || starlis.live.lock().get(&leg?).filter(|call| *call.user == *means.user_id).cloned();
+    let Some(LiveCall { frontends, .. }) = live() else {
+        return match starlis.find(&means.call_sid, &means.user_id).await {
             Ok(leg) if leg.status.is_final() => turn_away(socket, NORMAL, "Call ended").await,
             _ => turn_away(socket, POLICY, "Call not found").await,
         };

@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
 
+use axum::extract::FromRequest;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
@@ -28,7 +30,7 @@ fn connected() -> DuplexStream {
     let router = router.layer(middleware::from_fn(bounded_body));
     let (end, ending) = watch::channel(false);
     tokio::spawn(async move {
-        connection(theirs, ([127, 0, 0, 1], 1).into(), router, ending).await;
+        connection(theirs, ([127, 0, 0, 1], 1).into(), HeldSlot::default(), router, ending).await;
         drop(end);
     });
     ours
@@ -100,7 +102,15 @@ async fn listening(max_connections: usize) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let router = Router::new().route("/", get(|| async { "here" }));
+    let open = |upgrade: WebSocketUpgrade| async {
+        upgrade.on_upgrade(|mut socket| async move { while let Some(Ok(_)) = socket.recv().await {} })
+    };
+    let phone = move |request: Request| async move {
+        request.extensions().get::<HeldSlot>().expect("a slot").give_back();
+        open(WebSocketUpgrade::from_request(request, &()).await.expect("a handshake")).await
+    };
+    let router =
+        Router::new().route("/", get(|| async { "here" })).route("/events", get(open)).route("/sip", get(phone));
     let task = tokio::spawn(async move {
         let stop = async {
             let _ = stopped.await;
@@ -137,6 +147,34 @@ async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
     // When the connection closes, its slot becomes free after a moment that the test cannot observe.
     drop(first);
     let room = async { while !is_served(&mut connect("127.0.0.1", server.address).await).await {} };
+    tokio::time::timeout(TIMEOUT, room).await.expect("room again");
+}
+
+#[tokio::test]
+async fn a_websocket_counts_until_it_is_closed_unless_another_limit_counts_it() {
+    let server = listening(4).await;
+    let open = async |path: &str| {
+        let mut stream = connect("127.0.0.1", server.address).await;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut heard = [0; 1_024];
+        let length = stream.read(&mut heard).await.unwrap_or_default();
+        heard[..length].starts_with(b"HTTP/1.1 101").then_some(stream)
+    };
+    let mut phones = Vec::new();
+    for _ in 0..6 {
+        phones.push(open("/sip").await.expect("the SIP stack counts phones"));
+    }
+    let first = open("/events").await.expect("room");
+    let _second = open("/events").await.expect("room");
+    assert!(open("/events").await.is_none(), "one source has half of the connections");
+    assert!(!is_served(&mut connect("127.0.0.1", server.address).await).await);
+    assert!(is_served(&mut connect("127.0.0.2", server.address).await).await);
+    drop(first);
+    let room = async { while open("/events").await.is_none() {} };
     tokio::time::timeout(TIMEOUT, room).await.expect("room again");
 }
 
