@@ -243,10 +243,13 @@ impl Call {
             LegEvent::PacketArrived => self.packet_arrived(leg),
             LegEvent::Answered { codec, headers, dialog } => self.far_end_answered(leg, codec, headers, dialog),
             LegEvent::Ended { reason, sip_status, detail } => {
-                let answered = state.info.answered_at.is_some();
+                let (answered, parent) = (state.info.answered_at.is_some(), state.info.parent);
+                if let (SipEndReason::Loop, Some(parent)) = (reason, parent) {
+                    self.found_loop(parent, detail.clone().unwrap_or_default());
+                }
                 let cause = cause_of(reason, sip_status, answered);
                 let by = match reason {
-                    SipEndReason::Failed | SipEndReason::Unreachable => EndedBy::Server,
+                    SipEndReason::Failed | SipEndReason::Unreachable | SipEndReason::Loop => EndedBy::Server,
                     SipEndReason::Timeout if !answered => EndedBy::Server,
                     _ => EndedBy::Peer,
                 };

@@ -224,6 +224,8 @@ pub enum Refused {
     NotJoined,
     /// The maximum number is reached: of operations on the leg, or of legs in the call.
     TooMany,
+    /// The network policy forbids the address to which the audio would be sent.
+    ForbiddenAddress,
 }
 
 impl std::error::Error for Refused {}
@@ -239,6 +241,7 @@ impl fmt::Display for Refused {
             Self::AlreadyRunning => "such an operation is already running",
             Self::CannotBridge => "the leg cannot be bridged with the other leg",
             Self::NotJoined => "the leg is not bridged with another leg",
+            Self::ForbiddenAddress => "the address is not public and not in webhooks.allow_networks",
             Self::TooMany => "the limit of simultaneous operations is reached",
         })
     }

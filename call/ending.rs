@@ -237,7 +237,9 @@ pub(crate) fn cause_of(reason: SipEndReason, sip_status: Option<u16>, answered: 
         SipEndReason::Timeout if answered => EndCause::Unspecified,
         // A timeout of the transaction means that not even a provisional response came, so the far end was not reached.
         // If the far end rings and nobody answers, the leg ends with another cause.
-        SipEndReason::Timeout | SipEndReason::Unreachable | SipEndReason::Failed => EndCause::Failed,
+        SipEndReason::Timeout | SipEndReason::Unreachable | SipEndReason::Failed | SipEndReason::Loop => {
+            EndCause::Failed
+        }
     }
 }
 

@@ -73,6 +73,10 @@ pub(crate) struct LegState {
     pub(crate) document_since: Option<Instant>,
     /// The method of the leg's first document request.
     pub(crate) first_method: Option<Method>,
+    /// Time at which the count of the leg's steps is 0 again; see [`crate::program::document`].
+    pub(crate) steps_until: Option<Instant>,
+    /// The reason why the leg's documents form a loop. The next instruction ends the loop.
+    pub(crate) looped: Option<Box<str>>,
     /// The document that the leg runs. `None` if the leg's program does not come from a fetched document.
     pub(crate) document: Option<Box<RunningDocument>>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
@@ -139,6 +143,8 @@ impl LegState {
             short_documents: 0,
             document_since: None,
             first_method: None,
+            steps_until: None,
+            looped: None,
             document: None,
             on_answer: None,
             send_digits: None,
@@ -217,6 +223,6 @@ mod tests {
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
         let (state, output) = (size_of::<LegState>(), size_of::<Output>());
-        assert!(state <= 944 && output <= 32, "{state} and {output} octets");
+        assert!(state <= 976 && output <= 32, "{state} and {output} octets");
     }
 }

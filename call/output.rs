@@ -493,4 +493,7 @@ pub enum SipEndReason {
     Unreachable,
     /// An error in this server ended the leg.
     Failed,
+    /// The leg was not called, because its internal calls form a loop or are too many. The document of the leg that
+    /// dialled this leg fails.
+    Loop,
 }

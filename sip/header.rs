@@ -32,6 +32,12 @@ pub(crate) fn is_core(name: &[u8]) -> bool {
     core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// Returns whether an application may not set a header field of this name. SIP itself sets these fields (From, Via,
+/// Route, Contact ...), or they contain secrets. If an application sets such a field, the field is not sent.
+pub fn is_own_header(name: &str) -> bool {
+    is_core(name.as_bytes())
+}
+
 /// Returns whether a field name is already in its canonical form: each word begins with a capital letter, and all other
 /// letters are lower case, as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded,
 /// because RFC 3903 writes them differently (`SIP-ETag`).

@@ -63,6 +63,7 @@ pub use endpoint::{
 };
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, GuardCounts, GuardDecision, Offence};
+pub use header::is_own_header;
 pub use info::Info;
 pub use ladder::{Fill, Ladder, Trace, TracedMessage};
 pub use leg::{

@@ -235,6 +235,10 @@ impl Dialing {
     /// Calls further targets until a dialled leg rings or has answered. Ends the dial if there is no further target.
     fn continue_calling(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         while self.ringing.is_empty() && self.chosen.is_none() && !self.pending_targets.is_empty() {
+            call.count_party(leg);
+            if call.has_loop(leg) {
+                break;
+            }
             self.call_next(call, leg);
         }
         if self.ringing.is_empty() && self.chosen.is_none() {

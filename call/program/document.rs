@@ -6,6 +6,12 @@
 //! documents. Each document adds 1 to the count. When a document ends, 1 is subtracted for every 100 ms of its running
 //! time. A running time of 1 s or more resets the count. If the count exceeds 50, the document request fails with the
 //! failure "loop". The time that the application takes to respond does not count as running time.
+//!
+//! One document can also do too much by itself: 2,000 dials to a phone that is not registered take no time, and each of
+//! them leaves a call record. A second of silence between such documents is no loop of short documents. Therefore each
+//! leg also counts its steps: an instruction is 1 step, a party of a dial is [`STEPS_OF_PARTY`] steps. One step is
+//! subtracted every 100 ms. If the count exceeds [`MAX_STEPS`], the document fails with the same failure. It also fails
+//! if its internal calls form a loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +22,7 @@ use crate::event::EventKind;
 use crate::fetch::{FailureKind, FetchFailure, FetchReason};
 use crate::id::{FetchId, LegId};
 use crate::leg::EndFailure;
-use crate::leg_state::Mode;
+use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
@@ -27,6 +33,12 @@ const MAX_SHORT_DOCUMENTS: u32 = 50;
 const RESET_TIME: Duration = Duration::from_secs(1);
 /// Running time of a document for which 1 is subtracted from the count.
 const TIME_PER_DOCUMENT: Duration = Duration::from_millis(100);
+/// Maximum value of the count of steps of a leg.
+const MAX_STEPS: u32 = 500;
+/// Time after which 1 is subtracted from the count of steps.
+const TIME_PER_STEP: Duration = Duration::from_millis(100);
+/// Number of steps of each party that a dial calls, because each party leaves a call record, events and notifications.
+const STEPS_OF_PARTY: u32 = 5;
 
 /// The document whose instructions a leg runs.
 pub(crate) struct RunningDocument {
@@ -66,19 +78,73 @@ impl Running {
         });
         if count > MAX_SHORT_DOCUMENTS {
             let detail = format!("{MAX_SHORT_DOCUMENTS} documents in a row redirected at once to another document");
-            let failure = FetchFailure { kind: FailureKind::Loop, detail };
-            call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-            // A leg in a queue continues to wait.
-            return match call.leg_state(leg).map(|state| state.mode) {
-                Some(Mode::Queue) => match call.hold_music(leg) {
-                    Step::Stay(running) => running,
-                    _ => apologise(call, leg, &failure),
-                },
-                _ => apologise(call, leg, &failure),
-            };
+            call.found_loop(leg, detail);
+        }
+        if let Some(ended) = end_loop(call, leg) {
+            return ended;
         }
         Self::Fetching(Fetching { id: call.request_fetch(leg, target, reason), url, fallback })
     }
+}
+
+impl Call {
+    /// Counts an instruction that a document begins. A dial that calls its parties one after the other counts each further
+    /// party when it calls this party.
+    pub(crate) fn count_instruction(&mut self, leg: LegId, instruction: &Instruction) {
+        let parties = match instruction {
+            Instruction::Dial(dial) if dial.sequential => dial.targets.len().min(1),
+            Instruction::Dial(dial) => dial.targets.len().min(MAX_LEGS),
+            _ => 0,
+        };
+        self.count_steps(leg, 1 + u32::try_from(parties).unwrap_or(u32::MAX) * STEPS_OF_PARTY);
+    }
+
+    /// Counts another party that a dial calls.
+    pub(crate) fn count_party(&mut self, leg: LegId) {
+        self.count_steps(leg, STEPS_OF_PARTY);
+    }
+
+    fn count_steps(&mut self, leg: LegId, steps: u32) {
+        let now = self.now().instant;
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let before = state.steps_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let count = before.saturating_add(TIME_PER_STEP.saturating_mul(steps));
+        state.steps_until = now.checked_add(count);
+        if count > TIME_PER_STEP * MAX_STEPS {
+            let detail = format!(
+                "more than {MAX_STEPS} instructions (a party of a dial counts as {STEPS_OF_PARTY}) in a short time"
+            );
+            self.found_loop(leg, detail);
+        }
+    }
+
+    /// Records that the documents of a leg form a loop. The next instruction or document of the leg does not begin. A
+    /// leg that commands control has no documents.
+    pub(crate) fn found_loop(&mut self, leg: LegId, detail: String) {
+        if let Some(state) = self.leg_state_mut(leg).filter(|state| state.mode != Mode::Commands) {
+            state.looped.get_or_insert(detail.into());
+        }
+    }
+
+    /// Whether the documents of the leg form a loop that has not ended yet.
+    pub(crate) fn has_loop(&self, leg: LegId) -> bool {
+        self.leg_state(leg).is_some_and(|state| state.looped.is_some())
+    }
+}
+
+/// Ends a loop of documents, if the leg has one: the leg hears an apology and ends. A leg in a queue hears music instead
+/// and continues to wait.
+pub(crate) fn end_loop(call: &mut Call, leg: LegId) -> Option<Running> {
+    let state = call.leg_state_mut(leg)?;
+    let detail = String::from(state.looped.take()?);
+    state.runner.queue.clear();
+    let is_queued = state.mode == Mode::Queue;
+    let failure = FetchFailure { kind: FailureKind::Loop, detail };
+    call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
+    if is_queued && let Step::Stay(music) = call.hold_music(leg) {
+        return Some(music);
+    }
+    Some(apologise(call, leg, &failure))
 }
 
 impl Fetching {

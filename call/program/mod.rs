@@ -224,8 +224,14 @@ impl Call {
             let Some(instruction) = state.runner.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
+            self.count_instruction(leg, &instruction);
+            if let Some(ended) = document::end_loop(self, leg) {
+                return self.step(leg, Step::Stay(ended));
+            }
             // The document continues, so an earlier failure is not the reason of the leg's end.
-            state.failure = None;
+            if let Some(state) = self.leg_state_mut(leg) {
+                state.failure = None;
+            }
             match self.begin(leg, instruction) {
                 Step::Next => {}
                 step => return self.step(leg, step),

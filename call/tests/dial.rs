@@ -11,12 +11,13 @@ use std::time::Duration;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialResult, DialStatus, EventKind};
-use tandem_call::fetch::FetchReason;
+use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::LegId;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
-use tandem_call::output::{LegCommand, LegEvent, Progress};
+use tandem_call::output::{LegCommand, LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::*;
+use tandem_call::route::Decision;
 use tandem_call::testing::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -576,4 +577,91 @@ fn only_a_leg_that_was_called_within_the_server_hands_anything_back() {
     let script = CallScript::runs(vec![Instruction::ReturnValues(pairs), Instruction::Hangup]);
     assert!(!script.has_command(script.leg(), |command| matches!(command, LegCommand::ReturnValues(_))));
     assert!(script.ended.contains_key(&script.leg()));
+}
+
+/// Whether the documents of a leg were ended as a loop.
+fn loops(script: &CallScript) -> usize {
+    let is_loop =
+        |kind: &EventKind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::Loop);
+    script.events().filter(|event| is_loop(&event.kind)).count()
+}
+
+fn unreachable(detail: &str, reason: SipEndReason) -> LegEvent {
+    LegEvent::Ended { reason, sip_status: None, detail: Some(detail.to_owned()) }
+}
+
+#[test]
+fn dials_that_take_no_time_are_given_up_as_a_loop() {
+    for parties in [&["client:a"][..], &["client:a", "client:b", "client:c"]] {
+        let dials = (0..1_800).map(|_| Instruction::Dial(dial(parties))).collect();
+        let mut script = CallScript::runs(dials);
+        let mut answered = 1;
+        while script.legs.len() > answered {
+            let child = script.legs[answered];
+            answered += 1;
+            script.feed_to(child, unreachable("nobody is there", SipEndReason::Rejected));
+        }
+        assert_eq!(loops(&script), 1);
+        assert!((60..=100).contains(&(script.legs.len() - 1)), "{} parties were called", script.legs.len() - 1);
+        script.play_ends(script.leg());
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_second_of_silence_does_not_make_up_for_a_thousand_dials() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    let mut answered = 1;
+    for _ in 0..50 {
+        if loops(&script) > 0 {
+            break;
+        }
+        let mut document: Vec<_> = (0..20).map(|_| Instruction::Dial(dial(&["client:a"]))).collect();
+        document.extend([Instruction::Pause(SECOND), Instruction::Redirect(target("start"))]);
+        script.fetched(document);
+        while script.legs.len() > answered {
+            answered += 1;
+            script.feed_to(script.legs[answered - 1], unreachable("nobody is there", SipEndReason::Rejected));
+        }
+        script.advance(SECOND);
+    }
+    assert_eq!(loops(&script), 1);
+    assert!(script.legs.len() < 120, "{} legs", script.legs.len());
+}
+
+#[test]
+fn a_document_that_tries_a_phone_again_every_second_is_no_loop() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    for _ in 0..1_000 {
+        script.fetched(vec![
+            Instruction::Dial(dial(&["client:a"])),
+            Instruction::Pause(SECOND),
+            Instruction::Redirect(target("start")),
+        ]);
+        script.feed_to(script.newest(), unreachable("nobody is there", SipEndReason::Rejected));
+        script.advance(SECOND);
+    }
+    assert_eq!(loops(&script), 0);
+}
+
+#[test]
+fn an_internal_call_that_would_be_one_too_many_ends_the_document_that_dials() {
+    let detail = "+15550003 was not called: too many calls within this server have the same origin";
+    // The next dial, the next party of the same dial, and the action of the dial do not begin.
+    for one in [
+        Dial { action: None, ..one() },
+        Dial { sequential: true, action: None, ..two() },
+        Dial { sequential: true, ..two() },
+        one(),
+    ] {
+        let mut script = CallScript::runs(vec![Instruction::Dial(one.clone()), Instruction::Dial(one)]);
+        script.feed_to(script.newest(), unreachable(detail, SipEndReason::Loop));
+        assert_eq!((script.legs.len(), loops(&script), script.document_requests().count()), (2, 1, 0));
+        assert!(
+            script.has_event(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.detail == detail))
+        );
+        assert_eq!(status_of(&script, script.newest()), Status::Failed);
+        script.play_ends(script.leg());
+        script.assert_settled();
+    }
 }

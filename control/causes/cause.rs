@@ -170,8 +170,9 @@ causes! {
             "The answer is larger than allowed."
             "Return a document of at most 64 KiB; put long content behind <Redirect> or into a file for <Play>.";
         DocumentLoop "document-loop"
-            "Documents only redirected to other documents, and nothing was said, played or waited for in between."
-            "Break the loop of <Redirect>. A <Pause> between two documents is enough.";
+            "Documents only redirected to other documents, a document began hundreds of instructions or dials in a short time, or a number of this server called itself."
+            "Break the loop. Between two documents, a <Pause> is enough."
+            "A document may begin 500 instructions at once, and then 10 per second; each party of a <Dial> counts as 5. A number whose document dials the number itself makes internal calls without end: [numbers.md](numbers.md#calls-between-numbers-of-the-server) has their limits.";
         ScriptWork "script-work"
             "A script did more work than a script may do between two actions of its call."
             "Let the application do the work: return only the values that the script needs, and build long texts and lists there."
@@ -340,7 +341,8 @@ causes! {
             "The message has the answer. `tandem trace last` shows the SIP messages.";
         ForeignCallerId "foreign-caller-id"
             "A call shows a calling number that the account may not use."
-            "Use a number of the account, or verify the number as a caller id.";
+            "Use a number of the account, or verify the number as a caller id."
+            "With strict_caller_id, an application may also set no header field that states the caller ([numbers.md](numbers.md#permitted-caller-numbers)).";
         NotVerified "caller-not-verified"
             "A call was refused because its signed calling number (STIR/SHAKEN) is missing, wrong or too old."
             "Ask the carrier to sign its calls, or set verify of the trunk to a less strict value (docs/stir.md).";

@@ -51,6 +51,8 @@ pub const UNANSWERED_SCRIPT: &str = "the script ended without answering the call
 /// The first words of a warning about a step of a script.
 const SCRIPT_CODE: &str = "relay_script_";
 
+/// The last words of a warning about a header field that states a caller, set by an application that may not do so.
+pub const FOREIGN_IDENTITY: &str = "may not be set by an application, because strict_caller_id is true";
 /// The last words of a warning about a calling number that the account may not use.
 pub const FOREIGN_CALLER: &str = "is neither a number of the account nor a verified caller id";
 
@@ -180,7 +182,7 @@ impl Cause {
             _ if message.contains("not available on this server") || message.contains("not served") => Self::NotServed,
             _ if message.ends_with(NO_TRUNK) => Self::NoTrunk,
             _ if message.starts_with(NO_PHONE) => Self::NotRegistered,
-            _ if message.ends_with(FOREIGN_CALLER) => Self::ForeignCallerId,
+            _ if message.ends_with(FOREIGN_CALLER) || message.ends_with(FOREIGN_IDENTITY) => Self::ForeignCallerId,
             _ if message.starts_with(OF_STREAM) => Self::StreamMessage,
             _ if message.starts_with(OF_CONFERENCE) => Self::ConferenceRefused,
             UNANSWERED_SCRIPT => Self::ScriptUnanswered,
@@ -347,7 +349,9 @@ impl Cause {
             Some(NO_MEDIA) => return Some(Self::MediaFull),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
             Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
-            Some(detail) if detail.ends_with(FOREIGN_CALLER) => return Some(Self::ForeignCallerId),
+            Some(detail) if detail.ends_with(FOREIGN_CALLER) || detail.ends_with(FOREIGN_IDENTITY) => {
+                return Some(Self::ForeignCallerId);
+            }
             Some(detail) if detail.contains("has reached its call limit") || detail.contains("outbound profile") => {
                 return Some(Self::CallLimit);
             }

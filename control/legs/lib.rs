@@ -82,6 +82,8 @@ pub struct LegIo {
     sip: Arc<sip::transport::Handle>,
     /// The connection to another leg of this server, in an internal call. This connection replaces the SIP dialog.
     loopback: Option<LoopbackDialog>,
+    /// The count of the internal calls of which this leg is the origin, or with which this leg has a common origin.
+    pub call_chain: CallChain,
     /// Values that the other leg of an internal call receives when the call ends.
     pub handed_back: Vec<(String, String)>,
 }
@@ -94,7 +96,8 @@ impl LegIo {
 
     /// Creates an inbound leg of an internal call. Another leg of this server calls this leg.
     pub fn incoming_internal(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
-        Self { loopback: Some(loopback), ..Self::incoming(leg, sip) }
+        let call_chain = loopback.call_chain().clone();
+        Self { loopback: Some(loopback), call_chain, ..Self::incoming(leg, sip) }
     }
 
     /// Creates an outbound leg, which has no dialog and no audio yet.
@@ -124,6 +127,7 @@ impl LegIo {
             digit_dedup: media::DigitDedup::default(),
             sip,
             loopback: None,
+            call_chain: CallChain::default(),
             handed_back: Vec::new(),
         }
     }
@@ -194,12 +198,6 @@ impl LegIo {
         let offer = session.offer_preferring(&self.preferred);
         (self.session, self.loopback, self.gone) = (Some(session), Some(loopback), false);
         offer
-    }
-
-    /// Returns the chain of internal calls that contains the leg. Returns a new chain if the far end of the leg is not
-    /// in this server.
-    pub fn call_chain(&self) -> CallChain {
-        self.loopback.as_ref().map(|loopback| loopback.call_chain().clone()).unwrap_or_default()
     }
 
     /// Returns the values that the other leg of an internal call sent with the end of the call.

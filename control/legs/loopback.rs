@@ -34,8 +34,9 @@ pub struct LoopbackDialog {
     call_chain: CallChain,
 }
 
-/// A counter of the internal calls that have a common origin. An internal call has this origin directly or through
-/// other internal calls.
+/// A counter of the internal calls that have a common origin. The origin is a leg that no other leg has dialled. An
+/// internal call has this origin directly, or through other dialled legs and internal calls. The counter is never
+/// decreased, so it counts the calls of the whole life of the origin.
 #[derive(Clone, Default)]
 pub struct CallChain(Arc<AtomicUsize>);
 

@@ -568,6 +568,16 @@ impl Routing {
         self.caller(account, from) != CallerIdCheck::Refused
     }
 
+    /// Returns the first of these header fields of an application that states who calls. If the configuration is strict,
+    /// an application may not set such a field, because it would replace the checked calling number at many carriers.
+    pub fn refused_header<'a>(&self, headers: &'a [(String, String)]) -> Option<&'a str> {
+        let stated = headers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .find(|name| tandem_settings::header_pattern::states_caller(name));
+        stated.filter(|_| self.strict_callers)
+    }
+
     /// Applies the policy for calling numbers. The policy is the same for every dialect: a telephone number must belong
     /// to the account. The configuration decides whether another number is refused or tolerated.
     pub fn caller(&self, account: &str, from: &Address) -> CallerIdCheck {

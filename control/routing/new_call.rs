@@ -165,6 +165,10 @@ pub enum CreateError {
     /// number.
     #[error("{0} is neither a number of the account nor a verified caller id")]
     ForeignCaller(String),
+    /// The application sets this header field, which states who calls, and the account must use a calling number that it
+    /// has.
+    #[error("{0} may not be set by an application, because strict_caller_id is true")]
+    IdentityHeader(String),
     /// `link_to` is not a live leg.
     #[error("the call to link to does not exist")]
     NoSuchLeg,
@@ -190,7 +194,7 @@ impl CreateError {
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::NoRoute(_) => Some(Cause::NoTrunk),
-            Self::ForeignCaller(_) => Some(Cause::ForeignCallerId),
+            Self::ForeignCaller(_) | Self::IdentityHeader(_) => Some(Cause::ForeignCallerId),
             Self::NoMedia(_) => Some(Cause::MediaFull),
             Self::Barred(_) => Some(Cause::CallLimit),
             Self::ForbiddenTarget { .. } | Self::NoSuchLeg | Self::Draining | Self::Full | Self::Store(_) => None,

@@ -79,6 +79,25 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
     assert!(from("+15551230001") && from("+15551230005") && from("client:alice"));
     assert!(!from("+15551230003") && !from("+15559999999"));
     assert!(routing.may_call_from("acme", &"+15559999999".into()));
+    let strict = routing.clone().with_strict_callers(true);
+    for (name, is_refused) in [
+        ("P-Asserted-Identity", true),
+        ("p-preferred-identity", true),
+        ("Remote-Party-ID", true),
+        ("Diversion", true),
+        ("History-Info", true),
+        ("Identity", true),
+        ("y", true),
+        ("P-Charging-Vector", true),
+        ("X-P-Asserted-Identity", false),
+        ("User-to-User", false),
+        ("Privacy", false),
+        ("Referred-By", false),
+    ] {
+        let headers = [("X-Order".to_owned(), "7".to_owned()), (name.to_owned(), "<sip:+15559999999@h>".to_owned())];
+        assert_eq!(strict.refused_header(&headers), is_refused.then_some(name));
+        assert_eq!(routing.refused_header(&headers), None);
+    }
     assert!(routing.number_id("acme", &"+15551230001".into()).is_some());
     assert_eq!(routing.number_id("other", &"+15551230001".into()), None);
 }

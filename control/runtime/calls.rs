@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
+use tandem_call::stream::StreamTransport;
 use tandem_clock as clock;
 use tandem_history::refusals::Refusals;
 use tandem_queues::Pair;
@@ -68,6 +69,12 @@ impl Calls {
             merged.await.unwrap_or(Err(Refused::CannotBridge))?;
         }
         let inbox = self.0.registry.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+        if let Command::StartStream { spec, .. } = &request.command
+            && let StreamTransport::Rtp(rtp) = &spec.transport
+            && rtp.inbound.iter().chain(&rtp.outbound).any(|to| self.services().client.permits(to.ip()).is_err())
+        {
+            return Err(Refused::ForbiddenAddress);
+        }
         let (reply, answer) = oneshot::channel();
         match inbox.offer(Message::Request { leg, request: Box::new(request), reply }) {
             Ok(()) => answer.await.unwrap_or(Err(Refused::Ended)),

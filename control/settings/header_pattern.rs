@@ -43,21 +43,26 @@ pub fn usual() -> Vec<HeaderPattern> {
 /// Whether this server must not pass on a field with this name. The server either writes a new field of this name for
 /// each far end, or the field contains a statement that only the sender of the field may make.
 pub fn is_made_here(name: &str) -> bool {
-    const MADE: [&str; 14] = [
+    const MADE: [&str; 5] = ["Privacy", "Referred-By", "User-Agent", "Server", "Date"];
+    states_caller(name) || MADE.iter().any(|made| made.eq_ignore_ascii_case(name))
+}
+
+/// Whether a field with this name states who calls, who forwarded the call, or who pays for the call. `y` and `n` are
+/// the compact forms of Identity and Identity-Info (RFC 8224, RFC 4474).
+pub fn states_caller(name: &str) -> bool {
+    const STATED: [&str; 12] = [
         "P-Asserted-Identity",
         "P-Preferred-Identity",
         "Remote-Party-ID",
-        "Privacy",
+        "RPID-Privacy",
         "Diversion",
         "History-Info",
         "Identity",
+        "y",
         "Identity-Info",
-        "Referred-By",
+        "n",
         "P-Charging-Vector",
         "P-Charging-Function-Addresses",
-        "User-Agent",
-        "Server",
-        "Date",
     ];
-    MADE.iter().any(|made| made.eq_ignore_ascii_case(name))
+    STATED.iter().any(|stated| stated.eq_ignore_ascii_case(name))
 }

@@ -35,6 +35,7 @@ mod environment;
 mod floods;
 mod hangup;
 mod housekeeping;
+mod limits;
 mod lists;
 mod load;
 mod machines;

@@ -8,7 +8,7 @@ use tandem_call::address::Address;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::internal_call::{InternalCall, MAX_CHAIN};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
-use tandem_call::output::Invite;
+use tandem_call::output::{Invite, SipEndReason};
 use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::NO_MEDIA;
@@ -22,42 +22,44 @@ use tandem_sip as sip;
 use super::{CallStart, CallTask};
 use crate::registry::Registry;
 
+/// The reason why an internal call was not made, with a text for people.
+pub(super) struct NotCalled {
+    pub(super) reason: SipEndReason,
+    pub(super) detail: String,
+}
+
 impl CallTask {
     /// Calls a destination of this server. Creates the far leg in a separate call, where the far leg rings.
     ///
     /// # Errors
-    /// Returns the reason as text for people.
+    /// Returns the end of the leg, with the reason as text for people.
     pub(super) fn start_internal_call(
         &mut self,
         leg: LegId,
         invite: &Invite,
         own: InternalDestination,
         io: &mut LegIo,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotCalled> {
+        let not_called =
+            |why: &str, reason| NotCalled { reason, detail: format!("{} was not called: {why}", invite.to) };
         let InternalDestination { route, called } = own;
-        let info = self.call.leg(leg).cloned().ok_or("the leg is over")?;
+        let unreachable = SipEndReason::Unreachable;
+        let info = self.call.leg(leg).cloned().ok_or_else(|| not_called("the leg is over", unreachable))?;
         let parent = info.parent.and_then(|parent| self.call.leg(parent));
         let depth = match &info.handover {
             Some(handover) => handover.depth,
             None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
         };
-        let call_chain =
-            info.parent.and_then(|parent| self.legs.get(&parent)).map(|live| live.io.call_chain()).unwrap_or_default();
         if depth > MAX_CHAIN {
-            return Err(format!(
-                "{} was not called: a chain of {MAX_CHAIN} calls within this server leads to it already",
-                invite.to
-            ));
+            let why = format!("a chain of {MAX_CHAIN} calls within this server leads to it already");
+            return Err(not_called(&why, SipEndReason::Loop));
         }
-        if !call_chain.try_add() {
-            return Err(format!(
-                "{} was not called: too many calls within this server have the same origin",
-                invite.to
-            ));
+        if !io.call_chain.try_add() {
+            return Err(not_called("too many calls within this server have the same origin", SipEndReason::Loop));
         }
         let services = Arc::clone(&self.services);
         if services.accounts.status(&route.account) != AccountStatus::Active {
-            return Err(format!("{} was not called: its account is not active", invite.to));
+            return Err(not_called("its account is not active", unreachable));
         }
         let handover = Box::new(match info.handover.as_deref() {
             Some(handover) => {
@@ -69,13 +71,14 @@ impl CallTask {
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
-        let session = self.open_internal_media(leg).map_err(|_| NO_MEDIA.to_owned())?;
+        let no_media = |_| NotCalled { reason: unreachable, detail: NO_MEDIA.to_owned() };
+        let session = self.open_internal_media(leg).map_err(no_media)?;
         self.call.set_internal_call(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
         let registry = self.registry.clone();
         let deliver: Deliver = Arc::new(move |event| registry.sip(event));
-        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &call_chain);
+        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &io.call_chain);
         io.prefer(other.unwrap_or_default());
         let offer = io.start_internal_call(session, loopback);
         let sip = SipFacts {

@@ -13,7 +13,7 @@ use tandem_call::machine_detection::{DetectionResult, MachineDetection};
 use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
-use tandem_causes::{Cause, FOREIGN_CALLER, NO_MEDIA, NO_PHONE, NO_TRUNK};
+use tandem_causes::{Cause, FOREIGN_CALLER, FOREIGN_IDENTITY, NO_MEDIA, NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents::{self as documents, ScriptRequest};
@@ -30,6 +30,7 @@ use tandem_sip as sip;
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
+use super::internal_call::NotCalled;
 use crate::call_state::LiveLeg;
 use crate::inbox::{FetchedDocument, Message};
 use crate::registry::Registry;
@@ -237,6 +238,9 @@ impl CallTask {
         let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
         let by_request = info.is_some_and(|info| info.direction == Direction::OutboundApi);
         let call_id = info.and_then(|info| info.sip.call_id.clone());
+        if let Some(parent) = info.and_then(|info| info.parent).and_then(|parent| self.legs.get(&parent)) {
+            live.io.call_chain = parent.io.call_chain.clone();
+        }
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
         let late_offer = other.is_some_and(|live| live.io.wants_offer());
         let other = other.map(|live| live.io.preference());
@@ -254,6 +258,15 @@ impl CallTask {
         );
         let shown = parent_leg.as_ref().is_none_or(|parent_leg| may_show_caller_id(&parent_leg.leg, &invite.from))
             || self.services.routing.load_full().may_call_from(&account, &invite.from);
+        let stated = self.services.routing.load_full().refused_header(&invite.headers).map(str::to_owned);
+        for (name, _) in invite.headers.iter().filter(|(name, _)| sip::is_own_header(name)) {
+            self.note_line(
+                clock::time(),
+                leg,
+                "sip",
+                format!("{name} was not sent: SIP itself sets this header field"),
+            );
+        }
         let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
         // An internal call needs no route.
         let mut routes = match own {
@@ -266,23 +279,28 @@ impl CallTask {
                 let detail = Some(barred.to_string());
                 Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
             }
-            _ if !shown => {
-                let detail = format!("{} {FOREIGN_CALLER}", invite.from);
+            _ if !shown || stated.is_some() => {
+                let detail = match stated {
+                    Some(name) => format!("{name} {FOREIGN_IDENTITY}"),
+                    None => format!("{} {FOREIGN_CALLER}", invite.from),
+                };
                 self.warn(leg, ReportedError::Caller, &detail);
                 Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
                 let called = match own {
                     Some(own) => self.start_internal_call(leg, &invite, own, &mut live.io),
-                    None => Err(unreachable_reason(&invite.to)),
+                    None => {
+                        Err(NotCalled { reason: SipEndReason::Unreachable, detail: unreachable_reason(&invite.to) })
+                    }
                 };
-                called.err().map(|detail| {
+                called.err().map(|NotCalled { reason, detail }| {
                     self.warn(leg, ReportedError::Callee(&invite.to), &detail);
                     // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable
                     // for an outbound call of the API.
                     let (reason, sip_status) = match invite.to {
                         Address::Client(_) if !by_request => (SipEndReason::Rejected, Some(480)),
-                        _ => (SipEndReason::Unreachable, None),
+                        _ => (reason, None),
                     };
                     LegEvent::Ended { reason, sip_status, detail: Some(detail) }
                 })

@@ -113,6 +113,21 @@ impl CallTask {
         }
     }
 
+    /// Returns `Some` if the server's log gets a line about this event. The value is the number of suppressed lines that
+    /// this line stands for. Only lines about dialled legs that ended within a second, before their answer, are suppressed: a
+    /// document can cause very many such legs. The call's own log has all lines.
+    fn held_back_lines(&self, event: &CallEvent) -> Option<u64> {
+        let leg = &event.leg;
+        let end = leg.end.as_ref().filter(|_| matches!(event.kind, EventKind::Ended))?;
+        let is_unplaced = leg.direction == Direction::OutboundDial
+            && leg.answered_at.is_none()
+            && end.at.duration_since(leg.created_at) < jiff::SignedDuration::from_secs(1);
+        match is_unplaced {
+            true => self.services.counters.unplaced_line(&leg.account, clock::now().instant),
+            false => Some(0),
+        }
+    }
+
     /// Writes an event to the call's log, and the end of a leg to the server's log. Reports the problem, if the event is
     /// a problem.
     fn log_event(&mut self, event: &CallEvent) {
@@ -128,8 +143,10 @@ impl CallTask {
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
         }
-        match &leg.end {
-            Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
+        let held_back = self.held_back_lines(event);
+        match (&leg.end, held_back) {
+            (Some(end), Some(held_back)) => tracing::info!(
+                held_back = (held_back > 0).then_some(held_back),
                 call = %self.call.id(),
                 leg = %self.services.call_id(leg),
                 account = %leg.account,

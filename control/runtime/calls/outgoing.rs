@@ -73,6 +73,9 @@ impl Calls {
             return Err(CreateError::Draining);
         }
         let services = self.services();
+        if let Some(name) = services.routing.load_full().refused_header(&call.headers) {
+            return Err(CreateError::IdentityHeader(name.to_owned()));
+        }
         if let Some(shortage) = services.media.shortage() {
             return Err(shortage.into());
         }

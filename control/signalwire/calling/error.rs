@@ -44,6 +44,7 @@ impl ApiError {
         match refused {
             Refused::NoSuchLeg => Self::over(),
             Refused::AlreadyRunning => Self::Conflict,
+            Refused::ForbiddenAddress => Self::invalid("invalid_parameter", "addr", refused.to_string()),
             other => Self::state("invalid_state", other.to_string()),
         }
     }

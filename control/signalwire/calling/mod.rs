@@ -175,6 +175,7 @@ fn not_created(error: CreateError) -> ApiError {
         CreateError::ForeignCaller(from) => {
             ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is not a number of the project"))
         }
+        CreateError::IdentityHeader(_) => ApiError::invalid("invalid_parameter", "headers", error.to_string()),
         CreateError::NoSuchLeg => ApiError::over(),
         CreateError::Draining | CreateError::NoMedia(_) | CreateError::Full | CreateError::Barred(_) => {
             ApiError::state("max_queued_calls_exceeded", error.to_string())

@@ -138,6 +138,9 @@ impl<'a> Parameters<'a> {
         for item in value.list().unwrap_or_default() {
             let part = |key| item.object().and_then(|object| object.get(key)).map(Value::rendered);
             match (part("name"), part("value")) {
+                (Some(key), Some(_)) if tandem_sip::is_own_header(&key) => {
+                    self.note(name, format!("contains {key}, a header field that SIP itself sets"));
+                }
                 (Some(key), Some(value)) if is_header(&key, &value) && headers.len() < MAX_HEADERS => {
                     headers.push((key, value));
                 }
@@ -243,7 +246,7 @@ mod tests {
     #[test]
     fn only_urls_and_headers_that_can_be_sent_are_taken() {
         let object = object(
-            r#"{"a":"ftp://h/","b":"/relative","c":"https://h/","headers":[{"name":"X-A","value":"1"},{"name":"X A","value":"1"},{"name":"X-B","value":"1\r\nX: y"}]}"#,
+            r#"{"a":"ftp://h/","b":"/relative","c":"https://h/","headers":[{"name":"X-A","value":"1"},{"name":"X A","value":"1"},{"name":"X-B","value":"1\r\nX: y"},{"name":"call-id","value":"1"},{"name":"Route","value":"<sip:h>"}]}"#,
         );
         let parameters = Parameters::new(&object);
         assert_eq!(parameters.url("a", WEB), None);

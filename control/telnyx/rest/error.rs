@@ -346,6 +346,9 @@ impl ApiError {
             }
             (Refused::AlreadyRunning, _) => Some(unable("This is already in progress on the call.")),
             (Refused::NotJoined, _) => Some(unable("This call is not bridged with another one.").at("target_legs")),
+            (Refused::ForbiddenAddress, _) => {
+                Some(Self::bad_value("rx", format!("The audio can't be sent there: {refused}.")))
+            }
             (Refused::TooMany, _) => Some(unable("The call has too many pending requests.")),
             (Refused::CannotBridge, _) => {
                 Some(unable("The call can't be bridged with the given one.").at("call_control_id"))
@@ -380,6 +383,7 @@ impl From<CreateError> for ApiError {
             CreateError::ForeignCaller(_) => {
                 Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("from")
             }
+            CreateError::IdentityHeader(_) => Self::bad_value("custom_headers", error.to_string()),
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
             CreateError::Draining => Self::unavailable("The server is shutting down."),
             CreateError::NoMedia(shortage) => Self::unavailable(&format!("Media: {shortage}.")),
@@ -519,6 +523,7 @@ mod tests {
             (Action::Bridge, Refused::CannotBridge, Some(10027)),
             (Action::Enqueue, Refused::NotAnswered, Some(90034)),
             (Action::LeaveQueue, Refused::NotRunning, Some(90035)),
+            (Action::ForkStart, Refused::ForbiddenAddress, Some(10015)),
         ];
         for (action, refused, code) in rows {
             let error = ApiError::refusal(action, refused);

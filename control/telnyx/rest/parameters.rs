@@ -24,34 +24,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Header fields that the SIP stack writes (RFC 3261 §20). If an application set such a header field, the dialog could
-/// break.
-const OWN_HEADERS: &[&str] = &[
-    "allow",
-    "authorization",
-    "call-id",
-    "contact",
-    "content-length",
-    "content-type",
-    "cseq",
-    "from",
-    "max-forwards",
-    "proxy-authorization",
-    "record-route",
-    "require",
-    "route",
-    "supported",
-    "to",
-    "via",
-    "i",
-    "m",
-    "l",
-    "c",
-    "f",
-    "k",
-    "t",
-    "v",
-];
 const MAX_HEADERS: usize = 64;
 /// Maximum number of legs of one call that ring at the same time.
 const MAX_CALLEES: usize = 32;
@@ -297,7 +269,7 @@ impl<'a> Parameters<'a> {
         for (name, value) in &headers {
             let token =
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
-            let own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+            let own = tandem_sip::is_own_header(name);
             if !token || own || name.len() > 128 || value.len() > 2_048 || value.chars().any(char::is_control) {
                 return Err(ApiError::bad_value(
                     "custom_headers",

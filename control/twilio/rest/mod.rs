@@ -587,6 +587,7 @@ impl RestContext<'_> {
             Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge | Refused::NotJoined => {
                 ApiError::bad(21220, "The call's state does not allow this.")
             }
+            Refused::ForbiddenAddress => ApiError::bad(20001, "The address is not permitted"),
             Refused::TooMany => {
                 let message = "This call already has the maximum number of these";
                 ApiError::new(StatusCode::TOO_MANY_REQUESTS, 20429, message)
@@ -627,6 +628,7 @@ impl From<CreateError> for ApiError {
             }
             CreateError::ForbiddenTarget { .. } => Self::bad(21214, format!("'To' cannot be reached: {error}")),
             CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
+            CreateError::IdentityHeader(_) => Self::bad(21228, format!("The SIP header {error}")),
             CreateError::NoSuchLeg => Self::bad(21220, "The other call has ended"),
             CreateError::Draining => {
                 let message = "Service unavailable: the server is shutting down";
