@@ -63,8 +63,8 @@ pub struct HttpConfig {
     /// `/metrics` is not available on `listen`. If this listener does not exist, clients on this host can read
     /// `/metrics` on `listen` without credentials. Other clients need the credentials of an operator.
     pub metrics_listen: Option<SocketAddr>,
-    /// Maximum number of concurrent connections. At most half of the connections may come from one source. Further
-    /// connections wait or are closed.
+    /// Maximum number of concurrent connections. WebSockets count, except those of phones. At most half of the connections
+    /// may come from one source. Further connections wait or are closed.
     pub max_connections: usize,
     /// The networks of the proxies whose `X-Forwarded-For` is true. SIP over WebSocket needs the address of the client:
     /// limits and bans apply to this address, and never to the proxy, which many clients share.
