@@ -172,7 +172,7 @@ causes! {
         DocumentLoop "document-loop"
             "Documents only redirected to other documents, a document began hundreds of instructions or dials in a short time, or a number of this server called itself."
             "Break the loop. Between two documents, a <Pause> is enough."
-            "A document may begin 500 instructions at once, and then 10 per second; each party of a <Dial> counts as 5. A number whose document dials the number itself makes internal calls without end: [numbers.md](numbers.md#calls-between-numbers-of-the-server) has their limits.";
+            "A document may begin 500 instructions at once, and then 10 per second; each party of a `<Dial>` counts as 5. A number whose document dials the number itself makes internal calls without end: [numbers.md](numbers.md#calls-between-numbers-of-the-server) has their limits.";
         ScriptWork "script-work"
             "A script did more work than a script may do between two actions of its call."
             "Let the application do the work: return only the values that the script needs, and build long texts and lists there."

@@ -88,7 +88,10 @@ async fn no_application_states_another_caller_in_a_header_where_callers_are_chec
     phone.until(SipEvent::Bye).await;
     house.quiet().await;
     let reasons: Vec<_> = notifications(&house).await.iter().map(|one| one["message_text"].to_string()).collect();
-    assert!(reasons.iter().any(|text| text.contains("Remote-Party-ID may not be set")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|text| text.contains("Remote-Party-ID+may+not+be+set") && text.contains("13214")),
+        "{reasons:?}"
+    );
     let errors = house.api.get("/console/errors").await;
     let errors = String::from_utf8_lossy(&errors.body).into_owned();
     assert!(errors.contains("P-Asserted-Identity may not be set"), "{errors}");

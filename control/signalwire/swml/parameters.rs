@@ -253,6 +253,6 @@ mod tests {
         assert_eq!(parameters.url("b", WEB), None);
         assert_eq!(parameters.url("c", WEB).as_deref(), Some("https://h/"));
         assert_eq!(parameters.headers("headers"), [("X-A".to_owned(), "1".to_owned())]);
-        assert_eq!(parameters.wrong().len(), 4);
+        assert_eq!(parameters.wrong().len(), 6);
     }
 }
