@@ -144,8 +144,8 @@ impl CallTask {
             text = format!("{text} ({code})").into();
         }
         let held_back = self.held_back_lines(event);
-        match (&leg.end, held_back) {
-            (Some(end), Some(held_back)) => tracing::info!(
+        if let (Some(end), Some(held_back)) = (&leg.end, held_back) {
+            tracing::info!(
                 held_back = (held_back > 0).then_some(held_back),
                 call = %self.call.id(),
                 leg = %self.services.call_id(leg),
@@ -158,8 +158,7 @@ impl CallTask {
                 sip_status = leg.final_response(),
                 "{} call {text}",
                 if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
-            ),
-            _ => {}
+            );
         }
         let (kind, data) = match &event.kind {
             EventKind::EngineFailed(failure) => ("speech", Some(Box::new(engine_failed(failure)))),
