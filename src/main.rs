@@ -6,6 +6,7 @@
 mod cli;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -87,7 +88,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // clap would exit with 2. In this program, 2 means a failure of the environment.
             let asked_for = !error.use_stderr();
-            let printed = error.print();
+            let text = error.render().to_string();
+            let printed = match without_usage(&text) {
+                // The line of usage of the whole program does not help with a value of an option.
+                Some(message) => writeln!(std::io::stderr(), "{message}"),
+                None => error.print(),
+            };
             if asked_for {
                 cli::keep_error(printed);
                 return cli::written().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
@@ -127,9 +133,26 @@ fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     words
 }
 
+/// Returns the message of an error that shows the usage of the whole program, without this usage.
+fn without_usage(text: &str) -> Option<&str> {
+    let (message, _) = text.split_once("\nUsage: tandem <COMMAND>\n")?;
+    message.starts_with("error: --").then(|| message.trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn a_wrong_value_is_told_without_the_usage_of_the_program() {
+        let error =
+            super::Arguments::try_parse_from(["tandem", "call", "600", "--expect", "problem no"]).err().unwrap();
+        let text = error.render().to_string();
+        let message = super::without_usage(&text).unwrap();
+        assert!(message.starts_with("error: --expect: unknown cause \"no\"") && !message.contains("Usage"), "{text}");
+        let error = super::Arguments::try_parse_from(["tandem", "sing"]).err().unwrap();
+        assert_eq!(super::without_usage(&error.render().to_string()), None);
+    }
 
     #[test]
     fn the_command_line_is_sound() {

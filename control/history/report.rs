@@ -77,6 +77,10 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
+/// The parameters of an HTTP request that have no effect. The response to the request carries this value as an extension.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unused(pub Vec<String>);
+
 /// The reason why a dialect refused an HTTP request. The response carries this value as an extension.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {

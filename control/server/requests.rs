@@ -17,9 +17,11 @@ use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
+use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
-use tandem_history::report::Refusal;
+use tandem_history::problem::Problem;
+use tandem_history::report::{Refusal, Unused};
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
@@ -60,6 +62,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let status = response.status();
     let refusal = response.extensions_mut().remove::<Refusal>();
     let refusal = status.is_client_error().then(|| refusal.unwrap_or_else(|| Refusal::of_answer(&answer)));
+    let unused = response.extensions_mut().remove::<Unused>().unwrap_or_default().0;
     response.extensions_mut().insert(Noted);
     let now = clock::now();
     let (time, elapsed) = (began.time, now.instant.saturating_duration_since(began.instant));
@@ -69,6 +72,12 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let problem = refusal
         .filter(|_| !came_late)
         .map(|refusal| refusal.problem(status.as_u16(), format_args!("{method} {}", short_path(&path))));
+    let idle = (!unused.is_empty()).then(|| format!("without effect: {}", unused.join(", ")));
+    let why = why.or_else(|| idle.clone());
+    let problem = problem.or_else(|| {
+        let text = format!("{method} {}: {}", short_path(&path), idle?);
+        Some(Problem::warning(Cause::UnusedParameter, text))
+    });
     let Some(leg) = leg else {
         let owner = ProblemOwner::Account(&account.name);
         problem.into_iter().for_each(|problem| app.calls.services().report(owner, time, problem));
@@ -79,7 +88,8 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     exchange = exchange.received(sent.body);
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     exchange.answer = Some(HttpAnswer::ours(status.as_u16(), kind, &redacted_text(&answer)));
-    let why = why.map(|why| if came_late { format!("{why}; the call has ended") } else { why });
+    let why =
+        why.map(|why| if came_late && status.is_client_error() { format!("{why}; the call has ended") } else { why });
     let line = line(&exchange, &path, &sent.words, why.as_deref(), leg.id);
     app.calls.exchanged(ProblemOwner::from(&leg), leg.session, exchange, Some(line), problem);
     response

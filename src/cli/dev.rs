@@ -59,8 +59,9 @@ pub(crate) struct Arguments {
     /// Configuration file with further settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Provider whose API the application uses, as in `[[numbers]] provider` (default: the provider of the account)
-    #[arg(long, value_name = "PROVIDER")]
+    /// Provider whose API the application uses: twilio, telnyx, texml (Telnyx's XML), signalwire (SignalWire's XML) or swml
+    /// (SignalWire's JSON) (default: the provider of the account)
+    #[arg(long, value_name = "PROVIDER", value_parser = env::provider)]
     provider: Option<String>,
     /// Account that owns the number (default: the first account)
     #[arg(long, value_name = "NAME")]

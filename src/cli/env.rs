@@ -31,8 +31,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Print only the variables of this provider: twilio, telnyx, texml, signalwire or swml
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = provider)]
     provider: Option<String>,
+}
+
+/// Reads the name of a provider, in upper or lower case.
+pub(super) fn provider(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let known = PROVIDERS.contains(&&*name);
+    known.then_some(name).ok_or_else(|| format!("the providers are {}", PROVIDERS.join(", ")))
 }
 
 /// Prints one `export` line for each variable.
@@ -46,9 +53,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Failure::Input(anyhow!("no account {:?}; the accounts are: {}", named.unwrap_or_default(), names.join(", ")))
     })?;
     let provider = arguments.provider.as_deref();
-    if let Some(wrong) = provider.filter(|provider| !PROVIDERS.contains(provider)) {
-        return Err(Failure::Input(anyhow!("--provider: {wrong:?} is not one of {}", PROVIDERS.join(", "))));
-    }
     let application = connection(&config, source, &accounts, &found.name);
     let all = variables(found, &config, application.as_deref());
     let lines: String = all
@@ -205,6 +209,12 @@ pub(super) fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_may_be_written_in_upper_case() {
+        assert_eq!(provider("SignalWire").as_deref(), Ok("signalwire"));
+        assert_eq!(provider("vonage").unwrap_err(), "the providers are twilio, telnyx, texml, signalwire, swml");
+    }
 
     #[test]
     fn a_value_is_one_word_of_a_shell_whatever_it_holds() {

@@ -243,3 +243,42 @@ async fn the_signature_is_told_as_it_was_sent_by_each_provider() {
     assert!(!told.to_string().contains(ACCOUNT_SID), "{told}");
     house.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parameter_without_effect_is_a_note() {
+    let app = App::start(|_| "sections: {main: [answer]}".to_owned()).await;
+    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "200").await;
+    let id = app.event("call.initiated").await["call_control_id"].as_str().unwrap().to_owned();
+    house.api.command(&id, "answer", &json!({ "langauge": "en-US" })).await;
+    phone.outcome().await;
+    let note = error(&house, "unused-parameter").await;
+    assert!(note["message"].as_str().unwrap().ends_with("/actions/answer: without effect: langauge"), "{note}");
+    assert_eq!(note["level"], "warning");
+    house.calls().hangup_all();
+    house.quiet().await;
+
+    let callee = Phone::new().await;
+    let params = json!({
+        "from": "+15550001", "to": callee.uri(), "url": app.url("/swml"), "timout": 5, "status_url": app.url("/status"),
+        "status_events": ["answred"],
+    });
+    let body = json!({ "command": "dial", "params": params }).to_string();
+    let reply = house.api.post_as(&basic(PROJECT_ID, PROJECT_TOKEN), "/api/calling/calls", &body).await;
+    assert_eq!(reply.status, 200);
+    let told = async {
+        loop {
+            let errors = errors(&house).await;
+            if errors.iter().any(|error| {
+                error["message"] == "POST /api/calling/calls: without effect: timout, status_events answred"
+            }) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the note about the Calling API");
+    house.calls().hangup_all();
+    house.end().await;
+}

@@ -14,6 +14,7 @@ use tandem_call::program::instruction::{
 };
 use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
 use tandem_call::{Method, StatusEvent, Target};
+use tandem_history::report::Unused;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 
 use super::error::ApiError;
@@ -21,7 +22,7 @@ use crate::swml::NAME;
 use crate::swml::document::Document;
 use crate::swml::facts::Remembered;
 use crate::swml::media::{self, DAY, RECORDING_EVENTS, RecordingDefaults};
-use crate::swml::method::{address, inline, state_events, with_end_callback};
+use crate::swml::method::{address, inline, state_event, state_events, with_end_callback};
 use crate::swml::parameters::{InvalidParameter, Parameters, WEB, is_url};
 use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
@@ -35,6 +36,8 @@ const MAX_DURATION: Duration = Duration::from_secs(14_400);
 const MAX_VARIABLES: usize = 20;
 /// Maximum number of sounds in one request, including repetitions.
 const MAX_SOUNDS: usize = 100;
+/// Maximum number of names in a note about parameters without effect.
+const MAX_UNUSED: usize = 5;
 /// Commands of SignalWire that this server does not support.
 const NOT_SERVED: [(&str, &str); 6] = [
     ("play.pause", ": use calling.play.stop"),
@@ -94,7 +97,7 @@ pub(super) enum Plan {
 }
 
 /// Parses a request.
-pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
+pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<(Plan, Unused), ApiError> {
     let body = body.object().ok_or_else(|| ApiError::BadRequest("the body must be a JSON object".to_owned()))?;
     let none = Object::default();
     let given = match body.get("params") {
@@ -106,11 +109,13 @@ pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
     let command = body.get("command").and_then(Value::text).ok_or_else(|| ApiError::missing("command"))?;
     let parameters = Parameters::new(given);
     let plan = read(command, body, &parameters, account)?;
+    let beside = body.iter().map(|(name, _)| name).filter(|name| !["command", "id", "params"].contains(name));
+    let unused = beside.map(str::to_owned).chain(parameters.unused()).take(MAX_UNUSED).collect();
     match parameters.wrong().into_iter().next() {
         Some(InvalidParameter { parameter, detail }) => {
             Err(ApiError::invalid("invalid_parameter", &parameter, format!("{parameter} {detail}")))
         }
-        None => Ok(plan),
+        None => Ok((plan, Unused(unused))),
     }
 }
 
@@ -274,6 +279,7 @@ fn leg_of(id: Option<&str>) -> Result<LegId, ApiError> {
 
 /// Adds the errors of nested parameters to the errors of the request.
 fn note(all: &Parameters<'_>, own: Parameters<'_>) {
+    own.unused().into_iter().for_each(|name| all.note_idle(name));
     own.wrong().into_iter().for_each(|wrong| all.note(&wrong.parameter, wrong.detail));
 }
 
@@ -350,7 +356,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     if digits.as_deref().is_some_and(|digits| !digits.chars().all(|key| "0123456789*#ABCDw".contains(key))) {
         parameters.note("send_digits", "contains an invalid digit (allowed: 0-9 * # A-D w ,)");
     }
-    let events = state_events(&parameters.texts("status_events"));
+    let events = status_events(parameters);
     let credentials = parameters.text("username").zip(parameters.text("password"));
     let fallback = parameters.url("fallback_url", WEB).map(|url| Target { url: url.into(), method: Method::Post });
     Ok(NewCall {
@@ -382,13 +388,22 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     })
 }
 
+/// The events of `status_events`. A word that is no event has no effect.
+fn status_events(parameters: &Parameters<'_>) -> Vec<StatusEvent> {
+    let words = parameters.texts("status_events");
+    for word in words.iter().filter(|word| state_event(word).is_none()) {
+        parameters.note_idle(format!("status_events {word}"));
+    }
+    state_events(&words)
+}
+
 fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
     let mut commands = Vec::new();
     if let Some(url) = parameters.url("fallback_url", WEB) {
         commands.push(Command::SetFallback(Some(Target { url: url.into(), method: Method::Post })));
     }
     if parameters.get("status_url").is_some() {
-        let events = state_events(&parameters.texts("status_events"));
+        let events = status_events(parameters);
         commands.push(Command::SetCallback(parameters.callback("status_url", None, &events)));
     }
     let allowed: Allowed = match (document(parameters)?, parameters.text("status").as_deref()) {
@@ -512,7 +527,7 @@ mod tests {
     const ID: &str = "00000000-0000-0000-0000-000000000007";
 
     fn planned(json: &str) -> Result<Plan, ApiError> {
-        plan(&serde_json::from_str(json).unwrap(), &"main".into())
+        plan(&serde_json::from_str(json).unwrap(), &"main".into()).map(|(plan, _)| plan)
     }
 
     fn commanded(command: &str, params: &str) -> Vec<Command> {

@@ -25,6 +25,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Request};
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_history::report::Unused;
 use tandem_routing::new_call::CreateError;
 use tandem_runtime::app::App;
 
@@ -67,7 +68,7 @@ async fn nothing() -> Response {
 
 async fn serve(State(app): State<App>, Extension(jobs): Extension<Jobs>, headers: HeaderMap, body: Bytes) -> Response {
     match answer(&app, &jobs, &headers, &body).await {
-        Ok(call) => Json(call).into_response(),
+        Ok((call, unused)) => (Extension(unused), Json(call)).into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -82,7 +83,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
+async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Result<(Body, Unused), ApiError> {
     let account = super::rest::account(&app.accounts, headers).ok_or(ApiError::Unauthorized)?;
     let read = || {
         let body = serde_json::from_slice(body)
@@ -90,14 +91,15 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
         plan(&body, &account.name)
     };
     // A request may contain a document.
-    match app.calls.services().turns.work(&account.name, read).await? {
+    let (plan, unused) = app.calls.services().turns.work(&account.name, read).await?;
+    let call = match plan {
         Plan::Dial(call) => {
             let url = match &call.first {
                 tandem_routing::new_call::AnswerAction::Document(target) => Some(target.url.to_string()),
                 _ => None,
             };
             let created = app.calls.create(*call).await.map_err(not_created)?;
-            Ok(shown(&created.leg, url.as_deref()))
+            shown(&created.leg, url.as_deref())
         }
         Plan::Leg { leg, commands, job, allowed } => {
             let info = known(app, &account, leg).await?;
@@ -111,7 +113,7 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
                 }
             }
             let info = known(app, &account, leg).await?;
-            Ok(shown(&info, None))
+            shown(&info, None)
         }
         Plan::Job { leg, kind, control_id, control } => {
             let info = known(app, &account, leg).await?;
@@ -128,9 +130,10 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
                 ApiError::state("invalid_command_attempted", "this server cannot do this with the running job")
             })?;
             app.calls.request(leg, Request { client_state: None, command }).await.map_err(ApiError::refused)?;
-            Ok(shown(&info, None))
+            shown(&info, None)
         }
-    }
+    };
+    Ok((call, unused))
 }
 
 async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepted: &Accepted) {

@@ -41,7 +41,9 @@ pub(super) fn account(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Ac
 
 async fn refuse(uri: Uri) -> Response {
     let path = uri.path();
-    let message = format!("This server supports SignalWire's Compatibility API (/api/laml), but not {path} yet");
+    let message = format!(
+        "This server supports SignalWire's Compatibility API (/api/laml) and Calling API (/api/calling/calls), but not {path}"
+    );
     let error = json!({ "type": "not_found", "code": "not_found", "message": message, "attribute": null, "url": null });
     (StatusCode::NOT_FOUND, Json(json!({ "errors": [error] }))).into_response()
 }

@@ -850,16 +850,20 @@ pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control
 /// The events that the words of `call_state_events` or `status_events` name. If no word is known, the only event is the
 /// end of the call.
 pub(crate) fn state_events(words: &[String]) -> Vec<StatusEvent> {
-    let events = |word: &String| match word.as_str() {
+    let mut events: Vec<_> = words.iter().filter_map(|word| state_event(word)).collect();
+    events.dedup();
+    if events.is_empty() { vec![StatusEvent::Completed] } else { events }
+}
+
+/// The event that a word of `call_state_events` or `status_events` names.
+pub(crate) fn state_event(word: &str) -> Option<StatusEvent> {
+    match word {
         "created" | "initiated" | "queued" => Some(StatusEvent::Initiated),
         "ringing" => Some(StatusEvent::Ringing),
         "answered" => Some(StatusEvent::Answered),
         "ended" | "ending" => Some(StatusEvent::Completed),
         _ => None,
-    };
-    let mut events: Vec<_> = words.iter().filter_map(events).collect();
-    events.dedup();
-    if events.is_empty() { vec![StatusEvent::Completed] } else { events }
+    }
 }
 
 /// The address of a called party: an E.164 number, a SIP URI, or a similar form.

@@ -23,16 +23,32 @@ pub(crate) struct InvalidParameter {
 pub(crate) struct Parameters<'a> {
     object: &'a Object,
     wrong: RefCell<Vec<InvalidParameter>>,
+    /// The names of the members that were read.
+    read: RefCell<Vec<&'a str>>,
+    /// Values without effect.
+    idle: RefCell<Vec<String>>,
 }
 
 impl<'a> Parameters<'a> {
     pub(crate) fn new(object: &'a Object) -> Self {
-        Self { object, wrong: RefCell::default() }
+        Self { object, wrong: RefCell::default(), read: RefCell::default(), idle: RefCell::default() }
     }
 
     /// The errors so far.
     pub(crate) fn wrong(self) -> Vec<InvalidParameter> {
         self.wrong.into_inner()
+    }
+
+    /// The members that were not read, and the values without effect.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        let members = self.object.iter().map(|(name, _)| name).filter(|name| !read.contains(name));
+        members.map(str::to_owned).chain(self.idle.borrow().iter().cloned()).collect()
+    }
+
+    /// Notes a value that has no effect.
+    pub(crate) fn note_idle(&self, value: impl Into<String>) {
+        self.idle.borrow_mut().push(value.into());
     }
 
     pub(crate) fn note(&self, parameter: &str, detail: impl Into<String>) {
@@ -41,7 +57,9 @@ impl<'a> Parameters<'a> {
 
     /// A member. `None` if the member is absent, `null` or an empty text.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_nothing() && value.text() != Some(""))
+        let (name, value) = self.object.iter().find(|(known, _)| *known == name)?;
+        self.read.borrow_mut().push(name);
+        Some(value).filter(|value| !value.is_nothing() && value.text() != Some(""))
     }
 
     /// A text. Numbers and booleans are converted to text.

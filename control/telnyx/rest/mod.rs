@@ -18,6 +18,7 @@ mod machine_detection;
 mod media;
 mod paging;
 mod parameters;
+mod published;
 mod queue;
 mod recording;
 mod recording_transcription;
@@ -40,6 +41,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_history::report::Unused;
 use tandem_operations::calls;
 use tandem_routing::new_call::{AnswerAction, CreateError, Created};
 use tandem_runtime::app::App;
@@ -192,7 +194,7 @@ async fn dial(
     Extension(repeats): Extension<Repeats>,
     Caller(account): Caller,
     Payload(body): Payload,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<(Extension<Unused>, Json<Value>), ApiError> {
     let parameters = Parameters(&body);
     let execute = async {
         let routing = app.calls.services().routing.load_full();
@@ -211,7 +213,8 @@ async fn dial(
         };
         Ok(json!({ "data": dialled(&created) }))
     };
-    once(&repeats, &account.name, parameters, execute).await
+    let answer = once(&repeats, &account.name, parameters, execute).await?;
+    Ok((Extension(published::unused("dial", &body)), answer))
 }
 
 async fn call(
@@ -235,7 +238,8 @@ async fn command(
     method: Method,
     Segments((call, action)): Segments<(String, String)>,
     Payload(body): Payload,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<(Extension<Unused>, Json<Value>), ApiError> {
+    let unused = published::unused(&action, &body);
     let action = Action::parse(&action)?;
     if method == Method::PUT && action != Action::ClientStateUpdate {
         return Err(ApiError::method_not_allowed());
@@ -253,7 +257,8 @@ async fn command(
         }
         done
     };
-    once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
+    let answer = once(&repeats, &format!("{} {call}", account.name), parameters, execute).await?;
+    Ok((Extension(unused), answer))
 }
 
 /// Executes an action on a leg. `taken` is a leg that was taken from a queue and that will be bridged with this leg.

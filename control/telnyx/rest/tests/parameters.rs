@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::published::PUBLISHED;
 use super::*;
 
-/// The published parameters of each command, with example values (from `telnyx_voice.json`).
-const PUBLISHED: &str = include_str!("../../fixtures/parameters.json");
 const PAGE: &str = "../../docs/call-control.md";
 
 /// The effect of a parameter.
