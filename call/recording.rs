@@ -142,8 +142,21 @@ pub struct Recording {
     pub ended_at: Option<Timestamp>,
     /// Length of the audio in the file. `None` until the recording has ended.
     pub duration: Option<Duration>,
+    /// The limit that ended the recording. `None` while the recording runs, and if something else ended the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RecordingLimit>,
     /// Status at the time of the event.
     pub status: RecordingStatus,
+}
+
+/// A limit of a recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingLimit {
+    /// The maximum length.
+    Length,
+    /// The length of the silence that ends the recording.
+    Silence,
 }
 
 impl Recording {
@@ -204,6 +217,17 @@ pub enum RecordingEnd {
 pub(crate) enum CutInstruction {
     Record(Target),
     Dial(Target, Box<DialResult>),
+}
+
+impl RecordingEnd {
+    /// The limit that ended the recording.
+    pub(crate) fn limit(&self) -> Option<RecordingLimit> {
+        match self {
+            Self::MaxLength => Some(RecordingLimit::Length),
+            Self::Silence => Some(RecordingLimit::Silence),
+            Self::Stopped | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// A recording that runs on a leg.

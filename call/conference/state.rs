@@ -399,6 +399,7 @@ impl Conference {
             started_at: now,
             ended_at: None,
             duration: None,
+            limit: None,
             status: RecordingStatus::InProgress,
         };
         self.recordings.push(recording.clone());
@@ -530,6 +531,7 @@ impl Conference {
         let mut recording = self.recordings.remove(index);
         recording.ended_at = Some(now);
         recording.duration = Some(duration);
+        recording.limit = end.limit();
         recording.status = match end {
             RecordingEnd::Failed(why) => RecordingStatus::Failed(why),
             _ if duration.is_zero() => RecordingStatus::Absent,

@@ -145,7 +145,7 @@ impl Call {
 
     fn begun(&self, leg: LegId, NewRecording { id, spec }: NewRecording) -> Recording {
         let (started_at, status) = (self.now().time, RecordingStatus::InProgress);
-        Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, status }
+        Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, limit: None, status }
     }
 
     /// Reports an empty recording, because the caller hung up before the recording could start.
@@ -156,6 +156,7 @@ impl Call {
         let recording = Recording {
             ended_at: Some(begun.started_at),
             duration: Some(nothing),
+            limit: None,
             status: RecordingStatus::Absent,
             ..begun
         };
@@ -251,6 +252,7 @@ impl Call {
         let ActiveRecording { mut facts, report, transcribe, .. } = state.recordings.remove(index);
         facts.ended_at = Some(at);
         facts.duration = Some(duration);
+        facts.limit = end.limit();
         facts.status = match &end {
             RecordingEnd::Failed(why) => RecordingStatus::Failed(why.clone()),
             _ if duration.is_zero() => RecordingStatus::Absent,

@@ -780,3 +780,19 @@ fn a_redirection_reports_the_results_of_the_verbs_that_it_cuts_and_runs_only_its
         }
     }
 }
+
+#[test]
+fn a_recording_says_which_limit_ended_it() {
+    use tandem_call::recording::{RecordingEnd, RecordingLimit};
+    for (end, limit) in [
+        (RecordingEnd::Silence, Some(RecordingLimit::Silence)),
+        (RecordingEnd::MaxLength, Some(RecordingLimit::Length)),
+        (RecordingEnd::Stopped, None),
+    ] {
+        let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
+        script.recording_ends(script.leg(), end);
+        assert!(script.has_event(
+            |event| matches!(event, EventKind::Recording(facts) if facts.ended_at.is_some() && facts.limit == limit)
+        ));
+    }
+}

@@ -242,6 +242,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
             started_at,
             ended_at: Some(started_at.checked_add(length).unwrap_or(started_at)),
             duration: Some(length),
+            limit: None,
             status: if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed },
         };
         let row = records::adopted_recording_row(&recording, &owner.name, &services.recording_path(id));

@@ -195,6 +195,7 @@ fn recording(status: RecordingStatus) -> Recording {
         started_at: at("2018-03-25T09:53:20Z"),
         ended_at: Some(at("2018-03-25T09:53:25Z")),
         duration: Some(Duration::from_millis(4600)),
+        limit: None,
         status,
     }
 }

@@ -188,7 +188,6 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
             "tests/server/overload.rs",
             "a_media_thread_that_transcodes_too_much_refuses_new_calls_until_it_can_take_them",
         ),
-        Cause::ConferenceRefused => Open("needs a conference at its limit"),
         Cause::UnusedParameter => Test("tests/server/providers.rs", "a_parameter_without_effect_is_a_note"),
         Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_harm_nobody"),
         Cause::DiskSlow => Test(

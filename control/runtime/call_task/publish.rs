@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
-use tandem_call::recording::{RecordingSource, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingLimit, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
@@ -393,7 +394,8 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::Dequeued(outcome) => format!("left queue {}: {}", outcome.name, outcome.result).into(),
         EventKind::Recording(recording) => match recording.duration {
             Some(length) => {
-                format!("recording {} {}, {} ms", recorded(recording.id), recording.status, length.as_millis()).into()
+                let (id, status, length) = (recorded(recording.id), recording.status.to_string(), length.as_millis());
+                format!("recording {id} {status}, {length} ms{}", ended_by_limit(recording)).into()
             }
             None => format!("recording {} {}", recorded(recording.id), recording.status).into(),
         },
@@ -426,6 +428,17 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::Unsupported(_) => "the application is told that this request is not supported".into(),
         EventKind::Warned(warning) if warning.code == 0 => format!("warning: {}", warning.message).into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
+    }
+}
+
+/// Returns the limit that ended a recording, as the end of a line.
+fn ended_by_limit(recording: &Recording) -> String {
+    let RecordingSpec { silence_timeout, max_length, .. } = &recording.spec;
+    let of = |limit: &Option<Duration>| limit.unwrap_or_default().as_secs_f64();
+    match recording.limit {
+        Some(RecordingLimit::Silence) => format!(": ended by {} s of silence", of(silence_timeout)),
+        Some(RecordingLimit::Length) => format!(": ended at the maximum length of {} s", of(max_length)),
+        None => String::new(),
     }
 }
 

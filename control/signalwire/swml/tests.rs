@@ -726,6 +726,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
             started_at: Timestamp::UNIX_EPOCH,
             ended_at: Some(Timestamp::UNIX_EPOCH),
             duration: Some(10 * SECOND),
+            limit: None,
             status: RecordingStatus::Completed,
         };
         let (_, body) = told(EventKind::Recording(recording));

@@ -260,6 +260,7 @@ mod tests {
             started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
             ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
             duration: Some(Duration::from_secs(3)),
+            limit: None,
             status: RecordingStatus::Completed,
         }
     }

@@ -68,6 +68,7 @@ fn recording(status: RecordingStatus) -> Recording {
         started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
         ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
         duration: Some(Duration::from_secs(3)),
+        limit: None,
         status,
     }
 }

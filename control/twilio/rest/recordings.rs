@@ -240,5 +240,15 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
 /// A recording that has just started and is not yet in the store.
 fn just_begun(id: RecordingId, leg: LegId, spec: RecordingSpec) -> Recording {
     let status = RecordingStatus::InProgress;
-    Recording { id, leg, conference: None, spec, started_at: Timestamp::now(), ended_at: None, duration: None, status }
+    Recording {
+        id,
+        leg,
+        conference: None,
+        spec,
+        started_at: Timestamp::now(),
+        ended_at: None,
+        duration: None,
+        limit: None,
+        status,
+    }
 }

@@ -60,6 +60,7 @@ fn facts(status: RecordingStatus) -> Recording {
         started_at: "2016-10-14T21:56:34Z".parse().unwrap(),
         ended_at: ended.then(|| "2016-10-14T21:56:38Z".parse().unwrap()),
         duration: ended.then_some(std::time::Duration::from_secs(4)),
+        limit: None,
         status,
     }
 }
