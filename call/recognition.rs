@@ -32,7 +32,8 @@ pub enum RecognitionEvent {
     Began,
     /// Speech stopped. This event comes about 200 ms after the last sound.
     Paused,
-    /// The words of the current utterance that are recognised so far.
+    /// The words of the current utterance that are recognised so far. The text is empty if the recogniser withdraws its
+    /// words.
     Partial(RecognisedText),
     /// The words of a complete utterance. Later words belong to the next utterance. The text is empty if the sound was
     /// only noise.

@@ -144,20 +144,11 @@ impl SpeechGather {
                 self.await_pause(call, leg);
                 SpeechProgress::Nothing
             }
-            RecognitionEvent::Partial(words) => {
-                self.report_partial(call, leg, words);
-                let text = words.text();
-                if text == self.unfinished {
-                    return if text.is_empty() { SpeechProgress::Nothing } else { SpeechProgress::Words };
-                }
-                self.unfinished = text;
-                self.limit_duration(call, leg);
-                if !self.speaking {
-                    self.await_pause(call, leg);
-                }
-                SpeechProgress::Words
+            RecognitionEvent::Partial(words) if words.text().is_empty() && self.unfinished.is_empty() => {
+                SpeechProgress::Nothing
             }
-            RecognitionEvent::Final(words) if words.text().is_empty() => {
+            // The sound had no words, or the recogniser withdraws its words.
+            RecognitionEvent::Partial(words) | RecognitionEvent::Final(words) if words.text().is_empty() => {
                 self.unfinished.clear();
                 let idle = !self.speaking && !self.finishing && !self.has_words();
                 if !idle {
@@ -165,6 +156,19 @@ impl SpeechGather {
                 }
                 self.cancel_timers(call, leg);
                 SpeechProgress::Silence
+            }
+            RecognitionEvent::Partial(words) => {
+                self.report_partial(call, leg, words);
+                let text = words.text();
+                if text == self.unfinished {
+                    return SpeechProgress::Words;
+                }
+                self.unfinished = text;
+                self.limit_duration(call, leg);
+                if !self.speaking {
+                    self.await_pause(call, leg);
+                }
+                SpeechProgress::Words
             }
             RecognitionEvent::Final(words) => {
                 self.report_partial(call, leg, words);

@@ -23,6 +23,8 @@ enum Input {
     FinalWords,
     /// The recogniser found no words.
     NoWords,
+    /// The recogniser withdraws its words that may still change. The utterance goes on.
+    WordsWithdrawn,
     /// One of the digits. If the gather has its number of digits, a further one.
     Key,
     FinishKey,
@@ -33,7 +35,8 @@ enum Input {
 
 use Input::*;
 
-const INPUTS: [Input; 8] = [SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, Key, FinishKey, Silence];
+const INPUTS: [Input; 9] =
+    [SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, WordsWithdrawn, Key, FinishKey, Silence];
 const SILENCE: Duration = Duration::from_secs(12);
 const MAX_SPEECH: Duration = Duration::from_secs(120);
 /// The time within which every gather ends: the longest speech, the time for the last results of the recogniser, and
@@ -104,7 +107,8 @@ impl Model {
             SpeechStarts => (self.speaking, self.prompting) = (true, false),
             SpeechEnds => self.speaking = false,
             PartialWords => (self.partial, self.prompting) = (Some("p"), false),
-            NoWords => {
+            WordsWithdrawn if self.partial.is_none() => {}
+            NoWords | WordsWithdrawn => {
                 self.partial = None;
                 if !self.speaking && self.words.is_empty() {
                     match self.expired {
@@ -161,6 +165,7 @@ impl Run {
             PartialWords => RecognitionEvent::Partial(text("p")),
             FinalWords => RecognitionEvent::Final(text("w")),
             NoWords => RecognitionEvent::Final(text("")),
+            WordsWithdrawn => RecognitionEvent::Partial(text("")),
             Key => return self.script.sends_digits("1"),
             FinishKey => return self.script.sends_digits("#"),
             Silence => return self.pass(SILENCE),
@@ -286,7 +291,7 @@ fn a_gather_with_timeouts_of_zero_ends_too() {
 #[test]
 fn each_order_also_ends_if_the_recogniser_never_sends_its_last_results() {
     for pause in [Some(5), Some(1), None] {
-        every_order(4, &[SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords], &spoken(pause), false);
+        every_order(4, &[SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, WordsWithdrawn], &spoken(pause), false);
     }
 }
 

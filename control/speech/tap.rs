@@ -79,11 +79,15 @@ impl RecognitionOwner {
         match (self, heard) {
             (Self::Gather(op), event) => Some(LegEvent::Recognition { op, event }),
             (Self::Transcription(_), RecognitionEvent::Began | RecognitionEvent::Paused) => None,
+            (Self::Transcription(_), RecognitionEvent::Partial(words) | RecognitionEvent::Final(words))
+                if words.text().is_empty() =>
+            {
+                None
+            }
             (Self::Transcription(id), RecognitionEvent::Partial(words)) => {
                 let status = TranscriptionStatus::Recognised { track, words, is_final: false };
                 Some(LegEvent::Transcription { id, status })
             }
-            (Self::Transcription(_), RecognitionEvent::Final(words)) if words.text().is_empty() => None,
             (Self::Transcription(id), RecognitionEvent::Final(words)) => {
                 let status = TranscriptionStatus::Recognised { track, words, is_final: true };
                 Some(LegEvent::Transcription { id, status })

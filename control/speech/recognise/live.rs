@@ -128,6 +128,8 @@ async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
 #[derive(Default)]
 struct Utterance {
     stable: String,
+    /// The text of the last reported event, which the engine may withdraw.
+    reported: String,
     /// The sum of the confidences of all final results, and the number of these results.
     confidence: (f32, u16),
     language: Option<String>,
@@ -147,35 +149,56 @@ impl Utterance {
     fn results(&mut self, results: Results) -> Option<RecognitionEvent> {
         let best = results.channel.alternatives.into_iter().next().unwrap_or_default();
         self.language = best.languages.into_iter().next().or(self.language.take());
+        let has_words = !best.transcript.is_empty();
         if !results.is_final {
-            return (!best.transcript.is_empty()).then(|| {
-                RecognitionEvent::Partial(RecognisedText {
-                    stable: self.stable.clone(),
-                    unstable: best.transcript,
-                    stability: Some(best.confidence),
-                    confidence: Some(best.confidence),
-                    language: self.language.clone(),
-                })
-            });
+            let words = RecognisedText {
+                stable: self.stable.clone(),
+                unstable: best.transcript,
+                stability: Some(best.confidence),
+                confidence: Some(best.confidence),
+                language: self.language.clone(),
+            };
+            return self.partial(words, has_words);
         }
-        if !best.transcript.is_empty() {
+        if has_words {
             self.stable = joined(&self.stable, &best.transcript);
             self.confidence = (self.confidence.0 + best.confidence, self.confidence.1.saturating_add(1));
         }
         if results.from_finalize {
             // A result without words is reported too, because no other result will come before the pause.
-            return Some(self.end().unwrap_or_else(|| RecognitionEvent::Final(RecognisedText::default())));
+            let last = self.end().unwrap_or_else(|| RecognitionEvent::Final(RecognisedText::default()));
+            self.reported.clear();
+            return Some(last);
         }
         if results.speech_final {
-            return self.end();
+            // A final result without words withdraws the words of the interim results.
+            let withdraws = !self.reported.is_empty();
+            return self.end().or_else(|| {
+                self.reported.clear();
+                withdraws.then(|| RecognitionEvent::Final(RecognisedText::default()))
+            });
         }
-        (!best.transcript.is_empty()).then(|| RecognitionEvent::Partial(self.words()))
+        let words = self.words();
+        self.partial(words, has_words)
     }
 
-    /// Ends the utterance. `None` if the utterance has no words.
+    /// Reports the words so far. A result without words is reported only if the engine withdraws words with it.
+    fn partial(&mut self, words: RecognisedText, has_words: bool) -> Option<RecognitionEvent> {
+        let text = words.text();
+        let is_told = has_words || text != self.reported;
+        self.reported = text;
+        is_told.then_some(RecognitionEvent::Partial(words))
+    }
+
+    /// Ends the utterance. `None` if the utterance has no final words. Its other words then stay reported, because a
+    /// final result may still withdraw them.
     fn end(&mut self) -> Option<RecognitionEvent> {
         let words = (!self.stable.is_empty()).then(|| self.words());
+        let reported = std::mem::take(&mut self.reported);
         *self = Self::default();
+        if words.is_none() {
+            self.reported = reported;
+        }
         words.map(RecognitionEvent::Final)
     }
 

@@ -201,6 +201,47 @@ async fn live_results_become_partial_and_final_words() {
 }
 
 #[tokio::test]
+async fn words_that_the_engine_takes_back_are_withdrawn() {
+    const LINES: &[&str] = &[
+        // A final result without words ends the utterance.
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"ghost","confidence":0.5}]}}"#,
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"","confidence":0.0}]}}"#,
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#,
+        // An interim result, or a final result within the utterance.
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"one"}]}}"#,
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":""}]}}"#,
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"two"}]}}"#,
+        r#"{"type":"Results","is_final":true,"channel":{"alternatives":[]}}"#,
+        r#"{"type":"Results","is_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#,
+        // The words that are final stay.
+        r#"{"type":"Results","is_final":true,"channel":{"alternatives":[{"transcript":"three"}]}}"#,
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"four"}]}}"#,
+        r#"{"type":"Results","is_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#,
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#,
+        // The end of the utterance comes before the final result.
+        r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"five"}]}}"#,
+        r#"{"type":"UtteranceEnd","last_word_end":2.5}"#,
+    ];
+    let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#;
+    let (address, _engine) = live_engine(LINES, last).await;
+    let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/").parse().unwrap()));
+    let how = RecognitionSpec { partials: true, ..RecognitionSpec::default() };
+    let mut session = recogniser.listen(&how).unwrap();
+    session.push(&[0; 1_600]);
+    session.finish();
+    let words = |heard: Result<RecognitionEvent, RecogniseError>| match heard.unwrap() {
+        RecognitionEvent::Partial(words) => words.text(),
+        RecognitionEvent::Final(words) => format!("{}.", words.text()),
+        edge => format!("{edge:?}"),
+    };
+    let told: Vec<String> = everything(&mut session).await.into_iter().map(words).collect();
+    assert_eq!(
+        told,
+        ["ghost", ".", "one", "", "two", "", "three", "three four", "three", "three.", "five", "."],
+    );
+}
+
+#[tokio::test]
 async fn partial_words_come_only_when_they_are_asked_for() {
     const LINES: &[&str] =
         &[r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"one","confidence":0.5}]}}"#];
