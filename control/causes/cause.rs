@@ -232,6 +232,14 @@ causes! {
             "The two sides have no audio codec in common."
             "Allow a codec that the other side offers, in media.codecs or in codecs of the trunk."
             "Nearly every phone and carrier supports PCMU or PCMA. `tandem trace last` shows what each side offers.";
+        AddressFamily "address-family"
+            "The media addresses of the two sides have different families: one side has IPv4, the other IPv6."
+            "Give media.listen and media.advertise an address of each family, or let the other side use the family that they have."
+            "With `media.listen = [\"192.0.2.1\", \"2001:db8::1\"]`, each leg has an address of the family that the other side has. `tandem trace last` shows the addresses of both sides.";
+        SrtpMismatch "srtp-mismatch"
+            "One side demands encrypted audio (SRTP), and the other side has no key that fits."
+            "Set srtp of the trunk or phone (or media.endpoint_srtp) to the mode of the other side: \"off\", \"optional\" or \"required\"."
+            "Keys are exchanged in SDP (`a=crypto`, SDES). A side that has DTLS-SRTP only, such as a browser, needs a gateway. `tandem trace last` shows what each side offers.";
         NoAudio "no-audio"
             "No audio was received from the other side."
             "Open the UDP ports of media.ports in the firewall, and set media.advertise to the address that the other side reaches."

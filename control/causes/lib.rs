@@ -359,6 +359,7 @@ impl Cause {
         }
         if leg.answered_at.is_some() {
             return match end.cause {
+                EndCause::Failed if end.sip_status == Some(488) => Some(Self::of_sdp(end.detail.as_deref())),
                 EndCause::Failed => Some(Self::CallFailed),
                 EndCause::Unspecified => Some(Self::FarEndLost),
                 _ => None,
@@ -370,7 +371,7 @@ impl Cause {
         }
         let inbound = leg.direction == Direction::Inbound;
         match end.sip_status {
-            Some(488 | 606) => Some(Self::CodecUnknown),
+            Some(488 | 606) => Some(Self::of_sdp(end.detail.as_deref())),
             // The application refused the call.
             _ if inbound && end.by == EndedBy::Application => None,
             Some(503) if inbound && end.by == EndedBy::Server => Some(Self::MediaFull),
@@ -398,6 +399,16 @@ impl Cause {
 }
 
 impl Cause {
+    /// The reason why the two sides did not agree about audio, from the reason of this server. If the far end refused,
+    /// its reason is not known, and most often it is the codec.
+    fn of_sdp(detail: Option<&str>) -> Self {
+        match detail.unwrap_or_default() {
+            detail if detail.contains("the address families differ") => Self::AddressFamily,
+            detail if detail.contains("SRTP") => Self::SrtpMismatch,
+            _ => Self::CodecUnknown,
+        }
+    }
+
     /// The reason why a leg failed, from [`Self::of_end`]. If there is no such reason, the result is the reason why the
     /// leg's application or an engine failed. The server already reported such a failure when the failure happened.
     /// `None` if nothing failed.

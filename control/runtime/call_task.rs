@@ -274,7 +274,7 @@ impl CallTask {
                             self.legs.insert(leg, Box::new(LiveLeg::new(io)));
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(tandem_legs::Refusal { status, why }) => {
+                        Err(tandem_legs::Refusal { status, why, .. }) => {
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refused_offer = Some(why.clone());
                             let decision = Decision::Refuse(status, why);

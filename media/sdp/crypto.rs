@@ -109,11 +109,13 @@ impl Crypto {
         }
     }
 
-    /// Returns the error that says why no m-line was usable.
+    /// Returns the error that says why no m-line was usable. `lines` are the m-lines whose codec and address we can use.
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &Offered>) -> SdpError {
         let lines: Vec<&Offered> = lines.collect();
+        if lines.is_empty() {
+            return SdpError::Incompatible("no audio stream with a supported codec".into());
+        }
         let why = match self.wanted {
-            _ if lines.is_empty() => "no audio stream with a reachable address and a supported codec",
             Srtp::Off => "the offer demands SRTP, which is off here (srtp = \"off\")",
             Srtp::Optional => "the offer demands SRTP, but has no key with a supported suite",
             Srtp::Required if lines.iter().any(|line| line.attributes > 0) => {
@@ -121,7 +123,7 @@ impl Crypto {
             }
             Srtp::Required => "SRTP is required here (srtp = \"required\"), but the offer has no key",
         };
-        SdpError::Incompatible(why.into())
+        SdpError::Srtp(why)
     }
 
     /// Returns the protection for an offered `a=crypto` line. The protection uses the key of this line and our key of
@@ -139,13 +141,13 @@ impl Crypto {
         let ours = |line: &&Line| self.offered().any(|(tag, suite)| (tag, suite) == (line.tag, line.master.suite()));
         match (answered.lines.iter().find(ours), self.wanted) {
             (line @ Some(_), Srtp::Optional | Srtp::Required) => Ok(self.take(line)),
-            (_, Srtp::Required) if answered.attributes == 0 => Err(SdpError::Incompatible(
-                "SRTP is required here (srtp = \"required\"), but the answer has no key".into(),
-            )),
-            (_, Srtp::Optional | Srtp::Required) if answered.attributes > 0 => {
-                Err(SdpError::Incompatible("the answer's key does not match any offered key".into()))
+            (_, Srtp::Required) if answered.attributes == 0 => {
+                Err(SdpError::Srtp("SRTP is required here (srtp = \"required\"), but the answer has no key"))
             }
-            _ if answered.secure => Err(SdpError::Incompatible("the answer demands SRTP but has no key".into())),
+            (_, Srtp::Optional | Srtp::Required) if answered.attributes > 0 => {
+                Err(SdpError::Srtp("the SRTP key in the answer does not match any offered key"))
+            }
+            _ if answered.secure => Err(SdpError::Srtp("the answer demands SRTP but has no key")),
             _ => Ok(Protection::Plain),
         }
     }

@@ -155,6 +155,25 @@ pub enum SdpError {
     /// The body is SDP, but contains no audio stream that we support. SIP answers 488 in this case.
     #[error("incompatible SDP: {0}")]
     Incompatible(Cow<'static, str>),
+    /// The audio of the far end is at an address of the other address family. SIP answers 488 in this case.
+    #[error("incompatible SDP: the address families differ: the other side has {theirs}, this side {ours}")]
+    AddressFamily {
+        /// `IPv4` or `IPv6`, in the description of the far end.
+        theirs: &'static str,
+        /// `IPv4` or `IPv6`, in our description.
+        ours: &'static str,
+    },
+    /// The keys of the far end do not fit our setting for SRTP. SIP answers 488 in this case.
+    #[error("incompatible SDP: {0}")]
+    Srtp(&'static str),
+}
+
+impl SdpError {
+    /// Returns the error of a far end whose address family is not the family of our address.
+    fn other_family(ours: std::net::IpAddr) -> Self {
+        let (ours, theirs) = if ours.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        Self::AddressFamily { theirs, ours }
+    }
 }
 
 /// Returns the codec names of an offer's first audio line, in the order of the line. The names include codecs that we

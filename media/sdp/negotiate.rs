@@ -372,8 +372,10 @@ impl Negotiation {
         let local = self.local.address;
         // In an answer our m-line has its old position. But a few devices send only the audio line.
         let line = description.lines.get(self.ours).or_else(|| description.lines.first());
-        let audio = line.and_then(|line| line.audio.as_ref()).filter(|audio| reachable(audio, local));
-        let Some(audio) = audio else { return Err(refused) };
+        let Some(audio) = line.and_then(|line| line.audio.as_ref()) else { return Err(refused) };
+        if !reachable(audio, local) {
+            return Err(SdpError::other_family(local));
+        }
         let ours = |meaning: Meaning| self.offered.iter().find(|format| format.meaning == meaning).copied();
         let common: Vec<Codec> = codecs(audio).filter(|codec| ours(Meaning::Audio(*codec)).is_some()).collect();
         let Some(codec) = common.first().copied() else { return Err(refused) };
@@ -612,14 +614,17 @@ fn usable<'a>(
     let speakable = || {
         description.lines.iter().enumerate().filter_map(|(index, line)| {
             let audio = line.audio.as_ref()?;
-            let speaks = codecs(audio).any(|codec| wanted.contains(&codec));
-            (speaks && reachable(audio, local)).then_some((index, line, audio))
+            codecs(audio).any(|codec| wanted.contains(&codec)).then_some((index, line, audio))
         })
     };
-    speakable()
+    let reachable = || speakable().filter(|(.., audio)| reachable(audio, local));
+    reachable()
         .filter_map(|(index, line, audio)| Some((index, line, audio, crypto.choose(&audio.keys)?)))
         .min_by_key(|(.., key)| key.is_none())
-        .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
+        .ok_or_else(|| match reachable().next().or(speakable().next()) {
+            Some((.., audio)) if !self::reachable(audio, local) => SdpError::other_family(local),
+            _ => crypto.refusal(&mut reachable().map(|(.., audio)| &audio.keys)),
+        })
 }
 
 /// Returns the refusal if the offer has an audio line with codecs, but no codec that we use. The refusal names the codecs

@@ -180,10 +180,15 @@ fn an_offer_that_cannot_be_refused_otherwise_is_declined_line_by_line() {
 fn an_answer_that_refuses_audio_is_incompatible_and_changes_nothing() {
     let mut negotiation = Negotiation::new(local());
     let _ = negotiation.offer();
-    for media in ["m=audio 0 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 18\r\n", "m=audio 4000 RTP/SAVP 0\r\n"] {
+    for media in ["m=audio 0 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 18\r\n"] {
         let result = negotiation.accept(offer(media).as_bytes());
         assert!(matches!(result, Err(SdpError::Incompatible(_))), "{media}: {result:?}");
     }
+    let result = negotiation.accept(offer("m=audio 4000 RTP/SAVP 0\r\n").as_bytes());
+    assert!(matches!(result, Err(SdpError::Srtp(_))), "{result:?}");
+    let other_family = offer("m=audio 4000 RTP/AVP 0\r\n").replace("IP4 127.0.0.2", "IP6 ::1");
+    let result = negotiation.accept(other_family.as_bytes());
+    assert!(matches!(result, Err(SdpError::AddressFamily { theirs: "IPv6", .. })), "{other_family}: {result:?}");
     assert!(negotiation.plan().unwrap().remote.is_none());
 }
 
@@ -236,7 +241,8 @@ fn ipv6_is_spoken_between_ipv6_ends_only() {
     let media = "v=0\no=- 1 1 IN IP6 ::1\ns=-\nc=IN IP6 ::1\nt=0 0\nm=audio 4000 RTP/AVP 0\n";
     let mut six = Negotiation::new(Local { address: "::1".parse().unwrap(), ..local() });
     assert!(text(&six.answer(media.as_bytes()).unwrap()).contains("c=IN IP6 ::1\r\n"));
-    assert!(matches!(Negotiation::new(local()).answer(media.as_bytes()), Err(SdpError::Incompatible(_))));
+    let refused = Negotiation::new(local()).answer(media.as_bytes());
+    assert_eq!(refused, Err(SdpError::AddressFamily { theirs: "IPv6", ours: "IPv4" }));
 }
 
 #[test]

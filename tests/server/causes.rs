@@ -135,6 +135,8 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::AgentUnknown => document("<Connect><Agent name=\"nobody\"/></Connect>"),
         Cause::RecordingFailed => Act("the folder of recordings is away, and a call records"),
         Cause::CodecUnknown => document(&format!("<Dial><Sip>sip:488@{callee}</Sip></Dial>")),
+        Cause::AddressFamily => Act("an INVITE has an IPv6 address for its audio, and the server has IPv4 only"),
+        Cause::SrtpMismatch => Act("an INVITE demands SRTP, which is off"),
         Cause::NoAudio => Act("a phone sends no RTP"),
         Cause::AudioStopped => Act("a phone stops sending RTP"),
         Cause::MediaAddressRefused => {
@@ -611,6 +613,13 @@ async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phon
     assert_eq!(api.post("/Calls.json", "To=%2B15550000001").await.status, 400);
     register_wrongly(house.udp).await;
     invite_only(house.udp, "100", "nonsense").await;
+    let sdp = |family: &str, host: &str, profile: &str| {
+        format!(
+            "v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\nm=audio 4000 {profile} 0\r\n"
+        )
+    };
+    invite_only(house.udp, "100", &sdp("IP6", "::1", "RTP/AVP")).await;
+    invite_only(house.udp, "100", &sdp("IP4", "127.0.0.1", "RTP/SAVP")).await;
     let mut phones = Vec::new();
     for (number, status) in [("999999", 404), (limited(api).await, 486)] {
         let mut phone = Phone::new().await;
