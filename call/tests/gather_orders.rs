@@ -291,7 +291,12 @@ fn a_gather_with_timeouts_of_zero_ends_too() {
 #[test]
 fn each_order_also_ends_if_the_recogniser_never_sends_its_last_results() {
     for pause in [Some(5), Some(1), None] {
-        every_order(4, &[SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, WordsWithdrawn], &spoken(pause), false);
+        every_order(
+            4,
+            &[SpeechStarts, SpeechEnds, PartialWords, FinalWords, NoWords, WordsWithdrawn],
+            &spoken(pause),
+            false,
+        );
     }
 }
 

@@ -42,7 +42,10 @@ mod tests {
         let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"".into())).into_parts();
         assert_eq!((phrase, headers[0].value.as_str()), (None, "305 tandem \"incompatible SDP: no audio\""));
         for (error, start) in [
-            (media::SdpError::AddressFamily { theirs: "IPv6", ours: "IPv4" }, "301 tandem \"incompatible SDP: the address "),
+            (
+                media::SdpError::AddressFamily { theirs: "IPv6", ours: "IPv4" },
+                "301 tandem \"incompatible SDP: the address ",
+            ),
             (media::SdpError::Srtp("no key"), "302 tandem \"incompatible SDP: no key\""),
         ] {
             let (_, headers) = Refusal::of(&error).into_parts();

@@ -222,7 +222,8 @@ async fn words_that_the_engine_takes_back_are_withdrawn() {
         r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"five"}]}}"#,
         r#"{"type":"UtteranceEnd","last_word_end":2.5}"#,
     ];
-    let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#;
+    let last =
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":""}]}}"#;
     let (address, _engine) = live_engine(LINES, last).await;
     let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/").parse().unwrap()));
     let how = RecognitionSpec { partials: true, ..RecognitionSpec::default() };
@@ -235,10 +236,7 @@ async fn words_that_the_engine_takes_back_are_withdrawn() {
         edge => format!("{edge:?}"),
     };
     let told: Vec<String> = everything(&mut session).await.into_iter().map(words).collect();
-    assert_eq!(
-        told,
-        ["ghost", ".", "one", "", "two", "", "three", "three four", "three", "three.", "five", "."],
-    );
+    assert_eq!(told, ["ghost", ".", "one", "", "two", "", "three", "three four", "three", "three.", "five", "."],);
 }
 
 #[tokio::test]
