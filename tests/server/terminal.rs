@@ -92,7 +92,8 @@ async fn an_output_that_cannot_be_written_is_a_failure() {
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
     for arguments in [&["check"][..], &["env"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let ended = command(arguments, &file).stdout(full).output().await.unwrap();
+        let child = command(arguments, &file).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains("standard output cannot be written: No space left on device"), "{said}");
