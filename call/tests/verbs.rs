@@ -24,6 +24,7 @@ use tandem_call::recording::{RecordingEnd, RecordingStatus};
 use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 use tandem_call::testing::*;
+use tandem_call::{Method, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -390,6 +391,24 @@ fn the_end_of_a_leg_whose_agent_hangs_up_says_so_and_says_which_engine_had_faile
     assert_eq!(end.by, EndedBy::Server);
     assert_eq!(end.to_string(), "apologised and hung up: the model failed: connection refused");
     assert_eq!(end.failure.map(|failure| *failure), Some(EndFailure::Engine(failure)));
+}
+
+#[test]
+fn a_call_that_is_refused_for_a_reason_ends_with_the_reason() {
+    let script = CallScript::inbound(Decision::Refuse(488, "no codec in common".to_owned()));
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!((end.sip_status, end.to_string().as_str()), (Some(488), "refused with 488: no codec in common"));
+    let is_refused = |command: &LegCommand| matches!(command, LegCommand::Reject(RejectReason::Status(488)));
+    assert!(script.has_command(script.leg(), is_refused));
+}
+
+#[test]
+fn every_document_request_knows_the_method_of_the_first_one() {
+    let first = Target { method: Method::Get, ..target("start") };
+    let mut script = CallScript::inbound(Decision::Document { target: first, fallback: None });
+    script.fetched(vec![Instruction::Redirect(Target { method: Method::Post, ..target("next") })]);
+    let methods: Vec<_> = script.document_requests().map(|asked| (asked.target.method, asked.first_method)).collect();
+    assert_eq!(methods, [(Method::Get, Method::Get), (Method::Post, Method::Get)]);
 }
 
 #[test]

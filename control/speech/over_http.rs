@@ -87,3 +87,15 @@ impl HttpVoice {
         super::samples(answer.body).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audio_of_a_text_is_limited_by_its_length() {
+        assert_eq!(largest_audio("Hello."), 21 * RATE);
+        assert_eq!(largest_audio(&"a".repeat(400)), 120 * RATE);
+        assert_eq!(largest_audio(&"a".repeat(16 * 1024)), LONGEST_SPEECH * RATE);
+    }
+}
