@@ -389,7 +389,7 @@ causes! {
         UnusedParameter "unused-parameter"
             "An API request was executed, but some of its parameters have no effect."
             "Correct the names and words that the message lists: no parameter of this request has them."
-            "[call-control.md](call-control.md) lists the parameters of Telnyx's commands. Unknown attributes in documents have the cause `unknown-markup`.";
+            "[call-control.md](call-control.md) lists the parameters of the commands. Unknown attributes in documents have the cause `unknown-markup`.";
         DatabaseAway "database-not-writable"
             "The database cannot be written to."
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up. Writes are retried until then."
