@@ -71,7 +71,7 @@ def test_a_call_from_a_number_that_is_not_the_accounts_is_made_and_noted(twilio,
     made = twilio.calls.create(to=OWN, from_="+15559990000", twiml="<Response/>")
     ended(twilio, made.sid)
     (note,) = twilio.calls(made.sid).notifications.list()
-    assert note.error_code == "21210" and "Twilio+would+refuse+this%3A+21210" in note.message_text
+    assert note.error_code == "21210" and "the+provider+would+refuse+this+%2821210%29" in note.message_text
     assert twilio.calls(call.sid).notifications.list() == []
 
 

@@ -170,9 +170,10 @@ def test_a_number_that_calls_itself_comes_to_an_end(server, twilio, app):
     answering(app, "/loop", lambda document: document.dial(action="/unwound").number(LOOP))
     answering(app, "/unwound", lambda document: document.hangup())
     call = twilio.calls.create(to=LOOP, from_=ROBOT, twiml='<Response><Pause length="30"/></Response>')
-    unwound = app.wait("/unwound", 8, seconds=30)
+    # The eighth document ends as a loop when it dials, so its action is not requested.
+    unwound = app.wait("/unwound", 7, seconds=30)
     assert len(app.to("/loop")) == 8
-    assert sorted(one["DialCallStatus"] for one in unwound) == ["completed"] * 7 + ["failed"]
+    assert [one["DialCallStatus"] for one in unwound] == ["completed"] * 7
     assert ended(twilio, call.sid).status == "completed"
 
 
