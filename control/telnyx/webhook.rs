@@ -77,7 +77,7 @@ pub fn sign(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     SignedRequest { url, headers, body: Bytes::from(body) }
 }
 
-/// Describes the signatures of [`sign`].
+/// Describes the signatures of [`sign()`].
 pub fn signing(account: &Account) -> Option<Signing> {
     let key = sign::public_key(account.telnyx.as_ref()?).ok()?;
     let check = format!(
