@@ -324,7 +324,7 @@ impl TapSink {
 
 impl ByteOrder {
     /// Writes samples as octets. Samples that do not fit are ignored.
-    pub(crate) fn write(self, samples: &[i16], octets: &mut [u8]) {
+    pub fn write(self, samples: &[i16], octets: &mut [u8]) {
         let places = octets.as_chunks_mut().0.iter_mut();
         places.zip(samples).for_each(|(place, sample)| {
             *place = if self == ByteOrder::Big { sample.to_be_bytes() } else { sample.to_le_bytes() };

@@ -6,8 +6,9 @@
 //! Banned sources are replaced last. Some sources are never limited or banned: sources in a trunk's networks, the hosts
 //! in the trunks' URIs, and [`Bans::never`]. An address that the server has called, or at which the server registers,
 //! is not limited. It is banned only for guessing passwords. This host's own addresses are also banned only for guessing
-//! passwords: an account can make the server send to itself, for example RTP to a SIP socket. If a transaction waits for a response, the response is
-//! always read, even from a banned source. The driver finds such responses with [`crate::Endpoint::awaits`].
+//! passwords: an account can make the server send to itself, for example RTP to a SIP socket. If a transaction waits for
+//! a response, the response is always read, even from a banned source. The driver finds such responses with
+//! [`crate::Endpoint::awaits`].
 //!
 //! A correct password forgives the source only the wrong passwords of the same user: otherwise an attacker who owns one
 //! user could guess the passwords of others for ever. Wrong passwords are also counted for each user name, whatever

@@ -256,10 +256,7 @@ impl Cause {
                 PlaybackEnd::Missing(_) => Some(Self::MediaMissing),
                 PlaybackEnd::Failed(_) => Some(Self::MediaUnusable),
             },
-            EventKind::Stream(facts) => match &facts.status {
-                StreamStatus::Failed(why) => Some(Self::of_stream(why)),
-                StreamStatus::Started | StreamStatus::Stopped => None,
-            },
+            EventKind::Stream(facts) => Self::of_stream_status(&facts.status),
             EventKind::Conversation(facts) => match &facts.status {
                 ConversationStatus::Failed { why, .. } => Some(Self::of_stream(why)),
                 ConversationStatus::Started
@@ -267,9 +264,7 @@ impl Cause {
                 | ConversationStatus::Ended(_)
                 | ConversationStatus::Completed => None,
             },
-            EventKind::Recording(recording) => {
-                matches!(recording.status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
-            }
+            EventKind::Recording(recording) => Self::of_recording(&recording.status),
             EventKind::Siprec(facts) => {
                 matches!(facts.status, SiprecStatus::Failed(_) | SiprecStatus::Paused).then_some(Self::SiprecFailed)
             }
@@ -310,16 +305,22 @@ impl Cause {
 }
 
 impl Cause {
+    fn of_recording(status: &RecordingStatus) -> Option<Self> {
+        matches!(status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
+    }
+
+    fn of_stream_status(status: &StreamStatus) -> Option<Self> {
+        match status {
+            StreamStatus::Failed(why) => Some(Self::of_stream(why)),
+            StreamStatus::Started | StreamStatus::Stopped => None,
+        }
+    }
+
     /// The cause of the failure that an event of a conference reports. `None` if the event does not report a failure.
     pub fn of_conference(event: &ConferenceEventKind) -> Option<Self> {
         match event {
-            ConferenceEventKind::Recording(recording) => {
-                matches!(recording.status, RecordingStatus::Failed(_)).then_some(Self::RecordingFailed)
-            }
-            ConferenceEventKind::Stream(facts) => match &facts.status {
-                StreamStatus::Failed(why) => Some(Self::of_stream(why)),
-                StreamStatus::Started | StreamStatus::Stopped => None,
-            },
+            ConferenceEventKind::Recording(recording) => Self::of_recording(&recording.status),
+            ConferenceEventKind::Stream(facts) => Self::of_stream_status(&facts.status),
             ConferenceEventKind::Opened
             | ConferenceEventKind::Entered
             | ConferenceEventKind::Expected(_)

@@ -130,7 +130,7 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
         Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
     };
-    let Some(signing) = legs.iter().find_map(|leg| signing(&app, leg)) else {
+    let Some(signing) = legs.iter().find_map(|leg| app.calls.services().signing(&leg.account, &leg.dialect)) else {
         return (StatusCode::BAD_REQUEST, "the requests of this call are not signed\n").into_response();
     };
     let requests: Vec<_> = exchanges.iter().map(|(_, exchange)| LoggedSignature::of(exchange)).collect();
@@ -139,11 +139,6 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
     let usual = refused.filter(|_| signing.covers_url).map(|request| usual_urls(&request.url)).unwrap_or_default();
     let Signing { key, covers_url, check } = signing;
     Json(Signed { session, key, covers_url, check, requests, usual, comparison }).into_response()
-}
-
-fn signing(app: &App, leg: &LegInfo) -> Option<Signing> {
-    let account = app.accounts.by_name(&leg.account)?;
-    app.calls.services().dialects.get(&leg.dialect)?.signing(&account)
 }
 
 /// The requests that this server sent to the application of a call.

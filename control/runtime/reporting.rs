@@ -120,6 +120,11 @@ impl Services {
         Some(problem.notified(code, why.detail.clone(), exchange.cloned()))
     }
 
+    /// Returns how the requests of an account are signed in a dialect. `None` if they are not signed.
+    pub fn signing(&self, account: &str, dialect: &str) -> Option<Signing> {
+        self.dialects.get(dialect)?.signing(&*self.accounts.by_name(account)?)
+    }
+
     /// Reports a problem: counts the problem, logs a WARN line with the advice, and stores the problem for
     /// `tandem errors` and for the provider's list of notifications. If the database is slow, the stored forms are
     /// dropped and counted.
@@ -268,18 +273,13 @@ pub(crate) fn signature_hint(
         return None;
     }
     let Some(signature) = &exchange.signature else { return Some("This request has no signature.".to_owned()) };
-    let signing = signing(services, account, dialect)?;
+    let signing = services.signing(account, dialect)?;
     if !signing.covers_url {
         return Some(signing.check);
     }
     let call = services.dialects.get(dialect)?.call_id(id);
     let url = signature.url.split('#').next().unwrap_or_default();
     Some(format!("We signed {url} with {}: `tandem signature {call}`.", signing.key))
-}
-
-/// Returns how the requests of a leg are signed.
-pub(crate) fn signing(services: &Services, account: &str, dialect: &str) -> Option<Signing> {
-    services.dialects.get(dialect)?.signing(&*services.accounts.by_name(account)?)
 }
 
 /// Writes a problem to the server's log. `call` is the id of the call, and the id of the leg in the provider's form.

@@ -51,7 +51,8 @@ const STALL: Duration = Duration::from_secs(60);
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Serves `router` on at most `max_connections` connections until `stop`. At most half of the connections may come from one
-/// source. A WebSocket counts as a connection until it is closed, unless its handler gives the `HeldSlot` back. Requests that started before `stop` are still answered.
+/// source. A WebSocket counts as a connection until it is closed, unless its handler gives the `HeldSlot` back. Requests that
+/// started before `stop` are still answered.
 pub async fn serve(listener: TcpListener, router: Router, max_connections: usize, stop: impl Future<Output = ()>) {
     let places = ConnectionSlots::new(max_connections);
     let router = router.layer(middleware::from_fn(bounded_body));

@@ -80,12 +80,7 @@ fn resampled(
     decode(frame, order, &mut input);
     resampler.process(&input, &mut output);
     let mut octets = [0; 2 * SAMPLES_24K];
-    for (place, sample) in octets.as_chunks_mut().0.iter_mut().zip(output) {
-        *place = match order {
-            media::ByteOrder::Big => sample.to_be_bytes(),
-            media::ByteOrder::Little => sample.to_le_bytes(),
-        };
-    }
+    order.write(&output, &mut octets);
     octets
 }
 

@@ -429,7 +429,7 @@ impl Phones {
         let values = request.content.values("Authorization");
         let domain = directory.domain(host).map_or("", |domain| &*domain.name);
         if let Some(username) = challenge::claimed(&values, directory.realm()).next()
-            && let Some(why) = self.why_unchecked(core, now, arrival, directory, (&username, host))
+            && let Some(why) = self.why_unchecked(core, now, arrival, directory, (&username, host, domain))
         {
             report_authentication_failure(core, now, arrival, request, &username, why);
             core.refuse(arrival, echo, 403, "");
@@ -474,7 +474,7 @@ impl Phones {
         now: Instant,
         arrival: &Arrival,
         directory: &Directory,
-        (username, host): (&str, &str),
+        (username, host, domain): (&str, &str, &str),
     ) -> Option<&'static str> {
         // An application chooses the credentials of its calls, and this server would guess passwords for it. A trunk
         // between two accounts of one server is different: the operator has written its password.
@@ -482,7 +482,6 @@ impl Phones {
         if core.handles_own_request && !users.any(|user| user.trunk.is_some()) {
             return Some("a call of this server to itself cannot use the password of a phone");
         }
-        let domain = directory.domain(host).map_or("", |domain| &*domain.name);
         let is_full = core.guard.as_ref().is_some_and(|guard| guard.is_under_attack(now, (username, domain)));
         let is_home = || {
             let source = arrival.source.ip();

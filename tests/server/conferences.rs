@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::app::{App, AppRequest};
 use crate::audio::{FRAME, holds, noise};
-use crate::house::{ACCOUNT_SID, House, inline};
+use crate::house::{ACCOUNT_SID, House, commanded, inline};
 use crate::phone::{Phone, SipEvent};
 
 const TRIES: u64 = 4;
@@ -147,11 +147,7 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_joined_muted_and_let_go_by_command() {
     let app = App::start(|_| String::new()).await;
-    let application = format!(
-        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
-         [[numbers]]\nnumber = \"2*\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
-        app.url("/telnyx")
-    );
+    let application = commanded("2*", &app.url("/telnyx"));
     let house = House::start(&application).await;
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     let mut legs = Vec::new();

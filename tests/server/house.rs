@@ -57,6 +57,14 @@ pub(crate) fn inline(number: &str, document: &str) -> String {
     format!("[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\ntwiml = '{document}'\n")
 }
 
+/// The configuration of a number whose calls an application controls with commands. `url` gets the webhooks.
+pub(crate) fn commanded(number: &str, url: &str) -> String {
+    format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{url}\"\n\
+         [[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n"
+    )
+}
+
 /// The configuration of a number. The document for this number comes from an application.
 pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
     format!(

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::house::{ACCOUNT_SID, API_KEY, House, PROJECT_ID, PROJECT_TOKEN, basic, inline};
+use crate::house::{ACCOUNT_SID, API_KEY, House, PROJECT_ID, PROJECT_TOKEN, basic, commanded, inline};
 use crate::phone::{Phone, SipEvent};
 
 /// The call records of the account.
@@ -102,11 +102,7 @@ async fn no_application_states_another_caller_in_a_header_where_callers_are_chec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_the_audio_goes_to_no_forbidden_address() {
     let app = App::start(|_| String::new()).await;
-    let application = format!(
-        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
-         [[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
-        app.url("/telnyx")
-    );
+    let application = commanded("200", &app.url("/telnyx"));
     let house = House::start(&application).await;
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "200").await;

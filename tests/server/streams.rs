@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, AppRequest, Frame, Stream};
 use crate::audio::{decode, holds, noise, tone};
-use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks};
+use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks, commanded};
 use crate::phone::{Phone, SipEvent};
 
 /// The differences between the messages of the two dialects.
@@ -110,11 +110,7 @@ fn assert_timeline(lines: &[Value], stream_sid: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_started_by_command_hears_and_speaks_until_the_caller_hangs_up() {
     let mut app = App::start(|_| String::new()).await;
-    let application = format!(
-        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
-         [[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
-        app.url("/telnyx")
-    );
+    let application = commanded("200", &app.url("/telnyx"));
     let house = House::start(&application).await;
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "200").await;
@@ -213,11 +209,7 @@ async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn noise_suppression_asked_for_before_the_answer_is_heard_by_the_stream_until_it_is_stopped() {
     let mut app = App::start(|_| String::new()).await;
-    let application = format!(
-        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
-         [[numbers]]\nnumber = \"201\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
-        app.url("/telnyx")
-    );
+    let application = commanded("201", &app.url("/telnyx"));
     let house = House::start(&application).await;
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "201").await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, AppRequest};
 use crate::audio::tone;
-use crate::house::{House, asks};
+use crate::house::{House, asks, commanded};
 use crate::phone::{Phone, SipEvent};
 
 /// An application with a document that connects a stream to this application and then hangs up.
@@ -83,12 +83,7 @@ async fn when_a_connected_application_dies_the_document_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_nobody_takes_leaves_the_call_to_its_application() {
     let app = App::start(|_| String::new()).await;
-    let house = House::start(&format!(
-        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
-         [[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
-        app.url("/telnyx")
-    ))
-    .await;
+    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "200").await;
     let leg = app.event("call.initiated").await;

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use super::CallTask;
 use crate::call_state::{OwnRecording, PendingTeardown};
-use crate::reporting::{ProblemOwner, signature_hint, signing};
+use crate::reporting::{ProblemOwner, signature_hint};
 use crate::services::Services;
 
 /// A hint for a stream whose URL requires TLS although the port in the URL does not speak TLS. The hint says where the
@@ -242,8 +242,7 @@ impl CallTask {
         }
         match cause {
             Cause::StreamHandshake => {
-                let signing =
-                    signing(&self.services, &leg.account, &leg.dialect).filter(|signing| signing.covers_url)?;
+                let signing = self.services.signing(&leg.account, &leg.dialect).filter(|signing| signing.covers_url)?;
                 Some(format!("We signed the stream's URL with {}.", signing.key))
             }
             _ => {
