@@ -264,6 +264,7 @@ impl MediaSession {
     /// Starts a bridge with `leg`. With `None`, ends the bridge.
     pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
         self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
+        self.digit_input.note_joined();
         self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
         self.outbound.sender.pause();
     }

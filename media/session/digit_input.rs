@@ -7,7 +7,7 @@ use crate::codec::SampleRate;
 use crate::dtmf::{DtmfMethod, InbandDetector};
 use crate::event::Event;
 use crate::rtp::Header;
-use crate::rtp::dtmf::{Detector, DigitBudget};
+use crate::rtp::dtmf::{Detector, DigitBudget, digit_of_event};
 
 use super::SessionEvents;
 
@@ -18,6 +18,9 @@ pub(super) struct DigitInput {
     /// The tone detector. It exists while the plan has no telephone-events, because digits then arrive as tones.
     inband: Option<Box<InbandDetector>>,
     budget: DigitBudget,
+    /// Whether the newest digit began before the leg was joined to its present leg. The rest of this digit is not
+    /// relayed: the digit was for the program that made the join.
+    began_before_join: bool,
     /// The number of digits dropped because they came faster than [`DigitBudget`] allows.
     pub(super) dropped: u64,
 }
@@ -38,8 +41,13 @@ impl DigitInput {
         self.budget.tick();
     }
 
+    /// Records that the leg is joined to another leg from now on.
+    pub(super) fn note_joined(&mut self) {
+        self.began_before_join = true;
+    }
+
     /// Handles a telephone-event packet. Reports the digit that begins with this packet, unless a tone has already
-    /// reported the digit.
+    /// reported the digit. Returns whether the packet may be relayed.
     pub(super) fn handle_event(
         &mut self,
         header: &Header,
@@ -47,13 +55,15 @@ impl DigitInput {
         clock_rate: u32,
         now: Instant,
         events: &mut SessionEvents,
-    ) {
+    ) -> bool {
         let found = self.events.handle(header, payload, clock_rate);
+        self.began_before_join &= found.is_none();
         let begins = found.map(|(digit, _)| digit);
         let reported = self.inband.as_mut().is_some_and(|inband| !inband.handle_event(now, begins));
         if let Some((digit, duration_ms)) = found.filter(|_| !reported) {
             self.report(digit, duration_ms, DtmfMethod::Event, events);
         }
+        !self.began_before_join || payload.first().is_none_or(|event| digit_of_event(*event).is_none())
     }
 
     /// Searches an inbound frame for a tone. Reports the digit that begins in this frame, unless a telephone-event has

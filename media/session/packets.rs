@@ -124,8 +124,9 @@ impl MediaSession {
             }
             PacketKind::Events(clock_rate) => {
                 // The digits of a muted leg are reported, but not forwarded.
-                self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
-                !muted
+                let passes =
+                    self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
+                passes && !muted
             }
             PacketKind::Noise => {
                 if let (Some(level), false) = (noise::level(payload), muted) {

@@ -142,6 +142,26 @@ fn events_beside_the_audio_arrive_as_one_event_each_and_leave_the_audio_alone() 
 }
 
 #[test]
+fn the_rest_of_a_digit_that_began_before_the_bridge_is_not_relayed() {
+    let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let mut pair = MediaPair::between(media, media);
+    let mut events = Source::new(EVENTS_SSRC);
+    for packet in 0..8u16 {
+        if packet == 2 {
+            pair.bridge();
+        }
+        events.send_event(&mut pair, 1, packet == 0, packet >= 5, 160 * (packet + 1).min(6));
+        pair.advance(20);
+    }
+    assert_eq!(pressed(&mut pair, Side::A), "1");
+    assert_eq!(digits(&pair.heard(Side::B), 101), "");
+    events.timestamp = events.timestamp.wrapping_add(4_000);
+    press_123(&mut pair, &mut events, |_, _| {});
+    assert_eq!(pressed(&mut pair, Side::A), "123");
+    assert_eq!(digits(&pair.heard(Side::B), 101), "123");
+}
+
+#[test]
 fn an_event_stays_one_event_whatever_comes_between_its_packets() {
     type Between = fn(&mut MediaPair, usize);
     let cases: [(&str, Between); 10] = [
