@@ -4,12 +4,12 @@ use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
 use crate::conference::LeaveReason;
 use crate::event::EventKind;
-use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::leg_state::{Bridge, BridgeOnAnswer, LegState};
 use crate::output::LegCommand;
 use crate::program::ChildEvent;
 use crate::program::instruction::AfterBridge;
+use tandem_id::LegId;
 
 impl Call {
     pub(crate) fn bridge_by_request(

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::Now;
 use crate::address::Address;
 use crate::command::Refused;
 use crate::conference::{LeaveReason, Participation};
@@ -15,7 +14,6 @@ use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
-use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
@@ -27,6 +25,8 @@ use crate::stream::ConnectTiming;
 use crate::supervision::Supervision;
 use crate::timer::Timers;
 use crate::{Callback, Target};
+use tandem_id::Now;
+use tandem_id::{CallId, FetchId, LegId, OpId};
 
 /// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
 /// the caller has vanished without a BYE.
@@ -486,7 +486,7 @@ impl Call {
         let info = Arc::make_mut(&mut state.info);
         info.status = Status::Initiated;
         // An internal call (to an application of this server) uses no SIP.
-        let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
+        let call_id = || Arc::from(tandem_id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         let early =
             state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::Target;
 use crate::conference::{Change, Participation};
-use crate::id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::TargetLegs;
 use crate::machine_detection::MachineDetection;
 use crate::program::instruction::{Dial, Enqueue, Gather, Instruction, Play, Program, RejectReason, SendDigits};
@@ -13,6 +12,7 @@ use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
 use crate::supervision::SupervisorRole;
 use crate::transcription::TranscriptionSpec;
+use tandem_id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 /// A request to a leg.
 #[derive(Clone, PartialEq, Debug)]

@@ -18,12 +18,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::call::Call;
 use crate::event::EventKind;
-use crate::id::LegId;
 use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::Wait;
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
+use tandem_id::LegId;
 
 /// A leg's participation in a conference: the name of the conference and the settings of the participant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

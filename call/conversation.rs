@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::ConversationId;
 use crate::stream::StreamFailure;
+use tandem_id::ConversationId;
 
 /// The first words of the failure of a conversation with an agent that does not exist.
 pub const NO_AGENT: &str = "no agent in [[agents]]";

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Now;
 use crate::call::{Abort, Call};
 use crate::conference::LeaveReason;
 use crate::engine::EngineFailure;
 use crate::event::EventKind;
-use crate::id::LegId;
 use crate::leg::{BY_AGENT, DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
 use crate::output::{HangupReason, LegCommand, SipEndReason};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
+use tandem_id::LegId;
+use tandem_id::Now;
 
 /// Status code of the final response to an unanswered inbound leg: 480 Temporarily Unavailable (RFC 3261 §21.4.18).
 /// This code is used if the end of the leg has no status code of its own.

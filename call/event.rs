@@ -12,7 +12,6 @@ use crate::conference::Participation;
 use crate::conversation::ConversationFacts;
 use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
-use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
 use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{AudioSource, Unsupported, Warning};
@@ -22,6 +21,7 @@ use crate::recording::Recording;
 use crate::siprec::SiprecFacts;
 use crate::stream::{StreamFacts, StreamSpec};
 use crate::transcription::{Transcript, TranscriptionFacts};
+use tandem_id::{LegId, OpId, QueueId};
 
 /// One event of a call.
 #[derive(Clone, PartialEq, Debug)]

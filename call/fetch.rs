@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Accepted, Refused};
 use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, MachineFacts, ReferFacts};
-use crate::id::{ConferenceId, FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
 use crate::queue::QueueOutcome;
 use crate::recognition::RecognisedText;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
 use crate::{Method, Target};
+use tandem_id::{ConferenceId, FetchId, LegId, QueueId};
 
 /// A request to an application for a document.
 #[derive(Clone, PartialEq, Debug)]

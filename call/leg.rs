@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
-use crate::id::{CallId, LegId};
 use crate::internal_call::InternalCall;
 use crate::machine_detection::AnsweredBy;
 use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
+use tandem_id::{CallId, LegId};
 
 /// Facts about a leg at one moment. The call passes an `Arc` of the facts with every event, so an event does not copy
 /// the facts. Unknown facts are not serialised, because every leg is stored and most facts are unknown for most legs.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::call::OnAnswer;
 use crate::conference::Participation;
-use crate::id::{FetchId, LegId, OpId, StreamId};
 use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine_detection::{Detecting, MachineDetection};
 use crate::output::{LegCommand, Progress};
@@ -24,6 +23,7 @@ use crate::stream::StreamSpec;
 use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
 use crate::{Method, Target};
+use tandem_id::{FetchId, LegId, OpId, StreamId};
 
 /// Maximum number of legs in a call. At this limit, a dial skips further targets, and further requests are refused.
 pub(crate) const MAX_LEGS: usize = 64;

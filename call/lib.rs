@@ -20,7 +20,6 @@ mod ending;
 pub mod engine;
 pub mod event;
 pub mod fetch;
-pub mod id;
 pub mod internal_call;
 pub mod leg;
 mod leg_state;
@@ -42,19 +41,8 @@ mod timer;
 pub mod transcription;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// The current time of two clocks: the monotonic clock for timers, the wall clock for records.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Monotonic time, for timers.
-    pub instant: Instant,
-    /// Wall-clock time in UTC, for records.
-    pub time: Timestamp,
-}
 
 /// The URL and method of a request to an application.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

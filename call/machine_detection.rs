@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::Callback;
 use crate::call::Call;
 use crate::event::{EventKind, MachineFacts};
-use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::Signal;
+use tandem_id::{LegId, OpId};
 
 /// Parameters of a detection, with the callback that receives the result.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,7 +9,6 @@ use crate::conversation::{ConversationSpec, ConversationStatus};
 use crate::engine::EngineFailure;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
-use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{EndCause, LegInfo, Status};
 use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
@@ -21,6 +20,7 @@ use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{StreamSpec, StreamStatus};
 use crate::supervision::Supervision;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
+use tandem_id::{ConversationId, LegId, OpId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 /// One output of a call.
 #[derive(Clone, PartialEq, Debug)]

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::QueueId;
+use tandem_id::QueueId;
 
 /// Result of a leg's wait in a queue, with the queue and the waiting time.
 #[derive(Clone, PartialEq, Eq, Debug)]

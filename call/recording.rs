@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::DialResult;
-use crate::id::{ConferenceId, LegId, OpId, RecordingId};
 use crate::transcription::TranscriptionOrder;
 use crate::{Callback, Target};
+use tandem_id::{ConferenceId, LegId, OpId, RecordingId};
 
 /// Parameters of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -14,7 +14,6 @@ use crate::address::Address;
 use crate::call::{Abort, Call, NewLeg};
 use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy};
 use crate::leg_state::LegState;
 use crate::output::{Invite, LegCommand};
@@ -22,6 +21,7 @@ use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, Tone};
 use crate::route::Decision;
+use tandem_id::{LegId, OpId};
 
 /// Maximum time until the target of a transfer answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

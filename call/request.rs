@@ -3,13 +3,11 @@
 use std::iter;
 use std::sync::Arc;
 
-use crate::Now;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
 use crate::conference::{Change, LeaveReason, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
-use crate::id::LegId;
 use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, TargetLegs};
 use crate::leg_state::{LegState, MAX_QUEUED, Mode};
 use crate::output::LegCommand;
@@ -18,6 +16,8 @@ use crate::program::gather::Gathering;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, RejectReason};
 use crate::program::{ChildEvent, Running};
 use crate::stream::StreamSpec;
+use tandem_id::LegId;
+use tandem_id::Now;
 
 impl Call {
     /// Executes an application's request to a leg. Returns the reason if the request cannot be executed. A refused

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::Callback;
 use crate::call::Call;
 use crate::event::EventKind;
-use crate::id::{LegId, OpId, SiprecId};
 use crate::output::LegCommand;
 use crate::recording::Track;
+use tandem_id::{LegId, OpId, SiprecId};
 
 /// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
 /// are refused and further instructions fail.

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::Callback;
-use crate::id::StreamId;
 use crate::leg::TargetLegs;
 use crate::recording::Track;
+use tandem_id::StreamId;
 
 /// Parameters of a stream.
 #[derive(Clone, PartialEq, Debug)]

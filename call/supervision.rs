@@ -11,9 +11,9 @@
 
 use crate::call::Call;
 use crate::conference::{Beep, Coaching, LeaveReason, Participation};
-use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
+use tandem_id::LegId;
 
 /// A supervision: the supervised leg and the supervisor's role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

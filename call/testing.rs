@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::Target;
 use crate::address::Address;
 use crate::call::{Call, NewLeg, OnAnswer};
 use crate::command::{Accepted, Command, Refused, Request};
 use crate::conversation::{ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
-use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
 use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
 use crate::program::instruction::{
@@ -29,7 +29,8 @@ use crate::route::{Decision, Route};
 use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{ConnectTiming, StreamSpec, StreamStatus, StreamTransport};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
-use crate::{Now, Target};
+use tandem_id::Now;
+use tandem_id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 
 /// 180 without SDP.
 pub const RINGING: Progress = Progress { alerting: true, early_media: false };

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::id::{LegId, OpId};
+use tandem_id::{LegId, OpId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers(Vec<(Instant, LegId, OpId)>);

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Callback;
-use crate::id::{OpId, TranscriptionId};
 use crate::recognition::{RecognisedText, RecognitionSpec};
 use crate::recording::{Recording, Track};
+use tandem_id::{OpId, TranscriptionId};
 
 /// Parameters of a live transcription of a leg.
 #[derive(Clone, PartialEq, Eq, Debug)]

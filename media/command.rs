@@ -14,13 +14,10 @@ use crate::tap::TapSink;
 use crate::tone::Tone;
 use crate::wav::{WavCoding, WavFormat};
 
-/// The key of a session. The application chooses the key. No two open sessions may have the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionKey(pub u128);
-
-/// The id of one command. The events that the command causes have the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OpId(pub u64);
+/// The id of a leg is the key of its session. The application chooses the key. No two open sessions may have the same key.
+///
+/// An operation id belongs to one command. The events that the command causes have the same id.
+pub use tandem_id::{LegId, OpId};
 
 /// One direction of a session's audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,7 +221,7 @@ pub enum Command {
     /// Bridges two sessions, so that each far end hears the other far end. An earlier bridge of either session ends.
     Bridge {
         /// The session to bridge with.
-        with: SessionKey,
+        with: LegId,
     },
     /// Ends the session's bridge. The command has no effect if the session is not bridged.
     Unbridge,

@@ -15,7 +15,7 @@ use crate::HashMap;
 use slab::Slab;
 
 use crate::codec::LONGEST_FRAME;
-use crate::command::{Command, SessionKey, Track};
+use crate::command::{Command, LegId, Track};
 use crate::event::Event;
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::room::RoomKey;
@@ -118,7 +118,7 @@ pub(crate) enum Outcome {
     /// The session is not on this worker.
     Unknown,
     /// The other session of a `Bridge` command is not on this worker.
-    PeerElsewhere(SessionKey),
+    PeerElsewhere(LegId),
     /// The room of a `Join` command is not on this worker. The outcome contains the command.
     RoomElsewhere(RoomKey, Command),
 }
@@ -127,7 +127,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Core {
     /// The sessions. Each session is boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
-    slots: HashMap<SessionKey, usize>,
+    slots: HashMap<LegId, usize>,
     /// The session slots of each group. Each tick serves one group.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
@@ -205,7 +205,7 @@ impl Core {
     pub(crate) fn remove(
         &mut self,
         now: Instant,
-        key: SessionKey,
+        key: LegId,
         network: &mut dyn Network,
     ) -> Option<(usize, Box<MediaSession>)> {
         self.revoke_offload(now, key, network);
@@ -230,7 +230,7 @@ impl Core {
         }
     }
 
-    fn leave_budget(&mut self, key: SessionKey) {
+    fn leave_budget(&mut self, key: LegId) {
         [Track::Inbound, Track::Outbound].into_iter().for_each(|track| self.budget.remove((key, track)));
     }
 
@@ -267,12 +267,12 @@ impl Core {
         session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
-    pub(crate) fn has(&self, key: SessionKey) -> bool {
+    pub(crate) fn has(&self, key: LegId) -> bool {
         self.slots.contains_key(&key)
     }
 
     /// Applies a negotiated plan to a session. Returns false if there is no such session.
-    pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
+    pub(crate) fn apply(&mut self, now: Instant, key: LegId, plan: MediaPlan, network: &mut dyn Network) -> bool {
         self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
         let Some(session) = self.sessions.get_mut(*slot) else { return false };
@@ -378,7 +378,7 @@ impl Core {
 
     /// Gives a number to a command about the session's bridge or room, and returns the number. Returns `None` for other
     /// commands.
-    pub(crate) fn note_routing_command(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
+    pub(crate) fn note_routing_command(&mut self, key: LegId, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
             _ => return None,
@@ -390,7 +390,7 @@ impl Core {
 
     /// Whether `number` belongs to the newest command about the session's bridge or room. Returns true if the session
     /// is not on this worker.
-    pub(crate) fn is_newest_routing_command(&self, key: SessionKey, number: u32) -> bool {
+    pub(crate) fn is_newest_routing_command(&self, key: LegId, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
         session.is_none_or(|session| session.routing.command_number == number)
     }
@@ -398,7 +398,7 @@ impl Core {
     pub(crate) fn handle_command(
         &mut self,
         now: Instant,
-        key: SessionKey,
+        key: LegId,
         command: Command,
         network: &mut dyn Network,
     ) -> Outcome {
@@ -447,7 +447,7 @@ impl Core {
         }
     }
 
-    fn bridge(&mut self, a: SessionKey, b: SessionKey) {
+    fn bridge(&mut self, a: LegId, b: LegId) {
         if self.peer_of(a).is_some_and(|peer| peer.key == b) {
             return;
         }
@@ -471,7 +471,7 @@ impl Core {
         self.sessions.get(slot).is_none_or(|session| session.is_closing())
     }
 
-    fn unbridge(&mut self, key: SessionKey) {
+    fn unbridge(&mut self, key: LegId) {
         if let Some(peer) = self.peer_of(key) {
             self.set_bridged_with(key, None);
             self.set_bridged_with(peer.key, None);
@@ -484,18 +484,18 @@ impl Core {
     }
 
     #[cfg(test)]
-    pub(crate) fn is_bridged(&self, key: SessionKey) -> bool {
+    pub(crate) fn is_bridged(&self, key: LegId) -> bool {
         self.peer_of(key).is_some()
     }
 
-    fn peer_of(&self, key: SessionKey) -> Option<BridgedLeg> {
+    fn peer_of(&self, key: LegId) -> Option<BridgedLeg> {
         self.slots
             .get(&key)
             .and_then(|slot| self.sessions.get(*slot))
             .and_then(|session| session.routing.bridged_with())
     }
 
-    fn set_bridged_with(&mut self, key: SessionKey, peer: Option<SessionKey>) {
+    fn set_bridged_with(&mut self, key: LegId, peer: Option<LegId>) {
         let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| BridgedLeg { key, slot: *slot }));
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
             session.set_bridged_with(peer);
@@ -503,7 +503,7 @@ impl Core {
     }
 
     /// Ends a session. The session is removed at a later tick, when the session's recordings are complete.
-    pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+    pub(crate) fn close(&mut self, now: Instant, key: LegId, network: &mut dyn Network) {
         self.revoke_offload(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
@@ -518,7 +518,7 @@ impl Core {
     /// Ends all rooms and closes all sessions.
     pub(crate) fn close_all(&mut self, now: Instant, network: &mut dyn Network) {
         self.end_rooms();
-        let keys: Vec<SessionKey> = self.slots.keys().copied().collect();
+        let keys: Vec<LegId> = self.slots.keys().copied().collect();
         for key in keys {
             self.close(now, key, network);
         }
@@ -526,7 +526,7 @@ impl Core {
 
     /// Passes an event about the end of a recording to the session of the recording. Returns false if the session is
     /// not on this worker.
-    pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
+    pub(crate) fn handle_recorded(&mut self, key: LegId, event: Event) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
         session.map(|session| session.handle_recorded(event)).is_some()
     }
@@ -550,7 +550,7 @@ impl Core {
     }
 
     /// Serves every tick that is due. For each session that has ended, `over` is called with the session's key.
-    pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
+    pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(LegId)) {
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
             self.miss(u32::try_from(late.as_nanos() / (TICK * GROUPS as u32).as_nanos()).unwrap_or(u32::MAX));
@@ -590,7 +590,7 @@ impl Core {
 
     /// Serves one group of sessions in a tick. There are four passes. The first pass reads the inbound frames, and the
     /// second mixes the rooms. The third sends a frame on each leg, and the fourth feeds recorders and taps.
-    fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
+    fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(LegId)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
         for slot in &group {
@@ -661,7 +661,7 @@ impl Core {
 
     /// Removes the sessions of the current group that have ended. Closes the sessions of the group that have too many
     /// waiting events because the event sink is full.
-    fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
+    fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(LegId)) {
         let group = self.groups.get(self.group).cloned().unwrap_or_default();
         for slot in group {
             let Some(session) = self.sessions.get(slot) else { continue };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answering::DetectionResult;
-use crate::command::{OpId, SessionKey, Track};
+use crate::command::{LegId, OpId, Track};
 use crate::dtmf::DtmfMethod;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
@@ -14,7 +14,7 @@ use crate::room::{NotJoined, RoomKey};
 /// The receiver of a session's events. The receiver must not block. If the receiver returns [`Full`], the worker keeps
 /// the event and offers the event again every 20 ms. If more than [`BACKLOG`] events of a session wait, the worker
 /// closes the session.
-pub type EventSink = Arc<dyn Fn(SessionKey, Event) -> Result<(), Full> + Send + Sync>;
+pub type EventSink = Arc<dyn Fn(LegId, Event) -> Result<(), Full> + Send + Sync>;
 
 /// The maximum number of events of one session that may wait for a full sink.
 pub const BACKLOG: usize = 256;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::{Codec, Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
-use crate::command::{Command, OpId, SessionKey, Tracks};
+use crate::command::{Command, LegId, OpId, Tracks};
 use crate::engine::{Core, Flow, Network};
 use crate::event::EventSink;
 use crate::sdp::{Local, Negotiation};
@@ -32,21 +32,21 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let mut readers = Vec::new();
     let slots = [1, 2].map(|key| {
         let sink: EventSink = Arc::new(|_, _| Ok(()));
-        let slot = core.insert(Box::new(MediaSession::new(SessionKey(key), key as u64, sink, true)));
+        let slot = core.insert(Box::new(MediaSession::new(LegId(key), key as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 20_000, id: 1 });
         let offer = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n\
                      m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
         if negotiation.answer(offer.as_bytes()).is_ok()
             && let Some(plan) = negotiation.plan()
         {
-            core.apply(now, SessionKey(key), plan.clone(), &mut wire);
+            core.apply(now, LegId(key), plan.clone(), &mut wire);
         }
         let (sink, reader) = tap(16, TapCodec::Native);
         readers.push(reader);
-        core.handle_command(now, SessionKey(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink }, &mut wire);
+        core.handle_command(now, LegId(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink }, &mut wire);
         slot
     });
-    core.handle_command(now, SessionKey(1), Command::Bridge { with: SessionKey(2) }, &mut wire);
+    core.handle_command(now, LegId(1), Command::Bridge { with: LegId(2) }, &mut wire);
     let mut now = now;
     let mut rest = octets;
     while let Some((first, after)) = rest.split_first() {

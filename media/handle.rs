@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::addresses::{Addresses, MediaPlace};
 use crate::codec::Codec;
-use crate::command::{Command, SessionKey};
+use crate::command::{Command, LegId};
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
 use crate::kernel::{KernelRelay, Unavailable};
@@ -227,7 +227,7 @@ impl Engine {
     /// Takes a pair of ports and opens a session on a worker. The RTCP port is bound when the session first sends a
     /// packet. Sessions with the same `affinity` share a worker. So a bridge between these sessions needs no move to
     /// another worker. Give all legs of a call the same `affinity`.
-    pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
+    pub fn open(&self, key: LegId, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_for(None, key, affinity, events)
     }
 
@@ -237,7 +237,7 @@ impl Engine {
     pub fn open_for(
         &self,
         far_end: Option<IpAddr>,
-        key: SessionKey,
+        key: LegId,
         affinity: u128,
         events: EventSink,
     ) -> Result<Session, OpenError> {
@@ -250,7 +250,7 @@ impl Engine {
 
     /// Opens a session like [`Engine::open`], for a far end that is another session of this engine. The session's SDP
     /// contains an address of this host instead of the advertised address.
-    pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
+    pub fn open_within(&self, key: LegId, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         let place = self.inner.places.first().ok_or(OpenError::PortsExhausted)?;
         self.open_at(place, place.within, key, affinity, events)
     }
@@ -259,7 +259,7 @@ impl Engine {
         &self,
         place: &Place,
         address: IpAddr,
-        key: SessionKey,
+        key: LegId,
         affinity: u128,
         events: EventSink,
     ) -> Result<Session, OpenError> {
@@ -377,7 +377,7 @@ impl Engine {
 /// [`crate::Event::Closed`].
 #[derive(Debug)]
 pub struct Session {
-    key: SessionKey,
+    key: LegId,
     port: u16,
     home: usize,
     shared: Arc<Shared>,
@@ -386,7 +386,7 @@ pub struct Session {
 
 impl Session {
     /// The key that was passed to [`Engine::open`].
-    pub fn key(&self) -> SessionKey {
+    pub fn key(&self) -> LegId {
         self.key
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{OpId, RecordSpec, RecordingCommand, SessionKey};
+use crate::command::{LegId, OpId, RecordSpec, RecordingCommand};
 use crate::event::{Event, RecordingReason};
 use crate::recorder::{Pause, Recorder};
 use crate::track_frame::TrackFrame;
@@ -50,7 +50,7 @@ impl Recorders {
     /// equals the time from the start command to the stop command.
     pub(crate) fn execute(
         &mut self,
-        key: SessionKey,
+        key: LegId,
         command: RecordingCommand,
         now: Option<u32>,
         writer: &WriterHandle,
@@ -74,7 +74,7 @@ impl Recorders {
 
     fn start(
         &mut self,
-        key: SessionKey,
+        key: LegId,
         op: OpId,
         spec: &RecordSpec,
         now: Option<u32>,

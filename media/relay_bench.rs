@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::{Codec, LONGEST_PAYLOAD};
-use crate::command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey};
+use crate::command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand};
 use crate::engine::{Core, Flow, TICK};
 use crate::event::EventSink;
 use crate::fuzz::Wire;
@@ -51,7 +51,7 @@ impl RelayBench {
         let core = Core::new(now, 0, SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
         let mut relay_bench = RelayBench { core, writer, wire: Wire { sent: 0 }, now, frames: 0, legs: Vec::new() };
         for call in 0..u128::from(calls) {
-            let [a, b] = [SessionKey(2 * call), SessionKey(2 * call + 1)];
+            let [a, b] = [LegId(2 * call), LegId(2 * call + 1)];
             relay_bench.open(a, codecs[0]);
             relay_bench.open(b, codecs[1]);
             relay_bench.core.handle_command(now, a, Command::Bridge { with: b }, &mut relay_bench.wire);
@@ -63,7 +63,7 @@ impl RelayBench {
                 if let Some(coding) = recorded {
                     let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
                     let order = RecordingCommand::Start { op: OpId(1), spec };
-                    let (now, key) = (relay_bench.now, SessionKey(2 * call));
+                    let (now, key) = (relay_bench.now, LegId(2 * call));
                     relay_bench.core.handle_command(now, key, Command::Recording(order), &mut relay_bench.wire);
                 }
             }
@@ -72,7 +72,7 @@ impl RelayBench {
         relay_bench
     }
 
-    fn open(&mut self, key: SessionKey, codec: Codec) {
+    fn open(&mut self, key: LegId, codec: Codec) {
         let sink: EventSink = Arc::new(|_, _| Ok(()));
         let slot = self.core.insert(Box::new(MediaSession::new(key, key.0 as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 20_000, id: 1 });

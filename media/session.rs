@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use crate::answering::listener::MachineListener;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, LONGEST_FRAME, SampleRate};
-use crate::command::{Command, RecordingCommand, SessionKey, Track};
+use crate::command::{Command, LegId, RecordingCommand, Track};
 use crate::engine::{Counts, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, Stats};
 use crate::event_queue::EventQueue;
@@ -64,7 +64,7 @@ use crate::writer::{Done, WriterHandle};
 /// The number of frames for which a closed session waits for a sink that stays full. They last 10 s.
 const CLOSING: u16 = 500;
 
-type SessionEvents = EventQueue<SessionKey, Event>;
+type SessionEvents = EventQueue<LegId, Event>;
 
 /// The kind of a received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(crate) struct Context<'a> {
 
 /// The media of one leg.
 pub(crate) struct MediaSession {
-    pub(crate) key: SessionKey,
+    pub(crate) key: LegId,
     lifecycle: Lifecycle,
     /// The plan from offer and answer, or `None` before the first plan.
     plan: Option<MediaPlan>,
@@ -119,7 +119,7 @@ enum Lifecycle {
 }
 
 impl MediaSession {
-    pub(crate) fn new(key: SessionKey, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
+    pub(crate) fn new(key: LegId, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
         MediaSession {
             key,
             lifecycle: Lifecycle::Open,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::command::{Command, SessionKey};
+use crate::command::{Command, LegId};
 use crate::engine::{Core, Flow, Network};
 use crate::event::{Event, EventSink, Full};
 use crate::offload::{COPY, FlowCounts, OffloadRule};
@@ -42,7 +42,7 @@ impl Sent {
 
 /// A leg. This struct also contains the RTP state of the leg's far end, and the events of the leg's session.
 pub(crate) struct TestLeg {
-    pub(crate) key: SessionKey,
+    pub(crate) key: LegId,
     pub(crate) slot: usize,
     pub(crate) address: SocketAddr,
     pub(crate) negotiation: Negotiation,
@@ -114,8 +114,8 @@ pub(crate) struct MediaPair {
     /// The packets on the link to the engine. Each entry contains the arrival time, the slot, the flow, the source and
     /// the octets of a packet.
     link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
-    recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
-    pub(crate) over: Vec<SessionKey>,
+    recorded: Arc<Mutex<Vec<(LegId, Event)>>>,
+    pub(crate) over: Vec<LegId>,
 }
 
 /// One of the two legs.
@@ -213,13 +213,13 @@ impl MediaPair {
     }
 
     /// Returns the leg's session and its plan.
-    pub(crate) fn plan(&mut self, side: Side) -> (SessionKey, crate::sdp::MediaPlan) {
+    pub(crate) fn plan(&mut self, side: Side) -> (LegId, crate::sdp::MediaPlan) {
         let leg = self.leg_mut(side);
         (leg.key, leg.negotiation.plan().unwrap().clone())
     }
 
     /// Applies the plan of another negotiation.
-    pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
+    pub(crate) fn apply(&mut self, key: LegId, plan: crate::sdp::MediaPlan) {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
@@ -230,7 +230,7 @@ impl MediaPair {
     }
 
     /// Sends a command to any session.
-    pub(crate) fn command_of(&mut self, key: SessionKey, command: Command) {
+    pub(crate) fn command_of(&mut self, key: LegId, command: Command) {
         self.core.handle_command(self.origin + self.now, key, command, &mut self.wire);
     }
 
@@ -373,7 +373,7 @@ impl TestLeg {
             log.events.push((now, event));
             Ok(())
         });
-        let slot = core.insert(Box::new(MediaSession::new(SessionKey(key), key as u64, sink, true)));
+        let slot = core.insert(Box::new(MediaSession::new(LegId(key), key as u64, sink, true)));
         let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
         let mut negotiation = Negotiation::new(local);
         negotiation.set_codecs(&crate::sdp::CODECS);
@@ -381,9 +381,9 @@ impl TestLeg {
         negotiation.answer(offer(address, media).as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
         let payload_type = plan.payload_type;
-        assert!(core.apply(origin, SessionKey(key), plan, &mut Wire::default()));
+        assert!(core.apply(origin, LegId(key), plan, &mut Wire::default()));
         TestLeg {
-            key: SessionKey(key),
+            key: LegId(key),
             slot,
             address,
             negotiation,

@@ -23,7 +23,7 @@ use crate::HashMap;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use self::sockets::{Inlet, Table};
-use crate::command::{Command, SessionKey};
+use crate::command::{Command, LegId};
 use crate::engine::{Core, Counts, Outcome};
 use crate::event::Event;
 use crate::kernel::KernelRelay;
@@ -66,7 +66,7 @@ const IDLE_SLEEP: Duration = Duration::from_millis(60);
 pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Inbox>,
     /// The home worker of each session that has not ended. The number of ports limits the size of this map.
-    pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
+    pub(crate) homes: Mutex<HashMap<LegId, usize>>,
     /// The worker of each room that has not ended. The map has at most [`MAX_ROOMS`] entries.
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
@@ -81,7 +81,7 @@ impl Shared {
         self.sdp_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn home(&self, key: SessionKey) -> Option<usize> {
+    pub(crate) fn home(&self, key: LegId) -> Option<usize> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }
 
@@ -96,7 +96,7 @@ impl Shared {
     }
 
     /// Posts a message to a session's home. The limit of the queue does not apply.
-    fn post_home(&self, key: SessionKey, message: Message) {
+    fn post_home(&self, key: LegId, message: Message) {
         if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
             inbox.post(message);
         }
@@ -218,7 +218,7 @@ impl Inbox {
 /// this kind makes the message void, even if several workers have forwarded the message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoutingCommand {
-    by: SessionKey,
+    by: LegId,
     number: u32,
 }
 
@@ -240,27 +240,27 @@ pub(crate) enum Message {
         event: Event,
     },
     Plan {
-        key: SessionKey,
+        key: LegId,
         plan: MediaPlan,
     },
     Command {
-        key: SessionKey,
+        key: LegId,
         command: Command,
         /// The bridge or room command that caused this command. The value is set only if another worker has forwarded
         /// this command.
         of: Option<RoutingCommand>,
     },
     Close {
-        key: SessionKey,
+        key: LegId,
     },
     Recorded {
-        key: SessionKey,
+        key: LegId,
         event: Event,
     },
     /// A message to a session's home. The home moves the session to worker `to`, where the session joins another
     /// session or a room.
     Bring {
-        key: SessionKey,
+        key: LegId,
         to: usize,
         join: Command,
         of: Option<RoutingCommand>,
@@ -268,7 +268,7 @@ pub(crate) enum Message {
     /// A message to the worker on which a session is now. This worker sends the session to its home, and the home sends
     /// the session to its destination.
     Return {
-        key: SessionKey,
+        key: LegId,
     },
     /// A session that moves to the receiving worker. The session stays there, or continues to another worker.
     Arrive {
@@ -278,7 +278,7 @@ pub(crate) enum Message {
     },
     /// A message to a session's home. The session has ended on another worker.
     Gone {
-        key: SessionKey,
+        key: LegId,
     },
     Shutdown,
 }
@@ -354,7 +354,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     core: Core,
     sockets: Table,
-    away: HashMap<SessionKey, Away>,
+    away: HashMap<LegId, Away>,
     load: ThreadLoad,
     /// The time at which the newest packet arrived.
     last_packet: Instant,
@@ -660,7 +660,7 @@ impl Worker {
         }
     }
 
-    fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<RoutingCommand>) {
+    fn handle_command(&mut self, now: Instant, key: LegId, command: Command, of: Option<RoutingCommand>) {
         let of = match of {
             // A command from outside gets a number. A forwarded command is void if its session has a newer command.
             None => self.core.note_routing_command(key, &command).map(|number| RoutingCommand { by: key, number }),
@@ -767,7 +767,7 @@ impl Worker {
         }
     }
 
-    fn take_out(&mut self, now: Instant, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
+    fn take_out(&mut self, now: Instant, key: LegId) -> Option<(Box<MediaSession>, Option<Sockets>)> {
         let (slot, session) = self.core.remove(now, key, &mut self.sockets)?;
         Some((session, self.sockets.take(slot)))
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crate::command::{OpId, RecordSpec, SessionKey};
+use crate::command::{LegId, OpId, RecordSpec};
 use crate::encrypted::{ChunkEncryptor, Content, KEY};
 use crate::event::{Event, RecordingReason};
 use crate::recorded::{RecordedFile, unfinished};
@@ -47,7 +47,7 @@ const UPDATE: u64 = 250;
 const CHUNK: u64 = 10;
 
 /// A callback that receives [`Event::RecordingFinished`] when a recording's file is complete.
-pub(crate) type Done = std::sync::Arc<dyn Fn(SessionKey, Event) + Send + Sync>;
+pub(crate) type Done = std::sync::Arc<dyn Fn(LegId, Event) + Send + Sync>;
 
 /// A worker's connection to the writer threads.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl WriterHandle {
 
 /// A recording whose file is not open yet.
 pub(crate) struct NewRecording {
-    pub(crate) key: SessionKey,
+    pub(crate) key: LegId,
     pub(crate) op: OpId,
     pub(crate) spec: RecordSpec,
     pub(crate) feed: Feed,

@@ -66,7 +66,7 @@ use crate::config::Config;
 use crate::guard::{Guard, Offence};
 use crate::keys::ServerId;
 use crate::ladder::Ladder;
-use crate::leg::{Event, LegKey, Transport, TrunkName};
+use crate::leg::{Event, LegId, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::timer::Owner;
 use crate::tls_fault::TransportFault;
@@ -237,7 +237,7 @@ impl Endpoint {
     }
 
     /// Returns the keys of all legs, in no particular order.
-    pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
+    pub fn leg_keys(&self) -> impl Iterator<Item = LegId> {
         self.dialogs.by_key.keys().copied()
     }
 

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::digest::{Attempts, Session, parse_challenges};
 use crate::directory::{Directory, Ha1, User};
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output};
-use crate::leg::{Command, Credentials, Event, LegKey, Outgoing, Transport};
+use crate::leg::{Command, Credentials, Event, LegId, Outgoing, Transport};
 use crate::registrar::Change;
 use crate::trunk_acl::TrunkAcl;
 
@@ -32,7 +32,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     let networks = ipnet::IpNet::new(everyone.addr(), 0).into_iter().collect();
     let config = Config { trunks: vec![TrunkAcl { name: "fuzz".into(), networks }], ..Config::default() };
     let mut office = Office::new(now, config);
-    office.command(Command::Invite { leg: LegKey(1), invite: call() });
+    office.command(Command::Invite { leg: LegId(1), invite: call() });
     for (number, part) in data.split(|&byte| byte == 0xff).take(MAX_PARTS).enumerate() {
         office.receive(number, Bytes::copy_from_slice(part));
     }
@@ -74,7 +74,7 @@ const MAX_CALLS: u64 = 8;
 struct Office {
     endpoint: Endpoint,
     now: Instant,
-    ended: HashSet<LegKey>,
+    ended: HashSet<LegId>,
     answered: usize,
     bound: usize,
     calls: u64,
@@ -156,7 +156,7 @@ impl Office {
             if let (Change::Bound(binding) | Change::Refreshed(binding), true) = (change, self.calls < MAX_CALLS) {
                 self.bound += 1;
                 self.calls += 1;
-                let leg = LegKey(u128::from(1_000 + self.calls));
+                let leg = LegId(u128::from(1_000 + self.calls));
                 self.endpoint.handle_command(self.now, Command::Ring { leg, aor: binding.aor, invite: call() });
             }
             return;
@@ -180,7 +180,7 @@ impl Office {
 
     /// Ends all calls, and lets time pass until the endpoint has nothing left to do.
     fn close(mut self) -> Self {
-        let legs: Vec<LegKey> = self.endpoint.leg_keys().collect();
+        let legs: Vec<LegId> = self.endpoint.leg_keys().collect();
         for leg in legs {
             let hangup = Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() };
             self.endpoint.handle_command(self.now, hangup);
@@ -222,7 +222,7 @@ mod tests {
     fn conversation(statuses: &[u16]) -> Vec<u8> {
         let mut endpoint = crate::testing::endpoint("127.0.0.1:5060", 0, |_| {});
         let now = instant();
-        endpoint.handle_command(now, Command::Invite { leg: LegKey(1), invite: call() });
+        endpoint.handle_command(now, Command::Invite { leg: LegId(1), invite: call() });
         let Some(Output::Transmit { data, .. }) = endpoint.poll_output() else { panic!("an INVITE") };
         let invite = String::from_utf8(data.to_vec()).unwrap();
         let line = |name: &str| invite.split("\r\n").find_map(|line| line.strip_prefix(name)).unwrap().to_owned();

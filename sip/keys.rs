@@ -4,7 +4,7 @@
 // Each table has its own key type, so that a key cannot be used in the wrong table.
 slotmap::new_key_type! {
     /// Key of a leg, which is one INVITE session.
-    pub(crate) struct LegId;
+    pub(crate) struct LegSlot;
     /// Key of a client transaction.
     pub(crate) struct ClientId;
     /// Key of a server transaction.

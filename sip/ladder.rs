@@ -16,7 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::header;
-use crate::leg::{LegKey, Transport};
+use crate::leg::{LegId, Transport};
 
 /// Maximum number of octets of a message that are stored. The rest of a longer message is not stored. Ordinary SIP
 /// messages are much shorter.
@@ -70,7 +70,7 @@ pub struct Trace {
     pub sip_call_id: String,
     /// The legs with this Call-ID. Usually there is one leg. A call from the server to itself has two legs. A
     /// registration, an OPTIONS or a refused call has no leg.
-    pub legs: Vec<LegKey>,
+    pub legs: Vec<LegId>,
     /// The messages, oldest first.
     pub messages: Vec<TracedMessage>,
     /// Number of messages of the call that were dropped, because the call had too many messages or octets.
@@ -133,7 +133,7 @@ impl Ladder {
 
     /// Records a new leg with this Call-ID. From now on, messages with this Call-ID belong to the leg. If the latest
     /// stored messages include messages with this Call-ID, these messages belong to the leg too.
-    pub fn begin(&self, leg: LegKey, call_id: &[u8]) {
+    pub fn begin(&self, leg: LegId, call_id: &[u8]) {
         self.lock().begin(leg, call_id);
     }
 
@@ -144,7 +144,7 @@ impl Ladder {
 
     /// Returns the messages of these legs, grouped by Call-ID, oldest call first.
     #[must_use]
-    pub fn of_legs(&self, legs: &[LegKey]) -> Vec<Trace> {
+    pub fn of_legs(&self, legs: &[LegId]) -> Vec<Trace> {
         let rings = self.lock();
         let wanted = rings.calls.values().filter(|call| call.legs.iter().any(|leg| legs.contains(leg)));
         wanted.map(|call| rings.trace(call)).collect()
@@ -207,7 +207,7 @@ struct Rings {
 #[derive(Debug)]
 struct Call {
     id: Arc<[u8]>,
-    legs: Vec<LegKey>,
+    legs: Vec<LegId>,
     live: usize,
     /// Whether `ended` contains the number of this call.
     queued: bool,
@@ -225,7 +225,7 @@ struct Ring {
 }
 
 impl Rings {
-    fn begin(&mut self, leg: LegKey, id: &[u8]) {
+    fn begin(&mut self, leg: LegId, id: &[u8]) {
         let number = match self.by_call_id.get(id) {
             Some(&number) => number,
             None => {

@@ -15,21 +15,9 @@ use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::TrunkTrouble;
 use crate::waiting::PendingCallGuard;
 
-/// The 128-bit key of one leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the
-/// key of an outgoing leg. The endpoint generates the key of an incoming leg, and never uses a key twice.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LegKey(pub u128);
-
-impl LegKey {
-    /// A key that belongs to no leg.
-    pub const NONE: Self = Self(0);
-}
-
-impl fmt::Debug for LegKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LegKey({:032x})", self.0)
-    }
-}
+/// The key of a leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the key of an
+/// outgoing leg. The endpoint generates the key of an incoming leg, and never uses a key twice.
+pub use tandem_id::LegId;
 
 /// The configured name of a trunk.
 pub type TrunkName = Arc<str>;
@@ -157,7 +145,7 @@ pub enum Command {
     /// [`Command::Hangup`].
     Invite {
         /// The key of the new leg, which the application chose.
-        leg: LegKey,
+        leg: LegId,
         /// The parameters of the call.
         invite: Box<Outgoing>,
     },
@@ -167,7 +155,7 @@ pub enum Command {
     /// accepts only [`Command::Hangup`]. After the answer, it accepts the same commands as any other leg.
     Ring {
         /// The key of the new leg, which the application chose.
-        leg: LegKey,
+        leg: LegId,
         /// The user whose phones are called.
         aor: Aor,
         /// The parameters of the call. The Request-URI becomes the To URI, and the next hop is ignored.
@@ -178,7 +166,7 @@ pub enum Command {
     /// provisional response.
     Provisional {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status, 101 to 199. Any other value is sent as 180.
         status: u16,
         /// The SDP answer for early media. If the INVITE had no offer, this is the offer.
@@ -190,7 +178,7 @@ pub enum Command {
     /// no ACK has come after 64*T1, the leg ends with [`EndCause::AckTimeout`].
     Answer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The answer. If the INVITE had no offer, this is the offer.
         sdp: Bytes,
         /// Additional header fields of the 200.
@@ -199,7 +187,7 @@ pub enum Command {
     /// Refuses an incoming leg that is not answered.
     Reject {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status, 300 to 699. Any other value is sent as 480.
         status: u16,
         /// The reason phrase. If `None`, the phrase of the RFC is used.
@@ -211,7 +199,7 @@ pub enum Command {
     /// CANCEL crosses a 200, the endpoint then sends BYE.
     Hangup {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status of the final response. It is used only for an incoming leg that is not answered yet.
         status: u16,
         /// The value of a Reason header (RFC 3326), for example `Q.850;cause=16`.
@@ -222,14 +210,14 @@ pub enum Command {
     /// Accepts the offer in [`Event::Offered`].
     AnswerOffer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The answer. If the request had no offer, this is the offer.
         sdp: Bytes,
     },
     /// Refuses the offer in [`Event::Offered`]. The session continues without a change.
     RejectOffer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status, 400 to 699; usually 488.
         status: u16,
         /// The reason phrase. If `None`, the phrase of the RFC is used.
@@ -242,7 +230,7 @@ pub enum Command {
     /// time. A second offer ends with [`Event::OfferRejected`] and status 491.
     Offer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The new offer.
         sdp: Bytes,
     },
@@ -250,7 +238,7 @@ pub enum Command {
     /// [`Command::Offer`].
     OfferRecording {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The new offer.
         sdp: Bytes,
         /// The new recording metadata (`application/rs-metadata+xml`).
@@ -259,7 +247,7 @@ pub enum Command {
     /// Sends an INFO with this body in the dialog. The response to the INFO is not reported.
     Info {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The media type of the body, for example `application/dtmf-relay`.
         content_type: String,
         /// The body of the INFO.
@@ -270,14 +258,14 @@ pub enum Command {
     /// second REFER, [`Event::ReferAnswered`] has the status 491.
     Refer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The URI that the far end shall call, and the URI of the party that requests the call.
         refer: Box<Refer>,
     },
     /// Answers a REFER that [`Event::Referred`] reported.
     AnswerRefer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status: 202 to accept, 300 to 699 to refuse. A value outside 200 to 699 is sent as 603.
         status: u16,
     },
@@ -285,7 +273,7 @@ pub enum Command {
     /// subscription.
     NotifyRefer {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status of the requested call, 100 to 699.
         status: u16,
     },
@@ -301,9 +289,9 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the leg of the command. Returns [`LegKey::NONE`] if the command has no leg.
+    /// Returns the leg of the command. Returns [`LegId::NONE`] if the command has no leg.
     #[must_use]
-    pub fn leg(&self) -> LegKey {
+    pub fn leg(&self) -> LegId {
         match self {
             Self::Invite { leg, .. }
             | Self::Ring { leg, .. }
@@ -319,7 +307,7 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => *leg,
-            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => LegKey::NONE,
+            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => LegId::NONE,
         }
     }
 }
@@ -345,7 +333,7 @@ pub struct Referred {
     /// The value of Replaces in the URI (RFC 3891), decoded. The new call replaces the dialog that this value names.
     pub replaces: Option<String>,
     /// The server's leg that has the dialog in `replaces`, if there is such a leg.
-    pub replaced: Option<LegKey>,
+    pub replaced: Option<LegId>,
     /// The value of Referred-By (RFC 3892).
     pub referred_by: Option<String>,
     /// The user of the URI, if the host of the URI is a host of this server.
@@ -412,7 +400,7 @@ pub struct Outgoing {
     pub realm: Option<String>,
     /// The incoming leg that led to this call. Max-Forwards of this call is one less than Max-Forwards of the incoming
     /// leg. If the call returns to the server on the same path, the server detects a loop.
-    pub on_behalf_of: Option<LegKey>,
+    pub on_behalf_of: Option<LegId>,
     /// The value of a Replaces header (RFC 3891).
     pub replaces: Option<String>,
     /// Whether provisional responses are reliable. If `None`, [`crate::Config::prack`] is used.
@@ -440,14 +428,14 @@ pub enum Event {
     /// An INVITE was received. The endpoint has answered it with 100 Trying.
     Incoming {
         /// The key of the new leg, which the endpoint generated.
-        leg: LegKey,
+        leg: LegId,
         /// The data of the incoming call.
         incoming: Box<Incoming>,
     },
     /// A provisional response above 100 was received.
     Provisional {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status, 101 to 199.
         status: u16,
         /// The reason phrase.
@@ -460,7 +448,7 @@ pub enum Event {
     /// The far end answered, and the endpoint sent the ACK.
     Answered {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The SDP answer in the 200, or in a reliable provisional response from the same phone. The value is `None` if
         /// neither of these messages had an answer, even if a provisional response of another phone had an answer. The
         /// value is also `None` if the 200 had an offer. [`Event::Offered`] has reported such an offer.
@@ -473,7 +461,7 @@ pub enum Event {
     /// The far end acknowledged a 200 of the server.
     Acknowledged {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The SDP answer in the ACK, if the 200 had the offer.
         sdp: Option<Bytes>,
     },
@@ -484,7 +472,7 @@ pub enum Event {
     /// application must reply to them in the order in which they were reported.
     Offered {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The offer. If `None`, the application must send an offer.
         sdp: Option<Bytes>,
         /// Whether an error response may refuse the offer. An offer cannot be refused if it came in a PRACK, or in a
@@ -494,14 +482,14 @@ pub enum Event {
     /// The far end answered an offer of the server. The offer was in a re-INVITE or in a reliable provisional response.
     OfferAnswered {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The SDP answer. The value is empty if the far end sent no answer.
         sdp: Bytes,
     },
     /// The far end refused a re-INVITE of the server. The session continues without a change.
     OfferRejected {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status of the far end. The value is 408 if no final response came, and 491 if another offer was open.
         status: u16,
     },
@@ -509,7 +497,7 @@ pub enum Event {
     /// digit is answered and not reported: a body that cannot be read gets 400, and another type gets 415.
     Info {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The digit: `0` to `9`, `*`, `#`, or `A` to `D`.
         digit: char,
     },
@@ -518,21 +506,21 @@ pub enum Event {
     /// expires.
     RefreshDue {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
     },
     /// The far end asks the server to call another party (REFER). The application must reply with
     /// [`Command::AnswerRefer`]. If the reply is a 202, the application must then report the progress with
     /// [`Command::NotifyRefer`].
     Referred {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The party to call.
         referred: Box<Referred>,
     },
     /// The far end responded to a REFER of the server.
     ReferAnswered {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status of the response. The value is 408 if no response came, and 491 if another REFER was open. After a
         /// status of 300 or more, no progress follows.
         status: u16,
@@ -540,7 +528,7 @@ pub enum Event {
     /// The progress of the call that the server requested from the far end (NOTIFY).
     ReferProgress {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The status from the called party. The value is 100 if the called party has not responded yet.
         status: u16,
         /// Whether this report is the last report.
@@ -549,7 +537,7 @@ pub enum Event {
     /// The leg has ended.
     Ended {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// The reason why the leg ended.
         cause: EndCause,
         /// The SIP status that ended the leg, if a status ended it. For an unanswered call, the status may come from
@@ -565,7 +553,7 @@ pub enum Event {
     /// The INVITE that created an incoming leg is not traced, because [`Event::Incoming`] reports it.
     Trace {
         /// Key of the leg.
-        leg: LegKey,
+        leg: LegId,
         /// Whether the server sent the message. If not, the server received the message.
         sent: bool,
         /// The address of the far end.
@@ -639,15 +627,15 @@ macro_rules! leg_of {
 }
 
 impl Event {
-    /// Returns the leg of the event. Returns [`LegKey::NONE`] if the event has no leg.
+    /// Returns the leg of the event. Returns [`LegId::NONE`] if the event has no leg.
     #[must_use]
-    pub fn leg(&self) -> LegKey {
-        leg_of!(self).copied().unwrap_or(LegKey::NONE)
+    pub fn leg(&self) -> LegId {
+        leg_of!(self).copied().unwrap_or(LegId::NONE)
     }
 
     /// Changes the leg of the event. In this way, an event of a branch becomes an event of the leg that the application
     /// knows.
-    pub(crate) fn set_leg(&mut self, key: LegKey) {
+    pub(crate) fn set_leg(&mut self, key: LegId) {
         if let Some(leg) = leg_of!(self) {
             *leg = key;
         }
@@ -754,7 +742,7 @@ pub struct Incoming {
     /// The body of the INVITE, if it is SDP.
     pub offer: Option<Bytes>,
     /// The server's leg that the call asks to replace (Replaces, RFC 3891).
-    pub replaces: Option<LegKey>,
+    pub replaces: Option<LegId>,
     /// The dialog for [`Command::End`]. The value is valid after the call has been answered.
     pub dialog: Option<Box<DialogState>>,
     /// A guard that the application must drop when it has acted on the call. If calls wait too long for the

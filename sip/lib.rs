@@ -67,7 +67,7 @@ pub use header::is_own_header;
 pub use info::Info;
 pub use ladder::{Fill, Ladder, Trace, TracedMessage};
 pub use leg::{
-    Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
+    Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegId, Outgoing, Prack, Refer, Referred,
     RefusedRequest, Transport, TrunkName,
 };
 pub use message::{Party, header_values};

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::config::Config;
 use crate::endpoint::{Arrival, Endpoint, Output};
-use crate::leg::{Command, Event, Header, LegKey, Outgoing, Transport};
+use crate::leg::{Command, Event, Header, LegId, Outgoing, Transport};
 use crate::trunk_acl::TrunkAcl;
 
 pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
@@ -189,11 +189,11 @@ pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
     })
 }
 
-pub(crate) fn hangup(leg: LegKey) -> Command {
+pub(crate) fn hangup(leg: LegId) -> Command {
     Command::Hangup { leg, status: 480, reason: Some("Q.850;cause=16".to_owned()), headers: Vec::new() }
 }
 
-pub(crate) fn answer(leg: LegKey) -> Command {
+pub(crate) fn answer(leg: LegId) -> Command {
     Command::Answer { leg, sdp: Bytes::from_static(SDP), headers: Vec::new() }
 }
 
@@ -206,15 +206,15 @@ mod tests {
     /// Makes 120 calls of six kinds over the link. At the end, both endpoints must have no legs.
     fn storm(link: Link, seed: u8) {
         let mut pair = SipPair::new(link, seed);
-        let mut legs: HashSet<(Side, LegKey)> = HashSet::new();
+        let mut legs: HashSet<(Side, LegId)> = HashSet::new();
         for call in 0..120_u128 {
             pair.command(
                 Side::A,
-                Command::Invite { leg: LegKey(call), invite: outgoing(&format!("sip:{call}@127.0.0.2")) },
+                Command::Invite { leg: LegId(call), invite: outgoing(&format!("sip:{call}@127.0.0.2")) },
             );
-            legs.insert((Side::A, LegKey(call)));
+            legs.insert((Side::A, LegId(call)));
         }
-        let mut kinds: HashMap<LegKey, u64> = HashMap::new();
+        let mut kinds: HashMap<LegId, u64> = HashMap::new();
         let mut answers = 0;
         pair.drive(Duration::from_secs(100), |side, event| {
             let leg = event.leg();
@@ -254,8 +254,8 @@ mod tests {
             _ => vec![],
         });
         assert!(answers >= 50, "only {answers} of 60 calls were answered");
-        let mut ended: HashMap<(Side, LegKey), usize> = HashMap::new();
-        let mut last: HashMap<(Side, LegKey), bool> = HashMap::new();
+        let mut ended: HashMap<(Side, LegId), usize> = HashMap::new();
+        let mut last: HashMap<(Side, LegId), bool> = HashMap::new();
         for (side, event) in &pair.events {
             let over = matches!(event, Event::Ended { .. });
             *ended.entry((*side, event.leg())).or_default() += usize::from(over);
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_dead_link_ends_every_call_in_a_timeout() {
         let mut pair = SipPair::new(Link { loss: 100, ..Link::default() }, 9);
-        pair.command(Side::A, Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
+        pair.command(Side::A, Command::Invite { leg: LegId(1), invite: outgoing("sip:x@127.0.0.2") });
         pair.drive(Duration::from_secs(40), |_, _| vec![]);
         assert!(matches!(pair.events[..], [(Side::A, Event::Ended { cause: EndCause::Timeout, status: None, .. })]));
         assert_eq!(pair.a.transactions(), 0);

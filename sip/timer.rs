@@ -9,14 +9,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::keys::{ClientId, LegId, ServerId};
+use crate::keys::{ClientId, LegSlot, ServerId};
 
 /// The owner of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Client(ClientId),
     Server(ServerId),
-    Leg(LegId),
+    Leg(LegSlot),
     /// A trunk, identified by its index in the endpoint.
     Trunk(usize),
 }

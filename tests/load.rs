@@ -18,11 +18,11 @@ use std::time::Duration;
 use tandem::app::{Server, Signals};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
-use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, LegInfo, Status};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_config::Config;
 use tandem_history::query::{LegFilter, Page};
+use tandem_id::LegId;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_sip as sip;
 use tokio::net::UdpSocket;
@@ -86,7 +86,7 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
         for call in 0..CALLS {
             tokio::time::sleep_until(begin + Duration::from_millis(20) * u32::try_from(call).unwrap()).await;
             let number = if call % 3 == 0 { format!("5{call}") } else { format!("1{call}") };
-            dial.send(invite(sip::LegKey(call), format!("sip:{number}@{target}"))).unwrap();
+            dial.send(invite(LegId(call), format!("sip:{number}@{target}"))).unwrap();
         }
     });
     let answering = tokio::spawn(async move {
@@ -194,7 +194,7 @@ async fn a_bridged_call_holds_little_memory() {
             legs(&server).await;
             before = IN_USE.load(Ordering::Relaxed);
         }
-        caller.handle.send(invite(sip::LegKey(call), format!("sip:1{call}@{target}"))).unwrap();
+        caller.handle.send(invite(LegId(call), format!("sip:1{call}@{target}"))).unwrap();
         let sip::Event::Incoming { leg, .. } = callee.next().await else { panic!("no call") };
         callee.answer(leg);
         callee.until(|event| matches!(event, sip::Event::Acknowledged { .. })).await;
@@ -320,17 +320,17 @@ impl Phone {
         while !wanted(&self.next().await) {}
     }
 
-    fn answer(&self, leg: sip::LegKey) {
+    fn answer(&self, leg: LegId) {
         self.handle.send(sip::Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() }).unwrap();
         self.handle.send(sip::Command::Answer { leg, sdp: sdp().into(), headers: Vec::new() }).unwrap();
     }
 
-    fn hang_up(&self, leg: sip::LegKey) {
+    fn hang_up(&self, leg: LegId) {
         self.handle.send(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() }).unwrap();
     }
 }
 
-fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
+fn invite(leg: LegId, request_uri: String) -> sip::Command {
     let outgoing = sip::Outgoing {
         request_uri,
         from_user: "15550001111".to_owned(),

@@ -8,7 +8,7 @@ mod voice;
 
 use std::hint::black_box;
 
-use tandem_media::{Mix, Mixer, Participation, Resampler, SampleRate, SessionKey, g711};
+use tandem_media::{LegId, Mix, Mixer, Participation, Resampler, SampleRate, g711};
 
 /// The number of different voices. The speakers use the voices in turn.
 const VOICES: usize = 13;
@@ -39,7 +39,7 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     let mut mixer = Mixer::new(rate);
     mixer.start();
     for key in 0..participants {
-        mixer.join(SessionKey(key as u128), Participation::default());
+        mixer.join(LegId(key as u128), Participation::default());
     }
     let voices: Vec<Vec<i16>> = (1..=VOICES).map(|seed| say(seed as u32, rate)).collect();
     let idle: Vec<i16> = (0..rate.frame() as i32).map(|n| (n * 7_919 % 9 - 4) as i16).collect();

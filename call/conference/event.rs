@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::conference::{ConferenceSettings, Participation};
-use crate::id::{ConferenceId, LegId};
 use crate::leg::{LegInfo, Status};
 use crate::program::instruction::AudioSource;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
+use tandem_id::{ConferenceId, LegId};
 
 /// Facts about a conference at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

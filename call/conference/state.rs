@@ -14,10 +14,10 @@ use crate::conference::event::{
     ParticipantInfo, ParticipantStatus, RoomAudio,
 };
 use crate::conference::{ConferenceSettings, LeaveReason, Participation};
-use crate::id::{ConferenceId, LegId, RecordingId};
 use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use tandem_id::{ConferenceId, LegId, RecordingId};
 
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
 pub const MAX_RECORDINGS: usize = 8;

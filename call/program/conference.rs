@@ -9,9 +9,9 @@ use crate::call::{Abort, Call};
 use crate::conference::LeaveReason;
 use crate::event::{DialResult, DialStatus};
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId};
 use crate::program::instruction::Conference;
 use crate::program::{Running, Signal, Step};
+use tandem_id::{LegId, OpId};
 
 /// A running conference instruction.
 pub(crate) struct InConference {

@@ -5,13 +5,13 @@ use crate::Target;
 use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
-use crate::id::{LegId, StreamId};
 use crate::leg::EndFailure;
 use crate::leg_state::MAX_STREAMS;
 use crate::output::LegCommand;
 use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
+use tandem_id::{LegId, StreamId};
 
 /// A running connect instruction. The leg waits until the stream ends.
 pub(crate) struct Connected {

@@ -10,11 +10,11 @@ use crate::call::{Abort, Call};
 use crate::conversation::{AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
-use crate::id::{ConversationId, LegId};
 use crate::leg::{EndFailure, Status};
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
+use tandem_id::{ConversationId, LegId};
 
 /// A running converse instruction.
 pub(crate) struct Conversing {

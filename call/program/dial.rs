@@ -12,7 +12,6 @@ use crate::address::Address;
 use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId};
 use crate::internal_call::InternalCall;
 use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
 use crate::leg_state::Mode;
@@ -22,6 +21,7 @@ use crate::program::instruction::{
 };
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::recording::{CutInstruction, Recording};
+use tandem_id::{LegId, OpId};
 
 /// Time for which no RTP may arrive after a 180 before the caller hears ringback again. RTP that flows arrives every 10
 /// to 60 ms.

@@ -20,12 +20,12 @@ use crate::Target;
 use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::{FailureKind, FetchFailure, FetchReason};
-use crate::id::{FetchId, LegId};
 use crate::leg::EndFailure;
 use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
+use tandem_id::{FetchId, LegId};
 
 /// Maximum value of the count of documents with a very short running time.
 const MAX_SHORT_DOCUMENTS: u32 = 50;

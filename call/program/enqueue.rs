@@ -14,13 +14,13 @@ use crate::call::{Abort, Call};
 use crate::command::Refused;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId, QueueId};
 use crate::leg_state::Mode;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
+use tandem_id::{LegId, OpId, QueueId};
 
 /// Minimum time between the arrival of a wait document and the next request for the wait document.
 const MIN_DOCUMENT_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,12 +4,12 @@
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
-use crate::id::{LegId, OpId};
 use crate::program::instruction::Gather;
 use crate::program::play::Playing;
 use crate::program::speech_gather::{SpeechGather, SpeechProgress};
 use crate::program::{Running, Signal, Step};
 use crate::recognition::RecognisedText;
+use tandem_id::{LegId, OpId};
 
 /// Maximum number of digits if the application sets no limit. The gather ends at this number.
 const MAX_DIGITS: usize = 1000;

@@ -26,7 +26,6 @@ use crate::conversation::ConversationStatus;
 use crate::ending::apologised;
 use crate::event::{EventKind, MachineFacts, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
-use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndFailure, EndedBy};
 use crate::leg_state::Mode;
 use crate::output::{LegCommand, Progress};
@@ -36,6 +35,7 @@ use crate::recognition::RecognitionEvent;
 use crate::recording::Recording;
 use crate::request::needs_answer;
 use crate::stream::StreamStatus;
+use tandem_id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 
 /// An input for a running instruction. `Called` goes to a dial that requested a leg of a queue, and contains the first
 /// leg of this queue. `Called(None)` means that the first leg has left the queue meanwhile.

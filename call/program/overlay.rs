@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 
 use crate::call::{Abort, Call};
 use crate::command::Refused;
-use crate::id::LegId;
 use crate::leg_state::MAX_QUEUED;
 use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
+use tandem_id::LegId;
 
 /// The overlay of a leg: the audio that plays now and the audio that waits.
 pub(crate) struct Overlay {

@@ -2,10 +2,10 @@
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, Playback, PlaybackEnd};
-use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::instruction::Play;
 use crate::program::{Running, Signal, Step};
+use tandem_id::{LegId, OpId};
 
 /// A running playback.
 pub(crate) struct Playing {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::call::{Abort, Call};
 use crate::event::{DialResult, EventKind};
 use crate::fetch::FetchReason;
-use crate::id::{FetchId, LegId, OpId, RecordingId};
 use crate::leg_state::MAX_RECORDINGS;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
@@ -16,6 +15,7 @@ use crate::recording::{
     RecordingStatus,
 };
 use crate::transcription::TranscriptionOrder;
+use tandem_id::{FetchId, LegId, OpId, RecordingId};
 
 /// A running record instruction.
 pub(crate) struct RecordVerb {

@@ -4,10 +4,10 @@ use crate::Target;
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, ReferFacts, ReferState};
 use crate::fetch::FetchReason;
-use crate::id::LegId;
 use crate::output::LegCommand;
 use crate::program::instruction::Refer;
 use crate::program::{Running, Signal, Step};
+use tandem_id::LegId;
 
 /// A running refer instruction.
 pub(crate) struct Referring {

@@ -16,11 +16,11 @@ use std::time::Duration;
 use crate::call::Call;
 use crate::engine::{Engine, EngineFailure};
 use crate::event::EventKind;
-use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
+use tandem_id::{LegId, OpId};
 
 /// Maximum pause after speech if the recogniser decides where an utterance ends. The limit is necessary, because the
 /// recogniser may have received only noise.

@@ -3,10 +3,10 @@
 use crate::call::Call;
 use crate::command::Refused;
 use crate::event::EventKind;
-use crate::id::{LegId, TranscriptionId};
 use crate::leg_state::MAX_TRANSCRIPTIONS;
 use crate::output::LegCommand;
 use crate::transcription::{MAX_TEXT, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
+use tandem_id::{LegId, TranscriptionId};
 
 impl Call {
     /// Starts a transcription, unless the leg already has its maximum number of transcriptions.

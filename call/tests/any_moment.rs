@@ -18,7 +18,6 @@ use tandem_call::conversation::ConversationStatus;
 use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::output::{LegEvent, Progress, SipEndReason};
@@ -29,6 +28,7 @@ use tandem_call::recording::{PauseBehavior, RecordingEnd};
 use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFault, StreamStatus};
 use tandem_call::testing::*;
+use tandem_id::{LegId, OpId, QueueId};
 
 fn record() -> Record {
     Record {

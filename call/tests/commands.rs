@@ -8,7 +8,6 @@ use std::time::Duration;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
-use tandem_call::id::QueueId;
 use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
@@ -17,6 +16,7 @@ use tandem_call::recording::RecordingEnd;
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
 use tandem_call::{Callback, StatusEvent};
+use tandem_id::QueueId;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,10 +7,10 @@ use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
 use tandem_call::event::{CallEvent, DialStatus, EventKind};
 use tandem_call::fetch::FetchReason;
-use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{AfterBridge, Conference, Instruction};
 use tandem_call::testing::*;
+use tandem_id::LegId;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -12,13 +12,13 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialResult, DialStatus, EventKind};
 use tandem_call::fetch::{FailureKind, FetchReason};
-use tandem_call::id::LegId;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
+use tandem_id::LegId;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tandem_call::call::OnAnswer;
 use tandem_call::command::Command;
 use tandem_call::event::EventKind;
-use tandem_call::id::{LegId, OpId};
 use tandem_call::leg::Status;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd, MachineDetection, Until};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{DialTarget, Instruction};
 use tandem_call::testing::*;
+use tandem_id::{LegId, OpId};
 
 const SECOND: Duration = Duration::from_secs(1);
 

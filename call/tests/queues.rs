@@ -11,12 +11,12 @@ use std::time::Duration;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialStatus, EventKind};
 use tandem_call::fetch::{FailureKind, FetchReason, Scope};
-use tandem_call::id::{LegId, QueueId};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::{NotQueued, QueueResult};
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
+use tandem_id::{LegId, QueueId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUEUE: QueueId = QueueId(5);

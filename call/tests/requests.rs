@@ -11,7 +11,6 @@ use std::time::Duration;
 use tandem_call::call::{Call, OnAnswer};
 use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, Status, TargetLegs};
 use tandem_call::output::LegCommand;
 use tandem_call::program::instruction::*;
@@ -19,6 +18,7 @@ use tandem_call::recording::{PauseBehavior, RecordingStatus, Track};
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
+use tandem_id::{CallId, LegId};
 
 const SECOND: Duration = Duration::from_secs(1);
 

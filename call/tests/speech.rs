@@ -11,7 +11,6 @@ use std::time::Duration;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
-use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{Gather, GatherSpeech, Instruction, Record};
 use tandem_call::recognition::{RecognisedText, RecognitionEvent};
@@ -19,6 +18,7 @@ use tandem_call::recording::{RecordingEnd, Track};
 use tandem_call::testing::*;
 use tandem_call::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Callback, StatusEvent};
+use tandem_id::LegId;
 
 fn speech(change: impl FnOnce(&mut GatherSpeech)) -> Gather {
     let mut gather = spoken_gather();

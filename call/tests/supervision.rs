@@ -4,11 +4,11 @@
 use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
-use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::testing::*;
+use tandem_id::LegId;
 
 const SUPERVISOR: LegId = LegId(3);
 

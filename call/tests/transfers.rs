@@ -5,12 +5,12 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{EventKind, ReferState};
 use tandem_call::fetch::FetchReason;
-use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
+use tandem_id::LegId;
 
 /// Creates a caller that is bridged with the leg that it dialled. Returns the script, the caller and the dialled leg.
 fn joined() -> (CallScript, LegId, LegId) {

@@ -15,7 +15,6 @@ use tandem_call::conversation::ConversationStatus;
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
-use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
 use tandem_call::output::{LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::*;
@@ -25,6 +24,7 @@ use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 use tandem_call::testing::*;
 use tandem_call::{Method, Target};
+use tandem_id::RecordingId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -615,7 +615,7 @@ fn refusals_of_an_outbound_leg_have_their_status() {
 #[test]
 fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_document() {
     let mut script = CallScript::new(1);
-    script.dial_out(tandem_call::id::LegId(1), |leg| {
+    script.dial_out(tandem_id::LegId(1), |leg| {
         leg.then = OnAnswer::Document(target("start"));
         leg.record = Some(NewRecording { id: RecordingId(9), spec: recording() });
         leg.stream = Some(stream("s"));

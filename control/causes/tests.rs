@@ -133,7 +133,7 @@ fn failures_of_documents_find_their_causes() {
 fn a_trunk_that_fails_has_the_cause_that_its_reason_names() {
     let of = |detail: &str| {
         let leg = serde_json::json!({
-            "id": tandem_call::id::LegId(1), "session": tandem_call::id::CallId(1), "account": "acme", "dialect": "twilio",
+            "id": tandem_id::LegId(1), "session": tandem_id::CallId(1), "account": "acme", "dialect": "twilio",
             "direction": Direction::OutboundApi, "from": "+15550001", "to": "+15550002", "status": Status::Failed,
             "created_at": "2026-11-25T18:00:00Z", "sip": { "trunk": "carrier" },
             "end": {

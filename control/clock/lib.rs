@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use tandem_call::Now;
+use tandem_id::Now;
 
 /// The current time of the monotonic clock and of the wall clock.
 #[expect(clippy::disallowed_methods, reason = "the shell owns the clock; everything pure is given it")]

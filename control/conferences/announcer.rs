@@ -10,13 +10,13 @@ use tandem_call::conference::event::RoomAudio;
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
-use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_clock as clock;
 use tandem_dialect::{self as dialect, Context};
 use tandem_documents::{self as documents, RequestContext, ScriptSlot};
 use tandem_http::CookieJar;
+use tandem_id::{ConferenceId, FetchId, LegId, OpId};
 use tandem_media as media;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ impl From<&str> for Fault {
 /// A running playback. The playback stops when this value is dropped.
 struct Playing<'a> {
     announcer: &'a Announcer,
-    op: media::OpId,
+    op: OpId,
 }
 
 impl Drop for Playing<'_> {

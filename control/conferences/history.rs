@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tandem_call::conference::event::{
     ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo, ParticipantStatus,
 };
-use tandem_call::id::{ConferenceId, LegId};
 use tandem_history::query::{Page, Range};
 use tandem_history::records;
+use tandem_id::{ConferenceId, LegId};
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Cursor, Store, StoreError};
 

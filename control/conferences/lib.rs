@@ -36,7 +36,6 @@ use tandem_call::conference::event::{
 };
 use tandem_call::conference::state::{Conference, ConferenceSpec, Output, Refused};
 use tandem_call::conference::{Beep, LeaveReason, Participation};
-use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
@@ -45,6 +44,7 @@ use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_id::{ConferenceId, LegId, OpId, RecordingId, StreamId};
 use tandem_media as media;
 use tandem_store::{self as store, StoreError};
 use tokio::runtime::Handle;
@@ -105,8 +105,8 @@ struct LiveConference {
     limit: Option<AbortHandle>,
     next_op: u64,
     /// The playbacks in the room. Each entry has the sender that reports the end of the playback.
-    plays: HashMap<media::OpId, oneshot::Sender<()>>,
-    recordings: HashMap<media::OpId, RecordingId>,
+    plays: HashMap<OpId, oneshot::Sender<()>>,
+    recordings: HashMap<OpId, RecordingId>,
     streams: Vec<stream::Running>,
 }
 
@@ -438,11 +438,11 @@ impl Conferences {
         audio: Arc<media::Audio>,
         loops: Option<NonZeroU32>,
         to: Option<LegId>,
-    ) -> Option<(media::OpId, oneshot::Receiver<()>)> {
+    ) -> Option<(OpId, oneshot::Receiver<()>)> {
         let mut table = self.0.table.lock();
         let live = table.live.get_mut(&id)?;
         let op = live.new_op();
-        let to = to.map(|leg| vec![media::SessionKey(leg.0)]);
+        let to = to.map(|leg| vec![leg]);
         live.room.as_ref()?.command(media::RoomCommand::Play { op, audio, loops, to }).ok()?;
         let (sender, receiver) = oneshot::channel();
         live.plays.insert(op, sender);
@@ -450,7 +450,7 @@ impl Conferences {
     }
 
     /// Stops a playback if it still runs.
-    fn stop_play(&self, id: ConferenceId, op: media::OpId) {
+    fn stop_play(&self, id: ConferenceId, op: OpId) {
         let mut table = self.0.table.lock();
         let Some(live) = table.live.get_mut(&id) else { return };
         if live.plays.remove(&op).is_some() {
@@ -554,9 +554,9 @@ impl LiveConference {
         }
     }
 
-    fn new_op(&mut self) -> media::OpId {
+    fn new_op(&mut self) -> OpId {
         self.next_op += 1;
-        media::OpId(self.next_op)
+        OpId(self.next_op)
     }
 
     fn perform(&mut self, conferences: &Conferences, output: Output) {
@@ -635,7 +635,7 @@ impl LiveConference {
         }
     }
 
-    fn to_recording(&self, id: RecordingId, order: impl FnOnce(media::OpId) -> media::RecordingCommand) {
+    fn to_recording(&self, id: RecordingId, order: impl FnOnce(OpId) -> media::RecordingCommand) {
         if let Some((op, _)) = self.recordings.iter().find(|(_, one)| **one == id) {
             self.command(media::RoomCommand::Recording(order(*op)));
         }
@@ -644,8 +644,8 @@ impl LiveConference {
     /// Handles an event of the room.
     fn handle_room_event(&mut self, now: Timestamp, event: media::RoomEvent) {
         match event {
-            media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
-            media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
+            media::RoomEvent::Joined { session } => self.state.handle_joined(now, session),
+            media::RoomEvent::Left { session } => self.state.handle_left(now, session),
             media::RoomEvent::Started => {
                 self.state.handle_started(now, RecordingId::new(now, &mut rand::rng()));
             }
@@ -653,12 +653,12 @@ impl LiveConference {
                 // An application does not depend on speaker events to know the state. So for a slow application,
                 // speaker events are dropped first.
                 if !self.events.is_full() {
-                    self.state.handle_speaks(now, LegId(session.0), speaks);
+                    self.state.handle_speaks(now, session, speaks);
                 }
             }
             media::RoomEvent::ActiveSpeaker(Some(session)) => {
                 if !self.events.is_full() {
-                    self.state.handle_active_speaker(now, LegId(session.0));
+                    self.state.handle_active_speaker(now, session);
                 }
             }
             media::RoomEvent::ActiveSpeaker(None) => {}
@@ -714,9 +714,7 @@ impl Seat {
     pub fn command(&self, participation: &Participation) -> media::Command {
         let role = match &participation.coach {
             Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
-            Some(coaching) if coaching.on => {
-                media::Role::Coach(coaching.whom.iter().map(|leg| media::SessionKey(leg.0)).collect())
-            }
+            Some(coaching) if coaching.on => media::Role::Coach(coaching.whom.clone()),
             _ => media::Role::Speaker,
         };
         let participation = media::Participation {

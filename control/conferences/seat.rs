@@ -4,8 +4,8 @@
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Coaching, Participation};
-use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_id::{ConferenceId, LegId};
 use tandem_media as media;
 
 use super::{Conferences, Reservation};

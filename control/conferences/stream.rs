@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, ConferenceInfo};
-use tandem_call::id::StreamId;
 use tandem_call::stream::{StreamFacts, StreamFailure, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_dialect::StreamWire;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
+use tandem_id::StreamId;
 use tandem_media as media;
 use tandem_streams::{FrameEncoder, TAP_FRAMES};
 use tokio::sync::oneshot;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tandem_call::Now;
-use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_clock as clock;
 use tandem_history::records;
+use tandem_id::LegId;
+use tandem_id::Now;
 use tandem_runtime::app::App;
 use tandem_sip as sip;
 use tandem_store::StoreFailed;
@@ -151,7 +151,7 @@ impl CallTrace {
         if let Some(trace) = &by_call_id {
             let mut known = false;
             for leg in &trace.legs {
-                known |= app.calls.is_known(LegId(leg.0)).await?;
+                known |= app.calls.is_known(*leg).await?;
                 if legs.is_none() {
                     legs = scope.session(app, &format!("{:032x}", leg.0)).await?;
                 }
@@ -166,7 +166,7 @@ impl CallTrace {
             (None, None) if id == "last" => return Err(NoTrace::NoCalls),
             (None, None) => return Err(NoTrace::Unknown(id.to_owned())),
         };
-        let keys: Vec<_> = legs.iter().map(|(_, leg)| sip::LegKey(leg.id.0)).collect();
+        let keys: Vec<_> = legs.iter().map(|(_, leg)| LegId(leg.id.0)).collect();
         let traces = ladder.of_legs(&keys);
         if traces.iter().all(|trace| trace.messages.is_empty()) {
             return Err(NoTrace::Gone(session.to_string()));
@@ -209,7 +209,7 @@ impl CallTrace {
         let mut seen = Vec::new();
         let mut left_out = 0;
         for trace in traces {
-            let party = parties.iter().position(|(id, _)| trace.legs.contains(&sip::LegKey(id.0))).unwrap_or_default();
+            let party = parties.iter().position(|(id, _)| trace.legs.contains(id)).unwrap_or_default();
             if let Some((_, party)) = parties.get_mut(party) {
                 party.sip_call_ids.push(trace.sip_call_id);
             }

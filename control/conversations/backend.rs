@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use tandem_call::Now;
 use tandem_call::conversation::Utterance;
 use tandem_call::engine::EngineFailure;
 use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire};
 use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_id::Now;
 
 use tandem_agent::{Agent, AgentOutput};
 

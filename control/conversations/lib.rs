@@ -30,7 +30,6 @@ use tandem_audio::{AudioError, AudioLoader, Loaded};
 use tandem_call::command::Command;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, NO_AGENT, Utterance};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
-use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::stream::{CallOver, StreamFailure, StreamFault};
@@ -39,6 +38,7 @@ use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, Conversat
 use tandem_history::event_log::Line;
 use tandem_http::Client;
 use tandem_http::websocket::Socket;
+use tandem_id::{ConversationId, LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tandem_speech::recognise::{self, RecogniseError, Recogniser, RecognitionSession};

@@ -9,11 +9,11 @@ use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, de
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
-use tandem_call::id::LegId;
 use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
+use tandem_id::LegId;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_metrics::turns::Turns;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 
 use crate::Dialect;
 

@@ -28,7 +28,7 @@ use foldhash::HashSet;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 use tandem_runtime::app::App;
 use tandem_telnyx as telnyx;
 

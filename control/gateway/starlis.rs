@@ -20,7 +20,7 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 use tandem_runtime::app::App;
 
 use super::access::{Access, guard, require_secret};

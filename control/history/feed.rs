@@ -1,7 +1,7 @@
 //! A feed of log lines of live calls, for watchers in this process (`tandem dev`).
 
-use tandem_call::id::{CallId, LegId};
 use tandem_http::exchange::HttpExchange;
+use tandem_id::{CallId, LegId};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::event_log::Line;

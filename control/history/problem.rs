@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use tandem_call::id::LegId;
 use tandem_causes::Cause;
 use tandem_http::exchange::HttpExchange;
+use tandem_id::LegId;
 
 use crate::event_log::{ADVICE, Line};
 use crate::notification::{Level, Notification};

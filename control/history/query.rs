@@ -1,9 +1,9 @@
 //! Queries for legs and recordings: filters and pages.
 
 use jiff::Timestamp;
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::RecordingStatus;
+use tandem_id::{CallId, LegId};
 use tandem_store::calls::CallFilter;
 use tandem_store::{self as store, TimeRange};
 

@@ -6,8 +6,8 @@ mod mp3;
 use std::io;
 use std::sync::Arc;
 
-use tandem_call::id::RecordingId;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat};
+use tandem_id::RecordingId;
 use tandem_store::{self as store, Store, StoreFailed};
 
 use crate::query::{Page, RecordingFilter};

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_call::id::LegId;
 use tandem_call::output::Invite;
 use tandem_clock as clock;
 use tandem_media as media;
@@ -88,7 +87,7 @@ impl LegIo {
             tune(session, route.trunk_name());
         }
         let line = format!("{why}; next: trunk \"{}\"", trunk.as_deref().unwrap_or_default());
-        tracing::warn!(leg = %LegId(self.key.0), "call not placed: {line}");
+        tracing::warn!(leg = %self.key, "call not placed: {line}");
         self.send_invite(&attempt, route);
         self.attempt = (!attempt.routes.is_empty()).then_some(attempt);
         Some((line, trunk))
@@ -131,7 +130,7 @@ impl LegIo {
             from_display: presented.from_display,
             from_host: presented.from_host.or(route.from_host),
             to: None,
-            on_behalf_of: self.on_behalf_of.map(|leg| sip::LegKey(leg.0)),
+            on_behalf_of: self.on_behalf_of,
             replaces: invite.replaces,
             prack: self.prack,
             has_alternatives: !attempt.routes.is_empty(),

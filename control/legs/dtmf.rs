@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
@@ -16,7 +17,7 @@ pub(crate) const DIGIT_MS: u16 = 160;
 /// Pause between two digits that this server sends.
 const GAP: Duration = Duration::from_millis(100);
 /// The operation id of digits that are passed on to the bridged leg. No code waits for the end of these digits.
-pub(crate) const RELAYED_DIGIT: media::OpId = media::OpId(u64::MAX);
+pub(crate) const RELAYED_DIGIT: OpId = OpId(u64::MAX);
 
 /// The way in which a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub(crate) fn relay_mode(wanted: DtmfMode, received_by: media::DtmfMethod, event
 }
 
 /// Creates the SIP INFO request for one digit.
-pub fn info(leg: sip::LegKey, digit: char, milliseconds: u16) -> sip::Command {
+pub fn info(leg: LegId, digit: char, milliseconds: u16) -> sip::Command {
     let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", digit.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
@@ -91,7 +92,7 @@ mod tests {
             [(Some('1'), ms(300)), (None, ms(500)), (None, ms(1_000)), (Some('#'), ms(300))]
         );
         assert_eq!(digit_schedule(&"1".repeat(5_000), GAP).len(), 1_024);
-        let sip::Command::Info { content_type, body, .. } = info(sip::LegKey(1), 'a', 160) else { panic!() };
+        let sip::Command::Info { content_type, body, .. } = info(LegId(1), 'a', 160) else { panic!() };
         assert_eq!((&*content_type, &body[..]), ("application/dtmf-relay", &b"Signal=A\r\nDuration=160\r\n"[..]));
         assert_eq!(sip::Info::read(&content_type, &body), sip::Info::Digit('A'));
     }

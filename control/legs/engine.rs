@@ -1,11 +1,11 @@
 //! The interface to the media engine: sends the commands of a leg, and converts events of the engine for the call.
 
 use tandem_call::event::PlaybackEnd;
-use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Tone;
 use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec};
 use tandem_history::recordings::RecordingFiles;
+use tandem_id::{OpId, RecordingId};
 use tandem_media as media;
 
 use super::LegIo;
@@ -20,7 +20,7 @@ impl LegIo {
             Some(session) => match session.command(command) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::warn!(leg = %LegId(self.key.0), ?error, "media engine accepts no commands");
+                    tracing::warn!(leg = %self.key, ?error, "media engine accepts no commands");
                     false
                 }
             },
@@ -50,10 +50,10 @@ impl LegIo {
             max_length: spec.max_length,
             silence_timeout: spec.silence_timeout,
             trim: spec.trim,
-            after: after.map(|op| media::OpId(op.0)),
+            after,
             key: files.key.clone(),
         };
-        self.command(media::Command::Recording(media::RecordingCommand::Start { op: media::OpId(op.0), spec }))
+        self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 }
 
@@ -67,7 +67,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
                 media::FinishReason::Completed => PlaybackEnd::Completed,
                 media::FinishReason::Stopped => PlaybackEnd::Stopped,
             };
-            Some(LegEvent::PlayFinished { op: OpId(op.0), end })
+            Some(LegEvent::PlayFinished { op: *op, end })
         }
         media::Event::RecordingFinished { op, reason, duration, recorded, .. } => {
             let end = match reason {
@@ -77,11 +77,11 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
                 media::RecordingReason::Error(why) => RecordingEnd::Failed(why.clone()),
             };
             let (duration, recorded) = (*duration, *recorded);
-            Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
+            Some(LegEvent::RecordingFinished { op: *op, end, duration, recorded })
         }
         media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver { clears: false }),
         media::Event::MachineDetected { op, result, after } => Some(LegEvent::MachineDetected {
-            op: OpId(op.0),
+            op: *op,
             result: machine_detection::detection_result(*result),
             after: *after,
         }),

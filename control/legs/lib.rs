@@ -16,9 +16,9 @@ mod track;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_call::id::LegId;
 use tandem_call::output::{HangupReason, Progress};
 use tandem_call::program::instruction::RejectReason;
+use tandem_id::LegId;
 use tandem_media as media;
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
@@ -35,7 +35,7 @@ pub use self::track::tracks;
 
 /// All data of one leg.
 pub struct LegIo {
-    key: sip::LegKey,
+    key: LegId,
     session: Option<media::Session>,
     /// The SDP offer of the INVITE. `None` after our answer was sent.
     offer: Option<Bytes>,
@@ -103,7 +103,7 @@ impl LegIo {
     /// Creates an outbound leg, which has no dialog and no audio yet.
     pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
-            key: sip::LegKey(leg.0),
+            key: leg,
             session: None,
             offer: None,
             answer: None,

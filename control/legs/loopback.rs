@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 use tandem_sip as sip;
 
 /// Maximum number of internal calls with a common origin. Further internal calls are refused. [`MAX_CHAIN`] limits
@@ -28,8 +28,8 @@ pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
 /// The connection of one leg to the other leg of an internal call.
 pub struct LoopbackDialog {
     deliver: Deliver,
-    own: sip::LegKey,
-    other: sip::LegKey,
+    own: LegId,
+    other: LegId,
     shared: Arc<Shared>,
     call_chain: CallChain,
 }
@@ -60,8 +60,8 @@ impl LoopbackDialog {
         let shared = Arc::new(Shared::default());
         let loopback = |own: LegId, other: LegId| Self {
             deliver: Arc::clone(deliver),
-            own: sip::LegKey(own.0),
-            other: sip::LegKey(other.0),
+            own,
+            other,
             shared: Arc::clone(&shared),
             call_chain: call_chain.clone(),
         };

@@ -1,7 +1,6 @@
 //! Converts the SIP events of a leg to events for the call.
 
 use bytes::Bytes;
-use tandem_call::id::LegId;
 use tandem_call::output::{LegEvent, Progress, SipEndReason};
 use tandem_media as media;
 use tandem_sip as sip;
@@ -180,7 +179,7 @@ impl LegIo {
     }
 
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
-        tracing::warn!(leg = %LegId(self.key.0), "SDP refused: {why}");
+        tracing::warn!(leg = %self.key, "SDP refused: {why}");
         self.redirects = None;
         // An answered call cannot be refused. So the BYE carries the reason that a refusal would carry.
         let headers = self.final_headers();

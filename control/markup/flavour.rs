@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::id::LegId;
 use tandem_call::recording::Track;
+use tandem_id::LegId;
 
 /// A table that describes the documents of one provider.
 #[derive(Debug)]

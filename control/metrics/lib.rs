@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, EndCause};
 use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_id::LegId;
 use tandem_media as media;
 use tandem_sip::Throttle;
 

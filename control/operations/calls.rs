@@ -1,7 +1,7 @@
 //! Makes calls, and deletes the records of ended calls.
 
-use tandem_call::id::LegId;
 use tandem_call::leg::Direction;
+use tandem_id::LegId;
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;

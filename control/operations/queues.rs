@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tandem_call::Target;
 use tandem_call::command::{Command, Request};
-use tandem_call::id::{LegId, QueueId};
+use tandem_id::{LegId, QueueId};
 use tandem_queues::{self as queues, Member, QueueError, QueueSnapshot};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;

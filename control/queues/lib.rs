@@ -20,8 +20,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tandem_call::id::{LegId, QueueId};
 use tandem_call::queue::{NotQueued, QueuePosition};
+use tandem_id::{LegId, QueueId};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 

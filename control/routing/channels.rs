@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 
 /// A resource with a limit on concurrent calls.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

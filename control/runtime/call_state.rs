@@ -8,11 +8,11 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use tandem_call::call::Call;
 use tandem_call::event::CallEvent;
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_history::event_log::EventLog;
 use tandem_http::CookieJar;
+use tandem_id::{CallId, LegId};
 
 pub(crate) use live_leg::LiveLeg;
 pub(crate) use supervised::{Room, Supervised};

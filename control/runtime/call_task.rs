@@ -24,13 +24,11 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use tandem_audio::{AudioError, Loaded};
-use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Refused};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::fetch::FetchFailure;
-use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_call::program::instruction::{Play, Program, RejectReason};
@@ -40,6 +38,8 @@ use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_http::CookieJar;
+use tandem_id::Now;
+use tandem_id::{CallId, LegId, OpId};
 use tandem_legs::LegIo;
 use tandem_legs::loopback::LoopbackDialog;
 use tandem_media as media;
@@ -344,7 +344,7 @@ impl CallTask {
         trunk: Option<&str>,
         phone: Option<&sip::Aor>,
     ) -> Result<media::Session, u16> {
-        let key = media::SessionKey(leg.0);
+        let key = leg;
         let opened = self.services.media.open_for(far_end, key, self.call.id().0, self.inbox.sink());
         let mut session = self.media_session(leg, opened)?;
         let routing = self.services.routing.load_full();
@@ -635,7 +635,7 @@ impl CallTask {
             media::Event::Dtmf { digit, method, .. } => return self.handle_digit(now, leg, *digit, *method),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
-                if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
+                if let Some(conversation) = conversation.filter(|own| own.op == *op) {
                     return conversation.mark(Arc::clone(name));
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
@@ -643,8 +643,8 @@ impl CallTask {
                 // The stream may belong to the current or former bridged leg of this leg.
                 let others = self.legs.values().flat_map(|live| live.streams.values());
                 let reached = own
-                    .filter(|stream| stream.op.0 == op.0)
-                    .chain(others.filter(|stream| stream.bridged_op().0 == op.0))
+                    .filter(|stream| stream.op == *op)
+                    .chain(others.filter(|stream| stream.bridged_op() == *op))
                     .next();
                 if let Some(stream) = reached {
                     stream.mark(Arc::clone(name));
@@ -759,7 +759,7 @@ impl CallTask {
                     let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
                     self.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
                 }
-                let command = media::Command::Play { op: media::OpId(op.0), audio, loops: play.loops };
+                let command = media::Command::Play { op, audio, loops: play.loops };
                 (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
             }
             Err(why) => Some(why),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_call::command::{Accepted, Command, Refused, Request};
-use tandem_call::id::{CallId, LegId};
 use tandem_call::stream::StreamTransport;
 use tandem_clock as clock;
 use tandem_history::refusals::Refusals;
+use tandem_id::{CallId, LegId};
 use tandem_queues::Pair;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use parking_lot::RwLock;
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 use tokio::sync::mpsc;
 
 /// Maximum number of subscriptions of all legs. If this number is reached, there is no further subscription.

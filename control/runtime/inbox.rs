@@ -9,7 +9,6 @@ use tandem_audio::{AudioError, Loaded};
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
-use tandem_call::id::{ConversationId, FetchId, LegId, OpId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Program};
@@ -18,6 +17,7 @@ use tandem_clock as clock;
 use tandem_conversations::ConversationUpdate;
 use tandem_history::event_log::{EventLog, Exchanged, Line};
 use tandem_http::exchange::HttpExchange;
+use tandem_id::{ConversationId, FetchId, LegId, OpId, StreamId};
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_streams::Ready;
@@ -302,7 +302,7 @@ impl Inbox {
     /// Returns the sink for events of the media engine.
     pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
-        Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
+        Arc::new(move |key, event| match inbox.offer(Message::Media(key, Box::new(event))) {
             Err(PostError::Full) => Err(media::Full),
             _ => Ok(()),
         })
@@ -367,7 +367,7 @@ mod tests {
         let invite = |line: &str| {
             let (peer, transport) = ("192.0.2.9:5060".parse().unwrap(), sip::Transport::Udp);
             let leg = LegId(1);
-            let key = sip::LegKey(leg.0);
+            let key = leg;
             inbox.sip(leg, sip::Event::Trace { leg: key, sent: true, peer, transport, line: line.to_owned() });
         };
         let told = || {

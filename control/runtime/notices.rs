@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id;
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_dialect::{Context, delivery};
@@ -52,7 +51,7 @@ fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     let ended = match &event.kind {
         EventKind::Ended => event.leg.id.0,
         EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
-        _ => return id::ordered(event.at, &mut rand::rng()),
+        _ => return tandem_id::ordered(event.at, &mut rand::rng()),
     };
     ended.wrapping_add(1 + place as u128)
 }

@@ -1,7 +1,6 @@
 //! Reports the attempts of webhook deliveries to the call's log. A delivery that finally failed is also reported to the
 //! account.
 
-use tandem_call::id::CallId;
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_dialect::ReportedError;
@@ -9,6 +8,7 @@ use tandem_history::event_log::Line;
 use tandem_history::members::members;
 use tandem_history::problem::Problem;
 use tandem_http::exchange::HttpExchange;
+use tandem_id::CallId;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
 use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};

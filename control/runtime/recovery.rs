@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_causes::{CRASHED, Cause};
@@ -18,6 +17,7 @@ use tandem_conferences as conferences;
 use tandem_history::event_log::{self, Line};
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_id::{LegId, RecordingId};
 use tandem_media::{RecordedFile, RecordingKey};
 use tandem_sip::DialogState;
 use tandem_store::deliveries::DeliveryRow;

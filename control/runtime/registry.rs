@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use parking_lot::RwLock;
 use tandem_call::command::Refused;
-use tandem_call::id::{CallId, LegId};
+use tandem_id::{CallId, LegId};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
 
@@ -42,7 +42,7 @@ impl Registry {
     /// Passes an event of a SIP dialog to the call of its leg. Never waits. If there is no such call, the event is
     /// dropped.
     pub(crate) fn sip(&self, event: sip::Event) {
-        let leg = LegId(event.leg().0);
+        let leg = event.leg();
         if let Some(inbox) = self.inbox(leg.0) {
             inbox.sip(leg, event);
         }

@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
@@ -15,6 +14,7 @@ use tandem_history::notification::NOTIFICATIONS;
 use tandem_history::problem::Problem;
 use tandem_history::report::REPORTS;
 use tandem_http::exchange::HttpExchange;
+use tandem_id::{CallId, LegId};
 use tandem_store::resources::{self, Resource};
 
 use crate::calls::Calls;

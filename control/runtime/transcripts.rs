@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use jiff::SignedDuration;
 use tandem_call::engine::SPEECH_TO_TEXT_OFF;
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id::TranscriptionId;
 use tandem_call::leg::LegInfo;
 use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::Recording;
@@ -18,6 +17,7 @@ use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_id::TranscriptionId;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Page, StoreError, TimeRange};
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tandem_call::Now;
+use tandem_id::Now;
 use tandem_sip as sip;
 
 /// An active ban.

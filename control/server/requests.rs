@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tandem_accounts::Account;
-use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
@@ -23,6 +22,7 @@ use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_history::report::{Refusal, Unused};
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
+use tandem_id::LegId;
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 

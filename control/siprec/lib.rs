@@ -13,10 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::address::Address;
-use tandem_call::id::{LegId, OpId, SiprecId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
+use tandem_id::{LegId, OpId, SiprecId};
 use tandem_media as media;
 use tandem_sip as sip;
 
@@ -194,7 +194,7 @@ impl SiprecSession {
                 media::Track::Inbound => media::Tracks::Inbound,
                 media::Track::Outbound => media::Tracks::Outbound,
             };
-            let op = media::OpId(copy.op.0);
+            let op = copy.op;
             let source = media::StreamSource::copying(reader);
             // An overloaded engine refuses the first command and logs this, so the result is ignored.
             let _ = tap(media::Command::Tap { op, tracks, sink })
@@ -205,7 +205,7 @@ impl SiprecSession {
     /// Stops the copies of the leg's audio.
     pub fn detach(&self, untap: impl Fn(media::Command) -> bool) {
         for copy in &self.copies {
-            untap(media::Command::Untap { op: media::OpId(copy.op.0) });
+            untap(media::Command::Untap { op: copy.op });
         }
     }
 
@@ -380,8 +380,8 @@ impl SiprecSession {
         metadata.xml().into()
     }
 
-    fn key(&self) -> sip::LegKey {
-        sip::LegKey(self.id.0)
+    fn key(&self) -> LegId {
+        LegId(self.id.0)
     }
 
     fn send(&self, command: sip::Command) {

@@ -4,11 +4,11 @@
 //! After [`SpeechTap::finish`], or after the end of the leg's audio, the task waits for the last result of its
 //! recognisers and then ends. If the [`SpeechTap`] is dropped, the task ends at once and reports no further result.
 
-use tandem_call::id::{OpId, TranscriptionId};
 use tandem_call::output::LegEvent;
 use tandem_call::recognition::RecognitionEvent;
 use tandem_call::recording::Track;
 use tandem_call::transcription::TranscriptionStatus;
+use tandem_id::{OpId, TranscriptionId};
 use tandem_media as media;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;

@@ -1,8 +1,8 @@
 use tandem_call::address::Address;
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
 use tandem_http::testing::{Answer, WebServer};
+use tandem_id::{CallId, LegId};
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::{ParentLeg, PresentedCaller, present};
 

@@ -8,7 +8,7 @@ use super::StoreError;
 
 /// Converts an id to 32 lower-case hexadecimal digits.
 pub(super) fn hex(id: u128) -> String {
-    tandem_call::id::LegId(id).to_string()
+    tandem_id::LegId(id).to_string()
 }
 
 /// Converts a time to microseconds since 1970 UTC.

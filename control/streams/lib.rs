@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_call::id::{LegId, OpId};
 use tandem_call::leg::TargetLegs;
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
@@ -31,6 +30,7 @@ use tandem_dialect::{StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
+use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tandem_settings::{ByteOrder, StreamsConfig};

@@ -105,7 +105,7 @@ mod tests {
 
     use tandem_call::conference::ConferenceSettings;
     use tandem_call::conference::event::{ConferenceEnd, ConferenceInfo, ConferenceStatus};
-    use tandem_call::id::ConferenceId;
+    use tandem_id::ConferenceId;
 
     use super::*;
     use crate::fixture;

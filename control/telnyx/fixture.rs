@@ -14,9 +14,9 @@ use std::sync::Arc;
 use base64::Engine;
 use serde_json::Value;
 use tandem_accounts::{Account, TelnyxCredentials};
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_id::{CallId, LegId};
 
 pub(super) const LEG: LegId = LegId(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69);
 pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0a69);

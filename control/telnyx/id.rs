@@ -6,8 +6,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use tandem_call::id::LegId;
-pub use tandem_call::id::{parse_uuid, uuid};
+use tandem_id::LegId;
+pub use tandem_id::{parse_uuid, uuid};
 
 /// Number of bytes that follow `v3:` in base64url. These bytes are the leg's id and a digest of the leg's id. Because
 /// of the digest, the base64url text has the length that clients expect (54 characters).

@@ -26,10 +26,10 @@ use jiff::Timestamp;
 use tandem_accounts::Account;
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
-use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
+use tandem_id::{LegId, RecordingId, StreamId};
 use tandem_webhooks::{RetryOn, StatusRange};
 
 /// The dialect's name in the configuration, in calls and in records.

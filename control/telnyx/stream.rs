@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tandem_accounts::Account;
-use tandem_call::id::StreamId;
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Track;
 use tandem_call::stream::{BidirectionalMode, StreamCodec, StreamSpec};
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
+use tandem_id::StreamId;
 
 use super::{id, time};
 

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tandem_call::event::CallEvent;
-use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::DetectionResult;
 use tandem_call::stream::StreamSpec;
+use tandem_id::{LegId, StreamId};
 
 use tandem_accounts::{Account, Accounts};
 use tandem_dialect::{Body, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};

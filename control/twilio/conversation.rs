@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
 use tandem_call::conversation::{ConversationSpec, ConversationTarget, Inputs};
-use tandem_call::id::ConversationId;
 use tandem_call::leg::{LegInfo, Status};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire, InterruptPolicy};
+use tandem_id::ConversationId;
 
 use super::family::Owner;
 use super::{format, sign};
@@ -249,8 +249,8 @@ mod tests {
     use std::time::Duration;
 
     use tandem_call::conversation::{LanguageSettings, Sensitivity};
-    use tandem_call::id::{CallId, LegId};
     use tandem_call::leg::{Direction, SipFacts};
+    use tandem_id::{CallId, LegId};
 
     use super::*;
 

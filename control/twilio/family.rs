@@ -18,7 +18,6 @@ use tandem_call::conference::event::{ConferenceEvent, ConferenceInfo};
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
-use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::machine_detection::DetectionResult;
 use tandem_call::program::instruction::Program;
@@ -28,6 +27,7 @@ use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{
     Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire,
 };
+use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_markup::Origin;
 use tandem_markup::flavour::Flavour;
 use tandem_store::resources::Resource;

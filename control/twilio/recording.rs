@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::id::{ConferenceId, LegId, StreamId};
 use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_id::{ConferenceId, LegId, StreamId};
 
 use super::family::Owner;
 use super::{format, webhook};

@@ -8,7 +8,6 @@ use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::conference::{Beep, ConferenceSettings};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::LegId;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::{EndCause, TargetLegs};
 use tandem_call::machine_detection::{MachineDetection, Until};
@@ -18,6 +17,7 @@ use tandem_call::recording::{
 };
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_id::LegId;
 use tandem_markup::verb::stream::CODECS;
 use tandem_markup::verb::{conference, record};
 use tandem_markup::{self as markup, Origin, party};

@@ -1,7 +1,7 @@
 //! The spelling of ids at each provider.
 
-use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
-pub use tandem_call::id::{parse_uuid, uuid};
+use tandem_id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
+pub use tandem_id::{parse_uuid, uuid};
 
 /// The spelling of ids at one provider. Every id has 128 bits. A prefix of two letters names the kind of object.
 #[derive(Clone, Copy, Debug)]

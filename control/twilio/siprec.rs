@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tandem_call::id::{LegId, SiprecId};
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_dialect::Notice;
+use tandem_id::{LegId, SiprecId};
 
 use super::error::ApiError;
 use super::family::Owner;

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tandem_call::id::{LegId, StreamId};
 use tandem_call::recording::Track;
 use tandem_call::stream::{StreamCodec, StreamSpec};
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
+use tandem_id::{LegId, StreamId};
 
 use super::family::Owner;
 use super::sign;

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::id::{LegId, TranscriptionId};
 use tandem_call::leg::LegInfo;
 use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::Track;
@@ -12,6 +11,7 @@ use tandem_call::transcription::{
 };
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Context, Notice};
+use tandem_id::{LegId, TranscriptionId};
 use tandem_markup::speech;
 use tandem_store::resources::Resource;
 

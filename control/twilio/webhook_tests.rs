@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
-use tandem_call::id::{
-    CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId,
-};
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Status, Verstat};
 use tandem_call::machine_detection::{AnsweredBy, DetectionResult, GreetingEnd, MachineDetection, Until};
@@ -16,6 +13,7 @@ use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
+use tandem_id::{CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 use super::*;
 

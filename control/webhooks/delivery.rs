@@ -7,10 +7,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::Method;
-use tandem_call::id::LegId;
 use tandem_causes::Cause;
 use tandem_http::exchange::{HttpAnswer, SentSignature};
 use tandem_http::{FetchError, Redirect};
+use tandem_id::LegId;
 use tandem_store::deliveries::DeliveryState;
 
 /// A webhook request with its retry policy, in a form that is independent of the provider. The delivery is stored as

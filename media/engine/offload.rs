@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Core, Flow, Network};
 use crate::codec::Codec;
-use crate::command::SessionKey;
+use crate::command::LegId;
 use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
 use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;
@@ -105,7 +105,7 @@ impl Core {
 
     /// Ends the offload of the session `key`. If the session is bridged, ends the offload in both directions. Call this
     /// before any change of the session.
-    pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+    pub(crate) fn revoke_offload(&mut self, now: Instant, key: LegId, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
             self.revoke_offload_at(now, slot, false, network);
         }

@@ -9,7 +9,7 @@ use slab::Slab;
 use crate::HashMap;
 
 use super::{Core, GROUPS, Outcome};
-use crate::command::{Command, SessionKey};
+use crate::command::{Command, LegId};
 use crate::event::Event;
 use crate::room::{NotJoined, Participation, Room, RoomCommand, RoomKey};
 use crate::session::{Input, Joined};
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Adds a session to a room, or changes the session's participation in the room.
-    pub(super) fn join_room(&mut self, key: SessionKey, room: RoomKey, participation: Participation) -> Outcome {
+    pub(super) fn join_room(&mut self, key: LegId, room: RoomKey, participation: Participation) -> Outcome {
         let Some(place) = self.rooms.slots.get(&room).copied() else {
             return Outcome::RoomElsewhere(room, Command::Join { room, participation });
         };
@@ -127,14 +127,14 @@ impl Core {
     }
 
     /// Reports to a session that it could not join a room.
-    pub(crate) fn refuse(&mut self, key: SessionKey, room: RoomKey, why: NotJoined) {
+    pub(crate) fn refuse(&mut self, key: LegId, room: RoomKey, why: NotJoined) {
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
             session.emit(Event::NotJoined { room, why });
         }
     }
 
     /// Removes a session from its room. Does nothing if the session is in no room.
-    pub(super) fn leave_room(&mut self, key: SessionKey) {
+    pub(super) fn leave_room(&mut self, key: LegId) {
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(place) = session.routing.room() else { return };

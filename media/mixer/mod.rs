@@ -23,7 +23,7 @@ use slab::Slab;
 
 use crate::audio::Audio;
 use crate::codec::SampleRate;
-use crate::command::{OpId, SessionKey};
+use crate::command::{LegId, OpId};
 use crate::event::FinishReason;
 use crate::resample::Resampler;
 use crate::room::{Hold, Participation, Role};
@@ -71,9 +71,9 @@ pub(crate) enum MixerEvent {
     /// An announcement has ended.
     Finished { op: OpId, reason: FinishReason },
     /// The active speaker has changed. The active speaker changes at most once in 300 ms.
-    ActiveSpeaker(Option<SessionKey>),
+    ActiveSpeaker(Option<LegId>),
     /// A participant has begun to speak (true), or has not spoken for 600 ms (false).
-    Speaks { session: SessionKey, speaks: bool },
+    Speaks { session: LegId, speaks: bool },
 }
 
 /// The mixer of one conference. In each frame, call [`Mixer::add_frame`] for each participant that sent audio, then
@@ -114,7 +114,7 @@ pub struct Mixer {
 
 #[derive(Debug)]
 struct Participant {
-    key: SessionKey,
+    key: LegId,
     /// The participation that applies now. The next field, `pending`, is the participation that applies after the
     /// participant's audio has faded out.
     current: Participation,
@@ -199,7 +199,7 @@ impl Mixer {
     // ---- participants ----
 
     /// Adds a participant and returns its slot. Returns `None` if the room already has 250 participants.
-    pub fn join(&mut self, key: SessionKey, participation: Participation) -> Option<usize> {
+    pub fn join(&mut self, key: LegId, participation: Participation) -> Option<usize> {
         if self.participants.len() >= MAX_PARTICIPANTS {
             return None;
         }
@@ -274,17 +274,17 @@ impl Mixer {
     }
 
     /// The participants that are speaking now.
-    pub fn speaking(&self) -> impl Iterator<Item = SessionKey> {
+    pub fn speaking(&self) -> impl Iterator<Item = LegId> {
         self.participants.iter().filter(|(_, one)| one.speaks).map(|(_, one)| one.key)
     }
 
     /// The active speaker.
-    pub fn active_speaker(&self) -> Option<SessionKey> {
+    pub fn active_speaker(&self) -> Option<LegId> {
         self.participants.get(self.selector.active_speaker()?).map(|one| one.key)
     }
 
     fn find_coaches(&mut self) {
-        let coaches: Vec<(usize, Vec<SessionKey>)> = self
+        let coaches: Vec<(usize, Vec<LegId>)> = self
             .participants
             .iter()
             .filter_map(|(slot, one)| match &one.current.role {

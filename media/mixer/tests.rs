@@ -3,8 +3,8 @@ use super::*;
 const RATE: SampleRate = SampleRate::Hz8000;
 const FRAME: usize = RATE.frame();
 
-fn key(number: usize) -> SessionKey {
-    SessionKey(number as u128)
+fn key(number: usize) -> LegId {
+    LegId(number as u128)
 }
 
 /// A started room with `participants` participants, which have default settings and the slots 0, 1, 2 ...

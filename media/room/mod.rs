@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::audio::Audio;
 use crate::codec::{Codec, SampleRate};
-use crate::command::{OpId, RecordingCommand, SessionKey};
+use crate::command::{LegId, OpId, RecordingCommand};
 use crate::event::{BACKLOG, Event, FinishReason, Full};
 use crate::event_queue::EventQueue;
 use crate::mixer::{MAX_PARTICIPANTS, Mixer, MixerEvent};
@@ -73,7 +73,7 @@ pub enum RoomCommand {
         loops: Option<NonZeroU32>,
         /// The participants that hear the audio. They hear the audio even when they are on hold. With `None`, all
         /// participants that hear the room hear the audio, and recordings of the room contain the audio.
-        to: Option<Vec<SessionKey>>,
+        to: Option<Vec<LegId>>,
     },
     /// Ends the `Play` with this id.
     Stop {
@@ -97,23 +97,23 @@ pub enum RoomEvent {
     /// A session has joined.
     Joined {
         /// The session that joined.
-        session: SessionKey,
+        session: LegId,
     },
     /// A session has left the room. The session itself stays open.
     Left {
         /// The session that left.
-        session: SessionKey,
+        session: LegId,
     },
     /// A participant has begun to speak, or has not spoken for 600 ms.
     Speaks {
         /// The session of the participant.
-        session: SessionKey,
+        session: LegId,
         /// Whether the participant is speaking now.
         speaks: bool,
     },
     /// The active speaker has changed. The active speaker is the participant that is clearly the loudest. It changes at
     /// most every 300 ms. After 2 s without speech the value is `None`.
-    ActiveSpeaker(Option<SessionKey>),
+    ActiveSpeaker(Option<LegId>),
     /// A `Play` has ended.
     Finished {
         /// The id of the `Play` command.
@@ -136,7 +136,7 @@ pub enum RoomEnd {
     /// A command ended the room, or its handle was dropped.
     Ended,
     /// This participant left, and its [`Participation::ends_room`] was set.
-    Left(SessionKey),
+    Left(LegId),
     /// The room's event sink stayed full.
     SinkFull,
 }
@@ -157,7 +157,7 @@ pub(crate) struct Room {
     pub(crate) key: RoomKey,
     mixer: Mixer,
     outlets: Outlets,
-    slots: HashMap<SessionKey, usize>,
+    slots: HashMap<LegId, usize>,
     starts_with: usize,
     max_participants: usize,
     started: bool,
@@ -191,7 +191,7 @@ impl Room {
     }
 
     /// Adds a session, or changes the session's participation. Returns the session's slot for [`Room::hear`].
-    pub(crate) fn join(&mut self, session: SessionKey, participation: Participation) -> Result<usize, NotJoined> {
+    pub(crate) fn join(&mut self, session: LegId, participation: Participation) -> Result<usize, NotJoined> {
         if self.end.is_some() {
             return Err(NotJoined::NoRoom);
         }
@@ -216,7 +216,7 @@ impl Room {
     }
 
     /// Removes a session.
-    pub(crate) fn leave(&mut self, session: SessionKey, writer: &WriterHandle) {
+    pub(crate) fn leave(&mut self, session: LegId, writer: &WriterHandle) {
         let Some(slot) = self.slots.remove(&session) else { return };
         let (beeps, ends) =
             self.mixer.participation(slot).map_or((false, false), |one| (one.beep.exits(), one.ends_room));
@@ -274,7 +274,7 @@ impl Room {
             return;
         }
         self.end = Some(reason);
-        let mut slots: Vec<(SessionKey, usize)> = self.slots.drain().collect();
+        let mut slots: Vec<(LegId, usize)> = self.slots.drain().collect();
         slots.sort_unstable_by_key(|(_, slot)| *slot);
         for (session, slot) in slots {
             self.mixer.leave(slot);

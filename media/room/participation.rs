@@ -1,6 +1,6 @@
 //! The participation of a session in a room.
 
-use crate::command::SessionKey;
+use crate::command::LegId;
 
 /// A session's participation in a room. It determines which participants hear the session, which audio the session
 /// hears, and which sounds play when the session joins and leaves.
@@ -33,7 +33,7 @@ pub enum Role {
     Speaker,
     /// Only these participants hear the session, which is their coach. The coach hears the room. Coaches do not hear
     /// each other. A listed session that joins later hears the coach too. At most 250 entries count.
-    Coach(Vec<SessionKey>),
+    Coach(Vec<LegId>),
     /// No participant hears the session. The session hears the room.
     Monitor,
 }

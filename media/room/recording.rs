@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::RoomKey;
 use crate::codec::SampleRate;
-use crate::command::{Channels, RecordSpec, RecordingCommand, SessionKey, Tracks};
+use crate::command::{Channels, LegId, RecordSpec, RecordingCommand, Tracks};
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
 use crate::recorders::{Recorders, RecordingOutcome};
@@ -45,7 +45,7 @@ impl Recordings {
             }
             command => command,
         };
-        match self.recorders.execute(SessionKey(room.0), command, None, writer, &self.done) {
+        match self.recorders.execute(LegId(room.0), command, None, writer, &self.done) {
             RecordingOutcome::Refused(event) => return Some(event),
             RecordingOutcome::Stopped(recorder) => {
                 self.finish(recorder);

@@ -35,8 +35,8 @@ fn writer() -> WriterHandle {
     crate::writer::Writer::new().1
 }
 
-fn session(number: u128) -> SessionKey {
-    SessionKey(number)
+fn session(number: u128) -> LegId {
+    LegId(number)
 }
 
 fn waits() -> Participation {

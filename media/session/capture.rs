@@ -5,7 +5,7 @@ use super::track::AudioTrack;
 use super::{Context, SessionEvents};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
-use crate::command::{OpId, RecordingCommand, SessionKey, Tracks};
+use crate::command::{LegId, OpId, RecordingCommand, Tracks};
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
 use crate::recorders::{Recorders, RecordingOutcome};
@@ -268,7 +268,7 @@ impl Capture {
     /// the media clock.
     pub(super) fn handle_recording(
         &mut self,
-        key: SessionKey,
+        key: LegId,
         command: RecordingCommand,
         codec: Codec,
         now: u32,

@@ -124,8 +124,7 @@ impl MediaSession {
             }
             PacketKind::Events(clock_rate) => {
                 // The digits of a muted leg are reported, but not forwarded.
-                let passes =
-                    self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
+                let passes = self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
                 passes && !muted
             }
             PacketKind::Noise => {

@@ -1,13 +1,13 @@
 //! Routing of a leg's audio. It states the leg or room with which the leg exchanges audio, and the form of this audio.
 
-use crate::command::SessionKey;
+use crate::command::LegId;
 use crate::engine::RoomSeat;
 use crate::offload::Offload;
 
 /// The other session of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BridgedLeg {
-    pub(crate) key: SessionKey,
+    pub(crate) key: LegId,
     /// The slot of the other session on this worker.
     pub(crate) slot: usize,
 }

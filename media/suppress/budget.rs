@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::command::{SessionKey, Track};
+use crate::command::{LegId, Track};
 
 /// The length of the period that is measured before each decision.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const MIN_RESUME_DELAY: Duration = Duration::from_secs(2);
 const MAX_RESUME_DELAY: Duration = Duration::from_secs(60);
 
 /// The name of a suppressor: its session and its track.
-pub(crate) type SuppressedTrack = (SessionKey, Track);
+pub(crate) type SuppressedTrack = (LegId, Track);
 
 /// The budget of one worker.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn name(key: u128) -> SuppressedTrack {
-        (SessionKey(key), Track::Inbound)
+        (LegId(key), Track::Inbound)
     }
 
     #[test]

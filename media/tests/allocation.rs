@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tandem_media::{
-    Channels, Codec, Command, Config, Engine, OpId, RecordSpec, RecordingCommand, RecordingKey, SampleRate, Session,
-    SessionKey, Srtp, UseKernel, WavCoding,
+    Channels, Codec, Command, Config, Engine, LegId, OpId, RecordSpec, RecordingCommand, RecordingKey, SampleRate,
+    Session, Srtp, UseKernel, WavCoding,
 };
 
 struct Counting;
@@ -57,7 +57,7 @@ impl Leg {
     fn new(engine: &Engine, key: u128, payload_type: u8, map: &str, octets: usize) -> Leg {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut session = engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
+        let mut session = engine.open(LegId(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
         session.set_codecs(&[Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::L16(SampleRate::Hz16000)]);
         let port = socket.local_addr().unwrap().port();
         // The offer contains telephone-events, so that the engine does not search the audio for digits.
@@ -80,7 +80,7 @@ impl Leg {
 /// Opens two sessions that send SRTP to each other. Lines of the offer that contain `refused` are removed, so that the
 /// answer selects another suite.
 fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
-    let mut ends = [key, key + 1].map(|key| engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap());
+    let mut ends = [key, key + 1].map(|key| engine.open(LegId(key), 1, Arc::new(|_, _| Ok(()))).unwrap());
     ends.iter_mut().for_each(|end| end.set_srtp(Srtp::Required));
     let [near, far] = &mut ends;
     let offer = String::from_utf8(near.offer().to_vec()).unwrap();
@@ -130,7 +130,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
             [(first, a), (first + 1, b)]
                 .map(|(key, (number, map, octets))| Leg::new(&engine, key, number, map, octets)),
         );
-        let with = SessionKey(first + 1);
+        let with = LegId(first + 1);
         legs[legs.len() - 2].session.command(Command::Bridge { with }).unwrap();
     }
     let mut tunnels = Vec::new();
@@ -138,7 +138,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
         let ends = tunnel(&engine, key, refused);
         for (key, end) in (key + 2..).zip(&ends) {
             legs.push(Leg::new(&engine, key, PCMU.0, PCMU.1, PCMU.2));
-            end.command(Command::Bridge { with: SessionKey(key) }).unwrap();
+            end.command(Command::Bridge { with: LegId(key) }).unwrap();
         }
         tunnels.push(ends);
     }

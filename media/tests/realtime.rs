@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tandem_media::g711::Law;
 use tandem_media::{
-    Channels, Codec, Command, Config, Engine, Event, OpId, RecordSpec, RecordingCommand, Session, SessionKey, WavCoding,
+    Channels, Codec, Command, Config, Engine, Event, LegId, OpId, RecordSpec, RecordingCommand, Session, WavCoding,
 };
 
 /// The sample rate of a recording in Hz.
@@ -99,7 +99,7 @@ fn open(engine: &Engine, key: u128, events: &mpsc::Sender<Event>) -> (Session, U
         let _ = events.send(event);
         Ok(())
     });
-    let mut session = engine.open(SessionKey(key), 1, sink).unwrap();
+    let mut session = engine.open(LegId(key), 1, sink).unwrap();
     session.set_codecs(&[Codec::Pcmu]);
     let port = socket.local_addr().unwrap().port();
     let offer = format!(
@@ -163,7 +163,7 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
     let engine = Engine::start(Config { ports, workers: 1, ..Config::default() }).unwrap();
     let (sender, events) = mpsc::channel();
     let [(a, one), (b, other)] = [1, 2].map(|key| open(&engine, key, &sender));
-    a.command(Command::Bridge { with: SessionKey(2) }).unwrap();
+    a.command(Command::Bridge { with: LegId(2) }).unwrap();
     let over = AtomicBool::new(false);
     let began = Instant::now();
     let path = std::env::temp_dir().join(format!("tandem-media-realtime-{}.wav", std::process::id()));

@@ -60,7 +60,7 @@ impl Bench {
         let sockets = ports().bind().unwrap().unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(("127.0.0.1", sockets.port)).unwrap();
-        let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), send_silence));
+        let session = Box::new(MediaSession::new(LegId(1), 1, Arc::new(|_, _| Ok(())), send_silence));
         shared.post(0, Message::Open { session, sockets });
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
         let port = peer.local_addr().unwrap().port();
@@ -69,7 +69,7 @@ impl Bench {
         );
         negotiation.answer(offer.as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
-        shared.post(0, Message::Plan { key: SessionKey(1), plan });
+        shared.post(0, Message::Plan { key: LegId(1), plan });
         Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
     }
 
@@ -162,7 +162,7 @@ fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_sen
     let until = bench.now + IDLE_SLEEP;
     assert_eq!(bench.worker.next_wait(bench.now), Wait::Idle { until });
     let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
-    bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
+    bench.worker.handle(bench.now, Message::Command { key: LegId(1), command, of: None });
     assert_eq!(bench.worker.next_wait(bench.now), Wait::Idle { until }, "looked at when the sleep is over");
     bench.now = until;
     assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }), "it sends digits");
@@ -196,13 +196,13 @@ fn an_icmp_error_does_not_end_an_idle_sleep() {
 #[test]
 fn a_message_that_only_says_where_packets_go_does_not_end_an_idle_sleep() {
     let inbox = Inbox::new().unwrap();
-    let key = SessionKey(1);
+    let key = LegId(1);
     let is_woken = || rustix::io::read(&inbox.wake, &mut [0; 8]).is_ok();
     for (attention, urgent, other) in
         [(Attention::All, true, true), (Attention::Urgent, true, false), (Attention::Nothing, false, false)]
     {
         assert!(!inbox.sleeps(attention));
-        inbox.post(Message::Command { key, command: Command::Bridge { with: SessionKey(2) }, of: None });
+        inbox.post(Message::Command { key, command: Command::Bridge { with: LegId(2) }, of: None });
         assert_eq!((is_woken(), inbox.sleeps(attention)), (other, other), "{attention:?}");
         inbox.post(Message::Command { key, command: Command::Stop { op: OpId(1) }, of: None });
         assert_eq!((is_woken(), inbox.sleeps(attention)), (urgent, urgent), "{attention:?}");
@@ -239,11 +239,11 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
 fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
     let now = Instant::now();
     // The session with the larger key always moves, whichever session gets the command.
-    for (key, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
+    for (key, other) in [(LegId(1), LegId(2)), (LegId(2), LegId(1))] {
         for unbridged in [false, true] {
             let shared = Arc::new(Shared {
                 inboxes: vec![Inbox::new().unwrap(), Inbox::new().unwrap()],
-                homes: Mutex::new([(SessionKey(1), 0), (SessionKey(2), 1)].into_iter().collect()),
+                homes: Mutex::new([(LegId(1), 0), (LegId(2), 1)].into_iter().collect()),
                 rooms: Mutex::default(),
                 published: vec![Published::default(), Published::default()],
                 kernel: None,
@@ -254,7 +254,7 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 let load = crate::Config::default().thread_load();
                 Worker::new(number, Arc::clone(&shared), SuppressionBudget::new(60), load, writer.clone()).unwrap()
             });
-            for (worker, key) in workers.iter_mut().zip([SessionKey(1), SessionKey(2)]) {
+            for (worker, key) in workers.iter_mut().zip([LegId(1), LegId(2)]) {
                 let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));
                 worker.handle(now, Message::Open { session, sockets: ports().bind().unwrap().unwrap() });
             }
@@ -292,7 +292,7 @@ fn a_worker_that_cannot_keep_its_ticks_says_so_until_it_can_or_has_no_session() 
         bench.wake(300, false, nothing);
     }
     assert!(overloaded(&bench));
-    bench.worker.handle(bench.now, Message::Close { key: SessionKey(1) });
+    bench.worker.handle(bench.now, Message::Close { key: LegId(1) });
     bench.wake(20, false, nothing);
     bench.worker.next_wait(bench.now);
     bench.wake(1_000, true, nothing);

@@ -16,7 +16,7 @@ fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>
     let (recorder, feed) = Recorder::new(OpId(1), &spec, None);
     let (sender, events) = mpsc::channel();
     let done: Done = Arc::new(move |_, event| sender.send(event).unwrap());
-    assert!(handle.start(NewRecording { key: SessionKey(1), op: OpId(1), spec, feed, done }));
+    assert!(handle.start(NewRecording { key: LegId(1), op: OpId(1), spec, feed, done }));
     (recorder, events)
 }
 

@@ -10,7 +10,7 @@ use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpo
 use crate::compose::{self, RequestParts};
 use crate::dialog::Dialog;
 use crate::digest;
-use crate::keys::{ClientId, LegId};
+use crate::keys::{ClientId, LegSlot};
 use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response, Uri};
 use crate::recording;
@@ -20,7 +20,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         slot: ClientId,
-        leg_slot: Option<LegId>,
+        leg_slot: Option<LegSlot>,
         response: &Response,
     ) {
         if (200..300).contains(&response.status) {
@@ -90,7 +90,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         slot: ClientId,
-        leg_slot: Option<LegId>,
+        leg_slot: Option<LegSlot>,
         response: &Response,
     ) {
         if cx.transactions.acknowledge_again(cx.core, slot, response) || self.is_ack_due(slot, leg_slot, response) {
@@ -162,7 +162,7 @@ impl Dialogs {
 
     /// Sends the INVITE again after the far end refused it. The new INVITE has the changes that the refusal requires
     /// (RFC 3261 §8.1.3.5).
-    fn send_invite_again(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
+    fn send_invite_again(&mut self, cx: &mut Context<'_>, leg_slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         if let State::Calling(calling) = &mut leg.state {
             calling.early.clear();
@@ -173,7 +173,7 @@ impl Dialogs {
 
     /// Sends the INVITE of a leg in the state `Calling`. The method is also used to send the INVITE again with
     /// credentials.
-    pub(super) fn send_invite(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
+    pub(super) fn send_invite(&mut self, cx: &mut Context<'_>, leg_slot: LegSlot) {
         let branch = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
@@ -240,7 +240,7 @@ impl Dialogs {
 
     /// Sends CANCEL (RFC 3261 §9.1). The CANCEL has the branch of the INVITE, so that the far end can match the two
     /// requests.
-    pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
+    pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, leg_slot: LegSlot) {
         let give_up = cx.now + cx.core.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };

@@ -10,8 +10,8 @@ use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
-use crate::keys::{ClientId, LegId};
-use crate::leg::{EndCause, Event, Header, LegKey, Outgoing};
+use crate::keys::{ClientId, LegSlot};
+use crate::leg::{EndCause, Event, Header, LegId, Outgoing};
 use crate::message::{Method, Uri};
 use crate::trunk::CallDirection;
 
@@ -37,7 +37,7 @@ impl Dialogs {
     pub(super) fn place_along(
         &mut self,
         cx: &mut Context<'_>,
-        key: LegKey,
+        key: LegId,
         outgoing: Box<Outgoing>,
         flow: Flow,
         route: InviteRoute,
@@ -119,7 +119,7 @@ impl Dialogs {
     pub(super) fn provisional(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         sdp: Option<&Bytes>,
         headers: &[Header],
@@ -140,7 +140,7 @@ impl Dialogs {
         self.repeat_provisional(cx, slot);
     }
 
-    pub(super) fn answer(&mut self, cx: &mut Context<'_>, slot: LegId, sdp: &Bytes, headers: &[Header]) {
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: &Bytes, headers: &[Header]) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         if self.hold_answer_for_prack(slot, sdp, headers) {
@@ -154,7 +154,7 @@ impl Dialogs {
     pub(super) fn reject(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         reason: Option<&str>,
         lines: &str,
@@ -173,7 +173,7 @@ impl Dialogs {
     pub(super) fn hangup(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         reason: Option<String>,
         headers: Vec<Header>,
@@ -223,7 +223,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn answer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, sdp: &Bytes) {
+    pub(super) fn answer_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: &Bytes) {
         if self.answer_delayed_offer(cx, slot, Some(sdp)) {
             return;
         }
@@ -251,7 +251,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn offer(&mut self, cx: &mut Context<'_>, slot: LegId, sdp: Bytes, metadata: Option<Bytes>) {
+    pub(super) fn offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: Bytes, metadata: Option<Bytes>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,

@@ -27,8 +27,8 @@ use crate::compose::{self, ResponseParts};
 use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
 use crate::guard::{Guard, Offence};
-use crate::keys::LegId;
-use crate::leg::{EndCause, Event, LegKey, Prack, Transport, TrunkName};
+use crate::keys::LegSlot;
+use crate::leg::{EndCause, Event, LegId, Prack, Transport, TrunkName};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
 use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
@@ -56,10 +56,10 @@ pub(super) struct Core {
     unknown_source_lines: Throttle,
     pub(super) outputs: VecDeque<Output>,
     /// The keys of the legs whose messages are traced. A leg is traced until its end has been reported.
-    pub(super) traced: SecondaryMap<LegId, LegKey>,
+    pub(super) traced: SecondaryMap<LegSlot, LegId>,
     /// The legs that are branches of a fork. The key of the map is the branch. The value is the leg that the
     /// application knows.
-    pub(super) branches: HashMap<LegKey, LegKey>,
+    pub(super) branches: HashMap<LegId, LegId>,
     /// Events of branches that the forks must still handle.
     pub(super) branch_events: VecDeque<Event>,
 }
@@ -131,11 +131,11 @@ impl Core {
     /// Returns a new key for a leg. The first 48 bits are the time in ms since 1970, so that keys sort by time, and 74
     /// bits are random. The key is a valid UUID of version 1 (RFC 9562 §5.1), so that the application can show the key
     /// as a UUID. The application makes the keys of outbound legs in the same form.
-    pub(super) fn new_leg_key(&mut self, now: Instant) -> LegKey {
+    pub(super) fn new_leg_key(&mut self, now: Instant) -> LegId {
         const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);
         let (read_at, unix_time) = self.wall_clock.unwrap_or((now, Duration::ZERO));
         let milliseconds = (unix_time + now.saturating_duration_since(read_at)).as_millis();
-        LegKey(milliseconds << 80 | 0x1 << 76 | 0x2 << 62 | self.random_u128() & RANDOM)
+        LegId(milliseconds << 80 | 0x1 << 76 | 0x2 << 62 | self.random_u128() & RANDOM)
     }
 
     /// Returns the Retry-After line of a 503 response.
@@ -412,7 +412,7 @@ impl Core {
     }
 
     /// Reports the end of a leg whose INVITE was not sent.
-    pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
+    pub(super) fn report_unplaced(&mut self, leg: LegId, cause: EndCause) {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
@@ -431,7 +431,7 @@ impl Core {
     }
 
     /// Reports a message of a leg to the trace. Does nothing if the end of the leg has been reported.
-    pub(super) fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
+    pub(super) fn trace(&mut self, leg: Option<LegSlot>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
         if !self.config.trace {
             return;
         }

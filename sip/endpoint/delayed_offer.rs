@@ -20,7 +20,7 @@ use super::dialogs::{Context, Dialogs};
 use super::state::State;
 use super::transactions::MAX_FORKS;
 use super::transactions::client::{InDialogRequest, Purpose};
-use crate::keys::{ClientId, LegId};
+use crate::keys::{ClientId, LegSlot};
 use crate::leg::Event;
 use crate::message::{Method, Response};
 
@@ -48,7 +48,7 @@ pub(super) enum Acknowledgement {
 impl Dialogs {
     /// Returns whether this server must answer an offer of the far end with this tag. This is so in one case: the leg
     /// has sent an INVITE without an offer, and has not answered an offer of this far end yet.
-    pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
+    pub(super) fn expects_offer(&self, leg: LegSlot, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
         let settled = calling.early.iter().any(|early| early.settled && early.dialog.remote_tag == tag);
@@ -59,7 +59,7 @@ impl Dialogs {
     pub(super) fn report_delayed_offer(
         &mut self,
         cx: &mut Context<'_>,
-        leg: LegId,
+        leg: LegSlot,
         tag: Bytes,
         offer: Bytes,
         carrier: Acknowledgement,
@@ -80,7 +80,13 @@ impl Dialogs {
     /// Reports an offer to the application again, if another far end's offer was reported last. Example: two far ends
     /// ring, and this server answers both offers in PRACKs. Then the far end that sent the first offer answers the
     /// call.
-    pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
+    pub(super) fn report_offer_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegSlot,
+        tag: &Bytes,
+        offer: Option<Bytes>,
+    ) {
         let last_reported = self
             .legs
             .get(slot)
@@ -94,7 +100,7 @@ impl Dialogs {
     }
 
     /// Returns whether the ACK of this 200 waits for the application's answer.
-    pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegId>, response: &Response) -> bool {
+    pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegSlot>, response: &Response) -> bool {
         let late = leg.and_then(|leg| self.legs.get(leg)).and_then(|leg| leg.extensions.delayed_offers.as_ref());
         late.is_some_and(|late| {
             late.due.iter().any(|(tag, carrier)| {
@@ -106,7 +112,7 @@ impl Dialogs {
 
     /// Sends the application's answer to the oldest pending offer. If `answer` is `None`, sends the PRACK or ACK
     /// without an answer. Returns `false` if no offer is pending.
-    pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegId, answer: Option<&Bytes>) -> bool {
+    pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some((tag, carrier)) = leg.extensions.delayed_offers.as_mut().and_then(|late| late.due.pop_front()) else {
             return false;
@@ -134,7 +140,7 @@ impl Dialogs {
     }
 
     /// Sends the ACK of a pending 200 without an answer, because the leg is about to send BYE.
-    pub(super) fn acknowledge_without_answer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn acknowledge_without_answer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         while self.answer_delayed_offer(cx, slot, None) {}
     }
 }

@@ -30,9 +30,9 @@ use super::transactions::client::{InDialogRequest, Purpose};
 use super::trunks::Trunks;
 use crate::HashMap;
 use crate::compose::ResponseParts;
-use crate::keys::{ClientId, LegId, ServerId};
+use crate::keys::{ClientId, LegSlot, ServerId};
 use crate::ladder::Ladder;
-use crate::leg::{Command, EndCause, Event, LegKey};
+use crate::leg::{Command, EndCause, Event, LegId};
 use crate::message::{Method, Request, Response};
 use crate::timer::Owner;
 
@@ -61,10 +61,10 @@ impl Context<'_> {
 /// All legs.
 #[derive(Default)]
 pub(super) struct Dialogs {
-    pub(super) legs: SlotMap<LegId, Leg>,
-    pub(super) by_key: HashMap<LegKey, LegId>,
+    pub(super) legs: SlotMap<LegSlot, Leg>,
+    pub(super) by_key: HashMap<LegId, LegSlot>,
     /// Legs by their local tag.
-    pub(super) by_tag: HashMap<u64, LegId>,
+    pub(super) by_tag: HashMap<u64, LegSlot>,
     /// The message log. The dialogs report the Call-IDs of their legs to this log.
     pub(super) ladder: Option<Arc<Ladder>>,
 }
@@ -76,18 +76,18 @@ impl Dialogs {
     }
 
     /// Returns whether there is a leg with this key.
-    pub(super) fn holds(&self, key: LegKey) -> bool {
+    pub(super) fn holds(&self, key: LegId) -> bool {
         self.by_key.contains_key(&key)
     }
 
     /// Returns the id of the leg with this key.
-    pub(super) fn id_of(&self, key: LegKey) -> Option<LegId> {
+    pub(super) fn id_of(&self, key: LegId) -> Option<LegSlot> {
         self.by_key.get(&key).copied()
     }
 
     /// Changes the key of a leg. This is needed when a branch of a fork was answered: the branch gets the key of the
     /// leg that the application knows.
-    pub(super) fn rename(&mut self, core: &mut Core, from: LegKey, to: LegKey) {
+    pub(super) fn rename(&mut self, core: &mut Core, from: LegId, to: LegId) {
         let Some(slot) = self.by_key.remove(&from) else { return };
         self.by_key.insert(to, slot);
         if let Some(leg) = self.legs.get_mut(slot) {
@@ -98,14 +98,14 @@ impl Dialogs {
 
     /// Drops the timer of a leg that is due at `at`, if the leg has nothing to do at this time.
     /// [`Transactions::skip_client_timer`] does the same for a client transaction.
-    pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegId) -> bool {
+    pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegSlot) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return core.timers.skip(None, at, None, Owner::Leg(slot)) };
         let next = leg.next_timeout();
         core.timers.skip(Some(&mut leg.wake), at, next, Owner::Leg(slot))
     }
 
     /// Handles a command for a leg.
-    pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegId, command: Command) {
+    pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegSlot, command: Command) {
         if self.legs.get(slot).is_none_or(super::state::Leg::is_reported) {
             return;
         }
@@ -178,7 +178,7 @@ impl Dialogs {
 
     /// Handles a CANCEL. `server` is the transaction of the cancelled INVITE. The CANCEL has already been answered (RFC
     /// 3261 §9.2).
-    pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
             let end = End {
@@ -196,7 +196,7 @@ impl Dialogs {
 
 impl Dialogs {
     /// Returns a new key that no leg has.
-    pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegKey {
+    pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegId {
         loop {
             let key = cx.core.new_leg_key(cx.now);
             if !self.by_key.contains_key(&key) {
@@ -206,7 +206,7 @@ impl Dialogs {
     }
 
     /// Sets the timer of the leg to the leg's next timeout.
-    pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         if let Some(leg) = self.legs.get_mut(slot) {
             let next = leg.next_timeout();
             cx.core.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
@@ -214,7 +214,7 @@ impl Dialogs {
     }
 
     /// Reports the end of the leg to the application. A second call for the same leg reports nothing.
-    pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
+    pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegSlot, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
             && !leg.is_reported()
         {
@@ -228,7 +228,7 @@ impl Dialogs {
 
     /// Reports the end of the leg and removes the leg. The transactions of the leg are not removed. They end by their
     /// timers.
-    pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
+    pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegSlot, end: End) {
         self.report_end(cx, slot, end);
         if let Some(leg) = self.legs.remove(slot) {
             if let Some(ladder) = &self.ladder {
@@ -246,8 +246,8 @@ impl Dialogs {
     pub(super) fn insert_leg(
         &mut self,
         cx: &mut Context<'_>,
-        make: impl FnOnce(&mut Context<'_>, LegId) -> Leg,
-    ) -> LegId {
+        make: impl FnOnce(&mut Context<'_>, LegSlot) -> Leg,
+    ) -> LegSlot {
         let slot = self.legs.insert_with_key(|slot| make(cx, slot));
         if let Some(leg) = self.legs.get(slot) {
             if let Some(ladder) = &self.ladder {
@@ -261,7 +261,7 @@ impl Dialogs {
     }
 
     /// Handles the timers of the leg that are due.
-    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegId) {
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegSlot) {
         let t2 = cx.core.config.timers.t2;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.wake == Some(at) {

@@ -22,7 +22,7 @@ use super::Endpoint;
 use super::command::InviteRoute;
 use super::core::Core;
 use super::state::End;
-use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
+use crate::leg::{Command, EndCause, Event, Header, LegId, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, ContactTarget};
 
@@ -35,20 +35,20 @@ const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 /// All calls that ring at several contacts.
 #[derive(Debug, Default)]
 pub(super) struct Forks {
-    by_leg: HashMap<LegKey, Fork>,
+    by_leg: HashMap<LegId, Fork>,
     outputs: VecDeque<ForkOutput>,
-    timers: BTreeSet<(Instant, LegKey)>,
+    timers: BTreeSet<(Instant, LegId)>,
 }
 
 /// A task of a fork for the hub. The hub executes the tasks in order.
 #[derive(Debug)]
 pub(super) enum ForkOutput {
     /// Send the INVITE of a branch to a contact.
-    Invite { branch: LegKey, outgoing: Box<Outgoing>, target: ContactTarget },
+    Invite { branch: LegId, outgoing: Box<Outgoing>, target: ContactTarget },
     /// Hang up a branch.
-    Hangup { branch: LegKey, status: u16, reason: Option<String>, headers: Vec<Header> },
+    Hangup { branch: LegId, status: u16, reason: Option<String>, headers: Vec<Header> },
     /// Give the answered branch the key of the leg that the application knows.
-    Promote { branch: LegKey, leg: LegKey },
+    Promote { branch: LegId, leg: LegId },
     /// Report an event to the application.
     Event(Event),
 }
@@ -58,10 +58,10 @@ struct Fork {
     outgoing: Box<Outgoing>,
     /// Contacts that do not ring yet, in groups of the same preference.
     waiting: VecDeque<Vec<ContactTarget>>,
-    branches: Vec<LegKey>,
+    branches: Vec<LegId>,
     best: Option<End>,
     /// The first branch that sent early media. Only the early media of this branch is passed on.
-    early_media_from: Option<LegKey>,
+    early_media_from: Option<LegId>,
     /// Whether the call was answered, hung up or declined. If so, the fork does not report events of other branches any
     /// more.
     state: ForkState,
@@ -79,7 +79,7 @@ enum ForkState {
 
 impl Forks {
     /// Returns whether this leg still rings at several contacts.
-    pub(super) fn holds(&self, leg: LegKey) -> bool {
+    pub(super) fn holds(&self, leg: LegId) -> bool {
         self.by_leg.contains_key(&leg)
     }
 
@@ -97,7 +97,7 @@ impl Forks {
         &mut self,
         core: &mut Core,
         now: Instant,
-        key: LegKey,
+        key: LegId,
         contacts: Vec<ContactTarget>,
         outgoing: Box<Outgoing>,
     ) {
@@ -181,7 +181,7 @@ impl Forks {
 
     /// Handles the first 2xx: reports it to the application, and cancels all other branches (RFC 3261 §16.7 steps 5 and
     /// 10).
-    fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
+    fn branch_answered(&mut self, core: &mut Core, key: LegId, branch: LegId, mut event: Event) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.state = ForkState::Answered;
         fork.waiting.clear();
@@ -194,7 +194,7 @@ impl Forks {
         self.end(key);
     }
 
-    fn branch_ended(&mut self, core: &mut Core, now: Instant, key: LegKey, branch: LegKey, end: End) {
+    fn branch_ended(&mut self, core: &mut Core, now: Instant, key: LegId, branch: LegId, end: End) {
         core.branches.remove(&branch);
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.branches.retain(|one| *one != branch);
@@ -213,7 +213,7 @@ impl Forks {
         self.end(key);
     }
 
-    fn ring_next(&mut self, core: &mut Core, now: Instant, key: LegKey) {
+    fn ring_next(&mut self, core: &mut Core, now: Instant, key: LegId) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         let Some(group) = fork.waiting.pop_front() else { return };
         if let Some(at) = fork.next_group.take() {
@@ -234,7 +234,7 @@ impl Forks {
     }
 
     /// Removes the fork if no branch is left. If the call was not answered, reports the end of the call.
-    fn end(&mut self, key: LegKey) {
+    fn end(&mut self, key: LegId) {
         let is_over =
             |fork: &Fork| fork.branches.is_empty() && (fork.state != ForkState::Ringing || fork.waiting.is_empty());
         if !self.by_leg.get(&key).is_some_and(is_over) {
@@ -256,7 +256,7 @@ impl Forks {
 
 impl Endpoint {
     /// Calls the registered phones of a user. If no phone is registered, the call ends with 480.
-    pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
+    pub(super) fn ring(&mut self, now: Instant, key: LegId, aor: &Aor, outgoing: Box<Outgoing>) {
         if self.dialogs.holds(key) || self.forks.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
@@ -307,7 +307,7 @@ impl Endpoint {
     }
 }
 
-fn hangup(branch: LegKey, reason: Option<&str>) -> ForkOutput {
+fn hangup(branch: LegId, reason: Option<&str>) -> ForkOutput {
     ForkOutput::Hangup { branch, status: 487, reason: reason.map(str::to_owned), headers: Vec::new() }
 }
 

@@ -10,7 +10,7 @@ use super::{Arrival, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
 use crate::info::{self, Info};
-use crate::keys::{LegId, ServerId};
+use crate::keys::{LegSlot, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 
 impl Dialogs {
-    pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegId, request: &Request) {
+    pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegSlot, request: &Request) {
         let flow = cx.core.arrival_flow(arrival);
         cx.core.trace(Some(slot), false, flow, || request_line(request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -38,7 +38,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         arrival: &Arrival,
-        slot: LegId,
+        slot: LegSlot,
         request: Request,
         key: Key,
         echo: Echo,
@@ -89,7 +89,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         // RFC 6086 §4.2.2: this server accepts no INFO packages. An INFO without a package is an INFO of RFC 2976.
         if request.content.value("Info-Package").is_some() {
@@ -112,7 +112,7 @@ impl Dialogs {
     }
 
     /// Handles a BYE (RFC 3261 §15.1.2).
-    pub(super) fn handle_bye(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_bye(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         cx.respond(server, plain(200));
         self.abandon_offer(cx, slot);
@@ -141,7 +141,7 @@ impl Dialogs {
     }
 
     /// Handles a re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
-    pub(super) fn handle_offer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         if let Some(lines) = unsupported(request, cx.core.config.prack) {
@@ -214,7 +214,7 @@ impl Dialogs {
     pub(super) fn respond_until_acknowledged(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         server_slot: ServerId,
         sdp: &Bytes,
         headers: &[Header],
@@ -267,14 +267,14 @@ impl Dialogs {
     }
 
     /// Returns the local Contact for a response of a leg on this flow.
-    pub(super) fn own_contact(&self, cx: &Context<'_>, slot: LegId, flow: Flow) -> String {
+    pub(super) fn own_contact(&self, cx: &Context<'_>, slot: LegSlot, flow: Flow) -> String {
         let secure = self.legs.get(slot).is_some_and(|leg| leg.dialog.flow.secure);
         cx.core.contact(Flow { secure, ..flow })
     }
 
     /// Returns the leg that has the dialog of the request. A leg in the state `Calling` may have several dialogs:
     /// provisional responses of different phones make different early dialogs.
-    pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
+    pub(super) fn dialog_of(&self, request: &Request) -> Option<LegSlot> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.by_tag.get(&tag)?;
         let leg = self.legs.get(slot)?;

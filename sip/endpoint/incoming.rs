@@ -9,7 +9,7 @@ use super::{Arrival, session_timer};
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::keys::LegId;
+use crate::keys::LegSlot;
 use crate::leg::{Caller, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Request, Uri};
 use crate::waiting::PendingCallGuard;
@@ -49,7 +49,7 @@ impl Dialogs {
     }
 
     /// Schedules the next repetition of the latest provisional response, which was sent just now.
-    pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         if let Some(leg) = self.legs.get_mut(slot)
             && let State::Ringing { repeat, .. } = &mut leg.state
         {

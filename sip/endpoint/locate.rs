@@ -14,7 +14,7 @@ use crate::HashMap;
 use super::Endpoint;
 use super::core::Core;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
-use crate::leg::{EndCause, LegKey, Outgoing, Transport, TrunkName};
+use crate::leg::{EndCause, LegId, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
 /// Maximum number of simultaneous lookups. Above this number, a call that needs a lookup fails.
@@ -30,7 +30,7 @@ pub(super) enum PendingLookup {
     /// An outgoing call of the application.
     Invite {
         /// The key of the call's leg.
-        key: LegKey,
+        key: LegId,
         /// The parameters of the call.
         outgoing: Box<Outgoing>,
     },
@@ -48,7 +48,7 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Returns whether the leg waits for a lookup.
-    pub(super) fn holds(&self, leg: LegKey) -> bool {
+    pub(super) fn holds(&self, leg: LegId) -> bool {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
 
@@ -81,7 +81,7 @@ impl Lookups {
     }
 
     /// Removes the lookup of a call that was hung up. Returns whether the call waited for a lookup.
-    fn abandon(&mut self, leg: LegKey) -> bool {
+    fn abandon(&mut self, leg: LegId) -> bool {
         let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
         let found = self.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
         found.is_some_and(|lookup| self.waiting.remove(&lookup).is_some())
@@ -132,7 +132,7 @@ impl Endpoint {
     }
 
     /// Ends a call that was hung up during the lookup of its destination.
-    pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
+    pub(super) fn abandon_lookup(&mut self, leg: LegId) {
         if self.lookups.abandon(leg) {
             self.core.report_unplaced(leg, EndCause::LocalHangup);
         }

@@ -6,7 +6,7 @@ use super::dialogs::{Context, Dialogs};
 use super::state::{ByeHeaders, Offering, State};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
-use crate::keys::{ClientId, LegId};
+use crate::keys::{ClientId, LegSlot};
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
 use crate::recording;
@@ -23,7 +23,7 @@ impl Dialogs {
     pub(super) fn update_answered(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         response: Option<&Response>,
     ) {
@@ -49,7 +49,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         slot: ClientId,
-        leg_slot: Option<LegId>,
+        leg_slot: Option<LegSlot>,
         response: &Response,
     ) {
         let success = (200..300).contains(&response.status);
@@ -105,7 +105,7 @@ impl Dialogs {
     /// Schedules the offer again, if the response only defers the offer. The response is 491 if two offers crossed. It
     /// is 500 with Retry-After if the far end is still busy with another offer (RFC 3261 §14.2, RFC 3311 §5.2). Returns
     /// `false` if the response is a refusal.
-    pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) -> bool {
+    pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
         });
@@ -131,7 +131,7 @@ impl Dialogs {
 
     /// Schedules the offer again after two offers crossed (glare). The side that created the Call-ID waits longer than
     /// the other side, so that the offers do not cross again (RFC 3261 §14.1).
-    pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let random = rand::Rng::next_u64(&mut cx.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
@@ -141,7 +141,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    pub(super) fn send_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn send_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let random = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (incoming, dialog) = match &leg.state {
@@ -179,7 +179,7 @@ impl Dialogs {
 
     /// Abandons the leg's offer, because the leg ends. If a response to the re-INVITE comes within 64*T1, this server
     /// still sends the ACK.
-    pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let at = cx.now + cx.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
         if let Some(client) = offering.and_then(|offering| offering.client) {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::dialogs::Dialogs;
 use super::state::{Leg, State, tag_number};
-use crate::leg::LegKey;
+use crate::leg::LegId;
 use crate::message::Request;
 
 /// Number of hops of a call without Max-Forwards (RFC 3261 §8.1.1.6).
@@ -18,7 +18,7 @@ pub(super) struct Origin {
     pub(super) hops: u8,
     /// The leg that caused this leg. For an outgoing leg, this is the incoming leg that led to the call. For an
     /// incoming leg, this is the outgoing leg that sent the INVITE, if the INVITE came from this server.
-    cause: Option<LegKey>,
+    cause: Option<LegId>,
     /// Hash of the Request-URI. The field is used only for an incoming leg.
     uri: u64,
 }
@@ -30,7 +30,7 @@ impl Default for Origin {
 }
 
 impl Dialogs {
-    pub(super) fn origin_of_outgoing(&self, cause: Option<LegKey>) -> Origin {
+    pub(super) fn origin_of_outgoing(&self, cause: Option<LegId>) -> Origin {
         let hops = cause.and_then(|key| self.leg_of(key)).map_or(HOPS, |leg| leg.extensions.origin.hops);
         Origin { hops: if cause.is_some() { hops.saturating_sub(1).min(HOPS) } else { hops }, cause, uri: 0 }
     }
@@ -64,7 +64,7 @@ impl Dialogs {
         (matches!(leg.state, State::Calling(_)) && leg.dialog.call_id == request.call_id).then_some(leg)
     }
 
-    fn leg_of(&self, key: LegKey) -> Option<&Leg> {
+    fn leg_of(&self, key: LegId) -> Option<&Leg> {
         self.legs.get(*self.by_key.get(&key)?)
     }
 }

@@ -9,8 +9,8 @@ use super::dialogs::{Context, Dialogs};
 use super::state::{State, tag_number};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
-use crate::keys::{LegId, ServerId};
-use crate::leg::{Event, Header, LegKey, Refer, Referred};
+use crate::keys::{LegSlot, ServerId};
+use crate::leg::{Event, Header, LegId, Refer, Referred};
 use crate::message::{Method, Request, Response, Uri};
 
 /// Lifetime of a subscription in seconds. A NOTIFY does not extend the lifetime.
@@ -49,7 +49,7 @@ pub(super) struct Referral {
 impl Dialogs {
     // ----- as the recipient of REFER -----------------------------------------------------------------------------
 
-    pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let Some(leg) = self.legs.get(slot) else { return };
         let key = leg.key;
@@ -91,7 +91,7 @@ impl Dialogs {
         cx.core.event(Event::Referred { leg: key, referred });
     }
 
-    pub(super) fn answer_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
+    pub(super) fn answer_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -113,7 +113,7 @@ impl Dialogs {
 
     /// Sends a NOTIFY with the status of the call that the far end requested. If the previous NOTIFY has no response
     /// yet, the method stores the status and sends it later.
-    pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
+    pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         if subscription.server.is_some() || !matches!(leg.state, State::Established) {
@@ -135,7 +135,7 @@ impl Dialogs {
         self.send_notify(cx, slot, id, status);
     }
 
-    fn send_notify(&mut self, cx: &mut Context<'_>, slot: LegId, id: u32, status: u16) {
+    fn send_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
@@ -151,7 +151,7 @@ impl Dialogs {
     }
 
     /// Handles the response to a NOTIFY. `status` is 408 if no response came.
-    pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
+    pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
@@ -165,7 +165,7 @@ impl Dialogs {
     }
 
     /// Sends the stored status, because the leg is about to send BYE.
-    pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
@@ -178,7 +178,13 @@ impl Dialogs {
 
     /// Handles a SUBSCRIBE in a dialog. The only valid SUBSCRIBE refreshes the subscription of a REFER (RFC 6665
     /// §4.2.1).
-    pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegSlot,
+        server: ServerId,
+        request: &Request,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
@@ -202,7 +208,7 @@ impl Dialogs {
 
     // ----- as the sender of REFER --------------------------------------------------------------------------------
 
-    pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegId, refer: Refer) {
+    pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, refer: Refer) {
         let deadline = cx.now + Duration::from_secs(EXPIRES);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
@@ -224,7 +230,7 @@ impl Dialogs {
     pub(super) fn refer_answered(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         response: Option<&Response>,
     ) {
@@ -249,7 +255,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn handle_notify(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let content = &request.content;
         let state = content.value("Subscription-State");
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -288,7 +294,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn referral_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn referral_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= cx.now) {
             leg.extensions.referral = None;
@@ -303,7 +309,7 @@ impl Dialogs {
 
     /// Returns the leg that a Replaces header names (RFC 3891 §3), and whether this leg is answered. `value` is the
     /// value of the header.
-    pub(super) fn named_by_replaces(&self, value: &str) -> Option<(LegKey, bool)> {
+    pub(super) fn named_by_replaces(&self, value: &str) -> Option<(LegId, bool)> {
         let mut parts = value.split(';').map(str::trim);
         let call_id = parts.next()?;
         let (mut to, mut from) = ("", "");
@@ -328,7 +334,7 @@ impl Dialogs {
 
     /// Returns the leg that an INVITE asks to replace (RFC 3891 §3). Returns `Ok(None)` if the INVITE asks for no
     /// replacement. If the INVITE must be refused, returns the status code of the refusal as an error.
-    pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegKey>, u16> {
+    pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegId>, u16> {
         match request.content.list("Replaces").as_slice() {
             [] => Ok(None),
             [one] => match self.named_by_replaces(one) {

@@ -17,7 +17,7 @@ use super::transactions::server::{NewServer, response_line};
 use super::transactions::{Key, MAX_FORKS};
 use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
-use crate::keys::{ClientId, LegId, ServerId};
+use crate::keys::{ClientId, LegSlot, ServerId};
 use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
 
@@ -82,7 +82,7 @@ impl Dialogs {
     pub(super) fn send_reliable(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         sdp: Option<&Bytes>,
         headers: &[Header],
@@ -122,7 +122,7 @@ impl Dialogs {
 
     /// Stores the 200 if a provisional response with SDP must be acknowledged first (RFC 3262 §3). The 200 is then sent
     /// after the PRACK. Returns `false` if the 200 can be sent now.
-    pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
+    pub(super) fn hold_answer_for_prack(&mut self, slot: LegSlot, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
         };
@@ -137,7 +137,7 @@ impl Dialogs {
         false
     }
 
-    pub(super) fn reliable_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn reliable_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let Some(response) = leg.extensions.reliable.as_mut().and_then(|reliable| reliable.unacknowledged.as_mut())
@@ -162,7 +162,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn handle_prack(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_prack(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let named = request.content.value("RAck").and_then(|value| {
             let mut words = value.split_ascii_whitespace();
@@ -220,7 +220,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         client: ClientId,
-        leg_slot: LegId,
+        leg_slot: LegSlot,
         response: &Response,
     ) -> bool {
         if !response.content.has_token("Require", "100rel") {
@@ -274,7 +274,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         arrival: &Arrival,
-        slot: LegId,
+        slot: LegSlot,
         request: &Request,
         key: Key,
         echo: Echo,

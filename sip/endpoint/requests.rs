@@ -9,7 +9,7 @@ use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpo
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow, NextHop};
 use crate::digest;
-use crate::keys::{ClientId, LegId};
+use crate::keys::{ClientId, LegSlot};
 use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response};
 
@@ -29,7 +29,7 @@ impl Dialogs {
     }
 
     /// Reports to the leg's trunk whether the INVITE of the leg was answered.
-    pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegId, answered: bool) {
+    pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegSlot, answered: bool) {
         let trunk = self.legs.get(leg).and_then(|leg| leg.trunk);
         cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
     }
@@ -64,7 +64,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         id: ClientId,
-        leg: Option<LegId>,
+        leg: Option<LegSlot>,
         dialog: &Dialog,
         cseq: u32,
         again: &InDialogRequest,
@@ -78,7 +78,7 @@ impl Dialogs {
     pub(super) fn answered_in_dialog(
         &mut self,
         cx: &mut Context<'_>,
-        leg: LegId,
+        leg: LegSlot,
         purpose: Purpose,
         status: u16,
         response: Option<&Response>,
@@ -98,7 +98,7 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn finish_ending(&mut self, cx: &mut Context<'_>, leg: LegId) {
+    pub(super) fn finish_ending(&mut self, cx: &mut Context<'_>, leg: LegSlot) {
         let end = match self.legs.get_mut(leg).map(|leg| &mut leg.state) {
             Some(State::Ending(end)) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
             _ => End::of(EndCause::LocalHangup, None),
@@ -142,7 +142,7 @@ impl Dialogs {
 
     /// Sends BYE. The leg is removed when the response to the BYE arrives. The end of the leg is reported when the leg
     /// is removed. If the response has not come after 4*T1, the end is reported then.
-    pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
+    pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegSlot, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
         self.acknowledge_without_answer(cx, slot);
@@ -187,7 +187,7 @@ impl Dialogs {
     pub(super) fn send_in_dialog(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         method: Method,
         purpose: Purpose,
         again: InDialogRequest,
@@ -200,7 +200,7 @@ impl Dialogs {
     pub(super) fn send_in(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         early: Option<&Dialog>,
         method: Method,
         purpose: Purpose,
@@ -257,7 +257,7 @@ impl Dialogs {
         &mut self,
         cx: &mut Context<'_>,
         slot: ClientId,
-        leg_slot: LegId,
+        leg_slot: LegSlot,
         response: &Response,
     ) -> bool {
         if !matches!(response.status, 401 | 407) {

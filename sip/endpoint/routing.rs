@@ -18,7 +18,7 @@ use crate::config::UnknownSources;
 use crate::dialog::{DialogState, Flow};
 use crate::digest;
 use crate::keys::ClientId;
-use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport, TrunkName};
+use crate::leg::{Command, EndCause, LegId, Outgoing, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Response, Uri};
 use crate::trunk::CallDirection;
 
@@ -314,7 +314,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    fn invite(&mut self, now: Instant, key: LegKey, mut outgoing: Box<Outgoing>) {
+    fn invite(&mut self, now: Instant, key: LegId, mut outgoing: Box<Outgoing>) {
         if self.dialogs.holds(key) || self.lookups.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
@@ -337,7 +337,7 @@ impl Endpoint {
     }
 
     /// Sends the INVITE to the first target that a local socket can reach.
-    pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
+    pub(super) fn place(&mut self, now: Instant, key: LegId, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
         let trusted_networks = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
         match self.core.next_hop(&mut hops) {
             Some(flow) => {

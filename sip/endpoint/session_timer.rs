@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::dialogs::{Context, Dialogs};
 use super::state::{ByeHeaders, End, Leg, State};
 use super::transactions::client::{InDialogRequest, Purpose};
-use crate::keys::LegId;
+use crate::keys::LegSlot;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
@@ -136,7 +136,7 @@ impl Dialogs {
     pub(super) fn start_session(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         negotiated_timer: Option<NegotiatedTimer>,
     ) {
         if let Some(leg) = self.legs.get_mut(slot) {
@@ -148,7 +148,7 @@ impl Dialogs {
 
     /// Starts the session timer of a 2xx to an INVITE or UPDATE. If the 2xx has no session timer, stops the timer of
     /// the leg.
-    pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) {
+    pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegSlot, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
         {
@@ -157,7 +157,7 @@ impl Dialogs {
         self.start_session(cx, slot, timer_in(response));
     }
 
-    pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (key, updates) = (leg.key, leg.extensions.far_end_allows_update);
         let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
@@ -189,7 +189,7 @@ impl Dialogs {
         }
     }
 
-    fn send_refresh(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    fn send_refresh(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
         self.send_in_dialog(
@@ -205,7 +205,7 @@ impl Dialogs {
     pub(super) fn refresh_answered(
         &mut self,
         cx: &mut Context<'_>,
-        slot: LegId,
+        slot: LegSlot,
         status: u16,
         response: Option<&Response>,
     ) {
@@ -251,7 +251,7 @@ impl Dialogs {
 
     /// Schedules the refresh again. This function is called if an offer that should refresh the session failed but the
     /// call continues.
-    pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
+    pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.we_refresh
             && session.refresh_at.is_none()

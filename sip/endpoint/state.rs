@@ -13,13 +13,13 @@ use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::keys::{ClientId, ServerId};
-use crate::leg::{EndCause, Header, LegKey, Outgoing};
+use crate::leg::{EndCause, Header, LegId, Outgoing};
 use crate::recording;
 
 /// One INVITE session, from the INVITE to the response to its BYE.
 #[derive(Debug)]
 pub(super) struct Leg {
-    pub(super) key: LegKey,
+    pub(super) key: LegId,
     /// The local tag, which is a random number. By this tag, the server finds the leg to which a request in the dialog
     /// belongs.
     pub(super) tag: u64,
@@ -212,7 +212,7 @@ pub(super) struct Offering {
 
 impl Leg {
     /// Creates an outgoing leg without a trunk and without extensions.
-    pub(super) fn new(key: LegKey, tag: u64, dialog: Dialog, state: State) -> Self {
+    pub(super) fn new(key: LegId, tag: u64, dialog: Dialog, state: State) -> Self {
         Self {
             key,
             tag,

@@ -2,7 +2,7 @@
 //! uac -- sip:x@127.0.0.1:5060 20`.
 
 use bytes::Bytes;
-use tandem_sip::{Command, Config, Event, LegKey, Outgoing, transport};
+use tandem_sip::{Command, Config, Event, LegId, Outgoing, transport};
 use tokio::sync::mpsc;
 
 const SDP: &str =
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             sdp: Bytes::from_static(SDP.as_bytes()),
             ..Outgoing::default()
         });
-        handle.send(Command::Invite { leg: LegKey(call), invite })?;
+        handle.send(Command::Invite { leg: LegId(call), invite })?;
     }
     let (mut answered, mut ended) = (0, 0);
     while ended < calls {

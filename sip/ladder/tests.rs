@@ -14,7 +14,7 @@ fn texts(trace: &[TracedMessage]) -> Vec<String> {
 }
 
 fn of(ladder: &Ladder, leg: u128) -> Vec<String> {
-    ladder.of_legs(&[LegKey(leg)]).iter().flat_map(|trace| texts(&trace.messages)).collect()
+    ladder.of_legs(&[LegId(leg)]).iter().flat_map(|trace| texts(&trace.messages)).collect()
 }
 
 #[test]
@@ -32,13 +32,13 @@ fn a_leg_has_its_messages_from_the_invite_on_and_those_after_its_end() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     ladder.record(message(start, "x", "OPTIONS"), || false);
     ladder.record(message(start, "a", "INVITE"), || true);
-    ladder.begin(LegKey(1), b"a");
+    ladder.begin(LegId(1), b"a");
     ladder.record(message(start + Duration::from_millis(1), "a", "ACK"), || panic!("it is a leg's"));
     ladder.end(b"a");
     ladder.record(message(start + Duration::from_millis(2), "a", "BYE"), || panic!("it is a leg's"));
     assert_eq!(of(&ladder, 1), ["INVITE", "ACK", "BYE"]);
     assert_eq!(texts(&ladder.of_call_id("a").unwrap().messages), ["INVITE", "ACK", "BYE"]);
-    assert_eq!(ladder.of_call_id("a").unwrap().legs, [LegKey(1)]);
+    assert_eq!(ladder.of_call_id("a").unwrap().legs, [LegId(1)]);
     assert_eq!(texts(&ladder.of_call_id("x").unwrap().messages), ["OPTIONS"]);
     assert!(ladder.from_unknown_sources().is_empty());
     assert!(of(&ladder, 2).is_empty());
@@ -50,7 +50,7 @@ fn calls_fall_out_whole_the_first_that_ended_first_and_live_ones_last() {
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
         ladder.record(message(start, &id, "INVITE"), || false);
-        ladder.begin(LegKey(number.into()), id.as_bytes());
+        ladder.begin(LegId(number.into()), id.as_bytes());
         ladder.record(message(start, &id, "ACK"), || false);
         if number > 0 {
             ladder.end(id.as_bytes());
@@ -70,7 +70,7 @@ fn when_all_live_the_oldest_falls_out() {
     let (ladder, start) = (Ladder::new(64 * 1024), instant());
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
-        ladder.begin(LegKey(number.into()), id.as_bytes());
+        ladder.begin(LegId(number.into()), id.as_bytes());
         ladder.record(message(start, &id, "INVITE"), || false);
     }
     assert!(of(&ladder, 0).is_empty());
@@ -82,7 +82,7 @@ fn when_all_live_the_oldest_falls_out() {
 fn strangers_push_out_strangers_only() {
     let (ladder, start) = (Ladder::new(256 * 1024), instant());
     ladder.record(message(start, "real", "INVITE"), || false);
-    ladder.begin(LegKey(7), b"real");
+    ladder.begin(LegId(7), b"real");
     ladder.record(message(start, "peer", "OPTIONS"), || false);
     for number in 0..5_000 {
         ladder.record(message(start, &format!("scan{number}"), "REGISTER"), || true);
@@ -97,11 +97,11 @@ fn strangers_push_out_strangers_only() {
 #[test]
 fn a_call_with_too_many_messages_keeps_its_beginning_and_its_latest() {
     let (ladder, start) = (Ladder::new(16 << 20), instant());
-    ladder.begin(LegKey(1), b"a");
+    ladder.begin(LegId(1), b"a");
     for number in 0..1_000 {
         ladder.record(message(start, "a", &format!("M{number}")), || false);
     }
-    let trace = ladder.of_legs(&[LegKey(1)]).remove(0);
+    let trace = ladder.of_legs(&[LegId(1)]).remove(0);
     let texts = texts(&trace.messages);
     assert_eq!((texts.len(), trace.left_out), (MAX_CALL_MESSAGES, 600));
     assert_eq!((&*texts[0], &*texts[199], &*texts[399]), ("M0", "M199", "M999"));
@@ -115,7 +115,7 @@ fn what_was_refused_before_the_leg_came_to_be_is_its_own_too() {
         ladder.record(message(start, &format!("b{number}"), "OPTIONS"), || true);
     }
     ladder.record(message(start + Duration::from_secs(1), "a", "SECOND"), || true);
-    ladder.begin(LegKey(1), b"a");
+    ladder.begin(LegId(1), b"a");
     assert_eq!(of(&ladder, 1), ["FIRST", "SECOND"]);
     assert_eq!(texts(&ladder.of_call_id("a").unwrap().messages), ["FIRST", "SECOND"]);
 }
@@ -124,7 +124,7 @@ fn what_was_refused_before_the_leg_came_to_be_is_its_own_too() {
 fn a_call_id_used_again_and_again_costs_no_more() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     for number in 0..100_000_u32 {
-        ladder.begin(LegKey(number.into()), b"same");
+        ladder.begin(LegId(number.into()), b"same");
         ladder.record(message(start, "same", "INVITE"), || false);
         ladder.end(b"same");
     }
@@ -136,13 +136,13 @@ fn a_call_id_used_again_and_again_costs_no_more() {
 #[test]
 fn long_messages_are_kept_in_part_and_keep_alives_not_at_all() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
-    ladder.begin(LegKey(1), b"a");
+    ladder.begin(LegId(1), b"a");
     let mut long = message(start, "a", "INVITE");
     long.data = [&*long.data, &[b'x'; 60_000]].concat().into();
     ladder.record(long.clone(), || false);
     long.data = Bytes::from_static(b"\r\n\r\n");
     ladder.record(long, || panic!("not asked"));
-    let trace = ladder.of_legs(&[LegKey(1)]).remove(0);
+    let trace = ladder.of_legs(&[LegId(1)]).remove(0);
     assert_eq!(trace.messages.iter().map(|message| message.data.len()).collect::<Vec<_>>(), [MAX_MESSAGE_OCTETS]);
     assert_eq!(ladder.fill().messages, 1);
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Handle, start};
 use crate::testing::{answer, hangup, outgoing};
-use crate::{Command, Config, EndCause, Event, LegKey, Transport, TrunkAcl};
+use crate::{Command, Config, EndCause, Event, LegId, Transport, TrunkAcl};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -208,7 +208,7 @@ async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() 
     for (number, (transport, at)) in b.local_addrs().iter().enumerate() {
         let name = if at.is_ipv4() && number == 0 { format!("localhost:{}", at.port()) } else { at.to_string() };
         let uri = format!("sip:x@{name};transport={}", transport.token().to_lowercase());
-        let leg = LegKey(u128::try_from(number).unwrap() + 1);
+        let leg = LegId(u128::try_from(number).unwrap() + 1);
         a.send(Command::Invite { leg, invite: outgoing(&uri) }).unwrap();
         let Event::Incoming { leg: other, incoming } = event(&mut b_events).await else { panic!() };
         assert_eq!(incoming.transport, *transport);
@@ -223,7 +223,7 @@ async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() 
     assert_eq!((a.statistics().dropped, b.statistics().dropped), (0, 0));
     a.shutdown().await;
     b.shutdown().await;
-    assert!(a.send(hangup(LegKey(1))).is_err());
+    assert!(a.send(hangup(LegId(1))).is_err());
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn a_refused_connection_and_an_unknown_name_end_the_call() {
         (format!("sip:x@{closed};transport=tcp"), EndCause::Unconnected(ErrorKind::ConnectionRefused)),
         ("sip:x@no-such-host.invalid".to_owned(), EndCause::Unresolved),
     ] {
-        handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&uri) }).unwrap();
+        handle.send(Command::Invite { leg: LegId(1), invite: outgoing(&uri) }).unwrap();
         assert!(matches!(event(&mut events).await, Event::Ended { cause, .. } if cause == why), "{uri}");
     }
     handle.shutdown().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tandem_call::id::CallId;
+use tandem_id::CallId;
 use tandem_store::Store;
 use tandem_store::events::{self, EventRow};
 use tempfile::TempDir;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
-use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
+use tandem_id::LegId;
 use tandem_store::calls;
 
 use crate::audio::noise;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tandem_call::id::RecordingId;
+use tandem_id::RecordingId;
 use tandem_media::{RecordedFile, RecordingKey, WavCoding};
 use tandem_settings::RecordingsConfig;
 

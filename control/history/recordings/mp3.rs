@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tandem_call::id::RecordingId;
+use tandem_id::RecordingId;
 use tandem_media::{EncryptedWriter, RecordedFile, RecordingKey, unfinished};
 use tokio::sync::Mutex;
 

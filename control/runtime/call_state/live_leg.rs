@@ -1,10 +1,10 @@
 //! A live leg of a call: the dialog, the media session, and everything that the call runs for the leg.
 
 use foldhash::HashMap;
-use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_conferences::Seat;
 use tandem_conversations::ConversationHandle;
 use tandem_documents::ScriptSlot;
+use tandem_id::{LegId, OpId, StreamId};
 use tandem_media as media;
 use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_siprec as siprec;
@@ -63,7 +63,7 @@ impl LiveLeg {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),
             None => {
-                self.io.command(media::Command::Stop { op: media::OpId(op.0) });
+                self.io.command(media::Command::Stop { op });
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The supervision of a call: the pairs of a supervising leg and a supervised leg, and the media rooms of these legs.
 
 use foldhash::HashMap;
-use tandem_call::id::LegId;
 use tandem_call::supervision::Supervision;
+use tandem_id::LegId;
 use tandem_media as media;
 
 /// The supervisors of a call, and the media rooms for the supervision.

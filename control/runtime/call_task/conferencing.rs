@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tandem_call::conference::Participation;
 use tandem_call::engine::EngineFailure;
-use tandem_call::id::LegId;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Warning;
 use tandem_causes::{Cause, OF_CONFERENCE};
@@ -12,6 +11,7 @@ use tandem_clock as clock;
 use tandem_conferences::{JoinRefusal, ParticipantCall};
 use tandem_dialect::ReportedError;
 use tandem_history::problem::Problem;
+use tandem_id::LegId;
 
 use super::CallTask;
 use crate::inbox::{Inbox, Message};

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tandem_call::command::{Command, Request};
 use tandem_call::conversation::{ConversationSpec, ConversationStatus};
-use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::SendDigits;
@@ -13,6 +12,7 @@ use tandem_call::stream::CallOver;
 use tandem_clock as clock;
 use tandem_conversations::{ConversationCall, ConversationUpdate, NewConversation};
 use tandem_history::event_log::Line;
+use tandem_id::{ConversationId, LegId, OpId};
 use tandem_media as media;
 use tokio::sync::oneshot;
 
@@ -75,7 +75,7 @@ impl CallTask {
         let Some(op) = live.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match update {
             ConversationUpdate::Ready { sink, source } => {
-                let tap = media::OpId(op.0);
+                let tap = op;
                 live.io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
                 live.io.command(media::Command::Source { op: tap, source });
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
@@ -108,7 +108,7 @@ impl CallTask {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if let Some(conversation) = live.conversation.take_if(|own| own.id == id) {
             conversation.stop();
-            let op = media::OpId(conversation.op.0);
+            let op = conversation.op;
             live.io.command(media::Command::Untap { op });
             live.io.command(media::Command::Unsource { op });
         }

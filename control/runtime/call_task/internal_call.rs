@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
-use tandem_call::id::{CallId, LegId};
 use tandem_call::internal_call::{InternalCall, MAX_CHAIN};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::{Invite, SipEndReason};
@@ -13,6 +12,7 @@ use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::NO_MEDIA;
 use tandem_clock as clock;
+use tandem_id::{CallId, LegId};
 use tandem_legs::LegIo;
 use tandem_legs::loopback::{Deliver, LoopbackDialog};
 use tandem_media as media;
@@ -122,7 +122,7 @@ impl CallTask {
     }
 
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
-        let (key, affinity) = (media::SessionKey(leg.0), self.call.id().0);
+        let (key, affinity) = (leg, self.call.id().0);
         self.media_session(leg, self.services.media.open_within(key, affinity, self.inbox.sink()))
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tandem_call::address::Address;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
-use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection};
 use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
@@ -19,6 +18,7 @@ use tandem_dialect::{Context, ReportedError};
 use tandem_documents::{self as documents, ScriptRequest};
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
+use tandem_id::{LegId, OpId, RecordingId};
 use tandem_legs::dtmf;
 use tandem_legs::{LegIo, OutgoingCall};
 use tandem_media as media;
@@ -75,17 +75,17 @@ impl CallTask {
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
                 self.with_leg(leg, |live| {
-                    live.io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body });
+                    live.io.send(sip::Command::Info { leg, content_type, body });
                 });
             }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
             LegCommand::Stop { op } => self.with_leg(leg, |live| live.stop(op)),
             LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
             LegCommand::PauseRecording { op, pause_behavior } => {
-                self.recording(leg, Pause { op: media::OpId(op.0), silence: pause_behavior == PauseBehavior::Silence });
+                self.recording(leg, Pause { op, silence: pause_behavior == PauseBehavior::Silence });
             }
-            LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
-            LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
+            LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op }),
+            LegCommand::StopRecording { op } => self.recording(leg, Stop { op }),
             LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
             LegCommand::BeginStreams => self.begin_streams(leg),
             LegCommand::StopStream { id } => {
@@ -138,10 +138,10 @@ impl CallTask {
                 self.with_leg(leg, |live| live.io.refer(to, by, headers));
             }
             LegCommand::AnswerRefer { status } => {
-                self.with_leg(leg, |live| live.io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |live| live.io.send(sip::Command::AnswerRefer { leg, status }));
             }
             LegCommand::NotifyRefer { status } => {
-                self.with_leg(leg, |live| live.io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |live| live.io.send(sip::Command::NotifyRefer { leg, status }));
             }
             LegCommand::Release => self.release(leg),
         }
@@ -176,7 +176,7 @@ impl CallTask {
     }
 
     fn bridge(&mut self, leg: LegId, with: LegId) {
-        self.engine(leg, media::Command::Bridge { with: media::SessionKey(with.0) });
+        self.engine(leg, media::Command::Bridge { with });
         for (one, other) in [(leg, with), (with, leg)] {
             self.with_leg(one, |live| live.bridged_with = Some(other));
             self.join_streams(one);
@@ -200,7 +200,7 @@ impl CallTask {
 
     fn send_digits(&self, leg: LegId, op: OpId, digits: SendDigits) {
         let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
-        let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
+        let command = media::Command::SendDigits { op, digits: digits.digits, duration_ms };
         if !self.engine_takes(leg, command) {
             self.post_leg_event(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
         }
@@ -208,7 +208,7 @@ impl CallTask {
 
     fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
         let spec = Box::new(tandem_legs::detection(spec));
-        if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
+        if !self.engine_takes(leg, media::Command::DetectMachine { op, spec }) {
             let after = Duration::ZERO;
             self.post_leg_event(leg, LegEvent::MachineDetected { op, result: DetectionResult::NotSure, after });
         }
@@ -352,7 +352,7 @@ impl CallTask {
     fn play(&mut self, leg: LegId, op: OpId, play: Play) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if let AudioSource::Tone(tone) = &play.source {
-            let command = media::Command::Tone { op: media::OpId(op.0), tone: tandem_legs::tone(tone) };
+            let command = media::Command::Tone { op, tone: tandem_legs::tone(tone) };
             if !live.io.command(command) {
                 let end = PlaybackEnd::Failed("no audio path".to_owned());
                 self.post_leg_event(leg, LegEvent::PlayFinished { op, end });
@@ -384,7 +384,7 @@ impl CallTask {
         let task = tokio::spawn(async move {
             for (digit, time) in steps {
                 if let Some(digit) = digit {
-                    sip.post(dtmf::info(sip::LegKey(leg.0), digit, milliseconds));
+                    sip.post(dtmf::info(leg, digit, milliseconds));
                 }
                 tokio::time::sleep(time).await;
             }

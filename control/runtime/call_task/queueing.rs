@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tandem_call::id::{LegId, OpId};
 use tandem_call::output::LegEvent;
 use tandem_clock as clock;
+use tandem_id::{LegId, OpId};
 use tandem_queues::Pair;
 
 use super::CallTask;

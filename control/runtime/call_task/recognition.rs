@@ -1,10 +1,10 @@
 //! Starts and stops speech recognition of a leg, for gathers and live transcriptions.
 
-use tandem_call::id::{LegId, OpId, TranscriptionId};
 use tandem_call::output::LegEvent;
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
+use tandem_id::{LegId, OpId, TranscriptionId};
 use tandem_media as media;
 use tandem_speech::tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
 
@@ -27,7 +27,7 @@ impl CallTask {
     pub(super) fn stop_recognition(&mut self, leg: LegId, op: OpId) {
         if let Some(live) = self.legs.get_mut(&leg) {
             live.speech_taps.remove(&op);
-            live.io.command(media::Command::Untap { op: media::OpId(op.0) });
+            live.io.command(media::Command::Untap { op });
         }
     }
 
@@ -52,7 +52,7 @@ impl CallTask {
         let inbox = self.inbox.clone();
         let live = self.legs.get_mut(&leg).ok_or("no such leg")?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
-        if !live.io.command(media::Command::Tap { op: media::OpId(op.0), tracks: tandem_legs::tracks(track), sink }) {
+        if !live.io.command(media::Command::Tap { op, tracks: tandem_legs::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
         // Ended taps are removed here, because no other code removes them.

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use tandem_call::id::{LegId, OpId, SiprecId};
 use tandem_call::output::LegEvent;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_clock as clock;
+use tandem_id::{LegId, OpId, SiprecId};
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_siprec::{NewSession, RecordedLeg, SiprecSession, SiprecUpdate};
@@ -48,7 +48,7 @@ impl CallTask {
                 }
                 Ok(())
             });
-            services.media.open_for(far_end, media::SessionKey(rand::random()), affinity, sink)
+            services.media.open_for(far_end, LegId(rand::random()), affinity, sink)
         };
         let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
         // The id is registered before the call, so that the answer of the recording server finds this call.

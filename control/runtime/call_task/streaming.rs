@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::stream::{CallOver, ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
+use tandem_id::{LegId, OpId, StreamId};
 use tandem_legs::LegIo;
 use tandem_legs::tracks;
 use tandem_media as media;
@@ -68,7 +68,7 @@ impl CallTask {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         let Some(stream) = live.streams.get_mut(&id) else { return };
         stream.attached = true;
-        let (op, tracks) = (media::OpId(stream.op.0), tracks(stream.track));
+        let (op, tracks) = (stream.op, tracks(stream.track));
         live.io.command(media::Command::Tap { op, tracks, sink: ready.sink });
         if let Some(source) = ready.source {
             live.io.command(media::Command::Source { op, source });
@@ -95,7 +95,7 @@ impl CallTask {
         let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) else { return };
         for stream in live.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
-                bridged.io.command(media::Command::Source { op: media::OpId(stream.bridged_op().0), source });
+                bridged.io.command(media::Command::Source { op: stream.bridged_op(), source });
             }
         }
     }
@@ -104,12 +104,12 @@ impl CallTask {
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
         let live = self.legs.get_mut(&leg)?;
         let stream = live.streams.remove(&id)?;
-        live.io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+        live.io.command(media::Command::Untap { op: stream.op });
         if stream.plays {
-            live.io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+            live.io.command(media::Command::Unsource { op: stream.op });
             let bridged = live.bridged_with.and_then(|bridged| self.legs.get(&bridged));
             if let Some(bridged) = bridged {
-                bridged.io.command(media::Command::Unsource { op: media::OpId(stream.bridged_op().0) });
+                bridged.io.command(media::Command::Unsource { op: stream.bridged_op() });
             }
         }
         Some(stream)

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tandem_call::id::LegId;
 use tandem_call::supervision::{Supervision, SupervisorRole};
+use tandem_id::LegId;
 use tandem_media as media;
 
 use super::CallTask;
@@ -39,7 +39,7 @@ impl CallTask {
             }
             let role = match role {
                 SupervisorRole::Barge => media::Role::Speaker,
-                SupervisorRole::Whisper => media::Role::Coach(vec![media::SessionKey(of.0)]),
+                SupervisorRole::Whisper => media::Role::Coach(vec![*of]),
                 SupervisorRole::Monitor => media::Role::Monitor,
             };
             wanted.insert(*supervisor, (room, role));
@@ -50,7 +50,7 @@ impl CallTask {
             let Some(live) = self.legs.get(&leg) else { continue };
             live.io.command(match live.bridged_with {
                 // The command for a bridge also removes the leg from the room.
-                Some(bridged) => media::Command::Bridge { with: media::SessionKey(bridged.0) },
+                Some(bridged) => media::Command::Bridge { with: bridged },
                 None => media::Command::Leave,
             });
         }

@@ -1,12 +1,12 @@
 //! Transfers that a far end requests with REFER. This module finds the destination of a transfer.
 
 use tandem_call::address::Address;
-use tandem_call::id::LegId;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Instruction, Program, RejectReason};
 use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_clock as clock;
+use tandem_id::LegId;
 use tandem_markup::party;
 use tandem_routing::phones;
 use tandem_sip::{self as sip, Party};
@@ -20,7 +20,7 @@ impl CallTask {
         let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
         let customer_trunks = self.services.routing.load_full().phones().customer_trunks();
         if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &referred.uri)) {
-            let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
+            let refuse = sip::Command::AnswerRefer { leg, status: 403 };
             return self.services.sip.post(refuse);
         }
         let target = self.refer_target(leg, &referred);
@@ -42,7 +42,7 @@ impl CallTask {
 
     fn refer_target(&self, leg: LegId, referred: &sip::Referred) -> ReferTarget {
         if let Some(other) = referred.replaced {
-            return ReferTarget::BridgedWith(LegId(other.0));
+            return ReferTarget::BridgedWith(other);
         }
         let mut headers: Vec<_> = referred
             .headers

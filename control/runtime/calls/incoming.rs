@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
-use tandem_call::id::{CallId, LegId};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_history::report::SipRequest;
+use tandem_id::{CallId, LegId};
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -30,7 +30,7 @@ impl Calls {
     /// Handles an event of the SIP endpoint. Never waits.
     pub fn on_sip(&self, event: sip::Event) {
         match event {
-            sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
+            sip::Event::Incoming { leg, incoming } => self.incoming(leg, *incoming),
             sip::Event::Binding(change) => {
                 if let sip::Change::Bound(binding) = &change {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
@@ -104,7 +104,7 @@ impl Calls {
         if let Some(replaced) = incoming.replaces {
             let calls = self.clone();
             incoming.waiting = sip::PendingCallGuard::default();
-            tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
+            tokio::spawn(async move { calls.replace(leg, replaced, incoming).await });
             return;
         }
         let routing = services.routing.load_full();
@@ -203,7 +203,7 @@ impl Calls {
     }
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
-        let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
+        let (leg, reason) = (leg, reason.map(str::to_owned));
         // A client that obeys Retry-After sends no request before that time.
         let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
@@ -280,7 +280,7 @@ impl Calls {
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
         let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
-            let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
+            let (leg, headers) = (leg, Vec::new());
             return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
         };
         let route = Route {

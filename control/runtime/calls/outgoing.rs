@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_causes::{Cause, FOREIGN_CALLER, UNSTORED};
 use tandem_clock as clock;
 use tandem_dialect::ReportedError;
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_id::{CallId, LegId};
 use tandem_routing::CallerIdCheck;
 use tandem_routing::new_call::{CreateError, Created, NewCall, outbound_legs};
 use tandem_store::{self as store, StoreFailed};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_history::event_log::{self, Exchanged, Line};
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
+use tandem_id::{CallId, LegId};
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::oneshot;
 

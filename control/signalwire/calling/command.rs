@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
-use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, LegInfo, Status};
 use tandem_call::program::instruction::{
     AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason,
@@ -15,6 +14,7 @@ use tandem_call::program::instruction::{
 use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
 use tandem_call::{Method, StatusEvent, Target};
 use tandem_history::report::Unused;
+use tandem_id::LegId;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 
 use super::error::ApiError;

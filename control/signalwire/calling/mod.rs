@@ -23,9 +23,9 @@ use serde_json::{Value as Body, json};
 use tandem_accounts::Account;
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Request};
-use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_history::report::Unused;
+use tandem_id::{LegId, RecordingId, StreamId};
 use tandem_routing::new_call::CreateError;
 use tandem_runtime::app::App;
 

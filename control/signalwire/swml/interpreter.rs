@@ -9,8 +9,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_call::id::{RecordingId, StreamId};
 use tandem_call::program::instruction::{Dial, Instruction};
+use tandem_id::{RecordingId, StreamId};
 
 use super::budget::{BUDGET, Budget, Exhausted, STEP};
 use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps};

@@ -818,7 +818,7 @@ impl Interpreter {
         self.set("detect_ms", f64::from(u32::try_from(facts.after.as_millis()).unwrap_or(u32::MAX)));
     }
 
-    fn recording_url(&self, id: tandem_call::id::RecordingId, format: RecordingFormat) -> String {
+    fn recording_url(&self, id: tandem_id::RecordingId, format: RecordingFormat) -> String {
         super::recording_url(&self.standing.recordings, id, format)
     }
 }

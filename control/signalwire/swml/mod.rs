@@ -35,13 +35,13 @@ use tandem_accounts::Account;
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, FetchReason};
-use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{Context, Dialect, Documents, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
+use tandem_id::{LegId, RecordingId, StreamId};
 use url::Url;
 
 use self::script::LegScript;

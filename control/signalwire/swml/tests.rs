@@ -10,7 +10,6 @@ use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
-use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recognition::RecognisedText;
@@ -20,6 +19,7 @@ use tandem_call::recording::{
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Body, Context, Dialect, Documents};
+use tandem_id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_twilio::family::Provider as _;
 
 use super::document::Document;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tandem_call::command::{Command, Interrupt};
-use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{
     AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Enqueue, Gather, Instruction, Play, Refer, RejectReason,
     SendDigits, Speech, Wait,
 };
 use tandem_call::recording::{PauseBehavior, RecordingSource, Track};
+use tandem_id::{LegId, RecordingId, StreamId};
 
 use super::error::ApiError;
 use super::parameters::Parameters;

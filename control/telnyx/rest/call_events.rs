@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::deliveries::{self, DeliveryRow, DeliveryState};

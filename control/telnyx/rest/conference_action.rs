@@ -10,10 +10,10 @@ use tandem_accounts::Account;
 use tandem_call::command::{Command, Refused};
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::conference::{Change, state};
-use tandem_call::id::{ConferenceId, LegId, RecordingId};
 use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::PauseBehavior;
 use tandem_conferences::Conferences;
+use tandem_id::{ConferenceId, LegId, RecordingId};
 use tandem_operations::conferences as operations;
 use tandem_runtime::app::App;
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tandem_call::address::Address;
 use tandem_call::command::Interrupt;
-use tandem_call::id::LegId;
 use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::Credentials;
 use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_id::LegId;
 use url::Url;
 
 use super::error::ApiError;

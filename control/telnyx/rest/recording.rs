@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_history::query::{Page, RecordingFilter};
+use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::app::App;
 
 use super::error::ApiError;

@@ -352,14 +352,11 @@ fn every_action_becomes_its_command() {
     assert_eq!(
         command("record_pause", recording.clone()),
         Command::PauseRecording {
-            which: Some(tandem_call::id::RecordingId(LEG.0)),
+            which: Some(tandem_id::RecordingId(LEG.0)),
             pause_behavior: tandem_call::recording::PauseBehavior::Skip
         }
     );
-    assert_eq!(
-        command("record_resume", recording),
-        Command::ResumeRecording(Some(tandem_call::id::RecordingId(LEG.0)))
-    );
+    assert_eq!(command("record_resume", recording), Command::ResumeRecording(Some(tandem_id::RecordingId(LEG.0))));
     assert_eq!(command("streaming_stop", json!({})), Command::StopStream(None));
     let Command::SendDigits(digits) = command("send_dtmf", json!({"digits": "1w#"})) else { panic!() };
     assert_eq!((digits.digits.as_str(), digits.tone), ("1w#", Duration::from_millis(250)));
@@ -599,7 +596,7 @@ fn a_call_is_shown_as_published() {
     let created = |recording| Created { leg: fixture::leg().into(), recording };
     let data = dialled(&created(None));
     assert_eq!(data, expected);
-    let data = dialled(&created(Some(tandem_call::id::RecordingId(LEG.0))));
+    let data = dialled(&created(Some(tandem_id::RecordingId(LEG.0))));
     assert_eq!(data["recording_id"], id::uuid(LEG.0));
     known(&data, "CallWithRecordingId");
     let now = "2026-11-21T02:01:00Z".parse().unwrap();
@@ -625,7 +622,7 @@ fn a_call_is_shown_as_published() {
 
 #[test]
 fn only_an_answer_tells_its_recording() {
-    let accepted = Accepted { recording: Some(tandem_call::id::RecordingId(LEG.0)), ..Accepted::default() };
+    let accepted = Accepted { recording: Some(tandem_id::RecordingId(LEG.0)), ..Accepted::default() };
     let mut result = json!({"result": "ok"});
     add_recording(&mut result, Action::RecordStart, &accepted);
     assert_eq!(result, json!({"result": "ok"}));

@@ -5,12 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{OpId, QueueId, RecordingId, StreamId};
 use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
 use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamTransport};
+use tandem_id::{OpId, QueueId, RecordingId, StreamId};
 
 use super::*;
 use crate::fixture::{self, LEG, account, leg, shared};

@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Command};
-use tandem_call::id::LegId;
 use tandem_call::leg::Status;
 use tandem_clock as clock;
 use tandem_history::query::LegFilter;
 use tandem_http::exchange;
+use tandem_id::LegId;
 use tandem_operations::calls;
 use tandem_runtime::reporting::ProblemOwner;
 

@@ -19,13 +19,13 @@ use tandem_call::conference::event::{
 };
 use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Change, Coaching, ConferenceSettings, Participation};
-use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_call::stream::StreamSpec;
 use tandem_conferences::JoinRefusal;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
+use tandem_id::CallId;
 use tandem_operations::conferences::{self as operations, ChangeError, InviteError, OpenError};
 use tandem_runtime::reporting::ProblemOwner;
 

@@ -2,8 +2,8 @@
 //! call's application. Each event has an HTTP request and the answer. The oldest event comes first.
 
 use serde_json::{Map, Value, json};
-use tandem_call::id::LegId;
 use tandem_http::exchange::HttpExchange;
+use tandem_id::LegId;
 
 use super::super::error::{ApiError, allow};
 use super::super::{format, sid};

@@ -2,8 +2,8 @@
 //! them.
 
 use serde_json::{Value, json};
-use tandem_call::id::LegId;
 use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
+use tandem_id::LegId;
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 

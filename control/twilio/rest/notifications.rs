@@ -2,9 +2,9 @@
 //! first.
 
 use serde_json::{Value, json};
-use tandem_call::id::LegId;
 use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
 use tandem_http::exchange::HttpExchange;
+use tandem_id::LegId;
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::id::{LegId, QueueId};
+use tandem_id::{LegId, QueueId};
 use tandem_operations::queues::{self, QueueFailure};
 use tandem_queues::{DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot, Queues};
 

@@ -6,10 +6,10 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use tandem_call::command::Command;
-use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 use tandem_history::query::{Page, RecordingFilter};
+use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::reporting::ProblemOwner;
 
 use super::super::error::{ApiError, allow};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use tandem_call::command::Command;
-use tandem_call::id::LegId;
+use tandem_id::LegId;
 
 use super::super::error::ApiError;
 use super::super::{recording, request};

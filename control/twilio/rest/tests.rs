@@ -5,9 +5,9 @@ use axum::http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::address::Address;
-use tandem_call::id::{CallId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, SipFacts, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
+use tandem_id::{CallId, RecordingId};
 
 use super::super::{account, call, recording, transcription};
 use super::calls::leg_filter;
@@ -142,12 +142,12 @@ fn representations_have_every_key_of_the_published_examples() {
     let stream = recording::stream(
         crate::owner(ACCOUNT),
         LegId(1),
-        tandem_call::id::StreamId(5),
+        tandem_id::StreamId(5),
         None,
         "stopped",
         Timestamp::UNIX_EPOCH,
     );
-    let id = tandem_call::id::TranscriptionId(6);
+    let id = tandem_id::TranscriptionId(6);
     let live =
         transcription::live(crate::owner(ACCOUNT), LegId(1), id, Some("t"), "in-progress", Timestamp::UNIX_EPOCH);
     let words = tandem_call::recognition::RecognisedText { stable: "hello".into(), ..Default::default() };

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::Target;
 use tandem_call::command::Refused;
-use tandem_call::id::LegId;
 use tandem_dialect::{Body, Notice};
+use tandem_id::LegId;
 use tandem_operations::messages::{self, CallMessages, MessageError};
 use tandem_store::resources::Resource;
 

@@ -6,12 +6,12 @@ use tandem_call::address::Address;
 use tandem_call::conference::{Beep, Coaching, Participation};
 use tandem_call::conversation::{ConversationTarget, Inputs, Sensitivity};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::LegId;
 use tandem_call::machine_detection::Until;
 use tandem_call::program::instruction::{AudioSource, Conference, Instruction, Play, Program, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::{Method, StatusEvent, Target};
+use tandem_id::LegId;
 use tandem_markup::{JSON, MAX_DOCUMENT, Origin, WEB_PAGE, answer, document, fuzz_markup};
 
 use super::TWIML;

@@ -93,8 +93,7 @@ impl Meeting {
     }
 
     fn command(&mut self, phone: usize, command: Command) {
-        let outcome =
-            self.core.handle_command(self.origin + self.now, SessionKey(phone as u128), command, &mut self.wire);
+        let outcome = self.core.handle_command(self.origin + self.now, LegId(phone as u128), command, &mut self.wire);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
     }
 
@@ -159,7 +158,7 @@ impl Phone {
             log.lock().unwrap().push(event);
             Ok(())
         });
-        let key = SessionKey(number as u128);
+        let key = LegId(number as u128);
         let slot = core.insert(Box::new(MediaSession::new(key, number as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 });
         let address = SocketAddr::new(format!("127.0.1.{}", number + 1).parse().unwrap(), 4_000);
@@ -277,7 +276,7 @@ fn who_says_nothing_hears_all_and_one_encoding_serves_all_such() {
 fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
     let mut meeting = Meeting::new(RoomSpec::default(), &[PCMU, PCMU, PCMU]);
     meeting.join(0, Participation::default());
-    meeting.join(1, Participation { role: Role::Coach(vec![SessionKey(0)]), ..Participation::default() });
+    meeting.join(1, Participation { role: Role::Coach(vec![LegId(0)]), ..Participation::default() });
     meeting.join(2, Participation::default());
     assert_eq!(meeting.heard(50), [[0, 4, 4], [4, 0, 4], [4, 0, 0]]);
     meeting.join(1, Participation { muted: true, ..Participation::default() });
@@ -288,9 +287,9 @@ fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
     meeting.join(2, Participation::default());
     assert_eq!(meeting.heard(30), [[0, 0, 0], [0, 0, 4], [0, 0, 0]]);
     // A bridge removes both sessions from their room.
-    meeting.command(0, Command::Bridge { with: SessionKey(2) });
+    meeting.command(0, Command::Bridge { with: LegId(2) });
     assert_eq!(meeting.heard(30), [[0, 0, 4], [0, 0, 0], [4, 0, 0]]);
-    let left = |phone| RoomEvent::Left { session: SessionKey(phone) };
+    let left = |phone| RoomEvent::Left { session: LegId(phone) };
     assert!(meeting.events().ends_with(&[left(2)]));
     // Joining the room again ends the bridge.
     meeting.join(2, Participation::default());
@@ -304,7 +303,7 @@ fn a_room_is_told_of_from_beginning_to_end() {
     meeting.join(0, Participation { ends_room: true, ..Participation::default() });
     meeting.join(1, Participation::default());
     meeting.join(2, Participation::default());
-    let joined = |phone| RoomEvent::Joined { session: SessionKey(phone) };
+    let joined = |phone| RoomEvent::Joined { session: LegId(phone) };
     assert_eq!(meeting.events(), [joined(0), RoomEvent::Started, joined(1)]);
     assert!(meeting.phones[2].events.lock().unwrap().contains(&Event::NotJoined { room: ROOM, why: NotJoined::Full }));
     let audio = Arc::new(Audio::new(vec![5_000; 1_600]));
@@ -312,13 +311,13 @@ fn a_room_is_told_of_from_beginning_to_end() {
     meeting.run(20);
     assert!(meeting.events().contains(&RoomEvent::Finished { op: OpId(3), reason: FinishReason::Completed }));
     let now = meeting.origin + meeting.now;
-    meeting.core.close(now, SessionKey(0), &mut meeting.wire);
-    let left = |phone| RoomEvent::Left { session: SessionKey(phone) };
-    assert_eq!(meeting.events(), [left(0), left(1), RoomEvent::Ended { reason: RoomEnd::Left(SessionKey(0)) }]);
+    meeting.core.close(now, LegId(0), &mut meeting.wire);
+    let left = |phone| RoomEvent::Left { session: LegId(phone) };
+    assert_eq!(meeting.events(), [left(0), left(1), RoomEvent::Ended { reason: RoomEnd::Left(LegId(0)) }]);
     assert_eq!(meeting.core.take_ended_rooms(), [ROOM]);
     meeting.run(10);
     let join = Command::Join { room: ROOM, participation: Participation::default() };
-    let outcome = meeting.core.handle_command(meeting.origin + meeting.now, SessionKey(1), join, &mut meeting.wire);
+    let outcome = meeting.core.handle_command(meeting.origin + meeting.now, LegId(1), join, &mut meeting.wire);
     assert!(matches!(outcome, Outcome::RoomElsewhere(ROOM, _)), "the worker finds that there is none");
 }
 

@@ -35,7 +35,7 @@ fn a_session_that_is_closing_is_bridged_with_nobody() {
     pair.advance(100);
     assert_eq!(pair.over, [pair.b.key]);
     // Another session gets the slot of the closed session.
-    pair.core.insert(Box::new(MediaSession::new(SessionKey(3), 3, Arc::new(|_, _| Ok(())), true)));
+    pair.core.insert(Box::new(MediaSession::new(LegId(3), 3, Arc::new(|_, _| Ok(())), true)));
     pair.send_audio(Side::A, 0x10, NOW);
     pair.advance(20);
     let after = pair.core.counts;
@@ -137,9 +137,9 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     );
     let mut keys = Vec::new();
     for key in 3..9 {
-        let session = MediaSession::new(SessionKey(key), 3, Arc::new(|_, _| Ok(())), true);
+        let session = MediaSession::new(LegId(key), 3, Arc::new(|_, _| Ok(())), true);
         pair.core.insert(Box::new(session));
-        keys.push(SessionKey(key));
+        keys.push(LegId(key));
     }
     let began = pair.now();
     for round in 0..24usize {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::codec::Decoder;
-use crate::command::SessionKey;
+use crate::command::LegId;
 use crate::room::{Hold, Participation};
 
 /// A room with participants. Each participant has a codec, and the decoder that the participant's phone would use.
@@ -17,7 +17,7 @@ impl Set {
         mixer.start();
         let mut outlets = Outlets::default();
         for number in 0..codecs.len() {
-            let slot = mixer.join(SessionKey(number as u128), Participation::default()).unwrap();
+            let slot = mixer.join(LegId(number as u128), Participation::default()).unwrap();
             outlets.join(slot);
         }
         let decoders = codecs.iter().map(|codec| Decoder::new(*codec, rate)).collect();

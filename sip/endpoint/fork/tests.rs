@@ -39,7 +39,7 @@ fn take(exchange: &mut Exchange, method: &str, to: &str) -> Sent {
 
 fn ended(exchange: &mut Exchange) -> (EndCause, Option<u16>) {
     match exchange.events.pop_front() {
-        Some(Event::Ended { leg: LegKey(9), cause, status, .. }) => (cause, status),
+        Some(Event::Ended { leg: LegId(9), cause, status, .. }) => (cause, status),
         other => panic!("no end but {other:?}"),
     }
 }
@@ -65,9 +65,9 @@ fn all_phones_ring_the_first_answer_wins_and_the_others_are_told_where() {
     for invite in &invites {
         respond(&mut exchange, invite, 180, false);
     }
-    assert_eq!(exchange.events.drain(..).filter(|event| event.leg() == LegKey(9)).count(), 3);
+    assert_eq!(exchange.events.drain(..).filter(|event| event.leg() == LegId(9)).count(), 3);
     respond(&mut exchange, &invites[1], 200, true);
-    assert!(matches!(exchange.events.pop_front(), Some(Event::Answered { leg: LegKey(9), sdp: Some(_), .. })));
+    assert!(matches!(exchange.events.pop_front(), Some(Event::Answered { leg: LegId(9), sdp: Some(_), .. })));
     let ack = take(&mut exchange, "ACK", &phones[1]);
     assert!(ack.text.starts_with("ACK sip:alice@10.9.9.9 "), "to its Contact, the way it came: {}", ack.text);
     for loser in [0, 2] {
@@ -82,7 +82,7 @@ fn all_phones_ring_the_first_answer_wins_and_the_others_are_told_where() {
         take(&mut exchange, "ACK", &phones[loser]);
     }
     assert!(exchange.events.is_empty(), "{:?}", exchange.events);
-    exchange.command(hang_up(LegKey(9)));
+    exchange.command(hang_up(LegId(9)));
     let bye = take(&mut exchange, "BYE", &phones[1]);
     respond(&mut exchange, &bye, 200, false);
     assert_eq!(ended(&mut exchange), (EndCause::LocalHangup, None));
@@ -107,7 +107,7 @@ fn an_answer_that_crosses_its_cancel_is_acknowledged_and_hung_up() {
     assert_eq!(exchange.events.iter().filter(|event| matches!(event, Event::Answered { .. })).count(), 1);
     assert!(!exchange.events.iter().any(|event| matches!(event, Event::Ended { .. })));
     exchange.events.clear();
-    exchange.command(hang_up(LegKey(9)));
+    exchange.command(hang_up(LegId(9)));
     let bye = take(&mut exchange, "BYE", &phones[0]);
     respond(&mut exchange, &bye, 200, false);
     ended(&mut exchange);
@@ -162,7 +162,7 @@ fn the_less_preferred_ring_after_the_others_have_refused_or_rung_for_long() {
     respond(&mut exchange, &second, 487, false);
     let third = take(&mut exchange, "INVITE", &phones[0]);
     respond(&mut exchange, &third, 200, true);
-    assert!(exchange.events.iter().any(|event| matches!(event, Event::Answered { leg: LegKey(9), .. })));
+    assert!(exchange.events.iter().any(|event| matches!(event, Event::Answered { leg: LegId(9), .. })));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_call_that_is_given_up_rings_nowhere_any_more() {
     let invites: Vec<Sent> = phones[..2].iter().map(|phone| take(&mut exchange, "INVITE", phone)).collect();
     respond(&mut exchange, &invites[0], 180, false);
     exchange.events.clear();
-    exchange.command(hang_up(LegKey(9)));
+    exchange.command(hang_up(LegId(9)));
     let cancel = take(&mut exchange, "CANCEL", &phones[0]);
     respond(&mut exchange, &cancel, 200, false);
     respond(&mut exchange, &invites[0], 487, false);

@@ -12,7 +12,7 @@ use crate::digest::{Attempts, Session, parse_challenges};
 use crate::directory::{Domain, Ha1};
 use crate::endpoint::tests::response_to;
 use crate::endpoint::{ConnectionId, Output};
-use crate::leg::{Command, Credentials, LegKey, Transport};
+use crate::leg::{Command, Credentials, LegId, Transport};
 use crate::testing::{self, SDP, instant, outgoing};
 use crate::trunk_acl::TrunkAcl;
 
@@ -170,7 +170,7 @@ pub(in crate::endpoint) fn with_sdp(lines: &str) -> String {
 
 pub(in crate::endpoint) fn ring(leg: u128, username: &str) -> Command {
     let aor = Aor { account: "acme".into(), username: username.into(), domain: None };
-    Command::Ring { leg: LegKey(leg), aor, invite: outgoing(&format!("sip:{username}@tandem")) }
+    Command::Ring { leg: LegId(leg), aor, invite: outgoing(&format!("sip:{username}@tandem")) }
 }
 
 #[test]
@@ -602,7 +602,7 @@ fn a_call_of_this_server_to_its_own_socket_bans_nobody_and_guesses_no_password()
         // An application may also choose the credentials.
         let password = ["guess", "secret"][call % 2];
         invite.credentials = Some(Credentials { username: "alice".into(), password: password.into() });
-        exchange.command(Command::Invite { leg: LegKey(call as u128), invite });
+        exchange.command(Command::Invite { leg: LegId(call as u128), invite });
         // Everything that the server sends comes back to it, until nothing is sent any more.
         while let Some(sent) = exchange.sent.pop_front() {
             assert_eq!(sent.to.to_string(), OWN);
@@ -613,7 +613,7 @@ fn a_call_of_this_server_to_its_own_socket_bans_nobody_and_guesses_no_password()
     }
     assert!(guard.bans(exchange.now).is_empty(), "{:?}", guard.bans(exchange.now));
     // Another program on this host, which only repeats a branch of the server, is a stranger like any other.
-    exchange.command(Command::Invite { leg: LegKey(1_000), invite: outgoing("sip:q1@127.0.0.1:5060") });
+    exchange.command(Command::Invite { leg: LegId(1_000), invite: outgoing("sip:q1@127.0.0.1:5060") });
     let invite = exchange.sent.pop_front().unwrap().text;
     for n in 0..60 {
         exchange.receive(OWN, invite.replace("CSeq: 1 ", &format!("CSeq: {} ", 2 + n)).replace("sip:q1@", "sip:q2@"));
@@ -633,7 +633,7 @@ fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
     assert!(answer.starts_with("SIP/2.0 200 ") && !answer.contains("pub-gruu"), "{answer}");
     let aor = Aor { account: "acme".into(), username: "alice".into(), domain: None };
     let call = |leg, gr: &str| Command::Ring {
-        leg: LegKey(leg),
+        leg: LegId(leg),
         aor: aor.clone(),
         invite: outgoing(&format!("sip:alice@tandem;gr=urn:uuid:{gr}")),
     };
@@ -643,7 +643,7 @@ fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
     assert!(exchange.sent.is_empty(), "the other phone is left alone");
     exchange.command(call(2, "gone"));
     let ended =
-        exchange.events.iter().any(|event| matches!(event, Event::Ended { leg: LegKey(2), status: Some(480), .. }));
+        exchange.events.iter().any(|event| matches!(event, Event::Ended { leg: LegId(2), status: Some(480), .. }));
     assert!(ended && exchange.sent.is_empty());
 }
 
@@ -670,7 +670,7 @@ fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact()
     assert!(ack.text.contains(&format!("Route: <sip:{EDGE};lr>\r\n")) && ack.to.to_string() == EDGE, "{}", ack.text);
     // The phone registers again, from another port.
     register(&mut exchange, 5062);
-    exchange.command(testing::hangup(LegKey(1)));
+    exchange.command(testing::hangup(LegId(1)));
     let bye = exchange.next().text;
     assert!(bye.starts_with("BYE sip:alice@10.0.0.1:5062 SIP/2.0\r\n"), "{bye}");
     // Three kinds of GRUUs are not replaced: a GRUU with parameters of a proxy, the GRUU of another phone, and the GRUU

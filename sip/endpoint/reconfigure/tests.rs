@@ -149,7 +149,7 @@ fn a_call_goes_on_while_its_trunk_goes_and_the_next_is_refused() {
 }
 
 impl Bench {
-    fn command_answer(&mut self, leg: crate::leg::LegKey) {
+    fn command_answer(&mut self, leg: crate::leg::LegId) {
         self.endpoint.handle_command(self.now, Command::Answer { leg, sdp: SDP.into(), headers: Vec::new() });
         self.collect();
     }

@@ -23,7 +23,7 @@ pub(super) fn invite(branch: &str, more: &str) -> String {
 
 impl Bench {
     #[track_caller]
-    pub(super) fn incoming(&mut self) -> LegKey {
+    pub(super) fn incoming(&mut self) -> LegId {
         match self.event() {
             Event::Incoming { leg, .. } => leg,
             other => panic!("not a call: {other:?}"),
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     /// Creates a ringing call and returns its leg.
-    fn ringing() -> (Self, LegKey) {
+    fn ringing() -> (Self, LegId) {
         let mut bench = Self::new();
         bench.receive(invite("i", ""));
         bench.expect("SIP/2.0 100 ");
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// Creates an established call and returns its leg and the local tag.
-    pub(super) fn talking() -> (Self, LegKey, String) {
+    pub(super) fn talking() -> (Self, LegId, String) {
         let (mut bench, leg) = Self::ringing();
         bench.command(answer(leg));
         let ok = bench.expect("SIP/2.0 200 ");
@@ -63,7 +63,7 @@ impl Bench {
 #[test]
 fn the_key_of_a_call_that_comes_in_reads_as_a_version_1_uuid() {
     for _ in 0..50 {
-        let LegKey(key) = Bench::ringing().1;
+        let LegId(key) = Bench::ringing().1;
         assert_eq!(((key >> 76) & 0xf, (key >> 62) & 0x3), (1, 2), "{key:032x}");
     }
 }
@@ -331,7 +331,7 @@ fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
         assert_eq!(bench.endpoint.unknown_source_requests(), u64::from(message_is_whole));
     }
     let mut bench = from_unknown_sources(true);
-    bench.command(Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
+    bench.command(Command::Invite { leg: LegId(1), invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));
     bench.expect("ACK ");
@@ -672,7 +672,7 @@ fn a_dialog_that_a_sips_uri_makes_has_sips_contacts() {
     for (uri, wanted) in [("sips:x@127.0.0.2", secure), ("sip:x@127.0.0.2", "<sip:127.0.0.1:5060>")] {
         let sdp = Bytes::from_static(SDP);
         let outgoing = crate::Outgoing { request_uri: uri.into(), sdp, ..crate::Outgoing::default() };
-        let leg = LegKey(uri.len() as u128);
+        let leg = LegId(uri.len() as u128);
         bench.endpoint.handle_command(bench.now, Command::Invite { leg, invite: Box::new(outgoing) });
         bench.collect();
         if let Some((lookup, ..)) = bench.asked.pop_front() {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::*;
 use crate::leg::Credentials;
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 
 impl Bench {
     fn calling() -> (Self, String) {
@@ -598,7 +598,7 @@ fn a_number_sign_in_an_applications_uri_is_escaped() {
         ("sip:+1800%2523@127.0.0.2", "sip:+1800%2523@127.0.0.2"),
     ] {
         let mut bench = Bench::new();
-        bench.command(Command::Invite { leg: LegKey(1), invite: outgoing(uri) });
+        bench.command(Command::Invite { leg: LegId(1), invite: outgoing(uri) });
         let invite = bench.expect(&format!("INVITE {wanted} "));
         assert_eq!(field(&invite, "To"), format!("<{wanted}>"));
     }

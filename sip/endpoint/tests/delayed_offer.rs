@@ -5,7 +5,7 @@ use super::*;
 use crate::leg::Prack;
 use crate::testing::{Link, Side, SipPair};
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 const OK: &str = "Contact: <sip:peer@127.0.0.2:5060>\r\n";
 
 fn without_offer() -> Command {
@@ -192,7 +192,7 @@ fn an_offer_that_is_put_off_is_made_again_but_not_for_ever() {
 
 impl Bench {
     /// Creates an incoming call without an offer and returns its leg.
-    fn called_without_offer(more: &str) -> (Self, LegKey) {
+    fn called_without_offer(more: &str) -> (Self, LegId) {
         let mut bench = Self::new();
         bench.receive(request("INVITE", "i", 1, "", &format!("{more}Contact: <sip:peer@127.0.0.2:5060>\r\n")));
         bench.expect("SIP/2.0 100 ");
@@ -200,7 +200,7 @@ impl Bench {
         (bench, leg)
     }
 
-    fn ring_offering(&mut self, leg: LegKey) -> String {
+    fn ring_offering(&mut self, leg: LegId) -> String {
         let sdp = Some(Bytes::from_static(SDP));
         self.command(Command::Provisional { leg, status: 180, sdp, headers: Vec::new() });
         self.expect("SIP/2.0 180 ")
@@ -308,7 +308,7 @@ fn calls_without_an_offer_survive_loss_duplication_and_reordering() {
         let mut pair = SipPair::with(Link { loss: 20, duplication: 20, delay: 200 }, seed, change);
         for call in 0..60_u128 {
             let invite = crate::Outgoing { sdp: Bytes::new(), ..*outgoing(&format!("sip:{call}@127.0.0.2")) };
-            pair.command(Side::A, Command::Invite { leg: LegKey(call), invite: Box::new(invite) });
+            pair.command(Side::A, Command::Invite { leg: LegId(call), invite: Box::new(invite) });
         }
         let sdp = || Bytes::from_static(SDP);
         let mut answers = 0;
@@ -332,7 +332,7 @@ fn calls_without_an_offer_survive_loss_duplication_and_reordering() {
         assert!(answered >= 50, "{answered} of 60 were answered");
         assert!(answers >= 50, "{answers} of {answered} offers were");
         for leg in 0..60 {
-            pair.command(Side::A, hangup(LegKey(leg)));
+            pair.command(Side::A, hangup(LegId(leg)));
         }
         pair.drive(Duration::from_secs(200), |_, _| vec![]);
         for endpoint in [&pair.a, &pair.b] {

@@ -6,10 +6,10 @@ use super::*;
 use crate::leg::{Prack, Refer};
 use crate::testing::{Link, Side, SipPair};
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 
 impl Bench {
-    fn ringing_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, LegKey) {
+    fn ringing_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, LegId) {
         let mut bench = Self::with(change);
         bench.receive(invite("i", more));
         bench.expect("SIP/2.0 100 ");
@@ -17,7 +17,7 @@ impl Bench {
         (bench, leg)
     }
 
-    fn progress(&mut self, leg: LegKey, status: u16, sdp: bool) {
+    fn progress(&mut self, leg: LegId, status: u16, sdp: bool) {
         let sdp = sdp.then(|| Bytes::from_static(SDP));
         self.command(Command::Provisional { leg, status, sdp, headers: Vec::new() });
     }
@@ -538,7 +538,7 @@ fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() 
     let call = |key: u128, uri: &str, cause| {
         let mut invite = outgoing(uri);
         invite.on_behalf_of = Some(cause);
-        Command::Invite { leg: LegKey(key), invite }
+        Command::Invite { leg: LegId(key), invite }
     };
     bench.command(call(1, "sip:two@127.0.0.2", leg));
     let first = bench.expect("INVITE ");
@@ -570,7 +570,7 @@ fn extensions_survive_loss_duplication_and_reordering() {
         });
         for call in 0..60_u128 {
             let invite = outgoing(&format!("sip:{call}@127.0.0.2"));
-            pair.command(Side::A, Command::Invite { leg: LegKey(call), invite });
+            pair.command(Side::A, Command::Invite { leg: LegId(call), invite });
         }
         let sdp = || Bytes::from_static(SDP);
         pair.drive(Duration::from_secs(400), |side, event| {
@@ -602,7 +602,7 @@ fn extensions_survive_loss_duplication_and_reordering() {
         let alive = pair.a.legs();
         assert!(alive >= 40, "{alive} of {answered} live after four refreshes");
         for leg in 0..60 {
-            pair.command(Side::A, hangup(LegKey(leg)));
+            pair.command(Side::A, hangup(LegId(leg)));
         }
         pair.drive(Duration::from_secs(200), |_, _| vec![]);
         for endpoint in [&pair.a, &pair.b] {
@@ -641,7 +641,7 @@ fn an_answer_to_an_invite_of_a_killed_process_is_acknowledged_once_each_time_and
     let mut before = Bench::new();
     let mut call = outgoing("sip:x@127.0.0.2");
     call.call_id = Some("call-of-the-killed-process".into());
-    before.command(Command::Invite { leg: LegKey(1), invite: call });
+    before.command(Command::Invite { leg: LegId(1), invite: call });
     let invite = before.expect("INVITE ");
     before.receive(response_to(&invite, 180, "them", ""));
     let answer = response_to(&invite, 200, "them", WITH_SDP);

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::*;
 use crate::leg::Credentials;
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 
 impl Bench {
     /// Creates a call to a host name. The shell has found these targets for the name.
@@ -122,7 +122,7 @@ fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
     let long = |leg| {
         let mut call = outgoing("sip:x@127.0.0.2");
         call.headers.push(Header { name: "X-Long".into(), value: "x".repeat(1_000) });
-        Command::Invite { leg: LegKey(leg), invite: call }
+        Command::Invite { leg: LegId(leg), invite: call }
     };
     bench.command(long(1));
     let (way, invite) = bench.sent_to();
@@ -200,7 +200,7 @@ fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
         let mut invite = outgoing(uri);
         invite.accounts = vec!["acme".into()];
         change(&mut invite);
-        bench.command(Command::Invite { leg: LegKey(leg), invite });
+        bench.command(Command::Invite { leg: LegId(leg), invite });
         if let Some((lookup, ..)) = bench.asked.pop_front() {
             let address = "127.0.0.1:25".parse().unwrap();
             let target = Target { transport: Transport::Tcp, address, identity: None };
@@ -240,7 +240,7 @@ fn as_long_as_we_listen_on_this_machine_only_it_may_be_called() {
         let mut bench = Bench::with(|config| config.listen = vec![listen.into()]);
         let mut invite = outgoing("sip:100@127.0.0.1:5070");
         invite.accounts = vec!["acme".into()];
-        bench.command(Command::Invite { leg: LegKey(1), invite });
+        bench.command(Command::Invite { leg: LegId(1), invite });
         assert_eq!(!bench.sent.is_empty(), may, "{listen}");
     }
 }
@@ -407,7 +407,7 @@ fn our_own_address_is_closed_where_it_counts_as_another_accounts_trunk() {
             for (leg, account) in ["other", "acme"].into_iter().enumerate() {
                 let mut invite = outgoing("sip:+19005550001@127.0.0.1:5060");
                 invite.accounts = vec![account.into()];
-                bench.command(Command::Invite { leg: LegKey(leg as u128), invite });
+                bench.command(Command::Invite { leg: LegId(leg as u128), invite });
                 let sent = bench.sent.drain(..).count() > 0;
                 assert_eq!(sent, may || account == "acme", "{networks:?} {listen} {account}");
             }

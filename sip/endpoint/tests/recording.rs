@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 const METADATA: &str = "<recording xmlns='urn:ietf:params:xml:ns:recording:1'/>";
 
 fn recording_session() -> (Bench, String) {

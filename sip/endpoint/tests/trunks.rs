@@ -5,7 +5,7 @@ use crate::leg::Credentials;
 use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 
-const LEG: LegKey = LegKey(1);
+const LEG: LegId = LegId(1);
 const PEER: &str = "127.0.0.2:5060";
 
 impl Bench {
@@ -237,7 +237,7 @@ fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
     bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
     let refused = bench.expect("SIP/2.0 503 ");
     assert!((5..=15).contains(&retry_after(&refused)), "a call has to end");
-    bench.command(Command::Invite { leg: LegKey(2), invite: call });
+    bench.command(Command::Invite { leg: LegId(2), invite: call });
     assert_eq!(bench.ended().0, EndCause::TrunkFull);
     assert_eq!((bench.trunk_status().calls, bench.trunk_status().limited), (1, 2));
     bench.receive(response_to(&sent, 486, "them", ""));

@@ -12,7 +12,7 @@ use crate::digest;
 use crate::endpoint::Target;
 use crate::endpoint::core::Core;
 use crate::endpoint::trunks::OutOfDialogRequest;
-use crate::keys::{ClientId, LegId};
+use crate::keys::{ClientId, LegSlot};
 use crate::leg::{EndCause, Header, Transport};
 use crate::message::{Method, Request, Response};
 use crate::recording;
@@ -34,7 +34,7 @@ pub(in crate::endpoint) struct Client {
     pub(in crate::endpoint) method: Method,
     pub(in crate::endpoint) branch: u128,
     pub(in crate::endpoint) purpose: Purpose,
-    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) leg: Option<LegSlot>,
     pub(in crate::endpoint) flow: Flow,
     request: Bytes,
     /// The parts of the ACK of a 300-699 response. This field is set only for an INVITE.
@@ -115,7 +115,7 @@ pub(in crate::endpoint) struct NewClient {
     pub(in crate::endpoint) branch: u128,
     pub(in crate::endpoint) flow: Flow,
     pub(in crate::endpoint) data: Bytes,
-    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) leg: Option<LegSlot>,
     pub(in crate::endpoint) purpose: Purpose,
 }
 
@@ -130,7 +130,7 @@ pub(in crate::endpoint) enum ClientOutcome {
 
 /// A further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4).
 pub(in crate::endpoint) struct LateResponse {
-    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) leg: Option<LegSlot>,
     pub(in crate::endpoint) flow: Flow,
     /// Whether a 2xx with this To tag was already acknowledged. If this is `false`, the response comes from another
     /// fork.
@@ -419,7 +419,7 @@ impl Transactions {
         &mut self,
         core: &mut Core,
         id: ClientId,
-        leg: Option<LegId>,
+        leg: Option<LegSlot>,
         tag: &[u8],
         (flow, data): (Flow, Bytes),
         plain: bool,

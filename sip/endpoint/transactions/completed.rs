@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::Key;
 use crate::dialog::Flow;
-use crate::keys::LegId;
+use crate::keys::LegSlot;
 
 /// Duration of a bucket. Transactions that expire within the same 250 ms are removed together.
 const BUCKET: Duration = Duration::from_millis(250);
@@ -41,7 +41,7 @@ pub(super) struct CompletedTransactions {
 /// A received request that this server has answered.
 #[derive(Debug, Clone)]
 pub(super) struct AnsweredServer {
-    pub(super) leg: Option<LegId>,
+    pub(super) leg: Option<LegSlot>,
     pub(super) tag: u64,
     pub(super) answer: Answer,
 }
@@ -61,7 +61,7 @@ pub(super) enum Answer {
 /// An INVITE that this server sent and that got a 2xx.
 #[derive(Debug)]
 pub(super) struct AnsweredInvite {
-    pub(super) leg: Option<LegId>,
+    pub(super) leg: Option<LegSlot>,
     /// The flow of the INVITE. Several INVITEs share one flow value, because most INVITEs go to only a few trunks.
     pub(super) flow: Arc<Flow>,
     /// The hash of the To tag of the first 2xx.
@@ -99,7 +99,7 @@ impl CompletedTransactions {
     }
 
     /// Adds a sent INVITE under its branch. `tag` is the hash of the To tag in the 2xx.
-    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
+    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegSlot>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
             None => Arc::new(flow),

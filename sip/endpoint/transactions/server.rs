@@ -10,7 +10,7 @@ use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
 use crate::endpoint::Arrival;
 use crate::endpoint::core::Core;
-use crate::keys::{LegId, ServerId};
+use crate::keys::{LegSlot, ServerId};
 use crate::message::{Echo, Method, Request};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
@@ -23,7 +23,7 @@ pub(in crate::endpoint) struct Server {
     key: Key,
     /// The key that detects merged requests (RFC 3261 §8.2.2.2). This field is set only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
-    leg: Option<LegId>,
+    leg: Option<LegSlot>,
     pub(in crate::endpoint) flow: Flow,
     echo: Echo,
     record_routes: Vec<Bytes>,
@@ -48,7 +48,7 @@ pub(in crate::endpoint) struct NewServer<'a> {
     /// The key that detects merged requests (RFC 3261 §8.2.2.2). This field is set only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
     pub(in crate::endpoint) echo: Echo,
-    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) leg: Option<LegSlot>,
     /// The local tag, which is used in To.
     pub(in crate::endpoint) tag: u64,
     /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
@@ -63,12 +63,12 @@ pub(in crate::endpoint) enum Repetition {
     /// The request belongs to a transaction, and this transaction has handled the request.
     Absorbed,
     /// The request is the ACK of a 2xx to the INVITE of this leg.
-    Ack(LegId),
+    Ack(LegSlot),
 }
 
 /// The INVITE that a CANCEL cancels.
 pub(in crate::endpoint) struct CancelledInvite {
-    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) leg: Option<LegSlot>,
     pub(in crate::endpoint) tag: u64,
     /// The transaction of the INVITE, if the INVITE has no final response yet.
     pub(in crate::endpoint) pending: Option<ServerId>,

@@ -57,7 +57,7 @@ async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_
     let now = crate::testing::instant();
     assert!(handle.guard().record_offence(now, "127.0.0.88".parse().unwrap(), Offence::Credentials));
     let to = format!("sip:x@{}", guesser.local_addr().unwrap());
-    handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&to) }).unwrap();
+    handle.send(Command::Invite { leg: LegId(1), invite: outgoing(&to) }).unwrap();
     let invite = receive_until(&guesser, "INVITE ").await;
     let copied: String = ["Via: ", "From: ", "To: ", "Call-ID: ", "CSeq: "]
         .iter()
@@ -116,13 +116,13 @@ async fn what_went_through_the_driver_is_in_its_ladder() {
     let (handle, mut events) = driver(|_| {}).await;
     let udp = address(&handle, Transport::Udp);
     // The server calls itself: there are two legs with the same Call-ID.
-    handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&format!("sip:x@{udp}")) }).unwrap();
+    handle.send(Command::Invite { leg: LegId(1), invite: outgoing(&format!("sip:x@{udp}")) }).unwrap();
     let Event::Incoming { leg, incoming } = event(&mut events).await else { panic!("no call") };
     handle.send(answer(leg)).unwrap();
     while !matches!(event(&mut events).await, Event::Acknowledged { .. }) {}
     let ladder = handle.ladder().unwrap();
     let trace = ladder.of_legs(&[leg]).remove(0);
-    assert_eq!((trace.sip_call_id.as_str(), trace.legs.as_slice()), (&*incoming.sip_call_id, &[LegKey(1), leg][..]));
+    assert_eq!((trace.sip_call_id.as_str(), trace.legs.as_slice()), (&*incoming.sip_call_id, &[LegId(1), leg][..]));
     let both_ways =
         |word: &str| trace.messages.iter().filter(|message| message.data.starts_with(word.as_bytes())).count();
     assert_eq!((both_ways("INVITE "), both_ways("SIP/2.0 200 "), both_ways("ACK ")), (2, 2, 2));

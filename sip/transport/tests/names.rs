@@ -86,7 +86,7 @@ async fn arrives(
     b: (&Handle, &mut UnboundedReceiver<Event>),
     uri: &str,
 ) -> Transport {
-    a.0.send(Command::Invite { leg: LegKey(1), invite: outgoing(uri) }).unwrap();
+    a.0.send(Command::Invite { leg: LegId(1), invite: outgoing(uri) }).unwrap();
     let arrived = event(b.1).await;
     let Event::Incoming { leg, incoming } = arrived else { panic!("{uri}: {arrived:?}") };
     b.0.send(hangup(leg)).unwrap();
@@ -136,7 +136,7 @@ async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
         assert_eq!(arrives((&a, &mut a_events), (&b, &mut b_events), &uri).await, transport, "{uri}");
         assert_eq!(asked(), after, "{uri}: the answers are kept");
     }
-    a.send(Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@nowhere.test") }).unwrap();
+    a.send(Command::Invite { leg: LegId(1), invite: outgoing("sip:x@nowhere.test") }).unwrap();
     assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Unresolved, .. }));
     a.shutdown().await;
     b.shutdown().await;

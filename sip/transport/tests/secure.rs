@@ -126,7 +126,7 @@ async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
     .into_iter()
     .enumerate()
     {
-        let leg = LegKey(number as u128 + 1);
+        let leg = LegId(number as u128 + 1);
         a.send(Command::Invite { leg, invite: outgoing(&uri) }).unwrap();
         let Event::Incoming { leg: other, incoming } = event(&mut b_events).await else { panic!() };
         assert_eq!(incoming.transport, Transport::Tls);
@@ -153,7 +153,7 @@ async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
     let (wrong_authority, _events) = driver(other_authority.listen(&["localhost"])).await;
     for (server, why) in [(wrong_name, TlsFault::WrongName), (wrong_authority, TlsFault::UnknownIssuer)] {
         let uri = format!("sip:x@localhost:{};transport=tls", address(&server, Transport::Tls).port());
-        a.send(Command::Invite { leg: LegKey(1), invite: outgoing(&uri) }).unwrap();
+        a.send(Command::Invite { leg: LegId(1), invite: outgoing(&uri) }).unwrap();
         let ended = event(&mut events).await;
         let refused = EndCause::Tls(why);
         assert!(matches!(ended, Event::Ended { cause, .. } if cause == refused), "{ended:?}");
@@ -200,7 +200,7 @@ async fn a_server_that_refuses_our_certificate_is_the_reason_with_each_version_o
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let port = demanding(&theirs, version).await;
         let invite = outgoing(&format!("sip:x@localhost:{port};transport=tls"));
-        a.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        a.send(Command::Invite { leg: LegId(1), invite }).unwrap();
         let ended = event(&mut events).await;
         let refused = EndCause::Tls(TlsFault::Refused);
         assert!(matches!(ended, Event::Ended { cause, .. } if cause == refused), "{version:?}: {ended:?}");
@@ -235,7 +235,7 @@ async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
         .await;
         let mut invite = outgoing(&format!("sips:x@{}", address(&b, Transport::Tls)));
         invite.trunk = Some("t".into());
-        a.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        a.send(Command::Invite { leg: LegId(1), invite }).unwrap();
         if fault.is_none() {
             let Event::Incoming { leg, .. } = event(&mut b_events).await else { panic!() };
             b.send(hangup(leg)).unwrap();
@@ -321,7 +321,7 @@ async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_
         assert!(ask(&mut stream, &hello).await.starts_with("SIP/2.0 200 "));
         let mut invite = outgoing(&format!("sip:1@{listens};transport=tls"));
         invite.trunk = Some("carrier".into());
-        handle.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        handle.send(Command::Invite { leg: LegId(1), invite }).unwrap();
         if alias && certified {
             let mut text = Vec::new();
             let head = async {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tandem_call::program::instruction::Speech;
 use tandem_call::recognition::{RecognitionEvent, decimal};
+use tandem_id::OpId;
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_speech::{Voice, recognise};
@@ -87,7 +88,7 @@ pub(super) struct Conversation {
     segments: Vec<Segment>,
     words: Vec<(f64, String)>,
     digits: Vec<(f64, char)>,
-    finished: HashSet<media::OpId>,
+    finished: HashSet<OpId>,
     answered: Option<f64>,
     /// Time of the end, in seconds since the start of the call.
     ended: Option<f64>,
@@ -433,7 +434,7 @@ impl Conversation {
 
     /// Waits until all audio or all digits of the step have been sent. A hang-up by the other side during this time
     /// does not make this step fail. The following steps decide whether the hang-up is a failure.
-    async fn finish(&mut self, op: media::OpId) -> bool {
+    async fn finish(&mut self, op: OpId) -> bool {
         self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
@@ -77,7 +78,7 @@ impl Phone {
         let key = rand::random();
         let sink: media::EventSink =
             Arc::new(move |_, event| sender.try_send(Input::Media(event)).map_err(|_| media::Full));
-        let session = media.open(media::SessionKey(key), 0, sink)?;
+        let session = media.open(LegId(key), 0, sink)?;
         Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
     }
 
@@ -137,14 +138,14 @@ impl Phone {
     }
 
     /// Plays audio. An event with the returned id reports the end.
-    pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<media::OpId> {
+    pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<OpId> {
         let (op, audio) = (self.op(), Arc::clone(audio));
         self.command(media::Command::Play { op, audio, loops: std::num::NonZeroU32::new(1) })?;
         Ok(op)
     }
 
     /// Sends DTMF digits. An event with the returned id reports the end.
-    pub(super) fn press(&mut self, digits: &str) -> anyhow::Result<media::OpId> {
+    pub(super) fn press(&mut self, digits: &str) -> anyhow::Result<OpId> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: DIGIT_MS })?;
         Ok(op)
@@ -177,13 +178,13 @@ impl Phone {
         drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
     }
 
-    fn leg(&self) -> sip::LegKey {
-        sip::LegKey(self.key)
+    fn leg(&self) -> LegId {
+        LegId(self.key)
     }
 
-    fn op(&mut self) -> media::OpId {
+    fn op(&mut self) -> OpId {
         self.next_op += 1;
-        media::OpId(self.next_op)
+        OpId(self.next_op)
     }
 
     fn command(&self, command: media::Command) -> anyhow::Result<()> {

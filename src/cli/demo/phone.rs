@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
@@ -63,7 +64,7 @@ impl Phone {
             sdp: session.offer(),
             ..sip::Outgoing::default()
         };
-        self.sip.send(sip::Command::Invite { leg: sip::LegKey(self.key), invite: Box::new(invite) })?;
+        self.sip.send(sip::Command::Invite { leg: LegId(self.key), invite: Box::new(invite) })?;
         let answer = self
             .until("answer", |event| match event {
                 PhoneEvent::Sip(sip::Event::Answered { sdp, .. }) => Some(Ok(sdp.clone())),
@@ -120,7 +121,7 @@ impl Phone {
 
     /// Hangs up, or waits until the other side hangs up. Returns the media statistics.
     pub(super) async fn end(&mut self, hangup: bool) -> anyhow::Result<media::Stats> {
-        let leg = sip::LegKey(self.key);
+        let leg = LegId(self.key);
         if hangup {
             self.sip.send(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() })?;
         }
@@ -147,12 +148,12 @@ impl Phone {
             drop(sender.send(PhoneEvent::Media(event)));
             Ok(())
         });
-        Ok(self.media.open(media::SessionKey(self.key), 0, sink)?)
+        Ok(self.media.open(LegId(self.key), 0, sink)?)
     }
 
-    fn op(&mut self) -> media::OpId {
+    fn op(&mut self) -> OpId {
         self.next_op += 1;
-        media::OpId(self.next_op)
+        OpId(self.next_op)
     }
 
     fn command(&self, command: media::Command) -> anyhow::Result<()> {
@@ -162,7 +163,7 @@ impl Phone {
         }
     }
 
-    async fn until_finished(&mut self, op: media::OpId) -> anyhow::Result<()> {
+    async fn until_finished(&mut self, op: OpId) -> anyhow::Result<()> {
         let finished = |event: &PhoneEvent| {
             matches!(event, PhoneEvent::Media(media::Event::Finished { op: done, .. }) if *done == op).then_some(())
         };

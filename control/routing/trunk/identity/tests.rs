@@ -1,5 +1,5 @@
 use serde_json::json;
-use tandem_call::id::{CallId, LegId};
+use tandem_id::{CallId, LegId};
 
 use super::*;
 

@@ -58,7 +58,7 @@ impl Exchange {
     }
 
     #[track_caller]
-    fn called(&mut self) -> (LegKey, Option<String>) {
+    fn called(&mut self) -> (LegId, Option<String>) {
         self.expect("SIP/2.0 100 ");
         let Some(Event::Incoming { leg, incoming }) = self.events.pop_back() else { panic!("no call") };
         assert!(incoming.caller.is_none(), "no phone");

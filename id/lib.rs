@@ -1,5 +1,10 @@
-//! Ids. Every id has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` +
-//! base64url, a UUID).
+//! The ids and the time that the SIP stack, the media engine and the call model share. Every id of a thing that is stored
+//! has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` + base64url, a UUID).
+#![forbid(unsafe_code)]
+
+mod time;
+
+pub use time::Now;
 
 use std::fmt;
 
@@ -70,6 +75,11 @@ ids! {
     SiprecId,
 }
 
+impl LegId {
+    /// An id that belongs to no leg.
+    pub const NONE: Self = Self(0);
+}
+
 /// Id of an operation on a leg's media: a playback, a recording or the tap of a stream. A command carries this id. The
 /// events of the operation carry the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -83,7 +93,7 @@ pub struct FetchId(pub u64);
 /// Writes an id as 32 lower-case hex digits into `text`. A call writes ids dozens of times, and the standard formatter
 /// needs ten times as long for 128 bits. The function first spreads the bits of each 64-bit half until every nibble has
 /// an octet of its own. Then the function converts 16 nibbles into digits at once.
-pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
+pub fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     const ONES: u128 = u128::MAX / 0xff;
     // Each step has a shift in bits and a mask. The shift moves the upper half of each group away from the lower half.
     // The mask keeps both halves and clears the other bits.
