@@ -241,7 +241,7 @@ const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md",
 const LONG_FILE: usize = 700;
 
 #[test]
-fn every_source_keeps_to_its_layer() {
+fn every_source_file_obeys_the_layering_rules() {
     let mut broken = Vec::new();
     let sources = sources();
     assert!(sources.len() > 50, "only {} sources found: is the scan still looking in the right place?", sources.len());
@@ -299,7 +299,7 @@ fn each_crate_uses_only_crates_below_it() {
 }
 
 #[test]
-fn documents_name_files_that_are_there() {
+fn documents_name_existing_files() {
     let mut documents = Vec::new();
     for place in DOCUMENTS {
         match fs::read_dir(root().join(place)) {
@@ -374,7 +374,7 @@ fn a_broken_rule_is_found() {
 }
 
 #[test]
-fn comments_tests_and_the_right_places_are_no_violation() {
+fn comments_tests_and_permitted_files_are_no_violation() {
     let fine = [
         ("call/leg.rs", "/// Twilio calls it a Call. // not telnyx\nlet url = \"http://x\";"),
         ("call/leg.rs", "/* as Twilio\n does */ struct Leg;"),

@@ -68,7 +68,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
+async fn three_hundred_calls_over_a_lossy_network_succeed_and_leave_nothing() {
     let _alone = ALONE.lock().await;
     const CALLS: u128 = 300;
     let network = Network::new().await;
@@ -150,7 +150,7 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_were_joined_leave_nothing_behind() {
+async fn merged_calls_leave_no_task() {
     let _alone = ALONE.lock().await;
     let mut callee = Phone::start(SocketAddr::from(([127, 0, 0, 1], 0))).await;
     let (server, _directory) = server(callee.address, None).await;

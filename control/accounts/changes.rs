@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_parent_suspends_an_account_and_subaccounts_have_none_below_them() {
+    async fn only_a_parent_suspends_its_subaccount_and_a_subaccount_creates_none() {
         let (store, _folder) = store().await;
         let accounts = Accounts::new([account("acme"), account("other")]);
         let acme: Arc<str> = "acme".into();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resource_is_transferred_within_the_family_or_by_the_operator() {
+    async fn a_resource_moves_between_a_parent_and_its_subaccounts_or_by_the_operator() {
         let (store, _folder) = store().await;
         let operator = Account { operator: true, ..account("operator") };
         let accounts = Accounts::new([account("acme"), account("other"), operator]);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_accepted_under_its_new_name_until_it_is_deleted() {
+    async fn a_renamed_api_key_is_accepted_until_it_is_deleted() {
         let (store, _folder) = store().await;
         let accounts = Accounts::new([account("acme")]);
         let (mut key, secret) = accounts.create_key(&store, &"acme".into(), "ci".into()).await.unwrap();

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_the_configuration_are_the_floor() {
+    fn configured_accounts_have_precedence_over_stored_subaccounts() {
         let accounts = Accounts::new([configured("acme")]);
         accounts.put(made("AC2", "acme"));
         assert_eq!(accounts.by_sid("AC2").unwrap().name, "AC2".into());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_logs_in_with_its_secret_until_it_is_given_up() {
+    fn an_api_key_is_accepted_with_its_secret_until_it_is_removed() {
         let accounts = Accounts::new([configured("acme")]);
         let (key, secret) = Key::new(&"acme".into(), "ci".into());
         let id = key.id;
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_made_is_there_after_a_restart() {
+    async fn subaccounts_and_api_keys_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let mut one = made("AC2", "acme");

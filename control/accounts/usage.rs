@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_category_counts_what_is_its_own() {
+    fn each_usage_category_counts_its_own_calls() {
         let usage = usage();
         let all = (Date::MIN, Date::MAX);
         let total = |category| {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trigger_is_told_once_in_its_period() {
+    fn a_usage_trigger_is_due_once_per_period() {
         let today: Date = "2026-11-21".parse().unwrap();
         let target = Target { url: "http://a/".into(), method: tandem_call::Method::Post };
         let mut trigger = Trigger {

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn words_come_as_they_are_written() {
+    fn streamed_text_is_joined_in_order() {
         let (text, end) = all(concat!(
             ": ping\r\n\r\n",
             "data: {\"choices\":[]}\r\n\r\n",
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn tool_calls_are_put_together_however_a_server_sends_them() {
+    fn tool_calls_are_assembled_from_every_known_form() {
         let openai = concat!(
             "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}}]}\n",
             "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"x\\\"\"}}]}}]}\n",
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_breaks_off_or_means_nothing_has_failed() {
+    fn an_incomplete_or_invalid_answer_is_a_failure() {
         let broken = "data: {\"choices\":[{\"delta\":{\"content\":\"Good\"}}]}\n";
         assert!(matches!(all(broken).1, Piece::Failed { for_good: false, .. }));
         let mut reading = ChunkReader::default();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_end_is_given_up() {
+    fn an_answer_beyond_its_limits_fails() {
         let text = |text: &str| format!("data: {}\n", json!({ "choices": [{ "delta": { "content": text } }] }));
         let call = |name: &str, arguments: &str| {
             let call = json!({ "id": "a", "function": { "name": name, "arguments": arguments } });

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_told_once_and_when_it_was_heard() {
+    fn each_utterance_is_logged_once_after_the_caller_heard_it() {
         let before = Utterance { by_agent: true, text: "Earlier.".into() };
         let mut history = History::new(&[before]);
         history.caller("Hello.".to_owned());
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_which_nothing_was_heard_is_not_told() {
+    fn an_unheard_answer_is_not_logged() {
         let mut history = History::default();
         history.agent("Never heard.".to_owned(), 0, Vec::new());
         history.caller("One.".to_owned());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_heard_was_not_said() {
+    fn the_history_has_only_the_text_that_the_caller_heard() {
         let mut history = History::default();
         history.caller("hours?".into());
         history.agent("We open at nine. We close at five.".into(), 0, vec![]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_call_stays_with_its_result_even_if_nothing_of_its_words_was_heard() {
+    fn a_tool_call_stays_in_the_history_with_its_result_after_an_interruption() {
         let mut history = History::default();
         let call = ToolCall { id: "1".into(), name: "order".into(), arguments: "{broken".into() };
         history.agent("One moment.".into(), 0, vec![call]);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_conversation_loses_its_oldest_turns_whole() {
+    fn a_long_history_drops_its_oldest_turns_as_a_whole() {
         let mut history = History::default();
         for turn in 0..100 {
             history.caller(format!("{turn} {}", "x".repeat(1_000)));

@@ -824,7 +824,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_heard_was_not_said() {
+    fn an_interruption_truncates_the_answer_at_the_played_position() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "one two three four.", 1_000);
         outputs(&mut one);
@@ -839,7 +839,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_whole_was_said_and_silence_follows() {
+    fn a_completely_played_answer_is_logged_and_starts_the_silence_timer() {
         let (mut one, now) = ready(json!({ "silence_seconds": 3, "silence_prompts": 0 }));
         answers(&mut one, now, "i", "Hello.", 1_000);
         outputs(&mut one);
@@ -856,7 +856,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_sends_without_end_is_given_up() {
+    fn a_model_beyond_its_limits_ends_the_conversation() {
         let words = |item: &str, length: usize| Event::Words {
             item: item.to_owned(),
             text: "x".repeat(length),
@@ -894,7 +894,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_only_calls_tools_is_given_up() {
+    fn a_model_that_only_calls_tools_ends_the_conversation() {
         let (mut one, now) = ready(json!({}));
         outputs(&mut one);
         for round in 0..=MAX_ROUNDS {
@@ -907,7 +907,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_that_the_model_takes_for_no_speech_only_pauses_it() {
+    fn a_sound_that_is_no_speech_only_pauses_the_agent() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "Hello.", 5_000);
         outputs(&mut one);
@@ -924,7 +924,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_asked_for_while_another_one_runs_comes_after_it() {
+    fn an_answer_requested_during_another_one_follows_it() {
         let (mut one, now) = ready(json!({}));
         outputs(&mut one);
         let code = "conversation_already_has_active_response".to_owned();
@@ -949,7 +949,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_does_not_answer_is_asked_once_more_and_has_then_failed() {
+    fn a_request_without_an_answer_is_repeated_once_and_then_fails() {
         let (mut one, now) = ready(json!({ "fallback": "+15551230099" }));
         outputs(&mut one);
         one.handle_timeout(now + MS * 2_000, Duration::ZERO);
@@ -974,7 +974,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_follows_a_lost_one_is_told_what_was_said() {
+    fn a_new_session_after_a_lost_one_gets_the_history() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "Hello.", 100);
         one.event(now, Duration::ZERO, Event::Heard("Are you open?".to_owned()));

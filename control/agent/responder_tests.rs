@@ -117,7 +117,7 @@ fn call(name: &str, arguments: &str) -> Piece {
 }
 
 #[test]
-fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
+fn the_model_gets_a_request_at_the_pause_and_its_answer_plays_after_the_turn() {
     let mut stage = Stage::new(r#","first_message":"Hello.""#);
     assert_eq!(stage.said(), "Hello.");
     stage.take();
@@ -139,7 +139,7 @@ fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
 }
 
 #[test]
-fn a_caller_who_goes_on_is_answered_to_all_of_it() {
+fn a_caller_who_continues_gets_one_answer_to_the_whole_text() {
     let mut stage = Stage::new("");
     stage.says("I would like to");
     stage.passes(500);
@@ -158,7 +158,7 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
 }
 
 #[test]
-fn a_noise_keeps_the_answer_and_changes_nothing() {
+fn a_noise_without_words_keeps_the_prepared_answer() {
     let mut stage = Stage::new("");
     stage.says("What time is it?");
     stage.event(ConversationEvent::CallerSpeaking(true));
@@ -171,7 +171,7 @@ fn a_noise_keeps_the_answer_and_changes_nothing() {
 }
 
 #[test]
-fn an_interruption_leaves_in_the_history_what_was_heard() {
+fn an_interruption_keeps_only_the_heard_text_in_the_history() {
     let mut stage = Stage::new("");
     stage.says("Tell me all.");
     stage.passes(50);
@@ -188,7 +188,7 @@ fn an_interruption_leaves_in_the_history_what_was_heard() {
 }
 
 #[test]
-fn a_slow_model_is_covered_by_a_filler_and_asked_once_more() {
+fn a_slow_model_causes_a_filler_and_a_second_request() {
     let mut stage = Stage::new("");
     stage.says("Are you there?");
     stage.take();
@@ -207,7 +207,7 @@ fn a_slow_model_is_covered_by_a_filler_and_asked_once_more() {
 }
 
 #[test]
-fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
+fn a_second_failure_of_the_model_causes_an_apology_and_the_fallback_call() {
     let failed = || Piece::Failed { why: "500".to_owned(), for_good: false };
     let mut stage = Stage::new(r#","fallback":"+15551230099""#);
     stage.says("Hello?");
@@ -233,7 +233,7 @@ fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
 }
 
 #[test]
-fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
+fn tools_run_after_the_turn_and_their_results_go_to_the_model() {
     let tools = r#","tools":["hang_up",{"name":"order","url":"http://127.0.0.1/o","parameters":{"number":{"type":"integer"}}}]"#;
     let mut stage = Stage::new(tools);
     stage.says("Where is my order?");
@@ -252,7 +252,7 @@ fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
 }
 
 #[test]
-fn a_model_that_calls_tools_without_end_is_stopped() {
+fn the_number_of_consecutive_tool_rounds_is_limited() {
     let mut stage = Stage::new("");
     stage.says("Go!");
     stage.passes(60);
@@ -264,7 +264,7 @@ fn a_model_that_calls_tools_without_end_is_stopped() {
 }
 
 #[test]
-fn silence_is_asked_about_twice_and_then_the_call_ends() {
+fn two_silence_prompts_precede_the_end_of_a_silent_call() {
     let mut stage = Stage::new(r#","first_message":"Hello.""#);
     let spoken = |stage: &mut Stage| {
         stage.event(ConversationEvent::AgentSpeaking(true));
@@ -282,7 +282,7 @@ fn silence_is_asked_about_twice_and_then_the_call_ends() {
 }
 
 #[test]
-fn keys_are_one_message() {
+fn digits_form_one_message() {
     let mut stage = Stage::new("");
     for key in "123#".chars() {
         stage.event(ConversationEvent::Digit(key));
@@ -291,7 +291,7 @@ fn keys_are_one_message() {
 }
 
 #[test]
-fn words_that_never_come_are_missed_and_asked_for_again() {
+fn speech_without_a_transcript_causes_a_request_to_repeat() {
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::CallerSpeaking(true));
     stage.event(ConversationEvent::CallerSpeaking(false));
@@ -309,7 +309,7 @@ fn words_that_never_come_are_missed_and_asked_for_again() {
 }
 
 #[test]
-fn a_call_ends_when_it_is_as_long_as_it_may_be() {
+fn a_call_ends_at_max_seconds_after_a_warning() {
     let mut stage = Stage::new(r#","max_seconds":60,"silence_seconds":600"#);
     stage.passes(30_000);
     assert_eq!(stage.said(), "[We have half a minute left.]");
@@ -318,7 +318,7 @@ fn a_call_ends_when_it_is_as_long_as_it_may_be() {
 }
 
 #[test]
-fn a_transfer_that_nobody_answers_brings_the_caller_back_to_the_agent() {
+fn an_unanswered_transfer_returns_the_caller_to_the_agent() {
     let tools = r#","tools":[{"name":"transfer","to":{"sales":"+15551230001"}}]"#;
     let mut stage = Stage::new(tools);
     stage.says("Sales please.");
@@ -348,7 +348,7 @@ fn failures(stage: &Stage) -> Vec<(Engine, EngineEffect)> {
 }
 
 #[test]
-fn a_model_that_fails_is_told_to_the_call_and_the_apology_is_no_reply() {
+fn a_failed_model_is_reported_to_the_call_and_the_apology_is_no_reply() {
     let mut stage = Stage::new("");
     let fails =
         |stage: &mut Stage| stage.answers(Piece::Failed { why: "connection refused".to_owned(), for_good: false });
@@ -368,7 +368,7 @@ fn a_model_that_fails_is_told_to_the_call_and_the_apology_is_no_reply() {
 }
 
 #[test]
-fn a_caller_who_has_not_spoken_is_not_asked_to_say_it_again_when_the_recogniser_fails() {
+fn a_failed_recogniser_causes_no_request_to_repeat_before_the_caller_spoke() {
     let fails = |stage: &mut Stage| stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
     let asked = |stage: &Stage| stage.said().contains("Could you say it again?");
     let mut stage = Stage::new("");
@@ -402,7 +402,7 @@ fn a_caller_who_has_not_spoken_is_not_asked_to_say_it_again_when_the_recogniser_
 }
 
 #[test]
-fn a_recogniser_that_is_off_is_told_once_and_ends_the_call() {
+fn a_disabled_recogniser_is_reported_once_and_ends_the_call() {
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::RecognitionFailed(SPEECH_TO_TEXT_OFF.to_owned()));
     assert_eq!(failures(&stage), [(Engine::Recogniser, EngineEffect::Fatal)]);
@@ -411,7 +411,7 @@ fn a_recogniser_that_is_off_is_told_once_and_ends_the_call() {
 }
 
 #[test]
-fn a_tool_that_fails_is_told_to_the_call() {
+fn a_failed_tool_is_reported_to_the_call() {
     let mut stage = Stage::new(r#","tools":[{"name":"order","url":"http://127.0.0.1/"}]"#);
     stage.says("Where is my order?");
     stage.passes(60);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn formatting_pictures_and_thoughts_are_not_spoken() {
+    fn formatting_emoji_and_reasoning_are_not_spoken() {
         assert_eq!(
             spoken("<think>He wants *tea*.</think>We have **tea** 🍵 and `snake_case`."),
             "We have tea  and snake_case."

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_goes_to_configured_places_only() {
+    fn a_transfer_goes_to_configured_destinations_only() {
         let tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
         let action = |arguments: &str| tools.action(&call("transfer", arguments));
         assert_eq!(action(r#"{"to":"sales"}"#), ToolAction::Transfer("sales".into(), Address::from("+15551230001")));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_held_against_their_schema() {
+    fn arguments_of_a_tool_call_are_checked_against_their_schema() {
         let tools = tools(
             r#"[{ "name": "order", "url": "http://127.0.0.1/", "parameters": { "number": { "type": "integer" }, "kind": { "enum": ["a", "b"] } } }]"#,
             None,
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_adds_nothing_that_nobody_declared() {
+    fn undeclared_arguments_of_a_tool_call_are_dropped() {
         let ask = |table: Value, arguments: Value| {
             let tools = tools(&json!([table]).to_string(), None);
             match tools.action(&call("t", &arguments.to_string())) {
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_collected_are_whole() {
+    fn incomplete_collected_values_are_refused() {
         let schema = r#"{"type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}"#;
         let tools = tools("[]", Some(schema));
         assert!(matches!(tools.action(&call(COLLECTED, "{}")), ToolAction::Refused(_)));
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_cannot_be_is_refused_with_what_would_be_right() {
+    fn an_invalid_tool_is_refused_with_advice() {
         let why = |text: &str| serde_json::from_str::<Vec<ToolConfig>>(text).unwrap_err().to_string();
         assert!(why(r#"["hangup"]"#).contains("is not a built-in tool (hang_up, transfer, send_digits, record)"));
         assert!(why(r#"["transfer"]"#).contains("destinations"));

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_agreement_are_told_from_others() {
+    fn words_of_agreement_are_recognised() {
         for text in ["Mhm.", "yeah", "Okay, great.", "I see.", "Ja, genau"] {
             assert!(is_agreement(text), "{text}");
         }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_were_just_said_are_an_echo() {
+    fn a_transcript_of_the_agents_own_words_is_an_echo() {
         let says = || ["We are open from nine to five. ", "Anything else?"].into_iter();
         assert!(is_echo("Open from nine", says()));
         assert!(is_echo("five anything", says()));

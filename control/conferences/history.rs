@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_live_before_a_crash_is_found() {
+    async fn conferences_that_were_live_before_a_crash_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
         let info = ConferenceInfo {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn one_to_be_coached_or_several_are_read_from_records() {
+    fn coaching_of_one_or_several_legs_is_read_from_records() {
         use tandem_call::conference::Coaching;
         let several = Coaching::of(vec![LegId(1), LegId(2)]);
         let text = serde_json::to_string(&several).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_stored_records_keep_their_names() {
+    fn fields_of_stored_records_keep_their_names() {
         use tandem_call::conference::Participation;
         use tandem_call::{Callback, Method, Target};
         let stored = r#"{"conference":"room","muted":false,"waits":false,"ends":true,"beep":"Both","most":7}"#;

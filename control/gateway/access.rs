@@ -249,7 +249,7 @@ mod tests {
     const JSON: (&str, &str) = ("content-type", "application/json");
 
     #[tokio::test]
-    async fn a_foreign_page_reaches_neither_requests_nor_sockets() {
+    async fn requests_of_a_page_from_a_foreign_origin_are_refused() {
         for (origin, may) in [
             ("http://localhost:3000", true),
             ("http://localhost:5173", true),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_points_its_own_name_to_this_machine_reaches_nothing() {
+    async fn requests_with_a_foreign_host_header_are_refused() {
         for (host, may) in [
             ("localhost:8080", true),
             ("127.0.0.1:8080", true),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_json_and_nothing_that_a_page_sends_without_asking() {
+    async fn only_json_bodies_are_accepted() {
         for (kind, body, may) in [
             (Some("application/json"), "{}", true),
             (Some("application/json; charset=utf-8"), "{}", true),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_asked_for_in_each_of_its_places() {
+    async fn the_secret_is_accepted_in_the_header_and_in_a_websocket_url_only() {
         let with = || access(|access| access.secret = Some(Secret::new("swordfish")));
         let websocket = ("upgrade", "WebSocket");
         for (path, headers, status) in [
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_all_users_together_and_their_numbers_are_limited() {
+    fn the_rate_and_the_prefixes_of_all_gateway_calls_are_limited() {
         let access = access(|access| access.prefixes = vec!["+49".into(), "+1555".into()]);
         let now = tandem_clock::now().instant;
         let call = |number: &str| access.take_call(&number.parse().unwrap(), now);

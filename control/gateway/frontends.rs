@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_frontend_misses_audio_and_holds_up_nobody() {
+    fn a_slow_frontend_misses_audio_and_does_not_delay_others() {
         let frontends = Frontends::new(2, WhenFull::Skip);
         let (_, mut slow) = frontends.join(()).unwrap();
         let (_, mut quick) = frontends.join(()).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_that_would_miss_an_event_is_closed() {
+    fn a_frontend_with_a_full_event_queue_is_closed() {
         let frontends = Frontends::new(1, WhenFull::Close);
         let (_, mut slow) = frontends.join(()).unwrap();
         frontends.broadcast(&"1".into(), |()| true);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_hears_what_it_wants_until_it_leaves() {
+    fn a_frontend_gets_the_messages_of_its_filter_until_it_leaves() {
         let frontends = Frontends::new(8, WhenFull::Skip);
         let (one, mut queue) = frontends.join("a").unwrap();
         frontends.broadcast(&"to a".into(), |wants| *wants == "a");

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_calls_in_any_minute_and_the_sixth_is_told_how_long_to_wait() {
+    fn the_sixth_call_within_a_minute_is_refused_with_its_waiting_time() {
         let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
         let at = |seconds| start + Duration::from_secs(seconds);
         for seconds in 0..5 {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn users_beyond_the_most_are_refused_until_windows_are_over() {
+    fn users_beyond_the_limit_are_refused_until_a_window_ends() {
         let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
         for user in 0..MAX_USERS {
             rate.take(&user.to_string(), start).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_closes_makes_room() {
+    fn a_closed_websocket_frees_its_slot() {
         let sockets = Sockets::new(2);
         let first = sockets.take("user").unwrap();
         let _second = sockets.take("user").unwrap();

@@ -475,7 +475,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_log_is_read_as_it_was_and_so_is_one_of_an_older_version() {
+    fn stored_logs_of_this_and_of_older_versions_are_read() {
         let at = |microseconds| Timestamp::from_microsecond(microseconds).unwrap();
         let line = |at, leg: Option<u128>, kind: &'static str, text: &str| Line {
             at,
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_call_said_right_before_it_stored_it_is_told_once() {
+    async fn an_exchange_is_read_once_while_its_log_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let (session, at) = (CallId(7), Timestamp::from_second(1).unwrap());
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn two_logs_that_become_one_are_in_the_order_of_time_and_count_what_is_too_much() {
+    fn merged_logs_are_in_order_of_time_and_count_dropped_lines() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let (mut one, mut other) = (EventLog::default(), EventLog::default());
         for second in 0..MAX_LINES as i64 {

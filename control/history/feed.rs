@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_is_told_each_line_once_also_when_two_calls_become_one() {
+    fn a_watcher_gets_each_line_once_when_two_calls_merge() {
         let feed = Feed::default();
         assert!(feed.wire(CallId(1)).is_none(), "nobody watches");
         let mut watcher = feed.watch();

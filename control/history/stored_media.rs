@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_medium_is_there_after_a_restart_until_it_expires() {
+    async fn a_stored_file_survives_a_restart_until_it_expires() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let (folder, now) = (directory.path().join("media"), Timestamp::now());

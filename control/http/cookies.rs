@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_go_back_to_their_host_and_path_only() {
+    fn cookies_are_sent_to_their_host_and_path_only() {
         let jar = CookieJar::new();
         set(&jar, "http://app.example/voice", &["session=a=b; Path=/; HttpOnly", "deep=1; Path=/voice"]);
         assert_eq!(get(&jar, "http://app.example/voice/next?x=1"), ["deep=1", "session=a=b"]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_for_another_domain_or_from_plain_text_as_secure_is_not_sent() {
+    fn cookies_for_other_domains_and_secure_cookies_from_http_are_ignored() {
         let jar = CookieJar::new();
         set(&jar, "http://app.example/", &["a=1; Domain=bank.example", "b=2; Secure", "=", ""]);
         assert_eq!(jar.header(&Url::parse("http://bank.example/").unwrap()), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secure_cookie_goes_over_https_only_to_whatever_host() {
+    fn a_secure_cookie_is_sent_over_https_only() {
         for host in ["app.example", "localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
             let jar = CookieJar::new();
             set(&jar, &format!("https://{host}/"), &["safe=1; Secure", "plain=2"]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_jar_ignores_new_cookies_and_keeps_changing_old_ones() {
+    fn a_full_cookie_jar_ignores_new_cookies_and_still_updates_old_ones() {
         let jar = CookieJar::new();
         for number in 0..200 {
             set(&jar, "http://app.example/", &[&format!("name{number}=1")]);

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exchange_is_bounded_and_says_no_password() {
+    fn the_record_of_an_exchange_is_limited_and_has_no_password() {
         let long = vec![("Digits".to_owned(), "1".repeat(5_000)); 300];
         let exchange = HttpExchange::new(
             Timestamp::UNIX_EPOCH,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_found_among_the_headers_of_a_request() {
+    fn the_signature_headers_of_a_request_are_recorded() {
         let header = |name: &str| (name.to_owned(), "x".to_owned());
         let sent = [header("User-Agent"), header("telnyx-timestamp"), header("telnyx-signature-ed25519")];
         let signature = SentSignature::of("http://u:p@h/a", &sent).unwrap();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_a_scheme_a_host_and_a_port_and_nothing_more() {
+    fn an_origin_has_a_scheme_a_host_and_a_port_only() {
         for (text, shown) in [
             ("https://App.Test", "https://app.test"),
             ("https://app.test:443/", "https://app.test"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_led_by_scheme_host_and_port_and_an_accounts_own_table_goes_first() {
+    fn an_origin_matches_scheme_host_and_port_and_the_accounts_own_origin_wins() {
         let origins = Origins::new(vec![
             table("https://app.test", "http://127.0.0.1:1", None),
             table("https://app.test", "http://127.0.0.1:2", Some("acme")),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_public_name_leads_all_its_schemes_and_an_entry_of_its_own_goes_first() {
+    fn an_origin_serves_every_scheme_of_its_host_unless_another_entry_matches() {
         let origins = Origins::new(vec![
             table("https://app.test", "http://127.0.0.1:1", None),
             table("http://plain.test", "http://127.0.0.1:2", None),

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_public_is_refused() {
+    fn addresses_that_are_not_public_are_refused() {
         let refused = "0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 127.9.9.9 169.254.169.254 172.16.0.1 \
             172.31.255.255 192.0.0.8 192.0.2.1 192.88.99.1 192.168.1.1 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 \
             224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 :: ::1 ::7f00:1 ::ffff:127.0.0.1 ::ffff:10.1.1.1 64:ff9b::a00:1 \
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_network_is_allowed_and_no_other() {
+    fn only_the_configured_private_networks_are_allowed() {
         let policy =
             NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()] };
         for (address, allowed) in

@@ -27,7 +27,7 @@ async fn a_post_arrives_with_its_headers_and_body() {
 }
 
 #[tokio::test]
-async fn user_and_password_of_the_url_become_basic_authentication() {
+async fn credentials_in_the_url_become_basic_authentication() {
     let mut server = WebServer::start(|_| Answer::status(204)).await;
     let url = format!("http://al%69ce:p%40ss@{}/", server.address);
     let response = client().send(&get(url)).await.unwrap();
@@ -36,7 +36,7 @@ async fn user_and_password_of_the_url_become_basic_authentication() {
 }
 
 #[tokio::test]
-async fn a_challenge_for_digest_is_answered_with_the_credentials_of_the_url() {
+async fn a_digest_challenge_is_answered_with_the_credentials_in_the_url() {
     let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\", algorithm=SHA-256";
     let mut server = WebServer::start(move |received| match received.header("authorization") {
         Some(value) if value.starts_with("Digest ") => Answer::body("in"),
@@ -63,7 +63,7 @@ async fn a_challenge_for_digest_is_answered_with_the_credentials_of_the_url() {
 }
 
 #[tokio::test]
-async fn a_challenge_for_digest_is_answered_with_the_credentials_of_a_basic_header_field() {
+async fn a_digest_challenge_is_answered_with_the_credentials_of_a_basic_header() {
     let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\"";
     let mut server = WebServer::start(move |received| match received.header("authorization") {
         Some(value) if value.starts_with("Digest ") => Answer::body("in"),
@@ -77,7 +77,7 @@ async fn a_challenge_for_digest_is_answered_with_the_credentials_of_a_basic_head
 }
 
 #[tokio::test]
-async fn without_credentials_or_after_a_second_refusal_a_challenge_is_the_answer() {
+async fn a_challenge_is_returned_without_credentials_or_after_a_second_401() {
     let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\"";
     let mut server = WebServer::start(move |_| Answer::status(401).with("WWW-Authenticate", challenge)).await;
     assert_eq!(client().send(&get(server.url("/"))).await.unwrap().status, 401);
@@ -88,7 +88,7 @@ async fn without_credentials_or_after_a_second_refusal_a_challenge_is_the_answer
 }
 
 #[tokio::test]
-async fn private_targets_are_refused_however_they_are_spelled() {
+async fn private_targets_are_refused_in_every_spelling() {
     let server = WebServer::start(|_| Answer::status(200)).await;
     let names = Names::of(&[
         ("inside.example", "10.0.0.1"),
@@ -120,7 +120,7 @@ async fn the_checked_address_is_the_one_connected_to() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn each_failure_has_its_own_kind() {
     let server = WebServer::start(|request| match request.target.as_str() {
         "/silence" => Answer::Silence,
         "/endless" => Answer::Endless,
@@ -154,7 +154,7 @@ async fn failures_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_answer_the_connection_is_a_connect_timeout() {
+async fn an_unanswered_connection_attempt_is_a_connect_timeout() {
     // A listener with a full queue does not answer further SYNs.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -173,7 +173,7 @@ async fn a_target_that_does_not_answer_the_connection_is_a_connect_timeout() {
 }
 
 #[tokio::test]
-async fn redirects_change_or_keep_the_method_as_their_status_says() {
+async fn the_status_of_a_redirect_decides_its_method() {
     for (status, method, body) in
         [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "x=1"), (308, "POST", "x=1")]
     {
@@ -197,7 +197,7 @@ async fn redirects_change_or_keep_the_method_as_their_status_says() {
 }
 
 #[tokio::test]
-async fn the_eleventh_redirect_is_one_too_many() {
+async fn the_eleventh_redirect_fails() {
     let mut server = WebServer::start(|request| {
         let number: u32 = request.target.trim_start_matches('/').parse().unwrap();
         if number == 0 { Answer::body("end") } else { Answer::redirect(302, format!("/{}", number - 1)) }
@@ -211,7 +211,7 @@ async fn the_eleventh_redirect_is_one_too_many() {
 }
 
 #[tokio::test]
-async fn each_hop_of_a_redirect_is_checked() {
+async fn the_network_policy_checks_each_redirect() {
     let server = WebServer::start(|_| Answer::redirect(302, "http://10.0.0.1/admin")).await;
     let outcome = client().send_following(get(server.url("/")), RedirectRules::PROVIDER, None, None).await;
     assert!(matches!(outcome, Err(FetchError::Refused(_))), "{outcome:?}");
@@ -221,7 +221,7 @@ async fn each_hop_of_a_redirect_is_checked() {
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_to_another_origin_and_each_hop_is_signed() {
+async fn a_redirect_to_another_origin_drops_credentials_and_is_signed_again() {
     let mut second = WebServer::start(|_| Answer::status(200)).await;
     let target = second.url("/there");
     let mut first = WebServer::start(move |_| Answer::redirect(307, target.clone())).await;
@@ -236,7 +236,7 @@ async fn credentials_do_not_follow_to_another_origin_and_each_hop_is_signed() {
 }
 
 #[tokio::test]
-async fn a_jar_carries_cookies_over_redirects_and_requests() {
+async fn a_cookie_jar_keeps_cookies_over_redirects_and_requests() {
     let mut server = WebServer::start(|request| match request.target.as_str() {
         "/login" => Answer::redirect(303, "/voice").with("Set-Cookie", "state=1; Path=/").with("Set-Cookie", "b=2"),
         _ => Answer::status(200).with("Set-Cookie", "state=2; Path=/"),
@@ -260,7 +260,7 @@ async fn a_jar_carries_cookies_over_redirects_and_requests() {
 }
 
 #[tokio::test]
-async fn the_total_time_counts_over_all_hops() {
+async fn the_total_timeout_covers_all_redirects() {
     let server = WebServer::start(|request| match request.target.as_str() {
         "/first" => Answer::redirect(302, "/silence"),
         _ => Answer::Silence,
@@ -275,7 +275,7 @@ async fn the_total_time_counts_over_all_hops() {
 }
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_when_its_file_is_named() {
+async fn a_private_ca_is_trusted_through_its_configured_file() {
     let certified = rcgen::generate_simple_self_signed(vec!["app.example".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -310,7 +310,7 @@ async fn a_private_authority_is_trusted_when_its_file_is_named() {
 }
 
 #[tokio::test]
-async fn an_application_is_reached_at_its_origins_place_and_sees_its_public_url() {
+async fn a_request_goes_to_the_address_of_its_origin_with_the_public_host() {
     let mut server = WebServer::start(|received| match received.target.as_str() {
         "/old" => Answer::redirect(307, "https://app.test/new?a=b"),
         _ => Answer::body("here"),
@@ -337,7 +337,7 @@ async fn an_application_is_reached_at_its_origins_place_and_sees_its_public_url(
 }
 
 #[tokio::test]
-async fn an_origin_of_an_account_is_for_its_requests_only_and_changes_hold_at_once() {
+async fn the_origin_of_an_account_serves_only_this_account_and_changes_apply_immediately() {
     let acme = WebServer::start(|_| Answer::body("acme")).await;
     let all = WebServer::start(|_| Answer::body("all")).await;
     let client = client();
@@ -359,7 +359,7 @@ async fn an_origin_of_an_account_is_for_its_requests_only_and_changes_hold_at_on
 }
 
 #[tokio::test]
-async fn the_network_policy_holds_for_the_place_that_an_origin_leads_to() {
+async fn the_network_policy_checks_the_address_of_an_origin() {
     let server = WebServer::start(|_| Answer::status(200)).await;
     let strict = with(NetworkPolicy::default(), Names::of(&[("inside.example", "10.0.0.1")]));
     for to in [server.url(""), "http://inside.example".into()] {
@@ -371,7 +371,7 @@ async fn the_network_policy_holds_for_the_place_that_an_origin_leads_to() {
 }
 
 #[tokio::test]
-async fn a_request_on_a_kept_connection_that_the_application_closes_is_sent_once_more_on_a_fresh_one() {
+async fn a_request_on_a_closed_kept_alive_connection_is_repeated_once() {
     let mut server = WebServer::start(|received| match received.before {
         0 => Answer::body(received.body.clone()),
         _ => Answer::HangUp,
@@ -387,7 +387,7 @@ async fn a_request_on_a_kept_connection_that_the_application_closes_is_sent_once
 }
 
 #[tokio::test]
-async fn a_request_on_a_fresh_connection_that_is_closed_without_an_answer_is_not_repeated() {
+async fn a_request_on_a_closed_new_connection_is_not_repeated() {
     let mut server = WebServer::start(|_| Answer::HangUp).await;
     let error = client().send(&post(server.url("/"), "once")).await.unwrap_err();
     assert_eq!(error.kind(), "broken", "{error}");
@@ -395,7 +395,7 @@ async fn a_request_on_a_fresh_connection_that_is_closed_without_an_answer_is_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_wait_for_room_in_their_budget_and_give_it_back_when_they_are_dropped() {
+async fn responses_wait_for_their_memory_budget_and_return_it_when_dropped() {
     let budget = Budget::new(192 * 1024);
     let mut first = Share::of(Some(budget.clone()));
     first.reserve(100_000).await.unwrap();
@@ -415,7 +415,7 @@ async fn answers_wait_for_room_in_their_budget_and_give_it_back_when_they_are_dr
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_answers_that_do_not_say_how_long_they_are_one_goes_on_when_all_wait_for_each_other() {
+async fn one_of_several_responses_of_unknown_length_always_continues() {
     let budget = Budget::new(128 * 1024);
     let mut shares = [Share::of(Some(budget.clone())), Share::of(Some(budget.clone()))];
     for share in &mut shares {
@@ -434,7 +434,7 @@ async fn of_answers_that_do_not_say_how_long_they_are_one_goes_on_when_all_wait_
 }
 
 #[tokio::test]
-async fn the_answers_of_a_client_with_a_budget_hold_no_more_than_it_together() {
+async fn all_responses_of_a_client_stay_within_its_memory_budget() {
     let server = WebServer::start(|_| Answer::body("x".repeat(60_000))).await;
     let budget = Budget::new(128 * 1024);
     let client = client().with_budget(budget.clone());

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn why_a_stream_failed_is_told_without_the_password_of_its_url() {
+    async fn the_reason_of_a_failed_stream_has_no_password() {
         let server = WebServer::start(|_| Answer::status(404)).await;
         let place = server.url("/stream").replace("http://", "");
         for url in [format!("ws://me:hunter2@{place}"), "ws://me:hunter2@127.0.0.1:99999/".to_owned()] {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_went_wrong_is_told_apart() {
+    async fn each_failure_of_a_websocket_has_its_own_fault() {
         let server = WebServer::start(|_| Answer::status(200)).await;
         let place = server.url("/").replace("http://", "");
         for (url, fault) in [
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_reached_where_its_origin_leads_and_sees_its_public_host() {
+    async fn a_websocket_goes_to_the_address_of_its_origin_with_the_public_host() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("http://{}", listener.local_addr().unwrap());
         let received = tokio::spawn(async move {
@@ -308,7 +308,7 @@ mod tests {
 
     /// The application performs the handshake and then reads nothing. So the application sends no pongs.
     #[tokio::test]
-    async fn an_application_without_a_sign_of_life_is_given_up() {
+    async fn a_websocket_without_pongs_times_out() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/", listener.local_addr().unwrap());
         let hung = tokio::spawn(async move {

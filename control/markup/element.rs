@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn inner_xml_reads_back_as_the_same_tree() {
+    fn inner_xml_parses_back_to_the_same_tree() {
         let root = Element::parse("<R>a &amp; <b c='&quot;d'>e</b><f/></R>").unwrap();
         let again = Element::parse(&format!("<R>{}</R>", root.inner_xml())).unwrap();
         assert_eq!(root, again);
     }
 
     #[test]
-    fn what_is_no_document_is_refused() {
+    fn text_that_is_no_xml_document_is_refused() {
         for text in [
             "",
             "hello",

@@ -27,7 +27,7 @@ fn waiting(queues: &Queues) -> Vec<u128> {
 }
 
 #[test]
-fn who_comes_first_is_first_and_everybody_knows_how_they_stand() {
+fn callers_wait_in_order_of_arrival_and_know_their_position() {
     let queues = Queues::default();
     let first = enter(&queues, 1, 100);
     let second = enter(&queues, 2, 110);
@@ -51,7 +51,7 @@ fn who_comes_first_is_first_and_everybody_knows_how_they_stand() {
 }
 
 #[test]
-fn a_full_queue_takes_nobody_and_a_called_one_makes_room() {
+fn a_full_queue_refuses_callers_until_a_caller_is_called() {
     let (account, name) = names();
     let queues = Queues::default();
     let id = queues.create(&account, &name, 1, at(0)).unwrap().queue.id;
@@ -66,7 +66,7 @@ fn a_full_queue_takes_nobody_and_a_called_one_makes_room() {
 }
 
 #[test]
-fn one_caller_is_given_to_one_agent_only() {
+fn a_caller_is_paired_with_one_agent_only() {
     let queues = Queues::default();
     let caller = enter(&queues, 1, 0);
     let (first, pair) = take(&queues, 11);
@@ -82,7 +82,7 @@ fn one_caller_is_given_to_one_agent_only() {
 }
 
 #[test]
-fn an_agent_who_has_gone_leaves_the_caller_where_it_stood() {
+fn a_caller_keeps_its_position_after_its_agent_left() {
     let queues = Queues::default();
     let _first = enter(&queues, 1, 0);
     let (taking, pair) = take(&queues, 11);
@@ -100,7 +100,7 @@ fn an_agent_who_has_gone_leaves_the_caller_where_it_stood() {
 }
 
 #[test]
-fn a_caller_who_has_gone_makes_room_for_the_next() {
+fn an_agent_gets_the_next_caller_after_the_first_caller_left() {
     let queues = Queues::default();
     let first = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
@@ -111,7 +111,7 @@ fn a_caller_who_has_gone_makes_room_for_the_next() {
 }
 
 #[test]
-fn two_who_are_there_and_cannot_be_brought_together_are_not_tried_again() {
+fn a_pair_that_cannot_be_merged_is_not_tried_again() {
     let queues = Queues::default();
     let _first = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
@@ -122,7 +122,7 @@ fn two_who_are_there_and_cannot_be_brought_together_are_not_tried_again() {
 }
 
 #[test]
-fn a_caller_whose_turn_is_over_again_is_the_first_again() {
+fn a_caller_who_must_wait_again_is_first_again() {
     let queues = Queues::default();
     let first = enter(&queues, 1, 0);
     let _second = enter(&queues, 2, 1);
@@ -134,7 +134,7 @@ fn a_caller_whose_turn_is_over_again_is_the_first_again() {
 }
 
 #[test]
-fn a_queue_is_deleted_only_when_nobody_waits_in_it() {
+fn a_queue_with_callers_is_not_deleted() {
     let (account, name) = names();
     let queues = Queues::default();
     let id = queues.create(&account, &name, 5, at(0)).unwrap().queue.id;
@@ -152,7 +152,7 @@ fn a_queue_is_deleted_only_when_nobody_waits_in_it() {
 }
 
 #[test]
-fn a_queue_by_another_name_is_found_by_that_one() {
+fn a_renamed_queue_is_found_by_its_new_name() {
     let (account, name) = names();
     let queues = Queues::default();
     let caller = enter(&queues, 1, 0);
@@ -169,7 +169,7 @@ fn a_queue_by_another_name_is_found_by_that_one() {
 }
 
 #[test]
-fn an_account_has_only_so_many_queues() {
+fn the_number_of_queues_of_an_account_is_limited() {
     let (account, name) = names();
     let queues = Queues::default();
     for number in 0..MAX_QUEUES {
@@ -181,7 +181,7 @@ fn an_account_has_only_so_many_queues() {
 }
 
 #[tokio::test]
-async fn queues_outlive_the_server_and_those_in_them_do_not() {
+async fn queues_survive_a_restart_without_their_callers() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}", directory.path().join("tandem.db").display())).await.unwrap();
     let (account, name) = names();

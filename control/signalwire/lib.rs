@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_reported_with_both_words_and_several_keys_end_the_input() {
+    fn signalwire_accepts_values_that_twilio_refuses() {
         assert_eq!(SignalWire.answered_words(), ["in-progress", "answered"]);
         assert_eq!(SignalWire.detection().within, (1..=120, 30), "Twilio permits 3 to 60 s");
         assert_eq!(SignalWire.stream_track(), Track::Both);

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recording_server_is_found_by_those_who_may_use_it() {
+    fn an_account_finds_only_its_own_and_shared_recording_servers() {
         let one = |name: &str, account: Option<&str>| SiprecConfig {
             name: name.into(),
             account: account.map(Into::into),

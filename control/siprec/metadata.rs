@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_described_with_who_says_what() {
+    fn the_metadata_describe_the_session_its_participants_and_their_streams() {
         let xml = metadata(&[], &[1, 2]);
         let root = Element::parse(&xml).unwrap();
         assert_eq!(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_application_adds_is_in_a_namespace_of_its_own() {
+    fn the_parameters_of_the_application_have_their_own_namespace() {
         let parameters = [("case".to_owned(), "a<b> & \"c\"".to_owned()), ("n".to_owned(), String::new())];
         let xml = metadata(&parameters, &[2]);
         let root = Element::parse(&xml).unwrap();

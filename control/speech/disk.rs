@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_file_is_as_good_as_none() {
+    async fn a_damaged_cache_file_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::new(directory.path().to_owned(), 1_000);
         std::fs::write(disk.path(&[1; 32]), b"abc").unwrap();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_audio_of_a_text_is_limited_by_its_length() {
+    fn the_limit_of_synthesised_audio_depends_on_the_length_of_the_text() {
         assert_eq!(largest_audio("Hello."), 21 * RATE);
         assert_eq!(largest_audio(&"a".repeat(400)), 120 * RATE);
         assert_eq!(largest_audio(&"a".repeat(16 * 1024)), LONGEST_SPEECH * RATE);

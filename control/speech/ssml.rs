@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_without_marks_is_given_words_and_breaks() {
+    fn an_engine_without_ssml_gets_text_and_breaks() {
         let table = [
             (
                 "one<break time='1.5s'/>two<break strength='weak'/><break time='300ms'/>",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn espeak_is_given_the_marks_that_it_knows() {
+    fn espeak_gets_only_the_ssml_that_it_supports() {
         let marked = espeak(
             "<speak><prosody rate='slow' pitch='\"high'>a &lt; b</prosody><break time='99s'/><lang xml:lang='de-DE'>acht</lang>\
              <phoneme ph='x'>five</phoneme></speak>",

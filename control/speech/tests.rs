@@ -27,7 +27,7 @@ fn loudness(samples: &[i16]) -> f64 {
 }
 
 #[tokio::test]
-async fn a_sentence_is_heard_and_the_second_time_comes_from_the_cache() {
+async fn a_sentence_is_synthesised_once_and_then_comes_from_the_cache() {
     let directory = tempfile::tempdir().unwrap();
     let Some(first) = voice(&directory) else { return };
     let sentence = speech("Please enter your account number, followed by the pound sign.");
@@ -41,7 +41,7 @@ async fn a_sentence_is_heard_and_the_second_time_comes_from_the_cache() {
 }
 
 #[tokio::test]
-async fn text_is_never_an_option_or_markup_unless_it_says_so() {
+async fn text_is_never_an_option_and_is_ssml_only_with_the_flag() {
     let directory = tempfile::tempdir().unwrap();
     let Some(voice) = voice(&directory) else { return };
     for text in ["-w /tmp/x hello", "--help", "a < b & c", "<speak", "\u{0}\u{1b}hi", "$(reboot)"] {
@@ -56,7 +56,7 @@ async fn text_is_never_an_option_or_markup_unless_it_says_so() {
 }
 
 #[tokio::test]
-async fn languages_and_genders_sound_different_and_unknown_ones_still_speak() {
+async fn languages_and_genders_have_different_voices_and_unknown_voices_still_speak() {
     let directory = tempfile::tempdir().unwrap();
     let Some(voice) = voice(&directory) else { return };
     let say = |name: Option<&str>, language: Option<&str>| Speech {
@@ -74,7 +74,7 @@ async fn languages_and_genders_sound_different_and_unknown_ones_still_speak() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_spoken_says_why() {
+async fn a_text_that_cannot_be_synthesised_has_a_typed_error() {
     let directory = tempfile::tempdir().unwrap();
     let off = SpeechConfig { tts: Tts::Off, ..SpeechConfig::default() };
     let off = Voice::new(off, directory.path(), client(), Default::default());
@@ -85,7 +85,7 @@ async fn what_cannot_be_spoken_says_why() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_written_costs_only_time() {
+async fn speech_works_without_a_writable_cache_directory() {
     let directory = tempfile::tempdir().unwrap();
     let Some(_) = voice(&directory) else { return };
     let file = directory.path().join("file");
@@ -113,7 +113,7 @@ fn over_http(url: String) -> SpeechConfig {
 }
 
 #[tokio::test]
-async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
+async fn an_http_engine_uses_the_configured_voices() {
     use tandem_http::testing::{Answer, WebServer};
     let directory = tempfile::tempdir().unwrap();
     let wav = wav_of_text();
@@ -146,7 +146,7 @@ async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn espeak_speaks_for_an_engine_that_fails() {
+async fn espeak_replaces_a_failed_http_engine() {
     use tandem_http::testing::{Answer, WebServer};
     let directory = tempfile::tempdir().unwrap();
     let Some(local) = voice(&directory) else { return };

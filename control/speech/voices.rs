@@ -205,7 +205,7 @@ Pty Language       Age/Gender VoiceName          File                 Other Lang
 ";
 
     #[test]
-    fn every_name_finds_a_voice() {
+    fn every_voice_name_selects_an_espeak_voice() {
         let known = parse_list(LIST);
         let table = [
             (None, None, "en-us"),

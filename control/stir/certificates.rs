@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_kept_as_its_server_says_within_bounds() {
+    fn a_certificate_is_cached_for_its_max_age_within_limits() {
         for (said, seconds) in [
             (None, 3_600),
             (Some("public, max-age=600"), 600),

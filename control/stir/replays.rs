@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_belongs_to_the_call_that_used_it_first_while_it_is_fresh() {
+    fn a_fresh_identity_in_a_second_call_is_a_replay() {
         let mut replays = Replays::default();
         let mut at = |now: u64, token: &str, call: &str| replays.is_replayed(now, now + 120, token, call);
         assert!(!at(1_000, "a.b.c", "first"));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_identities_is_not_stored() {
+    fn the_number_of_stored_identities_is_limited() {
         let mut replays = Replays::default();
         for number in 0..MAX_IDENTITIES + 10 {
             assert!(!replays.is_replayed(1_000, 1_120, &number.to_string(), "call"));

@@ -47,7 +47,7 @@ fn stir(verify: Verify) -> Stir {
 }
 
 #[test]
-fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
+fn a_verification_request_expects_the_numbers_that_the_application_gets() {
     let trunk = trunk(serde_json::json!({}));
     let signed = incoming(&[("X-A", "b"), ("y", "a.b.c;ppt=shaken")]);
     let inquiry = stir(Verify::Report).verification_request(Some(&trunk), &signed).unwrap();
@@ -68,7 +68,7 @@ fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
 }
 
 #[test]
-fn nobody_asks_where_it_is_off_or_nothing_was_said_or_a_phone_calls() {
+fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
     let own = |verify: &str| trunk(serde_json::json!({ "stir": { "verify": verify } }));
     let signed = incoming(&[("Identity", "a.b.c")]);
     let plain = incoming(&[]);
@@ -83,7 +83,7 @@ fn nobody_asks_where_it_is_off_or_nothing_was_said_or_a_phone_calls() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_it_must_be_good_both_are_refused() {
+async fn an_unverifiable_identity_is_unknown_a_false_one_failed_and_require_refuses_both() {
     let verify = async |verify: Verify, value: &str| {
         let inquiry = stir(verify).verification_request(None, &incoming(&[("Identity", value)])).unwrap();
         stir(verify).verify(inquiry, &Tally::default()).await
@@ -127,7 +127,7 @@ async fn https(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebS
 }
 
 #[tokio::test]
-async fn the_certificate_of_our_own_key_is_fetched_as_far_ends_do_and_its_end_and_its_key_are_known() {
+async fn the_servers_own_certificate_is_fetched_and_its_expiry_and_its_public_key_are_checked() {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = |key: &rcgen::KeyPair| {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -164,7 +164,7 @@ async fn the_certificate_of_our_own_key_is_fetched_as_far_ends_do_and_its_end_an
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_one_certificate_fetch_it_once_and_a_failure_is_kept_for_a_while() {
+async fn concurrent_calls_fetch_a_certificate_once_and_a_failure_is_cached() {
     let (mut server, certificates) = fetching(|_| Answer::body("no certificate")).await;
     let url = format!("https://{}/shaken.pem", server.address);
     let waiting: Vec<_> = (0..20)
@@ -181,7 +181,7 @@ async fn calls_that_wait_for_one_certificate_fetch_it_once_and_a_failure_is_kept
 }
 
 #[tokio::test]
-async fn what_no_certificate_can_be_had_from_is_unreachable_and_nothing_else_is_asked() {
+async fn a_url_without_a_certificate_is_unreachable_and_a_forbidden_url_is_never_requested() {
     let (mut server, certificates) = fetching(|target| match target {
         "/moved" => Answer::redirect(302, "/shaken.pem"),
         "/large" => Answer::body("x".repeat(70_000)),
@@ -213,7 +213,7 @@ async fn what_no_certificate_can_be_had_from_is_unreachable_and_nothing_else_is_
 }
 
 #[tokio::test]
-async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
+async fn a_call_waits_for_a_silent_certificate_server_until_its_timeout() {
     let (server, certificates) = fetching(|_| Answer::Silence).await;
     let signer = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let url = format!("https://{}/shaken.pem", server.address);
@@ -292,7 +292,7 @@ fn read(headers: &[String]) -> Passport {
 }
 
 #[test]
-fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c() {
+fn own_numbers_get_attestation_a_other_numbers_b_and_numbers_from_a_trunk_c() {
     let carrier = trunk(serde_json::json!({}));
     let stir = signing(std::slice::from_ref(&carrier));
     let attested = |from: &str, parent_leg: Option<&LegInfo>| {
@@ -324,7 +324,7 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
 }
 
 #[test]
-fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by_whom() {
+fn a_relayed_call_keeps_its_identity_and_a_forwarded_call_gets_a_diversion() {
     let carrier = trunk(serde_json::json!({}));
     let stir = signing(std::slice::from_ref(&carrier));
     let inbound = leg_with_headers(&[("Identity", "a.b.c;ppt=shaken"), ("Identity", "d.e.f;ppt=rcd")]);
@@ -350,7 +350,7 @@ fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by
 }
 
 #[test]
-fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk_may_know() {
+fn only_calls_over_trunks_with_visible_e164_numbers_are_signed() {
     let carrier = trunk(serde_json::json!({ "stir": { "attestation": "B" } }));
     let stir = signing(std::slice::from_ref(&carrier));
     assert_eq!(
@@ -375,7 +375,7 @@ fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk
 }
 
 #[test]
-fn faults_name_the_setting() {
+fn a_fault_names_its_setting() {
     let key = Some("/etc/tandem/none.key".into());
     let config = StirConfig {
         verify: Verify::Require,

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_takes_no_files_is_found_out_and_one_that_does_is_left_empty() {
+    fn the_check_of_a_directory_detects_a_write_failure_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         try_write(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_directory_is_ours_alone_and_an_old_one_stays_as_it_is() {
+    fn a_new_directory_has_mode_0700_and_an_existing_one_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         let (outer, inner) = (folder.path().join("a"), folder.path().join("a/b"));
         make(&inner).unwrap();

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_its_owners_alone_and_an_old_one_becomes_so() {
+    fn new_and_existing_database_files_get_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let (new, old) = (folder.path().join("new.db"), folder.path().join("old.db"));
         DatabaseFile::open(&new).unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_deleted_or_replaced_is_noticed_and_so_is_its_return() {
+    fn a_deleted_or_replaced_database_file_and_its_return_are_detected() {
         let folder = tempfile::tempdir().unwrap();
         let (path, away) = (folder.path().join("a.db"), folder.path().join("b.db"));
         let file = DatabaseFile::open(&path).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_locked_for_one_at_a_time() {
+    fn only_one_process_locks_a_database() {
         let folder = tempfile::tempdir().unwrap();
         let file = DatabaseFile::open(&folder.path().join("a.db")).unwrap();
         let lock = file.lock().unwrap();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_locked_under_each_of_its_names() {
+    fn the_lock_of_a_database_covers_its_links() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let file = DatabaseFile::open(&at("a.db")).unwrap();

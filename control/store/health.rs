@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_problem_is_told_at_once_and_waited_for_only_when_it_is_new() {
+    async fn a_problem_is_reported_immediately_and_its_duration_counts_from_the_first_reason() {
         let health = Health::default();
         assert_eq!(health.problem(), None);
         health.note(Check::Writer, Err("disk full".into()));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_check_that_is_well_does_not_hide_another_that_is_not() {
+    async fn a_passed_check_does_not_hide_a_failed_one() {
         let health = Health::default();
         health.note(Check::Recordings, Err("no space".into()));
         health.note(Check::Heartbeat, Ok(()));

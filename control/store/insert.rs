@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_has_its_mark() {
+    fn each_value_has_a_placeholder_of_its_database() {
         let texts: Vec<&str> = INSERT.pieces(Backend::Sqlite, &[0; 2]).map(|(text, _)| text).collect();
         assert_eq!(texts, ["INSERT OR FAIL INTO t (a, b) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING"]);
         let texts: Vec<&str> = INSERT.pieces(Backend::Postgres, &[0; 3]).map(|(text, _)| text).collect();

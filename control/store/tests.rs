@@ -86,7 +86,7 @@ async fn every_scenario_holds_on_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back() {
+async fn rows_submitted_during_an_outage_are_stored_after_the_outage() {
     let Some(mut server) = PostgresServer::start() else { return };
     let store = Store::open(&server.database("outage").await).await.unwrap();
     super::calls::upsert(&store, call(1)).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_newer_database_is_refused(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_of_a_newer_version_is_refused_in_these_words() {
+async fn a_database_of_a_newer_version_is_refused_with_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     a_newer_database_is_refused(&format!("sqlite:{}/tandem.db", directory.path().display())).await;
     let Some(server) = PostgresServer::start() else { return };
@@ -158,7 +158,7 @@ async fn more_failures(store: &Store, more: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_submitted_while_the_disk_is_full_is_stored_when_there_is_space() {
+async fn rows_submitted_while_the_disk_is_full_are_stored_when_space_is_free() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/tandem.db", directory.path().display());
     let (store, other) = full_database(&url).await;
@@ -217,7 +217,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_was_full_for_a_while_costs_no_row_and_leaves_nothing_locked() {
+async fn a_full_disk_loses_no_row_and_leaves_no_lock() {
     let Some(disk) = SmallDisk::mount() else { return };
     let url = format!("sqlite:{}/tandem.db", disk.0.path().display());
     let store = Store::open(&url).await.unwrap();
@@ -251,7 +251,7 @@ async fn a_disk_that_was_full_for_a_while_costs_no_row_and_leaves_nothing_locked
 }
 
 #[tokio::test]
-async fn a_connection_whose_transaction_sqlite_has_ended_is_not_used_again() {
+async fn a_connection_is_dropped_after_sqlite_rolled_back_its_transaction() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/tandem.db", directory.path().display());
     let (store, other) = (Store::open_with(&url, 1, &[]).await.unwrap(), Store::open(&url).await.unwrap());
@@ -270,7 +270,7 @@ async fn a_connection_whose_transaction_sqlite_has_ended_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_full_is_a_problem_within_seconds_and_none_when_there_is_space() {
+async fn a_full_database_is_reported_within_seconds_and_refuses_flushes_immediately() {
     let directory = tempfile::tempdir().unwrap();
     let (store, other) = full_database(&format!("sqlite:{}/tandem.db", directory.path().display())).await;
     for id in 2..=500 {
@@ -289,7 +289,7 @@ async fn a_database_that_is_full_is_a_problem_within_seconds_and_none_when_there
 }
 
 #[tokio::test]
-async fn a_heartbeat_tells_that_the_databases_file_is_gone_and_that_it_is_back() {
+async fn a_heartbeat_detects_a_moved_database_file_and_its_return() {
     let directory = tempfile::tempdir().unwrap();
     let (path, away) = (directory.path().join("tandem.db"), directory.path().join("away.db"));
     let store = Store::open(&format!("sqlite:{}", path.display())).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_heartbeat_tells_that_the_databases_file_is_gone_and_that_it_is_back()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgresql_that_is_away_is_told_in_seconds_and_nothing_is_lost() {
+async fn an_outage_of_postgresql_is_reported_within_seconds_and_loses_no_row() {
     let Some(mut server) = PostgresServer::start() else { return };
     let store = Store::open(&server.database("away").await).await.unwrap();
     super::server::heartbeat(&store, time(1)).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_postgresql_that_is_away_is_told_in_seconds_and_nothing_is_lost() {
 
 /// The signal SIGSTOP freezes the PostgreSQL server. A frozen server still accepts connections but does not respond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgresql_that_hangs_is_told_in_seconds_too() {
+async fn a_frozen_postgresql_server_is_reported_within_seconds() {
     let Some(server) = PostgresServer::start() else { return };
     let store = Store::open(&server.database("hanging").await).await.unwrap();
     super::calls::upsert(&store, call(1)).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_postgresql_that_hangs_is_told_in_seconds_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_server_gets_no_database_that_a_first_one_has() {
+async fn a_second_server_cannot_claim_a_database_in_use() {
     let directory = tempfile::tempdir().unwrap();
     let mut urls = vec![format!("sqlite:{}/tandem.db", directory.path().display())];
     let server = PostgresServer::start();
@@ -371,7 +371,7 @@ async fn a_second_server_gets_no_database_that_a_first_one_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_claim_is_a_problem_until_it_is_ours_again() {
+async fn a_lost_claim_is_a_problem_until_it_is_taken_again() {
     let Some(mut server) = PostgresServer::start() else { return };
     let url = server.database("lost").await;
     let store = Store::open(&url).await.unwrap();
@@ -399,7 +399,7 @@ async fn a_lost_claim_is_a_problem_until_it_is_ours_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_whose_heartbeat_moves_is_not_claimed() {
+async fn a_database_with_a_live_heartbeat_is_not_claimed() {
     let Some(server) = PostgresServer::start() else { return };
     let url = server.database("beating").await;
     let (old, new) = (Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap());
@@ -432,7 +432,7 @@ async fn until_stored(store: &Store) {
 }
 
 #[tokio::test]
-async fn what_was_submitted_before_close_is_there_after_reopening() {
+async fn rows_submitted_before_close_are_stored() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/tandem.db?mode=rwc", directory.path().display());
     let store = Store::open(&url).await.unwrap();
@@ -446,7 +446,7 @@ async fn what_was_submitted_before_close_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn a_url_of_another_kind_is_refused_without_showing_its_password() {
+async fn an_unsupported_database_url_is_refused_without_its_password() {
     let Err(error) = Store::open("mysql://user:secret@host/db").await else { panic!("must fail") };
     assert!(matches!(&error, StoreError::Url { .. }));
     assert!(!error.to_string().contains("secret"), "{error}");
@@ -454,7 +454,7 @@ async fn a_url_of_another_kind_is_refused_without_showing_its_password() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_named_at_once_and_without_its_password() {
+async fn an_unreachable_database_is_named_immediately_and_without_its_password() {
     let opened =
         tokio::time::timeout(super::CONNECTION_TIMEOUT / 2, Store::open("postgres://user:secret@127.0.0.1:1/db")).await;
     let Err(error) = opened.expect("at once") else { panic!("must fail") };

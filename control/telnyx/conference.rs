@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_has_its_reason() {
+    fn the_webhook_of_a_conferences_end_has_its_reason() {
         for (cause, reason) in [
             (EndCause::HostLeft, "host_left"),
             (EndCause::TimeUp, "time_exceeded"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_for_all_is_about_no_call() {
+    fn audio_for_all_participants_names_no_call() {
         let source = AudioSource::Url("http://a.test/b.wav".into());
         let audio = RoomAudio { source, to: None, over: false };
         let (event, payload) = webhook_data(fixture::leg(), ConferenceEventKind::Played(audio), None).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_application_speaks_otherwise_is_told_nothing_here() {
+    fn a_participant_of_another_dialect_causes_no_telnyx_webhook() {
         let leg = LegInfo { dialect: "other".into(), ..fixture::leg() };
         assert_eq!(webhook_data(leg, ConferenceEventKind::Entered, None), None);
     }

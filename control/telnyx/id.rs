@@ -67,7 +67,7 @@ mod tests {
     use rand::{Rng, RngExt, SeedableRng};
 
     #[test]
-    fn a_control_id_has_the_known_form_and_reads_back() {
+    fn a_call_control_id_has_telnyxs_form_and_parses_back() {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         for _ in 0..1_000 {
             let leg = LegId::new(jiff::Timestamp::UNIX_EPOCH, &mut rng);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_id_that_was_changed_is_no_control_id() {
+    fn a_modified_call_control_id_is_refused() {
         let text = call_control_id(LegId(7));
         for at in 3..text.len() {
             let mut other = text.clone().into_bytes();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn uuids_read_back() {
+    fn a_uuid_is_formatted_and_parsed_back() {
         let mut rng = rand::rngs::StdRng::seed_from_u64(2);
         for _ in 0..1_000 {
             let id = LegId::new(jiff::Timestamp::UNIX_EPOCH, &mut rng).0;

@@ -56,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn the_public_key_of_a_seed_is_that_of_rfc_8032_section_7_1_test_1() {
+    fn the_public_key_of_a_seed_matches_rfc_8032_section_7_1_test_1() {
         let seed = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
         assert_eq!(public_key(&credentials(seed)).unwrap(), "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
         assert_eq!(public_key(&credentials(seed)), public_key(&credentials(seed.trim_end_matches('='))));
     }
 
     #[test]
-    fn the_public_key_verifies_what_was_sent() {
+    fn the_public_key_verifies_a_signed_webhook() {
         let credentials = credentials(&STANDARD.encode([7; 32]));
         let body = br#"{"data":{}}"#;
         let [(name, timestamp), (_, signature)] =

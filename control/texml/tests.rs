@@ -29,7 +29,7 @@ fn filled(template: &str) -> String {
 }
 
 #[test]
-fn a_template_says_what_the_request_and_its_url_did() {
+fn a_template_is_filled_with_parameters_of_the_request_and_its_url() {
     for (template, text) in [
         ("{{From}} {{ color }} {{Nothing}}.", "+1555 blue ."),
         ("{{Say}} {{{Say}}} {{&Say}}", "&lt;&amp;&gt; <&> <&>"),
@@ -45,7 +45,7 @@ fn a_template_says_what_the_request_and_its_url_did() {
 }
 
 #[test]
-fn a_template_that_cannot_be_filled_is_left_as_it_is() {
+fn an_invalid_template_stays_unchanged_or_becomes_empty() {
     let deep = format!("{}x{}", "{{#From}}".repeat(20), "{{/From}}".repeat(20));
     let long = format!("{}{}", "{{#Digit}}".repeat(8), "x".repeat(10_000)) + &"{{/Digit}}".repeat(8);
     for template in ["{{#From}}", "{{/From}}", "{{#else}}", "a {{From", "{{{From}}", &deep, &long] {
@@ -67,7 +67,7 @@ fn a_template_of_any_text_neither_panics_nor_grows_without_bound() {
 }
 
 #[test]
-fn an_application_is_a_number_of_19_digits_and_a_call_its_control_id() {
+fn an_application_id_has_19_digits_and_a_call_id_is_its_call_control_id() {
     for id in [0, 7, u128::MAX, 1 << 100] {
         let text = spell("AP", id);
         assert_eq!(text.len(), 19, "{id}");
@@ -81,7 +81,7 @@ fn an_application_is_a_number_of_19_digits_and_a_call_its_control_id() {
 }
 
 #[test]
-fn parameters_are_renamed_and_those_without_effect_dropped() {
+fn parameters_of_texml_become_twilios_and_others_are_dropped() {
     let given = [
         ("Texml", "<Response/>"),
         ("UrlMethod", "GET"),
@@ -106,7 +106,7 @@ fn parameters_are_renamed_and_those_without_effect_dropped() {
 }
 
 #[test]
-fn the_callback_of_a_conference_without_events_is_never_sent() {
+fn a_conference_callback_without_events_is_dropped() {
     let normalised = |given: &[(&str, &str)]| {
         let mut pairs: Vec<_> = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Texml.normalise(&mut pairs);
@@ -118,7 +118,7 @@ fn the_callback_of_a_conference_without_events_is_never_sent() {
 }
 
 #[test]
-fn the_end_of_a_call_is_told_in_telnyxs_words_too() {
+fn the_last_status_callback_also_has_telnyxs_hangup_causes() {
     let mut leg = fixture::leg();
     let (at, sip_status) = (leg.created_at, Some(486));
     leg.end = Some(LegEnd { at, cause: EndCause::Busy, by: EndedBy::Peer, sip_status, detail: None, failure: None });
@@ -160,7 +160,7 @@ fn a_gather_without_a_method_uses_the_method_of_its_application() {
 }
 
 #[test]
-fn an_event_that_is_not_sent_is_told_so_and_no_unknown_event() {
+fn a_known_event_that_is_never_sent_has_its_own_warning() {
     let warnings = |flavour, events: &str| {
         let text = format!(
             "<Response><Dial><Number statusCallback='http://x/' statusCallbackEvent='{events}'>+15550001</Number></Dial></Response>"
@@ -174,7 +174,7 @@ fn an_event_that_is_not_sent_is_told_so_and_no_unknown_event() {
 }
 
 #[test]
-fn attributes_of_its_own_have_their_effect() {
+fn attributes_that_only_texml_has_take_effect() {
     let [Instruction::Gather(gather)] =
         &instructions("<Gather minDigits='2' maxDigits='5' validDigits='12' input='both'/>")[..]
     else {
@@ -209,7 +209,7 @@ fn attributes_of_its_own_have_their_effect() {
 }
 
 #[test]
-fn noise_is_suppressed_and_no_longer() {
+fn suppression_starts_and_stops_noise_suppression() {
     use tandem_call::command::Command;
     let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
     let [Instruction::ExecuteCommand(start), Instruction::ExecuteCommand(stop)] = &instructions(text)[..] else {
@@ -220,7 +220,7 @@ fn noise_is_suppressed_and_no_longer() {
 }
 
 #[test]
-fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
+fn a_stream_has_file_mode_unless_rtp_mode_is_set() {
     for (attributes, bidirectional_mode) in [
         ("", BidirectionalMode::Files),
         ("bidirectionalMode='rtp'", BidirectionalMode::Payload(StreamCodec::Pcmu)),
@@ -242,7 +242,7 @@ fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
 }
 
 #[test]
-fn what_is_not_served_is_reported_by_one_number_and_passed_over() {
+fn unsupported_verbs_are_skipped_with_warning_12200() {
     for body in [
         "<AIGather/>",
         "<HttpRequest><Request/></HttpRequest>",
@@ -257,7 +257,7 @@ fn what_is_not_served_is_reported_by_one_number_and_passed_over() {
 }
 
 #[test]
-fn an_answer_has_the_published_keys_and_no_others() {
+fn rest_answers_have_exactly_the_published_fields() {
     let mut body = json!({
         "calls": [{ "sid": "v3:a", "status": "queued", "trunk_sid": null, "to": "+1" }], "page": 0, "uri": "/x",
     });
@@ -281,7 +281,7 @@ fn an_answer_has_the_published_keys_and_no_others() {
 }
 
 #[test]
-fn a_set_of_keys_may_end_the_input_here_and_in_cxml_but_not_in_twiml() {
+fn finish_on_key_accepts_several_digits_in_texml_but_not_in_twiml() {
     let document = "<Response><Gather finishOnKey='*#'/></Response>";
     let ends = |flavour: &'static Flavour| {
         let program = markup::document(flavour, Origin { local_files: true, ..Origin::default() }, document.as_bytes());
@@ -294,7 +294,7 @@ fn a_set_of_keys_may_end_the_input_here_and_in_cxml_but_not_in_twiml() {
 }
 
 #[test]
-fn a_machine_is_reported_in_the_words_of_the_callback_reference() {
+fn answered_by_has_the_published_values_in_callbacks_and_in_the_resource() {
     use tandem_call::machine_detection::GreetingEnd;
     for (result, word) in [
         (DetectionResult::Human, "human"),

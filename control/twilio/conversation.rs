@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_is_introduced_to_the_call() {
+    fn the_handshake_is_signed_and_setup_describes_the_call() {
         let signature = ("X-Twilio-Signature".into(), "vpxf0v2dd7/HzhiIw0qU9UREaYw=".into());
         assert!(wire().handshake().contains(&signature));
         let setup: Value = serde_json::from_str(&wire().setup()).unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_is_told() {
+    fn conversation_events_become_conversation_relay_messages() {
         let prompt = ConversationEvent::Prompt { text: "hi".into(), language: "en-US".into(), last: true };
         assert_eq!(encoded(prompt), json!({"type": "prompt", "voicePrompt": "hi", "lang": "en-US", "last": true}));
         assert_eq!(encoded(ConversationEvent::Digit('#')), json!({"type": "dtmf", "digit": "#"}));
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_applications_messages_are_understood() {
+    fn messages_of_the_application_become_commands() {
         let ask = |text: &str| wire().decode(text).unwrap();
         let plain = InterruptPolicy::default();
         assert_eq!(
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_told_back_with_its_number() {
+    fn an_invalid_message_is_answered_with_error_64107() {
         for text in [
             "nonsense",
             "[]",

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_fits_is_said_to() {
+    fn a_matching_signature_is_reported_as_valid() {
         let explanation =
             explain(&keys(), &received("http://h/voice", &FORM), &sign("12345", &received("http://h/voice", &FORM)));
         assert!(explanation.valid && explanation.differences.is_empty());
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_differences_are_found() {
+    fn usual_differences_between_the_signed_and_the_received_url_are_named() {
         for (sent, url, differences) in [
             ("https://h/voice", "http://h/voice", vec!["scheme"]),
             ("https://h/voice", "https://h:8443/voice", vec!["port"]),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn another_accounts_key_and_dropped_parameters_are_found() {
+    fn another_accounts_token_and_missing_parameters_are_named() {
         let request = received("http://h/voice", &FORM);
         let explanation = explain(&keys(), &request, &sign("67890", &request));
         assert_eq!((explanation.valid, explanation.key.as_deref()), (false, Some("other")));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn another_host_is_found_by_what_was_sent() {
+    fn a_different_host_is_found_with_the_urls_that_were_sent() {
         let (sent, url) = ("http://127.0.0.1:5000/voice", "https://abc.example/voice");
         let signature = sign("12345", &received(sent, &FORM));
         assert_eq!(explain(&keys(), &received(url, &FORM), &signature).key, None);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_explained_is_said_so() {
+    fn an_unexplained_signature_gets_the_expected_one_and_general_advice() {
         let explanation = explain(&keys(), &received("http://h/voice", &FORM), "bm9uc2Vuc2U=");
         assert!(!explanation.valid && explanation.key.is_none() && explanation.differences.is_empty());
         assert!(!explanation.expected.is_empty() && explanation.advice.starts_with("None"));

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_keys_and_separated_words_both_list() {
+    fn repeated_parameters_and_separated_words_both_form_a_list() {
         let both = [StatusEvent::Ringing, StatusEvent::Completed];
         assert_eq!(events("StatusCallbackEvent=ringing&StatusCallbackEvent=completed"), both);
         assert_eq!(events("StatusCallbackEvent=ringing+completed"), both);

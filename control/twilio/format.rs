@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_written_as_the_api_does() {
+    fn dates_have_the_format_of_twilios_api() {
         let at: Timestamp = "2010-08-31T20:36:28.5Z".parse().unwrap();
         assert_eq!(rfc2822(at), "Tue, 31 Aug 2010 20:36:28 +0000");
         assert_eq!(iso8601(at), "2010-08-31T20:36:28.500Z");

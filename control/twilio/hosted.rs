@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn music_of_the_providers_buckets_is_our_own() {
+    fn twilios_music_urls_play_the_servers_hold_music() {
         for url in [
             "http://com.twilio.music.classical.s3.amazonaws.com/BusyStrings.mp3",
             "https://com.twilio.sounds.music.s3.amazonaws.com/a.mp3",
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_providers_is_asked_for_outside() {
+    fn only_known_twilio_urls_are_served_by_this_server() {
         for url in [
             "https://app.example/com.twilio.music.classical/a.mp3",
             "https://s3.amazonaws.com/mine/com.twilio.music.a.mp3",
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_documents_and_the_echo_are_documents() {
+    fn example_documents_and_simple_twimlets_return_twiml() {
         assert!(verbs("http://demo.twilio.com/docs/voice.xml", "").starts_with("<Say>"));
         let echo =
             "http://twimlets.com/echo?Twiml=%3CResponse%3E%3CSay%3Ehi%20%26amp%3B%20bye%3C%2FSay%3E%3C%2FResponse%3E";
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_call_goes_to_its_number_and_to_the_other_url_when_that_fails() {
+    fn the_forward_twimlet_dials_its_number_and_redirects_to_fail_url() {
         let url =
             "http://twimlets.com/forward?PhoneNumber=%2B15550001&FailUrl=http%3A%2F%2Fa.test%2F&CallerId=%2B15550002";
         let first = verbs(url, "From=%2B15550009");
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn several_numbers_are_called_together_or_one_after_the_other() {
+    fn simulring_dials_all_numbers_at_once_and_findme_one_after_another() {
         let numbers = "PhoneNumbers%5B0%5D=1001&PhoneNumbers%5B1%5D=1002";
         let together = verbs(&format!("http://twimlets.com/simulring?{numbers}&Message=Hi"), "");
         assert_eq!(together.matches("<Number url=\"/whisper?Message=Hi&amp;HumanCheck=1\">").count(), 2, "{together}");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_called_party_takes_the_call_by_a_key() {
+    fn the_whisper_twimlet_connects_after_a_digit() {
         let asked = verbs("http://twimlets.com/whisper?HumanCheck=1&Message=A+call", "");
         assert!(asked.starts_with("<Gather") && asked.ends_with("<Hangup/>") && asked.contains("A call"), "{asked}");
         assert_eq!(verbs("http://twimlets.com/whisper", "Digits=1"), "");
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_menu_leads_to_its_options_and_asks_again_otherwise() {
+    fn the_menu_twimlet_redirects_to_the_chosen_option_and_repeats_after_an_unknown_digit() {
         let url = "http://twimlets.com/menu?Message=Choose&Options%5B1%5D=http%3A%2F%2Fa.test%2F1&Options%5B22%5D=http%3A%2F%2Fa.test%2F2";
         assert!(verbs(url, "").starts_with("<Gather numDigits=\"2\""));
         assert_eq!(verbs(url, "Digits=22"), "<Redirect>http://a.test/2</Redirect>");
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_taken_and_a_conference_entered_with_its_password() {
+    fn the_voicemail_twimlet_records_and_the_conference_twimlet_checks_its_password() {
         assert!(verbs("http://twimlets.com/voicemail?Email=a%40b.test", "").contains("<Record"));
         assert!(verbs("http://twimlets.com/voicemail", "RecordingUrl=http%3A%2F%2Fa.test%2F").contains("<Hangup/>"));
         let url = "http://twimlets.com/conference?Name=sales&Password=12&Moderators%5B0%5D=%2B15550001";

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_has_every_key_and_no_other() {
+    fn an_empty_list_has_exactly_the_published_fields() {
         let parameters = parameters("");
         let envelope = Paging::parse(&parameters, Ids::Prefixed, "CA").unwrap().envelope(
             "calls",
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_page_number_counts() {
+    fn a_page_number_without_a_token_sets_the_offset() {
         assert_eq!(Paging::parse(&parameters("Page=3&PageSize=10"), Ids::Prefixed, "CA").unwrap().page().offset, 30);
     }
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_and_times_filter() {
+    fn dates_and_times_become_the_range_of_a_filter() {
         let at = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap());
         let on = range(&parameters("StartTime=2024-01-02"), "StartTime").unwrap();
         assert_eq!(on, Range { from: at("2024-01-02T00:00:00Z"), until: at("2024-01-03T00:00:00Z") });

@@ -108,7 +108,7 @@ mod tests {
     use tandem_media::{EncryptedWriter, RecordingKey, WavCoding};
 
     #[test]
-    fn one_range_is_read_as_the_rfc_says() {
+    fn a_range_header_with_one_range_follows_rfc_9110() {
         for (header, expected) in [
             (None, ByteRange::Whole),
             (Some("bytes=0-9"), ByteRange::Range(0, 9)),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_of_a_file_is_served_with_its_place() {
+    async fn a_range_response_has_a_content_range() {
         let (response, body) = served("place", b"0123456789", false, Some("bytes=2-4")).await;
         assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
         assert_eq!(response.headers()[header::CONTENT_RANGE], "bytes 2-4/10");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_served_whole_or_in_part_encrypted_or_not() {
+    async fn plain_and_encrypted_files_are_served_whole_and_in_ranges() {
         let contents: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
         let mut encrypted = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap();
         encrypted.write_all(&contents).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_file_is_not_found_and_one_without_its_key_an_error() {
+    async fn a_missing_file_gets_404_and_an_encrypted_file_without_its_encryption_key_500() {
         let missing = files(None).open("/nonexistent/x.wav".into(), false).await;
         assert_eq!(serve(missing, "audio/x-wav", false, &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
         let path = std::env::temp_dir().join(format!("tandem-media-{}-key.wav", std::process::id()));

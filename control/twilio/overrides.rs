@@ -78,14 +78,14 @@ mod tests {
     use tandem_webhooks::StatusRange;
 
     #[test]
-    fn a_url_without_overrides_is_given_the_usual_patience() {
+    fn a_url_without_overrides_has_the_default_retry_policy() {
         for url in ["http://h/", "http://h/#", "http://h/#part", "http://h/#e=ashburn&sni=y"] {
             assert_eq!(retry_policy(url), RetryPolicy::default(), "{url}");
         }
     }
 
     #[test]
-    fn a_fragment_sets_limits_and_repetitions() {
+    fn a_url_fragment_sets_timeouts_and_retries() {
         let retry_policy = retry_policy("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
         let milliseconds = Duration::from_millis;
         assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(200), milliseconds(3000)));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_counts_as_not_said() {
+    fn an_override_out_of_range_is_ignored_and_reported() {
         let url = "http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx";
         assert_eq!(retry_policy(url), RetryPolicy::default());
         let codes: Vec<u32> = faults(url).into_iter().map(|(code, _)| code).collect();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_override_holds_at_both_ends_of_its_range() {
+    fn every_override_accepts_both_ends_of_its_range() {
         let milliseconds = Duration::from_millis;
         for (url, connect, total, overall, count) in [
             ("http://h/#ct=100&rt=100&tt=100&rc=0", 100, 100, 100, 0),

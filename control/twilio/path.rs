@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_the_same_with_and_without_json() {
+    fn a_path_parses_alike_with_and_without_the_json_extension() {
         for (path, json) in
             [("/2010-04-01/Accounts/AC1/Calls/CA1", false), ("/2010-04-01//Accounts/AC1/Calls/CA1.json", true)]
         {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_none() {
+    fn paths_outside_of_the_api_are_rejected() {
         for path in ["/2010-04-01", "/2010-04-01/", "/2010-04-01/Dance.json", "/v1/Trunks", "/2010-04-01x/Accounts"] {
             assert_eq!(parse(path), None, "{path}");
         }

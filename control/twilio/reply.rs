@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_in_a_queue_can_leave_it_but_not_be_sent_on() {
+    fn a_wait_document_may_play_and_leave_but_not_dial_or_enqueue() {
         let text = "<Response><Play>http://x/a</Play><Dial>+15550001</Dial><Leave/><Enqueue>q</Enqueue></Response>";
         let program = for_queue(inline_program(text));
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_called_party_that_rejects_before_the_join_is_not_joined() {
+    fn reject_in_a_whisper_hangs_up_the_called_party() {
         let program = for_whisper(inline_program("<Response><Say>a</Say><Reject/></Response>"));
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Hangup]), "{program:?}");
         assert_eq!(program.warnings.len(), 1);
     }
 
     #[test]
-    fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {
+    fn a_whisper_may_play_and_gather_but_not_dial_record_or_stream() {
         let text = "<Response><Say>a</Say><Dial>+15550001</Dial><Play digits='1'/><Record/><Pause/><Gather/>\
                     <Start><Stream url='wss://x/'/></Start><Redirect>http://x/</Redirect></Response>";
         let program = for_whisper(inline_program(text));

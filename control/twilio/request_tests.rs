@@ -42,7 +42,7 @@ fn a_plain_call_has_the_documented_defaults() {
 }
 
 #[test]
-fn every_parameter_is_carried_over() {
+fn every_parameter_of_a_new_call_is_used() {
     let call = create(&format!(
         "{BASE}&Method=GET&FallbackUrl=http://x/f&FallbackMethod=GET&StatusCallback=http://x/s&StatusCallbackMethod=GET\
          &StatusCallbackEvent=initiated&StatusCallbackEvent=answered&SendDigits=1w2%23&Timeout=15&TimeLimit=30\
@@ -69,7 +69,7 @@ fn every_parameter_is_carried_over() {
 }
 
 #[test]
-fn who_answers_is_found_out_before_the_document_or_beside_it() {
+fn machine_detection_runs_before_the_document_or_with_async_amd_in_the_background() {
     let spec = create(&format!("{BASE}&MachineDetection=DetectMessageEnd&MachineDetectionSpeechThreshold=3000"));
     let spec = spec.unwrap().detect.unwrap();
     assert_eq!((spec.until, spec.holds), (Until::GreetingEnd, true));
@@ -85,7 +85,7 @@ fn who_answers_is_found_out_before_the_document_or_beside_it() {
 }
 
 #[test]
-fn what_is_odd_with_a_call_that_is_made_is_numbered() {
+fn odd_parameters_of_a_new_call_cause_numbered_warnings() {
     let codes = |form: &str| warnings(&parameters(form)).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
     assert!(codes(BASE).is_empty());
     assert_eq!(codes(&format!("{BASE}&Twiml=%3CResponse/%3E")), [32019]);
@@ -96,7 +96,7 @@ fn what_is_odd_with_a_call_that_is_made_is_numbered() {
 }
 
 #[test]
-fn a_word_that_is_no_event_is_noted_in_each_list() {
+fn an_unknown_event_in_a_list_of_events_causes_a_warning() {
     let told = |warnings: Vec<(u32, String)>| {
         assert!(warnings.iter().all(|(code, _)| *code == 21626), "{warnings:?}");
         warnings.into_iter().map(|(_, message)| message).collect::<Vec<_>>()
@@ -136,7 +136,7 @@ fn a_word_that_is_no_event_is_noted_in_each_list() {
 }
 
 #[test]
-fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() {
+fn caller_id_replaces_from_and_byoc_is_accepted() {
     let call = create(&format!(
         "{BASE}&CallerId=%2B15550003333&Byoc=BY{0}&Passports=x&RecordingConfigurationId=y",
         "0".repeat(32)
@@ -148,7 +148,7 @@ fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() 
 }
 
 #[test]
-fn what_is_wrong_is_numbered() {
+fn an_invalid_new_call_gets_twilios_error_code() {
     let url = "Url=http://x/";
     for (form, code) in [
         (format!("From=1&{url}"), 21201),
@@ -203,7 +203,7 @@ fn what_is_wrong_is_numbered() {
 }
 
 #[test]
-fn parties_may_be_numbers_sip_uris_and_clients() {
+fn to_and_from_may_be_numbers_sip_uris_clients_or_names() {
     let to = |to: &str| create(&format!("To={to}&From=%2B15550001111&Url=http://x/")).unwrap();
     assert_eq!(to("%2B1+(555)+000-2222").to, Address::from("+15550002222"));
     assert_eq!(to("client:alice").to, Address::Client("alice".into()));
@@ -215,7 +215,7 @@ fn parties_may_be_numbers_sip_uris_and_clients() {
 }
 
 #[test]
-fn a_url_beats_twiml_and_an_application_beats_both() {
+fn url_has_precedence_over_twiml_and_application_sid_over_both() {
     let both = create(&format!("{BASE}&Twiml=<Response/>")).unwrap();
     assert!(matches!(both.first, AnswerAction::Document(_)));
     let twiml = create("To=1&From=2&Twiml=<Response><Hangup/></Response>").unwrap();
@@ -231,7 +231,7 @@ fn a_url_beats_twiml_and_an_application_beats_both() {
 }
 
 #[test]
-fn an_update_ends_redirects_or_sets() {
+fn an_update_ends_or_redirects_the_call_or_changes_its_settings() {
     let update = |form: &str| call_update(&parameters(form));
     assert_eq!(update("Status=completed").unwrap().change, Some(Change::Complete));
     assert_eq!(update("Status=canceled").unwrap().change, Some(Change::Cancel));
@@ -262,7 +262,7 @@ fn an_update_ends_redirects_or_sets() {
 }
 
 #[test]
-fn recordings_and_streams_of_a_live_call_are_read() {
+fn recording_and_stream_requests_of_a_live_call_are_parsed() {
     let spec = call_recording(&parameters("")).unwrap();
     assert_eq!((spec.trim, spec.channels, spec.track), (false, RecordingChannels::Mono, Track::Both));
     assert_eq!(spec.source, RecordingSource::Request);
@@ -287,7 +287,7 @@ fn recordings_and_streams_of_a_live_call_are_read() {
 }
 
 #[test]
-fn a_number_with_two_pluses_is_called_as_with_one_and_noted() {
+fn a_second_plus_in_a_number_is_dropped_with_a_warning() {
     let form = "To=%2B%2B15555555555&From=%2B15550001111&Twiml=%3CResponse%2F%3E";
     assert_eq!(create(form).unwrap().to.to_string(), "+15555555555");
     let odd = warnings(&parameters(form));

@@ -19,7 +19,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_number_reads_like_the_published_one() {
+fn a_number_has_exactly_the_published_fields() {
     let row = Resource::new("acme", "+18089255327", Number { friendly_name: "main".into(), ..Number::default() });
     let value = number(crate::owner(ACCOUNT), &row);
     let published = [
@@ -80,7 +80,7 @@ fn a_number_reads_like_the_published_one() {
 }
 
 #[test]
-fn an_application_and_a_caller_id_read_like_the_published_ones() {
+fn an_application_and_a_verified_caller_have_exactly_the_published_fields() {
     let value = application(crate::owner(ACCOUNT), &Resource::new("acme", "app", VoiceApplication::default()));
     let published = [
         "account_sid",
@@ -113,7 +113,7 @@ fn an_application_and_a_caller_id_read_like_the_published_ones() {
 }
 
 #[test]
-fn every_parameter_of_a_number_is_kept_and_read_back() {
+fn every_parameter_of_a_number_is_stored_and_returned() {
     let form = "FriendlyName=desk&VoiceUrl=http://127.0.0.1/v&VoiceMethod=get&VoiceFallbackUrl=http://localhost/f\
                 &VoiceFallbackMethod=GET&StatusCallback=http://x/s&StatusCallbackMethod=GET&VoiceCallerIdLookup=true\
                 &VoiceReceiveMode=fax&SmsUrl=http://x/sms&SmsMethod=GET&SmsFallbackUrl=http://x/smsf\
@@ -153,7 +153,7 @@ fn every_parameter_of_a_number_is_kept_and_read_back() {
 }
 
 #[test]
-fn an_application_and_a_trunk_take_each_others_place() {
+fn the_application_and_the_trunk_of_a_number_replace_each_other() {
     let with_app = changed(&Number::default(), "VoiceApplicationSid=AP1").unwrap();
     assert_eq!((with_app.application.as_deref(), with_app.trunk.as_deref()), (Some("AP1"), None));
     let with_trunk = changed(&with_app, "TrunkSid=TK1").unwrap();
@@ -164,7 +164,7 @@ fn an_application_and_a_trunk_take_each_others_place() {
 }
 
 #[test]
-fn bad_values_have_their_own_numbers() {
+fn an_invalid_parameter_of_a_number_gets_twilios_error_code() {
     for (form, code) in [
         ("VoiceUrl=voice", 21402),
         ("SmsUrl=ftp://x/", 21402),
@@ -181,7 +181,7 @@ fn bad_values_have_their_own_numbers() {
 }
 
 #[test]
-fn a_pattern_fits_anywhere_letters_are_keys_and_a_star_is_any_digit() {
+fn a_number_pattern_matches_anywhere_with_letters_as_digits_and_stars_as_wildcards() {
     for (pattern, fits) in [
         ("5309", true),
         ("867-5309", true),

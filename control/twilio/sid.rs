@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_spelled_and_read_back() {
+    fn an_id_is_formatted_and_parsed_in_both_spellings() {
         let id = LegId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         for (ids, text) in
             [(Ids::Prefixed, "CA0123456789abcdef0123456789abcdef"), (Ids::Uuid, "01234567-89ab-cdef-0123-456789abcdef")]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sid_is_refused() {
+    fn text_that_is_no_sid_is_refused() {
         for text in
             ["", "CA", "CA123", "RE0123456789abcdef0123456789abcdef", "CA+123456789abcdef0123456789abcdef", "CAü"]
         {

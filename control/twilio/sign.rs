@@ -60,19 +60,19 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_signed_as_configured() {
+    fn the_port_of_the_url_is_part_of_the_signature() {
         let parameters =
             [("CallSid", "CA00000000000000000000000000000001"), ("From", "+15550001111"), ("To", "+15550002222")];
         assert_eq!(signature(TOKEN, "http://127.0.0.1:5000/voice", parameters), "Srcl0Cs/xNlr86Jw2kikOqceA+s=");
     }
 
     #[test]
-    fn a_websocket_is_signed_by_its_url_alone() {
+    fn the_signature_of_a_websocket_covers_its_url_only() {
         assert_eq!(signature(TOKEN, "wss://127.0.0.1:5000/media", []), "vpxf0v2dd7/HzhiIw0qU9UREaYw=");
     }
 
     #[test]
-    fn a_json_body_is_signed_by_its_hash_in_the_url() {
+    fn the_signature_of_a_json_body_covers_its_hash_in_the_url() {
         let url = url_for_json("https://example.com/cb", br#"{"a":1}"#);
         let hash = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
         assert_eq!(url, format!("https://example.com/cb?bodySHA256={hash}"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_of_one_name_are_signed_once_each_in_order() {
+    fn distinct_values_of_a_repeated_parameter_are_signed_sorted() {
         let many = signature(TOKEN, "http://x/", [("A", "2"), ("A", "1"), ("A", "2")]);
         assert_eq!(many, signature(TOKEN, "http://x/A1A2", []));
     }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_of_https_is_signed_unless_it_is_wished_away() {
+    fn the_port_of_an_https_url_is_signed_unless_the_setting_strips_it() {
         let (now, body) = (Timestamp::UNIX_EPOCH, form());
         let signed = |url, strip| {
             let input = SignInput { url, method: Method::Post, body: &body, id: 1, attempt: 1, now };
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_carries_the_form_and_signs_its_parameters() {
+    fn a_post_has_a_form_body_and_signs_its_parameters() {
         let signed = signed("http://127.0.0.1:5000/voice?x=1#rc=2", Method::Post, &form());
         assert_eq!(signed.url, "http://127.0.0.1:5000/voice?x=1");
         assert_eq!(&signed.body[..], b"To=%2B1+5&Empty=");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_get_carries_the_parameters_in_its_query_and_signs_the_whole_url() {
+    fn a_get_has_the_parameters_in_its_query_and_signs_the_whole_url() {
         let signed = signed("http://h/voice?x=1", Method::Get, &form());
         assert_eq!(signed.url, "http://h/voice?x=1&To=%2B1+5&Empty=");
         assert_eq!(header(&signed, "X-Twilio-Signature"), Some(sign::signature("12345", &signed.url, []).as_str()));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_get_without_parameters_asks_for_the_very_url_and_signs_it() {
+    fn a_get_without_parameters_keeps_and_signs_the_exact_url() {
         for url in ["http://h/voice", "http://h/voice?", "http://h/voice?x=1"] {
             let signed = signed(url, Method::Get, &Body::Form(Vec::new()));
             assert_eq!(signed.url, url);
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_json_body_is_hashed_into_the_url() {
+    fn the_url_of_a_json_request_gets_the_hash_of_the_body() {
         let signed = signed("https://example.com/cb", Method::Post, &Body::Json(serde_json::json!({"a": 1})));
         assert_eq!(header(&signed, "X-Twilio-Signature"), Some("1GgN8nEpt8zPd8zDAaVw1GrLTTo="));
         assert!(signed.url.ends_with("7f862"));
     }
 
     #[test]
-    fn credentials_of_the_url_become_a_header() {
+    fn credentials_in_the_url_become_an_authorization_header() {
         let signed = signed("https://user:p%40ss@h/x?mail=a@b", Method::Post, &form());
         assert_eq!(signed.url, "https://h/x?mail=a@b");
         assert_eq!(header(&signed, "Authorization"), Some("Basic dXNlcjpwQHNz"));

@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_is_signed_and_names_no_origin() {
+    fn the_stream_handshake_is_signed_and_has_no_origin() {
         let headers = wire(true).handshake();
         assert!(headers.contains(&("X-Twilio-Signature".into(), "vpxf0v2dd7/HzhiIw0qU9UREaYw=".into())));
         assert!(headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("origin")));
     }
 
     #[test]
-    fn an_application_presses_keys_where_its_provider_lets_it() {
+    fn an_application_sends_digits_only_if_the_provider_supports_it() {
         let keys = r#"{"event":"dtmf","dtmf":{"digit":"12#","duration":100}}"#;
         assert!(wire(true).decode(keys).is_err());
         let mut other = Wire { accepts_dtmf: true, lenient: true, ..wire(true) };
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_count_from_the_start_message() {
+    fn sequence_numbers_begin_with_the_start_message() {
         let mut wire = wire(true);
         assert_eq!(json(&wire.connected()), json(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#));
         let start = json(&wire.start());
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_media_message_is_written_without_growing_a_warm_buffer() {
+    fn a_media_message_reuses_the_capacity_of_its_buffer() {
         let mut wire = wire(true);
         let mut out = String::new();
         let payload = [0x7fu8; 160];
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_applications_messages_are_understood() {
+    fn media_mark_and_clear_messages_are_parsed() {
         let mut wire = wire(true);
         let media =
             format!(r#"{{"event":"media","streamSid":"{SID}","extra":1,"media":{{"payload":"\/\/8=","track":"x"}}}}"#);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_numbered() {
+    fn an_invalid_stream_message_gets_twilios_error_code() {
         let mut wire = wire(true);
         for (text, code) in [
             ("nonsense", 31950),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listening_stream_plays_nothing_and_is_told_no_keys() {
+    fn a_unidirectional_stream_ignores_media_and_receives_no_digits() {
         let mut wire = wire(false);
         assert_eq!(wire.decode(r#"{"event":"media","media":{"payload":"//8="}}"#).unwrap(), StreamMessage::Ignored);
         assert_eq!(wire.dtmf('1', Timestamp::UNIX_EPOCH), None);

@@ -110,7 +110,7 @@ fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
 }
 
 #[test]
-fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
+fn a_wait_request_has_the_callers_position_and_the_queues_figures() {
     let standing = QueuePosition {
         queue: QueueId(0xc),
         position: 2,
@@ -142,7 +142,7 @@ fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
 }
 
 #[test]
-fn how_a_wait_came_out_is_told_in_twilios_words() {
+fn the_action_of_enqueue_gets_twilios_queue_result() {
     for (result, word) in [
         (QueueResult::Bridged, "bridged"),
         (QueueResult::Bridging, "bridging-in-process"),
@@ -238,7 +238,7 @@ fn a_document_request_has_the_standard_parameters() {
 }
 
 #[test]
-fn a_call_with_a_signature_says_who_vouches_for_its_number() {
+fn a_document_request_has_the_stir_verstat_of_a_signed_call() {
     let found = |standing, attestation| {
         let identity = CallerIdentity { standing, attestation, token: Some("a.b.c".into()), detail: None };
         let sip = SipFacts { identity: Some(Box::new(identity)), ..SipFacts::default() };
@@ -259,7 +259,7 @@ fn a_call_with_a_signature_says_who_vouches_for_its_number() {
 }
 
 #[test]
-fn verbs_add_what_they_found_out() {
+fn action_requests_have_the_results_of_their_verbs() {
     let gathered = requested(leg(), FetchReason::Gathered { digits: "12".into(), terminator: Some('#') });
     assert_eq!(get(&gathered, "Digits"), Some("12"));
     assert_eq!(get(&gathered, "FinishedOnKey"), Some("#"));
@@ -319,7 +319,7 @@ fn verbs_add_what_they_found_out() {
 }
 
 #[test]
-fn a_fallback_request_says_what_failed() {
+fn a_fallback_request_has_the_error_and_the_failed_url() {
     let failure = FetchFailure { kind: FailureKind::Status(500), detail: String::new() };
     let parameters = requested(leg(), FetchReason::Fallback { failure, url: Some("http://app/voice".into()) });
     assert_eq!(get(&parameters, "ErrorCode"), Some("11200"));
@@ -327,7 +327,7 @@ fn a_fallback_request_says_what_failed() {
 }
 
 #[test]
-fn progress_is_told_in_callbacks_words_and_numbered() {
+fn status_callbacks_have_twilios_status_and_a_sequence_number() {
     let (notice, initiated) = told(LegInfo { status: Status::Initiated, ..leg() }, EventKind::Initiated, 0).unwrap();
     assert!(notice.numbered);
     assert_eq!(notice.target.url.as_ref(), "http://app/status");
@@ -344,7 +344,7 @@ fn progress_is_told_in_callbacks_words_and_numbered() {
 }
 
 #[test]
-fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own() {
+fn answered_by_is_in_the_first_request_the_last_status_callback_and_the_amd_callback() {
     let answered_by = Some(AnsweredBy { verdict: DetectionResult::Machine, after: Duration::from_millis(2_340) });
     let parameters = requested(LegInfo { answered_by, ..leg() }, FetchReason::Start);
     assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_start"));
@@ -367,7 +367,7 @@ fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own()
 }
 
 #[test]
-fn the_end_is_told_with_seconds_and_begun_minutes() {
+fn the_completed_callback_has_seconds_and_started_minutes() {
     let leg = ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None);
     let (_, completed) = told(leg, EventKind::Ended, 3).unwrap();
     assert_eq!(get(&completed, "CallStatus"), Some("completed"));
@@ -388,7 +388,7 @@ fn the_end_is_told_with_seconds_and_begun_minutes() {
 }
 
 #[test]
-fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
+fn the_completed_callback_names_the_recording_of_the_call_request() {
     let event = CallEvent {
         at: "2018-03-25T09:54:31Z".parse().unwrap(),
         leg: Arc::new(ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None)),
@@ -407,7 +407,7 @@ fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_not_told() {
+fn events_without_a_subscription_send_no_webhook() {
     let mut quiet = leg();
     quiet.status_callback.as_mut().unwrap().events = vec![StatusEvent::Completed];
     assert!(told(quiet.clone(), EventKind::Initiated, 0).is_none());
@@ -417,7 +417,7 @@ fn what_was_not_asked_for_is_not_told() {
 }
 
 #[test]
-fn a_recordings_end_is_told_to_its_own_callback() {
+fn a_recording_reports_its_end_to_its_own_callback() {
     let (notice, parameters) = told(leg(), EventKind::Recording(recording(RecordingStatus::Completed)), 0).unwrap();
     assert!(!notice.numbered);
     assert_eq!(notice.target.url.as_ref(), "http://app/rec");
@@ -437,7 +437,7 @@ fn a_recordings_end_is_told_to_its_own_callback() {
 }
 
 #[test]
-fn a_streams_life_is_told_to_its_own_callback() {
+fn a_stream_reports_its_states_to_its_own_callback() {
     let spec = StreamSpec {
         url: "ws://x/".into(),
         name: None,
@@ -468,7 +468,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
 }
 
 #[test]
-fn a_recording_sessions_life_is_told_to_its_own_callback() {
+fn a_siprec_session_reports_its_states_to_its_own_callback() {
     let callback = Callback {
         target: target("http://app/siprec"),
         failover: None,
@@ -503,7 +503,7 @@ fn words(stable: &str, unstable: &str) -> RecognisedText {
 }
 
 #[test]
-fn what_a_gather_heard_is_told_with_how_sure_it_is() {
+fn a_speech_gather_request_has_the_text_and_its_confidence() {
     let parameters = requested(leg(), FetchReason::GatheredSpeech(words("pay my bill", "")));
     assert_eq!(get(&parameters, "SpeechResult"), Some("pay my bill"));
     assert_eq!(get(&parameters, "Confidence"), Some("0.9"));
@@ -515,7 +515,7 @@ fn what_a_gather_heard_is_told_with_how_sure_it_is() {
 }
 
 #[test]
-fn what_a_gather_hears_so_far_is_told_in_its_two_parts() {
+fn a_partial_gather_callback_has_stable_and_unstable_text() {
     let callback = leg().status_callback.unwrap();
     let kind = EventKind::GatherPartial { words: words("pay", "my bell"), sequence: 3, callback };
     let (notice, parameters) = told(leg(), kind, 0).unwrap();
@@ -533,7 +533,7 @@ fn what_a_gather_hears_so_far_is_told_in_its_two_parts() {
 }
 
 #[test]
-fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
+fn a_live_transcription_numbers_its_callbacks_from_one() {
     let spec = TranscriptionSpec {
         name: Some("t".into()),
         track: Track::Both,
@@ -585,7 +585,7 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
 }
 
 #[test]
-fn the_action_of_a_conversation_hears_how_it_ended() {
+fn the_action_of_a_conversation_gets_its_status_and_error() {
     let asked = |status| {
         let duration = Duration::from_millis(12_900);
         let facts = ConversationFacts { id: ConversationId(0xe), status, duration, agent: None };
@@ -606,7 +606,7 @@ fn the_action_of_a_conversation_hears_how_it_ended() {
 }
 
 #[test]
-fn an_application_is_told_who_hands_the_call_over_and_nothing_of_the_call_otherwise() {
+fn an_internal_call_passes_its_parameters_and_customer_to_the_called_application() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let handover = InternalCall {
         parameters: vec![pair("Param_cart", "7"), pair("CallSid", "another"), pair("order", "9")],

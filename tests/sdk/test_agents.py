@@ -142,7 +142,7 @@ def test_a_caller_talks_with_an_agent(server, engines, call):
 STORY = "Once upon a time. " + "There was a very long story that went on and on without any end in sight. " * 6
 
 
-def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, engines, call):
+def test_an_interruption_tells_the_model_the_text_that_the_caller_heard(server, engines, call):
     engines.ears.hears = lambda samples: "Tell me a story." if len(samples) > 1.4 * RATE else "Stop it!"
     engines.model.answer = lambda messages: STORY if "story" in messages[-1]["content"] else "I stop."
     handset, media = call()
@@ -159,7 +159,7 @@ def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, engines, 
     assert [line for line in log(server) if line["text"].startswith("interrupted by speech after")]
 
 
-def test_agreement_and_a_cough_let_the_agent_go_on(server, engines, call):
+def test_words_of_agreement_and_a_cough_do_not_interrupt_the_agent(server, engines, call):
     words = {"story": "Tell me a story.", "mhm": "Mhm."}
     engines.ears.hears = lambda samples: words["story"] if len(samples) > 1.6 * RATE else words["mhm"]
     engines.model.answer = lambda messages: STORY + "That was all."
@@ -179,7 +179,7 @@ def test_agreement_and_a_cough_let_the_agent_go_on(server, engines, call):
     assert not [line for line in lines if line.startswith("interrupted")], lines
 
 
-def test_tools_are_run_and_the_caller_hears_what_they_said(server, engines, tool, call):
+def test_tools_run_and_the_caller_hears_their_results(server, engines, tool, call):
     tool.on("/order", {"state": "on its way"})
     engines.ears.hears = lambda samples: "Where is order seven?"
 
@@ -207,7 +207,7 @@ def test_tools_are_run_and_the_caller_hears_what_they_said(server, engines, tool
         handset.hang_up()
 
 
-def test_the_agent_hangs_up_when_its_last_words_were_heard(server, engines, call):
+def test_the_agent_hangs_up_after_its_last_words_were_played(server, engines, call):
     engines.ears.hears = lambda samples: "That is all, goodbye."
     engines.model.answer = lambda messages: ["Have a nice day.", ("hang_up", {})]
     handset, media = call(ends="wait")
@@ -217,7 +217,7 @@ def test_the_agent_hangs_up_when_its_last_words_were_heard(server, engines, call
     assert "Have a nice day." in engines.voice.heard(media)
 
 
-def test_a_caller_is_transferred_and_comes_back_when_nobody_answers(server, engines, call, phone, rtp, colleague_port):
+def test_an_unanswered_transfer_returns_the_caller_to_the_agent(server, engines, call, phone, rtp, colleague_port):
     engines.ears.hears = lambda samples: "Sales please."
 
     def answer(messages):
@@ -244,7 +244,7 @@ def test_a_caller_is_transferred_and_comes_back_when_nobody_answers(server, engi
     handset.stop()
 
 
-def test_keys_are_told_to_the_model(server, engines, call):
+def test_the_model_gets_pressed_digits(server, engines, call):
     engines.model.answer = lambda messages: "Thank you."
     handset, media = call()
     engines.voice.wait_until_heard(media, HELLO)
@@ -254,7 +254,7 @@ def test_keys_are_told_to_the_model(server, engines, call):
     handset.hang_up()
 
 
-def test_silence_is_asked_about_and_ends_the_call(server, engines, call):
+def test_silence_causes_a_prompt_and_then_ends_the_call(server, engines, call):
     handset, media = call("701", ends="wait")
     handset.finish()
     assert engines.voice.heard(media) == ["Are you still there?", "Goodbye."]
@@ -265,7 +265,7 @@ def test_silence_is_asked_about_and_ends_the_call(server, engines, call):
     [("model", "hang"), ("model", "drop"), ("model", "garbage"), ("model", 500), ("model", 10.0)]
     + [("ears", 500), ("ears", 10.0), ("voice", 500), ("voice", "hang")],
 )
-def test_what_the_caller_hears_when_an_engine_fails(server, engines, call, phone, rtp, colleague_port, engine, fault):
+def test_a_failed_engine_causes_an_apology_and_the_fallback_call(server, engines, call, phone, rtp, colleague_port, engine, fault):
     """The model and the ears: an apology in the agent's voice, and the fallback number. The voice: espeak-ng speaks on."""
     engines.ears.hears = lambda samples: "What are your hours?"
     engines.model.answer = lambda messages: f"At {len(messages)}, {engine}, {fault}."

@@ -109,7 +109,7 @@ def log(server):
 
 
 @pytest.mark.parametrize("number", ["710", "711"])
-def test_a_caller_talks_with_a_model_that_hears_and_speaks(server, call, number):
+def test_a_caller_talks_with_a_realtime_model(server, call, number):
     answers = {"What are your hours?": Tone(1_000, 0.8, "We open at nine."), "And on Sunday?": Tone(1_300, 0.8, "We are closed.")}
 
     def answer(session):
@@ -145,7 +145,7 @@ def test_a_caller_talks_with_a_model_that_hears_and_speaks(server, call, number)
     assert [line for line in lines if line.startswith("turn 2")], lines
 
 
-def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, call):
+def test_an_interruption_truncates_the_answer_of_the_model(server, call):
     answers = iter([Tone(1_000, 20, "A very long story " * 20), Tone(1_300, 0.8, "I stop.")])
     handset, media, session = call(lambda session: next(answers))
     hears(media, 700)
@@ -163,7 +163,7 @@ def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, call):
     assert [line for line in log(server) if "(interrupted by the caller)" in line]
 
 
-def test_a_noise_only_pauses_it(models, call):
+def test_a_noise_only_pauses_the_model(models, call):
     handset, media, session = call(lambda session: Tone(1_000, 3, "Here I go on."))
     hears(media, 700)
     silent(media, 1)
@@ -178,7 +178,7 @@ def test_a_noise_only_pauses_it(models, call):
     handset.hang_up()
 
 
-def test_a_tool_is_asked_and_its_result_spoken_about(server, call, tool):
+def test_a_tool_runs_and_the_model_speaks_its_result(server, call, tool):
     tool.on("/order", {"state": "on its way"})
 
     def answer(session):
@@ -197,7 +197,7 @@ def test_a_tool_is_asked_and_its_result_spoken_about(server, call, tool):
     handset.hang_up()
 
 
-def test_it_hangs_up_when_its_last_words_were_heard(call):
+def test_the_model_hangs_up_after_its_last_words_were_played(call):
     handset, media, _ = call(lambda session: [Tone(1_000, 1.5, "Have a nice day."), ("hang_up", {})], ends="wait")
     hears(media, 700)
     silent(media, 1)
@@ -207,7 +207,7 @@ def test_it_hangs_up_when_its_last_words_were_heard(call):
     assert total > 1_200, total
 
 
-def test_keys_are_told_to_the_model(call):
+def test_the_model_gets_pressed_digits(call):
     handset, media, session = call(lambda session: Tone(1_000, 0.8, "Thank you."))
     hears(media, 700)
     media.press("42#")
@@ -217,14 +217,14 @@ def test_keys_are_told_to_the_model(call):
     handset.hang_up()
 
 
-def test_silence_is_asked_about_and_ends_the_call(call):
+def test_silence_causes_a_prompt_and_then_ends_the_call(call):
     handset, _, session = call(lambda session: Tone(1_000, 0.5, "Hm."), ends="wait")
     handset.finish()
     said = [one["response"]["instructions"] for one in session.of("response.create")]
     assert ["Good morning" in said[0], "Are you still there?" in said[1], "Goodbye." in said[2]] == [True, True, True]
 
 
-def test_a_lost_session_is_begun_anew_with_what_was_said(models, call):
+def test_a_new_session_after_a_lost_one_gets_the_history(models, call):
     answers = iter([Tone(1_000, 0.8, "We open at nine."), Fault.DROP])
     handset, media, session = call(lambda session: next(answers))
     hears(media, 700)
@@ -241,7 +241,7 @@ def test_a_lost_session_is_begun_anew_with_what_was_said(models, call):
 
 
 @pytest.mark.parametrize("fault", ["fails", "hangs", "is gone"])
-def test_a_model_that_fails_is_apologised_for_and_the_fallback_called(models, call, phone, rtp, colleague_port, fault):
+def test_a_failed_model_causes_an_apology_and_the_fallback_call(models, call, phone, rtp, colleague_port, fault):
     help_audio = rtp()
     helper = phone(callee(until_told(), ends="bye"), port=colleague_port, media=help_audio, seconds=120)
     answer = {"fails": RuntimeError("out of order"), "hangs": Fault.HANG, "is gone": Fault.DROP}[fault]

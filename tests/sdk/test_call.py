@@ -58,7 +58,7 @@ def call(server):
     return start
 
 
-def test_a_number_is_called_as_the_account_whatever_the_trunks_admit(call):
+def test_tandem_call_needs_the_account_but_no_trunk(call):
     code, report, _ = call("602", "--expect", "speech", "--expect", "silence:1")
     assert (code, report["passed"], report["ended_by"]) == (0, True, "this side")
     assert report["heard"][0]["kind"] == "speech" and report["audio"]["lost"] == 0
@@ -67,7 +67,7 @@ def test_a_number_is_called_as_the_account_whatever_the_trunks_admit(call):
     assert code == 1 and report["answered"] is False and "403" in said, said
 
 
-def test_what_is_played_comes_back_and_is_recorded_in_two_channels(call, tmp_path):
+def test_played_audio_is_echoed_and_recorded_in_two_channels(call, tmp_path):
     write_wav(tmp_path / "tone.wav", tone(440, 2))
     steps = ["--play", str(tmp_path / "tone.wav"), "--expect", "silence"]
     code, report, _ = call("601", *steps, "--record", str(tmp_path / "call.wav"))
@@ -77,35 +77,35 @@ def test_what_is_played_comes_back_and_is_recorded_in_two_channels(call, tmp_pat
     assert samples.shape[1] == 2 and len(samples) > 3 * 8000
 
 
-def test_a_pressed_key_ends_the_call_and_a_hang_up_is_what_was_expected(call):
+def test_an_expected_hangup_after_a_digit_is_success(call):
     code, report, _ = call("600", "--press", "5", "--expect", "hangup within 5 seconds")
     assert (code, report["ended_by"]) == (0, "other side")
 
 
-def test_what_does_not_come_is_exit_code_1_with_what_was_heard_instead(call):
+def test_an_unmet_expectation_is_exit_code_1_and_names_the_heard_audio(call):
     code, report, said = call("602", "--expect", "tone:1000 within 3 seconds")
     assert code == 1 and not report["passed"] and "heard speech" in said, said
 
 
-def test_an_application_that_fails_is_exit_code_1_though_the_apology_is_speech(call):
+def test_a_failed_application_is_exit_code_1_although_its_apology_is_speech(call):
     code, report, said = call("603", "--expect", "speech", "--expect", "hangup")
     assert [step["passed"] for step in report["steps"]] == [True, True]
     assert code == 1 and not report["passed"] and "the application failed" in said, said
 
 
-def test_a_script_takes_the_same_steps(call, tmp_path):
+def test_a_script_runs_the_same_steps(call, tmp_path):
     script = tmp_path / "steps.yaml"
     script.write_text("- wait: 0.2\n- press: 5\n- expect: hangup\n  within: 5\n")
     code, report, _ = call("600", "--script", str(script))
     assert code == 0 and [step["passed"] for step in report["steps"]] == [True] * 3
 
 
-def test_an_unknown_number_is_named_with_those_that_there_are(call):
+def test_an_unknown_number_is_reported_with_the_existing_numbers(call):
     code, _, said = call("999")
     assert code == 1 and "404" in said and "600, 601, 602, 603" in said, said
 
 
-def test_words_want_an_engine_and_a_server_has_to_be_there(call, server):
+def test_expected_words_need_an_engine_and_a_call_needs_a_server(call, server):
     code, report, said = call("602", "--expect", "words:good morning")
     assert (code, report) == (1, None) and "[speech] stt" in said
     nobody = f"127.0.0.1:{free_port()}"

@@ -122,7 +122,7 @@ def server(start_tandem, hotline):
     return server
 
 
-def test_each_chunk_is_fetched_and_answered_and_a_running_call_takes_another_document(server, hotline, phone, rtp):
+def test_each_recorded_part_is_fetched_and_a_live_call_runs_another_document(server, hotline, phone, rtp):
     media_side = rtp()
     one = phone(caller("+15551230003", ends="wait"), target=server.sip, media=media_side, seconds=60)
     wait_for("the call", lambda: hotline.calls)

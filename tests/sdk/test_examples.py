@@ -147,7 +147,7 @@ def test_a_caller_talks_to_a_person_or_leaves_a_message_that_is_transcribed(serv
     assert written.transcription_text == engine.words[0]
 
 
-def test_a_forwarded_call_is_announced_to_whom_it_is_for_who_may_decline(late, call, person):
+def test_a_forwarded_call_is_announced_to_the_called_party_who_may_decline(late, call, person):
     late.app = forwarding.make(PERSON)
     someone, one = person(), call()
     someone.rtp.wait_for_sound()
@@ -208,7 +208,7 @@ def test_a_conference_of_three_has_a_coach_and_hold_music(server, late, call, pe
     assert [event for event in told if event[0] == "participant-hold"] == [("participant-hold", "customer")]
 
 
-def test_callers_wait_with_music_until_an_agent_takes_them_one_after_the_other(server, late, call, music):
+def test_callers_hear_music_until_an_agent_takes_them_in_order(server, late, call, music):
     agent_number = "+15559990000"
     late.app = callcenter.make(client(server), [agent_number], music)
     first = call()
@@ -231,7 +231,7 @@ def test_callers_wait_with_music_until_an_agent_takes_them_one_after_the_other(s
     assert {result for result, _ in late.app.left.values()} == {"bridged"}
 
 
-def test_a_voice_bot_repeats_what_it_hears_and_can_be_interrupted(late, call, tmp_path):
+def test_a_voice_bot_repeats_the_callers_audio_and_can_be_interrupted(late, call, tmp_path):
     write_wav(tmp_path / "greeting.wav", tone(600, 8))
     bots = []
     port = free_port()
@@ -279,7 +279,7 @@ def test_an_example_runs_without_any_setting_and_one_command_calls_it(example, t
 
 
 @pytest.mark.parametrize("example", ["voicemail", "forwarding", "conference", "callcenter", "parrot"])
-def test_an_example_starts_where_there_is_neither_a_variable_nor_a_server(example, tmp_path):
+def test_an_example_starts_without_environment_variables_and_without_a_server(example, tmp_path):
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free_port()
     # Its one setting here is a port that is free on the test's machine.

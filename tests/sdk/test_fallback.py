@@ -29,7 +29,7 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.mark.parametrize("provider", BODIES)
-def test_the_fallback_is_asked_and_its_document_runs(provider, server, module_webapp, phone):
+def test_a_failed_document_is_replaced_by_the_document_of_the_fallback_url(provider, server, module_webapp, phone):
     kind, body = BODIES[provider]
     module_webapp.on(f"/{provider}", (body, {"Content-Type": kind}))
     kind, body = FINE.get(provider, ("text/xml", "<Response><Hangup/></Response>"))
@@ -43,7 +43,7 @@ def test_the_fallback_is_asked_and_its_document_runs(provider, server, module_we
     assert len(module_webapp.to(f"/{provider}")) == 1
 
 
-def test_a_fallback_that_asks_for_the_same_is_not_asked_again(server, module_webapp, phone):
+def test_a_failed_fallback_document_is_not_requested_again(server, module_webapp, phone):
     kind, body = BODIES["twilio"]
     for path in ("/twilio", "/twilio/fallback"):
         module_webapp.on(path, (body, {"Content-Type": kind}))

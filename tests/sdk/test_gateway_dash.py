@@ -114,7 +114,7 @@ def hears(page, hertz, seconds=10, where=lambda frame: True):
     page.hears(hertz, lambda: [one["media"]["payload"] for one in page.of("media") if where(one)], seconds)
 
 
-def test_a_page_lives_as_its_documentation_says(server, page, phone, rtp, ports):
+def test_a_page_gets_the_documented_answers_events_and_audio(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(ring_ms=300), port=ports[0])
     made = initiate(server)
     assert made["callId"].startswith("v3:") and made["status"] == "initiated" and made["direction"] == "outbound-dial"
@@ -169,7 +169,7 @@ def test_a_page_lives_as_its_documentation_says(server, page, phone, rtp, ports)
     assert order == ["connected", "start", "stop"]
 
 
-def test_a_page_that_is_there_first_is_told_of_everything_by_every_path(server, page, phone, rtp, ports):
+def test_a_page_connected_before_the_call_gets_every_event_on_every_path(server, page, phone, rtp, ports):
     watchers = [page("/call-events"), page("/api/call-events"), page("/call-events", port=server.dash_ports[2])]
     called = Party(phone, rtp, callee(until_told(), ends="bye"), port=ports[0])
     made = initiate(server)
@@ -186,7 +186,7 @@ def test_a_page_that_is_there_first_is_told_of_everything_by_every_path(server, 
     assert [one["type"] for one in told[0]][0] == "call.initiated" and {one["type"] for one in told[0]} <= set(SIX)
 
 
-def test_five_at_once_each_with_a_page_that_names_its_call(server, page, phone, rtp, ports):
+def test_five_concurrent_calls_each_have_a_page_that_names_its_call(server, page, phone, rtp, ports):
     parties = [Party(phone, rtp, callee(ring_ms=300), port=port) for port in ports]
     made = [initiate(server, number, f"agent-{place}") for place, number in enumerate(CALLED)]
     pages = [page(f"/frontend-audio?call_control_id={one['callId']}") for one in made]
@@ -208,7 +208,7 @@ def test_five_at_once_each_with_a_page_that_names_its_call(server, page, phone, 
         assert {frame["stream_id"] for frame in one.of("media")} == {one.of("stop")[0]["stream_id"]}
 
 
-def test_two_pages_that_name_no_call_speak_to_the_one_that_was_newest_when_they_came(server, page, phone, rtp, ports):
+def test_pages_that_name_no_call_are_bound_to_the_newest_call_at_their_connection(server, page, phone, rtp, ports):
     first = Party(phone, rtp, callee(ring_ms=300), port=ports[0])
     one = initiate(server, CALLED[0])
     page_of_one = page("/frontend-audio")
@@ -230,7 +230,7 @@ def test_two_pages_that_name_no_call_speak_to_the_one_that_was_newest_when_they_
         party.phone.finish()
 
 
-def test_slow_and_vanishing_pages_hold_up_nobody(server, page, phone, rtp, ports):
+def test_slow_and_disconnected_pages_do_not_delay_others(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(ring_ms=300), port=ports[0])
     made = initiate(server)
     good = page("/frontend-audio")
@@ -263,7 +263,7 @@ def test_slow_and_vanishing_pages_hold_up_nobody(server, page, phone, rtp, ports
     called.phone.finish()
 
 
-def test_a_late_page_gets_audio_without_start(server, page, phone, rtp, ports):
+def test_a_page_that_connects_during_the_call_gets_audio_without_start(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(ring_ms=300), port=ports[0])
     early = page("/frontend-audio")
     made = initiate(server)
@@ -276,7 +276,7 @@ def test_a_late_page_gets_audio_without_start(server, page, phone, rtp, ports):
     called.phone.finish()
 
 
-def test_a_busy_number_and_one_that_does_not_answer_are_told(server, page, phone, ports):
+def test_busy_and_unanswered_calls_are_reported(server, page, phone, ports):
     events = page("/call-events")
     busy = phone(callee(reject="486 Busy Here"), port=ports[0])
     made = initiate(server)
@@ -313,11 +313,11 @@ def test_a_busy_number_and_one_that_does_not_answer_are_told(server, page, phone
         ("v3:nobody/unmute", None, "Failed to unmute call: The call_control_id provided was not valid."),
     ],
 )
-def test_what_is_wrong_is_said_in_the_backends_words(server, path, body, error):
+def test_an_invalid_request_gets_the_error_text_of_the_backend(server, path, body, error):
     assert post(server, path, body)[:2] == (400, {"success": False, "error": error})
 
 
-def test_a_call_that_is_over_takes_no_command(server, page, phone, ports):
+def test_an_ended_call_refuses_commands(server, page, phone, ports):
     events = page("/call-events")
     busy = phone(callee(reject="486 Busy Here"), port=ports[0])
     made = initiate(server)
@@ -328,12 +328,12 @@ def test_a_call_that_is_over_takes_no_command(server, page, phone, ports):
     assert post(server, f"{made['callId']}/mute")[1]["error"] == f"Failed to mute call: {detail}"
 
 
-def test_what_is_no_json_is_refused(server):
+def test_a_body_that_is_no_json_is_refused(server):
     status, body, _ = post(server, "end", raw=b"{")
     assert status == 400 and body["error"].startswith("The body is not JSON")
 
 
-def test_pages_of_this_machine_may_use_it(server):
+def test_pages_from_localhost_are_allowed(server):
     request = urllib.request.Request(
         f"{server.http}/api/calls/telnyx/initiate", method="OPTIONS",
         headers={
@@ -350,7 +350,7 @@ def test_pages_of_this_machine_may_use_it(server):
     assert headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
 
 
-def test_a_foreign_page_calls_nobody_and_hears_nothing(server, page):
+def test_a_page_of_a_foreign_origin_is_refused(server, page):
     for origin in ("https://evil.example", "http://localhost.evil.example", "null"):
         status, body, headers = post(server, "initiate", {"to": CALLED[0], "from": NUMBER, "agentId": "a"}, Origin=origin)
         assert (status, body) == (403, {"success": False, "error": "Unauthorized origin"})
@@ -371,7 +371,7 @@ def sign(body, at=None):
     return {"telnyx_signature_ed25519": base64.b64encode(signature).decode(), "telnyx_timestamp": timestamp}
 
 
-def test_webhooks_and_audio_of_a_provider_outside_reach_pages(server, page):
+def test_webhooks_and_audio_of_an_external_provider_reach_the_pages(server, page):
     events, audio = page("/call-events"), page("/frontend-audio")
     events.wait("welcome")
     audio.wait("connected")
@@ -405,7 +405,7 @@ def test_webhooks_and_audio_of_a_provider_outside_reach_pages(server, page):
     assert not events.of("call.dtmf.received")
 
 
-def test_who_is_no_provider_is_turned_away(server, page):
+def test_an_unauthenticated_audio_stream_is_refused(server, page):
     stranger = page("/audio-stream")
     assert stranger.wait_closed()[0] == 1008
     with pytest.raises(websockets.exceptions.InvalidStatus):

@@ -110,7 +110,7 @@ def hears(page, hertz):
     page.hears(hertz, lambda: [one["payload"] for one in page.of("audio")])
 
 
-def test_a_page_lives_as_its_documentation_says(server, engines, page, phone, rtp, ports):
+def test_a_page_gets_the_documented_answers_events_and_audio(server, engines, page, phone, rtp, ports):
     assert requests.get(server.http + "/", timeout=10).json() == {"message": "Server is running"}
     engines.ears.hears = lambda samples: "I would like a table."
     called = Party(phone, rtp, callee(ring_ms=1_000), port=ports[0])
@@ -145,7 +145,7 @@ def test_a_page_lives_as_its_documentation_says(server, engines, page, phone, rt
     assert late.wait_closed() == (1000, "Call ended")
 
 
-def test_nothing_is_sent_before_it_is_asked_for(server, page, phone, rtp, ports):
+def test_a_page_gets_no_audio_before_its_request(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(), port=ports[0])
     call = initiate(server)
     silent, browser = page(server, call, "user123", asks=False), page(server, call, "user123")
@@ -162,7 +162,7 @@ def test_nothing_is_sent_before_it_is_asked_for(server, page, phone, rtp, ports)
     assert silent.wait_closed() == browser.wait_closed() == (1000, "Call ended")
 
 
-def test_five_at_once_and_a_page_that_vanishes(server, page, phone, rtp, ports):
+def test_five_concurrent_calls_continue_after_a_page_disconnects(server, page, phone, rtp, ports):
     parties = [Party(phone, rtp, callee(), port=port) for port in ports]
     calls = [initiate(server, number, f"user{place}") for place, number in enumerate(CALLED)]
     pages = [page(server, call, f"user{place}") for place, call in enumerate(calls)]
@@ -179,7 +179,7 @@ def test_five_at_once_and_a_page_that_vanishes(server, page, phone, rtp, ports):
         assert one.wait_closed() == (1000, "Call ended")
 
 
-def test_busy_and_given_up_calls_have_the_clients_words(server, phone, ports):
+def test_busy_and_cancelled_calls_have_the_statuses_of_the_client(server, phone, ports):
     busy = phone(callee(reject="486 Busy Here"), port=ports[0])
     call = initiate(server)
     wait_for("the refusal", lambda: status(server, call)["status"] == "busy")
@@ -193,7 +193,7 @@ def test_busy_and_given_up_calls_have_the_clients_words(server, phone, ports):
     assert status(server, call)["duration"] == 0
 
 
-def test_a_called_party_that_hangs_up_ends_the_page(server, page, phone, rtp, ports):
+def test_a_hangup_of_the_called_party_closes_the_page(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(until_told(), ends="bye"), port=ports[0])
     call = initiate(server)
     browser = page(server, call, "user123")
@@ -203,7 +203,7 @@ def test_a_called_party_that_hangs_up_ends_the_page(server, page, phone, rtp, po
     called.phone.finish()
 
 
-def test_what_is_wrong_is_said_in_the_backends_words(server, page):
+def test_an_invalid_request_gets_the_error_text_of_the_backend(server, page):
     for body in ({}, {"user_id": "a"}, {"number": CALLED[0]}, "no object"):
         answer = requests.post(f"{server.http}/outbound-call", json=body, timeout=10)
         assert (answer.status_code, answer.json()) == (400, {"error": "User ID and phone number are required"})
@@ -224,7 +224,7 @@ def test_what_is_wrong_is_said_in_the_backends_words(server, page):
     assert page(server, unknown, "a").wait_closed() == (1008, "Call not found")
 
 
-def test_a_user_has_three_sockets_at_most(server, page, phone, rtp, ports):
+def test_a_user_has_at_most_three_websockets(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(), port=ports[0])
     call = initiate(server, user="greedy")
     three = [page(server, call, "greedy") for _ in range(3)]
@@ -246,7 +246,7 @@ def test_a_user_has_three_sockets_at_most(server, page, phone, rtp, ports):
     called.phone.finish()
 
 
-def test_a_call_is_there_for_the_user_who_made_it_and_for_nobody_else(server, page, phone, rtp, ports):
+def test_only_the_user_who_created_a_call_can_access_it(server, page, phone, rtp, ports):
     called = Party(phone, rtp, callee(), port=ports[0])
     call = initiate(server, user="victim")
     page(server, call, "victim").wait("audio")
@@ -262,7 +262,7 @@ def test_a_call_is_there_for_the_user_who_made_it_and_for_nobody_else(server, pa
     assert requests.get(f"{server.http}/call-status", params={"callSid": call, "user_id": "other"}, timeout=10).status_code == 500
 
 
-def test_a_user_begins_five_calls_a_minute_at_most(start, phone, ports):
+def test_a_user_creates_at_most_five_calls_per_minute(start, phone, ports):
     server = start("")
     busy = phone(callee(reject="486 Busy Here"), port=ports[0], calls=6)
     for _ in range(5):
@@ -276,7 +276,7 @@ def test_a_user_begins_five_calls_a_minute_at_most(start, phone, ports):
     busy.finish()
 
 
-def test_pages_of_this_machine_and_of_listed_origins_may_use_it(server, start, page):
+def test_pages_from_localhost_and_from_configured_origins_are_allowed(server, start, page):
     listed = start('allowed_origins = ["https://app.example.com"]')
     for one, origin in ((server, "http://localhost:5173"), (listed, "https://app.example.com"), (listed, "http://localhost:3000")):
         asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
@@ -300,7 +300,7 @@ def test_a_page_cannot_send_a_body_without_a_preflight(server):
         assert answer.status_code == 415, answer.text
 
 
-def test_invented_users_share_a_limit_and_only_listed_numbers_are_called(start, phone, ports):
+def test_all_users_share_a_limit_and_only_configured_prefixes_are_called(start, phone, ports):
     server = start(f'total_calls_per_minute = 2\nprefixes = ["{CALLED[0]}"]')
     busy = phone(callee(reject="486 Busy Here"), port=ports[0], calls=2)
 
@@ -316,7 +316,7 @@ def test_invented_users_share_a_limit_and_only_listed_numbers_are_called(start, 
     busy.finish()
 
 
-def test_the_accounts_other_calls_are_not_the_gateways(server, phone, ports):
+def test_other_calls_of_the_account_are_not_visible_to_the_gateway(server, phone, ports):
     ringing = phone(ringing_callee(), port=ports[0])
     url = f"{server.http}/2010-04-01/Accounts/{server.account_sid}/Calls.json"
     made = {"To": CALLED[0], "From": NUMBER, "Url": "http://127.0.0.1:9/unused"}
@@ -327,7 +327,7 @@ def test_the_accounts_other_calls_are_not_the_gateways(server, phone, ports):
     ringing.finish()
 
 
-def test_a_secret_is_asked_for_where_it_is_set(start):
+def test_a_configured_secret_is_required(start):
     secret = "a-secret-of-the-test"
     server = start(f'secret = "{secret}"')
     path = f"{server.http}/call-status?callSid=CA1&user_id=a"
@@ -339,7 +339,7 @@ def test_a_secret_is_asked_for_where_it_is_set(start):
     Frontend(server.http.replace("http", "ws", 1) + f"/frontend-stream?callSid=CA1&user_id=a&secret={secret}").end()
 
 
-def test_a_prompt_makes_an_agent_of_the_call(start, engines, page, phone, rtp, ports):
+def test_a_prompt_starts_an_agent_for_the_call(start, engines, page, phone, rtp, ports):
     server = start('agent = "caller"\ntracks = "both"')
     engines.ears.hears = lambda samples: "Who are you?"
     engines.model.answer = lambda messages: "I am a robot."
@@ -359,7 +359,7 @@ def test_a_prompt_makes_an_agent_of_the_call(start, engines, page, phone, rtp, p
     called.phone.finish()
 
 
-def test_tokens_are_asked_for_where_they_are_switched_on(start, page, phone, rtp, ports):
+def test_tokens_are_required_when_enabled(start, page, phone, rtp, ports):
     server = start('tokens = true\nallowed_origins = ["https://app.example.com"]')
 
     def token(source="frontend", **headers):

@@ -29,6 +29,6 @@ bridge = "{called.uri}"
     called.finish()
 
 
-def test_no_port_is_given_away_twice_before_it_is_bound():
+def test_free_port_never_returns_a_port_twice():
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == 200

@@ -38,7 +38,7 @@ def start():
         one.stop()
 
 
-def test_words_are_read_back_from_their_tones_as_a_telephone_carries_them():
+def test_words_are_recognised_from_their_tones_after_telephone_coding():
     vocabulary = Vocabulary()
     said = "Good morning, this is the reception. How can I help you this morning?"
     samples = vocabulary.speak(said, rate=8_000)
@@ -50,7 +50,7 @@ def test_words_are_read_back_from_their_tones_as_a_telephone_carries_them():
     assert vocabulary.heard(np.zeros(8_000)) == []
 
 
-def test_a_vocabulary_gives_each_word_a_tone_of_its_own():
+def test_each_word_of_a_vocabulary_has_its_own_tone():
     vocabulary = Vocabulary()
     codes = [vocabulary.code(f"word{number}") for number in range(58)]
     assert len({hertz for hertz, _ in codes}) == 58 and vocabulary.code("word7") == codes[7]
@@ -69,7 +69,7 @@ def speak(engine, text, **more):
         return answer.headers["Content-Type"], answer.read()
 
 
-def test_a_voice_says_words_whole_or_at_a_pace(start):
+def test_an_engine_sends_its_speech_at_once_or_at_a_pace(start):
     engine = start(FileEngine, vocabulary=Vocabulary())
     kind, whole = speak(engine, "We open at nine.", response_format="wav")
     assert kind == "audio/wav" and whole[:4] == b"RIFF" and int.from_bytes(whole[4:8], "little") == len(whole) - 8
@@ -93,7 +93,7 @@ def transcribe(engine, samples):
         return json.load(answer)["text"]
 
 
-def test_ears_know_words_by_the_tone_of_an_utterance(start):
+def test_an_engine_recognises_words_by_the_tone_of_an_utterance(start):
     engine = start(FileEngine, hears={500: "yes", 800: "no"})
     heard = [transcribe(engine, sine(hertz, 0.5, 8_000)) for hertz in (500, 800, 505, 1_200)]
     assert heard == ["yes", "no", "yes", ""]
@@ -105,7 +105,7 @@ def test_ears_know_words_by_the_tone_of_an_utterance(start):
     assert len(engine.asked) == 8
 
 
-def test_ears_and_voice_fail_each_for_itself(start):
+def test_recognition_and_synthesis_of_an_engine_fail_separately(start):
     engine = start(FileEngine)
     engine.deaf, engine.mute = 500, Fault.DROP
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -189,7 +189,7 @@ def configured(talker, **of_input):
     return talker
 
 
-def test_a_realtime_model_takes_turns_by_energy(start, talk):
+def test_a_realtime_model_detects_turns_by_energy(start, talk):
     model = start(RealtimeModel, Tone(700, 3, "Yes, please."), hears={500: "hello"}, strange=True)
     talker = configured(talk(model))
     talker.play(np.concatenate([SILENCE[:4_000], sine(500, 0.6, 8_000), SILENCE]))
@@ -225,7 +225,7 @@ def test_a_realtime_model_takes_turns_by_energy(start, talk):
     assert len(session.audio) == 4_000 + 4_800 + 8_000 and session.responses[0].status == "completed"
 
 
-def test_a_realtime_model_is_interrupted_and_its_words_truncated(start, talk):
+def test_an_interrupted_realtime_model_truncates_its_text(start, talk):
     model = start(RealtimeModel, Tone(700, 20), speed=2)
     talker = configured(talk(model))
     talker.send("response.create")
@@ -275,7 +275,7 @@ def test_a_realtime_model_leaves_turns_to_the_client_and_calls_functions(start, 
     assert model.sessions[0].responses[0].wanted == {"instructions": "Say it."}
 
 
-def test_a_realtime_model_speaks_the_beta_and_refuses_what_others_refuse(start, talk):
+def test_a_realtime_model_supports_the_beta_protocol_and_refuses_invalid_messages(start, talk):
     model = start(RealtimeModel, Tone(700, 0.2, "Yes"), beta=True, compat=True)
     talker = talk(model)
     talker.send("session.update", session={"input_audio_format": "g711_ulaw"})
@@ -295,7 +295,7 @@ def test_a_realtime_model_speaks_the_beta_and_refuses_what_others_refuse(start, 
         assert talker.until("error")["error"]["code"] == "not_implemented"
 
 
-def test_a_realtime_model_fails_in_each_way(start, talk):
+def test_a_realtime_model_simulates_each_failure(start, talk):
     model = start(RealtimeModel, RuntimeError("out of order"))
     talker = configured(talk(model))
     talker.send("response.create")

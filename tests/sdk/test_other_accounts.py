@@ -46,7 +46,7 @@ def telnyx(server, path, **body):
     return requests.post(f"{server.http}{path}", json=body, headers={"Authorization": f"Bearer {OTHER_KEY}"}, timeout=10)
 
 
-def test_a_trunk_of_rest_does_not_lead_to_another_accounts_carrier(server, carrier_port):
+def test_a_customer_trunk_cannot_use_the_carrier_of_another_account(server, carrier_port):
     trunk = api(server, "POST", "/v1/Trunks", FriendlyName="mine").json()["sid"]
     place = f"/v1/Trunks/{trunk}/OriginationUrls"
     for uri in (
@@ -69,7 +69,7 @@ def test_a_trunk_of_rest_does_not_lead_to_another_accounts_carrier(server, carri
         assert made.status_code == 422, made.text
 
 
-def test_a_call_to_a_forbidden_address_is_refused_at_the_request_in_every_dialect(server, carrier_port):
+def test_a_request_for_a_call_to_a_forbidden_address_is_refused_in_every_dialect(server, carrier_port):
     """No call is created: the answer is the provider's error for a number that no trunk accepts."""
     calls = f"/2010-04-01/Accounts/{OTHER_SID}/Calls.json"
     document = "<Response><Hangup/></Response>"
@@ -106,7 +106,7 @@ def test_a_call_to_a_forbidden_address_is_refused_at_the_request_in_every_dialec
     assert made.status_code == 201, made.text
 
 
-def test_numbers_are_the_operators_to_give(server):
+def test_an_account_takes_only_numbers_of_the_number_pool(server):
     made = api(server, "POST", f"/2010-04-01/Accounts/{OTHER_SID}/IncomingPhoneNumbers.json", PhoneNumber=FREE)
     assert (made.status_code, made.json()["code"]) == (400, 21422) and "[[number_pool]]" in made.json()["message"]
 
@@ -166,7 +166,7 @@ def test_ids_of_another_account_are_not_accepted(server):
     acme(of(ACME_SID, "SIP/Domains.json"), DomainName="acme.example.com", ByocTrunkSid=BYOC)
 
 
-def test_a_network_of_an_access_list_is_not_wider_than_one_owner(server):
+def test_the_network_of_an_access_list_has_a_maximum_size(server):
     lists = f"/2010-04-01/Accounts/{OTHER_SID}/SIP/IpAccessControlLists.json"
     one = api(server, "POST", lists, FriendlyName="wide").json()["sid"]
     for address, length in (("10.0.0.0", 1), ("128.0.0.0", 7), ("2000::", 3)):
@@ -174,7 +174,7 @@ def test_a_network_of_an_access_list_is_not_wider_than_one_owner(server):
         assert made.status_code == 400, made.text
 
 
-def test_one_account_does_not_take_every_place_of_followed_lists(server):
+def test_the_number_of_followed_lists_of_an_account_is_limited(server):
     followed = []
     try:
         for place in range(9):
@@ -205,7 +205,7 @@ def test_one_account_does_not_take_every_place_of_followed_lists(server):
         ("POST", "/healthz", "GET,HEAD"),
     ],
 )
-def test_every_api_names_the_methods_that_a_resource_has(server, method, path, wanted):
+def test_every_api_answers_405_with_the_allowed_methods(server, method, path, wanted):
     """RFC 9110 15.5.6, in each router."""
     auth = (PROJECT, TOKEN) if path.startswith("/api/") else (OTHER_SID, OTHER_TOKEN)
     headers = {}

@@ -322,7 +322,7 @@ def test_every_operation_answers_as_published(member, group, steps, runs, scene,
 
 
 @pytest.mark.parametrize("member", ["signalwire", "texml"])
-def test_what_is_not_served_has_one_clear_error_and_is_in_the_docs(member, runs, score):
+def test_unsupported_operations_have_one_error_and_are_in_the_docs(member, runs, score):
     run = runs[member]
     names = run.of("Refused") + list(NOT_SERVED[member])
     docs = DOCS.read_text()
@@ -340,7 +340,7 @@ def test_what_is_not_served_has_one_clear_error_and_is_in_the_docs(member, runs,
 
 
 @pytest.mark.parametrize("member", ["signalwire", "texml"])
-def test_every_deviation_is_still_one(member, runs):
+def test_every_listed_deviation_still_exists(member, runs):
     run = runs[member]
     if len(run.called) < 10:
         pytest.skip("the operations were not called in this process")
@@ -349,7 +349,7 @@ def test_every_deviation_is_still_one(member, runs):
 
 
 @pytest.mark.parametrize("member", ["signalwire", "telnyx", "texml"])
-def test_what_is_kept_of_the_published_documents_is_what_they_say(member):
+def test_the_stored_extract_matches_the_published_documents(member):
     if not OPENAPI.is_dir():
         pytest.skip(f"no {OPENAPI}")
     if member == "signalwire":
@@ -357,7 +357,7 @@ def test_what_is_kept_of_the_published_documents_is_what_they_say(member):
     assert relatives.read(member, OPENAPI) == relatives.load(member), f"conformance/relatives.py {OPENAPI} writes it anew"
 
 
-def test_a_value_of_another_kind_is_noticed():
+def test_a_value_of_a_wrong_type_is_detected():
     from conformance.relative_run import against
 
     shape = {"sid": "string", "status": "one:a|b", "more": "integer?"}

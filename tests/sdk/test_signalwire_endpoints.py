@@ -37,7 +37,7 @@ def app(module_webapp):
     return module_webapp
 
 
-def test_an_endpoint_is_made_registers_is_called_and_its_calls_are_its_applications(server, api, app, phone):
+def test_a_created_endpoint_registers_is_called_and_its_calls_reach_its_application(server, api, app, phone):
     name, password = f"u{uuid.uuid4().hex[:8]}", "a-long-password"
     made = api("POST", username=name, password=password, call_handler="laml_webhooks", call_request_url=app.url + "/phone")
     assert made.status_code == 201, made.text
@@ -68,7 +68,7 @@ def test_an_endpoint_is_made_registers_is_called_and_its_calls_are_its_applicati
     phone(registering(name, password, host, reject=403), target=server.sip).finish()
 
 
-def test_what_is_wrong_with_an_endpoint_is_said_and_pages_are_linked(api):
+def test_an_invalid_endpoint_is_refused_and_list_pages_have_links(api):
     def refused(status, **wanted):
         answer = api("POST", **wanted)
         assert answer.status_code == status, answer.text

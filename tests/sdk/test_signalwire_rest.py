@@ -58,7 +58,7 @@ def call(api, app, **more):
     return made.json()
 
 
-def test_a_call_has_uuids_twins_and_uris_below_the_prefix_and_is_ended_by_request(api, app):
+def test_a_call_has_signalwires_ids_fields_and_uris_and_is_ended_by_request(api, app):
     made = call(api, app)
     sid = made["sid"]
     assert str(uuid.UUID(sid)) == sid and made["account_sid"] == PROJECT
@@ -90,7 +90,7 @@ def test_webhooks_are_signed_with_the_signing_key_in_both_header_fields(api, app
         assert one["AccountSid"] == PROJECT and re.fullmatch(r"[0-9a-f-]{36}", one["CallSid"])
 
 
-def test_queues_applications_and_numbers_are_the_projects_own(api, server):
+def test_queues_applications_and_numbers_belong_to_their_project(api, server):
     queue = api("POST", "/Queues", FriendlyName=f"line {uuid.uuid4()}").json()
     assert api("GET", f"/Queues/{queue['sid']}").json()["friendly_name"] == queue["friendly_name"]
     made = api("POST", "/Applications", FriendlyName="menu", VoiceUrl="https://app.example/voice").json()
@@ -102,7 +102,7 @@ def test_queues_applications_and_numbers_are_the_projects_own(api, server):
     assert queue["friendly_name"] not in [one["friendly_name"] for one in others["queues"]]
 
 
-def test_wrong_credentials_and_what_the_api_does_not_have_are_refused(api, server):
+def test_wrong_credentials_and_unknown_resources_are_refused(api, server):
     for credentials in [(PROJECT, "wrong"), (server.account_sid, server.auth_token)]:
         assert api("GET", "/Calls", credentials=credentials).status_code == 401
     assert api("GET", "/SIP/Domains").status_code == 404
@@ -110,12 +110,12 @@ def test_wrong_credentials_and_what_the_api_does_not_have_are_refused(api, serve
 
 
 @pytest.mark.parametrize("path", ["/api/relay/rest/phone_numbers", "/api/fabric"])
-def test_the_newer_apis_say_that_they_are_not_there_yet(server, path):
+def test_unsupported_newer_apis_answer_404_with_a_message(server, path):
     answer = requests.post(server.http + path, json={}, timeout=10)
     assert answer.status_code == 404 and path in answer.json()["errors"][0]["message"]
 
 
-def test_what_all_in_a_conference_hear_is_streamed_until_it_is_stopped_or_over(api, app, phone, rtp, socketapp):
+def test_the_audio_of_a_conference_is_streamed_until_stop_or_end(api, app, phone, rtp, socketapp):
     room = "<Response><Dial><Conference>room</Conference></Dial></Response>"
     first, second = (Party(phone, rtp, callee(until_told())) for _ in range(2))
     for one in (first, second):
@@ -154,7 +154,7 @@ def test_what_all_in_a_conference_hear_is_streamed_until_it_is_stopped_or_over(a
 
 
 @pytest.mark.parametrize(("codec", "rate"), [("L16@24000h", 24_000), ("L16@16000h", 16_000), ("L16", 8_000)])
-def test_linear_samples_of_a_stream_have_the_rate_that_its_start_tells(api, phone, rtp, socketapp, codec, rate):
+def test_l16_audio_of_a_stream_has_the_sample_rate_of_its_start_message(api, phone, rtp, socketapp, codec, rate):
     party = Party(phone, rtp, callee(until_told(), ends="bye"))
     stream = f"<Response><Connect><Stream url='{socketapp.url}' codec='{codec}'/></Connect></Response>"
     assert api("POST", "/Calls", To=party.uri, From=NUMBER, Laml=stream).status_code == 201
@@ -177,7 +177,7 @@ def test_linear_samples_of_a_stream_have_the_rate_that_its_start_tells(api, phon
     party.hang_up()
 
 
-def test_a_subproject_has_an_account_of_its_own_below_the_project(api, server):
+def test_a_subproject_has_its_own_account(api, server):
     root = server.http + "/api/laml/2010-04-01/Accounts"
     made = requests.post(root, auth=(PROJECT, TOKEN), data={"FriendlyName": "Branch"}, timeout=10).json()
     assert (made["friendly_name"], made["owner_account_sid"], made["subproject"]) == ("Branch", PROJECT, True)

@@ -52,13 +52,13 @@ def trusting(proxy):
     bundle.write_bytes(before)
 
 
-def test_signalwire_python_as_it_is(proxy, trusting, phone):
+def test_the_unmodified_signalwire_python_sdk_works(proxy, trusting, phone):
     answers = phone(callee())
     run([trusting, "signalwire_calls.py"], answers, HTTPS_PROXY=proxy.url)
     answers.finish()
 
 
-def test_signalwire_node_as_it_is_and_its_check_of_signatures(server, proxy, module_webapp, phone):
+def test_the_unmodified_signalwire_node_sdk_works_and_accepts_signatures(server, proxy, module_webapp, phone):
     module_webapp.forget()
     module_webapp.on("/voice", ("<Response><Hangup/></Response>", 200, {"Content-Type": "text/xml"}))
     made = urllib.request.Request(

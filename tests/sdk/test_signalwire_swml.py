@@ -99,7 +99,7 @@ def told(request):
     return json.loads(request.body)
 
 
-def test_a_service_of_signalwire_sdk_answers_a_call_records_it_and_is_told(call, sdk, app):
+def test_a_signalwire_sdk_service_answers_and_records_a_call_and_gets_its_webhooks(call, sdk, app):
     code, report = call(MENU, "--expect", "speech", "--press", "1234", "--expect", "speech", "--expect", "hangup")
     assert code == 0, (report, sdk.read_text())
     assert report["ended_by"] == "other side"
@@ -161,7 +161,7 @@ def client(server, app):
         one.kill()
 
 
-def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(server, client, app, phone, rtp):
+def test_the_rest_client_of_signalwire_sdk_creates_and_commands_calls(server, client, app, phone, rtp):
     for path in ["/record", "/play", "/collect", "/moved"]:
         app.on(path)
     media = rtp()
@@ -203,7 +203,7 @@ def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(ser
     client.end()
 
 
-def test_the_calling_api_refuses_in_its_own_shape(server):
+def test_the_calling_api_has_its_own_form_of_errors(server):
     def ask(body, credentials=(PROJECT, TOKEN), path="/api/calling/calls"):
         return requests.post(server.http + path, json=body, auth=credentials, timeout=10)
 
@@ -219,7 +219,7 @@ def test_the_calling_api_refuses_in_its_own_shape(server):
 SIGNED = {"sha1": "x-signalwire-signature", "sha256": "x-signalwire-sha256-signature"}
 
 
-def test_a_document_in_yaml_is_asked_for_in_json_and_may_refuse_the_call(call, app):
+def test_a_yaml_document_answers_a_json_request_and_may_refuse_the_call(call, app):
     document = "sections:\n  main:\n  - play: {url: 'silence:0.3', auto_answer: false}\n  - hangup: {reason: busy}\n"
     app.on("/swml", (document, 200, {"Content-Type": "text/plain"}))
     code, report = call(OWN)
@@ -242,7 +242,7 @@ def test_an_application_of_the_compatibility_api_may_answer_with_swml(call, app)
     assert asked["To"] == KIND
 
 
-def test_whoever_is_connected_comes_back_to_the_script(call, app, phone):
+def test_the_script_continues_after_connect(call, app, phone):
     other = phone(callee(pause(1500), ends="bye"))
     steps = [
         {"connect": {"to": other.uri, "timeout": 10, "headers": [{"name": "X-Order", "value": "7"}]}},
@@ -258,7 +258,7 @@ def test_whoever_is_connected_comes_back_to_the_script(call, app, phone):
     assert moved["result"] == "connected"
 
 
-def test_a_document_that_cannot_be_read_is_told_with_its_code(call, app, server):
+def test_an_invalid_document_is_an_error_with_its_code(call, app, server):
     app.on("/swml", ('{"sections":{"main":[{"explode":{}}]}}', 200))
     _, report = call(OWN)
     errors = requests.get(server.http + "/console/errors", auth=(PROJECT, TOKEN), timeout=10).text
@@ -266,7 +266,7 @@ def test_a_document_that_cannot_be_read_is_told_with_its_code(call, app, server)
     assert report["ended_by"] == "other side"
 
 
-def test_the_called_one_hears_the_confirmation_first_and_may_refuse(call, app, phone):
+def test_the_called_party_hears_the_confirm_document_and_may_refuse(call, app, phone):
     """The first hears a document that hangs up: the next one is called."""
     first, second = phone(callee()), phone(callee(pause(2500), ends="bye"))
     refuses = [{"play": "silence:0.3"}, {"hangup": {}}]
@@ -287,7 +287,7 @@ def test_the_called_one_hears_the_confirmation_first_and_may_refuse(call, app, p
     assert confirmed["leg"] == "outbound" and moved["result"] == "connected"
 
 
-def test_a_conference_a_recording_and_a_subroutine_of_another_document(call, app):
+def test_a_script_records_and_executes_another_document(call, app):
     app.on("/moved")
     app.on("/sub", ("sections:\n  main:\n  - return: '${params.a} and ${vars.b}'\n", 200))
     steps = [
@@ -309,7 +309,7 @@ def test_a_conference_a_recording_and_a_subroutine_of_another_document(call, app
     assert told(asked)["params"] == {"a": "1"} and told(asked)["vars"]["b"] == "b"
 
 
-def test_what_was_said_in_a_call_is_told_whole_at_its_end(server, app, phone, talk):
+def test_the_transcript_of_a_call_is_sent_at_its_end(server, app, phone, talk):
     app.on("/transcript")
     app.on("/vars")
     about = "id=${call.call_id}&first=${first}&second=${transcribe_result}"
@@ -341,7 +341,7 @@ def test_what_was_said_in_a_call_is_told_whole_at_its_end(server, app, phone, ta
     assert told(last)["params"]["control_id"] == "own", "a call's end is the end of what runs beside it"
 
 
-def test_what_a_caller_says_is_tapped_as_rtp_and_as_octets_of_a_websocket(server, app, phone, rtp):
+def test_a_tap_sends_the_callers_audio_as_rtp_and_over_a_websocket(server, app, phone, rtp):
     app.on("/tap")
     app.on("/vars")
     target, octets = rtp(), queue.Queue()

@@ -64,7 +64,7 @@ def key(message):
 
 
 @pytest.mark.parametrize("moves", [True, False])
-def test_a_far_end_that_moves_in_its_answer_gets_one_more_offer_with_a_new_key(server, moves):
+def test_a_far_end_with_a_new_address_gets_one_offer_with_a_new_srtp_key(server, moves):
     end = FarEnd(server)
     end.request("INVITE", 1, end.sdp("127.0.0.1"))
     answer = end.message("SIP/2.0 200")

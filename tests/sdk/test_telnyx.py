@@ -181,7 +181,7 @@ def wav_file(samples):
 # ----- the whole way ----------------------------------------------------------------------------------------------------
 
 
-def test_a_call_is_answered_asked_for_digits_joined_with_another_recorded_and_hung_up(app, calls_in, answers):
+def test_commands_answer_gather_bridge_record_and_hang_up_a_call(app, calls_in, answers):
     actions = app.actions
     headers = "X-Colour: green\nUser-to-User: 3132;encoding=hex"
     a = calls_in(answered=False, scenario=caller(NUMBER, ends="wait", extra_headers=headers))
@@ -237,7 +237,7 @@ def test_a_call_is_answered_asked_for_digits_joined_with_another_recorded_and_hu
     assert recording.call_control_id == a.leg and recording.download_urls.wav == saved["recording_urls"]["wav"]
 
 
-def test_the_payloads_have_the_documented_members(app, calls_in, answers):
+def test_webhook_payloads_have_the_documented_fields(app, calls_in, answers):
     headers = "X-Colour: green\nUser-to-User: 3132;encoding=hex"
     a = calls_in(answered=False, scenario=caller(NUMBER, ends="wait", extra_headers=headers))
     app.actions.answer(a.leg, client_state=state("one"))
@@ -280,7 +280,7 @@ def test_the_payloads_have_the_documented_members(app, calls_in, answers):
 # ----- audio ------------------------------------------------------------------------------------------------------------
 
 
-def test_speech_and_files_wait_for_each_other_and_can_be_cut(app, calls_in, module_webapp):
+def test_speech_and_files_play_in_order_and_can_be_stopped(app, calls_in, module_webapp):
     module_webapp.on("/short.wav", wav_file(tone(700, 0.4)))
     module_webapp.on("/long.wav", wav_file(tone(1100, 20)))
     url = module_webapp.url
@@ -327,7 +327,7 @@ def test_speech_and_files_wait_for_each_other_and_can_be_cut(app, calls_in, modu
         assert payload.keys() == common | (speech if "speak" in kind else file)
 
 
-def test_an_answer_that_records_and_streams(app, calls_in):
+def test_an_answer_command_records_and_streams(app, calls_in):
     frames, connected = [], threading.Event()
 
     def talk(socket):
@@ -411,7 +411,7 @@ def test_the_stream_of_a_dial_connects_while_the_phone_rings(app, first, calls):
         app.wait("call.hangup", ringing["call_control_id"])
 
 
-def test_the_stream_of_a_dial_that_nobody_answers_is_closed_and_one_that_cannot_connect_does_not_keep_it(app, rings):
+def test_the_stream_of_an_unanswered_dial_closes_and_a_failed_stream_does_not_delay_the_dial(app, rings):
     with listening_bot() as bot:
         b = rings()
         leg = dial(app, b.uri, stream_url=bot.url, timeout_secs=5).call_control_id
@@ -427,7 +427,7 @@ def test_the_stream_of_a_dial_that_nobody_answers_is_closed_and_one_that_cannot_
     b.phone.finish()
 
 
-def test_a_stream_that_cannot_be_opened_fails_and_the_call_goes_on(app, calls_in):
+def test_a_stream_that_cannot_connect_fails_and_the_call_continues(app, calls_in):
     a = calls_in()
     app.actions.start_streaming(a.leg, stream_url="ws://127.0.0.1:9/nobody")
     failed = app.wait("streaming.failed", a.leg)
@@ -441,7 +441,7 @@ def test_a_stream_that_cannot_be_opened_fails_and_the_call_goes_on(app, calls_in
 # ----- digits -----------------------------------------------------------------------------------------------------------
 
 
-def test_digits_are_gathered_beside_audio_and_until_they_are_right(app, calls_in, module_webapp):
+def test_digits_are_gathered_during_audio_and_until_they_are_valid(app, calls_in, module_webapp):
     module_webapp.on("/which.wav", wav_file(tone(900, 5)))
     module_webapp.on("/wrong.wav", wav_file(tone(500, 5)))
     actions = app.actions
@@ -490,7 +490,7 @@ def test_digits_are_gathered_beside_audio_and_until_they_are_right(app, calls_in
     ]
 
 
-def test_digits_are_sent_to_either_side(app, calls_in, answers):
+def test_digits_are_sent_to_both_legs(app, calls_in, answers):
     a, b = calls_in(), answers()
     b.leg = dial(app, b.uri, send_digits_on_answer="1w2").call_control_id
     app.wait("call.answered", b.leg)
@@ -515,7 +515,7 @@ def test_digits_are_sent_to_either_side(app, calls_in, answers):
 # ----- legs -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_transfer_joins_whoever_answers(app, calls_in, answers):
+def test_a_transfer_bridges_the_leg_that_answers(app, calls_in, answers):
     a, b = calls_in(), answers(ring_ms=1500)
     app.actions.transfer(a.leg, to=b.uri, target_leg_client_state=state("target"), client_state=state("caller"))
     b.leg = app.wait("call.initiated", client_state=state("target"))["call_control_id"]
@@ -539,7 +539,7 @@ def test_a_transfer_joins_whoever_answers(app, calls_in, answers):
     assert initiated["call_session_id"] == a.initiated["call_session_id"]
 
 
-def test_a_leg_outlives_a_transfer_that_fails_or_ends_if_it_is_to_be_parked(app, calls_in, answers):
+def test_a_leg_survives_a_failed_transfer_and_with_parking_a_completed_one(app, calls_in, answers):
     a = calls_in()
     busy = answers(reject="486 Busy Here")
     app.actions.transfer(a.leg, to=busy.uri, target_leg_client_state=state("busy"))
@@ -559,7 +559,7 @@ def test_a_leg_outlives_a_transfer_that_fails_or_ends_if_it_is_to_be_parked(app,
     hang_up(app, a)
 
 
-def test_a_dialled_call_says_how_it_ended(app, answers, phone, rtp):
+def test_a_dialled_call_reports_its_hangup_cause(app, answers, phone, rtp):
     def outcome(callee, **parameters):
         leg = dial(app, callee.uri, **parameters).call_control_id
         hangup = app.wait("call.hangup", leg)
@@ -587,7 +587,7 @@ def test_a_dialled_call_says_how_it_ended(app, answers, phone, rtp):
     assert not ended.is_alive and ended.end_time
 
 
-def test_a_dialled_call_is_recorded_from_its_answer_under_the_id_that_was_told(app, answers):
+def test_a_dialled_call_is_recorded_from_its_answer_with_the_returned_recording_id(app, answers):
     b = answers(steps=pause(400), ends="bye")
     headers = [{"name": "X-Order", "value": "42"}]
     dialled = dial(app, b.uri, record="record-from-answer", custom_headers=headers, from_display_name="Shop")
@@ -601,7 +601,7 @@ def test_a_dialled_call_is_recorded_from_its_answer_under_the_id_that_was_told(a
     assert "X-Order: 42" in invite and '"Shop" <sip:+15551230001@' in invite
 
 
-def test_a_leg_dialled_for_another_is_joined_when_it_answers(app, calls_in, answers):
+def test_a_dial_with_bridge_on_answer_bridges_its_leg(app, calls_in, answers):
     a, b = calls_in(), answers()
     b.leg = dial(app, b.uri, link_to=a.leg, bridge_intent=True, bridge_on_answer=True).call_control_id
     for leg in (a.leg, b.leg):
@@ -612,7 +612,7 @@ def test_a_leg_dialled_for_another_is_joined_when_it_answers(app, calls_in, answ
         one.phone.finish()
 
 
-def test_two_callers_are_joined_parted_and_joined_with_others(app, calls_in):
+def test_two_callers_are_bridged_parked_and_bridged_with_others(app, calls_in):
     a, b, c = calls_in(), calls_in(), calls_in()
     park = {"park_after_unbridge": "self"}
     app.actions.bridge(a.leg, call_control_id_to_bridge_with=b.leg, **park)
@@ -638,7 +638,7 @@ def test_two_callers_are_joined_parted_and_joined_with_others(app, calls_in):
     ]
 
 
-def test_a_call_is_refused_by_command_and_given_up_by_its_caller(app, calls_in):
+def test_a_call_is_rejected_by_command_or_cancelled_by_its_caller(app, calls_in):
     for cause, status, said in [("USER_BUSY", "486", "user_busy"), ("CALL_REJECTED", "603", "call_rejected")]:
         a = calls_in(answered=False, scenario=caller(NUMBER, reject=status))
         app.actions.reject(a.leg, cause=cause)
@@ -654,7 +654,7 @@ def test_a_call_is_refused_by_command_and_given_up_by_its_caller(app, calls_in):
 # ----- the API's manners --------------------------------------------------------------------------------------------------
 
 
-def test_the_same_command_id_is_done_once(app, calls_in, answers):
+def test_a_repeated_command_id_executes_once(app, calls_in, answers):
     a, b = calls_in(), answers(steps=pause(100), ends="bye")
     for _ in range(2):
         assert app.actions.speak(a.leg, payload="Once.", voice="female", command_id="speak-1").data.result == "ok"
@@ -686,7 +686,7 @@ def test_every_command_may_set_the_client_state_of_its_leg(app, calls_in):
     a.phone.finish()
 
 
-def test_the_end_of_a_call_ends_first_what_runs_on_it(app, calls_in):
+def test_a_call_ends_its_recordings_and_streams_before_its_hangup_event(app, calls_in):
     with websockets.sync.server.serve(lambda socket: [*socket], "127.0.0.1", 0) as streams:
         serving = threading.Thread(target=streams.serve_forever)
         serving.start()
@@ -708,7 +708,7 @@ def test_the_end_of_a_call_ends_first_what_runs_on_it(app, calls_in):
     assert [status for _, status in told][-5:-3] == ["call_hangup", "call_hangup"]
 
 
-def test_a_webhook_that_is_not_taken_is_sent_again_and_the_next_one_waits(app, calls_in, module_webapp):
+def test_a_failed_webhook_is_retried_before_the_next_one(app, calls_in, module_webapp):
     answers = iter([("", 500), ("", 204), ("", 204)])
     module_webapp.on("/later", lambda: next(answers))
     a = calls_in(answered=False)
@@ -755,7 +755,7 @@ def test_single_webhooks_of_a_call_can_go_elsewhere(app, answers, module_webapp)
     assert app.told(leg) == ["call.initiated", "call.answered"]
 
 
-def test_several_are_rung_at_once_and_the_first_to_answer_has_the_call(app, answers, rings):
+def test_several_targets_ring_and_the_first_answer_wins(app, answers, rings):
     waiting = [rings(), rings()]
     b = answers(ring_ms=300)
     named = dial(app, [waiting[0].uri, b.uri, waiting[1].uri], client_state=state("race"))
@@ -788,7 +788,7 @@ def test_audio_is_heard_when_a_dialled_or_transferred_leg_answers(app, calls_in,
     c.phone.finish()
 
 
-def test_nobody_hears_a_leg_that_is_muted(app, bridged):
+def test_a_muted_leg_is_not_heard(app, bridged):
     a, b = bridged()
     a.rtp.play(tone(440, 0.6))
     assert is_tone(b.rtp.heard(3200), 440)
@@ -802,7 +802,7 @@ def test_nobody_hears_a_leg_that_is_muted(app, bridged):
     b.phone.finish()
 
 
-def test_headers_travel_with_the_answer_and_with_the_end(app, calls_in):
+def test_answer_and_hangup_send_custom_headers(app, calls_in):
     a = calls_in(answered=False)
     app.actions.answer(a.leg, custom_headers=[{"name": "X-Desk", "value": "7"}])
     app.wait("call.answered", a.leg)
@@ -814,7 +814,7 @@ def test_headers_travel_with_the_answer_and_with_the_end(app, calls_in):
     assert re.search(r"BYE sip:\S+ SIP/2.0\r?\n(?:.+\r?\n)*X-Why: lunch", messages)
 
 
-def test_a_parked_call_that_is_hung_up_says_the_status_that_was_sent(app, calls_in):
+def test_a_hangup_before_the_answer_reports_the_sent_sip_status(app, calls_in):
     a = calls_in(answered=False, scenario=caller(NUMBER, reject=480))
     app.actions.hangup(a.leg)
     end = app.wait("call.hangup", a.leg)
@@ -822,7 +822,7 @@ def test_a_parked_call_that_is_hung_up_says_the_status_that_was_sent(app, calls_
     assert (end["hangup_cause"], end["sip_hangup_cause"]) == ("normal_clearing", "480")
 
 
-def test_a_dial_that_is_not_to_be_retried_ends_with_no_answer(app, rings):
+def test_a_dial_without_retry_on_timeout_ends_with_no_answer(app, rings):
     for retries, cause in [(True, "timeout"), (False, "no_answer")]:
         b = rings()
         leg = dial(app, b.uri, timeout_secs=5, retry_on_timeout=retries).call_control_id
@@ -830,7 +830,7 @@ def test_a_dial_that_is_not_to_be_retried_ends_with_no_answer(app, rings):
         b.phone.finish()
 
 
-def test_audio_can_be_for_the_opposite_leg(app, bridged, module_webapp):
+def test_audio_can_play_to_the_opposite_leg(app, bridged, module_webapp):
     module_webapp.on("/aside.wav", wav_file(tone(700, 1.0)))
     a, b = bridged()
     app.actions.start_playback(a.leg, audio_url=module_webapp.url + "/aside.wav", target_legs="opposite")
@@ -841,7 +841,7 @@ def test_audio_can_be_for_the_opposite_leg(app, bridged, module_webapp):
     b.phone.finish()
 
 
-def test_a_bot_speaks_to_its_own_leg_until_that_is_bridged_and_then_to_the_opposite_one(app, calls_in, bridged):
+def test_the_audio_of_a_stream_plays_to_its_own_leg_and_after_a_bridge_to_the_opposite_leg(app, calls_in, bridged):
     a = calls_in()
     with listening_bot() as bot:
         app.actions.start_streaming(a.leg, stream_url=bot.url, stream_bidirectional_mode="rtp")
@@ -866,7 +866,7 @@ def test_a_bot_speaks_to_its_own_leg_until_that_is_bridged_and_then_to_the_oppos
     b.phone.finish()
 
 
-def test_a_bot_is_told_what_is_wrong_with_its_files(app, calls_in):
+def test_a_stream_gets_error_frames_for_unplayable_files(app, calls_in):
     a = calls_in()
     with listening_bot() as bot:
         app.actions.start_streaming(a.leg, stream_url=bot.url, stream_bidirectional_mode="mp3")
@@ -881,7 +881,7 @@ def test_a_bot_is_told_what_is_wrong_with_its_files(app, calls_in):
         bot.told("over")
 
 
-def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, calls_in):
+def test_an_invalid_command_gets_telnyxs_error_code(app, server, calls_in):
     client, actions = app.client, app.actions
     a = calls_in(answered=False)
     unknown = "v3:" + "A" * 54
@@ -966,7 +966,7 @@ def test_recordings_are_listed_by_page_and_filter_and_deleted(app, calls_in):
 # ----- queues -----------------------------------------------------------------------------------------------------------
 
 
-def test_callers_wait_in_line_and_an_agent_takes_the_first(app, calls_in, module_webapp):
+def test_callers_wait_in_a_queue_and_an_agent_takes_the_first(app, calls_in, module_webapp):
     module_webapp.on("/hold.wav", wav_file(tone(700, 20)))
     queues = app.client.queues
     assert queues.create(queue_name="sales", max_size=2).data.current_size == 0
@@ -1013,7 +1013,7 @@ def test_callers_wait_in_line_and_an_agent_takes_the_first(app, calls_in, module
     assert refused(queues.retrieve, "sales")[0] == 404
 
 
-def test_a_call_leaves_its_queue_when_it_is_told_to_when_its_time_is_up_and_when_it_ends(app, calls_in):
+def test_a_call_leaves_its_queue_by_command_timeout_or_hangup(app, calls_in):
     a = calls_in()
     reasons = []
 

@@ -76,7 +76,7 @@ def say(called, voice, after, seconds=1.0):
     called.rtp.play(numpy.concatenate([chatter(seconds), numpy.zeros(RATE // 2)]))
 
 
-def test_values_are_gathered_and_told_with_what_was_said(app, called, model, ears, voice):
+def test_gather_using_ai_reports_the_values_and_the_message_history(app, called, model, ears, voice):
     model.asked.clear()
     ears.hears = lambda samples: "I am 29 and I live in Paris."
     model.answer = lambda messages: ("collected", {"age": 29, "city": "Paris"})
@@ -103,7 +103,7 @@ def test_values_are_gathered_and_told_with_what_was_said(app, called, model, ear
     called.phone.finish()
 
 
-def test_who_is_silent_has_given_no_values_and_the_call_goes_on(app, called, voice):
+def test_a_silent_caller_gives_no_values_and_the_call_continues(app, called, voice):
     app.actions.gather_using_ai(called.leg, parameters=SCHEMA, greeting=HELLO, user_response_timeout_ms=1000)
     voice.wait_until_heard(called.rtp, HELLO)
     ended = app.wait("call.ai_gather.ended", called.leg)
@@ -133,7 +133,7 @@ def test_an_assistant_is_started_talks_and_is_stopped(app, called, model, ears, 
     called.phone.finish()
 
 
-def test_an_assistant_without_a_name_is_the_only_one_and_ends_with_the_call(app, called, voice):
+def test_an_assistant_without_an_id_is_the_only_configured_one_and_ends_with_the_call(app, called, voice):
     app.actions.start_ai_assistant(called.leg)
     voice.wait_until_heard(called.rtp, "Good morning.")
     app.actions.hangup(called.leg)

@@ -18,7 +18,7 @@ def applications(server):
     return server.telnyx_app.client.call_control_applications
 
 
-def test_applications_are_made_listed_changed_and_deleted(applications, server):
+def test_applications_are_created_listed_updated_and_deleted(applications, server):
     made = applications.create(
         application_name="Sales desk",
         webhook_event_url="http://127.0.0.1:9/one",
@@ -43,7 +43,7 @@ def test_applications_are_made_listed_changed_and_deleted(applications, server):
         applications.retrieve(made.id)
 
 
-def test_what_an_application_cannot_be_is_refused(applications):
+def test_an_invalid_application_is_refused(applications):
     url = "http://127.0.0.1:9/"
     with pytest.raises(telnyx.UnprocessableEntityError, match="10004"):
         applications.create(application_name="", webhook_event_url=url)
@@ -59,7 +59,7 @@ def test_what_an_application_cannot_be_is_refused(applications):
         applications.delete(CONNECTION)
 
 
-def test_a_made_application_calls_and_is_told_of_its_calls_over_a_restart(start_tandem, module_webapp, phone, rtp):
+def test_a_created_application_works_after_a_restart(start_tandem, module_webapp, phone, rtp):
     def call(server, connection):
         party = Party(phone, rtp, callee(until_told(), ends="bye"))
         made = server.telnyx_app.client.calls.dial(connection_id=connection, to=party.uri, from_=NUMBER)

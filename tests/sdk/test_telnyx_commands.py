@@ -84,7 +84,7 @@ class Fork:
         raise AssertionError(f"no {hertz} Hz")
 
 
-def test_a_fork_gets_what_comes_in_and_what_goes_out(app, dials):
+def test_a_media_fork_gets_received_and_transmitted_audio(app, dials):
     one, two = dials(client_state=state("fork")), dials()
     app.actions.bridge(one.leg, call_control_id_to_bridge_with=two.leg)
     app.wait("call.bridged", one.leg)
@@ -111,7 +111,7 @@ def test_a_fork_gets_what_comes_in_and_what_goes_out(app, dials):
         each.phone.finish()
 
 
-def test_a_recording_server_gets_a_call_until_it_is_stopped(app, dials, recorder):
+def test_a_recording_server_gets_the_audio_of_a_call_until_siprec_stop(app, dials, recorder):
     one = dials()
     app.actions.start_siprec(one.leg, connector_name="archive", siprec_track="both_tracks")
     app.wait("siprec.started", one.leg)
@@ -126,7 +126,7 @@ def test_a_recording_server_gets_a_call_until_it_is_stopped(app, dials, recorder
     end(app, one)
 
 
-def test_what_is_said_is_told_as_it_is_said(app, dials, live_engine):
+def test_a_live_transcription_sends_its_transcripts(app, dials, live_engine):
     one = dials(client_state=state("said"))
     live_engine.sessions.clear()
     config = {"transcription_engine": "Google", "language": "es", "interim_results": True}
@@ -178,7 +178,7 @@ def test_the_webhooks_of_a_call_are_listed(app, dials):
 
 
 @pytest.mark.parametrize(("status", "told"), [("200 OK", "completed"), ("486 Busy Here", "failed")])
-def test_a_far_end_that_is_referred_tells_how_it_went(app, dials, status, told):
+def test_refer_reports_the_result_of_the_far_end(app, dials, status, told):
     one = dials(callee(is_referred(status)))
     app.actions.refer(one.leg, sip_address="sip:somebody@127.0.0.1:9")
     app.wait("call.refer.started", one.leg)
@@ -190,7 +190,7 @@ def test_a_far_end_that_is_referred_tells_how_it_went(app, dials, status, told):
     ("mode", "kind", "result"),
     [("greeting_end", "call.machine", "ended"), ("premium", "call.machine.premium", "beep_detected")],
 )
-def test_a_machine_is_told_from_a_person_and_the_end_of_its_greeting_is(app, dials, mode, kind, result):
+def test_an_answering_machine_and_the_end_of_its_greeting_are_detected(app, dials, mode, kind, result):
     one = dials(answering_machine_detection=mode)
     one.rtp.play(chatter(6))
     assert app.wait(f"{kind}.detection.ended", one.leg, seconds=20)["result"] == "machine"
@@ -201,7 +201,7 @@ def test_a_machine_is_told_from_a_person_and_the_end_of_its_greeting_is(app, dia
     end(app, one)
 
 
-def test_an_agent_that_there_is_not_is_refused_with_one_clear_error(app, dials):
+def test_an_unknown_assistant_is_refused_with_one_error(app, dials):
     one = dials()
     acts = [
         (lambda: app.actions.gather_using_ai(one.leg, parameters={"properties": {}}), "10004"),

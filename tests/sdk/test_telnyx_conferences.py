@@ -83,7 +83,7 @@ def room(app, dials):
     return lambda **parameters: Room(app, dials, **parameters)
 
 
-def test_a_conference_is_told_of_from_its_first_participant_to_its_end_in_order(app, dials):
+def test_a_conference_sends_its_events_in_order(app, dials):
     one, two = dials(client_state=state("one")), dials()
     made = app.client.conferences.create(call_control_id=one.leg, name="told", region="Europe").data
     assert (made.name, made.connection_id, made.region) == ("told", CONNECTION, "Europe")
@@ -112,7 +112,7 @@ def test_a_conference_is_told_of_from_its_first_participant_to_its_end_in_order(
         each.phone.finish()
 
 
-def test_conferences_and_participants_are_listed_filtered_and_changed(app, room):
+def test_conferences_and_participants_are_listed_filtered_and_updated(app, room):
     here = room()
     conferences = app.client.conferences
     assert [one.id for one in conferences.list(filter={"name": here.name}).data] == [here.id]
@@ -136,7 +136,7 @@ def test_conferences_and_participants_are_listed_filtered_and_changed(app, room)
         one.phone.finish()
 
 
-def test_a_participant_on_hold_hears_its_file_and_nobody_hears_it(room, files):
+def test_a_participant_on_hold_hears_its_file_and_is_not_heard(room, files):
     here = room()
     with here.one.sounds(400), here.two.sounds(700):
         here.two.hears(400)
@@ -149,7 +149,7 @@ def test_a_participant_on_hold_hears_its_file_and_nobody_hears_it(room, files):
     assert here.end()["reason"] == "all_left"
 
 
-def test_audio_and_speech_are_heard_by_all_or_by_some_and_stopped(room, files):
+def test_audio_and_speech_play_to_all_or_some_participants_and_can_be_stopped(room, files):
     here = room()
     here.act.play(here.id, audio_url=f"{files}/tone.wav", loop="infinity")
     started = here.told("conference.playback.started")
@@ -175,7 +175,7 @@ def test_audio_and_speech_are_heard_by_all_or_by_some_and_stopped(room, files):
     here.end()
 
 
-def test_a_conference_is_recorded_paused_and_told_of(app, room):
+def test_a_recording_of_a_conference_is_paused_and_reported(app, room):
     here = room()
     here.act.record_start(here.id, format="wav")
     with here.one.sounds(400):
@@ -193,7 +193,7 @@ def test_a_conference_is_recorded_paused_and_told_of(app, room):
     here.end()
 
 
-def test_keys_are_asked_of_one_participant_and_sent_to_all(room, files):
+def test_digits_are_gathered_from_one_participant_and_sent_to_all(room, files):
     here = room()
     here.act.gather_dtmf_audio(
         here.id, call_control_id=here.two.leg, audio_url=f"{files}/tone.wav", maximum_digits=2, gather_id="pin"
@@ -208,7 +208,7 @@ def test_keys_are_asked_of_one_participant_and_sent_to_all(room, files):
     here.end()
 
 
-def test_who_speaks_has_the_floor(room):
+def test_the_speaking_participant_gets_the_floor(room):
     here = room()
     with here.two.says(speech(2)):
         here.told("conference.floor.changed", here.two.leg)
@@ -235,7 +235,7 @@ def test_a_participant_becomes_a_supervisor_by_an_update(room, dials):
     third.phone.finish()
 
 
-def test_who_waits_for_the_start_hears_the_conferences_file(app, dials, files):
+def test_participants_hear_the_hold_audio_until_the_start(app, dials, files):
     one, two = dials(), dials()
     room = app.client.conferences.create(
         call_control_id=one.leg, name="waiting", start_conference_on_create=False, hold_audio_url=f"{files}/hold.wav"
@@ -254,7 +254,7 @@ def test_who_waits_for_the_start_hears_the_conferences_file(app, dials, files):
         each.phone.finish()
 
 
-def test_a_repeated_command_id_is_done_once(room, files):
+def test_a_repeated_command_id_executes_once(room, files):
     here = room()
     for _ in range(2):
         here.act.speak(here.id, payload="Once.", voice="female", command_id="the same")
@@ -263,7 +263,7 @@ def test_a_repeated_command_id_is_done_once(room, files):
     here.end()
 
 
-def test_what_cannot_be_done_is_refused(app, room):
+def test_an_invalid_conference_command_is_refused(app, room):
     here = room()
     refusals = [
         (lambda: here.act.play(here.id), "10004"),

@@ -347,7 +347,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("group", STEPS)
-def test_every_operation_that_is_served_answers_as_published(group, run, scene, score):
+def test_every_supported_operation_answers_as_published(group, run, scene, score):
     broken = None
     try:
         STEPS[group](run, scene)
@@ -365,7 +365,7 @@ def test_every_operation_that_is_served_answers_as_published(group, run, scene, 
 
 
 @pytest.mark.parametrize("group", NOT_YET)
-def test_what_is_not_served_yet_says_so_and_is_no_longer_listed_once_it_is_served(group, run, score):
+def test_unsupported_operations_are_refused_and_listed(group, run, score):
     assert set(NOT_YET[group]) <= set(run.of(group))
     served = {name for name in NOT_YET[group] if run.is_served(name)}
     assert not served, f"take them out of NOT_YET and call them: {served}"
@@ -374,21 +374,21 @@ def test_what_is_not_served_yet_says_so_and_is_no_longer_listed_once_it_is_serve
         assert set(run.of(group)) == NOT_YET[group]
 
 
-def test_what_is_served_is_known_to_be(run):
+def test_supported_operations_are_detected(run):
     """Otherwise the list of what is not served yet could not fail."""
     listed = set().union(*NOT_YET.values(), HOSTED)
     unknown = {name for name in run.operations if name not in listed and not run.is_served(name)}
     assert not unknown
 
 
-def test_what_is_hosted_at_telnyx_has_one_clear_error(run, score):
+def test_operations_hosted_at_telnyx_have_one_error(run, score):
     for name in HOSTED:
         status, body = run.refusal(name)
         assert (status, body["errors"][0]["code"]) == (422, "10038"), (name, status, body)
     score("refused", len(HOSTED), len(HOSTED))
 
 
-def test_every_deviation_is_still_one(run):
+def test_every_listed_deviation_still_exists(run):
     if not {"AnswerCall", "RetrieveCallStatus"} <= set(run.called):
         pytest.skip("the operations were not called in this process")
     unmet = set(DEVIATIONS) - run.met

@@ -77,7 +77,7 @@ def account(server, phone, rtp):
     account.lead(CONNECTION)
 
 
-def test_a_phone_registers_with_made_credentials_and_is_called(account):
+def test_a_phone_registers_with_created_credentials_and_is_called(account):
     credentials = account.client.telephony_credentials
     connection = account.credential_connection("office1")
     made = credentials.create(connection_id=connection, name="agent").data
@@ -102,7 +102,7 @@ def test_a_phone_registers_with_made_credentials_and_is_called(account):
         credentials.retrieve(made.id)
 
 
-def test_credentials_have_a_time_a_connection_and_a_token(account):
+def test_credentials_have_an_expiry_a_connection_and_a_token(account):
     credentials = account.client.telephony_credentials
     connection = account.credential_connection("office2")
     past = (datetime.now(timezone.utc) - timedelta(seconds=1)).isoformat()
@@ -148,7 +148,7 @@ def test_a_number_rings_the_phone_of_its_connection(account):
     account.registers("office4", "another-password", reject=403)
 
 
-def test_a_phone_calls_by_the_trunks_within_the_limits_of_its_connection(account):
+def test_a_phone_calls_over_trunks_within_the_limits_of_its_connection(account):
     profile = account.client.outbound_voice_profiles.create(name="standard", whitelisted_destinations=["DE"]).data.id
     connection = account.credential_connection(
         "office5", outbound={"outbound_voice_profile_id": profile, "channel_limit": 1, "ani_override": NUMBER}
@@ -167,7 +167,7 @@ def test_a_phone_calls_by_the_trunks_within_the_limits_of_its_connection(account
     assert f"From: <sip:{NUMBER}@" in called.phone.messages()
 
 
-def test_a_pbx_is_called_at_its_host_and_calls_with_its_password(account):
+def test_a_pbx_is_called_at_its_fqdn_and_calls_with_its_password(account):
     port = free_port()
     connections, fqdns = account.client.fqdn_connections, account.client.fqdns
     made = connections.create(connection_name="pbx", extra_body={"user_name": "pbxone", "password": PASSWORD}).data
@@ -192,7 +192,7 @@ def test_a_pbx_is_called_at_its_host_and_calls_with_its_password(account):
         fqdns.retrieve(host.id)
 
 
-def test_a_pbx_is_known_and_called_by_its_address(account):
+def test_a_pbx_is_identified_and_called_by_its_ip_address(account):
     account.phone(caller("+16665550001", reject=401), target=account.server.sip).finish()
     port = free_port()
     connections, ips = account.client.ip_connections, account.client.ips
@@ -216,7 +216,7 @@ def test_a_pbx_is_known_and_called_by_its_address(account):
     connections.delete(made.id)
 
 
-def test_connections_are_there_after_a_restart(start_tandem, module_webapp, phone, rtp):
+def test_connections_survive_a_restart(start_tandem, module_webapp, phone, rtp):
     for server in serve(start_tandem, module_webapp, TRUNK):
         account = Account(server, phone, rtp)
         connection = account.credential_connection("office7")

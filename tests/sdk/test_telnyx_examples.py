@@ -93,7 +93,7 @@ def talk(one, other):
         other.hears(700)
 
 
-def test_a_menu_tells_the_hours_and_then_transfers_to_a_person(late, example, client, call, person):
+def test_the_menu_plays_the_opening_hours_and_then_transfers_to_a_person(late, example, client, call, person):
     someone = person(ring_ms=1_000)
     app = example("ivr").make(client, someone.uri)
     late.app = app.flask
@@ -108,7 +108,7 @@ def test_a_menu_tells_the_hours_and_then_transfers_to_a_person(late, example, cl
     assert app.choices == ["1", "2"]
 
 
-def test_a_message_is_left_on_a_machine_after_its_beep(late, example, client, call, person):
+def test_a_message_is_left_on_an_answering_machine_after_its_beep(late, example, client, call, person):
     machine = person()
     app = example("voicemail").make(client, machine.uri)
     late.app = app.flask
@@ -130,7 +130,7 @@ def test_a_message_is_left_on_a_machine_after_its_beep(late, example, client, ca
     one.phone.finish()
 
 
-def test_a_person_who_answers_is_connected_with_whom_left_the_message(late, example, client, call, person):
+def test_a_person_who_answers_is_connected_with_the_author_of_the_message(late, example, client, call, person):
     someone = person()
     app = example("voicemail").make(client, someone.uri)
     late.app = app.flask
@@ -179,7 +179,7 @@ def test_a_supervisor_listens_then_whispers_then_speaks_to_both(late, example, c
     supervisor.phone.finish()
 
 
-def test_a_room_behind_four_digits_has_a_tune_and_can_silence_somebody(late, example, client, call):
+def test_a_conference_with_a_pin_has_hold_music_and_mutes_a_participant(late, example, client, call):
     app = example("conference").make(client, "4711")
     late.app = app.flask
     first = call()
@@ -212,7 +212,7 @@ def test_a_room_behind_four_digits_has_a_tune_and_can_silence_somebody(late, exa
     assert app.events.count("participant.joined") == 2
 
 
-def test_a_voice_bot_repeats_what_it_hears(late, example, client, call):
+def test_a_voice_bot_repeats_the_callers_audio(late, example, client, call):
     repeater, bots, port = example("repeater"), [], free_port()
     server = repeater.serve(port, bots.append)
     try:

@@ -52,7 +52,7 @@ def upload(server, name=None, samples=None, kind="audio/wav", method="POST", pat
     return requests.request(method, f"{server.http}/v2/media{path}", files=files, data=fields, headers=headers, timeout=10)
 
 
-def test_media_are_made_by_url_and_by_upload_listed_changed_downloaded_and_deleted(server, media, module_webapp):
+def test_media_are_created_by_url_or_upload_listed_updated_downloaded_and_deleted(server, media, module_webapp):
     module_webapp.on("/greeting.wav", (wav(tone(440, 0.3)), 200, {"content-type": "audio/wav"}))
     made = media.upload(media_url=f"{module_webapp.url}/greeting.wav", media_name="greeting", ttl_secs=3600).data
     assert (made.media_name, made.content_type) == ("greeting", "audio/wav")
@@ -78,7 +78,7 @@ def test_media_are_made_by_url_and_by_upload_listed_changed_downloaded_and_delet
     assert [file.name for file in (server.data / "media").iterdir()] == []
 
 
-def test_what_cannot_be_kept_is_refused_with_one_clear_error(server, media, module_webapp):
+def test_an_invalid_upload_is_refused_with_one_error(server, media, module_webapp):
     def refusal(answer):
         [error] = answer.json()["errors"]
         return answer.status_code, error["code"], error["source"]["pointer"]
@@ -97,7 +97,7 @@ def test_what_cannot_be_kept_is_refused_with_one_clear_error(server, media, modu
     media.delete("taken")
 
 
-def test_a_medium_is_heard_by_its_name_until_its_time_is_over(server, media, answered):
+def test_a_stored_file_plays_by_its_name_until_it_expires(server, media, answered):
     app = server.telnyx_app
     upload(server, "short", samples=tone(700, 0.5))
     upload(server, "brief", ttl_secs=1)
@@ -118,7 +118,7 @@ def test_a_medium_is_heard_by_its_name_until_its_time_is_over(server, media, ans
     party.hang_up()
 
 
-def test_a_file_is_kept_as_its_headers_say_and_asked_for_again_without_cache_audio(server, answered, module_webapp):
+def test_a_file_is_cached_as_its_headers_permit_unless_cache_audio_is_false(server, answered, module_webapp):
     app, path = server.telnyx_app, "/cached.wav"
     url = module_webapp.url + path
     leg, party = answered()
@@ -145,7 +145,7 @@ def test_a_file_is_kept_as_its_headers_say_and_asked_for_again_without_cache_aud
 
 @pytest.mark.parametrize(("rate", "asked"), [(8_000, {}), (16_000, {"stream_bidirectional_sampling_rate": 16_000}),
                                              (22_050, {"stream_bidirectional_sampling_rate": 22_050})])
-def test_linear_samples_of_a_stream_are_little_endian_both_ways(server, answered, rate, asked):
+def test_l16_audio_of_a_stream_is_little_endian_in_both_directions(server, answered, rate, asked):
     heard, said = bytearray(), threading.Event()
     wave = 12_000 * numpy.sin(2 * numpy.pi * 1000 / rate * numpy.arange(5 * rate))
     spoken = base64.b64encode(wave.astype("<i2").tobytes()).decode()
@@ -177,7 +177,7 @@ def test_linear_samples_of_a_stream_are_little_endian_both_ways(server, answered
     assert is_tone(samples[::2], 600)
 
 
-def test_a_medium_is_heard_after_the_server_has_started_again(start_tandem, module_webapp, answered):
+def test_a_stored_file_survives_a_restart(start_tandem, module_webapp, answered):
     for server in serve(start_tandem, module_webapp):
         assert upload(server, "kept", samples=tone(900, 0.5)).status_code == 201
         server.stop()

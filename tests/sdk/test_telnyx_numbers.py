@@ -73,7 +73,7 @@ def calls(phone, rtp):
     return call
 
 
-def test_a_number_moved_to_a_made_application_reaches_it_on_the_next_call(server, numbers, made, other, calls):
+def test_a_number_reaches_its_new_application_on_the_next_call(server, numbers, made, other, calls):
     number = id_of(server, NUMBER)
     shown = numbers.retrieve(number).data
     assert (shown.phone_number, shown.connection_id, shown.status) == (NUMBER, CONNECTION, "active")
@@ -91,7 +91,7 @@ def test_a_number_moved_to_a_made_application_reaches_it_on_the_next_call(server
     server.telnyx_app.client.call_control_applications.delete(made)
 
 
-def test_a_taken_number_is_nobodys_until_it_has_a_connection_and_can_be_given_up(server, numbers, made, other, calls, phone):
+def test_a_purchased_number_is_unreachable_without_a_connection_and_can_be_deleted(server, numbers, made, other, calls, phone):
     client(server).incoming_phone_numbers.create(phone_number=TAKEN)
     number = id_of(server, TAKEN)
     assert numbers.retrieve(number).data.connection_id is None
@@ -107,7 +107,7 @@ def test_a_taken_number_is_nobodys_until_it_has_a_connection_and_can_be_given_up
         numbers.delete(id_of(server, NUMBER))
 
 
-def test_a_number_that_is_forwarded_reaches_no_application(server, numbers, phone, rtp):
+def test_a_forwarded_number_reaches_no_application(server, numbers, phone, rtp):
     number = id_of(server, NUMBER)
     forwarding = {"forwards_to": "+16665550001", "forwarding_type": "always"}
     voice = numbers.voice.update(number, call_forwarding=forwarding).data
@@ -130,7 +130,7 @@ def test_a_number_that_is_forwarded_reaches_no_application(server, numbers, phon
         numbers.voice.update(number, call_forwarding={"forwards_to": "nobody"})
 
 
-def test_a_numbers_calls_are_recorded_from_the_answer(server, numbers, calls):
+def test_a_number_with_call_recording_records_from_the_answer(server, numbers, calls):
     number = id_of(server, NUMBER)
     recording = {"inbound_call_recording_enabled": True, "inbound_call_recording_channels": "dual"}
     numbers.voice.update(number, call_recording=recording)
@@ -143,7 +143,7 @@ def test_a_numbers_calls_are_recorded_from_the_answer(server, numbers, calls):
     assert numbers.retrieve(number).data.call_recording_enabled is False
 
 
-def test_a_call_whose_application_gives_no_command_in_time_is_ended(server, numbers, other, phone, rtp):
+def test_a_call_without_a_first_command_in_time_is_ended(server, numbers, other, phone, rtp):
     connection = make(server, other, first_command_timeout=True, first_command_timeout_secs=1)
     number = id_of(server, NUMBER)
     numbers.update(number, connection_id=connection)
@@ -154,7 +154,7 @@ def test_a_call_whose_application_gives_no_command_in_time_is_ended(server, numb
     numbers.update(number, connection_id="")
 
 
-def test_a_number_is_where_it_was_moved_after_a_restart(start_tandem, module_webapp, other, calls):
+def test_a_number_keeps_its_connection_after_a_restart(start_tandem, module_webapp, other, calls):
     for server in serve(start_tandem, module_webapp):
         other.client = server.telnyx_app.client
         made = make(server, other)

@@ -17,13 +17,13 @@ def documented():
     return {names[0]: (set(idle), set(refused)) for names, idle, refused in rows}
 
 
-def test_the_table_names_what_is_published():
+def test_the_table_names_only_published_parameters():
     for operation, (idle, refused) in documented().items():
         assert idle | refused <= set(PUBLISHED[operation]), operation
         assert not idle & refused, operation
 
 
-def test_what_the_table_does_not_name_is_read_by_the_server():
+def test_parameters_outside_of_the_table_are_read_by_the_server():
     """Who adds a parameter to the document has to say what becomes of it: here, or in the source of the dialect."""
     sources = [source for source in ROOT.glob("control/telnyx/rest/**/*.rs") if "tests" not in str(source)]
     known = set(re.findall(r'"([a-z_]+)"', "".join(source.read_text() for source in sources)))

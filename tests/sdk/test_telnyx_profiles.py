@@ -56,7 +56,7 @@ def account(server, phone, rtp):
     return Account(server, phone, rtp)
 
 
-def test_profiles_are_made_listed_changed_and_deleted(account):
+def test_outbound_profiles_are_created_listed_updated_and_deleted(account):
     profiles = account.client.outbound_voice_profiles
     one = profiles.create(name="Office calls", concurrent_call_limit=5, tags=["a"]).data
     assert len(one.id) == 19 and (one.enabled, one.whitelisted_destinations) == (True, ["US", "CA"])
@@ -79,7 +79,7 @@ def test_profiles_are_made_listed_changed_and_deleted(account):
         account.application(one.id)
 
 
-def test_a_profile_says_which_countries_are_called_and_whether_any_are(account):
+def test_an_outbound_profile_limits_the_destination_countries_or_all_calls(account):
     profile = account.profile(whitelisted_destinations=["DE"])
     connection = account.application(profile)
     with pytest.raises(telnyx.PermissionDeniedError, match="whitelisted"):
@@ -91,7 +91,7 @@ def test_a_profile_says_which_countries_are_called_and_whether_any_are(account):
         account.dial(connection)
 
 
-def test_a_profile_has_as_many_calls_as_it_may_have(account):
+def test_the_concurrent_calls_of_an_outbound_profile_are_limited(account):
     profile = account.profile(concurrent_call_limit=1)
     one, other = account.application(profile), account.application(profile)
     first = account.calls(one)
@@ -106,7 +106,7 @@ def test_a_profile_has_as_many_calls_as_it_may_have(account):
     account.ends(*account.calls(other))
 
 
-def test_a_connection_has_as_many_calls_as_it_may_have_each_way(account, phone, rtp):
+def test_the_concurrent_calls_of_a_connection_are_limited_in_each_direction(account, phone, rtp):
     connection = account.application(outbound={"channel_limit": 1}, inbound={"channel_limit": 1})
     first = account.calls(connection)
     with pytest.raises(telnyx.UnprocessableEntityError, match="90043"):
@@ -127,7 +127,7 @@ def test_a_connection_has_as_many_calls_as_it_may_have_each_way(account, phone, 
     account.client.phone_numbers.update(number.id, connection_id=CONNECTION)
 
 
-def test_limits_hold_after_a_restart(start_tandem, module_webapp, phone, rtp):
+def test_limits_survive_a_restart(start_tandem, module_webapp, phone, rtp):
     for server in serve(start_tandem, module_webapp, TRUNK):
         account = Account(server, phone, rtp)
         connection = account.application(account.profile(concurrent_call_limit=0))

@@ -50,7 +50,7 @@ SDKS = {
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_an_sdk_makes_a_call_commands_it_and_accepts_what_it_is_told(sdk, server, proxy, phone, rtp):
+def test_an_sdk_creates_and_commands_a_call_and_accepts_its_webhooks(sdk, server, proxy, phone, rtp):
     command, how = SDKS[sdk](server, proxy)
     called = Party(phone, rtp, callee())
     hidden = ("TELNYX_", "HTTP", "TANDEM_")

@@ -78,7 +78,7 @@ def end(app, *parties):
         one.phone.finish()
 
 
-def test_a_supervisor_of_a_joined_call_is_heard_by_whom_its_role_says_and_may_change_it(app, joined, dials):
+def test_the_role_of_a_supervisor_decides_who_hears_it_and_can_change(app, joined, dials):
     customer, agent = joined()
     supervisor = dials(supervise_call_control_id=agent.leg, supervisor_role="monitor")
     assert supervisor.dialled.call_session_id == app.wait("call.answered", agent.leg)["call_session_id"]
@@ -96,7 +96,7 @@ def test_a_supervisor_of_a_joined_call_is_heard_by_whom_its_role_says_and_may_ch
     end(app, customer, agent, supervisor)
 
 
-def test_a_supervisor_without_a_role_is_heard_by_both_and_is_hung_up_with_whom_it_supervises(app, joined, dials):
+def test_a_supervisor_without_a_role_is_heard_by_both_and_ends_with_its_leg(app, joined, dials):
     customer, agent = joined()
     supervisor = dials(supervise_call_control_id=agent.leg)
     with all_speak(customer, agent, supervisor):
@@ -105,7 +105,7 @@ def test_a_supervisor_without_a_role_is_heard_by_both_and_is_hung_up_with_whom_i
     end(app, customer, agent, supervisor)
 
 
-def test_a_supervisor_follows_its_call_out_of_a_join_into_a_conference_and_back(app, joined, dials):
+def test_a_supervisor_follows_its_leg_from_a_bridge_into_a_conference_and_back(app, joined, dials):
     customer, agent = joined()
     supervisor = dials(supervise_call_control_id=agent.leg, supervisor_role="whisper")
     room = app.client.conferences.create(call_control_id=agent.leg, name="moved").data.id
@@ -127,7 +127,7 @@ def test_a_supervisor_follows_its_call_out_of_a_join_into_a_conference_and_back(
     end(app, third, agent, supervisor)
 
 
-def test_a_participant_of_a_conference_supervises_it_by_its_role(app, dials):
+def test_a_conference_participant_supervises_according_to_its_role(app, dials):
     customer, agent, supervisor = dials(), dials(), dials()
     conferences = app.client.conferences
     room = conferences.create(call_control_id=customer.leg, name="supervised").data.id
@@ -142,7 +142,7 @@ def test_a_participant_of_a_conference_supervises_it_by_its_role(app, dials):
     end(app, customer, agent, supervisor)
 
 
-def test_a_call_is_dialled_into_a_conference_as_its_config_says(app, dials):
+def test_a_dial_with_conference_config_joins_the_conference(app, dials):
     customer = dials(conference_config={"conference_name": "dialled", "end_conference_on_exit": True})
     room = app.client.conferences.create
     with pytest.raises(telnyx.UnprocessableEntityError) as refused:
@@ -173,13 +173,13 @@ def test_a_call_is_dialled_into_a_conference_as_its_config_says(app, dials):
         ({"conference_config": {"conference_name": "x", "supervisor_role": "boss"}}, "10032"),
     ],
 )
-def test_a_supervisor_of_nobody_is_refused(app, parameters, code):
+def test_a_supervisor_without_a_valid_leg_is_refused(app, parameters, code):
     with pytest.raises(telnyx.APIStatusError) as refused:
         app.client.calls.dial(connection_id=CONNECTION, to="sip:nobody@127.0.0.1:9", from_=NUMBER, extra_body=parameters)
     assert refused.value.body["errors"][0]["code"] == code
 
 
-def test_who_supervises_nobody_has_no_role_to_change(app, dials):
+def test_a_role_change_of_a_leg_that_is_no_supervisor_is_refused(app, dials):
     one = dials()
     with pytest.raises(telnyx.UnprocessableEntityError):
         app.actions.switch_supervisor_role(one.leg, role="barge")

@@ -16,7 +16,7 @@ def server(start_tandem, module_webapp, engine):
     yield from serve(start_tandem, module_webapp, more)
 
 
-def test_what_was_said_in_a_recording_is_written_down_listed_and_deleted(server, engine, phone, rtp):
+def test_the_transcription_of_a_recording_is_created_listed_and_deleted(server, engine, phone, rtp):
     engine.words = ["Please call me back."]
     app = server.telnyx_app
     one = Party(phone, rtp, callee())

@@ -107,7 +107,7 @@ def answers(phone, rtp):
 # ----- documents --------------------------------------------------------------------------------------------------------
 
 
-def test_a_number_asks_its_application_and_a_document_says_what_the_request_did(app, server, phone, rtp):
+def test_a_document_is_filled_with_the_parameters_of_its_request(app, server, phone, rtp):
     document_body = (
         "<Gather action='/digits?call={{CallSid}}' minDigits='2' maxDigits='4' validDigits='123' timeout='10'>"
         "<Say>{{color}}</Say></Gather>"
@@ -132,7 +132,7 @@ def test_a_number_asks_its_application_and_a_document_says_what_the_request_did(
     assert status["CallStatus"] == "completed" and status["CallSid"] == asked["CallSid"]
 
 
-def test_a_call_is_placed_with_asynchronous_detection_gathers_records_and_dials(app, server, client, answers):
+def test_a_created_call_with_async_amd_gathers_records_and_dials(app, server, client, answers):
     app.on("/voice", document("<Reject/>"))
     app.on("/digits", document("<Record action='/after' maxLength='2' playBeep='false' recordingStatusCallback='/recorded'/>"))
     other = answers()
@@ -196,7 +196,7 @@ def test_a_call_is_placed_with_asynchronous_detection_gathers_records_and_dials(
     assert sid in [call.sid for call in listed]
 
 
-def test_a_call_is_sent_to_another_document_and_recorded_by_request(app, server, client, answers):
+def test_requests_redirect_and_record_a_live_call(app, server, client, answers):
     app.on("/next", document("<Pause length='30'/>"))
     one = answers()
     # The SDK's own names, which it sends as they are.
@@ -234,7 +234,7 @@ def test_a_call_is_sent_to_another_document_and_recorded_by_request(app, server,
 # ----- streams ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bot_speaks_and_listens_in_telnyx_frames(app, server, socketapp, phone, rtp):
+def test_a_connected_stream_has_telnyxs_message_form(app, server, socketapp, phone, rtp):
     app.on("/voice", document(
         f"<Connect><Stream url='{socketapp.url}/bot' bidirectionalMode='rtp' bidirectionalCodec='PCMU' "
         "statusCallback='/stream' name='mine'><Parameter name='who' value='{{From}}'/></Stream></Connect><Hangup/>"
@@ -321,7 +321,7 @@ def test_a_conference_is_listed_joined_by_request_and_ended(app, server, client,
     assert asked["CallSid"] in [notice.get("CallSid") for notice in app.to("/conference")]
 
 
-def test_who_waits_in_a_queue_is_taken_out_by_another_call(app, server, client, phone, rtp, answers):
+def test_a_dial_takes_a_caller_from_a_queue(app, server, client, phone, rtp, answers):
     queues = client.texml.accounts.queues
     name = f"line-{uuid.uuid4().hex[:8]}"
     made = queues.create(server.account, friendly_name=name, max_size=7)
@@ -350,7 +350,7 @@ def test_who_waits_in_a_queue_is_taken_out_by_another_call(app, server, client, 
 # ----- applications and refusals ----------------------------------------------------------------------------------------
 
 
-def test_applications_are_made_changed_and_deleted_and_decide_about_calls(app, server, client, answers):
+def test_texml_applications_are_created_updated_and_deleted_and_answer_calls(app, server, client, answers):
     applications = client.texml_applications
     made = applications.create(friendly_name="router", voice_url=f"{app.url}/own", voice_method="get", tags=["a"]).data
     assert re.fullmatch(r"[1-9]\d{18}", made.id) and made.record_type == "texml_application"
@@ -383,7 +383,7 @@ def test_applications_are_made_changed_and_deleted_and_decide_about_calls(app, s
         ({"MachineDetection": "Enable", "MachineDetectionTimeout": 100}, 422, "10015"),
     ],
 )
-def test_what_cannot_be_is_refused_in_telnyxs_envelope(app, server, client, parameters, status, code):
+def test_an_invalid_request_is_refused_in_telnyxs_error_form(app, server, client, parameters, status, code):
     body = {"ApplicationSid": APPLICATION, "To": "sip:a@127.0.0.1:9", "From": NUMBER} | parameters
     with pytest.raises(telnyx.APIStatusError) as error:
         client.texml.accounts.calls.calls(server.account, body=body)
@@ -392,7 +392,7 @@ def test_what_cannot_be_is_refused_in_telnyxs_envelope(app, server, client, para
     assert {"code", "title", "detail", "meta"} <= only.keys()
 
 
-def test_who_is_not_known_or_asks_for_what_is_not_there_is_told_so(server, client):
+def test_wrong_credentials_and_unknown_resources_are_refused(server, client):
     base = f"{server.http}/v2/texml/Accounts/{server.account}"
     bearer = {"Authorization": f"Bearer {API_KEY}"}
     for headers in ({}, {"Authorization": "Bearer KEYwrong"}):

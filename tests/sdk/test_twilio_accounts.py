@@ -32,7 +32,7 @@ def login(server, username, password, account_sid=None):
     return Client(username, password, account_sid, http_client=Elsewhere(server.http))
 
 
-def test_a_subaccount_lives_and_is_suspended_and_closed(server, twilio):
+def test_a_subaccount_is_created_suspended_and_closed(server, twilio):
     made = twilio.api.accounts.create(friendly_name="Customer 1")
     assert made.sid.startswith("AC") and len(made.auth_token) == 32 and made.status == "active"
     assert made.owner_account_sid == server.account_sid and made.type == "Full"
@@ -66,7 +66,7 @@ def test_a_subaccount_lives_and_is_suspended_and_closed(server, twilio):
     assert twilio.api.accounts(made.sid).fetch().status == "closed"
 
 
-def test_a_subaccounts_calls_are_its_own_and_signed_with_its_token(server, twilio, pages, phone):
+def test_calls_of_a_subaccount_belong_to_it_and_are_signed_with_its_token(server, twilio, pages, phone):
     made = twilio.api.accounts.create(friendly_name="Caller")
     answering = phone(callee())
     pages.on("/sub/voice", lambda: twiml(VoiceResponse()))
@@ -84,7 +84,7 @@ def test_a_subaccounts_calls_are_its_own_and_signed_with_its_token(server, twili
     assert call.sid not in [one.sid for one in twilio.calls.list()]
 
 
-def test_a_key_logs_in_and_its_secret_is_shown_once_and_kept_nowhere(server, twilio):
+def test_an_api_key_is_accepted_and_its_secret_is_shown_once_and_never_stored(server, twilio):
     made = twilio.new_keys.create(friendly_name="ci")
     assert made.sid.startswith("SK") and len(made.secret) >= 32
     assert twilio.keys(made.sid).fetch().friendly_name == "ci"
@@ -107,7 +107,7 @@ def test_a_key_logs_in_and_its_secret_is_shown_once_and_kept_nowhere(server, twi
     refused(lambda: twilio.keys(made.sid).fetch(), 404, 20404)
 
 
-def test_a_token_names_the_servers_with_passwords_that_they_can_check(server, twilio):
+def test_a_token_has_ice_servers_with_verifiable_passwords(server, twilio):
     token = twilio.tokens.create(ttl=600)
     assert token.ttl == "600" and token.account_sid == server.account_sid
     expires, account = token.username.split(":")
@@ -122,7 +122,7 @@ def test_a_token_names_the_servers_with_passwords_that_they_can_check(server, tw
     refused(lambda: twilio.tokens.create(ttl=100_000), 400, 20001)
 
 
-def test_addresses_are_kept(twilio):
+def test_addresses_are_stored(twilio):
     details = {"street": "4th", "city": "SF", "region": "CA", "postal_code": "94019", "iso_country": "us"}
     made = twilio.addresses.create(customer_name="name", friendly_name="Main", street_secondary="Suite 300", **details)
     assert made.sid.startswith("AD") and made.iso_country == "US" and made.validated is False
@@ -141,7 +141,7 @@ def test_addresses_are_kept(twilio):
     refused(lambda: twilio.addresses(made.sid).fetch(), 404, 20404)
 
 
-def test_usage_counts_the_calls_that_were_and_triggers_fire(server, twilio, pages, phone):
+def test_usage_counts_past_calls_and_fires_triggers(server, twilio, pages, phone):
     def figures(records):
         return {one.category: (int(one.count), int(one.usage)) for one in records.list()}
 
@@ -189,7 +189,7 @@ def test_usage_counts_the_calls_that_were_and_triggers_fire(server, twilio, page
     assert twilio.usage.triggers(trigger.sid).delete()
 
 
-def test_what_is_not_voice_is_refused_with_one_error(twilio):
+def test_resources_of_other_products_are_refused_with_one_error(twilio):
     for call in [
         lambda: twilio.messages.create(to="+15550001111", from_="+15550002222", body="hello"),
         lambda: twilio.messages("MM" + "0" * 32).fetch(),
@@ -200,7 +200,7 @@ def test_what_is_not_voice_is_refused_with_one_error(twilio):
         refused(call, 403, 20006)
 
 
-def test_a_number_is_given_to_a_subaccount(server, twilio):
+def test_a_number_is_transferred_to_a_subaccount(server, twilio):
     made = twilio.api.accounts.create(friendly_name="heir")
     number = twilio.incoming_phone_numbers.create(phone_number="+15557770010")
     moved = twilio.incoming_phone_numbers(number.sid).update(account_sid=made.sid)

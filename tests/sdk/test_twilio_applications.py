@@ -58,7 +58,7 @@ def dialing(app, sid, parameters=(), **more):
     answering(app, "/after", lambda document: document.hangup())
 
 
-def test_a_caller_talks_with_the_application_that_is_dialled_and_hears_what_it_hands_back(
+def test_a_dialled_application_talks_with_the_caller_and_returns_values(
     server, twilio, app, application, phone, rtp
 ):
     shop = application("/shop")
@@ -103,7 +103,7 @@ def test_a_caller_talks_with_the_application_that_is_dialled_and_hears_what_it_h
     assert (own.direction, own.to, own.parent_call_sid) == ("inbound", shop.sid, None)
 
 
-def test_an_application_that_is_busy_says_so_and_sees_whom_the_caller_had_called(server, app, application, phone):
+def test_a_busy_application_is_reported_and_gets_the_called_number_with_copy_parent_to(server, app, application, phone):
     desk = application("/desk")
 
     def busy(document):
@@ -121,7 +121,7 @@ def test_an_application_that_is_busy_says_so_and_sees_whom_the_caller_had_called
     assert ended["CallStatus"] == "busy"
 
 
-def test_a_call_to_an_application_joins_its_document_with_the_url(twilio, app, application, phone, rtp, tmp_path):
+def test_a_call_to_an_application_connects_its_document_with_the_document_of_the_url(twilio, app, application, phone, rtp, tmp_path):
     media = rtp()
     called = phone(callee(until_told(), ends="bye"), media=media)
     agent = application("/agent")
@@ -157,7 +157,7 @@ def test_a_call_to_an_application_joins_its_document_with_the_url(twilio, app, a
     assert [one["CallStatus"] for one in progress] == ["initiated", "ringing", "in-progress", "completed"]
 
 
-def test_an_application_takes_part_in_a_conference(server, twilio, app, application, phone, rtp):
+def test_an_application_joins_a_conference(server, twilio, app, application, phone, rtp):
     bot = application("/bot")
     answering(app, "/bot", lambda document: document.play("/greeting.wav"))
 
@@ -180,7 +180,7 @@ def test_an_application_takes_part_in_a_conference(server, twilio, app, applicat
     assert ended["CallSid"] == asked["CallSid"]
 
 
-def test_applications_that_call_one_another_come_to_an_end(server, twilio, app, application, phone):
+def test_applications_that_dial_each_other_end_after_eight_calls(server, twilio, app, application, phone):
     mirror = application("/mirror")
 
     def again(document):
@@ -202,7 +202,7 @@ def test_applications_that_call_one_another_come_to_an_end(server, twilio, app, 
     assert twilio.calls.list(status="in-progress") == []
 
 
-def test_only_an_open_application_of_another_account_can_be_called(server, twilio, app, phone):
+def test_only_a_public_application_of_another_account_can_be_called(server, twilio, app, phone):
     other = twilio.api.accounts.create(friendly_name="other")
     theirs = twilio.api.accounts(other.sid).applications
     shut = theirs.create(voice_url=app.url + "/theirs")

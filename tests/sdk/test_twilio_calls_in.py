@@ -65,7 +65,7 @@ def log_of(server, call_sid):
     return [line["text"] for line in answer.json()]
 
 
-def test_a_menu_gathers_keys_over_a_prompt_and_goes_on_by_get_and_redirect(server, pages, phone, tmp_path):
+def test_a_menu_gathers_digits_during_a_prompt_and_continues_by_get_and_redirect(server, pages, phone, tmp_path):
     def voice():
         response = VoiceResponse()
         gather = Gather(num_digits=4, action="choice?step=1&who=J%C3%BCrg", method="GET", timeout=5)
@@ -114,7 +114,7 @@ def test_a_menu_gathers_keys_over_a_prompt_and_goes_on_by_get_and_redirect(serve
     assert parsedate_to_datetime(status["Timestamp"]).utcoffset().total_seconds() == 0
 
 
-def test_a_message_is_recorded_as_it_was_spoken_and_can_be_fetched(server, pages, phone, tmp_path):
+def test_a_recorded_message_has_the_callers_audio_and_can_be_fetched(server, pages, phone, tmp_path):
     spoken = without_silent_ends(speech(4))
 
     def voice():
@@ -161,7 +161,7 @@ def test_a_message_is_recorded_as_it_was_spoken_and_can_be_fetched(server, pages
     assert [one.sid for one in found] == [kept["RecordingSid"]] and found[0].source == "RecordVerb"
 
 
-def test_an_untrimmed_recording_is_as_long_as_the_caller_spoke_until_hanging_up(server, pages, phone, tmp_path):
+def test_an_untrimmed_recording_lasts_until_the_hangup(server, pages, phone, tmp_path):
     spoken = speech(3)
     pages.on(
         "/exact/voice",
@@ -183,7 +183,7 @@ def test_an_untrimmed_recording_is_as_long_as_the_caller_spoke_until_hanging_up(
     assert abs(len(heard) - len(spoken)) <= 0.040 * RATE
 
 
-def test_a_silent_message_is_kept_and_its_length_told(server, pages, phone, tmp_path):
+def test_a_silent_recording_is_stored_and_reported_with_its_duration(server, pages, phone, tmp_path):
     pages.on(
         "/silent/voice",
         lambda: twiml(_recording(play_beep=False, timeout=2, action="recorded", recording_status_callback="kept")),
@@ -200,7 +200,7 @@ def test_a_silent_message_is_kept_and_its_length_told(server, pages, phone, tmp_
     assert requests.get(recorded["RecordingUrl"], timeout=5).status_code == 200
 
 
-def test_a_caller_who_hangs_up_before_the_message_begins_is_reported(server, pages, phone):
+def test_a_hangup_before_the_recording_begins_is_reported(server, pages, phone):
     more = {"recording_status_callback": "kept", "recording_status_callback_event": "absent"}
     pages.on("/beep/voice", lambda: twiml(_recording(action="recorded", **more)))
     pages.on("/beep/recorded", lambda: twiml(VoiceResponse()))
@@ -218,7 +218,7 @@ def _recording(**attributes):
     return response
 
 
-def test_the_fallback_is_asked_when_the_voice_url_answers_500(server, pages, phone):
+def test_the_fallback_url_is_requested_after_a_500_of_the_voice_url(server, pages, phone):
     pages.on("/broken/voice", ("this is broken", 500))
     pages.on("/broken/fallback", lambda: twiml("<Response><Hangup/></Response>"))
     pages.on("/broken/status")
@@ -240,7 +240,7 @@ def test_without_a_fallback_the_caller_hears_an_apology_and_the_call_ends(server
     assert int(re.search(r"(\d+) out", "\n".join(log))[1]) > 50, log
 
 
-def test_cookies_are_kept_for_the_requests_of_a_call_and_no_longer(server, pages, phone):
+def test_cookies_last_for_one_call(server, pages, phone):
     def voice():
         flask.session["count"] = flask.session.get("count", 0) + 1
         response = VoiceResponse()
@@ -264,7 +264,7 @@ def test_cookies_are_kept_for_the_requests_of_a_call_and_no_longer(server, pages
     assert len(pages.to("/cookies/voice")) == 6
 
 
-def test_odd_query_strings_are_asked_for_and_signed_as_they_were_given(server, pages, phone):
+def test_unusual_query_strings_are_requested_and_signed_unchanged(server, pages, phone):
     pages.on("/odd/voice", ("", 404))
     pages.on("/odd/fallback", lambda: twiml("<Response><Hangup/></Response>"))
     pages.on("/odd/status")
@@ -277,7 +277,7 @@ def test_odd_query_strings_are_asked_for_and_signed_as_they_were_given(server, p
     assert pages.wait("/odd/status")[0].args["q"] == ["a/b", "c d"]
 
 
-def test_documents_and_callbacks_can_be_asked_by_get(server, pages, phone):
+def test_documents_and_callbacks_can_use_get(server, pages, phone):
     pages.on("/get/voice", lambda: twiml("<Response><Pause length='1'/></Response>"))
     pages.on("/get/status")
     phone(caller("get", ends="wait"), target=server.sip).finish()
@@ -288,7 +288,7 @@ def test_documents_and_callbacks_can_be_asked_by_get(server, pages, phone):
     assert status["CallStatus"] == "completed" and status["CallSid"] == voice["CallSid"]
 
 
-def test_an_unknown_verb_is_warned_of_and_skipped(server, pages, phone, tmp_path):
+def test_an_unknown_verb_causes_a_warning_and_is_skipped(server, pages, phone, tmp_path):
     document = "<Response><Frobnicate/><Gather numDigits='1' sparkle='yes' action='/unknown/key'/></Response>"
     # Flask says text/html unless told otherwise.
     pages.on("/unknown/voice", document)
@@ -303,7 +303,7 @@ def test_an_unknown_verb_is_warned_of_and_skipped(server, pages, phone, tmp_path
     assert any("12200" in line and "sparkle" in line for line in log), log
 
 
-def test_dial_reaches_a_phone_tells_its_progress_and_asks_the_action_url(server, pages, phone):
+def test_dial_calls_a_phone_reports_its_progress_and_requests_the_action_url(server, pages, phone):
     called = phone(callee(pause(1200), ends="bye", answer_headers="X-Agent: 7"))
 
     def voice():
@@ -346,7 +346,7 @@ def test_dial_reaches_a_phone_tells_its_progress_and_asks_the_action_url(server,
     assert recording.source == "DialVerb" and recording.channels == 2
 
 
-def test_a_dial_before_the_join_is_warned_of_and_passed_over(server, pages, phone):
+def test_a_dial_in_a_whisper_causes_a_warning_and_is_skipped(server, pages, phone):
     called = phone(callee(pause(1000), ends="bye"))
     inner = "<Dial action='/whisper/never'>+15557654321</Dial><Play digits='1'/>"
     pages.on("/whisper/voice", f"<Response><Dial action='/whisper/after'><Sip url='/whisper/first'>{called.uri}</Sip></Dial></Response>")
@@ -362,7 +362,7 @@ def test_a_dial_before_the_join_is_warned_of_and_passed_over(server, pages, phon
     assert any(line.startswith("warning 13201") for line in log), log
 
 
-def test_a_busy_phone_is_reported_and_the_document_goes_on(server, pages, phone):
+def test_a_busy_phone_is_reported_and_the_document_continues(server, pages, phone):
     busy = phone(callee(reject="486 Busy Here"))
 
     def voice():

@@ -71,7 +71,7 @@ def everything(app, called):
     )
 
 
-def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, twilio, app, phone):
+def test_a_call_with_every_parameter_has_complete_webhooks_events_and_notifications(server, twilio, app, phone):
     called = phone(callee())
     app.on("/voice", lambda: twiml("<Response><Say mood='glad'>Hi</Say><Pause length='60'/></Response>"))
     app.on("/recorded")
@@ -127,7 +127,7 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
     assert "Content-Type" in fetched.response_headers or "content-type" in fetched.response_headers
 
 
-def test_events_that_the_provider_would_not_send_are_noted(server, twilio, app, phone):
+def test_events_that_twilio_would_not_send_cause_notifications(server, twilio, app, phone):
     def noted(events):
         asked = {
             "Twiml": "<Response><Hangup/></Response>",
@@ -173,14 +173,14 @@ def test_events_that_the_provider_would_not_send_are_noted(server, twilio, app, 
         (dict(to="sip:a@127.0.0.1?Via=x"), 21228),
     ],
 )
-def test_what_is_wrong_with_a_new_call_has_its_number(twilio, parameters, code):
+def test_an_invalid_new_call_gets_its_error_code(twilio, parameters, code):
     wished = dict(to="+15550002222", from_=FROM, url="http://127.0.0.1:9/voice") | parameters
     with pytest.raises(TwilioRestException) as refused:
         twilio.calls.create(**wished)
     assert (refused.value.status, refused.value.code) == (400, code)
 
 
-def test_what_goes_wrong_is_told_by_notifications_of_the_call_and_the_account(server, twilio, app, phone):
+def test_failures_are_notifications_of_the_call_and_of_the_account(server, twilio, app, phone):
     called = phone(callee())
     app.on("/voice", ("no", 500))
     app.on("/broken", ("gone", 404))
@@ -234,7 +234,7 @@ def dialled(twilio, app, phone):
 PAUSE = "<Response><Pause length='60'/></Response>"
 
 
-def test_a_dialled_call_is_sent_elsewhere_and_the_one_that_dialled_it_goes_on(twilio, app, dialled):
+def test_a_redirected_child_call_leaves_its_dial_and_the_parent_continues(twilio, app, dialled):
     call, other, phones = dialled
     app.on("/child", lambda: twiml(PAUSE))
     app.on("/after", lambda: twiml(PAUSE))
@@ -250,7 +250,7 @@ def test_a_dialled_call_is_sent_elsewhere_and_the_one_that_dialled_it_goes_on(tw
         one.finish()
 
 
-def test_a_call_that_has_dialled_is_sent_elsewhere_and_the_dialled_one_is_hung_up(twilio, app, dialled):
+def test_a_redirected_parent_call_hangs_up_its_child(twilio, app, dialled):
     call, other, phones = dialled
     assert call.update(twiml=PAUSE).status == "in-progress"
     assert ended(twilio, other.sid).status == "completed"
@@ -261,7 +261,7 @@ def test_a_call_that_has_dialled_is_sent_elsewhere_and_the_dialled_one_is_hung_u
         one.finish()
 
 
-def test_audio_that_cannot_be_played_is_told_with_its_document(server, twilio, app, phone):
+def test_unplayable_audio_is_a_notification_with_its_document(server, twilio, app, phone):
     called = phone(callee())
     app.on("/text", ("no audio at all", 200, {"Content-Type": "audio/wav"}))
     app.on("/voice", lambda: twiml("<Response><Play>/missing.wav</Play><Play>/text</Play><Sms>x</Sms></Response>"))
@@ -274,7 +274,7 @@ def test_audio_that_cannot_be_played_is_told_with_its_document(server, twilio, a
     app.forget()
 
 
-def test_a_callback_is_sent_again_with_its_token_and_a_new_signature(server, twilio, app, phone):
+def test_a_replayed_callback_has_the_same_idempotency_token_and_a_valid_signature(server, twilio, app, phone):
     called = phone(callee())
     call = twilio.calls.create(
         to=called.uri, from_=FROM, twiml="<Response><Hangup/></Response>", status_callback=f"{app.url}/status"
@@ -299,7 +299,7 @@ def test_a_callback_is_sent_again_with_its_token_and_a_new_signature(server, twi
     assert requests.post(f"{server.http}/console/webhooks/{'0' * 32}/replay", auth=login, timeout=5).status_code == 404
 
 
-def test_a_signature_is_explained_as_the_sdks_validator_sees_it(server, twilio, app, phone):
+def test_the_explanation_of_a_signature_agrees_with_the_validator_of_the_sdk(server, twilio, app, phone):
     called = phone(callee())
     call = twilio.calls.create(
         to=called.uri, from_=FROM, twiml="<Response><Hangup/></Response>", status_callback=f"{app.url}/status?b=1&a=2"

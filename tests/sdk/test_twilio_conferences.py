@@ -71,7 +71,7 @@ def waits(app, event, count=1, **fields):
     return app.wait("/conference", count, where=fits)[count - 1]
 
 
-def test_three_parties_are_muted_held_coached_told_and_put_out_and_every_event_is_told_in_order(
+def test_participants_are_muted_held_coached_announced_to_and_removed_with_events_in_order(
     twilio, app, joins
 ):
     agent = joins("601", participant_label="agent", end_conference_on_exit=True)
@@ -220,7 +220,7 @@ def API(twilio):
     return f"https://api.twilio.com/2010-04-01/Accounts/{twilio.account_sid}"
 
 
-def test_who_waits_hears_the_wait_document_until_somebody_starts_the_conference(app, joins):
+def test_waiting_participants_hear_the_wait_document_until_the_conference_starts(app, joins):
     guest = joins("604", name="webinar", start_conference_on_enter=False, wait_url="/wait", wait_method="GET")
     # A file, and one that is longer than a document may be.
     other = joins("605", name="webinar", start_conference_on_enter=False, wait_url="/400.wav")
@@ -235,7 +235,7 @@ def test_who_waits_hears_the_wait_document_until_somebody_starts_the_conference(
     assert ends["ReasonConferenceEnded"] == "participant-with-end-conference-on-exit-left"
 
 
-def test_waiting_music_that_cannot_be_had_is_noted_once(server, twilio, app, joins):
+def test_missing_hold_music_causes_one_notification(server, twilio, app, joins):
     silence = "<Response><Play>/nowhere.wav</Play></Response>"
     app.sounds.add("/nowhere.wav")  # a sound is asked for without a signature
     app.on("/silence", (silence, {"Content-Type": "text/xml"}))
@@ -299,7 +299,7 @@ def loud(samples):
     return frames[abs(frames).max(axis=1) > 3000].reshape(-1)
 
 
-def test_participants_are_called_into_a_conference_and_one_who_does_not_answer_is_told(twilio, app, phone, rtp):
+def test_created_participants_are_called_into_the_conference_and_an_unanswered_call_is_reported(twilio, app, phone, rtp):
     first, second = (Party(phone, rtp, callee()) for _ in range(2))
     busy = phone(callee(reject="486 Busy Here"))
     participants = twilio.conferences("called").participants
@@ -347,7 +347,7 @@ def test_participants_are_called_into_a_conference_and_one_who_does_not_answer_i
     waits(app, "conference-end")
 
 
-def test_a_conference_can_be_opened_by_itself(twilio, app):
+def test_a_conference_is_created_without_a_participant(twilio, app):
     form = {"FriendlyName": "later", "StatusCallback": f"{app.url}/conference", "StatusCallbackEvent": "start end"}
     answer = twilio.request("POST", f"{API(twilio)}/Conferences.json", data=form)
     assert answer.status_code == 201

@@ -117,7 +117,7 @@ def test_every_operation_answers_as_published(group, server, webapp, phone, rtp,
     assert broken is None, broken
 
 
-def test_what_is_refused_has_one_error_and_is_in_the_docs(server, score):
+def test_refused_operations_have_one_error_and_are_in_the_docs(server, score):
     run = Run(server)
     listed = [f"/{path.replace('*', '{*}')}" for path in re.findall(r"^\| `(\S+)` \|", DOCS.read_text(), re.M)]
     listed = [re.escape(path).replace(r"\{\*\}", "[^/]+") for path in listed]
@@ -131,7 +131,7 @@ def test_what_is_refused_has_one_error_and_is_in_the_docs(server, score):
     assert not faults
 
 
-def test_what_nobody_has_is_not_found_and_deleted_for_nobody(server):
+def test_unknown_resources_get_404_for_get_and_delete(server):
     run = Run(server)
     names = [
         name
@@ -154,7 +154,7 @@ MORE_METHODS = {
 }
 
 
-def test_a_method_that_a_resource_lacks_is_refused_with_those_that_it_has(server):
+def test_an_unsupported_method_gets_405_with_the_allowed_methods(server):
     """RFC 9110 15.5.6: the answer to a method that is not allowed has an Allow field."""
     published_methods = {}
     for said in Run(server).table["operations"].values():
@@ -178,7 +178,7 @@ def test_a_method_that_a_resource_lacks_is_refused_with_those_that_it_has(server
     assert len(answered) > 40, sorted(answered)
 
 
-def test_pages_of_more_than_a_thousand_are_refused(server):
+def test_page_sizes_over_a_thousand_are_refused(server):
     run = Run(server)
     lists = {name: said for name, said in run.table["operations"].items() if "list" in said and "unpaged" not in said}
     names = [name for name, said in lists.items() if said["group"] != "Refused" and name not in NOT_YET]
@@ -188,7 +188,7 @@ def test_pages_of_more_than_a_thousand_are_refused(server):
     assert {name: run.faults(name) for name in names if run.faults(name)} == {}
 
 
-def test_what_is_kept_of_the_published_documents_is_what_they_say():
+def test_the_stored_extract_matches_the_published_documents():
     if not OPENAPI.is_dir():
         pytest.skip(f"no {OPENAPI}")
     assert published.read(OPENAPI) == published.load(), f"conformance/published.py {OPENAPI} writes it anew"
@@ -209,6 +209,6 @@ def test_what_is_kept_of_the_published_documents_is_what_they_say():
         ("object:a", [{"a": None}], [{}, []]),
     ],
 )
-def test_a_value_of_another_kind_is_noticed(kind, good, bad):
+def test_a_value_of_a_wrong_type_is_detected(kind, good, bad):
     assert [value for value in good if not fits(kind, value)] == []
     assert [value for value in bad if fits(kind, value)] == []

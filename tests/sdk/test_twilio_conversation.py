@@ -71,7 +71,7 @@ def ended_by_application(app):
     return after
 
 
-def test_a_conversation_of_a_caller_and_an_application(server, app, talk, recogniser):
+def test_a_caller_and_an_application_have_a_conversation(server, app, talk, recogniser):
     recogniser.words[:] = ["I would like to order a pizza."]
     handset, media, socket = talk(
         children=lambda noun: noun.parameter(name="callReference", value="bar"),
@@ -138,7 +138,7 @@ def story(server, app):
     return [(line["text"], line.get("data")) for line in lines if line["kind"] == "speech"]
 
 
-def test_the_log_of_a_call_shows_the_conversation_and_how_long_its_turns_took(server, app, talk, recogniser):
+def test_the_log_of_a_call_shows_the_conversation_and_the_duration_of_its_turns(server, app, talk, recogniser):
     recogniser.words[:] = ["I would like to order a pizza."]
     handset, media, socket = talk(welcome_greeting="Hello, dear caller.", debug="tokens-played")
     (setup,) = socket.wait("setup")
@@ -169,7 +169,7 @@ def test_the_log_of_a_call_shows_the_conversation_and_how_long_its_turns_took(se
     assert set(counts) == {"words", "token", "audio"} and all(int(count) >= 1 for count in counts.values())
 
 
-def test_a_voice_cuts_the_application_short(app, talk, recogniser):
+def test_speech_interrupts_the_application(app, talk, recogniser):
     recogniser.words[:] = ["Stop it."]
     handset, media, socket = talk(ends="bye")
     socket.wait("setup")
@@ -193,7 +193,7 @@ def test_a_voice_cuts_the_application_short(app, talk, recogniser):
     assert app.wait("/status")[0]["CallStatus"] == "completed"
 
 
-def test_a_key_cuts_it_short_where_a_voice_may_not(app, talk, recogniser):
+def test_a_digit_interrupts_the_application_with_interruptible_dtmf(app, talk, recogniser):
     recogniser.words[:] = ["I am not heard."]
     handset, media, socket = talk(interruptible="dtmf", dtmf_detection=True)
     socket.wait("setup")
@@ -211,7 +211,7 @@ def test_a_key_cuts_it_short_where_a_voice_may_not(app, talk, recogniser):
     handset.finish()
 
 
-def test_messages_that_mean_nothing_are_told_back_and_ten_in_a_row_are_the_end(app, talk):
+def test_invalid_messages_get_an_error_and_the_tenth_in_a_row_ends_the_conversation(app, talk):
     handset, media, socket = talk()
     socket.wait("setup")
     for count in range(1, 10):
@@ -228,7 +228,7 @@ def test_messages_that_mean_nothing_are_told_back_and_ten_in_a_row_are_the_end(a
     handset.finish()
 
 
-def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_action(app, talk, server, phone, socketapp):
+def test_a_lost_or_unreachable_application_ends_the_conversation_and_the_action_runs(app, talk, server, phone, socketapp):
     handset, media, socket = talk()
     socket.wait("setup")
     socket.drop()
@@ -250,7 +250,7 @@ def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_a
     assert (after["SessionStatus"], after["ErrorCode"]) == ("failed", "64102")
 
 
-def test_the_action_may_begin_another_conversation_and_a_request_may_end_one(app, talk, server, socketapp):
+def test_the_action_can_start_another_conversation_and_a_request_can_end_it(app, talk, server, socketapp):
     handset, media, socket = talk()
     (first,) = socket.wait("setup")
     app.on("/after", lambda: app._answers["/voice"]())

@@ -37,7 +37,7 @@ def screen(document):
     document.hangup()
 
 
-def test_a_screened_call_is_joined_when_the_called_party_presses_a_key(server, app, phone, rtp):
+def test_a_screened_call_is_bridged_after_a_digit_of_the_called_party(server, app, phone, rtp):
     media, heard = rtp(), rtp()
     called = phone(callee(until_told(), ends="bye"), media=media)
 
@@ -69,7 +69,7 @@ def test_a_screened_call_is_joined_when_the_called_party_presses_a_key(server, a
     assert screened["ParentCallSid"] == after["CallSid"] and screened["CallStatus"] == "in-progress"
 
 
-def test_who_declines_or_is_busy_makes_way_for_the_next_of_a_sequence(server, app, phone):
+def test_a_sequential_dial_continues_after_a_busy_or_declining_target(server, app, phone):
     busy, declines, takes = phone(callee(reject="486 Busy Here")), phone(callee()), phone(callee(pause(700), ends="bye"))
 
     def voice(document):
@@ -90,7 +90,7 @@ def test_who_declines_or_is_busy_makes_way_for_the_next_of_a_sequence(server, ap
     assert after["DialCallSid"] == children[2]["CallSid"]
 
 
-def test_a_called_party_that_declines_is_not_joined(server, app, phone):
+def test_a_called_party_that_declines_is_not_bridged(server, app, phone):
     declines = phone(callee())
 
     def voice(document):
@@ -106,7 +106,7 @@ def test_a_called_party_that_declines_is_not_joined(server, app, phone):
     assert after["DialCallDuration"] == "0"
 
 
-def test_headers_go_with_the_call_and_come_back_with_its_answer(server, app, phone):
+def test_dial_sends_sip_headers_and_returns_those_of_the_answer(server, app, phone):
     called = phone(callee(ends="bye", answer_headers="X-Agent: seven\nUser-to-User: 00a1;encoding=hex"))
 
     def voice(document):
@@ -125,7 +125,7 @@ def test_headers_go_with_the_call_and_come_back_with_its_answer(server, app, pho
     assert after["DialSipResponseCode"] == "200" and after["DialSipCallId"]
 
 
-def test_a_dial_is_recorded_on_two_channels_and_the_recording_told(server, app, phone, rtp, tmp_path):
+def test_a_dial_is_recorded_in_two_channels_and_the_recording_is_reported(server, app, phone, rtp, tmp_path):
     said, told = speech(3), tone(900, 3)
     media, heard = rtp(), rtp()
     called = phone(callee(until_told(), ends="bye"), media=media)
@@ -161,7 +161,7 @@ def test_a_dial_is_recorded_on_two_channels_and_the_recording_told(server, app, 
     assert share(samples[-12_000:-4_000, 1], 900) > 0.9
 
 
-def test_the_star_key_ends_the_called_party_and_the_document_goes_on(server, app, phone, rtp):
+def test_star_hangs_up_the_called_party_and_the_document_continues(server, app, phone, rtp):
     media = rtp()
     called = phone(callee(), media=rtp())
 
@@ -180,7 +180,7 @@ def test_the_star_key_ends_the_called_party_and_the_document_goes_on(server, app
     assert (after["DialCallStatus"], after["DialBridged"]) == ("completed", "true")
 
 
-def test_a_child_that_was_taken_away_has_no_duration(server, app, phone):
+def test_a_redirected_child_call_has_no_dial_duration(server, app, phone):
     called = phone(callee())
     answering(app, "/voice", lambda document: document.dial(action="/after").sip(called.uri, status_callback="/child", status_callback_event="answered"))
     answering(app, "/elsewhere", lambda document: document.hangup())
@@ -193,7 +193,7 @@ def test_a_child_that_was_taken_away_has_no_duration(server, app, phone):
     assert after["DialCallSid"] == child["CallSid"] and "DialCallDuration" not in after.form
 
 
-def test_a_caller_is_not_answered_before_the_called_party_is(server, app, phone):
+def test_answer_on_bridge_delays_the_answer_of_the_caller(server, app, phone):
     rings, called = phone(ringing_callee()), phone(callee(pause(300), ends="bye", ring_ms=500))
 
     def voice(document):
@@ -222,7 +222,7 @@ def _to(uri):
     return dial
 
 
-def test_with_strict_caller_ids_a_dial_shows_the_accounts_numbers_or_the_callers_own(start_tandem, app, phone):
+def test_strict_caller_id_permits_numbers_of_the_account_and_the_callers_own(start_tandem, app, phone):
     own = number("+15550100001", app, "/voice") + number("caller", app, "/voice")
     strict = start_tandem(own + "[twilio]\nstrict_caller_id = true\n")
     called = phone(callee(ends="bye"), calls=2)

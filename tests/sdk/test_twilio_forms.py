@@ -39,7 +39,7 @@ def call(twilio):
     return ended(twilio, made.sid)
 
 
-def test_lists_and_resources_come_as_xml_and_csv(get, call):
+def test_lists_and_resources_are_available_as_xml_and_csv(get, call):
     for path in ("/Calls.xml", "/Calls"):
         answer = get(path)
         assert answer.headers["content-type"] == "application/xml"
@@ -56,18 +56,18 @@ def test_lists_and_resources_come_as_xml_and_csv(get, call):
         assert call.sid in [one["sid"] for one in get(path, accept).json()["calls"]]
 
 
-def test_the_version_is_there_for_anybody(server):
+def test_the_version_needs_no_credentials(server):
     answer = requests.get(server.http + "/2010-04-01.json", timeout=10).json()
     assert answer["name"] == "2010-04-01" and answer["subresource_uris"]["accounts"] == "/2010-04-01/Accounts.json"
 
 
-def test_a_number_with_two_pluses_is_called_and_noted(twilio):
+def test_a_second_plus_in_a_number_is_dropped_with_a_notification(twilio):
     made = twilio.calls.create(to="+" + OWN, from_=OWN, twiml="<Response/>")
     assert made.to == OWN and ended(twilio, made.sid).status == "busy"
     assert [note.error_code for note in twilio.calls(made.sid).notifications.list()] == ["21211"]
 
 
-def test_a_call_from_a_number_that_is_not_the_accounts_is_made_and_noted(twilio, call):
+def test_a_call_from_a_foreign_number_succeeds_with_a_notification(twilio, call):
     made = twilio.calls.create(to=OWN, from_="+15559990000", twiml="<Response/>")
     ended(twilio, made.sid)
     (note,) = twilio.calls(made.sid).notifications.list()
@@ -75,7 +75,7 @@ def test_a_call_from_a_number_that_is_not_the_accounts_is_made_and_noted(twilio,
     assert twilio.calls(call.sid).notifications.list() == []
 
 
-def test_a_server_without_trunks_offers_a_number_that_can_be_taken(twilio):
+def test_a_server_without_trunks_offers_example_numbers(twilio):
     first = twilio.available_phone_numbers("US").local.list()[0]
     assert first.phone_number.startswith("+1") and first.phone_number[5:].startswith("55501")
     assert twilio.available_phone_numbers("US").local.list(area_code="212")[0].region == "NY"

@@ -31,7 +31,7 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.mark.parametrize("name", ["701", "702", "704", "705"])
-def test_the_examples_and_the_music_of_the_provider_are_heard_without_it(server, phone, rtp, name):
+def test_example_documents_and_music_of_twilio_play_without_twilio(server, phone, rtp, name):
     media = rtp()
     handset = phone(caller(name, until_told()), target=server.sip, media=media)
     media.wait_for_sound()
@@ -42,14 +42,14 @@ def test_the_examples_and_the_music_of_the_provider_are_heard_without_it(server,
     assert not client(server).calls(call.sid).notifications.list()
 
 
-def test_a_twimlet_without_its_parameter_says_nothing_and_warns(server, phone):
+def test_a_twimlet_without_its_parameter_is_silent_and_warns(server, phone):
     phone(caller("706", ends="wait"), target=server.sip).finish()
     call = client(server).calls.list(to="706")[0]
     (odd,) = wait_for("the warning", lambda: client(server).calls(call.sid).notifications.list())
     assert (odd.error_code, odd.log) == ("12200", "1") and "no+Message" in odd.message_text
 
 
-def test_who_waits_for_a_conference_hears_the_music_that_its_document_names(server, app, phone, rtp):
+def test_a_waiting_participant_hears_the_music_of_the_wait_url(server, app, phone, rtp):
     def voice(response):
         dial = Dial()
         wait = "http://twimlets.com/holdmusic?Bucket=com.twilio.music.guitars"

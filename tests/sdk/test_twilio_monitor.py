@@ -48,7 +48,7 @@ def called(app, sdk):
     return call, inbound
 
 
-def test_the_debugger_lists_what_went_wrong_with_its_request(sdk, called, app):
+def test_the_debugger_lists_errors_with_their_requests(sdk, called, app):
     _, inbound = called
     (alert,) = [one for one in sdk.monitor.alerts.list() if one.resource_sid == inbound.sid]
     assert (alert.error_code, alert.log_level, alert.request_url) == ("11200", "error", app.url + "/desk")
@@ -65,7 +65,7 @@ def test_the_debugger_lists_what_went_wrong_with_its_request(sdk, called, app):
         assert refused.value.status == 404
 
 
-def test_insights_tell_a_call_and_its_audio(sdk, app, called):
+def test_insights_describe_a_call_and_its_audio(sdk, app, called):
     def desk(document):
         document.pause(length=1)
         document.say("good morning to all of you")
@@ -106,7 +106,7 @@ def cli(server, proxy, tmp_path, *words):
 
 
 @pytest.mark.skipif("TWILIO_CLI" not in os.environ, reason="TWILIO_CLI does not name the provider's program")
-def test_the_providers_own_program_lists_calls_numbers_recordings_and_alerts(server, proxy, sdk, called, tmp_path):
+def test_the_twilio_cli_lists_calls_numbers_recordings_and_alerts(server, proxy, sdk, called, tmp_path):
     call, inbound = called
     calls = cli(server, proxy, tmp_path, "api:core:calls:list", "--to", DESK)
     assert {call.sid, inbound.sid} <= {one["sid"] for one in calls}

@@ -42,7 +42,7 @@ def troubles(twilio, sid, *codes):
     wait_for(f"notifications {codes}", told)
 
 
-def test_a_number_as_the_guides_write_it_is_called_in_international_form(twilio, app, phone, carrier_port, calls):
+def test_a_number_in_national_form_is_dialled_in_international_form(twilio, app, phone, carrier_port, calls):
     called = phone(callee(pause(300), ends="bye"), port=carrier_port)
     answering(app, "/voice", lambda document: document.dial("415-123-4567", action="/after", caller_id="(415) 555-0100"))
     calls()
@@ -53,7 +53,7 @@ def test_a_number_as_the_guides_write_it_is_called_in_international_form(twilio,
     assert "INVITE sip:+14151234567@" in called.messages()
 
 
-def test_rest_takes_numbers_as_people_write_them(twilio, app, phone, carrier_port):
+def test_rest_accepts_numbers_in_national_form(twilio, app, phone, carrier_port):
     called = phone(callee(pause(100), ends="bye"), port=carrier_port)
     made = twilio.calls.create(
         to="(415) 123-4567",
@@ -78,7 +78,7 @@ def test_rest_takes_numbers_as_people_write_them(twilio, app, phone, carrier_por
         ("<Number>+442079460958</Number>", "failed", []),
     ],
 )
-def test_the_action_of_a_dial_that_reaches_nobody_is_asked(twilio, app, calls, inside, status, codes):
+def test_a_dial_without_a_reachable_target_requests_its_action(twilio, app, calls, inside, status, codes):
     app.on("/voice", twiml(f'<Response><Dial action="/after">{inside}</Dial><Redirect>/never</Redirect></Response>'))
     calls()
     (after,) = app.wait("/after")
@@ -89,7 +89,7 @@ def test_the_action_of_a_dial_that_reaches_nobody_is_asked(twilio, app, calls, i
         troubles(twilio, after["DialCallSid"], "32009" if status == "no-answer" else "13224")
 
 
-def test_a_recording_that_a_document_starts_has_both_sides_apart_and_says_who_began_it(twilio, app, calls):
+def test_a_recording_started_by_a_document_has_two_channels_and_its_source(twilio, app, calls):
     def voice(document):
         start = Start()
         start.recording(recording_status_callback="/kept")
@@ -105,14 +105,14 @@ def test_a_recording_that_a_document_starts_has_both_sides_apart_and_says_who_be
     assert (recording.source, recording.channels) == ("StartCallRecordingTwiML", 2)
 
 
-def test_an_answer_without_anything_in_it_is_told_as_such(app, calls):
+def test_an_empty_answer_has_its_own_error_code(app, calls):
     app.on("/voice", ("", 204))
     calls()
     (fallback,) = app.wait("/fallback")
     assert fallback["ErrorCode"] == "11770"
 
 
-def test_a_document_in_latin_1_is_read_if_it_says_so(app, calls):
+def test_a_document_with_a_latin_1_declaration_is_read(app, calls):
     document = '<?xml version="1.0" encoding="ISO-8859-1"?><Response><Redirect>/after?name=Müller</Redirect></Response>'
     app.on("/voice", (document.encode("latin-1"), {"Content-Type": "text/xml"}))
     calls()
@@ -120,7 +120,7 @@ def test_a_document_in_latin_1_is_read_if_it_says_so(app, calls):
     assert after.args["name"] == ["Müller"]
 
 
-def test_a_pause_puts_the_answer_off_and_is_no_way_around_it(app, calls):
+def test_a_pause_as_first_verb_delays_the_answer(app, calls):
     app.on("/voice", twiml("<Response><Pause/><Redirect>/after</Redirect></Response>"))
     calls()
     assert app.to("/voice")[0]["CallStatus"] == "ringing"
@@ -130,7 +130,7 @@ def test_a_pause_puts_the_answer_off_and_is_no_way_around_it(app, calls):
 @pytest.mark.parametrize(
     ("attributes", "code"), [({"participant_label": "agent"}, "16025"), ({"max_participants": 2}, "16020")]
 )
-def test_who_is_not_taken_into_a_conference_is_told_so(twilio, server, app, phone, calls, attributes, code):
+def test_a_refused_participant_causes_a_notification(twilio, server, app, phone, calls, attributes, code):
     name = f"not taken {code}"
     inside = [0]
 
@@ -156,7 +156,7 @@ def test_who_is_not_taken_into_a_conference_is_told_so(twilio, server, app, phon
     app.wait("/status", 3)
 
 
-def test_what_is_asked_of_other_products_is_refused_in_words(server):
+def test_requests_to_other_products_are_refused_with_a_message(server):
     for host, path in [("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"), ("verify.twilio.com", "/v2/Services")]:
         answer = requests.get(server.http + path, headers={"Host": host}, timeout=5)
         assert (answer.status_code, answer.json()["code"]) == (404, 20404)
@@ -169,7 +169,7 @@ def count(twilio, name):
     return len(twilio.conferences(live[0].sid).participants.list()) if live else 0
 
 
-def test_a_wait_document_that_cannot_be_had_is_told(twilio, server, app, phone):
+def test_a_failed_wait_document_causes_a_notification(twilio, server, app, phone):
     app.on("/voice", twiml('<Response><Dial><Conference waitUrl="/nothing">waits</Conference></Dial></Response>'))
     calling = phone(caller("500", until_told(), ends="bye"), target=server.sip)
     app.wait("/nothing")

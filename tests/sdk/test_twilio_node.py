@@ -10,7 +10,7 @@ from harness.phone import callee, play
 HERE = Path(__file__).parent
 
 
-def test_twilio_node_makes_watches_changes_and_removes_calls(start_tandem, phone, tmp_path):
+def test_twilio_node_creates_reads_updates_and_deletes_calls(start_tandem, phone, tmp_path):
     spoken = speech(1.5)
     pcap = tmp_path / "spoken.pcap"
     write_capture(pcap, spoken)

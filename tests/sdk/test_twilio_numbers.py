@@ -105,7 +105,7 @@ def plays(pages, folder, hertz, tmp_path):
     pages.on(f"/{folder}/status")
 
 
-def test_a_number_is_found_taken_called_changed_and_given_back(server, twilio, pages, phone, rtp, tmp_path):
+def test_a_number_is_found_purchased_called_updated_and_released(server, twilio, pages, phone, rtp, tmp_path):
     countries = {country.country_code: country for country in twilio.available_phone_numbers.list()}
     assert list(countries) == ["US", "GB"] and countries["GB"].country == "United Kingdom"
     assert list(countries["US"].subresource_uris) == ["local", "toll_free"]
@@ -168,7 +168,7 @@ def test_lists_of_numbers_are_paged(twilio):
     assert numbers.list(phone_number="+1415") == []
 
 
-def test_a_number_of_the_file_is_shown_and_can_be_changed_but_not_taken_away(
+def test_a_configured_number_can_be_updated_but_not_deleted(
     server, twilio, pages, phone, rtp, tmp_path
 ):
     numbers = twilio.incoming_phone_numbers
@@ -235,7 +235,7 @@ def test_an_application_answers_numbers_and_calls(server, twilio, pages, phone, 
     assert number.delete() is True
 
 
-def test_a_caller_id_is_verified_by_a_call_and_the_code_pressed_there(server, twilio, pages, phone, phone_port, rtp):
+def test_a_caller_id_is_verified_by_the_digits_pressed_in_a_call(server, twilio, pages, phone, phone_port, rtp):
     callers = twilio.outgoing_caller_ids
     requests = twilio.validation_requests
     assert refused(lambda: requests.create(phone_number="mine")) == (400, 21401)
@@ -271,7 +271,7 @@ def test_a_caller_id_is_verified_by_a_call_and_the_code_pressed_there(server, tw
     assert told.get("OutgoingCallerIdSid") is None and callers.list() == []
 
 
-def test_with_strict_caller_ids_only_numbers_of_the_account_may_call(start_tandem, resources, phone, phone_port, rtp):
+def test_strict_caller_id_permits_only_numbers_of_the_account(start_tandem, resources, phone, phone_port, rtp):
     server = start_tandem(resources + "[twilio]\nstrict_caller_id = true\n")
     twilio = client(server)
     called = phone(callee(), port=free_port())
@@ -288,7 +288,7 @@ def test_with_strict_caller_ids_only_numbers_of_the_account_may_call(start_tande
     called.finish()
 
 
-def test_a_subaccounts_numbers_are_reached_over_its_parents_trunk(start_tandem, resources, pages, phone):
+def test_numbers_of_a_subaccount_are_reached_over_the_trunk_of_its_parent(start_tandem, resources, pages, phone):
     resources = resources.replace('name = "phone"', 'name = "phone"\naccount = "acme"')
     server = start_tandem(resources)
     twilio = client(server)
@@ -308,7 +308,7 @@ def test_a_subaccounts_numbers_are_reached_over_its_parents_trunk(start_tandem, 
     assert twilio.incoming_phone_numbers(own.sid).fetch().phone_number == own.phone_number
 
 
-def test_a_reload_keeps_what_was_taken_and_gives_the_pool_that_is_there_now(start_tandem, resources, pages, phone):
+def test_a_reload_keeps_purchased_numbers_and_changes_the_number_pool(start_tandem, resources, pages, phone):
     server = start_tandem(resources)
     twilio = client(server)
     number = twilio.incoming_phone_numbers.create(area_code="415", voice_url=f"{pages.url}/reload/voice")
@@ -340,7 +340,7 @@ def test_a_reload_keeps_what_was_taken_and_gives_the_pool_that_is_there_now(star
     assert pages.to("/reload/app")[0]["To"] == FILE
 
 
-def test_numbers_outlive_the_server_and_may_be_transferred_by_who_runs_it(start_tandem, resources, pages, phone):
+def test_numbers_survive_a_restart_and_the_operator_may_transfer_them(start_tandem, resources, pages, phone):
     resources = resources.replace("[[accounts]]", 'operator = true\n[[accounts]]', 1)
     first = start_tandem(resources)
     twilio = client(first)

@@ -74,7 +74,7 @@ def app(server, webapp):
         assert not validator.validate(request.url, parameters, signature), "signed for the local place"
 
 
-def test_documents_redirects_files_and_callbacks_reach_the_application_under_its_public_name(app, call):
+def test_documents_redirects_files_and_callbacks_use_the_origin_of_the_public_name(app, call):
     app.sound("/hello.wav", tone(900, 1.5))
     app.on("/voice", lambda: ("", 307, {"Location": "/moved?step=2"}))
 
@@ -92,7 +92,7 @@ def test_documents_redirects_files_and_callbacks_reach_the_application_under_its
     assert app.to("/moved")[0].args == {"step": ["2"]}
 
 
-def test_a_bot_that_makes_its_streams_url_of_the_host_it_was_asked_for_hears_and_is_heard(app, call, socketapp, server):
+def test_a_stream_url_built_from_the_host_header_reaches_the_application(app, call, socketapp, server):
     def voice(response):
         host = app.to("/voice")[-1].headers["host"]
         connect = Connect()
@@ -122,7 +122,7 @@ def test_a_bot_that_makes_its_streams_url_of_the_host_it_was_asked_for_hears_and
     assert pcmu(tone(500, 0.1))[:40] in heard, "what the caller said came to the bot"
 
 
-def test_a_conversation_reaches_its_application_under_its_public_name(app, call, socketapp, server):
+def test_a_conversation_uses_the_origin_of_the_public_name(app, call, socketapp, server):
     def voice(response):
         connect = Connect()
         connect.conversation_relay(url="wss://bot.example:8443/relay", welcome_greeting="Hello.")
@@ -139,7 +139,7 @@ def test_a_conversation_reaches_its_application_under_its_public_name(app, call,
     handset.hang_up()
 
 
-def test_callbacks_of_recordings_and_dials_reach_the_application_under_its_public_name(app, call, phone, rtp):
+def test_callbacks_of_recordings_and_dials_use_the_origin_of_the_public_name(app, call, phone, rtp):
     other = phone(callee(), media=rtp())
 
     def voice(response):
@@ -165,7 +165,7 @@ def test_callbacks_of_recordings_and_dials_reach_the_application_under_its_publi
     app.wait("/status")
 
 
-def test_changed_origins_hold_from_the_next_request_on(server, app, call):
+def test_changed_origins_apply_to_the_next_request(server, app, call):
     answering(app, "/voice", lambda response: response.hangup())
     handset, _ = call()
     handset.finish()
@@ -185,7 +185,7 @@ def test_changed_origins_hold_from_the_next_request_on(server, app, call):
         moved.stop()
 
 
-def test_who_is_not_there_is_told_of_with_the_place_that_was_tried(start_tandem, phone):
+def test_an_unreachable_origin_is_reported_with_its_address(start_tandem, phone):
     unused = WebApp()
     unused.stop()
     server = start_tandem(

@@ -47,7 +47,7 @@ def menu(document):
     document.append(gather)
 
 
-def test_a_robot_presses_keys_in_an_ivr_of_the_same_server_and_both_calls_are_listed(server, twilio, app):
+def test_an_internal_call_presses_digits_in_an_ivr_and_both_legs_are_listed(server, twilio, app):
     answering(app, "/ivr", menu)
     answering(app, "/chosen", lambda document: document.hangup())
 
@@ -77,7 +77,7 @@ def test_a_robot_presses_keys_in_an_ivr_of_the_same_server_and_both_calls_are_li
     assert (inbound.direction, inbound.parent_call_sid, [inbound.phone_number_sid]) == ("inbound", None, own)
 
 
-def test_a_number_that_is_dialled_rings_and_is_recorded_and_the_dial_hears_its_end(server, twilio, app, tmp_path):
+def test_a_dialled_internal_number_rings_is_recorded_and_reports_its_end(server, twilio, app, tmp_path):
     def desk(document):
         document.play("/said.wav")
 
@@ -113,13 +113,13 @@ def test_a_number_that_is_dialled_rings_and_is_recorded_and_the_dial_hears_its_e
     assert len(loud) > 20 and sum(share(part, SAID) > 0.9 for part in loud) > 0.8 * len(loud)
 
 
-def test_a_busy_number_says_so(server, twilio, app):
+def test_a_busy_internal_number_ends_the_call_as_busy(server, twilio, app):
     answering(app, "/desk", lambda document: document.reject(reason="busy"))
     call = twilio.calls.create(to=DESK, from_=ROBOT, twiml="<Response><Hangup/></Response>")
     assert ended(twilio, call.sid).status == "busy"
 
 
-def test_who_answers_at_a_number_is_found_out(server, twilio, app):
+def test_machine_detection_works_for_an_internal_number(server, twilio, app):
     def answers(document):
         document.play("/said.wav")
         document.pause(length=20)
@@ -141,7 +141,7 @@ def test_who_answers_at_a_number_is_found_out(server, twilio, app):
     twilio.calls(call.sid).update(status="completed")
 
 
-def test_a_number_takes_part_in_a_conference(server, twilio, app):
+def test_an_internal_number_joins_a_conference(server, twilio, app):
     answering(app, "/ivr", menu)
     answering(app, "/chosen", lambda document: document.hangup())
     answering(app, "/desk", lambda document: document.dial().conference("Room", beep="false", wait_url=""))
@@ -154,7 +154,7 @@ def test_a_number_takes_part_in_a_conference(server, twilio, app):
     twilio.calls(new.call_sid).update(status="completed")
 
 
-def test_numbers_of_a_block_are_reached_and_numbers_that_only_lead_on_are_not(server, twilio, app):
+def test_numbers_of_a_block_are_internal_and_bridged_numbers_are_not(server, twilio, app):
     answering(app, "/block", lambda document: document.reject(reason="busy"))
     call = twilio.calls.create(to="+15551239123", from_=ROBOT, twiml="<Response/>")
     assert ended(twilio, call.sid).status == "busy"
@@ -166,7 +166,7 @@ def test_numbers_of_a_block_are_reached_and_numbers_that_only_lead_on_are_not(se
     twilio.calls(left.sid).update(status="completed")
 
 
-def test_a_number_that_calls_itself_comes_to_an_end(server, twilio, app):
+def test_a_number_that_dials_itself_ends_after_eight_calls(server, twilio, app):
     answering(app, "/loop", lambda document: document.dial(action="/unwound").number(LOOP))
     answering(app, "/unwound", lambda document: document.hangup())
     call = twilio.calls.create(to=LOOP, from_=ROBOT, twiml='<Response><Pause length="30"/></Response>')
@@ -177,7 +177,7 @@ def test_a_number_that_calls_itself_comes_to_an_end(server, twilio, app):
     assert ended(twilio, call.sid).status == "completed"
 
 
-def test_a_number_that_calls_itself_many_times_over_is_stopped(server, twilio, app):
+def test_a_number_that_dials_itself_in_parallel_makes_at_most_a_hundred_calls(server, twilio, app):
     def fan(document):
         dial = document.dial(action="/unwound", timeout=10)
         for _ in range(10):
@@ -192,7 +192,7 @@ def test_a_number_that_calls_itself_many_times_over_is_stopped(server, twilio, a
     assert len(app.to("/loop")) <= 100
 
 
-def test_a_number_of_another_account_is_reached_and_both_accounts_list_the_call(server, twilio):
+def test_a_call_to_a_number_of_another_account_is_listed_by_both_accounts(server, twilio):
     other = twilio.api.accounts.create(friendly_name="other")
     theirs = twilio.api.accounts(other.sid)
     # Nobody serves it: that it was asked is in their list.
@@ -204,7 +204,7 @@ def test_a_number_of_another_account_is_reached_and_both_accounts_list_the_call(
     assert [one.sid for one in twilio.calls.list(to="+15557770001")] == [call.sid]
 
 
-def test_a_client_that_is_nobody_makes_a_failed_call(server, twilio):
+def test_a_call_to_an_unknown_client_fails(server, twilio):
     call = twilio.calls.create(to="client:nobody", from_=ROBOT, twiml="<Response/>")
     assert ended(twilio, call.sid).status == "failed"
     (note,) = twilio.calls(call.sid).notifications.list()

@@ -41,7 +41,7 @@ strict_caller_id = true
     )
 
 
-def test_a_payment_is_not_taken_and_the_document_goes_on_where_its_action_says(server, twilio, app, phone):
+def test_a_payment_is_refused_and_the_document_continues_at_its_action(server, twilio, app, phone):
     def voice(document):
         pay = document.pay(
             action="/paid", status_callback="/paying", charge_amount="9.99", payment_connector="Default", security_code=True
@@ -63,7 +63,7 @@ def test_a_payment_is_not_taken_and_the_document_goes_on_where_its_action_says(s
     assert not app.to("/never.wav")
 
 
-def test_a_call_goes_over_the_trunk_that_is_chosen_and_says_why(twilio, phone, ports):
+def test_a_call_uses_the_trunk_of_byoc_and_sends_its_call_reason(twilio, phone, ports):
     usual, chosen = (phone(callee(ends="wait"), port=port) for port in ports)
     create = lambda **more: twilio.calls.create(to=CALLED, from_=OWN, twiml="<Response><Hangup/></Response>", **more)
     ended(twilio, create(byoc=CHOSEN, call_reason='The "blue" one').sid)
@@ -79,7 +79,7 @@ def test_a_call_goes_over_the_trunk_that_is_chosen_and_says_why(twilio, phone, p
     refused(lambda: create(call_reason="x" * 51), 400, 20001)
 
 
-def test_a_dial_goes_over_the_trunk_that_is_chosen_and_says_why(server, app, phone, ports):
+def test_a_dial_uses_the_trunk_of_byoc_and_sends_its_call_reason(server, app, phone, ports):
     chosen = phone(callee(ends="bye"), port=ports[1])
 
     def voice(document):
@@ -96,7 +96,7 @@ def test_a_dial_goes_over_the_trunk_that_is_chosen_and_says_why(server, app, pho
     assert after["DialCallStatus"] == "completed"
 
 
-def test_who_passes_a_call_on_may_show_its_caller(server, twilio, app, phone):
+def test_a_call_token_permits_the_callers_number_as_caller_id(server, twilio, app, phone):
     answering(app, "/voice", lambda document: document.hangup())
     phone(caller(OWN, ends="wait"), target=server.sip).finish()
     (voice,) = app.wait("/voice")

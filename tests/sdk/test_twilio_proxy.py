@@ -32,7 +32,7 @@ def proxy(server):
     one.stop()
 
 
-def test_twilio_python_as_it_is(server, proxy, phone, tmp_path, monkeypatch):
+def test_the_unmodified_twilio_python_sdk_works(server, proxy, phone, tmp_path, monkeypatch):
     pcap = tmp_path / "spoken.pcap"
     write_capture(pcap, speech(1.0))
     spoken, many = phone(callee(play(pcap))), phone(callee(), calls=3)
@@ -85,7 +85,7 @@ def test_twilio_python_as_it_is(server, proxy, phone, tmp_path, monkeypatch):
     second.finish()
 
 
-def test_twilio_node_as_it_is(server, proxy, phone):
+def test_the_unmodified_twilio_node_sdk_works(server, proxy, phone):
     many, waits, first, second = phone(callee(), calls=3), phone(callee()), phone(callee()), phone(callee())
     assert (HERE / "node_modules" / "twilio").is_dir(), "run npm ci --prefix tests/sdk"
     environment = {
@@ -126,7 +126,7 @@ def command_in(language, proxy, folder):
             return ["java", *given, str(place / "Calls.java")], {}
 
 
-def test_without_the_proxy_one_line_does(server):
+def test_one_line_replaces_the_proxy(server):
     client = Client(server.account_sid, server.auth_token)
     client.api.base_url = server.http
     assert [one.sid for one in client.api.accounts.list()] == [server.account_sid]
@@ -151,7 +151,7 @@ def is_here(language):
 
 
 @pytest.mark.parametrize("language", ["php", "ruby", "go", "java"])
-def test_what_other_languages_sdks_are_made_on_as_it_is(language, server, proxy, phone, tmp_path):
+def test_http_clients_of_other_languages_work_through_the_proxy(language, server, proxy, phone, tmp_path):
     # PHP is among the packages that the tests need; the others are tried where they are.
     if language != "php" and not is_here(language):
         pytest.skip(f"no {language} here")
@@ -171,7 +171,7 @@ def test_what_other_languages_sdks_are_made_on_as_it_is(language, server, proxy,
     assert done.stdout.split() == [call["sid"] for call in calls] and len(calls) == 3
 
 
-def test_another_host_is_let_through_on_a_loopback_address_and_refused_by_name_when_told_to(server, proxy, webapp):
+def test_the_proxy_passes_through_loopback_hosts_and_refuses_others_with_no_pass_through(server, proxy, webapp):
     def through(one, url):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": one.url, "https": one.url}))
         return opener.open(url, timeout=10)
@@ -199,7 +199,7 @@ def test_the_strictest_checks_of_a_certificate_pass(proxy):
         assert opener.open(f"https://{host}/healthz", timeout=10).read() == b"alive\n"
 
 
-def test_who_does_not_trust_the_authority_is_told_what_to_do(proxy):
+def test_a_client_without_the_ca_certificate_causes_advice_in_the_log(proxy):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy.url}))
     with pytest.raises(URLError, match="CERTIFICATE_VERIFY_FAILED"):
         opener.open("https://voice.twilio.com/", timeout=10)

@@ -80,7 +80,7 @@ def calls(phone, rtp, server, who="caller", ends="wait", steps=""):
     return phone(caller(who, steps, ends=ends), target=server.sip, media=media), media
 
 
-def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app, rest, phone, rtp):
+def test_an_agent_takes_the_first_caller_and_only_this_caller_hears_the_whisper(server, app, rest, phone, rtp):
     waits(app, "support")
     takes(app, "support", url="/whisper")
     answering(app, "/whisper", lambda document: document.play(f"/{SOON}.wav"))
@@ -154,7 +154,7 @@ def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app
     rest.queues(sid).delete()
 
 
-def test_an_agent_waits_for_the_first_who_comes_and_a_caller_goes_on_by_itself(server, app, rest, phone, rtp):
+def test_an_agent_waits_for_the_first_caller(server, app, rest, phone, rtp):
     waits(app, "sales")
     takes(app, "sales")
     agent_phone, _ = calls(phone, rtp, server, "agent", ends="wait")
@@ -170,7 +170,7 @@ def test_an_agent_waits_for_the_first_who_comes_and_a_caller_goes_on_by_itself(s
     assert the_queue(rest, "sales").current_size == 0
 
 
-def test_nobody_comes_within_the_dials_timeout(server, app, phone, rtp):
+def test_a_dial_to_an_empty_queue_ends_after_its_timeout(server, app, phone, rtp):
     takes(app, "nobody")
     answering(app, "/agent", lambda document: document.append(_taking("nobody")))
     agent_phone, heard = calls(phone, rtp, server, "agent", ends="wait")
@@ -180,7 +180,7 @@ def test_nobody_comes_within_the_dials_timeout(server, app, phone, rtp):
     assert "DialCallSid" not in dialed.form
 
 
-def test_in_a_rush_each_caller_is_given_away_once_whenever_it_hangs_up(server, app, rest, phone, rtp):
+def test_concurrent_agents_take_each_caller_once(server, app, rest, phone, rtp):
     """Eight callers who hang up when they like, three agents who take one after the other, two requests for the first."""
     waits(app, "rush")
     answering(app, "/agent", lambda document: document.append(_taking("rush")))
@@ -222,7 +222,7 @@ def _taking(name):
     return dial
 
 
-def test_a_caller_hears_the_servers_music_and_hangs_up(server, app, rest, phone, rtp):
+def test_a_queued_caller_hears_default_music_and_its_hangup_is_reported(server, app, rest, phone, rtp):
     answering(app, "/caller", lambda document: document.enqueue("default", action="/queued"))
     answering(app, "/queued", lambda document: document.say("Nobody is here any more."))
     caller_phone, heard = calls(phone, rtp, server, ends="bye", steps=until_told())
@@ -234,7 +234,7 @@ def test_a_caller_hears_the_servers_music_and_hangs_up(server, app, rest, phone,
     assert the_queue(rest, "default").current_size == 0
 
 
-def test_a_key_leads_out_of_the_queue_and_the_document_goes_on(server, app, phone, rtp):
+def test_a_digit_leaves_the_queue_and_the_document_continues(server, app, phone, rtp):
     def voice(document):
         document.enqueue("leaving", wait_url="/wait", wait_url_method="GET")
         document.play(f"/{SOON}.wav")
@@ -259,7 +259,7 @@ def test_a_key_leads_out_of_the_queue_and_the_document_goes_on(server, app, phon
     assert {one.method for one in app.to("/wait")} == {"GET"}
 
 
-def test_a_full_queue_is_told_and_queues_are_made_and_changed_by_the_sdk(server, app, rest, phone, rtp):
+def test_a_full_queue_is_reported_and_the_sdk_creates_and_updates_queues(server, app, rest, phone, rtp):
     queue = rest.queues.create(friendly_name="small", max_size=1)
     assert (queue.friendly_name, queue.max_size, queue.current_size, queue.average_wait_time) == ("small", 1, 0, 0)
     assert queue.sid.startswith("QU") and queue.date_created and queue.account_sid == server.account_sid
@@ -291,7 +291,7 @@ def test_a_full_queue_is_told_and_queues_are_made_and_changed_by_the_sdk(server,
     assert refused.value.status == 404
 
 
-def test_lists_come_in_pages(server, rest):
+def test_the_list_of_queues_is_paged(server, rest):
     made = [rest.queues.create(friendly_name=f"page {number}").sid for number in range(5)]
     names = [queue.sid for queue in rest.queues.list(page_size=2)]
     assert [sid for sid in names if sid in made] == made[::-1] and len(set(names)) == len(names)
@@ -299,7 +299,7 @@ def test_lists_come_in_pages(server, rest):
         rest.queues(sid).delete()
 
 
-def test_a_workflow_is_refused_and_an_unknown_queue_too(server, app, rest, phone, rtp):
+def test_workflows_and_unknown_queues_are_refused(server, app, rest, phone, rtp):
     def voice(document):
         enqueue = Enqueue(workflow_sid="WW00000000000000000000000000000001")
         enqueue.task("{}")

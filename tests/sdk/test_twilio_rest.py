@@ -40,7 +40,7 @@ def test_the_account_can_be_fetched(server, twilio):
     assert account.status == "active" and account.sid == server.account_sid
 
 
-def test_a_call_is_made_fetched_redirected_hung_up_its_recording_downloaded_and_all_deleted(
+def test_a_call_is_created_fetched_redirected_ended_and_deleted_with_its_recording(
     twilio, app, phone, tmp_path
 ):
     spoken = speech(3)
@@ -192,7 +192,7 @@ def test_a_ringing_call_is_canceled(twilio, app, phone):
 @pytest.mark.parametrize(
     ("reply", "status"), [("486 Busy Here", "busy"), ("480 Gone", "no-answer"), ("404 Not Found", "failed")]
 )
-def test_a_refused_call_ends_as_its_sip_response_says(twilio, app, phone, reply, status):
+def test_the_sip_response_decides_the_status_of_a_refused_call(twilio, app, phone, reply, status):
     called = phone(callee(reject=reply))
     call = twilio.calls.create(
         to=called.uri,
@@ -210,7 +210,7 @@ def test_a_refused_call_ends_as_its_sip_response_says(twilio, app, phone, reply,
     assert not app.to("/voice")
 
 
-def test_a_phone_that_rings_too_long_did_not_answer(twilio, app, phone):
+def test_a_call_that_rings_past_its_timeout_is_no_answer(twilio, app, phone):
     called = phone(ringing_callee())
     call = twilio.calls.create(
         to=called.uri, from_=FROM, url=f"{app.url}/voice", timeout=1, status_callback=f"{app.url}/status"
@@ -221,7 +221,7 @@ def test_a_phone_that_rings_too_long_did_not_answer(twilio, app, phone):
     assert ended(twilio, call.sid).status == "no-answer"
 
 
-def test_a_call_to_nowhere_fails(twilio, app):
+def test_a_call_to_an_unreachable_address_fails(twilio, app):
     nowhere = "sip:nobody@127.0.0.1:9;transport=tcp"
     call = twilio.calls.create(to=nowhere, from_=FROM, url=f"{app.url}/voice", status_callback=f"{app.url}/status")
     assert progress(app, 1) == ["failed"]
@@ -229,7 +229,7 @@ def test_a_call_to_nowhere_fails(twilio, app):
 
 
 @pytest.mark.parametrize("who", ["phone", "application"])
-def test_the_recording_can_be_fetched_as_soon_as_the_end_of_its_call_is_told(twilio, app, phone, who):
+def test_the_recording_can_be_fetched_when_the_end_of_its_call_is_reported(twilio, app, phone, who):
     found = []
 
     def status():
@@ -250,7 +250,7 @@ def test_the_recording_can_be_fetched_as_soon_as_the_end_of_its_call_is_told(twi
     assert ended(twilio, call.sid).status == "completed"
 
 
-def test_the_phone_hangs_up_while_something_is_said(twilio, app, phone):
+def test_the_phone_hangs_up_during_speech(twilio, app, phone):
     called = phone(callee(pause(1000), ends="bye"))
     app.on("/voice", lambda: twiml(f"<Response><Say>{'And so on. ' * 50}</Say></Response>"))
     call = twilio.calls.create(
@@ -297,7 +297,7 @@ def test_a_live_call_is_recorded_paused_and_stopped_by_request(twilio, app, phon
     assert call.recordings(begun.sid).delete()
 
 
-def test_the_fallback_given_with_a_call_or_a_change_to_it_is_asked_when_a_document_fails(twilio, app, phone):
+def test_the_fallback_url_of_a_call_or_of_its_update_is_requested_after_a_failed_document(twilio, app, phone):
     called = phone(callee())
     app.on("/e500", ("", 500))
     app.on("/first", lambda: twiml("<Response><Pause length='60'/></Response>"))
@@ -319,7 +319,7 @@ def test_the_fallback_given_with_a_call_or_a_change_to_it_is_asked_when_a_docume
     assert progress(app, 1) == ["completed"]
 
 
-def test_status_callbacks_follow_redirects_with_their_parameters_where_the_status_keeps_them(twilio, app, phone):
+def test_status_callbacks_follow_redirects_and_keep_their_parameters_only_with_307(twilio, app, phone):
     called = phone(callee())
     app.on("/status", lambda: ("", 307, {"Location": "/kept"}))
     app.on("/kept", lambda: ("", 302, {"Location": "/bare?a=b"}))
@@ -332,7 +332,7 @@ def test_status_callbacks_follow_redirects_with_their_parameters_where_the_statu
     assert bare.method == "GET" and bare.args == {"a": ["b"]}
 
 
-def test_a_stream_is_stopped_by_the_name_that_it_was_started_with(twilio, app, phone):
+def test_a_stream_is_stopped_by_its_name(twilio, app, phone):
     called = phone(callee())
     app.on("/voice", lambda: twiml("<Response><Pause length='60'/></Response>"))
     app.on("/stream")
@@ -352,7 +352,7 @@ def test_a_stream_is_stopped_by_the_name_that_it_was_started_with(twilio, app, p
     called.finish()
 
 
-def test_mistakes_are_answered_with_the_codes_of_the_api(server, twilio):
+def test_invalid_requests_get_the_error_codes_of_the_api(server, twilio):
     def code(call):
         with pytest.raises(TwilioRestException) as refused:
             call()

@@ -41,7 +41,7 @@ def refused(call, code):
     return fault.value
 
 
-def test_a_domain_is_made_changed_listed_and_deleted(sip):
+def test_a_domain_is_created_updated_listed_and_deleted(sip):
     made = sip.domains.create(
         domain_name="Office.Example.com",
         friendly_name="Office",
@@ -68,7 +68,7 @@ def test_a_domain_is_made_changed_listed_and_deleted(sip):
     assert refused(lambda: sip.domains(made.sid).fetch(), 20404).status == 404
 
 
-def test_lists_and_what_is_in_them(sip):
+def test_credential_lists_and_ip_access_control_lists_and_their_entries_work(sip):
     users = sip.credential_lists.create(friendly_name="staff")
     assert users.subresource_uris["credentials"].endswith(f"/SIP/CredentialLists/{users.sid}/Credentials.json")
     assert sip.credential_lists(users.sid).update(friendly_name="crew").friendly_name == "crew"
@@ -90,7 +90,7 @@ def test_lists_and_what_is_in_them(sip):
     refused(lambda: sip.credential_lists(users.sid).fetch(), 20404)
 
 
-def test_every_kind_of_mapping(sip):
+def test_every_kind_of_mapping_is_created_listed_and_deleted(sip):
     domain = sip.domains.create(domain_name="mapped.example.com")
     users = sip.credential_lists.create(friendly_name="users")
     office = sip.ip_access_control_lists.create(friendly_name="office")
@@ -119,7 +119,7 @@ def test_every_kind_of_mapping(sip):
     sip.domains(domain.sid).delete()
 
 
-def test_a_phone_registers_at_a_domain_is_called_there_and_calls(server, sip, pages, phone):
+def test_a_phone_registers_at_a_domain_and_calls_and_is_called(server, sip, pages, phone):
     name = "phones.example.com"
     domain = sip.domains.create(
         domain_name=name, voice_url=f"{pages.url}/phones/voice", sip_registration=True,
@@ -179,7 +179,7 @@ def test_a_phone_registers_at_a_domain_is_called_there_and_calls(server, sip, pa
     sip.domains(domain.sid).delete()
 
 
-def test_a_peer_calls_a_domain_from_an_address_of_its_list(server, sip, pages, phone):
+def test_a_domain_accepts_calls_from_the_addresses_of_its_access_list(server, sip, pages, phone):
     name = "peers.example.com"
     domain = sip.domains.create(domain_name=name, voice_url=f"{pages.url}/peers/voice")
     office = sip.ip_access_control_lists.create(friendly_name="office")
@@ -197,7 +197,7 @@ def test_a_peer_calls_a_domain_from_an_address_of_its_list(server, sip, pages, p
     phone(domain_caller("+15550002", name, reject=403), target=server.sip).finish()
 
 
-def test_a_suspended_account_is_not_called(server, pages, phone):
+def test_a_domain_of_a_suspended_account_refuses_calls(server, pages, phone):
     parent = client(server)
     made = parent.api.accounts.create(friendly_name="below")
     own = Client(made.sid, made.auth_token, http_client=Elsewhere(server.http)).api.v2010.accounts(made.sid)

@@ -70,7 +70,7 @@ def events(app, *names):
     return [one["SiprecEvent"] for one in app.wait("/siprec", len(names))]
 
 
-def test_a_document_has_a_call_recorded_and_ends_it(app, call, server, recorders):
+def test_a_document_starts_and_stops_a_siprec_session(app, call, server, recorders):
     app.sound("/tone.wav", tone(660, 30))
 
     def make(response):
@@ -135,7 +135,7 @@ def test_a_document_has_a_call_recorded_and_ends_it(app, call, server, recorders
     handset.hang_up()
 
 
-def test_requests_begin_and_end_sessions(app, call, server, recorders):
+def test_requests_start_and_stop_siprec_sessions(app, call, server, recorders):
     app.sound("/tone.wav", tone(660, 30))
     handset, media = call(lambda response: response.play(f"{app.url}/tone.wav"))
     (voice,) = app.wait("/voice")
@@ -173,7 +173,7 @@ def test_requests_begin_and_end_sessions(app, call, server, recorders):
     recorders["third"].wait("BYE", 2)
 
 
-def test_a_server_that_refuses_hangs_up_or_pauses_harms_no_call(app, call, server, recorders):
+def test_a_recording_server_that_refuses_hangs_up_or_pauses_does_not_disturb_the_call(app, call, server, recorders):
     callback = f"{app.url}/siprec"
 
     def make(response):
@@ -208,7 +208,7 @@ def test_a_server_that_refuses_hangs_up_or_pauses_harms_no_call(app, call, serve
     handset.hang_up()
 
 
-def test_a_call_that_is_joined_to_another_is_recorded_as_both_hear_it(app, call, server, phone, rtp, recorders):
+def test_a_bridged_call_is_recorded_with_the_audio_of_both_legs(app, call, server, phone, rtp, recorders):
     other = rtp()
     called = phone(callee(), media=other)
 

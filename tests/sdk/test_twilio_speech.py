@@ -52,7 +52,7 @@ def gather(app, more=None, **attributes):
     app.on("/nothing", twiml("<Response><Hangup/></Response>"))
 
 
-def test_what_is_said_is_gathered_and_a_voice_stops_the_prompt(server, engine, app, phone, talk):
+def test_gather_returns_recognised_speech_and_speech_stops_the_prompt(server, engine, app, phone, talk):
     engine.words, engine.asked[:] = ["I want to pay my bill."], []
     app.sound("/prompt.wav", speech(2))
     # Would go on for a quarter of an hour.
@@ -76,7 +76,7 @@ def test_what_is_said_is_gathered_and_a_voice_stops_the_prompt(server, engine, a
     assert_genuine(server, app)
 
 
-def test_keys_that_come_first_win_and_silence_falls_through(server, engine, app, phone, tmp_path):
+def test_digits_before_speech_win_and_silence_continues_the_document(server, engine, app, phone, tmp_path):
     engine.asked.clear()
     gather(app, input="dtmf speech", timeout=2, num_digits=2)
     write_capture(tmp_path / "keys.pcap", "  42 ")
@@ -90,7 +90,7 @@ def test_keys_that_come_first_win_and_silence_falls_through(server, engine, app,
     assert_genuine(server, app)
 
 
-def test_a_message_is_written_down(server, engine, app, phone, talk):
+def test_a_recorded_message_is_transcribed(server, engine, app, phone, talk):
     engine.words, engine.asked[:] = ["Please call me back."], []
     app.on("/voice", twiml('<Response><Record transcribeCallback="/words" action="/done" maxLength="4"/></Response>'))
     app.on("/done", twiml("<Response><Hangup/></Response>"))
@@ -119,7 +119,7 @@ def test_a_message_is_written_down(server, engine, app, phone, talk):
     assert_genuine(server, app)
 
 
-def test_another_engine_speaks(server, engine, app, phone, rtp):
+def test_another_speech_engine_synthesises_the_text(server, engine, app, phone, rtp):
     engine.said.clear()
     app.on("/voice", twiml('<Response><Say voice="man">Good day.</Say></Response>'))
     heard = rtp()
@@ -128,7 +128,7 @@ def test_another_engine_speaks(server, engine, app, phone, rtp):
     assert share(without_silent_ends(heard.heard()), 1_000) > 0.9, "its tone is heard"
 
 
-def test_without_an_engine_nothing_is_heard_and_the_log_says_so(start_tandem, app, phone, talk):
+def test_without_a_recognition_engine_gather_gets_no_speech_and_the_log_has_the_reason(start_tandem, app, phone, talk):
     server = start_tandem(number("6*", app, "/voice"))
     gather(app, input="speech", timeout=1)
     phone(caller("600", talk[0], ends="wait"), target=server.sip).finish()
@@ -143,7 +143,7 @@ def test_without_an_engine_nothing_is_heard_and_the_log_says_so(start_tandem, ap
     assert client(server).transcriptions(told["TranscriptionSid"]).fetch().status == "failed"
 
 
-def test_partial_results_come_in_order_before_the_whole(live_server, live_engine, app, phone, talk):
+def test_partial_results_arrive_in_order_before_the_final_one(live_server, live_engine, app, phone, talk):
     live_engine.sessions.clear()
     app.on("/partial")
     gather(app, input="speech", speech_timeout="auto", speech_model="deepgram_nova-2", partial_result_callback="/partial")
@@ -164,7 +164,7 @@ def test_partial_results_come_in_order_before_the_whole(live_server, live_engine
     assert_genuine(live_server, app)
 
 
-def test_words_for_a_whistle_end_the_gather_although_no_voice_was_heard(live_server, live_engine, app, phone, tmp_path):
+def test_recognised_words_end_the_gather_without_detected_speech(live_server, live_engine, app, phone, tmp_path):
     gather(app, input="speech dtmf", timeout=5, num_digits=1)
     silence = tone(0, 1)
     write_capture(tmp_path / "whistle.pcap", silence, tone(2500, 1.5), *[silence] * 12)
@@ -173,7 +173,7 @@ def test_words_for_a_whistle_end_the_gather_although_no_voice_was_heard(live_ser
     assert heard["SpeechResult"] == "I want to pay my bill" and not app.to("/nothing")
 
 
-def test_both_sides_of_a_call_are_written_down_as_they_speak(live_server, app, phone, talk, tmp_path):
+def test_a_live_transcription_covers_both_tracks(live_server, app, phone, talk, tmp_path):
     app.sound("/agent.wav", speech(2))
     app.on("/words")
     response = VoiceResponse()
@@ -217,7 +217,7 @@ def test_both_sides_of_a_call_are_written_down_as_they_speak(live_server, app, p
     assert_genuine(live_server, app)
 
 
-def test_an_engine_that_refuses_is_told_as_an_error(start_tandem, live_engine, app, phone):
+def test_a_refusing_recognition_engine_is_reported_as_an_error(start_tandem, live_engine, app, phone):
     server = start_tandem(number("6*", app, "/voice") + f'[speech]\nstt = "{live_engine.url}"\nstt_key = "wrong"\n')
     app.on("/words")
     document = '<Response><Start><Transcription statusCallbackUrl="/words"/></Start><Pause length="2"/></Response>'

@@ -63,7 +63,7 @@ def media_of(socket, track):
     return [one for one in socket.of("media") if one["media"]["track"] == track]
 
 
-def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, app, socketapp, call):
+def test_a_background_stream_gets_every_frame_of_both_tracks(server, app, socketapp, call):
     def voice(response):
         stream = started(
             response,
@@ -130,7 +130,7 @@ def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, ap
         assert one["Timestamp"].endswith("Z")
 
 
-def test_an_application_speaks_marks_and_clears_and_the_document_goes_on_after_it(app, socketapp, call):
+def test_an_application_sends_media_mark_and_clear_and_then_the_document_continues(app, socketapp, call):
     def voice(response):
         connect = Connect()
         connect.stream(url=socketapp.url)
@@ -177,7 +177,7 @@ def test_an_application_speaks_marks_and_clears_and_the_document_goes_on_after_i
     assert app.to("/next")
 
 
-def test_what_an_application_says_wrongly_is_reported_once_and_the_stream_goes_on(server, app, socketapp, call):
+def test_invalid_messages_of_an_application_are_reported_once_and_the_stream_continues(server, app, socketapp, call):
     def voice(response):
         connect = Connect()
         connect.stream(url=socketapp.url, audio_format="audio/x-l16", sample_rate="16000", track="both_tracks")
@@ -222,7 +222,7 @@ def refusing():
     thread.join(5)
 
 
-def test_a_stream_that_cannot_be_had_is_told_with_its_number_and_the_call_goes_on(app, socketapp, call, refusing):
+def test_a_failed_stream_is_reported_with_its_error_code_and_the_call_continues(app, socketapp, call, refusing):
     def voice(response):
         started(response, "ws://127.0.0.1:9/nobody", name="nobody", status_callback="/stream")
         started(response, refusing, name="refused", status_callback="/stream")
@@ -245,7 +245,7 @@ def test_a_stream_that_cannot_be_had_is_told_with_its_number_and_the_call_goes_o
     handset.hang_up()
 
 
-def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, app, socketapp, call):
+def test_streams_stop_by_name_and_by_request_with_complete_answers(server, app, socketapp, call):
     def voice(response):
         started(response, socketapp.url, name="one", status_callback="/stream")
         response.pause(length=1)
@@ -285,7 +285,7 @@ def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, ap
     handset.hang_up()
 
 
-def test_an_application_that_hangs_is_given_up(app, socketapp, call, server):
+def test_a_stream_to_a_hanging_application_times_out(app, socketapp, call, server):
     # It shakes hands, and then neither reads nor answers pings.
     import socket as plain
 
@@ -320,7 +320,7 @@ def test_an_application_that_hangs_is_given_up(app, socketapp, call, server):
     listener.close()
 
 
-def test_messages_that_applications_define_go_to_whoever_has_subscribed(server, app, call):
+def test_user_defined_messages_reach_their_subscribers(server, app, call):
     def voice(response):
         response.say("Hello.")
         response.pause(length=30)

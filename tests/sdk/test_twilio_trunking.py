@@ -49,7 +49,7 @@ def twilio(server):
     return Client(server.account_sid, server.auth_token, http_client=Trunking(server.http))
 
 
-def test_a_trunk_is_made_changed_listed_and_deleted(server, twilio):
+def test_a_trunk_is_created_updated_listed_and_deleted(server, twilio):
     trunks = twilio.trunking.v1.trunks
     made = trunks.create(
         friendly_name="Office", domain_name="office.pstn.example.com", disaster_recovery_url="http://127.0.0.1:9/x",
@@ -79,7 +79,7 @@ def test_a_trunk_is_made_changed_listed_and_deleted(server, twilio):
     refused(lambda: trunks(made.sid).fetch(), 404, 20404)
 
 
-def test_origination_urls_and_lists_of_a_trunk(server, twilio):
+def test_origination_urls_and_lists_of_a_trunk_are_created_updated_and_deleted(server, twilio):
     trunk = twilio.trunking.v1.trunks.create(friendly_name="lists")
     one = twilio.trunking.v1.trunks(trunk.sid)
     url = one.origination_urls.create(weight=1, priority=2, enabled=True, friendly_name="a", sip_url="sip:pbx.example.com")
@@ -105,7 +105,7 @@ def test_origination_urls_and_lists_of_a_trunk(server, twilio):
     twilio.trunking.v1.trunks(trunk.sid).delete()
 
 
-def test_a_pbx_calls_out_by_our_trunk_and_is_recorded(server, twilio, carrier, phone):
+def test_a_pbx_calls_through_its_trunk_and_is_recorded(server, twilio, carrier, phone):
     trunk = twilio.trunking.v1.trunks.create(friendly_name="pbx", domain_name="pbx.pstn.example.com")
     one = twilio.trunking.v1.trunks(trunk.sid)
     sip = client(server).api.v2010.accounts(server.account_sid).sip
@@ -148,7 +148,7 @@ def test_a_pbx_calls_out_by_our_trunk_and_is_recorded(server, twilio, carrier, p
     phone(domain_caller(number, name, "pbx1", PASSWORD, reject=403), target=server.sip).finish()
 
 
-def test_a_numbers_calls_go_to_the_pbx_and_at_the_worst_to_a_document(server, twilio, pages, phone):
+def test_calls_to_a_number_go_to_the_pbx_and_otherwise_to_the_disaster_recovery_url(server, twilio, pages, phone):
     trunk = twilio.trunking.v1.trunks.create(friendly_name="in", disaster_recovery_url=f"{pages.url}/in/recovery")
     one = twilio.trunking.v1.trunks(trunk.sid)
     number = twilio.incoming_phone_numbers.create(phone_number="+15557770002", voice_url=f"{pages.url}/in/never")

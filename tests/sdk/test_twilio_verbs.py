@@ -32,14 +32,14 @@ def app(server, module_webapp):
 @pytest.mark.parametrize(
     ("reason", "response", "status"), [("busy", "486", "busy"), ("rejected", "603", "no-answer")]
 )
-def test_a_rejected_caller_is_told_so_and_never_answered(server, app, phone, reason, response, status):
+def test_a_rejected_call_gets_its_sip_status_and_is_never_answered(server, app, phone, reason, response, status):
     answering(app, "/voice", lambda document: document.reject(reason=reason))
     phone(caller("500", reject=response), target=server.sip).finish()
     (told,) = app.wait("/status")
     assert told["CallStatus"] == status and told["CallDuration"] == "0"
 
 
-def test_a_caller_over_tcp_is_served_too(server, app, phone, tmp_path):
+def test_a_caller_over_tcp_is_served(server, app, phone, tmp_path):
     answering(app, "/voice", lambda document: document.gather(num_digits=2, action="/keys"))
     app.on("/keys", twiml("<Response><Hangup/></Response>"))
     write_capture(tmp_path / "keys.pcap", "   42  ")
@@ -48,7 +48,7 @@ def test_a_caller_over_tcp_is_served_too(server, app, phone, tmp_path):
     assert app.to("/keys")[0]["Digits"] == "42"
 
 
-def test_keys_end_at_the_finish_key_and_without_any_the_next_verb_runs(server, app, phone, tmp_path):
+def test_finish_on_key_ends_a_gather_and_a_gather_without_digits_runs_the_next_verb(server, app, phone, tmp_path):
     def voice(document):
         document.gather(timeout=1, action="/never")
         document.redirect("/again")
@@ -72,7 +72,7 @@ def test_keys_end_at_the_finish_key_and_without_any_the_next_verb_runs(server, a
     assert empty["Digits"] == ""
 
 
-def test_what_is_played_and_said_is_what_the_caller_hears(server, app, phone, tmp_path):
+def test_the_caller_hears_played_files_and_speech(server, app, phone, tmp_path):
     music = speech(2)
     app.sound("/music.wav", music)
 
@@ -100,7 +100,7 @@ def test_what_is_played_and_said_is_what_the_caller_hears(server, app, phone, tm
     assert not heard[:, 0].any()
 
 
-def test_a_number_goes_out_by_the_trunk_and_its_whisper_comes_first(server, app, phone, carrier_port):
+def test_a_dialled_number_uses_the_trunk_and_runs_its_whisper_first(server, app, phone, carrier_port):
     called = phone(callee(pause(1500), ends="bye"), port=carrier_port)
 
     def voice(document):
@@ -132,7 +132,7 @@ def test_a_number_goes_out_by_the_trunk_and_its_whisper_comes_first(server, app,
     assert "INVITE sip:+15557654321@" in called.messages()
 
 
-def test_a_dial_that_nobody_answers_is_over_after_its_timeout(server, app, phone):
+def test_an_unanswered_dial_ends_after_its_timeout(server, app, phone):
     called = phone(ringing_callee())
 
     def voice(document):
@@ -146,7 +146,7 @@ def test_a_dial_that_nobody_answers_is_over_after_its_timeout(server, app, phone
     assert after["DialCallStatus"] == "no-answer" and after["DialBridged"] == "false"
 
 
-def test_of_phones_called_together_the_first_to_answer_wins_and_the_other_is_canceled(server, app, phone):
+def test_the_first_phone_to_answer_wins_and_the_others_are_cancelled(server, app, phone):
     slow, quick = phone(ringing_callee()), phone(callee(pause(500), ends="bye", ring_ms=300))
 
     def voice(document):
@@ -167,7 +167,7 @@ def test_of_phones_called_together_the_first_to_answer_wins_and_the_other_is_can
     assert won["CallStatus"] == "completed" and after["DialCallSid"] == won["CallSid"]
 
 
-def test_a_caller_who_hangs_up_takes_the_called_phone_along(server, app, phone):
+def test_a_hangup_of_the_caller_hangs_up_the_called_phone(server, app, phone):
     called = phone(callee())
     answering(app, "/voice", lambda document: document.dial(action="/after").sip(called.uri, status_callback="/child"))
     answering(app, "/after", lambda document: document.say("Nobody is here any more."))
@@ -180,7 +180,7 @@ def test_a_caller_who_hangs_up_takes_the_called_phone_along(server, app, phone):
     assert app.wait("/status")[0]["CallStatus"] == "completed"
 
 
-def test_a_caller_who_gives_up_while_it_rings_is_told_of_as_such(server, app, phone):
+def test_a_caller_who_cancels_while_ringing_is_reported_as_canceled(server, app, phone):
     called = phone(ringing_callee())
 
     def voice(document):
@@ -194,7 +194,7 @@ def test_a_caller_who_gives_up_while_it_rings_is_told_of_as_such(server, app, ph
     assert app.wait("/status")[0]["CallStatus"] == "canceled"
 
 
-def test_the_child_of_a_dial_can_be_pulled_out_by_request_and_the_parent_goes_on(server, app, phone):
+def test_a_request_redirects_the_child_of_a_dial_and_the_parent_continues(server, app, phone):
     called = phone(callee())
     answering(app, "/voice", lambda document: document.dial(action="/after").sip(called.uri))
     answering(app, "/after", lambda document: document.pause(length=60))
@@ -235,7 +235,7 @@ def test_redirecting_the_parent_of_a_dial_ends_the_dial(server, app, phone):
     assert app.wait("/after")[0]["DialCallStatus"] == "completed"
 
 
-def test_digits_sent_after_the_answer_reach_the_menu_of_the_other_side(server, app):
+def test_send_digits_reaches_the_menu_of_the_called_party(server, app):
     def voice(document):
         document.append(Gather(num_digits=4, action="/keys"))
 
@@ -255,7 +255,7 @@ def test_digits_sent_after_the_answer_reach_the_menu_of_the_other_side(server, a
     assert app.wait("/progress")[0]["CallStatus"] == "completed"
 
 
-def test_a_document_that_is_no_document_is_answered_by_the_fallback(server, app, phone):
+def test_an_invalid_document_is_replaced_by_the_fallback(server, app, phone):
     answers = iter(["<Response><Say>unfinished", "<Other/>", ""])
     codes = []
 
@@ -271,7 +271,7 @@ def test_a_document_that_is_no_document_is_answered_by_the_fallback(server, app,
 
 
 @pytest.mark.parametrize("prompt", ["R&D", 'say "hello"', "a < b"])
-def test_a_parameter_that_was_not_escaped_is_no_document(server, app, phone, prompt):
+def test_a_document_with_an_unescaped_parameter_is_invalid(server, app, phone, prompt):
     stream = f'<Stream url="wss://app.example/stream"><Parameter name="prompt" value="{prompt}"/></Stream>'
     app.on("/voice", (f"<Response><Connect>{stream}</Connect></Response>", {"Content-Type": "text/xml"}))
     app.on("/fallback", twiml("<Response><Hangup/></Response>"))
@@ -280,7 +280,7 @@ def test_a_parameter_that_was_not_escaped_is_no_document(server, app, phone, pro
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
-def test_every_hop_of_a_redirect_is_signed_for_the_url_that_it_asks_for(server, app, phone, status):
+def test_each_redirect_is_signed_for_its_own_url(server, app, phone, status):
     # The validator judges each of them when the test ends.
     app.on("/voice", lambda: ("", status, {"Location": "/bare"}))
     app.on("/bare", lambda: ("", status, {"Location": "/bare/again?a=b%20c&d="}))
@@ -291,7 +291,7 @@ def test_every_hop_of_a_redirect_is_signed_for_the_url_that_it_asks_for(server, 
     assert bare.url == f"{app.url}/bare" and again.url == f"{app.url}/bare/again?a=b%20c&d="
 
 
-def test_a_document_is_asked_for_again_as_often_as_its_url_says(server, app, phone):
+def test_a_document_request_is_repeated_according_to_its_url_fragment(server, app, phone):
     answers = iter([("", 503), ("", 503), twiml("<Response><Hangup/></Response>")])
     app.on("/again", lambda: next(answers))
     answering(app, "/voice", lambda document: document.redirect("/again#rc=2&rp=5xx"))
@@ -300,7 +300,7 @@ def test_a_document_is_asked_for_again_as_often_as_its_url_says(server, app, pho
     assert len(tokens) == 3 and len(set(tokens)) == 1 and not app.to("/fallback")
 
 
-def test_a_redirected_application_is_followed_and_its_relative_urls_are_its_own(server, app, phone):
+def test_a_redirect_of_the_application_is_followed_and_relative_urls_resolve_against_it(server, app, phone):
     app.on("/voice", lambda: ("", 307, {"Location": "/moved/here"}))
     answering(app, "/moved/here", lambda document: document.redirect("next", method="GET"))
     answering(app, "/moved/next", lambda document: document.hangup())

@@ -58,7 +58,7 @@ async fn send(to: SocketAddr, octets: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rubbish_on_every_port_does_not_harm_a_live_call() {
+async fn random_data_on_every_port_does_not_disturb_a_live_call() {
     let (house, mut caller, mut called) = live_call().await;
 
     let said = noise(3_000, 31);
@@ -93,7 +93,7 @@ async fn rubbish_on_every_port_does_not_harm_a_live_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_torture_messages_at_the_live_ports_leave_the_server_answering() {
+async fn the_server_answers_after_the_torture_messages_of_rfc_4475() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/rfc4475");
     let Ok(files) = std::fs::read_dir(&folder) else {
         println!("skipped: ../shared/corpora/rfc4475 is not here");

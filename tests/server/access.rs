@@ -6,7 +6,7 @@ use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Api, House, basic, inline};
 use crate::phone::{Phone, SipEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
+async fn metrics_need_an_operator_unless_the_client_is_local() {
     let house = House::start("").await;
     assert_eq!(house.api.get_as("", "/metrics").await.status, 200);
     // The headers of a request that a proxy on this computer forwards.
@@ -18,7 +18,7 @@ async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_page_changes_nothing_even_with_the_credentials_of_its_browser() {
+async fn a_page_of_a_foreign_origin_changes_nothing_with_the_credentials_of_the_browser() {
     let house = House::start("").await;
     for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 201)] {
         let page = format!("{}\r\nOrigin: {origin}", basic(ACCOUNT_SID, AUTH_TOKEN));
@@ -39,7 +39,7 @@ async fn a_foreign_page_changes_nothing_even_with_the_credentials_of_its_browser
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_with_a_listener_of_their_own_are_only_there() {
+async fn metrics_with_a_separate_listener_are_absent_from_the_main_listener() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let house = House::start_under(&[("TANDEM_HTTP__METRICS_LISTEN", &own.to_string())], "").await;
     let metrics = Api(own);
@@ -54,7 +54,7 @@ async fn metrics_with_a_listener_of_their_own_are_only_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_key_sees_bans_and_neither_lifts_them_nor_reloads() {
+async fn an_api_key_of_an_operator_reads_bans_but_neither_lifts_bans_nor_reloads() {
     let house = House::start("").await;
     let made = house.api.post("/Keys.json", "").await;
     assert_eq!(made.status, 201);
@@ -72,7 +72,7 @@ async fn an_operators_key_sees_bans_and_neither_lifts_them_nor_reloads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn recordings_are_for_their_account_alone_when_the_operator_says_so() {
+async fn recordings_need_credentials_when_the_setting_requires_them() {
     let document = "<Response><Record playBeep=\"false\" maxLength=\"1\"/></Response>";
     let number = inline("100", document);
     for closed in [false, true] {

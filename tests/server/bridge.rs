@@ -33,7 +33,7 @@ pub(crate) fn arrived(said: &[i16], heard: &[Packet]) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channels() {
+async fn a_bridge_loses_no_audio_and_is_recorded_in_two_channels() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "dual")).await;
     caller.invite(house.udp, "700").await;

@@ -172,7 +172,7 @@ async fn assert_hear_each_other(browser: &Browser, phone: &Phone) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
+async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
     let mut phone = Phone::new().await;
     let house = House::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
     assert_eq!(open(house.api.0, "/sip", "chat").await.err(), Some(400));
@@ -240,7 +240,7 @@ async fn a_phone_calls_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guesses_behind_a_web_proxy_ban_the_client_and_neither_the_proxy_nor_its_other_clients() {
+async fn password_guesses_behind_a_web_proxy_ban_only_their_client() {
     let house = House::start(ALICE).await;
     let registrar = format!("sip:{}", house.udp);
     assert_eq!(open_through(Some("unknown"), house.api.0, "/sip", "sip").await.err(), Some(400));
@@ -262,7 +262,7 @@ async fn guesses_behind_a_web_proxy_ban_the_client_and_neither_the_proxy_nor_its
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_account_takes_a_name_at_which_phones_of_another_register_and_no_name_of_its_phones() {
+async fn an_account_cannot_take_the_domain_or_username_of_existing_phones() {
     const OTHER: &str = "AC00000000000000000000000000000002";
     const PROJECT: &str = "00000000-0000-4000-8000-000000000002";
     let other = format!(

@@ -1,6 +1,6 @@
 //! Provokes the causes of the table of causes, and checks that each is in the list of errors with its advice and in the
 //! metrics. A problem of a call is also in the report of its call. [`provocation`] says for each cause what provokes the
-//! cause. `every_cause_has_a_provocation` prints this table: `cargo test --test server every_cause -- --nocapture`.
+//! cause. `every_cause_names_the_way_to_provoke_it` prints this table: `cargo test --test server every_cause -- --nocapture`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -131,7 +131,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::SpeechToTextOff => document("<Gather input=\"speech\" timeout=\"1\"/>"),
         Cause::SpeechToTextFailed => Act("a server whose speech engine is down recognises speech"),
         Cause::ModelFailed => Number("account = \"acme\"\nagent = \"dead\"\n".to_owned()),
-        Cause::ToolFailed => Test("control/agent/responder_tests.rs", "a_tool_that_fails_is_told_to_the_call"),
+        Cause::ToolFailed => Test("control/agent/responder_tests.rs", "a_failed_tool_is_reported_to_the_call"),
         Cause::AgentUnknown => document("<Connect><Agent name=\"nobody\"/></Connect>"),
         Cause::RecordingFailed => Act("the folder of recordings is away, and a call records"),
         Cause::CodecUnknown => document(&format!("<Dial><Sip>sip:488@{callee}</Sip></Dial>")),
@@ -188,17 +188,17 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::DiskFull => Act("the folder of recordings is away"),
         Cause::MediaFull => Test(
             "tests/server/overload.rs",
-            "a_media_thread_that_transcodes_too_much_refuses_new_calls_until_it_can_take_them",
+            "an_overloaded_media_thread_refuses_new_calls_until_its_load_falls",
         ),
-        Cause::UnusedParameter => Test("tests/server/providers.rs", "a_parameter_without_effect_is_a_note"),
-        Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_harm_nobody"),
+        Cause::UnusedParameter => Test("tests/server/providers.rs", "an_unused_parameter_causes_a_note"),
+        Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_do_not_delay_other_queries"),
         Cause::DiskSlow => Test(
             "media/writer/tests.rs",
             "files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted",
         ),
         Cause::Shutdown => Act("the server hangs up its calls"),
         Cause::Crash => {
-            Test("tests/server/crash.rs", "a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once")
+            Test("tests/server/crash.rs", "a_killed_recorded_call_ends_with_its_real_times_and_one_webhook")
         }
     }
 }
@@ -514,7 +514,7 @@ fn of_gone(stage: &Stage) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_cause_is_provoked_and_is_told_with_advice_in_the_errors_the_call_and_the_metrics() {
+async fn each_cause_appears_with_advice_in_the_errors_the_call_and_the_metrics() {
     let gate = Arc::new(Semaphore::new(0));
     let ((misbehaving, bad), (refusing, tls)) = (listener().await, listener().await);
     let ((alone, self_signed), closed) = (listener().await, listener().await.1);
@@ -729,7 +729,7 @@ async fn act_on_another(closed: SocketAddr, causes: &[Cause]) {
 }
 
 #[test]
-fn every_cause_has_a_provocation() {
+fn every_cause_names_the_way_to_provoke_it() {
     let nowhere: SocketAddr = "127.0.17.1:1".parse().unwrap();
     let [bad, closed, full, tls, self_signed, carrier, callee] = [nowhere; 7];
     let stage = Stage { bad, closed, full, tls, self_signed, carrier, callee };
@@ -754,7 +754,7 @@ fn every_cause_has_a_provocation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_stand_beside_the_webhooks_of_their_call_and_refused_ones_among_its_errors() {
+async fn a_call_shows_its_commands_and_lists_refused_commands_as_errors() {
     let app = App::start(|_| String::new()).await;
     let more = format!(
         "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\n\
@@ -803,7 +803,7 @@ async fn commands_stand_beside_the_webhooks_of_their_call_and_refused_ones_among
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_request_of_a_call_that_is_over_is_an_error_of_the_call_if_it_fails() {
+async fn a_failed_last_request_of_an_ended_call_is_an_error_of_the_call() {
     let gate = Arc::new(Semaphore::new(0));
     let (misbehaving, bad) = listener().await;
     tokio::spawn(misbehave(misbehaving, Arc::clone(&gate)));
@@ -829,7 +829,7 @@ async fn the_last_request_of_a_call_that_is_over_is_an_error_of_the_call_if_it_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recording_of_a_conference_that_cannot_be_written_is_an_error_of_its_account() {
+async fn a_failed_recording_of_a_conference_is_an_error_of_its_account() {
     let document = "<Response><Dial><Conference record=\"record-from-start\">hall</Conference></Dial></Response>";
     let house = House::start(&inline("100", document)).await;
     take_recordings_away(&house);

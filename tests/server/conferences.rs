@@ -47,7 +47,7 @@ async fn listen(phone: &Phone, frames: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
+async fn all_participants_hear_each_other_except_muted_ones_until_the_host_leaves() {
     let numbers =
         [conference("900", ""), conference("901", "muted=\"true\""), conference("902", "endConferenceOnExit=\"true\"")];
     let house = House::start(&numbers.concat()).await;
@@ -75,7 +75,7 @@ async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_and_comes_again_is_heard_again_and_the_last_one_ends_it() {
+async fn a_participant_who_rejoins_is_heard_and_the_last_participant_ends_the_conference() {
     let house = House::start(&conference("900", "")).await;
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     one.call(house.udp, "900").await;
@@ -93,7 +93,7 @@ async fn who_leaves_and_comes_again_is_heard_again_and_the_last_one_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happens_is_told_in_one_order_and_stays_on_record() {
+async fn the_events_of_a_conference_arrive_in_order_and_are_stored() {
     let app = App::start(|_| String::new()).await;
     let events = "start end join leave mute hold modify";
     let told = format!("statusCallback=\"{}\" statusCallbackEvent=\"{events}\"", app.url("/told"));
@@ -145,7 +145,7 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_are_joined_muted_and_let_go_by_command() {
+async fn commands_join_mute_and_remove_participants() {
     let app = App::start(|_| String::new()).await;
     let application = commanded("2*", &app.url("/telnyx"));
     let house = House::start(&application).await;

@@ -14,7 +14,7 @@ use crate::phone::{Phone, SipEvent};
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_root_says_where_the_rest_is() {
+async fn the_root_page_lists_the_apis() {
     let house = House::start("").await;
     let root = house.api.get_as("", "/").await;
     let text = String::from_utf8(root.body).unwrap();
@@ -24,7 +24,7 @@ async fn the_root_says_where_the_rest_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_log_is_shown_to_the_account_whose_call_it_is_and_to_nobody_else() {
+async fn only_the_account_of_a_call_sees_its_event_log() {
     let other = format!(
         "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
     );
@@ -67,7 +67,7 @@ async fn an_event_log_is_shown_to_the_account_whose_call_it_is_and_to_nobody_els
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_is_found_by_any_spelling_of_its_legs_id_and_told_in_words() {
+async fn a_call_is_found_by_every_form_of_its_legs_id_and_shown_as_text() {
     let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
@@ -92,7 +92,7 @@ async fn a_call_is_found_by_any_spelling_of_its_legs_id_and_told_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_reached_nobody_says_why() {
+async fn an_unreachable_call_shows_its_reason() {
     let trunks = "[[trunks]]\nname = \"away\"\nuri = \"sip:127.0.0.1:9;transport=tcp\"\nprefixes = [\"+\"]\n";
     let house = House::start(trunks).await;
     let call =
@@ -116,7 +116,7 @@ fn row<'a>(list: &'a Value, rows: &str, key: &str, value: &str) -> &'a Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_among_the_errors() {
+async fn a_failed_application_is_reported_with_advice_in_the_call_and_in_the_errors() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let house = House::start(&asks("100", nobody)).await;
     let mut phone = Phone::new().await;
@@ -154,7 +154,7 @@ async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_its_failed_stream_ended_says_so_and_the_failure_is_an_error() {
+async fn a_call_that_ended_after_a_failed_stream_names_the_stream_and_an_error() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let document = format!("<Response><Connect><Stream url=\"ws://{nobody}/media\"/></Connect></Response>");
     let house = House::start(&inline("100", &document)).await;
@@ -171,7 +171,7 @@ async fn a_call_that_its_failed_stream_ended_says_so_and_the_failure_is_an_error
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_to_nobodys_number_is_an_error_with_its_caller_and_its_call_id_and_one_thing_to_do() {
+async fn a_call_to_an_unknown_number_is_an_error_with_caller_call_id_and_advice() {
     let house = House::start(&inline("+15551230001", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "15551230001").await;
@@ -196,7 +196,7 @@ async fn a_call_to_nobodys_number_is_an_error_with_its_caller_and_its_call_id_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_are_listed_page_by_page_and_any_beginning_of_an_id_finds_one() {
+async fn calls_are_listed_in_pages_and_found_by_the_prefix_of_an_id() {
     let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phones = Vec::new();
     for _ in 0..3 {
@@ -238,7 +238,7 @@ async fn calls_are_listed_page_by_page_and_any_beginning_of_an_id_finds_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
+async fn each_account_sees_its_own_lists_and_an_operator_sees_all() {
     let more = format!(
         "[[accounts]]\nname = \"other\"\noperator = true\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n\
          [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
@@ -305,7 +305,7 @@ async fn no_filter_of_a_list_shows_rows_of_another_account() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_followed_list_tells_what_changes_until_the_server_stops() {
+async fn a_followed_list_sends_changes_until_the_server_stops() {
     let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
@@ -338,7 +338,7 @@ async fn follow(house: &House, authorization: &str) -> (TcpStream, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subaccounts_share_the_places_of_followers_with_their_account() {
+async fn subaccounts_share_the_limit_of_followers_with_their_account() {
     let other = format!(
         "[[accounts]]\nname = \"many\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
     );
@@ -361,7 +361,7 @@ async fn subaccounts_share_the_places_of_followers_with_their_account() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_signed_is_said_and_another_host_is_named() {
+async fn the_signature_page_shows_the_signed_text_and_names_a_different_host() {
     let app = App::start(|_: &AppRequest| "<Response><Hangup/></Response>".to_owned()).await;
     let house = House::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;

@@ -18,7 +18,7 @@ fn timestamp(value: &serde_json::Value) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once() {
+async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
     let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\" \
                      recordingStatusCallback=\"/recording\"/></Response>"
@@ -106,7 +106,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
+async fn a_killed_conference_has_ended_and_its_recording_is_complete() {
     let app = App::start(|_| String::new()).await;
     let told = format!(
         "statusCallback=\"{}\" statusCallbackEvent=\"start end leave\" record=\"record-from-start\" trim=\"do-not-trim\" \
@@ -170,7 +170,7 @@ async fn both_far_ends_of_a_killed_call_get_a_bye_from_the_next_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_was_made_right_before_the_kill_is_known_and_its_end_is_told() {
+async fn a_call_created_right_before_the_kill_is_stored_and_its_end_is_reported() {
     let app = App::start(|_| String::new()).await;
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
@@ -198,7 +198,7 @@ async fn a_call_that_was_made_right_before_the_kill_is_known_and_its_end_is_told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_whose_application_was_just_asked_is_known_after_a_kill() {
+async fn a_call_is_stored_before_the_request_to_its_application() {
     let app = App::start(|_| "<Response><Pause length=\"60\"/></Response>".to_owned()).await;
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
@@ -218,7 +218,7 @@ async fn a_call_whose_application_was_just_asked_is_known_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recording_whose_record_a_kill_prevented_is_found_and_an_old_file_is_left_alone() {
+async fn a_recording_without_a_row_is_found_after_a_kill_and_an_old_file_stays() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();

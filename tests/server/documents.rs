@@ -5,7 +5,7 @@ use crate::house::{House, asks, inline};
 use crate::phone::{Phone, SipEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inline_document_answers_speaks_and_hangs_up() {
+async fn an_inline_document_answers_plays_speech_and_hangs_up() {
     let house = House::start(&inline("600", "<Response><Say>Hello, this is a test.</Say><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "600").await;
@@ -19,7 +19,7 @@ async fn an_inline_document_answers_speaks_and_hangs_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_application_gathers_keys_by_signed_requests() {
+async fn an_application_gathers_digits_with_signed_requests() {
     let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Gather numDigits=\"4\" timeout=\"10\" action=\"/digits\">\
                      <Say>Please type your number, and take all the time that you need for it.</Say></Gather></Response>"
@@ -46,7 +46,7 @@ async fn an_application_gathers_keys_by_signed_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_is_no_trunk_is_refused_and_leaves_no_trace() {
+async fn a_call_from_an_unknown_source_is_refused_without_a_record() {
     let house = House::start(&inline("600", "<Response><Say>Hello</Say></Response>")).await;
     let mut unknown = Phone::at("127.0.0.2").await;
     unknown.invite(house.udp, "600").await;

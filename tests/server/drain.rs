@@ -8,7 +8,7 @@ use crate::phone::Phone;
 use crate::program::Program;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end() {
+async fn sigterm_refuses_new_calls_and_delivers_the_end_of_live_calls() {
     let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>".to_owned(),
         _ => String::new(),

@@ -8,7 +8,7 @@ use crate::house::{ACCOUNT_SID, House, inline};
 use crate::phone::{Phone, SipEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_180_after_early_media_without_audio_reaches_a_caller_who_is_not_answered() {
+async fn a_180_after_silent_early_media_reaches_an_unanswered_caller() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     called.audio.pause();
     let house = House::start(&through("700", &called, "off")).await;
@@ -56,7 +56,7 @@ fn closed() -> String {
 const RECORDED: &str = "<Response><Start><Siprec connectorName=\"r\"/></Start><Echo/></Response>";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_call_without_its_obligatory_recording_is_a_failure_that_is_told() {
+async fn a_short_call_without_its_mandatory_siprec_session_is_a_reported_failure() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let uri = format!("sip:srs@{}", silent.local_addr().unwrap());
     let server = format!("[[siprec]]\nname = \"r\"\nuri = \"{uri}\"\n");
@@ -74,7 +74,7 @@ async fn a_short_call_without_its_obligatory_recording_is_a_failure_that_is_told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recording_server_at_whose_port_nothing_listens_is_replaced_by_the_next() {
+async fn an_unreachable_recording_server_is_replaced_by_the_next() {
     let (mut caller, mut recorder) = (Phone::new().await, Phone::new().await);
     let server = format!("[[siprec]]\nname = \"r\"\nuri = [\"{}\", \"{}\"]\n", closed(), recorder.uri());
     let house = House::start(&(server + &inline("600", RECORDED))).await;

@@ -26,7 +26,7 @@ async fn refused(config: &Path, environment: &[(&str, &str)]) -> (Option<i32>, S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_server_on_the_same_database_gives_up_and_says_why() {
+async fn a_second_server_on_the_same_database_exits_with_a_reason() {
     let folder = TempDir::new().unwrap();
     let (one, other) = (folder.path().join("one.toml"), folder.path().join("other.toml"));
     let database = format!("[database]\nurl = \"sqlite:{}/shared.db\"\n", folder.path().display());
@@ -41,7 +41,7 @@ async fn a_second_server_on_the_same_database_gives_up_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_directory_of_recordings_that_takes_no_file_is_said_at_the_start() {
+async fn a_directory_for_recordings_without_write_access_stops_the_start() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
@@ -52,7 +52,7 @@ async fn a_directory_of_recordings_that_takes_no_file_is_said_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_database_was_moved_away_is_not_ready_until_it_is_back() {
+async fn a_server_with_a_moved_database_is_not_ready_until_its_return() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tandem.db");
     let house = House::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;

@@ -82,7 +82,7 @@ fn resident_kib() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_share_of_memory() {
+async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
     let (house, mut caller, mut called) = live_call().await;
     let before = resident_kib();
 

@@ -16,7 +16,7 @@ async fn assert_over(house: &House, statuses: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_it_rings_the_called_phone_stops_ringing() {
+async fn a_hangup_while_ringing_cancels_the_called_phone() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "off")).await;
     caller.invite(house.udp, "700").await;
@@ -30,7 +30,7 @@ async fn while_it_rings_the_called_phone_stops_ringing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn during_a_prompt_the_prompt_ends() {
+async fn a_hangup_during_a_prompt_ends_the_call() {
     let house = House::start(&inline("600", "<Response><Say loop=\"0\">This never ends.</Say></Response>")).await;
     let mut caller = Phone::new().await;
     caller.call(house.udp, "600").await;
@@ -41,7 +41,7 @@ async fn during_a_prompt_the_prompt_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn within_a_bridge_the_other_is_hung_up_as_well() {
+async fn a_hangup_within_a_bridge_hangs_up_the_bridged_leg() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let dial = format!("<Response><Dial><Sip>{}</Sip></Dial></Response>", called.uri());
     let house = House::start(&inline("600", &dial)).await;

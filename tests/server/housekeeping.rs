@@ -31,7 +31,7 @@ async fn lines(house: &House, session: CallId) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn event_logs_older_than_the_retention_are_gone_soon_after_a_start() {
+async fn event_logs_older_than_the_retention_are_deleted_after_the_start() {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite:{}/tandem.db", folder.path().display());
     history(&url).await;

@@ -20,7 +20,7 @@ async fn notifications(house: &House) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_number_that_dials_itself_makes_a_hundred_internal_calls_whoever_began() {
+async fn a_number_that_dials_itself_makes_at_most_a_hundred_internal_calls() {
     let dials = "<Dial>+15551230002</Dial>".repeat(90);
     let number = inline("+15551230002", &format!("<Response>{dials}</Response>"));
     let house = House::start(&format!("[speech]\ntts = \"off\"\n{number}")).await;
@@ -46,7 +46,7 @@ async fn a_number_that_dials_itself_makes_a_hundred_internal_calls_whoever_began
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_application_states_another_caller_in_a_header_where_callers_are_checked() {
+async fn an_application_cannot_set_a_foreign_caller_in_a_header_with_strict_caller_id() {
     let more = format!(
         "[twilio]\nstrict_caller_id = true\n\
          [[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\n\
@@ -100,7 +100,7 @@ async fn no_application_states_another_caller_in_a_header_where_callers_are_chec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_of_the_audio_goes_to_no_forbidden_address() {
+async fn the_audio_of_a_media_fork_goes_to_no_forbidden_address() {
     let app = App::start(|_| String::new()).await;
     let application = commanded("200", &app.url("/telnyx"));
     let house = House::start(&application).await;

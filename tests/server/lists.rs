@@ -55,7 +55,7 @@ async fn with_slow_answers() -> House {
 
 /// A synchronisation reads `StartTime>=` the last `start_time` that it has seen, so no call may be missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_filter_by_a_time_compares_the_time_that_the_list_shows() {
+async fn a_time_filter_compares_the_time_that_the_list_shows() {
     let house = with_slow_answers().await;
     let twilio = (format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json"), basic(ACCOUNT_SID, AUTH_TOKEN));
     // The refusal of a foreign account names the account of the key.
@@ -101,7 +101,7 @@ async fn a_filter_by_a_time_compares_the_time_that_the_list_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_a_filter_by_a_time_have_each_call_once() {
+async fn pages_of_a_time_filter_contain_each_call_once() {
     let house = with_slow_answers().await;
     let mut path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json?PageSize=2&StartTime%3E=2026-03-01");
     let mut seen = Vec::new();
@@ -139,7 +139,7 @@ async fn a_call_is_found_by_a_part_of_its_number_its_id_and_its_call_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_json_is_refused_with_the_form_that_is_right() {
+async fn a_json_body_is_refused_with_the_correct_content_type() {
     let house = House::start("").await;
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json");
     let body = json!({ "To": "+15551230001", "From": "+15551230002", "Url": "http://127.0.0.1/" }).to_string();
@@ -201,7 +201,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recording_on_a_full_disk_keeps_its_audio_and_tells_the_failure() {
+async fn a_recording_on_a_full_disk_keeps_its_audio_and_reports_the_failure() {
     let Some(disk) = SmallDisk::mount() else { return };
     let record =
         "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\"/></Response>";

@@ -67,7 +67,7 @@ async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_flood_or_vanish_are_not_heard_in_other_calls() {
+async fn streams_that_flood_or_disconnect_do_not_disturb_other_calls() {
     let mut app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(
             "<Response><Connect><Stream url=\"ws://{}/stream\"/></Connect><Pause length=\"60\"/></Response>",

@@ -25,7 +25,7 @@ fn hangs_up(request: &AppRequest) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_document_is_asked_for_once_a_machines_greeting_is_over() {
+async fn the_document_is_requested_after_the_greeting_of_an_answering_machine() {
     let app = App::start(hangs_up).await;
     let house = House::start(&application(&app)).await;
     let form = format!(
@@ -51,7 +51,7 @@ async fn the_document_is_asked_for_once_a_machines_greeting_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_is_told_beside_the_document() {
+async fn async_machine_detection_reports_a_person_while_the_document_runs() {
     let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Pause length=\"20\"/></Response>".to_owned(),
         _ => String::new(),
@@ -76,7 +76,7 @@ async fn a_person_is_told_beside_the_document() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_is_told_by_a_webhook_when_a_dial_asks_for_it() {
+async fn a_dial_with_machine_detection_reports_an_answering_machine_by_webhook() {
     let app = App::start(|_| String::new()).await;
     let house = House::start(&application(&app)).await;
     let order = json!({

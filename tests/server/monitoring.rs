@@ -60,7 +60,7 @@ fn text(reply: Reply) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_dashboard_and_the_rules_name_is_a_metric_and_each_metric_is_on_the_page() {
+async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
     let house = House::start(&inline("100", "<Response><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;

@@ -23,7 +23,7 @@ async fn readiness(house: &House, status: u16) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_media_thread_that_transcodes_too_much_refuses_new_calls_until_it_can_take_them() {
+async fn an_overloaded_media_thread_refuses_new_calls_until_its_load_falls() {
     let (mut caller, mut called) = (Phone::with("G722", "127.0.0.1").await, Phone::new().await);
     // With this budget, a single transcoded call is too much.
     let environment = [

@@ -98,7 +98,7 @@ async fn start(folder: &TempDir) -> (Program, std::path::PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_with_a_problem_is_no_success_whatever_the_steps_are() {
+async fn tandem_call_fails_for_a_call_with_a_problem() {
     let folder = TempDir::new().unwrap();
     let (program, file) = start(&folder).await;
     let script = folder.path().join("steps.yaml");
@@ -127,7 +127,7 @@ async fn a_call_with_a_problem_is_no_success_whatever_the_steps_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_the_application_ends_at_once_blames_no_firewall() {
+async fn tandem_call_reports_no_firewall_for_a_call_that_ends_immediately() {
     let folder = TempDir::new().unwrap();
     let (program, file) = start(&folder).await;
     for (number, wanted) in [(AT_ONCE, 0), ("706", 1)] {
@@ -140,7 +140,7 @@ async fn a_call_that_the_application_ends_at_once_blames_no_firewall() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_script_that_expects_just_this_problem_is_met_by_it() {
+async fn tandem_call_passes_if_its_script_expects_the_problem() {
     let folder = TempDir::new().unwrap();
     let (program, file) = start(&folder).await;
     for (number, path, cause) in FAILURES {

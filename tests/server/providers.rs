@@ -92,7 +92,7 @@ async fn each_mistake_of_a_script_has_its_own_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_script_for_a_number_of_another_provider_is_named_with_its_provider() {
+async fn a_document_of_another_provider_is_an_error_that_names_the_provider() {
     let app = App::start(|_| "{\"version\": \"1.0.0\", \"sections\": {\"main\": [\"hangup\"]}}".to_owned()).await;
     let house = House::start(&crate::house::asks("100", app.address)).await;
     let mut phone = Phone::new().await;
@@ -172,7 +172,7 @@ async fn every_refused_request_is_an_error_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_comes_after_the_end_of_the_call_is_no_problem_and_one_that_is_wrong_has_its_number() {
+async fn a_command_after_the_end_of_a_call_is_no_error_and_an_invalid_command_shows_its_code() {
     let app = App::start(|_| String::new()).await;
     let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;
@@ -203,7 +203,7 @@ async fn a_command_that_comes_after_the_end_of_the_call_is_no_problem_and_one_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_signature_is_told_as_it_was_sent_by_each_provider() {
+async fn the_signature_page_shows_the_signature_of_each_provider() {
     let app = App::start(|_| {
         "sections: {main: [answer, {request: {url: 'http://127.0.0.1:9/x', method: GET}}, hangup]}".to_owned()
     })
@@ -245,7 +245,7 @@ async fn the_signature_is_told_as_it_was_sent_by_each_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_parameter_without_effect_is_a_note() {
+async fn an_unused_parameter_causes_a_note() {
     let app = App::start(|_| "sections: {main: [answer]}".to_owned()).await;
     let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;

@@ -7,7 +7,7 @@ use crate::house::{ACCOUNT_SID, House, inline};
 use crate::phone::Phone;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_mp3_is_made_once_for_all_who_ask_and_goes_with_its_recording() {
+async fn an_mp3_is_encoded_once_and_deleted_with_its_recording() {
     let record =
         "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\"/></Response>";
     let house = House::start(&inline("100", record)).await;

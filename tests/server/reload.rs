@@ -11,7 +11,7 @@ const WAIT: &str = "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>"
 const BUSY: &str = "<Response><Reject reason=\"busy\"/></Response>";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
+async fn sighup_reloads_the_configuration_and_an_invalid_file_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     let before = settings(folder.path(), &inline("100", WAIT));
@@ -68,7 +68,7 @@ async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_is_json_where_that_is_wanted_and_its_level_changes_while_the_server_runs() {
+async fn the_log_is_json_on_request_and_its_level_changes_at_runtime() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     let before = settings(folder.path(), "[log]\nformat = \"json\"\nlevel = \"info\"\n");
@@ -105,7 +105,7 @@ async fn the_log_is_json_where_that_is_wanted_and_its_level_changes_while_the_se
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_speech_engine_speaks_after_a_reload() {
+async fn a_reload_changes_the_speech_engine() {
     let house =
         House::start(&format!("[speech]\ntts = \"off\"\n{}", inline("100", "<Response><Say>Hello</Say></Response>")))
             .await;
@@ -132,7 +132,7 @@ async fn another_speech_engine_speaks_after_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_change_at_once() {
+async fn a_reload_changes_credentials() {
     let house = House::start("").await;
     assert_eq!(house.api.calls().await.len(), 0);
     let other = "[[accounts]]\nname = \"other\"\n\

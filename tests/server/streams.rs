@@ -25,7 +25,7 @@ const TELNYX: Wire = Wire { sequence: "sequence_number", step: 160 };
 const TRIES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it() {
+async fn a_connected_stream_receives_and_sends_audio_and_then_the_document_continues() {
     let mut app = App::start(|request: &AppRequest| {
         let stream = format!("ws://{}/stream", request.headers["host"].to_str().unwrap());
         match request.path.as_str() {
@@ -108,7 +108,7 @@ fn assert_timeline(lines: &[Value], stream_sid: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_started_by_command_hears_and_speaks_until_the_caller_hangs_up() {
+async fn a_stream_started_by_command_receives_and_sends_audio_until_the_hangup() {
     let mut app = App::start(|_| String::new()).await;
     let application = commanded("200", &app.url("/telnyx"));
     let house = House::start(&application).await;
@@ -170,7 +170,7 @@ async fn a_stream_started_by_command_hears_and_speaks_until_the_caller_hangs_up(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
+async fn a_background_stream_receives_both_tracks_until_stop() {
     let mut app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(
             "<Response><Start><Stream name=\"fork\" track=\"both_tracks\" url=\"ws://{}/stream\"/></Start>\
@@ -207,7 +207,7 @@ async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn noise_suppression_asked_for_before_the_answer_is_heard_by_the_stream_until_it_is_stopped() {
+async fn noise_suppression_before_the_answer_affects_the_stream_until_it_is_stopped() {
     let mut app = App::start(|_| String::new()).await;
     let application = commanded("201", &app.url("/telnyx"));
     let house = House::start(&application).await;

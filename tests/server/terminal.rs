@@ -28,7 +28,7 @@ async fn starts(mut command: Command) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_goes_away_changes_no_exit_code() {
+async fn a_closed_output_pipe_changes_no_exit_code() {
     let folder = TempDir::new().unwrap();
     let (good, bad) = (folder.path().join("good.toml"), folder.path().join("bad.toml"));
     std::fs::write(&good, settings(folder.path(), "")).unwrap();
@@ -47,7 +47,7 @@ async fn a_reader_that_goes_away_changes_no_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dev_ends_with_its_terminal_and_a_second_server_is_told_the_process() {
+async fn dev_ends_with_its_terminal_and_a_second_server_names_the_running_process() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
@@ -65,7 +65,7 @@ async fn dev_ends_with_its_terminal_and_a_second_server_is_told_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dev_outlives_its_terminal_under_nohup() {
+async fn dev_survives_the_end_of_its_terminal_under_nohup() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
@@ -86,7 +86,7 @@ async fn dev_outlives_its_terminal_under_nohup() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_output_that_cannot_be_written_is_a_failure() {
+async fn a_failed_write_to_standard_output_is_a_failure() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();

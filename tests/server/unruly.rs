@@ -23,7 +23,7 @@ async fn connecting() -> App {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_said_wrong_harms_neither_the_stream_nor_the_call() {
+async fn invalid_messages_harm_neither_the_stream_nor_the_call() {
     let mut app = connecting().await;
     let house = House::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
@@ -64,7 +64,7 @@ async fn what_is_said_wrong_harms_neither_the_stream_nor_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_a_connected_application_dies_the_document_goes_on() {
+async fn the_document_continues_after_the_application_of_a_stream_disconnects() {
     let mut app = connecting().await;
     let house = House::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
@@ -81,7 +81,7 @@ async fn when_a_connected_application_dies_the_document_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_nobody_takes_leaves_the_call_to_its_application() {
+async fn a_stream_that_cannot_connect_leaves_the_call_running() {
     let app = App::start(|_| String::new()).await;
     let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;

@@ -198,7 +198,7 @@ fn share(samples: &[i16], hertz: u32) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
+async fn baresip_phones_on_udp_and_tcp_call_and_transfer() {
     if is_missing() {
         return;
     }
@@ -232,7 +232,7 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_phone_that_demands_srtp_has_it_where_it_is_optional_and_one_without_talks_as_before() {
+async fn optional_srtp_serves_phones_with_and_without_srtp() {
     if is_missing() {
         return;
     }

@@ -5,7 +5,7 @@ use crate::sipp::{Sipp, is_missing};
 use crate::straight::through;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_go_straight_through_over_udp_and_tcp() {
+async fn bridged_numbers_carry_calls_over_udp_and_tcp() {
     if is_missing() {
         return;
     }
@@ -30,7 +30,7 @@ async fn two_trunks(first: &Sipp, second: &Sipp, caller: &Sipp, of_first: &str) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridged_call_goes_over_the_next_trunk_when_one_fails() {
+async fn a_bridged_call_uses_the_next_trunk_after_a_failed_one() {
     if is_missing() {
         return;
     }
@@ -50,7 +50,7 @@ async fn a_bridged_call_goes_over_the_next_trunk_when_one_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridged_call_that_the_callee_refuses_goes_nowhere_else() {
+async fn a_bridged_call_refused_by_the_callee_tries_no_other_trunk() {
     if is_missing() {
         return;
     }
@@ -65,7 +65,7 @@ async fn a_bridged_call_that_the_callee_refuses_goes_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridged_call_goes_over_the_next_trunk_when_one_is_full() {
+async fn a_bridged_call_uses_the_next_trunk_after_a_full_one() {
     if is_missing() {
         return;
     }

@@ -7,7 +7,7 @@ use crate::straight::straight_through;
 const ECHO: &str = "<Response><Echo/></Response>";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_call_cannot_have_is_refused_and_the_call_goes_on() {
+async fn unsupported_requests_within_a_call_are_refused_and_the_call_continues() {
     if is_missing() {
         return;
     }
@@ -19,7 +19,7 @@ async fn what_a_call_cannot_have_is_refused_and_the_call_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_every_odd_form_there_is_is_answered() {
+async fn an_invite_with_unusual_header_forms_is_answered() {
     if is_missing() {
         return;
     }
@@ -31,7 +31,7 @@ async fn a_call_in_every_odd_form_there_is_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_phone_that_rings_speaks_before_it_answers() {
+async fn requests_of_a_ringing_phone_before_its_answer_are_handled() {
     if is_missing() {
         return;
     }

@@ -31,7 +31,7 @@ fn dialog(messages: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn provisional_responses_are_reliable_on_both_sides_and_offers_are_updated() {
+async fn reliable_provisional_responses_and_update_work_on_both_legs() {
     if is_missing() {
         return;
     }
@@ -39,7 +39,7 @@ async fn provisional_responses_are_reliable_on_both_sides_and_offers_are_updated
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_timers_are_agreed_on_in_both_roles() {
+async fn session_timers_are_negotiated_in_both_roles() {
     if is_missing() {
         return;
     }
@@ -47,7 +47,7 @@ async fn session_timers_are_agreed_on_in_both_roles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_called_party_transfers_its_caller() {
+async fn a_called_party_transfers_its_caller_with_refer() {
     if is_missing() {
         return;
     }
@@ -69,7 +69,7 @@ async fn a_called_party_transfers_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trunk_may_not_transfer_unless_it_is_said_to() {
+async fn a_trunk_may_transfer_only_with_the_setting_refer() {
     if is_missing() {
         return;
     }
@@ -78,7 +78,7 @@ async fn a_trunk_may_not_transfer_unless_it_is_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attended_transfer_joins_two_calls_and_an_invite_takes_anothers_place() {
+async fn an_attended_transfer_merges_two_calls_and_an_invite_with_replaces_takes_over_a_dialog() {
     if is_missing() {
         return;
     }
@@ -110,7 +110,7 @@ async fn an_attended_transfer_joins_two_calls_and_an_invite_takes_anothers_place
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirected_call_goes_where_it_is_sent_unless_the_trunk_says_otherwise() {
+async fn a_redirected_call_goes_to_its_contacts_unless_the_trunk_forbids_redirects() {
     if is_missing() {
         return;
     }
@@ -130,7 +130,7 @@ async fn a_redirected_call_goes_where_it_is_sent_unless_the_trunk_says_otherwise
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_done_here_is_refused_as_the_rfcs_say() {
+async fn unsupported_methods_and_extensions_are_refused_according_to_the_rfcs() {
     if is_missing() {
         return;
     }
@@ -143,7 +143,7 @@ async fn what_is_not_done_here_is_refused_as_the_rfcs_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_come_by_info_and_a_caller_is_asked_to_go_elsewhere() {
+async fn digits_arrive_by_info_and_a_caller_is_transferred_with_refer() {
     if is_missing() {
         return;
     }

@@ -81,7 +81,7 @@ async fn make_domain(store: &Store, app: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_phone_of_a_domain_calls_and_the_domains_application_is_asked() {
+async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() {
     if is_missing() {
         return;
     }

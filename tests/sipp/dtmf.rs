@@ -12,7 +12,7 @@ fn far(address: SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
+async fn digits_are_sent_by_info_on_a_trunk_with_dtmf_info() {
     if is_missing() {
         return;
     }
@@ -32,7 +32,7 @@ async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_by_info_is_an_event_on_a_leg_that_has_events_and_the_other_way_round() {
+async fn digits_are_converted_between_info_and_telephone_events() {
     if is_missing() {
         return;
     }
@@ -51,7 +51,7 @@ async fn a_key_by_info_is_an_event_on_a_leg_that_has_events_and_the_other_way_ro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_info_package_that_nobody_asked_for_gets_469() {
+async fn an_unknown_info_package_gets_469() {
     if is_missing() {
         return;
     }

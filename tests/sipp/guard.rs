@@ -20,7 +20,7 @@ async fn metric(house: &House, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
+async fn a_password_guesser_is_banned_while_calls_of_a_trunk_at_the_same_address_succeed() {
     if is_missing() {
         return;
     }
@@ -63,7 +63,7 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
+async fn an_unknown_source_learns_nothing_but_its_refusal() {
     let house = House::start("").await;
     // An address that does not belong to the trunk.
     let unknown = UdpSocket::bind("127.0.0.77:0").await.unwrap();
@@ -99,7 +99,7 @@ async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_calls_at_once_get_503_early_and_the_call_that_is_there_goes_on() {
+async fn a_burst_of_calls_gets_503_and_the_live_call_continues() {
     if is_missing() {
         return;
     }

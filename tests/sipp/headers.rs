@@ -10,7 +10,7 @@ fn invite(messages: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_callers_own_headers_go_on_as_far_as_the_trunk_passes_them() {
+async fn the_callers_custom_headers_are_passed_on_as_the_trunk_permits() {
     if is_missing() {
         return;
     }

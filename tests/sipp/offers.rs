@@ -4,7 +4,7 @@ use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_an_offer_is_placed_without_one_where_the_trunk_wants_it() {
+async fn a_late_offer_stays_late_on_a_trunk_with_late_offer() {
     if is_missing() {
         return;
     }
@@ -18,7 +18,7 @@ async fn a_call_without_an_offer_is_placed_without_one_where_the_trunk_wants_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_offer_that_cannot_be_taken_is_declined_in_the_ack() {
+async fn an_unusable_late_offer_is_declined_in_the_ack() {
     if is_missing() {
         return;
     }
@@ -27,7 +27,7 @@ async fn a_late_offer_that_cannot_be_taken_is_declined_in_the_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ack_with_an_answer_that_cannot_be_taken_is_followed_by_a_bye_that_says_so() {
+async fn an_unusable_answer_in_the_ack_causes_a_bye_with_a_reason() {
     if is_missing() {
         return;
     }
@@ -35,7 +35,7 @@ async fn an_ack_with_an_answer_that_cannot_be_taken_is_followed_by_a_bye_that_sa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_without_an_offer_that_wants_reliable_responses_is_offered_in_the_first() {
+async fn a_late_offer_caller_with_100rel_gets_the_offer_in_the_first_reliable_response() {
     if is_missing() {
         return;
     }

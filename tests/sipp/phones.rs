@@ -12,7 +12,7 @@ fn phone(scenario: &'static str, user: &str) -> Sipp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registrar_binds_tells_refuses_and_forgets() {
+async fn the_registrar_adds_lists_refuses_and_removes_bindings() {
     if is_missing() {
         return;
     }
@@ -32,7 +32,7 @@ async fn a_registrar_binds_tells_refuses_and_forgets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn phones_call_each_other_and_not_whom_they_may_not() {
+async fn phones_call_each_other_but_no_forbidden_destination() {
     if is_missing() {
         return;
     }
@@ -51,7 +51,7 @@ async fn phones_call_each_other_and_not_whom_they_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_phone_of_several_is_called_by_its_gruu() {
+async fn a_gruu_calls_one_of_several_phones() {
     if is_missing() {
         return;
     }
@@ -90,7 +90,7 @@ async fn all_phones_of_a_user_ring_and_the_first_answer_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trunk_calls_a_phone_by_name_if_it_may() {
+async fn a_trunk_calls_a_phone_by_name_only_with_the_setting_phones() {
     if is_missing() {
         return;
     }

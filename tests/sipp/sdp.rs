@@ -20,7 +20,7 @@ pub(crate) fn answer(messages: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_held_and_resumed_in_each_way_there_is() {
+async fn a_call_is_held_and_resumed_in_every_form() {
     if is_missing() {
         return;
     }
@@ -32,7 +32,7 @@ async fn a_call_is_held_and_resumed_in_each_way_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_without_an_offer_is_offered_and_answered_in_the_ack() {
+async fn an_invite_without_an_offer_gets_the_offer_and_its_answer_is_in_the_ack() {
     if is_missing() {
         return;
     }
@@ -40,7 +40,7 @@ async fn a_call_without_an_offer_is_offered_and_answered_in_the_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_phones_that_ring_the_one_that_answers_has_the_call() {
+async fn a_forked_call_continues_with_the_phone_that_answers() {
     if is_missing() {
         return;
     }
@@ -48,7 +48,7 @@ async fn of_several_phones_that_ring_the_one_that_answers_has_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn descriptions_of_all_kinds_are_answered_line_by_line_or_refused_with_a_reason() {
+async fn each_offer_is_answered_line_by_line_or_refused_with_a_warning() {
     if is_missing() {
         return;
     }

@@ -10,7 +10,7 @@ fn parts(message: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recording_server_gets_both_streams_with_their_metadata_pauses_them_and_is_hung_up_on() {
+async fn a_recording_server_gets_both_streams_and_metadata_until_the_bye() {
     if is_missing() {
         return;
     }

@@ -18,7 +18,7 @@ fn crypto(lines: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn offers_are_answered_as_the_trunk_says_or_refused_with_a_warning() {
+async fn srtp_offers_are_answered_according_to_the_trunk_or_refused_with_a_warning() {
     if is_missing() {
         return;
     }
@@ -54,7 +54,7 @@ async fn offers_are_answered_as_the_trunk_says_or_refused_with_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_offered_as_the_trunk_says_and_an_answer_without_them_is_plain_or_the_end() {
+async fn srtp_is_offered_according_to_the_trunk_and_a_plain_answer_is_accepted_only_if_srtp_is_optional() {
     if is_missing() {
         return;
     }

@@ -152,7 +152,7 @@ async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_whether_to_believe_it() {
+async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
     if is_missing() {
         return;
     }
@@ -210,7 +210,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_good_identity_is_required_other_calls_are_refused_and_no_application_hears_of_them() {
+async fn calls_without_a_valid_identity_are_refused_before_the_application_with_verify_require() {
     if is_missing() {
         return;
     }
@@ -264,7 +264,7 @@ fn identities(said: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_over_a_trunk_are_signed_so_that_openssl_finds_the_signature_good() {
+async fn openssl_verifies_the_signature_of_a_call_over_a_trunk() {
     if is_missing() || std::process::Command::new("openssl").arg("version").output().is_err() {
         eprintln!("skipped: openssl is not installed");
         return;
@@ -300,7 +300,7 @@ async fn calls_over_a_trunk_are_signed_so_that_openssl_finds_the_signature_good(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
+async fn a_forwarded_call_has_a_diversion_that_the_next_server_verifies() {
     if is_missing() {
         return;
     }
@@ -350,7 +350,7 @@ fn house_of_nobody() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_goes_straight_through_keeps_the_identity_that_it_came_with() {
+async fn a_bridged_call_keeps_the_identity_of_its_caller() {
     if is_missing() {
         return;
     }

@@ -13,7 +13,7 @@ fn said(trace: &Value, party: usize) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ladder_has_every_message_of_both_legs_in_order_by_any_id() {
+async fn a_sip_ladder_has_every_message_of_both_legs_in_order() {
     if is_missing() {
         return;
     }
@@ -76,7 +76,7 @@ async fn a_ladder_has_every_message_of_both_legs_in_order_by_any_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_side_hears_where_the_other_is() {
+async fn neither_far_end_learns_the_address_of_the_other() {
     if is_missing() {
         return;
     }

@@ -33,7 +33,7 @@ async fn one_call(house: &House, caller: Sipp, answerer: Running) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trunk_is_registered_with_a_password_for_as_long_as_it_wants_and_withdrawn_at_the_end() {
+async fn a_trunk_registers_with_its_password_and_unregisters_at_the_end() {
     if is_missing() {
         return;
     }
@@ -50,7 +50,7 @@ async fn a_trunk_is_registered_with_a_password_for_as_long_as_it_wants_and_withd
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_to_a_registered_contact_is_the_trunks_from_wherever_it_comes() {
+async fn a_call_to_the_registered_contact_belongs_to_the_trunk_from_every_source() {
     if is_missing() {
         return;
     }
@@ -71,7 +71,7 @@ async fn a_call_to_a_registered_contact_is_the_trunks_from_wherever_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_strongest_digest_is_answered_and_a_stale_nonce_once_more() {
+async fn the_strongest_digest_challenge_is_answered_and_a_stale_nonce_is_retried_once() {
     if is_missing() {
         return;
     }
@@ -102,7 +102,7 @@ async fn one_after_the_other(first: Sipp, second: Sipp) -> (House, Running, Runn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begins_there() {
+async fn a_call_uses_the_next_trunk_after_a_failed_one_and_the_next_call_begins_there() {
     if is_missing() {
         return;
     }
@@ -120,7 +120,7 @@ async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_callee_is_called_over_no_other_trunk() {
+async fn a_busy_callee_causes_no_attempt_over_another_trunk() {
     if is_missing() {
         return;
     }
@@ -135,7 +135,7 @@ async fn a_busy_callee_is_called_over_no_other_trunk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_no_trunk_takes_fails() {
+async fn a_call_that_no_trunk_accepts_fails() {
     if is_missing() {
         return;
     }
@@ -150,7 +150,7 @@ async fn a_call_that_no_trunk_takes_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trunk_that_says_by_options_that_it_is_unwell_is_called_last() {
+async fn a_trunk_that_fails_its_options_probe_is_tried_last() {
     if is_missing() {
         return;
     }
@@ -168,7 +168,7 @@ async fn a_trunk_that_says_by_options_that_it_is_unwell_is_called_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_beyond_the_limit_of_its_trunk_is_told_to_come_later() {
+async fn a_call_beyond_max_calls_gets_503_with_retry_after() {
     if is_missing() {
         return;
     }
@@ -200,7 +200,7 @@ async fn a_call_beyond_the_limit_of_its_trunk_is_told_to_come_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_trunk_hears_numbers_and_callers_in_its_own_form() {
+async fn each_trunk_gets_numbers_and_caller_ids_in_its_format() {
     if is_missing() {
         return;
     }
@@ -228,7 +228,7 @@ async fn each_trunk_hears_numbers_and_callers_in_its_own_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trunk_without_an_address_calls_with_its_password() {
+async fn a_trunk_without_an_address_authenticates_with_its_password() {
     if is_missing() {
         return;
     }
@@ -245,7 +245,7 @@ async fn a_trunk_without_an_address_calls_with_its_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_change_while_a_call_goes_on() {
+async fn settings_change_during_a_call() {
     if is_missing() {
         return;
     }

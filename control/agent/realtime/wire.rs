@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_asked_for_in_the_names_of_either_version() {
+    fn session_requests_have_the_field_names_of_their_protocol_version() {
         let extra = json!({ "temperature": 0.7 });
         let extra = extra.as_object().unwrap();
         let ga = session(Protocol::Ga, Format::Pcmu, &settings(&Map::new()));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_both_versions_are_understood_and_others_ignored() {
+    fn messages_of_both_protocol_versions_are_parsed_and_others_ignored() {
         for name in ["response.audio.delta", "response.output_audio.delta"] {
             let text = json!({ "type": name, "item_id": "i", "delta": "AAE=" }).to_string();
             assert_eq!(decode(&text), Event::Audio { item: "i".to_owned(), octets: vec![0, 1] });

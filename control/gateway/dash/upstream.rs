@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_stays_with_the_call_that_was_newest_when_it_came() {
+    fn a_frontend_stays_bound_to_the_call_that_was_newest_at_its_connection() {
         let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let mut bound = upstreams.newest();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_that_names_a_call_speaks_to_that_one() {
+    fn a_frontend_that_names_a_call_sends_audio_to_that_call() {
         let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let (_, mut to_second) = upstreams.open("v3:2");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn one_frontend_speaks_at_a_time() {
+    fn one_frontend_sends_audio_at_a_time() {
         let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (_, mut words) = upstreams.open("v3:1");
         let say = |frontend, text: &'static str, at| {

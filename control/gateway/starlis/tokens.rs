@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_once_and_for_five_minutes() {
+    fn a_token_is_valid_once_and_for_five_minutes() {
         let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
         let token = tokens.give(now);
         assert_eq!(tokens.spend(None, now), Err("No token provided"));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_tokens_are_kept_than_ten_thousand() {
+    fn at_most_ten_thousand_tokens_are_stored() {
         let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
         let first = tokens.give(now);
         for later in 1..=MAX_TOKENS as u64 {

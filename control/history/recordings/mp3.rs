@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_recording_is_encoded_once_however_many_ask_for_it() {
+    async fn concurrent_requests_encode_a_recording_once() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join(format!("{ID}.wav"));
         fs::write(&wav, recording(20)).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_earlier_process_did_not_finish_is_made_anew() {
+    async fn an_incomplete_mp3_of_an_earlier_process_is_replaced() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(1)).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_encoded_leaves_nothing_behind() {
+    async fn a_failed_encoding_leaves_no_file() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         let mp3s = Mp3s::default();
@@ -181,7 +181,7 @@ mod tests {
 
     /// The recording is so long that the encoding still runs when the incomplete MP3 file appears.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
+    async fn a_recording_deleted_during_its_encoding_leaves_no_file() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(300)).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_is_given_up_does_not_hold_up_the_next() {
+    async fn a_cancelled_request_does_not_block_the_next() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(60)).unwrap();

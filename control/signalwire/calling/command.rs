@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_is_a_call_with_its_document_and_variables() {
+    fn a_dial_command_creates_a_call_with_its_document_and_variables() {
         let json = r#"{"command":"dial","params":{"from":"+15550001","to":"sip:a@b","swml":{"sections":{"main":["hangup"]}},
             "custom_variables":{"a":"1"},"timeout":20,"send_digits":"1,2","status_url":"http://h/s","status_events":["answered","ended"]}}"#;
         let Plan::Dial(call) = planned(json).unwrap() else { panic!() };
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_dialled_has_the_services_codes() {
+    fn an_invalid_command_gets_signalwires_error_code() {
         let dial = |params: &str| code(&format!(r#"{{"command":"dial","params":{params}}}"#));
         let url = r#""url":"http://h/""#;
         assert_eq!(dial("{}"), "missing_required_parameter");
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_is_played_beside_and_its_ends_are_told() {
+    fn play_plays_overlays_and_reports_their_start_and_end() {
         let params = r#"{"control_id":"p","status_url":"http://h/s","play":[{"type":"tts","params":{"text":"Hi"}},{"type":"silence","params":{"duration":2}}],"loop":2}"#;
         let commands = commanded("calling.play", params);
         let [Command::PlayOverlay(plays)] = &commands[..] else { panic!() };
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn recordings_and_digits_have_the_defaults_of_this_api() {
+    fn record_and_collect_have_the_defaults_of_the_calling_api() {
         let commands = commanded("calling.record", r#"{"control_id":"r","record":{"audio":{}}}"#);
         let [Command::StartRecording(spec)] = &commands[..] else { panic!() };
         assert_eq!((spec.format, spec.track), (RecordingFormat::Mp3, Track::Inbound));
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_transferred_to_a_document_or_to_somebody() {
+    fn transfer_accepts_a_url_a_number_or_a_document() {
         let target = |dest: &str| match &commanded("calling.transfer", &format!(r#"{{"dest":{dest}}}"#))[..] {
             [Command::Redirect(target)] => target.url.to_string(),
             other => panic!("{other:?}"),
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_says_which_states_allow_it() {
+    fn update_ends_or_redirects_a_call() {
         let allowed = |params: &str| match planned(&format!(r#"{{"command":"update","params":{params}}}"#)) {
             Ok(Plan::Leg { commands, .. }) => commands.len(),
             other => panic!("{other:?}"),

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_api_is_refused_in_its_own_shape() {
+    async fn each_api_has_its_own_form_of_a_404() {
         for path in ["/api/relay/rest/phone_numbers", "/api/fabric/subscribers"] {
             let answer = refuse(path.parse().unwrap()).await;
             assert_eq!(answer.status(), 404, "{path}");

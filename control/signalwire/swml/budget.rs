@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_paid_for_until_nothing_is_left() {
+    fn work_is_refused_after_the_budget_is_spent() {
         let budget = Budget::default();
         assert_eq!(budget.spend(BUDGET - 1), Ok(()));
         assert_eq!((budget.spend(2), budget.left()), (Err(Exhausted), 0));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_costs_too_much_is_not_written() {
+    fn a_text_beyond_the_budget_is_truncated() {
         let budget = Budget::default();
         let mut text = PaidText::new(&budget);
         let piece = "x".repeat(1_000_000);

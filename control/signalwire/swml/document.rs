@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_read_in_json_and_yaml() {
+    fn a_document_is_parsed_from_json_and_from_yaml() {
         let json = r#"{"version":"1.0.0","sections":{"main":[{"answer":{}},{"play":{"url":"say:Hi"}},"hangup"]}}"#;
         let yaml =
             "version: 1.0.0\nsections:\n  main:\n    - answer: {}\n    - play:\n        url: 'say:Hi'\n    - hangup\n";
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn shorter_forms_mean_the_long_ones() {
+    fn short_forms_of_a_method_expand_to_their_long_forms() {
         let text = "sections:\n  main:\n  - play: say:Hi\n  - play: [say:a, 'say:b']\n  - transfer: https://x/\n  - send_digits: '12'\n  - goto: top\n  - sleep: 500\n  - hangup:\n  - return: null\n  - unset: [a, b]\n  - transfer:\n    - dest: sub\n    - params: {a: 1}\n  - connect: '+15550001'\n";
         let parameters: Vec<_> = main(text).into_iter().map(|(_, parameters)| parameters).collect();
         assert_eq!(
@@ -563,12 +563,12 @@ mod tests {
     }
 
     #[test]
-    fn a_section_may_be_one_step() {
+    fn a_section_may_be_a_single_method() {
         assert_eq!(main("sections: {main: {hangup: {}}}").len(), 1);
     }
 
     #[test]
-    fn conditions_and_cases_are_checked_all_through() {
+    fn methods_inside_cond_and_switch_are_checked() {
         let text = "sections:\n  main:\n  - cond:\n    - when: a == 1\n      then: [hangup]\n    - else: [{play: say:x}]\n  - switch:\n      variable: x\n      case:\n        1: [hangup]\n        two: hangup\n      default: [{explode: {}}]\n";
         let fault = read(text).unwrap_err();
         assert_eq!(fault.code, Code::MethodUndefined);
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_nothing_to_run_has_its_code() {
+    fn an_invalid_document_gets_its_error_code() {
         for (text, code) in [
             ("{", Code::ParseError),
             ("[]", Code::ElementWrongType),
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_a_method_does_not_have_is_a_warning() {
+    fn an_unknown_parameter_of_a_method_causes_a_warning() {
         let document = read("sections: {main: [{play: {url: 'say:x', colour: red}}]}").unwrap();
         assert_eq!(document.warnings.first().map(|fault| fault.code), Some(Code::MethodParameterUndefined));
     }

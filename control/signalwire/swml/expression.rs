@@ -753,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_are_those_of_javascript() {
+    fn operators_behave_as_in_javascript() {
         for (text, value) in [
             ("1 + 2 * 3", "7"),
             ("(1 + 2) * 3", "9"),
@@ -797,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn members_calls_and_lists() {
+    fn members_methods_and_lists_behave_as_in_javascript() {
         for (text, value) in [
             ("o.k.d[0]", "x"),
             ("o['k'].d.length", "1"),
@@ -843,7 +843,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_an_error() {
+    fn an_unsupported_expression_is_an_error() {
         for text in [
             "",
             "1 +",
@@ -872,7 +872,7 @@ mod tests {
     }
 
     #[test]
-    fn length_depth_and_work_are_bounded() {
+    fn length_and_depth_of_an_expression_are_limited() {
         assert!(of(&"1".repeat(LONGEST + 1)).starts_with("error"));
         for text in ["(".repeat(1000), "!".repeat(1000), "[".repeat(1000), "a?".repeat(500), "-".repeat(999)] {
             assert!(of(&text).starts_with("error"), "{text}");
@@ -881,7 +881,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_bounded_however_it_is_done() {
+    fn every_costly_expression_exhausts_the_budget() {
         let list = |length| Value::List(vec![Value::Null; length]);
         let text = |length| Value::Text("x".repeat(length));
         let names = [
@@ -925,7 +925,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_or_a_path_costs_only_what_it_leads_to() {
+    fn a_path_costs_only_the_size_of_its_value() {
         let large = Value::Text("x".repeat(900_000));
         let inner: Object = [("small", Value::from("y")), ("large", large)].into_iter().collect();
         let names = Names([("o", Value::Object(inner))].into_iter().collect(), Budget::default());
@@ -934,7 +934,7 @@ mod tests {
     }
 
     #[test]
-    fn values_do_not_nest_without_end() {
+    fn the_depth_of_a_value_in_an_expression_is_limited() {
         let long: Object = [("l", Value::List(vec![Value::Null; 1_000]))].into_iter().collect();
         let names = Names(long, Budget::default());
         for deep in ["l.reduce((a,b)=>[a])", "l.reduce((a,b)=>({a}))", "l.reduce((a,b)=>[].concat([[a]]))"] {
@@ -944,7 +944,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic() {
+    fn an_expression_of_random_text_never_panics() {
         let letters: Vec<char> = "ab1.'\"`([{}])+-*/%!=<>&|?:,xé\\ .length=>typeof ".chars().collect();
         let mut state = 7_u64;
         for _ in 0..20_000 {

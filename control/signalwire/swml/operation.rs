@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_pays_for_its_arguments_and_its_result() {
+    fn every_operation_spends_budget_for_its_arguments_and_its_result() {
         let text = Value::from("aß,".repeat(3_000));
         let list = Value::List(vec![Value::from("a".repeat(20)); 1_000]);
         for arguments in dear() {
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_too_large_is_not_made() {
+    fn a_result_beyond_the_budget_is_refused_before_its_creation() {
         let large = Value::from("x".repeat(10_000));
         let many = Value::Number(3e9);
         let list = Value::List(vec![Value::Null; 10_000]);
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_are_those_of_javascript() {
+    fn powers_behave_as_in_javascript() {
         assert_eq!((power(2.0, 10.0), power(2.0, -1.0), power(0.0, 0.0)), (1024.0, 0.5, 1.0));
         for (base, exponent) in [(1.0, f64::NAN), (1.0, f64::INFINITY), (-1.0, f64::NEG_INFINITY), (-8.0, 1.0 / 3.0)] {
             assert!(power(base, exponent).is_nan(), "{base} ** {exponent}");
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_not_nested_without_end() {
+    fn the_depth_of_a_stored_value_is_limited() {
         let mut value = Value::Null;
         for _ in 0..DEEPEST {
             value = Value::List(vec![value]);

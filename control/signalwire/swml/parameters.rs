@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_truth_values_may_be_text() {
+    fn numbers_and_booleans_may_be_text() {
         let object = object(r#"{"a":"2.5","b":"true","c":3,"d":"x","e":null,"f":""}"#);
         let parameters = Parameters::new(&object);
         assert_eq!(parameters.seconds("a", 0.0..=10.0), Some(Duration::from_millis(2_500)));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_carries_the_id_of_its_job_where_no_request_shows_it() {
+    fn the_control_id_is_stored_in_the_fragment_of_the_callback_url() {
         let object = object(r#"{"status_url":"http://h/a?b=1#own"}"#);
         let parameters = Parameters::new(&object);
         let callback = parameters.callback("status_url", Some("job 1#/ä"), &[StatusEvent::Completed]).unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn only_urls_and_headers_that_can_be_sent_are_taken() {
+    fn invalid_urls_and_headers_are_refused() {
         let object = object(
             r#"{"a":"ftp://h/","b":"/relative","c":"https://h/","headers":[{"name":"X-A","value":"1"},{"name":"X A","value":"1"},{"name":"X-B","value":"1\r\nX: y"},{"name":"call-id","value":"1"},{"name":"Route","value":"<sip:h>"}]}"#,
         );

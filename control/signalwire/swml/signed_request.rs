@@ -74,7 +74,7 @@ mod tests {
 
     /// The expected values come from Python: `hmac.new(key, url + body, sha1).hexdigest()`.
     #[test]
-    fn url_and_body_are_signed_in_both_ways() {
+    fn a_request_has_an_sha1_and_an_sha256_signature_of_url_and_body() {
         let body = Body::Json(serde_json::json!({"a": 1}));
         let signed = signed("http://u:p%40@127.0.0.1:5000/swml?x=1#job", Method::Post, &body);
         assert_eq!(signed.url, "http://127.0.0.1:5000/swml?x=1");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_get_says_who_calls_whom() {
+    fn a_get_has_the_caller_and_the_called_party_in_its_query() {
         let body =
             Body::Json(serde_json::json!({"call": {"call_id": "x", "from": "+1", "to": "sip:a", "type": "sip"}}));
         let signed = signed("http://h/?a=b", Method::Get, &body);

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sounds_are_files_words_silence_and_ringing() {
+    fn a_play_url_is_a_file_speech_silence_or_a_ringback_tone() {
         let voice = Voice::new(None, None);
         let of = |text: &str| sound(text, &voice).unwrap();
         assert_eq!(of("https://u:p@h/a.mp3").source, AudioSource::Url("https://u:p@h/a.mp3".into()));

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_placeholder_keeps_its_type_and_in_other_text_it_is_text() {
+    fn a_single_placeholder_keeps_its_type_and_becomes_text_within_text() {
         assert_eq!(of("${n}"), 2);
         assert_eq!(of("%{t}"), true);
         assert_eq!(of("${list[1].k}"), "v");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_is_a_lookup_and_all_else_an_expression() {
+    fn a_plain_path_is_looked_up_and_other_text_is_evaluated() {
         assert_eq!(of("${list.length}"), "");
         assert_eq!(of("${(list.length)}"), 2);
         assert_eq!(of("${missing}"), "");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_evaluated_is_empty_and_told() {
+    fn an_invalid_expression_becomes_empty_and_is_reported() {
         let expanded = expand(&Value::from("a ${n +} b ${n.explode()} c"), &names()).unwrap();
         assert_eq!(expanded.value, "a  b  c".into());
         assert_eq!(expanded.faults.len(), 2);
@@ -240,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_objects_are_expanded_all_through() {
+    fn placeholders_inside_lists_and_objects_are_expanded() {
         let value: Value = serde_json::from_str(r#"{"a":["${n}",{"b":"${s}s"}],"c":1}"#).unwrap();
         assert_eq!(expand(&value, &names()).unwrap().value.to_json().to_string(), r#"{"a":[2,{"b":"xs"}],"c":1}"#);
     }
 
     #[test]
-    fn texts_and_placeholders_are_paid_for() {
+    fn templates_spend_budget_for_text_and_placeholders() {
         let names = names();
         assert!(expand(&Value::from("%{list} ".repeat(10)), &names).is_ok());
         // The end of each of these placeholders is searched for in the whole rest of the text.

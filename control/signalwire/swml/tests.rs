@@ -70,7 +70,7 @@ fn said(steps: &str) -> Vec<String> {
 }
 
 #[test]
-fn conditions_cases_and_variables_decide_what_is_heard() {
+fn cond_switch_set_and_unset_select_the_played_text() {
     let steps = "
     - set: {a: 5, b: '${a + 1}', name: '${\"x\".toUpperCase()}'}
     - cond:
@@ -90,7 +90,7 @@ fn conditions_cases_and_variables_decide_what_is_heard() {
 }
 
 #[test]
-fn a_section_is_executed_and_returns_a_value() {
+fn execute_runs_a_section_and_gets_its_return_value() {
     let text = r#"{"sections":{
       "main":[{"execute":{"dest":"add","params":{"a":1,"b":2},
                 "on_return":[{"play":"say:back ${return_value}"}],
@@ -103,7 +103,7 @@ fn a_section_is_executed_and_returns_a_value() {
 }
 
 #[test]
-fn a_transfer_does_not_come_back_and_has_a_limit() {
+fn a_transfer_does_not_return_and_the_number_of_transfers_is_limited() {
     let text = "sections:\n  main:\n  - transfer: {dest: other, params: {x: y}}\n  - play: say:never\n  other:\n  - play: 'say:${params.x}'\n";
     let mut script = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     assert_eq!(heard(&mut script), ["y"]);
@@ -114,7 +114,7 @@ fn a_transfer_does_not_come_back_and_has_a_limit() {
 }
 
 #[test]
-fn a_label_is_jumped_to_within_its_section_and_so_often() {
+fn goto_jumps_to_a_label_a_limited_number_of_times() {
     let steps = "
     - set: {n: 0}
     - label: top
@@ -133,7 +133,7 @@ fn a_label_is_jumped_to_within_its_section_and_so_often() {
 }
 
 #[test]
-fn steps_without_end_and_recursion_without_end_are_errors() {
+fn endless_loops_and_endless_recursion_are_errors() {
     let mut nested = String::from("    - play: say:x\n");
     for level in 0..3 {
         nested = format!("    - label: l{level}\n{nested}    - goto: l{level}\n")
@@ -147,7 +147,7 @@ fn steps_without_end_and_recursion_without_end_are_errors() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_a_warning_and_empty() {
+fn an_invalid_expression_causes_a_warning_and_is_empty() {
     let mut script = machine(
         "    - play: 'say:a${1 +}b'\n    - cond: [{when: '1 +', then: [hangup]}]\n    - set: {e: '${script_error}'}",
     );
@@ -157,7 +157,7 @@ fn what_cannot_be_evaluated_is_a_warning_and_empty() {
 }
 
 #[test]
-fn variables_together_are_bounded() {
+fn the_total_size_of_variables_is_limited() {
     let steps = "
     - set: {x: '${\"x\".repeat(600000)}'}
     - set: {y: '${x}'}
@@ -246,7 +246,7 @@ fn dear_documents() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn every_way_to_make_the_server_work_is_paid_for() {
+fn every_costly_document_ends_with_too_much_work() {
     for (name, text) in dear_documents() {
         let mut script =
             Interpreter::read(text.as_bytes(), Object::default()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
@@ -257,7 +257,7 @@ fn every_way_to_make_the_server_work_is_paid_for() {
 }
 
 #[test]
-fn a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budget() {
+fn a_script_beyond_its_budget_fails_and_each_action_renews_the_budget() {
     let work = "\n    - set: {x: '${\"x\".repeat(300000).length}'}";
     let mut script = machine(&work.repeat(3));
     assert_eq!(heard(&mut script), [""; 0]);
@@ -274,7 +274,7 @@ fn a_script_that_does_too_much_fails_as_a_document_and_an_action_renews_its_budg
 }
 
 #[test]
-fn variables_are_counted_as_they_come_and_go() {
+fn a_variable_beyond_the_size_limit_is_not_set() {
     let text = "x".repeat(400_000);
     let mut script = Interpreter::of_nothing();
     for _ in 0..5 {
@@ -295,7 +295,7 @@ fn variables_are_counted_as_they_come_and_go() {
 }
 
 #[test]
-fn a_document_with_many_faults_has_few_and_short_warnings() {
+fn the_number_and_length_of_a_documents_warnings_are_limited() {
     let unknown: String = (0..5_000).map(|n| format!("\"k{n}\":1,")).collect();
     let long = "n".repeat(100_000);
     let text = format!(r#"{{"sections":{{"main":["hangup"],"{long}":[{{"play":{{{unknown}"url":"a"}}}}]}}}}"#);
@@ -305,7 +305,7 @@ fn a_document_with_many_faults_has_few_and_short_warnings() {
 }
 
 #[test]
-fn a_script_that_ends_with_what_is_not_served_ends_with_an_apology() {
+fn a_script_that_ends_after_an_unsupported_method_plays_an_apology() {
     let answers = |steps: &str| {
         let mut script = swml().script().unwrap();
         let first = fetch("http://app/swml", FetchReason::Start);
@@ -323,7 +323,7 @@ fn a_script_that_ends_with_what_is_not_served_ends_with_an_apology() {
 }
 
 #[test]
-fn what_is_not_served_has_failed_and_the_script_goes_on() {
+fn an_unsupported_method_sets_a_failed_result_and_the_script_continues() {
     let steps = "
     - ai: {prompt: {text: hello}}
     - send_sms: {to_number: '+1', from_number: '+1', body: x}
@@ -347,7 +347,7 @@ fn variable(machine: &Interpreter, name: &str) -> String {
 }
 
 #[test]
-fn a_prompt_takes_one_key_if_it_says_nothing_else() {
+fn a_prompt_collects_one_digit_by_default() {
     let mut script = machine(
         "    - prompt: {play: 'say:press'}\n    - prompt: {play: ['say:a', 'silence:1'], max_digits: 4, terminators: '#', digit_timeout: 2.5, speech_hints: [one, two]}",
     );
@@ -373,7 +373,7 @@ fn a_prompt_takes_one_key_if_it_says_nothing_else() {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_recording_beside_the_script_has_its_url_at_once_and_can_be_stopped() {
+fn record_call_sets_its_url_immediately_and_stop_record_call_stops_it() {
     let mut script = machine(
         "    - record_call: {stereo: true, status_url: 'http://h/s'}\n    - play: 'say:${record_call_url}'\n    - stop_record_call:\n    - stop_record_call: {control_id: none}",
     );
@@ -410,7 +410,7 @@ fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
 }
 
 #[test]
-fn those_who_are_connected_are_called_group_by_group() {
+fn connect_dials_the_groups_of_serial_parallel_in_order() {
     let steps = "
     - connect:
         timeout: 20
@@ -440,7 +440,7 @@ fn those_who_are_connected_are_called_group_by_group() {
 }
 
 #[test]
-fn whoever_was_connected_may_be_sent_to_another_document() {
+fn transfer_after_bridge_runs_another_document() {
     let steps = "    - connect: {to: 'queue:support', transfer_after_bridge: 'https://h/after'}\n    - play: say:never";
     let mut script = machine(steps);
     let [Instruction::Dial(dial)] = &run(&mut script)[..] else { panic!() };
@@ -450,7 +450,7 @@ fn whoever_was_connected_may_be_sent_to_another_document() {
 }
 
 #[test]
-fn a_request_becomes_variables() {
+fn the_response_of_a_request_becomes_variables() {
     let steps = "
     - request:
         url: https://h/a
@@ -470,7 +470,7 @@ fn a_request_becomes_variables() {
 }
 
 #[test]
-fn a_caller_who_is_not_answered_is_refused_and_not_hung_up() {
+fn hangup_refuses_an_unanswered_call() {
     for (step, reason) in [
         ("{hangup: {reason: busy}}", RejectReason::Busy),
         ("{hangup: decline}", RejectReason::Rejected),
@@ -498,7 +498,7 @@ fn account() -> Account {
 }
 
 #[test]
-fn the_end_of_a_call_has_the_response_in_words_and_the_counts_of_packets() {
+fn the_last_cxml_callback_has_the_sip_reason_phrase_and_packet_counts() {
     let mut leg = leg();
     leg.answered_at = None;
     let (at, sip_status) = (leg.created_at, Some(486));
@@ -573,7 +573,7 @@ fn response(body: &str) -> Response {
 }
 
 #[test]
-fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
+fn an_application_gets_a_json_request_and_its_script_runs_to_its_end() {
     let (swml, account, context) = (swml(), account(), context());
     let mut script = swml.script().unwrap();
     let first = fetch("http://app/swml", FetchReason::Start);
@@ -613,7 +613,7 @@ fn begun(text: &str) -> Result<String, FetchFailure> {
 }
 
 #[test]
-fn each_wrong_answer_has_its_own_kind() {
+fn each_invalid_answer_has_its_own_cause() {
     use tandem_causes::Cause;
     for (text, cause) in [
         ("", Cause::EmptyAnswer),
@@ -635,7 +635,7 @@ fn each_wrong_answer_has_its_own_kind() {
 }
 
 #[test]
-fn the_line_of_a_step_has_its_place_and_the_branches_that_led_to_it() {
+fn the_log_line_of_a_method_has_its_path_and_the_branches_taken() {
     let text = "sections:\n  main:\n  - set: {x: 2}\n  - cond: [{when: 'x == 1', then: [hangup]}, {else: [{execute: {dest: menu}}]}]\n  menu:\n  - switch: {variable: x, case: {'2': [answer]}}\n";
     assert_eq!(begun(text).unwrap(), "SWML: cond else, switch x is \"2\", menu.[0].[0].answer");
     assert_eq!(begun("sections: {main: [answer]}").unwrap(), "SWML: main.[0].answer");
@@ -651,7 +651,7 @@ fn a_document_is_recognised_by_its_sections() {
 }
 
 #[test]
-fn a_document_that_cannot_be_read_fails_with_its_code() {
+fn an_unreadable_document_fails_with_its_kind() {
     let (swml, account, context) = (swml(), account(), context());
     let mut script = swml.script().unwrap();
     let first = fetch("http://app/swml", FetchReason::Start);
@@ -666,7 +666,7 @@ fn a_document_that_cannot_be_read_fails_with_its_code() {
 }
 
 #[test]
-fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
+fn the_end_of_a_call_and_of_a_playback_send_json_webhooks() {
     let (swml, account, context) = (swml(), account(), context());
     let target = Target { url: "http://app/status#job".into(), method: Method::Post };
     let callback =
@@ -742,7 +742,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
 }
 
 #[test]
-fn what_is_heard_while_waiting_is_a_list_of_sounds() {
+fn a_wait_document_plays_only_its_sounds_and_pauses() {
     let swml = swml();
     let fetch = Fetch { scope: Scope::Queue, ..fetch("http://app/wait", FetchReason::Wait) };
     let document = b"sections: {main: [{play: 'http://h/a.mp3'}, {sleep: 500}, {connect: '+15550003'}]}";

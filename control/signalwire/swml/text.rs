@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_and_json_are_told_apart_by_their_first_character() {
+    fn the_first_character_distinguishes_json_from_yaml() {
         assert_eq!(json(" \n{\"a\": 1}"), r#"{"a":1}"#);
         assert_eq!(json("a: 1\nb: [x, 'y']\n"), r#"{"a":1,"b":["x","y"]}"#);
         assert_eq!(json("- 1\n- x: {y: z}"), r#"[1,{"x":{"y":"z"}}]"#);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_scalars_are_those_of_yaml() {
+    fn plain_scalars_have_the_types_of_yaml() {
         let text = "version: 1.0.0\na: 1.5\nb: true\nc: '1'\nd:\ne: +15551230001\nf: no\n5: x\nt: 12:30\n";
         assert_eq!(
             json(text),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_stand_for_what_they_name_but_not_for_ever() {
+    fn aliases_expand_to_their_anchors_within_a_limit() {
         assert_eq!(json("a: &x [1, 2]\nb: *x"), r#"{"a":[1,2],"b":[1,2]}"#);
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for level in 1..8 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_and_length_are_bounded() {
+    fn nesting_and_length_are_limited() {
         let deep = "[".repeat(100_000);
         assert!(read(deep.as_bytes()).is_err());
         let deep = "- ".repeat(40) + "x";

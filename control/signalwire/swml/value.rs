@@ -430,7 +430,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_keep_their_order_and_the_last_of_a_key_counts() {
+    fn an_object_keeps_the_order_of_its_names_and_the_last_duplicate() {
         let value: Value = serde_json::from_str(r#"{"z":1,"a":[true,null,"x",1.5],"z":2}"#).unwrap();
         let Value::Object(object) = &value else { panic!("{value:?}") };
         assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["z", "a"]);
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_javascript_writes_them() {
+    fn numbers_are_formatted_as_in_javascript() {
         let shown =
             [1.0, -0.0, 1.5, 1e21, 1e-7, 123_456_789_012.0, f64::NAN, f64::INFINITY, 0.1 + 0.2].map(number_text);
         let expected = ["1", "0", "1.5", "1e+21", "1e-7", "123456789012", "NaN", "Infinity", "0.30000000000000004"];
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_numbers_as_in_javascript() {
+    fn texts_convert_to_numbers_as_in_javascript() {
         for (text, number) in [("", 0.0), (" 12 ", 12.0), ("0x1f", 31.0), ("1e3", 1000.0), ("-.5", -0.5)] {
             assert_eq!(number_of(text), number, "{text}");
         }
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_written_as_javascript_joins_them() {
+    fn lists_convert_to_text_as_in_javascript() {
         let list = Value::List(vec![Value::Number(1.0), Value::Null, "a".into()]);
         assert_eq!(list.to_string(), "1,,a");
         assert_eq!(list.rendered(), r#"[1,null,"a"]"#);

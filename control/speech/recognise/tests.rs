@@ -57,7 +57,7 @@ fn said(text: &str) -> RecognitionEvent {
 }
 
 #[tokio::test]
-async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
+async fn utterances_are_split_at_pauses_and_recognised_one_by_one() {
     let Some(audio) = two_sentences().await else { return };
     let mut server = WebServer::start(|request| {
         let confident = "{\"text\":\" balance\",\"language\":\"english\",\"segments\":[{\"avg_logprob\":-0.5}]}";
@@ -93,7 +93,7 @@ async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
 }
 
 #[tokio::test]
-async fn an_engine_that_fails_is_a_sessions_last_word() {
+async fn a_failed_engine_ends_its_recognition_session() {
     let Some(audio) = two_sentences().await else { return };
     let server = WebServer::start(|_| Answer::status(503)).await;
     let recogniser = recogniser(Stt::Http(server.url("/").parse().unwrap()));
@@ -152,7 +152,7 @@ async fn live_engine(
 }
 
 #[tokio::test]
-async fn live_results_become_partial_and_final_words() {
+async fn live_results_become_partial_and_final_transcripts() {
     const LINES: &[&str] = &[
         r#"{"type":"Metadata","request_id":"x"}"#,
         r#"{"type":"Results","is_final":false,"speech_final":false,"channel":{"alternatives":[{"transcript":"I want","confidence":0.5}]}}"#,
@@ -201,7 +201,7 @@ async fn live_results_become_partial_and_final_words() {
 }
 
 #[tokio::test]
-async fn words_that_the_engine_takes_back_are_withdrawn() {
+async fn a_partial_transcript_that_the_engine_retracts_is_withdrawn() {
     const LINES: &[&str] = &[
         // A final result without words ends the utterance.
         r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"ghost","confidence":0.5}]}}"#,
@@ -240,7 +240,7 @@ async fn words_that_the_engine_takes_back_are_withdrawn() {
 }
 
 #[tokio::test]
-async fn partial_words_come_only_when_they_are_asked_for() {
+async fn partial_transcripts_need_a_request() {
     const LINES: &[&str] =
         &[r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"one","confidence":0.5}]}}"#];
     let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"one two","confidence":1.0}]}}"#;
@@ -255,7 +255,7 @@ async fn partial_words_come_only_when_they_are_asked_for() {
 }
 
 #[tokio::test]
-async fn whole_files_go_to_either_kind_of_engine() {
+async fn a_file_is_transcribed_by_both_kinds_of_engines() {
     let wav = Bytes::from(file::wav(&[0; 800]));
     let mut form = WebServer::start(|_| Answer::body("{\"text\":\"from a form\"}")).await;
     let by_form = recogniser(Stt::Http(form.url("/v1/audio/transcriptions").parse().unwrap()));

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_utterance_has_a_little_silence_before_and_after_it_and_is_not_endless() {
+    fn an_utterance_has_silence_at_both_ends_and_a_maximum_length() {
         let mut cutter = Cutter::default();
         let frame = [1; FRAME];
         for _ in 0..100 {

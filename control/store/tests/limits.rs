@@ -68,19 +68,19 @@ async fn slow_lists_harm_nobody(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_lists_of_sqlite_end_and_harm_nobody() {
+async fn slow_lists_of_sqlite_end_and_do_not_delay_other_queries() {
     let (store, _directory) = sqlite().await;
     slow_lists_harm_nobody(store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_lists_of_postgresql_end_and_harm_nobody() {
+async fn slow_lists_of_postgresql_end_and_do_not_delay_other_queries() {
     let Some(server) = PostgresServer::start() else { return };
     slow_lists_harm_nobody(Store::open(&server.database("limits").await).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_account_leaves_connections_to_the_others_and_its_queue_has_a_limit() {
+async fn an_account_uses_a_limited_number_of_connections_and_queued_reads() {
     let (store, _directory) = sqlite().await;
     let mut lists = tokio::task::JoinSet::new();
     for _ in 0..100 {
@@ -100,7 +100,7 @@ async fn one_account_leaves_connections_to_the_others_and_its_queue_has_a_limit(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_of_every_type_reach_the_reading_connection() {
+async fn arguments_of_text_and_number_reach_the_read_connection() {
     let (store, _directory) = sqlite().await;
     let mut arguments = AnyArguments::default();
     arguments.add("text".to_owned()).unwrap();

@@ -172,7 +172,7 @@ async fn plan(store: &Store, sql: &str, arguments: AnyArguments) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_list_of_sqlite_reads_an_index_in_its_order() {
+async fn every_list_of_sqlite_reads_an_index_in_the_order_of_the_list() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
     for list in lists() {
@@ -231,7 +231,7 @@ async fn every_other_query_of_sqlite_reads_an_index() {
 
 /// PostgreSQL would scan a table of a few rows, so the test disables this plan.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_list_of_postgresql_can_read_an_index_in_its_order() {
+async fn every_list_of_postgresql_can_read_an_index_in_the_order_of_the_list() {
     let Some(server) = PostgresServer::start() else { return };
     let store = Store::open(&server.database("plans").await).await.unwrap();
     calls::upsert(&store, call(1)).await.unwrap();

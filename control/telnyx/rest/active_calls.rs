@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_found_by_the_ids_at_their_ends() {
+    fn pages_of_active_calls_begin_after_or_before_a_call_control_id() {
         let rows = || ["a", "b", "c", "d", "e"].map(|id| json!({ "call_control_id": id })).to_vec();
         for (query, ids, previous, next) in [
             ("", vec!["a", "b", "c", "d", "e"], Value::Null, Value::Null),

@@ -457,7 +457,7 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn errors_read_as_in_the_published_description() {
+    fn errors_equal_the_published_examples() {
         let Some(document) = fixture::published() else { return };
         let rows = [
             ("UnprocessableEntityResponse", "call_already_ended", ApiError::call_ended()),
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_command_is_answered_by_the_state_table() {
+    fn a_refused_command_gets_the_error_code_of_the_state_table() {
         let rows = [
             (Action::Hangup, Refused::NoSuchLeg, Some(90015)),
             (Action::Hangup, Refused::Ended, Some(90018)),

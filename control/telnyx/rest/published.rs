@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_that_a_command_does_not_have_is_named() {
+    fn unknown_parameters_of_a_command_are_named() {
         let unused = |command: &str, body: Value| super::unused(command, body.as_object().unwrap()).0;
         assert_eq!(unused("speak", json!({ "payload": "x", "voice": "female", "langauge": "en-US" })), ["langauge"]);
         assert_eq!(unused("hangup", json!({ "client_state": "YQ==", "command_id": "1" })), Vec::<String>::new());

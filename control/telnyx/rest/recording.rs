@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_reads_as_published() {
+    fn a_recording_has_the_published_fields() {
         let shown = resource(&recording(), Some(&leg()), "http://127.0.0.1:8080");
         let expected = json!({
             "id": "1af5aabe-a9b8-11f0-bb0d-02420a1f0a6a", "record_type": "recording",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_asked_for_by_filters_and_pages() {
+    fn filters_and_pages_of_the_recording_list_are_parsed_or_refused() {
         let all = Query::parse("").unwrap();
         let completed = RecordingFilter { completed: true, ..RecordingFilter::default() };
         assert_eq!(all, Query { filter: Some(completed.clone()), page: Paging { number: 1, size: 20 } });

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_remembered_for_a_minute_on_its_own_call() {
+    fn the_answer_of_a_command_id_is_kept_for_a_minute_per_call() {
         let (repeats, now) = (Repeats::default(), start());
         repeats.answer("leg 1", "a", now).set(json!(1)).unwrap();
         let again = |scope: &str, id: &str, after: u64| {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_forgotten_when_there_are_too_many() {
+    fn the_oldest_answer_is_dropped_at_the_limit() {
         let (repeats, now) = (Repeats::default(), start());
         for number in 0..MAX_ANSWERS + 10 {
             let _ = repeats.answer("leg", &number.to_string(), now).set(json!(number));

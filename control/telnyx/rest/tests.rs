@@ -69,7 +69,7 @@ fn command(action: &str, body: Value) -> Command {
 }
 
 #[test]
-fn a_dial_with_defaults() {
+fn a_dial_has_the_documented_defaults() {
     let call = new_call(json!({})).unwrap();
     assert_eq!((&*call.account, call.dialect, call.application.as_deref()), ("acme", "telnyx", Some("1")));
     assert_eq!((call.to.to_string(), call.from.to_string()), ("+15551230002".into(), "+15551230001".into()));
@@ -83,7 +83,7 @@ fn a_dial_with_defaults() {
 }
 
 #[test]
-fn a_streams_samples_have_the_rate_asked_for_each_way() {
+fn a_stream_has_a_codec_and_sample_rate_for_each_direction() {
     let asked = |more: serde_json::Value| {
         let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
         members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -108,7 +108,7 @@ fn a_streams_samples_have_the_rate_asked_for_each_way() {
 }
 
 #[test]
-fn who_answers_is_found_out_by_the_modes_figures() {
+fn machine_detection_has_the_defaults_of_its_mode() {
     let asked = |members| new_call(members).unwrap().detect;
     assert_eq!(asked(json!({"answering_machine_detection": "disabled"})), None);
     let spec = asked(json!({"answering_machine_detection": "greeting_end"})).unwrap();
@@ -126,7 +126,7 @@ fn who_answers_is_found_out_by_the_modes_figures() {
 }
 
 #[test]
-fn a_dial_with_everything() {
+fn every_parameter_of_a_dial_is_used() {
     let call = new_call(json!({
         "to": ["sip:bob@127.0.0.1:5080"], "sip_transport_protocol": "TCP", "from_display_name": "Alice A.",
         "timeout_secs": 10, "time_limit_secs": 60, "client_state": "c3RhdGU=", "command_id": "c",
@@ -167,7 +167,7 @@ fn a_dial_with_everything() {
 }
 
 #[test]
-fn a_stream_of_an_application_in_the_field_is_understood() {
+fn unknown_sample_rate_parameters_of_a_stream_are_ignored() {
     // Telnyx has no parameters `stream_sample_rate` and `stream_bidirectional_sample_rate`.
     let stream = new_call(json!({
         "stream_url": "ws://127.0.0.1:9000/audio-stream", "stream_track": "both_tracks", "stream_bidirectional_mode": "rtp",
@@ -186,7 +186,7 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
 }
 
 #[test]
-fn a_stored_medium_is_named_where_a_url_could_be() {
+fn media_name_plays_a_stored_file() {
     let stored = || AudioSource::Stored("hello".into());
     assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().first, AnswerAction::Play(Play::once(stored())));
     let Command::Play { play, .. } = command("playback_start", json!({"media_name": "hello", "audio_url": null}))
@@ -203,7 +203,7 @@ fn a_stored_medium_is_named_where_a_url_could_be() {
 }
 
 #[test]
-fn several_can_be_called_at_once() {
+fn several_targets_are_called_at_once() {
     let call = new_call(json!({"to": ["+15551230002", "sip:b@c"], "sip_transport_protocol": "TCP"})).unwrap();
     assert_eq!((call.to.to_string(), call.also), ("+15551230002".into(), vec!["sip:b@c;transport=tcp".into()]));
     let transfer = json!({"to": ["+15551230003", "+15551230004"], "audio_url": "http://127.0.0.1/hello.wav"});
@@ -213,7 +213,7 @@ fn several_can_be_called_at_once() {
 }
 
 #[test]
-fn what_a_dial_says_of_its_end_and_of_its_answer() {
+fn retry_on_timeout_and_prevent_double_bridge_change_a_dial() {
     let call = new_call(json!({})).unwrap();
     assert_eq!((call.unanswered, call.if_free), (EndCause::Timeout, false));
     let more = json!({"retry_on_timeout": false, "prevent_double_bridge": true, "audio_url": "http://127.0.0.1/a.wav"});
@@ -225,7 +225,7 @@ fn what_a_dial_says_of_its_end_and_of_its_answer() {
 }
 
 #[test]
-fn headers_go_with_the_answer_and_with_the_end() {
+fn answer_and_hangup_send_custom_headers() {
     let body = json!({"custom_headers": [{"name": "X-A", "value": "1"}], "sip_headers": [{"name": "User-to-User", "value": "2"}]});
     let given = [("X-A", "1"), ("User-to-User", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let Command::Answer { headers, .. } = command("answer", body.clone()) else { panic!() };
@@ -234,7 +234,7 @@ fn headers_go_with_the_answer_and_with_the_end() {
 }
 
 #[test]
-fn single_events_can_be_told_elsewhere() {
+fn webhook_urls_sends_single_events_to_other_urls() {
     let urls = json!({"call.hangup": "http://127.0.0.1:9003/end", "call.bridge": "http://127.0.0.1:9003/"});
     let status = new_call(json!({"webhook_urls": urls, "webhook_urls_method": "GET"})).unwrap().status.unwrap();
     let end = Target { url: "http://127.0.0.1:9003/end".into(), method: tandem_call::Method::Get };
@@ -249,7 +249,7 @@ fn single_events_can_be_told_elsewhere() {
 }
 
 #[test]
-fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
+fn an_invalid_dial_gets_telnyxs_error_code_and_a_pointer() {
     let rows = [
         (json!({"connection_id": null}), 10004, "/connection_id"),
         (json!({"connection_id": 1}), 10026, "/connection_id"),
@@ -371,7 +371,7 @@ fn every_action_becomes_its_command() {
 }
 
 #[test]
-fn an_answer_may_record_stream_and_move_the_webhooks() {
+fn an_answer_may_record_and_stream_and_change_the_webhook_url() {
     let plan = planned(
         "answer",
         json!({"record": "record-from-answer", "stream_url": "ws://127.0.0.1/", "webhook_url": "http://127.0.0.1/w"}),
@@ -411,7 +411,7 @@ fn speech_and_files_are_played() {
 }
 
 #[test]
-fn digits_are_gathered_beside_or_after_a_prompt() {
+fn gather_commands_have_their_defaults_and_prompts() {
     let Command::Gather(plain) = command("gather", json!({"maximum_digits": 4, "gather_id": "menu"})) else { panic!() };
     assert!(plain.prompts.is_empty());
     assert_eq!((plain.min_digits, plain.max_digits, plain.tries), (1, Some(4), 1));
@@ -433,7 +433,7 @@ fn digits_are_gathered_beside_or_after_a_prompt() {
 }
 
 #[test]
-fn a_transfer_calls_from_the_called_number_and_tells_the_same_application() {
+fn a_transfer_has_the_called_number_as_caller_id_and_the_same_webhooks() {
     let Command::Transfer(dial) =
         command("transfer", json!({"to": "+15551230003", "target_leg_client_state": "c3RhdGU="}))
     else {
@@ -469,7 +469,7 @@ fn a_bridge_names_the_other_leg() {
 }
 
 #[test]
-fn recordings_and_streams_are_started_as_asked() {
+fn record_start_and_streaming_start_read_their_parameters() {
     let body = json!({"format": "wav", "channels": "single", "play_beep": true, "max_length": 60, "timeout_secs": 5,
         "recording_track": "outbound", "trim": "trim-silence"});
     let Command::StartRecording(spec) = command("record_start", body) else { panic!() };
@@ -485,7 +485,7 @@ fn recordings_and_streams_are_started_as_asked() {
 }
 
 #[test]
-fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
+fn an_invalid_action_gets_telnyxs_error_code_and_a_pointer() {
     let speak = |more: Value| merged(json!({"payload": "Hi", "voice": "female"}), more);
     let rows = [
         ("hangup", json!({"client_state": "***"}), 90017, "/client_state"),
@@ -557,7 +557,7 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
 }
 
 #[test]
-fn unknown_actions_are_not_found_and_missing_ones_not_permitted() {
+fn an_unknown_action_gets_404_and_an_unsupported_one_422() {
     for (action, code, status) in
         [("fly", 10005, StatusCode::NOT_FOUND), ("ai_assistant_join", 10038, StatusCode::UNPROCESSABLE_ENTITY)]
     {
@@ -578,7 +578,7 @@ fn every_published_action_is_known() {
 }
 
 #[test]
-fn a_call_is_shown_as_published() {
+fn a_call_has_the_published_fields() {
     let known = |data: &Value, schema: &str| {
         let Some(document) = fixture::published() else { return };
         let known = &document["components"]["schemas"][schema]["properties"];
@@ -621,7 +621,7 @@ fn a_call_is_shown_as_published() {
 }
 
 #[test]
-fn only_an_answer_tells_its_recording() {
+fn only_answer_returns_its_recording_id() {
     let accepted = Accepted { recording: Some(tandem_id::RecordingId(LEG.0)), ..Accepted::default() };
     let mut result = json!({"result": "ok"});
     add_recording(&mut result, Action::RecordStart, &accepted);
@@ -631,7 +631,7 @@ fn only_an_answer_tells_its_recording() {
 }
 
 #[test]
-fn bodies_and_credentials_are_read_with_care() {
+fn invalid_bodies_and_authorization_headers_are_refused() {
     assert!(
         object(b"").unwrap().is_empty() && object(b" \n").unwrap().is_empty() && object(b"null").unwrap().is_empty()
     );
@@ -709,7 +709,7 @@ fn arbitrary_parameters_never_panic() {
 }
 
 #[tokio::test]
-async fn a_repeated_command_id_executes_once_and_answers_the_same() {
+async fn a_repeated_command_id_executes_once_and_gets_the_same_answer() {
     let repeats = Repeats::default();
     let executed = std::sync::atomic::AtomicU32::new(0);
     let body = members(json!({"command_id": "c"}));
@@ -732,12 +732,12 @@ async fn a_repeated_command_id_executes_once_and_answers_the_same() {
 }
 
 #[test]
-fn the_paths_do_not_clash() {
+fn paths_of_the_routes_do_not_conflict() {
     let _: Router<App> = routes();
 }
 
 #[test]
-fn a_phone_number_is_called_from_a_phone_number_only() {
+fn a_call_to_a_phone_number_needs_a_phone_number_as_caller_id() {
     let refused = |more| new_call(more).unwrap_err().code;
     assert_eq!(refused(json!({"from": "nobody"})), 10016);
     assert_eq!(refused(json!({"from": "nobody", "to": ["sip:a@h", "+15551230002"]})), 10016);
@@ -745,7 +745,7 @@ fn a_phone_number_is_called_from_a_phone_number_only() {
 }
 
 #[test]
-fn webhooks_wait_as_long_as_the_application_or_the_call_says() {
+fn the_webhook_timeout_comes_from_the_call_or_its_application() {
     let timeout =
         |more: Value| new_call(more).map(|call| call.status.unwrap().timeout.map(|timeout| timeout.as_secs()));
     assert_eq!(timeout(json!({})).unwrap(), None);

@@ -77,7 +77,7 @@ fn a_streams_frames_are_numbered_from_its_start() {
 }
 
 #[test]
-fn the_start_states_the_codec_the_state_and_the_parameters() {
+fn the_start_message_has_the_codec_the_client_state_and_the_parameters() {
     let asked = StreamSpec { codec: Some(StreamCodec::Pcma), parameters: vec![("bot".into(), "7".into())], ..spec() };
     let leg = LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() };
     let start = parsed(&Wire::new(&account(), &leg, StreamId(1), &asked).start());
@@ -91,7 +91,7 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 }
 
 #[test]
-fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
+fn l16_audio_has_its_sample_rate_and_is_limited_to_30_seconds() {
     let linear = StreamCodec::L16(SampleRate::Hz16000);
     let asked =
         StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
@@ -106,7 +106,7 @@ fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
 }
 
 #[test]
-fn the_handshake_names_telnyx_and_shows_the_token() {
+fn the_handshake_has_telnyxs_user_agent_and_the_auth_token() {
     assert_eq!(wire(&spec()).handshake(), [("User-Agent".to_owned(), "Telnyx/Tandem".to_owned())]);
     let mut wire = wire(&StreamSpec { auth_token: Some("secret".into()), ..spec() });
     assert!(wire.handshake().contains(&("x-telnyx-streaming-auth-token".into(), "secret".into())));
@@ -115,7 +115,7 @@ fn the_handshake_names_telnyx_and_shows_the_token() {
 }
 
 #[test]
-fn media_allocates_nothing_once_its_buffer_has_grown() {
+fn a_media_message_reuses_the_capacity_of_its_buffer() {
     let mut wire = wire(&spec());
     let mut out = String::with_capacity(512);
     let (pointer, capacity) = (out.as_ptr(), out.capacity());
@@ -129,7 +129,7 @@ fn media_allocates_nothing_once_its_buffer_has_grown() {
 }
 
 #[test]
-fn messages_of_the_application_are_understood() {
+fn media_mark_and_clear_messages_are_parsed_and_others_ignored() {
     let mut wire = wire(&spec());
     let audio = |bytes: &[u8]| Ok(StreamMessage::Media(Bytes::copy_from_slice(bytes)));
     assert_eq!(wire.decode(r#"{"event":"media","media":{"payload":"AQID"}}"#), audio(&[1, 2, 3]));
@@ -149,7 +149,7 @@ fn messages_of_the_application_are_understood() {
 }
 
 #[test]
-fn what_cannot_be_used_is_answered_with_an_error_frame() {
+fn an_invalid_message_is_answered_with_an_error_frame() {
     let mut wire = wire(&spec());
     let rows = [
         ("", 100_003, "malformed_frame"),
@@ -174,7 +174,7 @@ fn what_cannot_be_used_is_answered_with_an_error_frame() {
 }
 
 #[test]
-fn rtp_headers_in_payloads_are_cut_off_from_the_third_packet_on() {
+fn rtp_headers_in_payloads_are_removed_from_the_third_packet_on() {
     let packet = |sequence: u16, payload_type: u8| {
         let mut packet = vec![0x80, payload_type];
         packet.extend_from_slice(&sequence.to_be_bytes());
@@ -195,7 +195,7 @@ fn rtp_headers_in_payloads_are_cut_off_from_the_third_packet_on() {
 }
 
 #[test]
-fn a_file_is_handed_on_whole_and_a_one_way_stream_ignores_audio() {
+fn a_file_is_passed_on_whole_and_a_unidirectional_stream_ignores_audio() {
     let file = vec![9; LONGEST_PAYLOAD * 2];
     let message = json!({"event": "media", "media": {"payload": STANDARD.encode(&file)}}).to_string();
     let mut files = wire(&StreamSpec { bidirectional_mode: Some(BidirectionalMode::Files), ..spec() });
@@ -222,7 +222,7 @@ fn arbitrary_messages_never_panic() {
 }
 
 #[test]
-fn a_file_that_will_not_be_played_is_answered_with_an_error_frame() {
+fn an_unplayable_file_is_answered_with_an_error_frame() {
     let files = wire(&StreamSpec { bidirectional_mode: Some(BidirectionalMode::Files), ..spec() });
     let rows = [
         (Unplayable::Undecodable("so it is".into()), 100_004, "invalid_media"),

@@ -104,7 +104,7 @@ fn end(cause: EndCause, by: EndedBy, sip_status: Option<u16>) -> LegEnd {
 }
 
 #[test]
-fn call_initiated_of_an_inbound_leg() {
+fn call_initiated_of_an_inbound_leg_is_incoming_and_parked() {
     let (event, extra) = golden(leg(), EventKind::Initiated);
     assert_eq!(event, "call.initiated");
     let expected = json!({
@@ -119,7 +119,7 @@ fn call_initiated_of_an_inbound_leg() {
 }
 
 #[test]
-fn call_initiated_says_who_vouches_for_the_number_and_whether_that_is_true() {
+fn call_initiated_has_the_attestation_and_its_validation() {
     for (standing, valid) in [(Verstat::Passed, true), (Verstat::Failed, false), (Verstat::Unknown, false)] {
         let attestation = Some(Attestation::B);
         let identity = CallerIdentity { standing, attestation, token: None, detail: None };
@@ -143,7 +143,7 @@ fn call_initiated_of_an_outbound_leg_is_outgoing_and_bridging() {
 }
 
 #[test]
-fn call_answered_and_bridged() {
+fn call_answered_and_call_bridged_have_the_published_payload() {
     let (event, extra) = golden(leg(), EventKind::Answered { stream: None });
     assert_eq!(event, "call.answered");
     let expected = json!({
@@ -163,7 +163,7 @@ fn call_answered_and_bridged() {
 }
 
 #[test]
-fn call_hangup_says_why_whose_doing_and_how_it_sounded() {
+fn call_hangup_has_its_cause_its_source_and_the_call_quality() {
     let mut leg = ended(end(EndCause::NormalClearing, EndedBy::Peer, None));
     leg.sip.quality = Some(Quality {
         packets_in: 591,
@@ -220,7 +220,7 @@ fn hangup_cause_and_source_follow_from_the_end_and_the_direction() {
 }
 
 #[test]
-fn digits_and_gathers() {
+fn digits_and_gather_results_have_the_published_payload() {
     let (event, extra) = golden(leg(), EventKind::DtmfReceived { digit: '#' });
     assert_eq!((event.as_str(), extra["digit"].as_str()), ("call.dtmf.received", Some("#")));
     let rows = [
@@ -247,7 +247,7 @@ fn digits_and_gathers() {
 }
 
 #[test]
-fn who_answered_is_told_in_the_words_of_the_mode() {
+fn machine_detection_has_the_events_and_results_of_its_mode() {
     use tandem_call::machine_detection::GreetingEnd::{Beep, Silence, Time};
     let found = |mode, verdict| {
         let second = Duration::from_secs(1);
@@ -279,7 +279,7 @@ fn who_answered_is_told_in_the_words_of_the_mode() {
 }
 
 #[test]
-fn files_and_speech_have_events_of_their_own() {
+fn playback_and_speak_have_separate_events() {
     let file = json!({"media_url": "http://127.0.0.1:9000/a.wav", "overlay": false});
     let started = golden(leg(), EventKind::PlaybackStarted(playback(url(), false)));
     assert_eq!(started, ("call.playback.started".into(), file));
@@ -306,7 +306,7 @@ fn files_and_speech_have_events_of_their_own() {
 }
 
 #[test]
-fn recordings_are_told_when_saved() {
+fn a_recording_sends_saved_or_error_at_its_end() {
     let (event, extra) = golden(leg(), EventKind::Recording(recording(RecordingStatus::Completed)));
     assert_eq!(event, "call.recording.saved");
     let url = "http://127.0.0.1:8080/v2/recordings/1af5aabe-a9b8-11f0-bb0d-02420a1f0a6a/download.mp3";
@@ -330,7 +330,7 @@ fn recordings_are_told_when_saved() {
 }
 
 #[test]
-fn streams_are_told_without_the_call_prefix() {
+fn stream_events_have_no_call_prefix() {
     let url = json!({"stream_url": "ws://127.0.0.1:9000/audio"});
     let told = |status| golden(leg(), EventKind::Stream(stream(status)));
     assert_eq!(told(StreamStatus::Started), ("streaming.started".into(), url.clone()));
@@ -346,7 +346,7 @@ fn streams_are_told_without_the_call_prefix() {
 }
 
 #[test]
-fn what_telnyx_does_not_tell_is_not_told() {
+fn events_unknown_to_telnyx_send_no_webhook() {
     let failure = FetchFailure { kind: FailureKind::Timeout, detail: String::new() };
     let dialed = DialResult {
         called_uri: true,
@@ -382,14 +382,14 @@ fn what_telnyx_does_not_tell_is_not_told() {
 }
 
 #[test]
-fn the_client_state_is_echoed() {
+fn every_payload_has_the_client_state() {
     let data =
         told(LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() }, EventKind::Answered { stream: None }).unwrap();
     assert_eq!(data["payload"]["client_state"], "c3RhdGU=");
 }
 
 #[test]
-fn an_attempt_is_the_signed_envelope() {
+fn each_attempt_is_a_signed_envelope() {
     let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg()), kind: EventKind::Answered { stream: None } };
     let notice = notice(&event, &context()).unwrap();
     assert_eq!(&*notice.target.url, "http://127.0.0.1:9000/telnyx");
@@ -420,7 +420,7 @@ fn an_attempt_is_the_signed_envelope() {
 }
 
 #[test]
-fn with_get_the_payload_travels_in_the_query() {
+fn a_get_webhook_has_the_payload_in_its_query() {
     let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg()), kind: EventKind::DtmfReceived { digit: '#' } };
     let notice = notice(&event, &context()).unwrap();
     let input = SignInput {
@@ -441,7 +441,7 @@ fn with_get_the_payload_travels_in_the_query() {
 }
 
 #[test]
-fn members_are_those_of_the_published_description() {
+fn webhook_payloads_have_only_published_fields() {
     let Some(document) = fixture::published() else { return };
     let rows: [(&str, LegInfo, EventKind, &[&str]); 14] = [
         ("callInitiated", leg(), EventKind::Initiated, &[]),
@@ -501,7 +501,7 @@ fn members_are_those_of_the_published_description() {
 }
 
 #[test]
-fn a_queue_is_entered_and_left_for_a_reason() {
+fn call_enqueued_and_call_dequeued_have_the_published_payload() {
     let queue = QueueId(LEG.0 + 2);
     let (kind, payload) = golden(leg(), EventKind::Enqueued { queue: "support".into(), id: queue });
     assert_eq!(kind, "call.enqueued");

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_lets_through_what_it_says() {
+    fn each_filter_selects_numbers_by_its_field() {
         let number = "+14155550123";
         let block = json!({
             "number": number, "region": "CA", "locality": "San Francisco", "postal_code": "94105", "lata": "722",

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_asked_of_other_products_is_refused() {
+    fn only_hosts_of_other_twilio_products_get_404() {
         let refused = |host: &str, path: &str| {
             let request = Request::builder().uri(path).header(header::HOST, host).body(Body::empty()).unwrap();
             stranger(&request).map(|error| (error.status.as_u16(), error.code))

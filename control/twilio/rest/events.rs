@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelled_as_fields() {
+    fn parameter_names_become_snake_case() {
         let names =
             [("StatusCallback", "status_callback"), ("To", "to"), ("msg", "msg"), ("SipHeader_X-A", "sip_header_x-a")];
         for (name, field) in names {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_again_has_a_list() {
+    fn a_repeated_parameter_becomes_a_list() {
         let pairs = [("A", "1"), ("B", "2"), ("A", "3"), ("A", "4")].map(|(name, value)| (name.into(), value.into()));
         let exchange = HttpExchange::new(jiff::Timestamp::UNIX_EPOCH, "GET", "http://h/", &pairs, Default::default());
         assert_eq!(parameters(&exchange), json!({ "a": ["1", "3", "4"], "b": "2" }));

@@ -43,7 +43,7 @@ mod tests {
     use crate::Twilio;
 
     #[test]
-    fn what_is_refused_is_refused_at_any_depth_and_nothing_else() {
+    fn refused_resources_are_refused_at_any_depth() {
         for path in ["Messages", "Messages/MM1/Media/ME1", "SMS/ShortCodes", "Calls/CA1/Payments/PK1"] {
             assert!(find(&Twilio, &path.split('/').collect::<Vec<_>>()).is_some(), "{path}");
         }
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_lists_what_is_refused() {
+    fn the_documentation_lists_every_refused_resource() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let text = std::fs::read_to_string(root.join("docs/twilio.md")).expect("docs/twilio.md");
         for (path, what) in REFUSED {

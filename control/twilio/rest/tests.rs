@@ -76,7 +76,7 @@ fn acme() -> Account {
 }
 
 #[test]
-fn an_ended_call_reads_like_the_published_one() {
+fn an_ended_call_has_the_values_of_the_published_example() {
     let value = call::call(crate::owner(ACCOUNT), &leg(Status::Completed));
     for (key, expected) in [
         ("status", json!("completed")),
@@ -95,7 +95,7 @@ fn an_ended_call_reads_like_the_published_one() {
 }
 
 #[test]
-fn a_live_call_has_no_duration_and_a_new_one_no_dates() {
+fn a_live_call_has_no_duration_and_a_new_call_has_no_dates() {
     let live = call::call(crate::owner(ACCOUNT), &leg(Status::InProgress));
     assert_eq!(
         (&live["status"], &live["duration"], &live["end_time"]),
@@ -111,7 +111,7 @@ fn a_live_call_has_no_duration_and_a_new_one_no_dates() {
 }
 
 #[test]
-fn a_running_recording_has_no_duration_and_numbers_where_numbers_are_due() {
+fn a_live_recording_has_no_duration_and_a_numeric_channel_count() {
     let running = recording::call_recording(crate::owner(ACCOUNT), "http://h", &facts(RecordingStatus::InProgress));
     assert_eq!((&running["duration"], &running["channels"]), (&Value::Null, &json!(2)));
     assert_eq!(running["source"], "StartCallRecordingAPI");
@@ -127,7 +127,7 @@ fn a_running_recording_has_no_duration_and_numbers_where_numbers_are_due() {
 /// Checks that the resource has every key of every published example, with a value of the same type. Null matches any
 /// type.
 #[test]
-fn representations_have_every_key_of_the_published_examples() {
+fn calls_recordings_and_accounts_have_every_field_of_the_published_examples() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/openapi/twilio_api_v2010.json");
     let Ok(text) = std::fs::read_to_string(&file) else {
         println!("skipped: ../shared/openapi/twilio_api_v2010.json is not here");
@@ -261,7 +261,7 @@ fn covers(place: &str, ours: &Value, example: &Value) {
 }
 
 #[test]
-fn filters_are_read_and_refused() {
+fn filters_of_the_call_list_are_parsed_or_refused() {
     let filter = |query: &str| leg_filter(&Parameters::parse(&crate::Twilio, query.as_bytes()));
     let read =
         filter("To=%2B1+(555)+1230001&From=client:a&Status=ringing&ParentCallSid=CA00000000000000000000000000000003");
@@ -274,7 +274,7 @@ fn filters_are_read_and_refused() {
 }
 
 #[test]
-fn credentials_are_read_from_the_header() {
+fn credentials_are_parsed_from_the_authorization_header() {
     let read = |text: &str| {
         let request = Request::builder().header("Authorization", text).body(()).unwrap();
         basic(request.headers())
@@ -286,7 +286,7 @@ fn credentials_are_read_from_the_header() {
 }
 
 #[test]
-fn errors_come_in_the_envelope() {
+fn an_error_has_twilios_json_form() {
     let body = |error: ApiError| {
         let response = error.into_response();
         let (parts, body) = response.into_parts();
@@ -312,7 +312,7 @@ fn futures_executor<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn a_recording_without_json_is_its_audio() {
+fn a_recording_path_without_the_json_extension_returns_audio() {
     const CALL: &str = "CA00000000000000000000000000000001";
     const RECORDING: &str = "RE00000000000000000000000000000002";
     use recordings::Audio;

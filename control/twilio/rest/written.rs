@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_tells_the_form_and_one_without_extension_is_xml_unless_json_is_accepted() {
+    fn the_extension_or_the_accept_header_selects_json_xml_or_csv() {
         let form = |path: &str, accept: Option<&str>| {
             let mut headers = HeaderMap::new();
             accept.into_iter().for_each(|accept| drop(headers.insert(header::ACCEPT, accept.parse().unwrap())));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_in_an_answer_in_xml_lead_to_xml() {
+    fn paths_in_an_xml_answer_have_no_json_extension() {
         let page = "/2010-04-01/Accounts/AC1/Calls.json?Page=1";
         let call = json!({ "sid": "CA1", "uri": "/2010-04-01/Accounts/AC1/Calls/CA1.json", "url": "/a.json" });
         let text = xml(&json!({ "uri": page, "next_page_uri": page, "calls": [call] }), "/Calls.json");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn times_become_rfc_3339_for_clients_that_read_no_other_and_unknown_ones_null() {
+    fn call_times_become_rfc_3339_and_empty_times_null() {
         let call = json!({ "start_time": "Fri, 21 Sep 2018 10:00:00 +0000", "end_time": "", "date_created": "" });
         let mut value = json!({ "calls": [call] });
         with_iso_dates(&mut value);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_elements() {
+    fn field_names_become_xml_element_names() {
         assert_eq!((pascal("sms_url").as_str(), pascal("1&<x").as_str()), ("SmsUrl", "N1x"));
         let names = ["Calls", "Addresses", "Countries", "Balance"].map(singular);
         assert_eq!(names, ["Call", "Address", "Country", "Balance"]);

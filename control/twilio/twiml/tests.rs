@@ -53,7 +53,7 @@ macro_rules! expect {
 }
 
 #[test]
-fn say_keeps_words_voice_and_loops() {
+fn say_reads_its_text_voice_and_loops() {
     expect!(one("<Say voice=\"alice\" language=\"en-GB\" loop=\"2\">  Hi &amp; bye\n</Say>"), Instruction::Play(play) => {
         assert_eq!(play.loops.unwrap().get(), 2);
         expect!(play.source, AudioSource::Speech(speech) => {
@@ -89,7 +89,7 @@ fn play_resolves_its_url_and_sends_digits() {
 }
 
 #[test]
-fn pause_waits_a_second_unless_told() {
+fn pause_lasts_one_second_without_a_length() {
     assert_eq!(one("<Pause/>"), Instruction::Pause(Duration::from_secs(1)));
     assert_eq!(one("<Pause length='10'/>"), Instruction::Pause(Duration::from_secs(10)));
     assert_eq!(codes("<Pause length='soon'/>"), [13910]);
@@ -158,7 +158,7 @@ fn record_has_its_defaults_and_limits() {
 }
 
 #[test]
-fn a_plain_dial_calls_the_number_in_it() {
+fn a_dial_with_text_calls_that_number() {
     expect!(one("<Dial>(415) 555-1212</Dial>"), Instruction::Dial(dial) => {
         assert_eq!(dial.targets.len(), 1);
         assert_eq!(dial.targets[0].to, Address::from("+14155551212"));
@@ -201,7 +201,7 @@ fn dial_reads_its_attributes_and_nouns() {
 }
 
 #[test]
-fn a_payment_is_not_taken_but_its_action_is_told_so() {
+fn pay_is_unsupported_and_reports_a_connector_error_to_its_action() {
     expect!(one("<Pay action='/paid' chargeAmount='9.99'><Prompt for='security-code'><Say>Code?</Say></Prompt></Pay>"),
     Instruction::Unsupported(pay) => {
         assert_eq!(pay.action.unwrap().url.as_ref(), "https://app.example/paid");
@@ -211,7 +211,7 @@ fn a_payment_is_not_taken_but_its_action_is_told_so() {
 }
 
 #[test]
-fn the_reason_of_a_call_goes_with_it_as_a_header() {
+fn call_reason_becomes_a_call_info_header() {
     let text = r#"<Dial callReason='Your "order"'><Number>+15550002222</Number></Dial>"#;
     expect!(one(text), Instruction::Dial(dial) => {
         let (name, value) = &dial.targets[0].headers[0];
@@ -222,7 +222,7 @@ fn the_reason_of_a_call_goes_with_it_as_a_header() {
 }
 
 #[test]
-fn an_application_is_dialled_alone_with_what_it_is_told() {
+fn an_application_noun_excludes_other_nouns_and_passes_its_parameters() {
     let text = "<Dial><Number>+15550002222</Number><Application>AP7<Parameter name='k' value='v'/></Application>\
         <Application><ApplicationSid>AP8</ApplicationSid></Application></Dial>";
     assert_eq!(codes(text), [12200]);
@@ -238,7 +238,7 @@ fn an_application_is_dialled_alone_with_what_it_is_told() {
 }
 
 #[test]
-fn a_dial_may_lead_into_a_conference() {
+fn a_dial_with_a_conference_noun_joins_the_conference() {
     let text = "<Dial hangupOnStar='true' timeLimit='60' action='/after'><Conference muted='true' beep='onEnter' \
         startConferenceOnEnter='false' endConferenceOnExit='true' maxParticipants='10'>Room 1</Conference></Dial>";
     expect!(one(text), Instruction::Conference(conference) => {
@@ -279,7 +279,7 @@ fn a_dial_may_lead_into_a_conference() {
 }
 
 #[test]
-fn a_caller_may_be_put_in_a_queue() {
+fn enqueue_reads_its_attributes_and_leave_is_read() {
     let text = "<Enqueue action='/queued' waitUrl='/wait' waitUrlMethod='GET' maxQueueSize='5'> support </Enqueue>";
     expect!(one(text), Instruction::Enqueue(enqueue) => {
         assert_eq!((&*enqueue.queue, enqueue.max_size), ("support", Some(5)));
@@ -299,7 +299,7 @@ fn a_caller_may_be_put_in_a_queue() {
 }
 
 #[test]
-fn a_dial_may_take_somebody_out_of_a_queue() {
+fn a_dial_with_a_queue_noun_takes_a_caller_from_the_queue() {
     let text = "<Dial timeout='7' record='true' hangupOnStar='true'><Queue url='/whisper'>support</Queue></Dial>";
     expect!(one(text), Instruction::Dial(dial) => {
         let queue = dial.queue.unwrap();
@@ -315,7 +315,7 @@ fn a_dial_may_take_somebody_out_of_a_queue() {
 }
 
 #[test]
-fn a_dialled_party_may_be_listened_to_for_a_machine() {
+fn a_number_noun_reads_its_machine_detection() {
     let text = "<Dial><Number machineDetection='DetectMessageEnd' machineDetectionTimeout='10' \
         machineDetectionSilenceTimeout='3000' amdStatusCallback='/amd'>+15550002222</Number>\
         <Number machineDetection='Enable' sendDigits='1'>+15550002223</Number></Dial>";
@@ -342,7 +342,7 @@ fn a_sip_noun_may_hold_several_uris_and_headers() {
 }
 
 #[test]
-fn a_number_without_a_country_is_one_of_north_america_if_it_can_be() {
+fn a_number_of_ten_digits_without_a_country_code_is_north_american() {
     let called = |text: &str| expect!(one(&format!("<Dial>{text}</Dial>")), Instruction::Dial(dial) => dial.targets[0].to.clone());
     for (written, number) in [
         ("415-555-1212", "+14155551212"),
@@ -361,7 +361,7 @@ fn a_number_without_a_country_is_one_of_north_america_if_it_can_be() {
 }
 
 #[test]
-fn the_action_of_a_dial_with_nobody_to_call_is_asked() {
+fn a_dial_with_an_action_and_no_valid_target_still_requests_its_action() {
     for nobody in [
         "<Dial action='/after'/>",
         "<Dial action='/after'>nobody</Dial>",
@@ -374,7 +374,7 @@ fn the_action_of_a_dial_with_nobody_to_call_is_asked() {
 }
 
 #[test]
-fn a_dial_with_nobody_to_call_and_nobody_to_ask_is_skipped() {
+fn a_dial_without_a_valid_target_and_without_an_action_is_skipped() {
     assert_eq!(read("<Dial/>").instructions, []);
     assert_eq!(codes("<Dial/>"), [13224]);
     assert_eq!(codes("<Dial>nobody</Dial>"), [13223, 13224]);
@@ -410,7 +410,7 @@ fn a_trunk_is_chosen_by_its_id_and_never_by_its_name() {
 }
 
 #[test]
-fn connect_hands_the_call_to_a_stream() {
+fn connect_with_a_stream_noun_is_bidirectional() {
     let text = "<Connect action='/after'><Stream url='wss://ai.example/ws' name='n' statusCallback='https://x/s'>\
         <Parameter name='who' value='me'/></Stream></Connect>";
     expect!(one(text), Instruction::Connect(connect) => {
@@ -432,7 +432,7 @@ fn connect_hands_the_call_to_a_stream() {
 }
 
 #[test]
-fn start_begins_streams_and_recordings_and_stop_ends_them() {
+fn start_and_stop_control_streams_and_recordings() {
     expect!(one("<Start><Stream url='/media' track='both_tracks' name='s'/></Start>"), Instruction::StartStream(stream) => {
         assert_eq!((stream.url.as_str(), stream.track, stream.bidirectional_mode), ("wss://app.example/media", Track::Both, None));
     });
@@ -449,7 +449,7 @@ fn start_begins_streams_and_recordings_and_stop_ends_them() {
 }
 
 #[test]
-fn a_recording_session_is_begun_with_a_connector_and_ended_by_name() {
+fn siprec_starts_with_a_connector_and_stops_by_name() {
     let text = "<Start><Siprec connectorName='x'><Parameter name='k' value='v'/></Siprec></Start>";
     expect!(one(text), Instruction::StartSiprec(spec) => {
         assert_eq!((spec.connector.as_str(), spec.name, spec.track, spec.callback), ("x", None, Track::Both, None));
@@ -462,7 +462,7 @@ fn a_recording_session_is_begun_with_a_connector_and_ended_by_name() {
 }
 
 #[test]
-fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
+fn conversation_relay_and_agent_read_their_attributes_and_defaults() {
     expect!(one("<Connect action='/after'><ConversationRelay url='wss://x/'/></Connect>"), Instruction::Converse(converse) => {
         let spec = converse.spec;
         assert_eq!((spec.speech_language.as_str(), spec.recognition_language.as_str(), spec.digits), ("en-US", "en-US", false));
@@ -506,14 +506,14 @@ fn redirect_reject_hangup_and_echo_are_read() {
 }
 
 #[test]
-fn what_is_not_known_is_skipped_with_a_warning_and_the_rest_runs() {
+fn unknown_elements_and_attributes_are_skipped_with_warnings() {
     let program = read("words<Dance/><say>no</say><Say mood='good'>yes</Say><Sms>x</Sms><Number>1</Number><Hangup/>");
     assert_eq!(program.instructions.len(), 2);
     assert_eq!(program.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [12200, 12200, 12200, 12200, 13803, 12200]);
 }
 
 #[test]
-fn an_absolute_url_is_kept_letter_by_letter() {
+fn an_absolute_url_is_kept_as_written() {
     for url in ["https://app.example/a'b?x=%41&y=ü#rc=2", "HTTP://App.Example:80/../x"] {
         expect!(one(&format!("<Redirect>{}</Redirect>", url.replace('&', "&amp;"))), Instruction::Redirect(target) => {
             assert_eq!(target.url.as_ref(), url);
@@ -522,7 +522,7 @@ fn an_absolute_url_is_kept_letter_by_letter() {
 }
 
 #[test]
-fn an_inline_document_has_no_base() {
+fn relative_urls_fail_in_an_inline_document() {
     for inner in ["<Redirect>/x</Redirect>", "<Redirect/>", "<Gather action='x'/>", "<Play>a.wav</Play>"] {
         assert_eq!(inline(inner).unwrap_err().kind, FailureKind::Document(15004), "{inner}");
     }
@@ -554,7 +554,7 @@ fn fatal_failures_have_their_kind() {
 }
 
 #[test]
-fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
+fn the_error_names_a_web_page_or_json_as_such() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let detail = |body: &[u8]| answer(&TWIML, origin, Some("text/html"), body).unwrap_err().detail;
@@ -565,7 +565,7 @@ fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
 }
 
 #[test]
-fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
+fn the_warning_about_a_misspelt_name_suggests_the_correct_name() {
     let told = |body: &str| {
         let origin = Origin { base: None, local_files: false, ..Default::default() };
         document(&TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
@@ -580,7 +580,7 @@ fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_document_may_be_in_another_charset_if_it_says_so() {
+fn a_document_is_decoded_with_its_declared_charset() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let said = |content_type: &str, body: &[u8]| {
@@ -647,7 +647,7 @@ fn the_content_type_decides_what_an_answer_is() {
 }
 
 #[test]
-fn a_document_with_everything_in_it_is_read_without_a_warning() {
+fn a_document_with_every_verb_is_read_without_a_warning() {
     let program = fetched(include_str!("../fixtures/everything.xml"));
     assert_eq!(program.warnings, []);
     assert_eq!(program.instructions.len(), 14);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_list_cannot_be_asked_for_is_refused() {
+    fn unknown_filters_and_sorts_and_large_pages_are_refused() {
         assert_eq!(asked("filter[age]=7"), Err(10038));
         assert_eq!(asked("filter[name][sounds_like]=x"), Err(10032));
         assert_eq!(asked("sort=age"), Err(10032));

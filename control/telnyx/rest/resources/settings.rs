@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_stays_and_null_is_the_default_again() {
+    fn an_absent_setting_stays_and_null_restores_its_default() {
         let kept =
             json!({"application_name": "one", "active": false, "inbound": {"channel_limit": 3, "sip_subdomain": "a"}});
         let given = json!({"active": null, "inbound": {"channel_limit": 5}, "unknown": 1});
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_where_it_stands() {
+    fn an_invalid_setting_is_refused_with_its_pointer() {
         let refused = |given: Value| taken(given, json!({})).unwrap_err();
         for (given, code, pointer) in [
             (json!({"active": "yes"}), 10026, "/active"),

@@ -209,7 +209,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_parameters_in_the_docs_are_what_they_are_here() {
+fn parameters_in_the_docs_match_the_code() {
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(PAGE, &page).unwrap();

@@ -25,7 +25,7 @@ fn list(kind: ListKind) -> ListRow {
 }
 
 #[test]
-fn representations_have_every_key_of_the_published_examples() {
+fn sip_resources_have_every_field_of_the_published_examples() {
     let mut details = DomainDetails::default();
     domains::apply(
         &parameters(
@@ -81,7 +81,7 @@ fn representations_have_every_key_of_the_published_examples() {
 }
 
 #[test]
-fn a_domain_keeps_its_methods_and_is_emptied_by_empty_values() {
+fn an_absent_parameter_keeps_a_domains_value_and_an_empty_one_clears_it() {
     let mut details = DomainDetails::default();
     domains::apply(&parameters("VoiceMethod=GET&SipRegistration=true"), &mut details).unwrap();
     assert_eq!((details.registration, &details.voice), (true, &None));
@@ -101,7 +101,7 @@ fn a_domain_keeps_its_methods_and_is_emptied_by_empty_values() {
 }
 
 #[test]
-fn a_network_is_one_address_unless_more_of_it_is_said() {
+fn an_ip_address_without_a_prefix_length_is_a_single_address() {
     let network = |form: &str, now: Option<&str>| {
         let now = now.map(|text| text.parse().unwrap());
         entries::network(&parameters(form), now).map(|network| network.map(|network| network.to_string()))

@@ -16,7 +16,7 @@ fn parameters(form: &str) -> Parameters {
 }
 
 #[test]
-fn paths_are_told_from_those_of_the_other_api() {
+fn trunking_paths_are_distinguished_from_other_paths() {
     assert_eq!(below("/v1/Trunks"), Some(vec![]));
     assert_eq!(below("/v1/Trunks/TK1/OriginationUrls/OU1"), Some(vec!["TK1", "OriginationUrls", "OU1"]));
     assert_eq!(below("/v1/TrunksX"), None);
@@ -24,7 +24,7 @@ fn paths_are_told_from_those_of_the_other_api() {
 }
 
 #[test]
-fn urls_begin_with_what_the_client_can_reach() {
+fn urls_in_answers_have_a_host_that_the_client_can_reach() {
     assert_eq!(base(Some("trunking.twilio.com"), "http://127.0.0.1:8080"), "https://trunking.twilio.com");
     assert_eq!(base(Some("127.0.0.1:8080"), "http://127.0.0.1:8080"), "http://127.0.0.1:8080");
     assert_eq!(base(Some("eviltwilio.com"), "http://x"), "http://x");
@@ -32,7 +32,7 @@ fn urls_begin_with_what_the_client_can_reach() {
 }
 
 #[test]
-fn representations_have_every_key_of_the_published_examples() {
+fn trunk_resources_have_every_field_of_the_published_examples() {
     let base = "http://x";
     let mut trunk = CustomerTrunk { domain: Some("a.example".into()), ..CustomerTrunk::default() };
     trunks::apply(&parameters("DisasterRecoveryUrl=http://a/&TransferMode=sip-only&Secure=true"), &mut trunk).unwrap();
@@ -87,7 +87,7 @@ fn representations_have_every_key_of_the_published_examples() {
 }
 
 #[test]
-fn parameters_are_read_and_refused() {
+fn origination_and_recording_parameters_are_parsed_or_refused() {
     let mut origination = Origination { uri: "sip:a".into(), priority: 1, weight: 1, enabled: true };
     for good in
         ["sip:pbx.example.com", "sip:10.0.0.1:5070;transport=tcp", "sips:a", "sip://a.example:1", "sip:[::1]:5060"]

@@ -15,7 +15,7 @@ fn day(text: &str) -> Date {
 }
 
 #[test]
-fn time_is_cut_into_periods_newest_first() {
+fn a_date_range_is_divided_into_periods_newest_first() {
     let today = day("2026-03-15");
     let cut = |cut, start: &str, end: &str| {
         let form = format!("StartDate={start}&EndDate={end}");
@@ -42,7 +42,7 @@ fn time_is_cut_into_periods_newest_first() {
 }
 
 #[test]
-fn representations_have_every_key_of_the_published_examples() {
+fn usage_resources_have_every_field_of_the_published_examples() {
     let today = day("2026-03-15");
     let one = category("calls").unwrap();
     let record = record(ACCOUNT, "Usage/Records", &one, &Usage::default(), (today, today), Timestamp::UNIX_EPOCH);
@@ -73,7 +73,7 @@ fn representations_have_every_key_of_the_published_examples() {
 }
 
 #[test]
-fn triggers_are_read_and_refused() {
+fn usage_triggers_are_parsed_or_refused_and_their_webhook_is_complete() {
     for bad in [
         "",
         "CallbackUrl=http://a/&TriggerValue=1",
