@@ -186,12 +186,13 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
             Test("control/store/health.rs", "each_new_reason_is_reported_once_with_the_cause_of_its_check")
         }
         Cause::DiskFull => Act("the folder of recordings is away"),
-        Cause::MediaFull => Test(
-            "tests/server/overload.rs",
-            "an_overloaded_media_thread_refuses_new_calls_until_its_load_falls",
-        ),
+        Cause::MediaFull => {
+            Test("tests/server/overload.rs", "an_overloaded_media_thread_refuses_new_calls_until_its_load_falls")
+        }
         Cause::UnusedParameter => Test("tests/server/providers.rs", "an_unused_parameter_causes_a_note"),
-        Cause::ReadLimit => Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_do_not_delay_other_queries"),
+        Cause::ReadLimit => {
+            Test("control/store/tests/limits.rs", "slow_lists_of_sqlite_end_and_do_not_delay_other_queries")
+        }
         Cause::DiskSlow => Test(
             "media/writer/tests.rs",
             "files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted",
