@@ -17,10 +17,10 @@ use slab::Slab;
 use crate::codec::LONGEST_FRAME;
 use crate::command::{Command, LegId, Track};
 use crate::event::Event;
-use crate::offload::{FlowCounts, OffloadRule};
+use crate::network::{Context, Counts, Flow, MediaClock, Network};
 use crate::room::RoomKey;
 use crate::sdp::MediaPlan;
-use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
+use crate::session::{BridgedLeg, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
@@ -31,85 +31,6 @@ const GROUPS: usize = 4;
 /// The maximum delay after which the worker still serves overdue frames. After a longer delay, for example because the
 /// host was suspended, the worker skips the overdue frames.
 const CATCH_UP: Duration = Duration::from_secs(2);
-
-/// A socket of a session. Each session has an RTP socket and an RTCP socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flow {
-    Rtp,
-    Rtcp,
-}
-
-/// The source from which a session receives RTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pin {
-    pub(crate) peer: SocketAddr,
-    /// Whether only `peer` may send. If so, the socket can refuse packets from other sources.
-    pub(crate) only: bool,
-}
-
-/// The sockets of the sessions. A slot identifies a session.
-pub(crate) trait Network {
-    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// Sets the source of the session's RTP. If `peer` is `None`, any source may send.
-    fn pin(&mut self, slot: usize, peer: Option<Pin>);
-    /// Releases the session's sockets.
-    fn release(&mut self, slot: usize);
-    /// Tells the kernel to relay or drop the packets that match the rule. All other packets still reach the socket.
-    /// Returns false if the kernel cannot use the rule.
-    fn offload(&mut self, _: &OffloadRule) -> bool {
-        false
-    }
-    /// Returns the kernel's counts of the packets that arrive for `slot`, or `None` if these packets are not offloaded.
-    fn counted(&mut self, _slot: usize) -> Option<FlowCounts> {
-        None
-    }
-    /// Ends the offload of the packets that arrive for `slot`. Returns the final counts.
-    fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
-        None
-    }
-    /// The time since an arbitrary start. The engine uses this time to measure how long work takes.
-    fn stopwatch(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-/// Totals since the worker's start. The worker publishes these totals at each tick.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) packets_in: u64,
-    pub(crate) packets_out: u64,
-    pub(crate) relayed: u64,
-    pub(crate) dropped: u64,
-    pub(crate) malformed: u64,
-}
-
-/// Converts instants to RTP and NTP time.
-#[derive(Debug, Clone)]
-pub(crate) struct MediaClock {
-    origin: Instant,
-    /// The NTP time of `origin`. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
-    ntp: u64,
-}
-
-impl MediaClock {
-    pub(crate) fn new(origin: Instant, ntp: u64) -> MediaClock {
-        MediaClock { origin, ntp }
-    }
-
-    /// Returns the units of a clock of `rate` Hz since the origin, modulo 2^32.
-    pub(crate) fn units(&self, now: Instant, rate: u32) -> u32 {
-        let since = now.saturating_duration_since(self.origin);
-        let fraction = u64::from(since.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
-        (since.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
-    }
-
-    /// The NTP time of `now`. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
-    pub(crate) fn ntp(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.origin);
-        let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
-        self.ntp.wrapping_add((since.as_secs() << 32).wrapping_add(fraction))
-    }
-}
 
 /// The result of a command.
 #[derive(Debug)]

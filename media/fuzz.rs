@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::codec::{Codec, Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
 use crate::command::{Command, LegId, OpId, Tracks};
-use crate::engine::{Core, Flow, Network};
+use crate::engine::Core;
 use crate::event::EventSink;
+use crate::network::{Flow, Network, Pin};
 use crate::sdp::{Local, Negotiation};
 use crate::session::MediaSession;
 use crate::tap::{TapCodec, tap};
@@ -104,7 +105,7 @@ impl Network for Wire {
         self.sent += 1;
     }
 
-    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
+    fn pin(&mut self, _: usize, _: Option<Pin>) {}
 
     fn release(&mut self, _: usize) {}
 }

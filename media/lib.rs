@@ -31,6 +31,7 @@ mod mixer;
 #[cfg(feature = "mp3")]
 mod mp3;
 mod music;
+mod network;
 mod offload;
 mod player;
 mod ports;

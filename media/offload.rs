@@ -1,6 +1,6 @@
 //! Offload: the kernel relays the plain packets of a bridged leg. The kernel also drops the packets of a leg that has
 //! no listener. This module has the rules for the kernel, the kernel's counters, and the state that decides when a
-//! session's packets are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::engine::Network`]
+//! session's packets are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::network::Network`]
 //! executes the decision if the network can.
 //!
 //! ```text

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::config::PortRange;
-use crate::engine::Pin;
+use crate::network::Pin;
 
 /// The number of consecutive port pairs that the pool tries. The pool skips a port that another program uses. After
 /// this number of attempts the pool counts as exhausted.

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use crate::codec::{Codec, LONGEST_PAYLOAD};
 use crate::command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand};
-use crate::engine::{Core, Flow, TICK};
+use crate::engine::{Core, TICK};
 use crate::event::EventSink;
 use crate::fuzz::Wire;
+use crate::network::Flow;
 use crate::rtp::{FRAME, Header};
 use crate::sdp::{CODECS, Local, Negotiation};
 use crate::session::MediaSession;

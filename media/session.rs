@@ -52,9 +52,9 @@ use crate::answering::listener::MachineListener;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, LONGEST_FRAME, SampleRate};
 use crate::command::{Command, LegId, RecordingCommand, Track};
-use crate::engine::{Counts, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, Stats};
 use crate::event_queue::EventQueue;
+use crate::network::Context;
 use crate::player::Playback;
 use crate::quality::{self, Path};
 use crate::rtp::dtmf::DigitSender;
@@ -74,14 +74,6 @@ pub(crate) enum PacketKind {
     Events(u32),
     /// Comfort noise (RFC 3389).
     Noise,
-}
-
-/// The current time and the resources of the worker. The worker lends this struct to a session for one function call.
-pub(crate) struct Context<'a> {
-    pub(crate) now: Instant,
-    pub(crate) clock: &'a MediaClock,
-    pub(crate) network: &'a mut dyn Network,
-    pub(crate) counts: &'a mut Counts,
 }
 
 /// The media of one leg.

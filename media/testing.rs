@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, LegId};
-use crate::engine::{Core, Flow, Network};
+use crate::engine::Core;
 use crate::event::{Event, EventSink, Full};
+use crate::network::{Flow, Network, Pin};
 use crate::offload::{COPY, FlowCounts, OffloadRule};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
@@ -75,7 +76,7 @@ impl Network for Wire {
         self.sent.push((slot, Sent { at: self.now, flow, to, packet: packet.to_vec() }));
     }
 
-    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
+    fn pin(&mut self, _: usize, _: Option<Pin>) {}
 
     fn release(&mut self, slot: usize) {
         self.released.push(slot);

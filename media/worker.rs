@@ -24,9 +24,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use self::sockets::{Inlet, Table};
 use crate::command::{Command, LegId};
-use crate::engine::{Core, Counts, Outcome};
+use crate::engine::{Core, Outcome};
 use crate::event::Event;
 use crate::kernel::KernelRelay;
+use crate::network::Counts;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;

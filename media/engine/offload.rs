@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Core, Flow, Network};
+use super::Core;
 use crate::codec::Codec;
 use crate::command::LegId;
+use crate::network::{Flow, Network};
 use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
 use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;

@@ -1,12 +1,13 @@
 //! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers also read these tracks.
 
+use super::SessionEvents;
 use super::inbound_frame::InboundFrame;
 use super::track::AudioTrack;
-use super::{Context, SessionEvents};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::command::{LegId, OpId, RecordingCommand, Tracks};
 use crate::event::{Event, RecordingReason};
+use crate::network::Context;
 use crate::recorder::Recorder;
 use crate::recorders::{Recorders, RecordingOutcome};
 use crate::rtp::{FRAME, Header};

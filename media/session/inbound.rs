@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::engine::Counts;
 use crate::event::Stats;
+use crate::network::Counts;
 use crate::rtp::receiver::{PacketBudget, Receiver};
 
 /// The state of the RTP stream received from a leg.

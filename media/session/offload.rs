@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::MediaSession;
 use super::routing::Joined;
 use crate::codec::Codec;
-use crate::engine::MediaClock;
+use crate::network::MediaClock;
 use crate::offload::{FlowCounts, Forward, OffloadRule};
 use crate::rtp::Header;
 

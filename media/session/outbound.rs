@@ -1,12 +1,13 @@
 //! The RTP stream to a leg. All audio sources share one sequence of numbers and one timeline.
 
+use super::PacketKind;
 use super::capture::Capture;
 use super::frame_encoder::FrameEncoder;
 use super::relay_state::RelayState;
 use super::transport::Transport;
-use super::{Context, PacketKind};
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
+use crate::network::Context;
 use crate::room::MixedFrame;
 use crate::rtp::sender::Sender;
 use crate::rtp::{FIXED, FRAME, Header, dtmf};

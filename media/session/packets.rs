@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::inbound::DropReason;
 use super::outbound::Output;
-use super::{Context, MediaSession, PacketKind};
-use crate::engine::Flow;
+use super::{MediaSession, PacketKind};
 use crate::event::Event;
 use crate::latch::Admission;
+use crate::network::{Context, Flow};
 use crate::rtp::receiver::Choice;
 use crate::rtp::reports::ReportCheck;
 use crate::rtp::{Header, is_rtcp, noise};

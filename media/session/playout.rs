@@ -1,13 +1,14 @@
 //! Chooses the audio that a leg gets in a frame, by priority: `digits > playback > source > input > relay | echo >
 //! silence`.
 
+use super::SessionEvents;
 use super::outbound::Output;
 use super::relay_state::Filler;
-use super::{Context, SessionEvents};
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::OpId;
 use crate::event::{Event, FinishReason};
+use crate::network::Context;
 use crate::player::Playback;
 use crate::room::MixedFrame;
 use crate::rtp::FRAME;

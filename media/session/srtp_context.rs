@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::engine::{Flow, Network};
+use crate::network::{Flow, Network};
 use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
 use crate::sdp::Protection;
 

@@ -7,10 +7,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Context;
 use super::srtp_context::SrtpContext;
-use crate::engine::{Flow, Pin};
 use crate::latch::{Admission, Latch};
+use crate::network::{Context, Flow, Pin};
 use crate::rtp::Header;
 use crate::rtp::srtp::Refused;
 use crate::sdp::MediaPlan;
@@ -18,7 +17,7 @@ use crate::sdp::MediaPlan;
 /// The transport of a leg's packets.
 #[derive(Default)]
 pub(super) struct Transport {
-    /// The session's slot on its worker. It identifies the session's sockets to the [`crate::engine::Network`].
+    /// The session's slot on its worker. It identifies the session's sockets to the [`crate::network::Network`].
     slot: usize,
     latch: Latch,
     srtp: SrtpContext,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::engine::Flow;
+use crate::network::Flow;
 use crate::offload::{COPY, FlowCounts, OffloadRule};
 use crate::rtp::reception::jitter_after;
 use crate::rtp::{Header, is_jump};

@@ -14,8 +14,8 @@ use rustix::event::{Timespec, epoll};
 
 use super::Shared;
 use crate::HashMap;
-use crate::engine::{Flow, Network, Pin};
 use crate::kernel::{Ends, KernelFlow};
+use crate::network::{Flow, Network, Pin};
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::ports::Sockets;
 

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use super::*;
 use crate::command::OpId;
-use crate::engine::{Flow, Network as _};
+use crate::network::{Flow, Network as _};
 use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::codec::{Codec, Decoder, Encoder, SampleRate};
 use crate::event::EventSink;
+use crate::network::Pin;
 use crate::room::{Hold, NotJoined, Participation, Role, Room, RoomCommand, RoomEnd, RoomEvent, RoomSink, RoomSpec};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
@@ -25,7 +26,7 @@ impl Network for Wire {
         }
     }
 
-    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
+    fn pin(&mut self, _: usize, _: Option<Pin>) {}
 
     fn release(&mut self, _: usize) {}
 }
