@@ -23,10 +23,9 @@ use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
 use crate::supervision::Supervision;
-use crate::timer::Timers;
+use crate::timer::{LegTimer, Timers};
 use crate::{Callback, Target};
-use tandem_id::Now;
-use tandem_id::{CallId, FetchId, LegId, OpId};
+use tandem_id::{CallId, Deadline, FetchId, LegId, Now, OpId};
 
 /// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
 /// the caller has vanished without a BYE.
@@ -181,9 +180,8 @@ impl Call {
             Decision::CommandsWithTimeout(time) => Some(time),
             _ => None,
         };
-        let ring_timer = self.timer(leg, first_command.unwrap_or(UNANSWERED_LIMIT));
+        self.set_timer(leg, LegTimer::Ring, first_command.unwrap_or(UNANSWERED_LIMIT));
         if let Some(state) = self.leg_state_mut(leg) {
-            state.ring_timer = Some(ring_timer);
             state.awaits_command = first_command.is_some();
             state.record_on_answer = record;
         }
@@ -308,8 +306,8 @@ impl Call {
     /// Fires the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        while let Some((leg, op)) = self.timers.pop_due(now.instant) {
-            self.timer_fired(leg, op);
+        while let Some((leg, timer)) = self.timers.pop_due(now.instant) {
+            self.timer_fired(leg, timer);
         }
     }
 
@@ -382,10 +380,19 @@ impl Call {
     /// Sets a timer. When it fires, the instruction that runs on the leg receives [`Signal::Timer`].
     pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
         let op = self.new_op();
-        if let Some(at) = self.now.instant.checked_add(after) {
-            self.timers.set(at, leg, op);
-        }
+        self.set_timer(leg, LegTimer::Instruction(op), after);
         op
+    }
+
+    /// Stops a timer that [`Call::timer`] has set.
+    pub(crate) fn cancel_timer(&mut self, leg: LegId, op: OpId) {
+        self.timers.cancel(leg, LegTimer::Instruction(op));
+    }
+
+    pub(crate) fn set_timer(&mut self, leg: LegId, timer: LegTimer, after: Duration) {
+        if let Some(at) = Deadline::after(self.now, after) {
+            self.timers.set(at, leg, timer);
+        }
     }
 
     pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
@@ -458,9 +465,7 @@ impl Call {
         info.answered_at = Some(time);
         info.status = Status::InProgress;
         let (stream, record) = (state.stream_on_answer.clone(), state.record_on_answer.take());
-        if let Some(op) = state.ring_timer.take() {
-            self.timers.cancel(leg, op);
-        }
+        self.timers.cancel(leg, LegTimer::Ring);
         self.push_command(leg, LegCommand::Answer);
         self.emit(leg, EventKind::Answered { stream });
         self.start_time_limit(leg);
@@ -496,10 +501,7 @@ impl Call {
             self.start_stream(leg, spec);
         }
         self.push_command(leg, LegCommand::Invite(Box::new(new.invite)));
-        let ring_timer = self.timer(leg, new.timeout);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.ring_timer = Some(ring_timer);
-        }
+        self.set_timer(leg, LegTimer::Ring, new.timeout);
         self.emit(leg, EventKind::Initiated);
     }
 
@@ -510,13 +512,7 @@ impl Call {
         if !std::mem::take(&mut state.awaits_command) || state.info.answered_at.is_some() {
             return;
         }
-        if let Some(op) = state.ring_timer.take() {
-            self.timers.cancel(leg, op);
-        }
-        let ring_timer = self.timer(leg, UNANSWERED_LIMIT);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.ring_timer = Some(ring_timer);
-        }
+        self.set_timer(leg, LegTimer::Ring, UNANSWERED_LIMIT);
     }
 
     /// Runs a program on a leg, in place of the current program.
@@ -649,20 +645,19 @@ impl Call {
         }
     }
 
-    fn timer_fired(&mut self, leg: LegId, op: OpId) {
-        let Some(state) = self.leg_state_mut(leg) else { return };
-        if state.ring_timer == Some(op) {
-            state.ring_timer = None;
-            let cause = state.unanswered;
-            self.hangup(leg, cause, EndedBy::Server);
-        } else if state.limit_timer == Some(op) {
-            self.hangup(leg, EndCause::TimeLimit, EndedBy::Server);
-        } else if state.release_timer == Some(op) {
-            self.abandon_recordings(leg);
-            self.abandon_transcriptions(leg);
-            self.release(leg);
-        } else if !self.siprec_timed_out(leg, op) && !self.wait_timed_out(leg, op) {
-            self.signal(leg, Signal::Timer(op));
+    fn timer_fired(&mut self, leg: LegId, timer: LegTimer) {
+        let Some(unanswered) = self.leg_state(leg).map(|state| state.unanswered) else { return };
+        match timer {
+            LegTimer::Ring => self.hangup(leg, unanswered, EndedBy::Server),
+            LegTimer::Limit => self.hangup(leg, EndCause::TimeLimit, EndedBy::Server),
+            LegTimer::Release => {
+                self.abandon_recordings(leg);
+                self.abandon_transcriptions(leg);
+                self.release(leg);
+            }
+            LegTimer::Wait => self.wait_timed_out(leg),
+            LegTimer::Siprec(op) => self.siprec_timed_out(leg, op),
+            LegTimer::Instruction(op) => self.signal(leg, Signal::Timer(op)),
         }
     }
 
@@ -707,13 +702,10 @@ impl Call {
         info.sip.codec = codec;
         info.sip.headers = headers;
         info.sip.dialog = dialog;
-        let ring_timer = state.ring_timer.take();
         let (record, stream) = (state.record_on_answer.take(), state.stream_on_answer.take());
         let (digits, race) = (state.send_digits.take(), state.race.take());
         let detect = state.detect_on_answer.take();
-        if let Some(op) = ring_timer {
-            self.timers.cancel(leg, op);
-        }
+        self.timers.cancel(leg, LegTimer::Ring);
         self.emit(leg, EventKind::Answered { stream: stream.clone() });
         self.start_time_limit(leg);
         if race.is_some() {

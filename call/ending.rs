@@ -11,6 +11,7 @@ use crate::leg::{BY_AGENT, DOCUMENT_ENDED, Direction, EndCause, EndFailure, Ende
 use crate::output::{HangupReason, LegCommand, SipEndReason};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
+use crate::timer::LegTimer;
 use tandem_id::LegId;
 use tandem_id::Now;
 
@@ -174,10 +175,7 @@ impl Call {
             self.continue_after_bridge(leg, other, after);
         }
         self.notify_parent(leg, ChildEvent::Ended);
-        let timer = self.timer(leg, RELEASE_TIMEOUT);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.release_timer = Some(timer);
-        }
+        self.set_timer(leg, LegTimer::Release, RELEASE_TIMEOUT);
         self.release_if_idle(leg);
     }
 
@@ -202,18 +200,13 @@ impl Call {
     }
 
     pub(crate) fn start_time_limit(&mut self, leg: LegId) {
-        let Some(limit) = self.leg_state(leg).and_then(|state| state.time_limit) else { return };
-        let op = self.timer(leg, limit);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.limit_timer = Some(op);
+        if let Some(limit) = self.leg_state(leg).and_then(|state| state.time_limit) {
+            self.set_timer(leg, LegTimer::Limit, limit);
         }
     }
 
     pub(crate) fn limit(&mut self, leg: LegId, limit: Duration) {
         let (time, answered) = (self.now().time, self.leg_state(leg).and_then(|state| state.info.answered_at));
-        if let Some(op) = self.leg_state_mut(leg).and_then(|state| state.limit_timer.take()) {
-            self.timers.cancel(leg, op);
-        }
         let Some(answered) = answered else {
             if let Some(state) = self.leg_state_mut(leg) {
                 state.time_limit = Some(limit);
@@ -221,10 +214,7 @@ impl Call {
             return;
         };
         let gone = Duration::try_from(time.duration_since(answered)).unwrap_or_default();
-        let op = self.timer(leg, limit.saturating_sub(gone));
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.limit_timer = Some(op);
-        }
+        self.set_timer(leg, LegTimer::Limit, limit.saturating_sub(gone));
     }
 }
 

@@ -98,17 +98,14 @@ pub(crate) struct LegState {
     /// Audio that only this leg hears before the bridge (only for a leg that a dial created).
     pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
-    pub(crate) ring_timer: Option<OpId>,
     /// The last provisional response to the INVITE of this inbound leg.
     pub(crate) progress: Option<Progress>,
     /// Whether a provisional response of this outbound leg agreed on early media.
     pub(crate) has_early_media: bool,
     /// Whether RTP of this leg's far end has arrived. A dial that asks for the next packet sets this field to `false`.
     pub(crate) has_packets: bool,
-    /// Whether `ring_timer` is the time limit for the application's first command.
+    /// Whether [`LegTimer::Ring`](crate::timer::LegTimer) is the time limit for the application's first command.
     pub(crate) awaits_command: bool,
-    pub(crate) limit_timer: Option<OpId>,
-    pub(crate) release_timer: Option<OpId>,
     /// State of the transfer, if this leg is called as the target of a transfer.
     pub(crate) referral: Option<Referral>,
     /// The leg whose `Dial` receives the progress of this leg. `None` if the `Dial` of the parent leg receives this
@@ -159,13 +156,10 @@ impl LegState {
             whisper: None,
             greeting: None,
             time_limit: None,
-            ring_timer: None,
             progress: None,
             has_early_media: false,
             has_packets: false,
             awaits_command: false,
-            limit_timer: None,
-            release_timer: None,
             referral: None,
             progress_listener: None,
         }

@@ -9,6 +9,7 @@ use crate::call::Call;
 use crate::event::EventKind;
 use crate::output::LegCommand;
 use crate::recording::Track;
+use crate::timer::LegTimer;
 use tandem_id::{LegId, OpId, SiprecId};
 
 /// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
@@ -118,9 +119,11 @@ impl fmt::Display for SiprecStatus {
 #[derive(Debug)]
 pub(crate) struct ActiveSiprec {
     id: SiprecId,
+    /// The operations that copy the audio from the far end and to the far end.
+    ops: (OpId, OpId),
     spec: Box<SiprecSpec>,
-    /// Timer for the recording server's answer; `None` after the answer.
-    unanswered: Option<OpId>,
+    /// Whether the recording server has answered. Until then [`LegTimer::Siprec`] runs.
+    answered: bool,
 }
 
 fn tracks(track: Track) -> usize {
@@ -138,8 +141,8 @@ impl Call {
         }
         let id = SiprecId::new(self.now().time, &mut self.rng);
         let ops = (self.new_op(), self.new_op());
-        let unanswered = Some(self.timer(leg, ANSWER_TIMEOUT));
-        self.leg_state_mut(leg)?.siprecs.push(ActiveSiprec { id, spec: spec.clone(), unanswered });
+        self.set_timer(leg, LegTimer::Siprec(ops.0), ANSWER_TIMEOUT);
+        self.leg_state_mut(leg)?.siprecs.push(ActiveSiprec { id, ops, spec: spec.clone(), answered: false });
         self.push_command(leg, LegCommand::StartSiprec { ops, id, spec });
         Some(id)
     }
@@ -186,29 +189,28 @@ impl Call {
         else {
             return;
         };
-        let (timer, spec) = (one.unanswered.take(), one.spec.clone());
-        if let Some(op) = timer {
-            self.timers.cancel(leg, op);
-        }
+        one.answered = true;
+        let (op, spec) = (one.ops.0, one.spec.clone());
+        self.timers.cancel(leg, LegTimer::Siprec(op));
         if let Some(state) = self.leg_state_mut(leg).filter(|_| status.is_over()) {
             state.siprecs.retain(|one| one.id != id);
         }
         self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status }));
     }
 
-    /// Ends the session whose answer timer is `op`, with a failure. Returns `false` if `op` is not an answer timer.
-    pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
-        let late = self.leg_state(leg).and_then(|state| state.siprecs.iter().find(|one| one.unanswered == Some(op)));
-        let Some(id) = late.map(|one| one.id) else { return false };
-        let why = SiprecFault::Timeout.because("the recording server did not answer in time");
-        self.end_siprec(leg, id, SiprecStatus::Failed(why));
-        true
+    /// Ends the session with the first operation `op`, because its recording server did not answer in time.
+    pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) {
+        let late = self.leg_state(leg).and_then(|state| state.siprecs.iter().find(|one| one.ops.0 == op));
+        if let Some(id) = late.map(|one| one.id) {
+            let why = SiprecFault::Timeout.because("the recording server did not answer in time");
+            self.end_siprec(leg, id, SiprecStatus::Failed(why));
+        }
     }
 
     /// Stops a session. If the recording server has not answered yet, it has recorded nothing, so this end is a failure.
     fn finish_siprec(&mut self, leg: LegId, id: SiprecId) {
         let all = self.leg_state(leg).map(|state| &*state.siprecs).unwrap_or_default();
-        let unanswered = all.iter().any(|one| one.id == id && one.unanswered.is_some());
+        let unanswered = all.iter().any(|one| one.id == id && !one.answered);
         let status = if unanswered {
             let why = "nothing was recorded: the recording server had not answered when the session ended";
             SiprecStatus::Failed(SiprecFault::Timeout.because(why))

@@ -4,7 +4,7 @@
 
 mod time;
 
-pub use time::Now;
+pub use time::{Deadline, Now};
 
 use std::fmt;
 

@@ -52,7 +52,7 @@ impl InConference {
 
     fn end(&self, call: &mut Call, leg: LegId, why: LeaveReason, status: DialStatus) -> DialResult {
         if let Some(op) = self.limit {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
         call.leave_conference(leg, why);
         DialResult {

@@ -159,7 +159,7 @@ impl Dialing {
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
         self.stop_dequeue(call, leg);
         for child in self.children() {
@@ -383,7 +383,7 @@ impl Dialing {
     fn end(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
         self.stop_dequeue(call, leg);
         call.unbridge(leg);
@@ -460,7 +460,7 @@ impl Dialing {
 
     fn stop_dequeue(&mut self, call: &mut Call, leg: LegId) {
         if let Some(op) = self.dequeue_timer.take() {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
             call.push_command(leg, LegCommand::StopDequeue);
         }
     }
@@ -559,7 +559,7 @@ impl Dialing {
 
     fn stop_ringback(&mut self, call: &mut Call, leg: LegId) {
         if let Some(op) = self.packet_gap.take() {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
         if let Some(op) = self.ringback.take() {
             call.push_command(leg, LegCommand::Stop { op });

@@ -20,6 +20,7 @@ use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait}
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
+use crate::timer::LegTimer;
 use tandem_id::{LegId, OpId, QueueId};
 
 /// Minimum time between the arrival of a wait document and the next request for the wait document.
@@ -41,8 +42,6 @@ pub(crate) struct Waiting {
     /// Waiting time; `None` until an agent has taken the leg.
     waited: Option<Duration>,
     stage: Stage,
-    /// Timer for the maximum waiting time.
-    limit: Option<OpId>,
 }
 
 /// Progress of a wait.
@@ -72,7 +71,6 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
         since: now.time,
         waited: None,
         stage: Stage::Entering,
-        limit: None,
     }));
     call.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
     Step::Stay(Running::Queueing)
@@ -121,9 +119,8 @@ impl Call {
         let Some(waiting) = self.waiting_mut(leg) else { return };
         (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
         let (queue, max_duration) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.max_duration);
-        let limit = max_duration.map(|max_duration| self.timer(leg, max_duration));
-        if let Some(waiting) = self.waiting_mut(leg) {
-            waiting.limit = limit;
+        if let Some(max_duration) = max_duration {
+            self.set_timer(leg, LegTimer::Wait, max_duration);
         }
         self.emit(leg, EventKind::Enqueued { queue, id });
     }
@@ -146,7 +143,6 @@ impl Call {
             since: now.time,
             waited: None,
             stage: Stage::Entering,
-            limit: None,
         }));
         self.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
         Ok(())
@@ -241,11 +237,9 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Handles a timer. Returns whether `op` is the timer for the maximum waiting time. This timer ends the wait,
-    /// unless an agent has already taken the leg.
-    pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
-        let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
-        waiting.limit = None;
+    /// Ends the wait at its maximum waiting time, unless an agent has already taken the leg.
+    pub(crate) fn wait_timed_out(&mut self, leg: LegId) {
+        let Some(waiting) = self.waiting_mut(leg) else { return };
         let (stage, by_request) = (waiting.stage, waiting.by_request);
         if stage == Stage::Waiting && by_request {
             self.take_wait(leg, QueueResult::TimedOut);
@@ -254,7 +248,6 @@ impl Call {
             let step = self.finish_wait(leg, QueueResult::TimedOut);
             self.step(leg, step);
         }
-        true
     }
 
     /// Takes the leg out of its queue, because its wait document has a leave instruction.
@@ -296,9 +289,7 @@ impl Call {
         let state = self.leg_state_mut(leg)?;
         let waiting = *state.waiting.take()?;
         state.mode = waiting.mode;
-        if let Some(limit) = waiting.limit {
-            self.timers.cancel(leg, limit);
-        }
+        self.timers.cancel(leg, LegTimer::Wait);
         let outcome = waiting.outcome(result, now);
         // The event must come before the leg leaves the queue, because the event contains the leg's position.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));

@@ -267,7 +267,7 @@ impl Gathering {
 
     fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
         if let Some(op) = timer {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
     }
 

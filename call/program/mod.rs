@@ -162,7 +162,7 @@ impl Running {
             // Answering-machine detection continues after the instruction was aborted.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
             Self::Apologising(op, _) | Self::SendingDigits(op) => call.push_command(leg, LegCommand::Stop { op }),
-            Self::Pausing(op) => call.timers.cancel(leg, op),
+            Self::Pausing(op) => call.cancel_timer(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
             Self::Gather(gathering) => gathering.abort(call, leg, why),
             Self::Record(verb) => verb.abort(call, leg, why),

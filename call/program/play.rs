@@ -62,7 +62,7 @@ impl Playing {
 
     fn cancel(&self, call: &mut Call, leg: LegId) {
         if let Some(limit) = self.limit {
-            call.timers.cancel(leg, limit);
+            call.cancel_timer(leg, limit);
         }
     }
 }

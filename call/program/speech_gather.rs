@@ -238,7 +238,7 @@ impl SpeechGather {
 
     fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
         if let Some(op) = timer {
-            call.timers.cancel(leg, op);
+            call.cancel_timer(leg, op);
         }
     }
 
