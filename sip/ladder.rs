@@ -137,6 +137,15 @@ impl Ladder {
         self.lock().begin(leg, call_id);
     }
 
+    /// Changes the key of a leg with this Call-ID.
+    pub fn rename(&self, call_id: &[u8], from: LegId, to: LegId) {
+        let mut rings = self.lock();
+        let number = rings.by_call_id.get(call_id).copied();
+        if let Some(call) = number.and_then(|number| rings.calls.get_mut(&number)) {
+            call.legs.iter_mut().filter(|leg| **leg == from).for_each(|leg| *leg = to);
+        }
+    }
+
     /// Records the end of a leg. If all legs of the call have ended, the call is dropped before live calls.
     pub fn end(&self, call_id: &[u8]) {
         self.lock().end(call_id);

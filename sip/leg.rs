@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::dialog::DialogState;
 use crate::directory::Directory;
-use crate::registrar::{Aor, Change};
+use crate::registrar::{Aor, BindingRef, Change};
 use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::TrunkTrouble;
 use crate::waiting::PendingCallGuard;
@@ -161,6 +161,15 @@ pub enum Command {
         /// The parameters of the call. The Request-URI becomes the To URI, and the next hop is ignored.
         invite: Box<Outgoing>,
     },
+    /// Gives an answered leg another key. A call that rings at several devices has a leg for each device. The leg that
+    /// was answered gets the key that the rest of the application knows. Events that the endpoint emitted before this
+    /// command still have the old key. Ignored if `branch` has ended, or if a leg already has the key `leg`.
+    Rename {
+        /// The present key of the leg.
+        branch: LegId,
+        /// The new key.
+        leg: LegId,
+    },
     /// Sends a provisional response (101 to 199) to an unanswered incoming leg. If `sdp` is set, early media starts. If
     /// the INVITE had no offer, `sdp` is the server's offer. The endpoint sends such an offer only in a reliable
     /// provisional response.
@@ -295,6 +304,7 @@ impl Command {
         match self {
             Self::Invite { leg, .. }
             | Self::Ring { leg, .. }
+            | Self::Rename { branch: leg, .. }
             | Self::Provisional { leg, .. }
             | Self::Answer { leg, .. }
             | Self::Reject { leg, .. }
@@ -375,6 +385,10 @@ pub struct Outgoing {
     /// A SIP URI that determines the destination of the request by its host, port and `transport`. With `None`, the
     /// Request-URI determines the destination. The URI in this field does not become a Route header.
     pub next_hop: Option<String>,
+    /// The registered contact that is called. With this field, the Request-URI is the Contact, the route set is the
+    /// Path, and the request takes the path of the REGISTER; `request_uri` is the To URI, and `next_hop` is ignored. If
+    /// the binding has ended, the leg ends with status 480.
+    pub binding: Option<BindingRef>,
     /// The user part of the From URI.
     pub from_user: String,
     /// The display name in From.

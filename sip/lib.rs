@@ -73,7 +73,7 @@ pub use leg::{
 pub use message::{Party, header_values};
 pub use network::purpose;
 pub use redact::redact;
-pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
+pub use registrar::{Aor, Binding, BindingId, BindingRef, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use tls_fault::{TlsFault, TransportFault};
 pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};

@@ -111,11 +111,24 @@ pub struct Aor {
     pub domain: Option<Arc<str>>,
 }
 
+/// The id of a binding, which is unique. A refreshed binding keeps its id, also over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindingId(pub u128);
+
+/// The binding that a call goes to ([`Outgoing::binding`](crate::Outgoing::binding)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingRef {
+    /// The user of the binding.
+    pub aor: Aor,
+    /// The id of the binding.
+    pub id: BindingId,
+}
+
 /// One registered contact of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// The unique key under which the application stores the binding.
-    pub id: u128,
+    /// The id under which the application stores and calls the binding.
+    pub id: BindingId,
     /// The user. `aor.domain` is the domain of the registration, if this domain belongs to an account.
     pub aor: Aor,
     /// The host of the registration in lower case, if it is a name and no domain of an account. No other account may
@@ -149,9 +162,31 @@ pub struct Binding {
     pub expires_in: Duration,
 }
 
+impl Binding {
+    /// Returns whether the `gr` parameter of a URI names the phone of this binding (RFC 5627).
+    #[must_use]
+    pub fn is_of(&self, gr: &str) -> bool {
+        self.instance_and_number().is_some_and(|(instance, _)| gruu::names(gr, instance))
+    }
+
+    /// Returns the instance of a phone that may register over several flows (RFC 5626 §5.3). Bindings of one user with
+    /// the same instance are flows of the same phone, and a call goes to one of them. Returns `None` if the phone does
+    /// not use several flows.
+    #[must_use]
+    pub fn outbound_instance(&self) -> Option<&str> {
+        self.instance_and_number().filter(|(_, number)| *number != "0").map(|(instance, _)| instance)
+    }
+
+    fn instance_and_number(&self) -> Option<(&str, &str)> {
+        self.instance.as_deref()?.rsplit_once(' ')
+    }
+}
+
 /// A change of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// The binding was stored before a restart and is valid again. All these changes come before any other event.
+    Restored(Box<Binding>),
     /// The binding is new.
     Bound(Box<Binding>),
     /// An existing binding was refreshed.
@@ -223,11 +258,11 @@ struct Entry {
 pub(crate) struct Registrar {
     config: RegistrarConfig,
     users: HashMap<Key, Vec<Entry>>,
-    keys: HashMap<u128, Key>,
+    keys: HashMap<BindingId, Key>,
     /// The keys of the bindings that were registered from each address.
-    sources: HashMap<SocketAddr, HashSet<u128>>,
+    sources: HashMap<SocketAddr, HashSet<BindingId>>,
     /// The time of the next check of each binding. If a binding is removed, its time stays in the heap until it comes.
-    wakes: BinaryHeap<Reverse<(Instant, u128)>>,
+    wakes: BinaryHeap<Reverse<(Instant, BindingId)>>,
 }
 
 impl Registrar {
@@ -298,7 +333,8 @@ impl Registrar {
                 continue;
             }
             let direct = direct(&contact.uri, register.flow, register.symmetric);
-            let id = known.unwrap_or_else(|| u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()));
+            let id = known
+                .unwrap_or_else(|| BindingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())));
             let binding = Binding {
                 id,
                 aor: register.aor.clone(),
@@ -325,11 +361,14 @@ impl Registrar {
     }
 
     /// Adds a binding that was stored before a restart. If the binding used a connection, this connection does not
-    /// exist any more.
-    pub(crate) fn restore(&mut self, now: Instant, binding: Binding, flow: Flow) {
-        if self.len() < self.config.max_bindings && !binding.expires_in.is_zero() {
-            self.insert(now, binding, flow);
+    /// exist any more. Returns `None` if the binding has expired, or if there is no room for it.
+    pub(crate) fn restore(&mut self, now: Instant, binding: Binding, flow: Flow) -> Option<Change> {
+        if self.len() >= self.config.max_bindings || binding.expires_in.is_zero() {
+            return None;
         }
+        let change = Change::Restored(Box::new(binding.clone()));
+        self.insert(now, binding, flow);
+        Some(change)
     }
 
     /// Returns the Contact values for the 200 to a REGISTER (RFC 3261 §10.3 step 8).
@@ -363,14 +402,23 @@ impl Registrar {
     /// an open flow if there is one. If `instance` is given, only the target of the phone with this instance is
     /// returned. A GRUU contains such an instance.
     pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
-        let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
-        let matches = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
+        let matches = |entry: &&Entry| instance.is_none_or(|instance| entry.binding.is_of(instance));
         let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).filter(matches).collect();
-        entries.sort_by_key(|entry| Reverse((entry.binding.q, open(entry), entry.refreshed)));
+        entries.sort_by_key(|entry| Reverse(entry.preference()));
         let mut called = HashSet::new();
-        entries.retain(|entry| entry.instance().is_none_or(|instance| called.insert(instance)));
+        entries.retain(|entry| entry.binding.outbound_instance().is_none_or(|instance| called.insert(instance)));
         let limit = if instance.is_some() { 1 } else { entries.len() };
         entries.into_iter().take(limit).map(Entry::target).collect()
+    }
+
+    /// Returns the target of one binding. If the phone of the binding has several flows, the flow is used that
+    /// [`Registrar::contacts`] would use. Returns `None` if the binding has ended.
+    pub(crate) fn contact(&self, now: Instant, binding: &BindingRef) -> Option<ContactTarget> {
+        let entries = || self.of(&binding.aor).filter(|entry| entry.expires > now);
+        let named = entries().find(|entry| entry.binding.id == binding.id)?;
+        let instance = named.binding.outbound_instance();
+        let flows = entries().filter(|entry| instance.is_some() && entry.binding.outbound_instance() == instance);
+        Some(flows.max_by_key(|entry| entry.preference()).unwrap_or(named).target())
     }
 
     /// Returns whether a phone of this user registered from exactly this address and port.
@@ -429,7 +477,7 @@ impl Registrar {
             let (target, at) = (entry.target(), entry.expires.min(now + self.interval()));
             self.wakes.push(Reverse((at, id)));
             // If a connection is closed, only the phone can open a new one.
-            let open = !target.flow.transport.is_reliable() || target.flow.connection.is_some();
+            let open = is_open(target.flow);
             if self.config.keep_alive != KeepAlive::Off && open {
                 return Some(Due::KeepAlive(Box::new(target)));
             }
@@ -473,7 +521,7 @@ impl Registrar {
         self.users.entry(key).or_default().push(Entry { binding, flow, expires, refreshed: now });
     }
 
-    fn remove(&mut self, now: Instant, id: u128) -> Option<Binding> {
+    fn remove(&mut self, now: Instant, id: BindingId) -> Option<Binding> {
         let key = self.keys.remove(&id)?;
         let entries = self.users.get_mut(&key)?;
         let at = entries.iter().position(|entry| entry.binding.id == id)?;
@@ -495,42 +543,35 @@ impl Registrar {
         if self.of(&register.aor).any(|entry| is_outdated(entry, register)) {
             return Err(Refusal::OutOfOrder);
         }
-        let ids: Vec<u128> = self.of(&register.aor).map(|entry| entry.binding.id).collect();
+        let ids: Vec<BindingId> = self.of(&register.aor).map(|entry| entry.binding.id).collect();
         Ok(self.remove_all(now, ids))
     }
 
     fn expire(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
-        let ids: Vec<u128> = self.of(aor).filter(|entry| entry.expires <= now).map(|entry| entry.binding.id).collect();
+        let ids: Vec<BindingId> = self.of(aor).filter(|entry| entry.expires <= now).map(|entry| entry.binding.id).collect();
         self.remove_all(now, ids)
     }
 
     /// Removes a user's bindings above the limit. The bindings that were not refreshed for the longest time are removed
     /// first.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
-        let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
+        let mut entries: Vec<(Instant, BindingId)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
         // The sort is stable. So if two entries have the same instant, the later entry was refreshed later.
         entries.sort_by_key(|(refreshed, _)| *refreshed);
         let beyond = entries.len().saturating_sub(self.config.max_contacts);
         self.remove_all(now, entries.into_iter().take(beyond).map(|(_, id)| id).collect())
     }
 
-    fn remove_all(&mut self, now: Instant, ids: Vec<u128>) -> Vec<Change> {
+    fn remove_all(&mut self, now: Instant, ids: Vec<BindingId>) -> Vec<Change> {
         let removed = ids.into_iter().filter_map(|id| self.remove(now, id));
         removed.map(|binding| Change::Unbound(Box::new(binding))).collect()
     }
 }
 
 impl Entry {
-    fn is_of(&self, instance: &str) -> bool {
-        let own = self.binding.instance.as_ref().and_then(|own| own.rsplit_once(' '));
-        own.is_some_and(|(own, _)| gruu::names(instance, own))
-    }
-
-    /// Returns the instance in a binding with `reg-id`. All flows of a phone have the same instance. Returns `None` for
-    /// a binding without `reg-id`.
-    fn instance(&self) -> Option<&str> {
-        let (instance, number) = self.binding.instance.as_deref()?.rsplit_once(' ')?;
-        (number != "0").then_some(instance)
+    /// Returns the preference among the bindings of a user: the greatest value is called first.
+    fn preference(&self) -> (u16, bool, Instant) {
+        (self.binding.q, is_open(self.flow), self.refreshed)
     }
 
     fn target(&self) -> ContactTarget {
@@ -543,6 +584,11 @@ impl Entry {
         let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
         ContactTarget { contact: contact.clone(), routes, flow, q: *q }
     }
+}
+
+/// Returns whether a message can be sent along the flow at once: over UDP, or over a connection that is open.
+fn is_open(flow: Flow) -> bool {
+    !flow.transport.is_reliable() || flow.connection.is_some()
 }
 
 fn key(aor: &Aor) -> Key {

@@ -126,6 +126,7 @@ impl LegIo {
         let outgoing = sip::Outgoing {
             request_uri: route.request_uri,
             next_hop: route.next_hop,
+            binding: None,
             from_user: presented.from_user,
             from_display: presented.from_display,
             from_host: presented.from_host.or(route.from_host),

@@ -422,7 +422,9 @@ pub fn keep(store: &Store, change: sip::Change) {
         sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
             Write::Binding(Box::new(row(*binding, clock::time())))
         }
-        sip::Change::Unbound(binding) => Write::Unbinding(binding.id),
+        sip::Change::Unbound(binding) => Write::Unbinding(binding.id.0),
+        // The binding came from the store.
+        sip::Change::Restored(_) => return,
     };
     store.writer().try_submit(write);
 }
@@ -436,7 +438,7 @@ pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>,
 fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
     let life = jiff::SignedDuration::try_from(binding.expires_in).unwrap_or_default();
     BindingRow {
-        id: binding.id,
+        id: binding.id.0,
         account: binding.aor.account.to_string(),
         username: binding.aor.username.to_string(),
         expires_at: now.checked_add(life).unwrap_or(now),
@@ -462,7 +464,7 @@ fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
     let BindingRow { id, account, username, expires_at, details } = row;
     let expires_in = Duration::try_from(expires_at.duration_since(now)).ok()?;
     Some(sip::Binding {
-        id,
+        id: sip::BindingId(id),
         aor: sip::Aor { account: account.into(), username: username.into(), domain: details.domain.map(Into::into) },
         host: details.host,
         contact: details.contact,
@@ -623,7 +625,7 @@ mod tests {
     fn a_binding_is_kept_as_it_was() {
         let now = "2026-11-21T08:00:00Z".parse().unwrap();
         let kept = sip::Binding {
-            id: 7,
+            id: sip::BindingId(7),
             aor: sip::Aor { account: "acme".into(), username: "alice".into(), domain: Some("a.example".into()) },
             host: Some("voice.example".into()),
             contact: "sip:a@10.0.0.1".into(),

@@ -30,6 +30,7 @@ use crate::guard::{Guard, Offence};
 use crate::keys::LegSlot;
 use crate::leg::{EndCause, Event, LegId, Prack, Transport, TrunkName};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
+use crate::registrar::Aor;
 use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
 use crate::trunk_acl;
@@ -414,6 +415,13 @@ impl Core {
     /// Reports the end of a leg whose INVITE was not sent.
     pub(super) fn report_unplaced(&mut self, leg: LegId, cause: EndCause) {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
+    }
+
+    /// Reports the end of a leg whose user has no contact, or whose binding has ended.
+    pub(super) fn report_unregistered(&mut self, leg: LegId, aor: &Aor) {
+        let reason = Some(format!("{} is not registered", aor.username));
+        let (cause, status, headers) = (EndCause::Rejected, Some(480), Vec::new());
+        self.event(Event::Ended { leg, cause, status, reason, headers });
     }
 
     /// Reports an event to the application. An event of a branch is reported too.

@@ -85,13 +85,23 @@ impl Dialogs {
         self.by_key.get(&key).copied()
     }
 
-    /// Changes the key of a leg. This is needed when a branch of a fork was answered: the branch gets the key of the
-    /// leg that the application knows.
+    /// Changes the key of a leg, in the trace and the ladder too. This is needed when a branch of a fork was answered:
+    /// the branch gets the key of the leg that the application knows.
     pub(super) fn rename(&mut self, core: &mut Core, from: LegId, to: LegId) {
-        let Some(slot) = self.by_key.remove(&from) else { return };
-        self.by_key.insert(to, slot);
-        if let Some(leg) = self.legs.get_mut(slot) {
-            leg.key = to;
+        let Some(leg) = self.id_of(from).and_then(|slot| self.legs.get_mut(slot)) else { return };
+        if leg.is_reported() {
+            return;
+        }
+        if self.by_key.contains_key(&to) {
+            tracing::error!(leg = ?to, "leg key used twice");
+            return;
+        }
+        leg.key = to;
+        if let Some(ladder) = &self.ladder {
+            ladder.rename(&leg.dialog.call_id, from, to);
+        }
+        if let Some(slot) = self.by_key.remove(&from) {
+            self.by_key.insert(to, slot);
             core.traced.insert(slot, to);
         }
     }
@@ -112,6 +122,7 @@ impl Dialogs {
         match command {
             Command::Invite { .. }
             | Command::Ring { .. }
+            | Command::Rename { .. }
             | Command::End(_)
             | Command::EndUnanswered(_)
             | Command::Directory(_) => {}

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use crate::HashMap;
 
 use super::Endpoint;
-use super::command::InviteRoute;
 use super::core::Core;
 use super::state::End;
 use crate::leg::{Command, EndCause, Event, Header, LegId, Outgoing};
@@ -223,13 +222,12 @@ impl Forks {
             fork.next_group = Some(now + GROUP_RING_TIME);
             self.timers.insert((now + GROUP_RING_TIME, key));
         }
-        for mut target in group {
+        for target in group {
             let branch = core.new_leg_key(now);
             core.branches.insert(branch, key);
             fork.branches.push(branch);
-            let request_uri = std::mem::take(&mut target.contact);
-            let outgoing = Outgoing { request_uri, next_hop: None, ..(*fork.outgoing).clone() };
-            self.outputs.push_back(ForkOutput::Invite { branch, outgoing: Box::new(outgoing), target });
+            let outgoing = fork.outgoing.clone();
+            self.outputs.push_back(ForkOutput::Invite { branch, outgoing, target });
         }
     }
 
@@ -264,9 +262,7 @@ impl Endpoint {
         let instance = Uri::parse(outgoing.request_uri.as_bytes()).and_then(|uri| uri.instance());
         let contacts = self.phones.contacts(now, aor, instance.as_deref());
         if contacts.is_empty() {
-            let reason = Some(format!("{} is not registered", aor.username));
-            let (cause, status, headers) = (EndCause::Rejected, Some(480), Vec::new());
-            return self.core.event(Event::Ended { leg: key, cause, status, reason, headers });
+            return self.core.report_unregistered(key, aor);
         }
         self.forks.start(&mut self.core, now, key, contacts, outgoing);
         self.serve_forks(now);
@@ -291,9 +287,7 @@ impl Endpoint {
                 if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
                     return self.core.report_unplaced(branch, EndCause::Overload);
                 }
-                let route = InviteRoute { routes: target.routes, phone: true, ..InviteRoute::default() };
-                let (dialogs, mut cx) = self.dialogs(now);
-                dialogs.place_along(&mut cx, branch, outgoing, target.flow, route);
+                self.place_at_contact(now, branch, outgoing, target);
             }
             ForkOutput::Hangup { branch, status, reason, headers } => {
                 if let Some(leg) = self.dialogs.id_of(branch) {

@@ -4,7 +4,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::dialogs::Dialogs;
-use super::state::{Leg, State, tag_number};
+use super::state::{State, tag_number};
+use crate::keys::LegSlot;
 use crate::leg::LegId;
 use crate::message::Request;
 
@@ -18,7 +19,7 @@ pub(super) struct Origin {
     pub(super) hops: u8,
     /// The leg that caused this leg. For an outgoing leg, this is the incoming leg that led to the call. For an
     /// incoming leg, this is the outgoing leg that sent the INVITE, if the INVITE came from this server.
-    cause: Option<LegId>,
+    cause: Option<LegSlot>,
     /// Hash of the Request-URI. The field is used only for an incoming leg.
     uri: u64,
 }
@@ -31,12 +32,13 @@ impl Default for Origin {
 
 impl Dialogs {
     pub(super) fn origin_of_outgoing(&self, cause: Option<LegId>) -> Origin {
-        let hops = cause.and_then(|key| self.leg_of(key)).map_or(HOPS, |leg| leg.extensions.origin.hops);
-        Origin { hops: if cause.is_some() { hops.saturating_sub(1).min(HOPS) } else { hops }, cause, uri: 0 }
+        let slot = cause.and_then(|key| self.id_of(key));
+        let hops = slot.and_then(|slot| self.legs.get(slot)).map_or(HOPS, |leg| leg.extensions.origin.hops);
+        Origin { hops: if cause.is_some() { hops.saturating_sub(1).min(HOPS) } else { hops }, cause: slot, uri: 0 }
     }
 
     pub(super) fn origin_of_incoming(&self, request: &Request) -> Origin {
-        let cause = self.sender_of(request).map(|leg| leg.key);
+        let cause = self.sender_of(request);
         Origin { hops: request.max_forwards.unwrap_or(HOPS), cause, uri: hash(request.uri.text()) }
     }
 
@@ -48,24 +50,20 @@ impl Dialogs {
         let mut next = self.sender_of(request);
         // The chain becomes shorter with each step. The limit only protects against a key that repeats by mistake.
         for _ in 0..=2 * u16::from(HOPS) {
-            let Some(leg) = next else { return false };
+            let Some(leg) = next.and_then(|slot| self.legs.get(slot)) else { return false };
             if leg.incoming && leg.extensions.origin.uri == uri {
                 return true;
             }
-            next = leg.extensions.origin.cause.and_then(|key| self.leg_of(key));
+            next = leg.extensions.origin.cause;
         }
         false
     }
 
     /// Returns the leg that sent the INVITE, if this server sent it.
-    fn sender_of(&self, request: &Request) -> Option<&Leg> {
+    fn sender_of(&self, request: &Request) -> Option<LegSlot> {
         let slot = *self.by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
         let leg = self.legs.get(slot)?;
-        (matches!(leg.state, State::Calling(_)) && leg.dialog.call_id == request.call_id).then_some(leg)
-    }
-
-    fn leg_of(&self, key: LegId) -> Option<&Leg> {
-        self.legs.get(*self.by_key.get(&key)?)
+        (matches!(leg.state, State::Calling(_)) && leg.dialog.call_id == request.call_id).then_some(slot)
     }
 }
 

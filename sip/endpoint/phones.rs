@@ -26,7 +26,7 @@ use crate::guard::Offence;
 use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::registrar::{
-    Aor, Binding, Change, ContactTarget, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig,
+    Aor, Binding, BindingRef, Change, ContactTarget, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig,
 };
 use crate::trunk::KnownBy;
 
@@ -80,9 +80,9 @@ impl Endpoint {
         self.phones.directory = directory;
     }
 
-    /// Adds a binding that was stored before a restart.
+    /// Adds a binding that was stored before a restart, and reports it as [`Change::Restored`].
     pub fn restore(&mut self, now: Instant, binding: Binding) {
-        self.phones.restore(&self.core, now, binding);
+        self.phones.restore(&mut self.core, now, binding);
     }
 
     /// Returns the current number of bindings.
@@ -160,7 +160,7 @@ impl Phones {
     }
 
     /// Adds a binding that was stored before a restart.
-    fn restore(&mut self, core: &Core, now: Instant, binding: Binding) {
+    fn restore(&mut self, core: &mut Core, now: Instant, binding: Binding) {
         let of_transport = |transport| core.locals.iter().position(|local| local.transport == transport);
         let local = core
             .locals
@@ -174,7 +174,9 @@ impl Phones {
         };
         let (transport, connection, identity) = (binding.transport, None, None);
         let flow = Flow { transport, peer, local, connection, identity, pinned: true, secure: false };
-        self.registrar.restore(now, binding, flow);
+        if let Some(change) = self.registrar.restore(now, binding, flow) {
+            report_binding(core, change);
+        }
     }
 
     /// Notifies the registrar that a connection to `peer` has closed.
@@ -207,6 +209,11 @@ impl Phones {
     /// the contacts of the phone with this instance.
     pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
         self.registrar.contacts(now, aor, instance)
+    }
+
+    /// Returns the contact and path of one binding. Returns `None` if the binding has ended.
+    pub(super) fn contact(&self, now: Instant, binding: &BindingRef) -> Option<ContactTarget> {
+        self.registrar.contact(now, binding)
     }
 
     /// Handles a REGISTER (RFC 3261 §10.3). `room` says whether there is room for a transaction. Returns `None` if the
@@ -570,7 +577,7 @@ fn log_binding(change: &Change) {
     let (binding, what) = match change {
         Change::Bound(binding) => (binding, "phone has registered"),
         Change::Unbound(binding) => (binding, "phone is no longer registered"),
-        Change::Refreshed(_) => return,
+        Change::Refreshed(_) | Change::Restored(_) => return,
     };
     let Binding { aor, source, transport, user_agent, .. } = &**binding;
     let (user, transport) = (shown(&aor.username), transport.token());

@@ -20,6 +20,7 @@ use crate::digest;
 use crate::keys::ClientId;
 use crate::leg::{Command, EndCause, LegId, Outgoing, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Response, Uri};
+use crate::registrar::{BindingRef, ContactTarget};
 use crate::trunk::CallDirection;
 
 /// Maximum length, in octets, of a Request-URI. A longer Request-URI gets 414.
@@ -298,6 +299,7 @@ impl Endpoint {
         match command {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
+            Command::Rename { branch, leg } => self.dialogs.rename(&mut self.core, branch, leg),
             Command::End(state) => self.end_stored(now, *state),
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
@@ -323,6 +325,9 @@ impl Endpoint {
             self.core.report_unplaced(key, EndCause::Overload);
             return;
         }
+        if let Some(binding) = outgoing.binding.take() {
+            return self.invite_binding(now, key, &binding, outgoing);
+        }
         // Applications write `sip:*21#@host`. A URI must not contain a `#` without an escape (RFC 3261 §25.1).
         if outgoing.request_uri.contains('#') {
             outgoing.request_uri = outgoing.request_uri.replace('#', "%23");
@@ -334,6 +339,30 @@ impl Endpoint {
         };
         let trunk = outgoing.trunk.clone();
         self.locate(now, &hop, trunk, PendingLookup::Invite { key, outgoing });
+    }
+
+    /// Sends the INVITE to a registered contact. If the binding has ended, the leg ends with 480.
+    fn invite_binding(&mut self, now: Instant, key: LegId, binding: &BindingRef, outgoing: Box<Outgoing>) {
+        let Some(target) = self.phones.contact(now, binding) else {
+            return self.core.report_unregistered(key, &binding.aor);
+        };
+        let to = outgoing.to.clone().or_else(|| Some(outgoing.request_uri.clone()));
+        self.place_at_contact(now, key, Box::new(Outgoing { to, ..*outgoing }), target);
+    }
+
+    /// Sends the INVITE to the contact of a phone, along the path of the phone's REGISTER.
+    pub(super) fn place_at_contact(
+        &mut self,
+        now: Instant,
+        key: LegId,
+        outgoing: Box<Outgoing>,
+        target: ContactTarget,
+    ) {
+        let ContactTarget { contact: request_uri, routes, flow, .. } = target;
+        let outgoing = Box::new(Outgoing { request_uri, next_hop: None, ..*outgoing });
+        let route = InviteRoute { routes, phone: true, ..InviteRoute::default() };
+        let (dialogs, mut cx) = self.dialogs(now);
+        dialogs.place_along(&mut cx, key, outgoing, flow, route);
     }
 
     /// Sends the INVITE to the first target that a local socket can reach.

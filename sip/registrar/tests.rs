@@ -254,7 +254,8 @@ fn what_was_kept_over_a_restart_is_there_again() {
     let refreshed = office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap().remove(0);
     let Change::Refreshed(binding) = refreshed else { panic!() };
     let mut after = Office::new(|_| {});
-    after.registrar.restore(after.now, *binding, flow("192.0.2.9:40000", Transport::Udp));
+    let change = after.registrar.restore(after.now, *binding, flow("192.0.2.9:40000", Transport::Udp));
+    assert!(matches!(change, Some(Change::Restored(_))), "{change:?}");
     assert_eq!(after.bindings(), ["<sip:a@10.0.0.1>;expires=600"]);
     assert!(after.registrar.is_phone("192.0.2.9:40000".parse().unwrap(), &aor("alice")));
     assert!(!after.registrar.is_phone("192.0.2.9:40001".parse().unwrap(), &aor("alice")));
@@ -284,4 +285,32 @@ fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
     office.register(&[&phone("192.0.2.9", "a")], None).unwrap();
     assert_eq!(reached(&office, "urn:uuid:a"), ["sip:alice@192.0.2.9"], "the newest of two without a reg-id");
     assert_eq!(office.reached().len(), 4);
+}
+
+#[test]
+fn a_binding_is_called_over_the_open_flow_of_its_phone_until_the_binding_ends() {
+    let mut office = Office::new(|_| {});
+    let over = |connection: u64, peer: &str| Flow {
+        connection: Some(ConnectionId(connection)),
+        ..flow(peer, Transport::Tcp)
+    };
+    let mut bind = |contact: &str, flow: Flow| {
+        match office.register_as("alice", &[contact], None, |register| register.flow = flow).as_deref() {
+            Ok([Change::Bound(binding)]) => BindingRef { aor: aor("alice"), id: binding.id },
+            other => panic!("{other:?}"),
+        }
+    };
+    let phone = "+sip.instance=\"<urn:uuid:1>\"";
+    let first = bind(&format!("<sip:a@10.0.0.1>;{phone};reg-id=1"), over(1, "192.0.2.1:1"));
+    let second = bind(&format!("<sip:a@10.0.0.1>;{phone};reg-id=2"), over(2, "192.0.2.1:2"));
+    let other = bind("<sip:a@10.0.0.2>", over(3, "192.0.2.2:3"));
+    office.registrar.lose_connection(office.now, "192.0.2.1:1".parse().unwrap());
+    let port = |office: &Office, binding: &BindingRef| {
+        office.registrar.contact(office.now, binding).map(|target| target.flow.peer.port())
+    };
+    assert_eq!([&first, &second, &other].map(|binding| port(&office, binding)), [Some(2), Some(2), Some(3)]);
+    office.register(&["*"], Some(0)).unwrap();
+    assert_eq!([&first, &other].map(|binding| port(&office, binding)), [None, None]);
+    let of_bob = BindingRef { aor: aor("bob"), ..other };
+    assert_eq!(port(&office, &of_bob), None);
 }

@@ -1,3 +1,4 @@
+mod bindings;
 mod trunks;
 
 use std::collections::VecDeque;
