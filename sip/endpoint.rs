@@ -237,7 +237,8 @@ impl Endpoint {
     }
 
     /// Returns the keys of all legs, in no particular order.
-    pub fn leg_keys(&self) -> impl Iterator<Item = LegId> {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn leg_keys(&self) -> impl Iterator<Item = LegId> {
         self.dialogs.by_key.keys().copied()
     }
 

@@ -21,6 +21,7 @@ mod dialog;
 mod digest;
 mod directory;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod gruu;
 mod guard;
@@ -61,6 +62,7 @@ pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{
     Arrival, ConnectionId, Endpoint, Identity, LookupId, OutOfDialogRequest, Output, Target, parse_listen,
 };
+#[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, GuardCounts, GuardDecision, Offence};
 pub use header::is_own_header;

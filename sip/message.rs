@@ -126,6 +126,7 @@ fn read(data: &Bytes) -> Result<Message, Fault> {
 /// # Panics
 /// Panics only in tests and in the fuzzer, where another parser crate reads the same message. The function panics if
 /// the other parser reads a different value, or refuses a message that this parser accepts.
+#[cfg(any(test, feature = "fuzz"))]
 pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     let data = Bytes::copy_from_slice(data);

@@ -70,7 +70,7 @@ fn every_rfc_4475_message_gets_its_response() {
     for file in files {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let data = std::fs::read(&file).unwrap();
-        crate::fuzz_message(&data);
+        crate::fuzz::fuzz_message(&data);
         let mut bench = Bench::new();
         bench.receive(data);
         let status = bench.sent.front().map_or("-", |message| message.split(' ').nth(1).unwrap()).to_owned();
