@@ -333,8 +333,7 @@ impl Registrar {
                 continue;
             }
             let direct = direct(&contact.uri, register.flow, register.symmetric);
-            let id = known
-                .unwrap_or_else(|| BindingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())));
+            let id = known.unwrap_or_else(|| BindingId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())));
             let binding = Binding {
                 id,
                 aor: register.aor.clone(),
@@ -548,14 +547,16 @@ impl Registrar {
     }
 
     fn expire(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
-        let ids: Vec<BindingId> = self.of(aor).filter(|entry| entry.expires <= now).map(|entry| entry.binding.id).collect();
+        let ids: Vec<BindingId> =
+            self.of(aor).filter(|entry| entry.expires <= now).map(|entry| entry.binding.id).collect();
         self.remove_all(now, ids)
     }
 
     /// Removes a user's bindings above the limit. The bindings that were not refreshed for the longest time are removed
     /// first.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
-        let mut entries: Vec<(Instant, BindingId)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
+        let mut entries: Vec<(Instant, BindingId)> =
+            self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
         // The sort is stable. So if two entries have the same instant, the later entry was refreshed later.
         entries.sort_by_key(|(refreshed, _)| *refreshed);
         let beyond = entries.len().saturating_sub(self.config.max_contacts);

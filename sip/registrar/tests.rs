@@ -290,15 +290,14 @@ fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
 #[test]
 fn a_binding_is_called_over_the_open_flow_of_its_phone_until_the_binding_ends() {
     let mut office = Office::new(|_| {});
-    let over = |connection: u64, peer: &str| Flow {
-        connection: Some(ConnectionId(connection)),
-        ..flow(peer, Transport::Tcp)
-    };
-    let mut bind = |contact: &str, flow: Flow| {
-        match office.register_as("alice", &[contact], None, |register| register.flow = flow).as_deref() {
-            Ok([Change::Bound(binding)]) => BindingRef { aor: aor("alice"), id: binding.id },
-            other => panic!("{other:?}"),
-        }
+    let over =
+        |connection: u64, peer: &str| Flow { connection: Some(ConnectionId(connection)), ..flow(peer, Transport::Tcp) };
+    let mut bind = |contact: &str, flow: Flow| match office
+        .register_as("alice", &[contact], None, |register| register.flow = flow)
+        .as_deref()
+    {
+        Ok([Change::Bound(binding)]) => BindingRef { aor: aor("alice"), id: binding.id },
+        other => panic!("{other:?}"),
     };
     let phone = "+sip.instance=\"<urn:uuid:1>\"";
     let first = bind(&format!("<sip:a@10.0.0.1>;{phone};reg-id=1"), over(1, "192.0.2.1:1"));
