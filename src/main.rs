@@ -1,9 +1,13 @@
-//! The `tandem` command line. Each command has a file in `cli`.
+//! The `tandem` command line. The commands that build a server are in this folder, the commands that ask a running server in
+//! `cli/`, and the tools for developers in `tools/`.
 #![forbid(unsafe_code)]
 // These macros panic if the reader of the output has gone, for example in `tandem check | true`. See `say!`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod cli;
+mod check;
+mod dev;
+mod doctor;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -12,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-use cli::Failure;
+use tandem_cli::Failure;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -27,48 +31,72 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(cli::serve::Arguments),
-    Dev(cli::dev::Arguments),
-    Call(cli::call::Arguments),
-    Env(cli::env::Arguments),
-    Check(cli::check::Arguments),
-    Demo(cli::demo::Arguments),
-    Calls(cli::calls::Arguments),
-    Show(cli::show::Arguments),
-    Errors(cli::errors::Arguments),
-    Phones(cli::phones::Arguments),
-    Trunks(cli::trunks::Arguments),
-    Numbers(cli::numbers::Arguments),
-    Signature(cli::signature::Arguments),
-    Trace(cli::trace::Arguments),
+    Serve(serve::Arguments),
+    Dev(dev::Arguments),
+    #[cfg(feature = "tools")]
+    Call(tandem_tools::call::Arguments),
+    Env(tandem_cli::env::Arguments),
+    Check(check::Arguments),
+    #[cfg(feature = "tools")]
+    Demo(tandem_tools::demo::Arguments),
+    Calls(tandem_cli::calls::Arguments),
+    Show(tandem_cli::show::Arguments),
+    Errors(tandem_cli::errors::Arguments),
+    Phones(tandem_cli::phones::Arguments),
+    Trunks(tandem_cli::trunks::Arguments),
+    Numbers(tandem_cli::numbers::Arguments),
+    Signature(tandem_cli::signature::Arguments),
+    Trace(tandem_cli::trace::Arguments),
     #[command(hide = true)]
-    Doctor(cli::doctor::Arguments),
-    Load(cli::load::Arguments),
-    Ca(cli::ca::Arguments),
-    Proxy(cli::proxy::Arguments),
+    Doctor(doctor::Arguments),
+    #[cfg(feature = "tools")]
+    Load(tandem_tools::load::Arguments),
+    #[cfg(feature = "tools")]
+    Ca(tandem_tools::ca::Arguments),
+    #[cfg(feature = "tools")]
+    Proxy(tandem_tools::proxy::Arguments),
 }
 
-const AFTER_HELP: &str = "\
-First steps:
-  tandem demo                        one call through every part
-  tandem serve                       SIP on 127.0.0.1:5060, HTTP on
+#[cfg(feature = "tools")]
+macro_rules! with_tools {
+    ($text:literal) => {
+        $text
+    };
+}
+#[cfg(not(feature = "tools"))]
+macro_rules! with_tools {
+    ($text:literal) => {
+        ""
+    };
+}
+
+const AFTER_HELP: &str = concat!(
+    "First steps:\n",
+    with_tools!("  tandem demo                        one call through every part\n"),
+    "  tandem serve                       SIP on 127.0.0.1:5060, HTTP on
                                      127.0.0.1:8080, data in ./data
   cp tandem.example.toml tandem.toml all settings with their defaults
   tandem check                       all errors of tandem.toml, with lines
   tandem serve --config tandem.toml
   tandem dev 5000/voice              gives your application at port 5000 a
                                      number, and shows its calls live
-  tandem call 600 --listen           a phone in the terminal
-  eval \"$(tandem env)\"               the credentials, as SDKs read them
+",
+    with_tools!("  tandem call 600 --listen           a phone in the terminal\n"),
+    "  eval \"$(tandem env)\"               the credentials, as SDKs read them
   tandem calls                       live and recent calls; -f follows them
   tandem show last                   the newest call: errors and timeline
   tandem errors                      the latest errors, with advice
   tandem trace last                  its SIP messages as a ladder diagram
-  tandem proxy --help                use an application without a change
+",
+    with_tools!(
+        "  tandem proxy --help                use an application without a change
   tandem load --help                 load test of a SIP server
-
-Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env, call, \
-ca, proxy) read tandem.toml in this directory if this file exists. `serve` and `dev` do not read it: they use the defaults.
+"
+    ),
+    "
+Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env",
+    with_tools!(", call, ca, proxy"),
+    ") read tandem.toml in this directory if this file exists. `serve` and `dev` do not read it: they use the defaults.
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090 any setting: TANDEM_ and the key, with
@@ -76,7 +104,8 @@ Environment:
   TANDEM_LOG=info,tandem_sip=debug   level of the log: error, warn, info,
                                      debug, trace
 
-Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down).";
+Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down)."
+);
 
 fn main() -> ExitCode {
     // Without this setting, the kernel would use huge pages for the large areas of the allocator, although a call uses
@@ -95,33 +124,38 @@ fn main() -> ExitCode {
                 None => error.print(),
             };
             if asked_for {
-                cli::keep_error(printed);
-                return cli::written().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
+                tandem_cli::keep_error(printed);
+                return tandem_cli::written().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
             }
             return ExitCode::from(Failure::INPUT);
         }
     };
     let outcome = match arguments.command {
-        Command::Serve(arguments) => cli::serve::run(arguments),
-        Command::Dev(arguments) => cli::dev::run(arguments),
-        Command::Call(arguments) => cli::call::run(arguments),
-        Command::Env(arguments) => cli::env::run(arguments),
-        Command::Check(arguments) => cli::check::run(arguments),
-        Command::Demo(arguments) => cli::demo::run(arguments),
-        Command::Calls(arguments) => cli::calls::run(arguments),
-        Command::Show(arguments) => cli::show::run(arguments),
-        Command::Errors(arguments) => cli::errors::run(arguments),
-        Command::Phones(arguments) => cli::phones::run(arguments),
-        Command::Trunks(arguments) => cli::trunks::run(arguments),
-        Command::Numbers(arguments) => cli::numbers::run(arguments),
-        Command::Signature(arguments) => cli::signature::run(arguments),
-        Command::Trace(arguments) => cli::trace::run(arguments),
-        Command::Doctor(arguments) => cli::doctor::run(arguments),
-        Command::Load(arguments) => cli::load::run(arguments),
-        Command::Ca(arguments) => cli::ca::run(arguments),
-        Command::Proxy(arguments) => cli::proxy::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Call(arguments) => tandem_tools::call::run(arguments),
+        Command::Env(arguments) => tandem_cli::env::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Demo(arguments) => tandem_tools::demo::run(arguments),
+        Command::Calls(arguments) => tandem_cli::calls::run(arguments),
+        Command::Show(arguments) => tandem_cli::show::run(arguments),
+        Command::Errors(arguments) => tandem_cli::errors::run(arguments),
+        Command::Phones(arguments) => tandem_cli::phones::run(arguments),
+        Command::Trunks(arguments) => tandem_cli::trunks::run(arguments),
+        Command::Numbers(arguments) => tandem_cli::numbers::run(arguments),
+        Command::Signature(arguments) => tandem_cli::signature::run(arguments),
+        Command::Trace(arguments) => tandem_cli::trace::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Load(arguments) => tandem_tools::load::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Ca(arguments) => tandem_tools::ca::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Proxy(arguments) => tandem_tools::proxy::run(arguments),
     };
-    outcome.and_then(|()| cli::written()).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+    outcome.and_then(|()| tandem_cli::written()).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }
 
 /// The words of the command line. `tandem help --help` means `tandem help`: clap knows no help about its own command.
@@ -143,6 +177,7 @@ fn without_usage(text: &str) -> Option<&str> {
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
+    #[cfg(feature = "tools")]
     #[test]
     fn a_wrong_value_is_told_without_the_usage_of_the_program() {
         let error =

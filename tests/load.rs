@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tandem::app::{Server, Signals};
+use tandem_app::{Server, Signals};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
 use tandem_call::leg::{EndCause, LegInfo, Status};

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tandem::app::{Server, Signals};
+use tandem_app::{Server, Signals};
 use tandem_config::Config;
 use tandem_runtime::Calls;
 use tandem_sip::Transport;

@@ -1,0 +1,167 @@
+//! Requests of commands to the running server. This module finds the server's address and the credentials, and
+//! interprets the responses.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::Value;
+use tandem_accounts::Account;
+use tandem_http::{Client, NetworkPolicy, Request, Timeouts};
+
+use super::{Failure, Source};
+
+/// Time limit for a response of the server.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum size of a response, in octets.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// The arguments that select the server and the account.
+#[derive(clap::Args)]
+pub(crate) struct Server {
+    /// Configuration file of the server (default: tandem.toml in this directory, otherwise the default settings)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Account whose credentials are used (default: the first account that has credentials)
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// URL of the server (default: the address of the server that runs on this data_dir, otherwise `http.listen`)
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// An HTTP client for the running server.
+pub struct Console {
+    base: String,
+    source: Source,
+    authorization: String,
+    client: Client,
+}
+
+impl Server {
+    /// Creates the client. This function sends no request.
+    pub(crate) fn console(&self) -> Result<Console, Failure> {
+        let (config, source) = super::client_config(self.config.as_deref())?;
+        let accounts = super::accounts(&config, source)?;
+        let base = self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
+        Console::new(&base, source, &accounts, self.account.as_deref())
+    }
+}
+
+impl Console {
+    /// Creates a client for the server at the URL `base`. The client uses the credentials of the account `name`. Without
+    /// a name, the client uses the credentials of the first account that has some.
+    pub fn new(base: &str, source: Source, accounts: &[Account], name: Option<&str>) -> Result<Self, Failure> {
+        let authorization = authorization(accounts, name)?;
+        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
+        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, TIMEOUT)
+            .map_err(|error| Failure::Environment(error.into()))?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
+    }
+
+    /// Returns the body of the response to `GET path`.
+    pub async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let missing = |said: String| Failure::Input(anyhow!(said));
+        self.request(path).await?.map_err(missing)
+    }
+
+    /// Returns the body of the response to `GET path`. If the server has no such resource (404), the inner error is the
+    /// text of the response.
+    async fn request(&self, path: &str) -> Result<Result<Vec<u8>, String>, Failure> {
+        let (base, note) = (&self.base, self.source.note());
+        let request = Request {
+            method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
+            url: format!("{base}{path}"),
+            headers: vec![("Authorization".to_owned(), self.authorization.clone())],
+            body: Vec::new().into(),
+            timeouts: Timeouts { connect: None, total: TIMEOUT },
+            max_body: MAX_BODY,
+        };
+        let response = self.client.send(&request).await.map_err(|error| {
+            Failure::Environment(anyhow!(
+                "no server answers at {base}: {error}. Is `tandem serve` running with this configuration?{note}"
+            ))
+        })?;
+        let said = || String::from_utf8_lossy(&response.body).trim().to_owned();
+        match response.status {
+            200 => Ok(Ok(response.body.to_vec())),
+            404 => Ok(Err(said())),
+            401 => Err(Failure::Input(anyhow!(
+                "the server at {base} does not know these credentials: it is another one, or it was started with another --config, \
+                 or before this one was changed; --url names the right one{note}"
+            ))),
+            400 | 403 => Err(Failure::Input(anyhow!("{}", said()))),
+            status => Err(Failure::Environment(anyhow!("the server at {base} answered {status}: {}", said()))),
+        }
+    }
+
+    /// Returns the response to `GET path` as JSON.
+    pub async fn json(&self, path: &str) -> Result<Value, Failure> {
+        self.value(&self.get(path).await?)
+    }
+
+    /// Returns the response to `GET path` as JSON, or `None` if the server has no such resource (404).
+    pub async fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
+        self.request(path).await?.ok().map(|body| self.value(&body)).transpose()
+    }
+
+    /// Returns the URL of the server.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn value(&self, body: &[u8]) -> Result<Value, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
+            Failure::Environment(anyhow!("the answer of the server at {} is not JSON: {error}", self.base))
+        })
+    }
+}
+
+/// Returns the Authorization header for the account with this name. If there is no name, returns the header for the
+/// first account that has credentials.
+fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Failure> {
+    let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| *name == *account.name));
+    asked.find_map(header).ok_or_else(|| {
+        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+        Failure::Input(match name {
+            Some(name) => anyhow!("no account {name:?} has credentials; the accounts are: {}", names.join(", ")),
+            None => anyhow!("no account has credentials to log in with"),
+        })
+    })
+}
+
+fn header(account: &Account) -> Option<String> {
+    let basic = |(name, password): (&str, &str)| {
+        use base64::Engine as _;
+        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{name}:{password}")))
+    };
+    let twilio = account.twilio.as_ref().map(|keys| (&*keys.account_sid, &*keys.auth_token));
+    let signalwire = account.signalwire.as_ref().map(|keys| (&*keys.project_id, &*keys.api_token));
+    let telnyx = account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key));
+    twilio.or(signalwire).map(basic).or(telnyx)
+}
+
+/// Percent-encodes a text for a path or a query. An id may contain a colon, and a Call-ID may contain any character.
+pub fn escaped(id: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
+    id.bytes().map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credentials_of_any_provider_open_the_console() {
+        let account = |table: &str| -> Account { toml::from_str(&format!("name = \"acme\"\n{table}")).unwrap() };
+        let signalwire = account("signalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }");
+        assert_eq!(header(&signalwire).as_deref(), Some("Basic cDp0"));
+        assert_eq!(header(&account("")), None);
+    }
+
+    #[test]
+    fn an_id_of_any_form_becomes_a_part_of_a_path() {
+        assert_eq!(escaped("v3:a-b_c"), "v3%3Aa-b_c");
+        assert_eq!(escaped("4/x?@10.0.0.1"), "4%2Fx%3F%4010.0.0.1");
+    }
+}

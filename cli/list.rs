@@ -1,0 +1,197 @@
+//! Code for all commands that print a list. With `--follow`, a command continues to print new and changed rows.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::Value;
+use tandem_settings::printable::printable_json;
+
+use super::Failure;
+use super::ask::{Console, Server};
+use super::paint::Paint;
+use super::table::{Cell, Table};
+
+/// Interval between requests while a list is followed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The arguments that every list has.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Continue to print new and changed rows until Ctrl-C. The command requests the list once a second
+    #[arg(short = 'f', long)]
+    follow: bool,
+    /// Print JSON instead of a table. With --follow, print one line of JSON for each row. Otherwise print the server's
+    /// response
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Describes a list: the request that fetches its rows, and the form in which the rows are printed.
+pub(crate) struct List {
+    /// Path and query of the request.
+    pub(crate) path: String,
+    /// Key of the value in the response that contains the rows.
+    pub(crate) key: &'static str,
+    /// Whether the response starts with the newest row. The newest row is always printed last.
+    pub(crate) newest_first: bool,
+    pub(crate) heads: &'static [&'static str],
+    /// Whether a text that is too long for the last cell continues on the next line.
+    pub(crate) wraps: bool,
+    /// Returns the key that identifies this row.
+    pub(crate) name: fn(&Value) -> String,
+    pub(crate) row: fn(&Value) -> Vec<Cell>,
+    /// Returns the note that is printed below this row.
+    pub(crate) note: fn(&Value) -> Option<String>,
+    /// Text that is printed for an empty list. The text recommends a next step.
+    pub(crate) empty: &'static str,
+}
+
+/// Prints a list once, or follows the list.
+pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
+    super::log("warn");
+    let console = arguments.server.console()?;
+    super::block_on(async {
+        match (arguments.follow, arguments.json) {
+            (false, true) => {
+                let body = console.get(&list.path).await?;
+                print_json(&body);
+                Ok(())
+            }
+            (false, false) => {
+                let answer = console.json(&list.path).await?;
+                let searched = answer.get("searched").and_then(Value::as_u64);
+                let rows = rows_of(answer, list);
+                if rows.is_empty() {
+                    print(&format!("{}\n", list.empty));
+                }
+                let mut shown = Shown::new(list);
+                shown.show(&rows.iter().collect::<Vec<_>>());
+                if let Some(searched) = searched {
+                    print(&format!("Only the newest {searched} calls were searched for this part.\n"));
+                }
+                Ok(())
+            }
+            (true, json) => follow(&console, list, json).await,
+        }
+    })?
+}
+
+async fn rows(console: &Console, list: &List) -> Result<Vec<Value>, Failure> {
+    Ok(rows_of(console.json(&list.path).await?, list))
+}
+
+fn rows_of(mut answer: Value, list: &List) -> Vec<Value> {
+    let mut rows = match answer.get_mut(list.key).map(Value::take) {
+        Some(Value::Array(rows)) => rows,
+        _ => Vec::new(),
+    };
+    if list.newest_first {
+        rows.reverse();
+    }
+    rows
+}
+
+/// Prints the rows that are new or have changed, and repeats the request every second. If the server is not reachable
+/// for some time, the function waits for the server.
+async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failure> {
+    let mut shown = Shown::new(list);
+    let mut known: HashMap<String, String> = HashMap::new();
+    // If the server is not reachable at the start, the command fails. Later, the reason may be a restart, so the
+    // command waits.
+    let mut now = Some(rows(console, list).await?);
+    if now.as_ref().is_some_and(Vec::is_empty) && !json {
+        print(&format!("{}\n", list.empty));
+    }
+    loop {
+        if let Some(rows) = now {
+            let changed = rows.iter().filter(|row| known.get(&(list.name)(row)) != Some(&without_clock(row)));
+            let changed: Vec<&Value> = changed.collect();
+            match json {
+                true => changed.iter().for_each(|row| print_json(format!("{row}\n").as_bytes())),
+                false => shown.show(&changed),
+            }
+            known = rows.iter().map(|row| ((list.name)(row), without_clock(row))).collect();
+        }
+        tokio::time::sleep(EVERY).await;
+        now = match rows(console, list).await {
+            Ok(rows) => Some(rows),
+            Err(failure @ Failure::Input(_)) => return Err(failure),
+            Err(_) => None,
+        };
+    }
+}
+
+/// Returns the row without the duration of the call. The duration of a live call changes constantly.
+fn without_clock(row: &Value) -> String {
+    let mut row = row.clone();
+    if let Some(fields) = row.as_object_mut() {
+        fields.remove("seconds");
+    }
+    row.to_string()
+}
+
+/// A table that is printed to standard output.
+struct Shown<'a> {
+    list: &'a List,
+    table: Table,
+    /// The last note that was printed. A note is not repeated below the next row.
+    noted: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(list: &'a List) -> Self {
+        Self { list, table: Table::new(list.heads, Paint::stdout(), list.wraps), noted: None }
+    }
+
+    fn show(&mut self, rows: &[&Value]) {
+        if rows.is_empty() {
+            return;
+        }
+        let cells: Vec<_> = rows.iter().map(|row| (self.list.row)(row)).collect();
+        let lines = self.table.rows(&cells);
+        let (heads, lines) = lines.split_at(lines.len() - rows.len());
+        let mut text: String = heads.iter().map(|head| format!("{head}\n")).collect();
+        let notes: Vec<_> = rows.iter().map(|row| (self.list.note)(row)).collect();
+        for (place, (line, note)) in lines.iter().zip(&notes).enumerate() {
+            text.push_str(line);
+            text.push('\n');
+            // If consecutive rows have the same note, the note is printed only below the last of these rows.
+            let repeats = notes.get(place + 1).is_some_and(|next| next == note);
+            if let Some(note) = note.as_ref().filter(|note| !repeats && self.noted.as_ref() != Some(*note)) {
+                text.push_str(&self.table.note(note));
+                text.push('\n');
+            }
+            if !repeats {
+                self.noted.clone_from(note);
+            }
+        }
+        print(&text);
+    }
+}
+
+/// Prints JSON to standard output. Its texts from outside cannot control the terminal.
+pub fn print_json(json: &[u8]) {
+    print(&printable_json(&String::from_utf8_lossy(json)));
+}
+
+/// Prints to standard output and flushes the output. If the reader has closed the output, as `| head` does, the process
+/// exits with 0. Any other error ends the process with the exit code of a problem of the environment.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        super::keep_error(Err(error));
+        let code = super::written().err().map_or(0, |failure| {
+            say_error!("{failure}");
+            Failure::ENVIRONMENT
+        });
+        std::process::exit(code.into());
+    }
+}
+
+/// Returns the text of a field of a row, or an empty text if the row has no text in this field.
+pub fn text<'a>(row: &'a Value, key: &str) -> &'a str {
+    row.get(key).and_then(Value::as_str).unwrap_or_default()
+}

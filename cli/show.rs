@@ -1,0 +1,74 @@
+//! `tandem show CALL` shows all details of one call.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::{Server, escaped};
+use super::list::{print, print_json, text};
+use super::paint::Paint;
+use super::story;
+
+/// Interval between requests while a call is followed.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Show a call in detail: its parties, errors, timeline, and requests with their responses
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The call: an id of the call in any form, a part of an id or of a SIP Call-ID, the session id, or "last" for the newest call
+    #[arg(value_name = "CALL", default_value = "last")]
+    call: String,
+    /// Continue to print events until the call has ended
+    #[arg(short = 'f', long)]
+    follow: bool,
+    /// Print all information as JSON
+    #[arg(long, conflicts_with = "follow")]
+    json: bool,
+    /// Include the SIP messages; `tandem trace` shows them as a ladder diagram
+    #[arg(long)]
+    sip: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("warn");
+    let console = arguments.server.console()?;
+    let path = format!("/console/calls/{}", escaped(&arguments.call));
+    super::block_on(async {
+        if arguments.json {
+            print_json(&console.get(&path).await?);
+            return Ok(());
+        }
+        let paint = Paint::stdout();
+        let mut story = console.json(&path).await?;
+        print(&story::whole(&story, paint, arguments.sip));
+        if !arguments.follow {
+            return Ok(());
+        }
+        // For "last", later requests use the session id, because a newer call may start and become the last call.
+        let path = format!("/console/calls/{}", escaped(text(&story, "session")));
+        let mut known: HashSet<String> = lines(&story).map(Value::to_string).collect();
+        while calls(&story).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
+            tokio::time::sleep(EVERY).await;
+            story = console.json(&path).await?;
+            for line in lines(&story).filter(|line| arguments.sip || text(line, "kind") != "sip") {
+                if known.insert(line.to_string()) {
+                    print(&format!("{}\n", story::line(line, paint)));
+                }
+            }
+        }
+        print(&story::heads(&story, paint));
+        Ok(())
+    })?
+}
+
+fn lines(story: &Value) -> impl Iterator<Item = &Value> {
+    story.get("timeline").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn calls(story: &Value) -> impl Iterator<Item = &Value> {
+    story.get("calls").and_then(Value::as_array).into_iter().flatten()
+}

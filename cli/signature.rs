@@ -1,0 +1,168 @@
+//! `tandem signature CALL` shows the signatures that this server sent for a call. It also compares two URLs: the URL that
+//! this server signed, and the URL that the application checks.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::{Server, escaped};
+use super::list::{print, print_json, text};
+use super::paint::{Paint, Style};
+use super::table::{columns, folded};
+
+/// Show the signatures that were sent and their key, to find out why an application answers 403
+///
+/// Each provider signs in its own way. Most signatures cover the URL. To check a signature, an application builds the URL of the request itself. Behind a reverse proxy or a tunnel, this
+/// URL differs from the URL that this server signed. Use --checked with the URL of the application to see the
+/// differences.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The call: an id of the call in any form, the session id, or "last" for the newest call
+    #[arg(value_name = "CALL", default_value = "last")]
+    call: String,
+    /// URL that the application checks: the first argument of its request validator
+    #[arg(long, value_name = "URL")]
+    checked: Option<String>,
+    /// Print all information as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("warn");
+    let console = arguments.server.console()?;
+    let mut path = format!("/console/signature?call={}", escaped(&arguments.call));
+    if let Some(url) = &arguments.checked {
+        let _ = write!(path, "&url={}", escaped(url));
+    }
+    super::block_on(async {
+        if arguments.json {
+            print_json(&console.get(&path).await?);
+        } else {
+            print(&describe(&console.json(&path).await?, Paint::stdout()));
+        }
+        Ok(())
+    })?
+}
+
+fn describe(signed: &Value, paint: Paint) -> String {
+    let mut out = String::new();
+    let requests: Vec<&Value> = signed.get("requests").and_then(Value::as_array).into_iter().flatten().collect();
+    let key = text(signed, "key");
+    if requests.is_empty() {
+        return format!(
+            "The application of this call got no request, so nothing was signed. {}\n",
+            text(signed, "check")
+        );
+    }
+    let _ = writeln!(out, "We sign with {}:", paint.text(Style::Bold, key));
+    for request in &requests {
+        let status = request.get("status").and_then(Value::as_u64);
+        let style = match status {
+            Some(200..300) => Style::Good,
+            _ => Style::Bad,
+        };
+        let status = status.map_or("no answer".to_owned(), |status| status.to_string());
+        let (method, url) = (text(request, "method"), paint.text(Style::Bold, text(request, "url")));
+        let _ = writeln!(out, "  {method} {url}  {}", paint.text(style, &status));
+        let headers = request.get("headers").and_then(Value::as_array).into_iter().flatten();
+        let lines: Vec<String> = headers.map(|header| format!("{}: {}", item(header, 0), item(header, 1))).collect();
+        if lines.is_empty() {
+            let _ = writeln!(out, "    {}", paint.text(Style::Dim, "sent without a signature"));
+        }
+        for line in lines {
+            let _ = writeln!(out, "    {}", paint.text(Style::Dim, &line));
+        }
+    }
+    let advice = match signed.get("comparison").filter(|comparison| comparison.is_object()) {
+        Some(comparison) => {
+            let _ =
+                writeln!(out, "\nYour application checks {}:", paint.text(Style::Bold, text(comparison, "checked")));
+            let differences = comparison.get("differences").and_then(Value::as_array).into_iter().flatten();
+            for difference in differences.filter_map(Value::as_str) {
+                let _ =
+                    writeln!(out, "  {} {}", paint.text(Style::Bad, "\u{2717}"), paint.text(Style::Plain, difference));
+            }
+            text(comparison, "advice").to_owned()
+        }
+        None => {
+            let usual: Vec<&str> =
+                signed.get("usual").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            if !usual.is_empty() {
+                let _ = writeln!(
+                    out,
+                    "\nYour application refused a request. It most likely checks one of these URLs instead:"
+                );
+                for url in usual {
+                    let _ = writeln!(out, "  {}", paint.text(Style::Plain, url));
+                }
+            }
+            let check = text(signed, "check");
+            if signed.get("covers_url").and_then(Value::as_bool) == Some(true) {
+                format!(
+                    "{check} Print the URL that your application gives to its validator: `tandem signature {} --checked URL` then \
+                     names the differences.",
+                    text(signed, "session")
+                )
+            } else {
+                check.to_owned()
+            }
+        }
+    };
+    let _ = writeln!(out);
+    for (place, line) in folded(&advice, columns().unwrap_or(usize::MAX), 4).iter().enumerate() {
+        let mark = if place == 0 { "\u{2192}" } else { " " };
+        let _ = writeln!(out, "{} {}", paint.text(Style::Accent, mark), paint.text(Style::Plain, line));
+    }
+    out
+}
+
+/// Returns a text in an array.
+fn item(array: &Value, place: usize) -> &str {
+    array.get(place).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn another_host_is_named_with_what_to_do() {
+        let signed = json!({
+            "session": "s", "key": "the auth token of AC1",
+            "requests": [{ "method": "POST", "url": "http://127.0.0.1:5000/voice", "status": 403, "headers": [["X-A-Signature", "x="]] }],
+            "comparison": {
+                "signed": "http://127.0.0.1:5000/voice", "checked": "https://abc.example/voice",
+                "differences": ["host: \"127.0.0.1\" was signed, you check \"abc.example\""], "advice": "Do this.",
+            },
+        });
+        let text = describe(&signed, Paint::plain());
+        assert!(text.starts_with(
+            "We sign with the auth token of AC1:\n  POST http://127.0.0.1:5000/voice  403\n    X-A-Signature: x=\n"
+        ));
+        assert!(text.contains("Your application checks https://abc.example/voice:\n  \u{2717} host: \"127.0.0.1\""));
+        assert!(text.ends_with("\u{2192} Do this.\n"));
+    }
+
+    #[test]
+    fn a_signature_without_the_url_and_a_request_without_a_signature_are_told_as_such() {
+        let signed = json!({
+            "session": "s", "key": "the key K", "covers_url": false, "check": "Check the body with K.", "usual": [],
+            "requests": [
+                { "method": "POST", "url": "http://h/hook", "status": 403, "headers": [["telnyx-timestamp", "1"]] },
+                { "method": "GET", "url": "http://h/data", "status": 200, "headers": [] },
+            ],
+        });
+        let text = describe(&signed, Paint::plain());
+        assert!(
+            text.contains("    telnyx-timestamp: 1\n") && text.contains("200\n    sent without a signature\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\u{2192} Check the body with K.\n") && !text.contains("--checked"), "{text}");
+    }
+}

@@ -1,0 +1,461 @@
+//! `tandem dev URL` runs a server with a number for one application, and shows the calls of the server live.
+//!
+//! ```text
+//!   URL ─► a number ─► the server with its defaults ─► Feed (each call's log) ─► View (the terminal)
+//! ```
+
+mod view;
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tandem_accounts::{Account, DEFAULT_ACCOUNT};
+use tandem_app::{OnHangup, Server};
+use tandem_config::Config;
+use tandem_http::{Origin, without_credentials};
+use tandem_runtime::reporting::OF_CALLS;
+
+use tandem_cli::env::Sdk;
+use tandem_cli::list::print;
+use tandem_cli::paint::Paint;
+use tandem_cli::{Failure, env};
+use view::View;
+
+/// Number for the application. It is a fictitious number, like all numbers that begin with +1 555 01.
+const NUMBER: &str = "+15550100001";
+/// Extension of the application. The extension is a short alternative to the number.
+const EXTENSION: &str = "600";
+/// Id of an application that works with commands. The id has 19 digits, like the ids of the provider.
+const APPLICATION: u64 = 1_000_000_000_000_000_001;
+/// Time limit for the connection that shows whether the application is running.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// RTP ports for a server whose SIP port is one of the default RTP ports.
+const OTHER_PORTS: &str = "40000-45998";
+/// Maximum number of simultaneous legs. The same maximum applies to HTTP connections.
+const MAX_LEGS: usize = 200;
+const MAX_CONNECTIONS: usize = 200;
+/// Maximum number of candidates in the search for a free number. The same maximum applies to the search for a free
+/// application id.
+const MAX_TRIES: u32 = 1_000;
+
+/// Run a server with a number for the application at URL, and show its calls live
+///
+/// The command starts the server as `tandem serve` does. A configuration file is optional. The command gives the
+/// application a number and an extension. It prints the settings for the application's SDK, and the command that calls
+/// the application. Then it shows each call with the documents and webhooks (status and time), digits, speech and
+/// audio. Errors are shown with advice. Ctrl-C ends the server.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
+    #[arg(value_name = "URL")]
+    url: String,
+    /// Public origin of the application, for example https://app.example. Requests to this host, by http, https, ws or
+    /// wss, are sent to the origin of URL instead. The option may be repeated; the first origin is the number's
+    #[arg(long, value_name = "ORIGIN")]
+    public: Vec<String>,
+    /// Configuration file with further settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Provider whose API the application uses: twilio, telnyx, texml (Telnyx's XML), signalwire (SignalWire's XML) or swml
+    /// (SignalWire's JSON) (default: the provider of the account)
+    #[arg(long, value_name = "PROVIDER", value_parser = env::provider)]
+    provider: Option<String>,
+    /// Account that owns the number (default: the first account)
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// SIP port on 127.0.0.1 (UDP and TCP), instead of `sip.listen`
+    #[arg(long, value_name = "PORT")]
+    sip_port: Option<u16>,
+    /// HTTP port on 127.0.0.1, instead of `http.listen`
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// Also show the SIP messages of the calls
+    #[arg(long)]
+    sip: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tandem dev 5000/voice                                   then, in another terminal: tandem call 600
+  tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that host
+  tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the default ports are in use";
+
+/// Runs the server until Ctrl-C.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    // The log omits messages about calls, because the view shows the same information.
+    tandem_cli::log(&format!(
+        "warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error,{OF_CALLS}=error"
+    ));
+    let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
+    let (config, info) = settings(&arguments, &url)?;
+    let read = {
+        let url = url.clone();
+        move || match settings(&arguments, &url) {
+            Ok((config, _)) => Ok(config),
+            Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
+        }
+    };
+    tandem_cli::block_on(tandem_app::run_with(config, OnHangup::End, read, |server| greet(server, &info)))?.map_err(|error| {
+        let text = format!("{error:#}");
+        // The server's error message recommends environment variables. This command has options for the same settings,
+        // so the advice is replaced.
+        let text = text.split("; stop what listens there").next().unwrap_or_default();
+        let advice = match () {
+            () if text.contains("in use by another tandem") => {
+                "\nOnly one server can use a data directory: stop the other one, or give this one another directory: \
+                 TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
+            }
+            () if text.contains("cannot listen on") => {
+                "\nTo use other ports: tandem dev ... --sip-port 5062 --http-port 8081"
+            }
+            () => "",
+        };
+        Failure::Environment(anyhow!("{text}{advice}"))
+    })
+}
+
+/// The information that the command prints when the server has started.
+#[derive(Clone)]
+struct StartInfo {
+    number: String,
+    extension: String,
+    /// URL that the server requests for calls to the number.
+    url: String,
+    /// URL to which the server actually connects.
+    local: String,
+    account: String,
+    provider: String,
+    /// The id of the application, if the provider's applications have one.
+    application: Option<String>,
+    config: Config,
+    shows_sip: bool,
+}
+
+/// Returns the configuration with the added number, and the information for the start. The configuration is checked
+/// like the configuration of `tandem serve`.
+fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Failure> {
+    let input = |why: String| Failure::Input(anyhow!(why));
+    let mut extra: Vec<(String, String)> = Vec::new();
+    if let Some(port) = arguments.sip_port {
+        extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
+        // The SIP port from the command line may be one of the default RTP ports.
+        let usual = Config::default().media.ports;
+        if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
+            extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
+        }
+    }
+    if let Some(port) = arguments.http_port {
+        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
+    }
+    let before = load(arguments, &extra)?;
+    let names: Vec<&str> = before.accounts.iter().map(|account| &*account.name).collect();
+    let account = match &arguments.account {
+        Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
+            return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
+        }
+        Some(name) => name.clone(),
+        None => names.first().map_or(DEFAULT_ACCOUNT, |name| *name).to_owned(),
+    };
+    let mut publics = Vec::with_capacity(arguments.public.len());
+    for public in &arguments.public {
+        let origin: Origin = public.parse().map_err(|why| input(format!("--public: {why}")))?;
+        publics.push(origin.to_string());
+    }
+    let (origin, path) = split(url);
+    let (origin, user) = without_user(origin);
+    let public = match publics.first() {
+        Some(public) => with_user(&format!("{public}{path}"), user),
+        None => url.to_owned(),
+    };
+    let taken = |number: &str| before.numbers.iter().any(|one| one.number.exact() == Some(number));
+    let free = |first: &str| {
+        let digits: u64 = first.trim_start_matches('+').parse().unwrap_or_default();
+        let plus = if first.starts_with('+') { "+" } else { "" };
+        let mut tried = (0..MAX_TRIES).map(|step| format!("{plus}{}", digits + u64::from(step)));
+        tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
+    };
+    let (number, extension) = (free(NUMBER), free(EXTENSION));
+    // The account that the server creates has credentials of every provider.
+    let documents = before.accounts.iter().find(|one| *one.name == *account).map_or("twilio", Account::documents);
+    let provider = arguments.provider.clone().unwrap_or_else(|| documents.to_owned());
+    // The REST API of these providers places calls only for an application, which needs an entry in `[[applications]]`.
+    // For any other application, the number has a `voice_url`.
+    let application = ["telnyx", "texml"].contains(&&*provider).then(|| {
+        let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
+        let mut tried = (0..MAX_TRIES).map(|step| (APPLICATION + u64::from(step)).to_string());
+        tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string())
+    });
+    let goes_to = match &application {
+        Some(id) => {
+            let place = before.applications.len();
+            let said = [("ID", id), ("ACCOUNT", &account), ("PROVIDER", &provider), ("WEBHOOK_URL", &public)];
+            extra.extend(said.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
+            vec![("APPLICATION", id.clone())]
+        }
+        None => vec![("VOICE_URL", public.clone()), ("PROVIDER", provider.clone())],
+    };
+    for (place, number) in [&number, &extension].into_iter().enumerate() {
+        let place = before.numbers.len() + place;
+        let said = [("NUMBER", number.clone()), ("ACCOUNT", account.clone())];
+        for (key, value) in said.into_iter().chain(goes_to.iter().cloned()) {
+            extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value));
+        }
+    }
+    for (place, from) in publics.into_iter().enumerate() {
+        let place = before.origins.len() + place;
+        extra.push((format!("TANDEM_ORIGINS__{place}__FROM"), from));
+        extra.push((format!("TANDEM_ORIGINS__{place}__TO"), origin.clone()));
+    }
+    let mut config = load(arguments, &extra)?;
+    // After Ctrl-C, the server ends without waiting for live calls.
+    config.drain_timeout = Duration::ZERO;
+    // A developer makes few calls at the same time. Low limits avoid the warning about open files.
+    config.sip.max_legs = config.sip.max_legs.min(MAX_LEGS);
+    config.http.max_connections = config.http.max_connections.min(MAX_CONNECTIONS);
+    let info = StartInfo {
+        number,
+        extension,
+        url: public,
+        local: url.to_owned(),
+        account,
+        provider,
+        application,
+        config: config.clone(),
+        shows_sip: arguments.sip,
+    };
+    Ok((config, info))
+}
+
+fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
+    // If two variables have the same name, the later variable applies.
+    let environment = tandem_cli::environment().chain(extra.iter().cloned());
+    Config::load(arguments.config.as_deref(), environment).map_err(|errors| Failure::Input(errors.into()))
+}
+
+/// Completes a short form of a URL, for example `5000/voice`. A complete URL stays unchanged.
+fn url(text: &str) -> Result<String, String> {
+    let wrong =
+        || format!("{text:?} is not the URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(text.to_owned());
+    }
+    if text.is_empty() || text.contains("://") || text.contains(char::is_whitespace) {
+        return Err(wrong());
+    }
+    let (host, path) = text.split_once('/').map_or((text, ""), |(host, path)| (host, path));
+    let port = host.strip_prefix(':').unwrap_or(host);
+    let host = match port.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) if host.starts_with(':') || host.is_empty() => return Err(wrong()),
+        // The text is a host with a port, or only a host. Without a port, the URL means port 80.
+        Err(_) => host.to_owned(),
+    };
+    Ok(format!("http://{host}/{path}"))
+}
+
+/// Splits a URL into its origin and its path.
+fn split(url: &str) -> (&str, &str) {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(start..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| start + at);
+    url.split_at(end)
+}
+
+/// Splits an origin into the origin without `USER:PASSWORD@` and the text before the `@`.
+fn without_user(origin: &str) -> (String, Option<&str>) {
+    let (scheme, authority) = origin.split_once("://").unwrap_or(("http", origin));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => (format!("{scheme}://{host}"), Some(user)),
+        None => (origin.to_owned(), None),
+    }
+}
+
+/// Adds `USER:PASSWORD@` to a URL.
+fn with_user(url: &str, user: Option<&str>) -> String {
+    match (user, url.split_once("://")) {
+        (Some(user), Some((scheme, rest))) => format!("{scheme}://{user}@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// Returns whether the host of the URL accepts a TCP connection.
+fn is_there(url: &str) -> bool {
+    let (origin, _) = split(url);
+    let (origin, _) = without_user(origin);
+    let (scheme, host) = origin.split_once("://").unwrap_or(("http", &origin));
+    let with_port = match host.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
+        _ => format!("{host}:{}", if scheme == "https" { 443 } else { 80 }),
+    };
+    let found = with_port.to_socket_addrs().into_iter().flatten();
+    found.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
+}
+
+/// Prints the information for the start, and starts the live view of the calls.
+fn greet(server: &Server, info: &StartInfo) {
+    let paint = Paint::stdout();
+    let StartInfo { number, extension, url, local, account, provider, application, config, shows_sip } = info;
+    // The URL may contain a password.
+    let (shown, place) = (without_credentials(url), without_credentials(local));
+    let public = if url == local { String::new() } else { format!(" (at {place})") };
+    let udp = server.sip_addrs().iter().find(|(transport, _)| *transport == tandem_sip::Transport::Udp);
+    // With trunks, the server takes calls only from the networks of the trunks.
+    let udp = udp.filter(|_| config.trunks.is_empty());
+    let phone = udp.map(|(_, address)| format!("sip:{extension}@{}", tandem_cli::reachable(*address)));
+    let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
+    text.push('\n');
+    if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
+        let mut config = config.clone();
+        config.http.listen = server.http_addr();
+        let to = phone.clone().unwrap_or_else(|| "+15550109999".to_owned());
+        let application = application.as_deref();
+        let sdk = Sdk { provider, account, config: &config, number, url: &shown, to: &to, application };
+        text.push_str("\nIn your application's shell:\n");
+        for (name, value) in sdk.variables() {
+            let line = format!("export {name}={}", env::quoted(&value));
+            text.push_str(&format!("  {}\n", paint.green(line)));
+        }
+        text.push_str(match &**provider {
+            "telnyx" | "texml" | "swml" => "Its SDK reads these variables. A call by REST (Python):\n",
+            _ => "A call by REST (Python). Set base_url, or use `tandem proxy` and change nothing (docs/sdk.md):\n",
+        });
+        for line in sdk.first_lines() {
+            text.push_str(&format!("  {}\n", paint.green(line)));
+        }
+    }
+    text.push_str("\nCall it from another terminal in this directory:\n");
+    text.push_str(&format!("  {}\n", paint.green(format!("tandem call {extension} --listen"))));
+    if let Some(phone) = &phone {
+        text.push_str("or with any softphone on this machine, which needs no account:\n");
+        text.push_str(&format!("  {}\n", paint.green(phone)));
+    }
+    text.push('\n');
+    if !is_there(local) {
+        let line = format!("Nothing listens at {place} yet: start your application.");
+        text.push_str(&format!("{}\n", paint.yellow(line)));
+    }
+    text.push_str(&format!("{}\n", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server.")));
+    print(&text);
+    let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
+    let lines = server.calls().services().feed.watch();
+    // The task of the view ends with the process.
+    tokio::spawn(view.run(lines));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_be_written_short() {
+        for (text, whole) in [
+            ("http://127.0.0.1:5000/voice", "http://127.0.0.1:5000/voice"),
+            ("https://app.example/voice", "https://app.example/voice"),
+            ("127.0.0.1:5000/voice", "http://127.0.0.1:5000/voice"),
+            ("localhost:5000", "http://localhost:5000/"),
+            (":5000/voice", "http://127.0.0.1:5000/voice"),
+            ("5000/voice?a=b", "http://127.0.0.1:5000/voice?a=b"),
+            ("5000", "http://127.0.0.1:5000/"),
+        ] {
+            assert_eq!(url(text).as_deref(), Ok(whole), "{text}");
+        }
+        for text in ["", ":", "/voice", "ftp://a/b", "a b", ":x/voice"] {
+            assert!(url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sip_port_among_the_usual_ones_of_audio_moves_the_audio() {
+        let arguments = Arguments {
+            url: "5000/voice".to_owned(),
+            public: Vec::new(),
+            config: None,
+            account: None,
+            provider: None,
+            sip_port: Some(34_759),
+            http_port: None,
+            sip: false,
+        };
+        let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
+        let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
+        assert_eq!((numbers, info.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
+    }
+
+    #[test]
+    fn an_application_that_commands_is_told_of_calls_at_the_url() {
+        let arguments = Arguments {
+            url: "5000/voice".to_owned(),
+            public: Vec::new(),
+            config: None,
+            account: None,
+            provider: Some("telnyx".to_owned()),
+            sip_port: None,
+            http_port: None,
+            sip: false,
+        };
+        let Ok((config, _)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        let [application] = &config.applications[..] else { panic!("{:?}", config.applications) };
+        assert_eq!(&*application.webhook_url, "http://127.0.0.1:5000/voice");
+        assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
+    }
+
+    fn arguments(public: &[&str], provider: Option<&str>) -> Arguments {
+        Arguments {
+            url: "5000/voice".to_owned(),
+            public: public.iter().map(|one| (*one).to_owned()).collect(),
+            config: None,
+            account: None,
+            provider: provider.map(str::to_owned),
+            sip_port: None,
+            http_port: None,
+            sip: false,
+        }
+    }
+
+    #[test]
+    fn every_public_name_leads_to_the_application_and_its_password_stays() {
+        let arguments = arguments(&["https://app.example/", "https://other.example"], None);
+        let Ok((config, info)) = settings(&arguments, "http://me:secret@127.0.0.1:5000/voice") else {
+            panic!("refused")
+        };
+        assert_eq!(info.url, "https://me:secret@app.example/voice");
+        let origins: Vec<_> = config.origins.iter().map(|one| (one.from.to_string(), one.to.to_string())).collect();
+        let to = "http://127.0.0.1:5000".to_owned();
+        let wanted = ["https://app.example", "https://other.example"].map(|from| (from.to_owned(), to.clone()));
+        assert_eq!(origins, wanted);
+        assert!(settings(&self::arguments(&["app.example"], None), "http://127.0.0.1:5000/").is_err());
+    }
+
+    #[test]
+    fn a_provider_whose_calls_need_an_application_gets_one() {
+        for (provider, has_application) in
+            [("twilio", false), ("signalwire", false), ("swml", false), ("texml", true), ("telnyx", true)]
+        {
+            let arguments = arguments(&[], Some(provider));
+            let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("{provider}") };
+            assert_eq!(
+                (info.application.is_some(), config.applications.len() == 1),
+                (has_application, has_application)
+            );
+            assert_eq!(info.provider, provider);
+        }
+    }
+
+    #[test]
+    fn an_application_with_a_password_in_its_url_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_there(&format!("http://swml:secret@{address}/ivr")) && is_there(&format!("http://{address}")));
+        drop(listener);
+        assert!(!is_there(&format!("http://swml:secret@{address}/ivr")));
+    }
+
+    #[test]
+    fn a_url_has_an_origin_and_a_path() {
+        assert_eq!(split("http://127.0.0.1:5000/voice?a"), ("http://127.0.0.1:5000", "/voice?a"));
+        assert_eq!(split("https://app.example"), ("https://app.example", ""));
+    }
+}

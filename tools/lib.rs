@@ -1,0 +1,16 @@
+//! Commands for developers and operators who test: `tandem call`, `demo`, `load`, `ca` and `proxy`. The server does not
+//! need them: the feature `tools` of the binary includes them.
+//!
+//! A command has a struct with its arguments, and a function `run` that returns when the command has finished.
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "these crates have no user but the binary; the names of commands and styles say enough")]
+// These macros panic if the reader of the output has gone. See `tandem_cli::say!`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+mod authority;
+pub mod ca;
+pub mod call;
+pub mod demo;
+mod hosts;
+pub mod load;
+pub mod proxy;
