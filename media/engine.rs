@@ -248,11 +248,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(slot).filter(|session| !session.is_closing()) else { return false };
         let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
-        if flow == Flow::Rtcp {
-            session.handle_rtcp(from, packet, &mut cx);
-            return true;
-        }
-        let Some((header, kind)) = session.handle_rtp(from, packet, &mut cx) else { return true };
+        let Some((header, kind)) = session.handle_datagram(flow, from, packet, &mut cx) else { return true };
         let (session, mut cx) = if std::mem::take(&mut session.routing.moved) {
             // The kernel would send the bridged leg's packets to the old address.
             self.revoke_offload_at(now, slot, true, network);
@@ -457,8 +453,15 @@ impl Core {
         self.next_tick
     }
 
-    /// The time of the next tick that serves a session or a room.
+    /// The time at which [`Core::handle_tick`] next has work: the tick that serves a session or a room, or an earlier
+    /// timeout of a transport.
     pub(crate) fn poll_timeout(&self) -> Instant {
+        let transports = self.sessions.iter().filter_map(|(_, session)| session.transport_timeout()).min();
+        let tick = self.next_served_tick();
+        transports.map_or(tick, |timeout| timeout.min(tick))
+    }
+
+    fn next_served_tick(&self) -> Instant {
         let ticks = (1..=GROUPS).find(|ahead| {
             self.group(self.group + ahead).is_some_and(|group| !group.is_empty())
                 || self.rooms.are_in(self.group + ahead)
@@ -472,6 +475,7 @@ impl Core {
 
     /// Serves every tick that is due. For each session that has ended, `over` is called with the session's key.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(LegId)) {
+        self.handle_transport_timeouts(now, network);
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
             self.miss(u32::try_from(late.as_nanos() / (TICK * GROUPS as u32).as_nanos()).unwrap_or(u32::MAX));
@@ -482,6 +486,17 @@ impl Core {
             self.group = (self.group + 1) % GROUPS;
             self.serve(due, network, &mut over);
             self.keep_budget(now, now.saturating_duration_since(due));
+        }
+    }
+
+    /// Lets each transport do the work that is due. A pair of ports has no timeout, so that this costs nothing. With
+    /// thousands of transports that have timeouts, keep a list of these sessions.
+    fn handle_transport_timeouts(&mut self, now: Instant, network: &mut dyn Network) {
+        for (_, session) in &mut self.sessions {
+            if session.transport_timeout().is_some_and(|timeout| timeout <= now) {
+                let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
+                session.handle_transport_timeout(&mut cx);
+            }
         }
     }
 

@@ -37,7 +37,7 @@ pub enum Event {
         to: SocketAddr,
     },
     /// The far end's SDP names an address at which the far end cannot be, such as a loopback address. The engine sends
-    /// nothing there before a packet has arrived from this address ([`Session::set_peer`](crate::Session::set_peer)).
+    /// nothing there before a packet has arrived from this address ([`Session::set_sip_source`](crate::Session::set_sip_source)).
     TargetRefused {
         /// The address in the SDP.
         to: SocketAddr,

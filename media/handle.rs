@@ -17,10 +17,9 @@ use crate::command::{Command, LegId};
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
 use crate::kernel::{KernelRelay, Unavailable};
-use crate::latch::MediaSource;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
-use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
+use crate::sdp::{Local, MediaSource, Negotiation, Preference, RANDOM, SdpError, Srtp};
 use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MAX_ROOMS, Message, Published, Shared, Worker};
@@ -56,7 +55,60 @@ struct Place {
     within: IpAddr,
 }
 
+/// The properties of a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenSpec {
+    /// The key of the session. No open session or room may have this key.
+    pub key: LegId,
+    /// Sessions with the same affinity share a worker. So a bridge between these sessions needs no move to another
+    /// worker. Give all legs of a call the same affinity.
+    pub affinity: u128,
+    /// The kind of transport.
+    pub transport: TransportKind,
+    /// What is known about the far end before its first SDP.
+    pub far_end: FarEnd,
+}
+
+impl OpenSpec {
+    /// Returns the properties of a session with RTP and an unknown far end.
+    pub fn new(key: LegId, affinity: u128) -> OpenSpec {
+        OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end: FarEnd::Unknown }
+    }
+}
+
+/// The kind of a session's transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportKind {
+    /// RTP and RTCP on a pair of ports, plain or as SRTP with keys in the SDP. The RTCP port is bound when the session
+    /// first sends a packet.
+    Rtp,
+}
+
+/// The far end of a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FarEnd {
+    /// Nothing is known. The session has the usual address family, which is IPv4 if the engine has IPv4.
+    Unknown,
+    /// The far end's address is known. The session has the family of this address, if the engine has an address of this
+    /// family.
+    At(IpAddr),
+    /// The far end is another session of this engine. The session's SDP contains an address of this host instead of the
+    /// advertised address.
+    Within,
+}
+
+impl From<Option<IpAddr>> for FarEnd {
+    fn from(address: Option<IpAddr>) -> FarEnd {
+        address.map_or(FarEnd::Unknown, FarEnd::At)
+    }
+}
+
 impl Place {
+    /// Whether sessions of this place have the address family of `address`.
+    fn has_family_of(&self, address: IpAddr) -> bool {
+        self.advertise.is_ipv4() == address.to_canonical().is_ipv4()
+    }
+
     fn new(place: MediaPlace, ports: PortRange) -> Place {
         let within = match place.listen {
             IpAddr::V4(listen) if listen.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -224,46 +276,18 @@ impl Engine {
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Takes a pair of ports and opens a session on a worker. The RTCP port is bound when the session first sends a
-    /// packet. Sessions with the same `affinity` share a worker. So a bridge between these sessions needs no move to
-    /// another worker. Give all legs of a call the same `affinity`.
-    pub fn open(&self, key: LegId, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
-        self.open_for(None, key, affinity, events)
-    }
-
-    /// Opens a session like [`Engine::open`], for a far end whose address is known. The session has the address family
-    /// of this address, if the engine has a place of this family. Otherwise it has the usual family, which is IPv4 if
-    /// the engine has IPv4.
-    pub fn open_for(
-        &self,
-        far_end: Option<IpAddr>,
-        key: LegId,
-        affinity: u128,
-        events: EventSink,
-    ) -> Result<Session, OpenError> {
-        let family = far_end.map(|address| address.to_canonical().is_ipv4());
-        let places = &self.inner.places;
-        let place = places.iter().find(|place| Some(place.advertise.is_ipv4()) == family).or(places.first());
-        let place = place.ok_or(OpenError::PortsExhausted)?;
-        self.open_at(place, place.advertise, key, affinity, events)
-    }
-
-    /// Opens a session like [`Engine::open`], for a far end that is another session of this engine. The session's SDP
-    /// contains an address of this host instead of the advertised address.
-    pub fn open_within(&self, key: LegId, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
-        let place = self.inner.places.first().ok_or(OpenError::PortsExhausted)?;
-        self.open_at(place, place.within, key, affinity, events)
-    }
-
-    fn open_at(
-        &self,
-        place: &Place,
-        address: IpAddr,
-        key: LegId,
-        affinity: u128,
-        events: EventSink,
-    ) -> Result<Session, OpenError> {
+    /// Opens a session on a worker. The session's events go to `events`.
+    pub fn open(&self, spec: OpenSpec, events: EventSink) -> Result<Session, OpenError> {
+        let OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end } = spec;
         let inner = &*self.inner;
+        let places = &inner.places;
+        let family = |far_end: IpAddr| places.iter().find(|place| place.has_family_of(far_end));
+        let place = match far_end {
+            FarEnd::Unknown | FarEnd::Within => None,
+            FarEnd::At(address) => family(address),
+        };
+        let place = place.or(places.first()).ok_or(OpenError::PortsExhausted)?;
+        let address = if far_end == FarEnd::Within { place.within } else { place.advertise };
         if inner.stopping.load(Ordering::Acquire) {
             return Err(OpenError::ShuttingDown);
         }
@@ -421,8 +445,8 @@ impl Session {
     /// SDP then cannot make the engine send to a loopback, link-local, multicast or broadcast address, unless the far end
     /// is itself at such an address, or the session's own SDP names a loopback address. Call this function before the
     /// first offer or answer. Without it, the SDP may name any address.
-    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
-        self.negotiation.set_peer(peer);
+    pub fn set_sip_source(&mut self, address: Option<IpAddr>) {
+        self.negotiation.set_sip_source(address);
     }
 
     /// Sets whether telephone-events are offered and accepted. The default is true. Call this function before the first
@@ -440,12 +464,12 @@ impl Session {
 
     /// Whether the far end's SDP currently lets us send media.
     pub fn sends(&self) -> bool {
-        self.negotiation.is_agreed() && self.negotiation.plan().is_some_and(|plan| plan.sends)
+        self.negotiation.is_agreed() && self.negotiation.plan().is_some_and(|plan| plan.audio.sends)
     }
 
     /// Whether digits are sent to the far end as telephone-events.
     pub fn has_events(&self) -> bool {
-        self.negotiation.plan().is_some_and(|plan| plan.events.is_some())
+        self.negotiation.plan().is_some_and(|plan| plan.audio.events.is_some())
     }
 
     /// Returns an SDP offer. The offer contains the session's codecs, telephone-events at the clock rates of these
@@ -531,7 +555,7 @@ impl Session {
 
     /// The codec that we send, or `None` before the far end's first SDP.
     pub fn codec(&self) -> Option<Codec> {
-        self.negotiation.is_agreed().then(|| self.negotiation.plan().map(|plan| plan.codec))?
+        self.negotiation.is_agreed().then(|| self.negotiation.plan().map(|plan| plan.audio.codec))?
     }
 
     /// Sends a command to the worker. Commands of one session take effect in order.

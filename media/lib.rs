@@ -26,7 +26,6 @@ mod event_queue;
 mod fuzz;
 mod handle;
 mod kernel;
-mod latch;
 mod mixer;
 #[cfg(feature = "mp3")]
 mod mp3;
@@ -56,6 +55,7 @@ mod thread_load;
 mod timeline;
 mod tone;
 mod track_frame;
+mod transport;
 mod vad;
 mod wav;
 mod worker;
@@ -72,8 +72,9 @@ pub use encrypted::{EncryptedWriter, RecordingKey};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
-pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, Shortage, StartError};
-pub use latch::MediaSource;
+pub use handle::{
+    Busy, Engine, FarEnd, Load, OpenError, OpenSpec, RoomHandle, Session, Shortage, StartError, TransportKind,
+};
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::{encode_mp3, mp3_octets};
@@ -87,7 +88,9 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, Srtp, combine_descriptions, offered_address, offered_codecs, split_description};
+pub use sdp::{
+    MediaSource, Preference, SdpError, Srtp, combine_descriptions, offered_address, offered_codecs, split_description,
+};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

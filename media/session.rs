@@ -25,10 +25,8 @@ mod quality_reports;
 mod relay_state;
 mod routing;
 mod schedule;
-mod srtp_context;
 mod suppression;
 mod track;
-mod transport;
 
 use capture::Capture;
 use digit_input::DigitInput;
@@ -44,7 +42,6 @@ use routing::Routing;
 pub(crate) use routing::{BridgedLeg, Joined};
 use schedule::Schedule;
 use suppression::Suppression;
-use transport::Transport;
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +55,8 @@ use crate::network::Context;
 use crate::player::Playback;
 use crate::quality::{self, Path};
 use crate::rtp::dtmf::DigitSender;
-use crate::sdp::MediaPlan;
+use crate::sdp::{AudioPlan, MediaPlan};
+use crate::transport::{Applied, Transport};
 use crate::writer::{Done, WriterHandle};
 
 /// The number of frames for which a closed session waits for a sink that stays full. They last 10 s.
@@ -144,16 +142,17 @@ impl MediaSession {
         if self.plan.as_ref() == Some(&plan) {
             return false;
         }
-        let opens = self.transport.apply(&plan);
-        if let Some(to) = plan.remote.filter(|to| plan.waits && self.transport.target() != Some(*to)) {
+        let Applied { opens, refused } = self.transport.apply(&plan.transport);
+        if let Some(to) = refused {
             self.events.send(Event::TargetRefused { to });
         }
-        self.inbound.receiver.set_clock_rate(plan.codec.clock_rate());
-        self.outbound.apply(&plan);
+        let audio = &plan.audio;
+        self.inbound.receiver.set_clock_rate(audio.codec.clock_rate());
+        self.outbound.apply(audio);
         self.routing.codec_mismatch = false;
-        self.capture.follow_outbound(plan.codec);
+        self.capture.follow_outbound(audio.codec);
         let live = self.wants_inbound_frames();
-        let inband = plan.receive_events.iter().flatten().next().is_none();
+        let inband = audio.receive_events.iter().flatten().next().is_none();
         self.digit_input.set_inband(inband);
         self.plan = Some(plan);
         if inband {
@@ -169,12 +168,17 @@ impl MediaSession {
     /// Whether the far end's SDP says that the far end sends nothing. In this case the far end is on hold, or the far
     /// end has put this leg on hold without music.
     pub(crate) fn is_held(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
+        self.audio().is_some_and(|audio| !audio.receives) || self.plan.is_some() && !self.transport.has_address()
     }
 
     /// The codec that we send, or `None` before the first plan.
     pub(crate) fn codec(&self) -> Option<Codec> {
-        self.plan.as_ref().map(|plan| plan.codec)
+        self.audio().map(|audio| audio.codec)
+    }
+
+    /// The part of the plan about the audio, or `None` before the first plan.
+    fn audio(&self) -> Option<&AudioPlan> {
+        self.plan.as_ref().map(|plan| &plan.audio)
     }
 
     /// Sets the time for which the latched source must be silent before any other source can replace it. With `None`,
@@ -289,18 +293,18 @@ impl MediaSession {
 
     /// Whether this session's packets cannot be relayed to `peer`. In this case `peer` needs frames.
     pub(crate) fn must_transcode(&self, peer: &MediaSession) -> bool {
-        let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
+        let (Some(audio), Some(other)) = (self.audio(), peer.audio()) else { return false };
         // Only G.711 can be replaced with silence octet by octet. Other muted audio is not relayed.
-        !other.passes(plan.codec)
+        !other.passes(audio.codec)
             || self.routing.codec_mismatch
-            || (self.inbound.muted && plan.codec.law().is_none())
+            || (self.inbound.muted && audio.codec.law().is_none())
             || self.is_suppressed(Track::Inbound)
             || peer.is_suppressed(Track::Outbound)
     }
 
     /// The longest packet in ms that the far end accepts. `None` means any length.
     pub(crate) fn max_packet_ms(&self) -> Option<u8> {
-        self.plan.as_ref().and_then(|plan| plan.max_packet_ms)
+        self.audio().and_then(|audio| audio.max_packet_ms)
     }
 
     /// Stops waiting for packets of the bridged leg. Until now, a gap between these packets was the bridged leg's own
@@ -409,10 +413,10 @@ impl MediaSession {
         self.outbound.sender.tick();
         self.digit_input.tick();
         self.inbound.budget.tick();
-        self.transport.tick(cx);
+        self.transport.handle_timeout(cx);
         if let Some(plan) = &self.plan {
             let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
-            let mut output = Output { plan, outbound, transport, capture };
+            let mut output = Output { audio: &plan.audio, outbound, transport, capture };
             self.playout.handle_tick(input, &mut output, &mut self.events, cx);
         }
         if self.capture.has_tracks() {
@@ -429,7 +433,7 @@ impl MediaSession {
     /// media clock in units of 1/8,000 s.
     fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
         let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
-        let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
+        let native = self.codec().and_then(Codec::law).unwrap_or(Law::Mu);
         if self.capture.feed_taps(read, native, now, &mut self.events) {
             self.drop_unused_tracks();
         }
@@ -443,6 +447,17 @@ impl MediaSession {
         if self.capture.catch_up(self.playout.playing(), writer) {
             self.drop_unused_tracks();
         }
+    }
+
+    /// The time at which the transport has work, if a call in each frame is not enough.
+    #[inline]
+    pub(crate) fn transport_timeout(&self) -> Option<Instant> {
+        self.transport.poll_timeout()
+    }
+
+    /// Lets the transport do the work that is due at `cx.now`.
+    pub(crate) fn handle_transport_timeout(&mut self, cx: &mut Context<'_>) {
+        self.transport.handle_timeout(cx);
     }
 
     /// Records `frames` frames as silence. The worker was blocked and missed these frames.
@@ -459,10 +474,11 @@ impl MediaSession {
             || self.detection.is_some()
             || self.routing.room().is_some()
             || self.routing.transcoded
-            || self.routing.echo;
+            || self.routing.echo
+            || self.transport.poll_timeout().is_some();
         let relayed = self.routing.bridged_with().is_some() && self.outbound.relay != RelayState::Off;
         let fills = self.playout.sends_silence() && !relayed && !self.is_closing();
-        let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.transport.target().is_some();
+        let sends = || self.audio().is_some_and(|audio| audio.sends) && self.transport.target().is_some();
         !active && (!fills || !sends())
     }
 
@@ -488,7 +504,7 @@ impl MediaSession {
         }
         if let Some(plan) = &self.plan {
             let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
-            Output { plan, outbound, transport, capture }.flush(cx);
+            Output { audio: &plan.audio, outbound, transport, capture }.flush(cx);
         }
         if self.outbound.sender.packets > 0 || self.quality.reports.has_written {
             self.send_report(true, cx);
@@ -522,9 +538,8 @@ impl MediaSession {
         if let Some(block) = &block {
             self.quality.judge_inbound(block, &self.inbound.receiver, &mut self.events);
         }
-        let Some(plan) = &self.plan else { return };
         let (reports, sender) = (&mut self.quality.reports, &self.outbound.sender);
-        self.transport.send_rtcp(plan, cx, |packet| reports.write(sender, block, ntp, bye, packet));
+        self.transport.send_rtcp(cx, |packet| reports.write(sender, block, ntp, bye, packet));
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -570,7 +585,7 @@ impl MediaSession {
 
     /// Whether the far end should send RTP, according to the last offer and answer.
     fn is_expected(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some())
+        self.audio().is_some_and(|audio| audio.receives) && self.transport.has_address()
     }
 
     /// Whether more than [`BACKLOG`] events wait for the sink.

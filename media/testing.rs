@@ -381,7 +381,7 @@ impl TestLeg {
         let address = SocketAddr::new(address.parse().unwrap(), 4_000);
         negotiation.answer(offer(address, media).as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
-        let payload_type = plan.payload_type;
+        let payload_type = plan.audio.payload_type;
         assert!(core.apply(origin, LegId(key), plan, &mut Wire::default()));
         TestLeg {
             key: LegId(key),

@@ -344,13 +344,13 @@ impl CallTask {
         trunk: Option<&str>,
         phone: Option<&sip::Aor>,
     ) -> Result<media::Session, u16> {
-        let key = leg;
-        let opened = self.services.media.open_for(far_end, key, self.call.id().0, self.inbox.sink());
+        let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.call.id().0) };
+        let opened = self.services.media.open(spec, self.inbox.sink());
         let mut session = self.media_session(leg, opened)?;
         let routing = self.services.routing.load_full();
         session.set_codecs(&routing.codecs(trunk));
         session.set_source(routing.media_source(trunk));
-        session.set_peer(peer);
+        session.set_sip_source(peer);
         let srtp = routing.srtp(trunk, phone);
         if srtp != media::Srtp::Off {
             session.set_srtp(srtp);

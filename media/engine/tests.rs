@@ -616,7 +616,8 @@ fn a_far_end_elsewhere_cannot_send_our_audio_to_this_host() {
     let mut pair = MediaPair::new();
     let (key, plan) = pair.plan(Side::A);
     let to = "127.0.0.1:6000".parse().unwrap();
-    let plan = crate::sdp::MediaPlan { remote: Some(to), remote_rtcp: None, waits: true, ..plan };
+    let transport = crate::sdp::TransportPlan { remote: Some(to), remote_rtcp: None, waits: true, ..plan.transport };
+    let plan = MediaPlan { transport, ..plan };
     pair.apply(key, plan.clone());
     pair.apply(key, plan);
     pair.command(Side::A, play(1, 50));

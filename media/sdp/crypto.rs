@@ -13,7 +13,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use super::{Protection, SdpError};
+use super::SdpError;
 use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
 
 /// The highest number of `a=crypto` lines that are read in an m-line.
@@ -43,6 +43,16 @@ pub enum Srtp {
     Optional,
     /// The media is always encrypted. Offers and answers without keys are refused.
     Required,
+}
+
+/// The protection of a leg's packets in both directions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// Plain RTP.
+    Plain,
+    /// We have offered keys, and the far end has not answered yet. Packets from the far end cannot be decrypted yet.
+    Open,
+    Keyed(Box<Keys>),
 }
 
 /// The number of random octets that are enough for all our keys of a leg: the first keys, and the secret from which the

@@ -2,9 +2,12 @@
 //! module is pure.
 //!
 //! ```text
-//!  bytes -> parse (tolerant) -> Negotiation -> MediaPlan for the worker
+//!  bytes -> parse (tolerant) -> Negotiation -> MediaPlan { audio, transport } for the worker
 //!                                   \-> bytes: our offer, our answer
 //! ```
+//!
+//! The module `audio` has the lines about codecs and the direction. The module `transport` has the lines about addresses
+//! and keys.
 //!
 //! The far end's `ptime` and `maxptime` determine the length of our packets. The length is `ptime`, rounded down to a
 //! multiple of 20 ms. It is 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
@@ -13,23 +16,25 @@
 //! the `maxptime` of the bridged leg, that leg gets frames instead of these packets. Opus is not divided: its packets
 //! always have 20 ms, because the encoder works in frames of 20 ms.
 
+mod audio;
 mod combine;
 mod crypto;
 mod negotiate;
 mod parse;
+mod section;
+mod transport;
 
+pub(crate) use audio::{AudioPlan, Events};
 pub use combine::{combine_descriptions, split_description};
-pub(crate) use crypto::RANDOM;
 pub use crypto::Srtp;
-
-pub(crate) use negotiate::{Local, Negotiation};
+pub(crate) use crypto::{Protection, RANDOM};
+pub(crate) use negotiate::Negotiation;
+pub use transport::MediaSource;
+pub(crate) use transport::{Local, TransportPlan};
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use crate::codec::Codec;
-use crate::latch::MediaSource;
-use crate::rtp::srtp::Keys;
 
 /// All codecs that the engine supports. L16 has two rates.
 #[cfg(any(test, feature = "fuzz"))]
@@ -42,98 +47,11 @@ pub(crate) const CODECS: [Codec; 6] = [
     Codec::L16(crate::codec::SampleRate::Hz8000),
 ];
 
-/// The highest number of payload types that a plan accepts as audio.
-const MAX_RECEIVE_CODECS: usize = 8;
-/// The highest number of payload types that a plan accepts as telephone-events.
-const MAX_RECEIVE_EVENTS: usize = 6;
-
-/// The result of an offer and its answer for one leg's audio. The leg's worker gets this plan.
+/// The result of an offer and its answer for one leg. The leg's worker gets this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MediaPlan {
-    /// The RTP address in the far end's SDP. The value is `None` before the far end's first SDP, and during hold with
-    /// the address 0.0.0.0.
-    pub(crate) remote: Option<SocketAddr>,
-    /// The far end's RTCP address, which comes from `a=rtcp` (RFC 3605). If there is no `a=rtcp`, RTCP uses the port
-    /// after the RTP port.
-    pub(crate) remote_rtcp: Option<SocketAddr>,
-    /// The codec that we send.
-    pub(crate) codec: Codec,
-    /// The payload type of packets that we send. The far end chooses this number. For packets to us we choose the
-    /// number, so it may be different.
-    pub(crate) payload_type: u8,
-    /// The payload types that we accept as audio.
-    pub(crate) receive_codecs: [Option<(u8, Codec)>; MAX_RECEIVE_CODECS],
-    /// The telephone-events that we send (RFC 4733). They have the clock rate of `codec` if the far end supports this
-    /// rate.
-    pub(crate) events: Option<Events>,
-    /// The telephone-events that we accept.
-    pub(crate) receive_events: [Option<Events>; MAX_RECEIVE_EVENTS],
-    /// The payload type of comfort noise (RFC 3389) at 8,000 Hz, in both directions.
-    pub(crate) comfort_noise: Option<u8>,
-    /// Whether the far end can use Opus in-band error correction (RFC 7587 §6.1, `useinbandfec`).
-    pub(crate) opus_fec: bool,
-    /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus the number is 1, because Opus frames
-    /// cannot be joined.
-    pub(crate) frames: u8,
-    /// The longest packet in ms that the far end accepts (`maxptime`), but at least the length of our shortest packets.
-    /// `None` means any length.
-    pub(crate) max_packet_ms: Option<u8>,
-    pub(crate) sends: bool,
-    pub(crate) receives: bool,
-    pub(crate) protection: Protection,
-    /// The hosts from which packets are accepted.
-    pub(crate) source: MediaSource,
-    /// Whether nothing may be sent to `remote` before a packet has arrived from there. This is so if `remote` is an
-    /// address that only a host of our own network could reach, and the far end's SIP comes from elsewhere.
-    pub(crate) waits: bool,
-}
-
-impl MediaPlan {
-    /// The number of packets into which a frame of 20 ms is divided, so that no packet is longer than `maxptime`.
-    pub(crate) fn packets_per_frame(&self) -> u8 {
-        match self.max_packet_ms {
-            None | Some(20..) => 1,
-            Some(10..20) => 2,
-            Some(..10) => 4,
-        }
-    }
-}
-
-/// The protection of a leg's packets in both directions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Protection {
-    /// Plain RTP.
-    Plain,
-    /// We have offered keys, and the far end has not answered yet. Packets from the far end cannot be decrypted yet.
-    Open,
-    Keyed(Box<Keys>),
-}
-
-/// A payload type of telephone-events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Events {
-    pub(crate) payload_type: u8,
-    /// The clock rate in Hz. The durations and timestamps of the events have this clock rate. It equals the clock rate
-    /// of the audio in the same stream (RFC 4733 §2.1).
-    pub(crate) clock_rate: u32,
-}
-
-impl MediaPlan {
-    /// Whether a packet of `codec` can be relayed to the far end. Such a packet is unchanged, or is converted octet by
-    /// octet between mu-law and A-law.
-    pub(crate) fn passes(&self, codec: Codec) -> bool {
-        codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
-    }
-
-    /// Returns the codec of a received payload type.
-    pub(crate) fn codec_of(&self, payload_type: u8) -> Option<Codec> {
-        self.receive_codecs.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
-    }
-
-    /// Returns the clock rate in Hz if a received payload type is telephone-events.
-    pub(crate) fn events_of(&self, payload_type: u8) -> Option<u32> {
-        self.receive_events.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
-    }
+    pub(crate) audio: AudioPlan,
+    pub(crate) transport: TransportPlan,
 }
 
 /// The codecs that one leg prefers for the other leg. With a common codec, the engine need not transcode between the
@@ -179,16 +97,16 @@ impl SdpError {
 /// Returns the codec names of an offer's first audio line, in the order of the line. The names include codecs that we
 /// do not support. The list is empty if the body is not SDP.
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
-    let Ok(text) = parse::text(offer) else { return Vec::new() };
+    let Ok(text) = section::text(offer) else { return Vec::new() };
     parse::Description::parse(&text).map(|description| description.encodings()).unwrap_or_default()
 }
 
 /// Returns the address of an offer's first audio stream that we could use. Returns `None` if there is none, or if the body
 /// is not SDP.
 pub fn offered_address(offer: &[u8]) -> Option<std::net::IpAddr> {
-    let text = parse::text(offer).ok()?;
+    let text = section::text(offer).ok()?;
     let description = parse::Description::parse(&text).ok()?;
-    description.lines.iter().find_map(|line| Some(line.audio.as_ref()?.remote?.ip()))
+    description.lines.iter().find_map(|line| Some(line.stream.as_ref()?.transport.remote?.ip()))
 }
 
 /// A fuzz target. It passes arbitrary octets to the negotiation, as an offer and as an answer. The negotiation must

@@ -58,9 +58,9 @@ fn the_peers_first_known_codec_and_its_event_number_are_taken() {
     let (plan, answer) = answered(
         "m=audio 4000 RTP/AVP 9 8 0 96\r\na=rtpmap:9 G722/8000\r\na=rtpmap:96 telephone-event/8000\r\na=ptime:20\r\n",
     );
-    assert_eq!((plan.codec, plan.payload_type, plan.events), (Codec::Pcma, 8, events(96, 8_000)));
-    assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()));
-    assert_eq!(plan.remote_rtcp, Some("127.0.0.2:4001".parse().unwrap()));
+    assert_eq!((plan.audio.codec, plan.audio.payload_type, plan.audio.events), (Codec::Pcma, 8, events(96, 8_000)));
+    assert_eq!(plan.transport.remote, Some("127.0.0.2:4000".parse().unwrap()));
+    assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.2:4001".parse().unwrap()));
     assert!(answer.contains("m=audio 20000 RTP/AVP 8 96\r\n"), "{answer}");
     assert!(answer.contains("a=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-16\r\n"), "{answer}");
     assert!(answer.contains("a=sendrecv"), "{answer}");
@@ -70,7 +70,7 @@ fn the_peers_first_known_codec_and_its_event_number_are_taken() {
 fn a_dynamic_number_for_pcmu_is_used_as_given() {
     let (plan, answer) = answered("m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
     assert_eq!(
-        (plan.codec, plan.payload_type, plan.codec_of(97), plan.events),
+        (plan.audio.codec, plan.audio.payload_type, plan.audio.codec_of(97), plan.audio.events),
         (Codec::Pcmu, 97, Some(Codec::Pcmu), None)
     );
     assert!(!answer.contains("telephone-event"), "{answer}");
@@ -79,7 +79,7 @@ fn a_dynamic_number_for_pcmu_is_used_as_given() {
 #[test]
 fn events_at_another_clock_rate_are_not_taken() {
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/48000\r\n");
-    assert_eq!(plan.events, None);
+    assert_eq!(plan.audio.events, None);
 }
 
 #[test]
@@ -92,10 +92,10 @@ fn hold_is_answered_by_its_mirror() {
     ] {
         let (plan, body) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{said}\r\n"));
         assert!(body.contains(answer), "{said}: {body}");
-        assert_eq!((plan.sends, plan.receives), (sends, receives), "{said}");
+        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, receives), "{said}");
     }
     let (plan, body) = answered("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n");
-    assert!(!plan.sends && plan.remote.is_none());
+    assert!(!plan.audio.sends && plan.transport.remote.is_none());
     assert!(body.contains("a=recvonly"));
 }
 
@@ -104,7 +104,7 @@ fn direction_at_session_level_counts_until_the_media_says_otherwise() {
     let mut negotiation = Negotiation::new(local());
     let body = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\na=sendonly\r\nm=audio 4000 RTP/AVP 0\r\n";
     negotiation.answer(body.as_bytes()).unwrap();
-    assert!(!negotiation.plan().unwrap().sends);
+    assert!(!negotiation.plan().unwrap().audio.sends);
 }
 
 #[test]
@@ -138,13 +138,13 @@ fn an_answer_to_our_offer_is_taken_twice() {
     let ours = text(&negotiation.offer());
     assert!(ours.contains("m=audio 20000 RTP/AVP 0 8 101\r\n"), "{ours}");
     assert!(ours.contains("a=ptime:20\r\n"));
-    assert!(negotiation.plan().unwrap().remote.is_none());
+    assert!(negotiation.plan().unwrap().transport.remote.is_none());
     let answer = offer("m=audio 4000 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/8000\r\n");
     negotiation.accept(answer.as_bytes()).unwrap();
     let first = negotiation.plan().unwrap().clone();
     negotiation.accept(answer.as_bytes()).unwrap();
     assert_eq!(*negotiation.plan().unwrap(), first);
-    assert_eq!(first.codec, Codec::Pcma);
+    assert_eq!(first.audio.codec, Codec::Pcma);
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn without_telephone_events_none_are_offered_nor_taken() {
     let theirs = offer("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
     negotiation.accept(theirs.as_bytes()).unwrap();
     let plan = negotiation.plan().unwrap();
-    assert_eq!((plan.events, plan.receive_events.iter().flatten().count()), (None, 0));
+    assert_eq!((plan.audio.events, plan.audio.receive_events.iter().flatten().count()), (None, 0));
     assert!(!text(&negotiation.answer(theirs.as_bytes()).unwrap()).contains("101"));
     let plan = negotiation.plan().unwrap();
-    assert_eq!((plan.events, plan.receive_events.iter().flatten().count()), (None, 0));
+    assert_eq!((plan.audio.events, plan.audio.receive_events.iter().flatten().count()), (None, 0));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_answer_that_refuses_audio_is_incompatible_and_changes_nothing() {
     let other_family = offer("m=audio 4000 RTP/AVP 0\r\n").replace("IP4 127.0.0.2", "IP6 ::1");
     let result = negotiation.accept(other_family.as_bytes());
     assert!(matches!(result, Err(SdpError::AddressFamily { theirs: "IPv6", .. })), "{other_family}: {result:?}");
-    assert!(negotiation.plan().unwrap().remote.is_none());
+    assert!(negotiation.plan().unwrap().transport.remote.is_none());
 }
 
 #[test]
@@ -224,16 +224,16 @@ fn packet_times_are_kept_to_what_we_can_send() {
         ("a=ptime:-20\r\n", 1),
     ] {
         let (plan, _) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{attributes}"));
-        assert_eq!(plan.frames, frames, "{attributes}");
+        assert_eq!(plan.audio.frames, frames, "{attributes}");
     }
 }
 
 #[test]
 fn rtcp_goes_where_rfc_3605_says() {
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp:53020\r\n");
-    assert_eq!(plan.remote_rtcp, Some("127.0.0.2:53020".parse().unwrap()));
+    assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.2:53020".parse().unwrap()));
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp:53020 IN IP4 127.0.0.9\r\n");
-    assert_eq!(plan.remote_rtcp, Some("127.0.0.9:53020".parse().unwrap()));
+    assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.9:53020".parse().unwrap()));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn what_carriers_break_is_put_right() {
     ] {
         let mut negotiation = Negotiation::new(local());
         negotiation.answer(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
-        assert_eq!(negotiation.plan().unwrap().remote, Some("127.0.0.2:4000".parse().unwrap()), "{body}");
+        assert_eq!(negotiation.plan().unwrap().transport.remote, Some("127.0.0.2:4000".parse().unwrap()), "{body}");
     }
 }
 
@@ -333,8 +333,12 @@ fn every_codec_is_taken_as_it_is_offered_with_the_events_of_its_clock() {
         ("120", "a=rtpmap:120 L16/8000\r\n", Codec::L16(SampleRate::Hz8000), 120, None),
     ] {
         let (plan, answer) = answered_by_all(&format!("m=audio 4000 RTP/AVP {formats}\r\n{maps}"));
-        assert_eq!((plan.codec, plan.payload_type, plan.events), (codec, payload_type, event), "{formats}");
-        assert_eq!(plan.codec_of(payload_type), Some(codec));
+        assert_eq!(
+            (plan.audio.codec, plan.audio.payload_type, plan.audio.events),
+            (codec, payload_type, event),
+            "{formats}"
+        );
+        assert_eq!(plan.audio.codec_of(payload_type), Some(codec));
         let events = event.map_or(String::new(), |event| format!(" {}", event.payload_type));
         assert!(answer.contains(&format!("m=audio 20000 RTP/AVP {payload_type}{events}\r\n")), "{answer}");
     }
@@ -353,7 +357,7 @@ fn what_we_were_told_not_to_speak_is_neither_offered_nor_taken() {
     let answer = negotiation.answer(offer("m=audio 4000 RTP/AVP 0 9 8\r\n").as_bytes()).unwrap();
     assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 9");
     let plan = negotiation.plan().unwrap();
-    assert_eq!((plan.codec_of(0), plan.codec_of(8)), (None, Some(Codec::Pcma)));
+    assert_eq!((plan.audio.codec_of(0), plan.audio.codec_of(8)), (None, Some(Codec::Pcma)));
     negotiation.set_codecs(&[]);
     assert!(negotiation.answer(offer("m=audio 4000 RTP/AVP 0\r\n").as_bytes()).is_err());
 }
@@ -385,28 +389,38 @@ fn an_offer_is_answered_anew_when_the_other_leg_turns_out_to_speak_otherwise() {
     called.accept(offer("m=audio 5000 RTP/AVP 9\r\n").as_bytes()).unwrap();
     let answer = caller.answer_preferring(theirs.as_bytes(), &called.preference()).unwrap();
     assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 9 96");
-    assert_eq!(caller.plan().unwrap().codec, called.plan().unwrap().codec);
+    assert_eq!(caller.plan().unwrap().audio.codec, called.plan().unwrap().audio.codec);
 }
 
 #[test]
 fn of_several_codecs_in_an_answer_the_first_is_sent_and_all_are_taken() {
     let plan = accepted("m=audio 4000 RTP/AVP 9 0 18\r\n");
-    assert_eq!((plan.codec, plan.payload_type), (Codec::G722, 9));
-    assert_eq!([0, 8, 9, 18].map(|number| plan.codec_of(number)), [Some(Codec::Pcmu), None, Some(Codec::G722), None]);
+    assert_eq!((plan.audio.codec, plan.audio.payload_type), (Codec::G722, 9));
+    assert_eq!(
+        [0, 8, 9, 18].map(|number| plan.audio.codec_of(number)),
+        [Some(Codec::Pcmu), None, Some(Codec::G722), None]
+    );
 }
 
 #[test]
 fn each_direction_has_its_own_numbers() {
     let plan =
         accepted("m=audio 4000 RTP/AVP 96 97\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/48000\r\n");
-    assert_eq!((plan.codec, plan.payload_type, plan.events), (Codec::Opus, 96, events(97, 48_000)));
-    assert_eq!([111, 96].map(|number| plan.codec_of(number)), [Some(Codec::Opus); 2], "ours, and its own all the same");
-    assert_eq!([110, 97, 101].map(|number| plan.events_of(number)), [Some(48_000), Some(48_000), None]);
+    assert_eq!((plan.audio.codec, plan.audio.payload_type, plan.audio.events), (Codec::Opus, 96, events(97, 48_000)));
+    assert_eq!(
+        [111, 96].map(|number| plan.audio.codec_of(number)),
+        [Some(Codec::Opus); 2],
+        "ours, and its own all the same"
+    );
+    assert_eq!([110, 97, 101].map(|number| plan.audio.events_of(number)), [Some(48_000), Some(48_000), None]);
 
     // In this answer the far end's number for Opus is our number for telephone-events. Packets with this number count
     // as telephone-events.
     let plan = accepted("m=audio 4000 RTP/AVP 101\r\na=rtpmap:101 opus/48000/2\r\n");
-    assert_eq!((plan.payload_type, plan.codec_of(101), plan.codec_of(111)), (101, None, Some(Codec::Opus)));
+    assert_eq!(
+        (plan.audio.payload_type, plan.audio.codec_of(101), plan.audio.codec_of(111)),
+        (101, None, Some(Codec::Opus))
+    );
 }
 
 #[test]
@@ -426,14 +440,14 @@ fn comfort_noise_is_taken_if_it_is_offered_and_offered_if_the_other_leg_has_it()
         let mut negotiation = polyglot();
         let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
         assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 0 13");
-        assert_eq!(negotiation.plan().unwrap().comfort_noise, Some(13));
+        assert_eq!(negotiation.plan().unwrap().audio.comfort_noise, Some(13));
         let mut other = Negotiation::new(local());
         assert_eq!(audio_line(&other.offer_preferring(&negotiation.preference())), "m=audio 20000 RTP/AVP 0 8 13 101");
         other.accept(offer(media).as_bytes()).unwrap();
-        assert_eq!(other.plan().unwrap().comfort_noise, Some(13));
+        assert_eq!(other.plan().unwrap().audio.comfort_noise, Some(13));
     }
-    assert_eq!(accepted("m=audio 4000 RTP/AVP 0 13\r\n").comfort_noise, None, "not offered by us");
-    assert_eq!(answered("m=audio 4000 RTP/AVP 0\r\n").0.comfort_noise, None);
+    assert_eq!(accepted("m=audio 4000 RTP/AVP 0 13\r\n").audio.comfort_noise, None, "not offered by us");
+    assert_eq!(answered("m=audio 4000 RTP/AVP 0\r\n").0.audio.comfort_noise, None);
 }
 
 #[test]
@@ -445,7 +459,7 @@ fn packet_times_fit_the_codec() {
         ("96\r\na=rtpmap:96 L16/8000\r\n", 3),
     ] {
         let (plan, _) = answered_by_all(&format!("m=audio 4000 RTP/AVP {media}a=ptime:60\r\n"));
-        assert_eq!(plan.frames, frames, "{media}");
+        assert_eq!(plan.audio.frames, frames, "{media}");
     }
 }
 
@@ -461,7 +475,7 @@ fn parameters_of_opus_are_read_or_left_alone() {
     ] {
         let fmtp = format!("a=rtpmap:96 opus/48000/2\r\na=fmtp:96 {parameters}\r\na=fmtp:97 useinbandfec=1\r\n");
         let (plan, answer) = answered_by_all(&format!("m=audio 4000 RTP/AVP 96 97\r\n{fmtp}"));
-        assert_eq!((plan.codec, plan.opus_fec), (Codec::Opus, fec), "{parameters}");
+        assert_eq!((plan.audio.codec, plan.audio.opus_fec), (Codec::Opus, fec), "{parameters}");
         assert!(answer.contains("a=fmtp:96 useinbandfec=1\r\n"), "{answer}");
     }
 }
@@ -470,7 +484,7 @@ fn parameters_of_opus_are_read_or_left_alone() {
 fn rtcp_beside_rtp_is_declined_without_a_word() {
     let (plan, answer) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\na=rtcp:4000\r\n");
     assert!(!answer.contains("rtcp"), "{answer}");
-    assert_eq!(plan.remote_rtcp, Some("127.0.0.2:4000".parse().unwrap()));
+    assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.2:4000".parse().unwrap()));
 }
 
 #[test]
@@ -479,7 +493,7 @@ fn more_formats_than_a_plan_has_room_for_are_not_heard() {
     let maps: String = (96..=127).map(|number| format!("a=rtpmap:{number} PCMU/8000\r\n")).collect();
     let (plan, _) = answered_by_all(&format!("m=audio 4000 RTP/AVP {}\r\n{maps}", formats.join(" ")));
     assert_eq!(
-        [0, 8, 9, 13, 96, 127].map(|number| plan.codec_of(number).is_some()),
+        [0, 8, 9, 13, 96, 127].map(|number| plan.audio.codec_of(number).is_some()),
         [true, true, false, false, false, false]
     );
 }
@@ -498,8 +512,8 @@ fn lines_that_mean_nothing_to_us_change_nothing() {
         "m=audio 4000 RTP/AVP 0\r\na=sendrecv\r\na=inactive\r\n",
     ] {
         let (plan, answer) = answered(media);
-        assert_eq!((plan.codec, plan.sends, plan.receives), (Codec::Pcmu, true, true), "{media}");
-        assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()), "{media}");
+        assert_eq!((plan.audio.codec, plan.audio.sends, plan.audio.receives), (Codec::Pcmu, true, true), "{media}");
+        assert_eq!(plan.transport.remote, Some("127.0.0.2:4000".parse().unwrap()), "{media}");
         assert_eq!(answer.matches("m=").count(), 1, "{answer}");
     }
 }
@@ -526,7 +540,7 @@ fn a_copy_is_only_sent_under_its_label_and_paused_as_the_peer_wants() {
     assert!(!offered.contains("telephone-event"), "keys are not copied: {offered}");
     copy.accept(offer("m=audio 4000 RTP/AVP 8\r\na=recvonly\r\na=label:2\r\n").as_bytes()).unwrap();
     let plan = copy.plan().unwrap();
-    assert_eq!((plan.codec, plan.sends, plan.receives), (Codec::Pcma, true, false));
+    assert_eq!((plan.audio.codec, plan.audio.sends, plan.audio.receives), (Codec::Pcma, true, false));
     for (said, answered, sends) in [
         ("inactive", "inactive", false),
         ("sendonly", "inactive", false),
@@ -536,7 +550,7 @@ fn a_copy_is_only_sent_under_its_label_and_paused_as_the_peer_wants() {
         let answer = copy.answer(offer(&format!("m=audio 4000 RTP/AVP 8\r\na={said}\r\n")).as_bytes()).unwrap();
         assert!(text(&answer).contains(&format!("a={answered}\r\na=label:2\r\n")), "{said}: {}", text(&answer));
         let plan = copy.plan().unwrap();
-        assert_eq!((plan.sends, plan.receives), (sends, false), "{said}");
+        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, false), "{said}");
     }
 }
 
@@ -552,10 +566,10 @@ fn an_offer_that_disables_its_audio_is_answered_and_a_later_one_enables_it() {
         let answer = text(&negotiation.answer(disabled.as_bytes()).unwrap());
         assert!(answer.ends_with("m=audio 0 RTP/AVP 0 8\r\nm=video 0 RTP/AVP 96\r\n"), "{answer}");
         let plan = negotiation.plan().unwrap();
-        assert_eq!((plan.remote, plan.sends, plan.receives), (None, false, false));
+        assert_eq!((plan.transport.remote, plan.audio.sends, plan.audio.receives), (None, false, false));
         let answer = text(&negotiation.answer(enabled.as_bytes()).unwrap());
         assert!(answer.contains("m=audio 20000 RTP/AVP 0\r\n"), "{answer}");
-        assert!(negotiation.plan().unwrap().sends);
+        assert!(negotiation.plan().unwrap().audio.sends);
     }
     // A second audio line that we cannot use is no reason to take the call.
     let mut negotiation = Negotiation::new(local());
@@ -569,7 +583,7 @@ fn several_spaces_between_the_fields_of_an_m_line_are_one() {
         ["m=audio  4000 RTP/AVP 0", "m=audio 4000  RTP/AVP 0", "m=audio 4000 RTP/AVP  0  8", "m= audio\t4000 RTP/AVP 0"]
     {
         let (plan, answer) = answered(&format!("{line}\r\n"));
-        assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()), "{line}");
+        assert_eq!(plan.transport.remote, Some("127.0.0.2:4000".parse().unwrap()), "{line}");
         assert!(answer.contains("m=audio 20000 RTP/AVP 0\r\n"), "{line}: {answer}");
     }
 }
@@ -586,16 +600,16 @@ fn the_longest_packet_of_the_far_end_is_at_least_our_shortest() {
         ("a=maxptime:x\r\n", None),
     ] {
         let (plan, _) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{attributes}"));
-        assert_eq!(plan.max_packet_ms, longest, "{attributes}");
+        assert_eq!(plan.audio.max_packet_ms, longest, "{attributes}");
     }
     let plan = accepted("m=audio 4000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=maxptime:10\r\n");
-    assert_eq!((plan.max_packet_ms, plan.packets_per_frame()), (Some(20), 1));
+    assert_eq!((plan.audio.max_packet_ms, plan.audio.packets_per_frame()), (Some(20), 1));
 }
 
 /// A session of this server at a public address, whose far end has sent SIP from `peer`.
 fn public_plan(peer: Option<&str>, media: &str) -> MediaPlan {
     let mut negotiation = Negotiation::new(Local { address: "198.51.100.9".parse().unwrap(), ..local() });
-    negotiation.set_peer(peer.map(|peer| peer.parse().unwrap()));
+    negotiation.set_sip_source(peer.map(|peer| peer.parse().unwrap()));
     negotiation.answer(format!("v=0\r\no=- 1 1 IN IP4 x\r\ns=-\r\nt=0 0\r\n{media}").as_bytes()).unwrap();
     negotiation.plan().unwrap().clone()
 }
@@ -618,18 +632,22 @@ fn the_sdp_of_a_far_end_elsewhere_names_no_host_of_our_own_network() {
         (Some("203.0.113.7"), "198.51.100.7", false),
     ] {
         let plan = public_plan(peer, &format!("c=IN IP4 {address}\r\nm=audio 6000 RTP/AVP 0\r\n"));
-        assert_eq!(plan.remote, Some(format!("{address}:6000").parse().unwrap()), "the latch still knows it");
-        assert_eq!((plan.waits, plan.remote_rtcp.is_none()), (waits, waits), "{address} for {peer:?}");
+        assert_eq!(plan.transport.remote, Some(format!("{address}:6000").parse().unwrap()), "the latch still knows it");
+        assert_eq!(
+            (plan.transport.waits, plan.transport.remote_rtcp.is_none()),
+            (waits, waits),
+            "{address} for {peer:?}"
+        );
     }
     let rtcp = "c=IN IP4 203.0.113.7\r\nm=audio 6000 RTP/AVP 0\r\na=rtcp:6001 IN IP4 127.0.0.1\r\n";
     let plan = public_plan(Some("203.0.113.7"), rtcp);
-    assert_eq!((plan.waits, plan.remote_rtcp), (false, None), "the address of RTCP alone");
+    assert_eq!((plan.transport.waits, plan.transport.remote_rtcp), (false, None), "the address of RTCP alone");
 }
 
 #[test]
 fn a_server_whose_own_sdp_names_this_host_sends_to_this_host() {
     let mut negotiation = Negotiation::new(local());
-    negotiation.set_peer(None);
+    negotiation.set_sip_source(None);
     negotiation.answer(offer("m=audio 6000 RTP/AVP 0\r\n").as_bytes()).unwrap();
-    assert!(!negotiation.plan().unwrap().waits);
+    assert!(!negotiation.plan().unwrap().transport.waits);
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::event::Stats;
 use crate::network::Counts;
 use crate::rtp::receiver::{PacketBudget, Receiver};
+use crate::transport::Refusal;
 
 /// The state of the RTP stream received from a leg.
 #[derive(Default)]
@@ -54,6 +55,16 @@ struct Dropped {
     other_source: u64,
     rtcp: u64,
     first_unknown_source: Option<SocketAddr>,
+}
+
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> DropReason {
+        match refusal {
+            Refusal::OnHold => DropReason::OnHold,
+            Refusal::UnknownRtcpSource => DropReason::RtcpUnknownSource,
+            Refusal::Srtp => DropReason::Srtp,
+        }
+    }
 }
 
 impl Inbound {

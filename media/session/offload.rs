@@ -22,7 +22,7 @@ impl MediaSession {
         codec: Codec,
         now: Instant,
     ) -> Option<OffloadRule> {
-        let (plan, other) = (self.plan.as_ref()?, peer.plan.as_ref()?);
+        let (plan, other) = (self.audio()?, peer.audio()?);
         let busy = peer.routing.echo || peer.playout.has_any() || peer.outbound.is_packing();
         let open = peer.transport.is_pinned_both_ways()
             && peer.transport.is_plain()
@@ -57,7 +57,7 @@ impl MediaSession {
     /// Returns a rule without a destination. Returns `None` if the engine must inspect or change the packets, or if the
     /// source of the packets is not settled yet.
     fn plain_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
-        let plan = self.plan.as_ref()?;
+        let plan = self.audio()?;
         let receiver = &self.inbound.receiver;
         let watched =
             self.inbound.muted || self.routing.echo || self.routing.transcoded || self.digit_input.is_inband();

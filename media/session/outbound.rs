@@ -4,15 +4,15 @@ use super::PacketKind;
 use super::capture::Capture;
 use super::frame_encoder::FrameEncoder;
 use super::relay_state::RelayState;
-use super::transport::Transport;
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::network::Context;
 use crate::room::MixedFrame;
 use crate::rtp::sender::Sender;
 use crate::rtp::{FIXED, FRAME, Header, dtmf};
-use crate::sdp::{Events, MediaPlan};
+use crate::sdp::{AudioPlan, Events};
 use crate::timeline::Stamp;
+use crate::transport::Transport;
 
 /// The longest payload that we send, in octets. It is the payload of 20 ms of L16 at 16,000 Hz, with 640 octets. The
 /// payload of 60 ms of G.711 has only 480 octets.
@@ -55,7 +55,7 @@ impl Outbound {
 
     /// Applies the clock rate of a new plan. If a packet is not complete, its frames are dropped, because they belong
     /// to the old plan.
-    pub(super) fn apply(&mut self, plan: &MediaPlan) {
+    pub(super) fn apply(&mut self, plan: &AudioPlan) {
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
     }
@@ -79,7 +79,7 @@ impl Outbound {
 
 /// The outbound path: the leg's stream together with the plan, the transport and the listeners.
 pub(super) struct Output<'a> {
-    pub(super) plan: &'a MediaPlan,
+    pub(super) audio: &'a AudioPlan,
     pub(super) outbound: &'a mut Outbound,
     pub(super) transport: &'a mut Transport,
     pub(super) capture: &'a mut Capture,
@@ -97,7 +97,7 @@ impl Output<'_> {
         packet: &'p mut [u8],
         cx: &mut Context<'_>,
     ) -> Option<&'p mut [u8]> {
-        let plan = self.plan;
+        let plan = self.audio;
         let (payload_type, units) = match kind {
             PacketKind::Audio(codec) if plan.passes(codec) => {
                 (Some(plan.payload_type), codec.units(packet.get(from.payload.clone()).unwrap_or_default()))
@@ -138,7 +138,7 @@ impl Output<'_> {
         cx: &mut Context<'_>,
     ) -> Option<&'p mut [u8]> {
         let event = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
-        let (Some([event, flags, ..]), Some(events), true) = (event, self.plan.events, self.plan.sends) else {
+        let (Some([event, flags, ..]), Some(events), true) = (event, self.audio.events, self.audio.sends) else {
             self.outbound.note_not_relayed(from, cx);
             return None;
         };
@@ -172,7 +172,7 @@ impl Output<'_> {
         payload: [u8; 4],
         cx: &mut Context<'_>,
     ) {
-        let (Some(target), true) = (self.transport.target(), self.plan.sends) else { return };
+        let (Some(target), true) = (self.transport.target(), self.audio.sends) else { return };
         let mut packet = [0; FIXED + 4];
         self.outbound.sender.event(events.payload_type, timestamp, first).write(&mut packet);
         if let Some(place) = packet.last_chunk_mut::<4>() {
@@ -186,7 +186,7 @@ impl Output<'_> {
 
     /// Sends a frame of G.711.
     pub(super) fn send_octets(&mut self, law: Law, octets: &[u8; FRAME], cx: &mut Context<'_>) {
-        let Some(to) = self.plan.codec.law() else {
+        let Some(to) = self.audio.codec.law() else {
             let mut samples = [0; FRAME];
             law.decode(octets, &mut samples);
             return self.send_samples(&samples, SampleRate::Hz8000, cx);
@@ -200,7 +200,7 @@ impl Output<'_> {
 
     /// Sends a frame of PCM.
     pub(super) fn send_samples(&mut self, samples: &[i16], rate: SampleRate, cx: &mut Context<'_>) {
-        let codec = self.plan.codec;
+        let codec = self.audio.codec;
         if let (Some(law), SampleRate::Hz8000) = (codec.law(), rate) {
             let mut octets = [0; FRAME];
             law.encode(samples, &mut octets);
@@ -223,7 +223,7 @@ impl Output<'_> {
 
     /// Sends a frame of a room's mix. The frame is already encoded.
     pub(super) fn send_mixed(&mut self, mixed: MixedFrame<'_>, cx: &mut Context<'_>) {
-        if let (Some(law), Some(octets)) = (self.plan.codec.law(), mixed.payload.first_chunk::<FRAME>()) {
+        if let (Some(law), Some(octets)) = (self.audio.codec.law(), mixed.payload.first_chunk::<FRAME>()) {
             return self.send_octets(law, octets, cx);
         }
         let stamp = self.stamp(cx);
@@ -250,7 +250,7 @@ impl Output<'_> {
     /// Adds a frame in the agreed codec to the current packet, and sends the packet when it is complete.
     fn pack(&mut self, octets: &[u8], cx: &mut Context<'_>) {
         let Outbound { packing, sender, .. } = &mut *self.outbound;
-        if !self.plan.sends {
+        if !self.audio.sends {
             sender.pause();
             return;
         }
@@ -266,7 +266,7 @@ impl Output<'_> {
             packing.frames += 1;
         }
         // The packet is sent now if another frame of this size does not fit.
-        if packing.frames >= usize::from(self.plan.frames) || packing.octets + octets.len() > LONGEST {
+        if packing.frames >= usize::from(self.audio.frames) || packing.octets + octets.len() > LONGEST {
             self.flush_now(cx);
         }
     }
@@ -283,11 +283,11 @@ impl Output<'_> {
         let units = std::mem::take(&mut packing.frames) as u32 * sender.frame();
         let octets = std::mem::take(&mut packing.octets);
         let Some(target) = self.transport.target() else { return };
-        let count = self.plan.packets_per_frame();
+        let count = self.audio.packets_per_frame();
         let (units, octets) = (units / u32::from(count), octets / usize::from(count));
         for number in 0..count {
             let timestamp = packing.timestamp.wrapping_add(u32::from(number) * units);
-            let header = sender.audio(self.plan.payload_type, timestamp, units, octets);
+            let header = sender.audio(self.audio.payload_type, timestamp, units, octets);
             // The header of a later packet replaces the end of the previous packet, which has been sent.
             let start = usize::from(number) * octets;
             let Some(packet) = packing.packet.get_mut(start..start + FIXED + octets) else { return };

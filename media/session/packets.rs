@@ -8,12 +8,12 @@ use super::inbound::DropReason;
 use super::outbound::Output;
 use super::{MediaSession, PacketKind};
 use crate::event::Event;
-use crate::latch::Admission;
 use crate::network::{Context, Flow};
 use crate::rtp::receiver::Choice;
 use crate::rtp::reports::ReportCheck;
-use crate::rtp::{Header, is_rtcp, noise};
+use crate::rtp::{Header, noise};
 use crate::timeline::Stamp;
+use crate::transport::{Admission, Datagram};
 
 impl Context<'_> {
     /// Returns the stamp of a packet that arrives now.
@@ -24,18 +24,21 @@ impl Context<'_> {
 }
 
 impl MediaSession {
-    /// Handles one datagram from the RTP port. If the packet should be relayed, returns its header and kind.
-    pub(crate) fn handle_rtp(
+    /// Handles one datagram from a socket of the session. If the packet should be relayed, returns its header and kind.
+    pub(crate) fn handle_datagram(
         &mut self,
+        flow: Flow,
         from: SocketAddr,
         packet: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Option<(Header, PacketKind)> {
-        if is_rtcp(packet) {
-            self.handle_rtcp(from, packet, cx);
-            return None;
-        }
-        match self.receive(from, packet, cx) {
+        let receives = self.audio().is_none_or(|audio| audio.receives);
+        let handled = match self.transport.handle_datagram(flow, from, packet, receives) {
+            Ok(Datagram::Rtp(packet)) => self.handle_rtp(from, packet, cx),
+            Ok(Datagram::Rtcp(packet)) => self.handle_rtcp(from, packet, cx).map(|()| None),
+            Err(refusal) => Err(refusal.into()),
+        };
+        match handled {
             Ok(received) => received,
             Err(why) => {
                 self.inbound.note_dropped(why, from, cx.counts);
@@ -44,19 +47,18 @@ impl MediaSession {
         }
     }
 
-    /// Checks that a datagram is RTP from this leg's far end, and handles it. If the packet may be relayed, returns its
+    /// Checks that a packet is RTP from this leg's far end, and handles it. If the packet may be relayed, returns its
     /// header and kind.
-    fn receive(
+    #[inline]
+    fn handle_rtp(
         &mut self,
         from: SocketAddr,
         packet: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Option<(Header, PacketKind)>, DropReason> {
-        if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
-            return Err(DropReason::OnHold);
-        }
-        let packet = self.transport.decrypt(Flow::Rtp, packet).map_err(|_| DropReason::Srtp)?;
-        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else { return Err(DropReason::Malformed) };
+        let (Some(header), Some(plan)) = (Header::parse(packet), self.audio()) else {
+            return Err(DropReason::Malformed);
+        };
         let number = header.payload_type;
         let kind = match (plan.codec_of(number), plan.events_of(number)) {
             (Some(codec), _) => PacketKind::Audio(codec),
@@ -75,7 +77,7 @@ impl MediaSession {
         if !self.inbound.budget.take() {
             return Err(DropReason::Flood);
         }
-        self.transport.pin_when_settled(from, cx);
+        self.transport.note_accepted(from, cx);
         let receiver = &mut self.inbound.receiver;
         let first = receiver.packets == 0;
         let arrival = cx.clock.units(cx.now, receiver.rate());
@@ -136,20 +138,9 @@ impl MediaSession {
         }
     }
 
-    /// Handles one datagram from the RTCP port.
-    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &mut Context<'_>) {
-        if let Err(why) = self.read_rtcp(from, packet, cx) {
-            self.inbound.note_dropped(why, from, cx.counts);
-        }
-    }
-
-    fn read_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &Context<'_>) -> Result<(), DropReason> {
-        if self.is_unknown_rtcp_source(from) {
-            return Err(DropReason::RtcpUnknownSource);
-        }
-        let packet = self.transport.decrypt(Flow::Rtcp, packet).map_err(|_| DropReason::Srtp)?;
+    fn handle_rtcp(&mut self, from: SocketAddr, packet: &[u8], cx: &Context<'_>) -> Result<(), DropReason> {
         let now = cx.clock.ntp(cx.now) >> 16;
-        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
+        let clock_rate = self.audio().map_or(8_000, |audio| audio.codec.clock_rate());
         let (receiver, sender) = (&mut self.inbound.receiver, &self.outbound.sender);
         match self.quality.reports.handle(packet, receiver, sender, clock_rate, now) {
             ReportCheck::Accepted => {
@@ -180,12 +171,12 @@ impl MediaSession {
     /// Checks the codec and the length of a packet that is to be relayed. Returns true for the first packet that cannot
     /// be relayed. From then on, the bridged leg gets this leg's audio as frames.
     pub(crate) fn note_codec(&mut self, kind: PacketKind, header: &Header, packet: &[u8]) -> bool {
-        let (PacketKind::Audio(codec), Some(plan)) = (kind, &self.plan) else { return false };
+        let (PacketKind::Audio(codec), Some(audio)) = (kind, self.audio()) else { return false };
         let is_too_long = |longest: u8| {
             let payload = packet.get(header.payload.clone()).unwrap_or_default();
             codec.units(payload) > codec.clock_rate() / 1_000 * u32::from(longest)
         };
-        let passes = plan.passes(codec) && !self.routing.max_packet_ms.is_some_and(is_too_long);
+        let passes = audio.passes(codec) && !self.routing.max_packet_ms.is_some_and(is_too_long);
         let changes = !passes && !self.routing.codec_mismatch;
         self.routing.codec_mismatch |= changes;
         changes
@@ -214,7 +205,7 @@ impl MediaSession {
             return self.outbound.note_not_relayed(from, cx);
         };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
-        let mut output = Output { plan, outbound, transport, capture };
+        let mut output = Output { audio: &plan.audio, outbound, transport, capture };
         let packet = match kind {
             PacketKind::Events(clock_rate) => output.rewrite_event(from, clock_rate, transcoded || is_busy, packet, cx),
             PacketKind::Audio(_) | PacketKind::Noise => output.rewrite(from, kind, packet, cx),
@@ -238,6 +229,6 @@ impl MediaSession {
             return self.outbound.note_not_relayed(from, cx);
         };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
-        Output { plan, outbound, transport, capture }.rewrite(from, kind, packet, cx);
+        Output { audio: &plan.audio, outbound, transport, capture }.rewrite(from, kind, packet, cx);
     }
 }

@@ -133,7 +133,7 @@ impl Playout {
         cx: &mut Context<'_>,
     ) {
         // A prompt waits until an address is known. During hold the prompt advances, but is not sent.
-        if out.plan.remote.is_none() && out.transport.target().is_none() && out.plan.sends {
+        if !out.transport.has_address() && out.transport.target().is_none() && out.audio.sends {
             return;
         }
         if self.send_digit(out, events, cx) || self.send_playback(out, events, cx) {
@@ -158,7 +158,7 @@ impl Playout {
         let filler = out.outbound.relay.tick(out.capture.has_tracks());
         let is_silence = filler == Filler::Silence || (filler == Filler::Pause && out.outbound.is_packing());
         if self.sends_silence() && is_silence {
-            let law = out.plan.codec.law().unwrap_or(Law::Mu);
+            let law = out.audio.codec.law().unwrap_or(Law::Mu);
             return out.send_octets(law, &[law.silence(); FRAME], cx);
         }
         out.flush(cx);
@@ -203,7 +203,7 @@ impl Playout {
     /// Sends the part of a digit that belongs to this frame. Returns false if no digit uses this frame.
     fn send_digit(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
-        let clock_rate = out.plan.events.map_or(8_000, |events| events.clock_rate);
+        let clock_rate = out.audio.events.map_or(8_000, |events| events.clock_rate);
         let (event, end, duration, offset, first) = match digits.sender.next_frame(clock_rate) {
             DigitFrame::Gap => return false,
             DigitFrame::Done => {
@@ -214,7 +214,7 @@ impl Playout {
             DigitFrame::Event { event, end, duration, offset, first } => (event, end, duration, offset, first),
         };
         out.flush(cx);
-        let Some(to) = out.plan.events else {
+        let Some(to) = out.audio.events else {
             // The digit is sent as a tone. The frames of the repeated end packets become the gap after the tone.
             if first {
                 let digit = dtmf::digit_of_event(event).unwrap_or('0');

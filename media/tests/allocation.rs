@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tandem_media::{
-    Channels, Codec, Command, Config, Engine, LegId, OpId, RecordSpec, RecordingCommand, RecordingKey, SampleRate,
-    Session, Srtp, UseKernel, WavCoding,
+    Channels, Codec, Command, Config, Engine, LegId, OpId, OpenSpec, RecordSpec, RecordingCommand, RecordingKey,
+    SampleRate, Session, Srtp, UseKernel, WavCoding,
 };
 
 struct Counting;
@@ -57,7 +57,7 @@ impl Leg {
     fn new(engine: &Engine, key: u128, payload_type: u8, map: &str, octets: usize) -> Leg {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut session = engine.open(LegId(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
+        let mut session = engine.open(OpenSpec::new(LegId(key), 1), Arc::new(|_, _| Ok(()))).unwrap();
         session.set_codecs(&[Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::L16(SampleRate::Hz16000)]);
         let port = socket.local_addr().unwrap().port();
         // The offer contains telephone-events, so that the engine does not search the audio for digits.
@@ -80,7 +80,8 @@ impl Leg {
 /// Opens two sessions that send SRTP to each other. Lines of the offer that contain `refused` are removed, so that the
 /// answer selects another suite.
 fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
-    let mut ends = [key, key + 1].map(|key| engine.open(LegId(key), 1, Arc::new(|_, _| Ok(()))).unwrap());
+    let mut ends =
+        [key, key + 1].map(|key| engine.open(OpenSpec::new(LegId(key), 1), Arc::new(|_, _| Ok(()))).unwrap());
     ends.iter_mut().for_each(|end| end.set_srtp(Srtp::Required));
     let [near, far] = &mut ends;
     let offer = String::from_utf8(near.offer().to_vec()).unwrap();

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Audio, Channels, Command, Config, DtmfMethod, Engine, Event, LegId, OpId, RecordSpec, RecordingCommand, Session,
-    StartError, Stats, UseKernel, WavCoding,
+    Audio, Channels, Command, Config, DtmfMethod, Engine, Event, LegId, OpId, OpenSpec, RecordSpec, RecordingCommand,
+    Session, StartError, Stats, UseKernel, WavCoding,
 };
 
 /// Starts an engine with the kernel relay. Returns `None` if the kernel relay is not available on this host.
@@ -53,7 +53,7 @@ impl Phone {
         });
         let socket = UdpSocket::bind((host, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let mut session = engine.open(LegId(key), 1, sink).unwrap();
+        let mut session = engine.open(OpenSpec::new(LegId(key), 1), sink).unwrap();
         session.answer(offer(&socket, "").as_bytes()).unwrap();
         let to = SocketAddr::from(([127, 0, 0, 1], session.port()));
         Phone { socket, to, events, session, sequence: 65_400, timestamp: 7, heard: Vec::new() }

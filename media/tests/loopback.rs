@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tandem_media::{
     Audio, Channels, Codec, Command, Config, Country, DtmfMethod, Engine, Event, FinishReason, LegId, NotJoined, OpId,
-    OpenError, Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, RoomEnd, RoomEvent, RoomKey,
-    RoomSpec, Session, TapCodec, Tone, Tracks,
+    OpenError, OpenSpec, Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, RoomEnd, RoomEvent,
+    RoomKey, RoomSpec, Session, TapCodec, Tone, Tracks,
 };
 
 /// A far end, with its socket and the events of its session.
@@ -69,7 +69,7 @@ impl Phone {
         });
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-        let mut session = engine.open(LegId(key), affinity, sink).unwrap();
+        let mut session = engine.open(OpenSpec::new(LegId(key), affinity), sink).unwrap();
         let port = socket.local_addr().unwrap().port();
         let number = codec.static_payload_type().unwrap();
         let offer = format!(
@@ -117,7 +117,7 @@ fn what_is_answered_anew_before_it_is_sent_was_never_spoken() {
     let offer = format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 8\r\n"
     );
-    let mut session = engine.open(LegId(1), 1, Arc::new(|_, _| Ok(()))).unwrap();
+    let mut session = engine.open(OpenSpec::new(LegId(1), 1), Arc::new(|_, _| Ok(()))).unwrap();
     session.prepare_answer(offer.as_bytes(), &Preference::default()).unwrap();
     std::thread::sleep(Duration::from_millis(60));
     let preferred = Preference { codecs: vec![Codec::Pcma], comfort_noise: false };
@@ -332,7 +332,7 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
     };
     assert!(duration >= Duration::from_millis(340), "{duration:?}");
     phone.wait(|event| matches!(event, Event::Closed { .. }));
-    assert!(matches!(engine.open(LegId(9), 9, Arc::new(|_, _| Ok(()))), Err(OpenError::ShuttingDown)));
+    assert!(matches!(engine.open(OpenSpec::new(LegId(9), 9), Arc::new(|_, _| Ok(()))), Err(OpenError::ShuttingDown)));
     std::fs::remove_file(path).unwrap();
 }
 
@@ -348,15 +348,15 @@ fn ports_run_out_and_come_back() {
     })
     .unwrap();
     let sink = || -> tandem_media::EventSink { Arc::new(|_, _| Ok(())) };
-    let first = engine.open(LegId(1), 1, sink()).unwrap();
-    let _second = engine.open(LegId(2), 1, sink()).unwrap();
-    assert!(matches!(engine.open(LegId(1), 1, sink()), Err(OpenError::KeyInUse)));
-    assert!(matches!(engine.open(LegId(3), 1, sink()), Err(OpenError::PortsExhausted)));
+    let first = engine.open(OpenSpec::new(LegId(1), 1), sink()).unwrap();
+    let _second = engine.open(OpenSpec::new(LegId(2), 1), sink()).unwrap();
+    assert!(matches!(engine.open(OpenSpec::new(LegId(1), 1), sink()), Err(OpenError::KeyInUse)));
+    assert!(matches!(engine.open(OpenSpec::new(LegId(3), 1), sink()), Err(OpenError::PortsExhausted)));
     let port = first.port();
     drop(first);
     let deadline = Instant::now() + Duration::from_secs(3);
     let third = loop {
-        if let Ok(session) = engine.open(LegId(3), 1, sink()) {
+        if let Ok(session) = engine.open(OpenSpec::new(LegId(3), 1), sink()) {
             break session;
         }
         assert!(Instant::now() < deadline);
@@ -413,7 +413,8 @@ fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
         );
         let far_end = tandem_media::offered_address(offer.as_bytes());
         assert_eq!(far_end, Some(host.parse().unwrap()));
-        let mut session = engine.open_for(far_end, LegId(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
+        let spec = OpenSpec { far_end: far_end.into(), ..OpenSpec::new(LegId(key), 1) };
+        let mut session = engine.open(spec, Arc::new(|_, _| Ok(()))).unwrap();
         let answer = String::from_utf8(session.answer(offer.as_bytes()).unwrap().to_vec()).unwrap();
         assert!(answer.contains(&format!("c=IN {family} {host}\r\n")), "{answer}");
         socket.connect((host, session.port())).unwrap();
@@ -439,7 +440,7 @@ fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
         }
     }
     // A far end of unknown family gets the usual one.
-    let mut usual = engine.open(LegId(3), 1, Arc::new(|_, _| Ok(()))).unwrap();
+    let mut usual = engine.open(OpenSpec::new(LegId(3), 1), Arc::new(|_, _| Ok(()))).unwrap();
     assert!(String::from_utf8(usual.offer().to_vec()).unwrap().contains("c=IN IP4 127.0.0.1\r\n"));
     drop(far_ends);
     drop(usual);

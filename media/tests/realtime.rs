@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use tandem_media::g711::Law;
 use tandem_media::{
-    Channels, Codec, Command, Config, Engine, Event, LegId, OpId, RecordSpec, RecordingCommand, Session, WavCoding,
+    Channels, Codec, Command, Config, Engine, Event, LegId, OpId, OpenSpec, RecordSpec, RecordingCommand, Session,
+    WavCoding,
 };
 
 /// The sample rate of a recording in Hz.
@@ -99,7 +100,7 @@ fn open(engine: &Engine, key: u128, events: &mpsc::Sender<Event>) -> (Session, U
         let _ = events.send(event);
         Ok(())
     });
-    let mut session = engine.open(LegId(key), 1, sink).unwrap();
+    let mut session = engine.open(OpenSpec::new(LegId(key), 1), sink).unwrap();
     session.set_codecs(&[Codec::Pcmu]);
     let port = socket.local_addr().unwrap().port();
     let offer = format!(

@@ -78,7 +78,7 @@ impl Phone {
         let key = rand::random();
         let sink: media::EventSink =
             Arc::new(move |_, event| sender.try_send(Input::Media(event)).map_err(|_| media::Full));
-        let session = media.open(LegId(key), 0, sink)?;
+        let session = media.open(media::OpenSpec::new(LegId(key), 0), sink)?;
         Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
     }
 

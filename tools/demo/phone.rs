@@ -148,7 +148,7 @@ impl Phone {
             drop(sender.send(PhoneEvent::Media(event)));
             Ok(())
         });
-        Ok(self.media.open(LegId(self.key), 0, sink)?)
+        Ok(self.media.open(media::OpenSpec::new(LegId(self.key), 0), sink)?)
     }
 
     fn op(&mut self) -> OpId {

@@ -122,8 +122,9 @@ impl CallTask {
     }
 
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
-        let (key, affinity) = (leg, self.call.id().0);
-        self.media_session(leg, self.services.media.open_within(key, affinity, self.inbox.sink()))
+        let spec = media::OpenSpec::new(leg, self.call.id().0);
+        let spec = media::OpenSpec { far_end: media::FarEnd::Within, ..spec };
+        self.media_session(leg, self.services.media.open(spec, self.inbox.sink()))
     }
 }
 

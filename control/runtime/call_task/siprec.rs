@@ -48,7 +48,8 @@ impl CallTask {
                 }
                 Ok(())
             });
-            services.media.open_for(far_end, LegId(rand::random()), affinity, sink)
+            let spec = media::OpenSpec::new(LegId(rand::random()), affinity);
+            services.media.open(media::OpenSpec { far_end: far_end.into(), ..spec }, sink)
         };
         let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
         // The id is registered before the call, so that the answer of the recording server finds this call.

@@ -65,7 +65,7 @@ impl Encrypted {
 /// Makes A's far end offer `key`. Returns the keys from the view of the far end.
 fn offer(pair: &mut MediaPair, key: &str) -> Keys {
     pair.offer(Side::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
-    let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };
+    let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().transport.protection else { panic!("no keys") };
     Keys { send: keys.receive.clone(), receive: keys.send.clone(), mki: 0 }
 }
 
@@ -198,7 +198,7 @@ fn before_an_offer_of_keys_is_answered_nothing_is_heard_or_said() {
     caller.set_srtp(Srtp::Optional, Some(&[7; RANDOM]));
     let _ = caller.offer();
     let (key, plan) = (pair.a.key, caller.plan().unwrap().clone());
-    assert_eq!(plan.protection, Protection::Open);
+    assert_eq!(plan.transport.protection, Protection::Open);
     pair.apply(key, plan);
     pair.heard(Side::B);
     pair.talk(5, 0x10, 0x20);

@@ -168,8 +168,8 @@ impl Phone {
         negotiation.set_codecs(&[codec]);
         negotiation.answer(offer.as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
-        assert_eq!(plan.codec, codec);
-        let payload_type = plan.payload_type;
+        assert_eq!(plan.audio.codec, codec);
+        let payload_type = plan.audio.payload_type;
         assert!(core.apply(origin, key, plan, wire));
         let encoder = Encoder::new(codec, codec.sample_rate());
         let decoder = Decoder::new(codec, codec.sample_rate());

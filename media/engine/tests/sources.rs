@@ -491,7 +491,9 @@ fn events_that_the_far_end_encrypts_with_an_ssrc_of_their_own_stay_one_event_eac
     pair.a.negotiation.set_srtp(Srtp::Required, Some(&[7; RANDOM]));
     let key = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
     pair.offer(Side::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n{key}"));
-    let Protection::Keyed(keys) = pair.a.negotiation.plan().unwrap().protection.clone() else { panic!("no keys") };
+    let Protection::Keyed(keys) = pair.a.negotiation.plan().unwrap().transport.protection.clone() else {
+        panic!("no keys")
+    };
     let Keys { send, receive, mki } = *keys;
     // One context for each SSRC, because an encrypting context has one SSRC.
     let context = || Protector::new(Keys { send: receive.clone(), receive: send.clone(), mki }).unwrap();

@@ -78,7 +78,7 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
             pair.advance(20);
         }
         pair.offer(Side::A, media);
-        pair.a.payload_type = pair.a.negotiation.plan().unwrap().payload_type;
+        pair.a.payload_type = pair.a.negotiation.plan().unwrap().audio.payload_type;
         let mut hum = Hum::new(codec, 440.0);
         for _ in 0..50 {
             hum.say(&mut pair, Side::A);

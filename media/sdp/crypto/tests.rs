@@ -37,7 +37,7 @@ fn offered(leg: &mut Negotiation) -> String {
 }
 
 fn keyed(plan: Option<&MediaPlan>) -> Option<Keys> {
-    match &plan?.protection {
+    match &plan?.transport.protection {
         Protection::Keyed(keys) => Some((**keys).clone()),
         Protection::Plain | Protection::Open => None,
     }
@@ -162,7 +162,7 @@ fn two_of_us_agree_and_each_knows_the_others_key() {
     ] {
         let (mut a, mut b) = (leg(calling, 1), leg(called, 2));
         let offer = offered(&mut a);
-        assert_eq!(a.plan().unwrap().protection == Protection::Open, calling != Srtp::Off);
+        assert_eq!(a.plan().unwrap().transport.protection == Protection::Open, calling != Srtp::Off);
         let answered = answer(&mut b, &offer);
         assert_eq!(answered.is_ok(), secure.is_some(), "{calling:?} {called:?}: {answered:?}");
         let Some(secure) = secure else { continue };

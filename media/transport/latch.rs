@@ -24,7 +24,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use crate::sdp::MediaSource;
 
 /// The time within which the exact signalled address can replace another port of the signalled host as the source. The
 /// time counts from the first packet of the replaced source.
@@ -39,17 +39,6 @@ const REBOUND: Duration = Duration::from_secs(1);
 const MAX_STEP: u16 = 3_000;
 /// The number of consecutive packets after which a new source replaces a silent source.
 const IN_A_ROW: u8 = 5;
-
-/// The hosts from which the engine accepts a far end's RTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MediaSource {
-    /// Packets from any host are accepted, until the host in the far end's SDP sends packets.
-    #[default]
-    Any,
-    /// Only packets from the host in the far end's SDP are accepted.
-    Signalled,
-}
 
 /// The far end's address. At first this is the address in the SDP. Then it is the source of the first valid packet.
 /// Behind a NAT, this source differs from the address in the SDP. After that the address is fixed. Packets from other
