@@ -30,8 +30,8 @@ use tandem_config::Config;
 use tandem_conversations::Conversations;
 use tandem_dialect::delivery::DialectSigner;
 use tandem_dialect::{Dialect, Dialects};
+use tandem_events::Bus;
 use tandem_gateway as gateway;
-use tandem_history::feed::Feed;
 use tandem_history::recordings::{RecordingFiles, Recordings};
 use tandem_history::stored_media::StoredMedia;
 use tandem_http::{Client, LocalResponse, NetworkPolicy, Origins, SystemResolver, tls_config};
@@ -46,7 +46,6 @@ use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
 use tandem_runtime::Calls;
 use tandem_runtime::app::{App, Reload, Reloaded};
-use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
 use tandem_runtime::services::{Services, Turns};
 use tandem_runtime::{certificates, recovery, transcripts, usage};
@@ -316,7 +315,7 @@ impl Server {
             config.streams.idle(),
         );
         let media = media::Engine::start(config.media)?;
-        let (fetches, turns) = (TaskTracker::new(), Turns::default());
+        let (fetches, turns, events) = (TaskTracker::new(), Turns::default(), Bus::default());
         let conferences = Conferences::new(ConferenceServices {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -330,6 +329,7 @@ impl Server {
             public_url: Arc::clone(&public_url),
             recordings: recordings.clone(),
             deliveries: deliveries.clone(),
+            events: events.clone(),
             tasks: fetches.clone(),
             reporter: Reporter::default(),
         });
@@ -350,11 +350,10 @@ impl Server {
             siprec: ArcSwap::from_pointee(Connectors::new(config.siprec)),
             stir: ArcSwap::from_pointee(stir),
             conferences,
-            queues: Queues::load(&store).await.context("queues")?,
+            queues: Queues::load(&store, events.clone()).await.context("queues")?,
             channels: Channels::default(),
             turns,
-            feed: Feed::default(),
-            followers: Followers::default(),
+            events,
             counters: Counters::new(BUILD, timings),
             fetches,
             sip: Arc::new(sip.handle()),

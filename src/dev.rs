@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_app::{OnHangup, Server};
 use tandem_config::Config;
+use tandem_events::{Filter, Kind};
 use tandem_http::{Origin, without_credentials};
 use tandem_runtime::reporting::OF_CALLS;
 
@@ -339,9 +340,11 @@ fn greet(server: &Server, info: &StartInfo) {
     text.push_str(&format!("{}\n", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server.")));
     print(&text);
     let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
-    let lines = server.calls().services().feed.watch();
-    // The task of the view ends with the process.
-    tokio::spawn(view.run(lines));
+    // A server that has just started has no other readers, so there is a place for the view.
+    if let Ok(lines) = server.calls().services().events.subscribe(Filter::kinds(&[Kind::Log])) {
+        // The task of the view ends with the process.
+        tokio::spawn(view.run(lines));
+    }
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ const PROVIDERS: [&str; 4] = ["control/twilio/", "control/telnyx/", "control/sig
 
 /// The crates of the server, from the bottom to the top. Each crate uses only crates before it (ARCHITECTURE.md,
 /// "Map").
-const CRATES: [&str; 40] = [
+const CRATES: [&str; 41] = [
     "id",
     "call",
     "sip",
@@ -199,6 +199,7 @@ const CRATES: [&str; 40] = [
     "control/stir",
     "control/dialect",
     "control/history",
+    "control/events",
     "control/audio",
     "control/documents",
     "control/legs",

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind};
 use tandem_causes::Cause;
 use tandem_dialect::{Context, delivery};
+use tandem_events::{Event, Kind, Topic};
 use tandem_history::problem::Problem;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,7 @@ impl EventPublisher {
 pub(super) async fn publish(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
+    services.events.publish(Topic::new(Kind::Conference, &info.account), || Event::Conference(event.clone()));
     if let Some(cause) = Cause::of_conference(&event.kind) {
         let text = match &event.kind {
             ConferenceEventKind::Recording(recording) => format!("recording {} {}", recording.id, recording.status),

@@ -9,6 +9,7 @@ use tandem_call::engine::EngineFailure;
 use tandem_call::program::instruction::Warning;
 use tandem_dialect::Dialects;
 use tandem_documents::Turns;
+use tandem_events::Bus;
 use tandem_history::problem::Problem;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
@@ -44,6 +45,8 @@ pub struct ConferenceServices {
     pub recordings: RecordingFiles,
     /// The webhook queues.
     pub deliveries: Deliveries,
+    /// The bus that carries the events of conferences to readers in this process.
+    pub events: Bus,
     /// The tasks that publish events. A shutdown waits for these tasks.
     pub tasks: TaskTracker,
     /// The receiver of the problems of conferences.

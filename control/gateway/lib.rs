@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   frontend ──HTTP──────► dash, starlis ──NewCall, Request──► registry
-//!            ◄─WebSocket── frontends     ◄─CallEvent────────── followers
+//!            ◄─WebSocket── frontends     ◄─CallEvent────────── the bus (tandem_events)
 //!            ◄────────────────────────────messages───────────► local streams
 //! ```
 #![forbid(unsafe_code)]

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use tandem_settings::printable::printable;
 use tandem_store::events::{self, Details, EventRow};
 use tandem_store::{Store, StoreError};
 
-use crate::feed::{Entry, FeedSender};
+use crate::live_log::{Entry, LogListener, Wire};
 
 /// Maximum number of lines of a live call. Later lines are only counted.
 const MAX_LINES: usize = 2_000;
@@ -176,8 +177,8 @@ pub struct EventLog {
     problems: u32,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
-    /// The sender to the feed. Each new line is sent at once.
-    wire: Option<FeedSender>,
+    /// The receiver of new lines and exchanges.
+    wire: Option<Wire>,
 }
 
 /// The entry of a line. The limits of the log ensure that the numbers fit into their types.
@@ -203,9 +204,9 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 }
 
 impl EventLog {
-    /// Sends each later line to this feed, in addition to the log.
-    pub fn publish_to(&mut self, wire: Option<FeedSender>) {
-        self.wire = wire;
+    /// Sends each later entry also to this listener. `session` is the id of the call.
+    pub fn send_to(&mut self, session: CallId, listener: Arc<dyn LogListener>) {
+        self.wire = Some(Wire::new(session, listener));
     }
 
     /// Adds a line.
@@ -224,7 +225,7 @@ impl EventLog {
         self.add(at, leg, kind, &text, None, data);
     }
 
-    /// Adds a line with a text that only the feed gets, and not the log. The log has the text of `line`.
+    /// Adds a line with a text that only the listener gets, and not the log. The log has the text of `line`.
     pub fn push_shown(&mut self, Line { at, leg, kind, text, data }: Line, shown: &str) {
         self.add(at, leg, kind, &text, Some(shown), data);
     }
@@ -245,8 +246,10 @@ impl EventLog {
         let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
         let text = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
         if let Some(wire) = &self.wire {
-            let (kind, text) = (kind.clone(), shown.unwrap_or(text).to_owned());
-            wire.publish(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
+            wire.send(leg, &|| {
+                let (kind, text) = (kind.clone(), shown.unwrap_or(text).to_owned());
+                Entry::Line(Line { at, leg, kind, text, data: data.clone() })
+            });
         }
         if let Some(data) = data {
             self.data.push((u32::try_from(self.lines.len()).unwrap_or(u32::MAX), *data));
@@ -298,7 +301,7 @@ impl EventLog {
     /// Adds an HTTP exchange, unless the memory for exchanges is full.
     pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange) {
         if let Some(wire) = &self.wire {
-            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
+            wire.send(leg, &|| Entry::Exchange(leg, Box::new(exchange.clone())));
         }
         let size = exchange.size();
         if self.exchanged + size <= MAX_EXCHANGE_OCTETS {
@@ -339,11 +342,20 @@ impl EventLog {
 
     /// Merges another log into this log, sorted by time.
     pub fn append(&mut self, mut other: Self) {
+        // The listener already has the entries of both logs, so they are added without the listener. It has no entries of
+        // a log that another call left behind when it was merged.
+        let is_left_behind = other.wire.is_none();
+        let wire = self.wire.take().map(|wire| wire.and(other.wire.take())).or(other.wire.take());
+        for wire in wire.iter().filter(|_| is_left_behind) {
+            other.lines().into_iter().for_each(|line| wire.send(line.leg, &|| Entry::Line(line.clone())));
+            for (leg, exchange) in &other.exchanges {
+                wire.send(*leg, &|| Entry::Exchange(*leg, Box::new(exchange.clone())));
+            }
+        }
         if other.lines.is_empty() && other.exchanges.is_empty() {
+            self.wire = wire;
             return;
         }
-        // The feed already has these lines, so they are added without the feed.
-        let wire = self.wire.take().or(other.wire.take());
         let mut lines = self.lines();
         lines.append(&mut other.lines());
         lines.sort_by_key(|line| line.at);

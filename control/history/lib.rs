@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event_log;
-pub mod feed;
+pub mod live_log;
 pub mod members;
 pub mod notification;
 pub mod problem;

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tandem_call::queue::{NotQueued, QueuePosition};
+use tandem_events::{Bus, Event, QueueChange, QueueEvent, Topic};
 use tandem_id::{LegId, QueueId};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
@@ -117,6 +118,7 @@ pub struct Queues(Arc<Mutex<QueueTable>>);
 
 #[derive(Default)]
 struct QueueTable {
+    events: Bus,
     queues: HashMap<QueueId, LiveQueue>,
     names: HashMap<Name, QueueId>,
     agents: HashMap<Name, VecDeque<WaitingAgent>>,
@@ -197,9 +199,9 @@ pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
 }
 
 impl Queues {
-    /// Reads the stored queues. No legs wait in these queues.
-    pub async fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut table = QueueTable::default();
+    /// Reads the stored queues. No legs wait in these queues. Later changes of queues are published to `events`.
+    pub async fn load(store: &Store, events: Bus) -> Result<Self, StoreError> {
+        let mut table = QueueTable { events, ..QueueTable::default() };
         for row in resources::all(store, KIND).await? {
             table.add(Queue {
                 id: QueueId(row.id),
@@ -241,6 +243,7 @@ impl Queues {
         }
         live.callers.push_back(WaitingCaller { leg, since: now, called: false });
         let queue = live.queue.clone();
+        table.publish(id, QueueChange::Waits(leg));
         let pair = table.pair(id);
         Ok(EnterResult {
             membership: QueueMembership { queues: self.clone(), queue: id, leg },
@@ -370,6 +373,7 @@ impl Queues {
         live.queue.max_size = max_size.unwrap_or(live.queue.max_size);
         live.queue.updated_at = now;
         let snapshot = live.snapshot(now);
+        table.publish(id, QueueChange::Changed);
         Ok((snapshot, table.pair(id)))
     }
 
@@ -385,6 +389,7 @@ impl Queues {
             return Err(QueueError::InUse);
         }
         let queue = live.queue.clone();
+        table.publish(id, QueueChange::Deleted);
         table.queues.remove(&id);
         table.names.remove(&(Arc::clone(&queue.account), Arc::clone(&queue.name)));
         Ok(queue)
@@ -399,6 +404,7 @@ impl Queues {
         if let Some(caller) = live.callers.iter_mut().find(|caller| caller.leg == member.leg) {
             caller.called = true;
         }
+        table.publish(id, QueueChange::Called(member.leg));
         Some(member)
     }
 
@@ -430,13 +436,27 @@ impl QueueTable {
         let (account, name) = (Arc::clone(account), Arc::clone(name));
         let id = QueueId::new(now, &mut rand::rng());
         self.add(Queue { id, account, name, max_size, created_at: now, updated_at: now });
+        self.publish(id, QueueChange::Created);
         Ok(id)
+    }
+
+    fn publish(&self, id: QueueId, change: QueueChange) {
+        let Some(live) = self.queues.get(&id) else { return };
+        let Queue { account, name, .. } = &live.queue;
+        self.events.publish(Topic::new(tandem_events::Kind::Queue, account), || {
+            let (account, name, waiting) = (Arc::clone(account), Arc::clone(name), live.waiting().count());
+            Event::Queue(QueueEvent { account, queue: id, name, waiting, change })
+        });
     }
 
     fn wait_again(&mut self, id: QueueId, leg: LegId) -> bool {
         let live = self.queues.get_mut(&id);
         let caller = live.and_then(|live| live.callers.iter_mut().find(|caller| caller.leg == leg));
-        caller.map(|caller| caller.called = false).is_some()
+        let Some(caller) = caller else { return false };
+        if std::mem::take(&mut caller.called) {
+            self.publish(id, QueueChange::Waits(leg));
+        }
+        true
     }
 
     fn pair(&mut self, id: QueueId) -> Option<Pair> {
@@ -445,7 +465,9 @@ impl QueueTable {
         let caller = live.callers.iter_mut().find(|caller| !caller.called)?;
         let agent = self.agents.get_mut(&name)?.iter_mut().find(|agent| !agent.paired)?;
         (caller.called, agent.paired) = (true, true);
-        Some(Pair { caller: caller.leg, agent: agent.leg, queue: id, name })
+        let pair = Pair { caller: caller.leg, agent: agent.leg, queue: id, name };
+        self.publish(id, QueueChange::Called(pair.caller));
+        Some(pair)
     }
 }
 
@@ -478,6 +500,7 @@ impl Drop for QueueMembership {
         let mut table = self.queues.0.lock();
         if let Some(live) = table.queues.get_mut(&self.queue) {
             live.callers.retain(|caller| caller.leg != self.leg);
+            table.publish(self.queue, QueueChange::Left(self.leg));
         }
     }
 }

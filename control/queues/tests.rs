@@ -1,3 +1,5 @@
+use tandem_events::{Filter, Item, Kind};
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {
@@ -195,7 +197,39 @@ async fn queues_survive_a_restart_without_their_callers() {
     let (changed, _) = queues.change("acme", made.id, Some("sales"), Some(9), at(8)).unwrap();
     keep(&store, &changed.queue).await.unwrap();
     forget(&store, &gone).await.unwrap();
-    let found = Queues::load(&store).await.unwrap().list("acme", at(9));
+    let found = Queues::load(&store, Bus::default()).await.unwrap().list("acme", at(9));
     let nobody = QueueSnapshot { members: Vec::new(), average: Duration::ZERO, ..changed };
     assert_eq!(found, [nobody]);
+}
+
+#[tokio::test]
+async fn each_change_of_a_queue_is_an_event_with_the_number_of_waiting_legs() {
+    let store = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tandem.db", store.path().display());
+    let (store, events) = (Store::open(&url).await.unwrap(), Bus::default());
+    let queues = Queues::load(&store, events.clone()).await.unwrap();
+    let mut changes = events.subscribe(Filter::kinds(&[Kind::Queue])).unwrap();
+    let caller = enter(&queues, 1, 0);
+    let other = enter(&queues, 2, 1);
+    let (agent, pair) = take(&queues, 3);
+    queues.unpair(&pair.unwrap(), true);
+    drop(agent);
+    drop((caller, other));
+    queues.delete("acme", queues.list("acme", at(2))[0].queue.id).unwrap();
+    for expected in [
+        (QueueChange::Created, 0),
+        (QueueChange::Waits(LegId(1)), 1),
+        (QueueChange::Waits(LegId(2)), 2),
+        (QueueChange::Called(LegId(1)), 1),
+        (QueueChange::Waits(LegId(1)), 2),
+        (QueueChange::Left(LegId(1)), 1),
+        (QueueChange::Left(LegId(2)), 0),
+        (QueueChange::Deleted, 0),
+    ] {
+        let Some(Item::Event(event)) = changes.next().await else { panic!("{expected:?} is missing") };
+        let Event::Queue(event) = &*event else { panic!("{event:?}") };
+        assert_eq!((event.change, event.waiting), expected);
+        assert_eq!((&*event.account, &*event.name), ("acme", "support"));
+    }
+    store.close().await;
 }

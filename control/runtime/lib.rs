@@ -17,7 +17,6 @@ mod call_state;
 mod call_task;
 mod calls;
 pub mod certificates;
-pub mod followers;
 mod inbox;
 mod notices;
 pub mod notify;

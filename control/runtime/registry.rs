@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use parking_lot::RwLock;
 use tandem_call::command::Refused;
+use tandem_history::live_log::LogListener;
 use tandem_id::{CallId, LegId};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
@@ -18,6 +19,8 @@ pub(crate) struct Registry(Arc<Shared>);
 
 struct Shared {
     services: Arc<Services>,
+    /// The receiver of the log lines of live calls: the bus.
+    log_listener: Arc<dyn LogListener>,
     /// The inboxes by id, one entry for each live leg and for each live call. The number of live legs limits the size
     /// of the map.
     inboxes: RwLock<HashMap<u128, Inbox>>,
@@ -30,7 +33,9 @@ struct Shared {
 impl Registry {
     /// Creates an empty registry.
     pub(crate) fn new(services: Arc<Services>) -> Self {
-        let shared = Shared { services, inboxes: RwLock::default(), idle: Notify::new(), merging: Mutex::new(()) };
+        let log_listener = Arc::new(services.events.clone());
+        let (inboxes, idle, merging) = (RwLock::default(), Notify::new(), Mutex::new(()));
+        let shared = Shared { services, log_listener, inboxes, idle, merging };
         Self(Arc::new(shared))
     }
 
@@ -48,10 +53,10 @@ impl Registry {
         }
     }
 
-    /// Creates the inbox of a new call and connects the call's log to the live feed.
+    /// Creates the inbox of a new call and connects the call's log to the bus.
     pub(crate) fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
         let (inbox, receiver) = Inbox::new();
-        inbox.log().publish_to(self.services().feed.wire(session));
+        inbox.log().send_to(session, Arc::clone(&self.0.log_listener));
         (inbox, receiver)
     }
 

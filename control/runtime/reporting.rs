@@ -8,8 +8,9 @@ use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_dialect::{ReportedError, Signing};
+use tandem_events::{Event, Kind, ProblemEvent, Topic};
 use tandem_history::event_log::{self, Line};
-use tandem_history::feed::Entry;
+use tandem_history::live_log::{Entry, LogListener};
 use tandem_history::notification::NOTIFICATIONS;
 use tandem_history::problem::Problem;
 use tandem_history::report::REPORTS;
@@ -158,10 +159,14 @@ impl Services {
             row.parent = parent;
             resources::submit(&self.store, NOTIFICATIONS, &row);
         }
+        let sessions: Vec<_> = leg.iter().map(|(_, session, _)| *session).collect();
         let (session, call) = leg.map(|(_, session, call)| (session.to_string(), call)).unzip();
         let mut row = Resource::new(account, level, problem.report(call, session));
         (row.created_at, row.updated_at, row.parent) = (at, at, parent);
         resources::submit(&self.store, REPORTS, &row);
+        let leg = owner.leg();
+        let topic = Topic::of_call(Kind::Problem, account, &sessions, leg);
+        self.events.publish(topic, || Event::Problem(ProblemEvent { leg, report: row }));
     }
 }
 
@@ -240,11 +245,11 @@ impl Registry {
         };
         let Err(late) = late else { return };
         let LoggedExchange { leg, exchange, line, advice } = *late;
-        if let Some(wire) = self.services().feed.wire(session) {
-            line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
-            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
-            advice.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
-        }
+        let events = &self.services().events;
+        let publish = |entry: &dyn Fn() -> Entry| events.entry(&[session], leg, entry);
+        line.iter().for_each(|line| publish(&|| Entry::Line(line.clone())));
+        publish(&|| Entry::Exchange(leg, Box::new(exchange.clone())));
+        advice.iter().for_each(|line| publish(&|| Entry::Line(line.clone())));
         let store = &self.services().store;
         event_log::late_exchange(store, session, leg, &exchange, line);
         advice.into_iter().for_each(|line| event_log::late(store, session, line));

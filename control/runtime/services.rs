@@ -13,7 +13,7 @@ use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 pub use tandem_documents::Turns;
-use tandem_history::feed::Feed;
+use tandem_events::Bus;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_id::{LegId, RecordingId};
@@ -32,8 +32,6 @@ use tandem_streams::Streams;
 use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
-
-use crate::followers::Followers;
 
 /// All services that calls use. The server has one instance of this type.
 pub struct Services {
@@ -74,10 +72,8 @@ pub struct Services {
     pub channels: Channels,
     /// The turns to read documents and to run scripts.
     pub turns: Turns,
-    /// The subscribers in this process that receive the log lines of live calls.
-    pub feed: Feed,
-    /// The subscribers in this process that receive the events of a leg.
-    pub followers: Followers,
+    /// The bus that carries the events of the server to readers in this process.
+    pub events: Bus,
     /// The counters for `/metrics`.
     pub counters: Counters,
     /// The requests for documents that are in progress. A shutdown waits until these requests are complete.

@@ -17,13 +17,13 @@ use tandem_call::leg::{EndCause, LegInfo};
 use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
 use tandem_clock as clock;
 use tandem_dialect::{Notice, delivery};
+use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
 use tandem_routing::inventory::{InventoryError, VerifiedCaller};
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_store::resources::Resource;
 
 use crate::calls::Calls;
-use crate::followers::Following;
 use crate::services::Services;
 
 /// Number of attempts to enter the code.
@@ -87,7 +87,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, V
     let code = rand::random_range(100_000..1_000_000).to_string();
     let leg = LegId::new(clock::time(), &mut rand::rng());
     // The subscription must begin before the call, so that no event is missed.
-    let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
+    let following = services.events.subscribe(Filter::leg(leg)).map_err(|_| CreateError::Full)?;
     let call = new_call(services, &verification, to, code.len());
     let calls = calls.clone();
     let begun = Begun { leg, code: code.clone() };
@@ -109,11 +109,11 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, V
 }
 
 /// Waits for the entered code, and reports the outcome.
-async fn listen(calls: &Calls, leg: LegId, mut following: Following, verification: Verification, code: &str) {
+async fn listen(calls: &Calls, leg: LegId, mut following: Subscription, verification: Verification, code: &str) {
     let services = calls.services();
     let mut verified = None;
     let mut last = None;
-    while let Some(event) = following.next().await {
+    while let Some(event) = following.next_of_leg().await {
         if let EventKind::GatherEnded { digits, .. } = &event.kind
             && *digits == *code
             && verified.is_none()

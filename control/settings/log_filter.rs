@@ -67,7 +67,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 
 /// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
 /// these crates.
-const CONTROL: [&str; 32] = [
+const CONTROL: [&str; 33] = [
     "accounts",
     "agent",
     "audio",
@@ -78,6 +78,7 @@ const CONTROL: [&str; 32] = [
     "conversations",
     "dialect",
     "documents",
+    "events",
     "gateway",
     "history",
     "http",

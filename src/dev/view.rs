@@ -10,14 +10,13 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_call::leg::{Direction, LegInfo};
+use tandem_events::{Event, Item, Subscription};
 use tandem_history::event_log::Line;
-use tandem_history::feed::{Entry, FeedItem};
+use tandem_history::live_log::{Entry, LogEntry};
 use tandem_history::members::members;
 use tandem_http::exchange::{ExchangeDirection, HttpExchange};
 use tandem_id::{CallId, LegId};
 use tandem_runtime::Calls;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use tandem_cli::paint::{Paint, harmless};
@@ -110,11 +109,11 @@ struct HeldEntry {
     at: Timestamp,
     /// The time at which the entry arrived, and the number of the arrival.
     arrived: (Instant, u64),
-    item: FeedItem,
+    item: LogEntry,
 }
 
 impl Held {
-    fn push(&mut self, now: Instant, item: FeedItem) {
+    fn push(&mut self, now: Instant, item: LogEntry) {
         let at = match &item.entry {
             Entry::Line(line) => line.at,
             // An exchange belongs to the line that arrived before it.
@@ -134,7 +133,7 @@ impl Held {
     }
 
     /// Removes and returns the first entry, if the view has held it long enough.
-    fn due(&mut self, now: Instant) -> Option<FeedItem> {
+    fn due(&mut self, now: Instant) -> Option<LogEntry> {
         if self.wakes()? > now && self.entries.len() <= MAX_HELD_ENTRIES {
             return None;
         }
@@ -163,22 +162,26 @@ impl View {
     }
 
     /// Prints the lines of calls until the server has ended. If the output is closed, the server ends.
-    pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
+    pub(super) async fn run(mut self, mut entries: Subscription) {
         let mut held = Held::default();
         loop {
             let wakes = held.wakes();
             let received = tokio::select! {
-                received = entries.recv() => Some(received),
+                received = entries.next() => Some(received),
                 () = tokio::time::sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => None,
             };
-            let is_closed = matches!(received, Some(Err(RecvError::Closed)));
+            let is_closed = matches!(received, Some(None));
             let mut shown = Ok(());
             match received {
-                Some(Ok(item)) => held.push(Instant::now(), item),
-                Some(Err(RecvError::Lagged(missed))) => {
+                Some(Some(Item::Event(event))) => {
+                    if let Event::Log(entry) = &*event {
+                        held.push(Instant::now(), entry.clone());
+                    }
+                }
+                Some(Some(Item::Missed(missed))) => {
                     shown = put(&self.paint.red(format!("{missed} lines were not shown")));
                 }
-                Some(Err(RecvError::Closed)) | None => {}
+                Some(None) | None => {}
             }
             let until = if is_closed { Instant::now() + HOLD } else { Instant::now() };
             while let Some(item) = held.due(until).filter(|_| shown.is_ok()) {
@@ -195,7 +198,7 @@ impl View {
         }
     }
 
-    async fn show(&mut self, FeedItem { session, entry }: FeedItem) -> io::Result<()> {
+    async fn show(&mut self, LogEntry { session, entry }: LogEntry) -> io::Result<()> {
         let first = match &entry {
             Entry::Line(line) => line.at,
             Entry::Exchange(_, exchange) => exchange.at,
@@ -398,7 +401,7 @@ mod tests {
     #[test]
     fn entries_are_shown_in_the_order_of_their_times() {
         let (mut held, session) = (Held::default(), CallId(1));
-        let line = |second: i64, text: &str| FeedItem {
+        let line = |second: i64, text: &str| LogEntry {
             session,
             entry: Entry::Line(Line {
                 at: Timestamp::from_second(second).unwrap(),
@@ -411,7 +414,7 @@ mod tests {
         let now = Instant::now();
         held.push(now, line(2, "effect"));
         held.push(now, line(1, "cause"));
-        held.push(now, FeedItem { session, entry: Entry::Exchange(None, Box::new(exchange(&[], ""))) });
+        held.push(now, LogEntry { session, entry: Entry::Exchange(None, Box::new(exchange(&[], ""))) });
         assert!(held.due(now).is_none());
         let mut texts = Vec::new();
         while let Some(item) = held.due(now + HOLD) {

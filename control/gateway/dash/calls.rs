@@ -15,9 +15,9 @@ use tandem_call::recording::Track;
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_clock as clock;
 use tandem_dialect::Context;
+use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
-use tandem_runtime::followers::Following;
 use tandem_streams::local::LocalStream;
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
@@ -54,7 +54,8 @@ impl Dash {
         let leg = LegId::new(at, &mut rand::rng());
         let control_id = telnyx::id::call_control_id(leg);
         // The subscription starts before the call, so that no event and no message is lost.
-        let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
+        let following =
+            services.events.subscribe(Filter::leg(leg)).map_err(|_| rest::why_not_made(CreateError::Full))?;
         let stream = services.streams.local().expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
         self.own.lock().insert(leg);
@@ -107,7 +108,7 @@ impl Dash {
     /// the call ends.
     async fn follow_call(
         &self,
-        mut following: Following,
+        mut following: Subscription,
         mut stream: LocalStream,
         upstream: u64,
         mut words: mpsc::Receiver<FrontendMessage>,
@@ -115,7 +116,7 @@ impl Dash {
         let mut streaming = true;
         loop {
             tokio::select! {
-                event = following.next() => match event {
+                event = following.next_of_leg() => match event {
                     Some(event) => self.happened(&event),
                     None => break,
                 },

@@ -17,10 +17,10 @@ use tandem_call::recording::Track;
 use tandem_call::stream::{ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_clock as clock;
+use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
 use tandem_routing::agent_program;
 use tandem_routing::new_call::{AnswerAction, NewCall};
-use tandem_runtime::followers::Following;
 use tandem_streams::local::LocalStream;
 use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
@@ -60,7 +60,8 @@ impl Starlis {
         let from = from.ok_or_else(|| "the account has no calling number: set gateways.starlis.from".to_owned())?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // The subscription starts before the call, so that no event and no message is lost.
-        let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
+        let following =
+            services.events.subscribe(Filter::leg(leg)).map_err(|_| "the server accepts no more calls".to_owned())?;
         let stream = services.streams.local().expect(leg).await;
         let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
         let new = NewCall {
@@ -128,11 +129,16 @@ impl Starlis {
     }
 
     /// Sends the audio and transcript of the call to the call's frontends until the call ends.
-    async fn follow_call(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Subscribed>) {
+    async fn follow_call(
+        &self,
+        mut following: Subscription,
+        mut stream: LocalStream,
+        frontends: &Frontends<Subscribed>,
+    ) {
         let mut streaming = true;
         loop {
             tokio::select! {
-                event = following.next() => match event {
+                event = following.next_of_leg() => match event {
                     Some(event) => self.happened(&event, frontends).await,
                     None => break,
                 },

@@ -48,7 +48,7 @@ impl CallTask {
     pub(super) async fn publish(&mut self, event: Box<CallEvent>) {
         self.log_event(&event);
         self.services.counters.count(&event);
-        self.services.followers.publish(&event);
+        self.services.events.publish_call(&event);
         if matches!(event.kind, EventKind::Answered { .. }) && event.leg.handover.is_none() {
             self.engine(event.leg.id, media::Command::ExpectAudio);
         }

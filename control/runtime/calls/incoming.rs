@@ -9,6 +9,7 @@ use tandem_call::command::{Command, Request};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_history::report::SipRequest;
@@ -35,6 +36,7 @@ impl Calls {
                 if let sip::Change::Bound(binding) = &change {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
                 }
+                self.publish_phone(&change);
                 phones::keep(&self.services().store, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
@@ -42,6 +44,21 @@ impl Calls {
             sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
             event => self.0.registry.sip(event),
         }
+    }
+
+    /// Publishes a registration, or the end of a registration.
+    fn publish_phone(&self, change: &sip::Change) {
+        let (binding, registered) = match change {
+            sip::Change::Restored(binding) | sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
+                (binding, true)
+            }
+            sip::Change::Unbound(binding) => (binding, false),
+        };
+        let sip::Aor { account, username, domain } = &binding.aor;
+        self.services().events.publish(Topic::new(Kind::Phone, account), || {
+            let (account, username, domain) = (Arc::clone(account), Arc::clone(username), domain.clone());
+            Event::Phone(PhoneEvent { account, username, domain, registered })
+        });
     }
 
     /// Handles a request of a phone user that SIP has refused. If exactly one account has a user with this name, the

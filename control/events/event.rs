@@ -1,0 +1,114 @@
+//! The events.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::event::CallEvent;
+use tandem_call::leg::Quality;
+use tandem_history::live_log::LogEntry;
+use tandem_history::report::Report;
+use tandem_id::{CallId, LegId, QueueId};
+use tandem_sip as sip;
+use tandem_store::resources::Resource;
+
+/// An event of the server.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An event of a leg.
+    Call(CallEvent),
+    /// A line of the log of a live call, or an HTTP exchange of the call.
+    Log(LogEntry),
+    /// An event of a conference.
+    Conference(ConferenceEvent),
+    /// A change of a call queue.
+    Queue(QueueEvent),
+    /// A change of a trunk.
+    Trunk(TrunkEvent),
+    /// A phone has registered, or a registration has ended.
+    Phone(PhoneEvent),
+    /// A problem was reported.
+    Problem(ProblemEvent),
+    /// The audio quality of a live leg. The event comes every few seconds, but only while a reader takes such events.
+    LegQuality(LegQuality),
+}
+
+/// A change of a call queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueEvent {
+    /// The account that owns the queue.
+    pub account: Arc<str>,
+    /// The id of the queue.
+    pub queue: QueueId,
+    /// Name of the queue.
+    pub name: Arc<str>,
+    /// Number of waiting legs after the change. Legs that are being connected to an agent are not included.
+    pub waiting: usize,
+    /// The change.
+    pub change: QueueChange,
+}
+
+/// The kinds of changes of a call queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueueChange {
+    /// The queue was created.
+    Created,
+    /// The name or the size of the queue was changed.
+    Changed,
+    /// The queue was deleted.
+    Deleted,
+    /// A leg waits in the queue: it has entered the queue, or the connection to an agent has failed.
+    Waits(LegId),
+    /// A leg is being connected to an agent. It keeps its position until the connection succeeds.
+    Called(LegId),
+    /// A leg has left the queue.
+    Left(LegId),
+}
+
+/// A change of a trunk.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TrunkEvent {
+    /// Name of the trunk.
+    pub trunk: Arc<str>,
+    /// The account that owns the trunk. `None` for a trunk that all accounts use.
+    pub account: Option<Arc<str>>,
+    /// The state of the trunk after the change.
+    pub status: sip::TrunkStatus,
+}
+
+/// A phone has registered, or a registration has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PhoneEvent {
+    /// The account of the phone's user.
+    pub account: Arc<str>,
+    /// The user name of the phone.
+    pub username: Arc<str>,
+    /// The SIP domain of the user, if the account has created a domain.
+    pub domain: Option<Arc<str>>,
+    /// Whether the phone has registered. If `false`, the registration has ended.
+    pub registered: bool,
+}
+
+/// A reported problem.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ProblemEvent {
+    /// The leg that the problem belongs to.
+    pub leg: Option<LegId>,
+    /// The report as it is stored. The account is empty if the problem belongs to no account.
+    pub report: Resource<Report>,
+}
+
+/// The audio quality of a live leg since its start.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LegQuality {
+    /// Time of the measurement.
+    pub at: Timestamp,
+    /// The leg.
+    pub leg: LegId,
+    /// The call in which the leg was created.
+    pub session: CallId,
+    /// The account of the leg.
+    pub account: Arc<str>,
+    /// The figures.
+    pub quality: Quality,
+}

@@ -1,0 +1,21 @@
+//! The events of the server, and the bus that carries them to readers in this process: the console, `tandem dev`, the
+//! gateways, verification calls.
+//!
+//! ```text
+//!   call tasks, conferences, queues, trunks, phones, problems ──publish──► Bus ──Filter──► Subscription ──► a reader
+//! ```
+//!
+//! A publisher never waits for a reader. A reader that is too slow misses the oldest events and receives their number
+//! ([`Item::Missed`]). So the bus is no place for records and webhooks: these must not miss an event.
+#![forbid(unsafe_code)]
+
+mod bus;
+mod event;
+mod filter;
+
+pub use bus::{Bus, Item, Subscription, TooManySubscriptions};
+pub use event::{Event, LegQuality, PhoneEvent, ProblemEvent, QueueChange, QueueEvent, TrunkEvent};
+pub use filter::{Filter, Kind, Topic};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use std::sync::Arc;
+
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::testing::CallScript;
+use tandem_id::{CallId, LegId};
+
+use super::*;
+
+/// An event of a leg that is not its end.
+fn initiated() -> CallEvent {
+    CallScript::commanded().events().next().unwrap().clone()
+}
+
+fn ended(event: &CallEvent) -> CallEvent {
+    CallEvent { kind: EventKind::Ended, ..event.clone() }
+}
+
+fn phone(username: &str) -> Event {
+    let (account, username) = ("acme".into(), username.into());
+    Event::Phone(PhoneEvent { account, username, domain: None, registered: true })
+}
+
+/// Returns the next event of a phone as text, or the number of missed events.
+async fn next_phone(subscription: &mut Subscription) -> String {
+    match subscription.next().await.unwrap() {
+        Item::Missed(count) => format!("missed {count}"),
+        Item::Event(event) => match &*event {
+            Event::Phone(phone) => phone.username.to_string(),
+            other => panic!("{other:?}"),
+        },
+    }
+}
+
+#[test]
+fn an_event_without_a_reader_is_never_built() {
+    let bus = Bus::default();
+    let topic = Topic::new(Kind::Phone, "acme");
+    bus.publish(topic, || unreachable!("no subscription"));
+    let _calls = bus.subscribe(Filter::kinds(&[Kind::Call])).unwrap();
+    bus.publish(topic, || unreachable!("a subscription to another kind"));
+    let _other = bus.subscribe(Filter::kinds(&[Kind::Phone]).of_account("other".into())).unwrap();
+    bus.publish(topic, || unreachable!("a subscription of another account"));
+}
+
+#[test]
+fn a_kind_is_wanted_as_long_as_a_subscription_selects_it() {
+    let bus = Bus::default();
+    let one = bus.subscribe(Filter::kinds(&[Kind::Phone, Kind::Trunk])).unwrap();
+    let other = bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
+    assert!(bus.wants(Kind::Phone) && bus.wants(Kind::Trunk) && !bus.wants(Kind::Call));
+    drop(one);
+    assert!(bus.wants(Kind::Phone) && !bus.wants(Kind::Trunk));
+    drop(other);
+    assert!(Kind::ALL.iter().all(|kind| !bus.wants(*kind)));
+}
+
+#[tokio::test]
+async fn a_publisher_can_wait_until_its_kind_is_wanted() {
+    let bus = Bus::default();
+    let waiting = bus.clone();
+    let wanted = tokio::spawn(async move { waiting.wanted(Kind::LegQuality).await });
+    tokio::task::yield_now().await;
+    let _phones = bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
+    tokio::task::yield_now().await;
+    assert!(!wanted.is_finished());
+    let _quality = bus.subscribe(Filter::kinds(&[Kind::LegQuality])).unwrap();
+    wanted.await.unwrap();
+}
+
+#[test]
+fn a_filter_selects_only_events_that_match_each_of_its_fields() {
+    let event = initiated();
+    let topic = Topic::from(&event);
+    let (leg, session) = (event.leg.id, event.leg.session);
+    let calls = || Filter::kinds(&[Kind::Call]);
+    for (filter, selects) in [
+        (calls(), true),
+        (Filter::kinds(&[Kind::Log]), false),
+        (Filter::leg(leg), true),
+        (Filter::leg(LegId(leg.0 + 1)), false),
+        (calls().of_session(session), true),
+        (calls().of_session(CallId(session.0 + 1)), false),
+        (calls().of_account(Arc::clone(&event.leg.account)), true),
+        (calls().of_account("another".into()), false),
+        (Filter::leg(leg).of_account("another".into()), false),
+    ] {
+        assert_eq!(filter.selects(&topic), selects, "{filter:?}");
+    }
+    assert!(!calls().of_session(session).selects(&Topic::new(Kind::Call, "")), "an event of no call");
+}
+
+#[tokio::test]
+async fn each_reader_of_a_leg_receives_all_events_until_the_leg_ends() {
+    let bus = Bus::default();
+    let event = initiated();
+    let leg = event.leg.id;
+    let (mut one, mut other) = (bus.subscribe(Filter::leg(leg)).unwrap(), bus.subscribe(Filter::leg(leg)).unwrap());
+    bus.publish_call(&event);
+    assert!(one.next_of_leg().await.is_some() && other.next_of_leg().await.is_some());
+    drop(one);
+    bus.publish_call(&event);
+    assert!(other.next_of_leg().await.is_some(), "the end of one subscription is not the end of the other");
+    bus.publish_call(&ended(&event));
+    bus.publish_call(&event);
+    assert!(matches!(other.next_of_leg().await, Some(CallEvent { kind: EventKind::Ended, .. })));
+    assert!(other.next_of_leg().await.is_none(), "no event follows the end");
+    assert!(!bus.wants(Kind::Call));
+}
+
+#[tokio::test]
+async fn a_slow_reader_misses_the_oldest_events_and_learns_their_number() {
+    let bus = Bus::default();
+    let phones = || bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
+    let (mut slow, mut quick) = (phones(), phones());
+    for number in 0..1_026 {
+        bus.publish(Topic::new(Kind::Phone, "acme"), || phone(&number.to_string()));
+        assert_eq!(next_phone(&mut quick).await, number.to_string());
+    }
+    assert_eq!(next_phone(&mut slow).await, "missed 2");
+    for number in 2..1_026 {
+        assert_eq!(next_phone(&mut slow).await, number.to_string());
+    }
+}
+
+#[test]
+fn subscriptions_to_legs_leave_room_for_other_subscriptions() {
+    let bus = Bus::default();
+    let fill = |filter: &dyn Fn() -> Filter| {
+        std::iter::from_fn(|| bus.subscribe(filter()).ok()).take(10_000).collect::<Vec<_>>()
+    };
+    let of_legs = fill(&|| Filter::leg(LegId(1)));
+    let others = fill(&|| Filter::kinds(&[Kind::Call]));
+    assert_eq!((of_legs.len(), others.len()), (1_000, 256));
+    assert_eq!(bus.subscribe(Filter::leg(LegId(2))).err(), Some(TooManySubscriptions));
+    drop(of_legs);
+    bus.subscribe(Filter::leg(LegId(2))).unwrap();
+}
+
+#[tokio::test]
+async fn every_subscription_ends_with_the_bus() {
+    let bus = Bus::default();
+    let mut phones = bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
+    bus.publish(Topic::new(Kind::Phone, "acme"), || phone("alice"));
+    drop(bus);
+    assert_eq!(next_phone(&mut phones).await, "alice");
+    assert!(phones.next().await.is_none());
+}
