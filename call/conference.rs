@@ -69,16 +69,16 @@ pub struct Participation {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coaching {
     /// The participants that hear this participant. If the list is empty, no participant hears this participant.
-    #[serde(deserialize_with = "one_or_several")]
-    pub whom: Vec<LegId>,
+    #[serde(rename = "whom", deserialize_with = "one_or_several")]
+    pub legs: Vec<LegId>,
     /// Whether the coaching is active. If the coaching is not active, all participants hear the leg.
     pub on: bool,
 }
 
 impl Coaching {
-    /// Creates an active coaching. Only the legs in `whom` hear the participant.
-    pub fn of(whom: Vec<LegId>) -> Self {
-        Self { whom, on: true }
+    /// Creates an active coaching. Only these legs hear the participant.
+    pub fn of(legs: Vec<LegId>) -> Self {
+        Self { legs, on: true }
     }
 }
 

@@ -372,8 +372,9 @@ pub struct SipFacts {
 /// Verification result for the Identity header of a call (RFC 8224) with a SHAKEN PASSporT (RFC 8588).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallerIdentity {
-    /// Whether the signature is valid.
-    pub standing: Verstat,
+    /// Whether the signature is valid. The stored field is named `standing`.
+    #[serde(rename = "standing")]
+    pub verstat: Verstat,
     /// The attestation that the PASSporT claims. The field is set even if the signature is not valid.
     pub attestation: Option<Attestation>,
     /// The PASSporT in compact form.

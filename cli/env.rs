@@ -256,9 +256,9 @@ mod tests {
             ),
             ("swml", "SIGNALWIRE_", "PROJECT_ID API_TOKEN SIGNING_KEY SPACE SPACE_URL", "RestClient()"),
         ] {
-            let wanted: Vec<String> = names.split(' ').map(|name| format!("{prefix}{name}")).collect();
+            let expected: Vec<String> = names.split(' ').map(|name| format!("{prefix}{name}")).collect();
             let given: Vec<&str> = sdk(provider).variables().into_iter().map(|(name, _)| name).collect();
-            assert_eq!(given, wanted, "{provider}");
+            assert_eq!(given, expected, "{provider}");
             let lines = sdk(provider).first_lines().join("\n");
             assert!(
                 lines.contains(line) && lines.contains("+15550100001") && lines.contains("sip:600@"),

@@ -23,8 +23,8 @@ use tracing_subscriber::{EnvFilter, fmt as layers, reload};
 /// Starts the log with the filter from `TANDEM_LOG`, or with the level from `config`. The filter can be changed later
 /// with [`LOG`].
 pub fn start_log(config: &LogConfig) {
-    let asked = std::env::var("TANDEM_LOG").ok().filter(|asked| EnvFilter::try_new(asked).is_ok());
-    let filter = asked.clone().unwrap_or_else(|| config.level.to_string());
+    let variable = std::env::var("TANDEM_LOG").ok().filter(|variable| EnvFilter::try_new(variable).is_ok());
+    let filter = variable.clone().unwrap_or_else(|| config.level.to_string());
     let (layer, handle) = reload::Layer::new(EnvFilter::new(by_crate(&filter)));
     let registry = tracing_subscriber::registry().with(layer);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -45,7 +45,7 @@ pub fn start_log(config: &LogConfig) {
             let filter = EnvFilter::try_new(by_crate(filter)).map_err(|error| error.to_string())?;
             handle.reload(filter).map_err(|error| error.to_string())
         };
-        LOG.connect(set, filter, asked.is_some());
+        LOG.connect(set, filter, variable.is_some());
     }
 }
 
@@ -215,11 +215,11 @@ mod tests {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [first, second] = &all[..] else { panic!("{text}") };
-        let wanted = serde_json::json!({
+        let expected = serde_json::json!({
             "time": first["time"], "level": "WARN", "target": module_path!(), "message": "x 1", "call": "1f",
             "trunk": "a \"b\"", "status": 486, "ratio": 0.5, "bad": null, "ok": true,
         });
-        assert_eq!(*first, wanted);
+        assert_eq!(*first, expected);
         assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{first}");
         assert_eq!(
             (&second["message"], &second["call"]),

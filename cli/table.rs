@@ -9,10 +9,10 @@ use super::paint::{Paint, Style};
 /// Returns the number of columns from the variable `COLUMNS` or from the terminal. Returns `None` if the variable is
 /// not set and standard output is not a terminal.
 pub fn columns() -> Option<usize> {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let variable = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let stdout = std::io::stdout();
     let terminal = || stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-    said.or_else(|| terminal().map(|size| size.ws_col.into()).filter(|&columns: &usize| columns > 0))
+    variable.or_else(|| terminal().map(|size| size.ws_col.into()).filter(|&columns: &usize| columns > 0))
 }
 
 /// The text of a table cell, and the style of the text.

@@ -583,7 +583,7 @@ fn what_the_start_or_the_first_call_would_refuse_is_refused() {
     let trunk = "[[trunks]]\nname = \"t\"\nuri = \"sip:192.0.2.1\"\n";
     let phone = "[[endpoints]]\nusername = \"u\"\n";
     let http = |path: &str| format!("tools = [{{ name = \"t\", description = \"d\", url = \"{path}\" }}]");
-    for (text, wanted) in [
+    for (text, expected) in [
         (agent("prompt_file = \"/nonexistent/night.txt\""), "4: agents[0].prompt_file: /nonexistent/night.txt: "),
         (agent("prompt = \"p\"\nlanguage = \"english\""), "5: agents[0].language: \"english\" is not a language tag"),
         (agent("prompt = \"p\"\nlanguage = \"\""), "agents[0].language: \"\" is not a language tag"),
@@ -621,7 +621,7 @@ fn what_the_start_or_the_first_call_would_refuse_is_refused() {
         ("[webhooks]\nca_file = \"/nonexistent/ca.pem\"".to_owned(), "2: webhooks.ca_file: "),
     ] {
         let found = faults(&text).join("\n");
-        assert!(found.contains(wanted), "wanted {wanted}\nfound  {found}\n{text}");
+        assert!(found.contains(expected), "wanted {expected}\nfound  {found}\n{text}");
     }
     // On a machine that nobody else reaches, an example value is a note.
     let notes = Config::read(&format!("{phone}password = \"change-me-too\""), []).unwrap().1;
@@ -648,16 +648,17 @@ fn the_only_account_need_not_be_named() {
                    [[applications]]\nid = \"1000000000000000001\"\nwebhook_url = \"http://127.0.0.1/\"\n";
     let keys = "twilio = { account_sid = \"AC11111111111111111111111111111111\", auth_token = \"a long token\" }\n\
                 telnyx = { api_key = \"KEY12345678\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }\n";
-    for (accounts, wanted) in [(String::new(), "default"), (format!("[[accounts]]\nname = \"acme\"\n{keys}"), "acme")] {
+    for (accounts, expected) in [(String::new(), "default"), (format!("[[accounts]]\nname = \"acme\"\n{keys}"), "acme")]
+    {
         let config = read(&format!("{accounts}{objects}")).unwrap();
         let owners = [&config.numbers[0].account, &config.endpoints[0].account, &config.applications[0].account];
-        assert!(owners.iter().all(|owner| &***owner == wanted), "{owners:?}");
+        assert!(owners.iter().all(|owner| &***owner == expected), "{owners:?}");
     }
     let two = "[[accounts]]\nname = \"a\"\n[[accounts]]\nname = \"b\"\n";
     let found = faults(&format!("{two}{objects}"));
     for path in ["numbers[0].account", "endpoints[0].account", "applications[0].account"] {
-        let wanted = format!("{path}: is missing: there are several accounts, \"a\", \"b\"");
-        assert!(found.iter().any(|fault| fault.contains(&wanted)), "{found:#?}");
+        let expected = format!("{path}: is missing: there are several accounts, \"a\", \"b\"");
+        assert!(found.iter().any(|fault| fault.contains(&expected)), "{found:#?}");
     }
 }
 
@@ -789,9 +790,9 @@ fn audio_goes_where_sip_does_unless_it_is_said() {
     let dual = wildcards.replace("\"203.0.113.5\"", "[\"203.0.113.5\", \"2001:db8::1\"]");
     assert_eq!(media(&dual), ("0.0.0.0, ::".to_owned(), public));
     let places = |text: &str| read(text).unwrap().media.places().unwrap().len();
-    let said = format!("{dual}[media]\nlisten = \"::\"\nadvertise = [\"203.0.113.5\", \"2001:db8::1\"]\n");
-    assert_eq!((places(&dual), places(&said)), (2, 2));
-    assert_eq!((notes(&dual), notes(&said)), (vec![], vec![]));
+    let explicit = format!("{dual}[media]\nlisten = \"::\"\nadvertise = [\"203.0.113.5\", \"2001:db8::1\"]\n");
+    assert_eq!((places(&dual), places(&explicit)), (2, 2));
+    assert_eq!((notes(&dual), notes(&explicit)), (vec![], vec![]));
     for (text, why) in [
         ("media.advertise = \"::1\"", "media.advertise: ::1 is an IPv6 address, and media.listen (127.0.0.1) has none"),
         ("[media]\nlisten = \"::1\"\nadvertise = \"203.0.113.5\"", "media.advertise: 203.0.113.5 is an IPv4 address"),

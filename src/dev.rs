@@ -192,16 +192,16 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     let goes_to = match &application {
         Some(id) => {
             let place = before.applications.len();
-            let said = [("ID", id), ("ACCOUNT", &account), ("PROVIDER", &provider), ("WEBHOOK_URL", &public)];
-            extra.extend(said.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
+            let values = [("ID", id), ("ACCOUNT", &account), ("PROVIDER", &provider), ("WEBHOOK_URL", &public)];
+            extra.extend(values.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
             vec![("APPLICATION", id.clone())]
         }
         None => vec![("VOICE_URL", public.clone()), ("PROVIDER", provider.clone())],
     };
     for (place, number) in [&number, &extension].into_iter().enumerate() {
         let place = before.numbers.len() + place;
-        let said = [("NUMBER", number.clone()), ("ACCOUNT", account.clone())];
-        for (key, value) in said.into_iter().chain(goes_to.iter().cloned()) {
+        let values = [("NUMBER", number.clone()), ("ACCOUNT", account.clone())];
+        for (key, value) in values.into_iter().chain(goes_to.iter().cloned()) {
             extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value));
         }
     }
@@ -427,8 +427,8 @@ mod tests {
         assert_eq!(info.url, "https://me:secret@app.example/voice");
         let origins: Vec<_> = config.origins.iter().map(|one| (one.from.to_string(), one.to.to_string())).collect();
         let to = "http://127.0.0.1:5000".to_owned();
-        let wanted = ["https://app.example", "https://other.example"].map(|from| (from.to_owned(), to.clone()));
-        assert_eq!(origins, wanted);
+        let expected = ["https://app.example", "https://other.example"].map(|from| (from.to_owned(), to.clone()));
+        assert_eq!(origins, expected);
         assert!(settings(&self::arguments(&["app.example"], None), "http://127.0.0.1:5000/").is_err());
     }
 

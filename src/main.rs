@@ -213,9 +213,9 @@ mod tests {
     fn help_about_help_is_help() {
         let help = |given: &[&str]| {
             let words = super::words(given.iter().map(Into::into));
-            let told = super::Arguments::try_parse_from(words).err().unwrap();
-            assert!(!told.use_stderr(), "{given:?}: {told}");
-            told.to_string()
+            let error = super::Arguments::try_parse_from(words).err().unwrap();
+            assert!(!error.use_stderr(), "{given:?}: {error}");
+            error.to_string()
         };
         assert_eq!(help(&["tandem", "help", "--help"]), help(&["tandem", "help"]));
         assert_eq!(help(&["tandem", "help", "-h"]), help(&["tandem", "help"]));

@@ -100,8 +100,8 @@ async fn three_hundred_calls_over_a_lossy_network_succeed_and_leave_nothing() {
                 }
                 sip::Event::Acknowledged { leg, .. } if numbers[&leg] % 3 == 2 => callee.hang_up(leg),
                 sip::Event::Ended { leg, cause, .. } => {
-                    let wanted = if numbers[&leg] % 3 == 2 { sip::EndCause::LocalHangup } else { sip::EndCause::Bye };
-                    assert_eq!(cause, wanted, "callee of {}", numbers[&leg]);
+                    let expected = if numbers[&leg] % 3 == 2 { sip::EndCause::LocalHangup } else { sip::EndCause::Bye };
+                    assert_eq!(cause, expected, "callee of {}", numbers[&leg]);
                     ended += 1;
                 }
                 _ => {}
@@ -121,8 +121,8 @@ async fn three_hundred_calls_over_a_lossy_network_succeed_and_leave_nothing() {
                 }
             }
             sip::Event::Ended { leg, cause, .. } => {
-                let wanted = if leg.0 % 3 == 2 { sip::EndCause::Bye } else { sip::EndCause::LocalHangup };
-                assert_eq!(cause, wanted, "caller of {}", leg.0);
+                let expected = if leg.0 % 3 == 2 { sip::EndCause::Bye } else { sip::EndCause::LocalHangup };
+                assert_eq!(cause, expected, "caller of {}", leg.0);
                 ended += 1;
             }
             _ => {}
@@ -316,8 +316,8 @@ impl Phone {
         timeout(DEADLINE, self.events.recv()).await.expect("something happens").unwrap()
     }
 
-    async fn until(&mut self, mut wanted: impl FnMut(&sip::Event) -> bool) {
-        while !wanted(&self.next().await) {}
+    async fn until(&mut self, mut fits: impl FnMut(&sip::Event) -> bool) {
+        while !fits(&self.next().await) {}
     }
 
     fn answer(&self, leg: LegId) {

@@ -393,9 +393,10 @@ fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
     if !config.sip.listen.iter().any(|listen| listen.starts_with("tls://")) {
         let over_tls = |uri: &str| uri.starts_with("sips:") || uri.contains(";transport=tls");
         for (index, trunk) in trunks() {
-            for (key, asked) in [("mutual_tls", trunk.mutual_tls), ("uri", trunk.uri.as_deref().is_some_and(over_tls))]
+            for (key, requested) in
+                [("mutual_tls", trunk.mutual_tls), ("uri", trunk.uri.as_deref().is_some_and(over_tls))]
             {
-                if asked {
+                if requested {
                     report.fault(format!("trunks[{index}].{key}"), "needs a tls:// socket in sip.listen");
                 }
             }

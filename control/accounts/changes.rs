@@ -94,7 +94,7 @@ impl Accounts {
             if status != AccountStatus::Active && (record.parent.is_none() || by_itself) {
                 return Err(AccountError::StatusIsForParent);
             }
-            record.standing = status;
+            record.status = status;
         }
         record.updated_at = Timestamp::now();
         record.store(store).await?;

@@ -189,7 +189,7 @@ impl AccountTable {
         }
         match self.subaccounts.get(name) {
             // A subaccount is closed if the configuration no longer contains the parent account.
-            Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
+            Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.status,
             _ => AccountStatus::Closed,
         }
     }

@@ -55,7 +55,7 @@ pub struct Subaccount {
     /// The display name (`FriendlyName`).
     pub friendly_name: String,
     /// The status of the account.
-    pub standing: AccountStatus,
+    pub status: AccountStatus,
     /// The time of the account's creation.
     pub created_at: Timestamp,
     /// The time of the last change.
@@ -70,7 +70,8 @@ struct Details {
     #[serde(default)]
     signing_key: Option<String>,
     parent: Option<Arc<str>>,
-    standing: AccountStatus,
+    #[serde(rename = "standing")]
+    status: AccountStatus,
 }
 
 /// An API key: credentials that a program uses instead of the account's own secret.
@@ -104,7 +105,7 @@ impl Subaccount {
         let now = Timestamp::now();
         let parent = Some(Arc::clone(parent));
         let account = Arc::new(account);
-        Self { id, account, parent, friendly_name, standing: AccountStatus::Active, created_at: now, updated_at: now }
+        Self { id, account, parent, friendly_name, status: AccountStatus::Active, created_at: now, updated_at: now }
     }
 
     /// Creates the first record of an account that comes from the configuration.
@@ -116,7 +117,7 @@ impl Subaccount {
             account,
             parent: None,
             friendly_name,
-            standing: AccountStatus::Active,
+            status: AccountStatus::Active,
             created_at: now,
             updated_at: now,
         }
@@ -135,7 +136,7 @@ impl Subaccount {
                 auth_token: secret.map(str::to_owned),
                 signing_key: signing_key.map(str::to_owned),
                 parent: self.parent.clone(),
-                standing: self.standing,
+                status: self.status,
             },
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -213,9 +214,9 @@ pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, 
 
 fn read(row: Resource<Details>) -> Subaccount {
     let Resource { id, account: name, name: friendly_name, details, created_at, updated_at, .. } = row;
-    let Details { auth_token, signing_key, parent, standing } = details;
+    let Details { auth_token, signing_key, parent, status } = details;
     let account = Arc::new(Account::of_subaccount(&name, auth_token, signing_key));
-    Subaccount { id, account, parent, friendly_name, standing, created_at, updated_at }
+    Subaccount { id, account, parent, friendly_name, status, created_at, updated_at }
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(accounts.status("AC2"), AccountStatus::Active);
         // A database row cannot replace an account of the configuration.
         let mut intruder = made("acme", "acme");
-        intruder.standing = AccountStatus::Closed;
+        intruder.status = AccountStatus::Closed;
         accounts.put(intruder);
         assert_eq!(accounts.status("acme"), AccountStatus::Active);
         assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
@@ -287,7 +288,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let mut one = made("AC2", "acme");
-        one.standing = AccountStatus::Suspended;
+        one.status = AccountStatus::Suspended;
         one.store(&store).await.unwrap();
         let (key, secret) = Key::new(&"AC2".into(), "ci".into());
         key.store(&store).await.unwrap();

@@ -110,7 +110,7 @@ pub struct Dialogue {
     is_ready: bool,
     greeted: bool,
     /// The lines of the dialogue. A new session gets these lines after the loss of a session.
-    said: Vec<Utterance>,
+    history: Vec<Utterance>,
     items: VecDeque<Item>,
     interrupted_items: VecDeque<String>,
     /// Number of octets of audio that were given to playout.
@@ -154,7 +154,7 @@ impl Dialogue {
         let longest = Duration::from_secs(config.max_seconds.into());
         Self {
             tools: Tools::new(&config.tools, spec.collect_schema.as_deref()),
-            said: spec.history.clone(),
+            history: spec.history.clone(),
             format: Format::Pcmu,
             is_ready: false,
             greeted: false,
@@ -256,12 +256,12 @@ impl Dialogue {
     fn ready(&mut self, now: Instant) {
         self.is_ready = true;
         self.answer_due = None;
-        for line in self.said.clone() {
+        for line in self.history.clone() {
             let role = if line.by_agent { "assistant" } else { "user" };
             self.outputs.push_back(RealtimeOutput::Send(wire::message(role, &line.text)));
         }
         if std::mem::replace(&mut self.greeted, true) {
-            if self.said.last().is_some_and(|line| !line.by_agent) {
+            if self.history.last().is_some_and(|line| !line.by_agent) {
                 // The model has not yet responded to the last words of the caller.
                 self.request_response(wire::respond(None));
             }
@@ -471,7 +471,7 @@ impl Dialogue {
                 let event = format!(
                     "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
                 );
-                let then = AgentSpec { history: self.said.clone(), event: Some(event.into()), ..self.spec.clone() };
+                let then = AgentSpec { history: self.history.clone(), event: Some(event.into()), ..self.spec.clone() };
                 self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
             }
             ToolAction::Collected(values) => {
@@ -613,19 +613,19 @@ impl Dialogue {
         let failure = EngineFailure::new(Engine::Model, why);
         self.report(failure.clone(), effect);
         let phrases = &self.config.phrases;
-        let said = |text: &Arc<str>| {
+        let play = |text: &Arc<str>| {
             let voice = self.config.voice.as_ref().map(ToString::to_string);
             let speech =
                 Speech { text: text.to_string(), ssml: false, voice, language: Some(self.config.language.to_string()) };
             Instruction::Play(Play::once(AudioSource::Speech(speech)))
         };
-        let mut instructions = vec![said(&phrases.apology)];
+        let mut instructions = vec![play(&phrases.apology)];
         match &self.config.fallback {
             Some(to) => {
-                instructions.push(said(&phrases.transfer));
+                instructions.push(play(&phrases.transfer));
                 instructions.extend(tools::fall_back(to.0.clone(), failure).instructions);
             }
-            None => instructions.extend([said(&phrases.goodbye), tools::give_up(failure)]),
+            None => instructions.extend([play(&phrases.goodbye), tools::give_up(failure)]),
         }
         let program = Program { instructions, warnings: Vec::new() };
         let end = match self.spec.collect_schema {
@@ -745,10 +745,10 @@ impl Dialogue {
             return self.too_much("the model reports more words than a call can have");
         }
         let line = Utterance { by_agent, text: text.into() };
-        if self.said.len() == MAX_LINES {
-            self.said.remove(0);
+        if self.history.len() == MAX_LINES {
+            self.history.remove(0);
         }
-        self.said.push(line.clone());
+        self.history.push(line.clone());
         self.outputs.push_back(RealtimeOutput::Utterance(line));
     }
 
@@ -804,7 +804,7 @@ mod tests {
             .collect()
     }
 
-    fn said(outputs: &[RealtimeOutput]) -> Vec<&str> {
+    fn log_lines(outputs: &[RealtimeOutput]) -> Vec<&str> {
         outputs
             .iter()
             .filter_map(|act| if let RealtimeOutput::Utterance(line) = act { Some(&*line.text) } else { None })
@@ -831,7 +831,7 @@ mod tests {
         one.event(now, MS * 500, Event::Speech(true));
         let outputs = outputs(&mut one);
         assert_eq!(outputs[0], RealtimeOutput::Send(wire::truncate("i", 500)));
-        assert_eq!(said(&outputs), ["one two t — (interrupted by the caller)"]);
+        assert_eq!(log_lines(&outputs), ["one two t — (interrupted by the caller)"]);
         assert!(outputs.contains(&RealtimeOutput::Clear));
         // Audio of the interrupted item that arrives later is not played.
         one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
@@ -846,7 +846,7 @@ mod tests {
         assert_eq!(one.poll_timeout(), Some(now + MS * 1_000));
         let later = now + MS * 1_000;
         one.handle_timeout(later, Duration::ZERO);
-        assert_eq!(said(&outputs(&mut one)), ["Hello."]);
+        assert_eq!(log_lines(&outputs(&mut one)), ["Hello."]);
         assert_eq!(one.poll_timeout(), Some(later + MS * 3_000));
         one.handle_timeout(later + MS * 3_000, Duration::ZERO);
         assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
@@ -888,7 +888,7 @@ mod tests {
             let ends = made.iter().filter(|output| matches!(output, RealtimeOutput::End(_))).count();
             let failed = |output: &&RealtimeOutput| matches!(output, RealtimeOutput::EngineFailed(_));
             assert_eq!((ends, made.iter().filter(failed).count()), (1, 1), "{name}");
-            let octets: usize = said(&made).iter().map(|line| line.len()).sum();
+            let octets: usize = log_lines(&made).iter().map(|line| line.len()).sum();
             assert!(made.len() < 1_000 && octets <= LONGEST_DIALOGUE, "{name}: {} {octets}", made.len());
         }
     }
@@ -982,7 +982,7 @@ mod tests {
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
         // The last request answers the question of the caller.
-        let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
-        assert_eq!(sent(&outputs(&mut one)), told);
+        let types = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
+        assert_eq!(sent(&outputs(&mut one)), types);
     }
 }

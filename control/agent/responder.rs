@@ -673,8 +673,8 @@ impl Responder {
             let why = format!("no text in {} s", self.config.model.timeout_seconds);
             self.handle_piece(now, answer.id, Piece::Failed { why, for_good: false });
         }
-        if let Some((_, said)) = self.filler.filter(|(at, _)| *at <= now) {
-            self.fill(now, said);
+        if let Some((_, count)) = self.filler.filter(|(at, _)| *at <= now) {
+            self.fill(now, count);
         }
         if let Some((_, missed)) = self.words_due.filter(|(at, _)| *at <= now) {
             self.words_missed(now, missed);
@@ -688,13 +688,13 @@ impl Responder {
     }
 
     /// Says a filler phrase.
-    fn fill(&mut self, now: Instant, said: u32) {
+    fn fill(&mut self, now: Instant, count: u32) {
         let phrases = self.phrases();
-        let text = if said == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
+        let text = if count == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
         if !text.trim().is_empty() {
             self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
         }
-        self.filler = (said < STILL_WAITING.1).then(|| (now + STILL_WAITING.0, said + 1));
+        self.filler = (count < STILL_WAITING.1).then(|| (now + STILL_WAITING.0, count + 1));
     }
 
     /// Handles a missing recognition result after speech of the caller.

@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Returns the messages of the last request to the model.
-    fn asked(&self) -> Option<Vec<String>> {
+    fn request(&self) -> Option<Vec<String>> {
         self.outputs.iter().rev().find_map(|act| match act {
             ResponderOutput::AskModel { messages, .. } => Some(
                 messages
@@ -86,7 +86,7 @@ impl Stage {
     }
 
     /// Returns the texts that the agent says. Filler phrases are in brackets.
-    fn said(&self) -> String {
+    fn speech(&self) -> String {
         let texts = self.outputs.iter().filter_map(|act| match act {
             ResponderOutput::Command(ConversationCommand::Say { token, .. }) => Some(token.clone()),
             ResponderOutput::Command(ConversationCommand::Phrase(text)) => Some(text.clone()),
@@ -119,10 +119,10 @@ fn call(name: &str, arguments: &str) -> Piece {
 #[test]
 fn the_model_gets_a_request_at_the_pause_and_its_answer_plays_after_the_turn() {
     let mut stage = Stage::new(r#","first_message":"Hello.""#);
-    assert_eq!(stage.said(), "Hello.");
+    assert_eq!(stage.speech(), "Hello.");
     stage.take();
     stage.says("What are your hours?");
-    assert_eq!(stage.asked().unwrap(), ["system: You are.", "assistant: Hello.", "user: What are your hours?"]);
+    assert_eq!(stage.request().unwrap(), ["system: You are.", "assistant: Hello.", "user: What are your hours?"]);
     assert!(stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(true))));
     stage.answers(text("Nine to five."));
     stage.answers(Piece::End(vec![]));
@@ -132,10 +132,10 @@ fn the_model_gets_a_request_at_the_pause_and_its_answer_plays_after_the_turn() {
         stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))),
         "a question is whole"
     );
-    assert_eq!(stage.said(), "Nine to five.");
+    assert_eq!(stage.speech(), "Nine to five.");
     stage.take();
     stage.says("Thank you");
-    assert_eq!(stage.asked().unwrap()[3..], ["assistant: Nine to five.", "user: Thank you"]);
+    assert_eq!(stage.request().unwrap()[3..], ["assistant: Nine to five.", "user: Thank you"]);
 }
 
 #[test]
@@ -149,12 +149,12 @@ fn a_caller_who_continues_gets_one_answer_to_the_whole_text() {
         stage.outputs.contains(&ResponderOutput::CancelAnswer)
             && stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::Withdraw))
     );
-    assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
+    assert_eq!(stage.request().unwrap()[1..], ["user: I would like to change my order."]);
     stage.passes(60);
     stage.take();
     // The turn has ended, but the caller has not heard any of the response yet.
     stage.says("Number five.");
-    assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order. Number five."]);
+    assert_eq!(stage.request().unwrap()[1..], ["user: I would like to change my order. Number five."]);
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn an_interruption_keeps_only_the_heard_text_in_the_history() {
     stage.event(ConversationEvent::AgentSpeaking(false));
     stage.take();
     stage.says("Stop it.");
-    let asked = stage.asked().unwrap();
-    assert_eq!(asked[2..], ["assistant: It begins here. It goes — (interrupted by the caller)", "user: Stop it."]);
+    let request = stage.request().unwrap();
+    assert_eq!(request[2..], ["assistant: It begins here. It goes — (interrupted by the caller)", "user: Stop it."]);
 }
 
 #[test]
@@ -193,17 +193,17 @@ fn a_slow_model_causes_a_filler_and_a_second_request() {
     stage.says("Are you there?");
     stage.take();
     stage.passes(749);
-    assert_eq!(stage.said(), "");
+    assert_eq!(stage.speech(), "");
     stage.passes(1);
-    assert_eq!(stage.said(), "[One moment.]");
+    assert_eq!(stage.speech(), "[One moment.]");
     let first = stage.thought;
     stage.passes(5_300);
     assert_eq!(stage.thought, first + 1, "asked again after six seconds");
     stage.passes(1_000);
-    assert_eq!(stage.said(), "[One moment.][I am still working on it.]");
+    assert_eq!(stage.speech(), "[One moment.][I am still working on it.]");
     stage.answers(text("Yes."));
     stage.answers(Piece::End(vec![]));
-    assert!(stage.said().ends_with("Yes."));
+    assert!(stage.speech().ends_with("Yes."));
 }
 
 #[test]
@@ -213,9 +213,9 @@ fn a_second_failure_of_the_model_causes_an_apology_and_the_fallback_call() {
     stage.says("Hello?");
     stage.passes(60);
     stage.answers(failed());
-    assert_eq!(stage.said(), "");
+    assert_eq!(stage.speech(), "");
     stage.answers(failed());
-    assert!(stage.said().starts_with("I am sorry"), "{}", stage.said());
+    assert!(stage.speech().starts_with("I am sorry"), "{}", stage.speech());
     let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.outputs) };
     let [Instruction::Dial(_), Instruction::GiveUp(why)] = &program.instructions[..] else { panic!("{program:?}") };
     assert_eq!((why.engine, why.effect), (Engine::Model, EngineEffect::Fatal), "if the fallback does not answer");
@@ -229,7 +229,7 @@ fn a_second_failure_of_the_model_causes_an_apology_and_the_fallback_call() {
         stage.answers(failed());
     }
     assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
-    assert!(stage.said().ends_with("Goodbye."));
+    assert!(stage.speech().ends_with("Goodbye."));
 }
 
 #[test]
@@ -244,10 +244,10 @@ fn tools_run_after_the_turn_and_their_results_go_to_the_model() {
     stage.take();
     stage.responder.handle_tool_result(stage.now, "c1", Err("status 500: oops".to_owned()));
     stage.obey();
-    let asked = stage.asked().unwrap();
-    assert_eq!(asked.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
+    let request = stage.request().unwrap();
+    assert_eq!(request.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
     stage.answers(call("hang_up", "{}"));
-    assert_eq!(stage.said(), "Goodbye.");
+    assert_eq!(stage.speech(), "Goodbye.");
     assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
 
@@ -274,7 +274,7 @@ fn two_silence_prompts_precede_the_end_of_a_silent_call() {
     for _ in 0..2 {
         stage.take();
         stage.passes(10_000);
-        assert_eq!(stage.said(), "Are you still there?");
+        assert_eq!(stage.speech(), "Are you still there?");
         spoken(&mut stage);
     }
     stage.passes(10_000);
@@ -287,7 +287,7 @@ fn digits_form_one_message() {
     for key in "123#".chars() {
         stage.event(ConversationEvent::Digit(key));
     }
-    assert_eq!(stage.asked().unwrap()[1..], ["user: (pressed the keys 1 2 3)"]);
+    assert_eq!(stage.request().unwrap()[1..], ["user: (pressed the keys 1 2 3)"]);
 }
 
 #[test]
@@ -296,11 +296,11 @@ fn speech_without_a_transcript_causes_a_request_to_repeat() {
     stage.event(ConversationEvent::CallerSpeaking(true));
     stage.event(ConversationEvent::CallerSpeaking(false));
     stage.passes(3_000);
-    assert_eq!(stage.said(), "[One moment.]");
+    assert_eq!(stage.speech(), "[One moment.]");
     stage.passes(9_000);
     assert!(
         stage.outputs.contains(&ResponderOutput::RestartRecognition)
-            && stage.said().contains("Could you say it again?")
+            && stage.speech().contains("Could you say it again?")
     );
     for _ in 0..2 {
         stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
@@ -312,7 +312,7 @@ fn speech_without_a_transcript_causes_a_request_to_repeat() {
 fn a_call_ends_at_max_seconds_after_a_warning() {
     let mut stage = Stage::new(r#","max_seconds":60,"silence_seconds":600"#);
     stage.passes(30_000);
-    assert_eq!(stage.said(), "[We have half a minute left.]");
+    assert_eq!(stage.speech(), "[We have half a minute left.]");
     stage.passes(30_000);
     assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
@@ -332,8 +332,8 @@ fn an_unanswered_transfer_returns_the_caller_to_the_agent() {
     let tandem_call::conversation::ConversationTarget::Agent(agent) = &again.spec.with else { panic!() };
     assert_eq!(agent.history.len(), 2);
     let mut again = Stage::with(config(tools), (**agent).clone());
-    let asked = again.asked().unwrap();
-    assert!(asked.last().unwrap().contains("nobody answered"), "{asked:?}");
+    let request = again.request().unwrap();
+    assert!(request.last().unwrap().contains("nobody answered"), "{request:?}");
     again.answers(text("Nobody is there."));
     assert_eq!(TransferDestination(Address::from("+15551230001")).0.to_string(), "+15551230001");
 }
@@ -370,12 +370,16 @@ fn a_failed_model_is_reported_to_the_call_and_the_apology_is_no_reply() {
 #[test]
 fn a_failed_recogniser_causes_no_request_to_repeat_before_the_caller_spoke() {
     let fails = |stage: &mut Stage| stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
-    let asked = |stage: &Stage| stage.said().contains("Could you say it again?");
+    let asks_to_repeat = |stage: &Stage| stage.speech().contains("Could you say it again?");
     let mut stage = Stage::new("");
     for _ in 0..2 {
         fails(&mut stage);
     }
-    assert!(!asked(&stage) && stage.outputs.contains(&ResponderOutput::RestartRecognition), "{}", stage.said());
+    assert!(
+        !asks_to_repeat(&stage) && stage.outputs.contains(&ResponderOutput::RestartRecognition),
+        "{}",
+        stage.speech()
+    );
     // Words have come, and then the caller waits.
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::CallerSpeaking(true));
@@ -385,20 +389,20 @@ fn a_failed_recogniser_causes_no_request_to_repeat_before_the_caller_spoke() {
     stage.answers(text("On its way."));
     fails(&mut stage);
     fails(&mut stage);
-    assert!(!asked(&stage), "{}", stage.said());
+    assert!(!asks_to_repeat(&stage), "{}", stage.speech());
     // The caller has spoken, and the words are lost.
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::CallerSpeaking(true));
     stage.event(ConversationEvent::CallerSpeaking(false));
     fails(&mut stage);
-    assert!(asked(&stage), "{}", stage.said());
+    assert!(asks_to_repeat(&stage), "{}", stage.speech());
     // The caller speaks while the recogniser fails for the second time.
     let mut stage = Stage::new("");
     stage.event(ConversationEvent::CallerSpeaking(true));
     fails(&mut stage);
-    assert!(!asked(&stage));
+    assert!(!asks_to_repeat(&stage));
     fails(&mut stage);
-    assert!(asked(&stage), "{}", stage.said());
+    assert!(asks_to_repeat(&stage), "{}", stage.speech());
 }
 
 #[test]

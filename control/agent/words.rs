@@ -51,9 +51,9 @@ pub fn is_agreement(text: &str) -> bool {
 /// the text that the agent says.
 pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
-    let heard = plain(text);
-    let said: Vec<String> = says.flat_map(plain).collect();
-    heard.len() >= 2 && said.windows(heard.len()).any(|part| part == heard)
+    let transcript = plain(text);
+    let spoken: Vec<String> = says.flat_map(plain).collect();
+    transcript.len() >= 2 && spoken.windows(transcript.len()).any(|part| part == transcript)
 }
 
 /// Returns a word in lower case, without surrounding punctuation.

@@ -86,7 +86,7 @@ impl Entry {
 
     fn fresh(&self) -> Option<Arc<Audio>> {
         let Self::Stored { audio, policy, .. } = self else { return None };
-        let fresh = matches!(policy.before_request(&asked(), now()), BeforeRequest::Fresh(_));
+        let fresh = matches!(policy.before_request(&cache_request(), now()), BeforeRequest::Fresh(_));
         fresh.then(|| Arc::clone(audio))
     }
 }
@@ -171,8 +171,8 @@ async fn exchange(
     key: &Key,
     stored: Option<(Arc<Audio>, Arc<CachePolicy>)>,
 ) -> Result<(Hop, Entry), AudioError> {
-    let asked = asked();
-    let conditions = match stored.as_ref().map(|(_, policy)| policy.before_request(&asked, now())) {
+    let cache_request = cache_request();
+    let conditions = match stored.as_ref().map(|(_, policy)| policy.before_request(&cache_request, now())) {
         Some(BeforeRequest::Stale { request, .. }) => request.headers,
         Some(BeforeRequest::Fresh(_)) | None => HeaderMap::new(),
     };
@@ -199,14 +199,14 @@ async fn exchange(
                 answer.headers.entry(validator).or_insert_with(|| value.clone());
             }
         }
-        return match policy.after_response(&asked, &answer, now()) {
+        return match policy.after_response(&cache_request, &answer, now()) {
             AfterResponse::NotModified(policy, _) => Ok((Hop::Audio(Arc::clone(&audio)), entry(audio, policy))),
             AfterResponse::Modified(..) => Box::pin(exchange(client, key, None)).await,
         };
     }
     check_status(&without_credentials(&key.url), response.status)?;
     let content_type = response.header("content-type").map(str::to_owned);
-    let policy = CachePolicy::new_options(&asked, &answer, now(), OPTIONS);
+    let policy = CachePolicy::new_options(&cache_request, &answer, now(), OPTIONS);
     let audio = decode(response.body, content_type).await?;
     Ok((Hop::Audio(Arc::clone(&audio)), entry(audio, policy)))
 }
@@ -215,7 +215,7 @@ async fn exchange(
 fn entry(audio: Arc<Audio>, policy: CachePolicy) -> Entry {
     let reusable = policy.is_storable() && !policy.is_stale(now());
     // With a validator, the server can say later that the audio is unchanged.
-    let asked_again = match policy.before_request(&asked(), now()) {
+    let asked_again = match policy.before_request(&cache_request(), now()) {
         BeforeRequest::Stale { request, .. } => {
             [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name))
         }
@@ -228,7 +228,7 @@ fn entry(audio: Arc<Audio>, policy: CachePolicy) -> Entry {
 }
 
 /// The request as the cache sees it. All requests for files are equal, and the key has the URL and the credentials.
-fn asked() -> request::Parts {
+fn cache_request() -> request::Parts {
     let mut request = http::Request::new(());
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
     request.into_parts().0

@@ -133,8 +133,8 @@ fn weight(audio: &Audio) -> u32 {
     u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX)
 }
 
-fn spoken(said: Result<Spoken, SpeechError>) -> Result<Loaded, AudioError> {
-    let Spoken { samples, instead_of } = said.map_err(|error| AudioError::Unusable(error.to_string()))?;
+fn spoken(speech: Result<Spoken, SpeechError>) -> Result<Loaded, AudioError> {
+    let Spoken { samples, instead_of } = speech.map_err(|error| AudioError::Unusable(error.to_string()))?;
     Ok(Loaded { audio: Arc::new(Audio::new(samples)), instead_of })
 }
 

@@ -381,12 +381,12 @@ impl Cause {
                 Some(_) if end.by == EndedBy::Peer => Self::TrunkRefused,
                 _ if silent => Self::TrunkSilent,
                 _ => {
-                    let said = end.detail.as_deref().unwrap_or_default();
-                    if said.contains("TLS handshake failed") {
+                    let detail = end.detail.as_deref().unwrap_or_default();
+                    if detail.contains("TLS handshake failed") {
                         Self::TrunkTls
-                    } else if said.contains("no answer") || said.contains("never rang") {
+                    } else if detail.contains("no answer") || detail.contains("never rang") {
                         Self::TrunkSilent
-                    } else if said.contains("max_calls") {
+                    } else if detail.contains("max_calls") {
                         Self::TrunkFull
                     } else {
                         Self::TrunkUnreachable

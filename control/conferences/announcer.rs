@@ -82,7 +82,7 @@ impl Announcer {
     /// Plays a document or a file repeatedly until the task is aborted.
     pub(super) async fn repeat(self, what: Wait) {
         let jar = CookieJar::new();
-        let mut said = None;
+        let mut reported = None;
         loop {
             let began = Instant::now();
             let done = match (&what, what.file()) {
@@ -96,8 +96,8 @@ impl Announcer {
                 Err(fault) => {
                     self.note("media", format!("not played in the conference: {}", fault.why));
                     // An error that repeats is reported only once.
-                    if said.as_ref() != Some(&fault.why) {
-                        said = Some(self.report_fault(fault));
+                    if reported.as_ref() != Some(&fault.why) {
+                        reported = Some(self.report_fault(fault));
                     }
                     tokio::time::sleep(FAILURE_PAUSE).await;
                 }

@@ -161,7 +161,7 @@ pub async fn list(
         Some(id) => resources::cursor(store, account, id).await?,
         None => None,
     };
-    let wanted = page.offset.saturating_add(page.limit.min(PAGE_SIZE as usize) + 1);
+    let limit = page.offset.saturating_add(page.limit.min(PAGE_SIZE as usize) + 1);
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
     // The newest conferences may exist only in memory so far.
     let first = after.is_none();
@@ -181,7 +181,7 @@ pub async fn list(
         }
         found.retain(|info| filter.fits(info));
         match last {
-            Some(last) if !whole && found.len() < wanted => after = Some(last),
+            Some(last) if !whole && found.len() < limit => after = Some(last),
             _ => break,
         }
     }

@@ -195,9 +195,9 @@ impl Conferences {
         let mut table = self.0.table.lock();
         let Participation { conference: name, max_participants, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
-        let wanted =
+        let spec =
             ConferenceSpec { account, dialect, name, max_participants: *max_participants, opening: opening.clone() };
-        let id = table.find_or_open(self, wanted)?;
+        let id = table.find_or_open(self, spec)?;
         let refused = match table.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::time(), leg, participation.clone());
@@ -219,19 +219,19 @@ impl Conferences {
     }
 
     /// Reserves the conference with this name. Opens the conference if it does not exist.
-    fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, media::OpenError> {
-        let id = self.0.table.lock().reserve(self, wanted)?;
+    fn reserve(&self, spec: ConferenceSpec<'_>) -> Result<Reservation, media::OpenError> {
+        let id = self.0.table.lock().reserve(self, spec)?;
         Ok(Reservation { conferences: self.clone(), id })
     }
 
     /// Opens a conference. Without a participant, the conference stays open for five minutes. Returns `None` if a live
     /// conference of the account has this name.
-    pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, media::OpenError> {
+    pub fn open(&self, spec: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, media::OpenError> {
         let mut table = self.0.table.lock();
-        if table.names.contains_key(&(Arc::clone(wanted.account), Arc::clone(wanted.name))) {
+        if table.names.contains_key(&(Arc::clone(spec.account), Arc::clone(spec.name))) {
             return Ok(None);
         }
-        let id = table.reserve(self, wanted)?;
+        let id = table.reserve(self, spec)?;
         let snapshot = table.live.get(&id).map(LiveConference::snapshot);
         drop(table);
         let reserved = Reservation { conferences: self.clone(), id };
@@ -400,9 +400,9 @@ impl Conferences {
 
     /// Stops playbacks that API requests have started. If `whom` is `None`, all these playbacks stop. If `whom` lists
     /// legs, a playback stops only if exactly one of these legs hears the playback.
-    pub fn stop_announcements(&self, id: ConferenceId, whom: Option<&[LegId]>) {
+    pub fn stop_announcements(&self, id: ConferenceId, legs: Option<&[LegId]>) {
         self.with(id, |live| {
-            let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
+            let ends = |to: Option<LegId>| legs.is_none_or(|legs| to.is_some_and(|leg| legs.contains(&leg)));
             let (ended, kept) = std::mem::take(&mut live.announced).into_iter().partition(|(_, to, _)| ends(*to));
             live.announced = kept;
             let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
@@ -468,9 +468,9 @@ impl ConferenceTable {
     fn reserve(
         &mut self,
         conferences: &Conferences,
-        wanted: ConferenceSpec<'_>,
+        spec: ConferenceSpec<'_>,
     ) -> Result<ConferenceId, media::OpenError> {
-        let id = self.find_or_open(conferences, wanted)?;
+        let id = self.find_or_open(conferences, spec)?;
         if let Some(live) = self.live.get_mut(&id) {
             live.state.reserve();
         }
@@ -481,27 +481,27 @@ impl ConferenceTable {
     fn find_or_open(
         &mut self,
         conferences: &Conferences,
-        wanted: ConferenceSpec<'_>,
+        spec: ConferenceSpec<'_>,
     ) -> Result<ConferenceId, media::OpenError> {
-        let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
+        let place = (Arc::clone(spec.account), Arc::clone(spec.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
         let now = clock::time();
         let id = ConferenceId::new(now, &mut rand::rng());
         let music = Some(media::hold_music());
-        let live_for = wanted.opening.as_ref().and_then(|opening| opening.lasts);
-        let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
-        let spec = media::RoomSpec {
-            max_participants: wanted.max_participants,
+        let live_for = spec.opening.as_ref().and_then(|opening| opening.lasts);
+        let starts_with = if spec.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
+        let room_spec = media::RoomSpec {
+            max_participants: spec.max_participants,
             starts_with,
             music,
             ..media::RoomSpec::default()
         };
         let sink = sink(Arc::downgrade(&conferences.0));
         let services = &conferences.0.services;
-        let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink)?;
-        let state = Conference::open(id, wanted, now);
+        let room = services.media.open_room(media::RoomKey(id.0), id.0, room_spec, sink)?;
+        let state = Conference::open(id, spec, now);
         let live = LiveConference {
             state,
             room: Some(room),
@@ -713,8 +713,8 @@ impl Seat {
     /// Returns the command with which the media session joins the room.
     pub fn command(&self, participation: &Participation) -> media::Command {
         let role = match &participation.coach {
-            Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
-            Some(coaching) if coaching.on => media::Role::Coach(coaching.whom.clone()),
+            Some(coaching) if coaching.on && coaching.legs.is_empty() => media::Role::Monitor,
+            Some(coaching) if coaching.on => media::Role::Coach(coaching.legs.clone()),
             _ => media::Role::Speaker,
         };
         let participation = media::Participation {
@@ -769,8 +769,8 @@ pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize,
     let left = history::unfinished(&services.store).await?;
     let count = left.len();
     for history::UnfinishedConference { mut info, participants } in left {
-        let told = store::deliveries::list(&services.store, info.id.0).await?.len();
-        let mut sequence = u32::try_from(told + 1).unwrap_or(u32::MAX);
+        let count = store::deliveries::list(&services.store, info.id.0).await?.len();
+        let mut sequence = u32::try_from(count + 1).unwrap_or(u32::MAX);
         info.updated_at = now;
         let mut first = None;
         for mut participant in participants {

@@ -67,9 +67,9 @@ impl ReservedSeat {
 
 impl Conferences {
     /// Reserves a seat in the conference with this name. Opens the conference if it does not exist.
-    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, JoinRefusal> {
-        let account = wanted.account;
-        let reservation = self.reserve(wanted)?;
+    pub fn seat(&self, spec: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, JoinRefusal> {
+        let account = spec.account;
+        let reservation = self.reserve(spec)?;
         self.admits(reservation.id(), &participation).map_err(JoinRefusal::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;
@@ -83,7 +83,7 @@ impl Conferences {
             return Ok(());
         }
         let there = self.get(account, id).map(|seen| seen.participants).unwrap_or_default();
-        for leg in &coaching.whom {
+        for leg in &coaching.legs {
             match there.iter().find(|who| who.leg == *leg) {
                 None => return Err(JoinRefusal::NoLegToCoach),
                 Some(who) if who.participation.hold.is_some() => return Err(JoinRefusal::CoachedIsOnHold),

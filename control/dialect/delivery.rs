@@ -17,8 +17,8 @@ use crate::{Body, Dialect, Dialects, Notice, RetryPolicy, SignInput};
 pub fn of_leg(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let numbered = notice.numbered.then(|| leg.id.to_string());
     let delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
-    let asked = leg.status_callback.as_ref().and_then(|callback| callback.timeout).map(millis);
-    let timeout_ms = asked.unwrap_or(delivery.timeout_ms);
+    let leg_timeout = leg.status_callback.as_ref().and_then(|callback| callback.timeout).map(millis);
+    let timeout_ms = leg_timeout.unwrap_or(delivery.timeout_ms);
     Delivery { numbered, leg: Some(leg.id), timeout_ms, ..delivery }
 }
 

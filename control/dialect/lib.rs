@@ -168,7 +168,7 @@ pub trait Documents: Sync {
     fn reply(
         &self,
         fetch: &Fetch,
-        asked: &Notice,
+        request: &Notice,
         base: Option<&Url>,
         content_type: Option<&str>,
         body: &[u8],

@@ -116,8 +116,8 @@ pub async fn fetch(
         let first = request_context.work(start).await;
         let fetched = run(&request_context, &mut script, first, fetch).await;
         *slot.lock().await = Some(script);
-        let asked = ScriptRequest { line, exchange, failure: None };
-        let before = std::iter::once(asked).chain(fetched.before).collect();
+        let request = ScriptRequest { line, exchange, failure: None };
+        let before = std::iter::once(request).chain(fetched.before).collect();
         return Fetched { before, other_dialect: Some(name.into()), ..fetched };
     }
     let reply = |response: &Response| {

@@ -160,7 +160,7 @@ impl Access {
 pub(crate) async fn guard(access: Arc<Access>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS;
-    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let requested = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let admitted = access.admit(&request);
     let from_page = origin.filter(|_| !matches!(admitted, Err((StatusCode::FORBIDDEN, _))));
     let mut response = match admitted {
@@ -178,7 +178,7 @@ pub(crate) async fn guard(access: Arc<Access>, request: Request, next: Next) -> 
             put(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS");
             put(header::ACCESS_CONTROL_MAX_AGE, "86400");
             let usual = HeaderValue::from_static("Content-Type, Authorization, Origin, Accept");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(usual));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.unwrap_or(usual));
         }
     }
     response
@@ -228,7 +228,13 @@ mod tests {
         access
     }
 
-    async fn asked(access: Access, method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -> Response {
+    async fn response_to(
+        access: Access,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Response {
         let access = Arc::new(access);
         let secret = Arc::clone(&access);
         let mut router = Router::new()
@@ -263,7 +269,7 @@ mod tests {
             ("", false),
         ] {
             for (method, path) in [("POST", "/call"), ("GET", "/events"), ("OPTIONS", "/call")] {
-                let answer = asked(access(|_| {}), method, path, &[("origin", origin), JSON], "").await;
+                let answer = response_to(access(|_| {}), method, path, &[("origin", origin), JSON], "").await;
                 let allowed = answer.headers().get("access-control-allow-origin").is_some();
                 assert_eq!((answer.status().is_success(), allowed), (may, may), "{method} from {origin:?}");
             }
@@ -276,10 +282,10 @@ mod tests {
             ("http://localhost:5173", false),
             ("https://app.example.com:444", false),
         ] {
-            let answer = asked(listed(), "POST", "/call", &[("origin", origin), JSON], "{}").await;
+            let answer = response_to(listed(), "POST", "/call", &[("origin", origin), JSON], "{}").await;
             assert_eq!(answer.status().is_success(), may, "{origin}");
         }
-        assert!(asked(listed(), "POST", "/call", &[JSON], "{}").await.status().is_success(), "no page asks");
+        assert!(response_to(listed(), "POST", "/call", &[JSON], "{}").await.status().is_success(), "no page asks");
     }
 
     #[tokio::test]
@@ -302,13 +308,13 @@ mod tests {
         ] {
             let with_origins = || access(|access| access.origins = vec!["https://app.example.com".into()]);
             for (method, path) in [("GET", "/events"), ("POST", "/call")] {
-                let answer = asked(with_origins(), method, path, &[("host", host), JSON], "").await;
+                let answer = response_to(with_origins(), method, path, &[("host", host), JSON], "").await;
                 assert_eq!(answer.status().is_success(), may, "{method} to {host:?}");
             }
         }
         let with_secret = access(|access| access.secret = Some(Secret::new("swordfish")));
         let headers = [("host", "gateway.example.net"), ("authorization", "Bearer swordfish")];
-        let answer = asked(with_secret, "GET", "/events", &headers, "").await;
+        let answer = response_to(with_secret, "GET", "/events", &headers, "").await;
         assert_eq!(answer.status(), 200, "such a page does not know the secret");
     }
 
@@ -326,7 +332,7 @@ mod tests {
             (Some("text/plain"), "", false),
         ] {
             let headers: Vec<_> = kind.map(|kind| ("content-type", kind)).into_iter().collect();
-            let answer = asked(access(|_| {}), "POST", "/call", &headers, body).await;
+            let answer = response_to(access(|_| {}), "POST", "/call", &headers, body).await;
             assert_eq!(answer.status().is_success(), may, "{kind:?} {body:?}");
         }
     }
@@ -344,11 +350,11 @@ mod tests {
             ("/events", vec![("authorization", "Bearer swordfish")], 200),
             ("/events", vec![("authorization", "Bearer swordfishes")], 401),
         ] {
-            assert_eq!(asked(with(), "GET", path, &headers, "").await.status(), status, "{path} {headers:?}");
+            assert_eq!(response_to(with(), "GET", path, &headers, "").await.status(), status, "{path} {headers:?}");
         }
-        let call = asked(with(), "POST", "/call?secret=swordfish", &[JSON], "{}").await;
+        let call = response_to(with(), "POST", "/call?secret=swordfish", &[JSON], "{}").await;
         assert_eq!(call.status(), 401, "only a WebSocket has the secret in its URL");
-        let preflight = asked(with(), "OPTIONS", "/call", &[("origin", "http://localhost:1")], "").await;
+        let preflight = response_to(with(), "OPTIONS", "/call", &[("origin", "http://localhost:1")], "").await;
         assert_eq!(preflight.status(), 204, "a preflight request has no credentials");
     }
 

@@ -126,7 +126,7 @@ pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static
 pub(super) async fn serve(
     socket: &mut WebSocket,
     queue: &mut mpsc::Receiver<FrontendMessage>,
-    mut heard: impl FnMut(&str) -> Option<FrontendMessage>,
+    mut receive: impl FnMut(&str) -> Option<FrontendMessage>,
 ) {
     let mut alive = Instant::now();
     let mut ping = interval_at(alive + PING, PING);
@@ -136,7 +136,7 @@ pub(super) async fn serve(
             message = socket.recv() => {
                 alive = Instant::now();
                 match message {
-                    Some(Ok(Message::Text(text))) => match heard(&text) {
+                    Some(Ok(Message::Text(text))) => match receive(&text) {
                         Some(answer) => answer,
                         None => continue,
                     },
@@ -200,12 +200,15 @@ mod tests {
         let frontends = Frontends::new(2, WhenFull::Skip);
         let (_, mut slow) = frontends.join(()).unwrap();
         let (_, mut quick) = frontends.join(()).unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for frame in ["1", "2", "3"] {
             frontends.broadcast(&frame.into(), |()| true);
-            heard.extend(texts(&mut quick));
+            received.extend(texts(&mut quick));
         }
-        assert_eq!((heard, texts(&mut slow)), (vec!["1".into(), "2".into(), "3".into()], vec!["1".into(), "2".into()]));
+        assert_eq!(
+            (received, texts(&mut slow)),
+            (vec!["1".into(), "2".into(), "3".into()], vec!["1".into(), "2".into()])
+        );
         frontends.broadcast(&"4".into(), |()| true);
         assert_eq!(texts(&mut slow), ["4"], "it goes on");
     }

@@ -282,7 +282,7 @@ impl EventLog {
 
     /// Whether the log contains a line with this kind and this text.
     pub fn says(&self, kind: &str, text: &str) -> bool {
-        self.entries().any(|(_, known, said)| known == kind && said == text)
+        self.entries().any(|(_, known, logged)| known == kind && logged == text)
     }
 
     /// Adds a line with advice, unless the log has this advice already.

@@ -58,10 +58,10 @@ impl Share {
 
     /// Waits for free octets for an answer of known length.
     pub(super) async fn reserve(&mut self, octets: usize) -> Result<(), FetchError> {
-        let Some((budget, wanted)) = self.lacks(octets) else { return Ok(()) };
+        let Some((budget, units_needed)) = self.lacks(octets) else { return Ok(()) };
         // The number is limited to the whole budget, because more octets can never be free.
-        let wanted = wanted.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
-        let units = Arc::clone(&budget.units).acquire_many_owned(wanted);
+        let units_needed = units_needed.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
+        let units = Arc::clone(&budget.units).acquire_many_owned(units_needed);
         let units = tokio::time::timeout(WAIT_TIMEOUT, units).await.ok().and_then(Result::ok);
         self.take(units.ok_or_else(|| full(&budget))?);
         Ok(())
@@ -72,8 +72,8 @@ impl Share {
         if self.beyond.is_some() {
             return Ok(());
         }
-        let Some((budget, wanted)) = self.lacks(octets) else { return Ok(()) };
-        let units = Arc::clone(&budget.units).acquire_many_owned(wanted);
+        let Some((budget, units_needed)) = self.lacks(octets) else { return Ok(()) };
+        let units = Arc::clone(&budget.units).acquire_many_owned(units_needed);
         let beyond = Arc::clone(&budget.beyond).acquire_owned();
         let waiting = async {
             tokio::select! {
@@ -89,9 +89,9 @@ impl Share {
     /// The number of units that an answer of this length still needs. `None` if the answer needs no more units.
     fn lacks(&self, octets: usize) -> Option<(Budget, u32)> {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = octets.div_ceil(UNIT).saturating_sub(held);
-        let budget = self.budget.clone().filter(|_| wanted > 0)?;
-        Some((budget, u32::try_from(wanted).unwrap_or(u32::MAX)))
+        let units_needed = octets.div_ceil(UNIT).saturating_sub(held);
+        let budget = self.budget.clone().filter(|_| units_needed > 0)?;
+        Some((budget, u32::try_from(units_needed).unwrap_or(u32::MAX)))
     }
 
     fn take(&mut self, units: OwnedSemaphorePermit) {

@@ -151,12 +151,12 @@ impl HttpExchange {
     /// The approximate size of the exchange in memory, in octets.
     pub fn size(&self) -> usize {
         let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-        let (asked, answered): (usize, usize) = (
+        let (request, answer): (usize, usize) = (
             pairs(&self.parameters),
             self.answer.as_ref().map_or(0, |answer| pairs(&answer.headers) + answer.body.len()),
         );
         let signed = self.signature.as_ref().map_or(0, |signature| signature.url.len() + pairs(&signature.headers));
-        200 + signed + self.url.len() + self.body.as_ref().map_or(0, String::len) + asked + answered
+        200 + signed + self.url.len() + self.body.as_ref().map_or(0, String::len) + request + answer
     }
 }
 

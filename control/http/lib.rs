@@ -559,9 +559,9 @@ impl Client {
     /// The connection pool for a connect timeout.
     fn pool(&self, connect_timeout: Duration, keeps: bool) -> reqwest::Result<reqwest::Client> {
         let timeout = rounded(connect_timeout);
-        let wanted = PoolKey { connect_timeout: timeout, keeps };
+        let pool_key = PoolKey { connect_timeout: timeout, keeps };
         let mut pools = self.shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == wanted) {
+        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == pool_key) {
             return Ok(pool.clone());
         }
         let pool = reqwest::Client::builder()
@@ -579,7 +579,7 @@ impl Client {
         if pools.len() >= POOLS {
             pools.remove(0);
         }
-        pools.push((wanted, pool.clone()));
+        pools.push((pool_key, pool.clone()));
         Ok(pool)
     }
 }

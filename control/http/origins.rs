@@ -116,22 +116,22 @@ impl FromStr for Origin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted =
+        let invalid =
             |why: &str| Err(format!("{text:?} {why}; expected \"https://HOST[:PORT]\" or \"http://HOST[:PORT]\""));
-        let Ok(url) = Url::parse(text) else { return wanted("is not a URL") };
+        let Ok(url) = Url::parse(text) else { return invalid("is not a URL") };
         match url.scheme() {
             "http" | "https" => {}
-            "ws" => return wanted("is a WebSocket URL (ws uses the entry for http)"),
-            "wss" => return wanted("is a WebSocket URL (wss uses the entry for https)"),
-            _ => return wanted("has an unsupported scheme"),
+            "ws" => return invalid("is a WebSocket URL (ws uses the entry for http)"),
+            "wss" => return invalid("is a WebSocket URL (wss uses the entry for https)"),
+            _ => return invalid("has an unsupported scheme"),
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return wanted("has a path or a query, which are taken from the request instead");
+            return invalid("has a path or a query, which are taken from the request instead");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return wanted("has a user name or a password");
+            return invalid("has a user name or a password");
         }
-        Origin::of(&url).map_or_else(|| wanted("has no host"), Ok)
+        Origin::of(&url).map_or_else(|| invalid("has no host"), Ok)
     }
 }
 
@@ -152,11 +152,11 @@ impl Origins {
         if self.0.is_empty() {
             return None;
         }
-        let asked = Origin::of(url)?;
-        let find = |wanted: Option<&str>| {
-            let own = || self.0.iter().filter(|one| one.account.as_deref() == wanted);
-            let exact = own().find(|one| one.from == asked);
-            exact.or_else(|| own().find(|one| one.from.covers(&asked))).map(|one| &one.to)
+        let origin = Origin::of(url)?;
+        let find = |account: Option<&str>| {
+            let own = || self.0.iter().filter(|one| one.account.as_deref() == account);
+            let exact = own().find(|one| one.from == origin);
+            exact.or_else(|| own().find(|one| one.from.covers(&origin))).map(|one| &one.to)
         };
         account.and_then(|account| find(Some(account))).or_else(|| find(None))
     }

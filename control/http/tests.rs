@@ -116,7 +116,7 @@ async fn the_checked_address_is_the_one_connected_to() {
     let url = format!("http://app.example:{}/", server.address.port());
     client.send(&get(url.clone())).await.unwrap();
     assert_eq!(server.next().await.header("host"), Some(url.trim_start_matches("http://").trim_end_matches('/')));
-    assert_eq!(names.asked(), 1);
+    assert_eq!(names.lookups(), 1);
 }
 
 #[tokio::test]
@@ -455,7 +455,7 @@ fn origin(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
 /// A resolver with scripted addresses. If a name has several addresses, each lookup returns the next address.
 struct Names {
     answers: Mutex<HashMap<String, Vec<IpAddr>>>,
-    asked: Mutex<usize>,
+    lookups: Mutex<usize>,
 }
 
 impl Names {
@@ -464,17 +464,17 @@ impl Names {
         for (name, address) in lines.iter().rev() {
             answers.entry((*name).to_owned()).or_default().push(address.parse().unwrap());
         }
-        Arc::new(Names { answers: Mutex::new(answers), asked: Mutex::new(0) })
+        Arc::new(Names { answers: Mutex::new(answers), lookups: Mutex::new(0) })
     }
 
-    fn asked(&self) -> usize {
-        *self.asked.lock().unwrap()
+    fn lookups(&self) -> usize {
+        *self.lookups.lock().unwrap()
     }
 }
 
 impl Lookup for Names {
     fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-        *self.asked.lock().unwrap() += 1;
+        *self.lookups.lock().unwrap() += 1;
         let mut answers = self.answers.lock().unwrap();
         let answer = answers
             .get_mut(host)

@@ -32,8 +32,8 @@ pub(crate) enum DtmfRelay {
 
 /// Returns how a digit is passed on to the other leg. `received_by` is the form in which the digit arrived. `wanted` is the
 /// setting of the other leg. `events` says whether the other leg has negotiated telephone-events.
-pub(crate) fn relay_mode(wanted: DtmfMode, received_by: media::DtmfMethod, events: bool) -> DtmfRelay {
-    match (wanted, received_by) {
+pub(crate) fn relay_mode(mode: DtmfMode, received_by: media::DtmfMethod, events: bool) -> DtmfRelay {
+    match (mode, received_by) {
         (DtmfMode::Info, _) => DtmfRelay::AsInfo,
         (_, media::DtmfMethod::Info) => DtmfRelay::AsEvent,
         (_, media::DtmfMethod::Event) if !events => DtmfRelay::AsEvent,
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_press_goes_on_once_in_the_form_that_the_other_leg_has() {
-        for (wanted, events, expected) in [
+        for (mode, events, expected) in [
             (DtmfMode::Rfc4733, true, [DtmfRelay::ByMedia, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
             (DtmfMode::Rfc4733, false, [DtmfRelay::AsEvent, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
             (DtmfMode::Inband, false, [DtmfRelay::AsEvent, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
@@ -74,12 +74,12 @@ mod tests {
         ] {
             assert_eq!(
                 [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|received_by| relay_mode(
-                    wanted,
+                    mode,
                     received_by,
                     events
                 )),
                 expected,
-                "{wanted:?}"
+                "{mode:?}"
             );
         }
     }

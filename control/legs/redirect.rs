@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn a_telephone_number_is_called_where_the_call_went_first() {
-        for (value, wanted) in [
+        for (value, expected) in [
             ("<tel:+41-22-333>", "sip:+4122333@h"),
             ("<tel:3334455;phone-context=+4122>", "sip:+41223334455@h"),
             ("\"<sip:x@y>\" <tel:*21#>;q=0.3", "sip:*21%23@h"),
         ] {
             let next = redirects().next(302, &contact(value)).unwrap();
-            assert_eq!((next.request_uri.as_str(), next.next_hop.as_deref()), (wanted, Some("sip:proxy")), "{value}");
+            assert_eq!((next.request_uri.as_str(), next.next_hop.as_deref()), (expected, Some("sip:proxy")), "{value}");
         }
     }
 

@@ -126,12 +126,12 @@ impl Reader<'_> {
         let method = self.method(element, &format!("{prefix}Method"), code::SCHEMA);
         let Some(target) = self.target(element.attribute(prefix), method, code::BAD_URL)? else { return Ok(None) };
         let name = format!("{prefix}Event");
-        let mut wanted: Vec<StatusEvent> = Vec::new();
+        let mut subscribed: Vec<StatusEvent> = Vec::new();
         for word in element.attribute(&name).unwrap_or_default().split([' ', ',', '\n', '\t']).filter(|w| !w.is_empty())
         {
             match events.iter().find(|(known, _)| *known == word) {
-                Some((_, status_event)) if wanted.contains(status_event) => {}
-                Some((_, status_event)) => wanted.push(*status_event),
+                Some((_, status_event)) if subscribed.contains(status_event) => {}
+                Some((_, status_event)) => subscribed.push(*status_event),
                 None if self.flavour.defaults.unsent_events.contains(&word) => {
                     let message = format!("<{}> {name}: this server does not send the event {word}", element.name);
                     self.warn(event_code, message);
@@ -139,10 +139,10 @@ impl Reader<'_> {
                 None => self.warn(event_code, format!("<{}> {name}: unknown event {word}", element.name)),
             }
         }
-        if wanted.is_empty() {
-            wanted.extend_from_slice(default);
+        if subscribed.is_empty() {
+            subscribed.extend_from_slice(default);
         }
-        Ok(Some(Callback { target, failover: None, events: wanted, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback { target, failover: None, events: subscribed, elsewhere: Vec::new(), timeout: None }))
     }
 
     /// Returns the name and value of every `Parameter` child.

@@ -96,17 +96,17 @@ impl Number {
             number.voice = floor.voice.clone();
             number.application.clone_from(&floor.application);
         }
-        let told = if own.status_callback.is_some() { own } else { &floor.voice };
-        number.voice.status_callback.clone_from(&told.status_callback);
-        number.voice.status_callback_method = told.status_callback_method;
+        let voice = if own.status_callback.is_some() { own } else { &floor.voice };
+        number.voice.status_callback.clone_from(&voice.status_callback);
+        number.voice.status_callback_method = voice.status_callback_method;
         number
     }
 
     /// Returns only the settings that differ from the settings in the file (`floor`). All other settings continue to
     /// come from the file, even after a change of the file.
     pub fn without(mut self, floor: &Self) -> Self {
-        let told = |voice: &Voice| (voice.status_callback.clone(), voice.status_callback_method);
-        let (own, its) = (told(&self.voice), told(&floor.voice));
+        let callback_of = |voice: &Voice| (voice.status_callback.clone(), voice.status_callback_method);
+        let (own, its) = (callback_of(&self.voice), callback_of(&floor.voice));
         let (status_callback, status_callback_method) = if own == its { Default::default() } else { own };
         let decides =
             |voice: &Voice| Voice { status_callback: None, status_callback_method: Method::Post, ..voice.clone() };
@@ -349,10 +349,10 @@ mod tests {
         assert_eq!((kept.voice.url.as_deref(), kept.voice.status_callback.as_deref()), (Some("http://rest/"), None));
         assert_eq!(kept.with_defaults(&floor), moved);
 
-        let mut told = floor.clone();
-        told.voice.status_callback = url("http://rest/status");
-        let kept = told.clone().without(&floor);
-        assert_eq!((kept.voice.url.as_deref(), kept.with_defaults(&floor)), (None, told));
+        let mut changed = floor.clone();
+        changed.voice.status_callback = url("http://rest/status");
+        let kept = changed.clone().without(&floor);
+        assert_eq!((kept.voice.url.as_deref(), kept.with_defaults(&floor)), (None, changed));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,9 +204,9 @@ impl NumberPool {
     /// Returns an iterator over the numbers of the pool, in the order of the configuration. The iterator uses only the
     /// blocks that `wanted` accepts and from which the account may take numbers. Numbers that are already taken are
     /// included.
-    pub fn numbers(&self, account: &str, wanted: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
+    pub fn numbers(&self, account: &str, matches: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
-        let all = self.blocks(account).filter(move |block| wanted(block)).flat_map(|block| {
+        let all = self.blocks(account).filter(move |block| matches(block)).flat_map(|block| {
             let (first, last) = block.bounds().unwrap_or((1, 0));
             (first..=last).map(move |number| (format!("+{number}"), block))
         });

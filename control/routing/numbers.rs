@@ -140,12 +140,12 @@ impl<'a> Numbers<'a> {
     /// Returns the first `max` free numbers of the pool that `wanted` and `fits` accept, each with its block.
     pub fn offered(
         &self,
-        wanted: impl Fn(&Block) -> bool,
+        matches: impl Fn(&Block) -> bool,
         fits: impl Fn(&str) -> bool,
         max: usize,
     ) -> Vec<(String, &Block)> {
         let taker = self.taker();
-        let numbers = self.routing.pool().numbers(&taker, wanted);
+        let numbers = self.routing.pool().numbers(&taker, matches);
         numbers.filter(|(number, _)| fits(number) && !self.routing.is_taken(self.account, number)).take(max).collect()
     }
 
@@ -159,10 +159,14 @@ impl<'a> Numbers<'a> {
     ///
     /// Calls of all accounts to a number reach the account that took the number. So an account that may not decide for
     /// the other accounts can take only numbers of the pool.
-    pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<NumberRow, NumberError> {
+    pub async fn take(
+        &self,
+        candidates: &[String],
+        details: impl Fn(&str) -> Number,
+    ) -> Result<NumberRow, NumberError> {
         let is_open = self.routing.pool().is_open();
         let decides = is_open && self.decides_for_all();
-        for number in wanted {
+        for number in candidates {
             let offered = decides || self.block(number).is_some();
             if !offered && is_open {
                 return Err(NumberError::NoPool(number.clone()));
@@ -176,7 +180,7 @@ impl<'a> Numbers<'a> {
                 kept => return kept.map_err(|why| inventory_error(why, number)),
             }
         }
-        Err(NumberError::NotAvailable(wanted.first().cloned().unwrap_or_default()))
+        Err(NumberError::NotAvailable(candidates.first().cloned().unwrap_or_default()))
     }
 
     /// Whether the account may take a number that no pool offers to it.

@@ -35,7 +35,7 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
         |_| None,
     );
     let routing = routing.with_inventory(Arc::clone(&inventory), NumberPool::default());
-    let asked = |routing: &Routing, user: &str| match routing.inbound(None, user)?.decision {
+    let route_of = |routing: &Routing, user: &str| match routing.inbound(None, user)?.decision {
         Decision::Document { target, .. } => Some(target.url.to_string()),
         Decision::Reject(reason) => Some(format!("{reason:?}")),
         _ => None,
@@ -46,20 +46,20 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
     let voice = |url: &str| Voice { url: Some(url.into()), ..Voice::default() };
     let at = |url: &str| Number { dialect: "twilio".into(), voice: voice(url), ..Number::default() };
 
-    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"));
-    assert_eq!(asked(&routing, "+15551230002"), None);
+    assert_eq!(route_of(&routing, "+15551230001").as_deref(), Some("http://file/"));
+    assert_eq!(route_of(&routing, "+15551230002"), None);
     hold("+15551230002", at("http://rest/")).await;
-    assert_eq!(asked(&routing, "+15551230002").as_deref(), Some("http://rest/"));
+    assert_eq!(route_of(&routing, "+15551230002").as_deref(), Some("http://rest/"));
     let renamed = Number { friendly_name: "main".into(), ..Number::default() };
     let changed = hold("+15551230001", renamed).await;
-    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
+    assert_eq!(route_of(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
     inventory.numbers.delete(&store, "acme", changed).await.unwrap();
     hold("+15551230001", at("http://rest/")).await;
-    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://rest/"));
+    assert_eq!(route_of(&routing, "+15551230001").as_deref(), Some("http://rest/"));
     hold("+15551230003", at("http://rest/")).await;
-    assert_eq!(asked(&routing, "+15551230003").as_deref(), Some("http://file/"), "the file says whose it is");
+    assert_eq!(route_of(&routing, "+15551230003").as_deref(), Some("http://file/"), "the file says whose it is");
     hold("+15551230004", Number { application: Some("AP1".into()), ..at("http://rest/") }).await;
-    assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("Status(404)"), "its application is gone");
+    assert_eq!(route_of(&routing, "+15551230004").as_deref(), Some("Status(404)"), "its application is gone");
     let details = VoiceApplication {
         id: "AP1".into(),
         dialect: "twilio".into(),
@@ -67,12 +67,12 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
         ..VoiceApplication::default()
     };
     inventory.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
-    assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("http://app/"));
+    assert_eq!(route_of(&routing, "+15551230004").as_deref(), Some("http://app/"));
     hold("+15551230005", Number::default()).await;
-    assert_eq!(asked(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
+    assert_eq!(route_of(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
 
     hold("+15552220001", at("http://rest/")).await;
-    assert_eq!(asked(&routing, "+15552220001").as_deref(), Some("http://file/"), "of another account's block");
+    assert_eq!(route_of(&routing, "+15552220001").as_deref(), Some("http://file/"), "of another account's block");
     assert!(routing.is_taken("acme", "+15552220002") && !routing.is_taken("other", "+15552220002"));
 
     let from = |number: &str| routing.clone().with_strict_callers(true).may_call_from("acme", &number.into());
@@ -335,11 +335,11 @@ fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
              voice_url = \"http://127.0.0.1:5000/voice\"."
         )
     };
-    let told = unknown("15551230001");
-    assert_eq!(told.why, "no account has this number, but +15551230001 is known");
+    let unknown_number = unknown("15551230001");
+    assert_eq!(unknown_number.why, "no account has this number, but +15551230001 is known");
     let remedy =
         "Trunk \"carrier\" sends +15551230001 without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry.";
-    assert_eq!(told.remedy, remedy);
+    assert_eq!(unknown_number.remedy, remedy);
     assert_eq!(routing.unknown_number(None, "15551230001").remedy, "The caller has to dial +15551230001.");
     for called in ["0015551230001", "+15551230002"] {
         assert_eq!(unknown(called).why, "no account has this number, but +15551230001 is known");
@@ -411,11 +411,11 @@ fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
     let number = serde_json::json!({ "number": "+15551230001", "account": "acme", "voice_url": "http://file/" });
     let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
     let strict = routing.clone().with_strict_callers(true);
-    let standing = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
-    assert_eq!(standing(&strict, "+15551230001"), CallerIdCheck::Own);
-    assert_eq!(standing(&strict, "client:alice"), CallerIdCheck::Own);
-    assert_eq!(standing(&strict, "+15559999999"), CallerIdCheck::Refused);
-    assert_eq!(standing(&routing, "+15559999999"), CallerIdCheck::Tolerated);
+    let check = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
+    assert_eq!(check(&strict, "+15551230001"), CallerIdCheck::Own);
+    assert_eq!(check(&strict, "client:alice"), CallerIdCheck::Own);
+    assert_eq!(check(&strict, "+15559999999"), CallerIdCheck::Refused);
+    assert_eq!(check(&routing, "+15559999999"), CallerIdCheck::Tolerated);
 }
 
 #[test]

@@ -427,9 +427,9 @@ fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Op
     }
 }
 
-/// Whether a session that records the tracks `wanted` copies the track `one`.
-fn records(wanted: Track, one: media::Track) -> bool {
-    match wanted {
+/// Whether a session that records the tracks `track` copies the track `one`.
+fn records(track: Track, one: media::Track) -> bool {
+    match track {
         Track::Inbound => one == media::Track::Inbound,
         Track::Outbound => one == media::Track::Outbound,
         Track::Both => true,

@@ -56,7 +56,7 @@ pub enum RecogniseError {
 /// A session that recognises the speech of one leg. The session ends immediately when this value is dropped.
 pub struct RecognitionSession {
     frames: Option<mpsc::Sender<Vec<i16>>>,
-    heard: mpsc::Receiver<Result<RecognitionEvent, RecogniseError>>,
+    results: mpsc::Receiver<Result<RecognitionEvent, RecogniseError>>,
 }
 
 impl Recogniser {
@@ -86,7 +86,7 @@ impl Recogniser {
     /// [`RecogniseError::Off`] if speech to text is off. The session reports a later error as its last result.
     pub fn listen(&self, how: &RecognitionSpec) -> Result<RecognitionSession, RecogniseError> {
         let (frames, receiver) = mpsc::channel(WAITING);
-        let (sender, heard) = mpsc::channel(MAX_RESULTS);
+        let (sender, results) = mpsc::channel(MAX_RESULTS);
         let reader = FrameReader::new(receiver);
         let (config, timings) = (self.config.load_full(), Arc::clone(&self.timings));
         match &config.stt {
@@ -103,7 +103,7 @@ impl Recogniser {
                 tokio::spawn(async move { report_end(live.run(reader, &sender).await, &sender, &timings).await });
             }
         }
-        Ok(RecognitionSession { frames: Some(frames), heard })
+        Ok(RecognitionSession { frames: Some(frames), results })
     }
 
     /// Recognises the words of a WAV file. The file may have any WAV format.
@@ -149,7 +149,7 @@ impl RecognitionSession {
     /// Returns the next result. Returns `None` at the end of the session and after an error. This function is
     /// cancel-safe.
     pub async fn next(&mut self) -> Option<Result<RecognitionEvent, RecogniseError>> {
-        self.heard.recv().await
+        self.results.recv().await
     }
 }
 
@@ -171,12 +171,12 @@ pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
 
 async fn report_end(
     outcome: Result<(), String>,
-    heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
+    results: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     timings: &Timings,
 ) {
     if let Err(why) = outcome {
         timings.count(Count::SttFailed, 1);
         // The application may have dropped the session.
-        let _ = heard.send(Err(RecogniseError::Failed(why))).await;
+        let _ = results.send(Err(RecogniseError::Failed(why))).await;
     }
 }

@@ -192,8 +192,9 @@ fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
 /// Returns the words for a text in `say-as`. Words that depend on the language are in English. `None` for an unknown
 /// kind.
 fn read_as(text: &str, kind: &str, format: &str) -> Option<String> {
-    let spaced =
-        |wanted: fn(char) -> bool| text.chars().filter(|c| wanted(*c)).map(String::from).collect::<Vec<_>>().join(" ");
+    let spaced = |matches_kind: fn(char) -> bool| {
+        text.chars().filter(|c| matches_kind(*c)).map(String::from).collect::<Vec<_>>().join(" ")
+    };
     match kind {
         "characters" | "spell-out" => Some(spaced(char::is_alphanumeric).to_uppercase()),
         "digits" => Some(spaced(|c| c.is_ascii_digit())),
@@ -228,7 +229,7 @@ fn date(text: &str, format: &str) -> Option<String> {
     if order.is_empty() || numbers.len() != order.len() {
         return None;
     }
-    let part = |wanted: char| order.find(wanted).and_then(|at| numbers.get(at)).copied();
+    let part = |letter: char| order.find(letter).and_then(|at| numbers.get(at)).copied();
     let month = match part('m') {
         Some(number) => Some(*MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?)?),
         None => None,

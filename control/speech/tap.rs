@@ -46,8 +46,8 @@ impl SpeechTap {
     ) -> Self {
         let (finish, finished) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let failed = listen(sessions, tap, finished, |track, heard| {
-                if let Some(event) = listener.heard(track, heard) {
+            let failed = listen(sessions, tap, finished, |track, event| {
+                if let Some(event) = listener.leg_event(track, event) {
                     report(event);
                 }
             })
@@ -75,8 +75,8 @@ impl Drop for SpeechTap {
 }
 
 impl RecognitionOwner {
-    fn heard(self, track: Track, heard: RecognitionEvent) -> Option<LegEvent> {
-        match (self, heard) {
+    fn leg_event(self, track: Track, event: RecognitionEvent) -> Option<LegEvent> {
+        match (self, event) {
             (Self::Gather(op), event) => Some(LegEvent::Recognition { op, event }),
             (Self::Transcription(_), RecognitionEvent::Began | RecognitionEvent::Paused) => None,
             (Self::Transcription(_), RecognitionEvent::Partial(words) | RecognitionEvent::Final(words))
@@ -112,7 +112,7 @@ async fn listen(
     mut sessions: Vec<(Track, RecognitionSession)>,
     tap: media::TapReader,
     mut finished: oneshot::Receiver<()>,
-    mut heard: impl FnMut(Track, RecognitionEvent),
+    mut event: impl FnMut(Track, RecognitionEvent),
 ) -> Option<RecogniseError> {
     let mut tap = Some(tap);
     while !sessions.is_empty() {
@@ -143,7 +143,7 @@ async fn listen(
             (index, word) = next(&mut sessions) => match word {
                 Some(Ok(what)) => {
                     if let Some((track, _)) = sessions.get(index) {
-                        heard(*track, what);
+                        event(*track, what);
                     }
                 }
                 Some(Err(why)) => return Some(why),

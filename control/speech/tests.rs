@@ -137,9 +137,9 @@ async fn an_http_engine_uses_the_configured_voices() {
             continue; // The same voice has already spoken the same text.
         }
         let request = server.next().await;
-        let asked: serde_json::Value = serde_json::from_str(&request.body).unwrap();
-        assert_eq!(asked["voice"], expected, "{name:?} {language:?}");
-        assert_eq!((&asked["input"], &asked["response_format"]), (&"Hello.".into(), &"wav".into()));
+        let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+        assert_eq!(body["voice"], expected, "{name:?} {language:?}");
+        assert_eq!((&body["input"], &body["response_format"]), (&"Hello.".into(), &"wav".into()));
         assert_eq!(request.header("authorization"), Some("Bearer s3cret"));
     }
     assert!(server.rest().is_empty());

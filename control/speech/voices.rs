@@ -95,12 +95,12 @@ const AMERICAS: [&str; 20] = [
 /// Returns the value for espeak-ng's option `-v`. `known` has the languages of espeak-ng. The result is one of these
 /// languages or `en-us`. For a female voice, the result also has a suffix.
 pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet<String>) -> String {
-    let wanted = name.map(read).unwrap_or_default();
+    let query = name.map(read).unwrap_or_default();
     let language = language
         .and_then(|language| known_language(language, known))
-        .or_else(|| wanted.language.and_then(|language| known_language(&language, known)))
+        .or_else(|| query.language.and_then(|language| known_language(&language, known)))
         .unwrap_or_else(|| "en-us".to_owned());
-    let gender = match (name, wanted.gender) {
+    let gender = match (name, query.gender) {
         (None, _) => Male,
         (Some(_), gender) => gender.unwrap_or(Female),
     };
@@ -125,11 +125,11 @@ struct VoiceQuery {
 /// Returns the language and the gender that the name of a voice shows. Examples of names are `Polly.Hans-Neural`,
 /// `Google.de-DE-Wavenet-B` and `woman`.
 fn read(name: &str) -> VoiceQuery {
-    let mut wanted = VoiceQuery::default();
+    let mut query = VoiceQuery::default();
     for part in name.split(['.', '/', ' ']) {
         let words: Vec<String> = part.split(['-', '_']).map(str::to_lowercase).collect();
-        if wanted.language.is_none() {
-            wanted.language = tag(part);
+        if query.language.is_none() {
+            query.language = tag(part);
         }
         for word in &words {
             let by_word = match word.as_str() {
@@ -141,8 +141,8 @@ fn read(name: &str) -> VoiceQuery {
                     .map(|(language, gender, _)| (Some(*language), *gender)),
             };
             if let Some((language, gender)) = by_word {
-                wanted.gender = wanted.gender.or(Some(gender));
-                wanted.language = wanted.language.or(language.map(str::to_owned));
+                query.gender = query.gender.or(Some(gender));
+                query.language = query.language.or(language.map(str::to_owned));
             }
         }
         // The names of Google's voices end with a letter. In most languages, B, D, I and J are male voices.
@@ -152,10 +152,10 @@ fn read(name: &str) -> VoiceQuery {
                 letter if letter.len() == 1 => Some(Female),
                 _ => None,
             };
-            wanted.gender = wanted.gender.or(gender);
+            query.gender = query.gender.or(gender);
         }
     }
-    wanted
+    query
 }
 
 /// Returns the language at the beginning of a name such as `en-US-Standard-C`.

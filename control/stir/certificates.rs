@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_cached_for_its_max_age_within_limits() {
-        for (said, seconds) in [
+        for (cache_control, seconds) in [
             (None, 3_600),
             (Some("public, max-age=600"), 600),
             (Some("Max-Age=99999999"), 3_600),
@@ -200,7 +200,7 @@ mod tests {
             (Some("max-age=600, no-store"), 60),
             (Some("max-age=soon"), 3_600),
         ] {
-            assert_eq!(lifetime(said), Duration::from_secs(seconds), "{said:?}");
+            assert_eq!(lifetime(cache_control), Duration::from_secs(seconds), "{cache_control:?}");
         }
     }
 }

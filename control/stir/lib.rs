@@ -225,14 +225,14 @@ impl Stir {
         let attestation = shaken.and_then(Passport::claimed).map(attested);
         match outcome {
             Ok(attestation) => Ok(CallerIdentity {
-                standing: Verstat::Passed,
+                verstat: Verstat::Passed,
                 attestation: Some(attested(attestation)),
                 token,
                 detail: None,
             }),
             Err(fault) if request.required => Err(fault),
             Err(fault) => Ok(CallerIdentity {
-                standing: if fault.is_failure() { Verstat::Failed } else { Verstat::Unknown },
+                verstat: if fault.is_failure() { Verstat::Failed } else { Verstat::Unknown },
                 attestation,
                 token,
                 detail: Some(fault.to_string()),
@@ -276,7 +276,7 @@ impl Stir {
 /// Returns the result of the verification as a line for the log of the call.
 pub fn line(identity: &CallerIdentity) -> String {
     let attestation = identity.attestation.map_or("none", |attestation| attestation.letter());
-    match (&identity.standing, &identity.detail) {
+    match (&identity.verstat, &identity.detail) {
         (Verstat::Passed, _) => format!("Identity: passed, attestation {attestation}"),
         (Verstat::Failed, why) => {
             format!("Identity: failed, attestation {attestation}: {}", why.as_deref().unwrap_or_default())

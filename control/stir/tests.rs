@@ -50,11 +50,11 @@ fn stir(verify: Verify) -> Stir {
 fn a_verification_request_expects_the_numbers_that_the_application_gets() {
     let trunk = trunk(serde_json::json!({}));
     let signed = incoming(&[("X-A", "b"), ("y", "a.b.c;ppt=shaken")]);
-    let inquiry = stir(Verify::Report).verification_request(Some(&trunk), &signed).unwrap();
-    assert_eq!(inquiry.identities, ["a.b.c;ppt=shaken"]);
-    assert_eq!(inquiry.expected.orig, ["12155551212"]);
+    let request = stir(Verify::Report).verification_request(Some(&trunk), &signed).unwrap();
+    assert_eq!(request.identities, ["a.b.c;ppt=shaken"]);
+    assert_eq!(request.expected.orig, ["12155551212"]);
     // The first number comes from the Request-URI, and the second number comes from the To header.
-    assert_eq!(inquiry.expected.dest, ["12155551213", "12155551214"]);
+    assert_eq!(request.expected.dest, ["12155551213", "12155551214"]);
     let mut anonymous = incoming(&[("Identity", "a.b.c"), ("P-Asserted-Identity", "\"A\" <sip:+12155551299@h>")]);
     assert_eq!(
         stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig,
@@ -85,13 +85,13 @@ fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
 #[tokio::test]
 async fn an_unverifiable_identity_is_unknown_a_false_one_failed_and_require_refuses_both() {
     let verify = async |verify: Verify, value: &str| {
-        let inquiry = stir(verify).verification_request(None, &incoming(&[("Identity", value)])).unwrap();
-        stir(verify).verify(inquiry, &Tally::default()).await
+        let request = stir(verify).verification_request(None, &incoming(&[("Identity", value)])).unwrap();
+        stir(verify).verify(request, &Tally::default()).await
     };
     let found = verify(Verify::Report, "no.identity").await.unwrap();
-    assert_eq!((found.standing, found.token), (Verstat::Failed, None));
+    assert_eq!((found.verstat, found.token), (Verstat::Failed, None));
     let found = verify(Verify::Report, "a.b.c;ppt=div").await.unwrap();
-    assert_eq!(found.standing, Verstat::Unknown);
+    assert_eq!(found.verstat, Verstat::Unknown);
     assert_eq!(line(&found), "Identity: not verified: its PASSporT type is not shaken");
     assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
     assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
@@ -117,7 +117,7 @@ async fn https(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebS
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key)
         .unwrap();
-    let server = WebServer::start_with(Some(Arc::new(tls)), move |asked| answer(&asked.target)).await;
+    let server = WebServer::start_with(Some(Arc::new(tls)), move |requested| answer(&requested.target)).await;
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, certified.cert.pem()).unwrap();
@@ -150,10 +150,10 @@ async fn the_servers_own_certificate_is_fetched_and_its_expiry_and_its_public_ke
         let all = Some(Signer::new(key.serialize_pem().as_bytes(), Arc::clone(&url)).unwrap());
         let fetcher = Some(Fetcher::new(client.clone(), vec![server.address.port()]));
         let signers = Arc::new(Signers { all, ..Signers::default() });
-        let [(asked, found)] = &Stir { fetcher, signers, ..stir(Verify::Off) }.own_certificates().await[..] else {
+        let [(requested, found)] = &Stir { fetcher, signers, ..stir(Verify::Off) }.own_certificates().await[..] else {
             panic!("one key");
         };
-        assert_eq!(**asked, *url);
+        assert_eq!(**requested, *url);
         found.clone()
     };
     assert_eq!(found("own").await, Ok(1_795_564_800));
@@ -226,9 +226,9 @@ async fn a_call_waits_for_a_silent_certificate_server_until_its_timeout() {
     };
     let identity = Signer::new(signer.as_bytes(), url.into()).unwrap().identity(&claims).unwrap();
     let stir = Stir { certificates: Some(certificates), timeout: Duration::from_millis(100), ..stir(Verify::Report) };
-    let inquiry = stir.verification_request(None, &incoming(&[("Identity", &identity)])).unwrap();
-    let found = stir.verify(inquiry, &Tally::default()).await.unwrap();
-    assert_eq!((found.standing, found.attestation), (Verstat::Unknown, Some(tandem_call::leg::Attestation::B)));
+    let request = stir.verification_request(None, &incoming(&[("Identity", &identity)])).unwrap();
+    let found = stir.verify(request, &Tally::default()).await.unwrap();
+    assert_eq!((found.verstat, found.attestation), (Verstat::Unknown, Some(tandem_call::leg::Attestation::B)));
     assert!(found.detail.unwrap().ends_with(" timed out"));
 }
 

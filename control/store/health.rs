@@ -159,8 +159,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_new_reason_is_reported_once_with_the_cause_of_its_check() {
-        let (health, told) = (Health::default(), Arc::new(Mutex::new(Vec::new())));
-        let receiver = Arc::clone(&told);
+        let (health, reports) = (Health::default(), Arc::new(Mutex::new(Vec::new())));
+        let receiver = Arc::clone(&reports);
         health.report_to(move |account, cause, text| receiver.lock().unwrap().push((account.to_owned(), cause, text)));
         for reason in ["disk full", "disk full", "disk away"] {
             health.note(Check::Writer, Err(reason.into()));
@@ -168,10 +168,10 @@ mod tests {
         health.note(Check::Writer, Ok(()));
         health.note(Check::Recordings, Err("no space".into()));
         health.note(Check::Claim, Err("lost".into()));
-        let told = told.lock().unwrap();
-        let told: Vec<_> = told.iter().map(|(account, cause, text)| (&**account, *cause, &**text)).collect();
+        let reports = reports.lock().unwrap();
+        let reports: Vec<_> = reports.iter().map(|(account, cause, text)| (&**account, *cause, &**text)).collect();
         assert_eq!(
-            told,
+            reports,
             [
                 ("", Cause::DatabaseAway, "not ready: disk full"),
                 ("", Cause::DatabaseAway, "not ready: disk away"),

@@ -128,13 +128,13 @@ fn run(programs: &Path, directory: &Path, port: u16) -> Child {
         .spawn()
         .expect("postgres starts");
     let mut log = BufReader::new(postgres.stderr.take().expect("stderr is piped")).lines();
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     let ready = log.by_ref().map_while(Result::ok).any(|line| {
         let ready = line.contains("database system is ready to accept connections");
-        said.push(line);
+        output.push(line);
         ready
     });
-    assert!(ready, "postgres ended: {said:#?}");
+    assert!(ready, "postgres ended: {output:#?}");
     // The thread reads the pipe to its end, because a full pipe would block the server.
     std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
     postgres

@@ -318,8 +318,8 @@ async fn an_outage_of_postgresql_is_reported_within_seconds_and_loses_no_row() {
     server.stop();
     super::calls::upsert(&store, call(1)).await.unwrap();
     let bounded = Duration::from_secs(12);
-    let asked = tokio::time::timeout(bounded, super::calls::get(&store, "acme", 1)).await.expect("an answer in time");
-    assert!(matches!(asked, Err(StoreError::Away(_))), "{asked:?}");
+    let row = tokio::time::timeout(bounded, super::calls::get(&store, "acme", 1)).await.expect("an answer in time");
+    assert!(matches!(row, Err(StoreError::Away(_))), "{row:?}");
     let beaten = tokio::time::timeout(bounded, super::server::heartbeat(&store, time(2))).await;
     assert!(beaten.expect("an answer in time").is_err());
     assert!(store.health().problem().is_some());
@@ -377,10 +377,10 @@ async fn a_lost_claim_is_a_problem_until_it_is_taken_again() {
     let store = Store::open(&url).await.unwrap();
     store.claim().await.unwrap();
     server.stop();
-    let problem = |wanted: &'static str| {
+    let problem = |expected: &'static str| {
         let store = store.clone();
         async move {
-            while !store.health().problem().unwrap_or_default().contains(wanted) {
+            while !store.health().problem().unwrap_or_default().contains(expected) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

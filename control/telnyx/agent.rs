@@ -53,7 +53,7 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &
     parties(leg, extra)
 }
 
-fn messages(said: &[Utterance]) -> Vec<Value> {
+fn messages(history: &[Utterance]) -> Vec<Value> {
     let role = |line: &Utterance| if line.by_agent { "assistant" } else { "user" };
-    said.iter().map(|line| json!({ "role": role(line), "content": line.text })).collect()
+    history.iter().map(|line| json!({ "role": role(line), "content": line.text })).collect()
 }

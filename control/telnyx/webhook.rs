@@ -205,8 +205,8 @@ const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
 
 /// The members that the events `call.initiated`, `call.answered` and `call.hangup` share.
 fn signalled(leg: &LegInfo, state: &str) -> Value {
-    let named = |wanted: fn(&str) -> Option<&str>| -> Vec<Value> {
-        let own = leg.sip.headers.iter().filter_map(|(name, value)| Some((wanted(name)?, value)));
+    let named = |name_of: fn(&str) -> Option<&str>| -> Vec<Value> {
+        let own = leg.sip.headers.iter().filter_map(|(name, value)| Some((name_of(name)?, value)));
         own.map(|(name, value)| json!({ "name": name, "value": value })).collect()
     };
     let extra = json!({
@@ -236,7 +236,7 @@ fn initiated(leg: &LegInfo) -> Value {
         "offered_codecs": offered,
         "connection_codecs": OUR_CODECS,
         "shaken_stir_attestation": identity.and_then(|one| one.attestation).map(Attestation::letter),
-        "shaken_stir_validated": identity.is_some_and(|one| one.standing == Verstat::Passed),
+        "shaken_stir_validated": identity.is_some_and(|one| one.verstat == Verstat::Passed),
         "call_screening_result": null,
     });
     merged(signalled(leg, state), extra)
@@ -396,16 +396,16 @@ pub(super) fn recording_saved(recording: &Recording, context: &Context) -> Value
     })
 }
 
-fn enqueued(queue: &str, standing: Option<&QueuePosition>) -> Value {
+fn enqueued(queue: &str, position: Option<&QueuePosition>) -> Value {
     json!({
         "queue": queue,
-        "current_position": place(standing),
-        "queue_avg_wait_time_secs": standing.map_or(0, |standing| standing.average.as_secs()),
+        "current_position": place(position),
+        "queue_avg_wait_time_secs": position.map_or(0, |position| position.average.as_secs()),
     })
 }
 
 /// The payload of `call.dequeued`. `None` if the call was never in the queue.
-fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<Value> {
+fn dequeued(outcome: &QueueOutcome, position: Option<&QueuePosition>) -> Option<Value> {
     let (_, waited) = outcome.waited?;
     let reason = match outcome.result {
         QueueResult::Bridged | QueueResult::RedirectedFromBridge => "bridged",
@@ -416,7 +416,7 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<
     };
     Some(json!({
         "queue": outcome.name,
-        "queue_position": place(standing),
+        "queue_position": place(position),
         "reason": reason,
         "wait_time_secs": waited.as_secs(),
     }))
@@ -424,8 +424,8 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<
 
 /// The position in the queue, from 1. A call that is no longer in the queue has no position. For such a call, the
 /// result is 1.
-fn place(standing: Option<&QueuePosition>) -> usize {
-    standing.map_or(1, |standing| standing.position)
+fn place(position: Option<&QueuePosition>) -> usize {
+    position.map_or(1, |position| position.position)
 }
 
 fn transcription_payload(track: Track, words: &RecognisedText, is_final: bool) -> Value {

@@ -95,7 +95,7 @@ fn application_id(id: u128) -> u64 {
 /// Fuzz entry point. The data is a document with a template.
 pub fn fuzz_template(data: &[u8]) {
     let pairs = [("From", "+15551230001"), ("Raw", "<&>"), ("Digits[]", "1"), ("Digits[]", "2"), ("Nothing", "")];
-    let asked = Notice {
+    let request = Notice {
         event: String::new(),
         target: tandem_call::Target {
             url: "https://app.example/voice?color=blue".into(),
@@ -105,7 +105,7 @@ pub fn fuzz_template(data: &[u8]) {
         body: Body::Form(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
         numbered: false,
     };
-    let filled = template::filled(data, &asked);
+    let filled = template::filled(data, &request);
     assert!(
         filled.len() <= data.len().max(tandem_markup::MAX_DOCUMENT),
         "a filled template exceeds the maximum size of a document"
@@ -250,8 +250,8 @@ impl Provider for Texml {
         &TEXML
     }
 
-    fn document<'a>(&self, text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
-        template::filled(text, asked)
+    fn document<'a>(&self, text: &'a [u8], request: &Notice) -> Cow<'a, [u8]> {
+        template::filled(text, request)
     }
 
     /// The timeouts and retries for a URL. They are always the defaults, because only Twilio reads connection overrides

@@ -22,14 +22,14 @@ const DEEPEST: usize = 8;
 type Pairs = [(String, String)];
 
 /// Fills the template of a document with parameters. `asked` is the request for the document.
-pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
+pub(super) fn filled<'a>(text: &'a [u8], request: &Notice) -> Cow<'a, [u8]> {
     let Some(template) = std::str::from_utf8(text).ok().filter(|text| text.contains("{{") && text.len() <= LONGEST)
     else {
         return text.into();
     };
-    let Body::Form(pairs) = &asked.body else { return text.into() };
+    let Body::Form(pairs) = &request.body else { return text.into() };
     let mut values = pairs.clone();
-    if let Ok(url) = Url::parse(&asked.target.url) {
+    if let Ok(url) = Url::parse(&request.target.url) {
         values.extend(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())));
     }
     let mut out = String::new();

@@ -11,7 +11,7 @@ use tandem_twilio::twiml::TWIML;
 
 use super::*;
 
-fn asked(url: &str, pairs: &[(&str, &str)]) -> Notice {
+fn request(url: &str, pairs: &[(&str, &str)]) -> Notice {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Notice {
         event: "voice".into(),
@@ -24,7 +24,7 @@ fn asked(url: &str, pairs: &[(&str, &str)]) -> Notice {
 
 fn filled(template: &str) -> String {
     let pairs = [("From", "+1555"), ("Say", "<&>"), ("Digit[]", "1"), ("Digit[]", "2"), ("Empty", "")];
-    let filled = template::filled(template.as_bytes(), &asked("http://x/?color=blue", &pairs)).into_owned();
+    let filled = template::filled(template.as_bytes(), &request("http://x/?color=blue", &pairs)).into_owned();
     String::from_utf8(filled).unwrap()
 }
 
@@ -124,7 +124,7 @@ fn the_last_status_callback_also_has_telnyxs_hangup_causes() {
     leg.end = Some(LegEnd { at, cause: EndCause::Busy, by: EndedBy::Peer, sip_status, detail: None, failure: None });
     let event = CallEvent { at, leg: Arc::new(leg.clone()), kind: tandem_call::event::EventKind::Ended };
     let mut notice =
-        asked("http://x/", &[("CallSid", "v3:a"), ("CallStatus", "busy"), ("ApiVersion", "x"), ("ToCity", "")]);
+        request("http://x/", &[("CallSid", "v3:a"), ("CallStatus", "busy"), ("ApiVersion", "x"), ("ToCity", "")]);
     Texml.rewrite_request(Some(&leg), Some(&event), &mut notice);
     let Body::Form(pairs) = &notice.body else { panic!() };
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());

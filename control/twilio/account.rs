@@ -47,7 +47,7 @@ pub(super) struct Facts<'a> {
     /// The account's display name.
     pub(super) friendly_name: String,
     /// The account's status: active, suspended or closed.
-    pub(super) standing: AccountStatus,
+    pub(super) status: AccountStatus,
     /// The time of the account's creation, and the time of the account's last change. For an account of the
     /// configuration file, both times are the start time of the server.
     pub(super) dates: (Timestamp, Timestamp),
@@ -63,7 +63,7 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
         "sid": sid,
         "owner_account_sid": facts.owner,
         "friendly_name": facts.friendly_name,
-        "status": facts.standing.word(),
+        "status": facts.status.word(),
         "type": "Full",
         "auth_token": facts.auth_token,
         "date_created": format::rfc2822(facts.dates.0),

@@ -112,8 +112,8 @@ fn of_participant(owner: Owner<'_>, who: &ParticipantInfo, push: &mut impl FnMut
     push("Muted", how.muted.to_string());
     push("Hold", how.hold.is_some().to_string());
     push("Coaching", how.coach.as_ref().is_some_and(|coaching| coaching.on).to_string());
-    if let Some(whom) = how.coach.as_ref().and_then(|coaching| coaching.whom.first()) {
-        push("CallSidToCoach", owner.ids.call(*whom));
+    if let Some(leg) = how.coach.as_ref().and_then(|coaching| coaching.legs.first()) {
+        push("CallSidToCoach", owner.ids.call(*leg));
     }
     push("EndConferenceOnExit", how.ends.to_string());
     push("StartConferenceOnEnter", (!how.waits).to_string());
@@ -261,7 +261,7 @@ pub(super) fn participant(
         "muted": how.muted,
         "hold": how.hold.is_some(),
         "coaching": how.coach.as_ref().is_some_and(|coaching| coaching.on),
-        "call_sid_to_coach": how.coach.as_ref().and_then(|coaching| coaching.whom.first()).map(|whom| owner.ids.call(*whom)),
+        "call_sid_to_coach": how.coach.as_ref().and_then(|coaching| coaching.legs.first()).map(|leg| owner.ids.call(*leg)),
         "start_conference_on_enter": !how.waits,
         "end_conference_on_exit": how.ends,
         "status": status,

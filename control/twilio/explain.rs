@@ -99,13 +99,13 @@ pub(crate) fn explain_by(
         return explanation;
     }
     for url in sent {
-        let told = explain(keys, &with_url(received, url.clone()), signature);
-        if told.key.is_none() {
+        let explained = explain(keys, &with_url(received, url.clone()), signature);
+        if explained.key.is_none() {
             continue;
         }
-        explanation.differences = [compare(url, &received.url), told.differences].concat();
-        explanation.url = Some(told.url.unwrap_or_else(|| url.clone()));
-        explanation.key = told.key;
+        explanation.differences = [compare(url, &received.url), explained.differences].concat();
+        explanation.url = Some(explained.url.unwrap_or_else(|| url.clone()));
+        explanation.key = explained.key;
         explanation.advice = "The application checks a different URL from the one that was signed. Give its validator the signed \
                               URL, or configure the URL that it checks and map it to the signed URL with [[origins]].";
         break;
@@ -287,7 +287,7 @@ mod tests {
 
     /// Signs a request to the URL `sent`. Then explains the signature for an application that sees the URL `url`.
     /// Returns whether the signature is valid, and the first word of each difference.
-    fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
+    fn explained(sent: &str, url: &str) -> (bool, Vec<String>) {
         let signature = sign("12345", &received(sent, &FORM));
         let explanation = explain(&keys(), &received(url, &FORM), &signature);
         let heads = explanation.differences.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned());
@@ -319,12 +319,12 @@ mod tests {
             ("https://h/voice", "http://h:5000/voice", vec!["scheme", "port"]),
             ("https://h/voice/?b=1&a=2", "https://h/voice?a=2&b=1", vec!["trailing slash", "query"]),
         ] {
-            let (valid, told) = told(sent, url);
-            let mut told: Vec<&str> = told.iter().map(String::as_str).collect();
+            let (valid, explained) = explained(sent, url);
+            let mut explained: Vec<&str> = explained.iter().map(String::as_str).collect();
             let mut expected = differences;
-            told.sort_unstable();
+            explained.sort_unstable();
             expected.sort_unstable();
-            assert_eq!((valid, told), (false, expected), "{sent} seen as {url}");
+            assert_eq!((valid, explained), (false, expected), "{sent} seen as {url}");
         }
     }
 

@@ -513,12 +513,12 @@ impl Documents for Family {
     fn reply(
         &self,
         fetch: &Fetch,
-        asked: &Notice,
+        request: &Notice,
         base: Option<&Url>,
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Program, FetchFailure> {
-        let body = self.provider.document(body, asked);
+        let body = self.provider.document(body, request);
         let origin = Origin { base, local_files: false, first_method: fetch.first_method };
         let program = reply::reply(self.provider.flavour(), origin, content_type, &body)?;
         Ok(match fetch.scope {

@@ -124,17 +124,17 @@ impl Parameters {
     /// known event remains, the callback gets the event `completed`.
     pub(super) fn callback(&self, prefix: &str, events: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
-        let mut wanted = Vec::new();
+        let mut subscribed = Vec::new();
         for word in self.all(&format!("{prefix}Event")) {
             match events.iter().find(|(known, _)| *known == word) {
-                Some((_, status_event)) if !wanted.contains(status_event) => wanted.push(*status_event),
+                Some((_, status_event)) if !subscribed.contains(status_event) => subscribed.push(*status_event),
                 _ => {}
             }
         }
-        if wanted.is_empty() {
-            wanted.push(StatusEvent::Completed);
+        if subscribed.is_empty() {
+            subscribed.push(StatusEvent::Completed);
         }
-        Ok(Some(Callback { target, failover: None, events: wanted, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback { target, failover: None, events: subscribed, elsewhere: Vec::new(), timeout: None }))
     }
 }
 

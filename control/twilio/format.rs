@@ -42,7 +42,7 @@ pub(super) fn seconds(duration: Duration) -> u64 {
 /// `StirVerstat`: the result of STIR verification and the attestation level. Only a call with a signed caller ID has
 /// this value.
 pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
-    let word = match identity.standing {
+    let word = match identity.verstat {
         Verstat::Passed => "TN-Validation-Passed",
         Verstat::Failed => "TN-Validation-Failed",
         Verstat::Unknown => return "No-TN-Validation".into(),

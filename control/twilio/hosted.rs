@@ -69,10 +69,10 @@ fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
 fn demo(path: &str) -> Option<Page> {
     let words =
         "Thank you for trying this telephone server. You have reached its example application. Enjoy the music.";
-    let said = format!("<Say>{words}</Say>");
+    let say = format!("<Say>{words}</Say>");
     match path {
-        "docs/voice.xml" => Some(document(said + "<Play>http://demo.twilio.com/docs/classic.mp3</Play>")),
-        "welcome/voice" | "hellomonkey" => Some(document(said)),
+        "docs/voice.xml" => Some(document(say + "<Play>http://demo.twilio.com/docs/classic.mp3</Play>")),
+        "welcome/voice" | "hellomonkey" => Some(document(say)),
         _ if path.ends_with(".mp3") || path.ends_with(".wav") => Some(music()),
         _ => None,
     }
@@ -153,19 +153,19 @@ impl Parameters {
 }
 
 /// The verbs that a Twimlet returns. `None` if there is no Twimlet with this name.
-fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
+fn twimlet(name: &str, query: &Parameters) -> Option<String> {
     Some(match name {
-        "echo" => inner(asked.get("Twiml").unwrap_or_default()).to_owned(),
-        "message" => asked.list("Message").into_iter().map(|(_, message)| heard(message)).collect(),
-        "holdmusic" => holdmusic(asked),
-        "forward" => forward(asked),
-        "callme" => callme(asked),
-        "simulring" => simulring(asked),
-        "findme" => findme(asked),
-        "whisper" => whisper(asked),
-        "voicemail" => voicemail(asked),
-        "menu" => menu(asked),
-        "conference" => conference(asked),
+        "echo" => inner(query.get("Twiml").unwrap_or_default()).to_owned(),
+        "message" => query.list("Message").into_iter().map(|(_, message)| say_or_play(message)).collect(),
+        "holdmusic" => holdmusic(query),
+        "forward" => forward(query),
+        "callme" => callme(query),
+        "simulring" => simulring(query),
+        "findme" => findme(query),
+        "whisper" => whisper(query),
+        "voicemail" => voicemail(query),
+        "menu" => menu(query),
+        "conference" => conference(query),
         _ => return None,
     })
 }
@@ -179,7 +179,7 @@ fn inner(twiml: &str) -> &str {
 }
 
 /// Returns a `<Play>` element if the message is a URL, otherwise a `<Say>` element.
-fn heard(message: &str) -> String {
+fn say_or_play(message: &str) -> String {
     let message = message.trim();
     match message.starts_with("http://") || message.starts_with("https://") {
         true => format!("<Play>{}</Play>", escape(message)),
@@ -191,14 +191,14 @@ fn redirect(url: &str) -> String {
     format!("<Redirect>{}</Redirect>", escape(url))
 }
 
-fn holdmusic(asked: &Parameters) -> String {
-    let message = asked.get("Message").map(heard).unwrap_or_default();
-    let bucket = asked.get("Bucket").unwrap_or("com.twilio.music.classical");
+fn holdmusic(query: &Parameters) -> String {
+    let message = query.get("Message").map(say_or_play).unwrap_or_default();
+    let bucket = query.get("Bucket").unwrap_or("com.twilio.music.classical");
     let url: String = match is_word(bucket) {
         true => format!("http://{bucket}.s3.amazonaws.com/music.mp3"),
         false => "http://com.twilio.music.classical.s3.amazonaws.com/music.mp3".to_owned(),
     };
-    format!("<Play>{url}</Play>{message}{}", redirect(&asked.again("holdmusic", &["Bucket", "Message"], &[])))
+    format!("<Play>{url}</Play>{message}{}", redirect(&query.again("holdmusic", &["Bucket", "Message"], &[])))
 }
 
 fn is_word(text: &str) -> bool {
@@ -206,34 +206,34 @@ fn is_word(text: &str) -> bool {
 }
 
 /// A `<Dial>` element with the attributes that all Twimlets share.
-fn dial(asked: &Parameters, action: &str, inside: &str) -> String {
-    let timeout = asked.get("Timeout").and_then(|timeout| timeout.parse::<u16>().ok()).unwrap_or(20);
-    let caller = asked.get("CallerId").map(|caller| format!(" callerId=\"{}\"", escape(caller))).unwrap_or_default();
+fn dial(query: &Parameters, action: &str, inside: &str) -> String {
+    let timeout = query.get("Timeout").and_then(|timeout| timeout.parse::<u16>().ok()).unwrap_or(20);
+    let caller = query.get("CallerId").map(|caller| format!(" callerId=\"{}\"", escape(caller))).unwrap_or_default();
     format!("<Dial action=\"{}\" timeout=\"{timeout}\"{caller}>{inside}</Dial>", escape(action))
 }
 
 /// The verbs after a dial. `None` if the request has no `Dial` parameter, which means that the dial has not happened
 /// yet.
-fn dialled(asked: &Parameters) -> Option<String> {
-    asked.get("Dial")?;
-    Some(match (asked.get("DialCallStatus"), asked.get("FailUrl")) {
+fn dialled(query: &Parameters) -> Option<String> {
+    query.get("Dial")?;
+    Some(match (query.get("DialCallStatus"), query.get("FailUrl")) {
         (Some("answered" | "completed"), _) | (_, None) => "<Hangup/>".to_owned(),
         (_, Some(url)) => redirect(url),
     })
 }
 
-fn forward(asked: &Parameters) -> String {
-    if let Some(done) = dialled(asked) {
+fn forward(query: &Parameters) -> String {
+    if let Some(done) = dialled(query) {
         return done;
     }
-    let allowed = asked.list("AllowedCallers");
+    let allowed = query.list("AllowedCallers");
     let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
-    let caller = digits(asked.get("From").unwrap_or_default());
+    let caller = digits(query.get("From").unwrap_or_default());
     if !allowed.is_empty() && !allowed.iter().any(|(_, number)| is_same(&digits(number), &caller)) {
-        return heard("Calls from your number are not forwarded here. Goodbye.");
+        return say_or_play("Calls from your number are not forwarded here. Goodbye.");
     }
-    let number = format!("<Number>{}</Number>", escape(asked.get("PhoneNumber").unwrap_or_default()));
-    dial(asked, &asked.again("forward", &["FailUrl"], &[("Dial", "true")]), &number)
+    let number = format!("<Number>{}</Number>", escape(query.get("PhoneNumber").unwrap_or_default()));
+    dial(query, &query.again("forward", &["FailUrl"], &[("Dial", "true")]), &number)
 }
 
 /// Whether two phone numbers are equal. One of them may lack the country code.
@@ -241,60 +241,61 @@ fn is_same(a: &str, b: &str) -> bool {
     !a.is_empty() && !b.is_empty() && (a.ends_with(b) || b.ends_with(a))
 }
 
-fn whispered(asked: &Parameters, number: &str) -> String {
-    let url = asked.again("whisper", &["Message"], &[("HumanCheck", "1")]);
+fn whispered(query: &Parameters, number: &str) -> String {
+    let url = query.again("whisper", &["Message"], &[("HumanCheck", "1")]);
     format!("<Number url=\"{}\">{}</Number>", escape(&url), escape(number))
 }
 
-fn callme(asked: &Parameters) -> String {
-    let number = whispered(asked, asked.get("PhoneNumber").unwrap_or_default());
-    dialled(asked).unwrap_or_else(|| dial(asked, &asked.again("callme", &["FailUrl"], &[("Dial", "true")]), &number))
+fn callme(query: &Parameters) -> String {
+    let number = whispered(query, query.get("PhoneNumber").unwrap_or_default());
+    dialled(query).unwrap_or_else(|| dial(query, &query.again("callme", &["FailUrl"], &[("Dial", "true")]), &number))
 }
 
-fn simulring(asked: &Parameters) -> String {
-    let numbers: String = asked.list("PhoneNumbers").into_iter().map(|(_, number)| whispered(asked, number)).collect();
-    dialled(asked)
-        .unwrap_or_else(|| dial(asked, &asked.again("simulring", &["FailUrl"], &[("Dial", "true")]), &numbers))
+fn simulring(query: &Parameters) -> String {
+    let numbers: String = query.list("PhoneNumbers").into_iter().map(|(_, number)| whispered(query, number)).collect();
+    dialled(query)
+        .unwrap_or_else(|| dial(query, &query.again("simulring", &["FailUrl"], &[("Dial", "true")]), &numbers))
 }
 
 /// Dials one number after the other. The `action` of each dial requests the next number.
-fn findme(asked: &Parameters) -> String {
-    let at = asked.get("Next").and_then(|next| next.parse::<usize>().ok()).unwrap_or(0);
-    if at > 0 && matches!(asked.get("DialCallStatus"), Some("answered" | "completed")) {
+fn findme(query: &Parameters) -> String {
+    let at = query.get("Next").and_then(|next| next.parse::<usize>().ok()).unwrap_or(0);
+    if at > 0 && matches!(query.get("DialCallStatus"), Some("answered" | "completed")) {
         return "<Hangup/>".to_owned();
     }
-    match asked.list("PhoneNumbers").get(at) {
+    match query.list("PhoneNumbers").get(at) {
         Some((_, number)) => {
             let kept = ["PhoneNumbers", "Message", "FailUrl", "Timeout", "CallerId"];
-            let action = asked.again("findme", &kept, &[("Next", &(at + 1).to_string())]);
-            dial(asked, &action, &whispered(asked, number))
+            let action = query.again("findme", &kept, &[("Next", &(at + 1).to_string())]);
+            dial(query, &action, &whispered(query, number))
         }
         // Without a number, the document is the same as after the last number.
-        None => asked.get("FailUrl").map_or_else(|| "<Hangup/>".to_owned(), redirect),
+        None => query.get("FailUrl").map_or_else(|| "<Hangup/>".to_owned(), redirect),
     }
 }
 
 /// The document that the called party hears before the bridge. The called party presses a digit to accept the call.
-fn whisper(asked: &Parameters) -> String {
-    if asked.get("Digits").is_some() {
+fn whisper(query: &Parameters) -> String {
+    if query.get("Digits").is_some() {
         return String::new();
     }
-    if asked.get("HumanCheck").is_none() {
-        return asked.get("Message").map(heard).unwrap_or_default();
+    if query.get("HumanCheck").is_none() {
+        return query.get("Message").map(say_or_play).unwrap_or_default();
     }
-    let message = heard(asked.get("Message").unwrap_or("You have a call. Press any key to accept it."));
+    let message = say_or_play(query.get("Message").unwrap_or("You have a call. Press any key to accept it."));
     format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
 }
 
 /// The verbs that record a message. The message is not sent by e-mail. The message is stored as a recording of the
 /// account.
-fn voicemail(asked: &Parameters) -> String {
-    if asked.get("RecordingUrl").is_some() {
+fn voicemail(query: &Parameters) -> String {
+    if query.get("RecordingUrl").is_some() {
         return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();
     }
-    let message = heard(asked.get("Message").unwrap_or("Nobody is available. Please leave a message after the tone."));
-    let transcribe = asked.get("Transcribe").is_some_and(|wanted| wanted != "false");
-    let action = escape(asked.again("voicemail", &[], &[("Done", "true")])).into_owned();
+    let message =
+        say_or_play(query.get("Message").unwrap_or("Nobody is available. Please leave a message after the tone."));
+    let transcribe = query.get("Transcribe").is_some_and(|value| value != "false");
+    let action = escape(query.again("voicemail", &[], &[("Done", "true")])).into_owned();
     let mut verbs = message;
     // Writing to a String cannot fail.
     let _ =
@@ -302,40 +303,40 @@ fn voicemail(asked: &Parameters) -> String {
     verbs + "<Say>Nothing was recorded. Goodbye.</Say>"
 }
 
-fn menu(asked: &Parameters) -> String {
-    let options = asked.list("Options");
+fn menu(query: &Parameters) -> String {
+    let options = query.list("Options");
     let kept = ["Message", "Options"];
     let mut verbs = String::new();
-    if let Some(digits) = asked.get("Digits") {
+    if let Some(digits) = query.get("Digits") {
         match options.iter().find(|(key, _)| *key == digits) {
             Some((_, url)) => return redirect(url),
             None => verbs.push_str("<Say>That is not one of the options.</Say>"),
         }
     }
     let longest = options.iter().map(|(key, _)| key.len()).max().unwrap_or(1).clamp(1, 20);
-    let message = heard(asked.get("Message").unwrap_or("Please choose."));
-    let again = asked.again("menu", &kept, &[]);
+    let message = say_or_play(query.get("Message").unwrap_or("Please choose."));
+    let again = query.again("menu", &kept, &[]);
     let action = escape(&again);
     let _ = write!(verbs, "<Gather numDigits=\"{longest}\" action=\"{action}\">{message}</Gather>");
     verbs + &redirect(&again)
 }
 
-fn conference(asked: &Parameters) -> String {
+fn conference(query: &Parameters) -> String {
     let kept = ["Password", "Moderators", "Message", "Music", "Name"];
-    if let Some(password) = asked.get("Password")
-        && asked.get("Digits") != Some(password)
+    if let Some(password) = query.get("Password")
+        && query.get("Digits") != Some(password)
     {
-        let wrong = if asked.get("Digits").is_some() { "<Say>The password is wrong.</Say>" } else { "" };
-        let action = asked.again("conference", &kept, &[]);
+        let wrong = if query.get("Digits").is_some() { "<Say>The password is wrong.</Say>" } else { "" };
+        let action = query.again("conference", &kept, &[]);
         let ask = "<Say>Please enter the conference password, then press the pound key.</Say>";
         return format!("{wrong}<Gather action=\"{}\">{ask}</Gather>", escape(&action));
     }
-    let moderators = asked.list("Moderators");
+    let moderators = query.list("Moderators");
     let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
-    let caller = digits(asked.get("From").unwrap_or_default());
+    let caller = digits(query.get("From").unwrap_or_default());
     let moderates = moderators.is_empty() || moderators.iter().any(|(_, number)| is_same(&digits(number), &caller));
-    let message = asked.get("Message").map(heard).unwrap_or_default();
-    let music: Cow<'_, str> = match asked.get("Music") {
+    let message = query.get("Message").map(say_or_play).unwrap_or_default();
+    let music: Cow<'_, str> = match query.get("Music") {
         None => "classical".into(),
         Some(url) if url.starts_with("http") => url.into(),
         Some(word) => word.into(),
@@ -346,8 +347,8 @@ fn conference(asked: &Parameters) -> String {
     };
     // Without a name, callers with the same moderators and message meet.
     let key: String =
-        moderators.iter().map(|(_, number)| digits(number)).chain(asked.get("Message").map(str::to_owned)).collect();
-    let name = asked.get("Name").or(Some(key.as_str()).filter(|key| !key.is_empty())).or(asked.get("To"));
+        moderators.iter().map(|(_, number)| digits(number)).chain(query.get("Message").map(str::to_owned)).collect();
+    let name = query.get("Name").or(Some(key.as_str()).filter(|key| !key.is_empty())).or(query.get("To"));
     let name = name.unwrap_or("Conference");
     let ends = !moderators.is_empty() && moderates;
     format!(
@@ -424,14 +425,14 @@ mod tests {
             verbs("http://twimlets.com/message?Message%5B1%5D=http://a.test/x.mp3&Message%5B0%5D=one+%3C+two", ""),
             "<Say>one &lt; two</Say><Play>http://a.test/x.mp3</Play>"
         );
-        for (query, said) in [
+        for (query, say) in [
             ("Message=one+two", "<Say>one two</Say>"),
             ("Message%5B%5D=one&Message%5B%5D=two", "<Say>one</Say><Say>two</Say>"),
             ("Message[0]=one&Message[1]=two", "<Say>one</Say><Say>two</Say>"),
             ("Message=https%3A%2F%2Fa.test%2Fx.mp3", "<Play>https://a.test/x.mp3</Play>"),
         ] {
-            assert_eq!(verbs(&format!("http://twimlets.com/message?{query}"), ""), said, "{query}");
-            assert_eq!(verbs("http://twimlets.com/message", query), said, "{query} in the body");
+            assert_eq!(verbs(&format!("http://twimlets.com/message?{query}"), ""), say, "{query}");
+            assert_eq!(verbs("http://twimlets.com/message", query), say, "{query} in the body");
         }
         let music = verbs("http://twimlets.com/holdmusic?Bucket=com.twilio.music.rock&Message=Wait", "");
         assert!(music.starts_with("<Play>http://com.twilio.music.rock.s3.amazonaws.com/"), "{music}");
@@ -483,8 +484,8 @@ mod tests {
 
     #[test]
     fn the_whisper_twimlet_connects_after_a_digit() {
-        let asked = verbs("http://twimlets.com/whisper?HumanCheck=1&Message=A+call", "");
-        assert!(asked.starts_with("<Gather") && asked.ends_with("<Hangup/>") && asked.contains("A call"), "{asked}");
+        let query = verbs("http://twimlets.com/whisper?HumanCheck=1&Message=A+call", "");
+        assert!(query.starts_with("<Gather") && query.ends_with("<Hangup/>") && query.contains("A call"), "{query}");
         assert_eq!(verbs("http://twimlets.com/whisper", "Digits=1"), "");
         assert_eq!(verbs("http://twimlets.com/whisper?Message=A+call", ""), "<Say>A call</Say>");
     }

@@ -97,11 +97,11 @@ fn odd_parameters_of_a_new_call_cause_numbered_warnings() {
 
 #[test]
 fn an_unknown_event_in_a_list_of_events_causes_a_warning() {
-    let told = |warnings: Vec<(u32, String)>| {
+    let messages = |warnings: Vec<(u32, String)>| {
         assert!(warnings.iter().all(|(code, _)| *code == 21626), "{warnings:?}");
         warnings.into_iter().map(|(_, message)| message).collect::<Vec<_>>()
     };
-    let of_call = |form: &str| told(warnings(&parameters(&format!("{BASE}&StatusCallback=http://x/&{form}"))));
+    let of_call = |form: &str| messages(warnings(&parameters(&format!("{BASE}&StatusCallback=http://x/&{form}"))));
     assert!(of_call("StatusCallbackEvent=initiated&StatusCallbackEvent=answered").is_empty());
     let unknown = of_call("StatusCallbackEvent=answred&StatusCallbackEvent=completed");
     let expected = "StatusCallbackEvent: answred is not an event that this server sends; the events are initiated, \
@@ -125,12 +125,12 @@ fn an_unknown_event_in_a_list_of_events_causes_a_warning() {
     ];
     for list in lists {
         let form = parameters(&format!("{list}=never"));
-        assert_eq!(told(participant_warnings(&form)).len(), 1, "{list}");
+        assert_eq!(messages(participant_warnings(&form)).len(), 1, "{list}");
     }
     assert!(participant_warnings(&parameters("StatusCallbackEvent=initiated+ringing")).is_empty());
     assert!(participant_warnings(&parameters("ConferenceStatusCallbackEvent=start+end+join")).is_empty());
-    assert_eq!(told(conference_warnings(&parameters("StatusCallbackEvent=begin"))).len(), 1);
-    assert_eq!(told(recording_warnings(&parameters("RecordingStatusCallbackEvent=done"))).len(), 1);
+    assert_eq!(messages(conference_warnings(&parameters("StatusCallbackEvent=begin"))).len(), 1);
+    assert_eq!(messages(recording_warnings(&parameters("RecordingStatusCallbackEvent=done"))).len(), 1);
     let many = "StatusCallbackEvent=x&".repeat(1_000);
     assert!(of_call(&many).len() <= 20, "the number of warnings is limited");
 }

@@ -373,9 +373,12 @@ pub(super) fn contains(number: &str, pattern: &str) -> bool {
         other => other,
     };
     let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
-    let wanted: Vec<char> = pattern.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '*').map(key).collect();
-    let fits = |window: &[char]| window.iter().zip(&wanted).all(|(digit, wanted)| *wanted == '*' || digit == wanted);
-    match (wanted.len(), pattern.starts_with('+')) {
+    let pattern_digits: Vec<char> =
+        pattern.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '*').map(key).collect();
+    let fits = |window: &[char]| {
+        window.iter().zip(&pattern_digits).all(|(digit, expected)| *expected == '*' || digit == expected)
+    };
+    match (pattern_digits.len(), pattern.starts_with('+')) {
         (0, _) => true,
         (count, true) => digits.get(..count).is_some_and(fits),
         (count, false) => digits.windows(count).any(fits),

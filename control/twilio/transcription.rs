@@ -30,7 +30,7 @@ const FAST: &str = "fast";
 const TRANSCRIPT_VERSION: &str = "2008-08-01";
 
 /// Adds the recognised words to the parameters of a gather's action.
-pub(super) fn heard(words: &RecognisedText, push: &mut impl FnMut(&str, String)) {
+pub(super) fn recognised(words: &RecognisedText, push: &mut impl FnMut(&str, String)) {
     push("msg", "Gather End".into());
     push("SpeechResult", words.text());
     push("Confidence", confidence(words));

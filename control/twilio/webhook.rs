@@ -65,7 +65,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
             owner.provider.gathered("dtmf", &mut push);
         }
         FetchReason::GatheredSpeech(words) => {
-            transcription::heard(words, &mut push);
+            transcription::recognised(words, &mut push);
             owner.provider.gathered("speech", &mut push);
         }
         FetchReason::Recorded { recording, recorded, key, hangup } => {
@@ -92,8 +92,8 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
             }
         }
     }
-    if let Some(standing) = &context.queue {
-        stands(owner, standing, &mut push);
+    if let Some(position) = &context.queue {
+        stands(owner, position, &mut push);
     }
     Notice {
         event: reason_name(&fetch.reason).into(),
@@ -317,13 +317,13 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
 }
 
 /// Adds the parameters that are in every request for a caller in a queue.
-fn stands(owner: Owner<'_>, standing: &QueuePosition, push: &mut impl FnMut(&str, String)) {
-    push("QueueSid", owner.ids.queue(standing.queue));
-    push("QueueTime", format::seconds(standing.waited).to_string());
-    push("AvgQueueTime", format::seconds(standing.average).to_string());
-    push("QueuePosition", standing.position.to_string());
-    push("CurrentQueueSize", standing.size.to_string());
-    push("MaxQueueSize", standing.max_size.to_string());
+fn stands(owner: Owner<'_>, position: &QueuePosition, push: &mut impl FnMut(&str, String)) {
+    push("QueueSid", owner.ids.queue(position.queue));
+    push("QueueTime", format::seconds(position.waited).to_string());
+    push("AvgQueueTime", format::seconds(position.average).to_string());
+    push("QueuePosition", position.position.to_string());
+    push("CurrentQueueSize", position.size.to_string());
+    push("MaxQueueSize", position.max_size.to_string());
 }
 
 fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
@@ -425,10 +425,10 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
         RecordingStatus::Failed(_) => (StatusEvent::Absent, "failed"),
     };
     // A failure also ends the wait of an application that waits only for `completed`.
-    let wanted = |callback: &&Callback| {
+    let is_subscribed = |callback: &&Callback| {
         callback.wants(status_event) || (status == "failed" && callback.wants(StatusEvent::Completed))
     };
-    let callback = facts.spec.callback.as_ref().filter(wanted)?;
+    let callback = facts.spec.callback.as_ref().filter(is_subscribed)?;
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
     let sid = owner.ids.recording(facts.id);
     let mut parameters: Parameters = [

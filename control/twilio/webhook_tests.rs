@@ -80,7 +80,7 @@ fn context(sequence: u32) -> Context {
     Context { public_url: "http://127.0.0.1:8080".into(), sequence, recording: None, queue: None }
 }
 
-fn told(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
+fn webhook_of(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
     let event = CallEvent { at: at("2018-03-25T09:54:31Z"), leg: Arc::new(leg), kind };
     let mut notices = webhook(crate::owner(ACCOUNT), &event, &context(sequence));
     assert!(notices.len() <= 1);
@@ -111,7 +111,7 @@ fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
 
 #[test]
 fn a_wait_request_has_the_callers_position_and_the_queues_figures() {
-    let standing = QueuePosition {
+    let position = QueuePosition {
         queue: QueueId(0xc),
         position: 2,
         size: 5,
@@ -127,7 +127,7 @@ fn a_wait_request_has_the_callers_position_and_the_queues_figures() {
         scope: Scope::Queue,
         first_method: Method::Post,
     };
-    let context = Context { queue: Some(standing), ..context(0) };
+    let context = Context { queue: Some(position), ..context(0) };
     let Body::Form(parameters) = super::fetch(crate::owner(ACCOUNT), &fetch, &context).body else { panic!() };
     for (name, value) in [
         ("QueueSid", "QU0000000000000000000000000000000c"),
@@ -152,19 +152,19 @@ fn the_action_of_enqueue_gets_twilios_queue_result() {
         (QueueResult::Hangup, "hangup"),
     ] {
         let waited = Some((QueueId(0xc), Duration::from_secs(9)));
-        let told = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited, result }));
-        assert_eq!(get(&told, "QueueResult"), Some(word));
-        assert_eq!(get(&told, "QueueTime"), Some("9"));
-        assert_eq!(get(&told, "QueueSid"), Some("QU0000000000000000000000000000000c"));
+        let request = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited, result }));
+        assert_eq!(get(&request, "QueueResult"), Some(word));
+        assert_eq!(get(&request, "QueueTime"), Some("9"));
+        assert_eq!(get(&request, "QueueSid"), Some("QU0000000000000000000000000000000c"));
     }
     for (result, word) in [(QueueResult::Full, "queue-full"), (QueueResult::Failed, "system-error")] {
-        let told = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited: None, result }));
-        assert_eq!((get(&told, "QueueResult"), get(&told, "QueueSid")), (Some(word), None));
+        let request = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited: None, result }));
+        assert_eq!((get(&request, "QueueResult"), get(&request, "QueueSid")), (Some(word), None));
     }
     let reason = FetchReason::Called { queue: QueueId(0xc), waited: Duration::from_secs(9), by: LegId(0xd) };
-    let told = requested(leg(), reason);
-    assert_eq!(get(&told, "DequeingCallSid"), Some("CA0000000000000000000000000000000d"));
-    assert_eq!(get(&told, "QueueTime"), Some("9"));
+    let request = requested(leg(), reason);
+    assert_eq!(get(&request, "DequeingCallSid"), Some("CA0000000000000000000000000000000d"));
+    assert_eq!(get(&request, "QueueTime"), Some("9"));
 }
 
 fn recording(status: RecordingStatus) -> Recording {
@@ -239,20 +239,20 @@ fn a_document_request_has_the_standard_parameters() {
 
 #[test]
 fn a_document_request_has_the_stir_verstat_of_a_signed_call() {
-    let found = |standing, attestation| {
-        let identity = CallerIdentity { standing, attestation, token: Some("a.b.c".into()), detail: None };
+    let found = |verstat, attestation| {
+        let identity = CallerIdentity { verstat, attestation, token: Some("a.b.c".into()), detail: None };
         let sip = SipFacts { identity: Some(Box::new(identity)), ..SipFacts::default() };
         requested(LegInfo { direction: Direction::Inbound, sip, ..leg() }, FetchReason::Start)
     };
-    for (standing, attestation, verstat) in [
+    for (verstat, attestation, word) in [
         (Verstat::Passed, Some(Attestation::A), "TN-Validation-Passed-A"),
         (Verstat::Passed, Some(Attestation::C), "TN-Validation-Passed-C"),
         (Verstat::Failed, Some(Attestation::B), "TN-Validation-Failed-B"),
         (Verstat::Failed, None, "TN-Validation-Failed"),
         (Verstat::Unknown, Some(Attestation::A), "No-TN-Validation"),
     ] {
-        let parameters = found(standing, attestation);
-        assert_eq!(get(&parameters, "StirVerstat"), Some(verstat));
+        let parameters = found(verstat, attestation);
+        assert_eq!(get(&parameters, "StirVerstat"), Some(word));
         assert_eq!(get(&parameters, "StirPassportToken"), Some("a.b.c"));
     }
     assert_eq!(get(&requested(leg(), FetchReason::Start), "StirVerstat"), None);
@@ -328,7 +328,8 @@ fn a_fallback_request_has_the_error_and_the_failed_url() {
 
 #[test]
 fn status_callbacks_have_twilios_status_and_a_sequence_number() {
-    let (notice, initiated) = told(LegInfo { status: Status::Initiated, ..leg() }, EventKind::Initiated, 0).unwrap();
+    let (notice, initiated) =
+        webhook_of(LegInfo { status: Status::Initiated, ..leg() }, EventKind::Initiated, 0).unwrap();
     assert!(notice.numbered);
     assert_eq!(notice.target.url.as_ref(), "http://app/status");
     assert_eq!(get(&initiated, "CallStatus"), Some("initiated"));
@@ -336,10 +337,10 @@ fn status_callbacks_have_twilios_status_and_a_sequence_number() {
     assert_eq!(get(&initiated, "CallbackSource"), Some("call-progress-events"));
     assert_eq!(get(&initiated, "SequenceNumber"), Some("0"));
     assert_eq!(get(&initiated, "CallDuration"), None);
-    let (_, ringing) = told(leg(), EventKind::Ringing { early_media: true }, 1).unwrap();
+    let (_, ringing) = webhook_of(leg(), EventKind::Ringing { early_media: true }, 1).unwrap();
     assert_eq!(get(&ringing, "CallStatus"), Some("ringing"));
     let answered = LegInfo { status: Status::InProgress, ..leg() };
-    let (_, answered) = told(answered, EventKind::Answered { stream: None }, 2).unwrap();
+    let (_, answered) = webhook_of(answered, EventKind::Answered { stream: None }, 2).unwrap();
     assert_eq!((get(&answered, "CallStatus"), get(&answered, "SequenceNumber")), (Some("in-progress"), Some("2")));
 }
 
@@ -351,16 +352,19 @@ fn answered_by_is_in_the_first_request_the_last_status_callback_and_the_amd_call
     assert_eq!(get(&parameters, "MachineDetectionDuration"), Some("2340"));
     assert_eq!(get(&requested(leg(), FetchReason::Start), "AnsweredBy"), None);
     let over = ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None);
-    let (_, completed) = told(LegInfo { answered_by, ..over }, EventKind::Ended, 3).unwrap();
+    let (_, completed) = webhook_of(LegInfo { answered_by, ..over }, EventKind::Ended, 3).unwrap();
     assert_eq!(get(&completed, "AnsweredBy"), Some("machine_start"));
     let second = Duration::from_secs(1);
     let callback = leg().status_callback;
     let spec = MachineDetection::new(Until::GreetingEnd, second, second, second, second);
     let spec = Box::new(MachineDetection { callback, ..spec });
     let facts = |verdict| MachineFacts { result: verdict, after: second, spec: spec.clone() };
-    assert!(told(leg(), EventKind::MachineDetected(facts(DetectionResult::Machine)), 0).is_none(), "more follows");
+    assert!(
+        webhook_of(leg(), EventKind::MachineDetected(facts(DetectionResult::Machine)), 0).is_none(),
+        "more follows"
+    );
     let beep = facts(DetectionResult::GreetingEnded(GreetingEnd::Beep));
-    let (notice, parameters) = told(leg(), EventKind::MachineDetected(beep), 0).unwrap();
+    let (notice, parameters) = webhook_of(leg(), EventKind::MachineDetected(beep), 0).unwrap();
     assert!(!notice.numbered);
     assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_end_beep"));
     assert_eq!((get(&parameters, "MachineDetectionDuration"), parameters.len()), (Some("1000"), 4));
@@ -369,21 +373,21 @@ fn answered_by_is_in_the_first_request_the_last_status_callback_and_the_amd_call
 #[test]
 fn the_completed_callback_has_seconds_and_started_minutes() {
     let leg = ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None);
-    let (_, completed) = told(leg, EventKind::Ended, 3).unwrap();
+    let (_, completed) = webhook_of(leg, EventKind::Ended, 3).unwrap();
     assert_eq!(get(&completed, "CallStatus"), Some("completed"));
     assert_eq!((get(&completed, "CallDuration"), get(&completed, "Duration")), (Some("61"), Some("2")));
     assert_eq!(get(&completed, "SipResponseCode"), Some("200"));
-    let (_, busy) = told(ended(Status::Busy, None, Some(486)), EventKind::Ended, 2).unwrap();
+    let (_, busy) = webhook_of(ended(Status::Busy, None, Some(486)), EventKind::Ended, 2).unwrap();
     assert_eq!((get(&busy, "CallDuration"), get(&busy, "Duration")), (Some("0"), Some("0")));
     assert_eq!((get(&busy, "CallStatus"), get(&busy, "SipResponseCode")), (Some("busy"), Some("486")));
-    for (status, own, wanted) in [
+    for (status, own, expected) in [
         (Status::NoAnswer, None, Some("487")),
         (Status::NoAnswer, Some(480), Some("480")),
         (Status::Canceled, None, Some("487")),
         (Status::Failed, None, None),
     ] {
-        let (_, ended) = told(ended(status, None, own), EventKind::Ended, 2).unwrap();
-        assert_eq!(get(&ended, "SipResponseCode"), wanted, "{status:?}");
+        let (_, ended) = webhook_of(ended(status, None, own), EventKind::Ended, 2).unwrap();
+        assert_eq!(get(&ended, "SipResponseCode"), expected, "{status:?}");
     }
 }
 
@@ -394,7 +398,7 @@ fn the_completed_callback_names_the_recording_of_the_call_request() {
         leg: Arc::new(ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None)),
         kind: EventKind::Ended,
     };
-    let told = |status| {
+    let recording_of = |status| {
         let context = Context { recording: Some(recording(status)), ..context(3) };
         let [notice] = &webhook(crate::owner(ACCOUNT), &event, &context)[..] else { panic!() };
         let Body::Form(parameters) = &notice.body else { panic!() };
@@ -402,23 +406,24 @@ fn the_completed_callback_names_the_recording_of_the_call_request() {
         [get("RecordingSid"), get("RecordingUrl").map(|url| url[url.len() - 34..].to_owned()), get("RecordingDuration")]
     };
     let sid = Some("RE0000000000000000000000000000000b".to_owned());
-    assert_eq!(told(RecordingStatus::Completed), [sid.clone(), sid, Some("5".to_owned())]);
-    assert_eq!(told(RecordingStatus::Absent), [None, None, None]);
+    assert_eq!(recording_of(RecordingStatus::Completed), [sid.clone(), sid, Some("5".to_owned())]);
+    assert_eq!(recording_of(RecordingStatus::Absent), [None, None, None]);
 }
 
 #[test]
 fn events_without_a_subscription_send_no_webhook() {
     let mut quiet = leg();
     quiet.status_callback.as_mut().unwrap().events = vec![StatusEvent::Completed];
-    assert!(told(quiet.clone(), EventKind::Initiated, 0).is_none());
-    assert!(told(quiet.clone(), EventKind::DtmfReceived { digit: '1' }, 0).is_none());
-    assert!(told(quiet, EventKind::Recording(recording(RecordingStatus::InProgress)), 0).is_none());
-    assert!(told(LegInfo { status_callback: None, ..leg() }, EventKind::Ended, 0).is_none());
+    assert!(webhook_of(quiet.clone(), EventKind::Initiated, 0).is_none());
+    assert!(webhook_of(quiet.clone(), EventKind::DtmfReceived { digit: '1' }, 0).is_none());
+    assert!(webhook_of(quiet, EventKind::Recording(recording(RecordingStatus::InProgress)), 0).is_none());
+    assert!(webhook_of(LegInfo { status_callback: None, ..leg() }, EventKind::Ended, 0).is_none());
 }
 
 #[test]
 fn a_recording_reports_its_end_to_its_own_callback() {
-    let (notice, parameters) = told(leg(), EventKind::Recording(recording(RecordingStatus::Completed)), 0).unwrap();
+    let (notice, parameters) =
+        webhook_of(leg(), EventKind::Recording(recording(RecordingStatus::Completed)), 0).unwrap();
     assert!(!notice.numbered);
     assert_eq!(notice.target.url.as_ref(), "http://app/rec");
     for (name, value) in [
@@ -458,12 +463,13 @@ fn a_stream_reports_its_states_to_its_own_callback() {
         transport: StreamTransport::Messages,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };
-    let (_, started) = told(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();
+    let (_, started) = webhook_of(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();
     assert_eq!(get(&started, "StreamEvent"), Some("stream-started"));
     assert_eq!(get(&started, "StreamName"), Some("MZ0000000000000000000000000000000e"));
     assert_eq!(get(&started, "Timestamp"), Some("2018-03-25T09:54:31.000Z"));
     let (_, failed) =
-        told(leg(), EventKind::Stream(facts(StreamStatus::Failed(StreamFault::Closed.because("gone")))), 0).unwrap();
+        webhook_of(leg(), EventKind::Stream(facts(StreamStatus::Failed(StreamFault::Closed.because("gone")))), 0)
+            .unwrap();
     assert_eq!((get(&failed, "StreamEvent"), get(&failed, "StreamError")), (Some("stream-error"), Some("gone")));
 }
 
@@ -486,15 +492,15 @@ fn a_siprec_session_reports_its_states_to_its_own_callback() {
         })
     };
     let facts = |name, status| EventKind::Siprec(SiprecFacts { id: SiprecId(0xd), spec: spec(name), status });
-    let (_, started) = told(leg(), facts(None, SiprecStatus::Started), 0).unwrap();
+    let (_, started) = webhook_of(leg(), facts(None, SiprecStatus::Started), 0).unwrap();
     assert_eq!(get(&started, "SiprecEvent"), Some("siprec-started"));
     assert_eq!(get(&started, "SiprecName"), Some("SR0000000000000000000000000000000d"));
     assert_eq!(get(&started, "Timestamp"), Some("2018-03-25T09:54:31.000Z"));
     let why = SiprecFault::Refused(503).because("busy");
-    let (_, failed) = told(leg(), facts(Some("mine"), SiprecStatus::Failed(why)), 0).unwrap();
+    let (_, failed) = webhook_of(leg(), facts(Some("mine"), SiprecStatus::Failed(why)), 0).unwrap();
     assert_eq!((get(&failed, "SiprecEvent"), get(&failed, "SiprecName")), (Some("siprec-error"), Some("mine")));
     assert_eq!((get(&failed, "SiprecErrorCode"), get(&failed, "SiprecError")), (Some("31902"), Some("busy")));
-    assert!(told(leg(), facts(None, SiprecStatus::Paused), 0).is_none(), "there is no word for it");
+    assert!(webhook_of(leg(), facts(None, SiprecStatus::Paused), 0).is_none(), "there is no word for it");
 }
 
 fn words(stable: &str, unstable: &str) -> RecognisedText {
@@ -518,7 +524,7 @@ fn a_speech_gather_request_has_the_text_and_its_confidence() {
 fn a_partial_gather_callback_has_stable_and_unstable_text() {
     let callback = leg().status_callback.unwrap();
     let kind = EventKind::GatherPartial { words: words("pay", "my bell"), sequence: 3, callback };
-    let (notice, parameters) = told(leg(), kind, 0).unwrap();
+    let (notice, parameters) = webhook_of(leg(), kind, 0).unwrap();
     assert_eq!((notice.event.as_ref(), &*notice.target.url), ("gather-partial", "http://app/status"));
     for (name, value) in [
         ("StableSpeechResult", "pay"),
@@ -552,7 +558,7 @@ fn a_live_transcription_numbers_its_callbacks_from_one() {
         let spec = Box::new(spec.clone());
         EventKind::Transcription(TranscriptionFacts { id: TranscriptionId(0xb), spec, sequence, status })
     };
-    let (_, started) = told(leg(), facts(0, TranscriptionStatus::Started), 0).unwrap();
+    let (_, started) = webhook_of(leg(), facts(0, TranscriptionStatus::Started), 0).unwrap();
     let configuration =
         r#"{"enableAutomaticPunctuation":"false","hints":"a, b","profanityFilter":"false","speechModel":"telephony"}"#;
     for (name, value) in [
@@ -571,38 +577,38 @@ fn a_live_transcription_numbers_its_callbacks_from_one() {
         assert_eq!(get(&started, name), Some(value), "{name}");
     }
     assert_eq!(get(&started, "OutboundTrackLabel"), None);
-    let said =
+    let content_of =
         |is_final| TranscriptionStatus::Recognised { track: Track::Outbound, words: words("hello", ""), is_final };
-    let (_, content) = told(leg(), facts(1, said(true)), 0).unwrap();
+    let (_, content) = webhook_of(leg(), facts(1, content_of(true)), 0).unwrap();
     assert_eq!(get(&content, "TranscriptionData"), Some(r#"{"confidence":0.9,"transcript":"hello"}"#));
     assert_eq!((get(&content, "Track"), get(&content, "Final")), (Some("outbound_track"), Some("true")));
     assert_eq!((get(&content, "SequenceId"), get(&content, "Stability")), (Some("2"), None));
-    let (_, partial) = told(leg(), facts(2, said(false)), 0).unwrap();
+    let (_, partial) = webhook_of(leg(), facts(2, content_of(false)), 0).unwrap();
     assert_eq!((get(&partial, "Final"), get(&partial, "Stability")), (Some("false"), Some("0.8")));
-    let (_, failed) = told(leg(), facts(3, TranscriptionStatus::Failed("gone".into())), 0).unwrap();
+    let (_, failed) = webhook_of(leg(), facts(3, TranscriptionStatus::Failed("gone".into())), 0).unwrap();
     assert_eq!(get(&failed, "TranscriptionEvent"), Some("transcription-error"));
     assert_eq!(get(&failed, "TranscriptionError"), Some("gone"));
 }
 
 #[test]
 fn the_action_of_a_conversation_gets_its_status_and_error() {
-    let asked = |status| {
+    let parameters_of = |status| {
         let duration = Duration::from_millis(12_900);
         let facts = ConversationFacts { id: ConversationId(0xe), status, duration, agent: None };
-        let asked = requested(leg(), FetchReason::Conversed(Box::new(facts)));
-        assert_eq!(get(&asked, "SessionId"), Some("VX0000000000000000000000000000000e"));
-        assert_eq!(get(&asked, "SessionDuration"), Some("12"));
-        let told = ["SessionStatus", "HandoffData", "ErrorCode", "ErrorMessage"];
-        told.map(|name| get(&asked, name).map(str::to_owned))
+        let request = requested(leg(), FetchReason::Conversed(Box::new(facts)));
+        assert_eq!(get(&request, "SessionId"), Some("VX0000000000000000000000000000000e"));
+        assert_eq!(get(&request, "SessionDuration"), Some("12"));
+        let names = ["SessionStatus", "HandoffData", "ErrorCode", "ErrorMessage"];
+        names.map(|name| get(&request, name).map(str::to_owned))
     };
     let word = |text: &str| Some(text.to_owned());
-    assert_eq!(asked(ConversationStatus::Completed), [word("completed"), None, None, None]);
-    assert_eq!(asked(ConversationStatus::Ended(None)), [word("ended"), None, None, None]);
-    assert_eq!(asked(ConversationStatus::Ended(word("{}"))), [word("ended"), word("{}"), None, None]);
+    assert_eq!(parameters_of(ConversationStatus::Completed), [word("completed"), None, None, None]);
+    assert_eq!(parameters_of(ConversationStatus::Ended(None)), [word("ended"), None, None, None]);
+    assert_eq!(parameters_of(ConversationStatus::Ended(word("{}"))), [word("ended"), word("{}"), None, None]);
     let failed = |after_start| ConversationStatus::Failed { after_start, why: StreamFault::Closed.because("gone") };
-    assert_eq!(asked(failed(true)), [word("failed"), None, word("64105"), word("Websocket ended")]);
+    assert_eq!(parameters_of(failed(true)), [word("failed"), None, word("64105"), word("Websocket ended")]);
     let unreachable = word("Unable to connect to websocket URL");
-    assert_eq!(asked(failed(false)), [word("failed"), None, word("64102"), unreachable]);
+    assert_eq!(parameters_of(failed(false)), [word("failed"), None, word("64102"), unreachable]);
 }
 
 #[test]

@@ -369,8 +369,8 @@ mod tests {
     fn a_webhook_is_told_by_what_people_look_for() {
         let document =
             "<?xml version=\"1.0\"?><Response><Gather numDigits='1'><Say>Hello</Say></Gather><Hangup/></Response>";
-        let asked = exchange(&[("CallStatus", "in-progress"), ("Digits", "12")], document);
-        assert_eq!(details(&asked).unwrap(), "Digits=12 → <Gather> <Say> <Hangup>");
+        let webhook = exchange(&[("CallStatus", "in-progress"), ("Digits", "12")], document);
+        assert_eq!(details(&webhook).unwrap(), "Digits=12 → <Gather> <Say> <Hangup>");
         assert_eq!(details(&exchange(&[("CallStatus", "completed")], "")).unwrap(), "CallStatus=completed");
         assert_eq!(details(&exchange(&[], "")), None);
     }

@@ -61,8 +61,8 @@ async fn send(to: SocketAddr, octets: &[u8]) {
 async fn random_data_on_every_port_does_not_disturb_a_live_call() {
     let (house, mut caller, mut called) = live_call().await;
 
-    let said = noise(3_000, 31);
-    caller.audio.say(&said);
+    let audio = noise(3_000, 31);
+    caller.audio.say(&audio);
     let unknown = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for rubbish in RUBBISH {
         unknown.send_to(rubbish, house.udp).await.unwrap();
@@ -79,10 +79,10 @@ async fn random_data_on_every_port_does_not_disturb_a_live_call() {
     forged.extend([0x55; FRAME]);
     unknown.send_to(&forged, caller.audio.remote()).await.unwrap();
 
-    let last = encode(&said)[said.len() - FRAME..].to_vec();
+    let last = encode(&audio)[audio.len() - FRAME..].to_vec();
     called.audio.heard().find("the last word", |packet| packet.payload == last).await;
     let heard = called.audio.heard().all();
-    assert_eq!(arrived(&said, &heard), (0..150).collect::<Vec<_>>());
+    assert_eq!(arrived(&audio, &heard), (0..150).collect::<Vec<_>>());
     assert!(heard.iter().all(|packet| packet.payload != [0x55; FRAME]));
     assert_answers(&house).await;
     assert_eq!(house.api.get("/healthz").await.status, 200);

@@ -185,8 +185,8 @@ impl Shared {
         let mut due = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
             let out = self.queue.lock().unwrap().pop_front();
-            let said = out.is_some();
-            if !said && self.pauses.load(Ordering::SeqCst) {
+            let sent = out.is_some();
+            if !sent && self.pauses.load(Ordering::SeqCst) {
                 timestamp = timestamp.wrapping_add(FRAME as u32);
                 due += Duration::from_millis(20);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -210,7 +210,7 @@ impl Shared {
             let remote = *self.remote.lock().unwrap();
             let _ = self.socket.send_to(&packet, remote.unwrap());
             sequence = sequence.wrapping_add(1);
-            if payload_type == 0 && said {
+            if payload_type == 0 && sent {
                 self.spoken.fetch_add(1, Ordering::SeqCst);
             }
             if takes_time {
@@ -252,39 +252,39 @@ pub(crate) fn decode(octets: &[u8]) -> Vec<i16> {
 }
 
 /// The highest normalised correlation between `said` and a part of `heard`, and the position of this part in samples.
-pub(crate) fn correlate(said: &[i16], heard: &[i16]) -> (f64, usize) {
+pub(crate) fn correlate(sent: &[i16], heard: &[i16]) -> (f64, usize) {
     /// The number of samples for the search of the position.
     const PROBE: usize = 320;
-    if heard.len() < said.len() || said.len() < PROBE {
+    if heard.len() < sent.len() || sent.len() < PROBE {
         return (0.0, 0);
     }
     let mut best = (0.0, 0);
-    for place in 0..=heard.len() - said.len() {
-        let likeness = likeness(&said[..PROBE], &heard[place..]);
+    for place in 0..=heard.len() - sent.len() {
+        let likeness = likeness(&sent[..PROBE], &heard[place..]);
         if likeness > best.0 {
             best = (likeness, place);
         }
     }
-    (likeness(said, &heard[best.1..]), best.1)
+    (likeness(sent, &heard[best.1..]), best.1)
 }
 
 /// Cuts `said` into parts of 200 ms. Returns for each part whether `heard` contains the part. On a busy computer, a
 /// late packet damages one part and not all parts.
-pub(crate) fn parts(said: &[i16], heard: &[i16]) -> Vec<bool> {
-    said.chunks(1_600).map(|part| correlate(part, heard).0 > 0.95).collect()
+pub(crate) fn parts(sent: &[i16], heard: &[i16]) -> Vec<bool> {
+    sent.chunks(1_600).map(|part| correlate(part, heard).0 > 0.95).collect()
 }
 
 /// Whether `heard` contains at least three quarters of the parts of `said`.
-pub(crate) fn holds(said: &[i16], heard: &[i16]) -> bool {
-    let parts = parts(said, heard);
+pub(crate) fn holds(sent: &[i16], heard: &[i16]) -> bool {
+    let parts = parts(sent, heard);
     let there = parts.iter().filter(|there| **there).count();
     println!("{there} of {} parts are there", parts.len());
     there * 4 >= parts.len() * 3
 }
 
-fn likeness(said: &[i16], heard: &[i16]) -> f64 {
+fn likeness(sent: &[i16], heard: &[i16]) -> f64 {
     let (mut product, mut left, mut right) = (0i64, 1i64, 1i64);
-    for (a, b) in said.iter().zip(heard) {
+    for (a, b) in sent.iter().zip(heard) {
         let (a, b) = (i64::from(*a), i64::from(*b));
         product += a * b;
         left += a * a;

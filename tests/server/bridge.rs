@@ -26,9 +26,9 @@ pub(crate) async fn live_call() -> (House, Phone, Phone) {
 }
 
 /// The indices of the frames of `said` that have arrived, in the order of their arrival.
-pub(crate) fn arrived(said: &[i16], heard: &[Packet]) -> Vec<usize> {
+pub(crate) fn arrived(sent: &[i16], heard: &[Packet]) -> Vec<usize> {
     let frames: std::collections::HashMap<Vec<u8>, usize> =
-        encode(said).chunks(FRAME).enumerate().map(|(place, frame)| (frame.to_vec(), place)).collect();
+        encode(sent).chunks(FRAME).enumerate().map(|(place, frame)| (frame.to_vec(), place)).collect();
     heard.iter().filter_map(|packet| frames.get(&packet.payload).copied()).collect()
 }
 
@@ -48,7 +48,7 @@ async fn a_bridge_loses_no_audio_and_is_recorded_in_two_channels() {
     called.audio.heard().reach(10, "RTP to the called").await;
     caller.audio.say(&left);
     called.audio.say(&right);
-    let last = |said: &[i16]| encode(said)[said.len() - FRAME..].to_vec();
+    let last = |sent: &[i16]| encode(sent)[sent.len() - FRAME..].to_vec();
     let (last_left, last_right) = (last(&left), last(&right));
     called.audio.heard().find("the caller's last word", |packet| packet.payload == last_left).await;
     caller.audio.heard().find("the called's last word", |packet| packet.payload == last_right).await;
@@ -72,8 +72,8 @@ async fn a_bridge_loses_no_audio_and_is_recorded_in_two_channels() {
         (1, &"completed".into(), &2.into())
     );
     let channels = read_wav(&house.api.wav(recordings[0]["sid"].as_str().unwrap()).await);
-    for (channel, said) in channels.iter().zip([&left, &right]) {
-        assert!(holds(said, channel));
+    for (channel, sent) in channels.iter().zip([&left, &right]) {
+        assert!(holds(sent, channel));
     }
     house.end().await;
 }

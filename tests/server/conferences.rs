@@ -29,12 +29,12 @@ fn loud(phone: &Phone) -> usize {
 /// wrong program fails in every attempt.
 async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
     for turn in 0..TRIES {
-        let said = noise(1_000, 100 * seed + turn);
-        speaker.audio.say(&said);
+        let audio = noise(1_000, 100 * seed + turn);
+        speaker.audio.say(&audio);
         for hearer in hearers {
-            listen(hearer, said.len() / FRAME + 50).await;
+            listen(hearer, audio.len() / FRAME + 50).await;
         }
-        if hearers.iter().all(|hearer| holds(&said, &hearer.audio.samples())) {
+        if hearers.iter().all(|hearer| holds(&audio, &hearer.audio.samples())) {
             return;
         }
     }
@@ -96,8 +96,8 @@ async fn a_participant_who_rejoins_is_heard_and_the_last_participant_ends_the_co
 async fn the_events_of_a_conference_arrive_in_order_and_are_stored() {
     let app = App::start(|_| String::new()).await;
     let events = "start end join leave mute hold modify";
-    let told = format!("statusCallback=\"{}\" statusCallbackEvent=\"{events}\"", app.url("/told"));
-    let house = House::start(&(conference("900", &told) + &conference("901", ""))).await;
+    let callback = format!("statusCallback=\"{}\" statusCallbackEvent=\"{events}\"", app.url("/told"));
+    let house = House::start(&(conference("900", &callback) + &conference("901", ""))).await;
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     let is = |name: &'static str| move |request: &AppRequest| request.field("StatusCallbackEvent") == name;
     one.call(house.udp, "900").await;
@@ -119,7 +119,7 @@ async fn the_events_of_a_conference_arrive_in_order_and_are_stored() {
     let ended = app.requests.find("conference-end", is("conference-end")).await;
     assert_eq!(ended.field("ReasonConferenceEnded"), "conference-ended-via-api");
     let all = app.requests.all();
-    let told: Vec<_> =
+    let events: Vec<_> =
         all.iter().map(|request| (request.field("StatusCallbackEvent"), request.field("CallSid"))).collect();
     let (newest, nobody) = (newest.as_str().unwrap(), "");
     let expected = [
@@ -131,7 +131,7 @@ async fn the_events_of_a_conference_arrive_in_order_and_are_stored() {
         ("participant-leave", newest),
         ("conference-end", nobody),
     ];
-    assert_eq!(told, expected.map(|(name, call)| (name.to_owned(), call.to_owned())));
+    assert_eq!(events, expected.map(|(name, call)| (name.to_owned(), call.to_owned())));
     let numbers: Vec<_> = all.iter().map(|request| request.field("SequenceNumber")).collect();
     assert_eq!(numbers, ["1", "2", "3", "4", "5", "6", "7"]);
     assert!(all.iter().all(AppRequest::is_signed));

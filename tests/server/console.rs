@@ -187,10 +187,10 @@ async fn a_call_to_an_unknown_number_is_an_error_with_caller_call_id_and_advice(
     assert!(error["message"].as_str().unwrap().starts_with(&format!("call from {from:?} at 127.0.0.1:")), "{error}");
     assert_eq!((&request["to"], &request["transport"]), (&"15551230001".into(), &"UDP".into()));
     let call_id = request["sip_call_id"].as_str().unwrap();
-    for (id, told) in [(call_id, "`tandem trace "), ("602", "`tandem calls --to 602`")] {
+    for (id, reply_text) in [(call_id, "`tandem trace "), ("602", "`tandem calls --to 602`")] {
         let reply = house.api.get(&format!("/console/calls/{id}")).await;
         let text = String::from_utf8(reply.body).unwrap();
-        assert!(reply.status == 404 && text.contains(told), "{text}");
+        assert!(reply.status == 404 && text.contains(reply_text), "{text}");
     }
     house.end().await;
 }
@@ -315,8 +315,8 @@ async fn a_followed_list_sends_changes_until_the_server_stops() {
         house.quiet().await;
         house.calls().stop_accepting();
     };
-    let (told, ()) = tokio::join!(following, over);
-    let text = String::from_utf8(told.body).unwrap();
+    let (followed, ()) = tokio::join!(following, over);
+    let text = String::from_utf8(followed.body).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     assert!(lines.iter().any(|line| line.contains("\"status\":\"completed\"")), "{text}");
     assert!(lines.last().unwrap().contains("{\"note\":\"the server is stopping\"}"), "{text}");

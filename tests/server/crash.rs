@@ -38,8 +38,8 @@ async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
     let mut phone = Phone::new().await;
     phone.call(program.udp, "100").await;
     let call_sid = app.request("/voice").await.field("CallSid");
-    let said = noise(10_000, 11);
-    phone.audio.say(&said);
+    let audio = noise(10_000, 11);
+    phone.audio.say(&audio);
     // Waits for 4 s of speech. The packets that the server sends during this time are the clock.
     phone.audio.heard().reach(200, "4 s of RTP").await;
     let (killed, spoken) = (Timestamp::now(), phone.audio.spoken());
@@ -50,10 +50,13 @@ async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
     let restarted = Timestamp::now();
     let program = Program::start(&file).await;
 
-    let told = app.request("/recording").await;
+    let callback = app.request("/recording").await;
     let ended = app.request("/status").await;
-    assert!(told.is_signed() && ended.is_signed());
-    assert_eq!((told.field("CallSid"), told.field("RecordingStatus")), (call_sid.clone(), "completed".to_owned()));
+    assert!(callback.is_signed() && ended.is_signed());
+    assert_eq!(
+        (callback.field("CallSid"), callback.field("RecordingStatus")),
+        (call_sid.clone(), "completed".to_owned())
+    );
     assert_eq!((ended.field("CallSid"), ended.field("CallStatus")), (call_sid.clone(), "completed".to_owned()));
 
     assert_eq!(ended.field("SequenceNumber"), "0");
@@ -61,18 +64,18 @@ async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
     let recording = program.api.recordings().await.remove(0);
     assert_eq!(
         (recording["status"].as_str(), recording["sid"].as_str()),
-        (Some("completed"), Some(&*told.field("RecordingSid")))
+        (Some("completed"), Some(&*callback.field("RecordingSid")))
     );
     let mut channels = read_wav(&program.api.wav(recording["sid"].as_str().unwrap()).await);
     let recorded = channels.remove(0);
     let seconds = recorded.len() as f64 / 8_000.0;
-    let length: f64 = told.field("RecordingDuration").parse().unwrap();
-    assert!((seconds - length).abs() <= 1.0, "{seconds} s in the file, {length} s told");
-    assert_eq!(recording["duration"].as_str(), Some(&*told.field("RecordingDuration")));
+    let length: f64 = callback.field("RecordingDuration").parse().unwrap();
+    assert!((seconds - length).abs() <= 1.0, "{seconds} s in the file, {length} s reported");
+    assert_eq!(recording["duration"].as_str(), Some(&*callback.field("RecordingDuration")));
     // The recording contains all audio until one second before the kill, including the last 600 ms of this audio.
     let until = 160 * (spoken - 50);
-    assert!(holds(&said[..until], &recorded), "{} samples recorded", recorded.len());
-    assert!(parts(&said[until - 4_800..until], &recorded).contains(&true), "{} samples recorded", recorded.len());
+    assert!(holds(&audio[..until], &recorded), "{} samples recorded", recorded.len());
+    assert!(parts(&audio[until - 4_800..until], &recorded).contains(&true), "{} samples recorded", recorded.len());
 
     let call = program.api.calls().await.into_iter().find(|call| call["sid"] == call_sid.as_str()).unwrap();
     assert_eq!(call["status"], "completed");
@@ -85,7 +88,7 @@ async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
     assert_eq!(errors["errors"][0]["call"], call_sid.as_str(), "{errors}");
     let length = (end - timestamp(&call["start_time"])).total(jiff::Unit::Second).unwrap();
     let duration: f64 = call["duration"].as_str().unwrap().parse().unwrap();
-    assert!((duration - length).abs() <= 1.0, "{duration} s told, {length} s between its times");
+    assert!((duration - length).abs() <= 1.0, "{duration} s reported, {length} s between its times");
 
     // The server accepts further calls. It sends each webhook of the killed call only once.
     let mut phone = Phone::new().await;
@@ -108,7 +111,7 @@ async fn a_killed_recorded_call_ends_with_its_real_times_and_one_webhook() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_conference_has_ended_and_its_recording_is_complete() {
     let app = App::start(|_| String::new()).await;
-    let told = format!(
+    let callback = format!(
         "statusCallback=\"{}\" statusCallbackEvent=\"start end leave\" record=\"record-from-start\" trim=\"do-not-trim\" \
          recordingStatusCallback=\"{}\"",
         app.url("/told"),
@@ -121,7 +124,7 @@ async fn a_killed_conference_has_ended_and_its_recording_is_complete() {
     };
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
-    std::fs::write(&file, settings(folder.path(), &(conference("100", &told) + &conference("101", "")))).unwrap();
+    std::fs::write(&file, settings(folder.path(), &(conference("100", &callback) + &conference("101", "")))).unwrap();
     let program = Program::start(&file).await;
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     one.call(program.udp, "100").await;
@@ -136,9 +139,9 @@ async fn a_killed_conference_has_ended_and_its_recording_is_complete() {
     let sid = started.field("ConferenceSid");
     assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "4".to_owned()));
     // Both participants left before the conference ended.
-    let told: Vec<String> = app.requests.all().iter().map(|request| request.field("StatusCallbackEvent")).collect();
-    let told: Vec<&str> = told.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
-    assert_eq!(told, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
+    let events: Vec<String> = app.requests.all().iter().map(|request| request.field("StatusCallbackEvent")).collect();
+    let events: Vec<&str> = events.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
+    assert_eq!(events, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
     let recorded = app.request("/recording").await;
     assert_eq!((recorded.field("ConferenceSid"), recorded.field("RecordingStatus")), (sid, "completed".to_owned()));
     assert!(recorded.is_signed() && ended.is_signed());

@@ -68,8 +68,8 @@ async fn a_short_call_without_its_mandatory_siprec_session_is_a_reported_failure
     caller.hangup().await;
     house.quiet().await;
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json");
-    let told = house.api.get(&path).await.json()["notifications"].as_array().unwrap().clone();
-    assert!(told.iter().any(|one| one["error_code"] == "31901"), "{told:?}");
+    let notifications = house.api.get(&path).await.json()["notifications"].as_array().unwrap().clone();
+    assert!(notifications.iter().any(|one| one["error_code"] == "31901"), "{notifications:?}");
     house.end().await;
 }
 

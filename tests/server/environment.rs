@@ -33,9 +33,9 @@ async fn a_second_server_on_the_same_database_exits_with_a_reason() {
     std::fs::write(&one, settings(&folder.path().join("one"), &database)).unwrap();
     std::fs::write(&other, settings(&folder.path().join("other"), &database)).unwrap();
     let program = Program::start(&one).await;
-    let (code, said) = refused(&other, &[]).await;
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("database.url: the database is in use by another tandem"), "{said}");
+    let (code, output) = refused(&other, &[]).await;
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("database.url: the database is in use by another tandem"), "{output}");
     program.terminate();
     assert!(program.ended().await.success());
 }
@@ -46,9 +46,9 @@ async fn a_directory_for_recordings_without_write_access_stops_the_start() {
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
     // Even the user root cannot create a file in `/proc`.
-    let (code, said) = refused(&file, &[("TANDEM_RECORDINGS__URL", "file:/proc")]).await;
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("recordings.url: cannot create a file in /proc"), "{said}");
+    let (code, output) = refused(&file, &[("TANDEM_RECORDINGS__URL", "file:/proc")]).await;
+    assert_eq!(code, Some(2), "{output}");
+    assert!(output.contains("recordings.url: cannot create a file in /proc"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,17 +56,17 @@ async fn a_server_with_a_moved_database_is_not_ready_until_its_return() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tandem.db");
     let house = House::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;
-    let ready = async |wanted: u16| {
+    let ready = async |expected: u16| {
         let answer = async {
             loop {
                 let reply = house.api.get("/readyz").await;
-                if reply.status == wanted {
+                if reply.status == expected {
                     return String::from_utf8(reply.body).unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("/readyz never says {wanted}"))
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("/readyz never says {expected}"))
     };
     ready(200).await;
     std::fs::rename(&path, folder.path().join("away")).unwrap();

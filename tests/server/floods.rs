@@ -86,8 +86,8 @@ async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
     let (house, mut caller, mut called) = live_call().await;
     let before = resident_kib();
 
-    let said = noise(4_000, 77);
-    caller.audio.say(&said);
+    let audio = noise(4_000, 77);
+    caller.audio.say(&audio);
     let mut attacks = JoinSet::new();
     for number in 0..CONNECTIONS {
         attacks.spawn(attack(house.tcp, number));
@@ -105,9 +105,9 @@ async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
         // need them.
         let _ = socket.send_to(&octets, house.udp).await;
     }
-    let last = encode(&said)[said.len() - FRAME..].to_vec();
+    let last = encode(&audio)[audio.len() - FRAME..].to_vec();
     called.audio.heard().find("the last word", |packet| packet.payload == last).await;
-    assert_eq!(arrived(&said, &called.audio.heard().all()), (0..200).collect::<Vec<_>>(), "each packet came");
+    assert_eq!(arrived(&audio, &called.audio.heard().all()), (0..200).collect::<Vec<_>>(), "each packet came");
     assert_answers(&house).await;
     let grown = resident_kib().saturating_sub(before);
     println!("the process grew by {grown} KiB");

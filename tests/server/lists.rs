@@ -232,7 +232,7 @@ async fn a_recording_on_a_full_disk_keeps_its_audio_and_reports_the_failure() {
     let error = errors["errors"].as_array().unwrap().iter().find(|row| row["cause"] == "recording-failed");
     assert!(error.is_some_and(|row| row["advice"].as_str().unwrap().contains("df -h")), "{errors}");
     let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
-    let told = notifications["notifications"].as_array().unwrap().iter().any(|row| row["error_code"] == "12400");
-    assert!(told, "{notifications}");
+    let is_reported = notifications["notifications"].as_array().unwrap().iter().any(|row| row["error_code"] == "12400");
+    assert!(is_reported, "{notifications}");
     house.end().await;
 }

@@ -21,9 +21,9 @@ async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command.arg("load").arg(target.to_string()).args(["--caller", "127.0.0.1:0"]).args(arguments);
     let done = command.kill_on_drop(true).output().await.unwrap();
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success() && said.contains("2 of 2 well"), "{said}");
-    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    let output = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && output.contains("2 of 2 well"), "{output}");
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
 }
 
 /// Makes two calls. The server relays both calls to the answerer. Returns the report.

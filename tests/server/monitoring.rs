@@ -106,7 +106,7 @@ async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
         }
     }
     assert!(alerts >= 10, "{alerts}");
-    let asked: Vec<(bool, BTreeSet<&str>)> = RULES
+    let rules: Vec<(bool, BTreeSet<&str>)> = RULES
         .split("cause")
         .skip(1)
         .filter_map(|rest| {
@@ -117,10 +117,10 @@ async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
         })
         .collect();
     for cause in Cause::ALL {
-        let is_asked = asked.iter().any(|(fits, names)| names.contains(cause.id()) == *fits);
+        let is_asked = rules.iter().any(|(fits, names)| names.contains(cause.id()) == *fits);
         assert!(is_asked, "no alert rule fires for {cause}");
     }
-    for name in asked.iter().flat_map(|(_, names)| names) {
+    for name in rules.iter().flat_map(|(_, names)| names) {
         assert!(Cause::of_id(name).is_some(), "an alert rule asks for {name}, which is no cause");
     }
 

@@ -10,7 +10,7 @@ use crate::phone::{Phone, SipEvent};
 
 /// Waits until `/readyz` answers with this status. Returns the body.
 async fn readiness(house: &House, status: u16) -> String {
-    let asked = async {
+    let changed = async {
         loop {
             let reply = house.api.get("/readyz").await;
             if reply.status == status {
@@ -19,7 +19,7 @@ async fn readiness(house: &House, status: u16) -> String {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.expect("the readiness changes")
+    tokio::time::timeout(PATIENCE, changed).await.expect("the readiness changes")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,18 +109,18 @@ async fn tandem_call_fails_for_a_call_with_a_problem() {
             let (file, script) = (&file, &script);
             async move {
                 let steps: Vec<&str> = steps.iter().map(|one| if *one == "SCRIPT" { script } else { *one }).collect();
-                let (code, report, said) = call(file, number, &steps).await;
-                assert_eq!((code, &report["passed"]), (Some(1), &Value::Bool(false)), "{path} {steps:?}: {said}");
+                let (code, report, output) = call(file, number, &steps).await;
+                assert_eq!((code, &report["passed"]), (Some(1), &Value::Bool(false)), "{path} {steps:?}: {output}");
                 let problems = report["problems"].as_array().expect("the problems are known");
                 assert!(problems.iter().any(|problem| problem["cause"] == cause), "{path} {steps:?}: {problems:?}");
-                assert!(said.contains(cause), "{said}");
+                assert!(output.contains(cause), "{output}");
             }
         });
         futures(calls).await;
     }
     for steps in STEPS.iter().filter(|steps| !steps.contains(&"SCRIPT")) {
-        let (code, report, said) = call(&file, FINE, steps).await;
-        assert_eq!((code, &report["problems"]), (Some(0), &Value::Array(Vec::new())), "{steps:?}: {said}");
+        let (code, report, output) = call(&file, FINE, steps).await;
+        assert_eq!((code, &report["problems"]), (Some(0), &Value::Array(Vec::new())), "{steps:?}: {output}");
     }
     program.terminate();
     assert!(program.ended().await.success());
@@ -130,10 +130,10 @@ async fn tandem_call_fails_for_a_call_with_a_problem() {
 async fn tandem_call_reports_no_firewall_for_a_call_that_ends_immediately() {
     let folder = TempDir::new().unwrap();
     let (program, file) = start(&folder).await;
-    for (number, wanted) in [(AT_ONCE, 0), ("706", 1)] {
-        let (code, _, said) = call(&file, number, &["--wait", "1", "--hangup"]).await;
-        assert!(code.is_some_and(|code| code == wanted), "{number}: {code:?} {said}");
-        assert!(!said.contains("no audio arrived") && !said.contains("firewall"), "{number}: {said}");
+    for (number, expected) in [(AT_ONCE, 0), ("706", 1)] {
+        let (code, _, output) = call(&file, number, &["--wait", "1", "--hangup"]).await;
+        assert!(code.is_some_and(|code| code == expected), "{number}: {code:?} {output}");
+        assert!(!output.contains("no audio arrived") && !output.contains("firewall"), "{number}: {output}");
     }
     program.terminate();
     assert!(program.ended().await.success());
@@ -145,16 +145,16 @@ async fn tandem_call_passes_if_its_script_expects_the_problem() {
     let (program, file) = start(&folder).await;
     for (number, path, cause) in FAILURES {
         let problem = format!("problem {cause}");
-        let (code, report, said) = call(&file, number, &["--expect", &problem]).await;
-        assert_eq!((code, &report["passed"]), (Some(0), &Value::Bool(true)), "{path}: {said}");
+        let (code, report, output) = call(&file, number, &["--expect", &problem]).await;
+        assert_eq!((code, &report["passed"]), (Some(0), &Value::Bool(true)), "{path}: {output}");
     }
-    let (code, _, said) = call(&file, "702", &["--expect", "problem answered-404 within 2 s"]).await;
-    assert_eq!(code, Some(1), "another problem is not the expected one: {said}");
-    let (code, _, said) = call(&file, FINE, &["--expect", "problem answered-403 within 1 s"]).await;
-    assert_eq!(code, Some(1), "{said}");
+    let (code, _, output) = call(&file, "702", &["--expect", "problem answered-404 within 2 s"]).await;
+    assert_eq!(code, Some(1), "another problem is not the expected one: {output}");
+    let (code, _, output) = call(&file, FINE, &["--expect", "problem answered-403 within 1 s"]).await;
+    assert_eq!(code, Some(1), "{output}");
     // A refused call has a problem too.
-    let (code, _, said) = call(&file, "799", &["--expect", "problem unknown-number"]).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, _, output) = call(&file, "799", &["--expect", "problem unknown-number"]).await;
+    assert_eq!(code, Some(0), "{output}");
     program.terminate();
     assert!(program.ended().await.success());
 }

@@ -16,7 +16,7 @@ pub(crate) struct Program {
     child: Child,
     pub(crate) udp: SocketAddr,
     pub(crate) api: Api,
-    said: Arc<Log<String>>,
+    output: Arc<Log<String>>,
 }
 
 impl Program {
@@ -38,32 +38,32 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let said = Arc::new(Log::default());
+        let output = Arc::new(Log::default());
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::clone(&said);
+        let log = Arc::clone(&output);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 log.push(line);
             }
         });
         let address = async |after: &str| -> SocketAddr {
-            let line = said.find(after, |line| line.contains(after)).await;
+            let line = output.find(after, |line| line.contains(after)).await;
             let rest = &line[line.find(after).unwrap() + after.len()..];
             rest.split([';', ' ', '"']).next().unwrap().parse().unwrap()
         };
         let udp = address("SIP on udp:").await;
         let api = Api(address("HTTP on ").await);
-        Self { child, udp, api, said }
+        Self { child, udp, api, output }
     }
 
     /// All lines that the process has logged.
-    pub(crate) fn said(&self) -> Vec<String> {
-        self.said.all()
+    pub(crate) fn output(&self) -> Vec<String> {
+        self.output.all()
     }
 
     /// Waits for a log line with these words.
     pub(crate) async fn says(&self, words: &str) {
-        self.said.find(words, |line| line.contains(words)).await;
+        self.output.find(words, |line| line.contains(words)).await;
     }
 
     /// Sends SIGHUP.

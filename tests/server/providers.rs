@@ -148,7 +148,7 @@ async fn every_refused_request_is_an_error_with_its_reason() {
         (&key, "/v2/calls", "{\"to\": \"+1\"}".to_owned(), "api-request-refused", "connection_id: "),
         (&key, texml, "{}".to_owned(), "api-request-refused", "/v2/texml/Ac"),
     ] {
-        let told = async {
+        let reported = async {
             // In one second, the server stores only a few errors with the same cause.
             loop {
                 let reply = house.api.post_as(login, path, &body).await;
@@ -161,7 +161,8 @@ async fn every_refused_request_is_an_error_with_its_reason() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         };
-        let error = tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{reason} is not told"));
+        let error =
+            tokio::time::timeout(PATIENCE, reported).await.unwrap_or_else(|_| panic!("{reason} is not reported"));
         assert_eq!(error["cause"], cause, "{body}: {error}");
     }
     // Only an account learns of requests for paths that do not exist.
@@ -216,14 +217,18 @@ async fn the_signature_page_shows_the_signature_of_each_provider() {
     phone.call(house.udp, "300").await;
     phone.until(SipEvent::Bye).await;
     house.quiet().await;
-    let told = signature().await;
+    let signature_page = signature().await;
     let sent = app.request("/swml").await;
-    assert_eq!(told["key"], format!("the signing key of {PROJECT_ID}"));
+    assert_eq!(signature_page["key"], format!("the signing key of {PROJECT_ID}"));
     assert_eq!(
-        told["requests"][0]["headers"][0],
+        signature_page["requests"][0]["headers"][0],
         json!(["X-SignalWire-Signature", sent.headers["x-signalwire-signature"].to_str().unwrap()])
     );
-    assert_eq!((&told["requests"][1]["headers"], &told["covers_url"]), (&json!([]), &json!(true)), "{told}");
+    assert_eq!(
+        (&signature_page["requests"][1]["headers"], &signature_page["covers_url"]),
+        (&json!([]), &json!(true)),
+        "{signature_page}"
+    );
 
     let mut phone = Phone::new().await;
     phone.invite(house.udp, "200").await;
@@ -231,16 +236,19 @@ async fn the_signature_page_shows_the_signature_of_each_provider() {
     phone.cancel().await;
     app.event("call.hangup").await;
     house.quiet().await;
-    let told = signature().await;
+    let signature_page = signature().await;
     let sent = app.request("/telnyx").await;
-    let headers = told["requests"][0]["headers"].as_array().unwrap();
+    let headers = signature_page["requests"][0]["headers"].as_array().unwrap();
     let value = |name: &str| headers.iter().find(|header| header[0] == name).map(|header| header[1].clone());
     for name in ["telnyx-timestamp", "telnyx-signature-ed25519"] {
-        assert_eq!(value(name).unwrap(), sent.headers[name].to_str().unwrap(), "{told}");
+        assert_eq!(value(name).unwrap(), sent.headers[name].to_str().unwrap(), "{signature_page}");
     }
-    assert_eq!(told["covers_url"], false);
-    assert!(told["check"].as_str().unwrap().contains("TELNYX_PUBLIC_KEY") && told["usual"] == json!([]), "{told}");
-    assert!(!told.to_string().contains(ACCOUNT_SID), "{told}");
+    assert_eq!(signature_page["covers_url"], false);
+    assert!(
+        signature_page["check"].as_str().unwrap().contains("TELNYX_PUBLIC_KEY") && signature_page["usual"] == json!([]),
+        "{signature_page}"
+    );
+    assert!(!signature_page.to_string().contains(ACCOUNT_SID), "{signature_page}");
     house.end().await;
 }
 
@@ -267,7 +275,7 @@ async fn an_unused_parameter_causes_a_note() {
     let body = json!({ "command": "dial", "params": params }).to_string();
     let reply = house.api.post_as(&basic(PROJECT_ID, PROJECT_TOKEN), "/api/calling/calls", &body).await;
     assert_eq!(reply.status, 200);
-    let told = async {
+    let reported = async {
         loop {
             let errors = errors(&house).await;
             if errors.iter().any(|error| {
@@ -278,7 +286,7 @@ async fn an_unused_parameter_causes_a_note() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("the note about the Calling API");
+    tokio::time::timeout(PATIENCE, reported).await.expect("the note about the Calling API");
     house.calls().hangup_all();
     house.end().await;
 }

@@ -38,9 +38,9 @@ async fn sighup_reloads_the_configuration_and_an_invalid_file_changes_nothing() 
     let elsewhere =
         before.replace("tcp://127.0.0.1:0", "tcp://127.0.0.2:0").replace("ports = \"", "workers = 1\nports = \"");
     std::fs::write(&file, elsewhere).unwrap();
-    let told = program.api.reload().await;
-    let text = String::from_utf8(told.body).unwrap();
-    assert_eq!(told.status, 200);
+    let answer = program.api.reload().await;
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200);
     assert!(text.contains("numbers: 1") && text.contains("restart needed: media.workers, sip.listen\n"), "{text}");
     program.says("restart needed: media.workers, sip.listen").await;
     assert!(text.contains("\nremoved: 1 number (101)\n"), "{text}");
@@ -49,16 +49,16 @@ async fn sighup_reloads_the_configuration_and_an_invalid_file_changes_nothing() 
     let cut = before.split("[[accounts]]").next().unwrap();
     for text in ["", "\n# nothing\n", "data_dir = \"data\"\n", cut] {
         std::fs::write(&file, text).unwrap();
-        let told = program.api.reload().await;
-        assert_eq!(told.status, 422, "{text}");
-        assert!(String::from_utf8(told.body).unwrap().contains("no [[accounts]] any more"));
+        let answer = program.api.reload().await;
+        assert_eq!(answer.status, 422, "{text}");
+        assert!(String::from_utf8(answer.body).unwrap().contains("no [[accounts]] any more"));
     }
     program.hang_up();
     program.says("not reloaded: the file has no [[accounts]] any more").await;
     std::fs::write(&file, "sip = 1").unwrap();
-    let told = program.api.reload().await;
-    assert_eq!(told.status, 422);
-    assert!(String::from_utf8(told.body).unwrap().contains(":1: sip: "));
+    let answer = program.api.reload().await;
+    assert_eq!(answer.status, 422);
+    assert!(String::from_utf8(answer.body).unwrap().contains(":1: sip: "));
 
     let heard = phone.audio.heard().len();
     phone.audio.heard().reach(heard + 25, "half a second of RTP after all that").await;
@@ -74,16 +74,16 @@ async fn the_log_is_json_on_request_and_its_level_changes_at_runtime() {
     let before = settings(folder.path(), "[log]\nformat = \"json\"\nlevel = \"info\"\n");
     std::fs::write(&file, &before).unwrap();
     let program = Program::start_with(&file, None).await;
-    let told = program.api.get("/console/log").await.json();
-    assert_eq!(told, json!({ "level": "info", "usual": "info", "seconds": null }));
+    let answer = program.api.get("/console/log").await.json();
+    assert_eq!(answer, json!({ "level": "info", "usual": "info", "seconds": null }));
     let wrong = program.api.console("/log", &json!({ "level": "louder" })).await;
     assert_eq!(wrong.status, 400);
     assert!(String::from_utf8(wrong.body).unwrap().contains("\"louder\" is not a level"));
     assert_eq!(program.api.console("/log", &json!({ "level": "info", "seconds": 0 })).await.status, 400);
     assert_eq!(program.api.console("/log", &json!({ "level": "info", "for": "1h" })).await.status, 400);
 
-    let told = program.api.console("/log", &json!({ "level": "tandem_sip=trace,info", "seconds": 1 })).await;
-    assert_eq!(told.json(), json!({ "level": "tandem_sip=trace,info", "usual": "info", "seconds": 1 }));
+    let answer = program.api.console("/log", &json!({ "level": "tandem_sip=trace,info", "seconds": 1 })).await;
+    assert_eq!(answer.json(), json!({ "level": "tandem_sip=trace,info", "usual": "info", "seconds": 1 }));
     // The usual filter is active again after one second.
     let limit = tokio::time::Instant::now() + crate::log::PATIENCE;
     while program.api.get("/console/log").await.json()["level"] != "info" {
@@ -96,7 +96,7 @@ async fn the_log_is_json_on_request_and_its_level_changes_at_runtime() {
     assert_eq!(program.api.get("/console/log").await.json()["usual"], "warn");
     assert_eq!(program.api.get_as("Basic bm9ib2R5", "/console/log").await.status, 401);
     program.says("401: wrong credentials").await;
-    for line in program.said() {
+    for line in program.output() {
         let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["time"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
     }

@@ -91,8 +91,8 @@ async fn a_connected_stream_receives_and_sends_audio_and_then_the_document_conti
 /// Asserts the lines of a stream in the log of a call: the start of the stream, its first audio, and its counters at
 /// the end.
 fn assert_timeline(lines: &[Value], stream_sid: &str) {
-    let said = |text: &str| lines.iter().any(|line| line["text"] == text);
-    assert!(said(&format!("stream {stream_sid} started")), "{lines:?}");
+    let is_logged = |text: &str| lines.iter().any(|line| line["text"] == text);
+    assert!(is_logged(&format!("stream {stream_sid} started")), "{lines:?}");
     let figures = |event: &str| {
         let of = |line: &&Value| line["kind"] == "stream" && line["data"]["event"] == event;
         lines.iter().find(of).unwrap_or_else(|| panic!("no {event} in {lines:?}"))
@@ -182,8 +182,8 @@ async fn a_background_stream_receives_both_tracks_until_stop() {
     .await;
     let house = House::start(&asks("101", app.address)).await;
     let mut phone = Phone::new().await;
-    let said = noise(4_000, 3);
-    phone.audio.say(&said);
+    let audio = noise(4_000, 3);
+    phone.audio.say(&audio);
     phone.call(house.udp, "101").await;
     let stream = app.stream().await;
     let (_, stop) = stream.event("stop").await;
@@ -196,7 +196,7 @@ async fn a_background_stream_receives_both_tracks_until_stop() {
     assert_counted(&stream, &TWILIO);
     // The beginning of the speech may be before the stream, and the end of the speech may be after it.
     let inbound = track(&stream, "inbound");
-    assert!(said.chunks_exact(4_000).any(|said| holds(said, &inbound)));
+    assert!(audio.chunks_exact(4_000).any(|audio| holds(audio, &inbound)));
     let spoken = track(&stream, "outbound");
     let heard = phone.audio.samples();
     // The stream contains the same speech that the caller heard, from the first loud sample of the speech.
@@ -253,16 +253,16 @@ async fn converse(stream: &Stream, phone: &Phone, wire: &Wire) {
     stream.listen(200).await;
     let mut turns = Vec::new();
     for turn in 0..TRIES {
-        let said = noise(2_000, 7 + turn as u64);
+        let audio = noise(2_000, 7 + turn as u64);
         let frames = stream.frames.len();
-        phone.audio.say(&said);
+        phone.audio.say(&audio);
         stream.listen(2_400).await;
         let media: Vec<Frame> =
             stream.frames.all()[frames..].iter().filter(|(_, frame)| frame["event"] == "media").cloned().collect();
         let seconds = (media[media.len() - 1].0 - media[0].0).as_secs_f64();
         let pace = (media.len() - 1) as f64 / seconds;
         // The second value says whether the caller hears its own audio again.
-        turns.push((pace, holds(&said, &phone.audio.samples())));
+        turns.push((pace, holds(&audio, &phone.audio.samples())));
         if (48.0..52.0).contains(&pace) && turns[turn].1 {
             break;
         }

@@ -35,14 +35,14 @@ async fn a_closed_output_pipe_changes_no_exit_code() {
     // Notes are printed before the errors.
     let phone = "[[endpoints]]\naccount = \"acme\"\nusername = \"u\"\npassword = \"change-me\"\nnonsense = 1\n";
     std::fs::write(&bad, settings(folder.path(), phone)).unwrap();
-    for (arguments, config, wanted) in
+    for (arguments, config, expected) in
         [(&["check"][..], &good, 0), (&["check"], &bad, 1), (&["env"], &good, 0), (&["calls"], &good, 2)]
     {
         let mut child = command(arguments, config).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         drop(child.stderr.take());
         let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
-        assert_eq!(status.code(), Some(wanted), "{arguments:?} {}", config.display());
+        assert_eq!(status.code(), Some(expected), "{arguments:?} {}", config.display());
     }
 }
 
@@ -55,9 +55,9 @@ async fn dev_ends_with_its_terminal_and_a_second_server_names_the_running_proces
     let id = first.id().unwrap().to_string();
     let second = command(&["dev", "9/voice"], &file).output();
     let second = tokio::time::timeout(PATIENCE, second).await.expect("it gives up").unwrap();
-    let said = String::from_utf8(second.stderr).unwrap();
-    assert_eq!(second.status.code(), Some(2), "{said}");
-    assert!(said.contains(&format!("is in use by another tandem (process {id})")), "{said}");
+    let output = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(2), "{output}");
+    assert!(output.contains(&format!("is in use by another tandem (process {id})")), "{output}");
     // The kernel sends SIGHUP when a terminal is closed.
     assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     let status = tokio::time::timeout(PATIENCE, first.wait()).await.expect("it ends").unwrap();
@@ -94,8 +94,8 @@ async fn a_failed_write_to_standard_output_is_a_failure() {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let child = command(arguments, &file).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
         let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
-        let said = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains("standard output cannot be written: No space left on device"), "{said}");
+        let output = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {output}");
+        assert!(output.contains("standard output cannot be written: No space left on device"), "{output}");
     }
 }

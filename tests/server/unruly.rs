@@ -74,8 +74,9 @@ async fn the_document_continues_after_the_application_of_a_stream_disconnects() 
     stream.vanish();
     phone.until(SipEvent::Bye).await;
     assert!(!app.request("/after").await.field("StreamError").is_empty());
-    let told = |request: &AppRequest| request.path == "/stream-told" && request.field("StreamEvent") == "stream-error";
-    assert!(app.requests.find("stream-error", told).await.is_signed());
+    let is_stream_error =
+        |request: &AppRequest| request.path == "/stream-told" && request.field("StreamEvent") == "stream-error";
+    assert!(app.requests.find("stream-error", is_stream_error).await.is_signed());
     house.quiet().await;
     house.end().await;
 }

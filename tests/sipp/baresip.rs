@@ -73,10 +73,10 @@ impl Baresip {
         std::fs::write(path("accounts"), account).unwrap();
         std::fs::write(path("contacts"), "").unwrap();
         std::fs::write(path("says.wav"), wav(hertz)).unwrap();
-        let said = std::fs::File::create(path("output")).unwrap();
+        let log = std::fs::File::create(path("output")).unwrap();
         let mut command = Command::new("baresip");
         command.arg("-f").arg(folder.path()).kill_on_drop(true);
-        let child = command.stdin(Stdio::piped()).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
+        let child = command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let control = async {
             loop {
                 match TcpStream::connect((address, 4_444)).await {
@@ -92,8 +92,8 @@ impl Baresip {
         let registered = async {
             loop {
                 phone.order("reginfo", "").await;
-                let told = phone.next("the state of its registration", |event| event["response"] == true).await;
-                if told["data"].as_str().unwrap_or("").contains("mOK ") {
+                let event = phone.next("the state of its registration", |event| event["response"] == true).await;
+                if event["data"].as_str().unwrap_or("").contains("mOK ") {
                     return;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -111,18 +111,18 @@ impl Baresip {
 
     /// Waits for the next matching message of baresip. Other messages are dropped.
     async fn next(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let told = async {
+        let event = async {
             loop {
-                while let Some(told) = self.take() {
-                    if fits(&told) {
-                        return told;
+                while let Some(event) = self.take() {
+                    if fits(&event) {
+                        return event;
                     }
                 }
                 let length = self.control.read_buf(&mut self.pending).await.unwrap();
                 assert!(length > 0, "baresip has ended");
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{}: in vain: {what}", self.user))
+        tokio::time::timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("{}: in vain: {what}", self.user))
     }
 
     /// Takes the next netstring with JSON from the received octets.
@@ -133,9 +133,9 @@ impl Baresip {
         if self.pending.len() <= end {
             return None;
         }
-        let told = serde_json::from_slice(&self.pending[colon + 1..end]).unwrap();
+        let event = serde_json::from_slice(&self.pending[colon + 1..end]).unwrap();
         self.pending.drain(..=end);
-        Some(told)
+        Some(event)
     }
 
     async fn until(&mut self, kind: &str) {

@@ -43,8 +43,8 @@ async fn a_bridged_call_uses_the_next_trunk_after_a_failed_one() {
     house.quiet().await;
     // The first trunk is now marked as doubtful, so the next call starts with the second trunk.
     again.to("1234").call(house.udp).succeed().await;
-    let said = second.succeed().await;
-    assert_eq!(said.matches("INVITE sip:1234@").count(), 2, "{said}");
+    let messages = second.succeed().await;
+    assert_eq!(messages.matches("INVITE sip:1234@").count(), 2, "{messages}");
     house.quiet().await;
     house.end().await;
 }

@@ -19,7 +19,7 @@ type Form = HashMap<String, String>;
 async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Form)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (sender, asked) = mpsc::unbounded_channel();
+    let (sender, requests) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let sender = sender.clone();
@@ -30,10 +30,10 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
                     let length = stream.read(&mut buffer).await.unwrap_or(0);
                     text.push_str(&String::from_utf8_lossy(&buffer[..length]));
                     let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let wanted = head
+                    let content_length = head
                         .lines()
                         .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-                    if length == 0 || body.len() >= wanted.unwrap_or(0) {
+                    if length == 0 || body.len() >= content_length.unwrap_or(0) {
                         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                         let _ = sender.send((path, form_urlencoded::parse(body.as_bytes()).into_owned().collect()));
                         break;
@@ -47,7 +47,7 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
             });
         }
     });
-    (address, asked)
+    (address, requests)
 }
 
 /// Creates a domain with the user alice. This user may register and make calls.
@@ -85,7 +85,7 @@ async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() 
     if is_missing() {
         return;
     }
-    let (app, mut asked) = application("<Response><Echo/></Response>").await;
+    let (app, mut requests) = application("<Response><Echo/></Response>").await;
     let house = House::start("").await;
     let services = house.calls().services();
     make_domain(&services.store, app).await;
@@ -95,7 +95,7 @@ async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() 
         let phone = Sipp::new("domain_call").to("alice").option("-au", "alice").option("-ap", "of alice");
         let source = phone.address().ip();
         phone.key("callee", callee).key("domain", "acme.sip.test").call(house.udp).succeed().await;
-        let (path, form) = asked.recv().await.unwrap();
+        let (path, form) = requests.recv().await.unwrap();
         assert_eq!(path, "/voice");
         for (name, value) in [
             ("From", "sip:alice@acme.sip.test".to_owned()),
@@ -111,7 +111,7 @@ async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() 
             assert_eq!(form.get(name), Some(&value), "{name} of {form:?}");
         }
         assert!(form.get("SipCallId").is_some_and(|id| id.contains('@')), "{form:?}");
-        let (path, form) = asked.recv().await.unwrap();
+        let (path, form) = requests.recv().await.unwrap();
         assert_eq!(
             (&*path, form["CallStatus"].as_str(), form["SipDomain"].as_str()),
             ("/status", "completed", "acme.sip.test")

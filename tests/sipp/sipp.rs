@@ -112,7 +112,7 @@ impl Sipp {
         let listens = format!(" {:08X}:{PORT:04X} ", u32::from_le_bytes(address.octets()));
         let bound = async {
             while !std::fs::read_to_string(format!("/proc/net/{table}")).unwrap().contains(&listens) {
-                assert!(running.child.try_wait().unwrap().is_none(), "{}", running.said());
+                assert!(running.child.try_wait().unwrap().is_none(), "{}", running.output());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -152,7 +152,7 @@ impl Running {
     pub(crate) async fn succeed(mut self) -> String {
         let status = tokio::time::timeout(PATIENCE + Duration::from_secs(5), self.child.wait()).await;
         let well = matches!(&status, Ok(Ok(status)) if status.success());
-        assert!(well, "SIPp's {} failed ({status:?})\n{}", self.scenario, self.said());
+        assert!(well, "SIPp's {} failed ({status:?})\n{}", self.scenario, self.output());
         self.messages()
     }
 
@@ -167,7 +167,7 @@ impl Running {
     }
 
     /// Returns the log that is shown for a failure.
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         let messages = self.messages();
         let tail = messages.len().saturating_sub(6_000);
         let tail = (tail..messages.len()).find(|at| messages.is_char_boundary(*at)).map_or("", |at| &messages[at..]);

@@ -99,7 +99,7 @@ fn now() -> u64 {
 
 /// Starts an HTTPS server that answers every request with `body`. Returns the address and the certificate of the
 /// server.
-async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
+async fn https(body: String, requests: Arc<AtomicUsize>) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -115,14 +115,14 @@ async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, body, asked) = (acceptor.clone(), body.clone(), Arc::clone(&asked));
+            let (acceptor, body, requests) = (acceptor.clone(), body.clone(), Arc::clone(&requests));
             tokio::spawn(async move {
                 let mut stream = acceptor.accept(stream).await?;
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
                     request.push(stream.read_u8().await?);
                 }
-                asked.fetch_add(1, Ordering::SeqCst);
+                requests.fetch_add(1, Ordering::SeqCst);
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 stream.write_all(answer.as_bytes()).await?;
                 stream.shutdown().await
@@ -136,7 +136,7 @@ type Form = BTreeMap<String, String>;
 
 /// Starts an application that says hello. Returns the address of the application and its requests for new calls.
 async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
-    let (sender, asked) = mpsc::unbounded_channel();
+    let (sender, requests) = mpsc::unbounded_channel();
     let answer = async |State(sender): State<mpsc::UnboundedSender<Form>>, body: String| {
         let form: Form = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         if form.get("CallStatus").is_some_and(|status| status == "ringing") {
@@ -148,7 +148,7 @@ async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (address, asked)
+    (address, requests)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
         return;
     }
     let pki = Pki::start().await;
-    let (app, mut asked) = application().await;
+    let (app, mut requests) = application().await;
     let caller = || Sipp::new("signed");
     let first = caller();
     let others: Vec<_> = (0..6).map(|_| caller()).collect();
@@ -189,12 +189,12 @@ async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
         (pki.identity(&stranger, CALLED, 0), Some("TN-Validation-Failed-A"), "signed with another key"),
         (String::new(), None, ""),
     ];
-    for (caller, (identity, verstat, said)) in [first].into_iter().chain(others).zip(cases) {
+    for (caller, (identity, verstat, logged)) in [first].into_iter().chain(others).zip(cases) {
         let line = if identity.is_empty() { "X-None: none".to_owned() } else { format!("Identity: {identity}") };
         let caller = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp);
-        let form = tokio::time::timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+        let form = tokio::time::timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
         caller.succeed().await;
-        assert_eq!(form.get("StirVerstat").map(String::as_str), verstat, "{said}");
+        assert_eq!(form.get("StirVerstat").map(String::as_str), verstat, "{logged}");
         let token =
             identity.rsplit("y: ").next().and_then(|value| value.split(';').next()).filter(|one| !one.is_empty());
         assert_eq!(form.get("StirPassportToken").map(String::as_str), token);
@@ -202,7 +202,7 @@ async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
         let sid = &form["CallSid"];
         let log = house.api.get(&format!("/console/sessions/{sid}/events?format=text")).await;
         let log = String::from_utf8_lossy(&log.body).into_owned();
-        assert!(log.contains(said), "{said}: {log}");
+        assert!(log.contains(logged), "{logged}: {log}");
     }
     // All cases have the same certificate URL. The server fetches the certificate once and caches it.
     assert_eq!(pki.fetches.load(Ordering::SeqCst), 1);
@@ -215,7 +215,7 @@ async fn calls_without_a_valid_identity_are_refused_before_the_application_with_
         return;
     }
     let pki = Pki::start().await;
-    let (app, mut asked) = application().await;
+    let (app, mut requests) = application().await;
     let callers = [Sipp::new("signed"), Sipp::new("signed_refused"), Sipp::new("signed_refused")];
     let trunks: String =
         callers.iter().enumerate().map(|(index, caller)| caller.trunk(&format!("carrier{index}"), "")).collect();
@@ -226,12 +226,12 @@ async fn calls_without_a_valid_identity_are_refused_before_the_application_with_
         ("X-None: none".to_owned(), "SIP/2.0 428 Use Identity Header"),
     ];
     for (caller, (line, status)) in callers.into_iter().zip(lines) {
-        let said = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
-        assert!(said.contains(status), "{status}: {said}");
+        let messages = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
+        assert!(messages.contains(status), "{status}: {messages}");
     }
     house.quiet().await;
-    assert_eq!(asked.recv().await.unwrap()["StirVerstat"], "TN-Validation-Passed-A");
-    assert!(asked.try_recv().is_err());
+    assert_eq!(requests.recv().await.unwrap()["StirVerstat"], "TN-Validation-Passed-A");
+    assert!(requests.try_recv().is_err());
     house.end().await;
 }
 
@@ -259,8 +259,8 @@ fn openssl_verifies(public_key: &Path, folder: &Path, token: &str) -> bool {
 }
 
 /// Returns the Identity headers in the message log of SIPp.
-fn identities(said: &str) -> Vec<&str> {
-    said.lines().filter_map(|line| line.trim_end().strip_prefix("Identity: ")).collect()
+fn identities(messages: &str) -> Vec<&str> {
+    messages.lines().filter_map(|line| line.trim_end().strip_prefix("Identity: ")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,8 +278,8 @@ async fn openssl_verifies_the_signature_of_a_call_over_a_trunk() {
     let carrier = carrier.answer().await;
     let body = format!("To=%2B{CALLED}&From=%2B{CALLER}&Twiml=%3CResponse%2F%3E");
     assert_eq!(house.api.post("/Calls.json", &body).await.status, 201);
-    let said = carrier.succeed().await;
-    let identity = identities(&said)[0];
+    let messages = carrier.succeed().await;
+    let identity = identities(&messages)[0];
     let token = identity.split(';').next().unwrap();
     assert!(identity.ends_with(&format!(";info=<{url}>;alg=ES256;ppt=shaken")), "{identity}");
     let json = |part: usize| -> serde_json::Value {
@@ -316,9 +316,9 @@ async fn a_forwarded_call_has_a_diversion_that_the_next_server_verifies() {
     let carrier = carrier.answer().await;
     let line = format!("Identity: {}", pki.identity(&pki.key, forwards, 0));
     caller.to(&format!("+{forwards}")).key("identity", &line).call(house.udp).succeed().await;
-    let said = carrier.succeed().await;
-    let sent: Vec<String> = identities(&said).into_iter().map(str::to_owned).collect();
-    assert_eq!(sent.len(), 2, "{said}");
+    let messages = carrier.succeed().await;
+    let sent: Vec<String> = identities(&messages).into_iter().map(str::to_owned).collect();
+    assert_eq!(sent.len(), 2, "{messages}");
     assert_eq!(format!("Identity: {}", sent[0]), line);
     assert!(sent[1].ends_with(";ppt=div"), "{sent:?}");
     let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
@@ -328,7 +328,7 @@ async fn a_forwarded_call_has_a_diversion_that_the_next_server_verifies() {
     house.end().await;
 
     // The next server receives the call with the To header that this server sent.
-    let (app, mut asked) = application().await;
+    let (app, mut requests) = application().await;
     let caller = Sipp::new("signed");
     let trunk = caller.trunk("from", "");
     let house = House::start(&(pki.verifying("report") + &trunk + &asks(&format!("+{next}"), app))).await;
@@ -336,7 +336,7 @@ async fn a_forwarded_call_has_a_diversion_that_the_next_server_verifies() {
         let lines: Vec<_> = lines.iter().map(|one| format!("Identity: {one}")).collect();
         let caller = Sipp::new("signed").at(caller.address());
         let call = caller.to(&format!("+{next}")).key("identity", &lines.join("\r\n")).call(house.udp);
-        let form = tokio::time::timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+        let form = tokio::time::timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
         call.succeed().await;
         assert_eq!(form["StirVerstat"], verstat);
         house.quiet().await;
@@ -365,8 +365,8 @@ async fn a_bridged_call_keeps_the_identity_of_its_caller() {
     let carrier = carrier.answer().await;
     let line = format!("Identity: {identity}");
     caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
-    let said = carrier.succeed().await;
-    assert_eq!(identities(&said), [identity]);
+    let messages = carrier.succeed().await;
+    assert_eq!(identities(&messages), [identity]);
     house.quiet().await;
     house.end().await;
 }

@@ -6,7 +6,7 @@ use crate::house::House;
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::through;
 
-fn said(trace: &Value, party: usize) -> Vec<(String, String)> {
+fn lines_of(trace: &Value, party: usize) -> Vec<(String, String)> {
     let messages = trace["messages"].as_array().unwrap().iter().filter(|message| message["party"] == party);
     let text = |message: &Value, key: &str| message[key].as_str().unwrap().to_owned();
     messages.map(|message| (text(message, "direction"), text(message, "summary"))).collect()
@@ -40,8 +40,8 @@ async fn a_sip_ladder_has_every_message_of_both_legs_in_order() {
             ("received", "BYE"),
             ("sent", "200 OK (BYE)"),
         ]);
-        assert_eq!(said(&trace, 0), caller, "{trace}");
-        let callee = said(&trace, 1);
+        assert_eq!(lines_of(&trace, 0), caller, "{trace}");
+        let callee = lines_of(&trace, 1);
         let (direction, invite) = &callee[0];
         assert!(direction == "sent" && invite.starts_with(&format!("INVITE sip:1234@{there}")), "{invite}");
         let rest = expected(&[
@@ -85,17 +85,17 @@ async fn neither_far_end_learns_the_address_of_the_other() {
     let house =
         House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer"))).await;
     let answerer = answerer.answer().await;
-    let said = caller.to("1234").call(house.udp).succeed().await;
+    let messages = caller.to("1234").call(house.udp).succeed().await;
     let heard = answerer.succeed().await;
     let trace = house.api.get("/console/calls/last/trace").await.json();
     let call_id = |party: usize| trace["parties"][party]["sip_call_ids"][0].as_str().unwrap().to_owned();
     for secret in [here.ip().to_string(), "caller.invalid".into(), call_id(0)] {
-        assert!(said.contains(&secret), "{secret}");
+        assert!(messages.contains(&secret), "{secret}");
         assert!(!heard.contains(&secret), "{secret} in {heard}");
     }
     for secret in [there.ip().to_string(), "answerer".into(), call_id(1)] {
         assert!(heard.contains(&secret), "{secret}");
-        assert!(!said.contains(&secret), "{secret} in {said}");
+        assert!(!messages.contains(&secret), "{secret} in {messages}");
     }
     house.quiet().await;
     house.end().await;

@@ -27,9 +27,9 @@ async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) 
 async fn one_call(house: &House, caller: Sipp, answerer: Running) -> String {
     let caller = caller.to("600").call(house.udp);
     caller.succeed().await;
-    let said = answerer.succeed().await;
+    let messages = answerer.succeed().await;
     house.quiet().await;
-    said
+    messages
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,8 +61,8 @@ async fn a_call_to_the_registered_contact_belongs_to_the_trunk_from_every_source
     let registrar = registrar.answer().await;
     let house = House::start(&trunk).await;
     until(&house, "carrier", |status| status.registered == Registered::Yes).await;
-    let said = registrar.messages();
-    let line = said.split(";line=").nth(1).unwrap().get(..32).unwrap().to_owned();
+    let messages = registrar.messages();
+    let line = messages.split(";line=").nth(1).unwrap().get(..32).unwrap().to_owned();
     let stranger = || Sipp::new("to_contact").to("600").key("line", &line);
     stranger().call(house.udp).succeed().await;
     house.quiet().await;
@@ -211,16 +211,17 @@ async fn each_trunk_gets_numbers_and_caller_ids_in_its_format() {
         let trunks = caller.trunk("caller", german) + &carrier.trunk("carrier", settings);
         let house = House::start(&(trunks + &dials("+493012345678"))).await;
         let carrier = carrier.answer().await;
-        let said = one_call(&house, caller, carrier).await;
-        let invite = said.split("\n\n").find(|message| message.contains("INVITE sip:")).unwrap_or(&said);
-        assert!(said.contains("INVITE sip:493012345678@"), "{invite}");
-        let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{said}"));
+        let messages = one_call(&house, caller, carrier).await;
+        let invite = messages.split("\n\n").find(|message| message.contains("INVITE sip:")).unwrap_or(&messages);
+        assert!(messages.contains("INVITE sip:493012345678@"), "{invite}");
+        let line =
+            |name: &str| messages.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{messages}"));
         assert!(line("From: ").contains(from), "{}", line("From: "));
         assert!(line("Diversion: ").contains("<sip:600@"), "{}", line("Diversion: "));
         if privacy == "none" {
-            assert!(line("P-Asserted-Identity: ").contains("\"Real\" <sip:493022222222@"), "{said}");
+            assert!(line("P-Asserted-Identity: ").contains("\"Real\" <sip:493022222222@"), "{messages}");
         } else {
-            assert!(line("P-Asserted-Identity: ").contains("493022222222@"), "{said}");
+            assert!(line("P-Asserted-Identity: ").contains("493022222222@"), "{messages}");
             assert!(line("Privacy: ").contains("id"));
         }
         house.end().await;

@@ -49,18 +49,18 @@ fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
             // These messages come from many sources, so each message shows its own source.
             continue;
         }
-        let mut said = format!("{}:", party.name);
+        let mut text = format!("{}:", party.name);
         if let Some(id) = &party.id {
-            said.push_str(&format!(" {id},"));
+            text.push_str(&format!(" {id},"));
         }
         if let (Some(direction), Some(from), Some(to)) = (&party.direction, &party.from, &party.to) {
-            said.push_str(&format!(" {direction} {from} -> {to}"));
+            text.push_str(&format!(" {direction} {from} -> {to}"));
         }
         for more in party.trunk.iter().map(|trunk| format!("trunk {trunk}")).chain(party.outcome.clone()) {
-            said.push_str(&format!(", {more}"));
+            text.push_str(&format!(", {more}"));
         }
         let ids = party.sip_call_ids.iter().map(|id| format!("Call-ID {}", printable(id)));
-        for (number, row) in wrap(&printable(&said), columns - 2).into_iter().chain(ids).enumerate() {
+        for (number, row) in wrap(&printable(&text), columns - 2).into_iter().chain(ids).enumerate() {
             // This never fails, because the text goes into a `String`.
             let _ = writeln!(out, "{}{row}", if number == 0 { "" } else { "  " });
         }

@@ -22,7 +22,7 @@ pub(super) fn file(messages: &[Message]) -> Vec<u8> {
         out.extend_from_slice(&u32::to_le_bytes(word));
     }
     // Number of octets that were sent in each direction of a TCP connection.
-    let mut said: HashMap<(SocketAddr, SocketAddr), u32> = HashMap::new();
+    let mut sent: HashMap<(SocketAddr, SocketAddr), u32> = HashMap::new();
     for message in messages {
         let (from, to) = match message.direction {
             "sent" => (message.local, message.peer),
@@ -31,8 +31,8 @@ pub(super) fn file(messages: &[Message]) -> Vec<u8> {
         let payload = &message.octets;
         let packet = if message.transport == "TCP" {
             let length = u32::try_from(payload.len()).unwrap_or_default();
-            let acknowledged = said.get(&(to, from)).copied().unwrap_or(1);
-            let sequence = said.entry((from, to)).or_insert(1);
+            let acknowledged = sent.get(&(to, from)).copied().unwrap_or(1);
+            let sequence = sent.entry((from, to)).or_insert(1);
             let segment = tcp(from, to, *sequence, acknowledged, payload);
             *sequence = sequence.wrapping_add(length);
             ip(TCP, from, to, segment)

@@ -52,26 +52,26 @@ fn stream(section: &[&str], session_address: Option<&str>) -> String {
     let mut words = section.first().and_then(|line| line.strip_prefix("m=")).unwrap_or_default().split_whitespace();
     let (kind, port, protocol) =
         (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut said = if kind == "audio" { String::new() } else { format!("{kind} ") };
+    let mut text = if kind == "audio" { String::new() } else { format!("{kind} ") };
     let names: Vec<String> = words.map(|payload_type| codec(section, payload_type)).collect();
-    said.push_str(&names.join(" "));
+    text.push_str(&names.join(" "));
     if port == "0" {
-        said.push_str(", refused");
-        return said;
+        text.push_str(", refused");
+        return text;
     }
     let address = section.iter().find_map(|line| address(line)).or(session_address).unwrap_or("?");
     let bracketed = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    said.push_str(&format!(", {bracketed}:{port}"));
+    text.push_str(&format!(", {bracketed}:{port}"));
     if let Some(direction) = ["sendonly", "recvonly", "inactive"]
         .iter()
         .find(|direction| section.iter().any(|line| line.strip_prefix("a=") == Some(**direction)))
     {
-        said.push_str(&format!(", {direction}"));
+        text.push_str(&format!(", {direction}"));
     }
     if protocol.contains("SAVP") || section.iter().any(|line| line.starts_with("a=crypto:")) {
-        said.push_str(", encrypted");
+        text.push_str(", encrypted");
     }
-    said
+    text
 }
 
 /// Returns the address in a `c=` line.

@@ -121,7 +121,7 @@ impl Dash {
                     None => break,
                 },
                 message = stream.next(), if streaming => match message {
-                    Some(message) => self.heard(upstream, message),
+                    Some(message) => self.received(upstream, message),
                     None => streaming = false,
                 },
                 Some(FrontendMessage::Text(text)) = words.recv() => streaming = streaming && stream.send(text.as_str().into()).await,
@@ -130,7 +130,7 @@ impl Dash {
         self.upstreams.end(upstream);
         let rest = async {
             while let Some(message) = stream.next().await {
-                self.heard(upstream, message);
+                self.received(upstream, message);
             }
         };
         // Messages that arrive later are dropped.
@@ -145,7 +145,7 @@ impl Dash {
         }
     }
 
-    fn heard(&self, upstream: u64, message: Message) {
+    fn received(&self, upstream: u64, message: Message) {
         if let Message::Text(text) = message {
             self.frame(upstream, text.as_str());
         }

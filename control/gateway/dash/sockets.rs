@@ -52,14 +52,14 @@ pub(super) async fn call_events(
 /// calls.
 pub(super) async fn frontend_audio(
     State(dash): State<Arc<Dash>>,
-    Query(wanted): Query<AudioQuery>,
+    Query(query): Query<AudioQuery>,
     headers: HeaderMap,
     request: WebSocketUpgrade,
 ) -> Response {
     upgrade(request, &headers).on_upgrade(async move |mut socket| {
         // The frontend was probably opened for the newest call.
         let mut bound = dash.upstreams.newest();
-        let Some((id, mut queue)) = dash.listeners.join(wanted.clone()) else {
+        let Some((id, mut queue)) = dash.listeners.join(query.clone()) else {
             return turn_away(socket, TRY_AGAIN, "Too many connections").await;
         };
         let connected = json!({
@@ -68,7 +68,7 @@ pub(super) async fn frontend_audio(
             "config": { "format": "PCMU", "sampleRate": 8000, "channels": 1 },
         });
         if socket.send(connected.to_string().into()).await.is_ok() {
-            serve(&mut socket, &mut queue, |said| spoken(&dash, id, &wanted, &mut bound, said)).await;
+            serve(&mut socket, &mut queue, |text| spoken(&dash, id, &query, &mut bound, text)).await;
         }
         dash.listeners.leave(id);
     })
@@ -76,8 +76,8 @@ pub(super) async fn frontend_audio(
 
 /// Handles a message of a frontend. Audio goes to the frontend's call, and other events are ignored. If the message is
 /// invalid, returns an error message for the frontend.
-fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<FrontendMessage> {
-    let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
+fn spoken(dash: &Dash, id: u64, query: &AudioQuery, bound: &mut Option<u64>, text: &str) -> Option<FrontendMessage> {
+    let Ok(frame) = serde_json::from_str::<Spoken<'_>>(text) else {
         return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the expected form"));
     };
     if frame.event.as_deref() != Some("media") {
@@ -88,7 +88,7 @@ fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, sa
         return Some(problem(100_004, "invalid_media", "media.payload is not base64"));
     };
     let own = CallSelector { stream_id: frame.stream_id.as_deref(), control_id: frame.call_control_id.as_deref() };
-    let means = if wanted.selector().anything() { own } else { wanted.selector() };
+    let means = if query.selector().anything() { own } else { query.selector() };
     let frame = json!({ "event": "media", "media": { "payload": payload } }).to_string();
     dash.upstreams.speak(id, means, bound, frame.into(), clock::now().instant);
     None
@@ -142,7 +142,7 @@ impl Dash {
             _ => return,
         };
         let Some((control_id, stream_id)) = self.upstreams.ids(upstream) else { return };
-        self.listeners.broadcast(&message, |wanted| wanted.selector().fits(&control_id, &stream_id));
+        self.listeners.broadcast(&message, |query| query.selector().fits(&control_id, &stream_id));
     }
 
     /// Stores the ids of a stream that starts. Returns the `start` message of the stream with the additional members

@@ -59,7 +59,7 @@ impl Upstreams {
     /// Adds a call. Returns the call's number, and a receiver for the messages that frontends send to the call.
     /// `control_id` is empty until the id is known.
     pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<FrontendMessage>) {
-        let (words, heard) = mpsc::channel(WORDS);
+        let (words, received) = mpsc::channel(WORDS);
         let mut known = self.0.lock();
         known.last += 1;
         let id = known.last;
@@ -73,7 +73,7 @@ impl Upstreams {
             over: false,
             speaker: None,
         });
-        (id, heard)
+        (id, received)
     }
 
     /// Stores the ids of a call's stream at the start of the stream.
@@ -154,7 +154,7 @@ impl Upstreams {
 mod tests {
     use super::*;
 
-    fn heard(queue: &mut mpsc::Receiver<FrontendMessage>) -> Vec<String> {
+    fn received(queue: &mut mpsc::Receiver<FrontendMessage>) -> Vec<String> {
         let words = std::iter::from_fn(|| queue.try_recv().ok());
         words
             .map(|out| if let FrontendMessage::Text(text) = out { text.to_string() } else { "closed".to_owned() })
@@ -168,12 +168,12 @@ mod tests {
         let mut bound = upstreams.newest();
         let (_, mut to_second) = upstreams.open("v3:2");
         upstreams.speak(7, CallSelector::default(), &mut bound, "a".into(), now);
-        assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
+        assert_eq!((received(&mut to_first), received(&mut to_second)), (vec!["a".to_owned()], vec![]));
         upstreams.close(first);
         upstreams.speak(7, CallSelector::default(), &mut bound, "b".into(), now);
-        assert_eq!(heard(&mut to_second), ["b"], "its own is over");
+        assert_eq!(received(&mut to_second), ["b"], "its own is over");
         upstreams.speak(8, CallSelector::default(), &mut None, "c".into(), now + SPEAKER_TIMEOUT);
-        assert!(heard(&mut to_second).is_empty(), "that call has its frontend");
+        assert!(received(&mut to_second).is_empty(), "that call has its frontend");
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         upstreams.speak(7, by_stream, &mut None, "a".into(), now);
         let unknown = CallSelector { stream_id: None, control_id: Some("v3:3") };
         upstreams.speak(7, unknown, &mut None, "b".into(), now);
-        assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
+        assert_eq!((received(&mut to_first), received(&mut to_second)), (vec!["a".to_owned()], vec![]));
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
         say(2, "other", now + Duration::from_millis(20));
         say(1, "one again", now + Duration::from_millis(40));
         say(2, "other, later", now + Duration::from_millis(600));
-        assert_eq!(heard(&mut words), ["one", "one again", "other, later"]);
+        assert_eq!(received(&mut words), ["one", "one again", "other, later"]);
     }
 }

@@ -143,14 +143,14 @@ impl Starlis {
                     None => break,
                 },
                 message = stream.next(), if streaming => match message {
-                    Some(message) => heard(frontends, &message),
+                    Some(message) => received(frontends, &message),
                     None => streaming = false,
                 },
             }
         }
         let rest = async {
             while let Some(message) = stream.next().await {
-                heard(frontends, &message);
+                received(frontends, &message);
             }
         };
         // Messages that arrive later are dropped.
@@ -236,7 +236,7 @@ fn send_transcription(frontends: &Frontends<Subscribed>, text: &str) {
     }
 }
 
-fn heard(frontends: &Frontends<Subscribed>, message: &Message) {
+fn received(frontends: &Frontends<Subscribed>, message: &Message) {
     if let Message::Binary(octets) = message {
         let mut text = String::with_capacity(256);
         text.push_str(r#"{"event":"audio","payload":""#);

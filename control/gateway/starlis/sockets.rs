@@ -54,18 +54,18 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
             _ => turn_away(socket, POLICY, "Call not found").await,
         };
     };
-    let asked = Subscribed::default();
-    let Some((id, mut queue)) = frontends.join(asked.clone()) else {
+    let subscribed = Subscribed::default();
+    let Some((id, mut queue)) = frontends.join(subscribed.clone()) else {
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
     if live().is_none() {
         // The call has ended in the meantime. The call's frontends were closed before this frontend joined.
         return turn_away(socket, NORMAL, "Call ended").await;
     }
-    serve(&mut socket, &mut queue, |said| {
-        let said = serde_json::from_str::<Value>(said).unwrap_or_default();
-        if text(&said, "event").as_deref() == Some("connect-twilio") {
-            asked.ask();
+    serve(&mut socket, &mut queue, |message| {
+        let message = serde_json::from_str::<Value>(message).unwrap_or_default();
+        if text(&message, "event").as_deref() == Some("connect-twilio") {
+            subscribed.ask();
         }
         None
     })

@@ -93,11 +93,11 @@ fn label(reader: &mut Reader<'_>, element: &Element) -> Option<Arc<str>> {
 
 fn coach(reader: &mut Reader<'_>, element: &Element) -> Option<Coaching> {
     let text = element.attribute("coach").map(str::trim).filter(|text| !text.is_empty())?;
-    let whom = (reader.flavour.call_id)(text);
-    if whom.is_none() {
+    let leg = (reader.flavour.call_id)(text);
+    if leg.is_none() {
         reader.bad_value(element, "coach", NO_COACHED_CALL);
     }
-    whom.map(|whom| Coaching::of(vec![whom]))
+    leg.map(|leg| Coaching::of(vec![leg]))
 }
 
 fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<ConferenceSettings, FetchFailure> {

@@ -51,7 +51,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         }
     }
     let parameters = stream::parameters(reader, element);
-    let told: Vec<&str> =
+    let events: Vec<&str> =
         ["debug", "events"].iter().filter_map(|name| element.attribute(name)).flat_map(words).collect();
     let mut inputs = |name, default| reader.word(element, name, &INPUTS, default, BAD_VALUE);
     let (greeting_interrupted_by, interrupted_by) =
@@ -74,8 +74,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         preemptible: reader.flag(element, "preemptible", false, BAD_VALUE),
         partials: reader.flag(element, "partialPrompts", false, BAD_VALUE),
         no_profanity: reader.flag(element, "profanityFilter", true, BAD_VALUE),
-        reports_speakers: told.contains(&"speaker-events"),
-        reports_played: told.contains(&"tokens-played"),
+        reports_speakers: events.contains(&"speaker-events"),
+        reports_played: events.contains(&"tokens-played"),
     }))
 }
 

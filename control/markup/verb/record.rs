@@ -79,12 +79,12 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
         true => ("transcription", "transcriptionCallback"),
         false => ("transcribe", "transcribeCallback"),
     };
-    let wanted = reader.flag(element, name, false, TRANSCRIBE);
+    let transcribe = reader.flag(element, name, false, TRANSCRIBE);
     let callback = reader.target(element.attribute(callback), Method::Post, code::BAD_URL)?;
     let events = vec![StatusEvent::Completed];
     let callback =
         callback.map(|target| Callback { target, failover: None, events, elsewhere: Vec::new(), timeout: None });
-    Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
+    Ok((transcribe || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 
 /// Reads the attributes that all recordings share: `trim` and the status callback. The other settings have their

@@ -204,13 +204,13 @@ fn bidirectional(
     element: &Element,
     may_send_audio: bool,
 ) -> (Option<StreamCodec>, Option<BidirectionalMode>) {
-    let heard = [
+    let codecs = [
         ("default", None),
         ("PCMU", Some(StreamCodec::Pcmu)),
         ("PCMA", Some(StreamCodec::Pcma)),
         ("L16", Some(StreamCodec::L16(SampleRate::Hz16000))),
     ];
-    let codec = reader.word(element, "codec", &heard, None, code::SCHEMA);
+    let codec = reader.word(element, "codec", &codecs, None, code::SCHEMA);
     let rates = &BIDIRECTIONAL_RATES;
     let rate = reader.word(element, "bidirectionalSamplingRate", rates, SampleRate::Hz8000, code::SCHEMA);
     let spoken = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", StreamCodec::L16(rate))];

@@ -127,8 +127,8 @@ pub fn present(
             parent_leg.zip(party).map(|(parent_leg, party)| parent_leg.numbering.caller_in(&party.user()))
         }
     };
-    let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
-    let public = known.clone().filter(|_| !private || trunk.is_some_and(told));
+    let gets_private_number = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
+    let public = known.clone().filter(|_| !private || trunk.is_some_and(gets_private_number));
     let number = known.map(|number| numbering.caller_out(&number));
     let mut presented = PresentedCaller {
         from_user: number.clone().unwrap_or_default(),

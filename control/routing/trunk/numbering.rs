@@ -129,7 +129,7 @@ mod tests {
     fn numbers_go_out_in_the_trunks_format() {
         let home = "+493012345678";
         let abroad = "+15551230001";
-        for (format, wanted) in [
+        for (format, expected) in [
             ("as_is", [home, abroad, "600", "*21#"]),
             ("e164", [home, abroad, "600", "*21#"]),
             ("digits", ["493012345678", "15551230001", "600", "*21#"]),
@@ -137,7 +137,7 @@ mod tests {
         ] {
             let numbering = german(format);
             let sent = [home, abroad, "600", "*21#"].map(|number| numbering.called_out(number));
-            assert_eq!(sent, wanted, "{format}");
+            assert_eq!(sent, expected, "{format}");
         }
     }
 

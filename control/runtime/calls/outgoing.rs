@@ -31,12 +31,12 @@ impl Calls {
     /// Does the same as [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to
     /// the leg's events before the leg exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
-        let standing = self.services().routing.load_full().caller(&call.account, &call.from);
-        if standing == CallerIdCheck::Refused {
+        let check = self.services().routing.load_full().caller(&call.account, &call.from);
+        if check == CallerIdCheck::Refused {
             return Err(CreateError::ForeignCaller(call.from.to_string()));
         }
         let created = self.create_as(id, call).await?;
-        if standing == CallerIdCheck::Tolerated {
+        if check == CallerIdCheck::Tolerated {
             self.note_foreign_caller(&created.leg);
         }
         Ok(created)

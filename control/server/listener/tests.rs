@@ -44,12 +44,12 @@ async fn everything(mut stream: impl AsyncRead + Unpin) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for() {
-    for said in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET /none HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for sent in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET /none HTTP/1.1\r\nHost: a\r\n\r\n"] {
         let begun = Instant::now();
         let mut stream = connected();
-        stream.write_all(said.as_bytes()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
         everything(stream).await;
-        assert_eq!(begun.elapsed().as_secs(), HEAD.as_secs(), "{said:?}");
+        assert_eq!(begun.elapsed().as_secs(), HEAD.as_secs(), "{sent:?}");
     }
 }
 

@@ -137,7 +137,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
     let starts = |kind, command| {
         Ok(Plan::Leg { leg, commands: vec![command], job: Some((kind, control_id()?)), allowed: |_| Ok(()) })
     };
-    let told = |events: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), events);
+    let callback_for = |events: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), events);
     match name {
         "end" => {
             let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
@@ -168,7 +168,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
                 format: RecordingFormat::Mp3,
                 end_silence: 0.5,
             };
-            let spec = media::recording(&own, defaults, told(&RECORDING_EVENTS));
+            let spec = media::recording(&own, defaults, callback_for(&RECORDING_EVENTS));
             note(parameters, own);
             starts(Kind::Record, Command::StartRecording(spec))
         }
@@ -181,7 +181,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         "record.resume" => job(Kind::Record, Control::Resume),
         "collect" => {
             let gather = collect(parameters)?;
-            let callback = told(&[StatusEvent::Completed]).map(Arc::new);
+            let callback = callback_for(&[StatusEvent::Completed]).map(Arc::new);
             starts(Kind::Collect, Command::Gather(Box::new(Gather { callback, ..gather })))
         }
         "collect.stop" => job(Kind::Collect, Control::Stop),
@@ -193,7 +193,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             }
             let none = Object::default();
             let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
-            let mut spec = media::detection(&own, true, told(&[StatusEvent::Completed]));
+            let mut spec = media::detection(&own, true, callback_for(&[StatusEvent::Completed]));
             spec.first_result_timeout = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.first_result_timeout);
             note(parameters, own);
             starts(Kind::Detect, Command::DetectMachine(Box::new(spec)))
@@ -201,7 +201,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         "detect.stop" => job(Kind::Detect, Control::Stop),
         "stream" => {
             let url = parameters.url("url", &["ws", "wss"]).ok_or_else(|| ApiError::missing("url"))?;
-            let spec = media::stream(parameters, url, false, told(&[StatusEvent::Completed]));
+            let spec = media::stream(parameters, url, false, callback_for(&[StatusEvent::Completed]));
             starts(Kind::Stream, Command::StartStream { spec, if_none_runs: false })
         }
         "stream.stop" => job(Kind::Stream, Control::Stop),
@@ -222,7 +222,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
                     format!("rtp://{addr}:{port}")
                 }
             };
-            let spec = media::tap(&own, &uri, "ptime", told(&[StatusEvent::Completed]));
+            let spec = media::tap(&own, &uri, "ptime", callback_for(&[StatusEvent::Completed]));
             let message = "a tap is sent to an IP address and a port, or to a WebSocket";
             let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
             note(parameters, own);
@@ -242,7 +242,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
         }
         "transcribe" => {
-            let spec = media::whole_transcription(told(&[StatusEvent::Completed]));
+            let spec = media::whole_transcription(callback_for(&[StatusEvent::Completed]));
             control_id()?;
             commands(vec![Command::StartTranscription(Box::new(spec))])
         }
@@ -453,8 +453,8 @@ fn plays(parameters: &Parameters<'_>) -> Result<Vec<Play>, ApiError> {
         only.loops = u32::try_from(times).ok().and_then(NonZeroU32::new);
         return Ok(plays);
     }
-    let wanted = if times == 0 { MAX_SOUNDS } else { plays.len().saturating_mul(times) };
-    Ok(plays.iter().cycle().take(wanted.min(MAX_SOUNDS)).cloned().collect())
+    let count = if times == 0 { MAX_SOUNDS } else { plays.len().saturating_mul(times) };
+    Ok(plays.iter().cycle().take(count.min(MAX_SOUNDS)).cloned().collect())
 }
 
 fn piece(item: &Value, parameters: &Parameters<'_>) -> Result<Play, ApiError> {
@@ -490,7 +490,7 @@ fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
     }
     let none = Object::default();
     let own = Parameters::new(digits.unwrap_or(&none));
-    let said = Parameters::new(speech.unwrap_or(&none));
+    let speech_parameters = Parameters::new(speech.unwrap_or(&none));
     let initial = parameters.seconds("initial_timeout", 0.0..=DAY).unwrap_or(Duration::from_secs(4));
     let gather = Gather {
         prompts: Vec::new(),
@@ -509,14 +509,17 @@ fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
         action_on_empty: false,
         id: None,
         speech: speech.map(|_| {
-            let timeouts = (said.seconds("end_silence_timeout", 0.0..=DAY), said.seconds("speech_timeout", 0.0..=DAY));
-            let (language, model) = (said.text("language"), said.text("model"));
-            Box::new(media::listening(language, said.texts("hints"), model, timeouts, digits.is_some()))
+            let timeouts = (
+                speech_parameters.seconds("end_silence_timeout", 0.0..=DAY),
+                speech_parameters.seconds("speech_timeout", 0.0..=DAY),
+            );
+            let (language, model) = (speech_parameters.text("language"), speech_parameters.text("model"));
+            Box::new(media::listening(language, speech_parameters.texts("hints"), model, timeouts, digits.is_some()))
         }),
         callback: None,
     };
     note(parameters, own);
-    note(parameters, said);
+    note(parameters, speech_parameters);
     Ok(gather)
 }
 

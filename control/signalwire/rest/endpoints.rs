@@ -133,27 +133,27 @@ async fn show(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
 
 async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
     let account = account(&app, &headers)?;
-    let wanted = read(&body)?;
+    let fields = read(&body)?;
     for name in ["username", "password"] {
-        if text(&wanted, name)?.is_none() {
+        if text(&fields, name)?.is_none() {
             return Err(ApiError::invalid("missing_required_parameter", format!("{name} is missing")));
         }
     }
     let phone = ProvisionedPhone { dialect: NAME.to_owned(), outbound: true, ..ProvisionedPhone::default() };
-    let row = changed(&app, &account, Resource::new(&account.name, "", phone), &wanted)?;
+    let row = changed(&app, &account, Resource::new(&account.name, "", phone), &fields)?;
     Ok((StatusCode::CREATED, Json(shown(&keep(&app, row).await?))).into_response())
 }
 
 async fn update(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>, body: Bytes) -> Answer {
     let account = account(&app, &headers)?;
-    let wanted = read(&body)?;
+    let fields = read(&body)?;
     let mut row = found(&app, &account, &id).await?;
-    if text(&wanted, "username")?.is_some_and(|name| name != row.name) && text(&wanted, "password")?.is_none() {
+    if text(&fields, "username")?.is_some_and(|name| name != row.name) && text(&fields, "password")?.is_none() {
         // The stored digest of a password is valid for only one user name.
         return Err(ApiError::invalid("missing_required_parameter", "a new username requires a password"));
     }
     row.updated_at = Timestamp::now();
-    let row = changed(&app, &account, row, &wanted)?;
+    let row = changed(&app, &account, row, &fields)?;
     Ok(Json(shown(&keep(&app, row).await?)).into_response())
 }
 
@@ -198,11 +198,11 @@ fn changed(
     app: &App,
     account: &Account,
     mut row: Resource<ProvisionedPhone>,
-    wanted: &Map<String, Value>,
+    fields: &Map<String, Value>,
 ) -> Result<Resource<ProvisionedPhone>, ApiError> {
     let routing = app.calls.services().routing.load_full();
     let phone = &mut row.details;
-    if let Some(name) = text(wanted, "username")? {
+    if let Some(name) = text(fields, "username")? {
         let is_plain = |one: char| one.is_ascii_alphanumeric() || "+*#._-".contains(one);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_plain) {
             return Err(ApiError::invalid(
@@ -215,7 +215,7 @@ fn changed(
         }
         row.name = name.to_owned();
     }
-    if let Some(password) = text(wanted, "password")? {
+    if let Some(password) = text(fields, "password")? {
         if password.is_empty() || password.len() > LONGEST_NAME {
             return Err(ApiError::invalid(
                 "invalid_parameter",
@@ -224,10 +224,10 @@ fn changed(
         }
         phone.set_password(&row.name, routing.phones().realm(), password);
     }
-    if let Some(number) = text(wanted, "caller_id")? {
+    if let Some(number) = text(fields, "caller_id")? {
         phone.caller_id = Some(number.to_owned()).filter(|number| !number.is_empty());
     }
-    if let Some(word) = text(wanted, "encryption")? {
+    if let Some(word) = text(fields, "encryption")? {
         phone.encrypted = match word {
             "required" => Some(true),
             // With these words, a call uses SRTP if the phone offers it.
@@ -239,21 +239,21 @@ fn changed(
         phone.other.insert("encryption".into(), word.into());
     }
     for key in KEPT {
-        if let Some(value) = wanted.get(key) {
+        if let Some(value) = fields.get(key) {
             if value.to_string().len() > LONGEST {
                 return Err(ApiError::invalid("invalid_parameter", format!("{key} is too long")));
             }
             phone.other.insert(key.to_owned(), value.clone());
         }
     }
-    decided(phone, wanted)?;
+    decided(phone, fields)?;
     Ok(row)
 }
 
 /// Applies `call_handler` and its parameters. These fields select the handler of the endpoint's calls.
-fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<(), ApiError> {
+fn decided(phone: &mut ProvisionedPhone, fields: &Map<String, Value>) -> Result<(), ApiError> {
     for key in ["call_handler", "call_request_url", "call_request_method", "call_laml_application_id"] {
-        if let Some(value) = text(wanted, key)? {
+        if let Some(value) = text(fields, key)? {
             if value.len() > LONGEST {
                 return Err(ApiError::invalid("invalid_parameter", format!("{key} is too long")));
             }
@@ -296,8 +296,8 @@ fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<
 }
 
 /// The text of a field. Null counts as an empty text.
-fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, ApiError> {
-    match wanted.get(key) {
+fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, ApiError> {
+    match fields.get(key) {
         None => Ok(None),
         Some(Value::Null) => Ok(Some("")),
         Some(Value::String(text)) => Ok(Some(text)),

@@ -59,8 +59,8 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
             .as_ref()
             .map(|callback| teller.notice(callback, "calling.call.detect", json!({ "detect": detected(facts) }))),
         EventKind::Transcription(facts) => facts.spec.callback.as_ref().map(|callback| {
-            let (event, told) = transcription(facts);
-            teller.notice(callback, event, told)
+            let (event, body) = transcription(facts);
+            teller.notice(callback, event, body)
         }),
         _ => None,
     };
@@ -192,11 +192,11 @@ fn recording(account: &Account, recording: &Recording, context: &Context) -> Jso
 
 fn stream(facts: &StreamFacts) -> Json {
     let state = if facts.status == StreamStatus::Started { "streaming" } else { "finished" };
-    let mut told = json!({ "state": state, "url": facts.spec.url, "name": facts.spec.name });
-    if let (StreamStatus::Failed(why), Some(told)) = (&facts.status, told.as_object_mut()) {
-        told.insert("error".into(), why.detail.clone().into());
+    let mut body = json!({ "state": state, "url": facts.spec.url, "name": facts.spec.name });
+    if let (StreamStatus::Failed(why), Some(body)) = (&facts.status, body.as_object_mut()) {
+        body.insert("error".into(), why.detail.clone().into());
     }
-    told
+    body
 }
 
 fn tap(facts: &StreamFacts) -> Json {
@@ -211,15 +211,15 @@ fn tap(facts: &StreamFacts) -> Json {
         }
         _ => json!({ "type": "ws", "params": { "uri": spec.url, "codec": codec } }),
     };
-    let mut told = json!({
+    let mut body = json!({
         "state": state,
         "tap": { "type": "audio", "params": { "direction": direction(spec.track) } },
         "device": device,
     });
-    if let (StreamStatus::Failed(why), Some(told)) = (&facts.status, told.as_object_mut()) {
-        told.insert("error".into(), why.detail.clone().into());
+    if let (StreamStatus::Failed(why), Some(body)) = (&facts.status, body.as_object_mut()) {
+        body.insert("error".into(), why.detail.clone().into());
     }
-    told
+    body
 }
 
 fn detected(facts: &MachineFacts) -> Json {
@@ -244,7 +244,7 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
         _ => "remote-caller",
     };
     let id = super::uuid(facts.id.0);
-    let told = match &facts.status {
+    let body = match &facts.status {
         TranscriptionStatus::FullText(text) => {
             return ("calling.transcript.completed", json!({ "id": id, "text": text }));
         }
@@ -262,7 +262,7 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
         TranscriptionStatus::Stopped => json!({ "state": "finished" }),
         TranscriptionStatus::Failed(why) => json!({ "state": "error", "error": why }),
     };
-    ("calling.call.live_transcribe", told)
+    ("calling.call.live_transcribe", body)
 }
 
 /// The notice of a conference event. `None` if no application subscribed to this event.

@@ -175,7 +175,7 @@ pub(super) struct Interpreter {
     /// The size of the variables, in octets.
     var_octets: usize,
     pub(super) envs: Object,
-    pub(super) standing: CallContext,
+    pub(super) context: CallContext,
     pub(super) waits: PendingResult,
     pub(super) jobs: Jobs,
     transfers: u32,
@@ -214,7 +214,7 @@ impl Interpreter {
             vars: Object::default(),
             var_octets: 0,
             envs: Object::default(),
-            standing: CallContext::default(),
+            context: CallContext::default(),
             waits: PendingResult::Nothing,
             jobs: Jobs::default(),
             transfers: 0,
@@ -717,10 +717,10 @@ impl Scope for Interpreter {
         Some(match name {
             "vars" => Found::Object(&self.vars),
             "envs" => Found::Object(&self.envs),
-            "call" => Found::Object(&self.standing.call),
+            "call" => Found::Object(&self.context.call),
             "params" => Found::Value(self.params()?),
             _ => {
-                let places = [&self.vars, &self.envs, &self.standing.call];
+                let places = [&self.vars, &self.envs, &self.context.call];
                 // If the budget is used up, the script ends after this step.
                 places.iter().try_for_each(|place| self.budget.spend(place.len())).ok()?;
                 Found::Value(places.into_iter().find_map(|place| place.get(name))?)

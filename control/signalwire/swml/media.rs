@@ -152,8 +152,8 @@ fn codec(parameters: &Parameters<'_>) -> StreamCodec {
     let mut parts = text.split('@');
     let name = parts.next().unwrap_or_default();
     let rate = parts.find(|part| part.ends_with('h'));
-    let wanted = rate.map_or_else(|| name.to_owned(), |rate| format!("{name}@{rate}"));
-    let found = CODECS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&wanted));
+    let codec_name = rate.map_or_else(|| name.to_owned(), |rate| format!("{name}@{rate}"));
+    let found = CODECS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&codec_name));
     if found.is_none() {
         parameters.note("codec", format!("{text} is not supported: PCMU is used"));
     }

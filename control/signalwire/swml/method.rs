@@ -98,7 +98,7 @@ impl Interpreter {
                 let reasons = [("busy", RejectReason::Busy), ("decline", RejectReason::Rejected)];
                 let reason = parameters.get("reason").filter(|reason| reason.text() != Some("hangup"));
                 let reason = reason.and_then(|_| parameters.word("reason", &reasons));
-                does(vec![if self.standing.answered {
+                does(vec![if self.context.answered {
                     Instruction::Hangup
                 } else {
                     Instruction::Reject(reason.unwrap_or(RejectReason::Status(480)))
@@ -142,8 +142,8 @@ impl Interpreter {
                 does(vec![order(Command::StartRecording(spec))])
             }
             "stop_record_call" => {
-                let wanted = parameters.text("control_id");
-                let found = last(&mut self.jobs.recordings, wanted.as_deref());
+                let control_id = parameters.text("control_id");
+                let found = last(&mut self.jobs.recordings, control_id.as_deref());
                 self.stop("stop_record_call_result", found.map(|id| Command::StopRecording(Some(id))))
             }
             "stream" => {
@@ -158,8 +158,8 @@ impl Interpreter {
                 does(vec![order(Command::StartStream { spec, if_none_runs: false })])
             }
             "stop_stream" => {
-                let wanted = parameters.text("control_id");
-                let found = last(&mut self.jobs.streams, wanted.as_deref());
+                let control_id = parameters.text("control_id");
+                let found = last(&mut self.jobs.streams, control_id.as_deref());
                 self.stop("stop_stream_result", found.map(|id| Command::StopStream(Some(id))))
             }
             "tap" => {
@@ -179,8 +179,8 @@ impl Interpreter {
                 does(vec![order(Command::StartStream { spec, if_none_runs: false })])
             }
             "stop_tap" => {
-                let wanted = parameters.text("control_id");
-                let found = last(&mut self.jobs.taps, wanted.as_deref());
+                let control_id = parameters.text("control_id");
+                let found = last(&mut self.jobs.taps, control_id.as_deref());
                 self.stop("stop_tap_result", found.map(|id| Command::StopStream(Some(id))))
             }
             "connect" => self.connect(step, parameters),
@@ -288,7 +288,7 @@ impl Interpreter {
     fn control_id(&mut self, parameters: &Parameters<'_>) -> String {
         parameters.text("control_id").unwrap_or_else(|| {
             self.jobs.nameless += 1;
-            let call = self.standing.call.get("call_id").map(Value::rendered).unwrap_or_default();
+            let call = self.context.call.get("call_id").map(Value::rendered).unwrap_or_default();
             format!("{call}.{}", self.jobs.nameless)
         })
     }
@@ -544,7 +544,7 @@ impl Interpreter {
             waits: !parameters.flag("start_on_enter").unwrap_or(true),
             ends: parameters.flag("end_on_exit").unwrap_or(false),
             beep: parameters.word("beep", &beeps).unwrap_or(Beep::Both),
-            coach: coach.map(|whom| Coaching::of(vec![whom])),
+            coach: coach.map(|leg| Coaching::of(vec![leg])),
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 2 to 250")]
             max_participants: max_participants as u16,
             wait: wait.map_or(Wait::Music, Wait::Document),
@@ -819,7 +819,7 @@ impl Interpreter {
     }
 
     fn recording_url(&self, id: tandem_id::RecordingId, format: RecordingFormat) -> String {
-        super::recording_url(&self.standing.recordings, id, format)
+        super::recording_url(&self.context.recordings, id, format)
     }
 }
 
@@ -917,9 +917,9 @@ fn failed_reason(dialled: &DialResult) -> &'static str {
 
 /// Removes and returns the job with the id `wanted`. If `wanted` is `None`, the function removes and returns the last
 /// job.
-fn last<T: Copy>(jobs: &mut Vec<(String, T)>, wanted: Option<&str>) -> Option<T> {
-    let at = match wanted {
-        Some(wanted) => jobs.iter().rposition(|(id, _)| id == wanted)?,
+fn last<T: Copy>(jobs: &mut Vec<(String, T)>, control_id: Option<&str>) -> Option<T> {
+    let at = match control_id {
+        Some(control_id) => jobs.iter().rposition(|(id, _)| id == control_id)?,
         None => jobs.len().checked_sub(1)?,
     };
     Some(jobs.remove(at).1)

@@ -72,7 +72,7 @@ pub fn serves(method: &str) -> Option<bool> {
         payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
     let text = format!("sections:\n  main:\n  - {method}: {{{given}}}\n");
     let mut machine = interpreter::Interpreter::read(text.as_bytes(), value::Object::default()).ok()?;
-    machine.standing.answered = true;
+    machine.context.answered = true;
     machine.next().ok()?;
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
 }

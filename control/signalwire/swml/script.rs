@@ -38,7 +38,7 @@ impl Script for LegScript {
         if gone || fetch.leg.status.is_final() {
             return Step::Done { result: Ok(Program::default()), line: "SWML: the call has ended".to_owned() };
         }
-        let standing = CallContext {
+        let call_context = CallContext {
             call: facts::call(account, &fetch.leg, &context.public_url),
             answered: fetch.leg.answered_at.is_some(),
             recordings: super::recordings(&context.public_url, account),
@@ -47,7 +47,7 @@ impl Script for LegScript {
             let Some(machine) = &mut self.machine else {
                 return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
             };
-            machine.standing = standing;
+            machine.context = call_context;
             machine.budget.renew();
             return match machine.resume(&fetch.reason) {
                 Ok(None) => self.go_on(fetch),
@@ -57,18 +57,18 @@ impl Script for LegScript {
         }
         let envs: Object = Remembered::of(&fetch.leg).envs.into_iter().collect();
         if let Some(text) = inlined(&fetch.target.url) {
-            return self.begin(&text, standing, envs, fetch);
+            return self.begin(&text, call_context, envs, fetch);
         }
         let notice =
-            document_notice(&fetch.target, &standing, &Object::default(), &envs, &Value::Object(Object::default()));
-        self.begins = Some((standing, envs));
+            document_notice(&fetch.target, &call_context, &Object::default(), &envs, &Value::Object(Object::default()));
+        self.begins = Some((call_context, envs));
         Step::Document(notice)
     }
 
     fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step {
-        if let Some((standing, envs)) = self.begins.take() {
+        if let Some((call_context, envs)) = self.begins.take() {
             return match answer {
-                Ok(response) => self.begin(&response.body, standing, envs, fetch),
+                Ok(response) => self.begin(&response.body, call_context, envs, fetch),
                 Err(failure) => Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) },
             };
         }
@@ -97,13 +97,13 @@ impl Script for LegScript {
 }
 
 impl LegScript {
-    fn begin(&mut self, text: &[u8], standing: CallContext, envs: Object, fetch: &Fetch) -> Step {
+    fn begin(&mut self, text: &[u8], call_context: CallContext, envs: Object, fetch: &Fetch) -> Step {
         if let Some(failure) = no_script(text) {
             return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
         }
         match Interpreter::read(text, envs) {
             Ok(mut machine) => {
-                machine.standing = standing;
+                machine.context = call_context;
                 self.machine = Some(machine);
                 self.go_on(fetch)
             }
@@ -130,7 +130,7 @@ impl LegScript {
                     PendingResult::Document { params, .. } => params.clone(),
                     _ => Value::Object(Object::default()),
                 };
-                Step::Document(document_notice(&target, &machine.standing, &machine.vars, &machine.envs, &params))
+                Step::Document(document_notice(&target, &machine.context, &machine.vars, &machine.envs, &params))
             }
             Next::Request(ask) => Step::Request(Box::new(request(*ask))),
             Next::Run(instructions) if machine.refused.is_some() && is_hangup(&instructions) => self.ends(fetch),
@@ -155,11 +155,11 @@ impl LegScript {
         };
         let mut unanswered = None;
         let has_dialled = machine.vars.get("connect_result").is_some();
-        if !machine.standing.answered && fetch.scope == Scope::Leg && machine.refused.is_none() && !has_dialled {
+        if !machine.context.answered && fetch.scope == Scope::Leg && machine.refused.is_none() && !has_dialled {
             unanswered = Some(Warning { code: NO_NUMBER, message: UNANSWERED_SCRIPT.to_owned() });
         }
         let refused = machine.refused.take().filter(|_| fetch.scope == Scope::Leg);
-        let ends = machine.standing.answered || fetch.scope != Scope::Leg;
+        let ends = machine.context.answered || fetch.scope != Scope::Leg;
         let instructions = match refused {
             Some(why) => vec![Instruction::Refused(why)],
             None if ends => Vec::new(),
@@ -228,10 +228,16 @@ fn no_script(body: &[u8]) -> Option<FetchFailure> {
 }
 
 /// The HTTP request for a document.
-fn document_notice(target: &Target, standing: &CallContext, vars: &Object, envs: &Object, params: &Value) -> Notice {
+fn document_notice(
+    target: &Target,
+    call_context: &CallContext,
+    vars: &Object,
+    envs: &Object,
+    params: &Value,
+) -> Notice {
     let json = |object: &Object| Value::Object(object.clone()).to_json();
     let body = json!({
-        "call": json(&standing.call),
+        "call": json(&call_context.call),
         "vars": json(vars),
         "envs": json(envs),
         "params": params.to_json(),
@@ -241,13 +247,13 @@ fn document_notice(target: &Target, standing: &CallContext, vars: &Object, envs:
 
 /// The HTTP request for a document of sounds. Such a document is not part of the leg's script.
 pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context) -> Notice {
-    let standing = CallContext {
+    let call_context = CallContext {
         call: facts::call(account, &fetch.leg, &context.public_url),
         answered: true,
         recordings: String::new(),
     };
     let none = Object::default();
-    document_notice(&fetch.target, &standing, &none, &none, &Value::Object(none.clone()))
+    document_notice(&fetch.target, &call_context, &none, &none, &Value::Object(none.clone()))
 }
 
 /// Converts the request of a `request` method to an HTTP request.
@@ -272,7 +278,7 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
         return Ok(Program { instructions: vec![play], warnings: Vec::new() });
     }
     let mut machine = Interpreter::read(body, Object::default()).map_err(|fault| failure(&fault))?;
-    let mut heard = Vec::new();
+    let mut audible = Vec::new();
     for _ in 0..MAX_SOUNDS {
         match machine.next().map_err(|fault| failure(&fault))? {
             Next::Run(instructions) => {
@@ -281,7 +287,7 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
                 if !instructions.iter().all(sounds) {
                     machine.warn(Code::MethodExecuteFailed, "is not allowed in a document of sounds");
                 }
-                heard.extend(instructions.into_iter().filter(sounds));
+                audible.extend(instructions.into_iter().filter(sounds));
             }
             Next::Document(_) | Next::Request(_) => {
                 machine.waits = PendingResult::Nothing;
@@ -290,5 +296,5 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
             Next::End => break,
         }
     }
-    Ok(program(heard, &mut machine))
+    Ok(program(audible, &mut machine))
 }

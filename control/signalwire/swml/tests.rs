@@ -33,22 +33,22 @@ use super::{Swml, dialect};
 fn machine(steps: &str) -> Interpreter {
     let text = format!("sections:\n  main:\n{steps}");
     let mut machine = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
-    machine.standing.answered = true;
+    machine.context.answered = true;
     machine
 }
 
 /// Runs the interpreter to its end. Returns the interpreter's sounds and commands in a short form.
-fn heard(machine: &mut Interpreter) -> Vec<String> {
-    let mut heard = Vec::new();
+fn played(machine: &mut Interpreter) -> Vec<String> {
+    let mut played = Vec::new();
     loop {
         match machine.next().unwrap() {
             Next::Run(instructions) => {
-                heard.extend(instructions.iter().map(short));
+                played.extend(instructions.iter().map(short));
                 assert_eq!(machine.resume(&FetchReason::Redirect).unwrap(), None);
             }
-            Next::Document(url) => heard.push(format!("document {url}")),
-            Next::Request(ask) => heard.push(format!("{} {}", ask.method, ask.url)),
-            Next::End => return heard,
+            Next::Document(url) => played.push(format!("document {url}")),
+            Next::Request(ask) => played.push(format!("{} {}", ask.method, ask.url)),
+            Next::End => return played,
         }
     }
 }
@@ -65,8 +65,8 @@ fn short(instruction: &Instruction) -> String {
     }
 }
 
-fn said(steps: &str) -> Vec<String> {
-    heard(&mut machine(steps))
+fn played_by(steps: &str) -> Vec<String> {
+    played(&mut machine(steps))
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn cond_switch_set_and_unset_select_the_played_text() {
     - switch: {variable: '${name}', case: {x: [hangup]}, default: [play: 'say:default']}
     - unset: a
     - play: 'say:[${a}]'";
-    assert_eq!(said(steps), ["six 6", "small", "five", "default", "[]"]);
+    assert_eq!(played_by(steps), ["six 6", "small", "five", "default", "[]"]);
 }
 
 #[test]
@@ -99,14 +99,14 @@ fn execute_runs_a_section_and_gets_its_return_value() {
       "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
     let mut machine = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     // A number in `params` becomes a text.
-    assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
+    assert_eq!(played(&mut machine), ["back 12", "as text", "|12"]);
 }
 
 #[test]
 fn a_transfer_does_not_return_and_the_number_of_transfers_is_limited() {
     let text = "sections:\n  main:\n  - transfer: {dest: other, params: {x: y}}\n  - play: say:never\n  other:\n  - play: 'say:${params.x}'\n";
     let mut script = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
-    assert_eq!(heard(&mut script), ["y"]);
+    assert_eq!(played(&mut script), ["y"]);
     let text = "sections:\n  main:\n  - transfer: main\n";
     let mut script = Interpreter::read(text.as_bytes(), Object::default()).unwrap();
     let fault = script.next().unwrap_err();
@@ -124,12 +124,12 @@ fn goto_jumps_to_a_label_a_limited_number_of_times() {
     - goto: {label: top, max: 2}
     - goto: nowhere
     - play: say:end";
-    assert_eq!(said(steps), ["1", "2", "3", "4", "5", "end"]);
+    assert_eq!(played_by(steps), ["1", "2", "3", "4", "5", "end"]);
     let endless = "
     - label: a
     - goto: a
     - play: say:after";
-    assert_eq!(said(endless), ["after"]);
+    assert_eq!(played_by(endless), ["after"]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn endless_loops_and_endless_recursion_are_errors() {
         nested = format!("    - label: l{level}\n{nested}    - goto: l{level}\n")
             .replace("    - play: say:x\n", "    - set: {a: 1}\n");
     }
-    assert!(machine(&nested).next().is_err() || heard(&mut machine(&nested)).is_empty());
+    assert!(machine(&nested).next().is_err() || played(&mut machine(&nested)).is_empty());
     let mut script = machine("    - execute: main");
     assert_eq!(script.next().unwrap_err().to_string().split(':').next(), Some("relay_script_nested_too_deep"));
     let mut script = machine("    - execute: nowhere");
@@ -151,7 +151,7 @@ fn an_invalid_expression_causes_a_warning_and_is_empty() {
     let mut script = machine(
         "    - play: 'say:a${1 +}b'\n    - cond: [{when: '1 +', then: [hangup]}]\n    - set: {e: '${script_error}'}",
     );
-    assert_eq!(heard(&mut script), ["ab"]);
+    assert_eq!(played(&mut script), ["ab"]);
     assert_eq!(script.vars.get("e"), Some(&"relay_script_js_eval_error".into()));
     assert_eq!(script.warnings().len(), 2);
 }
@@ -162,7 +162,7 @@ fn the_total_size_of_variables_is_limited() {
     - set: {x: '${\"x\".repeat(600000)}'}
     - set: {y: '${x}'}
     - play: 'say:${script_error} [${y}]'";
-    assert_eq!(said(steps), ["relay_script_method_execute_failed []"]);
+    assert_eq!(played_by(steps), ["relay_script_method_execute_failed []"]);
 }
 
 /// Documents, each with a way to make the server work.
@@ -260,7 +260,7 @@ fn every_costly_document_ends_with_too_much_work() {
 fn a_script_beyond_its_budget_fails_and_each_action_renews_the_budget() {
     let work = "\n    - set: {x: '${\"x\".repeat(300000).length}'}";
     let mut script = machine(&work.repeat(3));
-    assert_eq!(heard(&mut script), [""; 0]);
+    assert_eq!(played(&mut script), [""; 0]);
     let mut script = machine(&work.repeat(30));
     let fault = script.next().unwrap_err();
     assert!(fault.to_string().contains("set: more than 4000000 octets of work since the last action"), "{fault}");
@@ -331,7 +331,7 @@ fn an_unsupported_method_sets_a_failed_result_and_the_script_continues() {
     - live_translate: {action: stop}
     - play: 'say:${ai_result} ${send_sms_result} ${pay_result} ${live_translate_result}'";
     let mut script = machine(steps);
-    assert_eq!(heard(&mut script), ["failed failed internal-error failed"]);
+    assert_eq!(played(&mut script), ["failed failed internal-error failed"]);
     assert_eq!(script.warnings().len(), 4);
 }
 
@@ -377,7 +377,7 @@ fn record_call_sets_its_url_immediately_and_stop_record_call_stops_it() {
     let mut script = machine(
         "    - record_call: {stereo: true, status_url: 'http://h/s'}\n    - play: 'say:${record_call_url}'\n    - stop_record_call:\n    - stop_record_call: {control_id: none}",
     );
-    script.standing.recordings = "http://us/Recordings/".into();
+    script.context.recordings = "http://us/Recordings/".into();
     let [Instruction::ExecuteCommand(order)] = &run(&mut script)[..] else { panic!() };
     let Command::StartRecording(spec) = &order.command else { panic!() };
     assert_eq!((spec.silence_timeout, spec.track), (None, tandem_call::recording::Track::Both));
@@ -432,11 +432,11 @@ fn connect_dials_the_groups_of_serial_parallel_in_order() {
     assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
     let confirm = second.targets[0].whisper.as_ref().unwrap();
     assert_eq!(
-        heard(&mut Interpreter::read(&super::method::inlined(&confirm.url).unwrap(), Object::default()).unwrap()),
+        played(&mut Interpreter::read(&super::method::inlined(&confirm.url).unwrap(), Object::default()).unwrap()),
         ["accept 1?"]
     );
     assert_eq!(script.resume(&dialled(DialStatus::Busy, false)).unwrap(), None);
-    assert_eq!(heard(&mut script), ["busy"]);
+    assert_eq!(played(&mut script), ["busy"]);
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn the_response_of_a_request_becomes_variables() {
     let mut headers = http::HeaderMap::new();
     headers.insert("content-type", http::HeaderValue::from_static("application/json"));
     script.requested(Some((200, &headers, b"{\"name\":\"Ann\"}")), true);
-    assert_eq!(heard(&mut script), ["Ann 200 application/json success"]);
+    assert_eq!(played(&mut script), ["Ann 200 application/json success"]);
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn hangup_refuses_an_unanswered_call() {
         ("hangup", RejectReason::Status(480)),
     ] {
         let mut script = machine(&format!("    - {step}"));
-        script.standing.answered = false;
+        script.context.answered = false;
         assert_eq!(run(&mut script), [Instruction::Reject(reason)], "{step}");
     }
 }
@@ -681,19 +681,19 @@ fn the_end_of_a_call_and_of_a_playback_send_json_webhooks() {
     };
     let ended = LegInfo { status: Status::Busy, end: Some(end), status_callback: Some(callback.clone()), ..leg() };
     let event = |kind| CallEvent { at: Timestamp::UNIX_EPOCH, leg: Arc::new(ended.clone()), kind };
-    let told = |kind| {
+    let webhook_of = |kind| {
         let notices = swml.webhook(&account, &event(kind), &context);
         let [notice] = &notices[..] else { panic!("{notices:?}") };
         let Body::Json(body) = &notice.body else { panic!() };
         (notice.target.url.to_string(), body.clone())
     };
-    let (url, body) = told(EventKind::Ended);
+    let (url, body) = webhook_of(EventKind::Ended);
     assert_eq!((&*url, &body["event_type"]), ("http://app/status", &"calling.call.state".into()));
     assert_eq!((&body["params"]["call_state"], &body["params"]["end_reason"]), (&"ended".into(), &"busy".into()));
     assert_eq!((&body["params"]["end_time"], &body["params"]["control_id"]), (&5_000.into(), &"job".into()));
     let source = AudioSource::Silence(SECOND);
     let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback.clone())) };
-    let (_, body) = told(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
+    let (_, body) = webhook_of(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
     assert_eq!((&body["event_type"], &body["params"]["state"]), (&"calling.call.play".into(), &"finished".into()));
     let words = RecognisedText { stable: "yes".into(), confidence: Some(0.55), ..RecognisedText::default() };
     let collected = EventKind::GatherEnded {
@@ -704,7 +704,7 @@ fn the_end_of_a_call_and_of_a_playback_send_json_webhooks() {
         words: Some(Box::new(words)),
         callback: Some(Arc::new(callback.clone())),
     };
-    let (_, body) = told(collected);
+    let (_, body) = webhook_of(collected);
     assert_eq!(body["params"]["result"]["params"]["confidence"].to_string(), "55.0");
     for (format, channels, octets) in [
         (RecordingFormat::Wav, RecordingChannels::Mono, 44 + 160_000),
@@ -729,7 +729,7 @@ fn the_end_of_a_call_and_of_a_playback_send_json_webhooks() {
             limit: None,
             status: RecordingStatus::Completed,
         };
-        let (_, body) = told(EventKind::Recording(recording));
+        let (_, body) = webhook_of(EventKind::Recording(recording));
         let params = &body["params"];
         assert_eq!(
             (&params["size"], &params["record"]["size"]),
@@ -747,8 +747,8 @@ fn a_wait_document_plays_only_its_sounds_and_pauses() {
     let fetch = Fetch { scope: Scope::Queue, ..fetch("http://app/wait", FetchReason::Wait) };
     let document = b"sections: {main: [{play: 'http://h/a.mp3'}, {sleep: 500}, {connect: '+15550003'}]}";
     let documents = swml.documents().unwrap();
-    let asked = documents.fetch(&account(), &fetch, &context());
-    let program = documents.reply(&fetch, &asked, None, None, document).unwrap();
+    let request = documents.fetch(&account(), &fetch, &context());
+    let program = documents.reply(&fetch, &request, None, None, document).unwrap();
     assert_eq!(program.instructions.iter().map(short).collect::<Vec<_>>(), ["http://h/a.mp3", "pause 500ms"]);
     assert_eq!(program.warnings.len(), 1);
 }

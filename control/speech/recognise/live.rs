@@ -61,13 +61,13 @@ impl Live {
     pub(super) async fn run(
         self,
         mut reader: FrameReader,
-        heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
+        results: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     ) -> Result<(), String> {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
         let opened = timeout(self.time, websocket::connect(&self.client, self.url.as_str(), headers));
         let mut socket = tokio::select! {
             opened = opened => opened.map_err(|_| "the handshake timed out".to_owned())?.map_err(|why| why.detail)?,
-            () = heard.closed() => return Ok(()),
+            () = results.closed() => return Ok(()),
         };
         let mut utterance = Utterance::default();
         let mut deadline = None;
@@ -95,7 +95,7 @@ impl Live {
                         let unsaid = utterance.end();
                         if let Some(unsaid) = unsaid {
                             // The application may have dropped the session.
-                            let _ = heard.send(Ok(unsaid)).await;
+                            let _ = results.send(Ok(unsaid)).await;
                         }
                         return if deadline.is_some() { Ok(()) } else { Err("the engine closed the connection".into()) };
                     }
@@ -105,11 +105,11 @@ impl Live {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     return Err("the engine did not send its last results in time".to_owned());
                 }
-                () = heard.closed() => return Ok(()),
+                () = results.closed() => return Ok(()),
             };
-            let wanted = found.filter(|found| self.partials || !matches!(found, RecognitionEvent::Partial(_)));
-            if let Some(found) = wanted
-                && heard.send(Ok(found)).await.is_err()
+            let reported = found.filter(|found| self.partials || !matches!(found, RecognitionEvent::Partial(_)));
+            if let Some(found) = reported
+                && results.send(Ok(found)).await.is_err()
             {
                 return Ok(());
             }

@@ -44,15 +44,15 @@ async fn two_sentences() -> Option<Vec<i16>> {
 async fn everything(session: &mut RecognitionSession) -> Vec<Result<RecognitionEvent, RecogniseError>> {
     let mut all = Vec::new();
     let gather = async {
-        while let Some(heard) = session.next().await {
-            all.push(heard);
+        while let Some(events) = session.next().await {
+            all.push(events);
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gather).await.expect("the session ends");
     all
 }
 
-fn said(text: &str) -> RecognitionEvent {
+fn final_text(text: &str) -> RecognitionEvent {
     RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), confidence: None, ..RecognisedText::default() })
 }
 
@@ -74,12 +74,12 @@ async fn utterances_are_split_at_pauses_and_recognised_one_by_one() {
     let mut session = recogniser.listen(&how).unwrap();
     session.push(&audio);
     session.finish();
-    let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
-    let edges = heard.iter().filter(|heard| matches!(heard, RecognitionEvent::Began)).count();
+    let events: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let edges = events.iter().filter(|event| matches!(event, RecognitionEvent::Began)).count();
     let finals: Vec<&RecognisedText> =
-        heard.iter().filter_map(|h| if let RecognitionEvent::Final(words) = h { Some(words) } else { None }).collect();
-    assert!(matches!(heard.first(), Some(RecognitionEvent::Began)), "{heard:?}");
-    assert_eq!((edges >= 2, finals.len()), (true, 2), "{heard:?}");
+        events.iter().filter_map(|h| if let RecognitionEvent::Final(words) = h { Some(words) } else { None }).collect();
+    assert!(matches!(events.first(), Some(RecognitionEvent::Began)), "{events:?}");
+    assert_eq!((edges >= 2, finals.len()), (true, 2), "{events:?}");
     assert_eq!(finals[0].stable, "balance");
     assert!((finals[0].confidence.unwrap() - (-0.5_f32).exp()).abs() < 0.001);
     for request in [server.next().await, server.next().await] {
@@ -99,8 +99,8 @@ async fn a_failed_engine_ends_its_recognition_session() {
     let recogniser = recogniser(Stt::Http(server.url("/").parse().unwrap()));
     let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
     session.push(&audio);
-    let heard = everything(&mut session).await;
-    assert!(matches!(heard.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{heard:?}");
+    let events = everything(&mut session).await;
+    assert!(matches!(events.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{events:?}");
     let off = Recogniser::new(SpeechConfig::default(), client(), Default::default());
     assert!(off.is_off());
     assert_eq!(off.listen(&RecognitionSpec::default()).err(), Some(RecogniseError::Off));
@@ -118,8 +118,8 @@ async fn live_engine(
         use futures_util::{SinkExt, StreamExt};
         use tokio_tungstenite::tungstenite::Message;
         let (tcp, _) = listener.accept().await.unwrap();
-        let asked = Arc::new(std::sync::Mutex::new(String::new()));
-        let note = Arc::clone(&asked);
+        let request = Arc::new(std::sync::Mutex::new(String::new()));
+        let note = Arc::clone(&request);
         #[expect(clippy::result_large_err, reason = "the library's own type")]
         let look = move |request: &Request, response: Response| {
             let key = request.headers().get("authorization").and_then(|key| key.to_str().ok()).unwrap_or_default();
@@ -145,8 +145,8 @@ async fn live_engine(
                 _ => {}
             }
         }
-        let asked = asked.lock().unwrap().clone();
-        (asked, octets)
+        let request = request.lock().unwrap().clone();
+        (request, octets)
     });
     (address, task)
 }
@@ -177,17 +177,17 @@ async fn live_results_become_partial_and_final_transcripts() {
     let mut session = recogniser.listen(&how).unwrap();
     session.push(&[0; 16_000]);
     session.finish();
-    let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
-    let words = |heard: &RecognitionEvent| match heard {
+    let events: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let words = |event: &RecognitionEvent| match event {
         RecognitionEvent::Partial(words) => format!("{}|{}", words.stable, words.unstable),
         RecognitionEvent::Final(words) => format!("{}.", words.text()),
         edge => format!("{edge:?}"),
     };
-    let told: Vec<String> = heard.iter().map(words).collect();
-    assert_eq!(told, ["|I want", "I want to|", "I want to|pay", "I want to pay my bill..", "bye|", "bye."]);
-    let RecognitionEvent::Final(last) = &heard[3] else { panic!() };
+    let texts: Vec<String> = events.iter().map(words).collect();
+    assert_eq!(texts, ["|I want", "I want to|", "I want to|pay", "I want to pay my bill..", "bye|", "bye."]);
+    let RecognitionEvent::Final(last) = &events[3] else { panic!() };
     assert!((last.confidence.unwrap() - 0.8).abs() < 0.001);
-    let (asked, octets) = engine.await.unwrap();
+    let (request, octets) = engine.await.unwrap();
     for part in [
         "/v1/listen?tier=x&model=nova-2&language=en-GB",
         "encoding=mulaw",
@@ -195,7 +195,7 @@ async fn live_results_become_partial_and_final_transcripts() {
         "keywords=bill",
         "Token s3cret",
     ] {
-        assert!(asked.contains(part), "{part}: {asked}");
+        assert!(request.contains(part), "{part}: {request}");
     }
     assert_eq!(octets, 16_000);
 }
@@ -230,13 +230,13 @@ async fn a_partial_transcript_that_the_engine_retracts_is_withdrawn() {
     let mut session = recogniser.listen(&how).unwrap();
     session.push(&[0; 1_600]);
     session.finish();
-    let words = |heard: Result<RecognitionEvent, RecogniseError>| match heard.unwrap() {
+    let words = |event: Result<RecognitionEvent, RecogniseError>| match event.unwrap() {
         RecognitionEvent::Partial(words) => words.text(),
         RecognitionEvent::Final(words) => format!("{}.", words.text()),
         edge => format!("{edge:?}"),
     };
-    let told: Vec<String> = everything(&mut session).await.into_iter().map(words).collect();
-    assert_eq!(told, ["ghost", ".", "one", "", "two", "", "three", "three four", "three", "three.", "five", "."],);
+    let texts: Vec<String> = everything(&mut session).await.into_iter().map(words).collect();
+    assert_eq!(texts, ["ghost", ".", "one", "", "two", "", "three", "three four", "three", "three.", "five", "."],);
 }
 
 #[tokio::test]
@@ -249,9 +249,9 @@ async fn partial_transcripts_need_a_request() {
     let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
     session.push(&[0; 1_600]);
     session.finish();
-    let heard = everything(&mut session).await;
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    assert!(matches!(&heard[0], Ok(RecognitionEvent::Final(words)) if words.stable == "one two"));
+    let events = everything(&mut session).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(matches!(&events[0], Ok(RecognitionEvent::Final(words)) if words.stable == "one two"));
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_file_is_transcribed_by_both_kinds_of_engines() {
     let by_form = recogniser(Stt::Http(form.url("/v1/audio/transcriptions").parse().unwrap()));
     let how = RecognitionSpec::default();
     let words = by_form.transcribe(wav.clone(), &how).await.unwrap();
-    assert_eq!(RecognitionEvent::Final(words), said("from a form"));
+    assert_eq!(RecognitionEvent::Final(words), final_text("from a form"));
     assert!(form.next().await.header("content-type").unwrap().starts_with("multipart/form-data; boundary="));
     let body = r#"{"results":{"channels":[{"alternatives":[{"transcript":"as a body","confidence":0.9}]}]}}"#;
     let mut server = WebServer::start(move |_| Answer::body(body)).await;

@@ -30,22 +30,22 @@ pub(super) async fn run(
     engine: &FileEngine,
     how: &RecognitionSpec,
     mut reader: FrameReader,
-    heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
+    results: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
 ) -> Result<(), String> {
     let time = Duration::from_secs(engine.config.timeout_seconds.into());
     let mut cutter = Cutter::default();
     let mut waiting: VecDeque<Vec<i16>> = VecDeque::new();
-    let mut asked: Option<Answer<'_>> = None;
+    let mut pending: Option<Answer<'_>> = None;
     let mut listening = true;
     // Whether the last request has an utterance that may continue after the pause.
     let mut at_pause = false;
     loop {
-        if asked.is_none() {
-            asked = waiting
+        if pending.is_none() {
+            pending = waiting
                 .pop_front()
                 .map(|samples| Box::pin(engine.transcribe(wav(&samples).into(), how, time)) as Answer<'_>);
         }
-        if !listening && asked.is_none() {
+        if !listening && pending.is_none() {
             return Ok(());
         }
         tokio::select! {
@@ -56,7 +56,7 @@ pub(super) async fn run(
                     continue;
                 };
                 let paused = frame.edge == Some(RecognitionEvent::Paused);
-                if let Some(edge) = frame.edge && heard.send(Ok(edge)).await.is_err() {
+                if let Some(edge) = frame.edge && results.send(Ok(edge)).await.is_err() {
                     return Ok(());
                 }
                 let cut = cutter.push(&frame.samples, reader.speaking());
@@ -72,7 +72,7 @@ pub(super) async fn run(
                         // The speaker continues, so the request is cancelled. At the next pause, the whole utterance is
                         // requested.
                         if std::mem::take(&mut at_pause) && waiting.pop_back().is_none() {
-                            asked = None;
+                            pending = None;
                         }
                         waiting.extend(cut);
                     }
@@ -81,23 +81,23 @@ pub(super) async fn run(
                     return Err("the engine is too slow".to_owned());
                 }
             }
-            answer = answered(&mut asked) => {
-                asked = None;
+            answer = answered(&mut pending) => {
+                pending = None;
                 if waiting.is_empty() && std::mem::take(&mut at_pause) {
                     cutter.cut();
                 }
-                if heard.send(Ok(RecognitionEvent::Final(answer?))).await.is_err() {
+                if results.send(Ok(RecognitionEvent::Final(answer?))).await.is_err() {
                     return Ok(());
                 }
             }
-            () = heard.closed() => return Ok(()),
+            () = results.closed() => return Ok(()),
         }
     }
 }
 
 /// Returns the answer to the current request. Without a request, this future never completes.
-async fn answered(asked: &mut Option<Answer<'_>>) -> Result<RecognisedText, String> {
-    match asked {
+async fn answered(pending: &mut Option<Answer<'_>>) -> Result<RecognisedText, String> {
+    match pending {
         Some(answer) => answer.await,
         None => std::future::pending().await,
     }

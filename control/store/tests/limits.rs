@@ -34,8 +34,8 @@ async fn read(store: &Store, account: &str, sql: String) -> Result<usize, StoreE
 /// More slow lists than there are connections, of several accounts.
 async fn slow_lists_harm_nobody(store: Store) {
     calls::upsert(&store, call(1)).await.unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let receiver = Arc::clone(&told);
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let receiver = Arc::clone(&reports);
     store.health().report_to(move |account, cause, _| receiver.lock().unwrap().push((account.to_owned(), cause)));
     let mut lists = tokio::task::JoinSet::new();
     for number in 0..READ_CONNECTIONS * 4 {
@@ -57,10 +57,10 @@ async fn slow_lists_harm_nobody(store: Store) {
     let many = ends.iter().filter(|error| matches!(error, StoreError::TooManyReads)).count();
     assert!(slow > 0 && many > 0 && slow + many == ends.len(), "{ends:?}");
     assert_eq!(StoreFailed::from(StoreError::ReadTooSlow), StoreFailed::ReadTooSlow);
-    let mut told = told.lock().unwrap().clone();
-    told.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut reports = reports.lock().unwrap().clone();
+    reports.sort_by(|one, other| one.0.cmp(&other.0));
     // Each account is told once in a minute.
-    assert_eq!(told, [0, 1].map(|number| (format!("account {number}"), Cause::ReadLimit)));
+    assert_eq!(reports, [0, 1].map(|number| (format!("account {number}"), Cause::ReadLimit)));
     // The connections are free again.
     let list = calls::list(&store, &["acme"], &CallFilter::default(), &Page::first(9)).await.unwrap();
     assert_eq!(list.len(), 2);

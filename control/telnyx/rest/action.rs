@@ -177,7 +177,7 @@ pub(super) fn plan(
                 Some(_) => vec![Play::once(speech(parameters, "invalid_payload")?)],
                 None => Vec::new(),
             };
-            commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry)?)));
+            commands.push(Command::Gather(Box::new(gather_of(parameters, prompt, retry)?)));
         }
         Action::GatherUsingAudio => {
             commands.push(Command::Gather(Box::new(asked_by_audio(parameters)?)));
@@ -275,8 +275,8 @@ fn answer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Vec<Command>, Api
     let callback = parameters.webhook(leg.status_callback.as_ref())?;
     let record = media::record(parameters, RecordingSource::Request)?;
     let (stream, headers) = (media::stream(parameters)?, parameters.headers()?);
-    let told = callback.map(|callback| Command::SetCallback(Some(callback)));
-    Ok(told.into_iter().chain([Command::Answer { record, stream, headers }]).collect())
+    let set_callback = callback.map(|callback| Command::SetCallback(Some(callback)));
+    Ok(set_callback.into_iter().chain([Command::Answer { record, stream, headers }]).collect())
 }
 
 fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
@@ -399,7 +399,7 @@ pub(super) fn audio(
 }
 
 /// A gather with a prompt. The time in `timeout_millis` begins at the end of the prompt.
-fn asked(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
+fn gather_of(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
     let tries = parameters.integer("maximum_tries", 1..=128)?.unwrap_or(3);
     Ok(Gather { prompts: vec![prompt], retry_prompts, tries, ..digits(parameters, first, None)? })
@@ -462,7 +462,7 @@ fn asked_by_audio(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
     let prompt = audio(parameters, "audio_url", "media_name", None)?;
     let prompt = Play::once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
     let retry = audio(parameters, "invalid_audio_url", "invalid_media_name", None)?;
-    asked(parameters, prompt, retry.map(Play::once).into_iter().collect())
+    gather_of(parameters, prompt, retry.map(Play::once).into_iter().collect())
 }
 
 pub(super) fn send_dtmf(parameters: Parameters<'_>) -> Result<Option<Command>, ApiError> {

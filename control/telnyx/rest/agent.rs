@@ -48,8 +48,9 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
         return Err(ApiError::wrong_length("parameters", 1, LARGEST_SCHEMA));
     }
     let assistant = parameters.object("assistant")?;
-    let heard = parameters.object("transcription")?.text("language")?.filter(|language| *language != "auto");
-    let language = parameters.text("language")?.or(heard);
+    let transcription_language =
+        parameters.object("transcription")?.text("language")?.filter(|language| *language != "auto");
+    let language = parameters.text("language")?.or(transcription_language);
     parameters.flag("send_partial_results")?;
     Ok(converse(AgentSpec {
         prompt: assistant.text("instructions")?.map(Into::into),

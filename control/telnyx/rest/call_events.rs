@@ -42,9 +42,9 @@ pub(super) async fn list(
     let listing = Listing::parse(&query)?;
     let mut rows = Vec::new();
     if let Some(session) = session(&app, &account, &query).await? {
-        let told = deliveries::list(&app.calls.services().store, session).await.map_err(StoreFailed::from)?;
+        let rows = deliveries::list(&app.calls.services().store, session).await.map_err(StoreFailed::from)?;
         rows.extend(
-            told.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
+            rows.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
         );
     }
     let Json(mut answer) = listing.answer(rows, &LIST_FIELDS)?;
@@ -57,13 +57,15 @@ pub(super) async fn list(
 /// The id of the call that the query names. The query contains the id of the call or the id of one of its legs. `None`
 /// if the call is unknown.
 async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u128>, ApiError> {
-    let said = |wanted: &str| {
-        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    let value_of = |parameter: &str| {
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(name, _)| name == parameter)
+            .map(|(_, value)| value.into_owned())
     };
-    if let Some(session) = said(SESSION) {
+    if let Some(session) = value_of(SESSION) {
         return Ok(id::parse_uuid(&session));
     }
-    let leg = said(LEG).ok_or_else(|| ApiError::missing(LEG).in_query(LEG))?;
+    let leg = value_of(LEG).ok_or_else(|| ApiError::missing(LEG).in_query(LEG))?;
     let Some(leg) = id::parse_uuid(&leg) else { return Ok(None) };
     Ok(known(app, account, LegId(leg)).await?.map(|leg| leg.session.0))
 }

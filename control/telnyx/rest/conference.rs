@@ -115,7 +115,7 @@ pub(super) async fn participants(
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let info = found(&app, &account, &conference).await?;
     let rows = everybody(&app, &account, &info).await?;
-    let whispers = |one: &ParticipantInfo| one.participation.coach.as_ref().is_some_and(|one| !one.whom.is_empty());
+    let whispers = |one: &ParticipantInfo| one.participation.coach.as_ref().is_some_and(|one| !one.legs.is_empty());
     let row = |one: &ParticipantInfo| {
         let mut row = participant_of(one);
         row.insert("conference".into(), json!({ "id": id::uuid(info.id.0), "name": info.name }));
@@ -162,8 +162,8 @@ pub(super) async fn update_participant(
     let parameters = Parameters(&body);
     let info = found(&app, &account, &conference).await?;
     let one = named(&app, &account, &info, &who).await?;
-    let said = |name| parameters.get(name).map(|_| parameters.flag(name)).transpose();
-    let (ends, softly) = (said("end_conference_on_exit")?, said("soft_end_conference_on_exit")?);
+    let optional_flag = |name| parameters.get(name).map(|_| parameters.flag(name)).transpose();
+    let (ends, softly) = (optional_flag("end_conference_on_exit")?, optional_flag("soft_end_conference_on_exit")?);
     let before = &one.participation;
     let clears = ends.unwrap_or(before.clears);
     let change = Change {
@@ -191,7 +191,7 @@ async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -
 
 fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
     let how = &one.participation;
-    let whom = how.coach.iter().flat_map(|coaching| &coaching.whom).map(|leg| id::call_control_id(*leg).into());
+    let legs = how.coach.iter().flat_map(|coaching| &coaching.legs).map(|leg| id::call_control_id(*leg).into());
     let members = [
         ("id", id::uuid(one.leg.0).into()),
         ("record_type", "participant".into()),
@@ -201,7 +201,7 @@ fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
         ("on_hold", how.hold.is_some().into()),
         ("end_conference_on_exit", how.clears.into()),
         ("soft_end_conference_on_exit", (how.ends && !how.clears).into()),
-        ("whisper_call_control_ids", Value::Array(whom.collect())),
+        ("whisper_call_control_ids", Value::Array(legs.collect())),
         ("created_at", time(one.created_at).into()),
         ("updated_at", time(one.updated_at).into()),
     ];
@@ -337,14 +337,14 @@ pub(super) fn participation(
 
 /// The values of `supervisor_role` and `whisper_call_control_ids`. `None` if the request has no role.
 pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
-    let whom = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
+    let legs = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
     let roles = [
         ("none", SupervisorRole::Barge),
         ("barge", SupervisorRole::Barge),
         ("whisper", SupervisorRole::Whisper),
         ("monitor", SupervisorRole::Monitor),
     ];
-    Ok(parameters.word("supervisor_role", &roles)?.map(|role| role.coaching(whom)))
+    Ok(parameters.word("supervisor_role", &roles)?.map(|role| role.coaching(legs)))
 }
 
 /// The audio file that a waiting leg hears in a loop.

@@ -137,8 +137,8 @@ impl ApiError {
         Self::unprocessable(10004, "Missing required parameter", detail).at(parameter)
     }
 
-    pub(super) fn wrong_type(parameter: &str, wanted: &str) -> Self {
-        let detail = format!("The '{parameter}' parameter must be of type '{wanted}'.");
+    pub(super) fn wrong_type(parameter: &str, expected: &str) -> Self {
+        let detail = format!("The '{parameter}' parameter must be of type '{expected}'.");
         Self::unprocessable(10026, "Invalid parameter type", detail).at(parameter)
     }
 

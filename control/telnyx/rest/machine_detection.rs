@@ -26,8 +26,8 @@ pub(super) fn detection(parameters: Parameters<'_>) -> Result<Option<MachineDete
     let config = parameters.object(CONFIG)?;
     let figures = |mode| figures(mode, config).map_err(|error| error.within(CONFIG));
     // The configuration is checked even if the request does not enable the detection.
-    let (mode, asked) = (mode.unwrap_or(Mode::Detect), mode.is_some());
-    figures(mode).map(|spec| asked.then_some(spec))
+    let (mode, is_requested) = (mode.unwrap_or(Mode::Detect), mode.is_some());
+    figures(mode).map(|spec| is_requested.then_some(spec))
 }
 
 fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiError> {

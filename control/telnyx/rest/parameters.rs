@@ -137,12 +137,12 @@ impl<'a> Parameters<'a> {
     /// Refuses parameters that this server does not support. The values `false`, `""` and `{"enabled": false}` are
     /// accepted, because they do not enable a feature.
     pub(super) fn refuse(self, names: &[&str]) -> Result<(), ApiError> {
-        let asked = |value: &Value| match value {
+        let is_given = |value: &Value| match value {
             Value::Bool(on) => *on,
             Value::String(text) => !text.is_empty(),
             other => other["enabled"] != Value::Bool(false),
         };
-        match names.iter().find(|name| self.get(name).is_some_and(asked)) {
+        match names.iter().find(|name| self.get(name).is_some_and(is_given)) {
             Some(name) => Err(ApiError::not_permitted(name)),
             None => Ok(()),
         }

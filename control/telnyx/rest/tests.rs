@@ -84,12 +84,12 @@ fn a_dial_has_the_documented_defaults() {
 
 #[test]
 fn a_stream_has_a_codec_and_sample_rate_for_each_direction() {
-    let asked = |more: serde_json::Value| {
+    let read = |more: serde_json::Value| {
         let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
         members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.bidirectional_mode)))
     };
-    let stream = asked(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
+    let stream = read(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
     let narrow = BidirectionalMode::Payload(StreamCodec::L16(SampleRate::Hz8000));
     assert_eq!(stream, (Some(StreamCodec::L16(SampleRate::Hz16000)), Some(narrow)));
     let rate = |rate: u32| json!({"stream_bidirectional_codec": "L16", "stream_bidirectional_sampling_rate": rate});
@@ -101,26 +101,26 @@ fn a_stream_has_a_codec_and_sample_rate_for_each_direction() {
         (48_000, SampleRate::Hz48000),
     ] {
         let spoken = BidirectionalMode::Payload(StreamCodec::L16(published));
-        assert_eq!(asked(rate(hertz)).unwrap().unwrap(), (None, Some(spoken)));
+        assert_eq!(read(rate(hertz)).unwrap().unwrap(), (None, Some(spoken)));
     }
-    assert_eq!(asked(rate(44_100)).unwrap_err().code, 10032);
-    assert_eq!(asked(json!({"stream_bidirectional_sampling_rate": 16_000})).unwrap_err().code, 10032);
+    assert_eq!(read(rate(44_100)).unwrap_err().code, 10032);
+    assert_eq!(read(json!({"stream_bidirectional_sampling_rate": 16_000})).unwrap_err().code, 10032);
 }
 
 #[test]
 fn machine_detection_has_the_defaults_of_its_mode() {
-    let asked = |members| new_call(members).unwrap().detect;
-    assert_eq!(asked(json!({"answering_machine_detection": "disabled"})), None);
-    let spec = asked(json!({"answering_machine_detection": "greeting_end"})).unwrap();
+    let read = |members| new_call(members).unwrap().detect;
+    assert_eq!(read(json!({"answering_machine_detection": "disabled"})), None);
+    let spec = read(json!({"answering_machine_detection": "greeting_end"})).unwrap();
     assert_eq!((spec.until, spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
     assert_eq!((spec.first_result_timeout, spec.words), (Duration::from_millis(3_500), Some(5)));
     assert!(spec.silence_is_machine);
     let config = json!({"total_analysis_time_millis": 5_000, "maximum_number_of_words": 3, "silence_threshold": 512});
     let members = json!({"answering_machine_detection": "detect", "answering_machine_detection_config": config});
-    let spec = asked(members).unwrap();
+    let spec = read(members).unwrap();
     assert_eq!((spec.until, spec.words, spec.silence_threshold), (Until::FirstResult, Some(3), 512));
     assert_eq!(spec.first_result_timeout, Duration::from_secs(5));
-    let spec = asked(json!({"answering_machine_detection": "premium"})).unwrap();
+    let spec = read(json!({"answering_machine_detection": "premium"})).unwrap();
     assert_eq!((spec.until, spec.words, spec.silence_is_machine), (Until::Beep, None, false));
     assert_eq!(spec.first_result_timeout, Duration::from_secs(30));
 }

@@ -78,9 +78,10 @@ fn a_streams_frames_are_numbered_from_its_start() {
 
 #[test]
 fn the_start_message_has_the_codec_the_client_state_and_the_parameters() {
-    let asked = StreamSpec { codec: Some(StreamCodec::Pcma), parameters: vec![("bot".into(), "7".into())], ..spec() };
+    let codec_spec =
+        StreamSpec { codec: Some(StreamCodec::Pcma), parameters: vec![("bot".into(), "7".into())], ..spec() };
     let leg = LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() };
-    let start = parsed(&Wire::new(&account(), &leg, StreamId(1), &asked).start());
+    let start = parsed(&Wire::new(&account(), &leg, StreamId(1), &codec_spec).start());
     assert_eq!(start["start"]["media_format"]["encoding"], "PCMA");
     assert_eq!(start["start"]["client_state"], "c3RhdGU=");
     assert_eq!(start["start"]["custom_parameters"], json!({"bot": "7"}));
@@ -93,9 +94,9 @@ fn the_start_message_has_the_codec_the_client_state_and_the_parameters() {
 #[test]
 fn l16_audio_has_its_sample_rate_and_is_limited_to_30_seconds() {
     let linear = StreamCodec::L16(SampleRate::Hz16000);
-    let asked =
+    let codec_spec =
         StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
-    let mut wire = wire(&asked);
+    let mut wire = wire(&codec_spec);
     let format = json!({"encoding": "L16", "sample_rate": 16_000, "channels": 1});
     assert_eq!(parsed(&wire.start())["start"]["media_format"], format);
     let mut media = |octets: usize| {

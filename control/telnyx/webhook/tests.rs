@@ -21,7 +21,7 @@ fn context() -> Context {
     Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0, recording: None, queue: None }
 }
 
-fn told(leg: LegInfo, kind: EventKind) -> Option<Value> {
+fn webhook(leg: LegInfo, kind: EventKind) -> Option<Value> {
     let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg), kind };
     match notice(&event, &context())?.body {
         Body::Json(data) => Some(data),
@@ -31,7 +31,7 @@ fn told(leg: LegInfo, kind: EventKind) -> Option<Value> {
 
 /// The event type, and the payload without the common members. The function checks the common members.
 fn golden(leg: LegInfo, kind: EventKind) -> (String, Value) {
-    let mut data = told(leg, kind).expect("a webhook");
+    let mut data = webhook(leg, kind).expect("a webhook");
     assert_eq!(data["record_type"], "event");
     assert_eq!(data["occurred_at"], "2026-11-21T02:00:05.500000Z");
     let payload = data["payload"].as_object_mut().unwrap();
@@ -120,9 +120,9 @@ fn call_initiated_of_an_inbound_leg_is_incoming_and_parked() {
 
 #[test]
 fn call_initiated_has_the_attestation_and_its_validation() {
-    for (standing, valid) in [(Verstat::Passed, true), (Verstat::Failed, false), (Verstat::Unknown, false)] {
+    for (verstat, valid) in [(Verstat::Passed, true), (Verstat::Failed, false), (Verstat::Unknown, false)] {
         let attestation = Some(Attestation::B);
-        let identity = CallerIdentity { standing, attestation, token: None, detail: None };
+        let identity = CallerIdentity { verstat, attestation, token: None, detail: None };
         let mut leg = leg();
         leg.sip.identity = Some(Box::new(identity));
         let (_, payload) = golden(leg, EventKind::Initiated);
@@ -210,12 +210,12 @@ fn hangup_cause_and_source_follow_from_the_end_and_the_direction() {
         (OutboundApi, EndCause::Failed, EndedBy::Server, Some(503), "unspecified", "unknown", "503"),
         (OutboundApi, EndCause::Unspecified, EndedBy::Peer, None, "unspecified", "callee", "unspecified"),
     ];
-    for (direction, cause, by, sip, said, source, sip_said) in rows {
+    for (direction, cause, by, sip, hangup_cause, source, sip_hangup_cause) in rows {
         let leg = LegInfo { direction, ..ended(end(cause, by, sip)) };
         let (_, extra) = golden(leg, EventKind::Ended);
         let found =
             (extra["hangup_cause"].as_str(), extra["hangup_source"].as_str(), extra["sip_hangup_cause"].as_str());
-        assert_eq!(found, (Some(said), Some(source), Some(sip_said)), "{direction:?} {cause:?} {by:?}");
+        assert_eq!(found, (Some(hangup_cause), Some(source), Some(sip_hangup_cause)), "{direction:?} {cause:?} {by:?}");
     }
 }
 
@@ -253,7 +253,7 @@ fn machine_detection_has_the_events_and_results_of_its_mode() {
         let second = Duration::from_secs(1);
         let spec = MachineDetection { mode, ..MachineDetection::new(Until::Beep, second, second, second, second) };
         let facts = MachineFacts { result: verdict, after: second, spec: Box::new(spec) };
-        told(leg(), EventKind::MachineDetected(facts))
+        webhook(leg(), EventKind::MachineDetected(facts))
     };
     let (standard, premium) = ("call.machine.detection.ended", "call.machine.premium.detection.ended");
     let (ended, premium_ended) = ("call.machine.greeting.ended", "call.machine.premium.greeting.ended");
@@ -300,8 +300,8 @@ fn playback_and_speak_have_separate_events() {
     let started = golden(leg(), EventKind::PlaybackStarted(playback(speech(), false)));
     assert_eq!(started, ("call.speak.started".into(), json!({})));
     for (end, status) in [(PlaybackEnd::Completed, "completed"), (PlaybackEnd::Hangup, "call_hangup")] {
-        let told = golden(leg(), EventKind::PlaybackEnded(playback(speech(), false), end));
-        assert_eq!(told, ("call.speak.ended".into(), json!({"status": status})));
+        let webhook = golden(leg(), EventKind::PlaybackEnded(playback(speech(), false), end));
+        assert_eq!(webhook, ("call.speak.ended".into(), json!({"status": status})));
     }
 }
 
@@ -332,15 +332,15 @@ fn a_recording_sends_saved_or_error_at_its_end() {
 #[test]
 fn stream_events_have_no_call_prefix() {
     let url = json!({"stream_url": "ws://127.0.0.1:9000/audio"});
-    let told = |status| golden(leg(), EventKind::Stream(stream(status)));
-    assert_eq!(told(StreamStatus::Started), ("streaming.started".into(), url.clone()));
-    assert_eq!(told(StreamStatus::Stopped), ("streaming.stopped".into(), url));
+    let webhook = |status| golden(leg(), EventKind::Stream(stream(status)));
+    assert_eq!(webhook(StreamStatus::Started), ("streaming.started".into(), url.clone()));
+    assert_eq!(webhook(StreamStatus::Stopped), ("streaming.stopped".into(), url));
     let failed = json!({
         "failure_reason": "connection_failed", "stream_id": "1af5aabe-a9b8-11f0-bb0d-02420a1f0a6b",
         "stream_params": {"stream_url": "ws://127.0.0.1:9000/audio", "track": "both_tracks"}, "stream_type": "websocket",
     });
     assert_eq!(
-        told(StreamStatus::Failed(StreamFault::Refused.because("refused"))),
+        webhook(StreamStatus::Failed(StreamFault::Refused.because("refused"))),
         ("streaming.failed".into(), failed)
     );
 }
@@ -376,15 +376,16 @@ fn events_unknown_to_telnyx_send_no_webhook() {
         EventKind::Recording(recording(RecordingStatus::Absent)),
     ];
     for kind in kinds {
-        assert_eq!(told(leg(), kind), None);
+        assert_eq!(webhook(leg(), kind), None);
     }
-    assert_eq!(told(LegInfo { status_callback: None, ..leg() }, EventKind::Initiated), None);
+    assert_eq!(webhook(LegInfo { status_callback: None, ..leg() }, EventKind::Initiated), None);
 }
 
 #[test]
 fn every_payload_has_the_client_state() {
     let data =
-        told(LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() }, EventKind::Answered { stream: None }).unwrap();
+        webhook(LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() }, EventKind::Answered { stream: None })
+            .unwrap();
     assert_eq!(data["payload"]["client_state"], "c3RhdGU=");
 }
 
@@ -482,7 +483,7 @@ fn webhook_payloads_have_only_published_fields() {
         ),
     ];
     for (name, leg, kind, ours) in rows {
-        let data = told(leg, kind).unwrap();
+        let data = webhook(leg, kind).unwrap();
         let schema = &document["webhooks"][name]["post"]["requestBody"]["content"]["application/json"]["schema"];
         let schema = fixture::resolve(&document, schema);
         let event = fixture::resolve(&document, &schema["properties"]["data"]);
@@ -520,5 +521,5 @@ fn call_enqueued_and_call_dequeued_have_the_published_payload() {
         let expected = json!({ "queue": "support", "queue_position": 1, "reason": reason, "wait_time_secs": 60 });
         assert_eq!(payload, expected);
     }
-    assert_eq!(told(leg(), left(QueueResult::Full, None)), None, "it never was in line");
+    assert_eq!(webhook(leg(), left(QueueResult::Full, None)), None, "it never was in line");
 }

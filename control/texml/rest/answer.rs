@@ -221,10 +221,10 @@ pub(crate) fn rewrite(below: &[&str], status: &mut StatusCode, body: &mut Value)
 /// The answer to a request for a new call. Telnyx publishes only `from`, `to` and `status`. The ids are extensions,
 /// because clients need the ids.
 fn accepted(body: &mut Value) {
-    let said = |key: &str| body.get(key).cloned().unwrap_or_default();
+    let value_of = |key: &str| body.get(key).cloned().unwrap_or_default();
     *body = json!({
-        "from": said("from"), "to": said("to"), "status": "accepted",
-        "sid": said("sid"), "call_sid": said("sid"), "account_sid": said("account_sid"),
+        "from": value_of("from"), "to": value_of("to"), "status": "accepted",
+        "sid": value_of("sid"), "call_sid": value_of("sid"), "account_sid": value_of("account_sid"),
     });
 }
 

@@ -89,7 +89,7 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
     let segments: Vec<&str> = plain.split('/').filter(|segment| !segment.is_empty()).skip(3).collect();
     let is_audio = parts.method == Method::GET && segments.get(1) == Some(&"Recordings");
     let mut pairs = match caller(app, parts) {
-        Some(account) => match asked(app, parts, body, &account, segments.first().copied()).await {
+        Some(account) => match respond(app, parts, body, &account, segments.first().copied()).await {
             Ok(pairs) => pairs,
             Err(refusal) => return refused(refusal),
         },
@@ -108,13 +108,13 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
             }
         }
     }
-    let wanted = MemberRequest { method: &parts.method, path, headers: &parts.headers };
-    serve_member(app, &Texml, wanted, pairs).await
+    let member_request = MemberRequest { method: &parts.method, path, headers: &parts.headers };
+    serve_member(app, &Texml, member_request, pairs).await
 }
 
 /// The parameters of a request. The request fails if the account in the path is not the client's account, or if a
 /// parameter is refused.
-async fn asked(
+async fn respond(
     app: &App,
     parts: &Parts,
     body: Body,

@@ -42,14 +42,14 @@ pub(super) fn balance(x: &RestContext<'_>) -> Answer {
 
 fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("AC")?;
-    let status = x.parameters.get("Status").map(standing).transpose()?;
+    let status = x.parameters.get("Status").map(account_status).transpose()?;
     let below = x.app.accounts.below(&x.account.name);
     let newest_first = below.iter().rev().map(|made| &made.account).chain([&x.account]);
     let mut rows = Vec::with_capacity(below.len() + 1);
     for account in newest_first.filter(|account| x.provider.credentials(account).is_some()) {
         let facts = facts(x, account)?;
         let fits = x.parameters.get("FriendlyName").is_none_or(|name| name == facts.friendly_name)
-            && status.is_none_or(|status| status == facts.standing);
+            && status.is_none_or(|status| status == facts.status);
         if fits {
             rows.push((facts.sid.to_string(), account::account(&facts)));
         }
@@ -71,7 +71,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
 async fn update(x: &RestContext<'_>) -> Answer {
     let change = AccountChange {
         friendly_name: x.parameters.get("FriendlyName").map(friendly_name).transpose()?,
-        status: x.parameters.get("Status").map(standing).transpose()?,
+        status: x.parameters.get("Status").map(account_status).transpose()?,
     };
     let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
     x.app.accounts.change(x.store(), &x.account, id, x.own, change).await?;
@@ -111,14 +111,14 @@ fn facts<'a>(x: &'a RestContext<'_>, account: &'a Arc<Account>) -> Result<Facts<
         auth_token: own.secret,
         signing_key: (own.signing_key != own.secret).then_some(own.signing_key),
         friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
-        standing: accounts.status(&account.name),
+        status: accounts.status(&account.name),
         dates: made.map_or((clock::started(), clock::started()), |made| (made.created_at, made.updated_at)),
     })
 }
 
-fn standing(text: &str) -> Result<AccountStatus, ApiError> {
+fn account_status(text: &str) -> Result<AccountStatus, ApiError> {
     let found = AccountStatus::WORDS.iter().find(|(word, _)| *word == text);
-    found.map(|(_, standing)| *standing).ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {text}")))
+    found.map(|(_, status)| *status).ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {text}")))
 }
 
 fn friendly_name(name: &str) -> Result<String, ApiError> {

@@ -83,7 +83,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("AD")?;
     let filter = Filter { name: x.parameters.get("FriendlyName"), ..Filter::default() };
     let all = resources::every(x.store(), ADDRESS, &x.account.name, &filter).await?;
-    let is = |name: &str, value: &str| x.parameters.get(name).is_none_or(|wanted| wanted == value);
+    let is = |name: &str, value: &str| x.parameters.get(name).is_none_or(|expected| expected == value);
     let emergency = match x.parameters.get("EmergencyEnabled") {
         Some(_) => Some(x.parameters.flag("EmergencyEnabled", false)?),
         None => None,
@@ -91,7 +91,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
     let fitting = all.iter().filter(|row| {
         is("CustomerName", &row.details.customer_name)
             && is("IsoCountry", &row.details.iso_country)
-            && emergency.is_none_or(|wanted| wanted == row.details.emergency_enabled)
+            && emergency.is_none_or(|expected| expected == row.details.emergency_enabled)
     });
     let rows: Vec<_> = fitting.map(|row| (sid::spell("AD", row.id), address(x.account_sid(), row))).collect();
     let items = paging.part(rows, |(sid, _)| sid::parse("AD", sid));

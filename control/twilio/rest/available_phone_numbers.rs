@@ -42,12 +42,12 @@ pub(super) fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
 
 fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
     let max = x.paging("PN")?.page().limit;
-    let wanted = NumberSearch::parse(x.parameters)?;
+    let search = NumberSearch::parse(x.parameters)?;
     let block_fits = |block: &Block| {
-        block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
+        block.kind == kind && country_of(block.number.as_str(), block) == code && search.fits_block(block)
     };
     let numbers = x.numbers();
-    let offered = numbers.offered(block_fits, |number| wanted.fits(number), max);
+    let offered = numbers.offered(block_fits, |number| search.fits(number), max);
     let numbers: Vec<Value> = offered.iter().map(|(number, block)| available(number, block)).collect();
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
@@ -123,7 +123,7 @@ struct NumberSearch<'a> {
 impl<'a> NumberSearch<'a> {
     fn parse(parameters: &'a Parameters) -> Result<Self, ApiError> {
         use AddressRequirements::{Any, Foreign, Local};
-        let mut wanted = Self {
+        let mut search = Self {
             parameters,
             capabilities: Vec::new(),
             beta: parameters.flag("Beta", true)?,
@@ -138,7 +138,7 @@ impl<'a> NumberSearch<'a> {
             ("FaxEnabled", Capability::Fax),
         ] {
             if parameters.get(name).is_some() {
-                wanted.capabilities.push((capability, parameters.flag(name, true)?));
+                search.capabilities.push((capability, parameters.flag(name, true)?));
             }
         }
         for (name, requirements) in [
@@ -147,7 +147,7 @@ impl<'a> NumberSearch<'a> {
             ("ExcludeForeignAddressRequired", &[Foreign]),
         ] {
             if parameters.flag(name, false)? {
-                wanted.without.extend(requirements);
+                search.without.extend(requirements);
             }
         }
         if let Some(text) = parameters.get("NearLatLong") {
@@ -155,16 +155,18 @@ impl<'a> NumberSearch<'a> {
             let place =
                 text.split_once(',').and_then(|(latitude, longitude)| Some((degrees(latitude)?, degrees(longitude)?)));
             let bad = || ApiError::bad(20001, format!("NearLatLong is not valid: {text}"));
-            wanted.near = Some(place.ok_or_else(bad)?);
+            search.near = Some(place.ok_or_else(bad)?);
         }
-        Ok(wanted)
+        Ok(search)
     }
 
     /// Whether the location and the attributes of the block match the search.
     fn fits_block(&self, block: &Block) -> bool {
         let is = |name: &str, value: &Option<Arc<str>>| {
             let value = value.as_deref();
-            self.parameters.get(name).is_none_or(|wanted| value.is_some_and(|value| value.eq_ignore_ascii_case(wanted)))
+            self.parameters
+                .get(name)
+                .is_none_or(|expected| value.is_some_and(|value| value.eq_ignore_ascii_case(expected)))
         };
         let near = self.near.is_none_or(|here| {
             let place = block.latitude.zip(block.longitude);
@@ -175,18 +177,18 @@ impl<'a> NumberSearch<'a> {
             && is("InPostalCode", &block.postal_code)
             && is("InRateCenter", &block.rate_center)
             && is("InLata", &block.lata)
-            && self.capabilities.iter().all(|(one, wanted)| block.capabilities.contains(one) == *wanted)
+            && self.capabilities.iter().all(|(one, required)| block.capabilities.contains(one) == *required)
             && (self.beta || !block.beta)
             && !self.without.contains(&block.address_requirements)
     }
 
     /// Whether the digits of the number match the search.
     fn fits(&self, number: &str) -> bool {
-        let wanted = |name: &str| self.parameters.get(name);
+        let filter = |name: &str| self.parameters.get(name);
         let area = resource_fields::area_code(number);
-        wanted("AreaCode").is_none_or(|code| area == Some(code))
-            && wanted("Contains").is_none_or(|pattern| resource_fields::contains(number, pattern))
-            && wanted("NearNumber").is_none_or(|other| {
+        filter("AreaCode").is_none_or(|code| area == Some(code))
+            && filter("Contains").is_none_or(|pattern| resource_fields::contains(number, pattern))
+            && filter("NearNumber").is_none_or(|other| {
                 country::of(other) == country::of(number) && resource_fields::area_code(other) == area
             })
     }
@@ -209,8 +211,8 @@ mod tests {
     fn fits(query: &str, number: &str, block: &Value) -> bool {
         let block: Block = serde_json::from_value(block.clone()).unwrap();
         let parameters = Parameters::parse(&crate::Twilio, query.as_bytes());
-        let wanted = NumberSearch::parse(&parameters).unwrap();
-        wanted.fits_block(&block) && wanted.fits(number)
+        let search = NumberSearch::parse(&parameters).unwrap();
+        search.fits_block(&block) && search.fits(number)
     }
 
     #[test]

@@ -111,14 +111,14 @@ fn open(x: &RestContext<'_>) -> Answer {
     let name: Arc<str> = request::conference_name(name)?.into();
     let max_participants = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
     let opening = request::conference_opening(parameters, "")?;
-    let wanted = ConferenceSpec {
+    let spec = ConferenceSpec {
         account: &x.account.name,
         dialect: &x.provider.name().into(),
         name: &name,
         max_participants: u16::try_from(max_participants).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
-    let opened = operations::open(&x.app.calls, wanted).map_err(|why| match why {
+    let opened = operations::open(&x.app.calls, spec).map_err(|why| match why {
         OpenError::NameInUse => {
             let message = format!("A conference named {name} already exists");
             ApiError::new(StatusCode::CONFLICT, 20409, message)
@@ -221,8 +221,8 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
-    let wanted = ConferenceSpec { account, dialect, name: &name, max_participants, opening };
-    let invited = operations::invite(calls, wanted, participation, new, request::passed_on(parameters)).await;
+    let spec = ConferenceSpec { account, dialect, name: &name, max_participants, opening };
+    let invited = operations::invite(calls, spec, participation, new, request::passed_on(parameters)).await;
     let invited = invited.map_err(|why| match why {
         InviteError::JoinRefusal(why) => why.into(),
         InviteError::NotCalled(why) => why.into(),
@@ -283,17 +283,17 @@ fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
 /// neither parameter. Returns `Some(None)` to remove the coaching.
 fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
     let on = is_true(parameters, "Coaching");
-    let whom = match parameters.get("CallSidToCoach") {
-        None => before.map(|before| before.whom.clone()),
+    let legs = match parameters.get("CallSidToCoach") {
+        None => before.map(|before| before.legs.clone()),
         Some(text) => {
-            let whom = parameters.ids().parse_call(text);
-            Some(vec![whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?])
+            let leg = parameters.ids().parse_call(text);
+            Some(vec![leg.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?])
         }
     };
-    match (on, whom, parameters.get("CallSidToCoach").is_some()) {
+    match (on, legs, parameters.get("CallSidToCoach").is_some()) {
         (None, _, false) => Ok(None),
         (Some(true), None, _) => Err(ApiError::bad(13240, "CallSidToCoach is required to coach")),
-        (on, Some(whom), _) => Ok(Some(Some(Coaching { whom, on: on.unwrap_or(true) }))),
+        (on, Some(legs), _) => Ok(Some(Some(Coaching { legs, on: on.unwrap_or(true) }))),
         (_, None, _) => Ok(Some(None)),
     }
 }

@@ -53,7 +53,7 @@ fn list(x: &RestContext<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
 
 async fn create(x: &RestContext<'_>) -> Answer {
     let numbers = x.numbers();
-    let wanted = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
+    let numbers_to_take = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
         (Some(text), _) => vec![number(text)?],
         (None, Some(area)) => numbers.free(|number| resource_fields::area_code(number) == Some(area)),
         (None, None) => return Err(ApiError::bad(21421, "PhoneNumber or AreaCode is required")),
@@ -62,7 +62,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
         let area = x.parameters.get("AreaCode").unwrap_or_default();
         ApiError::bad(21452, format!("No phone numbers found in area code {area}"))
     };
-    if wanted.is_empty() {
+    if numbers_to_take.is_empty() {
         return Err(none());
     }
     check(x).await?;
@@ -73,7 +73,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
         details.other.extend(numbers.block(number).map(resource_fields::pooled).unwrap_or_default());
         details
     };
-    let taken = numbers.take(&wanted, of).await;
+    let taken = numbers.take(&numbers_to_take, of).await;
     let row = taken.map_err(|why| match why {
         NumberError::NotAvailable(_) | NumberError::NoPool(_) if x.parameters.get("PhoneNumber").is_none() => none(),
         why => why.into(),

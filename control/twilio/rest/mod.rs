@@ -151,8 +151,8 @@ async fn serve(
     request: axum::http::Request<Body>,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let asked = parts.uri.path();
-    let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
+    let requested = parts.uri.path();
+    let requested = requested.strip_prefix(COMPATIBILITY).unwrap_or(requested);
     let member = members.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
         // The body is read only after the authentication.
@@ -172,11 +172,11 @@ async fn serve(
     } else {
         parts.uri.query().unwrap_or_default().to_owned().into()
     };
-    let provider = member.copied().unwrap_or_else(|| member_of(members, &app.accounts, asked));
-    let (form, path) = written::wanted(asked, &parts.headers, provider.answers_in_xml());
+    let provider = member.copied().unwrap_or_else(|| member_of(members, &app.accounts, requested));
+    let (form, path) = written::requested_form(requested, &parts.headers, provider.answers_in_xml());
     let parameters = Parameters::parse(provider, &encoded);
-    let wanted = MemberRequest { method: &parts.method, path: &path, headers: &parts.headers };
-    let response = answered(&app, provider, wanted, parameters).await;
+    let member_request = MemberRequest { method: &parts.method, path: &path, headers: &parts.headers };
+    let response = answered(&app, provider, member_request, parameters).await;
     identified(written::rewritten(form, &path, response).await)
 }
 
@@ -220,10 +220,10 @@ pub struct MemberRequest<'a> {
 pub async fn serve_member(
     app: &App,
     provider: &'static dyn Provider,
-    wanted: MemberRequest<'_>,
+    member_request: MemberRequest<'_>,
     pairs: Vec<(String, String)>,
 ) -> Response {
-    answered(app, provider, wanted, Parameters::new(provider, pairs)).await
+    answered(app, provider, member_request, Parameters::new(provider, pairs)).await
 }
 
 async fn answered(
@@ -349,18 +349,18 @@ impl Request<'_> {
             return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
         }
         let login = self.login()?;
-        let Some(Path { account: asked, below, .. }) = path else { return Err(self.not_found()) };
+        let Some(Path { account: requested, below, .. }) = path else { return Err(self.not_found()) };
         let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
-        let account = self.subject(&login, asked.as_deref(), &below)?;
+        let account = self.subject(&login, requested.as_deref(), &below)?;
         let own = account.name == login.account.name;
         let x = self.context(account, own)?;
-        if let Some(refused) = asked.as_ref().and_then(|_| refused::find(self.provider, &below)) {
+        if let Some(refused) = requested.as_ref().and_then(|_| refused::find(self.provider, &below)) {
             return Err(refused);
         }
         if below.first().is_some_and(|resource| !self.provider.has(resource)) {
             return Err(x.not_found());
         }
-        match (asked, &below[..]) {
+        match (requested, &below[..]) {
             (None, _) => accounts::all(&x).await,
             (Some(_), []) => accounts::answer(&x).await,
             (_, ["Keys", below @ ..]) => keys::answer(&x, keys::Name::Key, below).await,
@@ -398,7 +398,7 @@ impl Request<'_> {
     }
 
     /// The account that the request concerns: the client's own account, or one of its subaccounts.
-    fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
+    fn subject(&self, login: &Login, requested: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let own = self.provider.credentials(&login.account).map(|own| own.sid.into_owned());
         let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
@@ -410,10 +410,10 @@ impl Request<'_> {
         if accounts.status(&login.account.name) != AccountStatus::Active {
             return Err(inactive());
         }
-        let Some(asked) = asked.filter(|asked| Some(*asked) != own.as_deref()) else {
+        let Some(requested) = requested.filter(|requested| Some(*requested) != own.as_deref()) else {
             return Ok(Arc::clone(&login.account));
         };
-        let account = accounts.by_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
+        let account = accounts.by_sid(requested).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
         if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
             return Err(ApiError::unauthenticated());
         }

@@ -174,7 +174,7 @@ fn calls_recordings_and_accounts_have_every_field_of_the_published_examples() {
         auth_token: &account.twilio.as_ref().unwrap().auth_token,
         signing_key: None,
         friendly_name: "acme".into(),
-        standing: AccountStatus::Active,
+        status: AccountStatus::Active,
         dates: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
     });
     let below = "/2010-04-01/Accounts/{AccountSid}";

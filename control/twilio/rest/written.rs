@@ -26,7 +26,7 @@ pub(super) enum Form {
 
 /// The requested format, and the path for this request as JSON: an extension of another format is replaced with
 /// `.json`. `in_xml` says whether XML is the default format.
-pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
+pub(super) fn requested_form<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
     let is_old = path.strip_prefix('/').is_some_and(|path| path.starts_with(VERSION));
     let last = path.rsplit('/').next().unwrap_or_default();
     let json = |stem: &str| Cow::Owned(format!("{stem}.json"));
@@ -208,7 +208,7 @@ mod tests {
         let form = |path: &str, accept: Option<&str>| {
             let mut headers = HeaderMap::new();
             accept.into_iter().for_each(|accept| drop(headers.insert(header::ACCEPT, accept.parse().unwrap())));
-            let (form, path) = wanted(path, &headers, true);
+            let (form, path) = requested_form(path, &headers, true);
             (form, path.into_owned())
         };
         let calls = "/2010-04-01/Accounts/AC1/Calls";

@@ -267,8 +267,8 @@ fn a_dial_with_a_conference_noun_joins_the_conference() {
     });
     expect!(one("<Dial><Conference statusCallback='/told' waitUrl='wait.xml' waitMethod='GET'>a</Conference></Dial>"),
     Instruction::Conference(Conference { participation, .. }) => {
-        let told = participation.opening.unwrap().callback.clone().unwrap();
-        assert_eq!(told.events, [StatusEvent::Started, StatusEvent::Over]);
+        let callback = participation.opening.unwrap().callback.clone().unwrap();
+        assert_eq!(callback.events, [StatusEvent::Started, StatusEvent::Over]);
         expect!(participation.wait, Wait::Document(target) => {
             assert_eq!((&*target.url, target.method), ("https://app.example/ivr/wait.xml", Method::Get));
         });
@@ -287,9 +287,9 @@ fn enqueue_reads_its_attributes_and_leave_is_read() {
         let url = "https://app.example/wait".into();
         assert_eq!(enqueue.wait, Wait::Document(Target { url, method: Method::Get }));
     });
-    for (attribute, wanted) in [("", Wait::Music), ("waitUrl=''", Wait::Silence)] {
+    for (attribute, expected) in [("", Wait::Music), ("waitUrl=''", Wait::Silence)] {
         expect!(one(&format!("<Enqueue {attribute}>a</Enqueue>")), Instruction::Enqueue(enqueue) => {
-            assert_eq!((enqueue.wait, enqueue.max_size, enqueue.action), (wanted, None, None));
+            assert_eq!((enqueue.wait, enqueue.max_size, enqueue.action), (expected, None, None));
         });
     }
     expect!(one("<Leave/>"), Instruction::Leave => {});
@@ -566,15 +566,18 @@ fn the_error_names_a_web_page_or_json_as_such() {
 
 #[test]
 fn the_warning_about_a_misspelt_name_suggests_the_correct_name() {
-    let told = |body: &str| {
+    let warning = |body: &str| {
         let origin = Origin { base: None, local_files: false, ..Default::default() };
         document(&TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
     };
-    assert_eq!(told("<Response><say>x</say></Response>"), "<say> is unknown and was skipped; did you mean <Say>?");
-    assert_eq!(told("<Response><Gahter/></Response>"), "<Gahter> is unknown and was skipped; did you mean <Gather>?");
-    assert_eq!(told("<Response><Sing/></Response>"), "<Sing> is unknown and was skipped");
+    assert_eq!(warning("<Response><say>x</say></Response>"), "<say> is unknown and was skipped; did you mean <Say>?");
     assert_eq!(
-        told("<Response><Say Voice=\"alice\">x</Say></Response>"),
+        warning("<Response><Gahter/></Response>"),
+        "<Gahter> is unknown and was skipped; did you mean <Gather>?"
+    );
+    assert_eq!(warning("<Response><Sing/></Response>"), "<Sing> is unknown and was skipped");
+    assert_eq!(
+        warning("<Response><Say Voice=\"alice\">x</Say></Response>"),
         "<Say> has no attribute Voice; it was ignored; did you mean voice?"
     );
 }
@@ -583,34 +586,34 @@ fn the_warning_about_a_misspelt_name_suggests_the_correct_name() {
 fn a_document_is_decoded_with_its_declared_charset() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
-    let said = |content_type: &str, body: &[u8]| {
+    let spoken_text = |content_type: &str, body: &[u8]| {
         let program = answer(&TWIML, origin, Some(content_type), body)?;
         expect!(program.instructions.into_iter().next(), Some(Instruction::Play(play)) => {
             expect!(play.source, AudioSource::Speech(speech) => Ok::<_, FetchFailure>(speech.text))
         })
     };
     let declared = b"<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Gr\xfc\xdfe</Say></Response>";
-    assert_eq!(said("text/xml", declared).unwrap(), "Grüße");
+    assert_eq!(spoken_text("text/xml", declared).unwrap(), "Grüße");
     let bare = b"<Response><Say>Gr\xfc\xdfe</Say></Response>";
-    assert_eq!(said("text/xml; charset=\"iso-8859-1\"", bare).unwrap(), "Grüße");
-    assert_eq!(said("text/xml; charset=utf-8", bare).unwrap_err().kind, FailureKind::Document(12100));
+    assert_eq!(spoken_text("text/xml; charset=\"iso-8859-1\"", bare).unwrap(), "Grüße");
+    assert_eq!(spoken_text("text/xml; charset=utf-8", bare).unwrap_err().kind, FailureKind::Document(12100));
     let wrongly = "<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Grüße</Say></Response>";
-    assert_eq!(said("text/xml", wrongly.as_bytes()).unwrap(), "Grüße");
+    assert_eq!(spoken_text("text/xml", wrongly.as_bytes()).unwrap(), "Grüße");
     // Windows writes curly quotes, a dash and the euro sign. ISO 8859-1 has control characters in their places, so a
     // document with these characters and the charset ISO 8859-1 is a windows-1252 document.
     let curly = b"<Response><Say>\x93It\x92s 5 \x80\x97 now\x94</Say></Response>";
     let spoken = "\u{201c}It\u{2019}s 5 \u{20ac}\u{2014} now\u{201d}";
     for charset in ["windows-1252", "cp1252", "ISO-8859-1", "latin1", "us-ascii"] {
-        assert_eq!(said(&format!("text/xml; charset={charset}"), curly).unwrap(), spoken, "{charset}");
+        assert_eq!(spoken_text(&format!("text/xml; charset={charset}"), curly).unwrap(), spoken, "{charset}");
         let declared = [format!("<?xml version=\"1.0\" encoding=\"{charset}\"?>").as_bytes(), curly].concat();
-        assert_eq!(said("application/xml", &declared).unwrap(), spoken, "{charset}");
+        assert_eq!(spoken_text("application/xml", &declared).unwrap(), spoken, "{charset}");
     }
-    assert_eq!(said("text/plain; charset=windows-1252", b"It\x92s").unwrap(), "It\u{2019}s");
+    assert_eq!(spoken_text("text/plain; charset=windows-1252", b"It\x92s").unwrap(), "It\u{2019}s");
     let polish = b"<Response><Say>\xb3\xf3d\xbc</Say></Response>";
-    assert_eq!(said("text/xml; charset=iso-8859-2", polish).unwrap(), "\u{142}ód\u{17a}");
+    assert_eq!(spoken_text("text/xml; charset=iso-8859-2", polish).unwrap(), "\u{142}ód\u{17a}");
     let wide: Vec<u8> =
         "\u{feff}<Response><Say>Grüße</Say></Response>".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert_eq!(said("text/xml; charset=utf-16", &wide).unwrap(), "Grüße");
+    assert_eq!(spoken_text("text/xml; charset=utf-16", &wide).unwrap(), "Grüße");
     // Editors of Windows write UTF-16 with a byte order mark, with and without a declaration.
     for declaration in ["", "<?xml version=\"1.0\" encoding=\"utf-16\"?>", "<?xml version=\"1.0\"?>"] {
         let text = format!("\u{feff}{declaration}<Response><Say>Grüße</Say></Response>");
@@ -618,12 +621,12 @@ fn a_document_is_decoded_with_its_declared_charset() {
             (text.encode_utf16().flat_map(u16::to_le_bytes), text.encode_utf16().flat_map(u16::to_be_bytes));
         for body in [little.collect::<Vec<u8>>(), big.collect()] {
             for kind in ["text/xml", "application/xml; charset=utf-16", "text/xml; charset=utf-8"] {
-                assert_eq!(said(kind, &body).unwrap(), "Grüße", "{kind}: {declaration}");
+                assert_eq!(spoken_text(kind, &body).unwrap(), "Grüße", "{kind}: {declaration}");
             }
         }
     }
-    assert_eq!(said("text/xml", b"\xff\xfe<\0\x00\xd8").unwrap_err().kind, FailureKind::Document(12100));
-    assert_eq!(said("text/xml; charset=klingon", bare).unwrap_err().kind, FailureKind::Document(12100));
+    assert_eq!(spoken_text("text/xml", b"\xff\xfe<\0\x00\xd8").unwrap_err().kind, FailureKind::Document(12100));
+    assert_eq!(spoken_text("text/xml; charset=klingon", bare).unwrap_err().kind, FailureKind::Document(12100));
 }
 
 #[test]

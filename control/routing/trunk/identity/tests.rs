@@ -89,7 +89,7 @@ fn who_calls_is_taken_from_where_a_trusted_trunk_has_it() {
 
 #[test]
 fn an_identity_is_read_by_the_grammar_of_addresses() {
-    let told = |id: &str, headers: &[(&str, &str)]| {
+    let caller_of = |id: &str, headers: &[(&str, &str)]| {
         let mut call = incoming(headers);
         receive(&trunk(json!({ "caller_id": id, "trusted": true })), &mut call);
         (call.from_user, call.from_display.unwrap())
@@ -100,11 +100,11 @@ fn an_identity_is_read_by_the_grammar_of_addresses() {
         (r#""Ann, \"A;privacy=full\"" <sip:+4122@h>"#, "+4122", "Ann, \"A;privacy=full\""),
         ("<sip:switch.example>, <tel:22-333-44-55;phone-context=+41>", "+41223334455", "From"),
     ] {
-        assert_eq!(told("pai", &[("P-Asserted-Identity", value)]), (user.into(), display.into()), "{value}");
-        assert_eq!(told("rpid", &[("Remote-Party-ID", value)]), (user.into(), display.into()), "{value}");
+        assert_eq!(caller_of("pai", &[("P-Asserted-Identity", value)]), (user.into(), display.into()), "{value}");
+        assert_eq!(caller_of("rpid", &[("Remote-Party-ID", value)]), (user.into(), display.into()), "{value}");
     }
     let pair = [("Remote-Party-ID", "<sip:2@h>;party=called"), ("Remote-Party-ID", "<sip:1@h>;party=calling")];
-    assert_eq!(told("rpid", &pair).0, "1");
+    assert_eq!(caller_of("rpid", &pair).0, "1");
     let forwarded = |name: &str, value: &str| forwarded_from(&[header(name, value)]);
     let quoted = r#""<sip:x@y>, \"z\"" <sip:+41-22-1@h>;reason=no-answer"#;
     assert_eq!(forwarded("Diversion", quoted).as_deref(), Some("+41221"));

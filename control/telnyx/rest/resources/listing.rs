@@ -54,16 +54,16 @@ impl Listing {
             let name = || format!("filter[{field}]");
             let known = by.filters.iter().find(|(known, _)| *known == field);
             let (_, pointer) = known.ok_or_else(|| ApiError::not_permitted(&name()).in_query(&name()))?;
-            let wanted: Vec<_> = self.filters.iter().filter(|(other, ..)| other == field).collect();
+            let filters: Vec<_> = self.filters.iter().filter(|(other, ..)| other == field).collect();
             if let Some((_, operation, _)) =
-                wanted.iter().find(|(_, operation, _)| !OPERATIONS.contains(&operation.as_str()))
+                filters.iter().find(|(_, operation, _)| !OPERATIONS.contains(&operation.as_str()))
             {
                 return Err(ApiError::not_one_of(operation, &OPERATIONS[2..]).in_query(&name()));
             }
             // A row matches if one of the filter's values matches.
             let fits = |row: &Value| {
                 let value = row.pointer(pointer).unwrap_or(&Value::Null);
-                wanted.iter().any(|(_, operation, wanted)| fits(value, operation, wanted))
+                filters.iter().any(|(_, operation, operand)| fits(value, operation, operand))
             };
             rows.retain(fits);
         }
@@ -87,14 +87,14 @@ impl Listing {
 /// The operations of a filter: `filter[x]=`, `filter[x][]=`, and `filter[x][word]=`.
 const OPERATIONS: [&str; 6] = ["", "[", "eq", "contains", "starts_with", "ends_with"];
 
-fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
+fn fits(value: &Value, operation: &str, operand: &str) -> bool {
     match value {
-        Value::Array(several) => several.iter().any(|one| fits(one, operation, wanted)),
-        Value::Null => wanted.is_empty() || wanted == "null",
-        Value::Bool(on) => wanted.parse() == Ok(*on),
-        Value::Number(number) => wanted.parse() == Ok(number.as_f64().unwrap_or(f64::NAN)),
+        Value::Array(several) => several.iter().any(|one| fits(one, operation, operand)),
+        Value::Null => operand.is_empty() || operand == "null",
+        Value::Bool(on) => operand.parse() == Ok(*on),
+        Value::Number(number) => operand.parse() == Ok(number.as_f64().unwrap_or(f64::NAN)),
         Value::String(text) => {
-            let (text, lower) = (text.to_lowercase(), wanted.to_lowercase());
+            let (text, lower) = (text.to_lowercase(), operand.to_lowercase());
             match operation {
                 "contains" => text.contains(&lower),
                 "starts_with" => text.starts_with(&lower),
@@ -126,7 +126,7 @@ mod tests {
         sorts: &[("-name", "/name"), ("on", "/on")],
     };
 
-    fn asked(query: &str) -> Result<Vec<String>, u32> {
+    fn listed(query: &str) -> Result<Vec<String>, u32> {
         let row = |name: &str, on: bool, limit: u32, tags: &[&str]| json!({"name": name, "on": on, "voice": {"limit": limit}, "tags": tags});
         let rows = vec![row("Anna", true, 1, &["a", "b"]), row("berta", false, 2, &["b"]), row("Cesar", true, 2, &[])];
         let answer =
@@ -136,22 +136,22 @@ mod tests {
 
     #[test]
     fn rows_are_filtered_sorted_and_paged() {
-        assert_eq!(asked("").unwrap(), ["Cesar", "berta", "Anna"]);
-        assert_eq!(asked("sort=name&page[size]=2").unwrap(), ["Anna", "berta"]);
-        assert_eq!(asked("sort=name&page[size]=2&page[number]=2").unwrap(), ["Cesar"]);
-        assert_eq!(asked("sort=on").unwrap(), ["Anna", "Cesar", "berta"]);
-        assert_eq!(asked("filter[name][contains]=ER").unwrap(), ["berta"]);
-        assert_eq!(asked("filter[name]=anna").unwrap(), ["Anna"]);
-        assert_eq!(asked("filter[name][]=anna&filter[name][]=cesar").unwrap(), ["Cesar", "Anna"]);
-        assert_eq!(asked("filter[tag]=b&filter[voice.limit]=2").unwrap(), ["berta"]);
-        assert_eq!(asked("filter[name][starts_with]=c&other=1").unwrap(), ["Cesar"]);
+        assert_eq!(listed("").unwrap(), ["Cesar", "berta", "Anna"]);
+        assert_eq!(listed("sort=name&page[size]=2").unwrap(), ["Anna", "berta"]);
+        assert_eq!(listed("sort=name&page[size]=2&page[number]=2").unwrap(), ["Cesar"]);
+        assert_eq!(listed("sort=on").unwrap(), ["Anna", "Cesar", "berta"]);
+        assert_eq!(listed("filter[name][contains]=ER").unwrap(), ["berta"]);
+        assert_eq!(listed("filter[name]=anna").unwrap(), ["Anna"]);
+        assert_eq!(listed("filter[name][]=anna&filter[name][]=cesar").unwrap(), ["Cesar", "Anna"]);
+        assert_eq!(listed("filter[tag]=b&filter[voice.limit]=2").unwrap(), ["berta"]);
+        assert_eq!(listed("filter[name][starts_with]=c&other=1").unwrap(), ["Cesar"]);
     }
 
     #[test]
     fn unknown_filters_and_sorts_and_large_pages_are_refused() {
-        assert_eq!(asked("filter[age]=7"), Err(10038));
-        assert_eq!(asked("filter[name][sounds_like]=x"), Err(10032));
-        assert_eq!(asked("sort=age"), Err(10032));
-        assert_eq!(asked("page[size]=251"), Err(10033));
+        assert_eq!(listed("filter[age]=7"), Err(10038));
+        assert_eq!(listed("filter[name][sounds_like]=x"), Err(10032));
+        assert_eq!(listed("sort=age"), Err(10032));
+        assert_eq!(listed("page[size]=251"), Err(10033));
     }
 }

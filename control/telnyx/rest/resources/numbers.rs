@@ -121,8 +121,8 @@ async fn update(
     let given = Parameters(&body);
     settings::take(NUMBER, given, &mut row.details.other)?;
     if body.contains_key("connection_id") {
-        let wanted = given.text("connection_id")?.filter(|id| !id.is_empty());
-        lead_to(&app, &account, &mut row.details, wanted)?;
+        let connection = given.text("connection_id")?.filter(|id| !id.is_empty());
+        lead_to(&app, &account, &mut row.details, connection)?;
     }
     let kept = numbers(&app, &account).keep(row).await?;
     Ok(Json(json!({ "data": shown(&app, &kept) })))

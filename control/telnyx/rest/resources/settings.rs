@@ -119,7 +119,7 @@ fn show_members(settings: &Settings, kept: &Map<String, Value>) -> Map<String, V
 
 impl Setting {
     fn check(&self, name: &str, value: &Value, given: Parameters<'_>) -> Result<(), ApiError> {
-        let wrong_type = |wanted: &str| ApiError::wrong_type(name, wanted);
+        let wrong_type = |expected: &str| ApiError::wrong_type(name, expected);
         match self.kind {
             Kind::Boolean if !value.is_boolean() => return Err(wrong_type("boolean")),
             Kind::Object => return Err(wrong_type("object")),

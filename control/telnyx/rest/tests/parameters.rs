@@ -132,7 +132,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSu
             }
         }
     }
-    let standing = |name: &String, values: &[Value]| {
+    let effect = |name: &String, values: &[Value]| {
         // The result does not contain the password. The password counts as honoured if the user name is honoured.
         let (name, values) =
             match given.iter().find(|(one, _)| name == "sip_auth_password" && *one == "sip_auth_username") {
@@ -177,7 +177,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSu
         assert!(refused || taken, "{command}: no value of {name} fits: {values:?}");
         if refused { ParameterSupport::Refused } else { ParameterSupport::Idle }
     };
-    Some(given.iter().map(|(name, values)| ((*name).clone(), standing(name, values))).collect())
+    Some(given.iter().map(|(name, values)| ((*name).clone(), effect(name, values))).collect())
 }
 
 fn page() -> String {

@@ -216,9 +216,9 @@ fn password<'a>(x: &'a RestContext<'_>) -> Result<Option<&'a str>, ApiError> {
         return Ok(None);
     };
     if !is_strong(password) {
-        let wanted =
+        let rule =
             "Password must have 12 to 256 characters, including a digit, a lower-case letter and an upper-case letter";
-        return Err(ApiError::bad(Credential::INVALID, wanted));
+        return Err(ApiError::bad(Credential::INVALID, rule));
     }
     Ok(Some(password))
 }

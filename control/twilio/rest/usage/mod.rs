@@ -92,7 +92,7 @@ async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
     }
     let paging = x.paging("UR")?;
     let today = usage::today();
-    let asked = (date(x.parameters, "StartDate", today)?, date(x.parameters, "EndDate", today)?);
+    let range = (date(x.parameters, "StartDate", today)?, date(x.parameters, "EndDate", today)?);
     let categories = match x.parameters.get("Category") {
         Some(name) => vec![category(name)?],
         None => CATEGORIES.to_vec(),
@@ -101,16 +101,16 @@ async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
         true => usage::with_subaccounts(&x.app.accounts, &x.account.name),
         false => vec![x.account.name.to_string()],
     };
-    let open = matches!(period, Period::Whole | Period::Daily | Period::Monthly | Period::Yearly) && asked.0.is_none();
+    let open = matches!(period, Period::Whole | Period::Daily | Period::Monthly | Period::Yearly) && range.0.is_none();
     let bounds = match open {
-        true => (None, asked.1),
+        true => (None, range.1),
         false => {
-            let spans = spans(period, asked, None, today)?;
+            let spans = spans(period, range, None, today)?;
             (spans.last().map(|span| span.0), spans.first().map(|span| span.1))
         }
     };
     let used = Usage::read(x.store(), &names, bounds).await?;
-    let spans = spans(period, asked, used.first_day(), today)?;
+    let spans = spans(period, range, used.first_day(), today)?;
     let as_of = Timestamp::now();
     let mut rows = Vec::with_capacity(spans.len() * categories.len());
     for span in spans {

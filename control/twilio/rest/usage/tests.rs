@@ -19,8 +19,8 @@ fn a_date_range_is_divided_into_periods_newest_first() {
     let today = day("2026-03-15");
     let cut = |cut, start: &str, end: &str| {
         let form = format!("StartDate={start}&EndDate={end}");
-        let asked = |name| date(&parameters(&form), name, today).unwrap();
-        let spans = spans(cut, (asked("StartDate"), asked("EndDate")), Some(day("2025-12-30")), today).unwrap();
+        let day_of = |name| date(&parameters(&form), name, today).unwrap();
+        let spans = spans(cut, (day_of("StartDate"), day_of("EndDate")), Some(day("2025-12-30")), today).unwrap();
         spans.iter().map(|(from, until)| format!("{from} {until}")).collect::<Vec<_>>()
     };
     assert_eq!(cut(Period::Whole, "", ""), ["2025-12-30 2026-03-15"]);
@@ -92,8 +92,8 @@ fn usage_triggers_are_parsed_or_refused_and_their_webhook_is_complete() {
         triggers::read(&parameters("CallbackUrl=http://a/&TriggerValue=1&UsageCategory=calls&Recurring=daily"))
             .unwrap(),
     );
-    let told = notice(ACCOUNT, &row, 3.0);
-    let tandem_dialect::Body::Form(fields) = told.body else { panic!("not a form") };
+    let webhook = notice(ACCOUNT, &row, 3.0);
+    let tandem_dialect::Body::Form(fields) = webhook.body else { panic!("not a form") };
     let of = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     assert_eq!((of("CurrentValue"), of("TriggerBy"), of("UsageCategory")), (Some("3"), Some("usage"), Some("calls")));
     assert!(of("UsageRecordUri").unwrap().ends_with("/Usage/Records/Today.json?Category=calls"));

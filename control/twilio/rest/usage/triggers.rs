@@ -59,7 +59,7 @@ async fn shown(x: &RestContext<'_>, row: &Resource<Trigger>) -> Answer {
 async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("UT")?;
     let all = resources::every(x.store(), TRIGGER, &x.account.name, &Filter::default()).await?;
-    let is = |name: &str, word: &str| x.parameters.get(name).is_none_or(|wanted| wanted == word);
+    let is = |name: &str, word: &str| x.parameters.get(name).is_none_or(|expected| expected == word);
     let (used, today) = (used(x).await?, usage::today());
     let fitting = all.iter().filter(|row| {
         is("UsageCategory", &row.details.word)
