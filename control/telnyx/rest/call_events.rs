@@ -42,9 +42,9 @@ pub(super) async fn list(
     let listing = Listing::parse(&query)?;
     let mut rows = Vec::new();
     if let Some(session) = session(&app, &account, &query).await? {
-        let rows = deliveries::list(&app.calls.services().store, session).await.map_err(StoreFailed::from)?;
+        let stored = deliveries::list(&app.calls.services().store, session).await.map_err(StoreFailed::from)?;
         rows.extend(
-            rows.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
+            stored.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
         );
     }
     let Json(mut answer) = listing.answer(rows, &LIST_FIELDS)?;
