@@ -1,0 +1,289 @@
+//! One leg that rings at several contacts (forking). RFC 3261 §16.6 to §16.8 describe this for a proxy; this server does
+//! it as a user agent, whatever the signalling of each contact. All contacts with the same preference ring together. If
+//! none answers, the contacts with the next preference ring.
+//!
+//! The first acceptance decides. Its branch becomes the signalling of the leg, and the other branches are ended. If an
+//! acceptance crosses such an end, the signalling ends that branch by itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tandem_id::{Deadline, LegId, Now};
+
+use crate::signal::{HeaderFields, SignalEnd, SignalEndCause, SignalEvent};
+
+/// Time for which the contacts of one preference ring. After this time, the contacts of the next preference ring.
+const GROUP_RING_TIME: Duration = Duration::from_secs(20);
+
+/// A contact at which a user is reachable: a phone, or a browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Contact {
+    /// The id of the contact's registration.
+    pub id: u128,
+    /// The preference of the contact, 0 to 1000.
+    pub q: u16,
+}
+
+/// An order of a fork to one branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BranchOrder {
+    /// Call this contact.
+    Place(Contact),
+    /// End the branch. If another branch has answered, phones show no missed call.
+    End {
+        /// Whether another branch has answered.
+        answered_elsewhere: bool,
+    },
+}
+
+/// What the event of a branch means for the leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForkEvent {
+    /// Nothing.
+    Nothing,
+    /// The leg gets this event.
+    Pass(SignalEvent),
+    /// The branch has become the signalling of the leg, which gets this event.
+    Answered(SignalEvent),
+    /// No branch is left. The leg gets this end.
+    Over(SignalEnd),
+}
+
+/// A leg that rings at several contacts.
+#[derive(Clone, Debug)]
+pub struct Fork {
+    /// Contacts that do not ring yet, in groups of the same preference.
+    waiting: VecDeque<Vec<Contact>>,
+    branches: Vec<LegId>,
+    /// The end that is reported if no branch answers.
+    best: Option<SignalEnd>,
+    /// The first branch that sent early media. Only the early media of this branch is passed on.
+    early_media_from: Option<LegId>,
+    state: State,
+    next_group: Option<Deadline>,
+    /// The offer to each contact. `None` if the contacts make the offer.
+    offer: Option<Bytes>,
+    orders: VecDeque<(LegId, BranchOrder)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    Ringing,
+    Answered,
+    /// This server has ended the leg.
+    Ended,
+    /// A branch has refused for all contacts (6xx).
+    Declined,
+}
+
+impl Fork {
+    /// Creates the fork of these contacts, which are in order of preference, and calls the first group.
+    pub fn new(now: Now, contacts: Vec<Contact>, offer: Option<Bytes>, fresh: &mut impl FnMut() -> LegId) -> Self {
+        let mut waiting: VecDeque<Vec<Contact>> = VecDeque::new();
+        for contact in contacts {
+            match waiting.back_mut().filter(|group| group.first().is_some_and(|first| first.q == contact.q)) {
+                Some(group) => group.push(contact),
+                None => waiting.push_back(vec![contact]),
+            }
+        }
+        let mut fork = Self {
+            waiting,
+            branches: Vec::new(),
+            best: None,
+            early_media_from: None,
+            state: State::Ringing,
+            next_group: None,
+            offer,
+            orders: VecDeque::new(),
+        };
+        fork.ring_next(now, fresh);
+        fork
+    }
+
+    /// Returns the next order, with the id of its branch.
+    pub fn poll_order(&mut self) -> Option<(LegId, BranchOrder)> {
+        self.orders.pop_front()
+    }
+
+    /// Returns the time at which the next contacts ring.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        self.next_group
+    }
+
+    /// Returns the offer to each contact.
+    pub fn offer(&self) -> Option<&Bytes> {
+        self.offer.as_ref()
+    }
+
+    /// The branches that are not over.
+    pub fn branches(&self) -> &[LegId] {
+        &self.branches
+    }
+
+    /// Whether no branch has answered yet.
+    pub fn is_ringing(&self) -> bool {
+        self.state != State::Answered
+    }
+
+    /// Whether each branch is over and no contact waits.
+    pub fn is_over(&self) -> bool {
+        self.branches.is_empty() && (self.state != State::Ringing || self.waiting.is_empty())
+    }
+
+    /// Calls the next group of contacts, if the current group has rung for long enough.
+    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
+        if self.next_group.is_some_and(|at| at.instant() <= now.instant) {
+            self.end_branches(false);
+            self.ring_next(now, fresh);
+        }
+    }
+
+    /// Ends all branches, because this server ends the leg. Returns the end of the leg if no branch must be ended first.
+    pub fn end(&mut self) -> Option<SignalEnd> {
+        if self.state != State::Ended && self.state != State::Answered {
+            self.state = State::Ended;
+            self.next_group = None;
+            self.waiting.clear();
+            self.end_branches(false);
+        }
+        self.outcome()
+    }
+
+    /// Handles an event of a branch.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        branch: LegId,
+        event: SignalEvent,
+        fresh: &mut impl FnMut() -> LegId,
+    ) -> ForkEvent {
+        if !self.branches.contains(&branch) {
+            return ForkEvent::Nothing;
+        }
+        match event {
+            SignalEvent::Ended(end) => self.branch_ended(now, branch, *end, fresh),
+            _ if self.state != State::Ringing => ForkEvent::Nothing,
+            SignalEvent::Accepted { .. } => {
+                self.state = State::Answered;
+                self.next_group = None;
+                self.waiting.clear();
+                self.branches.retain(|one| *one != branch);
+                self.end_branches(true);
+                ForkEvent::Answered(event)
+            }
+            SignalEvent::Ringing { status, sdp: Some(_) } if *self.early_media_from.get_or_insert(branch) != branch => {
+                ForkEvent::Pass(SignalEvent::Ringing { status, sdp: None })
+            }
+            event => ForkEvent::Pass(event),
+        }
+    }
+
+    fn branch_ended(
+        &mut self,
+        now: Now,
+        branch: LegId,
+        end: SignalEnd,
+        fresh: &mut impl FnMut() -> LegId,
+    ) -> ForkEvent {
+        self.branches.retain(|one| *one != branch);
+        let declined = end.cause == SignalEndCause::Refused && end.status.is_some_and(|status| status >= 600);
+        if self.best.as_ref().is_none_or(|best| rank(&end) < rank(best)) {
+            self.best = Some(end);
+        }
+        if declined && self.state == State::Ringing {
+            self.state = State::Declined;
+            self.next_group = None;
+            self.waiting.clear();
+            self.end_branches(false);
+        }
+        if self.branches.is_empty() && self.state == State::Ringing && !self.waiting.is_empty() {
+            self.ring_next(now, fresh);
+        }
+        self.outcome().map_or(ForkEvent::Nothing, ForkEvent::Over)
+    }
+
+    /// Returns the end of the leg if the leg was not answered and no branch is left.
+    fn outcome(&mut self) -> Option<SignalEnd> {
+        if !self.is_over() {
+            return None;
+        }
+        match self.state {
+            State::Answered => None,
+            State::Ended => Some(SignalEnd::of(SignalEndCause::Local)),
+            State::Ringing | State::Declined => {
+                Some(self.best.take().unwrap_or_else(|| SignalEnd::of(SignalEndCause::NoResponse)))
+            }
+        }
+    }
+
+    fn end_branches(&mut self, answered_elsewhere: bool) {
+        self.orders.extend(self.branches.iter().map(|&branch| (branch, BranchOrder::End { answered_elsewhere })));
+    }
+
+    fn ring_next(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
+        let Some(group) = self.waiting.pop_front() else { return };
+        self.next_group = (!self.waiting.is_empty()).then(|| Deadline::after(now, GROUP_RING_TIME)).flatten();
+        for contact in group {
+            let branch = fresh();
+            self.branches.push(branch);
+            self.orders.push_back((branch, BranchOrder::Place(contact)));
+        }
+    }
+}
+
+/// A fork that is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForkSnapshot {
+    waiting: VecDeque<Vec<Contact>>,
+    branches: Vec<LegId>,
+    best: Option<SignalEnd>,
+    early_media_from: Option<LegId>,
+    state: State,
+    next_group: Option<Timestamp>,
+    offer: Option<Bytes>,
+}
+
+impl Fork {
+    pub(crate) fn write(&self, now: Now) -> ForkSnapshot {
+        let Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: _ } = self.clone();
+        let next_group = next_group.map(|at| at.to_wall_time(now));
+        ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer }
+    }
+
+    pub(crate) fn read(snapshot: ForkSnapshot, now: Now) -> Self {
+        let ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer } = snapshot;
+        let next_group = next_group.map(|at| Deadline::from_wall_time(at, now));
+        Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: VecDeque::new() }
+    }
+}
+
+/// The end of a leg whose user has no contact.
+pub fn not_reachable(user: &str) -> SignalEnd {
+    let (status, reason) = (Some(480), Some(format!("{user} is not registered")));
+    let headers: HeaderFields = Vec::new();
+    SignalEnd { status, reason, headers, ..SignalEnd::of(SignalEndCause::Refused) }
+}
+
+/// Returns the rank of a branch's end. The end with the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx has the
+/// lowest rank. After that, the ranks rise from 3xx to 5xx. Within 4xx, a status to which the caller can react has a
+/// lower rank than other statuses. Contacts that do not respond, that cannot be reached, and branches that this server
+/// ended have the highest ranks.
+fn rank(end: &SignalEnd) -> u16 {
+    match (end.cause, end.status) {
+        (SignalEndCause::Refused, Some(600..)) => 0,
+        (SignalEndCause::Refused, Some(300..400)) => 1,
+        (SignalEndCause::Refused, Some(401 | 407 | 415 | 420 | 484)) => 2,
+        (SignalEndCause::Refused, Some(408 | 480 | 487)) => 4,
+        (SignalEndCause::Refused, Some(400..500)) => 3,
+        (SignalEndCause::Refused, _) => 5,
+        (SignalEndCause::NoResponse, _) => 6,
+        (SignalEndCause::Local, _) => 8,
+        _ => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests;

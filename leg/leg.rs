@@ -1,0 +1,505 @@
+//! The machine of one leg.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_call::output::{HangupReason, LegEvent, Progress, SipEndReason};
+use tandem_call::program::instruction::RejectReason;
+use tandem_id::{Deadline, LegId, Now};
+
+use crate::attempt::{Attempt, Next, Route};
+use crate::dtmf::{DigitDedup, DigitForm, WantedForm};
+use crate::ending;
+use crate::fork::{self, BranchOrder, Contact, Fork, ForkEvent};
+use crate::negotiation::{Describe, Effect, Input, Negotiation, Unusable};
+use crate::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent, TransferRequest};
+
+/// Time for which a leg waits for interrupted signalling. After this time, the leg ends.
+const LOST_LIMIT: Duration = Duration::from_secs(30);
+
+/// The state of a leg's signalling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signalling {
+    /// The leg is not placed yet.
+    #[default]
+    New,
+    /// Signals pass in both directions.
+    Up,
+    /// The signalling is interrupted. If it is not resumed by this time, the leg ends.
+    Lost {
+        /// The end of the wait.
+        until: Deadline,
+    },
+    /// The signalling is over. No signal follows.
+    Over,
+}
+
+/// One leg: its signalling, its negotiation, and the attempts to place it.
+#[derive(Debug)]
+pub struct Leg {
+    pub(crate) id: LegId,
+    pub(crate) signalling: Signalling,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) attempt: Option<Box<Attempt>>,
+    pub(crate) fork: Option<Box<Fork>>,
+    pub(crate) digits: DigitDedup,
+    /// The form in which the far end wants digits.
+    pub wanted_digits: WantedForm,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+/// An output of a leg. The driver carries out the outputs in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Place the leg.
+    Place(Placement),
+    /// Send this to the far end.
+    Signal {
+        /// The leg, or a branch of the leg.
+        branch: LegId,
+        /// The order.
+        command: SignalCommand,
+    },
+    /// This branch has answered. Its signalling is the leg's signalling from now on.
+    Adopt {
+        /// The branch.
+        branch: LegId,
+    },
+    /// Report this to the call.
+    Event(LegEvent),
+    /// A digit of the far end, which was not reported in another form.
+    Digit {
+        /// The digit.
+        digit: char,
+        /// The form in which it arrived.
+        form: DigitForm,
+    },
+    /// The far end asks for a transfer.
+    Transfer(Box<TransferRequest>),
+    /// A route has failed. The next route is placed with the next output.
+    RouteFailed(RouteFailed),
+    /// Send silence while the leg has no audio (`true`), or nothing (`false`). RTP before the answer silences the
+    /// ringback tone of the caller's phone (RFC 3960 §3.2).
+    SendSilence(bool),
+}
+
+/// An order to place the leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The leg, or a branch of the leg.
+    pub branch: LegId,
+    /// The route.
+    pub next: Next,
+    /// The contact to call, if the route leads to a user with contacts.
+    pub contact: Option<Contact>,
+    /// The offer. `None` if the far end makes the offer, or if a redirection takes the offer of the first placement.
+    pub offer: Option<Bytes>,
+    /// Whether another route follows if this one fails.
+    pub has_alternatives: bool,
+}
+
+/// A route that has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFailed {
+    /// The reason, and the trunk that is tried next, as a line for people.
+    pub line: String,
+    /// The status of the refusal, if there was one.
+    pub status: Option<u16>,
+    /// The trunk that is tried next.
+    pub next: Option<Arc<str>>,
+}
+
+impl Leg {
+    /// Creates a leg that is not placed yet.
+    pub fn outgoing(id: LegId) -> Self {
+        Self {
+            id,
+            signalling: Signalling::New,
+            negotiation: Negotiation::default(),
+            attempt: None,
+            fork: None,
+            digits: DigitDedup::default(),
+            wanted_digits: WantedForm::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Creates a leg whose far end calls this server.
+    pub fn incoming(id: LegId) -> Self {
+        Self { signalling: Signalling::Up, ..Self::outgoing(id) }
+    }
+
+    /// Returns the id of the leg.
+    pub fn id(&self) -> LegId {
+        self.id
+    }
+
+    /// Returns the state of the negotiation.
+    pub fn negotiation(&self) -> &Negotiation {
+        &self.negotiation
+    }
+
+    /// Returns the state of the signalling.
+    pub fn signalling(&self) -> Signalling {
+        self.signalling
+    }
+
+    /// Whether the signalling is over or does not exist yet.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.signalling, Signalling::New | Signalling::Over)
+    }
+
+    /// Returns the branches that are not over. They have signalling of their own.
+    pub fn branches(&self) -> &[LegId] {
+        self.fork.as_ref().map_or(&[], |fork| fork.branches())
+    }
+
+    /// Returns the next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns the time at which [`Leg::handle_timeout`] must be called.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let lost = match self.signalling {
+            Signalling::Lost { until } => Some(until),
+            Signalling::New | Signalling::Up | Signalling::Over => None,
+        };
+        [lost, self.fork.as_ref().and_then(|fork| fork.poll_timeout())].into_iter().flatten().min()
+    }
+
+    /// Handles the time. `fresh` makes ids of branches.
+    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
+        if let Some(fork) = &mut self.fork {
+            fork.handle_timeout(now, fresh);
+            self.serve_fork();
+        }
+        if let Signalling::Lost { until } = self.signalling
+            && until.instant() <= now.instant
+        {
+            let headers = Vec::new();
+            self.signal(SignalCommand::End { status: 480, reason: None, headers });
+            let detail = Cow::Borrowed("the connection of the far end was lost, and did not return");
+            self.report_end(SignalEnd { detail, ..SignalEnd::of(SignalEndCause::Expired) });
+        }
+    }
+
+    // ---- orders of the call ----
+
+    /// Begins a leg whose far end calls.
+    ///
+    /// # Errors
+    /// If the offer cannot be used. The leg should be refused.
+    pub fn begin(&mut self, offer: Option<Bytes>, media: &mut impl Describe) -> Result<(), Unusable> {
+        self.negotiation.begin(offer, media)
+    }
+
+    /// Places the leg on the first route. `fresh` makes ids of branches.
+    pub fn place<M: Describe>(
+        &mut self,
+        now: Now,
+        routes: Vec<Route>,
+        media: &mut M,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        self.attempt = Some(Box::new(Attempt::new(routes)));
+        self.place_route(now, 0, Some(media), fresh);
+    }
+
+    /// Uses other codecs in the answer that is not sent yet, because the codecs of the bridged leg have changed.
+    pub fn prefer(&mut self, media: &mut impl Describe) {
+        self.negotiation.prefer(media);
+    }
+
+    /// Reports progress to the calling far end: 180 or 183, with or without a description.
+    pub fn ring(&mut self, progress: Progress, media: Option<&mut impl Describe>) {
+        let early = progress.early_media && self.negotiation.is_agreed();
+        let sdp = media.and_then(|media| self.negotiation.ring(progress.early_media, media));
+        let alerting = progress.alerting || progress.early_media && !(early && sdp.is_some());
+        if early && sdp.is_some() {
+            self.outputs.push_back(Output::SendSilence(false));
+        }
+        self.signal(SignalCommand::Ring { status: if alerting { 180 } else { 183 }, sdp });
+    }
+
+    /// Accepts the call of the far end. Without a media session, refuses it.
+    pub fn accept(&mut self, media: Option<&mut impl Describe>) {
+        let Some(media) = media else { return self.refuse(RejectReason::Status(500)) };
+        let sdp = self.negotiation.accept(media);
+        self.outputs.push_back(Output::SendSilence(true));
+        self.signal(SignalCommand::Accept { sdp, headers: Vec::new() });
+    }
+
+    /// Refuses the call of the far end. The refusal says which part of the offer cannot be used, if that is the reason.
+    pub fn refuse(&mut self, reason: RejectReason) {
+        let status = match reason {
+            RejectReason::Rejected => 603,
+            RejectReason::Busy => 486,
+            RejectReason::Status(status) => status,
+        };
+        let (reason, headers) = self.negotiation.take_unusable(status).map(Unusable::into_parts).unwrap_or_default();
+        self.signal(SignalCommand::Refuse { status, reason, headers });
+    }
+
+    /// Ends the leg. No further route and no redirection is tried.
+    pub fn end(&mut self, reason: Option<HangupReason>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.give_up();
+        }
+        if self.is_gone() {
+            return;
+        }
+        let reason = reason.map(ending::reason_of);
+        match self.fork.as_mut().filter(|fork| fork.is_ringing()) {
+            Some(fork) => {
+                let over = fork.end();
+                self.serve_fork_with(reason);
+                if over.is_some() {
+                    self.signalling = Signalling::Over;
+                }
+            }
+            None => self.signal(SignalCommand::End { status: 480, reason, headers: Vec::new() }),
+        }
+    }
+
+    /// Sends this order to the far end.
+    pub fn signal(&mut self, command: SignalCommand) {
+        self.outputs.push_back(Output::Signal { branch: self.id, command });
+    }
+
+    /// Handles a digit of the far end in this form. A digit that has arrived in another form is ignored.
+    pub fn handle_digit(&mut self, now: Now, digit: char, form: DigitForm) {
+        if self.digits.handle(now.instant, digit, form) {
+            self.outputs.push_back(Output::Digit { digit, form });
+        }
+    }
+
+    // ---- signals of the far end ----
+
+    /// Handles a signal of the leg or of one of its branches. `media` is the media session, if there is one. `fresh`
+    /// makes ids of branches.
+    pub fn handle_signal<M: Describe>(
+        &mut self,
+        now: Now,
+        branch: LegId,
+        event: SignalEvent,
+        media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        let Some(fork) = self.fork.as_mut().filter(|_| branch != self.id) else {
+            return self.handle_own(now, event, media, fresh);
+        };
+        let means = fork.handle(now, branch, event, fresh);
+        self.serve_fork();
+        match means {
+            ForkEvent::Nothing => {}
+            ForkEvent::Pass(event) => self.handle_own(now, event, media, fresh),
+            ForkEvent::Answered(event) => {
+                self.outputs.push_back(Output::Adopt { branch });
+                self.handle_own(now, event, media, fresh);
+            }
+            ForkEvent::Over(end) => self.handle_end(now, end, media, fresh),
+        }
+        self.fork.take_if(|fork| fork.is_over());
+    }
+
+    fn handle_own<M: Describe>(
+        &mut self,
+        now: Now,
+        event: SignalEvent,
+        media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        if self.is_gone() {
+            return;
+        }
+        match event {
+            SignalEvent::Ringing { status, sdp } => {
+                let early_media = self.negotiate(Input::Ringing(sdp.as_deref()), media) == Effect::EarlyMedia;
+                // 181 and 182 say that the call is forwarded or waits, and 199 says that a branch has ended (RFC 6228).
+                // After none of these responses does a phone ring.
+                if early_media || !matches!(status, 181 | 182 | 199) {
+                    let progress = Progress { alerting: status == 180, early_media };
+                    self.outputs.push_back(Output::Event(LegEvent::Ringing { progress }));
+                }
+            }
+            SignalEvent::Accepted { sdp, headers, dialog } => {
+                let Some(media) = media else { return };
+                match self.negotiate(Input::Accepted(sdp.as_deref()), Some(&mut *media)) {
+                    Effect::Accepted => {
+                        let codec = media.codec().map(str::to_owned);
+                        self.outputs.push_back(Output::Event(LegEvent::Answered { codec, headers, dialog }));
+                    }
+                    effect => self.carry_out(effect),
+                }
+            }
+            SignalEvent::Acknowledged { sdp } => self.exchange(Input::Acknowledged(sdp.as_deref()), media),
+            SignalEvent::Offered { sdp: Some(sdp), refusable } => self.exchange(Input::Offer(&sdp, refusable), media),
+            SignalEvent::Offered { sdp: None, .. } => self.exchange(Input::OfferWanted, media),
+            SignalEvent::OfferAnswered { sdp } => self.exchange(Input::Answer(&sdp), media),
+            SignalEvent::OfferRefused { .. } => self.exchange(Input::Refused, media),
+            SignalEvent::RefreshDue => self.exchange(Input::RefreshDue, media),
+            SignalEvent::Digit(digit) => self.handle_digit(now, digit, DigitForm::Signal),
+            SignalEvent::Referred(request) => self.outputs.push_back(Output::Transfer(request)),
+            SignalEvent::ReferAnswered { status } => {
+                self.outputs.push_back(Output::Event(LegEvent::ReferAnswered { status }));
+            }
+            SignalEvent::ReferProgress { status, done } => {
+                self.outputs.push_back(Output::Event(LegEvent::ReferProgress { status, done }));
+            }
+            SignalEvent::Lost => {
+                if let (Signalling::Up, Some(until)) = (self.signalling, Deadline::after(now, LOST_LIMIT)) {
+                    self.signalling = Signalling::Lost { until };
+                }
+            }
+            SignalEvent::Resumed => {
+                if let Signalling::Lost { .. } = self.signalling {
+                    self.signalling = Signalling::Up;
+                }
+            }
+            SignalEvent::Ended(end) => self.handle_end(now, *end, media, fresh),
+        }
+    }
+
+    /// Handles an input of the negotiation and carries out its effect.
+    fn exchange(&mut self, input: Input<'_>, media: Option<&mut impl Describe>) {
+        let effect = self.negotiate(input, media);
+        self.carry_out(effect);
+    }
+
+    fn negotiate(&mut self, input: Input<'_>, media: Option<&mut impl Describe>) -> Effect {
+        let effect = media.map_or(Effect::Nothing, |media| self.negotiation.handle(input, media));
+        if self.negotiation.is_agreed()
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.note_reached();
+        }
+        effect
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(command) => self.signal(command),
+            Effect::Failed(why) => self.end_without_audio(&why),
+            Effect::Nothing | Effect::EarlyMedia | Effect::Accepted => {}
+        }
+    }
+
+    /// Ends an answered leg whose media cannot be agreed. An answered call cannot be refused, so the end carries the
+    /// reason that a refusal would carry.
+    fn end_without_audio(&mut self, why: &str) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.give_up();
+        }
+        let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
+        self.signal(SignalCommand::End { status: 488, reason, headers: Vec::new() });
+        let detail = Some(format!("its SDP has no usable audio: {why}"));
+        let event = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: Some(488), detail };
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    // ---- ends, routes and branches ----
+
+    /// Handles the end of the signalling: places the leg again, or reports the end.
+    fn handle_end<M: Describe>(
+        &mut self,
+        now: Now,
+        end: SignalEnd,
+        media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        self.signalling = Signalling::Over;
+        self.fork = None;
+        let next = self.attempt.as_mut().filter(|_| media.is_some()).and_then(|attempt| {
+            let failed = attempt.route().cloned();
+            attempt.next(&end).map(|next| (failed, next))
+        });
+        match next {
+            None => self.report_end(end),
+            Some((failed, Next::Route(index))) => {
+                let why = ending::why(failed.as_ref(), &end).unwrap_or_default();
+                let next = self.attempt.as_ref().and_then(|attempt| attempt.route()?.trunk.clone());
+                let line = format!("{why}; next: trunk \"{}\"", next.as_deref().unwrap_or_default());
+                self.outputs.push_back(Output::RouteFailed(RouteFailed { line, status: end.status, next }));
+                self.place_route(now, index, media, fresh);
+            }
+            Some((_, next @ Next::Redirect(..))) => {
+                self.signalling = Signalling::Up;
+                let has_alternatives = self.attempt.as_ref().is_some_and(|attempt| attempt.has_alternatives());
+                let (branch, contact, offer) = (self.id, None, None);
+                let placement = Placement { branch, next, contact, offer, has_alternatives };
+                self.outputs.push_back(Output::Place(placement));
+            }
+        }
+    }
+
+    /// Reports the end of the signalling, unless this server has ended it.
+    fn report_end(&mut self, end: SignalEnd) {
+        self.signalling = Signalling::Over;
+        if end.cause == SignalEndCause::Local {
+            return;
+        }
+        let detail = ending::why(self.attempt.as_ref().and_then(|attempt| attempt.route()), &end);
+        let event = LegEvent::Ended { reason: ending::kind_of(&end), sip_status: end.status, detail };
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn place_route<M: Describe>(
+        &mut self,
+        now: Now,
+        index: usize,
+        media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        let Some(attempt) = &self.attempt else { return };
+        let (Some(route), Some(media)) = (attempt.route(), media) else { return };
+        let (late, user, has_alternatives) = (route.late_offer, route.user.clone(), attempt.has_alternatives());
+        media.use_route(index);
+        let offer = self.negotiation.place(late, media);
+        self.signalling = Signalling::Up;
+        match user {
+            None => {
+                let (branch, next, contact) = (self.id, Next::Route(index), None);
+                let placement = Placement { branch, next, contact, offer, has_alternatives };
+                self.outputs.push_back(Output::Place(placement));
+            }
+            Some(user) if user.contacts.is_empty() => {
+                self.handle_end(now, fork::not_reachable(&user.name), Some(media), fresh);
+            }
+            Some(user) => {
+                self.fork = Some(Box::new(Fork::new(now, user.contacts, offer, fresh)));
+                self.serve_fork();
+            }
+        }
+    }
+
+    fn serve_fork(&mut self) {
+        self.serve_fork_with(None);
+    }
+
+    /// Carries out the orders of the fork. `reason` is the reason with which branches end, unless another branch has
+    /// answered.
+    fn serve_fork_with(&mut self, reason: Option<String>) {
+        let (Some(fork), Some(attempt)) = (&mut self.fork, &self.attempt) else { return };
+        let has_alternatives = attempt.has_alternatives();
+        while let Some((branch, order)) = fork.poll_order() {
+            self.outputs.push_back(match order {
+                BranchOrder::Place(contact) => {
+                    let (next, offer) = (Next::Route(attempt.index()), fork.offer().cloned());
+                    Output::Place(Placement { branch, next, contact: Some(contact), offer, has_alternatives })
+                }
+                BranchOrder::End { answered_elsewhere } => {
+                    let reason = if answered_elsewhere { Some(ending::ELSEWHERE.to_owned()) } else { reason.clone() };
+                    let command = SignalCommand::End { status: 487, reason, headers: Vec::new() };
+                    Output::Signal { branch, command }
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

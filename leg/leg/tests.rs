@@ -1,0 +1,476 @@
+//! Two legs, of which each is the far end of the other, on a virtual clock. Each signal is lost, repeated or delayed once;
+//! each leg is ended, and written down and read back, at each moment.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::attempt::User;
+use crate::internal::Link;
+use crate::signal::{RedirectContact, RedirectTarget};
+use crate::testing::{Media, at, ended, ids};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Caller,
+    Called,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Ring(bool),
+    Accept,
+    Refuse,
+    Refresh(Side),
+    Digit(Side),
+    End(Side),
+}
+
+/// What happens to the signal with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Lost(usize),
+    Twice(usize),
+    /// The signal comes after the next one.
+    Late(usize),
+    /// This leg is ended before the signal comes.
+    EndedBefore(usize, Side),
+    /// This leg is written down and read back before the signal comes.
+    RestoredBefore(usize, Side),
+}
+
+struct Pair {
+    legs: [Leg; 2],
+    media: [Media; 2],
+    link: Link,
+    wire: VecDeque<(Side, SignalEvent)>,
+    delivered: usize,
+    fault: Fault,
+    reports: [Vec<LegEvent>; 2],
+    digits: [String; 2],
+}
+
+impl Pair {
+    fn new(fault: Fault) -> Self {
+        Self {
+            legs: [Leg::outgoing(LegId(1)), Leg::incoming(LegId(2))],
+            media: [Media::default(), Media::default()],
+            link: Link::default(),
+            wire: VecDeque::new(),
+            delivered: 0,
+            fault,
+            reports: [Vec::new(), Vec::new()],
+            digits: [String::new(), String::new()],
+        }
+    }
+
+    /// Runs the steps, then ends both legs. Returns the number of signals.
+    fn run(&mut self, steps: &[Step]) -> usize {
+        let routes = vec![Route { uri: "sip:b".into(), name: "b".into(), ..Route::default() }];
+        let [caller, called] = &mut self.legs;
+        caller.place(at(0), routes, &mut self.media[0], &mut ids());
+        let Some(Output::Place(Placement { offer, .. })) = caller.poll_output() else { panic!() };
+        called.begin(offer, &mut self.media[1]).unwrap();
+        for step in steps {
+            self.step(*step);
+            self.drain();
+        }
+        let signals = self.delivered;
+        self.fault = Fault::None;
+        for side in [Side::Caller, Side::Called] {
+            self.step(Step::End(side));
+            self.drain();
+        }
+        signals
+    }
+
+    fn step(&mut self, step: Step) {
+        let [caller, called] = &mut self.legs;
+        match step {
+            Step::Ring(early_media) => {
+                called.ring(Progress { alerting: !early_media, early_media }, Some(&mut self.media[1]));
+            }
+            Step::Accept => called.accept(Some(&mut self.media[1])),
+            Step::Refuse => called.refuse(RejectReason::Busy),
+            Step::Refresh(side) => {
+                let event = SignalEvent::RefreshDue;
+                let media = Some(&mut self.media[side as usize]);
+                let own = self.legs[side as usize].id();
+                self.legs[side as usize].handle_signal(at(2), own, event, media, &mut ids());
+            }
+            Step::Digit(side) => {
+                let command = SignalCommand::Digit { digit: '5', duration_ms: 100 };
+                self.legs[side as usize].signal(command);
+            }
+            Step::End(Side::Caller) => caller.end(None),
+            Step::End(Side::Called) => called.end(None),
+        }
+        self.collect();
+    }
+
+    /// Carries the outputs of both legs to the wire.
+    fn collect(&mut self) {
+        for (index, (own, other)) in [(Side::Caller, Side::Called), (Side::Called, Side::Caller)].into_iter().enumerate() {
+            while let Some(output) = self.legs[index].poll_output() {
+                match output {
+                    Output::Signal { command, .. } => {
+                        let carried = self.link.carry(command);
+                        self.wire.extend(carried.other.map(|event| (other, event)));
+                        self.wire.extend(carried.own.map(|event| (own, event)));
+                    }
+                    Output::Event(event) => {
+                        let is_over = matches!(self.reports[index].last(), Some(LegEvent::Ended { .. }));
+                        assert!(!is_over, "{event:?} after the end, with {:?}", self.fault);
+                        self.reports[index].push(event);
+                    }
+                    Output::Digit { digit, .. } => self.digits[index].push(digit),
+                    Output::SendSilence(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some((side, event)) = self.wire.pop_front() {
+            let number = self.delivered;
+            self.delivered += 1;
+            match self.fault {
+                // The end of a signalling is always reported (its timers see to that).
+                Fault::Lost(lost) if lost == number && !matches!(event, SignalEvent::Ended(_)) => continue,
+                Fault::Twice(twice) if twice == number => self.deliver(side, event.clone()),
+                Fault::Late(late) if late == number => {
+                    if let Some((next_side, next)) = self.wire.pop_front() {
+                        self.delivered += 1;
+                        self.deliver(next_side, next);
+                    }
+                }
+                Fault::EndedBefore(before, ended) if before == number => self.step(Step::End(ended)),
+                Fault::RestoredBefore(before, side) if before == number => self.restore(side),
+                _ => {}
+            }
+            self.deliver(side, event);
+        }
+    }
+
+    fn deliver(&mut self, side: Side, event: SignalEvent) {
+        let (leg, media) = (&mut self.legs[side as usize], &mut self.media[side as usize]);
+        let own = leg.id();
+        leg.handle_signal(at(1), own, event, Some(media), &mut ids());
+        self.collect();
+    }
+
+    fn restore(&mut self, side: Side) {
+        let leg = &mut self.legs[side as usize];
+        let bytes = serde_json::to_vec(&leg.write(at(1))).unwrap();
+        *leg = Leg::read(serde_json::from_slice(&bytes).unwrap(), at(1));
+    }
+}
+
+fn scripts() -> Vec<Vec<Step>> {
+    use Step::{Accept, Digit, End, Refresh, Refuse, Ring};
+    let talk = [Digit(Side::Caller), Refresh(Side::Caller), Digit(Side::Called), Refresh(Side::Called)];
+    let mut scripts = vec![
+        vec![Ring(false), Refuse],
+        vec![Refuse],
+        vec![End(Side::Caller)],
+        vec![Ring(false), End(Side::Caller)],
+        vec![Ring(true), End(Side::Called)],
+    ];
+    for begin in [&[Accept][..], &[Ring(false), Accept], &[Ring(true), Accept], &[Ring(true), Ring(true), Accept]] {
+        for end in [Side::Caller, Side::Called] {
+            scripts.push(begin.iter().chain(&talk).copied().chain([End(end)]).collect());
+        }
+    }
+    scripts
+}
+
+fn is_answered(reports: &[LegEvent]) -> bool {
+    reports.iter().any(|event| matches!(event, LegEvent::Answered { .. }))
+}
+
+#[test]
+fn an_undisturbed_call_is_reported_once_on_each_side() {
+    for script in scripts() {
+        let mut pair = Pair::new(Fault::None);
+        pair.run(&script);
+        let ends: Vec<_> =
+            pair.reports.iter().map(|reports| reports.iter().filter(|event| matches!(event, LegEvent::Ended { .. })).count()).collect();
+        // The side that ends the leg gets no report of its end.
+        assert_eq!(ends.iter().sum::<usize>(), 1, "{script:?}: {:?}", pair.reports);
+        assert_eq!(is_answered(&pair.reports[0]), script.contains(&Step::Accept), "{script:?}");
+        assert_eq!(pair.digits, if script.contains(&Step::Accept) { ["5", "5"] } else { ["", ""] }.map(str::to_owned));
+        assert!(pair.legs.iter().all(Leg::is_gone));
+    }
+}
+
+#[test]
+fn the_loss_repetition_or_delay_of_any_signal_leaves_no_leg_behind() {
+    for script in scripts() {
+        let signals = Pair::new(Fault::None).run(&script);
+        for number in 0..signals {
+            for fault in [Fault::Lost(number), Fault::Twice(number), Fault::Late(number)] {
+                let mut pair = Pair::new(fault);
+                pair.run(&script);
+                assert!(pair.legs.iter().all(Leg::is_gone), "{fault:?} in {script:?}");
+                for reports in &pair.reports {
+                    let answers = reports.iter().filter(|event| matches!(event, LegEvent::Answered { .. })).count();
+                    assert!(answers <= 1 || fault == Fault::Twice(number), "{fault:?} in {script:?}: {reports:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leg_that_is_ended_at_any_moment_is_gone_on_both_sides() {
+    for script in scripts() {
+        let signals = Pair::new(Fault::None).run(&script);
+        for number in 0..signals {
+            for side in [Side::Caller, Side::Called] {
+                let mut pair = Pair::new(Fault::EndedBefore(number, side));
+                pair.run(&script);
+                assert!(pair.legs.iter().all(Leg::is_gone), "{side:?} before {number} in {script:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leg_that_is_written_down_and_read_back_at_any_moment_goes_on_as_before() {
+    for script in scripts() {
+        let mut undisturbed = Pair::new(Fault::None);
+        let signals = undisturbed.run(&script);
+        for number in 0..signals {
+            for side in [Side::Caller, Side::Called] {
+                let mut pair = Pair::new(Fault::RestoredBefore(number, side));
+                pair.run(&script);
+                assert_eq!(pair.reports, undisturbed.reports, "{side:?} before {number} in {script:?}");
+                assert_eq!(pair.digits, undisturbed.digits);
+                let negotiations = |pair: &Pair| pair.legs.each_ref().map(|leg| leg.negotiation().clone());
+                assert_eq!(negotiations(&pair), negotiations(&undisturbed));
+            }
+        }
+    }
+}
+
+// ---- one leg ----
+
+struct Bench {
+    leg: Leg,
+    media: Media,
+    now: u64,
+    fresh: Box<dyn FnMut() -> LegId>,
+}
+
+impl Bench {
+    fn placed(routes: Vec<Route>) -> Self {
+        let (leg, media) = (Leg::outgoing(LegId(1)), Media::default());
+        let mut bench = Self { leg, media, now: 0, fresh: Box::new(ids()) };
+        bench.leg.place(at(0), routes, &mut bench.media, &mut bench.fresh);
+        bench
+    }
+
+    fn handle(&mut self, branch: LegId, event: SignalEvent) -> Vec<Output> {
+        self.leg.handle_signal(at(self.now), branch, event, Some(&mut self.media), &mut self.fresh);
+        self.outputs()
+    }
+
+    fn own(&mut self, event: SignalEvent) -> Vec<Output> {
+        self.handle(LegId(1), event)
+    }
+
+    fn wait(&mut self, milliseconds: u64) -> Vec<Output> {
+        self.now += milliseconds;
+        self.leg.handle_timeout(at(self.now), &mut self.fresh);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.leg.poll_output()).collect()
+    }
+}
+
+fn trunk(name: &str) -> Route {
+    let failover_on = vec![503];
+    let (uri, name, trunk) = (format!("sip:{name}"), format!("trunk {name}"), Some(name.into()));
+    Route { uri, name, trunk, failover_on, follows_redirects: true, ..Route::default() }
+}
+
+fn refused(status: u16) -> SignalEnd {
+    SignalEnd { status: Some(status), reason: Some("no".into()), ..SignalEnd::of(SignalEndCause::Refused) }
+}
+
+fn accepted() -> SignalEvent {
+    SignalEvent::Accepted { sdp: Some("a".into()), headers: Vec::new(), dialog: None }
+}
+
+#[test]
+fn a_failed_route_leads_to_the_next_route_with_an_offer_of_its_own() {
+    let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
+    let [Output::Place(first)] = &bench.outputs()[..] else { panic!() };
+    assert!(first.has_alternatives && first.offer.as_deref() == Some(b"offer 1"));
+    let outputs = bench.own(ended(refused(503)));
+    let [Output::RouteFailed(failed), Output::Place(second)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((&*failed.line, failed.status), ("503 no; next: trunk \"b\"", Some(503)));
+    assert_eq!((&second.next, second.offer.as_deref()), (&Next::Route(1), Some(&b"offer 2"[..])));
+    assert!(!second.has_alternatives);
+    let outputs = bench.own(ended(refused(503)));
+    let [Output::Event(LegEvent::Ended { sip_status: Some(503), .. })] = &outputs[..] else { panic!("{outputs:?}") };
+}
+
+#[test]
+fn a_redirection_is_placed_with_the_first_offer() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.outputs();
+    let contacts = vec![RedirectContact { target: RedirectTarget::Number("+41".into()), q: 1_000 }];
+    let outputs = bench.own(ended(SignalEnd { contacts, ..refused(302) }));
+    let [Output::Place(placement)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(placement.next, Next::Redirect(0, RedirectTarget::Number("+41".into())));
+    assert_eq!(placement.offer, None);
+    assert!(matches!(bench.own(accepted())[..], [Output::Event(LegEvent::Answered { .. })]));
+}
+
+#[test]
+fn a_leg_that_was_ended_tries_no_other_route() {
+    for end in [refused(503), refused(302), SignalEnd::of(SignalEndCause::NoResponse)] {
+        let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
+        bench.leg.end(None);
+        bench.outputs();
+        let outputs = bench.own(ended(end));
+        assert!(matches!(outputs[..], [Output::Event(LegEvent::Ended { .. })]), "{outputs:?}");
+        assert!(bench.leg.is_gone());
+    }
+}
+
+#[test]
+fn a_user_without_contacts_is_unavailable_and_the_next_route_is_tried_if_480_counts_as_failure() {
+    let user = |name: &str| Some(User { name: name.into(), contacts: Vec::new() });
+    let mut bench = Bench::placed(vec![Route { user: user("alice"), ..trunk("a") }]);
+    let outputs = bench.outputs();
+    let [Output::Event(LegEvent::Ended { sip_status: Some(480), detail: Some(detail), .. })] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(detail, "480 alice is not registered");
+    let first = Route { user: user("alice"), failover_on: vec![480], ..trunk("a") };
+    let mut bench = Bench::placed(vec![first, trunk("b")]);
+    assert!(matches!(bench.outputs()[..], [Output::RouteFailed(_), Output::Place(_)]));
+}
+
+#[test]
+fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
+    let contacts = [1_000, 1_000, 500].iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect();
+    let user = Some(User { name: "alice".into(), contacts });
+    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
+    let outputs = bench.outputs();
+    let [Output::Place(a), Output::Place(b)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(a.offer.is_some() && a.offer == b.offer && a.branch != b.branch);
+    assert_eq!(bench.leg.branches(), [a.branch, b.branch]);
+    let ringing = SignalEvent::Ringing { status: 180, sdp: None };
+    assert!(matches!(bench.handle(a.branch, ringing)[..], [Output::Event(LegEvent::Ringing { .. })]));
+    let outputs = bench.wait(20_000);
+    let [Output::Signal { .. }, Output::Signal { .. }, Output::Place(c)] = &outputs[..] else { panic!("{outputs:?}") };
+    let outputs = bench.handle(c.branch, accepted());
+    let [Output::Signal { .. }, Output::Signal { branch, command }, Output::Adopt { branch: own }, Output::Event(_)] =
+        &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    let SignalCommand::End { reason: Some(reason), .. } = command else { panic!() };
+    assert_eq!((*branch, &**reason, *own), (b.branch, ending::ELSEWHERE, c.branch));
+    // The ends of the other branches do not end the leg, and its own end does.
+    let local = || ended(SignalEnd::of(SignalEndCause::Local));
+    assert!(bench.handle(a.branch, local()).is_empty() && bench.handle(b.branch, local()).is_empty());
+    assert!(bench.leg.branches().is_empty() && !bench.leg.is_gone());
+    let outputs = bench.own(ended(SignalEnd::of(SignalEndCause::HungUp)));
+    assert!(matches!(outputs[..], [Output::Event(LegEvent::Ended { .. })]), "{outputs:?}");
+}
+
+#[test]
+fn a_ringing_user_who_is_hung_up_is_gone_when_each_branch_is() {
+    let contacts = (0..2).map(|id| Contact { id, q: 1_000 }).collect();
+    let user = Some(User { name: "alice".into(), contacts });
+    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }, trunk("b")]);
+    bench.outputs();
+    let branches = bench.leg.branches().to_vec();
+    let cause = tandem_call::leg::EndCause::NoAnswer;
+    bench.leg.end(Some(HangupReason { cause, answered_elsewhere: false }));
+    let outputs = bench.outputs();
+    assert!(outputs.iter().all(|output| matches!(output,
+        Output::Signal { command: SignalCommand::End { reason: Some(reason), .. }, .. } if reason.contains("cause=19"))));
+    assert_eq!(outputs.len(), 2);
+    assert!(bench.handle(branches[0], ended(refused(487))).is_empty() && !bench.leg.is_gone());
+    assert!(bench.handle(branches[1], ended(refused(487))).is_empty() && bench.leg.is_gone());
+}
+
+#[test]
+fn lost_signalling_may_return_within_thirty_seconds() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.own(accepted());
+    assert!(bench.own(SignalEvent::Lost).is_empty());
+    assert_eq!(bench.leg.poll_timeout(), Deadline::after(at(0), LOST_LIMIT));
+    assert!(bench.wait(29_999).is_empty());
+    assert!(bench.own(SignalEvent::Resumed).is_empty());
+    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (Signalling::Up, None));
+    bench.own(SignalEvent::Lost);
+    bench.own(SignalEvent::Lost);
+    let outputs = bench.wait(30_000);
+    let [Output::Signal { .. }, Output::Event(LegEvent::Ended { reason, detail: Some(detail), .. })] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*reason, SipEndReason::Timeout);
+    assert!(detail.contains("did not return"), "{detail}");
+    assert!(bench.leg.is_gone());
+}
+
+#[test]
+fn a_digit_in_the_signalling_and_in_the_media_is_one_digit() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.own(accepted());
+    let outputs = bench.own(SignalEvent::Digit('5'));
+    assert_eq!(outputs, [Output::Digit { digit: '5', form: DigitForm::Signal }]);
+    bench.leg.handle_digit(at(50), '5', DigitForm::Event);
+    assert!(bench.outputs().is_empty());
+}
+
+#[test]
+fn an_answer_without_usable_media_ends_the_leg_with_its_reason() {
+    let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
+    bench.outputs();
+    let outputs = bench.own(SignalEvent::Accepted { sdp: Some("bad".into()), headers: Vec::new(), dialog: None });
+    let [Output::Signal { command, .. }, Output::Event(LegEvent::Ended { sip_status, detail, .. })] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
+    assert_eq!(*command, SignalCommand::End { status: 488, reason, headers: Vec::new() });
+    assert_eq!((*sip_status, detail.as_deref()), (Some(488), Some("its SDP has no usable audio: no audio")));
+}
+
+#[test]
+fn progress_says_whether_the_phone_rings() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.outputs();
+    for (status, sdp, reported) in [
+        (180, None, Some((true, false))),
+        (183, None, Some((false, false))),
+        (181, None, None),
+        (182, None, None),
+        (199, None, None),
+        (183, Some("early"), Some((false, true))),
+        (181, Some("early"), Some((false, true))),
+    ] {
+        let outputs = bench.own(SignalEvent::Ringing { status, sdp: sdp.map(Into::into) });
+        let progress = reported.map(|(alerting, early_media)| Progress { alerting, early_media });
+        let expected: Vec<_> = progress.map(|progress| Output::Event(LegEvent::Ringing { progress })).into_iter().collect();
+        assert_eq!(outputs, expected, "{status} {sdp:?}");
+    }
+}
+
+#[test]
+fn a_called_leg_without_a_media_session_is_refused() {
+    let mut leg = Leg::incoming(LegId(1));
+    leg.accept(None::<&mut Media>);
+    let Some(Output::Signal { command: SignalCommand::Refuse { status: 500, .. }, .. }) = leg.poll_output() else {
+        panic!()
+    };
+}

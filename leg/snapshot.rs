@@ -1,0 +1,63 @@
+//! A leg that is written down, and read back by another process.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tandem_id::{Deadline, LegId, Now};
+
+use crate::attempt::Attempt;
+use crate::dtmf::WantedForm;
+use crate::fork::{Fork, ForkSnapshot};
+use crate::leg::{Leg, Signalling};
+use crate::negotiation::Negotiation;
+
+/// A leg that is written down. It has no outputs that wait: they are carried out first. It does not have the digits of
+/// the last half second: a digit that comes in two forms around the moment of writing may be reported twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegSnapshot {
+    id: LegId,
+    signalling: SignallingSnapshot,
+    negotiation: Negotiation,
+    attempt: Option<Box<Attempt>>,
+    fork: Option<ForkSnapshot>,
+    wanted_digits: WantedForm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum SignallingSnapshot {
+    New,
+    Up,
+    Lost { until: Timestamp },
+    Over,
+}
+
+impl Leg {
+    /// Writes the leg down. `now` is the current time, because another process has another monotonic clock.
+    pub fn write(&self, now: Now) -> LegSnapshot {
+        LegSnapshot {
+            id: self.id,
+            signalling: match self.signalling {
+                Signalling::New => SignallingSnapshot::New,
+                Signalling::Up => SignallingSnapshot::Up,
+                Signalling::Lost { until } => SignallingSnapshot::Lost { until: until.to_wall_time(now) },
+                Signalling::Over => SignallingSnapshot::Over,
+            },
+            negotiation: self.negotiation.clone(),
+            attempt: self.attempt.clone(),
+            fork: self.fork.as_ref().map(|fork| fork.write(now)),
+            wanted_digits: self.wanted_digits,
+        }
+    }
+
+    /// Reads a leg that was written down.
+    pub fn read(snapshot: LegSnapshot, now: Now) -> Self {
+        let LegSnapshot { id, signalling, negotiation, attempt, fork, wanted_digits } = snapshot;
+        let signalling = match signalling {
+            SignallingSnapshot::New => Signalling::New,
+            SignallingSnapshot::Up => Signalling::Up,
+            SignallingSnapshot::Lost { until } => Signalling::Lost { until: Deadline::from_wall_time(until, now) },
+            SignallingSnapshot::Over => Signalling::Over,
+        };
+        let fork = fork.map(|fork| Box::new(Fork::read(fork, now)));
+        Self { signalling, negotiation, attempt, fork, wanted_digits, ..Self::outgoing(id) }
+    }
+}
