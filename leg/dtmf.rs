@@ -83,7 +83,8 @@ impl DigitDedup {
     pub fn handle(&mut self, now: Instant, digit: char, form: DigitForm) -> bool {
         let signal = form.is_signal();
         let same = self.recent.iter_mut().flatten().find(|before| {
-            let other_form = if signal { before.by_media && !before.by_signal } else { before.by_signal && !before.by_media };
+            let other_form =
+                if signal { before.by_media && !before.by_signal } else { before.by_signal && !before.by_media };
             other_form && before.digit == digit && now.saturating_duration_since(before.at) <= APART
         });
         if let Some(before) = same {

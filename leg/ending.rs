@@ -115,7 +115,11 @@ mod tests {
         use SignalEndCause as C;
         for (end, kind, words) in [
             (end(C::HungUp, None, None), SipEndReason::Bye, None),
-            (end(C::HungUp, None, Some("Q.850;cause=16")), SipEndReason::Bye, Some("hung up by the far end (Q.850;cause=16)")),
+            (
+                end(C::HungUp, None, Some("Q.850;cause=16")),
+                SipEndReason::Bye,
+                Some("hung up by the far end (Q.850;cause=16)"),
+            ),
             (end(C::Cancelled, None, None), SipEndReason::Cancelled, None),
             (end(C::Refused, Some(486), Some("Busy Here")), SipEndReason::Rejected, Some("486 Busy Here")),
             (

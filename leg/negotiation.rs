@@ -283,13 +283,12 @@ impl Negotiation {
                 Effect::Failed("there is no SDP".to_owned())
             }
             // The answer to an offer in a response of this server.
-            (
-                Self::Offering { in_response: true },
-                Input::Acknowledged(Some(answer)) | Input::Answer(answer),
-            ) => match media.accept(answer) {
-                Ok(()) => self.agree(Agreement::default(), media),
-                Err(unusable) => Effect::Failed(unusable.why),
-            },
+            (Self::Offering { in_response: true }, Input::Acknowledged(Some(answer)) | Input::Answer(answer)) => {
+                match media.accept(answer) {
+                    Ok(()) => self.agree(Agreement::default(), media),
+                    Err(unusable) => Effect::Failed(unusable.why),
+                }
+            }
             (Self::Offering { in_response: true }, Input::Acknowledged(None)) => {
                 Effect::Failed("the ACK has no answer to our offer".to_owned())
             }

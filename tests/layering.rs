@@ -508,7 +508,8 @@ fn root() -> PathBuf {
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for area in [
-        "id", "call", "leg", "sip", "media", "control", "config", "app", "cli", "tools", "src", "tests", "examples", "benches",
+        "id", "call", "leg", "sip", "media", "control", "config", "app", "cli", "tools", "src", "tests", "examples",
+        "benches",
     ] {
         collect(&root(), Path::new(area), &mut found);
     }

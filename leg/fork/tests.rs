@@ -81,7 +81,9 @@ fn the_next_preference_rings_after_twenty_seconds_or_when_all_have_refused() {
 
 #[test]
 fn the_best_of_the_refusals_is_reported() {
-    for (statuses, best) in [([486, 404], 486), ([480, 404], 404), ([503, 487], 487), ([302, 486], 302), ([407, 404], 407)] {
+    for (statuses, best) in
+        [([486, 404], 486), ([480, 404], 404), ([503, 487], 487), ([302, 486], 302), ([407, 404], 407)]
+    {
         let mut bench = Bench::new(&[1_000, 1_000]);
         let (placed, _) = bench.orders();
         assert_eq!(bench.handle(placed[0].1, refused(statuses[0])), ForkEvent::Nothing);

@@ -110,7 +110,9 @@ impl Pair {
 
     /// Carries the outputs of both legs to the wire.
     fn collect(&mut self) {
-        for (index, (own, other)) in [(Side::Caller, Side::Called), (Side::Called, Side::Caller)].into_iter().enumerate() {
+        for (index, (own, other)) in
+            [(Side::Caller, Side::Called), (Side::Called, Side::Caller)].into_iter().enumerate()
+        {
             while let Some(output) = self.legs[index].poll_output() {
                 match output {
                     Output::Signal { command, .. } => {
@@ -194,8 +196,11 @@ fn an_undisturbed_call_is_reported_once_on_each_side() {
     for script in scripts() {
         let mut pair = Pair::new(Fault::None);
         pair.run(&script);
-        let ends: Vec<_> =
-            pair.reports.iter().map(|reports| reports.iter().filter(|event| matches!(event, LegEvent::Ended { .. })).count()).collect();
+        let ends: Vec<_> = pair
+            .reports
+            .iter()
+            .map(|reports| reports.iter().filter(|event| matches!(event, LegEvent::Ended { .. })).count())
+            .collect();
         // The side that ends the leg gets no report of its end.
         assert_eq!(ends.iter().sum::<usize>(), 1, "{script:?}: {:?}", pair.reports);
         assert_eq!(is_answered(&pair.reports[0]), script.contains(&Step::Accept), "{script:?}");
@@ -415,7 +420,8 @@ fn lost_signalling_may_return_within_thirty_seconds() {
     bench.own(SignalEvent::Lost);
     bench.own(SignalEvent::Lost);
     let outputs = bench.wait(30_000);
-    let [Output::Signal { .. }, Output::Event(LegEvent::Ended { reason, detail: Some(detail), .. })] = &outputs[..] else {
+    let [Output::Signal { .. }, Output::Event(LegEvent::Ended { reason, detail: Some(detail), .. })] = &outputs[..]
+    else {
         panic!("{outputs:?}")
     };
     assert_eq!(*reason, SipEndReason::Timeout);
@@ -438,7 +444,8 @@ fn an_answer_without_usable_media_ends_the_leg_with_its_reason() {
     let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
     bench.outputs();
     let outputs = bench.own(SignalEvent::Accepted { sdp: Some("bad".into()), headers: Vec::new(), dialog: None });
-    let [Output::Signal { command, .. }, Output::Event(LegEvent::Ended { sip_status, detail, .. })] = &outputs[..] else {
+    let [Output::Signal { command, .. }, Output::Event(LegEvent::Ended { sip_status, detail, .. })] = &outputs[..]
+    else {
         panic!("{outputs:?}")
     };
     let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
@@ -461,7 +468,8 @@ fn progress_says_whether_the_phone_rings() {
     ] {
         let outputs = bench.own(SignalEvent::Ringing { status, sdp: sdp.map(Into::into) });
         let progress = reported.map(|(alerting, early_media)| Progress { alerting, early_media });
-        let expected: Vec<_> = progress.map(|progress| Output::Event(LegEvent::Ringing { progress })).into_iter().collect();
+        let expected: Vec<_> =
+            progress.map(|progress| Output::Event(LegEvent::Ringing { progress })).into_iter().collect();
         assert_eq!(outputs, expected, "{status} {sdp:?}");
     }
 }

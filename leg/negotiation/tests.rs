@@ -259,9 +259,12 @@ fn a_far_end_that_asks_for_an_offer_gets_one_and_answers_in_the_ack() {
 
 #[test]
 fn an_offer_of_this_server_is_answered_refused_or_unusable() {
-    for (input, agreed) in
-        [(Input::Answer(b"new"), "new"), (Input::Answer(b"bad"), "first"), (Input::Answer(b""), "first"), (Input::Refused, "first")]
-    {
+    for (input, agreed) in [
+        (Input::Answer(b"new"), "new"),
+        (Input::Answer(b"bad"), "first"),
+        (Input::Answer(b""), "first"),
+        (Input::Refused, "first"),
+    ] {
         let mut bench = Bench::answered();
         assert_eq!(bench.handle(Input::RefreshDue), Effect::Send(SignalCommand::Offer { sdp: "refresh 2".into() }));
         assert_eq!(bench.handle(Input::RefreshDue), Effect::Nothing, "one offer at a time (RFC 3264 §4)");
