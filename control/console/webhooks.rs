@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_runtime::app::App;
 use tandem_store::deliveries::{self, DeliveryRow};
-use tandem_webhooks::{Delivery, DeliveryBody};
+use tandem_webhooks::{Delivery, Body};
 
 use super::Scope;
 use crate::access::caller;
@@ -26,7 +26,7 @@ pub(super) struct WebhookRow {
     method: String,
     url: String,
     /// The body: names and values in order, or JSON.
-    body: DeliveryBody,
+    body: Body,
     /// The state of the delivery: `pending`, `delivered` or `failed`.
     state: &'static str,
     attempts: i64,

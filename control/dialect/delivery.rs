@@ -2,24 +2,23 @@
 //! delivery.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use tandem_accounts::Accounts;
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::LegInfo;
-use tandem_webhooks::{Delivery, DeliveryBody, DeliverySigner, Retry, SignedRequest};
+use tandem_webhooks::{Delivery, DeliverySigner, SignInput, SignedRequest};
 
-use crate::{Body, Dialect, Dialects, Notice, RetryPolicy, SignInput};
+use crate::{Dialect, Dialects, Notice};
 
 /// Creates the delivery of a notice about a leg. Each call has one queue, so that an application receives the notices
 /// of the call in order.
 pub fn of_leg(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let numbered = notice.numbered.then(|| leg.id.to_string());
-    let delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
-    let leg_timeout = leg.status_callback.as_ref().and_then(|callback| callback.timeout).map(millis);
-    let timeout_ms = leg_timeout.unwrap_or(delivery.timeout_ms);
-    Delivery { numbered, leg: Some(leg.id), timeout_ms, ..delivery }
+    let mut delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
+    if let Some(timeout) = leg.status_callback.as_ref().and_then(|callback| callback.timeout) {
+        delivery.policy.total = timeout;
+    }
+    Delivery { numbered, leg: Some(leg.id), ..delivery }
 }
 
 /// Creates the delivery of a notice about a conference. Each conference has a queue of its own.
@@ -33,8 +32,6 @@ pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: S
 }
 
 fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
-    let RetryPolicy { connect, total, retries, overall, on, redirects } = dialect.retry_policy(&notice.target.url);
-    let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
         queue: format!("{session:032x}"),
@@ -42,25 +39,15 @@ fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &st
         account: account.to_owned(),
         dialect: dialect.name().to_owned(),
         event: notice.event,
+        policy: dialect.retry_policy(&notice.target.url),
         url: notice.target.url.to_string(),
         failover_url: notice.failover.map(|target| target.url.to_string()),
         method: notice.target.method,
-        body: match notice.body {
-            Body::Form(pairs) => DeliveryBody::Form(pairs),
-            Body::Json(value) => DeliveryBody::Json(value),
-        },
-        timeout_ms: millis(total),
-        connect_timeout_ms: millis(connect),
-        retries: retry,
-        follow_redirects: redirects,
+        body: notice.body,
         numbered: None,
         leg: None,
         replay_of: None,
     }
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Signs each delivery as the dialect of the delivery requires.
@@ -72,20 +59,12 @@ pub struct DialectSigner {
 }
 
 impl DeliverySigner for DialectSigner {
-    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest {
-        let (Some(dialect), Some(account)) =
-            (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
-        else {
+    fn sign(&self, account: &str, dialect: &str, input: &SignInput<'_>) -> SignedRequest {
+        match (self.dialects.get(dialect), self.accounts.by_name(account)) {
+            (Some(dialect), Some(account)) => dialect.sign(&account, input),
             // The account was removed from the configuration. Its last notices are sent unsigned and without a body.
             // Receivers will refuse these notices.
-            return SignedRequest { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
-        };
-        let body = match &delivery.body {
-            DeliveryBody::Form(pairs) => Body::Form(pairs.clone()),
-            DeliveryBody::Json(value) => Body::Json(value.clone()),
-        };
-        let input = SignInput { url, method: delivery.method, body: &body, id: delivery.token(), attempt, now };
-        let signed = dialect.sign(&account, &input);
-        SignedRequest { url: signed.url, headers: signed.headers, body: signed.body }
+            _ => SignedRequest { url: input.url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() },
+        }
     }
 }

@@ -15,7 +15,6 @@ pub mod script;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -35,7 +34,7 @@ use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
 use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_store::resources::Resource;
-use tandem_webhooks::RetryOn;
+use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use conversation::ConversationWire;
@@ -221,47 +220,6 @@ pub enum ReportedError<'a> {
     },
 }
 
-/// The pause before the first retry.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-/// A provider's timeouts and retries for requests to an application.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RetryPolicy {
-    /// Timeout of one connection attempt.
-    pub connect: Duration,
-    /// Timeout of one complete attempt.
-    pub total: Duration,
-    /// The pauses before the second, the third and later attempts. If the list is empty, there is only one attempt.
-    pub retries: Vec<Duration>,
-    /// Timeout of all attempts together. `None` means no limit.
-    pub overall: Option<Duration>,
-    /// The failures after which the attempt is repeated.
-    pub on: RetryOn,
-    /// Whether redirects from the application are followed.
-    pub redirects: bool,
-}
-
-impl Default for RetryPolicy {
-    /// Returns the default policy: 5 s for a connection attempt, one retry after a failed connection, and 15 s for a
-    /// complete attempt. Redirects are followed. Every response is final.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            total: Duration::from_secs(15),
-            retries: pauses(1),
-            overall: None,
-            on: RetryOn { connect: true, response: false, statuses: Vec::new() },
-            redirects: true,
-        }
-    }
-}
-
-/// Returns the pauses before this number of retries: 250 ms, and then each pause twice as long as the pause before. An
-/// application that restarts or is overloaded needs this time. Five retries take 7.75 s.
-pub fn pauses(retries: usize) -> Vec<Duration> {
-    (0..u32::try_from(retries).unwrap_or(u32::MAX).min(16)).map(|retry| FIRST_PAUSE * (1 << retry)).collect()
-}
-
 /// The data about the server and the leg that a dialect needs for a notice.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -290,32 +248,6 @@ pub struct Notice {
     pub numbered: bool,
 }
 
-/// The parameters of a request.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Body {
-    /// Parameters as `application/x-www-form-urlencoded`, in this order. A GET request has the parameters in its query.
-    Form(Vec<(String, String)>),
-    /// Parameters as `application/json`.
-    Json(serde_json::Value),
-}
-
-/// The data of one attempt to send a notice, before the request is signed.
-#[derive(Clone, Copy, Debug)]
-pub struct SignInput<'a> {
-    /// The URL of this attempt exactly as configured, with its fragment.
-    pub url: &'a str,
-    /// HTTP method of the request.
-    pub method: Method,
-    /// The parameters of the request.
-    pub body: &'a Body,
-    /// The id of the notice. Every attempt has this id.
-    pub id: u128,
-    /// Number of the attempt. The first attempt has the number 1.
-    pub attempt: u32,
-    /// Time of the signature.
-    pub now: Timestamp,
-}
-
 /// A description, for people, of the signatures of requests to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signing {
@@ -325,17 +257,6 @@ pub struct Signing {
     pub covers_url: bool,
     /// The signed data and the way in which an application checks the signature, in complete sentences.
     pub check: String,
-}
-
-/// The signed request of one attempt to send a notice.
-#[derive(Clone, PartialEq, Debug)]
-pub struct SignedRequest {
-    /// The URL without its fragment. In a GET request, the URL contains the parameters.
-    pub url: String,
-    /// All headers except `Host` and `Content-Length`.
-    pub headers: Vec<(String, String)>,
-    /// The body of the request. A GET request has an empty body.
-    pub body: Bytes,
 }
 
 /// Encoder and decoder for the messages of one stream. Implementations do no I/O. Each implementation counts the

@@ -13,7 +13,8 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::program::instruction::Program;
 use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
-use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice, SignInput};
+use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice};
+use tandem_webhooks::{Body, SignInput};
 use tandem_http::exchange::{HttpAnswer, HttpExchange, SentSignature};
 use tandem_http::{
     Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,
@@ -208,7 +209,7 @@ struct Exchanged {
 async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest: usize) -> Exchanged {
     let RequestContext { dialect, account, jar, .. } = request_context;
     let client = request_context.client.of_account(&account.name);
-    let sign = |url: &str, method: Method, body: &tandem_dialect::Body| {
+    let sign = |url: &str, method: Method, body: &Body| {
         let now = clock::time();
         dialect.sign(account, &SignInput { url, method, body, id: request_context.id, attempt: 1, now })
     };
@@ -226,17 +227,15 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         max_body: longest + 1,
     };
     let mut sign_redirect = |request: &mut Request| {
-        // After a redirect, a GET request has no parameters, and a POST request has the original parameters. In both
-        // cases the new URL is signed.
-        let (method, body) = if request.method == http::Method::GET {
-            (Method::Get, tandem_dialect::Body::Form(Vec::new()))
-        } else {
-            (Method::Post, notice.body.clone())
-        };
         let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
         // If a redirect leads to another origin, the client has removed this header field.
         let login = request.headers.iter().find(is_login).cloned();
-        let signed = sign(&request.url, method, &body);
+        // After a redirect, a GET request has no parameters, and a POST request has the original parameters. In both
+        // cases the new URL is signed.
+        let signed = match request.method {
+            http::Method::GET => sign(&request.url, Method::Get, &Body::Form(Vec::new())),
+            _ => sign(&request.url, Method::Post, &notice.body),
+        };
         signature = SentSignature::of(&signed.url, &signed.headers);
         (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         if !request.headers.iter().any(|header| is_login(&header)) {
@@ -244,11 +243,11 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         }
     };
     let repeats = |outcome: &Result<Response, FetchError>| {
-        retry_policy.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
+        retry_policy.retries.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
     };
     let at = clock::time();
-    let (began, overall) = (Instant::now(), retry_policy.overall.unwrap_or(TOTAL));
-    let mut pauses = retry_policy.retries.iter();
+    let (began, overall) = (Instant::now(), retry_policy.retries.overall.unwrap_or(TOTAL));
+    let mut pauses = retry_policy.retries.pauses.iter();
     let outcome = loop {
         let mut attempt = request.clone();
         attempt.timeouts.total = retry_policy.total.min(overall.saturating_sub(began.elapsed()));
@@ -262,8 +261,8 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         }
     };
     let (parameters, json) = match &notice.body {
-        tandem_dialect::Body::Form(pairs) => (pairs.as_slice(), None),
-        tandem_dialect::Body::Json(body) => (&[][..], Some(body.to_string())),
+        Body::Form(pairs) => (pairs.as_slice(), None),
+        Body::Json(body) => (&[][..], Some(body.to_string())),
     };
     let (line, exchange, outcome) =
         log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);

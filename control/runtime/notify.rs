@@ -11,7 +11,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_id::CallId;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
-use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};
+use tandem_webhooks::{AttemptReport, Delivery, Body};
 
 use crate::calls::Calls;
 use crate::reporting::{ProblemOwner, signature_hint};
@@ -38,8 +38,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let session = CallId(delivery.session);
     let text = format!("{} {report}", delivery.event);
     let (form, json) = match &delivery.body {
-        DeliveryBody::Form(pairs) => (pairs.as_slice(), None),
-        DeliveryBody::Json(json) => (&[][..], Some(json.to_string())),
+        Body::Form(pairs) => (pairs.as_slice(), None),
+        Body::Json(json) => (&[][..], Some(json.to_string())),
     };
     let (method, attempt) = (delivery.method.name(), &report.attempt);
     let mut exchange =
@@ -73,8 +73,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
 
 /// Returns the members of a JSON webhook that say what happened, as the end of the webhook's line. The webhooks with a
 /// form have a name that says what happened. Digits are left out, because they may be a PIN.
-fn telling(body: &DeliveryBody) -> String {
-    let DeliveryBody::Json(json) = body else { return String::new() };
+fn telling(body: &Body) -> String {
+    let Body::Json(json) = body else { return String::new() };
     let short =
         |text: String| text.chars().take(LONGEST_MEMBER).map(|one| if one == ' ' { '_' } else { one }).collect();
     let words = members(json, &TELLING).into_iter().map(|(name, text)| (name, short(text)));

@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::fixture;
-    use tandem_dialect::Body;
+    use tandem_webhooks::Body;
 
     fn webhook_data(leg: LegInfo, kind: ConferenceEventKind, cause: Option<EndCause>) -> Option<(String, Value)> {
         let at = "2026-11-21T02:00:00Z".parse().unwrap();

@@ -28,9 +28,9 @@ use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamSpec;
-use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
+use tandem_dialect::{Context, Dialect, Notice, Signing, StreamWire};
 use tandem_id::{LegId, RecordingId, StreamId};
-use tandem_webhooks::{RetryOn, StatusRange};
+use tandem_webhooks::{Retries, RetryOn, RetryPolicy, SignInput, SignedRequest, StatusRange};
 
 /// The dialect's name in the configuration, in calls and in records.
 pub const NAME: &str = "telnyx";
@@ -87,12 +87,14 @@ impl Dialect for Telnyx {
         RetryPolicy {
             connect: Duration::from_secs(2),
             total: Duration::from_secs(10),
-            retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
-            overall: None,
-            on: RetryOn {
-                connect: true,
-                response: true,
-                statuses: [(408, 408), (429, 429), (500, 599)].map(StatusRange::from).into(),
+            retries: Retries {
+                pauses: vec![Duration::from_secs(1), Duration::from_secs(4)],
+                on: RetryOn {
+                    connect: true,
+                    response: true,
+                    statuses: [(408, 408), (429, 429), (500, 599)].map(StatusRange::from).into(),
+                },
+                overall: None,
             },
             redirects: false,
         }

@@ -20,7 +20,8 @@ use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus, StreamTransport};
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
 use tandem_dialect::form::{encoded, with_query};
-use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest, Signing};
+use tandem_dialect::{Context, Notice, Signing};
+use tandem_webhooks::{Body, SignInput, SignedRequest};
 
 use super::{agent, id, machine_detection, sign, time};
 

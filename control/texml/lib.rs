@@ -27,7 +27,8 @@ use tandem_call::stream::StreamSpec;
 use tandem_id::{LegId, StreamId};
 
 use tandem_accounts::{Account, Accounts};
-use tandem_dialect::{Body, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
+use tandem_dialect::{Notice, Signing, StreamWire};
+use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
 use tandem_markup::flavour::Flavour;
 use tandem_telnyx::{id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};

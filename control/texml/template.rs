@@ -10,7 +10,8 @@
 use std::borrow::Cow;
 
 use quick_xml::escape::escape;
-use tandem_dialect::{Body, Notice};
+use tandem_dialect::Notice;
+use tandem_webhooks::Body;
 use tandem_markup::MAX_DOCUMENT;
 use url::Url;
 

@@ -9,7 +9,8 @@ use tandem_call::conference::event::{
 use tandem_call::leg::Status;
 use tandem_call::recording::Recording;
 use tandem_call::{Callback, StatusEvent};
-use tandem_dialect::{Body, Context, Notice};
+use tandem_dialect::{Context, Notice};
+use tandem_webhooks::Body;
 use tandem_history::recordings::file_octets;
 
 use super::family::Owner;

@@ -3,8 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tandem_dialect::{RetryPolicy, pauses};
-use tandem_webhooks::RetryOn;
+use tandem_webhooks::{RetryOn, RetryPolicy, pauses};
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
 /// The words for failures in a retry policy.
@@ -24,10 +23,10 @@ pub(super) fn retry_policy(url: &str) -> RetryPolicy {
         match key {
             "ct" => retry_policy.connect = time(100..=10_000).unwrap_or(retry_policy.connect),
             "rt" => retry_policy.total = time(TIME).unwrap_or(retry_policy.total),
-            "tt" => retry_policy.overall = time(TIME),
+            "tt" => retry_policy.retries.overall = time(TIME),
             "rc" => {
                 if let Some(count) = number(0..=5).and_then(|count| usize::try_from(count).ok()) {
-                    retry_policy.retries = pauses(count);
+                    retry_policy.retries.pauses = pauses(count);
                 }
             }
             "rp" => repeat_on(&mut retry_policy, value),
@@ -65,7 +64,7 @@ fn repeat_on(retry_policy: &mut RetryPolicy, words: &str) {
     }
     let named = |word| words.contains(&"all") || words.contains(&word);
     let statuses = [("4xx", (400, 499)), ("5xx", (500, 599))];
-    retry_policy.on = RetryOn {
+    retry_policy.retries.on = RetryOn {
         connect: named("ct"),
         response: named("rt"),
         statuses: statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range.into()).collect(),
@@ -90,14 +89,15 @@ mod tests {
         let milliseconds = Duration::from_millis;
         assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(200), milliseconds(3000)));
         assert_eq!(
-            (retry_policy.overall, retry_policy.retries),
+            (retry_policy.retries.overall, retry_policy.retries.pauses),
             (Some(milliseconds(9000)), [250, 500].map(milliseconds).to_vec())
         );
-        assert!(retry_policy.on.response && !retry_policy.on.connect);
-        assert_eq!(retry_policy.on.statuses, [StatusRange { first: 500, last: 599 }]);
+        let on = retry_policy.retries.on;
+        assert!(on.response && !on.connect);
+        assert_eq!(on.statuses, [StatusRange { first: 500, last: 599 }]);
         let all = [(400, 499), (500, 599)].map(StatusRange::from);
-        assert_eq!(super::retry_policy("http://h/#rp=all").on.statuses, all);
-        assert!(super::retry_policy("http://h/#rc=0").retries.is_empty());
+        assert_eq!(super::retry_policy("http://h/#rp=all").retries.on.statuses, all);
+        assert!(super::retry_policy("http://h/#rc=0").retries.pauses.is_empty());
     }
 
     #[test]
@@ -118,7 +118,8 @@ mod tests {
         ] {
             let retry_policy = retry_policy(url);
             assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(connect), milliseconds(total)));
-            assert_eq!((retry_policy.overall, retry_policy.retries.len()), (Some(milliseconds(overall)), count));
+            let retries = retry_policy.retries;
+            assert_eq!((retries.overall, retries.pauses.len()), (Some(milliseconds(overall)), count));
         }
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tandem_call::Method;
 use tandem_dialect::form::{encoded, with_query};
-use tandem_dialect::{Body, SignInput, SignedRequest};
+use tandem_webhooks::{Body, SignInput, SignedRequest};
 
 use super::{sid, sign};
 

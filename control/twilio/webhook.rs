@@ -14,7 +14,8 @@ use tandem_call::queue::{QueueOutcome, QueuePosition, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, StatusEvent, Target};
-use tandem_dialect::{Body, Context, Notice};
+use tandem_dialect::{Context, Notice};
+use tandem_webhooks::Body;
 use tandem_routing::country;
 use tandem_sip::Party;
 

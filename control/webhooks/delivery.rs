@@ -1,17 +1,19 @@
-//! The types for a delivery, for the signature of a delivery, and for the report about an attempt.
+//! The types for a delivery and for the report about an attempt.
 
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::Method;
 use tandem_causes::Cause;
 use tandem_http::exchange::{HttpAnswer, SentSignature};
-use tandem_http::{FetchError, Redirect};
+use tandem_http::Redirect;
 use tandem_id::LegId;
 use tandem_store::deliveries::DeliveryState;
+
+use crate::request::Body;
+use crate::retry::RetryPolicy;
 
 /// A webhook request with its retry policy, in a form that is independent of the provider. The delivery is stored as
 /// JSON before the first attempt. The delivery contains no secrets, because each attempt gets a new signature.
@@ -40,17 +42,10 @@ pub struct Delivery {
     /// HTTP method. The method decides whether the content is in the body or in the query.
     pub method: Method,
     /// The content of the webhook.
-    pub body: DeliveryBody,
-    /// Time limit for one attempt in ms, 1 to 120,000.
-    pub timeout_ms: u64,
-    /// Time limit for one connection in ms, 50 to 60,000.
-    pub connect_timeout_ms: u64,
-    /// Retry policy.
-    pub retries: Retry,
-    /// Whether the server follows a 3xx answer. Each hop gets a new signature. If the server does not follow 3xx
-    /// answers, a 3xx answer is a failure.
-    #[serde(default)]
-    pub follow_redirects: bool,
+    pub body: Body,
+    /// Timeouts and retries.
+    #[serde(flatten)]
+    pub policy: RetryPolicy,
     /// Id of the leg whose notices are numbered. `None` if this notice has no sequence number.
     #[serde(default)]
     pub numbered: Option<String>,
@@ -70,100 +65,6 @@ impl Delivery {
         let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
         original.unwrap_or(self.id)
     }
-}
-
-/// The content of a delivery before serialisation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum DeliveryBody {
-    /// A form. Names and values are in order.
-    Form(Vec<(String, String)>),
-    /// A JSON document.
-    Json(serde_json::Value),
-}
-
-/// The retry policy of a delivery.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
-    /// Pauses before the second, third and further attempts at one URL, in ms. Empty if there is only one attempt.
-    #[serde(default)]
-    pub delays_ms: Vec<u64>,
-    /// The failures after which the server makes another attempt.
-    #[serde(default)]
-    pub on: RetryOn,
-    /// Time limit in ms for all attempts together, including the pauses. When the limit is reached, a running attempt
-    /// is aborted, and no further attempt starts.
-    #[serde(default)]
-    pub total_ms: Option<u64>,
-}
-
-/// The failures after which the server makes another attempt. All other failures are final. For example, an application
-/// that answers 400 will probably answer 400 again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryOn {
-    /// The connection was not established. The name lookup, TCP or TLS failed, or one of these steps timed out.
-    #[serde(default)]
-    pub connect: bool,
-    /// The connection was established, but the complete answer did not arrive within the time limit.
-    #[serde(default)]
-    pub response: bool,
-    /// The answer has one of these statuses.
-    #[serde(default)]
-    pub statuses: Vec<StatusRange>,
-}
-
-impl RetryOn {
-    /// Whether the server makes another attempt after an attempt with this answer or failure.
-    pub fn covers(&self, status: Option<u16>, error: Option<&FetchError>) -> bool {
-        match (status, error) {
-            (Some(status), _) => self.statuses.iter().any(|range| (range.first..=range.last).contains(&status)),
-            (None, Some(error)) => match error {
-                FetchError::Dns(_)
-                | FetchError::ConnectTimeout(_)
-                | FetchError::ConnectRefused(_)
-                | FetchError::Tls(_) => self.connect,
-                FetchError::Timeout(_) | FetchError::Broken(_) | FetchError::Protocol(_) => self.response,
-                FetchError::Url(_)
-                | FetchError::Refused(_)
-                | FetchError::TooLarge { .. }
-                | FetchError::TooManyRedirects(_) => false,
-            },
-            (None, None) => false,
-        }
-    }
-}
-
-/// A range of HTTP statuses, including both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusRange {
-    /// First status, 100 to 999.
-    pub first: u16,
-    /// Last status, 100 to 999.
-    pub last: u16,
-}
-
-impl From<(u16, u16)> for StatusRange {
-    fn from((first, last): (u16, u16)) -> Self {
-        Self { first, last }
-    }
-}
-
-/// Builds and signs the request for a delivery. An implementation does no I/O and gets the time as an argument.
-pub trait DeliverySigner: Send + Sync {
-    /// Returns the signed request for one attempt. `attempt` is the number of the attempt, from 1. `url` is the URL of
-    /// the delivery, the failover URL, or the target of a redirect. `now` is the time of the attempt. For GET, the
-    /// query of the returned URL must contain the form.
-    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
-}
-
-/// A signed request, ready to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedRequest {
-    /// The URL with its query.
-    pub url: String,
-    /// All header fields except `Host` and `Content-Length`.
-    pub headers: Vec<(String, String)>,
-    /// The body, exactly as signed.
-    pub body: Bytes,
 }
 
 /// The report about an attempt.

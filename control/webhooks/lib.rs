@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod delivery;
+mod request;
+mod retry;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -33,9 +35,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use delivery::{
-    Attempt, AttemptReport, Delivery, DeliveryBody, DeliverySigner, Next, Retry, RetryOn, SignedRequest, StatusRange,
-};
+pub use delivery::{Attempt, AttemptReport, Delivery, Next};
+pub use request::{Body, DeliverySigner, SignInput, SignedRequest};
+pub use retry::{Retries, RetryOn, RetryPolicy, StatusRange, pauses};
 use worker::Worker;
 
 /// Maximum number of simultaneous workers for the queues that an earlier process left.

@@ -45,7 +45,7 @@ impl<'d> Schedule<'d> {
 
     /// Returns the longest pause between attempts.
     pub(super) fn longest_delay(&self) -> Duration {
-        Duration::from_millis(self.delivery.retries.delays_ms.iter().copied().max().unwrap_or(0))
+        self.delivery.policy.retries.pauses.iter().copied().max().unwrap_or_default()
     }
 
     /// Returns the next attempt. `None` if all attempts were made.
@@ -87,9 +87,8 @@ impl<'d> Schedule<'d> {
             }
             RetryDecision::Repeat => {
                 let index = usize::try_from(before % tries).unwrap_or(usize::MAX);
-                match self.delivery.retries.delays_ms.get(index) {
-                    Some(&delay) if !self.made.is_multiple_of(tries) => {
-                        let after = Duration::from_millis(delay);
+                match self.delivery.policy.retries.pauses.get(index) {
+                    Some(&after) if !self.made.is_multiple_of(tries) => {
                         if remaining.is_some_and(|remaining| remaining <= after) {
                             Step::GivenUp
                         } else {
@@ -103,13 +102,14 @@ impl<'d> Schedule<'d> {
     }
 
     fn tries(&self) -> u32 {
-        u32::try_from(self.delivery.retries.delays_ms.len()).unwrap_or(u32::MAX).saturating_add(1).min(MAXIMUM_TRIES)
+        let retries = self.delivery.policy.retries.pauses.len();
+        u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1).min(MAXIMUM_TRIES)
     }
 
     fn decide(&self, status: Option<u16>, error: Option<&FetchError>) -> RetryDecision {
         match (status, error) {
             (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => RetryDecision::UselessHere,
-            _ if self.delivery.retries.on.covers(status, error) => RetryDecision::Repeat,
+            _ if self.delivery.policy.retries.on.covers(status, error) => RetryDecision::Repeat,
             _ => RetryDecision::Final,
         }
     }
@@ -126,7 +126,7 @@ enum RetryDecision {
 mod tests {
     use tandem_call::Method;
 
-    use super::super::{DeliveryBody, Retry, RetryOn, StatusRange};
+    use super::super::{Body, Retries, RetryOn, RetryPolicy, StatusRange};
     use super::*;
 
     fn delivery(delays_ms: &[u64], failover: bool) -> Delivery {
@@ -140,15 +140,21 @@ mod tests {
             url: "http://a/".into(),
             failover_url: failover.then(|| "http://b/".into()),
             method: Method::Post,
-            body: DeliveryBody::Form(Vec::new()),
-            timeout_ms: 1000,
-            connect_timeout_ms: 1000,
-            retries: Retry {
-                delays_ms: delays_ms.to_vec(),
-                on: RetryOn { connect: true, response: false, statuses: vec![StatusRange { first: 500, last: 599 }] },
-                total_ms: None,
+            body: Body::Form(Vec::new()),
+            policy: RetryPolicy {
+                connect: Duration::from_secs(1),
+                total: Duration::from_secs(1),
+                retries: Retries {
+                    pauses: delays_ms.iter().copied().map(Duration::from_millis).collect(),
+                    on: RetryOn {
+                        connect: true,
+                        response: false,
+                        statuses: vec![StatusRange { first: 500, last: 599 }],
+                    },
+                    overall: None,
+                },
+                redirects: false,
             },
-            follow_redirects: false,
             numbered: None,
             leg: None,
             replay_of: None,
@@ -219,5 +225,18 @@ mod tests {
         let text = serde_json::to_string(&delivery).unwrap();
         assert!(text.contains(r#""id":"ffffffffffffffffffffffffffffffff""#), "{text}");
         assert_eq!(serde_json::from_str::<Delivery>(&text).unwrap(), delivery);
+    }
+
+    #[test]
+    fn a_delivery_stored_by_an_earlier_version_is_read() {
+        let text = r#"{"id":"00000000000000000000000000000001","queue":"q","session":"00000000000000000000000000000002",
+            "account":"acme","dialect":"first","event":"answered","url":"http://a/","failover_url":"http://b/",
+            "method":"POST","body":{"Form":[]},"timeout_ms":1000,"connect_timeout_ms":1000,
+            "retries":{"delays_ms":[10],"on":{"connect":true,"response":false,"statuses":[{"first":500,"last":599}]},
+            "total_ms":null},"follow_redirects":false,"numbered":null,"leg":null,"replay_of":null}"#;
+        let stored: serde_json::Value = serde_json::from_str(text).unwrap();
+        let read: Delivery = serde_json::from_str(text).unwrap();
+        assert_eq!(read, delivery(&[10], true));
+        assert_eq!(serde_json::to_value(&read).unwrap(), stored);
     }
 }

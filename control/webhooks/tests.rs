@@ -85,8 +85,9 @@ async fn a_dead_receiver_does_not_hold_up_the_others() {
 async fn all_attempts_together_keep_to_their_time() {
     let mut server = WebServer::start(|_| Answer::Silence).await;
     let mut bench = Bench::new().await;
-    let mut delivery = retried(Delivery { timeout_ms: 60_000, ..delivery(1, "call", &server.url("/")) }, &[1, 1, 1]);
-    delivery.retries.total_ms = Some(100);
+    let mut delivery = retried(delivery(1, "call", &server.url("/")), &[1, 1, 1]);
+    delivery.policy.total = Duration::from_secs(60);
+    delivery.policy.retries.overall = Some(Duration::from_millis(100));
     bench.enqueue(delivery).await;
     let (_, report) = bench.report().await;
     assert_eq!((report.state, report.next), (DeliveryState::Failed, Next::Done));
@@ -179,7 +180,9 @@ async fn a_slow_receiver_times_out_and_an_endless_answer_counts_by_its_status() 
     })
     .await;
     let mut bench = Bench::new().await;
-    bench.enqueue(Delivery { timeout_ms: 100, ..delivery(1, "a", &server.url("/silence")) }).await;
+    let mut unanswered = delivery(1, "a", &server.url("/silence"));
+    unanswered.policy.total = Duration::from_millis(100);
+    bench.enqueue(unanswered).await;
     let (_, report) = bench.report().await;
     assert_eq!((report.state, report.attempt.status), (DeliveryState::Failed, None));
     assert!(report.attempt.error.unwrap().contains("timeout"));
@@ -197,7 +200,9 @@ async fn redirects_are_followed_only_when_asked_and_sealed_anew() {
     .await;
     let mut bench = Bench::new().await;
     bench.enqueue(delivery(1, "call", &server.url("/first"))).await;
-    bench.enqueue(Delivery { follow_redirects: true, ..delivery(2, "call", &server.url("/first")) }).await;
+    let mut redirected = delivery(2, "call", &server.url("/first"));
+    redirected.policy.redirects = true;
+    bench.enqueue(redirected).await;
     bench.settle().await;
     let states: Vec<DeliveryState> = bench.reports().iter().map(|(_, report)| report.state).collect();
     assert_eq!(states, [DeliveryState::Failed, DeliveryState::Delivered]);
@@ -318,16 +323,17 @@ impl Bench {
 struct PlainSigner;
 
 impl DeliverySigner for PlainSigner {
-    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, _now: Timestamp) -> SignedRequest {
-        let body = match &delivery.body {
-            DeliveryBody::Form(fields) => {
+    fn sign(&self, _account: &str, _dialect: &str, input: &SignInput<'_>) -> SignedRequest {
+        let SignInput { url, attempt, .. } = *input;
+        let body = match input.body {
+            Body::Form(fields) => {
                 let mut pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 if !pairs.is_empty() {
                     pairs.push(format!("attempt={attempt}"));
                 }
                 pairs.join("&")
             }
-            DeliveryBody::Json(value) => value.to_string(),
+            Body::Json(value) => value.to_string(),
         };
         SignedRequest { url: url.into(), headers: vec![("X-Signature".into(), url.into())], body: Bytes::from(body) }
     }
@@ -344,21 +350,25 @@ fn delivery(id: u128, queue: &str, url: &str) -> Delivery {
         url: url.into(),
         failover_url: None,
         method: Method::Post,
-        body: DeliveryBody::Form(vec![("id".into(), id.to_string())]),
-        timeout_ms: 10_000,
-        connect_timeout_ms: 5_000,
-        retries: Retry::default(),
-        follow_redirects: false,
+        body: Body::Form(vec![("id".into(), id.to_string())]),
+        policy: RetryPolicy {
+            connect: Duration::from_secs(5),
+            total: Duration::from_secs(10),
+            retries: Retries::default(),
+            redirects: false,
+        },
         numbered: None,
         leg: None,
         replay_of: None,
     }
 }
 
-fn retried(delivery: Delivery, delays_ms: &[u64]) -> Delivery {
+fn retried(mut delivery: Delivery, delays_ms: &[u64]) -> Delivery {
     let statuses = vec![StatusRange { first: 500, last: 599 }];
     let on = RetryOn { connect: true, response: true, statuses };
-    Delivery { retries: Retry { delays_ms: delays_ms.to_vec(), on, total_ms: None }, ..delivery }
+    let pauses = delays_ms.iter().copied().map(Duration::from_millis).collect();
+    delivery.policy.retries = Retries { pauses, on, overall: None };
+    delivery
 }
 
 /// Answers a request according to the id and the attempt that [`PlainSigner`] wrote.

@@ -14,7 +14,7 @@ use tandem_store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryStat
 use tokio::time::Instant;
 
 use super::schedule::{Schedule, Step, Target};
-use super::{Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, Next, Shared, Stopped, Working};
+use super::{Attempt, AttemptReport, Body, DATABASE_PAUSE, Delivery, Next, Shared, SignInput, Stopped, Working};
 
 /// Maximum number of rows of a queue in memory. Further rows stay in the database until the worker has finished these
 /// rows.
@@ -22,6 +22,9 @@ const ROWS: u32 = 16;
 
 /// Maximum number of octets that the server reads of an answer. Only the status of an answer matters.
 const MAXIMUM_ANSWER: usize = 64 * 1024;
+
+/// Shortest and longest timeout of one attempt.
+const TOTAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(120));
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -134,33 +137,36 @@ impl Worker {
         target: &Target,
         remaining: Option<Duration>,
     ) -> (Option<SentSignature>, Result<Response, FetchError>) {
-        let (signer, attempt) = (&self.shared.signer, target.attempt);
-        let signed = signer.sign(delivery, attempt, &target.url, Timestamp::now());
+        let policy = &delivery.policy;
+        let sign = |url: &str, method: Method, body: &Body| {
+            let (id, attempt, now) = (delivery.token(), target.attempt, Timestamp::now());
+            let input = SignInput { url, method, body, id, attempt, now };
+            self.shared.signer.sign(&delivery.account, &delivery.dialect, &input)
+        };
+        let signed = sign(&target.url, delivery.method, &delivery.body);
         let mut signature = SentSignature::of(&signed.url, &signed.headers);
-        let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
+        let total = policy.total.clamp(TOTAL.0, TOTAL.1);
         let request = Request {
             method: tandem_http::method(delivery.method),
             url: signed.url,
             headers: signed.headers,
             body: signed.body,
             timeouts: Timeouts {
-                connect: Some(Duration::from_millis(delivery.connect_timeout_ms)),
+                connect: Some(policy.connect),
                 total: remaining.map_or(total, |remaining| total.min(remaining)),
             },
             max_body: MAXIMUM_ANSWER,
         };
         let client = self.shared.client.of_account(&delivery.account);
-        if !delivery.follow_redirects {
+        if !policy.redirects {
             return (signature, client.send(&request).await);
         }
         let mut sign_redirect = |request: &mut Request| {
-            let mut hop = delivery.clone();
-            if request.method == ::http::Method::GET {
+            let signed = match request.method {
                 // As in a browser, the request has only the query of the redirect target.
-                hop.method = Method::Get;
-                hop.body = DeliveryBody::Form(Vec::new());
-            }
-            let signed = signer.sign(&hop, attempt, &request.url, Timestamp::now());
+                ::http::Method::GET => sign(&request.url, Method::Get, &Body::Form(Vec::new())),
+                _ => sign(&request.url, delivery.method, &delivery.body),
+            };
             signature = SentSignature::of(&signed.url, &signed.headers);
             (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         };
@@ -279,5 +285,5 @@ fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
 
 /// Returns the time that remains for all further attempts together. `None` if there is no time limit.
 fn remaining(delivery: &Delivery, began: Instant) -> Option<Duration> {
-    delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()))
+    delivery.policy.retries.overall.map(|total| total.saturating_sub(began.elapsed()))
 }

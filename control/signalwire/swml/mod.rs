@@ -40,7 +40,8 @@ use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
-use tandem_dialect::{Context, Dialect, Documents, Notice, RetryPolicy, SignInput, SignedRequest, Signing, StreamWire};
+use tandem_dialect::{Context, Dialect, Documents, Notice, Signing, StreamWire};
+use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use tandem_id::{LegId, RecordingId, StreamId};
 use url::Url;
 

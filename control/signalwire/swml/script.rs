@@ -7,7 +7,8 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
-use tandem_dialect::{Body, Context, Notice};
+use tandem_dialect::{Context, Notice};
+use tandem_webhooks::Body;
 use tandem_markup::{WEB_PAGE, code, is_web_page};
 use url::Url;
 

@@ -10,7 +10,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use tandem_call::Method;
 use tandem_dialect::form::with_query;
-use tandem_dialect::{Body, SignInput, SignedRequest};
+use tandem_webhooks::{Body, SignInput, SignedRequest};
 
 use super::super::signed_request::split_credentials;
 

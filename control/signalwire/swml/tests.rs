@@ -18,7 +18,8 @@ use tandem_call::recording::{
 };
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
-use tandem_dialect::{Body, Context, Dialect, Documents};
+use tandem_dialect::{Context, Dialect, Documents};
+use tandem_webhooks::Body;
 use tandem_id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_twilio::family::Provider as _;
 

@@ -9,7 +9,7 @@ use tandem_id::LegId;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::deliveries::{self, DeliveryRow, DeliveryState};
-use tandem_webhooks::{Delivery, DeliveryBody};
+use tandem_webhooks::{Delivery, Body};
 
 use super::error::ApiError;
 use super::resources::listing::{ListFields, Listing};
@@ -73,7 +73,7 @@ async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u12
 /// The webhook as a resource of the API. `None` if the webhook is not a call event.
 fn event(row: DeliveryRow) -> Option<Value> {
     let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
-    let DeliveryBody::Json(data) = delivery.body else { return None };
+    let Body::Json(data) = delivery.body else { return None };
     let payload = data.get("payload")?;
     Some(json!({
         "record_type": "call_event",

@@ -93,7 +93,7 @@ fn usage_triggers_are_parsed_or_refused_and_their_webhook_is_complete() {
             .unwrap(),
     );
     let webhook = notice(ACCOUNT, &row, 3.0);
-    let tandem_dialect::Body::Form(fields) = webhook.body else { panic!("not a form") };
+    let tandem_webhooks::Body::Form(fields) = webhook.body else { panic!("not a form") };
     let of = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     assert_eq!((of("CurrentValue"), of("TriggerBy"), of("UsageCategory")), (Some("3"), Some("usage"), Some("calls")));
     assert!(of("UsageRecordUri").unwrap().ends_with("/Usage/Records/Today.json?Category=calls"));
