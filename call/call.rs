@@ -9,20 +9,19 @@ use rand::{RngExt, SeedableRng};
 
 use crate::address::Address;
 use crate::command::Refused;
-use crate::conference::{LeaveReason, Participation};
+use crate::conference::LeaveReason;
 use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
-use crate::machine_detection::MachineDetection;
-use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
-use crate::program::instruction::{AfterBridge, Instruction, Play, Program, RejectReason};
+use crate::new_leg::{NewLeg, OnAnswer};
+use crate::output::{LegCommand, LegEvent, Output, Progress, SipEndReason};
+use crate::program::instruction::{AfterBridge, Instruction, Program, RejectReason};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
-use crate::supervision::Supervision;
 use crate::timer::{LegTimer, Timers};
 use crate::{Callback, Target};
 use tandem_id::{CallId, Deadline, FetchId, LegId, Now, OpId};
@@ -45,77 +44,6 @@ pub struct Call {
     outputs: VecDeque<Output>,
     next_op: u64,
     now: Now,
-}
-
-/// The parameters of an outbound leg that will be created.
-#[derive(Clone, Debug)]
-pub struct NewLeg {
-    /// Facts about the new leg. The status in these facts is `Queued`.
-    pub info: LegInfo,
-    /// The INVITE to send.
-    pub invite: Invite,
-    /// Maximum time from the creation of the leg to its answer.
-    pub timeout: Duration,
-    /// Maximum duration of the leg after its answer.
-    pub time_limit: Option<Duration>,
-    /// The action of the leg after its answer.
-    pub then: OnAnswer,
-    /// DTMF digits that this server sends after the answer, before anything else.
-    pub send_digits: Option<crate::program::instruction::SendDigits>,
-    /// Answering-machine detection that starts with the answer.
-    pub detect: Option<Box<MachineDetection>>,
-    /// The recording that starts with the answer.
-    pub record: Option<crate::recording::NewRecording>,
-    /// The stream that carries the audio of the leg from the answer on. The stream may connect before the answer.
-    pub stream: Option<crate::stream::StreamSpec>,
-    /// The leg with which this leg is bridged after the answer.
-    pub bridge_to: Option<LegId>,
-    /// Whether this leg may be bridged only if the leg `bridge_to` is free. If `bridge_to` is bridged with a third leg
-    /// at the time of the answer, this leg is hung up.
-    pub if_free: bool,
-    /// Cause of the leg's end if the leg is not answered within `timeout`.
-    pub unanswered: EndCause,
-    /// The race in which the leg takes part. The id of a race is the id of one of its legs. All legs of a race ring at
-    /// the same time; the first answer ends the other legs.
-    pub race: Option<LegId>,
-}
-
-impl NewLeg {
-    /// Creates a leg that does nothing by itself after the answer. The creator of the leg controls the leg.
-    pub fn waiting(info: LegInfo, invite: Invite, timeout: Duration) -> Self {
-        Self {
-            info,
-            invite,
-            timeout,
-            time_limit: None,
-            then: OnAnswer::Wait,
-            send_digits: None,
-            detect: None,
-            record: None,
-            stream: None,
-            bridge_to: None,
-            if_free: false,
-            unanswered: EndCause::Timeout,
-            race: None,
-        }
-    }
-}
-
-/// The action of an outbound leg after its answer.
-#[derive(Clone, PartialEq, Debug)]
-pub enum OnAnswer {
-    /// Fetch and run this document.
-    Document(Target),
-    /// Run this program.
-    Program(Program),
-    /// Play this audio. Then bridge the leg if `bridge_to` is set, and wait for commands.
-    Play(Play),
-    /// Join a conference, then wait for commands.
-    JoinConference(Box<Participation>),
-    /// Supervise the call of another leg, then wait for commands.
-    Supervise(Supervision),
-    /// Wait for commands, or for the dial that created this leg.
-    Wait,
 }
 
 impl Call {
@@ -155,7 +83,7 @@ impl Call {
 
     // ----- inputs -------------------------------------------------------------------------------------------------
 
-    /// Handles an inbound call. `route` names the account of the call. It also says whether a document, a program or
+    /// Handles an inbound call. `info` has the owner of `route`. `route` also says whether a document, a program or
     /// commands control the call, or whether the call is refused.
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
@@ -166,9 +94,6 @@ impl Call {
             state.mode = if documents { Mode::Document } else { Mode::Commands };
             state.time_limit = Some(INBOUND_TIME_LIMIT);
             let info = Arc::make_mut(&mut state.info);
-            info.account = route.account;
-            info.dialect = route.dialect;
-            info.application = route.application;
             info.status_callback = route.status;
             info.status = Status::Initiated;
             if let Decision::Document { fallback, .. } = &route.decision {
@@ -477,16 +402,17 @@ impl Call {
 
     pub(crate) fn start_leg(&mut self, new: NewLeg) {
         let leg = new.info.id;
+        let plan = new.plan;
         let mut state = LegState::new(new.info);
-        state.on_answer = Some(Box::new(new.then));
-        state.time_limit = new.time_limit;
-        state.send_digits = new.send_digits.map(Box::new);
-        state.detect_on_answer = new.detect;
+        state.on_answer = Some(Box::new(plan.then));
+        state.time_limit = plan.time_limit;
+        state.send_digits = plan.send_digits.map(Box::new);
+        state.detect_on_answer = plan.detect;
         state.record_on_answer = new.record.map(Box::new);
-        state.stream_on_answer = new.stream.map(Box::new);
+        state.stream_on_answer = plan.stream.map(Box::new);
         let after = (AfterBridge::Hangup, AfterBridge::Hangup);
-        state.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
-        state.unanswered = new.unanswered;
+        state.bridge_on_answer = plan.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: plan.if_free });
+        state.unanswered = plan.unanswered;
         state.race = new.race;
         let info = Arc::make_mut(&mut state.info);
         info.status = Status::Initiated;
@@ -501,7 +427,7 @@ impl Call {
             self.start_stream(leg, spec);
         }
         self.push_command(leg, LegCommand::Invite(Box::new(new.invite)));
-        self.set_timer(leg, LegTimer::Ring, new.timeout);
+        self.set_timer(leg, LegTimer::Ring, plan.timeout);
         self.emit(leg, EventKind::Initiated);
     }
 

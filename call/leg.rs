@@ -78,7 +78,72 @@ pub struct LegInfo {
     pub handover: Option<Box<InternalCall>>,
 }
 
+/// The account, the dialect and the application to which a leg belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LegOwner {
+    /// Name of the account.
+    pub account: Arc<str>,
+    /// Name of the dialect of the leg's webhooks.
+    pub dialect: Arc<str>,
+    /// Id of the application (Telnyx: connection id), if the leg belongs to one.
+    pub application: Option<Arc<str>>,
+}
+
+impl LegOwner {
+    /// Creates the owner of a leg that belongs to no application.
+    pub fn new(account: impl Into<Arc<str>>, dialect: impl Into<Arc<str>>) -> Self {
+        Self { account: account.into(), dialect: dialect.into(), application: None }
+    }
+}
+
 impl LegInfo {
+    /// Returns the facts of a new inbound leg. Its status is `Initiated`, because its INVITE has arrived.
+    pub fn inbound(id: LegId, call: CallId, owner: LegOwner, from: Address, to: Address, at: Timestamp) -> Self {
+        let LegOwner { account, dialect, application } = owner;
+        Self {
+            id,
+            session: call,
+            parent: None,
+            account,
+            dialect,
+            application,
+            direction: Direction::Inbound,
+            from,
+            to,
+            caller_name: None,
+            forwarded_from: None,
+            status: Status::Initiated,
+            created_at: at,
+            answered_at: None,
+            answered_by: None,
+            end: None,
+            client_state: None,
+            status_callback: None,
+            fallback: None,
+            sip: SipFacts::default(),
+            handover: None,
+        }
+    }
+
+    /// Returns the facts of a new leg that an application requested. Its status is `Queued`.
+    pub fn outbound(id: LegId, call: CallId, owner: LegOwner, invite: &Invite, at: Timestamp) -> Self {
+        Self {
+            direction: Direction::OutboundApi,
+            status: Status::Queued,
+            caller_name: invite.caller_name.clone(),
+            ..Self::inbound(id, call, owner, invite.from.clone(), invite.to.clone(), at)
+        }
+    }
+
+    /// Returns the owner of the leg.
+    pub fn owner(&self) -> LegOwner {
+        LegOwner {
+            account: Arc::clone(&self.account),
+            dialect: Arc::clone(&self.dialect),
+            application: self.application.clone(),
+        }
+    }
+
     /// Returns the time from the answer to the end of the leg. While the leg lives, returns the time from the answer to
     /// `now`. Returns zero if the leg was never answered.
     pub fn duration(&self, now: Timestamp) -> Duration {
@@ -90,24 +155,9 @@ impl LegInfo {
     /// all other facts are not known yet.
     pub fn child(&self, id: LegId, at: Timestamp, invite: &Invite) -> Self {
         Self {
-            id,
             parent: Some(self.id),
             direction: Direction::OutboundDial,
-            from: invite.from.clone(),
-            to: invite.to.clone(),
-            caller_name: invite.caller_name.clone(),
-            forwarded_from: None,
-            status: Status::Queued,
-            created_at: at,
-            answered_at: None,
-            answered_by: None,
-            end: None,
-            client_state: None,
-            status_callback: None,
-            fallback: None,
-            sip: SipFacts::default(),
-            handover: None,
-            ..self.clone()
+            ..Self::outbound(id, self.session, self.owner(), invite, at)
         }
     }
 

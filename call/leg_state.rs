@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::call::OnAnswer;
 use crate::conference::Participation;
 use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine_detection::{Detecting, MachineDetection};
+use crate::new_leg::OnAnswer;
 use crate::output::{LegCommand, Progress};
 use crate::program::Running;
 use crate::program::dial::Dialing;

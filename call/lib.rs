@@ -24,6 +24,7 @@ pub mod internal_call;
 pub mod leg;
 mod leg_state;
 pub mod machine_detection;
+pub mod new_leg;
 pub mod output;
 pub mod program;
 pub mod queue;

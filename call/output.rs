@@ -330,6 +330,22 @@ pub struct Invite {
     pub replaces: Option<String>,
 }
 
+impl Invite {
+    /// Creates the parameters of an INVITE without additional headers, credentials and trunks.
+    pub fn new(to: Address, from: Address) -> Self {
+        Self {
+            to,
+            from,
+            caller_name: None,
+            headers: Vec::new(),
+            inherits_headers: false,
+            credentials: None,
+            via: Vec::new(),
+            replaces: None,
+        }
+    }
+}
+
 /// An event of one leg, reported by the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegEvent {

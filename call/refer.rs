@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::call::{Abort, Call, NewLeg};
+use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
 use crate::leg::{Direction, EndCause, EndedBy};
 use crate::leg_state::LegState;
+use crate::new_leg::{LegPlan, NewLeg};
 use crate::output::{Invite, LegCommand};
 use crate::program::Running;
 use crate::program::dial::Dialing;
@@ -169,7 +170,7 @@ impl Call {
         let caller_name = parent.caller_name.clone().filter(|_| inbound);
         let invite = Invite { from, caller_name, ..invite };
         let info = parent.child(id, self.now().time, &invite);
-        self.start_leg(NewLeg::waiting(info, invite, ANSWER_TIMEOUT));
+        self.start_leg(NewLeg { info, invite, plan: LegPlan::waiting(ANSWER_TIMEOUT), record: None, race: None });
         if let Some(state) = self.leg_state_mut(id) {
             state.referral = Some(Referral { referrer, transferee, ringback: None });
         }

@@ -1,8 +1,8 @@
 //! Routes of inbound calls.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::leg::LegOwner;
 use crate::program::instruction::{Program, RejectReason};
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
@@ -11,12 +11,8 @@ use crate::{Callback, Target};
 /// commands control the call, or whether the call is refused.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
-    /// The name of the account that owns the application.
-    pub account: Arc<str>,
-    /// Name of the dialect of the application's webhooks.
-    pub dialect: Arc<str>,
-    /// Id of the application, if the call goes to an application.
-    pub application: Option<Arc<str>>,
+    /// The owner of the inbound leg.
+    pub owner: LegOwner,
     /// The callback that receives the leg's status events.
     pub status: Option<Callback>,
     /// The recording that starts with the answer.

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::Target;
 use crate::address::Address;
-use crate::call::{Call, NewLeg, OnAnswer};
+use crate::call::Call;
 use crate::command::{Accepted, Command, Refused, Request};
 use crate::conversation::{ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
-use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
+use crate::leg::{Direction, LegInfo, LegOwner, Status, TargetLegs};
+use crate::new_leg::{LegPlan, NewLeg, OnAnswer};
 use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
@@ -128,20 +129,13 @@ impl CallScript {
     /// Creates a call with an outbound leg that does `then` after the answer. The leg may ring for 30 s.
     pub fn outbound(then: OnAnswer) -> Self {
         let mut script = Self::new(7);
-        script.dial_out(LegId(1), |leg| leg.then = then);
+        script.dial_out(LegId(1), |leg| leg.plan.then = then);
         script
     }
 
     /// Adds an inbound leg.
     pub fn incoming(&mut self, leg: LegId, decision: Decision) {
-        let route = Route {
-            account: "main".into(),
-            dialect: "test".into(),
-            application: None,
-            status: None,
-            record: None,
-            decision,
-        };
+        let route = Route { owner: LegOwner::new("main", "test"), status: None, record: None, decision };
         self.call.handle_incoming(self.now, info(leg, Direction::Inbound), route);
         self.drain();
     }
@@ -149,17 +143,9 @@ impl CallScript {
     /// Adds an outbound leg. `change` can modify the leg before it starts.
     pub fn dial_out(&mut self, leg: LegId, change: impl FnOnce(&mut NewLeg)) {
         let info = info(leg, Direction::OutboundApi);
-        let invite = Invite {
-            to: info.to.clone(),
-            from: info.from.clone(),
-            caller_name: None,
-            headers: Vec::new(),
-            inherits_headers: false,
-            credentials: None,
-            via: Vec::new(),
-            replaces: None,
-        };
-        let mut new = NewLeg::waiting(info, invite, Duration::from_secs(30));
+        let invite = Invite::new(info.to.clone(), info.from.clone());
+        let mut new =
+            NewLeg { info, invite, plan: LegPlan::waiting(Duration::from_secs(30)), record: None, race: None };
         change(&mut new);
         self.call.handle_new_leg(self.now, new).expect("there is room");
         self.drain();
@@ -509,29 +495,9 @@ impl CallScript {
 
 /// Returns the facts of a leg. The leg belongs to a call from `+15550001` to `+15550002`.
 pub fn info(leg: LegId, direction: Direction) -> LegInfo {
-    LegInfo {
-        id: leg,
-        session: CallId(1),
-        parent: None,
-        account: "main".into(),
-        dialect: "test".into(),
-        application: None,
-        direction,
-        from: Address::from("+15550001"),
-        to: Address::from("+15550002"),
-        caller_name: None,
-        forwarded_from: None,
-        status: Status::Queued,
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        answered_at: None,
-        answered_by: None,
-        end: None,
-        client_state: None,
-        status_callback: None,
-        fallback: None,
-        sip: SipFacts::default(),
-        handover: None,
-    }
+    let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
+    let info = LegInfo::inbound(leg, CallId(1), LegOwner::new("main", "test"), from, to, jiff::Timestamp::UNIX_EPOCH);
+    LegInfo { direction, status: Status::Queued, ..info }
 }
 
 /// Returns a program with these instructions.

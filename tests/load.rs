@@ -18,12 +18,13 @@ use std::time::Duration;
 use tandem_app::{Server, Signals};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
-use tandem_call::leg::{EndCause, LegInfo, Status};
+use tandem_call::leg::{LegInfo, LegOwner, Status};
+use tandem_call::new_leg::{LegPlan, OnAnswer};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_config::Config;
 use tandem_history::query::{LegFilter, Page};
 use tandem_id::LegId;
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 use tandem_sip as sip;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -262,12 +263,8 @@ async fn command(server: &Server, leg: LegId, command: Command) {
 
 fn new_call(callee: SocketAddr) -> NewCall {
     let (to, from) = (Address::from(format!("sip:somebody@{callee}").as_str()), Address::from("sip:us@127.0.0.1"));
-    NewCall {
-        timeout: DEADLINE,
-        unanswered: EndCause::Timeout,
-        time_limit: None,
-        ..NewCall::plain("acme".into(), "twilio", to, from, AnswerAction::Commands)
-    }
+    let plan = LegPlan::waiting(DEADLINE);
+    NewCall { plan, ..NewCall::plain(LegOwner::new("acme", "twilio"), to, from, OnAnswer::Wait) }
 }
 
 fn tasks() -> usize {

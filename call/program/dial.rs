@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use crate::Target;
 use crate::address::Address;
-use crate::call::{Abort, Call, NewLeg};
+use crate::call::{Abort, Call};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
 use crate::internal_call::InternalCall;
 use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
 use crate::leg_state::Mode;
+use crate::new_leg::{LegPlan, NewLeg};
 use crate::output::{Invite, LegCommand, Progress};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
@@ -441,9 +442,12 @@ impl Dialing {
         info.handover = target
             .handover
             .map(|handover| Box::new(InternalCall { depth: parent.depth().saturating_add(1), ..*handover }));
-        let send_digits = target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) });
-        let waiting = NewLeg::waiting(info, invite, self.dial.timeout);
-        call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
+        let plan = LegPlan {
+            send_digits: target.send_digits.map(SendDigits::new),
+            detect: target.detect,
+            ..LegPlan::waiting(self.dial.timeout)
+        };
+        call.start_leg(NewLeg { info, invite, plan, record: None, race: None });
         if let Some(state) = call.leg_state_mut(id) {
             state.whisper = target.whisper;
             state.greeting = target.greeting.map(Box::new);

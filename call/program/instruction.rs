@@ -248,6 +248,13 @@ pub struct SendDigits {
     pub tone: Duration,
 }
 
+impl SendDigits {
+    /// Creates the digits with the usual duration of a tone, 100 ms.
+    pub fn new(digits: impl Into<String>) -> Self {
+        Self { digits: digits.into(), tone: Duration::from_millis(100) }
+    }
+}
+
 /// Parameters of a gather.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gather {

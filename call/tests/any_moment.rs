@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
@@ -20,6 +19,7 @@ use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::{LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
@@ -342,8 +342,8 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
                     1 => script.incoming(LegId(next), Decision::Program(program(random_instructions(rng)))),
                     2 => script.incoming(LegId(next), Decision::Document { target: target("start"), fallback: None }),
                     _ => script.dial_out(LegId(next), |leg| {
-                        leg.then = OnAnswer::Program(program(random_instructions(rng)));
-                        leg.bridge_to = alive.first().copied().filter(|_| rng.random());
+                        leg.plan.then = OnAnswer::Program(program(random_instructions(rng)));
+                        leg.plan.bridge_to = alive.first().copied().filter(|_| rng.random());
                     }),
                 }
                 continue;

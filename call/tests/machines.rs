@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tandem_call::call::OnAnswer;
 use tandem_call::command::Command;
 use tandem_call::event::EventKind;
 use tandem_call::leg::Status;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd, MachineDetection, Until};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{DialTarget, Instruction};
 use tandem_call::testing::*;
@@ -24,8 +24,8 @@ fn detection(until: Until, holds: bool) -> Option<Box<MachineDetection>> {
 fn answered(until: Until, holds: bool) -> CallScript {
     let mut script = CallScript::new(7);
     script.dial_out(LegId(1), |leg| {
-        leg.then = OnAnswer::Document(target("voice"));
-        leg.detect = detection(until, holds);
+        leg.plan.then = OnAnswer::Document(target("voice"));
+        leg.plan.detect = detection(until, holds);
     });
     script.answers(LegId(1));
     script

@@ -8,10 +8,11 @@
 
 use std::time::Duration;
 
-use tandem_call::call::{Call, OnAnswer};
+use tandem_call::call::Call;
 use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
-use tandem_call::leg::{EndCause, Status, TargetLegs};
+use tandem_call::leg::{EndCause, LegOwner, Status, TargetLegs};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::LegCommand;
 use tandem_call::program::instruction::*;
 use tandem_call::recording::{PauseBehavior, RecordingStatus, Track};
@@ -314,14 +315,8 @@ fn joining_two_joined_legs_again_changes_nothing() {
 fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
     let mut script = CallScript::commanded();
     let mut other = Call::new(CallId(2), [2; 32], script.now);
-    let route = Route {
-        account: "main".into(),
-        dialect: "test".into(),
-        application: None,
-        status: None,
-        record: None,
-        decision: Decision::Commands,
-    };
+    let route =
+        Route { owner: LegOwner::new("main", "test"), status: None, record: None, decision: Decision::Commands };
     let b = LegId(9);
     other.handle_incoming(script.now, info(b, tandem_call::leg::Direction::Inbound), route);
     let with = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
@@ -349,7 +344,7 @@ fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_aft
 
     let mut script = CallScript::commanded();
     let a = script.leg();
-    script.dial_out(b, |leg| leg.bridge_to = Some(a));
+    script.dial_out(b, |leg| leg.plan.bridge_to = Some(a));
     script.answers(b);
     script.hangs_up(a);
     assert!(script.ended.contains_key(&b));
@@ -604,7 +599,7 @@ fn the_first_of_a_race_to_answer_ends_the_others() {
 fn what_an_unanswered_end_is_called_is_said_beforehand() {
     for cause in [EndCause::Timeout, EndCause::NoAnswer] {
         let mut script = CallScript::new(7);
-        script.dial_out(LegId(1), |new| new.unanswered = cause);
+        script.dial_out(LegId(1), |new| new.plan.unanswered = cause);
         script.advance(31 * SECOND);
         assert_eq!(end_of(&script, LegId(1)), Some((Status::NoAnswer, cause)));
     }
@@ -615,7 +610,7 @@ fn a_leg_can_insist_that_the_one_it_is_joined_to_is_free() {
     let (mut script, a, b) = pair();
     script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: true }).unwrap();
     let third = LegId(3);
-    script.dial_out(third, |new| (new.bridge_to, new.if_free) = (Some(a), true));
+    script.dial_out(third, |new| (new.plan.bridge_to, new.plan.if_free) = (Some(a), true));
     script.answers(third);
     assert_eq!(end_of(&script, third), Some((Status::Completed, EndCause::NormalClearing)));
     let fourth = LegId(4);
@@ -644,7 +639,7 @@ fn a_caller_who_was_never_answered_is_refused_at_the_end() {
 fn audio_on_answer_is_heard_before_the_join_that_was_promised() {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
-    script.dial_out(b, |new| (new.then, new.bridge_to) = (OnAnswer::Play(file("hello")), Some(a)));
+    script.dial_out(b, |new| (new.plan.then, new.plan.bridge_to) = (OnAnswer::Play(file("hello")), Some(a)));
     script.answers(b);
     assert!(!script.has_command(b, |command| matches!(command, LegCommand::Bridge { .. })));
     script.play_ends(b);
@@ -707,9 +702,7 @@ fn an_inbound_leg_whose_number_is_recorded_is_so_from_its_answer() {
     let mut script = CallScript::new(1);
     let leg = LegId(1);
     let route = Route {
-        account: "main".into(),
-        dialect: "test".into(),
-        application: None,
+        owner: LegOwner::new("main", "test"),
         status: None,
         record: Some(recording()),
         decision: Decision::Commands,

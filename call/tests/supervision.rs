@@ -1,9 +1,9 @@
 //! Supervisors: legs that hear the call of another leg.
 #![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
 
-use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_call::supervision::{Supervision, SupervisorRole};
@@ -16,10 +16,10 @@ const SUPERVISOR: LegId = LegId(3);
 fn supervised() -> (CallScript, LegId, LegId) {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
-    script.dial_out(b, |new| new.bridge_to = Some(a));
+    script.dial_out(b, |new| new.plan.bridge_to = Some(a));
     script.answers(b);
     let supervision = Supervision { of: b, role: SupervisorRole::Whisper };
-    script.dial_out(SUPERVISOR, |new| new.then = OnAnswer::Supervise(supervision));
+    script.dial_out(SUPERVISOR, |new| new.plan.then = OnAnswer::Supervise(supervision));
     script.answers(SUPERVISOR);
     (script, a, b)
 }
@@ -72,7 +72,7 @@ fn a_supervisor_that_is_sent_elsewhere_supervises_no_longer() {
 fn who_is_to_be_supervised_and_has_gone_leaves_the_supervisor_nothing_to_hear() {
     let mut script = CallScript::new(7);
     script.dial_out(SUPERVISOR, |new| {
-        new.then = OnAnswer::Supervise(Supervision { of: LegId(9), role: SupervisorRole::Monitor });
+        new.plan.then = OnAnswer::Supervise(Supervision { of: LegId(9), role: SupervisorRole::Monitor });
     });
     script.answers(SUPERVISOR);
     assert!(script.ended.contains_key(&SUPERVISOR));

@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use tandem_call::call::OnAnswer;
 use tandem_call::command::Command;
 use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
@@ -16,6 +15,7 @@ use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::{LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
@@ -616,11 +616,11 @@ fn refusals_of_an_outbound_leg_have_their_status() {
 fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_document() {
     let mut script = CallScript::new(1);
     script.dial_out(tandem_id::LegId(1), |leg| {
-        leg.then = OnAnswer::Document(target("start"));
+        leg.plan.then = OnAnswer::Document(target("start"));
         leg.record = Some(NewRecording { id: RecordingId(9), spec: recording() });
-        leg.stream = Some(stream("s"));
-        leg.send_digits = Some(SendDigits { digits: "1".to_owned(), tone: SECOND });
-        leg.time_limit = Some(60 * SECOND);
+        leg.plan.stream = Some(stream("s"));
+        leg.plan.send_digits = Some(SendDigits { digits: "1".to_owned(), tone: SECOND });
+        leg.plan.time_limit = Some(60 * SECOND);
     });
     let leg = script.leg();
     script.answers(leg);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_runtime::app::App;
 use tandem_store::deliveries::{self, DeliveryRow};
-use tandem_webhooks::{Delivery, Body};
+use tandem_webhooks::{Body, Delivery};
 
 use super::Scope;
 use crate::access::caller;

@@ -14,11 +14,11 @@ use tandem_call::program::instruction::Program;
 use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
 use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice};
-use tandem_webhooks::{Body, SignInput};
 use tandem_http::exchange::{HttpAnswer, HttpExchange, SentSignature};
 use tandem_http::{
     Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,
 };
+use tandem_webhooks::{Body, SignInput};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;

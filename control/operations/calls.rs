@@ -25,8 +25,8 @@ pub enum DeleteError {
 pub async fn place(calls: &Calls, new: NewCall, forwards: Option<LegId>) -> Result<Created, CreateError> {
     let shows_its_caller = match forwards {
         Some(leg) => {
-            let inbound = calls.get(&new.account, leg).await?;
-            inbound.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from)
+            let inbound = calls.get(&new.owner.account, leg).await?;
+            inbound.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.invite.from)
         }
         None => false,
     };

@@ -25,6 +25,7 @@ use rand::Rng;
 use tandem_accounts::Accounts;
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationTarget};
+use tandem_call::leg::LegOwner;
 use tandem_call::program::instruction::{
     AfterBridge, Converse, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
@@ -362,10 +363,12 @@ impl Routing {
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
             return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
         }
-        let route = |voice: &Voice, application: Option<&str>, decision| Route {
-            account: held.account.as_str().into(),
-            dialect: dialect.as_str().into(),
+        let owner = |application: Option<&str>| LegOwner {
             application: application.map(Arc::from),
+            ..LegOwner::new(held.account.as_str(), dialect.as_str())
+        };
+        let route = |voice: &Voice, application: Option<&str>, decision| Route {
+            owner: owner(application),
             status: voice.status(),
             record: None,
             decision,
@@ -432,7 +435,7 @@ impl Routing {
         route: &Route,
         user: &str,
     ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
-        let account = &*route.account;
+        let account = &*route.owner.account;
         if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
             let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
             let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
@@ -442,7 +445,7 @@ impl Routing {
         }
         let held = self.number(user).filter(|held| held.account == account);
         let of_number = held.and_then(|held| held.details.application.clone());
-        let connection = route.application.as_deref().map(str::to_owned).or(of_number);
+        let connection = route.owner.application.as_deref().map(str::to_owned).or(of_number);
         let channel = |id: String| {
             let limit = self.limits(account, &id).inbound;
             (Channel::Inbound(id), limit)
@@ -526,9 +529,7 @@ impl Routing {
         let owner = held.as_ref().map_or(account, |held| &held.account);
         let voice = self.application(owner, dialect, id)?;
         Some(Route {
-            account: owner.into(),
-            dialect: dialect.into(),
-            application: Some(id.into()),
+            owner: LegOwner { application: Some(id.into()), ..LegOwner::new(owner, dialect) },
             status: voice.status(),
             record: None,
             decision: Decision::Document { target: voice.document()?, fallback: voice.fallback() },
@@ -606,9 +607,10 @@ impl Routing {
         Some(match application {
             Some(application) => to_application(Arc::clone(&number.account), application),
             None => Route {
-                account: Arc::clone(&number.account),
-                dialect: number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
-                application: None,
+                owner: LegOwner::new(
+                    Arc::clone(&number.account),
+                    number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
+                ),
                 status: number.status_callback.as_ref().map(|url| Callback {
                     target: Target { url: Arc::clone(url), method: number.status_callback_method },
                     failover: None,
@@ -677,9 +679,7 @@ impl Routing {
             fallback: details.fallback.as_ref().map(target),
         };
         Some(Route {
-            account: domain.account.as_str().into(),
-            dialect: self.documents(&domain.account),
-            application: None,
+            owner: LegOwner::new(domain.account.as_str(), self.documents(&domain.account)),
             status: details.status_callback.as_ref().map(|status| completed(target(status))),
             record: None,
             decision,
@@ -716,9 +716,7 @@ impl Routing {
             let voice = self.application(&account, &dialect, id)?;
             let decision = Decision::Document { target: voice.document()?, fallback: voice.fallback() };
             return Some(Route {
-                account,
-                dialect,
-                application: Some(Arc::clone(id)),
+                owner: LegOwner { application: Some(Arc::clone(id)), ..LegOwner::new(account, dialect) },
                 status: voice.status(),
                 record: None,
                 decision,
@@ -726,9 +724,7 @@ impl Routing {
         }
         let url = endpoint.voice_url.as_ref()?;
         Some(Route {
-            account,
-            dialect,
-            application: None,
+            owner: LegOwner::new(account, dialect),
             status: None,
             record: None,
             decision: Decision::Document {
@@ -1002,8 +998,9 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
             (status, Decision::Document { target, fallback: failover })
         }
     };
-    let (dialect, application) = (Arc::clone(&application.provider), Some(Arc::clone(&application.id)));
-    Route { record: None, account, dialect, application, status, decision }
+    let dialect = Arc::clone(&application.provider);
+    let owner = LegOwner { application: Some(Arc::clone(&application.id)), ..LegOwner::new(account, dialect) };
+    Route { owner, status, record: None, decision }
 }
 
 fn completed(target: Target) -> Callback {
@@ -1023,14 +1020,8 @@ fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Optio
 
 /// Returns the route of a call that runs a program without a request to an application.
 fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
-    Route {
-        account: Arc::clone(account),
-        dialect,
-        application: None,
-        status: None,
-        record: None,
-        decision: Decision::Program(program),
-    }
+    let owner = LegOwner::new(Arc::clone(account), dialect);
+    Route { owner, status: None, record: None, decision: Decision::Program(program) }
 }
 
 /// The status events that an application with commands receives.

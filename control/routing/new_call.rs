@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
-use tandem_call::call::{NewLeg, OnAnswer};
-use tandem_call::conference::Participation;
 use tandem_call::internal_call::InternalCall;
-use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
-use tandem_call::machine_detection::MachineDetection;
+use tandem_call::leg::{EndCause, LegInfo, LegOwner, SipFacts};
+use tandem_call::new_leg::{LegPlan, NewLeg, OnAnswer};
 use tandem_call::output::Invite;
-use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
-use tandem_call::stream::{ConnectTiming, StreamSpec};
-use tandem_call::supervision::{Supervision, SupervisorRole};
+use tandem_call::stream::ConnectTiming;
 use tandem_call::{Callback, Target};
 use tandem_causes::Cause;
 use tandem_clock as clock;
@@ -30,45 +26,19 @@ use crate::with_user;
 /// A request for an outbound call.
 #[derive(Clone, Debug)]
 pub struct NewCall {
-    /// The account that makes the call.
-    pub account: Arc<str>,
-    /// Name of the call's dialect.
-    pub dialect: &'static str,
-    /// The id of the application that owns the call.
-    pub application: Option<Arc<str>>,
-    /// The called party.
-    pub to: Address,
-    /// The names of the trunks to use, as in [`Invite::via`].
-    pub via: Vec<Arc<str>>,
+    /// The account, the dialect and the application of the call.
+    pub owner: LegOwner,
+    /// The called party, the calling party, and the content of the INVITE.
+    pub invite: Invite,
     /// Further called parties, which ring at the same time. The first leg that is answered stays in the call, and the
     /// other legs are canceled.
     pub also: Vec<Address>,
-    /// The calling party.
-    pub from: Address,
-    /// Display name of the caller.
-    pub caller_name: Option<String>,
-    /// Additional SIP headers of the INVITE.
-    pub headers: Vec<(String, String)>,
-    /// Credentials for a digest challenge of the far end.
-    pub credentials: Option<Credentials>,
-    /// Maximum ringing time.
-    pub timeout: Duration,
-    /// End cause of the leg if it is not answered within `timeout`.
-    pub unanswered: EndCause,
-    /// Maximum duration after the answer. `None` means no limit.
-    pub time_limit: Option<Duration>,
-    /// First action of the leg after the answer.
-    pub first: AnswerAction,
-    /// The document that is requested if the document of `first` or a later document fails.
-    pub fallback: Option<Target>,
-    /// DTMF digits that are sent after the answer and before the first action.
-    pub send_digits: Option<String>,
-    /// Settings of answering-machine detection. `None` means no detection.
-    pub detect: Option<Box<MachineDetection>>,
+    /// The limits of the call, and its actions after the answer.
+    pub plan: LegPlan,
     /// Recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// Stream of the leg's audio that starts with the answer.
-    pub stream: Option<StreamSpec>,
+    /// The document that is requested if the document of `plan` or a later document fails.
+    pub fallback: Option<Target>,
     /// Callback for the progress of the leg.
     pub status: Option<Callback>,
     /// A text that the application has set. The server does not interpret the text. The events of the leg contain the
@@ -76,11 +46,7 @@ pub struct NewCall {
     pub client_state: Option<String>,
     /// A live leg. The new leg is created in the call of this leg.
     pub link_to: Option<LegId>,
-    /// Whether the new leg is bridged with `link_to` when the new leg is answered.
-    pub bridge_on_answer: bool,
-    /// Whether the new leg is hung up at its answer if `link_to` is already bridged with a third leg at that time.
-    pub if_free: bool,
-    /// Data for the called application, if `to` is an application of this server.
+    /// Data for the called application, if the called party is an application of this server.
     pub handover: Option<Box<InternalCall>>,
 }
 
@@ -89,33 +55,23 @@ const RINGING_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_DURATION: Duration = Duration::from_secs(14_400);
 
 impl NewCall {
-    /// Creates a request for a call that begins with `first`. All other settings have their default values.
-    pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: AnswerAction) -> Self {
+    /// Creates a request for a call that begins with `then`. All other settings have their default values.
+    pub fn plain(owner: LegOwner, to: Address, from: Address, then: OnAnswer) -> Self {
         Self {
-            account,
-            dialect,
-            application: None,
-            to,
-            via: Vec::new(),
+            owner,
+            invite: Invite::new(to, from),
             also: Vec::new(),
-            from,
-            caller_name: None,
-            headers: Vec::new(),
-            credentials: None,
-            timeout: RINGING_TIMEOUT,
-            unanswered: EndCause::NoAnswer,
-            time_limit: Some(MAX_DURATION),
-            first,
-            fallback: None,
-            send_digits: None,
-            detect: None,
+            plan: LegPlan {
+                unanswered: EndCause::NoAnswer,
+                time_limit: Some(MAX_DURATION),
+                then,
+                ..LegPlan::waiting(RINGING_TIMEOUT)
+            },
             record: None,
-            stream: None,
+            fallback: None,
             status: None,
             client_state: None,
             link_to: None,
-            bridge_on_answer: false,
-            if_free: false,
             handover: None,
         }
     }
@@ -128,23 +84,6 @@ pub struct Created {
     pub leg: Arc<LegInfo>,
     /// The recording that will start with the answer.
     pub recording: Option<RecordingId>,
-}
-
-/// The first action of a new leg after the answer.
-#[derive(Clone, PartialEq, Debug)]
-pub enum AnswerAction {
-    /// Fetch and run this document.
-    Document(Target),
-    /// Run this program.
-    Program(Program),
-    /// Play this audio, and then wait for commands.
-    Play(Play),
-    /// Join this conference, and then wait for commands.
-    JoinConference(Box<Participation>),
-    /// Supervise the call of `link_to` in this role, and then wait for commands.
-    Supervise(SupervisorRole),
-    /// Wait for commands of the application.
-    Commands,
 }
 
 /// The reason why a call cannot be made.
@@ -207,6 +146,7 @@ impl CreateError {
 pub fn inbound_leg(
     leg: LegId,
     session: CallId,
+    owner: LegOwner,
     incoming: sip::Incoming,
     domain: Option<DomainRow>,
 ) -> (LegInfo, Option<bytes::Bytes>) {
@@ -233,25 +173,8 @@ pub fn inbound_leg(
         }
     };
     let info = LegInfo {
-        id: leg,
-        session,
-        parent: None,
-        account: "".into(),
-        dialect: "".into(),
-        application: None,
-        direction: Direction::Inbound,
-        from,
-        to,
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),
-        status: Status::Initiated,
-        created_at: clock::time(),
-        answered_at: None,
-        answered_by: None,
-        end: None,
-        client_state: None,
-        status_callback: None,
-        fallback: None,
         sip: SipFacts {
             call_id: Some(incoming.sip_call_id.into()),
             dialog: incoming.dialog.map(|dialog| dialog.to_string().into()),
@@ -261,7 +184,7 @@ pub fn inbound_leg(
             headers: incoming.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             ..SipFacts::default()
         },
-        handover: None,
+        ..LegInfo::inbound(leg, session, owner, from, to, clock::time())
     };
     (info, incoming.offer)
 }
@@ -271,7 +194,7 @@ pub fn inbound_leg(
 pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
     let race = (!also.is_empty()).then_some(id);
-    if let (Some(_), Some(stream)) = (race, &mut call.stream) {
+    if let (Some(_), Some(stream)) = (race, &mut call.plan.stream) {
         // Before the answer, it is unknown which leg stays in the call.
         stream.connect_timing = ConnectTiming::AtAnswer;
     }
@@ -288,62 +211,14 @@ pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timesta
 }
 
 fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, now: Timestamp) -> NewLeg {
-    let then = match call.first {
-        AnswerAction::Document(target) => OnAnswer::Document(target),
-        AnswerAction::Program(program) => OnAnswer::Program(program),
-        AnswerAction::Play(play) => OnAnswer::Play(play),
-        AnswerAction::JoinConference(participation) => OnAnswer::JoinConference(participation),
-        AnswerAction::Supervise(role) => {
-            call.link_to.map_or(OnAnswer::Wait, |of| OnAnswer::Supervise(Supervision { of, role }))
-        }
-        AnswerAction::Commands => OnAnswer::Wait,
-    };
+    let NewCall { owner, invite, plan, record, fallback, status, client_state, handover, .. } = call;
     let info = LegInfo {
-        id,
-        session,
-        parent: None,
-        account: call.account,
-        dialect: call.dialect.into(),
-        application: call.application,
-        direction: Direction::OutboundApi,
-        from: call.from.clone(),
-        to: call.to.clone(),
-        caller_name: call.caller_name.clone(),
-        forwarded_from: None,
-        status: Status::Queued,
-        created_at: now,
-        answered_at: None,
-        answered_by: None,
-        end: None,
-        client_state: call.client_state,
-        status_callback: call.status,
-        fallback: call.fallback,
-        sip: SipFacts::default(),
-        handover: call.handover,
+        client_state,
+        status_callback: status,
+        fallback,
+        handover,
+        ..LegInfo::outbound(id, session, owner, &invite, now)
     };
-    let invite = Invite {
-        to: call.to,
-        from: call.from,
-        caller_name: call.caller_name,
-        headers: call.headers,
-        inherits_headers: false,
-        credentials: call.credentials,
-        via: call.via,
-        replaces: None,
-    };
-    NewLeg {
-        info,
-        invite,
-        timeout: call.timeout,
-        time_limit: call.time_limit,
-        then,
-        send_digits: call.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
-        detect: call.detect,
-        record: call.record.map(|spec| NewRecording { id: RecordingId::new(now, &mut rand::rng()), spec }),
-        stream: call.stream,
-        bridge_to: call.link_to.filter(|_| call.bridge_on_answer),
-        if_free: call.if_free,
-        unanswered: call.unanswered,
-        race,
-    }
+    let record = record.map(|spec| NewRecording { id: RecordingId::new(now, &mut rand::rng()), spec });
+    NewLeg { info, invite, plan, record, race }
 }

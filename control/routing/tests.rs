@@ -384,7 +384,7 @@ fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_o
     let owner = |to: &str| {
         let own = routing.own("acme", "twilio", &Address::from(to), &[])?;
         assert_eq!(own.called, Address::from(to));
-        Some(own.route.account.to_string())
+        Some(own.route.owner.account.to_string())
     };
     for (to, account) in [
         ("+15551230001", Some("acme")),

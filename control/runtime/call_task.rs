@@ -24,12 +24,13 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use tandem_audio::{AudioError, Loaded};
-use tandem_call::call::{Call, NewLeg};
+use tandem_call::call::Call;
 use tandem_call::command::{Accepted, Refused};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::new_leg::NewLeg;
 use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_call::program::instruction::{Play, Program, RejectReason};
 use tandem_call::route::{Decision, Route};

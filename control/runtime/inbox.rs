@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tandem_audio::{AudioError, Loaded};
-use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::LegInfo;
+use tandem_call::new_leg::NewLeg;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;

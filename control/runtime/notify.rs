@@ -11,7 +11,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_id::CallId;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
-use tandem_webhooks::{AttemptReport, Delivery, Body};
+use tandem_webhooks::{AttemptReport, Body, Delivery};
 
 use crate::calls::Calls;
 use crate::reporting::{ProblemOwner, signature_hint};

@@ -13,14 +13,15 @@ use std::time::Duration;
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Request};
 use tandem_call::event::EventKind;
-use tandem_call::leg::{EndCause, LegInfo};
-use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
+use tandem_call::leg::{LegInfo, LegOwner};
+use tandem_call::new_leg::{LegPlan, OnAnswer};
+use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, SendDigits, Speech};
 use tandem_clock as clock;
 use tandem_dialect::{Notice, delivery};
 use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
 use tandem_routing::inventory::{InventoryError, VerifiedCaller};
-use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
+use tandem_routing::new_call::{CreateError, NewCall};
 use tandem_store::resources::Resource;
 
 use crate::calls::Calls;
@@ -167,14 +168,14 @@ fn new_call(services: &Services, verification: &Verification, to: Address, digit
     }
     instructions.push(say("Your number is not verified. Goodbye."));
     let from = own.unwrap_or_else(|| to.clone());
-    let first = AnswerAction::Program(program(instructions));
-    NewCall {
-        timeout: RINGING,
-        unanswered: EndCause::Timeout,
+    let plan = LegPlan {
         time_limit: Some(TIME_LIMIT),
-        send_digits: verification.extension.clone(),
-        ..NewCall::plain(Arc::clone(&verification.account), verification.dialect, to, from, first)
-    }
+        then: OnAnswer::Program(program(instructions)),
+        send_digits: verification.extension.clone().map(SendDigits::new),
+        ..LegPlan::waiting(RINGING)
+    };
+    let owner = LegOwner::new(Arc::clone(&verification.account), verification.dialect);
+    NewCall { plan, ..NewCall::plain(owner, to, from, OnAnswer::Wait) }
 }
 
 fn program(instructions: Vec<Instruction>) -> Program {

@@ -1,5 +1,5 @@
 use tandem_call::address::Address;
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{LegInfo, LegOwner};
 use tandem_call::output::Invite;
 use tandem_http::testing::{Answer, WebServer};
 use tandem_id::{CallId, LegId};
@@ -265,7 +265,8 @@ fn invite(from: &str, to: &str) -> Invite {
 }
 
 fn leg_with_headers(headers: &[(&str, &str)]) -> LegInfo {
-    tandem_routing::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
+    tandem_routing::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), incoming(headers), None)
+        .0
 }
 
 fn now() -> jiff::Timestamp {

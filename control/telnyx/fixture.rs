@@ -14,7 +14,7 @@ use std::sync::Arc;
 use base64::Engine;
 use serde_json::Value;
 use tandem_accounts::{Account, TelnyxCredentials};
-use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::leg::{LegInfo, LegOwner, SipFacts};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_id::{CallId, LegId};
 
@@ -40,32 +40,17 @@ pub(super) fn callback() -> Callback {
 
 /// An inbound leg with the status ringing.
 pub fn leg() -> LegInfo {
+    let owner = LegOwner { application: Some("1000000000000000001".into()), ..LegOwner::new("acme", "telnyx") };
+    let (from, to) = ("+15551230001".into(), "+15551230002".into());
     LegInfo {
-        id: LEG,
-        session: SESSION,
-        parent: None,
-        account: "acme".into(),
-        dialect: "telnyx".into(),
-        application: Some("1000000000000000001".into()),
-        direction: Direction::Inbound,
-        from: "+15551230001".into(),
-        to: "+15551230002".into(),
         caller_name: Some("Alice".into()),
-        forwarded_from: None,
-        status: Status::Initiated,
-        created_at: "2026-11-21T02:00:00.000001Z".parse().unwrap(),
-        answered_at: None,
-        answered_by: None,
-        end: None,
-        client_state: None,
         status_callback: Some(callback()),
-        fallback: None,
         sip: SipFacts {
             headers: vec![("X-Ticket".into(), "42".into()), ("User-to-User".into(), "1234".into())],
             offered_codecs: ["PCMU".into(), "PCMA".into()].into(),
             ..SipFacts::default()
         },
-        handover: None,
+        ..LegInfo::inbound(LEG, SESSION, owner, from, to, "2026-11-21T02:00:00.000001Z".parse().unwrap())
     }
 }
 

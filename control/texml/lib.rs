@@ -28,11 +28,11 @@ use tandem_id::{LegId, StreamId};
 
 use tandem_accounts::{Account, Accounts};
 use tandem_dialect::{Notice, Signing, StreamWire};
-use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
 use tandem_markup::flavour::Flavour;
 use tandem_telnyx::{id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
 use tandem_twilio::sid::{Ids, Spelling};
+use tandem_webhooks::{Body, RetryPolicy, SignInput, SignedRequest};
 
 /// The dialect's name in the configuration and in records.
 pub const NAME: &str = "texml";

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use quick_xml::escape::escape;
 use tandem_dialect::Notice;
-use tandem_webhooks::Body;
 use tandem_markup::MAX_DOCUMENT;
+use tandem_webhooks::Body;
 use url::Url;
 
 /// Maximum size of the resulting document, in octets. The parser refuses a larger document in any case.

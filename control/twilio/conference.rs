@@ -10,8 +10,8 @@ use tandem_call::leg::Status;
 use tandem_call::recording::Recording;
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Context, Notice};
-use tandem_webhooks::Body;
 use tandem_history::recordings::file_octets;
+use tandem_webhooks::Body;
 
 use super::family::Owner;
 use super::path::VERSION;

@@ -249,7 +249,8 @@ mod tests {
     use std::time::Duration;
 
     use tandem_call::conversation::{LanguageSettings, Sensitivity};
-    use tandem_call::leg::{Direction, SipFacts};
+
+    use tandem_call::leg::LegOwner;
     use tandem_id::{CallId, LegId};
 
     use super::*;
@@ -278,29 +279,10 @@ mod tests {
     }
 
     fn leg() -> LegInfo {
-        LegInfo {
-            id: LegId(1),
-            session: CallId(1),
-            parent: None,
-            account: "acme".into(),
-            dialect: "twilio".into(),
-            application: None,
-            direction: Direction::Inbound,
-            from: Address::from("+15550001"),
-            to: Address::from("+15550002"),
-            caller_name: None,
-            forwarded_from: None,
-            status: Status::InProgress,
-            created_at: Timestamp::UNIX_EPOCH,
-            answered_at: None,
-            answered_by: None,
-            end: None,
-            client_state: None,
-            status_callback: None,
-            fallback: None,
-            sip: SipFacts::default(),
-            handover: None,
-        }
+        let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
+        let owner = LegOwner::new("acme", "twilio");
+        let leg = LegInfo::inbound(LegId(1), CallId(1), owner, from, to, Timestamp::UNIX_EPOCH);
+        LegInfo { status: Status::InProgress, ..leg }
     }
 
     fn wire() -> Wire {

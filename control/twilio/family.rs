@@ -25,11 +25,11 @@ use tandem_call::recording::Track;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::conversation::ConversationWire;
 use tandem_dialect::{Context, Dialect, Documents, Notice, ReportedError, Signing, StreamWire};
-use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_markup::Origin;
 use tandem_markup::flavour::Flavour;
 use tandem_store::resources::Resource;
+use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use super::sid::Ids;

@@ -9,9 +9,11 @@ use tandem_call::command::Command;
 use tandem_call::conference::{Beep, ConferenceSettings};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::internal_call::InternalCall;
-use tandem_call::leg::{EndCause, TargetLegs};
+use tandem_call::leg::{LegOwner, TargetLegs};
 use tandem_call::machine_detection::{MachineDetection, Until};
-use tandem_call::program::instruction::{Credentials, Program};
+use tandem_call::new_leg::{LegPlan, OnAnswer};
+use tandem_call::output::Invite;
+use tandem_call::program::instruction::{Credentials, Program, SendDigits};
 use tandem_call::recording::{
     PauseBehavior, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track,
 };
@@ -22,7 +24,7 @@ use tandem_markup::verb::stream::CODECS;
 use tandem_markup::verb::{conference, record};
 use tandem_markup::{self as markup, Origin, party};
 use tandem_routing::inventory::Voice;
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 use url::Url;
 
 use super::error::{self, ApiError};
@@ -131,9 +133,9 @@ pub(super) fn participant_call(
     program: Program,
 ) -> Result<NewCall, ApiError> {
     let status = parameters.callback("StatusCallback", &STATUS_EVENTS)?;
-    let start = Start { first: AnswerAction::Program(program), fallback: None, status, application: None };
+    let start = Start { first: OnAnswer::Program(program), fallback: None, status, application: None };
     let mut call = new_call_with(parameters, account, start)?;
-    if let Some(detect) = &mut call.detect {
+    if let Some(detect) = &mut call.plan.detect {
         // The leg joins immediately and does not wait for the result of the detection.
         (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
         if detect.callback.is_none() {
@@ -244,31 +246,29 @@ fn new_call_with(parameters: &Parameters, account: &Arc<str>, start: Start) -> R
     let Start { first, fallback, status, application } = start;
     let record = parameters.flag("Record", false)?;
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
+    let dialect = parameters.provider().name();
     Ok(NewCall {
-        account: Arc::clone(account),
-        dialect: parameters.provider().name(),
-        application,
-        to,
-        via: byoc.map(Arc::from).into_iter().collect(),
+        owner: LegOwner { application, ..LegOwner::new(Arc::clone(account), dialect) },
+        invite: Invite {
+            caller_name: display_name(parameters)?,
+            headers,
+            credentials: credentials(parameters)?,
+            via: byoc.map(Arc::from).into_iter().collect(),
+            ..Invite::new(to, from)
+        },
         also: Vec::new(),
-        from,
-        caller_name: display_name(parameters)?,
-        headers,
-        credentials: credentials(parameters)?,
-        timeout: Duration::from_secs(timeout),
-        unanswered: EndCause::Timeout,
-        time_limit: Some(Duration::from_secs(time_limit)),
-        first,
-        fallback,
-        send_digits: send_digits(parameters)?,
-        detect: detect.map(Box::new),
+        plan: LegPlan {
+            time_limit: Some(Duration::from_secs(time_limit)),
+            then: first,
+            send_digits: send_digits(parameters)?.map(SendDigits::new),
+            detect: detect.map(Box::new),
+            ..LegPlan::waiting(Duration::from_secs(timeout))
+        },
         record: record.then_some(spec),
-        stream: None,
+        fallback,
         status,
         client_state: None,
         link_to: None,
-        bridge_on_answer: false,
-        if_free: false,
         handover,
     })
 }
@@ -585,7 +585,7 @@ fn is_word(text: &str) -> bool {
 
 /// The first action of a new call, and the call's callbacks.
 struct Start {
-    first: AnswerAction,
+    first: OnAnswer,
     fallback: Option<Target>,
     status: Option<Callback>,
     application: Option<Arc<str>>,
@@ -611,7 +611,7 @@ fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -
     let voice = application(sid).ok_or_else(bad)?;
     let own = |voice: &Voice| {
         let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
-        voice.document().map(AnswerAction::Document).ok_or_else(nowhere)
+        voice.document().map(OnAnswer::Document).ok_or_else(nowhere)
     };
     let application = Some(sid.into());
     if provider.application_decides() {
@@ -628,10 +628,10 @@ fn document_or_text(
     provider: &'static dyn Provider,
     document: Option<Target>,
     twiml: Option<&str>,
-) -> Result<Option<AnswerAction>, ApiError> {
+) -> Result<Option<OnAnswer>, ApiError> {
     Ok(match (document, twiml) {
-        (Some(target), _) => Some(AnswerAction::Document(target)),
-        (None, Some(twiml)) => Some(AnswerAction::Program(inline(provider, twiml)?)),
+        (Some(target), _) => Some(OnAnswer::Document(target)),
+        (None, Some(twiml)) => Some(OnAnswer::Program(inline(provider, twiml)?)),
         (None, None) => None,
     })
 }

@@ -1,7 +1,8 @@
 //! Tests of every parameter's meaning and error number.
 
 use tandem_call::Method;
-use tandem_call::program::instruction::Instruction;
+use tandem_call::new_leg::OnAnswer;
+use tandem_call::program::instruction::{Instruction, SendDigits};
 
 use super::*;
 
@@ -33,10 +34,18 @@ fn create(form: &str) -> Result<NewCall, ApiError> {
 #[test]
 fn a_plain_call_has_the_documented_defaults() {
     let call = create(BASE).unwrap();
-    assert_eq!((call.to.to_string(), call.from.to_string()), ("+15550002222".into(), "+15550001111".into()));
-    assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (60, 14_400));
-    assert!(call.status.is_none() && call.record.is_none() && call.send_digits.is_none() && call.credentials.is_none());
-    let AnswerAction::Document(target) = call.first else { panic!() };
+    assert_eq!(
+        (call.invite.to.to_string(), call.invite.from.to_string()),
+        ("+15550002222".into(), "+15550001111".into())
+    );
+    assert_eq!((call.plan.timeout.as_secs(), call.plan.time_limit.unwrap().as_secs()), (60, 14_400));
+    assert!(
+        call.status.is_none()
+            && call.record.is_none()
+            && call.plan.send_digits.is_none()
+            && call.invite.credentials.is_none()
+    );
+    let OnAnswer::Document(target) = call.plan.then else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://127.0.0.1:9000/voice", Method::Post));
     assert!(call.fallback.is_none());
 }
@@ -56,32 +65,32 @@ fn every_parameter_of_a_new_call_is_used() {
         (status.target.method, status.events),
         (Method::Get, vec![StatusEvent::Initiated, StatusEvent::Answered])
     );
-    assert_eq!(call.send_digits.as_deref(), Some("1w2#"));
-    assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (15, 30));
+    assert_eq!(call.plan.send_digits, Some(SendDigits::new("1w2#")));
+    assert_eq!((call.plan.timeout.as_secs(), call.plan.time_limit.unwrap().as_secs()), (15, 30));
     let record = call.record.unwrap();
     assert_eq!((record.channels, record.track, record.trim), (RecordingChannels::Dual, Track::Inbound, false));
     assert_eq!(record.source, RecordingSource::Outbound);
     assert_eq!(record.callback.unwrap().events, [StatusEvent::InProgress, StatusEvent::Completed]);
-    assert_eq!(call.credentials.unwrap().username, "u");
-    assert_eq!(call.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
-    let AnswerAction::Document(target) = call.first else { panic!() };
+    assert_eq!(call.invite.credentials.unwrap().username, "u");
+    assert_eq!(call.invite.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
+    let OnAnswer::Document(target) = call.plan.then else { panic!() };
     assert_eq!((target.method, call.fallback.unwrap().method), (Method::Get, Method::Get));
 }
 
 #[test]
 fn machine_detection_runs_before_the_document_or_with_async_amd_in_the_background() {
     let spec = create(&format!("{BASE}&MachineDetection=DetectMessageEnd&MachineDetectionSpeechThreshold=3000"));
-    let spec = spec.unwrap().detect.unwrap();
+    let spec = spec.unwrap().plan.detect.unwrap();
     assert_eq!((spec.until, spec.holds), (Until::GreetingEnd, true));
     assert_eq!((spec.greeting.as_millis(), spec.first_result_timeout.as_secs()), (3_000, 30));
     let spec = create(&format!(
         "{BASE}&MachineDetection=Enable&AsyncAmd=true&AsyncAmdStatusCallback=http://x/amd&MachineDetectionTimeout=5"
     ));
-    let spec = spec.unwrap().detect.unwrap();
+    let spec = spec.unwrap().plan.detect.unwrap();
     assert_eq!((spec.until, spec.holds, spec.first_result_timeout.as_secs()), (Until::FirstResult, false, 5));
     assert_eq!(spec.callback.unwrap().target.url.as_ref(), "http://x/amd");
-    assert_eq!(create(BASE).unwrap().detect, None);
-    assert_eq!(create(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")).unwrap().detect, None);
+    assert_eq!(create(BASE).unwrap().plan.detect, None);
+    assert_eq!(create(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")).unwrap().plan.detect, None);
 }
 
 #[test]
@@ -141,7 +150,7 @@ fn caller_id_replaces_from_and_byoc_is_accepted() {
         "{BASE}&CallerId=%2B15550003333&Byoc=BY{0}&Passports=x&RecordingConfigurationId=y",
         "0".repeat(32)
     ));
-    assert_eq!(call.unwrap().from.to_string(), "+15550003333");
+    assert_eq!(call.unwrap().invite.from.to_string(), "+15550003333");
     let absent =
         create(&format!("{BASE}&Record=true&RecordingStatusCallback=http://x/&RecordingStatusCallbackEvent=absent"));
     assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().events, [StatusEvent::Absent]);
@@ -205,27 +214,27 @@ fn an_invalid_new_call_gets_twilios_error_code() {
 #[test]
 fn to_and_from_may_be_numbers_sip_uris_clients_or_names() {
     let to = |to: &str| create(&format!("To={to}&From=%2B15550001111&Url=http://x/")).unwrap();
-    assert_eq!(to("%2B1+(555)+000-2222").to, Address::from("+15550002222"));
-    assert_eq!(to("client:alice").to, Address::Client("alice".into()));
+    assert_eq!(to("%2B1+(555)+000-2222").invite.to, Address::from("+15550002222"));
+    assert_eq!(to("client:alice").invite.to, Address::Client("alice".into()));
     let sip = to("sip:bob@127.0.0.1:5080%3Btransport%3Dtcp%3FX-Order%3Da%2520b%26X-B%3D2");
-    assert_eq!(sip.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
-    assert_eq!(sip.headers, [("X-Order".into(), "a b".into()), ("X-B".into(), "2".into())]);
+    assert_eq!(sip.invite.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
+    assert_eq!(sip.invite.headers, [("X-Order".into(), "a b".into()), ("X-B".into(), "2".into())]);
     let named = create("To=sip:b@h&From=alice&Url=http://x/").unwrap();
-    assert_eq!(named.from, Address::Name("alice".into()));
+    assert_eq!(named.invite.from, Address::Name("alice".into()));
 }
 
 #[test]
 fn url_has_precedence_over_twiml_and_application_sid_over_both() {
     let both = create(&format!("{BASE}&Twiml=<Response/>")).unwrap();
-    assert!(matches!(both.first, AnswerAction::Document(_)));
+    assert!(matches!(both.plan.then, OnAnswer::Document(_)));
     let twiml = create("To=1&From=2&Twiml=<Response><Hangup/></Response>").unwrap();
-    assert!(matches!(twiml.first, AnswerAction::Program(program) if program.instructions == [Instruction::Hangup]));
+    assert!(matches!(twiml.plan.then, OnAnswer::Program(program) if program.instructions == [Instruction::Hangup]));
     let guarded = create("To=1&From=2&Twiml=<Response/>&FallbackUrl=http://x/f").unwrap();
     assert_eq!(guarded.fallback.unwrap().url.as_ref(), "http://x/f");
     let application = create(&format!("{BASE}&ApplicationSid=AP1&StatusCallback=http://x/mine")).unwrap();
-    assert_eq!(application.application.as_deref(), Some("AP1"));
+    assert_eq!(application.owner.application.as_deref(), Some("AP1"));
     assert_eq!(application.status.unwrap().target.url.as_ref(), "http://app/status");
-    let AnswerAction::Document(target) = application.first else { panic!() };
+    let OnAnswer::Document(target) = application.plan.then else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://app/voice", Method::Get));
     assert_eq!(application.fallback.unwrap().url.as_ref(), "http://app/fallback");
 }
@@ -289,14 +298,14 @@ fn recording_and_stream_requests_of_a_live_call_are_parsed() {
 #[test]
 fn a_second_plus_in_a_number_is_dropped_with_a_warning() {
     let form = "To=%2B%2B15555555555&From=%2B15550001111&Twiml=%3CResponse%2F%3E";
-    assert_eq!(create(form).unwrap().to.to_string(), "+15555555555");
+    assert_eq!(create(form).unwrap().invite.to.to_string(), "+15555555555");
     let odd = warnings(&parameters(form));
     assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211]);
     assert_eq!(create(&form.replace("15555555555", "")).unwrap_err().code, 21211);
     let form = form.replace("From=%2B", "From=%2B%2B");
-    assert_eq!(create(&form).unwrap().from.to_string(), "+15550001111");
+    assert_eq!(create(&form).unwrap().invite.from.to_string(), "+15550001111");
     let odd = warnings(&parameters(&form));
     assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211, 21212]);
     let form = format!("{form}&CallerId=%2B%2B15550002222");
-    assert_eq!(create(&form).unwrap().from.to_string(), "+15550002222");
+    assert_eq!(create(&form).unwrap().invite.from.to_string(), "+15550002222");
 }

@@ -15,9 +15,9 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, StatusEvent, Target};
 use tandem_dialect::{Context, Notice};
-use tandem_webhooks::Body;
 use tandem_routing::country;
 use tandem_sip::Party;
+use tandem_webhooks::Body;
 
 use super::family::Owner;
 use super::{conference, error, format, siprec, transcription};

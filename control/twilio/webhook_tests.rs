@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
 use tandem_call::internal_call::InternalCall;
-use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Status, Verstat};
+use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, LegOwner, SipFacts, Status, Verstat};
 use tandem_call::machine_detection::{AnsweredBy, DetectionResult, GreetingEnd, MachineDetection, Until};
+use tandem_call::output::Invite;
 use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
@@ -28,24 +29,10 @@ fn target(url: &str) -> Target {
 }
 
 fn leg() -> LegInfo {
+    let invite = Invite::new(Address::from("+15550002222"), Address::from("+15550001111"));
+    let owner = LegOwner::new("acme", "twilio");
     LegInfo {
-        id: LegId(0xa),
-        session: CallId(1),
-        parent: None,
-        account: "acme".into(),
-        dialect: "twilio".into(),
-        application: None,
-        direction: Direction::OutboundApi,
-        from: Address::from("+15550001111"),
-        to: Address::from("+15550002222"),
-        caller_name: None,
-        forwarded_from: None,
         status: Status::Ringing,
-        created_at: at("2018-03-25T09:53:00Z"),
-        answered_at: None,
-        answered_by: None,
-        end: None,
-        client_state: None,
         status_callback: Some(Callback {
             target: target("http://app/status"),
             failover: None,
@@ -53,9 +40,7 @@ fn leg() -> LegInfo {
             elsewhere: Vec::new(),
             timeout: None,
         }),
-        fallback: None,
-        sip: SipFacts::default(),
-        handover: None,
+        ..LegInfo::outbound(LegId(0xa), CallId(1), owner, &invite, at("2018-03-25T09:53:00Z"))
     }
 }
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::Method;
 use tandem_causes::Cause;
-use tandem_http::exchange::{HttpAnswer, SentSignature};
 use tandem_http::Redirect;
+use tandem_http::exchange::{HttpAnswer, SentSignature};
 use tandem_id::LegId;
 use tandem_store::deliveries::DeliveryState;
 

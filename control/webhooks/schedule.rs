@@ -231,7 +231,7 @@ mod tests {
     fn a_delivery_stored_by_an_earlier_version_is_read() {
         let text = r#"{"id":"00000000000000000000000000000001","queue":"q","session":"00000000000000000000000000000002",
             "account":"acme","dialect":"first","event":"answered","url":"http://a/","failover_url":"http://b/",
-            "method":"POST","body":{"Form":[]},"timeout_ms":1000,"connect_timeout_ms":1000,
+            "method":"Post","body":{"Form":[]},"timeout_ms":1000,"connect_timeout_ms":1000,
             "retries":{"delays_ms":[10],"on":{"connect":true,"response":false,"statuses":[{"first":500,"last":599}]},
             "total_ms":null},"follow_redirects":false,"numbered":null,"leg":null,"replay_of":null}"#;
         let stored: serde_json::Value = serde_json::from_str(text).unwrap();

@@ -10,14 +10,15 @@ use serde_json::json;
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::event::CallEvent;
-use tandem_call::leg::{EndCause, TargetLegs};
+use tandem_call::leg::{EndCause, LegOwner, TargetLegs};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::recording::Track;
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_clock as clock;
 use tandem_dialect::Context;
 use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
-use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
+use tandem_routing::new_call::{CreateError, NewCall};
 use tandem_streams::local::LocalStream;
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
@@ -61,14 +62,11 @@ impl Dash {
         self.own.lock().insert(leg);
         let to = Address::Phone(to);
         let state = json!({ "agentId": agent, "timestamp": at.as_millisecond() }).to_string();
-        let new = NewCall {
-            application: self.config.application.clone(),
-            timeout: RINGING_TIMEOUT,
-            unanswered: EndCause::Timeout,
-            stream: Some(self.stream()),
-            client_state: Some(STANDARD.encode(state)),
-            ..NewCall::plain(account, telnyx::NAME, to, from, AnswerAction::Commands)
-        };
+        let owner = LegOwner { application: self.config.application.clone(), ..LegOwner::new(account, telnyx::NAME) };
+        let mut new = NewCall::plain(owner, to, from, OnAnswer::Wait);
+        (new.plan.timeout, new.plan.unanswered) = (RINGING_TIMEOUT, EndCause::Timeout);
+        new.plan.stream = Some(self.stream());
+        new.client_state = Some(STANDARD.encode(state));
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.upstreams.close(upstream);
             self.own.lock().remove(&leg);

@@ -10,7 +10,8 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::leg::{LegInfo, TargetLegs};
+use tandem_call::leg::{LegInfo, LegOwner, TargetLegs};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{AudioSource, Play, Speech};
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
@@ -20,7 +21,7 @@ use tandem_clock as clock;
 use tandem_events::{Filter, Subscription};
 use tandem_id::LegId;
 use tandem_routing::agent_program;
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 use tandem_streams::local::LocalStream;
 use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
@@ -64,11 +65,10 @@ impl Starlis {
             services.events.subscribe(Filter::leg(leg)).map_err(|_| "the server accepts no more calls".to_owned())?;
         let stream = services.streams.local().expect(leg).await;
         let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
-        let new = NewCall {
-            stream: Some(self.stream()),
-            client_state: Some(format!("{OWN_CALL}{}", request.user)),
-            ..NewCall::plain(account, twilio::NAME, to, from, self.first(request))
-        };
+        let client_state = Some(format!("{OWN_CALL}{}", request.user));
+        let mut new = NewCall::plain(LegOwner::new(account, twilio::NAME), to, from, self.first(request));
+        new.plan.stream = Some(self.stream());
+        let new = NewCall { client_state, ..new };
         let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
         self.live.lock().insert(leg, LiveCall { user, frontends: Arc::clone(&frontends) });
         if let Err(error) = calls.create_if_allowed(leg, new).await {
@@ -86,9 +86,9 @@ impl Starlis {
 
     /// Returns the first action after the answer. With a configured agent, the action is a conversation with this
     /// agent. Without an agent, the action is to speak the first message.
-    fn first(&self, request: CallRequest) -> AnswerAction {
+    fn first(&self, request: CallRequest) -> OnAnswer {
         if let Some(name) = &self.config.agent {
-            return AnswerAction::Program(agent_program(AgentSpec {
+            return OnAnswer::Program(agent_program(AgentSpec {
                 name: Arc::clone(name),
                 prompt: request.prompt.map(Into::into),
                 first_message: request.first_message.map(Into::into),
@@ -98,9 +98,9 @@ impl Starlis {
         match request.first_message {
             Some(text) => {
                 let speech = Speech { text, ssml: false, voice: None, language: None };
-                AnswerAction::Play(Play::once(AudioSource::Speech(speech)))
+                OnAnswer::Play(Play::once(AudioSource::Speech(speech)))
             }
-            None => AnswerAction::Commands,
+            None => OnAnswer::Wait,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::internal_call::{InternalCall, MAX_CHAIN};
-use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::leg::{LegInfo, SipFacts};
 use tandem_call::output::{Invite, SipEndReason};
 use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
@@ -58,7 +58,7 @@ impl CallTask {
             return Err(not_called("too many calls within this server have the same origin", SipEndReason::Loop));
         }
         let services = Arc::clone(&self.services);
-        if services.accounts.status(&route.account) != AccountStatus::Active {
+        if services.accounts.status(&route.owner.account) != AccountStatus::Active {
             return Err(not_called("its account is not active", unreachable));
         }
         let handover = Box::new(match info.handover.as_deref() {
@@ -83,32 +83,15 @@ impl CallTask {
         let offer = io.start_internal_call(session, loopback);
         let sip = SipFacts {
             domain: self.domain_called(&called),
-            number: services.number_id(&route.account, &called),
+            number: services.number_id(&route.owner.account, &called),
             headers: invite.headers.clone(),
             ..SipFacts::default()
         };
         let far_end = LegInfo {
-            id: own,
-            session: session_id,
-            parent: None,
-            account: Arc::clone(&route.account),
-            dialect: Arc::clone(&route.dialect),
-            application: route.application.clone(),
-            direction: Direction::Inbound,
-            from: invite.from.clone(),
-            to: called,
             caller_name: invite.caller_name.clone(),
-            forwarded_from: None,
-            status: Status::Initiated,
-            created_at: now,
-            answered_at: None,
-            answered_by: None,
-            end: None,
-            client_state: None,
-            status_callback: None,
-            fallback: None,
             sip,
             handover: Some(handover),
+            ..LegInfo::inbound(own, session_id, route.owner.clone(), invite.from.clone(), called, now)
         };
         begin(&self.registry, far_end, leg, offer, far, route);
         Ok(())

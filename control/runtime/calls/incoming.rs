@@ -154,7 +154,7 @@ impl Calls {
             }
         };
         // A suspended account can neither make nor receive calls.
-        let active = |route: &Route| services.accounts.status(&route.account) == AccountStatus::Active;
+        let active = |route: &Route| services.accounts.status(&route.owner.account) == AccountStatus::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
@@ -182,7 +182,7 @@ impl Calls {
         // A PBX calls from many different numbers, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
-            if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
+            if !routing.may_call_from(&route.owner.account, &Address::from(&*incoming.from_user)) {
                 let why = "the PBX's account does not own the calling number";
                 self.call_refused(&incoming, Cause::ForeignCallerId, 403, why, None);
                 services.channels.free(leg);
@@ -241,8 +241,8 @@ impl Calls {
         let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
         let domain = domain.and_then(|name| self.services().routing.load_full().phones().domain(name));
         let domain = domain.filter(|domain| domain.details.voice.is_some());
-        let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
-        info.sip.number = self.services().number_id(&route.account, &info.to);
+        let (mut info, offer) = inbound_leg(leg, session, route.owner.clone(), incoming, domain);
+        info.sip.number = self.services().number_id(&info.account, &info.to);
         let (inbox, receiver) = self.0.registry.open(session);
         self.0.registry.register(leg.0, inbox.clone());
         self.0.registry.register(session.0, inbox.clone());
@@ -300,14 +300,7 @@ impl Calls {
             let (leg, headers) = (leg, Vec::new());
             return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
         };
-        let route = Route {
-            account: info.account,
-            dialect: info.dialect,
-            application: info.application,
-            status: None,
-            record: None,
-            decision: Decision::Commands,
-        };
+        let route = Route { owner: info.owner(), status: None, record: None, decision: Decision::Commands };
         self.begin(leg, incoming, route, None);
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {

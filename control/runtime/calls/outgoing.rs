@@ -31,9 +31,9 @@ impl Calls {
     /// Does the same as [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to
     /// the leg's events before the leg exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
-        let check = self.services().routing.load_full().caller(&call.account, &call.from);
+        let check = self.services().routing.load_full().caller(&call.owner.account, &call.invite.from);
         if check == CallerIdCheck::Refused {
-            return Err(CreateError::ForeignCaller(call.from.to_string()));
+            return Err(CreateError::ForeignCaller(call.invite.from.to_string()));
         }
         let created = self.create_as(id, call).await?;
         if check == CallerIdCheck::Tolerated {
@@ -73,14 +73,14 @@ impl Calls {
             return Err(CreateError::Draining);
         }
         let services = self.services();
-        if let Some(name) = services.routing.load_full().refused_header(&call.headers) {
+        if let Some(name) = services.routing.load_full().refused_header(&call.invite.headers) {
             return Err(CreateError::IdentityHeader(name.to_owned()));
         }
         if let Some(shortage) = services.media.shortage() {
             return Err(shortage.into());
         }
-        for to in iter::once(&call.to).chain(&call.also) {
-            services.check_route(&call.account, call.dialect, to, &call.via).await?;
+        for to in iter::once(&call.invite.to).chain(&call.also) {
+            services.check_route(&call.owner.account, &call.owner.dialect, to, &call.invite.via).await?;
         }
         let linked = match call.link_to {
             Some(leg) => {
@@ -93,7 +93,7 @@ impl Calls {
             Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
             None => CallId::new(now, &mut rand::rng()),
         };
-        let number = services.number_id(&call.account, &call.from);
+        let number = services.number_id(&call.owner.account, &call.invite.from);
         let (mut leg, others) = outbound_legs(id, session, call, now);
         leg.info.sip.number = number;
         let info = Arc::new(leg.info.clone());

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
-use tandem_call::leg::{EndCause, LegInfo, Status};
+use tandem_call::leg::{LegInfo, LegOwner, Status};
+use tandem_call::new_leg::{LegPlan, OnAnswer};
+use tandem_call::output::Invite;
 use tandem_call::program::instruction::{
-    AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason,
+    AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason, SendDigits,
 };
 use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
 use tandem_call::{Method, StatusEvent, Target};
 use tandem_history::report::Unused;
 use tandem_id::LegId;
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 
 use super::error::ApiError;
 use crate::swml::NAME;
@@ -359,31 +361,23 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     let events = status_events(parameters);
     let credentials = parameters.text("username").zip(parameters.text("password"));
     let fallback = parameters.url("fallback_url", WEB).map(|url| Target { url: url.into(), method: Method::Post });
+    let credentials = credentials.map(|(username, password)| Credentials { username, password });
+    let timeout = parameters.seconds("timeout", 1.0..=MAX_RINGING_SECONDS).unwrap_or(RINGING_TIMEOUT);
     Ok(NewCall {
-        account: Arc::clone(account),
-        dialect: NAME,
-        application: None,
-        to: called,
-        via: Vec::new(),
+        owner: LegOwner::new(Arc::clone(account), NAME),
+        invite: Invite { credentials, ..Invite::new(called, caller) },
         also: Vec::new(),
-        from: caller,
-        caller_name: None,
-        headers: Vec::new(),
-        credentials: credentials.map(|(username, password)| Credentials { username, password }),
-        timeout: parameters.seconds("timeout", 1.0..=MAX_RINGING_SECONDS).unwrap_or(RINGING_TIMEOUT),
-        unanswered: EndCause::Timeout,
-        time_limit: Some(MAX_DURATION),
-        first: AnswerAction::Document(first),
-        fallback,
-        send_digits: digits,
-        detect: None,
+        plan: LegPlan {
+            time_limit: Some(MAX_DURATION),
+            then: OnAnswer::Document(first),
+            send_digits: digits.map(SendDigits::new),
+            ..LegPlan::waiting(timeout)
+        },
         record: None,
-        stream: None,
+        fallback,
         status: parameters.callback("status_url", None, &events),
         client_state: Remembered { envs }.spelled(),
         link_to: None,
-        bridge_on_answer: false,
-        if_free: false,
         handover: None,
     })
 }
@@ -551,9 +545,9 @@ mod tests {
         let json = r#"{"command":"dial","params":{"from":"+15550001","to":"sip:a@b","swml":{"sections":{"main":["hangup"]}},
             "custom_variables":{"a":"1"},"timeout":20,"send_digits":"1,2","status_url":"http://h/s","status_events":["answered","ended"]}}"#;
         let Plan::Dial(call) = planned(json).unwrap() else { panic!() };
-        assert_eq!((call.timeout, call.send_digits.as_deref()), (Duration::from_secs(20), Some("1w2")));
+        assert_eq!((call.plan.timeout, call.plan.send_digits), (Duration::from_secs(20), Some(SendDigits::new("1w2"))));
         assert_eq!(call.status.as_ref().unwrap().events, [StatusEvent::Answered, StatusEvent::Completed]);
-        let AnswerAction::Document(target) = &call.first else { panic!() };
+        let OnAnswer::Document(target) = &call.plan.then else { panic!() };
         assert!(target.url.starts_with("swml:document,"));
     }
 

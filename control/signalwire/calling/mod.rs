@@ -94,8 +94,8 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
     let (plan, unused) = app.calls.services().turns.work(&account.name, read).await?;
     let call = match plan {
         Plan::Dial(call) => {
-            let url = match &call.first {
-                tandem_routing::new_call::AnswerAction::Document(target) => Some(target.url.to_string()),
+            let url = match &call.plan.then {
+                tandem_call::new_leg::OnAnswer::Document(target) => Some(target.url.to_string()),
                 _ => None,
             };
             let created = app.calls.create(*call).await.map_err(not_created)?;

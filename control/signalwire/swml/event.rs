@@ -12,8 +12,8 @@ use tandem_call::stream::{StreamFacts, StreamStatus, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionStatus};
 use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Context, Notice};
-use tandem_webhooks::Body;
 use tandem_history::recordings::file_octets;
+use tandem_webhooks::Body;
 
 use super::facts;
 use super::media::{self, direction};

@@ -41,8 +41,8 @@ use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{Context, Dialect, Documents, Notice, Signing, StreamWire};
-use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use tandem_id::{LegId, RecordingId, StreamId};
+use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use self::script::LegScript;

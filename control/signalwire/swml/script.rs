@@ -8,8 +8,8 @@ use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warn
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Context, Notice};
-use tandem_webhooks::Body;
 use tandem_markup::{WEB_PAGE, code, is_web_page};
+use tandem_webhooks::Body;
 use url::Url;
 
 use super::error::{Code, Fault};

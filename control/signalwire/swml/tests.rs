@@ -10,7 +10,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, SipFacts, Status};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, LegOwner, Quality, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{
@@ -19,9 +19,9 @@ use tandem_call::recording::{
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Context, Dialect, Documents};
-use tandem_webhooks::Body;
 use tandem_id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_twilio::family::Provider as _;
+use tandem_webhooks::Body;
 
 use super::document::Document;
 use super::error::Code;
@@ -524,32 +524,16 @@ fn the_last_cxml_callback_has_the_sip_reason_phrase_and_packet_counts() {
 }
 
 fn leg() -> LegInfo {
+    let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
+    let owner = LegOwner::new("main", "swml");
     LegInfo {
-        id: LegId(1),
-        session: CallId(2),
-        parent: None,
-        account: "main".into(),
-        dialect: "swml".into(),
-        application: None,
-        direction: Direction::Inbound,
-        from: Address::from("+15550001"),
-        to: Address::from("+15550002"),
-        caller_name: None,
-        forwarded_from: None,
-        status: Status::Initiated,
-        created_at: Timestamp::UNIX_EPOCH,
-        answered_at: None,
-        answered_by: None,
-        end: None,
         client_state: Remembered { envs: vec![("who".into(), "Ann".into())] }.spelled(),
-        status_callback: None,
-        fallback: None,
         sip: SipFacts {
             trunk: Some("carrier".into()),
             headers: vec![("X-A".into(), "1".into())],
             ..SipFacts::default()
         },
-        handover: None,
+        ..LegInfo::inbound(LegId(1), CallId(2), owner, from, to, Timestamp::UNIX_EPOCH)
     }
 }
 

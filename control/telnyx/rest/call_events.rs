@@ -9,7 +9,7 @@ use tandem_id::LegId;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::deliveries::{self, DeliveryRow, DeliveryState};
-use tandem_webhooks::{Delivery, Body};
+use tandem_webhooks::{Body, Delivery};
 
 use super::error::ApiError;
 use super::resources::listing::{ListFields, Listing};

@@ -12,6 +12,7 @@ use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{self, ConferenceSpec};
 use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Participation};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
 use tandem_conferences::JoinRefusal;
@@ -19,7 +20,7 @@ use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::Page;
 use tandem_id::{ConferenceId, LegId};
 use tandem_operations::conferences::{self as operations, InviteError, OpenError};
-use tandem_routing::new_call::{AnswerAction, Created, NewCall};
+use tandem_routing::new_call::{Created, NewCall};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
@@ -395,7 +396,7 @@ pub(super) fn invitation(
     if parameters.get("conference_config").is_none() {
         return Ok(None);
     }
-    if call.first != AnswerAction::Commands {
+    if call.plan.then != OnAnswer::Wait {
         let detail = "A call with conference_config cannot have another first action.";
         return Err(ApiError::bad_value("conference_config", detail));
     }
@@ -432,7 +433,7 @@ pub(super) fn invitation(
     };
     let own = participation(parameters, Arc::clone(&name), &opening)?;
     let own = Participation { waits: own.waits && waits, opening: Some(Arc::clone(&opening)), ..own };
-    call.first = AnswerAction::JoinConference(Box::new(own.clone()));
+    call.plan.then = OnAnswer::JoinConference(Box::new(own.clone()));
     Ok(Some(Invitation { name, opening, participation: own }))
 }
 

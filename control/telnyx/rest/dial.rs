@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::leg::EndCause;
+use tandem_call::leg::{EndCause, LegOwner};
 use tandem_call::machine_detection::MachineDetection;
-use tandem_call::program::instruction::{AudioSource, Credentials, Play};
+use tandem_call::new_leg::{LegPlan, OnAnswer};
+use tandem_call::output::Invite;
+use tandem_call::program::instruction::{AudioSource, Credentials, Play, SendDigits};
 use tandem_call::recording::RecordingSource;
 use tandem_call::stream::{ConnectTiming, StreamSpec};
-use tandem_call::supervision::SupervisorRole;
+use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::{Callback, Target};
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 use tandem_settings::Application;
 
 use super::error::ApiError;
@@ -132,14 +134,14 @@ pub(super) fn new_call(
         let detail = "The call can be linked only to the supervised call.";
         return Err(ApiError::bad_value("link_to", detail));
     }
-    let first = match (outbound.audio, supervises) {
+    let then = match (outbound.audio, supervises) {
         (Some(_), Some(_)) => {
             let detail = "audio_url cannot be used with supervise_call_control_id.";
             return Err(ApiError::bad_value("audio_url", detail));
         }
-        (None, Some(_)) => AnswerAction::Supervise(role.unwrap_or(SupervisorRole::Barge)),
-        (Some(audio), None) => AnswerAction::Play(audio),
-        (None, None) => AnswerAction::Commands,
+        (None, Some(of)) => OnAnswer::Supervise(Supervision { of, role: role.unwrap_or(SupervisorRole::Barge) }),
+        (Some(audio), None) => OnAnswer::Play(audio),
+        (None, None) => OnAnswer::Wait,
     };
     let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
     let park = parameters.check("park_after_unbridge", &["self"])?.is_some();
@@ -156,30 +158,30 @@ pub(super) fn new_call(
     let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());
     status.timeout = timeout.or(status.timeout);
     Ok(NewCall {
-        account: account.clone(),
-        dialect: NAME,
-        application: Some(application.id.clone()),
-        to,
-        via: Vec::new(),
+        owner: LegOwner { application: Some(application.id.clone()), ..LegOwner::new(Arc::clone(account), NAME) },
+        invite: Invite {
+            caller_name: outbound.caller_name,
+            headers: outbound.headers,
+            credentials: outbound.credentials,
+            ..Invite::new(to, from)
+        },
         also: callees.collect(),
-        from,
-        caller_name: outbound.caller_name,
-        headers: outbound.headers,
-        credentials: outbound.credentials,
-        timeout: outbound.timeout,
-        unanswered: if retries { EndCause::Timeout } else { EndCause::NoAnswer },
-        time_limit: Some(outbound.time_limit),
-        first,
-        fallback: None,
-        send_digits: outbound.send_digits,
-        detect: outbound.detect,
+        plan: LegPlan {
+            timeout: outbound.timeout,
+            unanswered: if retries { EndCause::Timeout } else { EndCause::NoAnswer },
+            time_limit: Some(outbound.time_limit),
+            then,
+            send_digits: outbound.send_digits.map(SendDigits::new),
+            detect: outbound.detect,
+            stream,
+            bridge_to: link_to.filter(|_| bridge_on_answer),
+            if_free: parameters.flag("prevent_double_bridge")?,
+        },
         record: media::record(parameters, RecordingSource::Outbound)?,
-        stream,
+        fallback: None,
         status: Some(status),
         client_state: parameters.client_state("client_state")?,
         link_to,
-        bridge_on_answer,
-        if_free: parameters.flag("prevent_double_bridge")?,
         handover: None,
     })
 }

@@ -40,10 +40,11 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_call::new_leg::OnAnswer;
 use tandem_history::report::Unused;
 use tandem_id::LegId;
 use tandem_operations::calls;
-use tandem_routing::new_call::{AnswerAction, CreateError, Created};
+use tandem_routing::new_call::{CreateError, Created};
 use tandem_runtime::app::App;
 
 use self::action::Action;
@@ -200,7 +201,7 @@ async fn dial(
         let routing = app.calls.services().routing.load_full();
         let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
         if let Some(other) = call.link_to {
-            let supervises = matches!(call.first, AnswerAction::Supervise(_));
+            let supervises = matches!(call.plan.then, OnAnswer::Supervise(_));
             let name = if supervises { "supervise_call_control_id" } else { "link_to" };
             let other = known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call(name))?;
             if supervises && other.status.is_final() {

@@ -5,9 +5,10 @@ use rand::{RngExt, SeedableRng};
 use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd, TargetLegs};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegOwner, TargetLegs};
 use tandem_call::machine_detection::Until;
-use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason};
+use tandem_call::new_leg::OnAnswer;
+use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason, SendDigits};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
@@ -16,7 +17,7 @@ mod parameters;
 
 use super::*;
 use crate::fixture::{self, LEG, SESSION};
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_routing::new_call::NewCall;
 use tandem_settings::Application;
 use tandem_settings::ApplicationKind;
 
@@ -71,11 +72,16 @@ fn command(action: &str, body: Value) -> Command {
 #[test]
 fn a_dial_has_the_documented_defaults() {
     let call = new_call(json!({})).unwrap();
-    assert_eq!((&*call.account, call.dialect, call.application.as_deref()), ("acme", "telnyx", Some("1")));
-    assert_eq!((call.to.to_string(), call.from.to_string()), ("+15551230002".into(), "+15551230001".into()));
-    assert_eq!((call.timeout, call.time_limit), (Duration::from_secs(30), Some(Duration::from_secs(14_400))));
-    assert_eq!(call.first, AnswerAction::Commands);
-    assert!(call.record.is_none() && call.stream.is_none() && call.link_to.is_none() && !call.bridge_on_answer);
+    assert_eq!(call.owner, LegOwner { application: Some("1".into()), ..LegOwner::new("acme", "telnyx") });
+    assert_eq!(
+        (call.invite.to.to_string(), call.invite.from.to_string()),
+        ("+15551230002".into(), "+15551230001".into())
+    );
+    assert_eq!((call.plan.timeout, call.plan.time_limit), (Duration::from_secs(30), Some(Duration::from_secs(14_400))));
+    assert_eq!(call.plan.then, OnAnswer::Wait);
+    assert!(
+        call.record.is_none() && call.plan.stream.is_none() && call.link_to.is_none() && call.plan.bridge_to.is_none()
+    );
     let status = call.status.unwrap();
     assert_eq!(&*status.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*status.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
@@ -87,7 +93,7 @@ fn a_stream_has_a_codec_and_sample_rate_for_each_direction() {
     let read = |more: serde_json::Value| {
         let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
         members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.bidirectional_mode)))
+        new_call(members).map(|call| call.plan.stream.map(|stream| (stream.codec, stream.bidirectional_mode)))
     };
     let stream = read(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
     let narrow = BidirectionalMode::Payload(StreamCodec::L16(SampleRate::Hz8000));
@@ -109,7 +115,7 @@ fn a_stream_has_a_codec_and_sample_rate_for_each_direction() {
 
 #[test]
 fn machine_detection_has_the_defaults_of_its_mode() {
-    let read = |members| new_call(members).unwrap().detect;
+    let read = |members| new_call(members).unwrap().plan.detect;
     assert_eq!(read(json!({"answering_machine_detection": "disabled"})), None);
     let spec = read(json!({"answering_machine_detection": "greeting_end"})).unwrap();
     assert_eq!((spec.until, spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
@@ -143,21 +149,22 @@ fn every_parameter_of_a_dial_is_used() {
         "deepfake_detection": {"enabled": false}, "transcription": false, "audio_url": null,
     }))
     .unwrap();
-    assert_eq!(call.to, Address::Sip("sip:bob@127.0.0.1:5080;transport=tcp".into()));
-    assert_eq!(call.caller_name.as_deref(), Some("Alice A."));
-    assert_eq!((call.timeout, call.time_limit), (Duration::from_secs(10), Some(Duration::from_secs(60))));
-    assert_eq!((call.link_to, call.bridge_on_answer), (Some(LEG), true));
+    assert_eq!(call.invite.to, Address::Sip("sip:bob@127.0.0.1:5080;transport=tcp".into()));
+    assert_eq!(call.invite.caller_name.as_deref(), Some("Alice A."));
+    assert_eq!((call.plan.timeout, call.plan.time_limit), (Duration::from_secs(10), Some(Duration::from_secs(60))));
+    assert_eq!((call.link_to, call.plan.bridge_to), (Some(LEG), Some(LEG)));
     let status = call.status.unwrap();
     assert_eq!((&*status.target.url, status.target.method), ("http://127.0.0.1:9002/x", tandem_call::Method::Get));
     let headers = [("X-A", "1"), ("User-to-User", "2"), ("Privacy", "id")];
-    assert_eq!(call.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    assert_eq!(call.credentials.unwrap().password, "p");
-    assert_eq!((call.send_digits.as_deref(), call.client_state.as_deref()), (Some("1w2W#"), Some("c3RhdGU=")));
+    assert_eq!(call.invite.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(call.invite.credentials.unwrap().password, "p");
+    assert_eq!(call.plan.send_digits, Some(SendDigits::new("1w2W#")));
+    assert_eq!(call.client_state.as_deref(), Some("c3RhdGU="));
     let record = call.record.unwrap();
     assert_eq!((record.source, record.channels), (RecordingSource::Outbound, RecordingChannels::Mono));
     assert_eq!((record.format, record.track, record.trim), (RecordingFormat::Wav, Track::Inbound, true));
     assert_eq!((record.max_length, record.silence_timeout), (Some(Duration::from_secs(9)), None));
-    let stream = call.stream.unwrap();
+    let stream = call.plan.stream.unwrap();
     assert_eq!((stream.url.as_str(), stream.track), ("wss://127.0.0.1/a?b=c", Track::Both));
     assert_eq!(
         (stream.codec, stream.bidirectional_mode),
@@ -175,10 +182,10 @@ fn unknown_sample_rate_parameters_of_a_stream_are_ignored() {
         "stream_bidirectional_sample_rate": 8000,
     }))
     .unwrap()
-    .stream
+    .plan.stream
     .unwrap();
     assert_eq!(stream.bidirectional_mode, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
-    let stream = new_call(json!({"stream_url": "ws://127.0.0.1:9000/"})).unwrap().stream.unwrap();
+    let stream = new_call(json!({"stream_url": "ws://127.0.0.1:9000/"})).unwrap().plan.stream.unwrap();
     assert_eq!(
         (stream.track, stream.codec, stream.bidirectional_mode),
         (Track::Inbound, None, Some(BidirectionalMode::Files))
@@ -188,7 +195,7 @@ fn unknown_sample_rate_parameters_of_a_stream_are_ignored() {
 #[test]
 fn media_name_plays_a_stored_file() {
     let stored = || AudioSource::Stored("hello".into());
-    assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().first, AnswerAction::Play(Play::once(stored())));
+    assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().plan.then, OnAnswer::Play(Play::once(stored())));
     let Command::Play { play, .. } = command("playback_start", json!({"media_name": "hello", "audio_url": null}))
     else {
         panic!()
@@ -205,7 +212,7 @@ fn media_name_plays_a_stored_file() {
 #[test]
 fn several_targets_are_called_at_once() {
     let call = new_call(json!({"to": ["+15551230002", "sip:b@c"], "sip_transport_protocol": "TCP"})).unwrap();
-    assert_eq!((call.to.to_string(), call.also), ("+15551230002".into(), vec!["sip:b@c;transport=tcp".into()]));
+    assert_eq!((call.invite.to.to_string(), call.also), ("+15551230002".into(), vec!["sip:b@c;transport=tcp".into()]));
     let transfer = json!({"to": ["+15551230003", "+15551230004"], "audio_url": "http://127.0.0.1/hello.wav"});
     let Command::Transfer(dial) = command("transfer", transfer) else { panic!() };
     assert_eq!((dial.targets.len(), dial.sequential), (2, false));
@@ -215,12 +222,12 @@ fn several_targets_are_called_at_once() {
 #[test]
 fn retry_on_timeout_and_prevent_double_bridge_change_a_dial() {
     let call = new_call(json!({})).unwrap();
-    assert_eq!((call.unanswered, call.if_free), (EndCause::Timeout, false));
+    assert_eq!((call.plan.unanswered, call.plan.if_free), (EndCause::Timeout, false));
     let more = json!({"retry_on_timeout": false, "prevent_double_bridge": true, "audio_url": "http://127.0.0.1/a.wav"});
     let call = new_call(more).unwrap();
-    assert_eq!((call.unanswered, call.if_free), (EndCause::NoAnswer, true));
+    assert_eq!((call.plan.unanswered, call.plan.if_free), (EndCause::NoAnswer, true));
     assert!(
-        matches!(call.first, AnswerAction::Play(play) if play.source == AudioSource::Url("http://127.0.0.1/a.wav".into()))
+        matches!(call.plan.then, OnAnswer::Play(play) if play.source == AudioSource::Url("http://127.0.0.1/a.wav".into()))
     );
 }
 

@@ -5,7 +5,7 @@ use axum::http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::address::Address;
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, SipFacts, Status};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegOwner, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_id::{CallId, RecordingId};
 
@@ -25,28 +25,16 @@ fn leg(status: Status) -> LegInfo {
         detail: None,
         failure: None,
     };
+    let (from, to) = (Address::from("+14158675308"), Address::from("+14158675309"));
+    let owner = LegOwner::new("acme", "twilio");
     LegInfo {
-        id: LegId(1),
-        session: CallId(2),
         parent: Some(LegId(3)),
-        account: "acme".into(),
-        dialect: "twilio".into(),
-        application: None,
-        direction: Direction::Inbound,
-        from: Address::from("+14158675308"),
-        to: Address::from("+14158675309"),
         caller_name: Some("Ann".into()),
         forwarded_from: Some("+141586753093".into()),
         status,
-        created_at: at("2010-08-31T20:36:28Z"),
         answered_at: Some(at("2010-08-31T20:36:29Z")),
-        answered_by: None,
         end: status.is_final().then_some(end),
-        client_state: None,
-        status_callback: None,
-        fallback: None,
-        sip: SipFacts::default(),
-        handover: None,
+        ..LegInfo::inbound(LegId(1), CallId(2), owner, from, to, at("2010-08-31T20:36:28Z"))
     }
 }
 

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tandem_call::Target;
 use tandem_call::command::Refused;
 use tandem_dialect::Notice;
-use tandem_webhooks::Body;
 use tandem_id::LegId;
 use tandem_operations::messages::{self, CallMessages, MessageError};
 use tandem_store::resources::Resource;
+use tandem_webhooks::Body;
 
 use super::super::error::{ApiError, allow};
 use super::super::{format, path, sid};

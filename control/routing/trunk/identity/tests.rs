@@ -1,4 +1,6 @@
 use serde_json::json;
+use tandem_call::leg::LegOwner;
+use tandem_call::output::Invite;
 use tandem_id::{CallId, LegId};
 
 use super::*;
@@ -41,7 +43,7 @@ fn parent(headers: &[(&str, &str)]) -> LegInfo {
     let mut incoming = incoming(headers);
     incoming.from_user = "+493011111111".to_owned();
     incoming.to_user = "+493012345678".to_owned();
-    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), incoming, None);
+    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), incoming, None);
     info
 }
 
@@ -50,16 +52,7 @@ fn parent_leg(leg: &LegInfo) -> ParentLeg {
 }
 
 fn invite(from: &str, to: &str) -> Invite {
-    Invite {
-        from: Address::from(from),
-        to: Address::from(to),
-        caller_name: Some("Ann".to_owned()),
-        headers: Vec::new(),
-        inherits_headers: false,
-        credentials: None,
-        via: Vec::new(),
-        replaces: None,
-    }
+    Invite { caller_name: Some("Ann".to_owned()), ..Invite::new(Address::from(to), Address::from(from)) }
 }
 
 fn header_lines(presented: &PresentedCaller) -> Vec<String> {
@@ -132,7 +125,7 @@ fn a_caller_who_wants_to_be_unknown_is() {
     ] {
         let mut call = sip::Incoming { from_user: user.to_owned(), from_uri: uri.to_owned(), ..incoming(&[]) };
         receive(&trunk(json!({})), &mut call);
-        let (leg, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), call, None);
+        let (leg, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), call, None);
         assert_eq!(leg.from, Address::Name("anonymous".into()), "{uri}");
     }
     let mut call = incoming(&[("Privacy", "none")]);

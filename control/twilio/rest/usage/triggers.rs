@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use tandem_accounts::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
 use tandem_call::Target;
 use tandem_dialect::Notice;
-use tandem_webhooks::Body;
 use tandem_operations::usage as operations;
 use tandem_store::resources::{self, Filter, Resource};
+use tandem_webhooks::Body;
 
 use super::super::super::error::{ApiError, allow};
 use super::super::super::form::Parameters;
