@@ -1,6 +1,9 @@
 use super::*;
 use crate::testing::{at, ended, ids};
 
+/// The contacts that are called now, each with its branch, and the branches that are ended.
+type Orders = (Vec<(u128, LegId)>, Vec<(LegId, bool)>);
+
 fn contacts(qs: &[u16]) -> Vec<Contact> {
     qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect()
 }
@@ -18,7 +21,7 @@ impl Bench {
     }
 
     /// The contacts that are called now, each with its branch, and the branches that are ended.
-    fn orders(&mut self) -> (Vec<(u128, LegId)>, Vec<(LegId, bool)>) {
+    fn orders(&mut self) -> Orders {
         let (mut placed, mut over) = (Vec::new(), Vec::new());
         while let Some((branch, order)) = self.fork.poll_order() {
             match order {

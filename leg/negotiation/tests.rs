@@ -349,8 +349,9 @@ fn states() -> Vec<Bench> {
 }
 
 fn inputs() -> Vec<Input<'static>> {
+    type WithSdp = fn(Option<&'static [u8]>) -> Input<'static>;
     let sdp = [Some(&b"x"[..]), Some(b"bad"), None];
-    let with: [fn(Option<&'static [u8]>) -> Input<'static>; 3] = [Input::Ringing, Input::Accepted, Input::Acknowledged];
+    let with: [WithSdp; 3] = [Input::Ringing, Input::Accepted, Input::Acknowledged];
     let mut inputs: Vec<_> = with.iter().flat_map(|with| sdp.map(with)).collect();
     inputs.extend([Input::Offer(b"x", true), Input::Offer(b"bad", false), Input::OfferWanted]);
     inputs.extend([Input::Answer(b"x"), Input::Answer(b""), Input::Refused, Input::RefreshDue]);
