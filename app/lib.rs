@@ -24,6 +24,7 @@ use axum::Router;
 use tandem_accounts::{Account, Accounts};
 use tandem_agent::Agents;
 use tandem_audio::AudioLoader;
+use tandem_clients::Clients;
 use tandem_clock as clock;
 use tandem_conferences::{ConferenceServices, Conferences, Reporter};
 use tandem_config::Config;
@@ -347,6 +348,7 @@ impl Server {
             streams: Streams::new(client.clone(), Arc::clone(&timings), &config.streams),
             public_url: Arc::clone(&public_url),
             recordings,
+            clients: Clients::default(),
             siprec: ArcSwap::from_pointee(Connectors::new(config.siprec)),
             stir: ArcSwap::from_pointee(stir),
             conferences,

@@ -45,6 +45,8 @@ pub struct Leg {
     pub(crate) negotiation: Negotiation,
     pub(crate) attempt: Option<Box<Attempt>>,
     pub(crate) fork: Option<Box<Fork>>,
+    /// The branch that has answered. Its signals are the leg's, whatever id they have.
+    pub(crate) adopted: Option<LegId>,
     pub(crate) digits: DigitDedup,
     /// The form in which the far end wants digits.
     pub wanted_digits: WantedForm,
@@ -121,6 +123,7 @@ impl Leg {
             negotiation: Negotiation::default(),
             attempt: None,
             fork: None,
+            adopted: None,
             digits: DigitDedup::default(),
             wanted_digits: WantedForm::default(),
             outputs: VecDeque::new(),
@@ -152,9 +155,9 @@ impl Leg {
         matches!(self.signalling, Signalling::New | Signalling::Over)
     }
 
-    /// Returns the branches that are not over. They have signalling of their own.
-    pub fn branches(&self) -> &[LegId] {
-        self.fork.as_ref().map_or(&[], |fork| fork.branches())
+    /// Returns the branches whose signals may still come.
+    pub fn branches(&self) -> impl Iterator<Item = LegId> {
+        self.fork.iter().flat_map(|fork| fork.branches()).copied().chain(self.adopted)
     }
 
     /// Returns the next output.
@@ -188,6 +191,12 @@ impl Leg {
     }
 
     // ---- orders of the call ----
+
+    /// Calls a far end to which the driver connects the leg itself, without a route. Returns the offer.
+    pub fn call(&mut self, media: &mut impl Describe) -> Bytes {
+        self.signalling = Signalling::Up;
+        self.negotiation.place(false, media).unwrap_or_default()
+    }
 
     /// Begins a leg whose far end calls.
     ///
@@ -289,15 +298,17 @@ impl Leg {
         media: Option<&mut M>,
         fresh: &mut impl FnMut() -> LegId,
     ) {
-        let Some(fork) = self.fork.as_mut().filter(|_| branch != self.id) else {
+        if branch == self.id || self.adopted == Some(branch) {
             return self.handle_own(now, event, media, fresh);
-        };
+        }
+        let Some(fork) = &mut self.fork else { return };
         let means = fork.handle(now, branch, event, fresh);
         self.serve_fork();
         match means {
             ForkEvent::Nothing => {}
             ForkEvent::Pass(event) => self.handle_own(now, event, media, fresh),
             ForkEvent::Answered(event) => {
+                self.adopted = Some(branch);
                 self.outputs.push_back(Output::Adopt { branch });
                 self.handle_own(now, event, media, fresh);
             }

@@ -19,6 +19,7 @@ pub struct LegSnapshot {
     negotiation: Negotiation,
     attempt: Option<Box<Attempt>>,
     fork: Option<ForkSnapshot>,
+    adopted: Option<LegId>,
     wanted_digits: WantedForm,
 }
 
@@ -44,13 +45,14 @@ impl Leg {
             negotiation: self.negotiation.clone(),
             attempt: self.attempt.clone(),
             fork: self.fork.as_ref().map(|fork| fork.write(now)),
+            adopted: self.adopted,
             wanted_digits: self.wanted_digits,
         }
     }
 
     /// Reads a leg that was written down.
     pub fn read(snapshot: LegSnapshot, now: Now) -> Self {
-        let LegSnapshot { id, signalling, negotiation, attempt, fork, wanted_digits } = snapshot;
+        let LegSnapshot { id, signalling, negotiation, attempt, fork, adopted, wanted_digits } = snapshot;
         let signalling = match signalling {
             SignallingSnapshot::New => Signalling::New,
             SignallingSnapshot::Up => Signalling::Up,
@@ -58,6 +60,6 @@ impl Leg {
             SignallingSnapshot::Over => Signalling::Over,
         };
         let fork = fork.map(|fork| Box::new(Fork::read(fork, now)));
-        Self { signalling, negotiation, attempt, fork, wanted_digits, ..Self::outgoing(id) }
+        Self { signalling, negotiation, attempt, fork, adopted, wanted_digits, ..Self::outgoing(id) }
     }
 }

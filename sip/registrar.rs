@@ -177,6 +177,13 @@ impl Binding {
         self.instance_and_number().filter(|(_, number)| *number != "0").map(|(instance, _)| instance)
     }
 
+    /// Returns the instance of the phone without angle brackets, as the `gr` parameter of a URI names it.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        let (instance, _) = self.instance_and_number()?;
+        Some(instance.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(instance))
+    }
+
     fn instance_and_number(&self) -> Option<(&str, &str)> {
         self.instance.as_deref()?.rsplit_once(' ')
     }

@@ -1,21 +1,15 @@
-//! Outbound calls: INVITEs over the routes of a call, one route after another.
+//! Outbound calls: what the protocols need to place a leg on its routes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tandem_call::output::Invite;
-use tandem_clock as clock;
+use tandem_id::LegId;
+use tandem_leg::attempt::{Route, User};
 use tandem_media as media;
-use tandem_routing::Outbound;
-use tandem_routing::trunk::identity::{self, ParentLeg};
-use tandem_routing::trunk::passing;
+use tandem_routing::trunk::identity::ParentLeg;
+use tandem_routing::{Outbound, Routing};
 use tandem_settings::DtmfMode;
-use tandem_sip as sip;
 use tandem_stir::SigningRequest;
-
-use super::{LegIo, headers};
-use crate::redirect::Redirects;
 
 /// An outbound call and its routes.
 pub struct OutgoingCall {
@@ -23,142 +17,78 @@ pub struct OutgoingCall {
     pub invite: Invite,
     /// The parent leg, with which the new leg will be bridged.
     pub parent_leg: Option<ParentLeg>,
+    /// The leg that causes the call.
+    pub on_behalf_of: Option<LegId>,
     /// The Call-ID. All routes use this Call-ID.
     pub call_id: Option<Arc<str>>,
     /// The request for a signature of the caller's number (STIR).
     pub signing: SigningRequest,
-    /// Whether the other leg has made no offer. In this case, an INVITE over a trunk with the setting `late_offer`
-    /// contains no offer.
+    /// Whether the other leg has made no offer. Then the far end makes the offer over a trunk with the setting
+    /// `late_offer`.
     pub late_offer: bool,
-    /// The routes that are not yet tried.
-    pub routes: VecDeque<Outbound>,
+    /// The routes, best first.
+    pub routes: Vec<CallRoute>,
     /// The accounts whose trunks the call may use, in addition to the trunks of the routes.
     pub accounts: Vec<Arc<str>>,
 }
 
-/// The destination that a leg called.
-pub(super) struct Callee {
-    /// The text `trunk "name" (uri)`, or only the URI.
-    pub(super) name: String,
-    /// Whether credentials exist for a digest challenge.
-    pub(super) authenticates: bool,
+impl OutgoingCall {
+    /// Returns the routes as the leg needs them.
+    pub(crate) fn leg_routes(&self) -> Vec<Route> {
+        let route = |route: &CallRoute| {
+            let (outbound, trunk) = (&route.outbound, route.outbound.trunk.as_ref());
+            let uri = outbound.next_hop.as_ref().unwrap_or(&outbound.request_uri);
+            Route {
+                uri: outbound.request_uri.clone(),
+                name: match trunk {
+                    Some(trunk) => format!("trunk \"{}\" ({uri})", trunk.name),
+                    None => uri.clone(),
+                },
+                trunk: trunk.map(|trunk| Arc::clone(&trunk.name)),
+                authenticates: self.invite.credentials.is_some() || outbound.credentials.is_some(),
+                follows_redirects: route.follows_redirects,
+                late_offer: self.late_offer && trunk.is_some_and(|trunk| trunk.late_offer),
+                failover_on: trunk.map(|trunk| trunk.failover_on.clone()).unwrap_or_default(),
+                user: route.user.clone(),
+            }
+        };
+        self.routes.iter().map(route).collect()
+    }
 }
 
-impl LegIo {
-    /// Sends an INVITE with our offer over the first route.
-    pub fn invite(&mut self, session: media::Session, attempt: OutgoingCall, route: Outbound) {
-        self.session = Some(session);
-        self.send_invite(&attempt, route);
-        self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
-    }
+/// One route of an outbound call.
+pub struct CallRoute {
+    /// The destination.
+    pub outbound: Outbound,
+    /// The user to call, if the destination is a user with contacts.
+    pub user: Option<User>,
+    /// Whether 3xx responses are followed. Redirections from a phone of this server are not followed, because the phone
+    /// is not identified by its own URI.
+    pub follows_redirects: bool,
+    /// The settings of the media on this route.
+    pub media: RouteMedia,
+}
 
-    /// Calls over the next route if the event says that the trunk failed before the call reached the callee. `tune`
-    /// applies the settings of the new trunk to the media session. Returns the log line and the new trunk.
-    pub fn fail_over(
-        &mut self,
-        event: &sip::Event,
-        tune: impl Fn(&mut media::Session, Option<&str>),
-    ) -> Option<(String, Option<Arc<str>>)> {
-        let mut attempt = self.attempt.take()?;
-        let sip::Event::Ended { cause, status, reason, .. } = event else {
-            // If the callee has sent early media or has answered, the call has reached the callee.
-            let found = matches!(event, sip::Event::Answered { .. }) || self.negotiated;
-            self.attempt = (!found).then_some(attempt);
-            return None;
+impl CallRoute {
+    /// Creates the route to this destination. `user` has the contacts of the destination's user, if it has one.
+    pub fn new(outbound: Outbound, user: Option<User>, routing: &Routing) -> Self {
+        let name = outbound.trunk_name();
+        let media = RouteMedia {
+            codecs: routing.codecs(name),
+            source: routing.media_source(name),
+            srtp: routing.srtp(name, None),
+            dtmf: outbound.trunk.as_ref().map(|trunk| trunk.dtmf).unwrap_or_default(),
         };
-        let failed = match cause {
-            sip::EndCause::Timeout
-            | sip::EndCause::Unresolved
-            | sip::EndCause::Forbidden
-            | sip::EndCause::NoSocket
-            | sip::EndCause::Unconnected(_)
-            | sip::EndCause::Tls(_)
-            | sip::EndCause::TrunkFull => true,
-            sip::EndCause::Rejected => status.is_some_and(|status| self.failover_statuses.contains(&status)),
-            _ => false,
-        };
-        if !failed || self.negotiated {
-            return None;
-        }
-        let route = attempt.routes.pop_front()?;
-        let why = self.why(*cause, *status, reason.clone()).unwrap_or_default();
-        let trunk = route.trunk.as_ref().map(|trunk| Arc::clone(&trunk.name));
-        if let Some(session) = &mut self.session {
-            tune(session, route.trunk_name());
-        }
-        let line = format!("{why}; next: trunk \"{}\"", trunk.as_deref().unwrap_or_default());
-        tracing::warn!(leg = %self.key, "call not placed: {line}");
-        self.send_invite(&attempt, route);
-        self.attempt = (!attempt.routes.is_empty()).then_some(attempt);
-        Some((line, trunk))
+        let follows_redirects = outbound.aor.is_none() && routing.redirects(name);
+        Self { outbound, user, follows_redirects, media }
     }
+}
 
-    fn send_invite(&mut self, attempt: &OutgoingCall, route: Outbound) {
-        let Some(session) = &mut self.session else { return };
-        self.dtmf = route.trunk.as_ref().map(|trunk| trunk.dtmf).unwrap_or_default();
-        session.set_events(self.dtmf == DtmfMode::Rfc4733);
-        let late = attempt.late_offer && route.trunk.as_ref().is_some_and(|trunk| trunk.late_offer);
-        let sdp = if late { Bytes::new() } else { session.offer_preferring(&self.preferred) };
-        let second_offer = if late { None } else { session.offer_secured() };
-        let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
-        self.gone = false;
-        let host = route.host();
-        let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.parent_leg.as_ref(), &host);
-        if route.aor.is_none() {
-            let now = clock::time();
-            let (headers, signing) = attempt.signing.headers(route.trunk.as_deref(), &invite, &presented, now);
-            presented.headers.extend(headers);
-            self.signing = signing;
-        }
-        let passed = attempt.parent_leg.as_ref().filter(|_| invite.inherits_headers).map(|parent_leg| {
-            let usual = tandem_settings::header_pattern::usual();
-            let patterns = route.trunk.as_ref().map_or(&usual, |trunk| &trunk.pass_headers);
-            passing::passed(patterns, &parent_leg.leg.sip.headers)
-        });
-        self.failover_statuses = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
-        let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
-        let name = match &route.trunk {
-            Some(trunk) => format!("trunk \"{}\" ({uri})", trunk.name),
-            None => uri.clone(),
-        };
-        let authenticates = invite.credentials.is_some() || route.credentials.is_some();
-        self.callee = Some(Callee { name, authenticates });
-        let outgoing = sip::Outgoing {
-            request_uri: route.request_uri,
-            next_hop: route.next_hop,
-            binding: None,
-            from_user: presented.from_user,
-            from_display: presented.from_display,
-            from_host: presented.from_host.or(route.from_host),
-            to: None,
-            on_behalf_of: self.on_behalf_of,
-            replaces: invite.replaces,
-            prack: self.prack,
-            has_alternatives: !attempt.routes.is_empty(),
-            accounts: attempt.accounts.clone(),
-            call_id: call_id.as_deref().map(str::to_owned),
-            headers: headers(invite.headers)
-                .into_iter()
-                .chain(presented.headers)
-                .chain(passed.into_iter().flatten())
-                .collect(),
-            trunk: route.trunk.map(|trunk| Arc::clone(&trunk.name)),
-            credentials: invite
-                .credentials
-                .map(|own| sip::Credentials { username: own.username, password: own.password })
-                .or(route.credentials),
-            realm: None,
-            sdp,
-            second_offer: second_offer.unwrap_or_default(),
-            recording: None,
-        };
-        // Redirects from a phone of this server are not followed, because the phone is not identified by its own URI.
-        let redirects = self.may_be_redirected && route.aor.is_none();
-        self.redirects = redirects.then(|| Box::new(Redirects::of(&outgoing)));
-        let (leg, invite) = (self.key, Box::new(outgoing));
-        self.send(match route.aor {
-            Some(aor) => sip::Command::Ring { leg, aor, invite },
-            None => sip::Command::Invite { leg, invite },
-        });
-    }
+/// The settings of the media on one route.
+#[derive(Clone, Debug)]
+pub struct RouteMedia {
+    pub(crate) codecs: Vec<media::Codec>,
+    pub(crate) source: media::MediaSource,
+    pub(crate) srtp: media::Srtp,
+    pub(crate) dtmf: DtmfMode,
 }

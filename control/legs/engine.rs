@@ -9,18 +9,18 @@ use tandem_id::{OpId, RecordingId};
 use tandem_media as media;
 
 use super::LegIo;
-use crate::dtmf;
+use crate::RELAYED_DIGIT;
 use crate::machine_detection;
 
 impl LegIo {
     /// Sends a command to the media engine. If there is no session or the engine is overloaded, the function drops the
     /// command and returns `false`.
     pub fn command(&self, command: media::Command) -> bool {
-        match &self.session {
-            Some(session) => match session.command(command) {
+        match &self.media {
+            Some(media) => match media.session.command(command) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::warn!(leg = %self.key, ?error, "media engine accepts no commands");
+                    tracing::warn!(leg = %self.leg.id(), ?error, "media engine accepts no commands");
                     false
                 }
             },
@@ -61,7 +61,7 @@ impl LegIo {
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
         media::Event::FirstPacket | media::Event::NextPacket => Some(LegEvent::PacketArrived),
-        media::Event::Finished { op, .. } if *op == dtmf::RELAYED_DIGIT => None,
+        media::Event::Finished { op, .. } if *op == RELAYED_DIGIT => None,
         media::Event::Finished { op, reason } => {
             let end = match reason {
                 media::FinishReason::Completed => PlaybackEnd::Completed,

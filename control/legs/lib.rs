@@ -1,153 +1,118 @@
-//! The I/O of one leg: its SIP dialog and its media session. This crate carries out the call's commands, and translates
-//! events of SIP and of the media engine for the call. SDP does not leave this crate.
+//! Drives one leg: carries the orders of the leg's machine ([`tandem_leg::Leg`]) to SIP or to another leg of this server,
+//! and to the media engine, and carries their events back. SDP does not leave this crate.
 #![forbid(unsafe_code)]
 
 mod calling;
-pub mod dtmf;
+mod description;
 mod engine;
-pub mod loopback;
+pub mod internal;
 mod machine_detection;
-mod reason;
-mod redirect;
-mod refusal;
-mod signalling;
+pub mod sip;
 mod track;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use tandem_call::output::{HangupReason, Progress};
+use tandem_call::output::{HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
-use tandem_id::LegId;
+use tandem_id::{LegId, Now, OpId};
+use tandem_leg::attempt::Next;
+use tandem_leg::dtmf::{DigitForm, Relay, WantedForm, relay};
+use tandem_leg::negotiation::Unusable;
+use tandem_leg::signal::{HeaderFields, SignalCommand, SignalEvent, TransferRequest};
+use tandem_leg::{Leg, Output, Placement, RouteFailed};
 use tandem_media as media;
 use tandem_settings::DtmfMode;
-use tandem_sip as sip;
 use tandem_stir::SigningOutcome;
 
-use self::calling::Callee;
-pub use self::calling::OutgoingCall;
+pub use self::calling::{CallRoute, OutgoingCall, RouteMedia};
+use self::description::Description;
 pub use self::engine::{on_media, tone};
-use self::loopback::{CallChain, LoopbackDialog};
+use self::internal::{CallChain, InternalSignalling};
 pub use self::machine_detection::detection;
-use self::redirect::Redirects;
-pub use self::refusal::Refusal;
+use self::sip::SipSignalling;
 pub use self::track::tracks;
 
-/// All data of one leg.
+/// Duration, in milliseconds, of a digit that is passed on in another form.
+const DIGIT_MS: u16 = 160;
+/// The operation id of digits that are passed on to the bridged leg. No code waits for the end of these digits.
+pub(crate) const RELAYED_DIGIT: OpId = OpId(u64::MAX);
+
+/// The signalling of a leg.
+pub enum Signalling {
+    /// SIP.
+    Sip(SipSignalling),
+    /// Another leg of this server is the far end.
+    Internal(InternalSignalling),
+}
+
+/// A leg with its signalling and its media session.
 pub struct LegIo {
-    key: LegId,
-    session: Option<media::Session>,
-    /// The SDP offer of the INVITE. `None` after our answer was sent.
-    offer: Option<Bytes>,
-    /// Our SDP answer to `offer`.
-    answer: Option<Bytes>,
-    /// The codec preference of the leg that will be bridged with this leg.
-    preferred: media::Preference,
-    /// Whether the INVITE, or the last re-INVITE, had no offer. Then our 200 carries the offer, and the ACK carries the
-    /// answer.
-    late_offer: bool,
-    /// Whether our offer was sent in a provisional response.
-    has_offered: bool,
-    /// Whether the far end's answer has arrived, or our answer to the far end's offer exists.
-    negotiated: bool,
-    /// Whether this server has answered an early offer of the callee and must still report the early media to the call.
-    has_early_media: bool,
-    /// The reason why the INVITE's offer was not accepted.
-    refusal: Option<Refusal>,
-    /// The called destination, for the log.
-    callee: Option<Callee>,
-    /// The routes that remain if the current trunk fails.
-    attempt: Option<Box<OutgoingCall>>,
-    /// The final responses that count as a failure of the current trunk.
-    failover_statuses: Vec<u16>,
-    /// Whether the dialog is over, or does not exist yet.
-    gone: bool,
+    leg: Leg,
+    media: Option<Description>,
+    signalling: Signalling,
+    /// The outbound call, as long as the leg may be placed again.
+    call: Option<Box<OutgoingCall>>,
     /// Header fields for the next message that answers, rejects or ends the call.
-    pub headers: Vec<(String, String)>,
-    /// The leg that causes the call to this leg.
-    pub on_behalf_of: Option<LegId>,
-    /// Whether the leg follows 3xx responses.
-    pub may_be_redirected: bool,
-    /// The way in which DTMF digits are sent to the far end.
-    dtmf: DtmfMode,
-    /// The trunk's setting for reliable provisional responses, if the trunk has this setting.
-    pub prack: Option<sip::Prack>,
-    /// The targets of 3xx responses that are not yet tried.
-    redirects: Option<Box<Redirects>>,
-    /// The attestation of the caller's number (STIR) that the server sent to the far end. The log and the counters read
-    /// this field.
-    pub signing: Option<SigningOutcome>,
-    /// Removes duplicate DTMF digits. Some gateways send each digit twice: as telephone-event and as INFO.
-    pub digit_dedup: media::DigitDedup,
-    sip: Arc<sip::transport::Handle>,
-    /// The connection to another leg of this server, in an internal call. This connection replaces the SIP dialog.
-    loopback: Option<LoopbackDialog>,
+    pub headers: HeaderFields,
+    /// Values that the other leg of an internal call receives when the call ends.
+    pub handed_back: HeaderFields,
     /// The count of the internal calls of which this leg is the origin, or with which this leg has a common origin.
     pub call_chain: CallChain,
-    /// Values that the other leg of an internal call receives when the call ends.
-    pub handed_back: Vec<(String, String)>,
+}
+
+/// What a leg reports to its call.
+#[derive(Debug)]
+pub enum LegReport {
+    /// An event of the leg.
+    Event(LegEvent),
+    /// A digit of the far end, in the form in which it arrived.
+    Digit(char, DigitForm),
+    /// The far end asks for a transfer.
+    Transfer(Box<TransferRequest>),
+    /// A route has failed, and the next one is tried.
+    RouteFailed(RouteFailed),
+    /// The calling number was signed for the route that is tried now.
+    Signed(SigningOutcome),
 }
 
 impl LegIo {
-    /// Creates an inbound leg, which has a dialog and no audio yet.
-    pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
-        Self { gone: false, ..Self::outgoing(leg, sip) }
+    /// Creates an inbound leg, which has signalling and no audio yet.
+    pub fn incoming(leg: LegId, signalling: Signalling) -> Self {
+        let call_chain = match &signalling {
+            Signalling::Internal(internal) => internal.call_chain().clone(),
+            Signalling::Sip(_) => CallChain::default(),
+        };
+        Self { leg: Leg::incoming(leg), call_chain, ..Self::outgoing(leg, signalling) }
     }
 
-    /// Creates an inbound leg of an internal call. Another leg of this server calls this leg.
-    pub fn incoming_internal(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
-        let call_chain = loopback.call_chain().clone();
-        Self { loopback: Some(loopback), call_chain, ..Self::incoming(leg, sip) }
-    }
-
-    /// Creates an outbound leg, which has no dialog and no audio yet.
-    pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
+    /// Creates an outbound leg, which is not placed and has no audio yet.
+    pub fn outgoing(leg: LegId, signalling: Signalling) -> Self {
         Self {
-            key: leg,
-            session: None,
-            offer: None,
-            answer: None,
-            preferred: media::Preference::default(),
-            late_offer: false,
-            has_offered: false,
-            negotiated: false,
-            has_early_media: false,
-            refusal: None,
-            callee: None,
-            attempt: None,
-            failover_statuses: Vec::new(),
-            gone: true,
+            leg: Leg::outgoing(leg),
+            media: None,
+            signalling,
+            call: None,
             headers: Vec::new(),
-            on_behalf_of: None,
-            may_be_redirected: false,
-            dtmf: DtmfMode::default(),
-            prack: None,
-            redirects: None,
-            signing: None,
-            digit_dedup: media::DigitDedup::default(),
-            sip,
-            loopback: None,
-            call_chain: CallChain::default(),
             handed_back: Vec::new(),
+            call_chain: CallChain::default(),
         }
     }
 
     /// Returns the names of the codecs in the accepted offer.
     pub fn offered_codecs(&self) -> &[String] {
-        self.session.as_ref().map_or(&[], |session| session.offered_codecs())
+        self.media.as_ref().map_or(&[], |media| media.session.offered_codecs())
     }
 
     /// Returns the name of the negotiated codec.
     pub fn codec(&self) -> Option<&'static str> {
-        self.session.as_ref()?.codec().map(media::Codec::name)
+        self.media.as_ref()?.session.codec().map(media::Codec::name)
     }
 
     /// Returns the codecs that another leg should use before a bridge with this leg, so that packets need no
     /// transcoding. Before this leg is answered, this leg can still agree on each of the returned codecs. After the
     /// answer, the result has only one codec.
     pub fn preference(&self) -> media::Preference {
-        let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
-        if self.offer.is_none() {
+        let mut preference = self.media.as_ref().map(|media| media.session.preference()).unwrap_or_default();
+        if !self.leg.negotiation().is_open() {
             preference.codecs.truncate(1);
         }
         preference
@@ -156,191 +121,258 @@ impl LegIo {
     /// Changes this leg to the codec of the leg that will be bridged with this leg. The codec changes only if the far
     /// end offers this codec and our answer is not sent yet.
     pub fn prefer(&mut self, preferred: media::Preference) {
-        let Some(codec) = preferred.codecs.first().copied() else { return };
-        if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
-            && session.codec() != Some(codec)
+        if let Some(media) = &mut self.media
+            && media.prefer(preferred)
         {
-            let agreed = media::Preference { codecs: vec![codec], comfort_noise: preferred.comfort_noise };
-            // This offer was already answered without an error, so another answer to this offer is possible.
-            self.answer = session.prepare_answer(offer, &agreed).ok().or(self.answer.take());
+            self.leg.prefer(media);
         }
-        self.preferred = preferred;
     }
 
-    /// Takes the offer of an INVITE and prepares our answer. `dtmf` says how the trunk carries DTMF digits.
+    /// Takes the offer of a call and prepares our answer. `dtmf` says how the far end sends and wants DTMF digits.
+    ///
+    /// # Errors
+    /// If the offer cannot be used. The leg should be refused.
     pub fn accept_offer(
         &mut self,
-        mut session: media::Session,
+        session: media::Session,
         dtmf: DtmfMode,
-        offer: Option<&[u8]>,
-    ) -> Result<(), Refusal> {
-        self.dtmf = dtmf;
-        session.set_events(dtmf == DtmfMode::Rfc4733);
-        match offer {
-            Some(offer) => {
-                let answer = session.prepare_answer(offer, &self.preferred).map_err(|error| {
-                    let refusal = Refusal::of(&error);
-                    self.refusal = Some(refusal.clone());
-                    refusal
-                })?;
-                self.offer = Some(Bytes::copy_from_slice(offer));
-                self.answer = Some(answer);
-                self.negotiated = true;
-            }
-            None => self.late_offer = true,
-        }
-        self.session = Some(session);
+        offer: Option<Bytes>,
+    ) -> Result<(), Unusable> {
+        let mut media = Description::new(session, media::Preference::default(), Vec::new());
+        media.set_dtmf(dtmf);
+        self.leg.wanted_digits = wanted_form(dtmf);
+        self.leg.begin(offer, &mut media)?;
+        self.media = Some(media);
         Ok(())
     }
 
-    /// Starts an internal call to another leg of this server. Returns our offer for that leg.
-    pub fn start_internal_call(&mut self, mut session: media::Session, loopback: LoopbackDialog) -> Bytes {
-        let offer = session.offer_preferring(&self.preferred);
-        (self.session, self.loopback, self.gone) = (Some(session), Some(loopback), false);
+    /// Calls another leg of this server. `preferred` is the codec preference of the leg that will be bridged with this
+    /// leg. Returns our offer for the called leg.
+    pub fn call_internally(
+        &mut self,
+        session: media::Session,
+        preferred: media::Preference,
+        signalling: InternalSignalling,
+    ) -> Bytes {
+        let mut media = Description::new(session, preferred, Vec::new());
+        let offer = self.leg.call(&mut media);
+        (self.media, self.signalling) = (Some(media), Signalling::Internal(signalling));
         offer
     }
 
-    /// Returns the values that the other leg of an internal call sent with the end of the call.
-    pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
-        let sip::Event::Ended { headers, .. } = event else { return None };
-        let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
-        self.loopback.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
+    /// Places the leg on the first route. `preferred` is the codec preference of the leg that will be bridged with this
+    /// leg. `fresh` makes and registers the ids of branches.
+    pub fn place(
+        &mut self,
+        now: Now,
+        session: media::Session,
+        preferred: media::Preference,
+        call: OutgoingCall,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        let routes = call.leg_routes();
+        let settings = call.routes.iter().map(|route| route.media.clone()).collect();
+        let media = self.media.insert(Description::new(session, preferred, settings));
+        self.call = Some(Box::new(call));
+        self.leg.place(now, routes, media, fresh);
     }
 
-    /// Sends REFER, so that the far end calls another destination.
-    pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
-        let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
-        self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
+    /// Handles a signal of the leg or of one of its branches. `fresh` makes and registers the ids of branches.
+    pub fn handle_signal(&mut self, now: Now, branch: LegId, event: SignalEvent, fresh: &mut impl FnMut() -> LegId) {
+        self.leg.handle_signal(now, branch, event, self.media.as_mut(), fresh);
     }
 
-    /// Whether the INVITE had no offer and nothing is negotiated yet.
-    pub fn wants_offer(&self) -> bool {
-        self.late_offer && !self.negotiated
+    /// Handles a digit that the media engine has found. A digit that has arrived in the signalling is ignored.
+    pub fn handle_digit(&mut self, now: Now, digit: char, form: DigitForm) {
+        self.leg.handle_digit(now, digit, form);
     }
 
-    /// Sends 180 or 183. With early media, the response carries our answer. If the INVITE had no offer, the first of
-    /// these responses carries our offer, because the first reliable provisional response must carry the offer (RFC
-    /// 3262 §5).
+    /// Returns the time at which [`LegIo::handle_timeout`] must be called.
+    pub fn poll_timeout(&self) -> Option<std::time::Instant> {
+        self.leg.poll_timeout().map(tandem_id::Deadline::instant)
+    }
+
+    /// Handles the time.
+    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
+        self.leg.handle_timeout(now, fresh);
+    }
+
+    /// Carries out what the leg orders. Returns what it reports next.
+    pub fn poll_report(&mut self) -> Option<LegReport> {
+        loop {
+            let output = self.leg.poll_output()?;
+            if let Some(report) = self.carry_out(output) {
+                return Some(report);
+            }
+        }
+    }
+
+    /// Sends 180 or 183, with or without a description.
     pub fn ring(&mut self, progress: Progress) {
-        let mut sdp = self.answer.clone().filter(|_| progress.early_media);
-        let alerting = progress.alerting || progress.early_media && sdp.is_none();
-        let status = if alerting { 180 } else { 183 };
-        if sdp.is_some() {
-            // RTP before the answer silences the ringback tone of the caller's phone (RFC 3960 §3.2).
-            self.command(media::Command::SendSilence(false));
-            self.settle();
-        } else if self.wants_offer() && !std::mem::replace(&mut self.has_offered, true) {
-            sdp = self.session.as_mut().map(|session| session.offer_preferring(&self.preferred));
-        }
-        self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
+        self.leg.ring(progress, self.media.as_mut());
+        self.flush();
     }
 
-    /// Sends 200 with our answer, or with our offer.
+    /// Accepts the call of the far end.
     pub fn answer(&mut self) {
-        let sdp = match (&self.answer, &mut self.session) {
-            (Some(sdp), _) => sdp.clone(),
-            (None, Some(session)) => session.offer_preferring(&self.preferred),
-            (None, None) => return self.reject(RejectReason::Status(500)),
-        };
-        self.command(media::Command::SendSilence(true));
-        self.settle();
-        let headers = headers(std::mem::take(&mut self.headers));
-        self.send(sip::Command::Answer { leg: self.key, sdp, headers });
+        self.leg.accept(self.media.as_mut());
+        self.flush();
     }
 
-    /// Makes our answer final. This function is called when the answer is sent. From then on, the far end may receive
-    /// audio.
-    fn settle(&mut self) {
-        if let (Some(_), Some(session)) = (self.offer.take(), &mut self.session) {
-            session.settle();
-        }
-    }
-
-    /// Sends a final refusal.
+    /// Refuses the call of the far end.
     pub fn reject(&mut self, reason: RejectReason) {
-        let status = match reason {
-            RejectReason::Rejected => 603,
-            RejectReason::Busy => 486,
-            RejectReason::Status(status) => status,
-        };
-        let refusal = self.refusal.take().filter(|refusal| refusal.status == status);
-        let (reason, warning) = refusal.map(Refusal::into_parts).unwrap_or_default();
-        let mut headers = self.final_headers();
-        headers.extend(warning);
-        // The far end waits for this time before its next call.
-        if status == 503 && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Retry-After")) {
-            headers.push(retry_after());
-        }
-        self.send(sip::Command::Reject { leg: self.key, status, reason, headers });
+        self.leg.refuse(reason);
+        self.flush();
     }
 
-    /// Ends the call with CANCEL, BYE or 480.
+    /// Ends the call.
     pub fn hangup(&mut self, reason: Option<HangupReason>) {
-        self.redirects = None;
-        if !self.gone {
-            let headers = self.final_headers();
-            let reason = reason.map(reason::of);
-            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason, headers });
-        }
+        self.leg.end(reason);
+        self.flush();
     }
 
-    /// Returns the header fields of the message that rejects or ends the call. In an internal call, these fields
-    /// contain the returned values.
-    fn final_headers(&mut self) -> Vec<sip::Header> {
-        let own = std::mem::take(&mut self.headers);
-        let handed_back = std::mem::take(&mut self.handed_back);
-        headers(if self.loopback.is_some() { handed_back } else { own })
+    /// Sends an order to the far end.
+    pub fn signal(&mut self, order: SignalCommand) {
+        self.leg.signal(order);
+        self.flush();
     }
 
-    /// Returns the way in which DTMF digits are sent to the far end.
-    pub fn dtmf(&self) -> DtmfMode {
-        self.dtmf
+    /// Whether the far end has called without an offer, and nothing is negotiated yet.
+    pub fn wants_offer(&self) -> bool {
+        self.leg.negotiation().wants_offer()
+    }
+
+    /// Whether digits are sent to the far end in the signalling.
+    pub fn wants_digits_in_signalling(&self) -> bool {
+        self.leg.wanted_digits == WantedForm::Signal
     }
 
     /// Passes on a digit from the bridged leg, unless the media engine passes the digit on. `received_by` is the form
     /// in which the bridged leg received the digit.
-    pub fn relay_digit(&self, digit: char, received_by: media::DtmfMethod) {
-        match dtmf::relay_mode(self.dtmf, received_by, self.session.as_ref().is_some_and(media::Session::has_events)) {
-            dtmf::DtmfRelay::ByMedia => {}
-            dtmf::DtmfRelay::AsInfo => self.send(dtmf::info(self.key, digit, dtmf::DIGIT_MS)),
-            dtmf::DtmfRelay::AsEvent => {
-                let (op, duration_ms) = (dtmf::RELAYED_DIGIT, dtmf::DIGIT_MS);
+    pub fn relay_digit(&mut self, digit: char, received_by: DigitForm) {
+        let events = self.media.as_ref().is_some_and(|media| media.session.has_events());
+        match relay(self.leg.wanted_digits, received_by, events) {
+            Relay::ByMedia => {}
+            Relay::AsSignal => self.signal(SignalCommand::Digit { digit, duration_ms: DIGIT_MS }),
+            Relay::AsEvent => {
+                let (op, duration_ms) = (RELAYED_DIGIT, DIGIT_MS);
                 self.command(media::Command::SendDigits { op, digits: digit.to_string(), duration_ms });
             }
         }
     }
 
-    /// Whether the dialog is over or has never existed.
+    /// Returns the values that the other leg of an internal call sent with the end of the call.
+    pub fn returned(&self, event: &SignalEvent) -> Option<HeaderFields> {
+        match (event, &self.signalling) {
+            (SignalEvent::Ended(end), Signalling::Internal(_)) => Some(end.headers.clone()).filter(|it| !it.is_empty()),
+            _ => None,
+        }
+    }
+
+    /// Whether the signalling is over or has never existed.
     pub fn is_gone(&self) -> bool {
-        self.gone
+        self.leg.is_gone()
+    }
+
+    /// Returns the branches whose signals may still come.
+    pub fn branches(&self) -> impl Iterator<Item = LegId> {
+        self.leg.branches()
     }
 
     /// Ends the call after the media engine has closed the media session.
     pub fn lose_media(&mut self) {
-        self.session = None;
+        self.media = None;
         self.hangup(None);
     }
 
     /// Closes the media session. Returns whether the media engine will report a final event.
     pub fn release(&mut self) -> bool {
-        self.session.take().is_some()
+        self.media.take().is_some()
     }
 
-    /// Sends a command to SIP, or to the other leg of an internal call.
-    pub fn send(&self, command: sip::Command) {
-        match &self.loopback {
-            Some(loopback) => loopback.carry(command),
-            None => self.sip.post(command),
+    /// Carries out the orders of the leg. An order of the call causes no report.
+    fn flush(&mut self) {
+        while let Some(report) = self.poll_report() {
+            debug_assert!(false, "a report that nobody reads: {report:?}");
         }
     }
+
+    fn carry_out(&mut self, output: Output) -> Option<LegReport> {
+        match output {
+            Output::Signal { branch, command } => self.send(branch, command),
+            Output::Place(placement) => return self.place_now(placement).map(LegReport::Signed),
+            Output::Adopt { branch } => {
+                if let Signalling::Sip(sip) = &self.signalling {
+                    sip.adopt(branch, self.leg.id());
+                }
+            }
+            Output::SendSilence(on) => drop(self.command(media::Command::SendSilence(on))),
+            Output::Event(event) => return Some(LegReport::Event(event)),
+            Output::Digit { digit, form } => return Some(LegReport::Digit(digit, form)),
+            Output::Transfer(request) => return Some(LegReport::Transfer(request)),
+            Output::RouteFailed(failed) => {
+                tracing::warn!(leg = %self.leg.id(), "call not placed: {}", failed.line);
+                return Some(LegReport::RouteFailed(failed));
+            }
+        }
+        None
+    }
+
+    fn place_now(&mut self, placement: Placement) -> Option<SigningOutcome> {
+        let (Signalling::Sip(sip), Some(call)) = (&mut self.signalling, &self.call) else { return None };
+        let (Next::Route(index) | Next::Redirect(index, _)) = placement.next;
+        let dtmf = call.routes.get(index).map(|route| route.media.dtmf).unwrap_or_default();
+        self.leg.wanted_digits = wanted_form(dtmf);
+        let second = placement.offer.as_ref().and_then(|_| self.media.as_mut()?.session.offer_secured());
+        sip.place(call, placement, second)
+    }
+
+    /// Sends an order to the far end, with the header fields that wait for such a message.
+    fn send(&mut self, branch: LegId, mut order: SignalCommand) {
+        match &mut order {
+            SignalCommand::Accept { headers, .. } => headers.append(&mut self.headers),
+            SignalCommand::Refuse { status, headers, .. } => {
+                *headers = self.final_headers(std::mem::take(headers));
+                // The far end waits for this time before its next call.
+                if *status == 503 && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Retry-After")) {
+                    headers.push(retry_after());
+                }
+            }
+            SignalCommand::End { headers, .. } if branch == self.leg.id() => {
+                *headers = self.final_headers(std::mem::take(headers));
+            }
+            // The branches of a leg that was not answered end with the same fields.
+            SignalCommand::End { headers, .. } if self.leg.branches().any(|one| one == branch) => {
+                headers.extend(self.headers.iter().cloned());
+            }
+            _ => {}
+        }
+        match &self.signalling {
+            Signalling::Internal(internal) => internal.send(order),
+            Signalling::Sip(sip) => sip.send(branch, order),
+        }
+    }
+
+    /// Returns the header fields of the message that rejects or ends the call, followed by `more`. In an internal call,
+    /// the message has the returned values instead.
+    fn final_headers(&mut self, more: HeaderFields) -> HeaderFields {
+        let (own, handed_back) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.handed_back));
+        let mut headers = match self.signalling {
+            Signalling::Internal(_) => handed_back,
+            Signalling::Sip(_) => own,
+        };
+        headers.extend(more);
+        headers
+    }
 }
 
-fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
-    pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
+/// Returns the form in which a far end wants digits.
+fn wanted_form(dtmf: DtmfMode) -> WantedForm {
+    if dtmf == DtmfMode::Info { WantedForm::Signal } else { WantedForm::Media }
 }
 
-/// Returns the Retry-After header of a 503 response. The value is a random time from 20 to 60 s, so that callers do not
+/// Returns the Retry-After field of a 503 response. The value is a random time from 20 to 60 s, so that callers do not
 /// all call again at the same time.
-pub fn retry_after() -> sip::Header {
-    sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
+pub fn retry_after() -> (String, String) {
+    ("Retry-After".to_owned(), rand::random_range(20..=60).to_string())
 }

@@ -396,7 +396,12 @@ impl Phones {
 /// Returns the instance in a GRUU (RFC 5627): the value of the parameter `gr` in a SIP URI.
 pub fn instance(to: &Address) -> Option<&str> {
     let Address::Sip(uri) = to else { return None };
-    let host = uri.rsplit_once('@').map_or(&**uri, |(_, host)| host);
+    instance_in(uri)
+}
+
+/// Returns the value of the parameter `gr` in a SIP URI.
+pub fn instance_in(uri: &str) -> Option<&str> {
+    let host = uri.rsplit_once('@').map_or(uri, |(_, host)| host);
     let parameters = host.split('?').next().unwrap_or(host).split(';').skip(1);
     parameters
         .filter_map(|parameter| parameter.split_once('='))

@@ -49,6 +49,8 @@ pub(crate) struct PendingTeardown {
     pub info: Option<Arc<LegInfo>>,
     /// Whether the dialog is over.
     pub dialog: bool,
+    /// The branches of the leg that are not over, if the leg has ended while it rang.
+    pub branches: Vec<LegId>,
     /// Whether the media session is closed.
     pub media: bool,
 }

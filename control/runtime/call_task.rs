@@ -20,7 +20,7 @@ mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use tandem_audio::{AudioError, Loaded};
@@ -41,11 +41,15 @@ use tandem_history::records;
 use tandem_http::CookieJar;
 use tandem_id::Now;
 use tandem_id::{CallId, LegId, OpId};
-use tandem_legs::LegIo;
-use tandem_legs::loopback::LoopbackDialog;
+use tandem_leg::dtmf::DigitForm;
+use tandem_leg::negotiation::Unusable;
+use tandem_leg::signal::SignalEvent;
+use tandem_legs::internal::InternalSignalling;
+use tandem_legs::sip::{Aor, PendingCall, SipSignalling};
+use tandem_legs::{LegIo, LegReport, Signalling};
 use tandem_media as media;
 use tandem_metrics::quality;
-use tandem_sip as sip;
+use tandem_routing::Routing;
 use tandem_store as store;
 use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
@@ -71,13 +75,13 @@ pub(crate) enum CallStart {
         /// The SDP offer, if the INVITE has one.
         offer: Option<bytes::Bytes>,
         /// The address of record of the calling phone, if the phone has authenticated.
-        phone: Option<sip::Aor>,
+        phone: Option<Aor>,
         /// The route of the call.
         route: Box<Route>,
         /// Measures how long the INVITE waits. The value is dropped when the first outputs are performed.
-        waiting: sip::PendingCallGuard,
+        waiting: PendingCall,
         /// The connection to the calling leg, if the call is an internal call from a leg of this server.
-        loopback: Option<LoopbackDialog>,
+        internal: Option<InternalSignalling>,
     },
     /// An outbound call that an application requested.
     Outgoing(Vec<NewLeg>),
@@ -173,10 +177,8 @@ impl CallTask {
             } else {
                 teardown = None;
             }
-            let wake = match (self.call.poll_timeout(), teardown) {
-                (Some(timer), _) => Some(timer.into()),
-                (None, teardown) => teardown,
-            };
+            let timer = [self.call.poll_timeout(), self.leg_timeout()].into_iter().flatten().min();
+            let wake = timer.map(Into::into).or(teardown);
             if let Some(at) = wake.filter(|at| set != Some(*at)) {
                 alarm.as_mut().reset(at);
                 set = Some(at);
@@ -189,7 +191,9 @@ impl CallTask {
                     None => LoopStep::Over,
                 },
                 () = &mut alarm, if wake.is_some() => {
-                    self.call.handle_timeout(clock::now());
+                    let now = clock::now();
+                    self.call.handle_timeout(now);
+                    self.handle_leg_timeouts(now);
                     if teardown.is_some_and(|at| at <= tokio::time::Instant::now()) { LoopStep::Over } else { LoopStep::Continue }
                 }
                 () = settled(&mut self.expected), if self.expected.is_some() => LoopStep::Continue,
@@ -232,6 +236,8 @@ impl CallTask {
         let log = std::mem::take(&mut *self.inbox.log());
         log.write(&self.services.store, &self.sessions, clock::time());
         // Legs whose final event did not arrive in time are unregistered too.
+        let live = self.legs.values().flat_map(|live| live.io.branches());
+        self.registry.forget_branches(live.chain(self.ended.values().flat_map(|teardown| teardown.branches.clone())));
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
             self.registry.forget(id);
@@ -246,36 +252,38 @@ impl CallTask {
         }
     }
 
-    fn begin(&mut self, start: CallStart) -> sip::PendingCallGuard {
+    fn begin(&mut self, start: CallStart) -> PendingCall {
         match start {
             CallStart::Outgoing(legs) => {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
-                sip::PendingCallGuard::default()
+                PendingCall::default()
             }
-            CallStart::Incoming { mut info, line, offer, phone, route, waiting, loopback } => {
+            CallStart::Incoming { mut info, line, offer, phone, route, waiting, internal } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
-                let sip = self.services.sip.clone();
-                let (mut io, session) = match loopback {
-                    Some(loopback) => (LegIo::incoming_internal(leg, sip, loopback), self.open_internal_media(leg)),
+                let routing = self.services.routing.load_full();
+                let (mut io, session) = match internal {
+                    Some(internal) => {
+                        (LegIo::incoming(leg, Signalling::Internal(internal)), self.open_internal_media(leg))
+                    }
                     None => {
                         // Without an offer, the far end most likely has the address family of its SIP.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
-                        let session =
-                            self.open(leg, (far_end, info.sip.source_ip), info.sip.trunk.as_deref(), phone.as_ref());
-                        (LegIo::incoming(leg, sip), session)
+                        let (addresses, trunk) = ((far_end, info.sip.source_ip), info.sip.trunk.as_deref());
+                        let session = self.open(leg, &routing, addresses, trunk, phone.as_ref());
+                        (LegIo::incoming(leg, self.sip()), session)
                     }
                 };
-                let dtmf = self.services.routing.load_full().dtmf(info.sip.trunk.as_deref());
+                let dtmf = routing.dtmf(info.sip.trunk.as_deref());
                 match session {
-                    Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
+                    Ok(session) => match io.accept_offer(session, dtmf, offer.clone()) {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs().into();
                             info.sip.codec = io.codec().map(str::to_owned);
                             self.legs.insert(leg, Box::new(LiveLeg::new(io)));
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(tandem_legs::Refusal { status, why, .. }) => {
+                        Err(Unusable { status, why, .. }) => {
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refused_offer = Some(why.clone());
                             let decision = Decision::Refuse(status, why);
@@ -341,14 +349,14 @@ impl CallTask {
     fn open(
         &self,
         leg: LegId,
+        routing: &Routing,
         (far_end, peer): (Option<IpAddr>, Option<IpAddr>),
         trunk: Option<&str>,
-        phone: Option<&sip::Aor>,
+        phone: Option<&Aor>,
     ) -> Result<media::Session, u16> {
         let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.call.id().0) };
         let opened = self.services.media.open(spec, self.inbox.sink());
         let mut session = self.media_session(leg, opened)?;
-        let routing = self.services.routing.load_full();
         session.set_codecs(&routing.codecs(trunk));
         session.set_source(routing.media_source(trunk));
         session.set_sip_source(peer);
@@ -375,7 +383,12 @@ impl CallTask {
     fn handle_message(&mut self, message: Message) -> LoopStep {
         let now = clock::now();
         match message {
-            Message::Sip(leg, event) => self.handle_sip(now, leg, event),
+            Message::SendSignal(leg, order) => {
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.io.signal(order);
+                }
+            }
+            Message::Signal { leg, branch, event } => self.handle_signal(now, leg, branch, event),
             Message::Media(leg, event) => self.handle_media(now, leg, *event),
             Message::Fetched(fetched) => {
                 let (leg, id, other_dialect) = (fetched.leg.id, fetched.id, fetched.other_dialect.clone());
@@ -523,69 +536,116 @@ impl CallTask {
         self.inbox.log().append(log);
     }
 
-    fn handle_sip(&mut self, now: Now, leg: LegId, event: sip::Event) {
-        if let (sip::Event::Ended { .. }, Some(teardown)) = (&event, self.ended.get_mut(&leg)) {
-            teardown.dialog = true;
-            return self.remove_ended_leg(leg);
-        }
-        if let Some((owner, id)) = self.siprec_of(leg) {
-            return self.handle_recorder_event(owner, id, &event);
-        }
-        if let sip::Event::Referred { referred, .. } = event {
-            return self.handle_refer(leg, *referred);
-        }
-        let routing = self.services.routing.load_full();
-        let tune = |session: &mut media::Session, trunk: Option<&str>| {
-            session.set_codecs(&routing.codecs(trunk));
-            session.set_source(routing.media_source(trunk));
-            // This is necessary even if SRTP is off, because the previous trunk may have received keys in the offer.
-            session.set_srtp(routing.srtp(trunk, None));
-        };
-        let failed =
-            self.legs.get_mut(&leg).and_then(|live| Some((live.io.fail_over(&event, tune)?, live.io.signing.take())));
-        if let Some(((line, trunk), signing)) = failed {
-            if let (sip::Event::Ended { status, .. }, Some(info)) = (&event, self.call.leg(leg)) {
-                info.sip.trunk.iter().for_each(|trunk| self.services.counters.failed_over(trunk, *status));
-            }
-            signing.iter().for_each(|signing| self.services.counters.stir.signed(signing.word()));
-            [Some(line), signing.map(|signing| signing.to_string())]
-                .into_iter()
-                .flatten()
-                .for_each(|line| self.note_line(now.time, leg, "sip", line));
-            if let Some(trunk) = trunk {
-                self.call.set_trunk(leg, trunk);
-            }
-            return;
+    /// Returns the signalling of a leg over SIP.
+    fn sip(&self) -> Signalling {
+        Signalling::Sip(SipSignalling::new(Arc::clone(&self.services.sip)))
+    }
+
+    /// Returns a function that makes the ids of branches of a leg, and makes the call reachable under these ids.
+    fn branch_ids(&self, leg: LegId) -> impl FnMut() -> LegId + use<> {
+        let registry = self.registry.clone();
+        move || registry.add_branch(leg)
+    }
+
+    /// Handles a signal of a leg, or of a branch of the leg.
+    fn handle_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
+        if !self.legs.contains_key(&leg) || self.ended.contains_key(&leg) {
+            return self.handle_late_signal(now, leg, branch, event);
         }
         if let Some(returned) = self.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
             self.call.set_returned(leg, returned);
         }
         self.take_codec_preference(leg);
-        let said = self.legs.get_mut(&leg).and_then(|live| live.io.on_sip(event));
+        let mut ids = self.branch_ids(leg);
+        if let Some(live) = self.legs.get_mut(&leg) {
+            live.io.handle_signal(now, branch, event, &mut ids);
+        }
         self.share_codec_preference(leg);
-        match said {
-            Some(LegEvent::Dtmf(digit)) => self.handle_digit(now, leg, digit, media::DtmfMethod::Info),
-            Some(said) => self.call.handle_leg(now, leg, said),
-            None => {}
+        self.handle_reports(now, leg);
+    }
+
+    /// Handles a signal of a leg whose end was reported, or of the session with a recording server.
+    fn handle_late_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
+        let Some(teardown) = self.ended.get_mut(&leg) else {
+            if let Some((owner, id)) = self.siprec_of(leg) {
+                self.handle_recorder_event(owner, id, &event);
+            }
+            return;
+        };
+        let is_end = matches!(event, SignalEvent::Ended(_));
+        if let Some(live) = self.legs.get_mut(&leg) {
+            let registry = self.registry.clone();
+            live.io.handle_signal(now, branch, event, &mut move || registry.add_branch(leg));
+            // The call has reported the end, so nothing else is reported.
+            while live.io.poll_report().is_some() {}
+            teardown.dialog |= is_end && live.io.is_gone();
+        } else if is_end {
+            teardown.branches.retain(|one| *one != branch);
+            teardown.dialog |= branch == leg || teardown.branches.is_empty();
+        }
+        self.remove_ended_leg(leg);
+    }
+
+    /// Carries out what a leg orders, and handles what it reports.
+    fn handle_reports(&mut self, now: Now, leg: LegId) {
+        while let Some(report) = self.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
+            match report {
+                LegReport::Event(event) => self.call.handle_leg(now, leg, event),
+                report => self.handle_report(now, leg, report),
+            }
         }
     }
 
-    /// Handles a DTMF digit: passes the digit to the bridged leg, the streams and the call. Ignores the digit if it was
-    /// already reported in another form.
-    fn handle_digit(&mut self, now: Now, leg: LegId, digit: char, method: media::DtmfMethod) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
-        // The engine has already removed duplicates between telephone events and tones.
-        let known = if method == media::DtmfMethod::Info { method } else { media::DtmfMethod::Event };
-        if live.io.digit_dedup.handle(now.instant, digit, known) {
-            if let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) {
-                bridged.io.relay_digit(digit, method);
+    fn handle_report(&mut self, now: Now, leg: LegId, report: LegReport) {
+        match report {
+            LegReport::Event(event) => self.post_leg_event(leg, event),
+            LegReport::Digit(digit, form) => self.handle_digit(now, leg, digit, form),
+            LegReport::Transfer(request) => self.handle_refer(leg, *request),
+            LegReport::Signed(signing) => {
+                self.services.counters.stir.signed(signing.word());
+                self.note_line(now.time, leg, "sip", signing.to_string());
             }
-            let Some(live) = self.legs.get(&leg) else { return };
-            live.streams.values().for_each(|stream| stream.dtmf(digit));
-            if let Some(conversation) = &live.conversation {
-                conversation.digit(digit);
+            LegReport::RouteFailed(failed) => {
+                if let Some(trunk) = self.call.leg(leg).and_then(|info| info.sip.trunk.as_ref()) {
+                    self.services.counters.failed_over(trunk, failed.status);
+                }
+                self.note_line(now.time, leg, "sip", failed.line);
+                if let Some(trunk) = failed.next {
+                    self.call.set_trunk(leg, trunk);
+                }
             }
-            self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
+        }
+    }
+
+    /// Passes a digit to the bridged leg, the streams and the call.
+    fn handle_digit(&mut self, now: Now, leg: LegId, digit: char, form: DigitForm) {
+        let bridged = self.legs.get(&leg).and_then(|live| live.bridged_with);
+        if let Some(bridged) = bridged.and_then(|bridged| self.legs.get_mut(&bridged)) {
+            bridged.io.relay_digit(digit, form);
+        }
+        let Some(live) = self.legs.get(&leg) else { return };
+        live.streams.values().for_each(|stream| stream.dtmf(digit));
+        if let Some(conversation) = &live.conversation {
+            conversation.digit(digit);
+        }
+        self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
+    }
+
+    /// Returns the earliest timeout of the legs.
+    fn leg_timeout(&self) -> Option<Instant> {
+        self.legs.values().filter_map(|live| live.io.poll_timeout()).min()
+    }
+
+    /// Handles the timeouts of the legs that are due.
+    fn handle_leg_timeouts(&mut self, now: Now) {
+        let is_due = |live: &LiveLeg| live.io.poll_timeout().is_some_and(|at| at <= now.instant);
+        let due: Vec<LegId> = self.legs.iter().filter(|(_, live)| is_due(live)).map(|(leg, _)| *leg).collect();
+        for leg in due {
+            let mut ids = self.branch_ids(leg);
+            if let Some(live) = self.legs.get_mut(&leg) {
+                live.io.handle_timeout(now, &mut ids);
+            }
+            self.handle_reports(now, leg);
         }
     }
 
@@ -633,7 +693,16 @@ impl CallTask {
                 self.report_of(leg, "media", Problem::warning(Cause::MediaAddressRefused, text));
             }
             // The engine reports each digit once, whether the digit arrived as telephone-event or as tone.
-            media::Event::Dtmf { digit, method, .. } => return self.handle_digit(now, leg, *digit, *method),
+            media::Event::Dtmf { digit, method, .. } => {
+                let form = match method {
+                    media::DtmfMethod::Tone => DigitForm::Tone,
+                    media::DtmfMethod::Event | media::DtmfMethod::Info => DigitForm::Event,
+                };
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.io.handle_digit(now, *digit, form);
+                }
+                return self.handle_reports(now, leg);
+            }
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op == *op) {
@@ -743,8 +812,10 @@ impl CallTask {
 
     /// Removes an ended leg when both SIP and the media engine have reported their final event.
     fn remove_ended_leg(&mut self, leg: LegId) {
-        if self.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media) {
-            self.ended.remove(&leg);
+        if self.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media)
+            && let Some(teardown) = self.ended.remove(&leg)
+        {
+            self.registry.forget_branches(teardown.branches.into_iter());
             self.registry.forget(leg.0);
         }
     }

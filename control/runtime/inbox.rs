@@ -18,8 +18,9 @@ use tandem_conversations::ConversationUpdate;
 use tandem_history::event_log::{EventLog, Exchanged, Line};
 use tandem_http::exchange::HttpExchange;
 use tandem_id::{ConversationId, FetchId, LegId, OpId, StreamId};
+use tandem_leg::signal::{SignalCommand, SignalEvent};
+use tandem_legs::sip::Trace;
 use tandem_media as media;
-use tandem_sip as sip;
 use tandem_streams::Ready;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
@@ -64,8 +65,17 @@ pub(crate) enum PostError {
 
 /// A message to a call.
 pub(crate) enum Message {
-    /// An event of a SIP dialog of the call.
-    Sip(LegId, sip::Event),
+    /// An order to the far end of a leg.
+    SendSignal(LegId, SignalCommand),
+    /// A signal of a leg.
+    Signal {
+        /// The leg.
+        leg: LegId,
+        /// The leg, or the branch of the leg that the signal is about.
+        branch: LegId,
+        /// The signal.
+        event: SignalEvent,
+    },
     /// An event of the media engine.
     Media(LegId, Box<media::Event>),
     /// The result of a document request.
@@ -270,23 +280,25 @@ impl Inbox {
         self.shared.log.lock()
     }
 
-    /// Handles an event of a SIP dialog. Trace lines go to the log. All other events go to the queue in their order.
-    pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
-        if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
-            let text = trace_line(sent, peer, transport.token(), &line);
-            let (at, mut log) = (clock::time(), self.log());
-            // A single lost packet is of no interest, so the first repetition is not told.
-            let repeats = sent && line.starts_with("INVITE ") && line.ends_with(" (retransmission)");
-            let told = repeats.then(|| format!("no answer from {peer} yet: the INVITE is being repeated"));
-            let told = told.filter(|told| log.says("sip", &text) && !log.says("call", told));
-            log.push(at, Some(leg), "sip", text);
-            if let Some(told) = told {
-                log.push(at, Some(leg), "call", told);
-            }
-            return;
+    /// Adds a message of a leg to the log.
+    pub(crate) fn trace(&self, leg: LegId, trace: &Trace) {
+        let Trace { sent, far_end, transport, line, .. } = trace;
+        let text = trace_line(*sent, *far_end, transport, line);
+        let (at, mut log) = (clock::time(), self.log());
+        // A single lost packet is of no interest, so the first repetition is not reported.
+        let repeats = *sent && line.starts_with("INVITE ") && line.ends_with(" (retransmission)");
+        let silence = repeats.then(|| format!("no answer from {far_end} yet: the INVITE is being repeated"));
+        let silence = silence.filter(|silence| log.says("sip", &text) && !log.says("call", silence));
+        log.push(at, Some(leg), "sip", text);
+        if let Some(silence) = silence {
+            log.push(at, Some(leg), "call", silence);
         }
-        let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
-        let message = Message::Sip(leg, event);
+    }
+
+    /// Posts a signal of a leg, or of a branch of the leg. Digits and progress are dropped if the inbox is full.
+    pub(crate) fn signal(&self, leg: LegId, branch: LegId, event: SignalEvent) {
+        let spare = matches!(event, SignalEvent::Digit(_) | SignalEvent::Ringing { .. });
+        let message = Message::Signal { leg, branch, event };
         if spare {
             let _ = self.offer(message);
         } else {
@@ -365,10 +377,8 @@ mod tests {
     fn a_silent_far_end_is_told_once_when_the_invite_is_repeated_again() {
         let (inbox, _messages) = Inbox::new();
         let invite = |line: &str| {
-            let (peer, transport) = ("192.0.2.9:5060".parse().unwrap(), sip::Transport::Udp);
-            let leg = LegId(1);
-            let key = leg;
-            inbox.sip(leg, sip::Event::Trace { leg: key, sent: true, peer, transport, line: line.to_owned() });
+            let (leg, far_end) = (LegId(1), "192.0.2.9:5060".parse().unwrap());
+            inbox.trace(leg, &Trace { leg, sent: true, far_end, transport: "UDP", line: line.to_owned() });
         };
         let told = || {
             let lines = inbox.log().lines();

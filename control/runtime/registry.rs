@@ -7,7 +7,8 @@ use parking_lot::RwLock;
 use tandem_call::command::Refused;
 use tandem_history::live_log::LogListener;
 use tandem_id::{CallId, LegId};
-use tandem_sip as sip;
+use tandem_leg::signal::SignalEvent;
+use tandem_legs::sip::Report;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::inbox::{self, Inbox, Message};
@@ -24,6 +25,8 @@ struct Shared {
     /// The inboxes by id, one entry for each live leg and for each live call. The number of live legs limits the size
     /// of the map.
     inboxes: RwLock<HashMap<u128, Inbox>>,
+    /// The legs of branches that ring. An entry ends with the last signal of its branch, or with its leg.
+    branches: RwLock<HashMap<LegId, LegId>>,
     /// Wakes the waiting tasks when `inboxes` becomes empty.
     idle: Notify,
     /// This lock is held during the merge of two calls.
@@ -34,8 +37,9 @@ impl Registry {
     /// Creates an empty registry.
     pub(crate) fn new(services: Arc<Services>) -> Self {
         let log_listener = Arc::new(services.events.clone());
-        let (inboxes, idle, merging) = (RwLock::default(), Notify::new(), Mutex::new(()));
-        let shared = Shared { services, log_listener, inboxes, idle, merging };
+        let (inboxes, branches) = (RwLock::default(), RwLock::default());
+        let (idle, merging) = (Notify::new(), Mutex::new(()));
+        let shared = Shared { services, log_listener, inboxes, branches, idle, merging };
         Self(Arc::new(shared))
     }
 
@@ -44,12 +48,53 @@ impl Registry {
         &self.0.services
     }
 
-    /// Passes an event of a SIP dialog to the call of its leg. Never waits. If there is no such call, the event is
-    /// dropped.
-    pub(crate) fn sip(&self, event: sip::Event) {
-        let leg = event.leg();
+    /// Passes a report about a leg to the call of the leg. Never waits. If there is no such call, the report is dropped.
+    pub(crate) fn report(&self, report: Report) {
+        match report {
+            Report::Signal(id, event) => self.signal(id, event),
+            Report::Trace(trace) => {
+                let leg = self.leg_of(trace.leg);
+                if let Some(inbox) = self.inbox(leg.0) {
+                    inbox.trace(leg, &trace);
+                }
+            }
+        }
+    }
+
+    /// Passes a signal of a leg, or of a branch of a leg, to the call of the leg.
+    pub(crate) fn signal(&self, id: LegId, event: SignalEvent) {
+        if let Some(inbox) = self.inbox(id.0) {
+            return inbox.signal(id, id, event);
+        }
+        let leg = self.leg_of(id);
+        if matches!(event, SignalEvent::Ended(_)) {
+            self.0.branches.write().remove(&id);
+        }
         if let Some(inbox) = self.inbox(leg.0) {
-            inbox.sip(leg, event);
+            inbox.signal(leg, id, event);
+        }
+    }
+
+    /// Returns the leg of a branch. An id that is no branch is the id of a leg.
+    fn leg_of(&self, id: LegId) -> LegId {
+        self.0.branches.read().get(&id).copied().unwrap_or(id)
+    }
+
+    /// Makes a leg reachable under the id of a new branch. Returns the id.
+    pub(crate) fn add_branch(&self, leg: LegId) -> LegId {
+        let branch = LegId::new(tandem_clock::time(), &mut rand::rng());
+        self.0.branches.write().insert(branch, leg);
+        branch
+    }
+
+    /// Removes the branches of a leg that has ended.
+    pub(crate) fn forget_branches(&self, branches: impl Iterator<Item = LegId>) {
+        let mut branches = branches.peekable();
+        if branches.peek().is_some() {
+            let mut table = self.0.branches.write();
+            for branch in branches {
+                table.remove(&branch);
+            }
         }
     }
 

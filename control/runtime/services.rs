@@ -9,6 +9,7 @@ use tandem_audio::AudioLoader;
 use tandem_call::address::Address;
 use tandem_call::leg::LegInfo;
 use tandem_call::route::Route;
+use tandem_clients::Clients;
 use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
@@ -17,6 +18,7 @@ use tandem_events::Bus;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_id::{LegId, RecordingId};
+use tandem_legs::sip::Endpoint;
 use tandem_media as media;
 use tandem_metrics::Counters;
 use tandem_queues::Queues;
@@ -78,8 +80,10 @@ pub struct Services {
     pub counters: Counters,
     /// The requests for documents that are in progress. A shutdown waits until these requests are complete.
     pub fetches: TaskTracker,
+    /// Who is reachable as a client.
+    pub clients: Clients,
     /// The SIP endpoint.
-    pub sip: Arc<sip::transport::Handle>,
+    pub sip: Arc<Endpoint>,
     /// The webhook queues.
     pub deliveries: Deliveries,
     /// The lock for updates of the phone users. An update holds the lock while it reads the data and passes the data to
@@ -160,9 +164,9 @@ impl Services {
     }
 
     /// Reserves the channels that an outbound leg needs, unless the leg has these channels already.
-    pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
+    pub fn take_outbound(&self, routing: &Routing, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
-        self.channels.take(leg.id, self.routing.load_full().outbound_channels(&leg.account, connection, &leg.to)?)
+        self.channels.take(leg.id, routing.outbound_channels(&leg.account, connection, &leg.to)?)
     }
 
     /// Returns the id of an account's number, in the form that a leg stores.

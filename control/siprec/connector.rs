@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer};
 use tandem_media as media;
 use tandem_settings::Secret;
-use tandem_sip as sip;
 
 /// The settings of a recording server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -43,9 +42,10 @@ impl SiprecConfig {
         media::CodecName::codecs(&self.codecs)
     }
 
-    pub(super) fn credentials(&self) -> Option<sip::Credentials> {
+    /// Returns the user name and the password.
+    pub(super) fn credentials(&self) -> Option<(String, String)> {
         let (username, password) = (self.username.as_ref()?, self.password.as_ref()?);
-        Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
+        Some((username.to_string(), password.expose().to_owned()))
     }
 }
 

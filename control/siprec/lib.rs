@@ -17,8 +17,9 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_id::{LegId, OpId, SiprecId};
+use tandem_leg::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
+use tandem_legs::sip::{Endpoint, RecordingCall, RecordingSignalling, escape_user};
 use tandem_media as media;
-use tandem_sip as sip;
 
 pub use connector::{Connectors, SiprecConfig};
 use metadata::{Metadata, Participant, Stream};
@@ -29,14 +30,10 @@ const FRAMES: usize = 50;
 
 /// A running session with a recording server. The leg's call owns this value.
 pub struct SiprecSession {
-    id: SiprecId,
-    spec: Box<SiprecSpec>,
+    facts: Facts,
     copies: Vec<SiprecTrack>,
-    sip: Arc<sip::transport::Handle>,
+    signalling: RecordingSignalling,
     state: SessionState,
-    since: Timestamp,
-    /// Time at which the leg's far end began to talk with the party that it talks with now.
-    joined: Timestamp,
     /// Whether the recording server has paused the audio.
     paused: bool,
     /// Whether an offer of this server waits for the answer of the recording server.
@@ -44,10 +41,17 @@ pub struct SiprecSession {
     stale: bool,
     /// Whether the recording server sent a re-INVITE without an offer. The SDP answer then arrives with the ACK.
     late_offer: bool,
-    /// The call to the next recording server, if the current one does not answer.
-    outgoing: sip::Outgoing,
     /// The recording servers that are not called yet.
     waiting: VecDeque<Arc<str>>,
+}
+
+/// The facts of a session that its metadata has.
+struct Facts {
+    id: SiprecId,
+    spec: Box<SiprecSpec>,
+    since: Timestamp,
+    /// Time at which the leg's far end began to talk with the party that it talks with now.
+    joined: Timestamp,
 }
 
 struct SiprecTrack {
@@ -104,7 +108,7 @@ pub struct NewSession<'a> {
     /// The settings from the request that starts the session.
     pub spec: Box<SiprecSpec>,
     /// Handle of the SIP endpoint.
-    pub sip: Arc<sip::transport::Handle>,
+    pub sip: Arc<Endpoint>,
     /// The codec of the leg, which is offered first.
     pub preferred: media::Preference,
     /// Time of the start.
@@ -129,31 +133,32 @@ impl SiprecSession {
             session.set_label(label(track));
             Ok(SiprecTrack { track, op, session, accepted: false })
         });
-        let copies = copies.collect::<Result<Vec<_>, SiprecFailure>>()?;
-        let mut this = Self {
+        let mut copies = copies.collect::<Result<Vec<_>, SiprecFailure>>()?;
+        let offers: Vec<Bytes> = copies.iter_mut().map(|copy| copy.session.offer_preferring(&preferred)).collect();
+        let secured: Option<Vec<Bytes>> = copies.iter_mut().map(|copy| copy.session.offer_secured()).collect();
+        let facts = Facts {
             id,
-            spec,
-            copies,
-            sip,
-            state: SessionState::Calling,
             since: now,
             joined: if recorded.bridged_leg.is_some() { now } else { recorded.leg.created_at },
+            spec,
+        };
+        let call = RecordingCall {
+            from_user: connector.from.to_string(),
+            credentials: connector.credentials(),
+            offer: media::combine_descriptions(&offers),
+            second_offer: secured.map(|offers| media::combine_descriptions(&offers)).unwrap_or_default(),
+            metadata: facts.metadata(recorded, &copies),
+        };
+        let mut this = Self {
+            facts,
+            copies,
+            signalling: RecordingSignalling::new(sip, LegId(id.0), call),
+            state: SessionState::Calling,
             paused: false,
             offering: false,
             stale: false,
             late_offer: false,
-            outgoing: sip::Outgoing::default(),
             waiting: connector.uris.iter().cloned().collect(),
-        };
-        let offers: Vec<Bytes> = this.copies.iter_mut().map(|copy| copy.session.offer_preferring(&preferred)).collect();
-        let secured: Option<Vec<Bytes>> = this.copies.iter_mut().map(|copy| copy.session.offer_secured()).collect();
-        this.outgoing = sip::Outgoing {
-            from_user: connector.from.to_string(),
-            credentials: connector.credentials(),
-            sdp: media::combine_descriptions(&offers),
-            second_offer: secured.map(|offers| media::combine_descriptions(&offers)).unwrap_or_default(),
-            recording: Some(this.metadata(recorded)),
-            ..sip::Outgoing::default()
         };
         this.call_next().ok_or_else(|| SiprecFault::NoConnector.because("the recording server has no uri"))?;
         Ok(this)
@@ -163,20 +168,19 @@ impl SiprecSession {
     fn call_next(&mut self) -> Option<Arc<str>> {
         let uri = self.waiting.pop_front()?;
         let has_alternatives = !self.waiting.is_empty();
-        let invite = sip::Outgoing { request_uri: uri.to_string(), has_alternatives, ..self.outgoing.clone() };
         self.state = SessionState::Calling;
-        self.send(sip::Command::Invite { leg: self.key(), invite: Box::new(invite) });
+        self.signalling.place(&uri, has_alternatives);
         Some(uri)
     }
 
     /// Returns the id of the session.
     pub fn id(&self) -> SiprecId {
-        self.id
+        self.facts.id
     }
 
     /// Returns the id of the session's SIP dialog, in the form of a leg id.
     pub fn dialog(&self) -> LegId {
-        LegId(self.id.0)
+        LegId(self.facts.id.0)
     }
 
     /// Starts to copy the accepted directions of the leg to the recording server. `wide` says whether the leg's audio
@@ -215,21 +219,21 @@ impl SiprecSession {
             return false;
         }
         self.state = SessionState::Over;
-        self.send(sip::Command::Hangup { leg: self.key(), status: 480, reason: None, headers: Vec::new() });
+        self.signalling.send(SignalCommand::End { status: 480, reason: None, headers: Vec::new() });
         true
     }
 
     /// Handles a change of the leg's bridge. The leg is now bridged with another leg, or the leg is no longer bridged.
     pub fn handle_bridge(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
-        self.joined = now;
+        self.facts.joined = now;
         self.stale = true;
         self.send_metadata(recorded);
     }
 
-    /// Handles a SIP event of the session's dialog.
-    pub fn on_sip(&mut self, event: &sip::Event, recorded: &RecordedLeg<'_>) -> SiprecUpdate {
+    /// Handles a signal of the recording server.
+    pub fn handle_signal(&mut self, event: &SignalEvent, recorded: &RecordedLeg<'_>) -> SiprecUpdate {
         match event {
-            sip::Event::Answered { sdp, .. } => {
+            SignalEvent::Accepted { sdp, .. } => {
                 self.state = SessionState::Answered;
                 self.accept(sdp.as_deref().unwrap_or_default());
                 if !self.copies.iter().any(|copy| copy.accepted) {
@@ -239,47 +243,47 @@ impl SiprecSession {
                 self.send_metadata(recorded);
                 SiprecUpdate::Answered
             }
-            sip::Event::Offered { sdp: Some(offer), .. } => {
+            SignalEvent::Offered { sdp: Some(offer), .. } => {
                 let answers = self.answer(offer);
                 match answers {
-                    Some(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key(), sdp }),
+                    Some(sdp) => self.signalling.send(SignalCommand::Answer { sdp }),
                     None => {
                         let (reason, headers) = (None, Vec::new());
-                        self.send(sip::Command::RejectOffer { leg: self.key(), status: 488, reason, headers });
+                        self.signalling.send(SignalCommand::RefuseOffer { status: 488, reason, headers });
                     }
                 }
                 self.changed()
             }
-            sip::Event::Offered { sdp: None, .. } => {
+            SignalEvent::Offered { sdp: None, .. } => {
                 self.late_offer = true;
                 let sdp = self.offer();
-                self.send(sip::Command::AnswerOffer { leg: self.key(), sdp });
+                self.signalling.send(SignalCommand::Answer { sdp });
                 SiprecUpdate::Nothing
             }
-            sip::Event::Acknowledged { sdp: Some(answer), .. } if std::mem::take(&mut self.late_offer) => {
+            SignalEvent::Acknowledged { sdp: Some(answer) } if std::mem::take(&mut self.late_offer) => {
                 self.accept(answer);
                 self.changed()
             }
-            sip::Event::OfferAnswered { sdp, .. } => {
+            SignalEvent::OfferAnswered { sdp } => {
                 self.offering = false;
                 self.accept(sdp);
                 self.send_metadata(recorded);
                 self.changed()
             }
             // The recording server may accept the next change, so the session continues.
-            sip::Event::OfferRejected { .. } => {
+            SignalEvent::OfferRefused { .. } => {
                 self.offering = false;
                 SiprecUpdate::Nothing
             }
-            sip::Event::RefreshDue { .. } => {
+            SignalEvent::RefreshDue => {
                 self.stale = true;
                 self.send_metadata(recorded);
                 SiprecUpdate::Nothing
             }
-            sip::Event::Ended { cause, status, reason, .. } => {
+            SignalEvent::Ended(end) => {
                 let answered = self.state == SessionState::Answered;
                 self.state = SessionState::Over;
-                let why = failure(answered, *cause, *status, reason.as_deref());
+                let why = failure(answered, end);
                 match if answered { None } else { self.call_next() } {
                     Some(uri) => SiprecUpdate::Next(why, uri),
                     None => SiprecUpdate::Over(why),
@@ -309,7 +313,7 @@ impl SiprecSession {
             match copy.session.accept(answer) {
                 Ok(()) => copy.accepted = true,
                 Err(error) => {
-                    tracing::debug!(session = %self.id, %error, "the recording server did not accept all streams");
+                    tracing::debug!(session = %self.facts.id, %error, "the recording server did not accept all streams");
                 }
             }
         }
@@ -339,11 +343,13 @@ impl SiprecSession {
             return;
         }
         self.offering = true;
-        let (sdp, metadata) = (self.offer(), self.metadata(recorded));
-        self.send(sip::Command::OfferRecording { leg: self.key(), sdp, metadata });
+        let (sdp, metadata) = (self.offer(), self.facts.metadata(recorded, &self.copies));
+        self.signalling.offer(sdp, metadata);
     }
+}
 
-    fn metadata(&self, recorded: &RecordedLeg<'_>) -> Bytes {
+impl Facts {
+    fn metadata(&self, recorded: &RecordedLeg<'_>, copies: &[SiprecTrack]) -> Bytes {
         let leg = recorded.leg;
         let (theirs, ours) = addresses(leg);
         let caller = (leg.direction == Direction::Inbound).then(|| leg.caller_name.clone()).flatten();
@@ -362,7 +368,7 @@ impl SiprecSession {
             },
             None => Participant { id: !leg.id.0, aor: aor(ours, recorded.host), name: None, since: self.joined },
         };
-        let streams = self.copies.iter().map(|copy| Stream {
+        let streams = copies.iter().map(|copy| Stream {
             id: self.id.0.wrapping_add(u128::from(label(copy.track))),
             label: label(copy.track),
             sender: usize::from(copy.track == media::Track::Outbound),
@@ -378,14 +384,6 @@ impl SiprecSession {
             parameters: &self.spec.parameters,
         };
         metadata.xml().into()
-    }
-
-    fn key(&self) -> LegId {
-        LegId(self.id.0)
-    }
-
-    fn send(&self, command: sip::Command) {
-        self.sip.post(command);
     }
 }
 
@@ -407,23 +405,24 @@ fn aor(address: &Address, host: &str) -> String {
     match address {
         Address::Sip(uri) => uri.split('?').next().unwrap_or(uri).to_owned(),
         Address::Phone(number) if number.is_e164() => format!("tel:{}", number.as_str()),
-        other => format!("sip:{}@{host}", sip::escape_user(&other.user())),
+        other => format!("sip:{}@{host}", escape_user(&other.user())),
     }
 }
 
 /// Returns the failure for a session that ended without a request of this server.
-fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Option<&str>) -> SiprecFailure {
+fn failure(answered: bool, end: &SignalEnd) -> SiprecFailure {
+    let SignalEnd { cause, detail, status, reason, .. } = end;
     if answered {
-        let words = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-        return SiprecFault::HungUp.because(format!("the recording server ended the session: {cause}{words}"));
+        let words = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        return SiprecFault::HungUp.because(format!("the recording server ended the session: {detail}{words}"));
     }
     match (cause, status) {
-        (sip::EndCause::Rejected, Some(status)) => {
-            let words = reason.unwrap_or_default();
-            SiprecFault::Refused(status).because(format!("the recording server refused: {status} {words}"))
+        (SignalEndCause::Refused, Some(status)) => {
+            let words = reason.as_deref().unwrap_or_default();
+            SiprecFault::Refused(*status).because(format!("the recording server refused: {status} {words}"))
         }
-        (sip::EndCause::Timeout, _) => SiprecFault::Timeout.because("the recording server did not answer"),
-        _ => SiprecFault::Unreachable.because(format!("the recording server cannot be called: {cause}")),
+        (SignalEndCause::NoResponse, _) => SiprecFault::Timeout.because("the recording server did not answer"),
+        _ => SiprecFault::Unreachable.because(format!("the recording server cannot be called: {detail}")),
     }
 }
 

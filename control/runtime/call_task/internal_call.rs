@@ -14,10 +14,10 @@ use tandem_causes::NO_MEDIA;
 use tandem_clock as clock;
 use tandem_id::{CallId, LegId};
 use tandem_legs::LegIo;
-use tandem_legs::loopback::{Deliver, LoopbackDialog};
+use tandem_legs::internal::{Deliver, InternalSignalling};
+use tandem_legs::sip::PendingCall;
 use tandem_media as media;
-use tandem_routing::InternalDestination;
-use tandem_sip as sip;
+use tandem_routing::{InternalDestination, Routing};
 
 use super::{CallStart, CallTask};
 use crate::registry::Registry;
@@ -36,6 +36,7 @@ impl CallTask {
     pub(super) fn start_internal_call(
         &mut self,
         leg: LegId,
+        routing: &Routing,
         invite: &Invite,
         own: InternalDestination,
         io: &mut LegIo,
@@ -77,12 +78,11 @@ impl CallTask {
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
         let registry = self.registry.clone();
-        let deliver: Deliver = Arc::new(move |event| registry.sip(event));
-        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &io.call_chain);
-        io.prefer(other.unwrap_or_default());
-        let offer = io.start_internal_call(session, loopback);
+        let deliver: Deliver = Arc::new(move |leg, event| registry.signal(leg, event));
+        let (near, far) = InternalSignalling::pair(&deliver, leg, own, &io.call_chain);
+        let offer = io.call_internally(session, other.unwrap_or_default(), near);
         let sip = SipFacts {
-            domain: self.domain_called(&called),
+            domain: domain_called(routing, &called),
             number: services.number_id(&route.owner.account, &called),
             headers: invite.headers.clone(),
             ..SipFacts::default()
@@ -97,13 +97,6 @@ impl CallTask {
         Ok(())
     }
 
-    /// Returns the id of the SIP domain in a called address, as 32 hex digits.
-    fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
-        let Address::Sip(uri) = called else { return None };
-        let routing = self.services.routing.load_full();
-        routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
-    }
-
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
         let spec = media::OpenSpec::new(leg, self.call.id().0);
         let spec = media::OpenSpec { far_end: media::FarEnd::Within, ..spec };
@@ -111,14 +104,20 @@ impl CallTask {
     }
 }
 
-/// Begins the call of the called leg `info`. `from` is the leg of this server that calls `info`. `loopback` is the
-/// connection from the called leg to the calling leg.
+/// Returns the id of the SIP domain in a called address, as 32 hex digits.
+fn domain_called(routing: &Routing, called: &Address) -> Option<Arc<str>> {
+    let Address::Sip(uri) = called else { return None };
+    routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
+}
+
+/// Begins the call of the called leg `info`. `from` is the leg of this server that calls `info`. `internal`
+/// is the connection from the called leg to the calling leg.
 fn begin(
     registry: &Registry,
     info: LegInfo,
     from: LegId,
     offer: bytes::Bytes,
-    loopback: LoopbackDialog,
+    internal: InternalSignalling,
     mut route: Route,
 ) {
     let (leg, session) = (info.id, info.session);
@@ -134,8 +133,8 @@ fn begin(
         offer: Some(offer),
         phone: None,
         route: Box::new(route),
-        waiting: sip::PendingCallGuard::default(),
-        loopback: Some(loopback),
+        waiting: PendingCall::default(),
+        internal: Some(internal),
     };
     super::spawn(registry.clone(), session, inbox, receiver, beginning);
 }

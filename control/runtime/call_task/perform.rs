@@ -1,6 +1,5 @@
 //! Performs the outputs of a call: the commands for the call's legs, the document requests, and the events.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,20 +12,23 @@ use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{Cause, FOREIGN_CALLER, FOREIGN_IDENTITY, NO_MEDIA, NO_PHONE, NO_TRUNK};
+use tandem_clients as clients;
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents::{self as documents, ScriptRequest};
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_id::{LegId, OpId, RecordingId};
-use tandem_legs::dtmf;
-use tandem_legs::{LegIo, OutgoingCall};
+use tandem_leg::attempt::User;
+use tandem_leg::dtmf;
+use tandem_leg::signal::SignalCommand;
+use tandem_legs::{CallRoute, LegIo, OutgoingCall, sip};
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
+use tandem_routing::phones;
 use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::trunk::numbering::Numbering;
-use tandem_settings::DtmfMode;
-use tandem_sip as sip;
+use tandem_routing::{Outbound, Routing};
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
@@ -67,16 +69,14 @@ impl CallTask {
             LegCommand::Unbridge => self.unbridge(leg),
             LegCommand::Play { op, play } => self.play(leg, op, play),
             LegCommand::SendDigits { op, digits }
-                if self.legs.get(&leg).is_some_and(|live| live.io.dtmf() == DtmfMode::Info) =>
+                if self.legs.get(&leg).is_some_and(|live| live.io.wants_digits_in_signalling()) =>
             {
-                self.send_digits_by_info(leg, op, &digits);
+                self.send_digits_by_signalling(leg, op, &digits);
             }
             LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
-                self.with_leg(leg, |live| {
-                    live.io.send(sip::Command::Info { leg, content_type, body });
-                });
+                self.with_leg(leg, |live| live.io.signal(SignalCommand::Message { content_type, body }));
             }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
             LegCommand::Stop { op } => self.with_leg(leg, |live| live.stop(op)),
@@ -135,13 +135,13 @@ impl CallTask {
             LegCommand::Hangup(reason) => self.with_leg(leg, |live| live.io.hangup(Some(reason))),
             LegCommand::Refer { to, headers } => {
                 let by = self.call.leg(leg).map(|info| info.local_uri());
-                self.with_leg(leg, |live| live.io.refer(to, by, headers));
+                self.with_leg(leg, |live| live.io.signal(SignalCommand::Refer { to, by, headers }));
             }
             LegCommand::AnswerRefer { status } => {
-                self.with_leg(leg, |live| live.io.send(sip::Command::AnswerRefer { leg, status }));
+                self.with_leg(leg, |live| live.io.signal(SignalCommand::AnswerRefer { status }));
             }
             LegCommand::NotifyRefer { status } => {
-                self.with_leg(leg, |live| live.io.send(sip::Command::NotifyRefer { leg, status }));
+                self.with_leg(leg, |live| live.io.signal(SignalCommand::NotifyRefer { status }));
             }
             LegCommand::Release => self.release(leg),
         }
@@ -232,112 +232,121 @@ impl CallTask {
         self.registry.register(leg.0, self.inbox.clone());
         // The leg's I/O exists already if a stream of the leg was opened before the call.
         let opened = self.legs.remove(&leg).map(|live| *live);
-        let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.services.sip.clone())));
-        let info = self.call.leg(leg);
-        let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
-        let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
-        let by_request = info.is_some_and(|info| info.direction == Direction::OutboundApi);
-        let call_id = info.and_then(|info| info.sip.call_id.clone());
-        if let Some(parent) = info.and_then(|info| info.parent).and_then(|parent| self.legs.get(&parent)) {
-            live.io.call_chain = parent.io.call_chain.clone();
+        let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.sip())));
+        let placed = self.place(leg, invite, &mut live.io);
+        self.legs.insert(leg, Box::new(live));
+        if let Err(event) = placed {
+            self.post_leg_event(leg, event);
+        }
+        // The events of the leg wait in the inbox behind the outputs of the call.
+        while let Some(report) = self.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
+            self.handle_report(clock::now(), leg, report);
+        }
+    }
+
+    /// Places an outbound leg. One snapshot of the routing decides, because a reload changes new calls only (ADR 28).
+    ///
+    /// # Errors
+    /// Returns the end of the leg, if the leg cannot be placed.
+    fn place(&mut self, leg: LegId, invite: Invite, io: &mut LegIo) -> Result<(), LegEvent> {
+        let failed = |detail| LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) };
+        let routing = self.services.routing.load_full();
+        let Some(info) = self.call.leg(leg).cloned() else { return Err(failed("the leg is over".to_owned())) };
+        let parent = info.parent.and_then(|parent| self.call.leg(parent)).cloned();
+        if let Some(parent) = info.parent.and_then(|parent| self.legs.get(&parent)) {
+            io.call_chain = parent.io.call_chain.clone();
+        }
+        self.services.take_outbound(&routing, &info).map_err(|barred| failed(barred.to_string()))?;
+        self.check_caller(leg, &routing, &info, parent.as_deref(), &invite).map_err(failed)?;
+        if let Some(own) = routing.own(&info.account, &info.dialect, &invite.to, &invite.via) {
+            let called = self.start_internal_call(leg, &routing, &invite, own, io);
+            return called.map_err(|not_called| self.not_called(leg, &info, &invite.to, not_called));
+        }
+        let routes = self.call_routes(&routing, &info, &invite);
+        let Some(first) = routes.first().map(|route| &route.outbound) else {
+            let not_called = NotCalled { reason: SipEndReason::Unreachable, detail: unreachable_reason(&invite.to) };
+            return Err(self.not_called(leg, &info, &invite.to, not_called));
+        };
+        let addresses = (first.address(), first.address());
+        let opened = self.open(leg, &routing, addresses, first.trunk_name(), first.aor.as_ref());
+        let session = opened.map_err(|_| failed(NO_MEDIA.to_owned()))?;
+        if let Some(trunk) = &first.trunk {
+            self.call.set_trunk(leg, Arc::clone(&trunk.name));
         }
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
         let late_offer = other.is_some_and(|live| live.io.wants_offer());
-        let other = other.map(|live| live.io.preference());
-        let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
+        let preferred = other.map(|live| live.io.preference()).unwrap_or_default();
+        let signing =
+            self.services.stir.load_full().signing_request(&routing, &info.account, &invite, parent.as_deref());
         let parent_leg = parent.map(|leg| {
-            let numbering =
-                self.services.routing.load_full().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+            let numbering = routing.trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             ParentLeg { numbering: numbering.unwrap_or_default(), leg }
         });
-        let signing = self.services.stir.load_full().signing_request(
-            &self.services.routing.load_full(),
-            &account,
-            &invite,
-            parent_leg.as_ref().map(|parent_leg| &*parent_leg.leg),
-        );
-        let shown = parent_leg.as_ref().is_none_or(|parent_leg| may_show_caller_id(&parent_leg.leg, &invite.from))
-            || self.services.routing.load_full().may_call_from(&account, &invite.from);
-        let stated = self.services.routing.load_full().refused_header(&invite.headers).map(str::to_owned);
+        let (on_behalf_of, call_id) = (info.parent, info.sip.call_id.clone());
+        let accounts = routing.trunk_owners(&info.account);
+        let call = OutgoingCall { invite, parent_leg, on_behalf_of, call_id, signing, late_offer, routes, accounts };
+        io.place(clock::now(), session, preferred, call, &mut self.branch_ids(leg));
+        Ok(())
+    }
+
+    /// Returns the routes of a leg, best first, with the contacts of the users that they lead to.
+    fn call_routes(&self, routing: &Routing, info: &LegInfo, invite: &Invite) -> Vec<CallRoute> {
+        let health = |trunk: &str| self.services.sip.trunk_status(trunk).health;
+        let routes = routing.outbound(&info.account, &invite.to, &invite.via, health, &mut rand::rng());
+        let route = |outbound: Outbound| {
+            let user = outbound.aor.as_ref().map(|aor| {
+                let called = clients::User {
+                    account: Arc::clone(&aor.account),
+                    name: Arc::clone(&aor.username),
+                    domain: aor.domain.clone(),
+                };
+                let device = phones::instance_in(&outbound.request_uri);
+                User { name: aor.username.to_string(), contacts: self.services.clients.contacts(&called, device) }
+            });
+            CallRoute::new(outbound, user, routing)
+        };
+        routes.into_iter().map(route).collect()
+    }
+
+    /// Checks that the leg may show its calling number, and that the application sets no header field that states
+    /// another caller. Notes the header fields that are not sent.
+    ///
+    /// # Errors
+    /// Returns the reason why the leg may not be called, as text. The application is warned.
+    fn check_caller(
+        &self,
+        leg: LegId,
+        routing: &Routing,
+        info: &LegInfo,
+        parent: Option<&LegInfo>,
+        invite: &Invite,
+    ) -> Result<(), String> {
         for (name, _) in invite.headers.iter().filter(|(name, _)| sip::is_own_header(name)) {
-            self.note_line(
-                clock::time(),
-                leg,
-                "sip",
-                format!("{name} was not sent: SIP itself sets this header field"),
-            );
+            let line = format!("{name} was not sent: SIP itself sets this header field");
+            self.note_line(clock::time(), leg, "sip", line);
         }
-        let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
-        // An internal call needs no route.
-        let mut routes = match own {
-            Some(_) => VecDeque::new(),
-            None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
+        let shown = parent.is_none_or(|parent| may_show_caller_id(parent, &invite.from))
+            || routing.may_call_from(&info.account, &invite.from);
+        let detail = match routing.refused_header(&invite.headers) {
+            Some(name) => format!("{name} {FOREIGN_IDENTITY}"),
+            None if !shown => format!("{} {FOREIGN_CALLER}", invite.from),
+            None => return Ok(()),
         };
-        let barred = info.and_then(|info| self.services.take_outbound(info).err());
-        let refused = match routes.pop_front() {
-            _ if let Some(barred) = barred => {
-                let detail = Some(barred.to_string());
-                Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
-            }
-            _ if !shown || stated.is_some() => {
-                let detail = match stated {
-                    Some(name) => format!("{name} {FOREIGN_IDENTITY}"),
-                    None => format!("{} {FOREIGN_CALLER}", invite.from),
-                };
-                self.warn(leg, ReportedError::Caller, &detail);
-                Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) })
-            }
-            None => {
-                let called = match own {
-                    Some(own) => self.start_internal_call(leg, &invite, own, &mut live.io),
-                    None => {
-                        Err(NotCalled { reason: SipEndReason::Unreachable, detail: unreachable_reason(&invite.to) })
-                    }
-                };
-                called.err().map(|NotCalled { reason, detail }| {
-                    self.warn(leg, ReportedError::Callee(&invite.to), &detail);
-                    // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable
-                    // for an outbound call of the API.
-                    let (reason, sip_status) = match invite.to {
-                        Address::Client(_) if !by_request => (SipEndReason::Rejected, Some(480)),
-                        _ => (reason, None),
-                    };
-                    LegEvent::Ended { reason, sip_status, detail: Some(detail) }
-                })
-            }
-            Some(route) => {
-                match self.open(leg, (route.address(), route.address()), route.trunk_name(), route.aor.as_ref()) {
-                    Ok(session) => {
-                        if let Some(trunk) = &route.trunk {
-                            self.call.set_trunk(leg, Arc::clone(&trunk.name));
-                        }
-                        live.io.prefer(other.unwrap_or_default());
-                        live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
-                        live.io.may_be_redirected = self.services.routing.load_full().redirects(route.trunk_name());
-                        live.io.prack = self.services.routing.load_full().prack(route.trunk_name());
-                        let accounts = self.services.routing.load_full().trunk_owners(&account);
-                        live.io.invite(
-                            session,
-                            OutgoingCall { invite, parent_leg, call_id, signing, late_offer, routes, accounts },
-                            route,
-                        );
-                        None
-                    }
-                    Err(_) => {
-                        let detail = Some(NO_MEDIA.to_owned());
-                        Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
-                    }
-                }
-            }
+        self.warn(leg, ReportedError::Caller, &detail);
+        Err(detail)
+    }
+
+    /// Warns the application that a leg was not called. Returns the end of the leg.
+    fn not_called(&self, leg: LegId, info: &LegInfo, to: &Address, not_called: NotCalled) -> LegEvent {
+        let NotCalled { reason, detail } = not_called;
+        self.warn(leg, ReportedError::Callee(to), &detail);
+        // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable for an
+        // outbound call of the API.
+        let (reason, sip_status) = match to {
+            Address::Client(_) if info.direction != Direction::OutboundApi => (SipEndReason::Rejected, Some(480)),
+            _ => (reason, None),
         };
-        if let Some(signing) = live.io.signing.take() {
-            self.services.counters.stir.signed(signing.word());
-            self.note_line(clock::time(), leg, "sip", signing.to_string());
-        }
-        self.legs.insert(leg, Box::new(live));
-        if let Some(event) = refused {
-            self.post_leg_event(leg, event);
-        }
+        LegEvent::Ended { reason, sip_status, detail: Some(detail) }
     }
 
     /// Warns the application. If its provider has no number for the fault, only reports the problem.
@@ -374,17 +383,17 @@ impl CallTask {
         live.renders.insert(op, render.abort_handle());
     }
 
-    /// Sends digits as SIP INFO. A separate task controls the timing. This task is aborted in the same way as a task
-    /// that prepares audio.
-    fn send_digits_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
+    /// Sends digits in the signalling. A separate task controls the timing. This task is aborted in the same way as a
+    /// task that prepares audio.
+    fn send_digits_by_signalling(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
-        let steps = dtmf::digit_schedule(&digits.digits, digits.tone);
-        let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
-        let (sip, inbox) = (self.services.sip.clone(), self.inbox.clone());
+        let steps = dtmf::schedule(&digits.digits, digits.tone);
+        let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+        let inbox = self.inbox.clone();
         let task = tokio::spawn(async move {
             for (digit, time) in steps {
                 if let Some(digit) = digit {
-                    sip.post(dtmf::info(leg, digit, milliseconds));
+                    let _ = inbox.post(Message::SendSignal(leg, SignalCommand::Digit { digit, duration_ms }));
                 }
                 tokio::time::sleep(time).await;
             }
@@ -406,6 +415,7 @@ impl CallTask {
             return self.registry.forget(leg.0);
         };
         teardown.dialog |= live.io.is_gone();
+        teardown.branches = live.io.branches().collect();
         teardown.media |= !live.release();
         self.remove_ended_leg(leg);
     }

@@ -93,7 +93,10 @@ impl CallTask {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
-                    self.ended.insert(event.leg.id, PendingTeardown { info, dialog: false, media: false });
+                    self.ended.insert(
+                        event.leg.id,
+                        PendingTeardown { info, dialog: false, branches: Vec::new(), media: false },
+                    );
                 }
                 store::calls::upsert(store, records::call_row(&event.leg, event.at)).await
             }

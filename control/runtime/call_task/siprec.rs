@@ -7,8 +7,8 @@ use tandem_call::output::LegEvent;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_clock as clock;
 use tandem_id::{LegId, OpId, SiprecId};
+use tandem_leg::signal::SignalEvent;
 use tandem_media as media;
-use tandem_sip as sip;
 use tandem_siprec::{NewSession, RecordedLeg, SiprecSession, SiprecUpdate};
 
 use super::CallTask;
@@ -78,7 +78,7 @@ impl CallTask {
         let Some(mut session) = self.take_session(leg, id) else { return };
         let dialog = session.dialog();
         if session.hangup() {
-            self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, media: true });
+            self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, branches: Vec::new(), media: true });
         } else {
             self.registry.forget(dialog.0);
         }
@@ -103,8 +103,8 @@ impl CallTask {
     }
 
     /// Handles a SIP event of a recording session.
-    pub(super) fn handle_recorder_event(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
-        let told = self.with_session(leg, id, |session, recorded| session.on_sip(event, recorded));
+    pub(super) fn handle_recorder_event(&mut self, leg: LegId, id: SiprecId, event: &SignalEvent) {
+        let told = self.with_session(leg, id, |session, recorded| session.handle_signal(event, recorded));
         let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
         match told.unwrap_or(SiprecUpdate::Nothing) {
             SiprecUpdate::Nothing => {}

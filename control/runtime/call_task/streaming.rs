@@ -59,8 +59,8 @@ impl CallTask {
         let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
         let account = Arc::clone(&info.account);
         let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
-        let sip = &services.sip;
-        let live = self.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, sip.clone()))));
+        let signalling = self.sip();
+        let live = self.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, signalling))));
         live.streams.insert(id, handle);
     }
 

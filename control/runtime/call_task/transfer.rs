@@ -7,28 +7,30 @@ use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_clock as clock;
 use tandem_id::LegId;
+use tandem_leg::signal::{SignalCommand, TransferRequest};
 use tandem_markup::party;
 use tandem_routing::phones;
-use tandem_sip::{self as sip, Party};
 
 use super::CallTask;
 use crate::inbox::Message;
 
 impl CallTask {
     /// Handles a REFER from the far end of `leg`.
-    pub(super) fn handle_refer(&mut self, leg: LegId, referred: sip::Referred) {
+    pub(super) fn handle_refer(&mut self, leg: LegId, request: TransferRequest) {
         let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
         let customer_trunks = self.services.routing.load_full().phones().customer_trunks();
-        if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &referred.uri)) {
-            let refuse = sip::Command::AnswerRefer { leg, status: 403 };
-            return self.services.sip.post(refuse);
+        if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &request.uri)) {
+            if let Some(live) = self.legs.get_mut(&leg) {
+                live.io.signal(SignalCommand::AnswerRefer { status: 403 });
+            }
+            return;
         }
-        let target = self.refer_target(leg, &referred);
+        let target = self.refer_target(leg, &request);
         let elsewhere = match &target {
             ReferTarget::BridgedWith(other) if !self.legs.contains_key(other) => Some(*other),
             _ => None,
         };
-        let event = LegEvent::Referred(Box::new(Referred { target, uri: referred.uri, by: referred.referred_by }));
+        let event = LegEvent::Referred(Box::new(Referred { target, uri: request.uri, by: request.by }));
         let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
@@ -40,29 +42,24 @@ impl CallTask {
         });
     }
 
-    fn refer_target(&self, leg: LegId, referred: &sip::Referred) -> ReferTarget {
-        if let Some(other) = referred.replaced {
+    fn refer_target(&self, leg: LegId, request: &TransferRequest) -> ReferTarget {
+        if let Some(other) = request.replaced {
             return ReferTarget::BridgedWith(other);
         }
-        let mut headers: Vec<_> = referred
-            .headers
-            .iter()
-            .filter(|header| party::is_allowed_header(&header.name))
-            .map(|header| (header.name.clone(), header.value.clone()))
-            .collect();
-        headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
-        let replaces = referred.replaces.clone();
+        let mut headers: Vec<_> =
+            request.headers.iter().filter(|(name, _)| party::is_allowed_header(name)).cloned().collect();
+        headers.extend(request.by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
+        let replaces = request.replaces.clone();
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
         // A GRUU identifies one particular phone of a user.
-        let gruu = Address::Sip(referred.uri.as_str().into());
+        let gruu = Address::Sip(request.uri.as_str().into());
         let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
         if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
             return call(gruu, None, Vec::new());
         }
-        let telephone = Party::of_uri(&referred.uri).filter(Party::is_tel).map(|party| party.user());
-        let number = match referred.own_user.as_ref().or(telephone.as_ref()) {
+        let number = match request.own_user.as_ref().or(request.telephone.as_ref()) {
             Some(user) => user.as_str(),
-            None => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
+            None => return call(Address::Sip(request.uri.as_str().into()), None, Vec::new()),
         };
         let routing = self.services.routing.load_full();
         let info = self.call.leg(leg);

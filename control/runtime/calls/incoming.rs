@@ -8,12 +8,15 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
+use tandem_clients as clients;
 use tandem_clock as clock;
 use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_history::report::SipRequest;
 use tandem_id::{CallId, LegId};
+use tandem_leg::fork::Contact;
+use tandem_leg::signal::SignalCommand;
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -37,12 +40,35 @@ impl Calls {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
                 }
                 self.publish_phone(&change);
+                self.note_client(&change);
                 phones::keep(&self.services().store, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
             sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
             sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
-            event => self.0.registry.sip(event),
+            event => {
+                if let Some(report) = tandem_legs::sip::report(event) {
+                    self.0.registry.report(report);
+                }
+            }
+        }
+    }
+
+    /// Adds or removes a phone as a contact of its user.
+    fn note_client(&self, change: &sip::Change) {
+        let clients = &self.services().clients;
+        let user = |binding: &sip::Binding| {
+            let sip::Aor { account, username, domain } = binding.aor.clone();
+            clients::User { account, name: username, domain }
+        };
+        match change {
+            sip::Change::Restored(binding) | sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
+                let contact = Contact { id: binding.id.0, q: binding.q };
+                let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
+                let device = device.map(str::to_owned);
+                clients.add(&user(binding), clients::Client { contact, device, shares_device });
+            }
+            sip::Change::Unbound(binding) => clients.remove(&user(binding), binding.id.0),
         }
     }
 
@@ -223,7 +249,7 @@ impl Calls {
         let (leg, reason) = (leg, reason.map(str::to_owned));
         // A client that obeys Retry-After sends no request before that time.
         let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
-        let reject = sip::Command::Reject { leg, status, reason, headers };
+        let reject = tandem_legs::sip::command(leg, SignalCommand::Refuse { status, reason, headers });
         if let Err(error) = self.services().sip.send(reject) {
             tracing::warn!(?error, "SIP accepts no command");
         }
@@ -248,7 +274,7 @@ impl Calls {
         self.0.registry.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            CallStart::Incoming { info, line, offer, phone, route, waiting, loopback: None }
+            CallStart::Incoming { info, line, offer, phone, route, waiting, internal: None }
         };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {

@@ -100,7 +100,8 @@ impl Calls {
         let recording = leg.record.as_ref().map(|new| new.id);
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
         let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
-        if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&leg.info)) {
+        let routing = services.routing.load_full();
+        if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&routing, &leg.info)) {
             ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             return Err(barred.into());
         }

@@ -1,0 +1,166 @@
+//! Who is reachable as `client:`. A user of an account has contacts: the phones that have registered, and later the
+//! browsers that are connected. A call to the user rings at each contact, whatever its signalling.
+//!
+//! ```text
+//!   SIP registrations ──► Clients ──► contacts of a user ──► the branches of a leg (tandem_leg::fork)
+//! ```
+//!
+//! The table is a copy for decisions. The registrar of each signalling owns the contacts, and limits their number. A
+//! contact that has just gone is refused by its signalling, as if it had never been called.
+#![forbid(unsafe_code)]
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::HashMap;
+use parking_lot::RwLock;
+use tandem_leg::fork::Contact;
+
+/// A user of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct User {
+    /// The account.
+    pub account: Arc<str>,
+    /// The name of the user.
+    pub name: Arc<str>,
+    /// The domain. `None` means any domain.
+    pub domain: Option<Arc<str>>,
+}
+
+/// A contact of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The contact.
+    pub contact: Contact,
+    /// The id of the device, for example `urn:uuid:...` (RFC 5626 §4.1), if the device has one.
+    pub device: Option<String>,
+    /// Whether the device may have several contacts, of which a call uses one (RFC 5626 §5.3).
+    pub shares_device: bool,
+}
+
+/// The contacts of all users. Cheap to share.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_user: RwLock<HashMap<(Arc<str>, Arc<str>), Vec<Entry>>>,
+    /// The number of changes, for the order of contacts.
+    changes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    client: Client,
+    domain: Option<Arc<str>>,
+    /// The number of the change that added or refreshed the contact.
+    refreshed: u64,
+}
+
+impl Clients {
+    /// Adds a contact of a user, or refreshes it.
+    pub fn add(&self, user: &User, client: Client) {
+        let refreshed = self.changes.fetch_add(1, Ordering::Relaxed);
+        let mut by_user = self.by_user.write();
+        let entries = by_user.entry(key(user)).or_default();
+        entries.retain(|entry| entry.client.contact.id != client.contact.id);
+        entries.push(Entry { client, domain: user.domain.clone(), refreshed });
+    }
+
+    /// Removes a contact of a user.
+    pub fn remove(&self, user: &User, id: u128) {
+        let mut by_user = self.by_user.write();
+        if let Some(entries) = by_user.get_mut(&key(user)) {
+            entries.retain(|entry| entry.client.contact.id != id);
+            if entries.is_empty() {
+                by_user.remove(&key(user));
+            }
+        }
+    }
+
+    /// Returns the contacts of a user that a call rings at, best first. At the same preference, the most recently
+    /// refreshed contact comes first. Of several contacts of one device, one is returned. If `device` is given, only the
+    /// contact of this device is returned.
+    pub fn contacts(&self, user: &User, device: Option<&str>) -> Vec<Contact> {
+        let by_user = self.by_user.read();
+        let in_domain = |entry: &&Entry| match (&user.domain, &entry.domain) {
+            (Some(called), Some(own)) => called.eq_ignore_ascii_case(own),
+            _ => true,
+        };
+        let of_device = |entry: &&Entry| {
+            let own = entry.client.device.as_deref();
+            device.is_none_or(|device| own.is_some_and(|own| own.eq_ignore_ascii_case(device)))
+        };
+        let entries = by_user.get(&key(user)).into_iter().flatten();
+        let mut found: Vec<&Entry> = entries.filter(in_domain).filter(of_device).collect();
+        found.sort_by_key(|entry| Reverse((entry.client.contact.q, entry.refreshed)));
+        let mut devices = HashSet::new();
+        found.retain(|entry| !entry.client.shares_device || devices.insert(entry.client.device.as_deref()));
+        found.truncate(if device.is_some() { 1 } else { usize::MAX });
+        found.into_iter().map(|entry| entry.client.contact).collect()
+    }
+}
+
+fn key(user: &User) -> (Arc<str>, Arc<str>) {
+    (Arc::clone(&user.account), Arc::clone(&user.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str, domain: Option<&str>) -> User {
+        User { account: "a".into(), name: name.into(), domain: domain.map(Into::into) }
+    }
+
+    fn client(id: u128, q: u16, device: Option<&str>, shares_device: bool) -> Client {
+        Client { contact: Contact { id, q }, device: device.map(Into::into), shares_device }
+    }
+
+    fn ids(clients: &Clients, user: &User, device: Option<&str>) -> Vec<u128> {
+        clients.contacts(user, device).into_iter().map(|contact| contact.id).collect()
+    }
+
+    #[test]
+    fn contacts_come_best_first_and_the_most_recent_first_among_equals() {
+        let (clients, alice) = (Clients::default(), user("alice", None));
+        for (id, q) in [(1, 500), (2, 1_000), (3, 500), (4, 1_000)] {
+            clients.add(&alice, client(id, q, None, false));
+        }
+        assert_eq!(ids(&clients, &alice, None), [4, 2, 3, 1]);
+        clients.add(&alice, client(1, 500, None, false));
+        assert_eq!(ids(&clients, &alice, None), [4, 2, 1, 3], "a refreshed contact is not there twice");
+        assert_eq!(ids(&clients, &user("bob", None), None), [0; 0]);
+    }
+
+    #[test]
+    fn a_user_without_contacts_leaves_nothing_behind() {
+        let (clients, alice) = (Clients::default(), user("alice", None));
+        clients.add(&alice, client(1, 1_000, None, false));
+        clients.remove(&alice, 2);
+        assert_eq!(ids(&clients, &alice, None), [1]);
+        clients.remove(&alice, 1);
+        assert!(clients.by_user.read().is_empty());
+    }
+
+    #[test]
+    fn a_device_with_several_contacts_is_called_once() {
+        let (clients, alice) = (Clients::default(), user("alice", None));
+        clients.add(&alice, client(1, 1_000, Some("urn:x"), true));
+        clients.add(&alice, client(2, 1_000, Some("urn:x"), true));
+        clients.add(&alice, client(3, 1_000, Some("urn:y"), false));
+        clients.add(&alice, client(4, 1_000, Some("urn:y"), false));
+        assert_eq!(ids(&clients, &alice, None), [4, 3, 2]);
+        assert_eq!(ids(&clients, &alice, Some("URN:X")), [2]);
+        assert_eq!(ids(&clients, &alice, Some("urn:z")), [0; 0]);
+    }
+
+    #[test]
+    fn a_domain_that_is_called_excludes_contacts_of_other_domains() {
+        let clients = Clients::default();
+        clients.add(&user("alice", Some("one.example")), client(1, 1_000, None, false));
+        clients.add(&user("alice", Some("two.example")), client(2, 1_000, None, false));
+        clients.add(&user("alice", None), client(3, 1_000, None, false));
+        assert_eq!(ids(&clients, &user("alice", Some("ONE.example")), None), [3, 1]);
+        assert_eq!(ids(&clients, &user("alice", None), None), [3, 2, 1]);
+    }
+}
