@@ -1,4 +1,4 @@
-//! The state of a call that moves into another call when two calls are merged.
+//! The state of a call. The state moves into another call when two calls are merged.
 
 mod live_leg;
 mod supervised;
@@ -12,16 +12,17 @@ use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_history::event_log::EventLog;
 use tandem_http::CookieJar;
-use tandem_id::{CallId, LegId};
+use tandem_id::{CallId, LegId, Now};
 
 pub(crate) use live_leg::LiveLeg;
 pub(crate) use supervised::{Room, Supervised};
 
-/// The complete state of a call, when the call moves into another call.
+/// The complete state of a call.
 pub(crate) struct CallState {
     pub call: Call,
     /// The session id of this call, and the session ids of the calls that were merged into this call.
     pub sessions: Vec<CallId>,
+    /// The live legs.
     pub legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.
     pub ended: HashMap<LegId, PendingTeardown>,
@@ -33,6 +34,40 @@ pub(crate) struct CallState {
     pub cookie_jars: HashMap<CallId, CookieJar>,
     /// The supervisors: legs that listen to another leg's call and are not bridged with the other leg.
     pub supervised: Option<Box<Supervised>>,
+}
+
+impl CallState {
+    /// Creates the state of a call that has no live leg yet.
+    pub(crate) fn new(call: Call) -> Self {
+        Self {
+            sessions: vec![call.id()],
+            call,
+            legs: HashMap::default(),
+            ended: HashMap::default(),
+            sequences: HashMap::default(),
+            own_recordings: HashMap::default(),
+            cookie_jars: HashMap::default(),
+            supervised: None,
+        }
+    }
+
+    /// Takes over the state of another call.
+    pub(crate) fn merge(&mut self, now: Now, other: Self) {
+        let Self { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised } = other;
+        self.call.merge(now, call);
+        self.sessions.extend(sessions);
+        self.legs.extend(legs);
+        self.ended.extend(ended);
+        self.sequences.extend(sequences);
+        self.own_recordings.extend(own_recordings);
+        self.cookie_jars.extend(cookie_jars);
+        self.supervised = Supervised::merged(self.supervised.take(), supervised);
+    }
+}
+
+/// A call that moves into another call.
+pub(crate) struct MovedCall {
+    pub state: CallState,
     pub log: EventLog,
 }
 

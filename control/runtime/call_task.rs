@@ -22,7 +22,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::HashMap;
 use tandem_audio::{AudioError, Loaded};
 use tandem_call::call::Call;
 use tandem_call::command::{Accepted, Refused};
@@ -38,7 +37,6 @@ use tandem_causes::{Cause, NO_MEDIA};
 use tandem_clock as clock;
 use tandem_history::problem::Problem;
 use tandem_history::records;
-use tandem_http::CookieJar;
 use tandem_id::Now;
 use tandem_id::{CallId, LegId, OpId};
 use tandem_leg::dtmf::DigitForm;
@@ -55,7 +53,7 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::call_state::{CallState, LiveLeg, OwnRecording, PendingTeardown, Supervised};
+use crate::call_state::{CallState, LiveLeg, MovedCall};
 use crate::inbox::{FetchedDocument, Inbox, LoggedExchange, Message, Messages};
 use crate::registry::Registry;
 use crate::reporting::ProblemOwner;
@@ -90,23 +88,16 @@ pub(crate) enum CallStart {
 /// Spawns the task of a call.
 pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Messages, start: CallStart) {
     let task = Box::new(CallTask {
-        call: Call::new(id, rand::random(), clock::now()),
-        sessions: vec![id],
+        state: CallState::new(Call::new(id, rand::random(), clock::now())),
         services: Arc::clone(registry.services()),
         registry,
         inbox,
-        legs: HashMap::default(),
-        ended: HashMap::default(),
-        sequences: HashMap::default(),
-        own_recordings: HashMap::default(),
         has_fetched: false,
-        cookie_jars: HashMap::default(),
         notices: None,
         answers: Vec::new(),
         refused: Vec::new(),
         refused_offer: None,
         expected: None,
-        supervised: None,
     });
     // The task is in a box, because otherwise the spawn would copy the task eight times. The future lives as long as
     // the call. So the future does not contain state that few calls need, or that a call needs only briefly. A test
@@ -120,23 +111,13 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
 type Answer = Result<Accepted, Refused>;
 
 struct CallTask {
-    call: Call,
-    /// The session id of this call, and the session ids of the calls that were merged into this call.
-    sessions: Vec<CallId>,
+    /// What moves into another call when two calls are merged.
+    state: CallState,
     services: Arc<Services>,
     registry: Registry,
     inbox: Inbox,
-    legs: HashMap<LegId, Box<LiveLeg>>,
-    /// The ended legs for which SIP or the media engine has yet to report its final event.
-    ended: HashMap<LegId, PendingTeardown>,
-    /// The number of sent notices that have a sequence number, by leg.
-    sequences: HashMap<LegId, u32>,
-    /// For each leg, the recording that was requested together with the leg.
-    own_recordings: HashMap<LegId, OwnRecording>,
     /// Whether the call has requested a document from an application.
     has_fetched: bool,
-    /// The cookies of this call and of the calls that were merged into this call, by session id.
-    cookie_jars: HashMap<CallId, CookieJar>,
     /// The channel to the task that sends the call's notices in order, and the handle of this task.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
     /// The replies to requests. A reply is sent after the outputs of its request are performed.
@@ -148,8 +129,6 @@ struct CallTask {
     /// Completes when it is certain that no other call will be merged into this call. This call does not end before
     /// this receiver completes.
     expected: Option<oneshot::Receiver<()>>,
-    /// The supervisors: legs that hear another leg's call and are not bridged with the other leg.
-    supervised: Option<Box<Supervised>>,
 }
 
 enum LoopStep {
@@ -169,15 +148,15 @@ impl CallTask {
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut set = None;
         loop {
-            if self.call.is_finished() && self.expected.is_none() {
-                if self.ended.is_empty() {
+            if self.state.call.is_finished() && self.expected.is_none() {
+                if self.state.ended.is_empty() {
                     break;
                 }
                 teardown.get_or_insert_with(|| tokio::time::Instant::now() + FINAL_EVENTS_TIMEOUT);
             } else {
                 teardown = None;
             }
-            let timer = [self.call.poll_timeout(), self.leg_timeout()].into_iter().flatten().min();
+            let timer = [self.state.call.poll_timeout(), self.leg_timeout()].into_iter().flatten().min();
             let wake = timer.map(Into::into).or(teardown);
             if let Some(at) = wake.filter(|at| set != Some(*at)) {
                 alarm.as_mut().reset(at);
@@ -192,7 +171,7 @@ impl CallTask {
                 },
                 () = &mut alarm, if wake.is_some() => {
                     let now = clock::now();
-                    self.call.handle_timeout(now);
+                    self.state.call.handle_timeout(now);
                     self.handle_leg_timeouts(now);
                     if teardown.is_some_and(|at| at <= tokio::time::Instant::now()) { LoopStep::Over } else { LoopStep::Continue }
                 }
@@ -234,12 +213,13 @@ impl CallTask {
         }
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
-        log.write(&self.services.store, &self.sessions, clock::time());
+        log.write(&self.services.store, &self.state.sessions, clock::time());
         // Legs whose final event did not arrive in time are unregistered too.
-        let live = self.legs.values().flat_map(|live| live.io.branches());
-        self.registry.forget_branches(live.chain(self.ended.values().flat_map(|teardown| teardown.branches.clone())));
-        let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
-        for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
+        let live = self.state.legs.values().flat_map(|live| live.io.branches());
+        self.registry
+            .forget_branches(live.chain(self.state.ended.values().flat_map(|teardown| teardown.branches.clone())));
+        let legs = self.state.ended.keys().chain(self.state.legs.keys()).map(|leg| leg.0);
+        for id in legs.chain(self.state.sessions.iter().map(|session| session.0)) {
             self.registry.forget(id);
         }
     }
@@ -280,8 +260,8 @@ impl CallTask {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs().into();
                             info.sip.codec = io.codec().map(str::to_owned);
-                            self.legs.insert(leg, Box::new(LiveLeg::new(io)));
-                            self.call.handle_incoming(clock::now(), *info, *route);
+                            self.state.legs.insert(leg, Box::new(LiveLeg::new(io)));
+                            self.state.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(Unusable { status, why, .. }) => {
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
@@ -311,14 +291,14 @@ impl CallTask {
         decision: Decision,
     ) {
         info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs).into();
-        self.legs.insert(leg, Box::new(LiveLeg::new(io)));
+        self.state.legs.insert(leg, Box::new(LiveLeg::new(io)));
         route.decision = decision;
-        self.call.handle_incoming(clock::now(), info, route);
+        self.state.call.handle_incoming(clock::now(), info, route);
     }
 
     fn add_leg(&mut self, new: NewLeg) {
         let info = new.info.clone();
-        if let Err(refused) = self.call.handle_new_leg(clock::now(), new) {
+        if let Err(refused) = self.state.call.handle_new_leg(clock::now(), new) {
             self.refused.push((info, refused.to_string()));
         }
     }
@@ -354,7 +334,7 @@ impl CallTask {
         trunk: Option<&str>,
         phone: Option<&Aor>,
     ) -> Result<media::Session, u16> {
-        let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.call.id().0) };
+        let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.state.call.id().0) };
         let opened = self.services.media.open(spec, self.inbox.sink());
         let mut session = self.media_session(leg, opened)?;
         session.set_codecs(&routing.codecs(trunk));
@@ -384,7 +364,7 @@ impl CallTask {
         let now = clock::now();
         match message {
             Message::SendSignal(leg, order) => {
-                if let Some(live) = self.legs.get_mut(&leg) {
+                if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.io.signal(order);
                 }
             }
@@ -395,13 +375,13 @@ impl CallTask {
                 // The log line of the request must come before the log lines of the effects, which have the same time.
                 let result = self.note_fetched(now.time, *fetched);
                 if let Some(dialect) = other_dialect {
-                    self.call.set_dialect(leg, dialect);
+                    self.state.call.set_dialect(leg, dialect);
                 }
-                self.call.handle_fetched(now, leg, id, result);
+                self.state.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.handle_audio(leg, op, &play, audio),
             Message::StreamOpen { leg, id } => {
-                let stream = self.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
+                let stream = self.state.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
                 let waiting_invite = stream.and_then(|stream| {
                     stream.delays_invite = false;
                     stream.waiting_invite.take()
@@ -410,24 +390,26 @@ impl CallTask {
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::StreamDigits { leg, id, digits } => {
-                if let Some(op) = self.legs.get(&leg).and_then(|live| live.streams.get(&id)).map(|stream| stream.op) {
+                if let Some(op) =
+                    self.state.legs.get(&leg).and_then(|live| live.streams.get(&id)).map(|stream| stream.op)
+                {
                     self.send_dtmf(leg, op, digits);
                 }
             }
             Message::Stream { leg, id, status } => {
                 // At this point the stream has already ended.
                 let stream = self.detach_stream(leg, id);
-                self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
+                self.state.call.handle_leg(now, leg, LegEvent::Stream { id, status });
                 let waiting_invite = stream.and_then(|stream| stream.waiting_invite);
                 waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::Conversation { leg, id, update } => self.handle_conversation(leg, id, *update),
             Message::Request { leg, request, reply } => {
                 let says_state = request.client_state.is_some();
-                let answer = self.call.handle_request(now, leg, *request);
+                let answer = self.state.call.handle_request(now, leg, *request);
                 // The request may cause no event, but the REST resource must show the new state. The end of a leg is
                 // stored together with the event of the end, after the notices of this event.
-                if let (true, Some(info)) = (says_state, self.call.leg(leg))
+                if let (true, Some(info)) = (says_state, self.state.call.leg(leg))
                     && !info.status.is_final()
                 {
                     self.record(info, now.time);
@@ -438,18 +420,18 @@ impl CallTask {
             Message::Expect { room, settled } => {
                 self.expected = Some(settled);
                 // The requesting task may no longer wait for the reply.
-                let _ = room.send(self.call.room());
+                let _ = room.send(self.state.call.room());
             }
             Message::MergeInto { target, room, done } => {
-                if room >= self.call.legs().count() && !target.same(&self.inbox) {
+                if room >= self.state.call.legs().count() && !target.same(&self.inbox) {
                     return LoopStep::MergeInto(target, done);
                 }
             }
-            Message::Merge { state, done } => {
-                self.merge(*state);
+            Message::Merge { moved, done } => {
+                self.merge(*moved);
                 let _ = done.send(());
             }
-            Message::LegEvent(leg, event) => self.call.handle_leg(now, leg, event),
+            Message::LegEvent(leg, event) => self.state.call.handle_leg(now, leg, event),
             Message::Exchanged(exchange) => self.note_exchange(*exchange),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.inbox.log().exchanges().to_vec());
@@ -458,7 +440,7 @@ impl CallTask {
                 let _ = reply.send(self.inbox.log().lines());
             }
             Message::HangupAll => {
-                self.call.handle_shutdown(now);
+                self.state.call.handle_shutdown(now);
             }
         }
         LoopStep::Continue
@@ -474,7 +456,7 @@ impl CallTask {
     fn note_fetched(&mut self, at: jiff::Timestamp, fetched: FetchedDocument) -> Result<Program, FetchFailure> {
         let FetchedDocument { leg, id, line, exchange, result, .. } = fetched;
         self.note_line(at, leg.id, "webhook", line);
-        let unused = result.as_ref().err().filter(|_| !self.call.awaits_document(leg.id, id));
+        let unused = result.as_ref().err().filter(|_| !self.state.call.awaits_document(leg.id, id));
         let problem = unused.and_then(|why| self.services.problem_of_unused(&leg, why, exchange.as_ref()));
         if let Some(exchange) = exchange {
             self.inbox.log().push_exchange(Some(leg.id), exchange);
@@ -496,43 +478,22 @@ impl CallTask {
     /// Moves the complete state to the call with the inbox `target`. If the target call no longer exists, this call
     /// continues.
     fn merge_into(mut self: Box<Self>, target: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
-        let id = self.call.id();
-        let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
-        let state = CallState {
-            call,
-            sessions: std::mem::take(&mut self.sessions),
-            legs: std::mem::take(&mut self.legs),
-            ended: std::mem::take(&mut self.ended),
-            sequences: std::mem::take(&mut self.sequences),
-            own_recordings: std::mem::take(&mut self.own_recordings),
-            cookie_jars: std::mem::take(&mut self.cookie_jars),
-            supervised: self.supervised.take(),
-            log: std::mem::take(&mut *self.inbox.log()),
-        };
-        let Err(state) = target.post_merge(Box::new(state), done) else { return Ok(()) };
-        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = *state;
-        (self.own_recordings, self.cookie_jars, self.supervised) = (own_recordings, cookie_jars, supervised);
-        (self.call, self.sessions, self.legs) = (call, sessions, legs);
-        (self.ended, self.sequences) = (ended, sequences);
-        self.inbox.log().append(log);
+        let empty = CallState::new(Call::new(self.state.call.id(), [0; 32], clock::now()));
+        let state = std::mem::replace(&mut self.state, empty);
+        let log = std::mem::take(&mut *self.inbox.log());
+        let Err(moved) = target.post_merge(Box::new(MovedCall { state, log }), done) else { return Ok(()) };
+        self.state = moved.state;
+        self.inbox.log().append(moved.log);
         Err(self)
     }
 
-    fn merge(&mut self, state: CallState) {
-        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = state;
-        let recorders = legs.values().flat_map(|live| &live.siprec_sessions).map(|session| session.id().0);
-        let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
-        for id in ids.chain(sessions.iter().map(|session| session.0)) {
+    fn merge(&mut self, MovedCall { state, log }: MovedCall) {
+        let recorders = state.legs.values().flat_map(|live| &live.siprec_sessions).map(|session| session.id().0);
+        let legs = state.call.legs().map(|leg| leg.id.0).chain(state.ended.keys().map(|leg| leg.0));
+        for id in legs.chain(recorders).chain(state.sessions.iter().map(|session| session.0)) {
             self.registry.register(id, self.inbox.clone());
         }
-        self.call.merge(clock::now(), call);
-        self.sessions.extend(sessions);
-        self.legs.extend(legs);
-        self.ended.extend(ended);
-        self.sequences.extend(sequences);
-        self.own_recordings.extend(own_recordings);
-        self.cookie_jars.extend(cookie_jars);
-        self.supervised = Supervised::merged(self.supervised.take(), supervised);
+        self.state.merge(clock::now(), state);
         self.inbox.log().append(log);
     }
 
@@ -549,15 +510,15 @@ impl CallTask {
 
     /// Handles a signal of a leg, or of a branch of the leg.
     fn handle_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
-        if !self.legs.contains_key(&leg) || self.ended.contains_key(&leg) {
+        if !self.state.legs.contains_key(&leg) || self.state.ended.contains_key(&leg) {
             return self.handle_late_signal(now, leg, branch, event);
         }
-        if let Some(returned) = self.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
-            self.call.set_returned(leg, returned);
+        if let Some(returned) = self.state.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
+            self.state.call.set_returned(leg, returned);
         }
         self.take_codec_preference(leg);
         let mut ids = self.branch_ids(leg);
-        if let Some(live) = self.legs.get_mut(&leg) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
             live.io.handle_signal(now, branch, event, &mut ids);
         }
         self.share_codec_preference(leg);
@@ -566,14 +527,14 @@ impl CallTask {
 
     /// Handles a signal of a leg whose end was reported, or of the session with a recording server.
     fn handle_late_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
-        let Some(teardown) = self.ended.get_mut(&leg) else {
+        let Some(teardown) = self.state.ended.get_mut(&leg) else {
             if let Some((owner, id)) = self.siprec_of(leg) {
                 self.handle_recorder_event(owner, id, &event);
             }
             return;
         };
         let is_end = matches!(event, SignalEvent::Ended(_));
-        if let Some(live) = self.legs.get_mut(&leg) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
             let registry = self.registry.clone();
             live.io.handle_signal(now, branch, event, &mut move || registry.add_branch(leg));
             // The call has reported the end, so nothing else is reported.
@@ -588,9 +549,9 @@ impl CallTask {
 
     /// Carries out what a leg orders, and handles what it reports.
     fn handle_reports(&mut self, now: Now, leg: LegId) {
-        while let Some(report) = self.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
+        while let Some(report) = self.state.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
             match report {
-                LegReport::Event(event) => self.call.handle_leg(now, leg, event),
+                LegReport::Event(event) => self.state.call.handle_leg(now, leg, event),
                 report => self.handle_report(now, leg, report),
             }
         }
@@ -606,12 +567,12 @@ impl CallTask {
                 self.note_line(now.time, leg, "sip", signing.to_string());
             }
             LegReport::RouteFailed(failed) => {
-                if let Some(trunk) = self.call.leg(leg).and_then(|info| info.sip.trunk.as_ref()) {
+                if let Some(trunk) = self.state.call.leg(leg).and_then(|info| info.sip.trunk.as_ref()) {
                     self.services.counters.failed_over(trunk, failed.status);
                 }
                 self.note_line(now.time, leg, "sip", failed.line);
                 if let Some(trunk) = failed.next {
-                    self.call.set_trunk(leg, trunk);
+                    self.state.call.set_trunk(leg, trunk);
                 }
             }
         }
@@ -619,30 +580,30 @@ impl CallTask {
 
     /// Passes a digit to the bridged leg, the streams and the call.
     fn handle_digit(&mut self, now: Now, leg: LegId, digit: char, form: DigitForm) {
-        let bridged = self.legs.get(&leg).and_then(|live| live.bridged_with);
-        if let Some(bridged) = bridged.and_then(|bridged| self.legs.get_mut(&bridged)) {
+        let bridged = self.state.legs.get(&leg).and_then(|live| live.bridged_with);
+        if let Some(bridged) = bridged.and_then(|bridged| self.state.legs.get_mut(&bridged)) {
             bridged.io.relay_digit(digit, form);
         }
-        let Some(live) = self.legs.get(&leg) else { return };
+        let Some(live) = self.state.legs.get(&leg) else { return };
         live.streams.values().for_each(|stream| stream.dtmf(digit));
         if let Some(conversation) = &live.conversation {
             conversation.digit(digit);
         }
-        self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
+        self.state.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
     }
 
     /// Returns the earliest timeout of the legs.
     fn leg_timeout(&self) -> Option<Instant> {
-        self.legs.values().filter_map(|live| live.io.poll_timeout()).min()
+        self.state.legs.values().filter_map(|live| live.io.poll_timeout()).min()
     }
 
     /// Handles the timeouts of the legs that are due.
     fn handle_leg_timeouts(&mut self, now: Now) {
         let is_due = |live: &LiveLeg| live.io.poll_timeout().is_some_and(|at| at <= now.instant);
-        let due: Vec<LegId> = self.legs.iter().filter(|(_, live)| is_due(live)).map(|(leg, _)| *leg).collect();
+        let due: Vec<LegId> = self.state.legs.iter().filter(|(_, live)| is_due(live)).map(|(leg, _)| *leg).collect();
         for leg in due {
             let mut ids = self.branch_ids(leg);
-            if let Some(live) = self.legs.get_mut(&leg) {
+            if let Some(live) = self.state.legs.get_mut(&leg) {
                 live.io.handle_timeout(now, &mut ids);
             }
             self.handle_reports(now, leg);
@@ -652,28 +613,29 @@ impl CallTask {
     /// Returns the bridged leg of this leg. Before a bridge, returns the parent leg, with which this leg will be
     /// bridged.
     fn other_leg(&self, leg: LegId) -> Option<LegId> {
-        let joined = self.legs.get(&leg).and_then(|live| live.bridged_with);
-        joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
+        let joined = self.state.legs.get(&leg).and_then(|live| live.bridged_with);
+        joined.or_else(|| self.state.call.leg(leg).and_then(|info| info.parent))
     }
 
     /// Sets the codec preference of a leg to the preference of its other leg.
     fn take_codec_preference(&mut self, leg: LegId) {
-        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
-        if let (Some(preference), Some(live)) = (preference, self.legs.get_mut(&leg)) {
+        let preference =
+            self.other_leg(leg).and_then(|other| self.state.legs.get(&other)).map(|live| live.io.preference());
+        if let (Some(preference), Some(live)) = (preference, self.state.legs.get_mut(&leg)) {
             live.io.prefer(preference);
         }
     }
 
     /// Gives the other leg the codec preference of this leg, and gives the call the codecs of both legs.
     fn share_codec_preference(&mut self, leg: LegId) {
-        let preference = self.legs.get(&leg).map(|live| live.io.preference());
+        let preference = self.state.legs.get(&leg).map(|live| live.io.preference());
         let other = self.other_leg(leg);
-        if let (Some(preference), Some(live)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
+        if let (Some(preference), Some(live)) = (preference, other.and_then(|other| self.state.legs.get_mut(&other))) {
             live.io.prefer(preference);
         }
         for one in [Some(leg), other].into_iter().flatten() {
-            if let Some(codec) = self.legs.get(&one).and_then(|live| live.io.codec()) {
-                self.call.set_codec(one, codec);
+            if let Some(codec) = self.state.legs.get(&one).and_then(|live| live.io.codec()) {
+                self.state.call.set_codec(one, codec);
             }
         }
     }
@@ -698,20 +660,20 @@ impl CallTask {
                     media::DtmfMethod::Tone => DigitForm::Tone,
                     media::DtmfMethod::Event | media::DtmfMethod::Info => DigitForm::Event,
                 };
-                if let Some(live) = self.legs.get_mut(&leg) {
+                if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.io.handle_digit(now, *digit, form);
                 }
                 return self.handle_reports(now, leg);
             }
             media::Event::MarkReached { op, name } => {
-                let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
+                let conversation = self.state.legs.get(&leg).and_then(|live| live.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op == *op) {
                     return conversation.mark(Arc::clone(name));
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
-                let own = self.legs.get(&leg).into_iter().flat_map(|live| live.streams.values());
+                let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.streams.values());
                 // The stream may belong to the current or former bridged leg of this leg.
-                let others = self.legs.values().flat_map(|live| live.streams.values());
+                let others = self.state.legs.values().flat_map(|live| live.streams.values());
                 let reached = own
                     .filter(|stream| stream.op == *op)
                     .chain(others.filter(|stream| stream.bridged_op() == *op))
@@ -762,7 +724,7 @@ impl CallTask {
             _ => {}
         }
         if let Some(said) = tandem_legs::on_media(&event) {
-            self.call.handle_leg(now, leg, said);
+            self.state.call.handle_leg(now, leg, said);
         }
     }
 
@@ -771,14 +733,14 @@ impl CallTask {
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
-        let Some(teardown) = self.ended.get_mut(&leg) else {
+        let Some(teardown) = self.state.ended.get_mut(&leg) else {
             // The leg has not ended. The engine has closed the media session, and a leg without audio must end.
-            if let Some(live) = self.legs.get_mut(&leg) {
+            if let Some(live) = self.state.legs.get_mut(&leg) {
                 live.io.lose_media();
             }
             let detail = Some("the media engine closed the session".to_owned());
             let gone = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail };
-            return self.call.handle_leg(now, leg, gone);
+            return self.state.call.handle_leg(now, leg, gone);
         };
         teardown.media = true;
         if let Some(mut info) = teardown.info.clone() {
@@ -791,7 +753,7 @@ impl CallTask {
     /// Logs an answered leg that sent no audio, or that sent audio from an address other than the address in its SDP.
     /// Reports the problem if one party did not hear the other party.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
-        let Some(info) = self.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
+        let Some(info) = self.state.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
         let Some(one_sided) = quality::one_sided(stats, info.duration(now.time)) else { return };
         // A leg that has lacked audio since its answer has been reported.
         let is_known = one_sided.cause == Cause::NoAudio && self.services.counters.lacks_audio(leg);
@@ -803,8 +765,8 @@ impl CallTask {
 
     /// Adds the text of a problem of a live leg to the call's log as a line of this kind, and reports the problem.
     pub(super) fn report_of(&self, leg: LegId, kind: &'static str, problem: Problem) {
-        let ended = || self.ended.get(&leg).and_then(|teardown| teardown.info.as_ref());
-        match self.call.leg(leg).or_else(ended) {
+        let ended = || self.state.ended.get(&leg).and_then(|teardown| teardown.info.as_ref());
+        match self.state.call.leg(leg).or_else(ended) {
             Some(info) => self.report_as(info, kind, problem),
             None => self.services.report(ProblemOwner::Server, clock::time(), problem),
         }
@@ -812,8 +774,8 @@ impl CallTask {
 
     /// Removes an ended leg when both SIP and the media engine have reported their final event.
     fn remove_ended_leg(&mut self, leg: LegId) {
-        if self.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media)
-            && let Some(teardown) = self.ended.remove(&leg)
+        if self.state.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media)
+            && let Some(teardown) = self.state.ended.remove(&leg)
         {
             self.registry.forget_branches(teardown.branches.into_iter());
             self.registry.forget(leg.0);
@@ -821,7 +783,7 @@ impl CallTask {
     }
 
     fn handle_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Loaded, AudioError>) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if live.renders.remove(&op).is_none() {
             return;
         }
@@ -829,7 +791,7 @@ impl CallTask {
             Ok(Loaded { audio, instead_of }) => {
                 if let Some(why) = instead_of {
                     let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
-                    self.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
+                    self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
                 }
                 let command = media::Command::Play { op, audio, loops: play.loops };
                 (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
@@ -841,7 +803,7 @@ impl CallTask {
                 AudioError::Missing(what) => PlaybackEnd::Missing(what),
                 AudioError::Unusable(what) => PlaybackEnd::Failed(what),
             };
-            self.call.handle_leg(clock::now(), leg, LegEvent::PlayFinished { op, end });
+            self.state.call.handle_leg(clock::now(), leg, LegEvent::PlayFinished { op, end });
         }
     }
 }

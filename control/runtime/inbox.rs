@@ -25,7 +25,7 @@ use tandem_streams::Ready;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::call_state::CallState;
+use crate::call_state::MovedCall;
 
 /// Number of waiting messages at which optional messages are refused. Optional messages are requests of applications,
 /// INFO, and provisional responses. At this number, events of the media engine wait in the engine. Necessary messages
@@ -169,8 +169,8 @@ pub(crate) enum Message {
     },
     /// A request to take over the legs of another call.
     Merge {
-        /// The complete state of the other call.
-        state: Box<CallState>,
+        /// The other call.
+        moved: Box<MovedCall>,
         /// Receives a message when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
@@ -225,10 +225,10 @@ impl Inbox {
         self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
-    /// Moves the complete state of another call into this call. Returns the state as an error if this call has ended.
-    pub(crate) fn post_merge(&self, state: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
-        match self.put(Box::new(Message::Merge { state, done }), usize::MAX).map_err(|(message, _)| *message) {
-            Err(Message::Merge { state, .. }) => Err(state),
+    /// Moves another call into this call. Returns the other call as an error if this call has ended.
+    pub(crate) fn post_merge(&self, moved: Box<MovedCall>, done: oneshot::Sender<()>) -> Result<(), Box<MovedCall>> {
+        match self.put(Box::new(Message::Merge { moved, done }), usize::MAX).map_err(|(message, _)| *message) {
+            Err(Message::Merge { moved, .. }) => Err(moved),
             _ => Ok(()),
         }
     }

@@ -45,8 +45,8 @@ impl ParticipantCall for CallOfParticipant {
 
 impl CallTask {
     pub(super) fn join_conference(&mut self, leg: LegId, participation: &Participation) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(info) = self.state.call.leg(leg).cloned() else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let seat = match live.seat.take_if(|seat| seat.is_in(&participation.conference)) {
             Some(seat) => {
                 seat.change(participation);

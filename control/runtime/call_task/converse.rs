@@ -57,12 +57,12 @@ impl CallTask {
         spec: ConversationSpec,
         status: Status,
     ) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let Some(info) = self.state.call.leg(leg).cloned() else { return };
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let wire =
             found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
         let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, provider_ids: names };
@@ -71,7 +71,7 @@ impl CallTask {
     }
 
     pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
-        let Some(live) = self.legs.get(&leg) else { return };
+        let Some(live) = self.state.legs.get(&leg) else { return };
         let Some(op) = live.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match update {
             ConversationUpdate::Ready { sink, source } => {
@@ -79,20 +79,20 @@ impl CallTask {
                 live.io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
                 live.io.command(media::Command::Source { op: tap, source });
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
-                self.call.handle_leg(clock::now(), leg, started);
+                self.state.call.handle_leg(clock::now(), leg, started);
             }
             ConversationUpdate::SendDigits(digits) => self.send_dtmf(leg, op, digits),
             ConversationUpdate::Utterance(line) => {
                 let said = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
-                self.call.handle_leg(clock::now(), leg, said);
+                self.state.call.handle_leg(clock::now(), leg, said);
             }
             ConversationUpdate::EngineFailed(failure) => {
-                self.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
             }
-            ConversationUpdate::HungUp => self.call.handle_leg(clock::now(), leg, LegEvent::AgentHungUp),
+            ConversationUpdate::HungUp => self.state.call.handle_leg(clock::now(), leg, LegEvent::AgentHungUp),
             ConversationUpdate::Over(status) => {
                 self.end_conversation(leg, id);
-                self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
             }
         }
     }
@@ -105,7 +105,7 @@ impl CallTask {
 
     /// Removes a conversation, and disconnects the conversation from the leg's audio.
     pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if let Some(conversation) = live.conversation.take_if(|own| own.id == id) {
             conversation.stop();
             let op = conversation.op;

@@ -45,8 +45,8 @@ impl CallTask {
             |why: &str, reason| NotCalled { reason, detail: format!("{} was not called: {why}", invite.to) };
         let InternalDestination { route, called } = own;
         let unreachable = SipEndReason::Unreachable;
-        let info = self.call.leg(leg).cloned().ok_or_else(|| not_called("the leg is over", unreachable))?;
-        let parent = info.parent.and_then(|parent| self.call.leg(parent));
+        let info = self.state.call.leg(leg).cloned().ok_or_else(|| not_called("the leg is over", unreachable))?;
+        let parent = info.parent.and_then(|parent| self.state.call.leg(parent));
         let depth = match &info.handover {
             Some(handover) => handover.depth,
             None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
@@ -71,10 +71,10 @@ impl CallTask {
             None => InternalCall { depth, ..InternalCall::default() },
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
+        let other = self.other_leg(leg).and_then(|other| self.state.legs.get(&other)).map(|live| live.io.preference());
         let no_media = |_| NotCalled { reason: unreachable, detail: NO_MEDIA.to_owned() };
         let session = self.open_internal_media(leg).map_err(no_media)?;
-        self.call.set_internal_call(leg);
+        self.state.call.set_internal_call(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
         let registry = self.registry.clone();
@@ -98,7 +98,7 @@ impl CallTask {
     }
 
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
-        let spec = media::OpenSpec::new(leg, self.call.id().0);
+        let spec = media::OpenSpec::new(leg, self.state.call.id().0);
         let spec = media::OpenSpec { far_end: media::FarEnd::Within, ..spec };
         self.media_session(leg, self.services.media.open(spec, self.inbox.sink()))
     }

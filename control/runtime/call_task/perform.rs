@@ -45,7 +45,7 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 impl CallTask {
     /// Performs all outputs of the call.
     pub(super) async fn perform(&mut self) {
-        while let Some(output) = self.call.poll_output() {
+        while let Some(output) = self.state.call.poll_output() {
             match output {
                 Output::Leg { leg, command } => self.command(leg, *command),
                 Output::Fetch(fetch) => self.fetch(*fetch),
@@ -69,7 +69,7 @@ impl CallTask {
             LegCommand::Unbridge => self.unbridge(leg),
             LegCommand::Play { op, play } => self.play(leg, op, play),
             LegCommand::SendDigits { op, digits }
-                if self.legs.get(&leg).is_some_and(|live| live.io.wants_digits_in_signalling()) =>
+                if self.state.legs.get(&leg).is_some_and(|live| live.io.wants_digits_in_signalling()) =>
             {
                 self.send_digits_by_signalling(leg, op, &digits);
             }
@@ -134,7 +134,7 @@ impl CallTask {
             LegCommand::Reject(reason) => self.with_leg(leg, |live| live.io.reject(reason)),
             LegCommand::Hangup(reason) => self.with_leg(leg, |live| live.io.hangup(Some(reason))),
             LegCommand::Refer { to, headers } => {
-                let by = self.call.leg(leg).map(|info| info.local_uri());
+                let by = self.state.call.leg(leg).map(|info| info.local_uri());
                 self.with_leg(leg, |live| live.io.signal(SignalCommand::Refer { to, by, headers }));
             }
             LegCommand::AnswerRefer { status } => {
@@ -156,7 +156,7 @@ impl CallTask {
 
     /// Calls `act` with a live leg. Does nothing if the leg is no longer live.
     fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LiveLeg)) {
-        if let Some(live) = self.legs.get_mut(&leg) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
             act(live);
         }
     }
@@ -168,7 +168,7 @@ impl CallTask {
 
     /// Sends a command to the media engine. Returns whether the engine will perform the command.
     fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
-        self.legs.get(&leg).is_some_and(|live| live.io.command(command))
+        self.state.legs.get(&leg).is_some_and(|live| live.io.command(command))
     }
 
     fn recording(&self, leg: LegId, command: media::RecordingCommand) {
@@ -187,7 +187,7 @@ impl CallTask {
 
     fn unbridge(&mut self, leg: LegId) {
         self.engine(leg, media::Command::Unbridge);
-        let bridged = self.legs.get_mut(&leg).and_then(|live| live.bridged_with.take());
+        let bridged = self.state.legs.get_mut(&leg).and_then(|live| live.bridged_with.take());
         for one in [Some(leg), bridged].into_iter().flatten() {
             self.with_leg(one, |live| {
                 live.bridged_with = None;
@@ -216,7 +216,7 @@ impl CallTask {
 
     fn start_recording(&self, leg: LegId, op: OpId, id: RecordingId, spec: &RecordingSpec, after: Option<OpId>) {
         let files = &self.services.recordings;
-        if !self.legs.get(&leg).is_some_and(|live| live.io.record(op, id, spec, after, files)) {
+        if !self.state.legs.get(&leg).is_some_and(|live| live.io.record(op, id, spec, after, files)) {
             let end = RecordingEnd::Failed("no audio path".into());
             let nothing = Duration::ZERO;
             self.post_leg_event(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
@@ -224,22 +224,22 @@ impl CallTask {
     }
 
     pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
-        let streams = self.legs.get_mut(&leg).into_iter().flat_map(|live| live.streams.values_mut());
+        let streams = self.state.legs.get_mut(&leg).into_iter().flat_map(|live| live.streams.values_mut());
         if let Some(stream) = { streams }.find(|stream| stream.delays_invite) {
             stream.waiting_invite = Some(Box::new(invite));
             return;
         }
         self.registry.register(leg.0, self.inbox.clone());
         // The leg's I/O exists already if a stream of the leg was opened before the call.
-        let opened = self.legs.remove(&leg).map(|live| *live);
+        let opened = self.state.legs.remove(&leg).map(|live| *live);
         let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.sip())));
         let placed = self.place(leg, invite, &mut live.io);
-        self.legs.insert(leg, Box::new(live));
+        self.state.legs.insert(leg, Box::new(live));
         if let Err(event) = placed {
             self.post_leg_event(leg, event);
         }
         // The events of the leg wait in the inbox behind the outputs of the call.
-        while let Some(report) = self.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
+        while let Some(report) = self.state.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
             self.handle_report(clock::now(), leg, report);
         }
     }
@@ -251,9 +251,9 @@ impl CallTask {
     fn place(&mut self, leg: LegId, invite: Invite, io: &mut LegIo) -> Result<(), LegEvent> {
         let failed = |detail| LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) };
         let routing = self.services.routing.load_full();
-        let Some(info) = self.call.leg(leg).cloned() else { return Err(failed("the leg is over".to_owned())) };
-        let parent = info.parent.and_then(|parent| self.call.leg(parent)).cloned();
-        if let Some(parent) = info.parent.and_then(|parent| self.legs.get(&parent)) {
+        let Some(info) = self.state.call.leg(leg).cloned() else { return Err(failed("the leg is over".to_owned())) };
+        let parent = info.parent.and_then(|parent| self.state.call.leg(parent)).cloned();
+        if let Some(parent) = info.parent.and_then(|parent| self.state.legs.get(&parent)) {
             io.call_chain = parent.io.call_chain.clone();
         }
         self.services.take_outbound(&routing, &info).map_err(|barred| failed(barred.to_string()))?;
@@ -271,9 +271,9 @@ impl CallTask {
         let opened = self.open(leg, &routing, addresses, first.trunk_name(), first.aor.as_ref());
         let session = opened.map_err(|_| failed(NO_MEDIA.to_owned()))?;
         if let Some(trunk) = &first.trunk {
-            self.call.set_trunk(leg, Arc::clone(&trunk.name));
+            self.state.call.set_trunk(leg, Arc::clone(&trunk.name));
         }
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
+        let other = self.other_leg(leg).and_then(|other| self.state.legs.get(&other));
         let late_offer = other.is_some_and(|live| live.io.wants_offer());
         let preferred = other.map(|live| live.io.preference()).unwrap_or_default();
         let signing =
@@ -351,7 +351,7 @@ impl CallTask {
 
     /// Warns the application. If its provider has no number for the fault, only reports the problem.
     pub(super) fn warn(&self, leg: LegId, fault: ReportedError<'_>, detail: &str) {
-        let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
+        let dialect = self.state.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
         match dialect.and_then(|dialect| dialect.error_number(fault)) {
             Some(code) => self.post_leg_event(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() })),
             None => self.report_of(leg, "call", Problem::warning(Cause::of_warning(0, detail), detail)),
@@ -359,7 +359,7 @@ impl CallTask {
     }
 
     fn play(&mut self, leg: LegId, op: OpId, play: Play) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if let AudioSource::Tone(tone) = &play.source {
             let command = media::Command::Tone { op, tone: tandem_legs::tone(tone) };
             if !live.io.command(command) {
@@ -373,7 +373,7 @@ impl CallTask {
             let unsupported = self.services.audio.voice().unsupported(speech);
             unsupported.into_iter().for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
-        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let account = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let (audio_loader, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
             let audio = audio_loader.get(&play.source, &account).await;
@@ -386,7 +386,7 @@ impl CallTask {
     /// Sends digits in the signalling. A separate task controls the timing. This task is aborted in the same way as a
     /// task that prepares audio.
     fn send_digits_by_signalling(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let steps = dtmf::schedule(&digits.digits, digits.tone);
         let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
         let inbox = self.inbox.clone();
@@ -404,14 +404,14 @@ impl CallTask {
     }
 
     pub(super) fn release(&mut self, leg: LegId) {
-        self.sequences.remove(&leg);
-        self.own_recordings.remove(&leg);
+        self.state.sequences.remove(&leg);
+        self.state.own_recordings.remove(&leg);
         // The call of a queue's agent may have merged the calls of many callers. Only the cookies of the sessions with
         // remaining legs are kept.
-        let call = &self.call;
-        self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
-        let (Some(mut live), Some(teardown)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
-            self.ended.remove(&leg);
+        let call = &self.state.call;
+        self.state.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
+        let (Some(mut live), Some(teardown)) = (self.state.legs.remove(&leg), self.state.ended.get_mut(&leg)) else {
+            self.state.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };
         teardown.dialog |= live.io.is_gone();
@@ -423,9 +423,10 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let (services, registry) = (Arc::clone(&self.services), self.registry.clone());
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
-        let jar = self.cookie_jars.entry(session).or_default().clone();
-        let script = self.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
+        let jar = self.state.cookie_jars.entry(session).or_default().clone();
+        let script = self.state.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
         let membership = self
+            .state
             .legs
             .get(&fetch.leg.id)
             .and_then(|live| live.queue_membership.as_ref())

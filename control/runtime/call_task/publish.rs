@@ -93,7 +93,7 @@ impl CallTask {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
-                    self.ended.insert(
+                    self.state.ended.insert(
                         event.leg.id,
                         PendingTeardown { info, dialog: false, branches: Vec::new(), media: false },
                     );
@@ -113,7 +113,7 @@ impl CallTask {
             _ => Ok(()),
         };
         if let Err(error) = stored {
-            tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not stored");
+            tracing::error!(call = %self.state.call.id(), leg = %event.leg.id, %error, "record not stored");
         }
     }
 
@@ -151,7 +151,7 @@ impl CallTask {
         if let (Some(end), Some(held_back)) = (&leg.end, held_back) {
             tracing::info!(
                 held_back = (held_back > 0).then_some(held_back),
-                call = %self.call.id(),
+                call = %self.state.call.id(),
                 leg = %self.services.call_id(leg),
                 account = %leg.account,
                 from = %leg.from,
@@ -259,7 +259,7 @@ impl CallTask {
     /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If
     /// the recording is not complete after a short time, the call abandons the recording.
     fn delays_end(&mut self, event: &CallEvent) -> bool {
-        let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
+        let Some(own) = self.state.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);
         let holds = matches!(event.kind, EventKind::Ended)
             && own.facts.ended_at.is_none()
@@ -276,7 +276,7 @@ impl CallTask {
         if facts.spec.source != RecordingSource::Outbound {
             return None;
         }
-        let own = self.own_recordings.entry(event.leg.id);
+        let own = self.state.own_recordings.entry(event.leg.id);
         let own = own.or_insert_with(|| OwnRecording { facts: facts.clone(), end: None });
         own.facts = facts.clone();
         own.end.take_if(|_| facts.ended_at.is_some())
@@ -284,17 +284,17 @@ impl CallTask {
 
     async fn notify(&mut self, event: &CallEvent) {
         let leg = event.leg.id;
-        let recording = self.own_recordings.get(&leg).map(|own| &own.facts);
-        let sequence = self.sequences.get(&leg).copied().unwrap_or_default();
+        let recording = self.state.own_recordings.get(&leg).map(|own| &own.facts);
+        let sequence = self.state.sequences.get(&leg).copied().unwrap_or_default();
         for delivery in self.services.notices(event, sequence, recording) {
-            *self.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
+            *self.state.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
             match self.services.deliveries.submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
                     // The notifier task ends only after this task drops its channel.
                     let _ = notices.send(submitted).await;
                 }
-                Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not stored"),
+                Err(error) => tracing::error!(call = %self.state.call.id(), %leg, %error, "notice not stored"),
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::registry::Registry;
 
 impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, max_size: Option<u32>) {
-        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let services = &self.services;
         let result = match services.queues.enter(&account, name, max_size, leg, clock::time()) {
             Ok(entered) => {
@@ -25,7 +25,7 @@ impl CallTask {
                         }
                     });
                 }
-                if let Some(live) = self.legs.get_mut(&leg) {
+                if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.queue_membership = Some(entered.membership);
                 }
                 // Posted after the leg has stored its queue membership.
@@ -39,6 +39,7 @@ impl CallTask {
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
         let pair = self
+            .state
             .legs
             .get(&leg)
             .and_then(|live| live.queue_membership.as_ref())
@@ -47,8 +48,8 @@ impl CallTask {
     }
 
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
-        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         // The leg may already have a request for a caller.
         live.agent_request = None;
         let (request, pair) = self.services.queues.take(&account, name, leg);

@@ -19,13 +19,13 @@ impl CallTask {
     }
 
     pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(ear) = self.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
+        if let Some(ear) = self.state.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
             ear.finish();
         }
     }
 
     pub(super) fn stop_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(live) = self.legs.get_mut(&leg) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
             live.speech_taps.remove(&op);
             live.io.command(media::Command::Untap { op });
         }
@@ -50,7 +50,7 @@ impl CallTask {
             tracks.map(|one| Ok((one, self.services.recogniser.listen(how).map_err(|why| why.to_string())?)));
         let sessions = sessions.collect::<Result<Vec<_>, String>>()?;
         let inbox = self.inbox.clone();
-        let live = self.legs.get_mut(&leg).ok_or("no such leg")?;
+        let live = self.state.legs.get_mut(&leg).ok_or("no such leg")?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
         if !live.io.command(media::Command::Tap { op, tracks: tandem_legs::tracks(track), sink }) {
             return Err("no audio path".to_owned());

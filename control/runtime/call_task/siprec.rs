@@ -31,14 +31,14 @@ impl CallTask {
         spec: Box<SiprecSpec>,
     ) -> Result<(), SiprecFailure> {
         let gone = || SiprecFault::Internal.because("no such leg");
-        let account = Arc::clone(&self.call.leg(leg).ok_or_else(gone)?.account);
+        let account = Arc::clone(&self.state.call.leg(leg).ok_or_else(gone)?.account);
         let parent = self.services.accounts.parent(&account);
         let connectors = self.services.siprec.load_full();
         let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
             SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;
-        let live = self.legs.get(&leg).ok_or_else(gone)?;
-        let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
+        let live = self.state.legs.get(&leg).ok_or_else(gone)?;
+        let (services, affinity) = (Arc::clone(&self.services), self.state.call.id().0);
         let far_end = connector.uris.first().and_then(|uri| tandem_routing::address_in(uri));
         let open = || {
             let counting = Arc::clone(&services);
@@ -61,7 +61,7 @@ impl CallTask {
                 let uri = connector.uris.first().map_or("", |uri| uri);
                 let line = format!("calling recording server \"{}\" ({uri})", connector.name);
                 self.note_line(now, leg, "siprec", line);
-                if let Some(live) = self.legs.get_mut(&leg) {
+                if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.siprec_sessions.push(session);
                 }
                 Ok(())
@@ -78,7 +78,9 @@ impl CallTask {
         let Some(mut session) = self.take_session(leg, id) else { return };
         let dialog = session.dialog();
         if session.hangup() {
-            self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, branches: Vec::new(), media: true });
+            self.state
+                .ended
+                .insert(dialog, PendingTeardown { info: None, dialog: false, branches: Vec::new(), media: true });
         } else {
             self.registry.forget(dialog.0);
         }
@@ -86,7 +88,7 @@ impl CallTask {
 
     /// Removes an ended recording session, and disconnects the session from the audio of the leg.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<SiprecSession> {
-        let live = self.legs.get_mut(&leg)?;
+        let live = self.state.legs.get_mut(&leg)?;
         let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
         let session = live.siprec_sessions.swap_remove(place);
         session.detach(|command| live.io.command(command));
@@ -96,7 +98,8 @@ impl CallTask {
     /// Returns the leg and the recording session of this dialog.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
-        self.legs
+        self.state
+            .legs
             .iter()
             .find(|(_, live)| live.siprec_sessions.iter().any(|one| one.id() == id))
             .map(|(leg, _)| (*leg, id))
@@ -105,13 +108,14 @@ impl CallTask {
     /// Handles a SIP event of a recording session.
     pub(super) fn handle_recorder_event(&mut self, leg: LegId, id: SiprecId, event: &SignalEvent) {
         let told = self.with_session(leg, id, |session, recorded| session.handle_signal(event, recorded));
-        let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
+        let is =
+            |this: &mut Self, status| this.state.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
         match told.unwrap_or(SiprecUpdate::Nothing) {
             SiprecUpdate::Nothing => {}
             SiprecUpdate::Status(status) => is(self, status),
             SiprecUpdate::Answered => {
                 is(self, SiprecStatus::Started);
-                let Some(live) = self.legs.get_mut(&leg) else { return };
+                let Some(live) = self.state.legs.get_mut(&leg) else { return };
                 let wide = live.io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
                 let Some(place) = live.siprec_sessions.iter().position(|one| one.id() == id) else { return };
                 let mut session = live.siprec_sessions.swap_remove(place);
@@ -141,6 +145,7 @@ impl CallTask {
     /// Reports to the leg's recording servers which leg is bridged with the leg now.
     pub(super) fn update_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> = self
+            .state
             .legs
             .get(&leg)
             .map(|live| live.siprec_sessions.iter().map(SiprecSession::id).collect())
@@ -157,11 +162,11 @@ impl CallTask {
         id: SiprecId,
         act: impl FnOnce(&mut SiprecSession, &RecordedLeg<'_>) -> R,
     ) -> Option<R> {
-        let live = self.legs.get_mut(&leg)?;
+        let live = self.state.legs.get_mut(&leg)?;
         let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
         let mut session = live.siprec_sessions.swap_remove(place);
         let done = self.recorded(leg, |recorded| act(&mut session, recorded));
-        if let Some(live) = self.legs.get_mut(&leg) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
             live.siprec_sessions.push(session);
         }
         done
@@ -169,8 +174,13 @@ impl CallTask {
 
     /// Calls `act` with the data that the recording servers of a leg receive about this leg.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
-        let info = self.call.leg(leg)?;
-        let bridged = self.legs.get(&leg).and_then(|live| live.bridged_with).and_then(|bridged| self.call.leg(bridged));
+        let info = self.state.call.leg(leg)?;
+        let bridged = self
+            .state
+            .legs
+            .get(&leg)
+            .and_then(|live| live.bridged_with)
+            .and_then(|bridged| self.state.call.leg(bridged));
         let url = url::Url::parse(&self.services.public_url).ok();
         let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
         let call_id = self.services.call_id(info);

@@ -45,7 +45,7 @@ impl StreamCall for CallOfStream {
 
 impl CallTask {
     pub(super) fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let Some(info) = self.state.call.leg(leg).cloned() else { return };
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let Some((dialect, account)) = found else {
@@ -60,12 +60,13 @@ impl CallTask {
         let account = Arc::clone(&info.account);
         let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
         let signalling = self.sip();
-        let live = self.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, signalling))));
+        let live =
+            self.state.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, signalling))));
         live.streams.insert(id, handle);
     }
 
     pub(super) fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
-        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let Some(stream) = live.streams.get_mut(&id) else { return };
         stream.attached = true;
         let (op, tracks) = (stream.op, tracks(stream.track));
@@ -74,15 +75,15 @@ impl CallTask {
             live.io.command(media::Command::Source { op, source });
         }
         self.join_streams(leg);
-        self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
+        self.state.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
 
     /// Continues the streams that were opened before the leg was answered.
     pub(super) fn begin_streams(&mut self, leg: LegId) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let Some(info) = self.state.call.leg(leg).cloned() else { return };
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let (Some((dialect, account)), Some(live)) = (found, self.legs.get_mut(&leg)) else { return };
+        let (Some((dialect, account)), Some(live)) = (found, self.state.legs.get_mut(&leg)) else { return };
         for (id, stream) in &mut live.streams {
             stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
         }
@@ -91,8 +92,8 @@ impl CallTask {
     /// Plays the audio from the leg's stream applications to the bridged leg too. This applies only to streams whose
     /// target legs include the bridged leg.
     pub(super) fn join_streams(&self, leg: LegId) {
-        let Some(live) = self.legs.get(&leg) else { return };
-        let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) else { return };
+        let Some(live) = self.state.legs.get(&leg) else { return };
+        let Some(bridged) = live.bridged_with.and_then(|bridged| self.state.legs.get(&bridged)) else { return };
         for stream in live.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
                 bridged.io.command(media::Command::Source { op: stream.bridged_op(), source });
@@ -102,12 +103,12 @@ impl CallTask {
 
     /// Removes a stream, and disconnects the stream from the audio of the leg and of the bridged leg.
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
-        let live = self.legs.get_mut(&leg)?;
+        let live = self.state.legs.get_mut(&leg)?;
         let stream = live.streams.remove(&id)?;
         live.io.command(media::Command::Untap { op: stream.op });
         if stream.plays {
             live.io.command(media::Command::Unsource { op: stream.op });
-            let bridged = live.bridged_with.and_then(|bridged| self.legs.get(&bridged));
+            let bridged = live.bridged_with.and_then(|bridged| self.state.legs.get(&bridged));
             if let Some(bridged) = bridged {
                 bridged.io.command(media::Command::Unsource { op: stream.bridged_op() });
             }

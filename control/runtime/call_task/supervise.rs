@@ -13,12 +13,12 @@ use crate::call_state::{Room, Supervised};
 
 impl CallTask {
     pub(super) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
-        self.supervised.get_or_insert_default().supervisions.insert(leg, supervision);
+        self.state.supervised.get_or_insert_default().supervisions.insert(leg, supervision);
         self.update_rooms(&[]);
     }
 
     pub(super) fn stop_supervising(&mut self, leg: LegId) {
-        if self.supervised.as_mut().is_some_and(|all| all.supervisions.remove(&leg).is_some()) {
+        if self.state.supervised.as_mut().is_some_and(|all| all.supervisions.remove(&leg).is_some()) {
             self.update_rooms(&[]);
         }
     }
@@ -26,13 +26,13 @@ impl CallTask {
     /// Moves each leg into its correct room. `moved` lists the legs that have left a room because their bridge has
     /// changed.
     pub(super) fn update_rooms(&mut self, moved: &[LegId]) {
-        let Some(mut all) = self.supervised.take() else { return };
+        let Some(mut all) = self.state.supervised.take() else { return };
         for leg in moved {
             all.seats.remove(leg);
         }
         let mut wanted = BTreeMap::new();
         for (supervisor, Supervision { of, role }) in &all.supervisions {
-            let bridged = self.legs.get(of).and_then(|live| live.bridged_with);
+            let bridged = self.state.legs.get(of).and_then(|live| live.bridged_with);
             let room = bridged.map_or(*of, |bridged| bridged.min(*of));
             for one in [Some(*of), bridged].into_iter().flatten() {
                 wanted.insert(one, (room, media::Role::Speaker));
@@ -47,7 +47,7 @@ impl CallTask {
         let gone: Vec<LegId> = all.seats.keys().filter(|leg| !wanted.contains_key(leg)).copied().collect();
         for leg in gone {
             all.seats.remove(&leg);
-            let Some(live) = self.legs.get(&leg) else { continue };
+            let Some(live) = self.state.legs.get(&leg) else { continue };
             live.io.command(match live.bridged_with {
                 // The command for a bridge also removes the leg from the room.
                 Some(bridged) => media::Command::Bridge { with: bridged },
@@ -60,7 +60,12 @@ impl CallTask {
             }
             let Some(room) = self.room(&mut all, seat.0) else { continue };
             let participation = media::Participation { role: seat.1.clone(), ..media::Participation::default() };
-            if self.legs.get(&leg).is_some_and(|live| live.io.command(media::Command::Join { room, participation })) {
+            if self
+                .state
+                .legs
+                .get(&leg)
+                .is_some_and(|live| live.io.command(media::Command::Join { room, participation }))
+            {
                 all.seats.insert(leg, seat);
             }
         }
@@ -69,7 +74,7 @@ impl CallTask {
         for room in empty {
             all.rooms.remove(&room);
         }
-        self.supervised = (!all.supervisions.is_empty()).then_some(all);
+        self.state.supervised = (!all.supervisions.is_empty()).then_some(all);
     }
 
     /// Returns the room of a leg. Opens a room if the leg has none.
@@ -80,13 +85,13 @@ impl CallTask {
         let key = media::RoomKey(rand::random());
         // Events of the room are ignored, because each leg reports its own end.
         let sink: media::RoomSink = Arc::new(|_, _| Ok(()));
-        match self.services.media.open_room(key, self.call.id().0, media::RoomSpec::default(), sink) {
+        match self.services.media.open_room(key, self.state.call.id().0, media::RoomSpec::default(), sink) {
             Ok(handle) => {
                 all.rooms.insert(of, Room::new(key, handle));
                 Some(key)
             }
             Err(error) => {
-                tracing::warn!(call = %self.call.id(), leg = %of, %error, "no media room for a supervisor");
+                tracing::warn!(call = %self.state.call.id(), leg = %of, %error, "no media room for a supervisor");
                 None
             }
         }

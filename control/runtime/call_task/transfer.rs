@@ -17,21 +17,21 @@ use crate::inbox::Message;
 impl CallTask {
     /// Handles a REFER from the far end of `leg`.
     pub(super) fn handle_refer(&mut self, leg: LegId, request: TransferRequest) {
-        let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
+        let trunk = self.state.call.leg(leg).and_then(|info| info.sip.trunk.clone());
         let customer_trunks = self.services.routing.load_full().phones().customer_trunks();
         if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &request.uri)) {
-            if let Some(live) = self.legs.get_mut(&leg) {
+            if let Some(live) = self.state.legs.get_mut(&leg) {
                 live.io.signal(SignalCommand::AnswerRefer { status: 403 });
             }
             return;
         }
         let target = self.refer_target(leg, &request);
         let elsewhere = match &target {
-            ReferTarget::BridgedWith(other) if !self.legs.contains_key(other) => Some(*other),
+            ReferTarget::BridgedWith(other) if !self.state.legs.contains_key(other) => Some(*other),
             _ => None,
         };
         let event = LegEvent::Referred(Box::new(Referred { target, uri: request.uri, by: request.by }));
-        let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
+        let Some(other) = elsewhere else { return self.state.call.handle_leg(clock::now(), leg, event) };
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
             // If the merge fails, the call does not find the leg. The call then reports the failure to the far end that
@@ -53,7 +53,7 @@ impl CallTask {
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
         // A GRUU identifies one particular phone of a user.
         let gruu = Address::Sip(request.uri.as_str().into());
-        let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
+        let account = self.state.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
         if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
             return call(gruu, None, Vec::new());
         }
@@ -62,7 +62,7 @@ impl CallTask {
             None => return call(Address::Sip(request.uri.as_str().into()), None, Vec::new()),
         };
         let routing = self.services.routing.load_full();
-        let info = self.call.leg(leg);
+        let info = self.state.call.leg(leg);
         let trunk = info.and_then(|info| info.sip.trunk.as_deref());
         match routing.inbound(trunk, number).map(|route| route.decision) {
             // A number whose program only forwards the call is dialled directly, so that the progress of the transfer
