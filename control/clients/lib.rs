@@ -43,10 +43,13 @@ pub struct Client {
 /// The contacts of all users. Cheap to share.
 #[derive(Debug, Default)]
 pub struct Clients {
-    by_user: RwLock<HashMap<(Arc<str>, Arc<str>), Vec<Entry>>>,
+    by_user: RwLock<HashMap<UserKey, Vec<Entry>>>,
     /// The number of changes, for the order of contacts.
     changes: AtomicU64,
 }
+
+/// The account and the name of a user.
+type UserKey = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Entry {
@@ -100,7 +103,7 @@ impl Clients {
     }
 }
 
-fn key(user: &User) -> (Arc<str>, Arc<str>) {
+fn key(user: &User) -> UserKey {
     (Arc::clone(&user.account), Arc::clone(&user.name))
 }
 

@@ -92,8 +92,11 @@ impl InternalSignalling {
 mod tests {
     use super::*;
 
-    /// Two connected legs, and the signals that each of them gets.
-    fn connected() -> (InternalSignalling, InternalSignalling, Arc<Mutex<Vec<(LegId, SignalEvent)>>>) {
+    /// The signals of both legs, each with its leg.
+    type Signals = Arc<Mutex<Vec<(LegId, SignalEvent)>>>;
+
+    /// Returns two connected legs, and the signals that they get.
+    fn connected() -> (InternalSignalling, InternalSignalling, Signals) {
         let signals = Arc::new(Mutex::new(Vec::new()));
         let delivered = Arc::clone(&signals);
         let deliver: Deliver = Arc::new(move |leg, event| delivered.lock().push((leg, event)));
