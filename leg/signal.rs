@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -169,6 +170,54 @@ pub enum SignalEvent {
     Resumed,
     /// The signalling is over.
     Ended(Box<SignalEnd>),
+}
+
+/// A call of a far end that has just come: who calls, how the caller is known, and who is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingCall {
+    /// The URI that is called.
+    pub request_uri: String,
+    /// The URI of the party that was dialled first.
+    pub to_uri: String,
+    /// The URI of the caller.
+    pub from_uri: String,
+    /// The user in `from_uri`. Empty if the URI has no user.
+    pub from_user: String,
+    /// The display name of the caller.
+    pub from_display: Option<String>,
+    /// The user in `request_uri`. Empty if the URI has no user.
+    pub to_user: String,
+    /// The id that the far end has given to the call (the SIP Call-ID).
+    pub signalling_id: String,
+    /// The source address of the signalling.
+    pub source: SocketAddr,
+    /// The transport of the signalling: `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
+    pub transport: &'static str,
+    /// Whether the transport is encrypted.
+    pub is_secure: bool,
+    /// The trunk from which the call came, if it came from a trunk.
+    pub trunk: Option<Arc<str>>,
+    /// The account and user of the caller, if the call did not come from a trunk.
+    pub caller: Option<Caller>,
+    /// The header fields for the application.
+    pub headers: HeaderFields,
+    /// The offer. `None` if this server shall make the offer.
+    pub offer: Option<Bytes>,
+    /// The leg of this server that the call asks to replace (RFC 3891).
+    pub replaces: Option<LegId>,
+    /// The dialog as a text, with which a later process can end it.
+    pub dialog: Option<Arc<str>>,
+}
+
+/// The account and user of a caller that is not a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account to which the caller belongs.
+    pub account: Arc<str>,
+    /// The user whose password the caller proved. `None` if the server recognised the caller by its address.
+    pub username: Option<Arc<str>>,
+    /// The called domain, if it belongs to an account.
+    pub domain: Option<Arc<str>>,
 }
 
 /// The party that the far end wants to be transferred to.

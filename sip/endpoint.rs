@@ -66,7 +66,9 @@ use crate::config::Config;
 use crate::guard::{Guard, Offence};
 use crate::keys::ServerId;
 use crate::ladder::Ladder;
-use crate::leg::{Event, LegId, Transport, TrunkName};
+#[cfg(any(test, feature = "fuzz"))]
+use crate::leg::LegId;
+use crate::leg::{Event, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::timer::Owner;
 use crate::tls_fault::TransportFault;

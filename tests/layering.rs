@@ -100,6 +100,45 @@ const RULES: &[Rule] = &[
         tests_too: true,
     },
     Rule {
+        says: "the signalling of a leg is SIP in control/legs/sip.rs only",
+        about: |path| below(path, "control/") && path != "control/legs/sip.rs",
+        words: &[
+            "sip::Command",
+            "sip::Event",
+            "sip::Outgoing",
+            "sip::Incoming",
+            "sip::Referred",
+            "sip::Refer",
+            "sip::EndCause",
+            "sip::Header",
+            "sip::PendingCallGuard",
+            "DialogState",
+        ],
+        anywhere: false,
+        except: &[
+            ("control/runtime/calls/incoming.rs", "takes the registrar's and the guard's events of the SIP endpoint"),
+            ("control/runtime/recovery.rs", "ends the dialogs that a killed process has left"),
+            ("control/runtime/services.rs", "passes the users to the registrar"),
+        ],
+        tests_too: true,
+    },
+    Rule {
+        says: "live calls know no SIP",
+        about: |path| {
+            let areas = ["runtime", "legs", "siprec", "conferences", "queues", "streams", "agent", "conversations"];
+            areas.iter().any(|area| below(path, &format!("control/{area}/"))) && path != "control/legs/sip.rs"
+        },
+        words: &["tandem_sip"],
+        anywhere: false,
+        except: &[
+            ("control/runtime/calls/incoming.rs", "takes the registrar's and the guard's events of the SIP endpoint"),
+            ("control/runtime/certificates.rs", "watches the certificates of the SIP listeners"),
+            ("control/runtime/recovery.rs", "ends the dialogs that a killed process has left"),
+            ("control/runtime/services.rs", "passes the users to the registrar"),
+        ],
+        tests_too: true,
+    },
+    Rule {
         says: "providers are named in their own crates, and where their documents, routes and gateways are put together",
         about: |path| {
             let areas = ["id/", "call/", "leg/", "sip/", "media/", "control/"];

@@ -11,8 +11,8 @@ use tandem_leg::Placement;
 use tandem_leg::attempt::Next;
 use tandem_leg::fork::Contact;
 use tandem_leg::signal::{
-    HeaderFields, RedirectContact, RedirectTarget, SignalCommand, SignalEnd, SignalEndCause, SignalEvent,
-    TransferRequest,
+    Caller, HeaderFields, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd, SignalEndCause,
+    SignalEvent, TransferRequest,
 };
 use tandem_routing::trunk::{identity, passing};
 use tandem_routing::with_user;
@@ -143,8 +143,8 @@ fn invitation(call: &OutgoingCall, route: &CallRoute) -> (Box<sip::Outgoing>, Op
     let mut presented = identity::present(trunk, invite, call.parent_leg.as_ref(), &outbound.host());
     let mut signing = None;
     if outbound.aor.is_none() {
-        let (headers, outcome) = call.signing.headers(trunk, invite, &presented, clock::time());
-        presented.headers.extend(headers);
+        let (signature, outcome) = call.signing.headers(trunk, invite, &presented, clock::time());
+        presented.headers.extend(signature);
         signing = outcome;
     }
     let passed = call.parent_leg.as_ref().filter(|_| invite.inherits_headers).map(|parent_leg| {
@@ -165,8 +165,8 @@ fn invitation(call: &OutgoingCall, route: &CallRoute) -> (Box<sip::Outgoing>, Op
         call_id: call.call_id.as_deref().map(str::to_owned),
         headers: headers(invite.headers.clone())
             .into_iter()
-            .chain(presented.headers)
-            .chain(passed.into_iter().flatten())
+            .chain(headers(presented.headers))
+            .chain(headers(passed.unwrap_or_default()))
             .collect(),
         trunk: trunk.map(|trunk| Arc::clone(&trunk.name)),
         credentials: own.or_else(|| outbound.credentials.clone()),
@@ -226,6 +226,8 @@ fn fields(headers: Vec<sip::Header>) -> HeaderFields {
 /// A report of the SIP endpoint about a leg.
 #[derive(Debug)]
 pub enum Report {
+    /// A far end calls. The guard is dropped when the call was handled.
+    Incoming(LegId, Box<IncomingCall>, PendingCall),
     /// A signal of the far end.
     Signal(LegId, SignalEvent),
     /// A message that was sent or received.
@@ -247,7 +249,7 @@ pub struct Trace {
     pub line: String,
 }
 
-/// Returns the report in an event of the SIP endpoint. Returns `None` if the event is about no leg, or begins a leg.
+/// Returns the report in an event of the SIP endpoint. Returns `None` if the event is about no leg.
 pub fn report(event: sip::Event) -> Option<Report> {
     let leg = event.leg();
     let signal = match event {
@@ -272,13 +274,40 @@ pub fn report(event: sip::Event) -> Option<Report> {
         sip::Event::Ended { cause, status, reason, headers, .. } => {
             SignalEvent::Ended(Box::new(end(cause, status, reason, headers)))
         }
-        sip::Event::Incoming { .. }
-        | sip::Event::Binding(_)
+        sip::Event::Incoming { incoming, .. } => {
+            let (call, waiting) = incoming_call(*incoming);
+            return Some(Report::Incoming(leg, Box::new(call), waiting));
+        }
+        sip::Event::Binding(_)
         | sip::Event::AuthenticationFailed(_)
         | sip::Event::UnknownSource(_)
         | sip::Event::TrunkTroubled(_) => return None,
     };
     Some(Report::Signal(leg, signal))
+}
+
+fn incoming_call(incoming: sip::Incoming) -> (IncomingCall, PendingCall) {
+    let sip::Incoming { request_uri, to_uri, from_uri, from_user, from_display, to_user, sip_call_id, .. } = incoming;
+    let sip::Incoming { source, transport, trunk, caller, headers, offer, replaces, dialog, waiting, .. } = incoming;
+    let call = IncomingCall {
+        request_uri,
+        to_uri,
+        from_uri,
+        from_user,
+        from_display,
+        to_user,
+        signalling_id: sip_call_id,
+        source,
+        transport: transport.token(),
+        is_secure: transport.is_secure(),
+        trunk,
+        caller: caller.map(|sip::Caller { account, username, domain }| Caller { account, username, domain }),
+        headers: fields(headers),
+        offer,
+        replaces,
+        dialog: dialog.map(|dialog| dialog.to_string().into()),
+    };
+    (call, waiting)
 }
 
 fn transfer(referred: sip::Referred) -> TransferRequest {

@@ -32,6 +32,7 @@ use tandem_call::program::instruction::{
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_leg::signal::Caller;
 use tandem_media as media;
 use tandem_settings::{
     Application, ApplicationKind, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge,
@@ -431,7 +432,7 @@ impl Routing {
     /// takes the inbound channels of the connection or application that receives the call.
     pub fn channels(
         &self,
-        caller: Option<&sip::Caller>,
+        caller: Option<&Caller>,
         route: &Route,
         user: &str,
     ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
@@ -627,7 +628,7 @@ impl Routing {
     /// Returns the route of a call from a phone. The called domain decides first. The application of the phone decides
     /// next. Then the account's phones, numbers and trunks decide, in this order. The error is the SIP status for the
     /// phone.
-    pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+    pub fn from_phone(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {

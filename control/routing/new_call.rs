@@ -15,7 +15,7 @@ use tandem_call::{Callback, Target};
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_id::{CallId, LegId, RecordingId};
-use tandem_sip as sip;
+use tandem_leg::signal::IncomingCall;
 use tandem_store::StoreFailed;
 use tandem_store::domains::DomainRow;
 
@@ -147,7 +147,7 @@ pub fn inbound_leg(
     leg: LegId,
     session: CallId,
     owner: LegOwner,
-    incoming: sip::Incoming,
+    incoming: IncomingCall,
     domain: Option<DomainRow>,
 ) -> (LegInfo, Option<bytes::Bytes>) {
     let party = |user: &str, uri: &str| match user.parse() {
@@ -176,12 +176,12 @@ pub fn inbound_leg(
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),
         sip: SipFacts {
-            call_id: Some(incoming.sip_call_id.into()),
-            dialog: incoming.dialog.map(|dialog| dialog.to_string().into()),
+            call_id: Some(incoming.signalling_id.into()),
+            dialog: incoming.dialog,
             source_ip: Some(incoming.source.ip()),
             trunk: incoming.trunk,
             domain: domain.map(|domain| format!("{:032x}", domain.id).into()),
-            headers: incoming.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            headers: incoming.headers,
             ..SipFacts::default()
         },
         ..LegInfo::inbound(leg, session, owner, from, to, clock::time())

@@ -8,7 +8,7 @@ use tandem_call::command::Refused;
 use tandem_history::live_log::LogListener;
 use tandem_id::{CallId, LegId};
 use tandem_leg::signal::SignalEvent;
-use tandem_legs::sip::Report;
+use tandem_legs::sip::Trace;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::inbox::{self, Inbox, Message};
@@ -48,20 +48,16 @@ impl Registry {
         &self.0.services
     }
 
-    /// Passes a report about a leg to the call of the leg. Never waits. If there is no such call, the report is dropped.
-    pub(crate) fn report(&self, report: Report) {
-        match report {
-            Report::Signal(id, event) => self.signal(id, event),
-            Report::Trace(trace) => {
-                let leg = self.leg_of(trace.leg);
-                if let Some(inbox) = self.inbox(leg.0) {
-                    inbox.trace(leg, &trace);
-                }
-            }
+    /// Adds a message of a leg, or of a branch of a leg, to the log of the leg's call.
+    pub(crate) fn trace(&self, trace: &Trace) {
+        let leg = self.leg_of(trace.leg);
+        if let Some(inbox) = self.inbox(leg.0) {
+            inbox.trace(leg, trace);
         }
     }
 
-    /// Passes a signal of a leg, or of a branch of a leg, to the call of the leg.
+    /// Passes a signal of a leg, or of a branch of a leg, to the call of the leg. Never waits. If there is no such call,
+    /// the signal is dropped.
     pub(crate) fn signal(&self, id: LegId, event: SignalEvent) {
         if let Some(inbox) = self.inbox(id.0) {
             return inbox.signal(id, id, event);

@@ -18,6 +18,7 @@ use tandem_events::Bus;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_id::{LegId, RecordingId};
+use tandem_leg::signal::Caller;
 use tandem_legs::sip::Endpoint;
 use tandem_media as media;
 use tandem_metrics::Counters;
@@ -152,13 +153,7 @@ impl Services {
     }
 
     /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.
-    pub fn take_inbound(
-        &self,
-        leg: LegId,
-        caller: Option<&sip::Caller>,
-        route: &Route,
-        user: &str,
-    ) -> Result<(), Barred> {
+    pub fn take_inbound(&self, leg: LegId, caller: Option<&Caller>, route: &Route, user: &str) -> Result<(), Barred> {
         let wanted = self.routing.load_full().channels(caller, route, user);
         wanted.and_then(|wanted| self.channels.take(leg, wanted))
     }

@@ -20,14 +20,15 @@ use parking_lot::Mutex;
 use tandem_call::leg::{CallerIdentity, Verstat};
 use tandem_clock as clock;
 use tandem_http::{Client, NetworkPolicy, tls_config};
+use tandem_leg::signal::IncomingCall;
 use tandem_metrics::stir::Tally;
 use tandem_routing::trunk::identity;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::{StirConfig, TrunkConfig, Verify};
+use tandem_sip::Party;
 use tandem_sip::stir::{
     Anchors, Attestation, Certificate, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
 };
-use tandem_sip::{self as sip, Party};
 use url::Url;
 
 pub use signing::{SigningOutcome, SigningRequest};
@@ -175,10 +176,10 @@ impl Stir {
     pub fn verification_request(
         &self,
         trunk: Option<&TrunkConfig>,
-        incoming: &sip::Incoming,
+        incoming: &IncomingCall,
     ) -> Option<VerificationRequest> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
-        let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
+        let identities: Vec<_> = identities(incoming.headers.iter().map(|(name, value)| (&**name, &**value)))
             .take(MAX_IDENTITIES)
             .map(str::to_owned)
             .collect();
@@ -195,7 +196,7 @@ impl Stir {
         let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
         dest.dedup();
         let expected = Expected { orig: shown.or_else(asserted).into_iter().collect(), dest, max_age: self.max_age };
-        Some(VerificationRequest { identities, expected, required, sip_call_id: incoming.sip_call_id.clone() })
+        Some(VerificationRequest { identities, expected, required, sip_call_id: incoming.signalling_id.clone() })
     }
 
     /// Verifies a call. The time limit is `stir.timeout_ms`. An error means that the call must be refused, and contains

@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
+use tandem_leg::signal::HeaderFields;
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::PresentedCaller;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::TrunkConfig;
-use tandem_sip as sip;
 use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
@@ -27,7 +27,7 @@ pub struct SigningRequest {
     origin: String,
     /// The Identity headers of the inbound call, and its Date header. This list is empty if the outbound call has
     /// another caller than the inbound call.
-    passed_on: Vec<sip::Header>,
+    passed_on: HeaderFields,
     /// The originally called number, if this server diverts the call to another number. In this case, the signatures in
     /// `passed_on` are for a call to the original number.
     diverted_by: Option<String>,
@@ -132,7 +132,7 @@ impl SigningRequest {
         invite: &Invite,
         presented: &PresentedCaller,
         now: Timestamp,
-    ) -> (Vec<sip::Header>, Option<SigningOutcome>) {
+    ) -> (HeaderFields, Option<SigningOutcome>) {
         if trunk.is_some_and(|trunk| !trunk.stir.sign) {
             return (Vec::new(), None);
         }
@@ -166,8 +166,8 @@ impl SigningRequest {
     }
 }
 
-fn header(name: &str, value: String) -> sip::Header {
-    sip::Header { name: name.to_owned(), value }
+fn header(name: &str, value: String) -> (String, String) {
+    (name.to_owned(), value)
 }
 
 /// Returns the called number in canonical form. The number may be in the trunk's own format.

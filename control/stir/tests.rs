@@ -19,9 +19,9 @@ fn trunk(more: serde_json::Value) -> TrunkConfig {
     serde_json::from_value(trunk).unwrap()
 }
 
-fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
-    let header = |(name, value): &(&str, &str)| sip::Header { name: (*name).to_owned(), value: (*value).to_owned() };
-    sip::Incoming {
+fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
+    let header = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    IncomingCall {
         from_user: CALLER.to_owned(),
         from_uri: format!("sip:{CALLER}@h"),
         from_display: None,
@@ -29,15 +29,15 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         to_uri: "sip:+1-215-555-1214;x=1@h".to_owned(),
         request_uri: format!("sip:{CALLED}@h"),
         headers: headers.iter().map(header).collect(),
-        sip_call_id: "c".to_owned(),
+        signalling_id: "c".to_owned(),
         source: ([192, 0, 2, 1], 5060).into(),
-        transport: sip::Transport::Udp,
+        transport: "UDP",
+        is_secure: false,
         trunk: Some("carrier".into()),
         caller: None,
         offer: None,
         replaces: None,
         dialog: None,
-        waiting: sip::PendingCallGuard::default(),
     }
 }
 
@@ -78,7 +78,8 @@ fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
     assert!(stir(Verify::Report).verification_request(None, &plain).is_none());
     assert!(stir(Verify::Require).verification_request(None, &plain).unwrap().required);
     let mut phone = signed.clone();
-    phone.caller = Some(sip::Caller { account: "acme".into(), username: Some("alice".into()), domain: None });
+    phone.caller =
+        Some(tandem_leg::signal::Caller { account: "acme".into(), username: Some("alice".into()), domain: None });
     assert!(stir(Verify::Require).verification_request(None, &phone).is_none());
 }
 
@@ -217,7 +218,7 @@ async fn a_call_waits_for_a_silent_certificate_server_until_its_timeout() {
     let (server, certificates) = fetching(|_| Answer::Silence).await;
     let signer = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let url = format!("https://{}/shaken.pem", server.address);
-    let claims = sip::stir::Claims {
+    let claims = tandem_sip::stir::Claims {
         attestation: Attestation::B,
         orig: canonical_number(CALLER).unwrap(),
         dest: canonical_number(CALLED).unwrap(),
@@ -284,7 +285,7 @@ fn identity_headers(
     let parent_leg = parent_leg.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
     let presented: PresentedCaller = present(trunk, invite, parent_leg.as_ref(), "h");
     let (headers, _) = signing.headers(trunk, invite, &presented, now());
-    headers.into_iter().filter(|header| header.name == "Identity").map(|header| header.value).collect()
+    headers.into_iter().filter(|(name, _)| name == "Identity").map(|(_, value)| value).collect()
 }
 
 fn read(headers: &[String]) -> Passport {
@@ -317,9 +318,9 @@ fn own_numbers_get_attestation_a_other_numbers_b_and_numbers_from_a_trunk_c() {
     let other = signing(&[]).signing_request(&routing(), "other", &invite("+12155550100", CALLED), None);
     let presented = present(Some(&carrier), &invite("+12155550100", CALLED), None, "h");
     let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, now());
-    let names: Vec<_> = headers.iter().map(|header| &*header.name).collect();
+    let names: Vec<_> = headers.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["Date", "Identity"]);
-    assert_eq!(headers[0].value, "Tue, 14 Nov 2023 22:13:20 GMT");
+    assert_eq!(headers[0].1, "Tue, 14 Nov 2023 22:13:20 GMT");
     let line = line.map(|vouched| vouched.to_string());
     assert_eq!(line.as_deref(), Some("Identity: signed with attestation B for 12155550100"), "another account's");
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tandem_call::address::Address;
 use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
+use tandem_leg::signal::{HeaderFields, IncomingCall};
 use tandem_settings::{CallerId, Forwarding, TrunkConfig};
-use tandem_sip::{self as sip, Party};
+use tandem_sip::{Party, header_values};
 
 use super::numbering::Numbering;
 use crate::with_user;
@@ -25,7 +26,7 @@ pub const ANONYMOUS: &str = "anonymous";
 
 /// Converts the numbers and the caller's identity in a call from a trunk to our own format. If the caller requests
 /// privacy, the caller becomes `anonymous`, and the asserted identity stays in the headers.
-pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
+pub fn receive(trunk: &TrunkConfig, incoming: &mut IncomingCall) {
     let numbering = Numbering::of(trunk);
     incoming.to_user = numbering.called_in(&incoming.to_user);
     if withhold(incoming) {
@@ -46,8 +47,8 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
 
 /// Makes the caller `anonymous` if the caller requests privacy. The source of the call does not matter, because a
 /// request for privacy needs no trust. Returns whether the caller is anonymous.
-pub fn withhold(incoming: &mut sip::Incoming) -> bool {
-    let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
+pub fn withhold(incoming: &mut IncomingCall) -> bool {
+    let headers = incoming.headers.iter().map(|(name, value)| (&**name, &**value));
     let host = Party::of_uri(&incoming.from_uri).map(|party| party.host()).unwrap_or_default();
     let withheld =
         is_withheld(&incoming.from_user) || host.eq_ignore_ascii_case(ANONYMOUS_HOST) || wants_privacy(headers);
@@ -60,20 +61,20 @@ pub fn withhold(incoming: &mut sip::Incoming) -> bool {
 }
 
 /// Returns the user part of P-Asserted-Identity, even if the sender is not trusted.
-pub fn asserted(headers: &[sip::Header]) -> Option<String> {
+pub fn asserted(headers: &[(String, String)]) -> Option<String> {
     party_in(headers, "P-Asserted-Identity").map(|party| party.user())
 }
 
 /// Returns the number that last forwarded the call: the number in the top Diversion header, or in the next-to-last
 /// History-Info entry.
-pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
+pub fn forwarded_from(headers: &[(String, String)]) -> Option<String> {
     if let Some(party) = party_in(headers, "Diversion") {
         return Some(party.user());
     }
     let history: Vec<String> = headers
         .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case("History-Info"))
-        .flat_map(|header| Party::all(&header.value))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("History-Info"))
+        .flat_map(|(_, value)| Party::all(value))
         .map(|party| party.user())
         .collect();
     let [.., before, last] = history.as_slice() else { return None };
@@ -92,7 +93,7 @@ pub struct PresentedCaller {
     /// The calling number in our own format. `None` if the trunk does not receive the number.
     pub number: Option<String>,
     /// Additional headers for the identity.
-    pub headers: Vec<sip::Header>,
+    pub headers: HeaderFields,
 }
 
 /// The leg that will be bridged with a new leg.
@@ -164,13 +165,13 @@ pub fn present(
         presented.forward(trunk, &numbering, invite, parent, host);
     }
     // Headers that the application sets take precedence.
-    presented.headers.retain(|ours| invite.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(&ours.name)));
+    presented.headers.retain(|ours| invite.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(&ours.0)));
     presented
 }
 
 impl PresentedCaller {
     fn push(&mut self, name: &str, value: impl Into<String>) {
-        self.headers.push(sip::Header { name: name.to_owned(), value: value.into() });
+        self.headers.push((name.to_owned(), value.into()));
     }
 
     /// Adds the forwarding headers, if the new leg calls a number other than the number that the caller dialled.
@@ -183,7 +184,7 @@ impl PresentedCaller {
         let called = with_user(&own, &numbering.caller_out(&called));
         let before = |name: &str| {
             let lines = parent.sip.headers.iter().filter(move |(one, _)| one.eq_ignore_ascii_case(name));
-            lines.flat_map(|(_, value)| sip::header_values(value)).map(str::to_owned).collect::<Vec<_>>()
+            lines.flat_map(|(_, value)| header_values(value)).map(str::to_owned).collect::<Vec<_>>()
         };
         match trunk.forwarding {
             Forwarding::Off => {}
@@ -211,10 +212,10 @@ impl PresentedCaller {
 
 /// Returns the first party with a user in the header fields of this name. There may be a SIP URI and a telephone number
 /// (RFC 3325 §9.1). A Remote-Party-ID may also describe the called party.
-fn party_in(headers: &[sip::Header], name: &str) -> Option<Party> {
-    let fields = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+fn party_in(headers: &[(String, String)], name: &str) -> Option<Party> {
+    let fields = headers.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
     let is_calling = |party: &Party| party.parameter("party").is_none_or(|word| word.eq_ignore_ascii_case("calling"));
-    fields.flat_map(|header| Party::all(&header.value)).find(|party| is_calling(party) && !party.user().is_empty())
+    fields.flat_map(|(_, value)| Party::all(value)).find(|party| is_calling(party) && !party.user().is_empty())
 }
 
 /// Whether the headers request privacy (RFC 3323 §4.2, RFC 3325 §9.3, or the privacy parameter of Remote-Party-ID).

@@ -5,8 +5,8 @@
 //! another line. The fields of SIP itself are never passed on here. [`super::identity`] handles the identity of the
 //! caller.
 
+use tandem_leg::signal::HeaderFields;
 use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
-use tandem_sip as sip;
 
 /// Maximum number of fields that are passed on. Further fields are dropped.
 const MAX_FIELDS: usize = 20;
@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 20;
 const MAX_OCTETS: usize = 4_096;
 
 /// Returns the fields to pass on, in their original order.
-pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<sip::Header> {
+pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> HeaderFields {
     let mut room = MAX_OCTETS;
     let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));
     let foreign = fitting.filter(|(name, _)| !is_made_here(name));
@@ -24,7 +24,7 @@ pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<s
         room = left.unwrap_or(room);
         left.is_some()
     });
-    within.take(MAX_FIELDS).map(|(name, value)| sip::Header { name: name.clone(), value: value.clone() }).collect()
+    within.take(MAX_FIELDS).cloned().collect()
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     }
 
     fn names(patterns: &[HeaderPattern], pairs: &[(&str, &str)]) -> Vec<String> {
-        passed(patterns, &headers(pairs)).into_iter().map(|header| header.name).collect()
+        passed(patterns, &headers(pairs)).into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]

@@ -16,7 +16,8 @@ use tandem_history::records;
 use tandem_history::report::SipRequest;
 use tandem_id::{CallId, LegId};
 use tandem_leg::fork::Contact;
-use tandem_leg::signal::SignalCommand;
+use tandem_leg::signal::{IncomingCall, SignalCommand};
+use tandem_legs::sip::{Aor, PendingCall, Report, command, report};
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -34,7 +35,6 @@ impl Calls {
     /// Handles an event of the SIP endpoint. Never waits.
     pub fn on_sip(&self, event: sip::Event) {
         match event {
-            sip::Event::Incoming { leg, incoming } => self.incoming(leg, *incoming),
             sip::Event::Binding(change) => {
                 if let sip::Change::Bound(binding) = &change {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
@@ -46,11 +46,12 @@ impl Calls {
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
             sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
             sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
-            event => {
-                if let Some(report) = tandem_legs::sip::report(event) {
-                    self.0.registry.report(report);
-                }
-            }
+            event => match report(event) {
+                Some(Report::Incoming(leg, call, waiting)) => self.incoming(leg, *call, waiting),
+                Some(Report::Signal(leg, event)) => self.0.registry.signal(leg, event),
+                Some(Report::Trace(trace)) => self.0.registry.trace(&trace),
+                None => {}
+            },
         }
     }
 
@@ -137,7 +138,7 @@ impl Calls {
         self.services().report(owner, clock::time(), Problem { request, held_back: line, ..Problem::new(cause, text) });
     }
 
-    fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
+    fn incoming(&self, leg: LegId, mut incoming: IncomingCall, waiting: PendingCall) {
         let services = self.services();
         let refuse = |status| self.refuse(leg, status, None);
         if self.0.draining.load(Ordering::Relaxed) {
@@ -146,7 +147,7 @@ impl Calls {
         }
         if let Some(replaced) = incoming.replaces {
             let calls = self.clone();
-            incoming.waiting = sip::PendingCallGuard::default();
+            drop(waiting);
             tokio::spawn(async move { calls.replace(leg, replaced, incoming).await });
             return;
         }
@@ -170,7 +171,7 @@ impl Calls {
         }
         let inquiry = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
-        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
+        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.is_secure;
         let route = match &incoming.caller {
             Some(caller) if caller.domain.as_deref().is_some_and(open) => Err(403),
             Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
@@ -217,14 +218,14 @@ impl Calls {
             incoming.trunk = Some(customer_trunk::name(domain.id));
             incoming.caller = None;
         }
-        self.begin(leg, incoming, route, inquiry);
+        self.begin(leg, incoming, waiting, route, inquiry);
     }
 
     /// Reports a call that was refused before it had a leg.
-    fn call_refused(&self, incoming: &sip::Incoming, cause: Cause, status: u16, why: &str, hint: Option<String>) {
+    fn call_refused(&self, incoming: &IncomingCall, cause: Cause, status: u16, why: &str, hint: Option<String>) {
         let services = self.services();
         services.counters.refused();
-        let (source, transport) = (incoming.source, incoming.transport.token());
+        let (source, transport) = (incoming.source, incoming.transport);
         let (from, to) = (shown(&incoming.from_user), shown(&incoming.to_user));
         let text = format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
         let routing = services.routing.load_full();
@@ -238,7 +239,7 @@ impl Calls {
             username: username.unwrap_or_default().to_owned(),
             source: source.to_string(),
             transport: transport.to_owned(),
-            sip_call_id: shown(&incoming.sip_call_id),
+            sip_call_id: shown(&incoming.signalling_id),
         };
         let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
         let problem = Problem { hint, request: Some(Box::new(request)), ..Problem::new(cause, text) };
@@ -249,20 +250,26 @@ impl Calls {
         let (leg, reason) = (leg, reason.map(str::to_owned));
         // A client that obeys Retry-After sends no request before that time.
         let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
-        let reject = tandem_legs::sip::command(leg, SignalCommand::Refuse { status, reason, headers });
+        let reject = command(leg, SignalCommand::Refuse { status, reason, headers });
         if let Err(error) = self.services().sip.send(reject) {
             tracing::warn!(?error, "SIP accepts no command");
         }
     }
 
-    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<VerificationRequest>) {
-        let waiting = std::mem::take(&mut incoming.waiting);
+    fn begin(
+        &self,
+        leg: LegId,
+        incoming: IncomingCall,
+        waiting: PendingCall,
+        route: Route,
+        inquiry: Option<VerificationRequest>,
+    ) {
         let session = CallId::new(clock::time(), &mut rand::rng());
         let line = ["INVITE ", &incoming.request_uri].concat();
-        let line = inbox::trace_line(false, incoming.source, incoming.transport.token(), &line);
+        let line = inbox::trace_line(false, incoming.source, incoming.transport, &line);
         let phone = incoming.caller.as_ref().and_then(|caller| {
             let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
-            Some(sip::Aor { account, username: caller.username.clone()?, domain })
+            Some(Aor { account, username: caller.username.clone()?, domain })
         });
         let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
         let domain = domain.and_then(|name| self.services().routing.load_full().phones().domain(name));
@@ -294,7 +301,7 @@ impl Calls {
                         session,
                         inbox,
                         receiver,
-                        beginning(info, sip::PendingCallGuard::default()),
+                        beginning(info, PendingCall::default()),
                     );
                 }
                 Err(fault) => {
@@ -320,14 +327,14 @@ impl Calls {
 
     /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg receives the account, the dialect and the
     /// application of the replaced leg.
-    async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
+    async fn replace(&self, leg: LegId, replaced: LegId, incoming: IncomingCall) {
         let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
-            let (leg, headers) = (leg, Vec::new());
-            return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
+            let refuse = SignalCommand::Refuse { status: 481, reason: None, headers: Vec::new() };
+            return self.services().sip.post(command(leg, refuse));
         };
         let route = Route { owner: info.owner(), status: None, record: None, decision: Decision::Commands };
-        self.begin(leg, incoming, route, None);
+        self.begin(leg, incoming, PendingCall::default(), route, None);
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot replace another leg");

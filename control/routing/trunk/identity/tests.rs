@@ -13,9 +13,9 @@ fn trunk(more: serde_json::Value) -> TrunkConfig {
     serde_json::from_value(trunk).unwrap()
 }
 
-fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
+fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
     let headers = headers.iter().map(|(name, value)| header(name, value)).collect();
-    sip::Incoming {
+    IncomingCall {
         from_user: "03011111111".to_owned(),
         from_uri: "sip:03011111111@h".to_owned(),
         from_display: Some("From".to_owned()),
@@ -23,20 +23,20 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         headers,
         request_uri: "sip:03012345678@h".to_owned(),
         to_uri: "sip:03012345678@h".to_owned(),
-        sip_call_id: "c".to_owned(),
+        signalling_id: "c".to_owned(),
         source: ([192, 0, 2, 1], 5060).into(),
-        transport: sip::Transport::Udp,
+        transport: "UDP",
+        is_secure: false,
         trunk: None,
         caller: None,
         offer: None,
         replaces: None,
         dialog: None,
-        waiting: sip::PendingCallGuard::default(),
     }
 }
 
-fn header(name: &str, value: &str) -> sip::Header {
-    sip::Header { name: name.to_owned(), value: value.to_owned() }
+fn header(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 fn parent(headers: &[(&str, &str)]) -> LegInfo {
@@ -56,7 +56,7 @@ fn invite(from: &str, to: &str) -> Invite {
 }
 
 fn header_lines(presented: &PresentedCaller) -> Vec<String> {
-    presented.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
+    presented.headers.iter().map(|header| format!("{}: {}", header.0, header.1)).collect()
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_caller_who_wants_to_be_unknown_is() {
         ("+493022222222", "sip:+493022222222@anonymous.invalid;user=phone"),
         ("", "sip:anonymous.invalid"),
     ] {
-        let mut call = sip::Incoming { from_user: user.to_owned(), from_uri: uri.to_owned(), ..incoming(&[]) };
+        let mut call = IncomingCall { from_user: user.to_owned(), from_uri: uri.to_owned(), ..incoming(&[]) };
         receive(&trunk(json!({})), &mut call);
         let (leg, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), call, None);
         assert_eq!(leg.from, Address::Name("anonymous".into()), "{uri}");
