@@ -36,6 +36,7 @@ mod fork;
 mod in_dialog;
 mod incoming;
 mod locate;
+mod offer;
 mod offering;
 mod origin;
 mod orphans;

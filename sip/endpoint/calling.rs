@@ -1,8 +1,8 @@
 //! INVITEs of new outgoing calls. The module sends and cancels the INVITE. It also handles and acknowledges the
 //! responses to the INVITE.
 
-use super::delayed_offer::Acknowledgement;
 use super::dialogs::{Context, Dialogs};
+use super::offer::Carrier;
 use super::session_timer;
 use super::state::{CallingHangup, End, Leg, State};
 use super::transactions::MAX_FORKS;
@@ -116,13 +116,18 @@ impl Dialogs {
         if offer.is_none() {
             self.acknowledge_answer(cx, slot, leg_slot, &dialog, response.cseq, &again);
         }
-        let mut early_answer = None;
+        let mut offer_again = None;
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
             State::Calling(calling) if first => {
                 let early = calling.early.iter().find(|early| early.dialog.remote_tag == dialog.remote_tag);
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
                 if calling.outgoing.sdp.is_empty() {
-                    early_answer = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
+                    // Two far ends ring, and this server answers both offers in PRACKs. Then the far end that sent the
+                    // first offer answers the call. So its offer is reported again.
+                    let early =
+                        early.filter(|early| early.settled && calling.last_offer_from != early.dialog.remote_tag);
+                    offer_again =
+                        early.filter(|_| !calling.last_offer_from.is_empty()).and_then(|early| early.answer.clone());
                     return Some((calling.take_hangup(), leg.is_reported(), None));
                 }
                 // Several phones may have rung and sent an SDP answer. Only the answer of the phone that sent the 200
@@ -146,10 +151,10 @@ impl Dialogs {
                     let tag = response.to.tag.clone().unwrap_or_default();
                     if let Some(offer) = offer.take() {
                         let (cseq, authorization) = (response.cseq, again.lines);
-                        let ack = Acknowledgement::Ack { client: slot, cseq, authorization };
-                        self.report_delayed_offer(cx, leg_slot, tag, offer, ack);
-                    } else {
-                        self.report_offer_again(cx, leg_slot, &tag, early_answer);
+                        let carrier = Carrier::Ack { tag, client: slot, cseq, authorization };
+                        self.report_delayed_offer(cx, leg_slot, offer, carrier);
+                    } else if let Some(offer) = offer_again {
+                        self.report_delayed_offer(cx, leg_slot, offer, Carrier::None { tag });
                     }
                     let headers = response.content.application_headers();
                     let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::dialogs::{Context, Dialogs};
-use super::state::{ByeHeaders, Calling, CallingHangup, End, Extensions, Leg, Offering, State};
+use super::offer::{Carrier, Offer, OfferState, WaitingOffer};
+use super::state::{ByeHeaders, Calling, CallingHangup, End, Extensions, Leg, State};
 use super::{Target, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
@@ -102,6 +103,7 @@ impl Dialogs {
             asked_at: cx.now,
             attempts: digest::Attempts::default(),
             early: Vec::new(),
+            last_offer_from: Bytes::new(),
             min_se: 0,
         };
         let slot = self.insert_leg(cx, |_, _| {
@@ -127,12 +129,13 @@ impl Dialogs {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let contact = cx.core.contact(leg.dialog.flow);
-        let offers_first = leg.extensions.offers_first;
+        // Only a reliable provisional response may have an offer (RFC 3262 §5).
+        let owes_offer = matches!(leg.offer, OfferState::FirstOwed);
         let status = if (101..200).contains(&status) { status } else { 180 };
         if self.send_reliable(cx, slot, status, sdp, headers) {
             return;
         }
-        let body = sdp.filter(|_| !offers_first).map(|sdp| ("application/sdp", sdp.as_ref()));
+        let body = sdp.filter(|_| !owes_offer).map(|sdp| ("application/sdp", sdp.as_ref()));
         cx.respond(
             server,
             ResponseParts { status, contact: Some(&contact), headers, body, ..ResponseParts::default() },
@@ -224,10 +227,11 @@ impl Dialogs {
     }
 
     pub(super) fn answer_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: &Bytes) {
-        if self.answer_delayed_offer(cx, slot, Some(sdp)) {
-            return;
-        }
-        let Some(server_slot) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) else { return };
+        let server_slot = match self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+            Some(Carrier::Response(server)) => server,
+            Some(carrier) => return self.send_answer(cx, slot, carrier, Some(sdp)),
+            None => return,
+        };
         let Some(server) = cx.transactions.server(server_slot) else { return };
         if server.method == Method::Invite {
             self.respond_until_acknowledged(cx, slot, server_slot, sdp, &[]);
@@ -251,21 +255,40 @@ impl Dialogs {
         }
     }
 
+    /// Refuses the oldest offer of the far end. An offer that cannot be refused gets a PRACK or ACK without an answer.
+    pub(super) fn reject_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegSlot,
+        status: u16,
+        reason: Option<&str>,
+        headers: &[Header],
+    ) {
+        match self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+            Some(Carrier::Response(server)) => {
+                let status = if (400..700).contains(&status) { status } else { 488 };
+                cx.respond(server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
+            }
+            Some(carrier) => self.send_answer(cx, slot, carrier, None),
+            None => {}
+        }
+    }
+
     pub(super) fn offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: Bytes, metadata: Option<Bytes>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,
             // RFC 3311 §5.1: in an early dialog, an offer is allowed only after the first offer and answer.
             State::Calling(calling) => !calling.is_hung_up() && calling.early.iter().any(|early| early.settled),
-            State::Ringing { .. } => leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled),
+            State::Ringing { .. } => !leg.offer.is_first(),
             State::Ending(_) => false,
         };
-        if leg.offering.is_some() || !ready {
+        if matches!(leg.offer, OfferState::Sent { .. }) || leg.waiting_offer.is_some() || !ready {
             let leg = leg.key;
             cx.core.event(Event::OfferRejected { leg, status: 491 });
             return;
         }
-        leg.offering = Some(Offering { sdp, metadata, client: None, retry_at: None, deferrals: 0 });
+        leg.waiting_offer = Some(WaitingOffer { offer: Offer { sdp, metadata, deferrals: 0 }, at: cx.now });
         self.send_offer(cx, slot);
     }
 }

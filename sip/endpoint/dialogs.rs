@@ -12,11 +12,8 @@
 //!
 //! - `calling` and `incoming` create legs.
 //! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
-//! - `offering`, `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
-//!
-//! The fields `offered`, `offering` and `awaiting_ack` of [`Leg`] could move into a separate offer/answer machine. The
-//! tables in this module would not change.
-
+//! - `offer` is the state of offer and answer, and `offering` sends offers.
+//! - `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -136,14 +133,7 @@ impl Dialogs {
             Command::Hangup { status, reason, headers, .. } => self.hangup(cx, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(cx, slot, &sdp),
             Command::RejectOffer { status, reason, headers, .. } => {
-                if self.answer_delayed_offer(cx, slot, None) {
-                    return;
-                }
-                if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
-                    let status = if (400..700).contains(&status) { status } else { 488 };
-                    let (reason, headers) = (reason.as_deref(), headers.as_slice());
-                    cx.respond(server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
-                }
+                self.reject_offer(cx, slot, status, reason.as_deref(), &headers);
             }
             Command::Offer { sdp, .. } => self.offer(cx, slot, sdp, None),
             Command::OfferRecording { sdp, metadata, .. } => self.offer(cx, slot, sdp, Some(metadata)),
@@ -199,8 +189,8 @@ impl Dialogs {
                 headers: request.content.application_headers(),
             };
             self.finish(cx, slot, end);
-        } else if leg.offered == Some(server) {
-            leg.offered = None;
+        } else {
+            leg.offer.cancel(server);
         }
     }
 }
@@ -334,7 +324,7 @@ impl Dialogs {
             }
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= cx.now) {
+        if leg.waiting_offer.as_ref().is_some_and(|waiting| waiting.at <= cx.now) {
             self.send_offer(cx, slot);
         }
         self.reliable_timeout(cx, slot);

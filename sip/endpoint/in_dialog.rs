@@ -2,6 +2,7 @@
 
 use super::dialogs::{Context, Dialogs};
 use super::incoming::{options_lines, refusal_of_body, unsupported};
+use super::offer::{Carrier, OfferRequest, OkBody};
 use super::retry::RetryReason;
 use super::state::{AwaitingAck, End, State, tag_number};
 use super::transactions::Key;
@@ -26,6 +27,7 @@ impl Dialogs {
             return;
         }
         let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
+        leg.offer.handle_ack();
         let (key, reported) = (leg.key, leg.is_reported());
         match bye {
             Some((bye_headers, end)) => self.send_bye(cx, slot, bye_headers, end),
@@ -119,7 +121,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let waiting = match leg.state {
             State::Ringing { server, .. } => Some(server),
-            _ => leg.offered.take(),
+            _ => leg.offer.take_server(),
         };
         let end = match &mut leg.state {
             // Both sides hung up, and this server hung up first.
@@ -154,18 +156,15 @@ impl Dialogs {
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let asks = invite || request.content.has_sdp();
-        let settled = leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled);
-        let status = match leg.state {
-            _ if leg.offered.is_some() => Some(500),
-            // The status is 491 if this server's own offer has no answer yet. The status is 500 if the far end's offer
-            // has no answer yet.
-            State::Ringing { .. } if asks && !settled => Some(if leg.extensions.offers_first { 491 } else { 500 }),
-            _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
-            // The re-INVITE has overtaken the ACK (RFC 5407 §3.1.4). The far end knows the tag of the 200, so the far
-            // end has received the 200. If the 200 had the answer, this offer is the next one.
-            _ if invite && leg.awaiting_ack.as_ref().is_some_and(|ack| ack.offers || ack.bye.is_some()) => Some(500),
-            _ => None,
+        let kind = match request.method {
+            Method::Invite => OfferRequest::Invite,
+            _ if asks => OfferRequest::Update,
+            _ => OfferRequest::PlainUpdate,
         };
+        // The far end sends a re-INVITE, so it has got the 200 whose ACK is missing. The BYE that waits for this ACK comes
+        // first.
+        let hangs_up = invite && leg.awaiting_ack.as_ref().is_some_and(|ack| ack.bye.is_some());
+        let status = leg.offer.refusal_of(kind).or(hangs_up.then_some(500));
         if let Some(status) = status {
             let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
             cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
@@ -202,7 +201,7 @@ impl Dialogs {
             }
             return;
         }
-        leg.offered = Some(server);
+        leg.offer.receive(Carrier::Response(server));
         let leg = leg.key;
         if invite {
             cx.respond(server, plain(100));
@@ -224,15 +223,13 @@ impl Dialogs {
         let (flow, cseq, initial, has_offer) = (server.flow, server.cseq, server.merge_key.is_some(), server.has_offer);
         let contact = self.own_contact(cx, slot, flow);
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
-        let leg = self.legs.get_mut(slot);
-        let (negotiated_timer, reliable, settled) = leg
-            .map(|leg| {
-                (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some(), leg.has_settled_early())
-            })
-            .unwrap_or_default();
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let (negotiated_timer, reliable) = (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some());
         let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
-        // If a provisional response had the offer and its PRACK had the answer, the 200 has no SDP (RFC 6337 §2.2).
-        let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
+        let body = match leg.offer.handle_ok(initial, has_offer) {
+            OkBody::Sdp => Some(("application/sdp", sdp.as_ref())),
+            OkBody::Empty => None,
+        };
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(negotiated_timer)].concat();
         let response = cx.transactions.respond(
             cx.core,
@@ -256,7 +253,6 @@ impl Dialogs {
                 initial,
                 response,
                 flow,
-                offers: !(has_offer || initial && settled),
                 interval: timers.t1,
                 retransmit: cx.now + timers.t1,
                 deadline: cx.now + timers.timeout(),

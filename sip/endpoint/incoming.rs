@@ -1,6 +1,7 @@
 //! Checks the INVITEs of new calls (RFC 3261 §8.2), and creates the legs of these calls.
 
 use super::dialogs::{Context, Dialogs};
+use super::offer::OfferState;
 use super::reliable::Reliable;
 use super::state::{Extensions, Leg, PROVISIONAL_REPEAT, State};
 use super::transactions::Key;
@@ -100,7 +101,6 @@ impl Dialogs {
             far_end_allows_update: request.content.has_token("Allow", "UPDATE"),
             reliable,
             is_own_request: cx.core.handles_own_request,
-            offers_first: !request.content.has_sdp(),
             negotiated_timer: session_timer::negotiate(&request, cx.core.config.session_expires, cx.core.config.min_se)
                 .ok()
                 .flatten(),
@@ -113,7 +113,9 @@ impl Dialogs {
             let new = NewServer { arrival, request, key, merge_key: Some(merge_key), echo, leg, tag, refer: may_refer };
             let server = cx.transactions.insert_server(cx.core, new);
             let state = State::Ringing { server, repeat: None, expires };
-            Leg { incoming: true, session, trunk: trunk_index, extensions, ..Leg::new(leg_key, tag, dialog, state) }
+            let offer = if request.content.has_sdp() { OfferState::FirstReceived } else { OfferState::FirstOwed };
+            let trunk = trunk_index;
+            Leg { incoming: true, session, trunk, offer, extensions, ..Leg::new(leg_key, tag, dialog, state) }
         });
         // This event must come before any trace event, because it is the first event of the leg and represents the
         // INVITE.

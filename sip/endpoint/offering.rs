@@ -3,14 +3,15 @@
 
 use super::calling::refusal;
 use super::dialogs::{Context, Dialogs};
-use super::state::{ByeHeaders, Offering, State};
+use super::offer::{OfferState, WaitingOffer};
+use super::state::{ByeHeaders, State};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
 use crate::keys::{ClientId, LegSlot};
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
 use crate::recording;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Maximum number of times that the far end may defer an offer. After that the offer counts as refused. The next
 /// constant, `MAX_DEFERRAL`, is the longest time in seconds for which the far end may defer an offer.
@@ -28,13 +29,13 @@ impl Dialogs {
         response: Option<&Response>,
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.is_none() || leg.is_reported() {
+        if !matches!(leg.offer, OfferState::Sent { .. }) || leg.is_reported() {
             return;
         }
         let key = leg.key;
         match (status, response) {
             (200..=299, Some(response)) => {
-                leg.offering = None;
+                leg.offer.take_sent();
                 cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             (_, Some(response)) if self.defer_offer(cx, slot, response) => {}
@@ -88,7 +89,7 @@ impl Dialogs {
         }
         match response.status {
             200..=299 => {
-                leg.offering = None;
+                leg.offer.take_sent();
                 self.learn_session(cx, leg_slot, response);
                 cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
@@ -114,16 +115,14 @@ impl Dialogs {
             (500, Some(seconds)) if seconds <= MAX_DEFERRAL => Some(Duration::from_secs(seconds)),
             _ => return false,
         };
-        let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut()) else { return false };
-        if offering.deferrals >= MAX_DEFERRALS {
+        let Some(leg) = self.legs.get_mut(slot) else { return false };
+        let OfferState::Sent { offer, .. } = &mut leg.offer else { return false };
+        if offer.deferrals >= MAX_DEFERRALS {
             return false;
         }
-        offering.deferrals += 1;
+        offer.deferrals += 1;
         match wait {
-            Some(wait) => {
-                offering.retry_at = Some(cx.now + wait);
-                self.arm_leg(cx, slot);
-            }
+            Some(wait) => self.send_offer_at(cx, slot, cx.now + wait),
             None => self.retry_offer(cx, slot),
         }
         true
@@ -133,11 +132,17 @@ impl Dialogs {
     /// the other side, so that the offers do not cross again (RFC 3261 §14.1).
     pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let random = rand::Rng::next_u64(&mut cx.core.rng);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(leg) = self.legs.get(slot) else { return };
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
-        if let Some(offering) = &mut leg.offering {
-            offering.retry_at = Some(cx.now + Duration::from_millis(tens * 10));
-        }
+        self.send_offer_at(cx, slot, cx.now + Duration::from_millis(tens * 10));
+    }
+
+    /// Schedules the offer of this server, which was refused for now or was not sent yet.
+    fn send_offer_at(&mut self, cx: &mut Context<'_>, slot: LegSlot, at: Instant) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let sent = leg.offer.take_sent().map(|(offer, _)| offer);
+        let offer = sent.or_else(|| leg.waiting_offer.take().map(|waiting| waiting.offer));
+        leg.waiting_offer = offer.map(|offer| WaitingOffer { offer, at });
         self.arm_leg(cx, slot);
     }
 
@@ -152,14 +157,14 @@ impl Dialogs {
                 (false, calling.early.iter().rfind(|early| early.settled).map(|early| early.dialog.clone()))
             }
         };
-        let busy = leg.offered.is_some() || leg.awaiting_ack.is_some();
+        let busy = !leg.offer.is_idle() || leg.awaiting_ack.is_some();
         if busy || (!incoming && matches!(leg.state, State::Calling(_)) && dialog.is_none()) {
             self.retry_offer(cx, slot);
             return;
         }
-        let Some(Offering { sdp, metadata, retry_at, .. }) = &mut leg.offering else { return };
-        *retry_at = None;
-        let (content_type, body) = recording::body(sdp, metadata.as_ref(), random);
+        let Some(WaitingOffer { offer, .. }) = leg.waiting_offer.take() else { return };
+        let (content_type, body) = recording::body(&offer.sdp, offer.metadata.as_ref(), random);
+        leg.offer = OfferState::Sent { offer, client: None };
         let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
             let again = InDialogRequest { body, ..InDialogRequest::default() };
@@ -181,8 +186,9 @@ impl Dialogs {
     /// still sends the ACK.
     pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let at = cx.now + cx.core.config.timers.timeout();
-        let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
-        if let Some(client) = offering.and_then(|offering| offering.client) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.waiting_offer = None;
+        if let Some((_, Some(client))) = leg.offer.take_sent() {
             cx.transactions.abandon(cx.core, client, at);
         }
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Arrival;
-use super::delayed_offer::Acknowledgement;
 use super::dialogs::{Context, Dialogs};
 use super::incoming::options_lines;
+use super::offer::{Carrier, OfferRequest};
 use super::retry::RetryReason;
 use super::state::{End, State};
 use super::transactions::client::{InDialogRequest, Purpose};
@@ -29,27 +29,24 @@ const MAX_WAITING: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Reliable {
     /// RSeq of the last response. For each INVITE, the first RSeq is a random number below 2^31 (RFC 3262 §3).
-    last: u32,
+    pub(super) last: u32,
     /// CSeq of the INVITE.
-    cseq: u32,
-    unacknowledged: Option<Unacknowledged>,
-    waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
+    pub(super) cseq: u32,
+    pub(super) unacknowledged: Option<Unacknowledged>,
+    pub(super) waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
     /// The SDP and the headers of the 200. The 200 is sent after a PRACK has come.
-    answer: Option<(Bytes, Vec<Header>)>,
-    /// Whether the first offer and answer are complete. They are complete when the far end has acknowledged a response
-    /// with SDP.
-    pub(super) settled: bool,
+    pub(super) answer: Option<(Bytes, Vec<Header>)>,
 }
 
 #[derive(Debug)]
-struct Unacknowledged {
-    response: Bytes,
-    flow: Flow,
-    status: u16,
-    has_sdp: bool,
-    interval: Duration,
-    retransmit: Instant,
-    deadline: Instant,
+pub(super) struct Unacknowledged {
+    pub(super) response: Bytes,
+    pub(super) flow: Flow,
+    pub(super) status: u16,
+    pub(super) has_sdp: bool,
+    pub(super) interval: Duration,
+    pub(super) retransmit: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// An early dialog of an outgoing call. The far end sends reliable provisional responses in this dialog.
@@ -57,7 +54,7 @@ struct Unacknowledged {
 pub(super) struct Early {
     pub(super) dialog: Dialog,
     /// RSeq of the last response that was acknowledged.
-    last: u32,
+    pub(super) last: u32,
     /// Whether the first offer and answer are complete in this early dialog.
     pub(super) settled: bool,
     /// The SDP of the provisional responses. The far end need not repeat this SDP in the 2xx.
@@ -181,28 +178,25 @@ impl Dialogs {
         let answer = reliable.answer.take();
         let next = if answer.is_none() { reliable.waiting.pop_front() } else { None };
         let sdp = request.content.sdp();
-        let answers = leg.extensions.offers_first && !reliable.settled;
-        reliable.settled |= described && (!answers || sdp.is_some());
-        let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
-        match sdp {
-            None => cx.respond(server, plain(200)),
-            Some(sdp) if answers && described => {
+        let is_answer = leg.offer.handle_prack(described, sdp.is_some());
+        // RFC 3262 §5: a PRACK may contain a further offer while the leg rings, after the first offer was answered. The
+        // 200 to the PRACK will contain the answer.
+        let refusal = leg.offer.refusal_of(OfferRequest::Prack).or((!ringing || answer.is_some()).then_some(488));
+        match (sdp, refusal) {
+            (None, _) => cx.respond(server, plain(200)),
+            (Some(sdp), _) if is_answer => {
                 cx.respond(server, plain(200));
                 cx.core.event(Event::OfferAnswered { leg: key, sdp });
             }
-            // RFC 3262 §5: the PRACK contains a further offer after the first offer was answered. The 200 to the PRACK
-            // will contain the answer.
-            Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
-                leg.offered = Some(server);
+            (Some(sdp), None) => {
+                leg.offer.receive(Carrier::Response(server));
                 cx.core.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
             }
-            // Two offers crossed, so both are refused. The PRACK still acknowledges the provisional response.
-            Some(_) if reliable.settled && offering => cx.respond(server, plain(491)),
-            Some(_) if leg.offered.is_some() => {
-                let lines = cx.core.retry_after_offer();
-                cx.respond(server, ResponseParts { lines: &lines, ..plain(500) });
+            // The PRACK still acknowledges the provisional response.
+            (Some(_), Some(status)) => {
+                let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
+                cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             }
-            Some(_) => cx.respond(server, plain(488)),
         }
         if let Some((sdp, headers)) = answer {
             self.answer(cx, slot, &sdp, &headers);
@@ -260,7 +254,8 @@ impl Dialogs {
         if self.expects_offer(leg_slot, tag)
             && let Some(offer) = response.content.sdp()
         {
-            self.report_delayed_offer(cx, leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
+            let carrier = Carrier::Prack { tag: tag.clone(), lines };
+            self.report_delayed_offer(cx, leg_slot, offer, carrier);
             return true;
         }
         let again = InDialogRequest { lines, ..InDialogRequest::default() };
@@ -282,9 +277,9 @@ impl Dialogs {
         let flow = cx.core.arrival_flow(arrival);
         let full = !cx.has_room();
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        let (leg_key, tag, busy) = (leg.key, leg.tag, leg.offered.is_some());
+        let (leg_key, tag) = (leg.key, leg.tag);
         let refer = leg.extensions.may_refer;
-        let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
+        let refusal = leg.offer.refusal_of(OfferRequest::Update);
         let State::Calling(calling) = &mut leg.state else { return };
         let from = request.from.tag.clone().unwrap_or_default();
         let mut early = calling.early.iter_mut().find(|early| early.dialog.remote_tag == from);
@@ -312,16 +307,12 @@ impl Dialogs {
             Method::Update if request.content.has_sdp() => {
                 // RFC 3311 §5.2: only one offer may be open at a time. A new offer is allowed when this server's own
                 // offer and the far end's earlier offer have been answered.
-                let status = match () {
-                    () if busy => 500,
-                    () if !settled || offering => 491,
-                    () => {
-                        if let Some(leg) = self.legs.get_mut(slot) {
-                            leg.offered = Some(server);
-                        }
-                        cx.core.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
-                        return;
+                let Some(status) = (!settled).then_some(491).or(refusal) else {
+                    if let Some(leg) = self.legs.get_mut(slot) {
+                        leg.offer.receive(Carrier::Response(server));
                     }
+                    cx.core.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
+                    return;
                 };
                 let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
                 cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::dialogs::{Context, Dialogs};
+use super::offer::{Carrier, OfferState};
 use super::state::{ByeHeaders, End, State};
 use super::targets::Targets;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose, start_line};
@@ -128,7 +129,7 @@ impl Dialogs {
             }
             Purpose::Bye => self.finish_ending(cx, leg_slot),
             Purpose::Reinvite => {
-                leg.offering = None;
+                leg.offer.take_sent();
                 if matches!(leg.state, State::Established) && !leg.is_reported() {
                     cx.core.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: a missing response counts as a 408, and a 408 ends the dialog.
@@ -145,15 +146,19 @@ impl Dialogs {
     pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegSlot, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
-        self.acknowledge_without_answer(cx, slot);
+        while let Some(carrier) = self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+            match carrier {
+                Carrier::Response(server) => {
+                    cx.respond(server, compose::ResponseParts { status: 487, ..Default::default() });
+                }
+                carrier => self.send_answer(cx, slot, carrier, None),
+            }
+        }
         self.send_last_notify(cx, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
         leg.awaiting_ack = None;
         leg.report_end_by(report_by);
-        if let Some(offered) = leg.offered.take() {
-            cx.respond(offered, compose::ResponseParts { status: 487, ..Default::default() });
-        }
         let ByeHeaders { lines, headers } = bye_headers;
         self.send_in_dialog(
             cx,
@@ -241,9 +246,9 @@ impl Dialogs {
         let new = NewClient { method, branch, flow, data, leg: Some(slot), purpose };
         let client = cx.transactions.start_client(cx.core, cx.now, new);
         if matches!(purpose, Purpose::Reinvite | Purpose::Update)
-            && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
+            && let Some(OfferState::Sent { client: open, .. }) = self.legs.get_mut(slot).map(|leg| &mut leg.offer)
         {
-            offering.client = Some(client);
+            *open = Some(client);
         }
         if let Some(client) = cx.transactions.client_mut(client) {
             client.again = authenticates.then(|| Box::new(again));

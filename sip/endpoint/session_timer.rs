@@ -23,12 +23,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionTimer {
     /// Session interval in seconds.
-    interval: u32,
+    pub(super) interval: u32,
     /// Time at which this server refreshes the session. `None` if the far end refreshes, or while a refresh has no
     /// response yet.
-    refresh_at: Option<Instant>,
-    we_refresh: bool,
-    expires_at: Instant,
+    pub(super) refresh_at: Option<Instant>,
+    pub(super) we_refresh: bool,
+    pub(super) expires_at: Instant,
 }
 
 /// The result of the session timer negotiation.
@@ -160,7 +160,7 @@ impl Dialogs {
     pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (key, updates) = (leg.key, leg.extensions.far_end_allows_update);
-        let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
+        let busy = leg.waiting_offer.is_some() || !leg.offer.is_idle() || leg.awaiting_ack.is_some();
         if !matches!(leg.state, State::Established) || leg.is_reported() {
             leg.extensions.session = None;
             return;

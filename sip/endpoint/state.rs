@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::delayed_offer::DelayedOffers;
+use super::offer::{OfferState, WaitingOffer};
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
@@ -30,10 +30,9 @@ pub(super) struct Leg {
     pub(super) end_report: EndReport,
     /// The 200 to an INVITE that this server has sent; `None` after the ACK has arrived.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
-    /// The transaction of an offer from the far end; `None` after the application has answered the offer.
-    pub(super) offered: Option<ServerId>,
-    /// The offer of this server; `None` after the far end has answered the offer.
-    pub(super) offering: Option<Offering>,
+    pub(super) offer: OfferState,
+    /// An offer of this server that is sent later, because two offers crossed or the far end was busy.
+    pub(super) waiting_offer: Option<WaitingOffer>,
     pub(super) session: Option<digest::Session>,
     /// The index of the trunk, if the call counts towards the limits of a trunk.
     pub(super) trunk: Option<usize>,
@@ -67,10 +66,6 @@ pub(super) struct Extensions {
     pub(super) reliable: Option<Box<Reliable>>,
     /// Whether this server itself has sent the far end's INVITE.
     pub(super) is_own_request: bool,
-    /// Whether this server sends the first offer, because the far end's INVITE had no offer.
-    pub(super) offers_first: bool,
-    /// The offers of the far end, if this server sent an INVITE without an offer.
-    pub(super) delayed_offers: Option<Box<DelayedOffers>>,
     /// The session timer for the 2xx to the current request.
     pub(super) negotiated_timer: Option<NegotiatedTimer>,
     pub(super) session: Option<Box<SessionTimer>>,
@@ -120,6 +115,8 @@ pub(super) struct Calling {
     /// Early dialogs in which the far end sends reliable provisional responses. The list has at most
     /// [`MAX_FORKS`](super::transactions::MAX_FORKS) entries.
     pub(super) early: Vec<Early>,
+    /// The tag of the far end whose offer was the last to be reported, if the INVITE has no offer. Empty before.
+    pub(super) last_offer_from: Bytes,
     /// The Min-SE of a received 422, in seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,
 }
@@ -188,26 +185,11 @@ pub(super) struct AwaitingAck {
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
-    /// Whether the 200 has the offer, and the ACK the answer.
-    pub(super) offers: bool,
     pub(super) interval: Duration,
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
     /// The BYE that is sent when the ACK arrives (RFC 3261 §15).
     pub(super) bye: Option<(ByeHeaders, End)>,
-}
-
-#[derive(Debug)]
-pub(super) struct Offering {
-    pub(super) sdp: Bytes,
-    /// The metadata of a recorded session (RFC 7865).
-    pub(super) metadata: Option<Bytes>,
-    /// The transaction of the re-INVITE; `None` until the re-INVITE is sent.
-    pub(super) client: Option<ClientId>,
-    /// Time at which the offer is sent; `None` after it was sent.
-    pub(super) retry_at: Option<Instant>,
-    /// Number of times that the far end has deferred the offer.
-    pub(super) deferrals: u8,
 }
 
 impl Leg {
@@ -221,8 +203,8 @@ impl Leg {
             state,
             end_report: EndReport::Pending,
             awaiting_ack: None,
-            offered: None,
-            offering: None,
+            offer: OfferState::Idle,
+            waiting_offer: None,
             session: None,
             trunk: None,
             wake: None,
@@ -247,20 +229,13 @@ impl Leg {
         if self.extensions.records { recording::FEATURE } else { "" }
     }
 
-    /// Returns whether a PRACK of the far end has answered this server's offer. The result is always false if the far
-    /// end's INVITE had an offer.
-    pub(super) fn has_settled_early(&self) -> bool {
-        let reliable = self.extensions.reliable.as_ref();
-        self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)
-    }
-
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let report = match self.end_report {
             EndReport::DueBy(at) => Some(at),
             EndReport::Pending | EndReport::Done => None,
         };
         let ack = self.awaiting_ack.as_ref().map(|ack| ack.retransmit.min(ack.deadline));
-        let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);
+        let offer = self.waiting_offer.as_ref().map(|waiting| waiting.at);
         let state = match &self.state {
             State::Calling(calling) => calling.give_up(),
             State::Ringing { repeat, expires, .. } => [*repeat, *expires].into_iter().flatten().min(),
