@@ -28,6 +28,11 @@ impl Deadline {
         now.instant.checked_add(length).map(Self)
     }
 
+    /// Returns the deadline at this time of the monotonic clock.
+    pub fn at(instant: Instant) -> Self {
+        Self(instant)
+    }
+
     /// Returns the deadline as a time of the monotonic clock.
     pub fn instant(self) -> Instant {
         self.0

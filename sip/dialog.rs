@@ -1,16 +1,14 @@
 //! The state of a dialog (RFC 3261 §12): the local and the remote side, the remote target, the route set and the
 //! sequence numbers.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
+use crate::dialog_state::{DialogState, StoredDialog, StoredFlow};
 use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
-use crate::message::{Host, Request, Response, Uri};
+use crate::message::{Host, NameAddr, Request, Response, Uri};
 
 /// The path to a far end: the transport and the address. If the transport uses connections, the path also contains the
 /// connection.
@@ -62,83 +60,55 @@ pub(crate) struct Dialog {
     pub(crate) flow: Flow,
 }
 
-/// A confirmed dialog in a form that can be stored. If this process is killed, a later process can end the dialog with
-/// BYE (RFC 3261 §12, §15). The state is stored once, at the beginning of the dialog. The state does not contain a
-/// target or CSeq that a later re-INVITE changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DialogState {
-    call_id: String,
-    local: String,
-    remote: String,
-    target: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    routes: Vec<String>,
-    cseq: u32,
-    transport: Transport,
-    peer: SocketAddr,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pinned: bool,
-}
-
-impl fmt::Display for DialogState {
-    /// Writes the state as JSON. [`FromStr`] reads this JSON.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl FromStr for DialogState {
-    type Err = serde_json::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        serde_json::from_str(text)
-    }
-}
-
-impl DialogState {
-    /// Number that is added to the stored CSeq for the BYE. This value is larger than the number of requests
-    /// (re-INVITE, INFO, NOTIFY) that the killed process can have sent in the dialog. RFC 3261 §12.2.2 allows gaps in
-    /// CSeq.
-    const CSEQ_STEP: u32 = 1 << 20;
-
-    /// Returns the transport and the address of the far end.
-    pub(crate) fn address(&self) -> (Transport, SocketAddr) {
-        (self.transport, self.peer)
-    }
-
-    /// Creates the dialog from the stored state. `local` is the index of the socket that can reach the far end. Returns
-    /// `None` if the stored target is not a URI.
-    pub(crate) fn restored(self, local: usize) -> Option<Dialog> {
-        let Self { call_id, local: ours, remote, target, routes, cseq, transport, peer, pinned } = self;
-        Some(Dialog {
-            call_id: call_id.into(),
-            local: ours.into(),
-            remote: remote.into(),
-            remote_tag: Bytes::new(),
-            target: Uri::parse(target.as_bytes())?,
-            routes: routes.into_iter().map(Bytes::from).collect(),
-            local_cseq: cseq.saturating_add(Self::CSEQ_STEP),
-            remote_cseq: None,
-            flow: Flow { transport, peer, local, connection: None, identity: None, pinned, secure: false },
-        })
-    }
-}
+/// Number that is added to the stored CSeq for the BYE to a dialog of an earlier process. This value is larger than the
+/// number of requests (re-INVITE, INFO, NOTIFY) that the earlier process can have sent after it stored the dialog. RFC
+/// 3261 §12.2.2 allows gaps in CSeq.
+const CSEQ_STEP: u32 = 1 << 20;
 
 impl Dialog {
-    /// Returns the dialog in a form that can be stored.
+    /// Returns the dialog alone, in a form that can be written down.
     pub(crate) fn state(&self) -> DialogState {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        DialogState {
-            call_id: text(&self.call_id),
-            local: text(&self.local),
-            remote: text(&self.remote),
-            target: text(self.target.text()),
-            routes: self.routes.iter().map(|route| text(route)).collect(),
+        DialogState::new(self.stored(None), None)
+    }
+
+    /// Returns the parts of the dialog that can be written down. `socket` is the bound address of the local socket.
+    pub(crate) fn stored(&self, socket: Option<SocketAddr>) -> StoredDialog {
+        let Flow { transport, peer, pinned, secure, .. } = self.flow;
+        StoredDialog {
+            call_id: (&self.call_id).into(),
+            local: (&self.local).into(),
+            remote: (&self.remote).into(),
+            target: self.target.text().into(),
+            routes: self.routes.iter().map(Into::into).collect(),
             cseq: self.local_cseq,
-            transport: self.flow.transport,
-            peer: self.flow.peer,
-            pinned: self.flow.pinned,
+            remote_cseq: self.remote_cseq,
+            flow: StoredFlow { transport, peer, pinned, secure, socket },
         }
+    }
+
+    /// Creates the dialog that was written down. Returns `None` if the stored target is not a URI.
+    pub(crate) fn of_stored(stored: StoredDialog, flow: Flow) -> Option<Self> {
+        let StoredDialog { call_id, local, remote, target, routes, cseq, remote_cseq, flow: _ } = stored;
+        Some(Self {
+            call_id: call_id.0,
+            local: local.0,
+            remote_tag: NameAddr::tag_of(&remote.0).unwrap_or_default(),
+            remote: remote.0,
+            target: Uri::parse(&target.0)?,
+            routes: routes.into_iter().map(|route| route.0).collect(),
+            local_cseq: cseq,
+            remote_cseq,
+            flow,
+        })
+    }
+
+    /// Creates the dialog of an earlier process, for its BYE. `local` is the index of the socket that can reach the far
+    /// end. Returns `None` if the stored target is not a URI.
+    pub(crate) fn of_earlier_process(stored: StoredDialog, local: usize) -> Option<Self> {
+        let StoredFlow { transport, peer, pinned, secure, .. } = stored.flow;
+        let flow = Flow { transport, peer, local, connection: None, identity: None, pinned, secure };
+        let dialog = Self::of_stored(stored, flow)?;
+        Some(Self { local_cseq: dialog.local_cseq.saturating_add(CSEQ_STEP), ..dialog })
     }
 
     /// Creates the dialog of a UAS (RFC 3261 §12.1.1). `local` is the To value with the local tag. The dialog contains

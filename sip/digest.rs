@@ -85,6 +85,11 @@ impl Session {
         Self { trusted_networks: Some(networks), ..self }
     }
 
+    /// Returns the networks to which the credentials may be sent.
+    pub(crate) fn trusted_networks(&self) -> &[IpNet] {
+        self.trusted_networks.as_deref().unwrap_or_default()
+    }
+
     /// Makes the session send its user name to this realm before any challenge. This first answer has no nonce, so it
     /// proves nothing. Some servers accept a request without a password if it has no user name. With the user name,
     /// such a server sends a challenge.

@@ -46,6 +46,7 @@ mod reconfigure;
 mod refer;
 mod reliable;
 mod requests;
+mod resume;
 mod retry;
 mod routing;
 mod session_timer;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::dialog::DialogState;
+use crate::dialog_state::DialogState;
 use crate::directory::Directory;
 use crate::registrar::{Aor, BindingRef, Change};
 use crate::tls_fault::{TlsFault, TransportFault};
@@ -111,7 +111,7 @@ impl Transport {
 
 /// One header field that was received or will be sent. When the field is sent, each CR or LF in the value becomes a
 /// space.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Header {
     /// The name of the field as written, for example `X-Account`.
     pub name: String,
@@ -351,7 +351,7 @@ pub struct Referred {
 }
 
 /// Whether the endpoint uses reliable provisional responses (RFC 3262).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prack {
     /// Reliable provisional responses are neither offered nor accepted. A request with `Require: 100rel` gets 420.

@@ -18,6 +18,7 @@ mod challenge;
 mod compose;
 mod config;
 mod dialog;
+mod dialog_state;
 mod digest;
 mod directory;
 mod endpoint;
@@ -56,7 +57,7 @@ mod testing;
 pub use advertise::{Advertise, Advertised, AdvertisedPort, NotAdvertisable};
 pub use compose::{escape_user, reason_phrase};
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
-pub use dialog::DialogState;
+pub use dialog_state::{DialogState, DialogStateError, ResumeError};
 pub use digest::http_answer;
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{

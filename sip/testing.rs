@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tandem_id::Now;
 
 use crate::config::Config;
 use crate::endpoint::{Arrival, Endpoint, Output};
@@ -45,6 +46,11 @@ pub(crate) struct SipPair {
     pub(crate) a: Endpoint,
     pub(crate) b: Endpoint,
     link: Link,
+    start: Instant,
+    change: fn(&mut Config),
+    /// After one of this number of steps, an endpoint is replaced by a new one, which continues its legs. 0 is never.
+    restart_every: u64,
+    restarts: u32,
     rng: StdRng,
     wire: BinaryHeap<Reverse<InFlight>>,
     number: u64,
@@ -58,8 +64,13 @@ impl SipPair {
     }
 
     pub(crate) fn with(link: Link, seed: u8, change: fn(&mut Config)) -> Self {
+        let now = instant();
         Self {
-            now: instant(),
+            now,
+            start: now,
+            change,
+            restart_every: 0,
+            restarts: 0,
             a: endpoint("127.0.0.1:5060", seed, change),
             b: endpoint("127.0.0.2:5060", seed.wrapping_add(128), change),
             link,
@@ -114,8 +125,33 @@ impl SipPair {
             self.a.handle_timeout(now);
             self.b.handle_timeout(now);
             self.collect();
+            if self.restart_every > 0 && self.rng.next_u64().is_multiple_of(self.restart_every) {
+                self.restart();
+            }
         }
         self.now = end;
+    }
+
+    /// Writes down the legs of one side, and continues them in a new endpoint from the text.
+    fn restart(&mut self) {
+        self.restarts += 1;
+        let (side, at) = match self.restarts % 2 {
+            0 => (Side::A, "127.0.0.1:5060"),
+            _ => (Side::B, "127.0.0.2:5060"),
+        };
+        let now = wall_clock(self.start, self.now);
+        // The seed must differ from all earlier seeds. Otherwise the new endpoint would make the same ids again.
+        let mut seed = [255; 32];
+        seed[..4].copy_from_slice(&self.restarts.to_le_bytes());
+        let mut new = seeded_endpoint(at, seed, self.change);
+        let old = self.endpoint(side);
+        for leg in old.leg_keys() {
+            let text = old.dialog_state(now, leg).expect("the leg is live").to_string();
+            let state = text.parse().expect("what was written can be read");
+            new.resume(now, leg, state, None).expect("the leg continues");
+        }
+        *old = new;
+        self.collect();
     }
 
     fn endpoint(&mut self, side: Side) -> &mut Endpoint {
@@ -163,9 +199,19 @@ pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
+/// Returns the time of both clocks. The wall clock began at `start`, in 1970.
+pub(crate) fn wall_clock(start: Instant, now: Instant) -> Now {
+    let time = jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::try_from(now - start).unwrap();
+    Now { instant: now, time }
+}
+
 /// Creates an endpoint at this address over UDP and TCP. Every source belongs to a trunk of this endpoint, and every
 /// far end may transfer calls.
 pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
+    seeded_endpoint(address, [seed; 32], change)
+}
+
+fn seeded_endpoint(address: &str, seed: [u8; 32], change: impl FnOnce(&mut Config)) -> Endpoint {
     let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     let mut config = Config {
         listen: vec![format!("udp://{address}"), format!("tcp://{address}")],
@@ -175,7 +221,7 @@ pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)
         ..Config::default()
     };
     change(&mut config);
-    Endpoint::new(config, [seed; 32])
+    Endpoint::new(config, seed)
 }
 
 /// Returns the parameters of a call to `uri`.
@@ -204,8 +250,9 @@ mod tests {
     use crate::leg::EndCause;
 
     /// Makes 120 calls of six kinds over the link. At the end, both endpoints must have no legs.
-    fn storm(link: Link, seed: u8) {
+    fn storm(link: Link, seed: u8, restart_every: u64) -> u32 {
         let mut pair = SipPair::new(link, seed);
+        pair.restart_every = restart_every;
         let mut legs: HashSet<(Side, LegId)> = HashSet::new();
         for call in 0..120_u128 {
             pair.command(
@@ -249,7 +296,12 @@ mod tests {
         for (side, leg) in &legs {
             pair.command(*side, hangup(*leg));
         }
-        pair.drive(Duration::from_secs(200), |_, event| match event {
+        pair.drive(Duration::from_secs(200), |side, event| match event {
+            // After a restart, a repeated INVITE of a refused call is a new call.
+            Event::Incoming { leg, .. } => {
+                legs.insert((side, *leg));
+                vec![hangup(*leg)]
+            }
             Event::Offered { leg, .. } => vec![Command::AnswerOffer { leg: *leg, sdp: Bytes::from_static(SDP) }],
             _ => vec![],
         });
@@ -262,22 +314,35 @@ mod tests {
             last.insert((*side, event.leg()), over);
         }
         assert!(legs.iter().all(|leg| ended.get(leg) == Some(&1)), "every leg ends exactly once");
-        assert!(last.values().all(|&over| over), "nothing follows the end");
+        assert!(last.values().all(|&over| over), "nothing follows the end: {last:?}");
         for endpoint in [&pair.a, &pair.b] {
             assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "tables are empty");
             assert_eq!(endpoint.table_sizes(), [0; 7]);
         }
+        pair.restarts
     }
 
     #[test]
     fn calls_survive_a_perfect_link() {
-        storm(Link { delay: 5, ..Link::default() }, 1);
+        storm(Link { delay: 5, ..Link::default() }, 1, 0);
     }
 
     #[test]
     fn calls_survive_loss_duplication_and_reordering_with_no_leg_stuck() {
         for seed in 0..8 {
-            storm(Link { loss: 30, duplication: 20, delay: 300 }, seed);
+            storm(Link { loss: 30, duplication: 20, delay: 300 }, seed, 0);
+        }
+    }
+
+    #[test]
+    fn calls_survive_being_written_down_and_resumed_at_any_moment() {
+        assert!(storm(Link { delay: 5, ..Link::default() }, 1, 2) > 20);
+    }
+
+    #[test]
+    fn calls_survive_being_resumed_over_a_link_that_loses_duplicates_and_reorders() {
+        for seed in 0..2 {
+            assert!(storm(Link { loss: 30, duplication: 20, delay: 300 }, seed, 30) > 20);
         }
     }
 

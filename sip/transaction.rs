@@ -147,6 +147,13 @@ impl ClientMachine {
         Self { state, reliable, abandoned: None, deadlines }
     }
 
+    /// Creates the state machine of an INVITE that got a 2xx in another process. Retransmissions of the 2xx are expected
+    /// until this time.
+    pub(crate) fn accepted(until: Instant, reliable: bool) -> Self {
+        let deadlines = Deadlines { retransmit: None, expire: Some((until, Timer::M)) };
+        Self { state: ClientState::Accepted, reliable, abandoned: None, deadlines }
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.next()
     }

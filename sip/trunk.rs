@@ -265,6 +265,11 @@ impl TrunkState {
         true
     }
 
+    /// Counts a call that continues after a restart. The limits do not refuse such a call.
+    pub(crate) fn count(&mut self) {
+        self.calls += 1;
+    }
+
     /// Returns whether the trunk already has `max_calls` calls.
     pub(crate) fn is_full(&self) -> bool {
         self.settings.max_calls.is_some_and(|limit| self.calls >= limit)

@@ -30,6 +30,13 @@ impl Default for Origin {
     }
 }
 
+impl Origin {
+    /// Returns the origin of a leg that continues after a restart. Its chain of legs is not known any more.
+    pub(super) fn with_hops(hops: u8) -> Self {
+        Self { hops, ..Self::default() }
+    }
+}
+
 impl Dialogs {
     pub(super) fn origin_of_outgoing(&self, cause: Option<LegId>) -> Origin {
         let slot = cause.and_then(|key| self.id_of(key));

@@ -22,25 +22,25 @@ const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// The transaction of the REFER; `None` after the application has answered the REFER.
-    server: Option<ServerId>,
+    pub(super) server: Option<ServerId>,
     /// CSeq of the REFER. The CSeq distinguishes several REFERs in one dialog (RFC 3515 §2.4.6).
-    id: u32,
+    pub(super) id: u32,
     /// Whether the far end does not want NOTIFYs (RFC 4488).
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Whether a NOTIFY has no response yet. The next NOTIFY waits for this response, so that NOTIFYs arrive in their
     /// order.
-    out: bool,
+    pub(super) out: bool,
     /// The latest status that has not been sent yet.
-    next: Option<u16>,
-    last: u16,
+    pub(super) next: Option<u16>,
+    pub(super) last: u16,
 }
 
 /// A REFER that this server sent. The far end reports the progress of the requested call in NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Referral {
-    accepted: bool,
+    pub(super) accepted: bool,
     /// The last status that was reported to the application. The same status is not reported twice.
-    last: u16,
+    pub(super) last: u16,
     /// Time at which the REFER counts as failed (408), if no final status has come before. NOTIFYs with other statuses
     /// do not change this time.
     pub(super) deadline: Instant,

@@ -15,7 +15,8 @@ use super::transactions::server::{CancelledInvite, Repetition, request_line};
 use super::{Arrival, Endpoint, Output, Target, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::config::UnknownSources;
-use crate::dialog::{DialogState, Flow};
+use crate::dialog::{Dialog, Flow};
+use crate::dialog_state::DialogState;
 use crate::digest;
 use crate::keys::ClientId;
 use crate::leg::{Command, EndCause, LegId, Outgoing, Transport, TrunkName};
@@ -393,7 +394,8 @@ impl Endpoint {
         if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
             return;
         }
-        let dialog = self.core.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
+        let local = self.core.local_for(transport, peer.ip());
+        let dialog = local.and_then(|local| Dialog::of_earlier_process(state.dialog, local));
         if let Some(dialog) = dialog {
             let (dialogs, mut cx) = self.dialogs(now);
             dialogs.send_bye_without_leg(&mut cx, dialog);

@@ -8,6 +8,7 @@ mod dialogs;
 mod floods;
 mod locate;
 mod recording;
+mod resume;
 mod torture;
 mod trunks;
 

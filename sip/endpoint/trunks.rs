@@ -528,6 +528,13 @@ impl Trunks {
         admitted
     }
 
+    /// Counts a call that continues after a restart. The limits do not refuse such a call.
+    pub(super) fn count(&mut self, core: &mut Core, trunk: Option<usize>) {
+        let Some(index) = trunk else { return };
+        self.states.get_mut(index).into_iter().for_each(TrunkState::count);
+        self.update(core, index);
+    }
+
     /// Returns whether the trunk has reached its `max_calls`.
     pub(super) fn is_full(&self, trunk: Option<usize>) -> bool {
         trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::is_full)

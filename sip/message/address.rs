@@ -87,6 +87,12 @@ fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl NameAddr {
+    /// Returns the tag in a value of From or To.
+    pub(crate) fn tag_of(value: &[u8]) -> Option<Bytes> {
+        let tag = Address::read(value)?.parameter("tag")?;
+        Some(Bytes::copy_from_slice(&tag)).filter(|tag| !tag.is_empty())
+    }
+
     /// Reads the address in `value`, which is a part of `text`.
     pub(super) fn read(text: &Bytes, value: &[u8]) -> Option<Self> {
         let address = Address::read(value)?;

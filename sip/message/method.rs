@@ -39,7 +39,7 @@ impl Method {
         }
     }
 
-    pub(super) fn named(name: &[u8]) -> Self {
+    pub(crate) fn named(name: &[u8]) -> Self {
         match name {
             b"INVITE" => Self::Invite,
             b"ACK" => Self::Ack,

@@ -30,21 +30,21 @@ const MAX_UDP_ONLY: usize = 1_024;
 /// A request that this server sent.
 #[derive(Debug)]
 pub(in crate::endpoint) struct Client {
-    machine: ClientMachine,
+    pub(in crate::endpoint) machine: ClientMachine,
     pub(in crate::endpoint) method: Method,
     pub(in crate::endpoint) branch: u128,
     pub(in crate::endpoint) purpose: Purpose,
     pub(in crate::endpoint) leg: Option<LegSlot>,
     pub(in crate::endpoint) flow: Flow,
-    request: Bytes,
+    pub(in crate::endpoint) request: Bytes,
     /// The parts of the ACK of a 300-699 response. This field is set only for an INVITE.
     pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
     /// Whether the ACK of the 2xx had neither credentials nor a body. If so, the ACK can be composed again from a
     /// retransmitted 2xx alone.
-    plain_ack: bool,
+    pub(in crate::endpoint) plain_ack: bool,
     /// ACKs that were sent for 2xx responses. Each entry has the To tag of the 2xx, the ACK, and the flow of the ACK.
     /// There are at most [`MAX_FORKS`] entries.
-    acknowledged: Vec<(Bytes, Bytes, Flow)>,
+    pub(in crate::endpoint) acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Other targets, best first, that are tried if the current target does not respond.
     alternatives: Vec<Target>,
     /// The parts that are needed to send the request again with credentials.
@@ -210,12 +210,63 @@ impl Transactions {
             fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
             flow = whole;
         }
-        let invite = method == Method::Invite;
-        let cancel = method == Method::Cancel;
-        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &core.config.timers);
-        let next = machine.next_timeout();
-        core.transmit(flow, data.clone());
-        core.trace(leg, true, flow, || start_line(&data));
+        let id = self.insert_client(core, now, NewClient { method, branch, flow, data, leg, purpose });
+        self.add_alternatives(core, now, id, fallback, false);
+        id
+    }
+
+    /// Sends a request along its flow in a new transaction.
+    pub(in crate::endpoint) fn insert_client(&mut self, core: &mut Core, now: Instant, new: NewClient) -> ClientId {
+        let reliable = new.flow.transport.is_reliable();
+        let machine = ClientMachine::new(now, new.method == Method::Invite, reliable, &core.config.timers);
+        core.transmit(new.flow, new.data.clone());
+        core.trace(new.leg, true, new.flow, || start_line(&new.data));
+        self.insert_machine(core, machine, new)
+    }
+
+    /// Continues an INVITE that got a 2xx in another process. Sends nothing.
+    pub(in crate::endpoint) fn insert_answered(
+        &mut self,
+        core: &mut Core,
+        until: Instant,
+        new: NewClient,
+        plain_ack: bool,
+        acknowledged: Vec<(Bytes, Bytes, Flow)>,
+    ) -> ClientId {
+        let machine = ClientMachine::accepted(until, new.flow.transport.is_reliable());
+        let id = self.insert_machine(core, machine, new);
+        if let Some(client) = self.clients.get_mut(id) {
+            (client.plain_ack, client.acknowledged) = (plain_ack, acknowledged);
+        }
+        id
+    }
+
+    /// Continues an INVITE that got a 2xx in another process, if its ACK can be composed again. `tag` is the hash of the
+    /// To tag in the 2xx.
+    pub(in crate::endpoint) fn resume_completed_invite(
+        &mut self,
+        until: Instant,
+        branch: u128,
+        leg: LegSlot,
+        flow: Flow,
+        tag: u64,
+    ) {
+        self.completed.insert_invite(until, branch, Some(leg), flow, tag);
+    }
+
+    /// Returns the transactions of a leg, without completed ones.
+    pub(in crate::endpoint) fn clients_of(&self, leg: LegSlot) -> impl Iterator<Item = &Client> {
+        self.clients.values().filter(move |client| client.leg == Some(leg))
+    }
+
+    /// Returns the branch and the flow of the INVITE of a leg, if the INVITE is completed.
+    pub(in crate::endpoint) fn completed_invites_of(&self, leg: LegSlot) -> impl Iterator<Item = (u128, Flow)> {
+        self.completed.invites_of(leg)
+    }
+
+    fn insert_machine(&mut self, core: &mut Core, machine: ClientMachine, new: NewClient) -> ClientId {
+        let NewClient { method, branch, flow, data, leg, purpose } = new;
+        let (cancel, next) = (method == Method::Cancel, machine.next_timeout());
         let id = self.clients.insert(Client {
             machine,
             method,
@@ -238,7 +289,6 @@ impl Transactions {
         if let Some(client) = self.clients.get_mut(id) {
             core.timers.arm(&mut client.wake, next, Owner::Client(id));
         }
-        self.add_alternatives(core, now, id, fallback, false);
         id
     }
 

@@ -118,6 +118,12 @@ impl CompletedTransactions {
         self.invites.get_mut(&branch)
     }
 
+    /// Returns the branch and the flow of each INVITE of this leg.
+    pub(super) fn invites_of(&self, leg: LegSlot) -> impl Iterator<Item = (u128, Flow)> {
+        let of_leg = self.invites.iter().filter(move |(_, invite)| invite.leg == Some(leg));
+        of_leg.map(|(branch, invite)| (*branch, *invite.flow))
+    }
+
     /// Returns whether an INVITE with this branch was sent and got a 2xx.
     pub(super) fn has_invite(&self, branch: u128) -> bool {
         self.invites.contains_key(&branch)

@@ -1,5 +1,6 @@
 //! Server transactions: requests that this server received.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::dialog::Flow;
 use crate::endpoint::Arrival;
 use crate::endpoint::core::Core;
 use crate::keys::{LegSlot, ServerId};
-use crate::message::{Echo, Method, Request};
+use crate::message::{self, Echo, Message, Method, Request};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
 
@@ -25,16 +26,16 @@ pub(in crate::endpoint) struct Server {
     pub(in crate::endpoint) merge_key: Option<Key>,
     leg: Option<LegSlot>,
     pub(in crate::endpoint) flow: Flow,
-    echo: Echo,
-    record_routes: Vec<Bytes>,
+    pub(in crate::endpoint) echo: Echo,
+    pub(in crate::endpoint) record_routes: Vec<Bytes>,
     /// Whether the request has SDP.
     pub(in crate::endpoint) has_offer: bool,
     tag: u64,
     pub(in crate::endpoint) cseq: u32,
     /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
-    refer: bool,
+    pub(in crate::endpoint) refer: bool,
     pub(in crate::endpoint) response: Option<Bytes>,
-    status: u16,
+    pub(in crate::endpoint) status: u16,
     /// Whether the response can be composed again from a retransmission of the request alone.
     is_plain: bool,
     wake: Option<Instant>,
@@ -53,6 +54,22 @@ pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) tag: u64,
     /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
     pub(in crate::endpoint) refer: bool,
+}
+
+/// An open request that another process received.
+pub(in crate::endpoint) struct ResumedServer {
+    pub(in crate::endpoint) method: Method,
+    /// Whether the request is an INVITE that creates a dialog.
+    pub(in crate::endpoint) initial: bool,
+    pub(in crate::endpoint) leg: LegSlot,
+    pub(in crate::endpoint) flow: Flow,
+    pub(in crate::endpoint) echo: Echo,
+    pub(in crate::endpoint) record_routes: Vec<Bytes>,
+    pub(in crate::endpoint) has_offer: bool,
+    pub(in crate::endpoint) tag: u64,
+    pub(in crate::endpoint) refer: bool,
+    /// The last provisional response and its status.
+    pub(in crate::endpoint) response: Option<(u16, Bytes)>,
 }
 
 /// Whether a request belongs to an existing transaction.
@@ -124,6 +141,58 @@ impl Transactions {
             self.servers_by_merge_key.insert(merge_key, id);
         }
         id
+    }
+
+    /// Continues the transaction of an open request that another process received. Returns `None` if the lines of the
+    /// request are malformed.
+    pub(in crate::endpoint) fn resume_server(&mut self, core: &Core, resumed: ResumedServer) -> Option<ServerId> {
+        let ResumedServer { method, initial, leg, flow, echo, record_routes, has_offer, tag, refer, response } =
+            resumed;
+        let to = [b"To: ", &echo.to[..], b"\r\n\r\n"].concat();
+        let request = request_of(&method, &[&echo.lines[..], &to[..]].concat())?;
+        let (key, merge_key) = (core.server_key(&request, &method), initial.then(|| core.merge_key(&request)));
+        let (status, response) = response.unzip();
+        let id = self.servers.insert(Server {
+            machine: ServerMachine::new(method == Method::Invite, flow.transport.is_reliable()),
+            method,
+            key,
+            merge_key,
+            leg: Some(leg),
+            flow,
+            echo,
+            record_routes,
+            has_offer,
+            tag,
+            cseq: request.cseq,
+            refer,
+            response,
+            status: status.unwrap_or_default(),
+            is_plain: false,
+            wake: None,
+        });
+        self.servers_by_key.insert(key, id);
+        if let Some(merge_key) = merge_key {
+            self.servers_by_merge_key.insert(merge_key, id);
+        }
+        Some(id)
+    }
+
+    /// Continues the transaction of an INVITE that another process answered with this 200. Retransmissions of the INVITE
+    /// are absorbed until this time, and the leg retransmits the 200.
+    pub(in crate::endpoint) fn resume_answered_invite(
+        &mut self,
+        core: &Core,
+        until: Instant,
+        leg: LegSlot,
+        tag: u64,
+        response: &[u8],
+        initial: bool,
+    ) {
+        let start = response.windows(2).position(|two| two == b"\r\n").map_or(response.len(), |at| at + 2);
+        let Some(request) = response.get(start..).and_then(|lines| request_of(&Method::Invite, lines)) else { return };
+        let merge_key = initial.then(|| core.merge_key(&request));
+        let answered = AnsweredServer { leg: Some(leg), tag, answer: Answer::ByLeg };
+        self.completed.insert_server(until, core.server_key(&request, &Method::Invite), merge_key, answered);
     }
 
     /// Handles a request that is a retransmission, or the ACK of a final response.
@@ -315,6 +384,16 @@ impl Transactions {
         let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
         let next = server.machine.next_timeout();
         core.timers.skip(Some(&mut server.wake), at, next, Owner::Server(id))
+    }
+}
+
+/// Reads the header lines that a response repeats from its request. The URI of the request is not known, and only the
+/// keys of a request according to RFC 2543 depend on it.
+fn request_of(method: &Method, lines: &[u8]) -> Option<Request> {
+    let text = [method.as_str().as_bytes(), b" sip:unknown SIP/2.0\r\n", lines].concat();
+    match message::parse(&Bytes::from(text), SocketAddr::from(([0, 0, 0, 0], 0))) {
+        Ok(Message::Request(request)) => Some(request),
+        Ok(Message::Response(_)) | Err(_) => None,
     }
 }
 
