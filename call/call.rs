@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
+
 
 use crate::address::Address;
 use crate::command::Refused;
@@ -13,18 +13,19 @@ use crate::conference::LeaveReason;
 use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::{CallEvent, EventKind};
-use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
+use crate::fetch::{Fetch, FetchFailure, FetchReason};
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::new_leg::{NewLeg, OnAnswer};
 use crate::output::{LegCommand, LegEvent, Output, Progress, SipEndReason};
 use crate::program::instruction::{AfterBridge, Instruction, Program, RejectReason};
+use crate::program::send_digits::SendingDigits;
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
 use crate::timer::{LegTimer, Timers};
 use crate::{Callback, Target};
-use tandem_id::{CallId, Deadline, FetchId, LegId, Now, OpId};
+use tandem_id::{CallId, Deadline, Entropy, FetchId, LegId, Now, OpId};
 
 /// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
 /// the caller has vanished without a BYE.
@@ -37,13 +38,13 @@ const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// One call with its legs. `Call` is a pure state machine. The `handle_*` methods take inputs, and the `poll_*` methods
 /// return the next actions. After each use of a `handle_*` method, poll outputs until no output is left.
 pub struct Call {
-    id: CallId,
+    pub(crate) id: CallId,
     pub(crate) leg_states: Vec<LegState>,
-    pub(crate) rng: StdRng,
+    pub(crate) entropy: Entropy,
     pub(crate) timers: Timers,
-    outputs: VecDeque<Output>,
-    next_op: u64,
-    now: Now,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) next_op: u64,
+    pub(crate) now: Now,
 }
 
 impl Call {
@@ -53,7 +54,7 @@ impl Call {
             id,
             // Most calls have two legs.
             leg_states: Vec::with_capacity(2),
-            rng: StdRng::from_seed(seed),
+            entropy: Entropy::new(seed),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_op: 0,
@@ -185,7 +186,9 @@ impl Call {
                 self.emit(leg, EventKind::DtmfReceived { digit });
                 self.signal(leg, Signal::Dtmf(digit));
             }
-            LegEvent::PlayFinished { op, .. } if state.sending_digits == Some(op) => {
+            LegEvent::PlayFinished { op, .. }
+                if state.sending_digits.as_ref().is_some_and(|sending| sending.op == op) =>
+            {
                 self.proceed(leg);
                 self.notify_parent(leg, ChildEvent::Ready);
             }
@@ -326,11 +329,7 @@ impl Call {
             if reason == FetchReason::Start {
                 state.first_method = Some(target.method);
             }
-            let scope = match state.mode {
-                Mode::Document | Mode::Commands => Scope::Leg,
-                Mode::Whisper => Scope::Whisper,
-                Mode::Queue => Scope::Queue,
-            };
+            let scope = state.mode.scope();
             let first_method = state.first_method.unwrap_or_default();
             let fetch = Fetch { id, leg: Arc::clone(&state.info), target, reason, scope, first_method };
             self.outputs.push_back(Output::Fetch(Box::new(fetch)));
@@ -417,7 +416,7 @@ impl Call {
         let info = Arc::make_mut(&mut state.info);
         info.status = Status::Initiated;
         // An internal call (to an application of this server) uses no SIP.
-        let call_id = || Arc::from(tandem_id::digits(self.rng.random(), &mut [0; 32]));
+        let call_id = || Arc::from(tandem_id::digits(self.entropy.next_rng().random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         let early =
             state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();
@@ -655,10 +654,9 @@ impl Call {
             // The digits open a door or select an extension behind a switchboard. So they must be sent before anything
             // else.
             Some(digits) => {
-                let (op, digits) = (self.new_op(), *digits);
-                self.push_command(leg, LegCommand::SendDigits { op, digits });
+                let sending = Box::new(SendingDigits::begin(self, leg, *digits));
                 if let Some(state) = self.leg_state_mut(leg) {
-                    state.sending_digits = Some(op);
+                    state.sending_digits = Some(sending);
                 }
             }
             None => self.proceed(leg),

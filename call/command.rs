@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Target;
 use crate::conference::{Change, Participation};
 use crate::leg::TargetLegs;
@@ -15,7 +17,7 @@ use crate::transcription::TranscriptionSpec;
 use tandem_id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 /// A request to a leg.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// New client state of the leg. It is set before the command is executed. `None` keeps the old client state.
     pub client_state: Option<String>,
@@ -24,7 +26,7 @@ pub struct Request {
 }
 
 /// An order from an application to one leg.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Answer an inbound leg.
     Answer {
@@ -178,7 +180,7 @@ pub enum Command {
 }
 
 /// The effect of new audio on the audio that plays or waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Interrupt {
     /// The audio plays to its end first.
     None,
@@ -189,7 +191,7 @@ pub enum Interrupt {
 }
 
 /// Ids of the recordings, streams and other operations that a request started or stopped.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Accepted {
     /// The recording that was started.
     pub recording: Option<RecordingId>,
@@ -204,7 +206,7 @@ pub struct Accepted {
 }
 
 /// The reason why a request cannot be executed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Refused {
     /// The leg does not exist.
     NoSuchLeg,

@@ -22,6 +22,7 @@ use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::Wait;
 use crate::recording::RecordingSpec;
+use crate::snapshot::double_option;
 use crate::{Callback, Target};
 use tandem_id::LegId;
 
@@ -151,11 +152,12 @@ impl Beep {
 }
 
 /// A change of a leg's participation. Fields that are `None` do not change.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Change {
     /// See [`Participation::muted`].
     pub muted: Option<bool>,
     /// See [`Participation::hold`]. `Some(None)` takes the leg off hold.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub hold: Option<Option<Wait>>,
     /// See [`Participation::wait`].
     pub wait: Option<Wait>,
@@ -168,6 +170,7 @@ pub struct Change {
     /// Whether the other participants hear a tone when the leg leaves.
     pub beep_on_exit: Option<bool>,
     /// See [`Participation::coach`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub coach: Option<Option<Coaching>>,
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::stream::StreamFailure;
 use tandem_id::ConversationId;
 
@@ -12,7 +14,7 @@ use tandem_id::ConversationId;
 pub const NO_AGENT: &str = "no agent in [[agents]]";
 
 /// Parameters of a conversation.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConversationSpec {
     /// The other party of the conversation: an application or an agent.
     pub with: ConversationTarget,
@@ -57,7 +59,7 @@ pub struct ConversationSpec {
 }
 
 /// The other party of a conversation.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum ConversationTarget {
     /// An application at this absolute URL. The scheme is `ws:` or `wss:`.
     Application(String),
@@ -67,7 +69,7 @@ pub enum ConversationTarget {
 
 /// Settings of an agent from a document, an application or the configuration. For a field that is `None`, the value
 /// from the configuration applies.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct AgentSpec {
     /// Name of the agent in the configuration.
     pub name: Arc<str>,
@@ -100,7 +102,7 @@ pub struct AgentSpec {
 }
 
 /// One utterance in a conversation with an agent.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Utterance {
     /// `true` if the agent spoke, `false` if the caller did.
     pub by_agent: bool,
@@ -142,7 +144,7 @@ impl ConversationSpec {
 }
 
 /// Voice and recogniser settings of a language.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct LanguageSettings {
     /// The name that the provider uses for the voice.
     pub voice: Option<String>,
@@ -153,7 +155,7 @@ pub struct LanguageSettings {
 }
 
 /// The kinds of input by which a caller can act: digits, speech, both or none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Inputs {
     /// Whether the set contains DTMF digits.
     pub digits: bool,
@@ -169,7 +171,7 @@ impl Inputs {
 }
 
 /// How long the caller must speak until the speech counts as an interruption.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Sensitivity {
     /// The caller interrupts only after a long time of speech.
     Low,
@@ -181,7 +183,7 @@ pub enum Sensitivity {
 }
 
 /// Facts about a conversation when its status changes. The shell reports these facts.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConversationFacts {
     /// Id of the conversation.
     pub id: ConversationId,
@@ -194,7 +196,7 @@ pub struct ConversationFacts {
 }
 
 /// Settings and utterances of a conversation with an agent.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AgentFacts {
     /// Settings of the agent.
     pub spec: Arc<AgentSpec>,
@@ -203,7 +205,7 @@ pub struct AgentFacts {
 }
 
 /// Status changes of a conversation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConversationStatus {
     /// The application is connected, or the agent has started.
     Started,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Callback;
 use crate::conference::Participation;
@@ -138,7 +139,7 @@ pub enum EventKind {
 }
 
 /// Result of answering-machine detection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MachineFacts {
     /// The detection result.
     pub result: DetectionResult,
@@ -149,7 +150,7 @@ pub struct MachineFacts {
 }
 
 /// A transfer by REFER (RFC 3515): the server asked the far end to call another party.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReferFacts {
     /// The SIP URI of the party that the far end is asked to call.
     pub to: String,
@@ -162,7 +163,7 @@ pub struct ReferFacts {
 }
 
 /// Progress of a transfer by REFER.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ReferState {
     /// The REFER was sent.
     Started,
@@ -239,7 +240,7 @@ impl fmt::Display for GatherEnd {
 }
 
 /// Result of a dial.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DialResult {
     /// Status of the dial.
     pub status: DialStatus,
@@ -268,7 +269,7 @@ pub struct DialResult {
 }
 
 /// Status of a dial.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum DialStatus {
     /// The legs were bridged and the bridge has ended.
     Completed,

@@ -35,7 +35,7 @@ pub struct Fetch {
 }
 
 /// The scope in which a document runs. Some instructions are allowed only in some scopes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Scope {
     /// The document controls a leg.
     #[default]
@@ -49,7 +49,7 @@ pub enum Scope {
 }
 
 /// The reason why a document is requested.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum FetchReason {
     /// The leg needs its first document.
     Start,

@@ -2,28 +2,33 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::conference::Participation;
+use crate::fetch::Scope;
 use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine_detection::{Detecting, MachineDetection};
 use crate::new_leg::OnAnswer;
-use crate::output::{LegCommand, Progress};
+use crate::output::Progress;
 use crate::program::Running;
 use crate::program::dial::Dialing;
-use crate::program::document::RunningDocument;
+use crate::program::document::{RunningDocument, Steps};
 use crate::program::enqueue::Waiting;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::program::overlay::Overlay;
-use crate::recording::{ActiveRecording, NewRecording};
+use crate::program::send_digits::SendingDigits;
+use crate::recording::{ActiveRecording, NewRecording, Track};
 use crate::refer::Referral;
 use crate::siprec::ActiveSiprec;
-use crate::stream::StreamSpec;
+use crate::stream::{ActiveStream, StreamSpec};
 use crate::supervision::Supervision;
-use crate::transcription::Transcribing;
+use crate::transcription::{Transcribing, WaitingTranscript};
 use crate::{Method, Target};
-use tandem_id::{FetchId, LegId, OpId, StreamId};
+use tandem_id::LegId;
 
 /// Maximum number of legs in a call. At this limit, a dial skips further targets, and further requests are refused.
 pub(crate) const MAX_LEGS: usize = 64;
@@ -41,6 +46,7 @@ pub(crate) const MAX_TRANSCRIPTIONS: usize = 4;
 
 /// The state of one leg. The call keeps this struct until the leg is released. Fields that few legs use, or that legs
 /// use only briefly, are boxed to save memory.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct LegState {
     pub(crate) info: Arc<LegInfo>,
     pub(crate) mode: Mode,
@@ -61,20 +67,18 @@ pub(crate) struct LegState {
     /// The latest failure of the application. The next instruction that starts on the leg clears this field.
     pub(crate) failure: Option<Box<EndFailure>>,
     pub(crate) recordings: Vec<ActiveRecording>,
-    pub(crate) streams: Vec<(StreamId, StreamSpec)>,
+    pub(crate) streams: Vec<ActiveStream>,
     pub(crate) transcriptions: Vec<Transcribing>,
-    /// The order to transcribe a recording, and the request of the recording's action. The transcription starts after
-    /// the response, so that the application knows the recording first.
-    pub(crate) waiting_transcript: Option<Box<(FetchId, LegCommand)>>,
+    pub(crate) waiting_transcript: Option<Box<WaitingTranscript>>,
     pub(crate) siprecs: Vec<ActiveSiprec>,
     /// Number of consecutive documents that ran only for a very short time; see [`crate::program::document`].
     pub(crate) short_documents: u32,
     /// Time at which the leg's current document arrived. While a document is awaited, the time of its request.
-    pub(crate) document_since: Option<Instant>,
+    pub(crate) document_since: Option<Timestamp>,
     /// The method of the leg's first document request.
     pub(crate) first_method: Option<Method>,
-    /// Time at which the count of the leg's steps is 0 again; see [`crate::program::document`].
-    pub(crate) steps_until: Option<Instant>,
+    /// The count of the leg's steps; see [`crate::program::document`].
+    pub(crate) steps: Option<Steps>,
     /// The reason why the leg's documents form a loop. The next instruction ends the loop.
     pub(crate) looped: Option<Box<str>>,
     /// The document that the leg runs. `None` if the leg's program does not come from a fetched document.
@@ -82,7 +86,7 @@ pub(crate) struct LegState {
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<Box<SendDigits>>,
     /// The operation that sends digits after the answer. All other actions after the answer wait for this operation.
-    pub(crate) sending_digits: Option<OpId>,
+    pub(crate) sending_digits: Option<Box<SendingDigits>>,
     /// Answering-machine detection that starts with the answer.
     pub(crate) detect_on_answer: Option<Box<MachineDetection>>,
     pub(crate) detecting: Option<Detecting>,
@@ -111,6 +115,11 @@ pub(crate) struct LegState {
     /// The leg whose `Dial` receives the progress of this leg. `None` if the `Dial` of the parent leg receives this
     /// progress. The field is set after a transfer, or after this leg was taken out of a queue.
     pub(crate) progress_listener: Option<LegId>,
+    /// Whether a request has muted the far end.
+    pub(crate) muted: bool,
+    pub(crate) noise_suppression: NoiseSuppression,
+    /// The values that the far end, which is another leg of this server, receives when the leg ends.
+    pub(crate) return_values: Option<Box<[(String, String)]>>,
 }
 
 impl LegState {
@@ -140,7 +149,7 @@ impl LegState {
             short_documents: 0,
             document_since: None,
             first_method: None,
-            steps_until: None,
+            steps: None,
             looped: None,
             document: None,
             on_answer: None,
@@ -162,12 +171,33 @@ impl LegState {
             awaits_command: false,
             referral: None,
             progress_listener: None,
+            muted: false,
+            noise_suppression: NoiseSuppression::default(),
+            return_values: None,
+        }
+    }
+}
+
+/// The noise suppression that requests have switched on or off. `None` if no request did.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct NoiseSuppression {
+    pub(crate) inbound: Option<bool>,
+    pub(crate) outbound: Option<bool>,
+}
+
+impl NoiseSuppression {
+    pub(crate) fn set(&mut self, track: Track, on: bool) {
+        if track != Track::Outbound {
+            self.inbound = Some(on);
+        }
+        if track != Track::Inbound {
+            self.outbound = Some(on);
         }
     }
 }
 
 /// The controller of a leg. The controller decides how the leg continues when its program has no instruction left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Mode {
     /// The leg's document controls the leg. After the last instruction, the leg is hung up.
     Document,
@@ -181,15 +211,26 @@ pub(crate) enum Mode {
     Queue,
 }
 
+impl Mode {
+    /// Returns the scope of the documents that the leg runs.
+    pub(crate) fn scope(self) -> Scope {
+        match self {
+            Self::Document | Self::Commands => Scope::Leg,
+            Self::Whisper => Scope::Whisper,
+            Self::Queue => Scope::Queue,
+        }
+    }
+}
+
 /// The program of a leg: the running instruction and the instructions that follow.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct ProgramRunner {
     pub(crate) running: Option<Running>,
     pub(crate) queue: VecDeque<Instruction>,
 }
 
 /// A bridge that will be made when this leg is answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct BridgeOnAnswer {
     pub(crate) with: LegId,
     /// The actions of the two legs at the end of the bridge: first the action of this leg when the other leg leaves,
@@ -200,7 +241,7 @@ pub(crate) struct BridgeOnAnswer {
 }
 
 /// A bridge with another leg.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Bridge {
     pub(crate) with: LegId,
     /// The action of this leg when the other leg leaves.

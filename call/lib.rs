@@ -34,6 +34,7 @@ pub mod refer;
 mod request;
 pub mod route;
 pub mod siprec;
+pub mod snapshot;
 pub mod stream;
 pub mod supervision;
 #[cfg(any(test, feature = "testing"))]

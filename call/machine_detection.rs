@@ -6,6 +6,7 @@
 //!                                             \----- greeting goes on ----- GreetingEnded -----> over
 //! ```
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::program::Signal;
 use tandem_id::{LegId, OpId};
 
 /// Parameters of a detection, with the callback that receives the result.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MachineDetection {
     /// The result with which the detection ends.
     pub until: Until,
@@ -53,11 +54,11 @@ pub struct MachineDetection {
     pub callback: Option<Callback>,
     /// The name that the dialect uses for the detection mode. The server does not interpret this name and returns it
     /// with the result.
-    pub mode: &'static str,
+    pub mode: Cow<'static, str>,
 }
 
 /// The result with which a detection ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Until {
     /// The detection ends with the first result.
     FirstResult,
@@ -93,7 +94,7 @@ impl MachineDetection {
             greeting_end_timeout: within,
             holds: false,
             callback: None,
-            mode: "",
+            mode: Cow::Borrowed(""),
         }
     }
 
@@ -157,7 +158,7 @@ pub struct AnsweredBy {
 }
 
 /// A detection that runs on a leg.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Detecting {
     op: OpId,
     spec: Box<MachineDetection>,

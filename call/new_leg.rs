@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tandem_id::LegId;
 
 use crate::Target;
@@ -72,7 +73,7 @@ impl LegPlan {
 }
 
 /// The action of an outbound leg after its answer.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum OnAnswer {
     /// Fetch and run this document.
     Document(Target),

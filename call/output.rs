@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::Address;
 use crate::conference::{LeaveReason, Participation};
 use crate::conversation::{ConversationSpec, ConversationStatus};
@@ -67,6 +69,9 @@ pub enum LegCommand {
         op: OpId,
         /// The audio to play.
         play: Play,
+        /// `None` for a new playback. For a playback that a restart interrupted, the time since its first command. The
+        /// call does not know when the audio began: audio that had to be fetched or synthesised began later.
+        elapsed: Option<Duration>,
     },
     /// Send DTMF digits (RFC 4733).
     SendDigits {
@@ -74,6 +79,9 @@ pub enum LegCommand {
         op: OpId,
         /// The digits to send.
         digits: SendDigits,
+        /// `None` for new digits. For digits that a restart interrupted, the time since their first command. The digits
+        /// of this time have been sent.
+        elapsed: Option<Duration>,
     },
     /// Send a SIP INFO.
     SendInfo {
@@ -289,7 +297,7 @@ pub enum LegCommand {
 }
 
 /// The content of a provisional response.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Progress {
     /// Whether the called party is alerted: 180. Otherwise 183. After 180 without RTP, the caller's side generates a
     /// ringback tone (RFC 3960 §3.2).

@@ -14,10 +14,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use tandem_id::QueueId;
 
 /// Result of a leg's wait in a queue, with the queue and the waiting time.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QueueOutcome {
     /// The name of the queue.
     pub name: Arc<str>,
@@ -28,7 +30,7 @@ pub struct QueueOutcome {
 }
 
 /// Result of a leg's wait in a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum QueueResult {
     /// The leg was bridged with an agent, and this bridge has ended.
     Bridged,

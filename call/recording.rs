@@ -56,7 +56,7 @@ impl RecordingSpec {
 }
 
 /// A recording that will start later. The application already knows the id of the recording.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NewRecording {
     /// Id of the recording.
     pub id: RecordingId,
@@ -86,7 +86,7 @@ pub enum RecordingSource {
 }
 
 /// The content of a recording for the time of a pause.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum PauseBehavior {
     /// The recording contains silence of the same length as the pause.
     Silence,
@@ -213,7 +213,7 @@ pub enum RecordingEnd {
 }
 
 /// An instruction that was cut before its recording was complete, with the target of its action.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum CutInstruction {
     Record(Target),
     Dial(Target, Box<DialResult>),
@@ -231,12 +231,14 @@ impl RecordingEnd {
 }
 
 /// A recording that runs on a leg.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ActiveRecording {
     pub(crate) op: OpId,
     pub(crate) facts: Recording,
     /// Whether the call has already ordered the end of the recording.
     pub(crate) stopping: bool,
+    /// The content of the recording for the time of its pause, if the recording is paused.
+    pub(crate) pause: Option<PauseBehavior>,
     /// The request to an action that waits until the file is complete. The field is set if something has cut the
     /// instruction that records.
     pub(crate) report: Option<CutInstruction>,

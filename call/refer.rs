@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::Address;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
@@ -63,7 +65,7 @@ pub enum ReferTarget {
 }
 
 /// State of a leg that is called as the target of a transfer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Referral {
     referrer: LegId,
     transferee: LegId,
@@ -164,7 +166,7 @@ impl Call {
             return self.push_command(referrer, LegCommand::AnswerRefer { status: 503 });
         }
         self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
-        let id = LegId::new(self.now().time, &mut self.rng);
+        let id = LegId::new(self.now().time, &mut self.entropy.next_rng());
         let inbound = parent.direction == Direction::Inbound;
         let from = if inbound { parent.from.clone() } else { parent.to.clone() };
         let caller_name = parent.caller_name.clone().filter(|_| inbound);
@@ -241,7 +243,7 @@ impl Call {
         self.replace_in_dial(transferee, leg, target);
         let op = self.new_op();
         let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
-        self.push_command(transferee, LegCommand::Play { op, play: Play::new(source, None) });
+        self.push_command(transferee, LegCommand::Play { op, play: Play::new(source, None), elapsed: None });
         if let Some(referral) = self.leg_state_mut(target).and_then(|state| state.referral.as_mut()) {
             referral.ringback = Some(op);
         }

@@ -93,7 +93,7 @@ impl Call {
             Command::StopConversation => return done(self.stop_conversation(leg)),
             Command::SendDigits(digits) => {
                 let op = self.new_op();
-                self.push_command(leg, LegCommand::SendDigits { op, digits });
+                self.push_command(leg, LegCommand::SendDigits { op, digits, elapsed: None });
             }
             Command::SendInfo { content_type, body } => {
                 self.push_command(leg, LegCommand::SendInfo { content_type, body });
@@ -152,8 +152,18 @@ impl Call {
             }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
             Command::ReplaceLeg { of } => return self.replace_leg(leg, of),
-            Command::Mute(on) => self.push_command(leg, LegCommand::Mute(on)),
-            Command::SuppressNoise { track, on } => self.push_command(leg, LegCommand::SuppressNoise { track, on }),
+            Command::Mute(on) => {
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.muted = on;
+                }
+                self.push_command(leg, LegCommand::Mute(on));
+            }
+            Command::SuppressNoise { track, on } => {
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.noise_suppression.set(track, on);
+                }
+                self.push_command(leg, LegCommand::SuppressNoise { track, on });
+            }
             Command::JoinConference(participation) => self.join_conference_by_request(leg, participation),
             Command::MuteInConference(muted) => {
                 return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));

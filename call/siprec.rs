@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Callback;
 use crate::call::Call;
 use crate::event::EventKind;
@@ -20,7 +22,7 @@ const MAX_TRACKS: usize = 4;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a session with a recording server.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SiprecSpec {
     /// Name of the recording server in the configuration.
     pub connector: String,
@@ -116,7 +118,7 @@ impl fmt::Display for SiprecStatus {
 }
 
 /// A session with a recording server that runs on a leg.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ActiveSiprec {
     id: SiprecId,
     /// The operations that copy the audio from the far end and to the far end.
@@ -139,7 +141,7 @@ impl Call {
         if copied + tracks(spec.track) > MAX_TRACKS {
             return None;
         }
-        let id = SiprecId::new(self.now().time, &mut self.rng);
+        let id = SiprecId::new(self.now().time, &mut self.entropy.next_rng());
         let ops = (self.new_op(), self.new_op());
         self.set_timer(leg, LegTimer::Siprec(ops.0), ANSWER_TIMEOUT);
         self.leg_state_mut(leg)?.siprecs.push(ActiveSiprec { id, ops, spec: spec.clone(), answered: false });
@@ -151,7 +153,7 @@ impl Call {
     /// maximum number of tracks, this function reports a failed session.
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
-            let id = SiprecId::new(self.now().time, &mut self.rng);
+            let id = SiprecId::new(self.now().time, &mut self.entropy.next_rng());
             let why = SiprecFault::TooMany
                 .because("the call already sends the maximum number of tracks to recording servers");
             self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status: SiprecStatus::Failed(why) }));

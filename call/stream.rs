@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::Callback;
 use crate::leg::TargetLegs;
 use crate::recording::Track;
-use tandem_id::StreamId;
+use tandem_id::{OpId, StreamId};
 
 /// Parameters of a stream.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StreamSpec {
     /// Absolute URL of the application. The scheme is `ws:` or `wss:`.
     pub url: String,
@@ -40,7 +40,7 @@ pub struct StreamSpec {
 
 /// Transport of a stream's audio to the application. The application can send audio only with `Messages`. The other
 /// transports carry only G.711.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum StreamTransport {
     /// The provider's JSON messages over a WebSocket.
     #[default]
@@ -54,7 +54,7 @@ pub enum StreamTransport {
 
 /// Destinations and packet size of an RTP stream. If both directions have the same destination, the server mixes both
 /// directions into one stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RtpParameters {
     /// Destination of the audio from the leg's far end.
     pub inbound: Option<SocketAddr>,
@@ -66,7 +66,7 @@ pub struct RtpParameters {
 
 /// Moment at which a stream connects, if the stream was requested together with an outbound leg. The audio of the
 /// stream always starts with the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum ConnectTiming {
     /// The stream connects at the answer.
     #[default]
@@ -78,7 +78,7 @@ pub enum ConnectTiming {
 }
 
 /// Audio codecs of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StreamCodec {
     /// ITU-T G.711 µ-law, 8 kHz.
     Pcmu,
@@ -107,7 +107,7 @@ impl StreamCodec {
 }
 
 /// Sample rates of linear PCM in a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SampleRate {
     /// 8 kHz: narrowband.
     Hz8000,
@@ -131,7 +131,7 @@ impl SampleRate {
 }
 
 /// Format of the audio that an application sends to the leg.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum BidirectionalMode {
     /// Audio data in this codec, without headers. A message may have any length.
     Payload(StreamCodec),
@@ -140,7 +140,7 @@ pub enum BidirectionalMode {
 }
 
 /// Facts about a stream when its status changes. The shell reports these facts.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StreamFacts {
     /// Id of the stream.
     pub id: StreamId,
@@ -151,7 +151,7 @@ pub struct StreamFacts {
 }
 
 /// Status changes of a stream.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StreamStatus {
     /// The handshake succeeded, and audio flows.
     Started,
@@ -172,6 +172,14 @@ pub struct StreamFailure {
     /// an action URL nor a further instruction.
     #[serde(default)]
     pub is_fatal: bool,
+}
+
+/// A stream that runs on a leg.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ActiveStream {
+    pub(crate) op: OpId,
+    pub(crate) id: StreamId,
+    pub(crate) spec: StreamSpec,
 }
 
 /// The error for a report about a stream or conversation whose call is over. The call accepts no more reports.

@@ -9,6 +9,8 @@
 //! When the supervised leg joins a conference, its supervisors also join the conference, in the same role. When the
 //! supervised leg leaves the conference, its supervisors also leave.
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::Call;
 use crate::conference::{Beep, Coaching, LeaveReason, Participation};
 use crate::leg::{EndCause, EndedBy};
@@ -16,7 +18,7 @@ use crate::output::LegCommand;
 use tandem_id::LegId;
 
 /// A supervision: the supervised leg and the supervisor's role.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Supervision {
     /// The supervised leg.
     pub of: LegId,
@@ -25,7 +27,7 @@ pub struct Supervision {
 }
 
 /// Role of a supervisor. The role says which legs hear the supervisor.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SupervisorRole {
     /// All legs of the call hear the supervisor.
     Barge,

@@ -77,6 +77,9 @@ pub struct CallScript {
     pub released: BTreeMap<LegId, u32>,
     /// All legs that were created, oldest first.
     pub legs: Vec<LegId>,
+    /// Whether the state of the call is written and read after every input, so that the test also shows that a call that
+    /// is written and read continues like the original. Tests of many thousand inputs switch this off.
+    pub rewrites: bool,
 }
 
 impl CallScript {
@@ -101,6 +104,7 @@ impl CallScript {
             ended: BTreeMap::new(),
             released: BTreeMap::new(),
             legs: Vec::new(),
+            rewrites: true,
         }
     }
 
@@ -339,6 +343,9 @@ impl CallScript {
         while let Some(output) = self.call.poll_output() {
             self.note(&output);
             self.outputs.push(output);
+        }
+        if self.rewrites {
+            self.call = Call::read(&self.call.write(self.now).unwrap(), self.now).unwrap();
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use tandem_id::{Deadline, LegId, OpId};
 
 /// The timers of one leg. A leg has each timer at most once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum LegTimer {
     /// The maximum time until the answer of the leg. While the leg waits for the first command of its application, the
     /// maximum time until this command.
@@ -51,6 +52,10 @@ impl Timers {
         let (index, _) = due.min_by_key(|(_, (at, ..))| *at)?;
         let (_, leg, timer) = self.0.remove(index);
         Some((leg, timer))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Deadline, LegId, LegTimer)> {
+        self.0.iter().copied()
     }
 
     pub(crate) fn append(&mut self, other: &mut Self) {

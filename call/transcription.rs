@@ -1,16 +1,18 @@
 //! Transcriptions: text of the speech of a leg or of a recording.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Callback;
+use crate::leg::LegInfo;
 use crate::recognition::{RecognisedText, RecognitionSpec};
 use crate::recording::{Recording, Track};
-use tandem_id::{OpId, TranscriptionId};
+use tandem_id::{FetchId, OpId, TranscriptionId};
 
 /// Parameters of a live transcription of a leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TranscriptionSpec {
     /// The name that the application uses for the transcription.
     pub name: Option<String>,
@@ -87,7 +89,7 @@ impl fmt::Display for TranscriptionStatus {
 }
 
 /// A live transcription that runs on a leg.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Transcribing {
     pub(crate) id: TranscriptionId,
     pub(crate) op: OpId,
@@ -104,6 +106,18 @@ pub(crate) struct Transcribing {
 pub struct TranscriptionOrder {
     /// The callback that receives the result or the failure.
     pub callback: Option<Callback>,
+}
+
+/// The transcription of a complete recording that waits until the application knows the recording: until the response to
+/// the request of the recording's action.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct WaitingTranscript {
+    /// The request of the action.
+    pub(crate) after: FetchId,
+    /// The recorded leg at the end of the recording.
+    pub(crate) of: Arc<LegInfo>,
+    pub(crate) recording: Recording,
+    pub(crate) order: TranscriptionOrder,
 }
 
 /// A transcription of a recording.

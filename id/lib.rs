@@ -2,8 +2,10 @@
 //! has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` + base64url, a UUID).
 #![forbid(unsafe_code)]
 
+mod entropy;
 mod time;
 
+pub use entropy::Entropy;
 pub use time::{Deadline, Now};
 
 use std::fmt;
@@ -82,12 +84,12 @@ impl LegId {
 
 /// Id of an operation on a leg's media: a playback, a recording or the tap of a stream. A command carries this id. The
 /// events of the operation carry the same id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
 /// Id of a running document request. The response carries the same id. So the call recognises a late response to a
 /// request that was aborted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct FetchId(pub u64);
 
 /// Writes an id as 32 lower-case hex digits into `text`. A call writes ids dozens of times, and the standard formatter

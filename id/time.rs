@@ -13,6 +13,13 @@ pub struct Now {
     pub time: Timestamp,
 }
 
+impl Now {
+    /// Returns the wall-clock time since `earlier`. Returns zero if the wall clock was set back before `earlier`.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::try_from(self.time.duration_since(earlier)).unwrap_or_default()
+    }
+}
+
 /// The point in time at which a timer fires.
 ///
 /// A deadline in memory is a time of the monotonic clock, so a step of the wall clock does not move a timer. A time of

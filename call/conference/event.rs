@@ -214,7 +214,7 @@ pub struct RoomAudio {
 }
 
 /// The reason why a participant left a conference.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum LeftReason {
     /// The conference was ended by a request or by its time limit.
     ConferenceEnded,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::conference::event::{
     ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
@@ -17,13 +18,14 @@ use crate::conference::{ConferenceSettings, LeaveReason, Participation};
 use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::snapshot::{self, SnapshotError};
 use tandem_id::{ConferenceId, LegId, RecordingId};
 
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
 pub const MAX_RECORDINGS: usize = 8;
 
 /// The state of one conference. After each input, poll outputs until no output is left.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Conference {
     info: Arc<ConferenceInfo>,
     max_participants: usize,
@@ -43,6 +45,7 @@ pub struct Conference {
     /// Number of reservations. A reservation keeps the conference open even if it has no participants.
     reserved: u32,
     closing: bool,
+    #[serde(skip)]
     outputs: VecDeque<Output>,
 }
 
@@ -111,7 +114,7 @@ impl fmt::Display for Refused {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Member {
     info: ParticipantInfo,
     leg: Option<Arc<LegInfo>>,
@@ -120,7 +123,7 @@ struct Member {
 }
 
 /// The progress of a member, from the call to the member until the end of its participation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum MemberState {
     /// The member is being called.
     Expected,
@@ -225,6 +228,16 @@ impl Conference {
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Writes the whole state of the conference. Poll every output first: outputs are not part of the state.
+    pub fn write(&self) -> Result<Vec<u8>, SnapshotError> {
+        if self.outputs.is_empty() { snapshot::write(self) } else { Err(SnapshotError::UnpolledOutputs) }
+    }
+
+    /// Reads a conference that [`Conference::write`] has written.
+    pub fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
+        snapshot::read(octets)
     }
 
     // ----- inputs from legs and requests --------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 //! The conference instruction. The leg takes part in a conference until its participation or the conference ends.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::call::{Abort, Call};
@@ -14,6 +13,7 @@ use crate::program::{Running, Signal, Step};
 use tandem_id::{LegId, OpId};
 
 /// A running conference instruction.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct InConference {
     began: Timestamp,
     limit: Option<OpId>,
@@ -58,7 +58,7 @@ impl InConference {
         DialResult {
             status,
             child: None,
-            duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
+            duration: call.now().since(self.began),
             called_uri: false,
             answered: true,
             bridged: status == DialStatus::Answered,

@@ -1,6 +1,8 @@
 //! Streams. The connect instruction waits for the end of its stream. Other streams run while the leg's program
 //! continues.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Target;
 use crate::call::Call;
 use crate::event::EventKind;
@@ -10,10 +12,11 @@ use crate::leg_state::MAX_STREAMS;
 use crate::output::LegCommand;
 use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
-use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
+use crate::stream::{ActiveStream, StreamFacts, StreamSpec, StreamStatus};
 use tandem_id::{LegId, StreamId};
 
 /// A running connect instruction. The leg waits until the stream ends.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Connected {
     id: StreamId,
     spec: StreamSpec,
@@ -68,10 +71,10 @@ impl Connected {
 impl Call {
     /// Starts a stream. Returns `None` if the leg already has its maximum number of streams.
     pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
-        let id = StreamId::new(self.now().time, &mut self.rng);
+        let id = StreamId::new(self.now().time, &mut self.entropy.next_rng());
         let op = self.new_op();
         let state = self.leg_state_mut(leg).filter(|state| state.streams.len() < MAX_STREAMS)?;
-        state.streams.push((id, spec.clone()));
+        state.streams.push(ActiveStream { op, id, spec: spec.clone() });
         self.push_command(leg, LegCommand::StartStream { op, id, spec });
         Some(id)
     }
@@ -80,8 +83,8 @@ impl Call {
     /// the end to this instruction too. Returns `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(state) = self.leg_state_mut(leg) else { return false };
-        let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return false };
-        let (id, spec) = state.streams.remove(index);
+        let Some(index) = state.streams.iter().position(|one| one.id == id) else { return false };
+        let ActiveStream { id, spec, .. } = state.streams.remove(index);
         self.push_command(leg, LegCommand::StopStream { id });
         self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: StreamStatus::Stopped }));
         self.signal(leg, Signal::Stream { id, status: StreamStatus::Stopped });
@@ -90,7 +93,7 @@ impl Call {
 
     pub(crate) fn stop_streams(&mut self, leg: LegId) {
         let ids: Vec<_> =
-            self.leg_state(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
+            self.leg_state(leg).map(|state| state.streams.iter().map(|one| one.id).collect()).unwrap_or_default();
         for id in ids {
             self.stop_stream(leg, id);
         }
@@ -99,20 +102,20 @@ impl Call {
     /// Returns the oldest stream with this name on the leg.
     pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
         let streams = &self.leg_state(leg)?.streams;
-        streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
+        streams.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
     /// Returns the name that the application uses for a stream.
     pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
         let streams = &self.leg_state(leg)?.streams;
-        streams.iter().find(|(which, _)| *which == id).and_then(|(_, spec)| spec.name.clone())
+        streams.iter().find(|one| one.id == id).and_then(|one| one.spec.name.clone())
     }
 
     pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
             .leg_state(leg)
-            .map(|state| state.streams.iter().filter(|(_, spec)| named(spec)).map(|(id, _)| *id).collect())
+            .map(|state| state.streams.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
             .unwrap_or_default();
         for id in ids {
             self.stop_stream(leg, id);
@@ -126,10 +129,10 @@ impl Call {
             let awaited = matches!(&state.runner.running, Some(Running::Connect(connected)) if connected.ends_with(id));
             why.is_fatal = awaited && state.has_only_this_left();
         }
-        let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return };
+        let Some(index) = state.streams.iter().position(|one| one.id == id) else { return };
         let spec = match status {
-            StreamStatus::Started => state.streams.get(index).map(|(_, spec)| spec.clone()),
-            _ => Some(state.streams.remove(index).1),
+            StreamStatus::Started => state.streams.get(index).map(|one| one.spec.clone()),
+            _ => Some(state.streams.remove(index).spec),
         };
         if let Some(spec) = spec {
             self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: status.clone() }));

@@ -1,24 +1,29 @@
 //! The converse instruction. The leg waits until the application or the caller ends the conversation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::call::{Abort, Call};
-use crate::conversation::{AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget};
+use crate::conversation::{AgentFacts, ConversationFacts, ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::leg::{EndFailure, Status};
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
-use tandem_id::{ConversationId, LegId};
+use tandem_id::{ConversationId, LegId, OpId};
 
 /// A running converse instruction.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Conversing {
+    op: OpId,
     id: ConversationId,
+    spec: Box<ConversationSpec>,
+    /// Status of the leg before the instruction began.
+    status: Status,
     action: Option<Target>,
     began: Timestamp,
     agent: Option<AgentFacts>,
@@ -29,7 +34,7 @@ const MAX_UTTERANCES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
-        let (id, op) = (ConversationId::new(call.now().time, &mut call.rng), call.new_op());
+        let (id, op) = (ConversationId::new(call.now().time, &mut call.entropy.next_rng()), call.new_op());
         let began = call.now().time;
         // If the leg was answered at this same moment, this instruction caused the answer. The application then
         // receives the status before the answer: ringing.
@@ -41,8 +46,9 @@ impl Conversing {
             }
             ConversationTarget::Application(_) => None,
         };
-        call.push_command(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
-        Step::Stay(Running::Converse(Self { id, action: converse.action, began, agent }))
+        let Converse { spec, action } = converse;
+        call.push_command(leg, LegCommand::Converse { op, id, spec: spec.clone(), status });
+        Step::Stay(Running::Converse(Self { op, id, spec, status, action, began, agent }))
     }
 
     pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
@@ -81,7 +87,7 @@ impl Conversing {
     }
 
     fn report_status(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
-        let duration = Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default();
+        let duration = call.now().since(self.began);
         let facts = ConversationFacts { id: self.id, status, duration, agent: self.agent.clone() };
         call.emit(leg, EventKind::Conversation(Box::new(facts.clone())));
         facts

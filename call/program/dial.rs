@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::address::Address;
@@ -29,6 +30,7 @@ use tandem_id::{LegId, OpId};
 const PACKET_GAP: Duration = Duration::from_millis(250);
 
 /// A running dial instruction.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Dialing {
     dial: Dial,
     /// Targets that have not been called yet. The field is used only if the dial calls its targets one after the other.
@@ -424,7 +426,7 @@ impl Dialing {
             return;
         }
         let Some(parent) = call.leg_state(leg).map(|state| Arc::clone(&state.info)) else { return };
-        let id = LegId::new(call.now().time, &mut call.rng);
+        let id = LegId::new(call.now().time, &mut call.entropy.next_rng());
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
         let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
         let invite = Invite {
@@ -556,7 +558,7 @@ impl Dialing {
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
-            call.push_command(leg, LegCommand::Play { op, play: Play::new(source, None) });
+            call.push_command(leg, LegCommand::Play { op, play: Play::new(source, None), elapsed: None });
             self.ringback = Some(op);
         }
     }

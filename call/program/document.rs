@@ -16,10 +16,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::Target;
 use crate::call::Call;
 use crate::event::EventKind;
-use crate::fetch::{FailureKind, FetchFailure, FetchReason};
+use crate::fetch::{FailureKind, FetchFailure, FetchReason, Scope};
 use crate::leg::EndFailure;
 use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::LegCommand;
@@ -41,16 +44,27 @@ const TIME_PER_STEP: Duration = Duration::from_millis(100);
 const STEPS_OF_PARTY: u32 = 5;
 
 /// The document whose instructions a leg runs.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct RunningDocument {
     url: Arc<str>,
     is_fallback: bool,
 }
 
+/// The count of steps of a leg at one time.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Steps {
+    /// The time after which the count is 0 again, if no step follows.
+    left: Duration,
+    at: Timestamp,
+}
+
 /// A document request that waits for its response.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Fetching {
     id: FetchId,
-    url: Arc<str>,
-    fallback: bool,
+    target: Target,
+    reason: Box<FetchReason>,
+    scope: Scope,
 }
 
 impl Running {
@@ -65,12 +79,9 @@ impl Running {
     /// Requests a document. If the leg's documents form a loop, the leg hears an apology and ends. A leg in a queue
     /// hears music instead and continues to wait.
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
-        let fallback = matches!(reason, FetchReason::Fallback { .. });
-        let url = Arc::clone(&target.url);
-        let now = call.now().instant;
+        let now = call.now();
         let count = call.leg_state_mut(leg).map_or(0, |state| {
-            let ran =
-                state.document_since.replace(now).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            let ran = state.document_since.replace(now.time).map_or(Duration::ZERO, |since| now.since(since));
             let made_up = u32::try_from(ran.as_millis() / TIME_PER_DOCUMENT.as_millis()).unwrap_or(u32::MAX);
             let before = if ran >= RESET_TIME { 0 } else { state.short_documents.saturating_sub(made_up) };
             state.short_documents = before + 1;
@@ -83,7 +94,9 @@ impl Running {
         if let Some(ended) = end_loop(call, leg) {
             return ended;
         }
-        Self::Fetching(Fetching { id: call.request_fetch(leg, target, reason), url, fallback })
+        let scope = call.leg_state(leg).map_or(Scope::Leg, |state| state.mode.scope());
+        let id = call.request_fetch(leg, target.clone(), reason.clone());
+        Self::Fetching(Fetching { id, target, reason: Box::new(reason), scope })
     }
 }
 
@@ -105,11 +118,11 @@ impl Call {
     }
 
     fn count_steps(&mut self, leg: LegId, steps: u32) {
-        let now = self.now().instant;
+        let now = self.now();
         let Some(state) = self.leg_state_mut(leg) else { return };
-        let before = state.steps_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let before = state.steps.map_or(Duration::ZERO, |steps| steps.left.saturating_sub(now.since(steps.at)));
         let count = before.saturating_add(TIME_PER_STEP.saturating_mul(steps));
-        state.steps_until = now.checked_add(count);
+        state.steps = Some(Steps { left: count, at: now.time });
         if count > TIME_PER_STEP * MAX_STEPS {
             let detail = format!(
                 "more than {MAX_STEPS} instructions (a party of a dial counts as {STEPS_OF_PARTY}) in a short time"
@@ -152,11 +165,11 @@ impl Fetching {
         match signal {
             Signal::Fetched { id, result } if id == self.id => match *result {
                 Ok(program) => {
-                    let now = call.now().instant;
+                    let now = call.now().time;
+                    let is_fallback = self.is_fallback();
                     if let Some(state) = call.leg_state_mut(leg) {
                         state.document_since = Some(now);
-                        let document = RunningDocument { url: self.url, is_fallback: self.fallback };
-                        state.document = Some(Box::new(document));
+                        state.document = Some(Box::new(RunningDocument { url: self.target.url, is_fallback }));
                     }
                     Step::Run(program)
                 }
@@ -164,6 +177,10 @@ impl Fetching {
             },
             _ => Step::Stay(Running::Fetching(self)),
         }
+    }
+
+    fn is_fallback(&self) -> bool {
+        matches!(*self.reason, FetchReason::Fallback { .. })
     }
 
     fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
@@ -175,7 +192,8 @@ impl Fetching {
             Some((Mode::Whisper, true)) => return Step::Next,
             _ => {}
         }
-        Step::Stay(fall_back(call, leg, failure, Some(self.url), self.fallback))
+        let is_fallback = self.is_fallback();
+        Step::Stay(fall_back(call, leg, failure, Some(self.target.url), is_fallback))
     }
 }
 
@@ -218,6 +236,6 @@ fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     call.emit(leg, EventKind::Apologised);
     let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
     let play = Play::once(AudioSource::Speech(speech));
-    call.push_command(leg, LegCommand::Play { op, play });
+    call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
     Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
 }

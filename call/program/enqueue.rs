@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::call::{Abort, Call};
 use crate::command::Refused;
@@ -27,6 +28,7 @@ use tandem_id::{LegId, OpId, QueueId};
 const MIN_DOCUMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A leg's wait in a queue. If an agent takes the leg, this struct exists until the bridge with the agent ends.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Waiting {
     enqueue: Enqueue,
     /// Whether a request put the leg into the queue. If so, the leg's program continues during the wait.
@@ -45,7 +47,7 @@ pub(crate) struct Waiting {
 }
 
 /// Progress of a wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum Stage {
     /// The queue has not admitted the leg yet.
     Entering,
@@ -218,14 +220,14 @@ impl Call {
     /// Continues a leg in [`Mode::Queue`] that has no instruction left. Starts the next round of the wait, or ends the
     /// wait.
     pub(crate) fn continue_wait(&mut self, leg: LegId) {
-        let now = self.now().instant;
+        let now = self.now();
         let Some(state) = self.leg_state(leg) else { return };
         let (alone, since) = (state.bridge.is_none(), state.document_since);
         let Some(waiting) = self.waiting_mut(leg) else { return };
         let step = match waiting.stage {
             Stage::Waiting => {
                 // A wait document that takes a second does not count as a part of a loop.
-                let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+                let lasted = since.map_or(Duration::ZERO, |since| now.since(since));
                 match MIN_DOCUMENT_INTERVAL.checked_sub(lasted).filter(|left| !left.is_zero()) {
                     Some(left) => Step::Stay(Running::Pausing(self.timer(leg, left))),
                     None => self.start_wait_audio(leg),

@@ -1,6 +1,8 @@
 //! The gather instruction. It plays prompts, then collects digits. Enough digits, a terminator or silence ends the
 //! collection. A gather can also recognise speech. The first input of the caller decides between digits and speech.
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
@@ -15,6 +17,7 @@ use tandem_id::{LegId, OpId};
 const MAX_DIGITS: usize = 1000;
 
 /// A running gather.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Gathering {
     gather: Gather,
     digits: String,
@@ -33,6 +36,7 @@ pub(crate) struct Gathering {
 }
 
 /// State of the speech recognition of a gather.
+#[derive(Serialize, Deserialize)]
 enum SpeechState {
     /// The gather has no speech recognition. It collects only digits.
     None,

@@ -20,12 +20,13 @@ use crate::machine_detection::MachineDetection;
 use crate::recognition::RecognitionSpec;
 use crate::recording::RecordingSpec;
 use crate::siprec::SiprecSpec;
+use crate::snapshot::base64_octets;
 use crate::stream::StreamSpec;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec};
 use crate::{Callback, Target};
 
 /// The instructions of a leg, in the order in which they run.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Program {
     /// The instructions in their order. After the last instruction, the leg is hung up if a document controls the leg.
     pub instructions: Vec<Instruction>,
@@ -35,7 +36,7 @@ pub struct Program {
 }
 
 /// A part of a document that was ignored.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Warning {
     /// The provider's error number of the problem.
     pub code: u32,
@@ -44,7 +45,7 @@ pub struct Warning {
 }
 
 /// One instruction of a program.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Instruction {
     /// Speak or play audio to the leg.
     Play(Play),
@@ -112,7 +113,7 @@ pub enum Instruction {
 }
 
 /// The final SIP response that refuses a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RejectReason {
     /// Response 603 Decline.
     Rejected,
@@ -124,7 +125,7 @@ pub enum RejectReason {
 
 /// Data of an instruction that this server does not implement. The application expects a result of the instruction, so
 /// this struct contains a prepared result.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Unsupported {
     /// The warning that is reported to the application.
     pub warning: Warning,
@@ -139,7 +140,7 @@ pub struct Unsupported {
 }
 
 /// An instruction of a document that executes a command.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ExecuteCommand {
     /// The command to execute. If the command gives the leg another program, that program replaces the instructions
     /// after this instruction.
@@ -149,7 +150,7 @@ pub struct ExecuteCommand {
 }
 
 /// Parameters of the instruction for answering-machine detection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DetectMachine {
     /// Parameters of the detection.
     pub spec: MachineDetection,
@@ -158,7 +159,7 @@ pub struct DetectMachine {
 }
 
 /// Audio to play to one leg, with its options.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Play {
     /// Source of the audio.
     pub source: AudioSource,
@@ -187,7 +188,7 @@ impl Play {
 }
 
 /// Source of audio. The shell synthesises, fetches and decodes the audio; the call only waits for the end of the audio.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum AudioSource {
     /// Text that the server speaks.
     Speech(Speech),
@@ -196,7 +197,7 @@ pub enum AudioSource {
     /// The same as `Url`, but the file is requested anew for each playback, even if a cached file could be used.
     UncachedUrl(String),
     /// The bytes of an audio file.
-    Inline(Bytes),
+    Inline(#[serde(with = "base64_octets")] Bytes),
     /// The name of a file that the account has stored on this server.
     Stored(String),
     /// A tone that the server generates.
@@ -208,7 +209,7 @@ pub enum AudioSource {
 }
 
 /// Tones that the server generates. `control/legs` converts them to the type `Tone` of the media engine.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Tone {
     /// Ringback tone of a country (`us`, `uk`, ...), repeated until it is stopped. An unknown country gets the tone of
     /// `us`.
@@ -227,7 +228,7 @@ impl fmt::Display for Tone {
 }
 
 /// Text to synthesise as speech.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Speech {
     /// The text to speak. If `ssml` is set, the text is SSML.
     pub text: String,
@@ -240,7 +241,7 @@ pub struct Speech {
 }
 
 /// DTMF digits to send.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SendDigits {
     /// The digits `0-9 A-D * #` and the pauses `w` (0.5 s) and `W` (1 s).
     pub digits: String,
@@ -256,7 +257,7 @@ impl SendDigits {
 }
 
 /// Parameters of a gather.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Gather {
     /// Prompts, played in order before the timers start. If `barge_in` is set, a digit stops the prompts.
     pub prompts: Vec<Play>,
@@ -296,7 +297,7 @@ pub struct Gather {
 }
 
 /// Parameters of a gather's speech recognition.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GatherSpeech {
     /// Parameters of the recogniser.
     pub recognition: RecognitionSpec,
@@ -312,7 +313,7 @@ pub struct GatherSpeech {
 }
 
 /// Parameters of a record instruction.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Parameters of the recording. The limits of the recording end the instruction.
     pub spec: RecordingSpec,
@@ -327,7 +328,7 @@ pub struct Record {
 }
 
 /// Parameters of a dial.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Dial {
     /// Targets to call. The list has at least one target, unless `queue` is set.
     pub targets: Vec<DialTarget>,
@@ -365,7 +366,7 @@ pub struct Dial {
 }
 
 /// Parameters of a conference instruction.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conference {
     /// The conference and the settings of the participation.
     pub participation: Participation,
@@ -378,7 +379,7 @@ pub struct Conference {
 }
 
 /// Parameters of a wait in a queue.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Enqueue {
     /// The name that the account uses for the queue. The first leg that waits in the queue creates the queue. An empty
     /// queue remains until a request deletes it.
@@ -423,7 +424,7 @@ impl Wait {
 }
 
 /// Parameters for a dial that takes the first leg of a queue.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dequeue {
     /// The name that the account uses for the queue.
     pub queue: Arc<str>,
@@ -432,7 +433,7 @@ pub struct Dequeue {
 }
 
 /// Parameters of a transfer by the far end (REFER).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refer {
     /// SIP URI of the transfer target.
     pub to: String,
@@ -443,7 +444,7 @@ pub struct Refer {
 }
 
 /// What a leg does when the other leg of its bridge has left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum AfterBridge {
     /// The leg continues with its program, or waits for commands.
     Continue,
@@ -452,7 +453,7 @@ pub enum AfterBridge {
 }
 
 /// Recording of a dial.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DialRecord {
     /// Whether the recording starts when the first target rings. Otherwise the recording starts with the answer.
     pub from_ringing: bool,
@@ -461,7 +462,7 @@ pub struct DialRecord {
 }
 
 /// One target of a dial.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DialTarget {
     /// Address of the target: a number (called over a trunk), a SIP URI, a registered endpoint or an application.
     pub to: Address,
@@ -513,7 +514,7 @@ impl DialTarget {
 }
 
 /// User name and password for digest authentication (RFC 3261 §22).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     /// The user name.
     pub username: String,
@@ -528,7 +529,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// Parameters of a connect instruction. The leg has a stream in both directions and waits until the stream ends.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Connect {
     /// Parameters of the stream.
     pub stream: StreamSpec,
@@ -540,7 +541,7 @@ pub struct Connect {
 }
 
 /// Parameters of a converse instruction.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Converse {
     /// Parameters of the conversation.
     pub spec: Box<ConversationSpec>,

@@ -15,10 +15,13 @@ pub(crate) mod overlay;
 pub(crate) mod play;
 pub(crate) mod record;
 pub(crate) mod refer;
+pub(crate) mod send_digits;
 pub(crate) mod speech_gather;
 pub(crate) mod transcribe;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::call::{Abort, Call};
@@ -76,12 +79,13 @@ pub(crate) enum ChildEvent {
 }
 
 /// An instruction that takes time and has started.
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Running {
     Fetching(document::Fetching),
     /// Plays the apology. After the apology, the leg ends with this detail text.
     Apologising(OpId, String),
     Playing(play::Playing),
-    SendingDigits(OpId),
+    SendingDigits(Box<send_digits::SendingDigits>),
     Pausing(OpId),
     Gather(Box<gather::Gathering>),
     Record(record::RecordVerb),
@@ -126,9 +130,9 @@ impl Running {
             Self::Converse(conversing) => conversing.handle(call, leg, signal),
             Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::Queueing => enqueue::handle(call, leg, &signal),
-            Self::SendingDigits(op) => match signal {
-                Signal::Played { op: done, .. } if done == op => Step::Next,
-                _ => Step::Stay(Self::SendingDigits(op)),
+            Self::SendingDigits(sending) => match signal {
+                Signal::Played { op, .. } if op == sending.op => Step::Next,
+                _ => Step::Stay(Self::SendingDigits(sending)),
             },
             Self::Apologising(op, why) => match signal {
                 Signal::Played { op: done, .. } if done == op => Step::GiveUp(why),
@@ -161,7 +165,8 @@ impl Running {
         match self {
             // Answering-machine detection continues after the instruction was aborted.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
-            Self::Apologising(op, _) | Self::SendingDigits(op) => call.push_command(leg, LegCommand::Stop { op }),
+            Self::Apologising(op, _) => call.push_command(leg, LegCommand::Stop { op }),
+            Self::SendingDigits(sending) => call.push_command(leg, LegCommand::Stop { op: sending.op }),
             Self::Pausing(op) => call.cancel_timer(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
             Self::Gather(gathering) => gathering.abort(call, leg, why),
@@ -282,9 +287,8 @@ impl Call {
                 play::Playing::begin(self, leg, play)
             }
             Instruction::SendDigits(digits) => {
-                let op = self.new_op();
-                self.push_command(leg, LegCommand::SendDigits { op, digits });
-                Step::Stay(Running::SendingDigits(op))
+                let sending = send_digits::SendingDigits::begin(self, leg, digits);
+                Step::Stay(Running::SendingDigits(Box::new(sending)))
             }
             Instruction::Pause(length) => {
                 // While the leg is not answered, the caller hears ringing during a pause.
@@ -338,7 +342,8 @@ impl Call {
                 Step::Next
             }
             Instruction::ReturnValues(pairs) => {
-                if self.leg_state(leg).is_some_and(|state| state.info.handover.is_some()) {
+                if let Some(state) = self.leg_state_mut(leg).filter(|state| state.info.handover.is_some()) {
+                    state.return_values = Some(pairs.clone().into());
                     self.push_command(leg, LegCommand::ReturnValues(pairs));
                 }
                 Step::Next

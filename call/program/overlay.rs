@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::{Abort, Call};
 use crate::command::Refused;
 use crate::leg_state::MAX_QUEUED;
@@ -15,6 +17,7 @@ use crate::program::play::Playing;
 use tandem_id::LegId;
 
 /// The overlay of a leg: the audio that plays now and the audio that waits.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Overlay {
     playing: Playing,
     waiting: VecDeque<Play>,

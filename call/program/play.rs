@@ -1,5 +1,8 @@
 //! The instructions to speak and to play audio. The leg waits for the end of the audio.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, Playback, PlaybackEnd};
 use crate::output::LegCommand;
@@ -8,8 +11,13 @@ use crate::program::{Running, Signal, Step};
 use tandem_id::{LegId, OpId};
 
 /// A running playback.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Playing {
-    pub(crate) playback: Playback,
+    op: OpId,
+    play: Play,
+    /// Whether the audio is the prompt of a gather.
+    prompt: bool,
+    since: Timestamp,
     /// Timer for the maximum playing time.
     limit: Option<OpId>,
 }
@@ -21,12 +29,17 @@ impl Playing {
 
     /// Starts a playback. `prompt` is true if the audio is the prompt of a gather.
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
-        let op = call.new_op();
-        let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
+        let (op, since) = (call.new_op(), call.now().time);
         let limit = play.max_duration.map(|max_duration| call.timer(leg, max_duration));
-        call.push_command(leg, LegCommand::Play { op, play });
-        call.emit(leg, EventKind::PlaybackStarted(playback.clone()));
-        Self { playback, limit }
+        call.push_command(leg, LegCommand::Play { op, play: play.clone(), elapsed: None });
+        let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
+        call.emit(leg, EventKind::PlaybackStarted(playback));
+        Self { op, play, prompt, since, limit }
+    }
+
+    fn playback(self) -> Playback {
+        let Self { op, play, prompt, .. } = self;
+        Playback { op, source: play.source, prompt, callback: play.callback }
     }
 
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
@@ -39,14 +52,14 @@ impl Playing {
     /// Handles a signal. Returns `None` if the playback has ended.
     pub(crate) fn finished(self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
         match signal {
-            Signal::Played { op, end } if *op == self.playback.op => {
+            Signal::Played { op, end } if *op == self.op => {
                 self.cancel(call, leg);
-                call.emit(leg, EventKind::PlaybackEnded(self.playback, end.clone()));
+                call.emit(leg, EventKind::PlaybackEnded(self.playback(), end.clone()));
                 None
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
-                call.push_command(leg, LegCommand::Stop { op: self.playback.op });
-                call.emit(leg, EventKind::PlaybackEnded(self.playback, PlaybackEnd::Completed));
+                call.push_command(leg, LegCommand::Stop { op: self.op });
+                call.emit(leg, EventKind::PlaybackEnded(self.playback(), PlaybackEnd::Completed));
                 None
             }
             _ => Some(self),
@@ -55,9 +68,9 @@ impl Playing {
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         self.cancel(call, leg);
-        call.push_command(leg, LegCommand::Stop { op: self.playback.op });
+        call.push_command(leg, LegCommand::Stop { op: self.op });
         let end = if why == Abort::Hangup { PlaybackEnd::Hangup } else { PlaybackEnd::Stopped };
-        call.emit(leg, EventKind::PlaybackEnded(self.playback, end));
+        call.emit(leg, EventKind::PlaybackEnded(self.playback(), end));
     }
 
     fn cancel(&self, call: &mut Call, leg: LegId) {

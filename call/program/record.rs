@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::{Abort, Call};
 use crate::event::{DialResult, EventKind};
 use crate::fetch::FetchReason;
@@ -14,15 +16,17 @@ use crate::recording::{
     ActiveRecording, CutInstruction, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec,
     RecordingStatus,
 };
-use crate::transcription::TranscriptionOrder;
+use crate::transcription::{TranscriptionOrder, WaitingTranscript};
 use tandem_id::{FetchId, LegId, OpId, RecordingId};
 
 /// A running record instruction.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct RecordVerb {
     record: Record,
     phase: Phase,
 }
 
+#[derive(Serialize, Deserialize)]
 enum Phase {
     Beeping(OpId),
     Recording { op: OpId, key: Option<char> },
@@ -100,7 +104,7 @@ impl RecordVerb {
 fn beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
     let play = Play::once(AudioSource::Tone(Tone::Beep));
-    call.push_command(leg, LegCommand::Play { op, play });
+    call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
     op
 }
 
@@ -117,7 +121,7 @@ impl Call {
 
     /// Combines the parameters of a recording with a new id.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
-        NewRecording { id: RecordingId::new(self.now().time, &mut self.rng), spec }
+        NewRecording { id: RecordingId::new(self.now().time, &mut self.entropy.next_rng()), spec }
     }
 
     /// Starts a recording without a tone. Returns `None` if the leg already has its maximum number of recordings.
@@ -135,6 +139,7 @@ impl Call {
             op,
             facts: facts.clone(),
             stopping: false,
+            pause: None,
             report: None,
             transcribe: spec.transcribe.then(TranscriptionOrder::default),
         });
@@ -220,6 +225,7 @@ impl Call {
         for active in state.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
             if active.facts.status == from && !active.stopping {
                 active.facts.status = to.clone();
+                active.pause = pause_behavior;
                 changed.push((active.op, active.facts.clone()));
             }
         }
@@ -259,9 +265,7 @@ impl Call {
             _ => RecordingStatus::Completed,
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
-        let transcribe = transcribe.filter(|_| facts.has_audio());
-        let transcribe =
-            transcribe.map(|order| LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
+        let transcribe = transcribe.filter(|_| facts.has_audio()).map(|order| (facts.clone(), order));
         let reported = report.map(|cut| match cut {
             CutInstruction::Record(action) => {
                 let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
@@ -275,10 +279,11 @@ impl Call {
         // The transcription waits until the application has answered the request that tells it about the recording. If
         // the instruction makes no such request, the transcription starts at once.
         let nothing = FetchId(self.new_op().0);
-        if let Some(command) = transcribe {
+        if let Some((recording, order)) = transcribe {
             self.begin_waiting_transcript(leg, None);
+            let waiting = WaitingTranscript { after: reported.unwrap_or(nothing), of, recording, order };
             if let Some(state) = self.leg_state_mut(leg) {
-                state.waiting_transcript = Some(Box::new((reported.unwrap_or(nothing), command)));
+                state.waiting_transcript = Some(Box::new(waiting));
             }
         }
         self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });
@@ -286,9 +291,9 @@ impl Call {
             let running = state.runner.running.as_ref();
             let action = running.and_then(Running::awaited_document).filter(|id| *id > nothing);
             if let (Some(action), Some(waiting)) = (action, state.waiting_transcript.as_mut())
-                && waiting.0 == nothing
+                && waiting.after == nothing
             {
-                waiting.0 = action;
+                waiting.after = action;
             }
         }
         self.begin_waiting_transcript(leg, Some(nothing));
@@ -299,9 +304,10 @@ impl Call {
     /// case.
     pub(crate) fn begin_waiting_transcript(&mut self, leg: LegId, fetched: Option<FetchId>) {
         let Some(state) = self.leg_state_mut(leg) else { return };
-        let due = state.waiting_transcript.take_if(|waiting| fetched.is_none_or(|id| id == waiting.0));
+        let due = state.waiting_transcript.take_if(|waiting| fetched.is_none_or(|id| id == waiting.after));
         if let Some(waiting) = due {
-            self.push_command(leg, waiting.1);
+            let WaitingTranscript { of, recording, order, .. } = *waiting;
+            self.push_command(leg, LegCommand::Transcribe { of, recording: Box::new(recording), order });
         }
     }
 

@@ -1,5 +1,7 @@
 //! The refer instruction. It asks the far end to call another party (REFER), then waits for the result.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Target;
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, ReferFacts, ReferState};
@@ -10,6 +12,7 @@ use crate::program::{Running, Signal, Step};
 use tandem_id::LegId;
 
 /// A running refer instruction.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Referring {
     facts: ReferFacts,
     action: Option<Target>,

@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::Call;
 use crate::engine::{Engine, EngineFailure};
 use crate::event::EventKind;
@@ -29,6 +31,7 @@ const MAX_UTTERANCE_PAUSE: Duration = Duration::from_secs(2);
 const FINAL_RESULTS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The speech recognition of a running gather.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct SpeechGather {
     speech: Box<GatherSpeech>,
     /// Id of the running recognition; `None` if it has ended.

@@ -15,7 +15,7 @@ impl Call {
         leg: LegId,
         spec: TranscriptionSpec,
     ) -> Result<TranscriptionId, Refused> {
-        let (id, op) = (TranscriptionId::new(self.now().time, &mut self.rng), self.new_op());
+        let (id, op) = (TranscriptionId::new(self.now().time, &mut self.entropy.next_rng()), self.new_op());
         let spec = Box::new(spec);
         let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
         if state.transcriptions.len() >= MAX_TRANSCRIPTIONS {

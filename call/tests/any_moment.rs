@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tandem_call::call::Call;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
@@ -193,15 +194,7 @@ fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
             for (how, end) in ENDS.iter().enumerate() {
                 for outbound in [false, true] {
                     println!("instruction {which} moment {when} end {how} outbound {outbound}");
-                    let run = vec![instruction.clone(), Instruction::Pause(Duration::from_secs(1))];
-                    let mut script = if outbound {
-                        let mut script = CallScript::outbound(OnAnswer::Program(program(run)));
-                        script.answers(script.leg());
-                        script
-                    } else {
-                        CallScript::runs(run)
-                    };
-                    moment(&mut script);
+                    let mut script = brought_to(&instruction, *moment, outbound);
                     end(&mut script);
                     // No request has moved the dialled leg away, so the dialled leg must end with its parent.
                     script.close_recordings();
@@ -209,6 +202,36 @@ fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
                     script.assert_settled();
                     script.assert_silent();
                 }
+            }
+        }
+    }
+}
+
+/// Runs the instruction on an inbound or outbound leg up to this moment.
+fn brought_to(instruction: &Instruction, moment: fn(&mut CallScript), outbound: bool) -> CallScript {
+    let run = vec![instruction.clone(), Instruction::Pause(Duration::from_secs(1))];
+    let mut script = if outbound {
+        let mut script = CallScript::outbound(OnAnswer::Program(program(run)));
+        script.answers(script.leg());
+        script
+    } else {
+        CallScript::runs(run)
+    };
+    script.rewrites = false;
+    moment(&mut script);
+    script
+}
+
+#[test]
+fn the_state_of_a_call_can_be_written_and_read_at_every_moment() {
+    for instruction in every_instruction() {
+        for moment in MOMENTS {
+            for outbound in [false, true] {
+                let script = brought_to(&instruction, moment, outbound);
+                let octets = script.call.write(script.now).unwrap();
+                let read = Call::read(&octets, script.now).unwrap();
+                let again = read.write(script.now).unwrap();
+                assert_eq!(String::from_utf8(octets).unwrap(), String::from_utf8(again).unwrap());
             }
         }
     }
@@ -332,6 +355,7 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let mut script = CallScript::new(1);
+        script.rewrites = false;
         let mut next = 1;
         for step in 0..steps {
             let alive: Vec<_> = script.legs.iter().filter(|leg| !script.released.contains_key(leg)).copied().collect();
@@ -351,6 +375,8 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
             // One event in ten may go to a leg that has already been released.
             let from = if alive.is_empty() || rng.random_range(0..10) == 0 { &script.legs } else { &alive };
             let leg = from[rng.random_range(0..from.len())];
+            // One state in 30 is written and read.
+            script.rewrites = step % 30 == 0;
             match rng.random_range(0..20) {
                 0..=8 => {
                     let event = random_event(rng, &script, leg);

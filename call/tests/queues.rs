@@ -65,6 +65,7 @@ fn hears_music(script: &CallScript, leg: LegId) -> bool {
         LegCommand::Play {
             op,
             play: Play { source: AudioSource::Music, loops: None, callback: None, early: false, max_duration: None },
+            elapsed: None,
         } => Some(*op),
         _ => None,
     });

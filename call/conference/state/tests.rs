@@ -95,6 +95,8 @@ impl Script {
                 command => self.commands.push(command),
             }
         }
+        // Every test also shows that a conference that is written and read continues like the original.
+        self.conference = Conference::read(&self.conference.write().unwrap()).unwrap();
     }
 
     fn words(&self) -> Vec<String> {
@@ -383,4 +385,16 @@ fn a_host_who_clears_has_the_others_hung_up_and_so_has_a_request() {
     script.conference.handle_left(NOW, leg(1));
     script.drain();
     assert!(script.commands.contains(&Output::ParticipantRemoved { leg: leg(1), clears: true }));
+}
+
+#[test]
+fn a_conference_with_unpolled_outputs_or_a_torn_state_is_an_error() {
+    let mut script = Script::new();
+    script.come(1, room());
+    let octets = script.conference.write().unwrap();
+    for length in 0..octets.len() {
+        assert!(matches!(Conference::read(&octets[..length]).err(), Some(SnapshotError::Malformed(_))), "{length}");
+    }
+    script.conference.end(NOW, true);
+    assert_eq!(script.conference.write(), Err(SnapshotError::UnpolledOutputs));
 }

@@ -100,7 +100,7 @@ impl CallTask {
     /// Sends DTMF digits for a WebSocket application. The function does not wait for the end of the digits, because the
     /// audio of the application pauses automatically during the digits.
     pub(super) fn send_dtmf(&mut self, leg: LegId, op: OpId, digits: String) {
-        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
+        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE }, elapsed: None });
     }
 
     /// Removes a conversation, and disconnects the conversation from the leg's audio.

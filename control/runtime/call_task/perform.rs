@@ -67,13 +67,13 @@ impl CallTask {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
             LegCommand::Bridge { with } => self.bridge(leg, with),
             LegCommand::Unbridge => self.unbridge(leg),
-            LegCommand::Play { op, play } => self.play(leg, op, play),
-            LegCommand::SendDigits { op, digits }
+            LegCommand::Play { op, play, .. } => self.play(leg, op, play),
+            LegCommand::SendDigits { op, digits, .. }
                 if self.state.legs.get(&leg).is_some_and(|live| live.io.wants_digits_in_signalling()) =>
             {
                 self.send_digits_by_signalling(leg, op, &digits);
             }
-            LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
+            LegCommand::SendDigits { op, digits, .. } => self.send_digits(leg, op, digits),
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
                 self.with_leg(leg, |live| live.io.signal(SignalCommand::Message { content_type, body }));

@@ -60,7 +60,7 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
         greeting_end_timeout: time("greeting_total_analysis_time_millis", end_within)?,
         holds: false,
         callback: None,
-        mode: mode.name(),
+        mode: mode.name().into(),
     };
     if !premium {
         return Ok(standard);
@@ -69,5 +69,5 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
     let MachineDetection { first_result_timeout, greeting, .. } = standard;
     let milliseconds = Duration::from_millis;
     let spec = MachineDetection::new(until, first_result_timeout, greeting, milliseconds(800), milliseconds(3_500));
-    Ok(MachineDetection { greeting_end_timeout: milliseconds(end_within), mode: mode.name(), ..spec })
+    Ok(MachineDetection { greeting_end_timeout: milliseconds(end_within), mode: mode.name().into(), ..spec })
 }

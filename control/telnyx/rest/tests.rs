@@ -118,7 +118,7 @@ fn machine_detection_has_the_defaults_of_its_mode() {
     let read = |members| new_call(members).unwrap().plan.detect;
     assert_eq!(read(json!({"answering_machine_detection": "disabled"})), None);
     let spec = read(json!({"answering_machine_detection": "greeting_end"})).unwrap();
-    assert_eq!((spec.until, spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
+    assert_eq!((spec.until, &*spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
     assert_eq!((spec.first_result_timeout, spec.words), (Duration::from_millis(3_500), Some(5)));
     assert!(spec.silence_is_machine);
     let config = json!({"total_analysis_time_millis": 5_000, "maximum_number_of_words": 3, "silence_threshold": 512});

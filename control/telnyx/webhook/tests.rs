@@ -251,7 +251,10 @@ fn machine_detection_has_the_events_and_results_of_its_mode() {
     use tandem_call::machine_detection::GreetingEnd::{Beep, Silence, Time};
     let found = |mode, verdict| {
         let second = Duration::from_secs(1);
-        let spec = MachineDetection { mode, ..MachineDetection::new(Until::Beep, second, second, second, second) };
+        let spec = MachineDetection {
+            mode: mode.into(),
+            ..MachineDetection::new(Until::Beep, second, second, second, second)
+        };
         let facts = MachineFacts { result: verdict, after: second, spec: Box::new(spec) };
         webhook(leg(), EventKind::MachineDetected(facts))
     };

@@ -1,0 +1,25 @@
+//! DTMF digits that a leg sends and waits for.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tandem_id::{LegId, OpId};
+
+use crate::call::Call;
+use crate::output::LegCommand;
+use crate::program::instruction::SendDigits;
+
+/// Digits that are being sent.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SendingDigits {
+    pub(crate) op: OpId,
+    digits: SendDigits,
+    since: Timestamp,
+}
+
+impl SendingDigits {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, digits: SendDigits) -> Self {
+        let (op, since) = (call.new_op(), call.now().time);
+        call.push_command(leg, LegCommand::SendDigits { op, digits: digits.clone(), elapsed: None });
+        Self { op, digits, since }
+    }
+}

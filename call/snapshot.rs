@@ -1,0 +1,139 @@
+//! The state of a call as octets. A process that writes the state of its calls can be replaced: the next process reads
+//! the calls, and [`Call::resume`] emits the commands that rebuild everything that the shell had running.
+//!
+//! The first octet is the version of the form. JSON follows (ADR 31). A field that a later version adds has a default, and
+//! needs no new version. The octets contain secrets: credentials, tokens and digits of callers.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tandem_id::{CallId, Deadline, Entropy, LegId, Now};
+
+use crate::call::Call;
+use crate::leg_state::LegState;
+use crate::timer::{LegTimer, Timers};
+
+/// The version of the form that this code writes and reads.
+const VERSION: u8 = 1;
+
+/// The reason why a state cannot be written or read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SnapshotError {
+    /// The octets have another version. Contains this version.
+    Version(u8),
+    /// The octets are not a state of this version. Contains the reason in words.
+    Malformed(String),
+    /// The call has outputs that were not polled. These outputs would be lost.
+    UnpolledOutputs,
+    /// The state has no written form. Contains the reason in words.
+    Unwritable(String),
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "the state has version {version}, this server reads version {VERSION}"),
+            Self::Malformed(why) => write!(f, "the state is malformed: {why}"),
+            Self::UnpolledOutputs => f.write_str("the state has outputs that were not polled"),
+            Self::Unwritable(why) => write!(f, "the state cannot be written: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// Writes a state in the form of [`VERSION`].
+pub(crate) fn write(state: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
+    let mut octets = vec![VERSION];
+    serde_json::to_writer(&mut octets, state).map_err(|why| SnapshotError::Unwritable(why.to_string()))?;
+    Ok(octets)
+}
+
+/// Reads what [`write`] has written.
+pub(crate) fn read<S: DeserializeOwned>(octets: &[u8]) -> Result<S, SnapshotError> {
+    match octets.split_first() {
+        Some((&VERSION, state)) => {
+            serde_json::from_slice(state).map_err(|why| SnapshotError::Malformed(why.to_string()))
+        }
+        Some((&version, _)) => Err(SnapshotError::Version(version)),
+        None => Err(SnapshotError::Malformed("no octets".to_owned())),
+    }
+}
+
+/// The written form of a call. `L` and `E` are references when a call is written.
+#[derive(Serialize, Deserialize)]
+struct CallRecord<L, E> {
+    id: CallId,
+    legs: L,
+    entropy: E,
+    /// The timers, with wall-clock times ([`Deadline::to_wall_time`]).
+    timers: Vec<(Timestamp, LegId, LegTimer)>,
+    next_op: u64,
+}
+
+impl Call {
+    /// Writes the whole state of the call. `now` converts the timers into wall-clock times. Poll every output first:
+    /// outputs are not part of the state.
+    pub fn write(&self, now: Now) -> Result<Vec<u8>, SnapshotError> {
+        if !self.outputs.is_empty() {
+            return Err(SnapshotError::UnpolledOutputs);
+        }
+        write(&CallRecord {
+            id: self.id,
+            legs: &self.leg_states,
+            entropy: &self.entropy,
+            timers: self.timers.iter().map(|(at, leg, timer)| (at.to_wall_time(now), leg, timer)).collect(),
+            next_op: self.next_op,
+        })
+    }
+
+    /// Reads a call that [`Call::write`] has written. A timer whose time has passed is due at once. Call
+    /// [`Call::resume`] next.
+    pub fn read(octets: &[u8], now: Now) -> Result<Self, SnapshotError> {
+        let CallRecord { id, legs, entropy, timers, next_op } = read::<CallRecord<Vec<LegState>, Entropy>>(octets)?;
+        let mut all = Timers::default();
+        for (at, leg, timer) in timers {
+            all.set(Deadline::from_wall_time(at, now), leg, timer);
+        }
+        Ok(Self { id, leg_states: legs, entropy, timers: all, outputs: VecDeque::new(), next_op, now })
+    }
+}
+
+/// The written form of an `Option<Option<T>>`, for a field with `default` and `skip_serializing_if`. Without this module,
+/// `Some(None)` would become `None`.
+pub(crate) mod double_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<Option<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Option::deserialize(deserializer).map(Some)
+    }
+}
+
+/// The written form of the octets of a file: base64.
+pub(crate) mod base64_octets {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(octets: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(octets))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
+    }
+}
