@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-
 use crate::address::Address;
 use crate::command::Refused;
 use crate::conference::LeaveReason;

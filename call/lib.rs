@@ -32,6 +32,7 @@ pub mod recognition;
 pub mod recording;
 pub mod refer;
 mod request;
+mod resume;
 pub mod route;
 pub mod siprec;
 pub mod snapshot;

@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::event::{EventKind, MachineFacts};
 use crate::output::LegCommand;
 use crate::program::Signal;
+use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
 /// Parameters of a detection, with the callback that receives the result.
@@ -164,6 +165,12 @@ pub(crate) struct Detecting {
     spec: Box<MachineDetection>,
     /// Whether the actions after the answer still wait for this detection.
     pub(crate) holds: bool,
+}
+
+impl Detecting {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        standing.command(LegCommand::DetectMachine { op: self.op, spec: self.spec.clone() });
+    }
 }
 
 impl Call {

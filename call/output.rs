@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
@@ -250,6 +251,16 @@ pub enum LegCommand {
         queue: Arc<str>,
         /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted.
         max_size: Option<u32>,
+    },
+    /// Put the leg to the position of its time of arrival in a queue. The leg waited in this queue before a restart. No
+    /// event follows. A `Called` event follows when an agent takes the leg.
+    ResumeWait {
+        /// Name of the queue.
+        queue: Arc<str>,
+        /// Time at which the leg entered the queue.
+        since: Timestamp,
+        /// Whether an agent is taking the leg. Such a leg is not given to another agent until `ReturnToQueue`.
+        called: bool,
     },
     /// Put the leg back to its old position in the queue. The agent that took the leg has gone.
     ReturnToQueue,

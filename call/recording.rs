@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::DialResult;
+use crate::output::LegCommand;
+use crate::resume::Standing;
 use crate::transcription::TranscriptionOrder;
 use crate::{Callback, Target};
 use tandem_id::{ConferenceId, LegId, OpId, RecordingId};
@@ -244,4 +246,18 @@ pub(crate) struct ActiveRecording {
     pub(crate) report: Option<CutInstruction>,
     /// The transcription that starts when the recording is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,
+}
+
+impl ActiveRecording {
+    /// Continues the recording. A tone before the recording is not played again.
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let (op, id, spec) = (self.op, self.facts.id, self.facts.spec.clone());
+        standing.command(LegCommand::Record { op, id, spec, after: None });
+        if let Some(pause_behavior) = self.pause {
+            standing.command(LegCommand::PauseRecording { op, pause_behavior });
+        }
+        if self.stopping {
+            standing.command(LegCommand::StopRecording { op });
+        }
+    }
 }

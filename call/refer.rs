@@ -23,6 +23,7 @@ use crate::output::{Invite, LegCommand};
 use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, Tone};
+use crate::resume::Standing;
 use crate::route::Decision;
 use tandem_id::{LegId, OpId};
 
@@ -71,6 +72,20 @@ pub(crate) struct Referral {
     transferee: LegId,
     /// The operation that plays a ringback tone to the transferee after the referrer has left.
     ringback: Option<OpId>,
+}
+
+impl Referral {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        if let Some(op) = self.ringback {
+            let (play, elapsed) = (ringback(), Some(Duration::ZERO));
+            standing.command_to(self.transferee, LegCommand::Play { op, play, elapsed });
+        }
+    }
+}
+
+/// The tone that the transferee hears after the referrer has left.
+fn ringback() -> Play {
+    Play::new(AudioSource::Tone(Tone::Ringback("us".to_owned())), None)
 }
 
 impl Call {
@@ -242,8 +257,7 @@ impl Call {
         self.release_child(leg, transferee);
         self.replace_in_dial(transferee, leg, target);
         let op = self.new_op();
-        let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
-        self.push_command(transferee, LegCommand::Play { op, play: Play::new(source, None), elapsed: None });
+        self.push_command(transferee, LegCommand::Play { op, play: ringback(), elapsed: None });
         if let Some(referral) = self.leg_state_mut(target).and_then(|state| state.referral.as_mut()) {
             referral.ringback = Some(op);
         }

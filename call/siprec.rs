@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::event::EventKind;
 use crate::output::LegCommand;
 use crate::recording::Track;
+use crate::resume::Standing;
 use crate::timer::LegTimer;
 use tandem_id::{LegId, OpId, SiprecId};
 
@@ -126,6 +127,12 @@ pub(crate) struct ActiveSiprec {
     spec: Box<SiprecSpec>,
     /// Whether the recording server has answered. Until then [`LegTimer::Siprec`] runs.
     answered: bool,
+}
+
+impl ActiveSiprec {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        standing.command(LegCommand::StartSiprec { ops: self.ops, id: self.id, spec: self.spec.clone() });
+    }
 }
 
 fn tracks(track: Track) -> usize {

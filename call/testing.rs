@@ -303,6 +303,21 @@ impl CallScript {
         self.drain();
     }
 
+    /// Returns the script of another process, which knows nothing but the written state of the call. The call has been
+    /// resumed. The script has only the operations that the call has started again.
+    pub fn restarted(&self) -> Self {
+        let octets = self.call.write(self.now).unwrap();
+        let mut script = Self { call: Call::read(&octets, self.now).unwrap(), now: self.now, ..Self::new(0) };
+        script.legs.clone_from(&self.legs);
+        script.ended.clone_from(&self.ended);
+        script.released.clone_from(&self.released);
+        script.entering = self.entering;
+        script.rewrites = self.rewrites;
+        script.call.resume(script.now);
+        script.drain();
+        script
+    }
+
     /// Shuts the server down.
     pub fn shuts_down(&mut self) {
         self.call.handle_shutdown(self.now);

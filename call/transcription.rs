@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Callback;
 use crate::leg::LegInfo;
+use crate::output::LegCommand;
 use crate::recognition::{RecognisedText, RecognitionSpec};
 use crate::recording::{Recording, Track};
+use crate::resume::Standing;
 use tandem_id::{FetchId, OpId, TranscriptionId};
 
 /// Parameters of a live transcription of a leg.
@@ -99,6 +101,16 @@ pub(crate) struct Transcribing {
     pub(crate) stopping: bool,
     /// The text so far. The field is used only if the text is reported at the end.
     pub(crate) text: String,
+}
+
+impl Transcribing {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let (op, id, spec) = (self.op, self.id, self.spec.clone());
+        standing.command(LegCommand::StartTranscription { op, id, spec });
+        if self.stopping {
+            standing.command(LegCommand::StopTranscription { op });
+        }
+    }
 }
 
 /// An order to transcribe a recording when the recording is complete.

@@ -33,6 +33,8 @@ pub struct Conference {
     /// engine's room.
     members: Vec<Member>,
     recordings: Vec<Recording>,
+    /// The content of the paused recordings for the time of the pause.
+    pauses: Vec<(RecordingId, PauseBehavior)>,
     /// Cause of the conference's end, if the cause is known before the room ends.
     ending: Option<ConferenceEnd>,
     /// Cause of the conference's end if the last member has left. The cause is not used if another member joins before
@@ -181,6 +183,7 @@ impl Conference {
             max_participants: wanted.max_participants.into(),
             members: Vec::new(),
             recordings: Vec::new(),
+            pauses: Vec::new(),
             ending: None,
             last: None,
             first: None,
@@ -238,6 +241,24 @@ impl Conference {
     /// Reads a conference that [`Conference::write`] has written.
     pub fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
         snapshot::read(octets)
+    }
+
+    /// Emits again the commands of everything that stands, after [`Conference::read`]: recordings, and the wait audio of
+    /// the members. The calls of the members emit the commands with which the members join the new room.
+    pub fn resume(&mut self) {
+        for recording in &self.recordings {
+            let (id, spec) = (recording.id, recording.spec.clone());
+            self.outputs.push_back(Output::Record { id, spec });
+            if let Some((_, pause_behavior)) = self.pauses.iter().find(|(of, _)| *of == id) {
+                self.outputs.push_back(Output::PauseRecording { id, pause_behavior: *pause_behavior });
+            }
+        }
+        for member in self.members.iter().filter(|member| member.wait_audio.is_some()) {
+            self.outputs.push_back(Output::SetWaitAudio { leg: member.info.leg, audio: member.wait_audio.clone() });
+        }
+        if self.closing && self.info.status != ConferenceStatus::Completed {
+            self.outputs.push_back(Output::Close);
+        }
     }
 
     // ----- inputs from legs and requests --------------------------------------------------------------------------
@@ -433,6 +454,8 @@ impl Conference {
         let before = std::mem::replace(&mut recording.status, status);
         let recording = recording.clone();
         if before != recording.status {
+            self.pauses.retain(|(of, _)| *of != id);
+            self.pauses.extend(pause_behavior.map(|pause_behavior| (id, pause_behavior)));
             self.outputs.push_back(match pause_behavior {
                 Some(pause_behavior) => Output::PauseRecording { id, pause_behavior },
                 None => Output::ResumeRecording(id),
@@ -542,6 +565,7 @@ impl Conference {
     pub fn handle_recorded(&mut self, now: Timestamp, id: RecordingId, end: RecordingEnd, duration: Duration) {
         let Some(index) = self.recordings.iter().position(|one| one.id == id) else { return };
         let mut recording = self.recordings.remove(index);
+        self.pauses.retain(|(of, _)| *of != id);
         recording.ended_at = Some(now);
         recording.duration = Some(duration);
         recording.limit = end.limit();

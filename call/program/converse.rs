@@ -14,6 +14,7 @@ use crate::leg::{EndFailure, Status};
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
+use crate::resume::Standing;
 use tandem_id::{ConversationId, LegId, OpId};
 
 /// A running converse instruction.
@@ -26,6 +27,8 @@ pub(crate) struct Conversing {
     status: Status,
     action: Option<Target>,
     began: Timestamp,
+    /// Whether the application is connected, or the agent has started.
+    started: bool,
     agent: Option<AgentFacts>,
 }
 
@@ -48,7 +51,7 @@ impl Conversing {
         };
         let Converse { spec, action } = converse;
         call.push_command(leg, LegCommand::Converse { op, id, spec: spec.clone(), status });
-        Step::Stay(Running::Converse(Self { op, id, spec, status, action, began, agent }))
+        Step::Stay(Running::Converse(Self { op, id, spec, status, action, began, started: false, agent }))
     }
 
     pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
@@ -56,6 +59,7 @@ impl Conversing {
         if id != self.id {
             return Step::Stay(Running::Converse(self));
         }
+        self.started |= status == ConversationStatus::Started;
         let goes_on = matches!(status, ConversationStatus::Started | ConversationStatus::Utterance(_));
         if let (ConversationStatus::Utterance(line), Some(agent)) = (&status, &mut self.agent) {
             if agent.utterances.len() == MAX_UTTERANCES {
@@ -75,6 +79,21 @@ impl Conversing {
             Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
             None => Step::Next,
         }
+    }
+
+    /// Continues the conversation. A greeting that has begun is not spoken again, and an agent knows what was said.
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let (op, id, mut spec, status) = (self.op, self.id, self.spec.clone(), self.status);
+        if self.started {
+            spec.greeting = None;
+        }
+        if let (ConversationTarget::Agent(agent), Some(facts)) = (&mut spec.with, &self.agent)
+            && !facts.utterances.is_empty()
+        {
+            agent.history.extend_from_slice(&facts.utterances);
+            (agent.first_message, agent.event) = (Some("".into()), None);
+        }
+        standing.command(LegCommand::Converse { op, id, spec, status });
     }
 
     /// Ends the conversation. If the caller hung up, the action is still requested, but the response is ignored.

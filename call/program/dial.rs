@@ -23,6 +23,7 @@ use crate::program::instruction::{
 };
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::recording::{CutInstruction, Recording};
+use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
 /// Time for which no RTP may arrive after a 180 before the caller hears ringback again. RTP that flows arrives every 10
@@ -552,13 +553,29 @@ impl Dialing {
         }
     }
 
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        if let (Some(op), Some(play)) = (self.ringback, self.ringback_tone()) {
+            standing.command(LegCommand::Play { op, play, elapsed: Some(Duration::ZERO) });
+        }
+        if let (Some(_), Some(dequeue)) = (self.dequeue_timer, &self.dial.queue) {
+            standing.command(LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
+        }
+        if let (Some(_), Some(early)) = (self.packet_gap, self.early) {
+            standing.command_to(early, LegCommand::ReportNextPacket);
+        }
+    }
+
+    fn ringback_tone(&self) -> Option<Play> {
+        let country = self.dial.ring_tone.clone()?;
+        Some(Play::new(AudioSource::Tone(Tone::Ringback(country)), None))
+    }
+
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
         // During a transfer the application may play audio to the leg. This audio has priority over the ringback tone.
         let silent = call.leg_state(leg).is_some_and(|state| state.runner.running.is_none());
-        if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
+        if let (None, Some(play), true) = (self.ringback, self.ringback_tone(), silent) {
             let op = call.new_op();
-            let source = AudioSource::Tone(Tone::Ringback(country.clone()));
-            call.push_command(leg, LegCommand::Play { op, play: Play::new(source, None), elapsed: None });
+            call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
             self.ringback = Some(op);
         }
     }

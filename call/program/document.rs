@@ -22,13 +22,14 @@ use serde::{Deserialize, Serialize};
 use crate::Target;
 use crate::call::Call;
 use crate::event::EventKind;
-use crate::fetch::{FailureKind, FetchFailure, FetchReason, Scope};
+use crate::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use crate::leg::EndFailure;
 use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
-use tandem_id::{FetchId, LegId};
+use crate::resume::Standing;
+use tandem_id::{FetchId, LegId, OpId};
 
 /// Maximum value of the count of documents with a very short running time.
 const MAX_SHORT_DOCUMENTS: u32 = 50;
@@ -179,6 +180,19 @@ impl Fetching {
         }
     }
 
+    /// Requests the document again. The response to the first request may be lost.
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let state = standing.state;
+        standing.fetch(Fetch {
+            id: self.id,
+            leg: Arc::clone(&state.info),
+            target: self.target.clone(),
+            reason: (*self.reason).clone(),
+            scope: self.scope,
+            first_method: state.first_method.unwrap_or_default(),
+        });
+    }
+
     fn is_fallback(&self) -> bool {
         matches!(*self.reason, FetchReason::Fallback { .. })
     }
@@ -227,6 +241,27 @@ pub(crate) fn refused(call: &mut Call, leg: LegId, why: String) -> Step {
 /// Text that the caller hears when the application has failed.
 const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.";
 
+fn apology() -> Play {
+    let (text, language) = (APOLOGY.to_owned(), Some("en-US".to_owned()));
+    Play::once(AudioSource::Speech(Speech { text, ssml: false, voice: None, language }))
+}
+
+/// The apology that a leg hears before the leg ends.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Apology {
+    pub(crate) op: OpId,
+    /// Detail text for the end of the leg.
+    pub(crate) why: String,
+    since: Timestamp,
+}
+
+impl Apology {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let elapsed = Some(standing.now.since(self.since));
+        standing.command(LegCommand::Play { op: self.op, play: apology(), elapsed });
+    }
+}
+
 fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     call.ensure_answered(leg);
     let op = call.new_op();
@@ -234,8 +269,7 @@ fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
         state.failure = Some(Box::new(EndFailure::Document(failure.clone())));
     }
     call.emit(leg, EventKind::Apologised);
-    let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
-    let play = Play::once(AudioSource::Speech(speech));
-    call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
-    Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
+    call.push_command(leg, LegCommand::Play { op, play: apology(), elapsed: None });
+    let why = format!("apologised and hung up: the document failed ({})", failure.detail);
+    Running::Apologising(Apology { op, why, since: call.now().time })
 }

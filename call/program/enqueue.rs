@@ -21,6 +21,7 @@ use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait}
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
+use crate::resume::Standing;
 use crate::timer::LegTimer;
 use tandem_id::{LegId, OpId, QueueId};
 
@@ -104,6 +105,22 @@ impl Waiting {
     fn outcome(&self, result: QueueResult, now: Timestamp) -> QueueOutcome {
         let name = Arc::clone(&self.enqueue.queue);
         QueueOutcome { name, waited: self.queue.map(|queue| (queue, self.waited(now))), result }
+    }
+}
+
+impl Waiting {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let (queue, since) = (Arc::clone(&self.enqueue.queue), self.since);
+        match self.stage {
+            Stage::Entering => {
+                let max_size = self.enqueue.max_size;
+                standing.command(LegCommand::EnterQueue { op: self.op, queue, max_size });
+            }
+            Stage::Waiting => standing.command(LegCommand::ResumeWait { queue, since, called: false }),
+            Stage::Called => standing.command(LegCommand::ResumeWait { queue, since, called: true }),
+            // The leg has left the queue.
+            Stage::Joined => {}
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::program::play::Playing;
 use crate::program::speech_gather::{SpeechGather, SpeechProgress};
 use crate::program::{Running, Signal, Step};
 use crate::recognition::RecognisedText;
+use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
 /// Maximum number of digits if the application sets no limit. The gather ends at this number.
@@ -119,6 +120,15 @@ impl Gathering {
             playing.abort(call, leg, why);
         }
         self.report(call, leg, &Outcome { end, terminator: None });
+    }
+
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        if let Some((_, playing)) = &self.prompt {
+            playing.resume(standing);
+        }
+        if let SpeechState::Open(speech_gather) = &self.recognition {
+            speech_gather.resume(standing);
+        }
     }
 
     fn handle_signal(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {

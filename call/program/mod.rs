@@ -82,8 +82,7 @@ pub(crate) enum ChildEvent {
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Running {
     Fetching(document::Fetching),
-    /// Plays the apology. After the apology, the leg ends with this detail text.
-    Apologising(OpId, String),
+    Apologising(document::Apology),
     Playing(play::Playing),
     SendingDigits(Box<send_digits::SendingDigits>),
     Pausing(OpId),
@@ -134,9 +133,9 @@ impl Running {
                 Signal::Played { op, .. } if op == sending.op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(sending)),
             },
-            Self::Apologising(op, why) => match signal {
-                Signal::Played { op: done, .. } if done == op => Step::GiveUp(why),
-                _ => Step::Stay(Self::Apologising(op, why)),
+            Self::Apologising(apology) => match signal {
+                Signal::Played { op, .. } if op == apology.op => Step::GiveUp(apology.why),
+                _ => Step::Stay(Self::Apologising(apology)),
             },
             Self::Pausing(op) => match signal {
                 Signal::Timer(due) if due == op => {
@@ -165,7 +164,7 @@ impl Running {
         match self {
             // Answering-machine detection continues after the instruction was aborted.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
-            Self::Apologising(op, _) => call.push_command(leg, LegCommand::Stop { op }),
+            Self::Apologising(apology) => call.push_command(leg, LegCommand::Stop { op: apology.op }),
             Self::SendingDigits(sending) => call.push_command(leg, LegCommand::Stop { op: sending.op }),
             Self::Pausing(op) => call.cancel_timer(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),

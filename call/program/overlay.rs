@@ -14,6 +14,7 @@ use crate::leg_state::MAX_QUEUED;
 use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
+use crate::resume::Standing;
 use tandem_id::LegId;
 
 /// The overlay of a leg: the audio that plays now and the audio that waits.
@@ -21,6 +22,12 @@ use tandem_id::LegId;
 pub(crate) struct Overlay {
     playing: Playing,
     waiting: VecDeque<Play>,
+}
+
+impl Overlay {
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        self.playing.resume(standing);
+    }
 }
 
 impl Call {

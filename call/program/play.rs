@@ -8,6 +8,7 @@ use crate::event::{EventKind, Playback, PlaybackEnd};
 use crate::output::LegCommand;
 use crate::program::instruction::Play;
 use crate::program::{Running, Signal, Step};
+use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
 /// A running playback.
@@ -35,6 +36,11 @@ impl Playing {
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
         call.emit(leg, EventKind::PlaybackStarted(playback));
         Self { op, play, prompt, since, limit }
+    }
+
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let elapsed = Some(standing.now.since(self.since));
+        standing.command(LegCommand::Play { op: self.op, play: self.play.clone(), elapsed });
     }
 
     fn playback(self) -> Playback {

@@ -16,6 +16,7 @@ use crate::recording::{
     ActiveRecording, CutInstruction, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec,
     RecordingStatus,
 };
+use crate::resume::Standing;
 use crate::transcription::{TranscriptionOrder, WaitingTranscript};
 use tandem_id::{FetchId, LegId, OpId, RecordingId};
 
@@ -35,7 +36,7 @@ enum Phase {
 impl RecordVerb {
     pub(crate) fn begin(call: &mut Call, leg: LegId, record: Record) -> Step {
         if record.beep {
-            let op = beep(call, leg);
+            let op = play_beep(call, leg);
             return Step::Stay(Running::Record(Self { record, phase: Phase::Beeping(op) }));
         }
         Self::start(call, leg, record)
@@ -78,6 +79,12 @@ impl RecordVerb {
         }
     }
 
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        if let Phase::Beeping(op) = self.phase {
+            standing.command(LegCommand::Play { op, play: beep(), elapsed: Some(Duration::ZERO) });
+        }
+    }
+
     /// Ends the instruction. If the caller hung up, the recorded message is still valid. In this case the action is
     /// requested when the file is complete, and the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
@@ -101,11 +108,14 @@ impl RecordVerb {
 }
 
 /// Plays the tone before a recording.
-fn beep(call: &mut Call, leg: LegId) -> OpId {
+fn play_beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
-    let play = Play::once(AudioSource::Tone(Tone::Beep));
-    call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
+    call.push_command(leg, LegCommand::Play { op, play: beep(), elapsed: None });
     op
+}
+
+fn beep() -> Play {
+    Play::once(AudioSource::Tone(Tone::Beep))
 }
 
 impl Call {
@@ -113,7 +123,7 @@ impl Call {
     /// of recordings.
     pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
         let room = self.leg_state(leg).is_some_and(|state| state.recordings.len() < MAX_RECORDINGS);
-        let after = (spec.beep && room).then(|| beep(self, leg));
+        let after = (spec.beep && room).then(|| play_beep(self, leg));
         let new = self.new_recording(spec);
         let id = new.id;
         self.order_recording(leg, new, after).map(|_| id)

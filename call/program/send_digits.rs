@@ -7,6 +7,7 @@ use tandem_id::{LegId, OpId};
 use crate::call::Call;
 use crate::output::LegCommand;
 use crate::program::instruction::SendDigits;
+use crate::resume::Standing;
 
 /// Digits that are being sent.
 #[derive(Serialize, Deserialize)]
@@ -21,5 +22,10 @@ impl SendingDigits {
         let (op, since) = (call.new_op(), call.now().time);
         call.push_command(leg, LegCommand::SendDigits { op, digits: digits.clone(), elapsed: None });
         Self { op, digits, since }
+    }
+
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let elapsed = Some(standing.now.since(self.since));
+        standing.command(LegCommand::SendDigits { op: self.op, digits: self.digits.clone(), elapsed });
     }
 }

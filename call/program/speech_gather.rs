@@ -22,6 +22,7 @@ use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
+use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
 /// Maximum pause after speech if the recogniser decides where an utterance ends. The limit is necessary, because the
@@ -88,6 +89,15 @@ impl SpeechGather {
         let op = call.new_op();
         call.push_command(leg, LegCommand::StartRecognition { op, spec: Box::new(self.speech.recognition.clone()) });
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
+    }
+
+    pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
+        let Some(op) = self.op else { return };
+        let spec = Box::new(self.speech.recognition.clone());
+        standing.command(LegCommand::StartRecognition { op, spec });
+        if self.finishing {
+            standing.command(LegCommand::FinishRecognition { op });
+        }
     }
 
     /// Returns whether the recognition has words, final or not.

@@ -11,25 +11,28 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tandem_call::address::Address;
 use tandem_call::call::Call;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
-use tandem_call::conversation::ConversationStatus;
+use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::new_leg::OnAnswer;
-use tandem_call::output::{LegEvent, Progress, SipEndReason};
+use tandem_call::output::{LegCommand, LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
 use tandem_call::recognition::RecognitionEvent;
-use tandem_call::recording::{PauseBehavior, RecordingEnd};
+use tandem_call::recording::{NewRecording, PauseBehavior, RecordingEnd, Track};
+use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
-use tandem_call::stream::{StreamFault, StreamStatus};
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
+use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::testing::*;
-use tandem_id::{LegId, OpId, QueueId};
+use tandem_id::{FetchId, LegId, OpId, QueueId, RecordingId};
 
 fn record() -> Record {
     Record {
@@ -235,6 +238,266 @@ fn the_state_of_a_call_can_be_written_and_read_at_every_moment() {
             }
         }
     }
+}
+
+/// Legs in states that no single instruction of an answered leg has.
+const STATES: [(&str, fn() -> CallScript); 19] = [
+    ("inbound, rings", || CallScript::inbound(Decision::Commands)),
+    ("inbound, awaits its first document", || {
+        CallScript::inbound(Decision::Document { target: target("start"), fallback: None })
+    }),
+    ("inbound, awaits its first command", || {
+        CallScript::inbound(Decision::CommandsWithTimeout(Duration::from_secs(3)))
+    }),
+    ("outbound, rings in a race", || {
+        let mut script = CallScript::new(7);
+        for leg in [LegId(1), LegId(2)] {
+            script.dial_out(leg, |new| {
+                new.race = Some(LegId(1));
+                new.record = Some(NewRecording { id: RecordingId(7), spec: recording() });
+                new.plan.detect = Some(detection());
+                new.plan.then = OnAnswer::Document(target("start"));
+            });
+        }
+        script
+    }),
+    ("outbound, its stream connects before the INVITE", || {
+        let mut script = CallScript::new(7);
+        let spec = StreamSpec { connect_timing: ConnectTiming::BeforeCalling, ..stream("s") };
+        script.dial_out(LegId(1), |new| new.plan.stream = Some(spec));
+        script
+    }),
+    ("answered, its stream connected before", || {
+        let mut script = CallScript::new(7);
+        let spec = StreamSpec { connect_timing: ConnectTiming::WhileCalling, ..stream("s") };
+        script.dial_out(LegId(1), |new| new.plan.stream = Some(spec));
+        script.answers(LegId(1));
+        script
+    }),
+    ("sends digits after the answer", || {
+        let mut script = CallScript::new(7);
+        script.dial_out(LegId(1), |new| {
+            new.plan.send_digits = Some(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) });
+            new.plan.then = OnAnswer::Document(target("start"));
+        });
+        script.answers(LegId(1));
+        script
+    }),
+    ("detection holds the program", || {
+        let mut script = CallScript::new(7);
+        script.dial_out(LegId(1), |new| {
+            new.plan.detect = Some(Box::new(MachineDetection { holds: true, ..*detection() }));
+            new.plan.then = OnAnswer::Document(target("start"));
+        });
+        script.answers(LegId(1));
+        script
+    }),
+    ("rings again after early media", || {
+        let mut script =
+            CallScript::runs(vec![Instruction::Dial(Dial { ring_tone: Some("us".to_owned()), ..dial(&["+1"]) })]);
+        let child = script.newest();
+        script.progresses(child, EARLY_MEDIA);
+        script.feed_to(child, LegEvent::PacketArrived);
+        script.progresses(child, RINGING);
+        script
+    }),
+    ("bridged by a dial", || bridged_by_dial().0),
+    ("transfers, and the target rings", || {
+        let (mut script, called) = bridged_by_dial();
+        refers(&mut script, called);
+        script
+    }),
+    ("transfers, and the referrer has left", || {
+        let (mut script, called) = bridged_by_dial();
+        refers(&mut script, called);
+        script.hangs_up(called);
+        script
+    }),
+    ("supervised in a bridge", || {
+        let (mut script, _) = bridged_by_dial();
+        let supervision = Supervision { of: script.leg(), role: SupervisorRole::Whisper };
+        script.dial_out(LegId(900), |new| new.plan.then = OnAnswer::Supervise(supervision));
+        script.answers(LegId(900));
+        script
+    }),
+    ("waits in a queue", || {
+        let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
+        script.is_enqueued(Ok(QueueId(1)));
+        script
+    }),
+    ("is called out of a queue, and runs the whisper document", called_from_queue),
+    ("is bridged with its agent", || {
+        let mut script = called_from_queue();
+        script.fetched(Vec::new());
+        script
+    }),
+    ("overlay, side gather, transfer, muted, suppressed noise, paused recording", || {
+        let mut script = CallScript::commanded();
+        for command in [
+            Command::PlayOverlay(vec![file("a"), file("b")]),
+            Command::Gather(Box::new(spoken_gather())),
+            Command::Transfer(Box::new(dial(&["+15550009"]))),
+            Command::Mute(true),
+            Command::SuppressNoise { track: Track::Both, on: true },
+            Command::StartRecording(recording()),
+            Command::PauseRecording { which: None, pause_behavior: PauseBehavior::Skip },
+            Command::EnterQueue(Box::new(enqueue("support"))),
+        ] {
+            script.request(command).unwrap();
+        }
+        script
+    }),
+    ("apologises", || {
+        let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+        script.fetch_fails();
+        script
+    }),
+    ("ended, and its recording is open", || {
+        let mut script = CallScript::runs(vec![
+            Instruction::StartTranscription(Box::new(transcription("a"))),
+            Instruction::Record(Record { beep: false, ..record() }),
+        ]);
+        script.hangs_up(script.leg());
+        script
+    }),
+];
+
+fn detection() -> Box<MachineDetection> {
+    let second = Duration::from_secs(1);
+    Box::new(MachineDetection::new(Until::GreetingEnd, 30 * second, second, second, 4 * second))
+}
+
+fn bridged_by_dial() -> (CallScript, LegId) {
+    let dial = Dial { action: Some(target("dialed")), ..dial(&["+15550003"]) };
+    let mut script = CallScript::runs(vec![Instruction::Dial(dial), Instruction::Play(file("after"))]);
+    let called = script.newest();
+    script.answers(called);
+    (script, called)
+}
+
+fn refers(script: &mut CallScript, leg: LegId) {
+    let (to, headers, via) = (Address::from("sip:cy@h"), Vec::new(), Vec::new());
+    let target = ReferTarget::Call { to, headers, replaces: None, credentials: None, via };
+    script.feed_to(leg, LegEvent::Referred(Box::new(Referred { target, uri: "sip:cy@h".to_owned(), by: None })));
+}
+
+fn called_from_queue() -> CallScript {
+    let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support")), Instruction::Echo]);
+    script.is_enqueued(Ok(QueueId(1)));
+    let queue = Some(Dequeue { queue: "support".into(), whisper: Some(target("whisper")) });
+    let dial = Instruction::Dial(Dial { queue, ..dequeue("support") });
+    script.incoming(LegId(2), Decision::Program(program(vec![dial])));
+    script.feed_to(LegId(1), LegEvent::Called { queue: QueueId(1), by: LegId(2) });
+    script
+}
+
+/// Restarts the call that `brought` returns: another process knows nothing but the written state. Asserts that this
+/// process has the same operations, and that the call continues like the original: after each further moment and each
+/// end, the outputs are the same.
+fn continues_after_a_restart(brought: &dyn Fn() -> CallScript) {
+    let (original, restarted) = (brought(), brought().restarted());
+    assert_eq!(restarted.plays, original.plays, "playbacks");
+    assert_eq!(restarted.recordings, original.recordings, "recordings");
+    assert_eq!(restarted.stopping, original.stopping, "recordings that are being closed");
+    assert_eq!(restarted.streams, original.streams, "streams");
+    assert_eq!(restarted.siprecs, original.siprecs, "sessions with recording servers");
+    assert_eq!(restarted.recognitions, original.recognitions, "recognitions");
+    assert_eq!(restarted.transcriptions, original.transcriptions, "transcriptions");
+    assert_eq!(restarted.conversations, original.conversations, "conversations");
+    let awaited = |(leg, id): &&(LegId, FetchId)| original.call.awaits_document(*leg, *id);
+    let fetches: Vec<_> = original.fetches.iter().filter(awaited).copied().collect();
+    assert_eq!(restarted.fetches, fetches, "document requests");
+    for then in MOMENTS.iter().skip(1).chain(&ENDS) {
+        let (mut original, mut restarted) = (brought(), brought().restarted());
+        // A response to a request that the call does not await any more has no effect.
+        restarted.fetches.clone_from(&original.fetches);
+        for script in [&mut original, &mut restarted] {
+            script.outputs.clear();
+            then(script);
+            for leg in script.legs.clone() {
+                script.hangs_up(leg);
+            }
+            script.close_recordings();
+            script.end_transcriptions();
+            script.assert_settled();
+        }
+        assert_eq!(restarted.outputs, original.outputs);
+    }
+}
+
+#[test]
+fn a_call_that_is_restarted_at_any_moment_of_any_instruction_continues_like_the_original() {
+    for (which, instruction) in every_instruction().into_iter().enumerate() {
+        for (when, moment) in MOMENTS.iter().enumerate() {
+            for outbound in [false, true] {
+                println!("instruction {which} moment {when} outbound {outbound}");
+                continues_after_a_restart(&|| brought_to(&instruction, *moment, outbound));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_restarted_in_any_state_of_a_leg_continues_like_the_original() {
+    for (name, state) in STATES {
+        println!("{name}");
+        continues_after_a_restart(&|| {
+            let mut script = state();
+            script.rewrites = false;
+            script
+        });
+    }
+}
+
+#[test]
+fn a_restarted_call_connects_its_legs_after_their_operations() {
+    let (mut script, called) = bridged_by_dial();
+    script.request(Command::StartStream { spec: stream("s"), if_none_runs: false }).unwrap();
+    let restarted = script.restarted();
+    let position = |what: fn(&LegCommand) -> bool| {
+        restarted.commands(restarted.leg()).position(what).expect("the command is given again")
+    };
+    assert!(
+        position(|it| matches!(it, LegCommand::StartStream { .. }))
+            < position(|it| matches!(it, LegCommand::Bridge { .. }))
+    );
+    assert!(!restarted.has_command(called, |it| matches!(it, LegCommand::Bridge { .. })), "one leg connects both");
+}
+
+#[test]
+fn a_restarted_playback_says_for_how_long_it_may_have_played() {
+    let mut script = CallScript::runs(vec![Instruction::Play(file("a"))]);
+    script.advance(Duration::from_secs(7));
+    let restarted = script.restarted();
+    let elapsed = restarted.commands(restarted.leg()).find_map(|command| match command {
+        LegCommand::Play { elapsed, .. } => *elapsed,
+        _ => None,
+    });
+    assert_eq!(elapsed, Some(Duration::from_secs(7)));
+    assert_eq!(restarted.events().count(), 0, "a playback that continues is not reported as new");
+}
+
+#[test]
+fn an_agent_that_is_restarted_knows_what_was_said_and_does_not_speak_first() {
+    let agent = AgentSpec { first_message: Some("Hello!".into()), ..AgentSpec::default() };
+    let spec = ConversationSpec::new(ConversationTarget::Agent(Box::new(agent)));
+    let mut script = CallScript::runs(vec![Instruction::Converse(Converse { spec: Box::new(spec), action: None })]);
+    let line = Utterance { by_agent: true, text: "Hello!".into() };
+    for status in [ConversationStatus::Started, ConversationStatus::Utterance(line.clone())] {
+        let id = script.conversations.first().unwrap().1;
+        script.call.handle_leg(script.now, script.leg(), LegEvent::Conversation { id, status });
+        script.drain();
+    }
+    let restarted = script.restarted();
+    let agent = restarted.commands(restarted.leg()).find_map(|command| match command {
+        LegCommand::Converse { spec, .. } => match &spec.with {
+            ConversationTarget::Agent(agent) => Some(agent),
+            ConversationTarget::Application(_) => None,
+        },
+        _ => None,
+    });
+    let agent = agent.expect("the conversation continues");
+    assert_eq!((&agent.history[..], agent.first_message.as_deref()), (&[line][..], Some("")));
 }
 
 #[test]

@@ -253,6 +253,29 @@ impl Queues {
         })
     }
 
+    /// Adds a leg that waited in the account's queue since this time, before a restart. The leg gets the position of its
+    /// arrival, even if the queue is full. `called` says that an agent is taking the leg.
+    ///
+    /// # Errors
+    /// Returns [`QueueError::Unknown`] if the queue does not exist any more.
+    pub fn resume(
+        &self,
+        account: &Arc<str>,
+        name: &Arc<str>,
+        leg: LegId,
+        since: Timestamp,
+        called: bool,
+    ) -> Result<(QueueMembership, Option<Pair>), QueueError> {
+        let mut table = self.0.lock();
+        let id = *table.names.get(&(Arc::clone(account), Arc::clone(name))).ok_or(QueueError::Unknown)?;
+        let live = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
+        let position = live.callers.partition_point(|caller| caller.since <= since);
+        live.callers.insert(position, WaitingCaller { leg, since, called });
+        table.publish(id, if called { QueueChange::Called(leg) } else { QueueChange::Waits(leg) });
+        let pair = table.pair(id);
+        Ok((QueueMembership { queues: self.clone(), queue: id, leg }, pair))
+    }
+
     /// Registers an agent for the first leg in the account's queue with this name. The agent may have to wait for the
     /// leg.
     pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {

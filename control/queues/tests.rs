@@ -233,3 +233,20 @@ async fn each_change_of_a_queue_is_an_event_with_the_number_of_waiting_legs() {
     }
     store.close().await;
 }
+
+#[test]
+fn legs_that_waited_before_a_restart_get_their_positions_back() {
+    let (queues, account, name) = (Queues::default(), Arc::from("main"), Arc::from("support"));
+    let first = queues.enter(&account, &name, None, LegId(1), at(100)).ok().unwrap();
+    assert_eq!(queues.resume(&account, &Arc::from("other"), LegId(9), at(0), false).err(), Some(QueueError::Unknown));
+    // The calls are resumed in any order. Leg 4 is being connected to an agent.
+    let resumed = [(3, 70, false), (2, 50, false), (4, 60, true)]
+        .map(|(leg, since, called)| queues.resume(&account, &name, LegId(leg), at(since), called).ok().unwrap().0);
+    let id = first.queue.id;
+    let positions = [1, 2, 3, 4].map(|leg| queues.position(id, LegId(leg), at(200)).map(|one| one.position));
+    assert_eq!(positions, [Some(3), Some(1), Some(2), None]);
+    let (_request, pair) = queues.take(&account, &name, LegId(7));
+    assert_eq!(pair.map(|pair| pair.caller), Some(LegId(2)), "the first leg of which no agent has hold");
+    drop(resumed);
+    assert_eq!(queues.position(id, LegId(1), at(200)).map(|one| one.position), Some(1));
+}

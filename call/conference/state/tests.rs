@@ -398,3 +398,26 @@ fn a_conference_with_unpolled_outputs_or_a_torn_state_is_an_error() {
     script.conference.end(NOW, true);
     assert_eq!(script.conference.write(), Err(SnapshotError::UnpolledOutputs));
 }
+
+#[test]
+fn a_conference_that_is_resumed_gives_its_recordings_and_its_wait_audio_again() {
+    let mut script = Script::new();
+    let wait = Wait::Document(document("wait"));
+    script.come(1, Participation { wait: wait.clone(), ..room() });
+    for id in [RecordingId(1), RecordingId(2)] {
+        script.conference.record(NOW, id, spec()).unwrap();
+    }
+    script.conference.pause_recording(NOW, RecordingId(2), Some(PauseBehavior::Skip)).unwrap();
+    script.drain();
+    script.commands.clear();
+    script.conference.resume();
+    script.drain();
+    let paused = Output::PauseRecording { id: RecordingId(2), pause_behavior: PauseBehavior::Skip };
+    let again = [
+        Output::Record { id: RecordingId(1), spec: spec() },
+        Output::Record { id: RecordingId(2), spec: spec() },
+        paused,
+        Output::SetWaitAudio { leg: leg(1), audio: Some(wait) },
+    ];
+    assert_eq!(script.commands, again);
+}

@@ -109,6 +109,7 @@ impl CallTask {
             LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
             LegCommand::StopSupervising => self.stop_supervising(leg),
             LegCommand::EnterQueue { op, queue, max_size } => self.enter_queue(leg, op, &queue, max_size),
+            LegCommand::ResumeWait { queue, since, called } => self.resume_wait(leg, &queue, since, called),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
             LegCommand::LeaveQueue => self.with_leg(leg, |live| live.queue_membership = None),
             LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),

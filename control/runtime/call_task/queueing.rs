@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tandem_call::output::LegEvent;
 use tandem_clock as clock;
 use tandem_id::{LegId, OpId};
@@ -35,6 +36,20 @@ impl CallTask {
             Err(why) => Err(why),
         };
         self.post_leg_event(leg, LegEvent::Enqueued { op, result });
+    }
+
+    /// Puts a leg that waited before a restart to its position in the queue.
+    pub(super) fn resume_wait(&mut self, leg: LegId, name: &Arc<str>, since: Timestamp, called: bool) {
+        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        match self.services.queues.resume(&account, name, leg, since, called) {
+            Ok((membership, pair)) => {
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.queue_membership = Some(membership);
+                }
+                self.registry.connect_to_agent(pair);
+            }
+            Err(error) => tracing::error!(%error, queue = %name, "a leg lost its position in the queue"),
+        }
     }
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
