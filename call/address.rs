@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_known_by_its_form_and_written_back_as_it_was() {
+    fn an_address_has_the_kind_of_its_form_and_the_same_text() {
         for text in
             ["+15551230001", "100", "sip:alice@127.0.0.1:5080;transport=tcp", "client:alice", "app:7", "anonymous"]
         {

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
+use crate::Target;
 use crate::address::Address;
 use crate::command::Refused;
 use crate::conference::LeaveReason;
 use crate::ending::cause_of;
 use crate::engine::EngineEffect;
-use crate::event::{CallEvent, EventKind};
-use crate::fetch::{Fetch, FetchFailure, FetchReason};
+use crate::event::EventKind;
+use crate::fetch::{FetchFailure, FetchReason};
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
+use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::new_leg::{NewLeg, OnAnswer};
 use crate::output::{LegCommand, LegEvent, Output, Progress, SipEndReason};
@@ -23,8 +25,7 @@ use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
 use crate::timer::{LegTimer, Timers};
-use crate::{Callback, Target};
-use tandem_id::{CallId, Deadline, Entropy, FetchId, LegId, Now, OpId};
+use tandem_id::{CallId, Entropy, FetchId, LegId, Now, OpId};
 
 /// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
 /// the caller has vanished without a BYE.
@@ -32,18 +33,14 @@ const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
 /// Maximum time for which an inbound leg may stay unanswered. Before the answer, this server only repeats its
 /// provisional response (RFC 3261 §13.3.1.1), and the caller need not send anything. So this server cannot know whether
 /// the caller has vanished or waits. The limit is long enough for two consecutive dials of 600 s.
-const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// One call with its legs. `Call` is a pure state machine. The `handle_*` methods take inputs, and the `poll_*` methods
 /// return the next actions. After each use of a `handle_*` method, poll outputs until no output is left.
 pub struct Call {
     pub(crate) id: CallId,
     pub(crate) leg_states: Vec<LegState>,
-    pub(crate) entropy: Entropy,
-    pub(crate) timers: Timers,
-    pub(crate) outputs: VecDeque<Output>,
-    pub(crate) next_op: u64,
-    pub(crate) now: Now,
+    pub(crate) effects: Effects,
 }
 
 impl Call {
@@ -53,11 +50,13 @@ impl Call {
             id,
             // Most calls have two legs.
             leg_states: Vec::with_capacity(2),
-            entropy: Entropy::new(seed),
-            timers: Timers::default(),
-            outputs: VecDeque::new(),
-            next_op: 0,
-            now,
+            effects: Effects {
+                now,
+                entropy: Entropy::new(seed),
+                next_op: 0,
+                timers: Timers::default(),
+                outputs: VecDeque::new(),
+            },
         }
     }
 
@@ -78,7 +77,7 @@ impl Call {
 
     /// Returns whether every leg has ended and was released, and no output is left to poll.
     pub fn is_finished(&self) -> bool {
-        self.leg_states.is_empty() && self.outputs.is_empty()
+        self.leg_states.is_empty() && self.effects.outputs.is_empty()
     }
 
     // ----- inputs -------------------------------------------------------------------------------------------------
@@ -86,7 +85,7 @@ impl Call {
     /// Handles an inbound call. `info` has the owner of `route`. `route` also says whether a document, a program or
     /// commands control the call, or whether the call is refused.
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
-        self.now = now;
+        self.effects.now = now;
         let leg = info.id;
         self.leg_states.push(LegState::new(info));
         let documents = matches!(route.decision, Decision::Document { .. } | Decision::Program(_));
@@ -100,12 +99,12 @@ impl Call {
                 info.fallback = fallback.clone();
             }
         }
-        let record = route.record.map(|spec| Box::new(self.new_recording(spec)));
+        let record = route.record.map(|spec| Box::new(self.effects.new_recording(spec)));
         let first_command = match route.decision {
             Decision::CommandsWithTimeout(time) => Some(time),
             _ => None,
         };
-        self.set_timer(leg, LegTimer::Ring, first_command.unwrap_or(UNANSWERED_LIMIT));
+        self.effects.set_timer(leg, LegTimer::Ring, first_command.unwrap_or(UNANSWERED_LIMIT));
         if let Some(state) = self.leg_state_mut(leg) {
             state.awaits_command = first_command.is_some();
             state.record_on_answer = record;
@@ -121,7 +120,7 @@ impl Call {
                 self.reject_because(leg, RejectReason::Status(status), EndedBy::Server, Some(why));
             }
             Decision::Document { target, .. } => {
-                self.ring(leg, false);
+                self.with_leg(leg, |cx| cx.ring(false));
                 self.emit(leg, EventKind::Initiated);
                 self.fetch(leg, target, FetchReason::Start);
             }
@@ -130,7 +129,7 @@ impl Call {
                 self.run(leg, program);
             }
             Decision::Commands | Decision::CommandsWithTimeout(_) => {
-                self.ring(leg, false);
+                self.with_leg(leg, |cx| cx.ring(false));
                 self.emit(leg, EventKind::Initiated);
             }
         }
@@ -138,7 +137,7 @@ impl Call {
 
     /// Creates an outbound leg for a request of an application.
     pub fn handle_new_leg(&mut self, now: Now, leg: NewLeg) -> Result<(), Refused> {
-        self.now = now;
+        self.effects.now = now;
         if !self.has_room() {
             return Err(Refused::TooMany);
         }
@@ -149,7 +148,7 @@ impl Call {
     /// Handles an event of a leg. If the leg has ended, only the end of a recording or a transcription is handled;
     /// other events are ignored.
     pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
-        self.now = now;
+        self.effects.now = now;
         // This leg may have ended meanwhile. Even then, the leg that takes this leg out of the queue must be notified.
         if let LegEvent::Called { queue, by } = event {
             return self.called(leg, queue, by);
@@ -168,13 +167,13 @@ impl Call {
             LegEvent::Ended { reason, sip_status, detail } => {
                 let (answered, parent) = (state.info.answered_at.is_some(), state.info.parent);
                 if let (SipEndReason::Loop, Some(parent)) = (reason, parent) {
-                    self.found_loop(parent, detail.clone().unwrap_or_default());
+                    self.with_leg(parent, |cx| cx.found_loop(detail.clone().unwrap_or_default()));
                 }
                 let cause = cause_of(reason, sip_status, answered);
                 let by = match reason {
                     SipEndReason::Failed | SipEndReason::Unreachable | SipEndReason::Loop => EndedBy::Server,
                     SipEndReason::Timeout if !answered => EndedBy::Server,
-                    _ => EndedBy::Peer,
+                    _ => EndedBy::FarEnd,
                 };
                 self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail, failure: None });
             }
@@ -194,7 +193,9 @@ impl Call {
             LegEvent::MachineDetected { op, result, after } => self.machine_detected(leg, op, result, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
-            LegEvent::Siprec { id, status } => self.siprec_changed(leg, id, status),
+            LegEvent::Siprec { id, status } => {
+                self.with_leg(leg, |cx| cx.siprec_changed(id, status));
+            }
             LegEvent::Recognition { op, event } => self.signal(leg, Signal::Recognition { op, event }),
             LegEvent::RecognitionEnded { op, failed } => self.signal(leg, Signal::RecognitionEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
@@ -217,8 +218,8 @@ impl Call {
 
     /// Handles the response to a [`Fetch`]. Ignores the response if the leg no longer waits for it.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
-        self.now = now;
-        self.begin_waiting_transcript(leg, Some(id));
+        self.effects.now = now;
+        self.with_leg(leg, |cx| cx.begin_waiting_transcript(Some(id)));
         self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
         self.release_if_idle(leg);
     }
@@ -232,8 +233,8 @@ impl Call {
 
     /// Fires the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.now = now;
-        while let Some((leg, timer)) = self.timers.pop_due(now.instant) {
+        self.effects.now = now;
+        while let Some((leg, timer)) = self.effects.timers.pop_due(now.instant) {
             self.timer_fired(leg, timer);
         }
     }
@@ -246,33 +247,33 @@ impl Call {
     /// Moves the legs of another call into this call, so that they can be bridged with legs of this call. Check
     /// [`Call::room`] first.
     pub fn merge(&mut self, now: Now, mut other: Self) {
-        self.now = now;
+        self.effects.now = now;
         self.leg_states.append(&mut other.leg_states);
-        self.timers.append(&mut other.timers);
-        self.outputs.append(&mut other.outputs);
-        self.next_op = self.next_op.max(other.next_op);
+        self.effects.timers.append(&mut other.effects.timers);
+        self.effects.outputs.append(&mut other.effects.outputs);
+        self.effects.next_op = self.effects.next_op.max(other.effects.next_op);
     }
 
     // ----- outputs ------------------------------------------------------------------------------------------------
 
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.effects.outputs.pop_front()
     }
 
     /// Returns the time at which [`Call::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.effects.timers.next()
     }
 
     // ----- building blocks of verbs and commands -----------------------------------------------------------------
 
     pub(crate) fn now(&self) -> Now {
-        self.now
+        self.effects.now
     }
 
     pub(crate) fn set_now(&mut self, now: Now) {
-        self.now = now;
+        self.effects.now = now;
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -287,115 +288,39 @@ impl Call {
         self.leg_states.iter_mut().find(|state| state.info.id == leg)
     }
 
-    pub(crate) fn new_op(&mut self) -> OpId {
-        self.next_op += 1;
-        OpId(self.next_op)
+    /// Returns the context of an action that concerns only this leg.
+    pub(crate) fn cx(&mut self, leg: LegId) -> Option<LegCx<'_>> {
+        let state = self.leg_states.iter_mut().find(|state| state.info.id == leg)?;
+        Some(LegCx { leg: state, call: &mut self.effects })
+    }
+
+    /// Runs an action that concerns only this leg. Returns `None` if the call has no such leg.
+    pub(crate) fn with_leg<T>(&mut self, leg: LegId, action: impl FnOnce(&mut LegCx<'_>) -> T) -> Option<T> {
+        self.cx(leg).map(|mut cx| action(&mut cx))
     }
 
     pub(crate) fn push_command(&mut self, leg: LegId, command: LegCommand) {
-        self.outputs.push_back(Output::Leg { leg, command: Box::new(command) });
+        self.effects.command(leg, command);
     }
 
     pub(crate) fn emit(&mut self, leg: LegId, kind: EventKind) {
-        let at = self.now.time;
-        if let Some(state) = self.leg_state(leg) {
-            let event = CallEvent { at, leg: Arc::clone(&state.info), kind };
-            self.outputs.push_back(Output::Event(Box::new(event)));
-        }
+        self.with_leg(leg, |cx| cx.emit(kind));
     }
 
-    /// Sets a timer. When it fires, the instruction that runs on the leg receives [`Signal::Timer`].
+    /// Sets a timer; see [`LegCx::timer`].
     pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
-        let op = self.new_op();
-        self.set_timer(leg, LegTimer::Instruction(op), after);
+        let op = self.effects.new_op();
+        self.effects.set_timer(leg, LegTimer::Instruction(op), after);
         op
     }
 
-    /// Stops a timer that [`Call::timer`] has set.
     pub(crate) fn cancel_timer(&mut self, leg: LegId, op: OpId) {
-        self.timers.cancel(leg, LegTimer::Instruction(op));
-    }
-
-    pub(crate) fn set_timer(&mut self, leg: LegId, timer: LegTimer, after: Duration) {
-        if let Some(at) = Deadline::after(self.now, after) {
-            self.timers.set(at, leg, timer);
-        }
-    }
-
-    pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
-        let id = FetchId(self.new_op().0);
-        if let Some(state) = self.leg_state_mut(leg) {
-            if reason == FetchReason::Start {
-                state.first_method = Some(target.method);
-            }
-            let scope = state.mode.scope();
-            let first_method = state.first_method.unwrap_or_default();
-            let fetch = Fetch { id, leg: Arc::clone(&state.info), target, reason, scope, first_method };
-            self.outputs.push_back(Output::Fetch(Box::new(fetch)));
-        }
-        id
-    }
-
-    /// Reports the result of an aborted instruction to its action. The document in the response is ignored. An action that
-    /// is the next step of a script is not requested if another program replaces the script.
-    pub(crate) fn report_to_action(&mut self, leg: LegId, action: Option<Target>, reason: FetchReason, why: Abort) {
-        if let Some(action) = action.filter(|action| why == Abort::Hangup || action.is_request()) {
-            self.request_fetch(leg, action, reason);
-        }
-    }
-
-    pub(crate) fn ring(&mut self, leg: LegId, early_media: bool) {
-        let Some(state) = self.leg_state_mut(leg) else { return };
-        if state.info.direction != Direction::Inbound
-            || state.info.answered_at.is_some()
-            || state.info.status.is_final()
-        {
-            return;
-        }
-        let first = state.info.status != Status::Ringing;
-        if first || early_media {
-            self.send_progress(leg, Progress { alerting: !early_media, early_media });
-        }
-    }
-
-    /// Sends a provisional response to an inbound leg that is not answered yet. Does nothing if the last provisional
-    /// response of this leg was the same: the SIP side repeats the last response (RFC 3261 §13.3.1.1).
-    pub(crate) fn send_progress(&mut self, leg: LegId, progress: Progress) {
-        let Some(state) = self.leg_state_mut(leg) else { return };
-        if state.info.direction != Direction::Inbound
-            || state.info.answered_at.is_some()
-            || state.info.status.is_final()
-            || state.progress == Some(progress)
-        {
-            return;
-        }
-        state.progress = Some(progress);
-        Arc::make_mut(&mut state.info).status = Status::Ringing;
-        self.push_command(leg, LegCommand::Ring { progress });
+        self.effects.timers.cancel(leg, LegTimer::Instruction(op));
     }
 
     /// Answers an inbound leg if the leg is not answered yet. Returns whether the leg is answered now.
     pub(crate) fn ensure_answered(&mut self, leg: LegId) -> bool {
-        let time = self.now.time;
-        let Some(state) = self.leg_state_mut(leg) else { return false };
-        if state.info.answered_at.is_some() {
-            return true;
-        }
-        if state.info.direction != Direction::Inbound || state.info.status.is_final() {
-            return false;
-        }
-        let info = Arc::make_mut(&mut state.info);
-        info.answered_at = Some(time);
-        info.status = Status::InProgress;
-        let (stream, record) = (state.stream_on_answer.clone(), state.record_on_answer.take());
-        self.timers.cancel(leg, LegTimer::Ring);
-        self.push_command(leg, LegCommand::Answer);
-        self.emit(leg, EventKind::Answered { stream });
-        self.start_time_limit(leg);
-        if let Some(new) = record {
-            self.begin_recording(leg, *new);
-        }
-        true
+        self.with_leg(leg, |cx| cx.ensure_answered()).unwrap_or_default()
     }
 
     pub(crate) fn start_leg(&mut self, new: NewLeg) {
@@ -415,28 +340,18 @@ impl Call {
         let info = Arc::make_mut(&mut state.info);
         info.status = Status::Initiated;
         // An internal call (to an application of this server) uses no SIP.
-        let call_id = || Arc::from(tandem_id::digits(self.entropy.next_rng().random(), &mut [0; 32]));
+        let call_id = || Arc::from(tandem_id::digits(self.effects.entropy.next_rng().random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         let early =
             state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();
         self.leg_states.push(state);
         if let Some(spec) = early {
             // The stream starts before the INVITE, because the INVITE may have to wait for it.
-            self.start_stream(leg, spec);
+            self.with_leg(leg, |cx| cx.start_stream(spec));
         }
         self.push_command(leg, LegCommand::Invite(Box::new(new.invite)));
-        self.set_timer(leg, LegTimer::Ring, plan.timeout);
+        self.effects.set_timer(leg, LegTimer::Ring, plan.timeout);
         self.emit(leg, EventKind::Initiated);
-    }
-
-    /// Records that the application has given its first command. The time limit for the first command no longer
-    /// applies. The limit for unanswered legs applies from now on.
-    pub(crate) fn note_command(&mut self, leg: LegId) {
-        let Some(state) = self.leg_state_mut(leg) else { return };
-        if !std::mem::take(&mut state.awaits_command) || state.info.answered_at.is_some() {
-            return;
-        }
-        self.set_timer(leg, LegTimer::Ring, UNANSWERED_LIMIT);
     }
 
     /// Runs a program on a leg, in place of the current program.
@@ -459,10 +374,7 @@ impl Call {
         if self.leg_state(leg).is_none_or(|state| state.info.status.is_final()) {
             return;
         }
-        let running = Running::fetch(self, leg, target, reason);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.runner.running = Some(running);
-        }
+        self.with_leg(leg, |cx| cx.leg.runner.running = Some(Running::fetch(cx, target, reason)));
     }
 
     /// Delivers a signal to every instruction and gather that runs on the leg.
@@ -472,16 +384,10 @@ impl Call {
             let step = transfer.handle(self, leg, &signal);
             self.step_transfer(leg, step);
         }
-        self.signal_overlay(leg, &signal);
+        self.with_leg(leg, |cx| cx.signal_overlay(&signal));
         let Some(state) = self.leg_state_mut(leg) else { return };
         if let Some(side) = state.side_gather.take() {
-            let kept = side.handle(self, leg, &signal);
-            if let Some(state) = self.leg_state_mut(leg) {
-                // A request that was handled meanwhile may have started another gather, which replaces this gather.
-                if state.side_gather.is_none() {
-                    state.side_gather = kept;
-                }
-            }
+            self.with_leg(leg, |cx| cx.leg.side_gather = side.handle(cx, &signal));
         }
         let Some(running) = self.leg_state_mut(leg).and_then(|state| state.runner.running.take()) else { return };
         let step = running.handle(self, leg, signal);
@@ -551,18 +457,6 @@ impl Call {
         }
     }
 
-    pub(crate) fn set_status_callback(&mut self, leg: LegId, callback: Option<Callback>) {
-        if let Some(state) = self.leg_state_mut(leg) {
-            Arc::make_mut(&mut state.info).status_callback = callback;
-        }
-    }
-
-    pub(crate) fn set_fallback(&mut self, leg: LegId, fallback: Option<Target>) {
-        if let Some(state) = self.leg_state_mut(leg) {
-            Arc::make_mut(&mut state.info).fallback = fallback;
-        }
-    }
-
     pub(crate) fn notify_parent(&mut self, child: LegId, event: ChildEvent) {
         if let Some(parent) = self.leg_state(child).and_then(|state| state.progress_listener.or(state.info.parent)) {
             self.signal(parent, Signal::Child { leg: child, event });
@@ -580,7 +474,9 @@ impl Call {
                 self.release(leg);
             }
             LegTimer::Wait => self.wait_timed_out(leg),
-            LegTimer::Siprec(op) => self.siprec_timed_out(leg, op),
+            LegTimer::Siprec(op) => {
+                self.with_leg(leg, |cx| cx.siprec_timed_out(op));
+            }
             LegTimer::Instruction(op) => self.signal(leg, Signal::Timer(op)),
         }
     }
@@ -615,7 +511,7 @@ impl Call {
         headers: Vec<(String, String)>,
         dialog: Option<Arc<str>>,
     ) {
-        let time = self.now.time;
+        let time = self.effects.now.time;
         let Some(state) = self.leg_state_mut(leg) else { return };
         if state.info.answered_at.is_some() || state.info.direction == Direction::Inbound {
             return;
@@ -629,9 +525,9 @@ impl Call {
         let (record, stream) = (state.record_on_answer.take(), state.stream_on_answer.take());
         let (digits, race) = (state.send_digits.take(), state.race.take());
         let detect = state.detect_on_answer.take();
-        self.timers.cancel(leg, LegTimer::Ring);
+        self.effects.timers.cancel(leg, LegTimer::Ring);
         self.emit(leg, EventKind::Answered { stream: stream.clone() });
-        self.start_time_limit(leg);
+        self.with_leg(leg, |cx| cx.start_time_limit());
         if race.is_some() {
             let others = self.leg_states.iter().filter(|state| state.race == race).map(|state| state.info.id);
             for other in others.collect::<Vec<_>>() {
@@ -639,24 +535,25 @@ impl Call {
             }
         }
         if let Some(new) = record {
-            self.begin_recording(leg, *new);
+            self.with_leg(leg, |cx| cx.begin_recording(*new));
         }
         match stream {
-            Some(spec) if spec.connect_timing == ConnectTiming::AtAnswer => drop(self.start_stream(leg, *spec)),
+            Some(spec) if spec.connect_timing == ConnectTiming::AtAnswer => {
+                self.with_leg(leg, |cx| cx.start_stream(*spec));
+            }
             Some(_) => self.push_command(leg, LegCommand::BeginStreams),
             None => {}
         }
         if let Some(spec) = detect {
-            let _ = self.detect_machine(leg, spec);
+            self.with_leg(leg, |cx| cx.detect_machine(spec));
         }
         match digits {
             // The digits open a door or select an extension behind a switchboard. So they must be sent before anything
             // else.
             Some(digits) => {
-                let sending = Box::new(SendingDigits::begin(self, leg, *digits));
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.sending_digits = Some(sending);
-                }
+                self.with_leg(leg, |cx| {
+                    cx.leg.sending_digits = Some(Box::new(SendingDigits::begin(cx, *digits)));
+                });
             }
             None => self.proceed(leg),
         }

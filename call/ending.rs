@@ -156,26 +156,30 @@ impl Call {
         end.failure = state.failure.take();
         info.end = Some(end);
         info.sip.dialog = None;
-        self.timers.cancel_all(leg);
+        self.effects.timers.cancel_all(leg);
         let awaited = self.end_in_transfer(leg);
-        if let Some(side) = self.leg_state_mut(leg).and_then(|state| state.side_gather.take()) {
-            side.abort(self, leg, Abort::Hangup);
-        }
-        self.stop_overlay(leg, Abort::Hangup);
+        self.with_leg(leg, |cx| {
+            if let Some(side) = cx.leg.side_gather.take() {
+                side.abort(cx, Abort::Hangup);
+            }
+            cx.stop_overlay(Abort::Hangup);
+        });
         self.abort_program(leg, Abort::Hangup);
-        self.stop_streams(leg);
-        self.stop_siprecs(leg, None);
-        self.stop_transcriptions(leg, None);
+        self.stop_streams(leg, None);
+        self.with_leg(leg, |cx| {
+            cx.stop_siprecs(None);
+            cx.stop_transcriptions(None);
+        });
         self.leave_conference(leg, LeaveReason::Ended);
         let parted = self.unbridge(leg);
         self.end_supervisions(leg);
         self.emit(leg, EventKind::Ended);
-        self.stop_recordings(leg);
+        self.with_leg(leg, |cx| cx.stop_recordings());
         if let Some((other, after)) = parted.filter(|_| !awaited) {
             self.continue_after_bridge(leg, other, after);
         }
         self.notify_parent(leg, ChildEvent::Ended);
-        self.set_timer(leg, LegTimer::Release, RELEASE_TIMEOUT);
+        self.effects.set_timer(leg, LegTimer::Release, RELEASE_TIMEOUT);
         self.release_if_idle(leg);
     }
 
@@ -193,28 +197,10 @@ impl Call {
         if self.leg_state(leg).is_none() {
             return;
         }
-        self.begin_waiting_transcript(leg, None);
-        self.timers.cancel_all(leg);
+        self.with_leg(leg, |cx| cx.begin_waiting_transcript(None));
+        self.effects.timers.cancel_all(leg);
         self.push_command(leg, LegCommand::Release);
         self.leg_states.retain(|state| state.info.id != leg);
-    }
-
-    pub(crate) fn start_time_limit(&mut self, leg: LegId) {
-        if let Some(limit) = self.leg_state(leg).and_then(|state| state.time_limit) {
-            self.set_timer(leg, LegTimer::Limit, limit);
-        }
-    }
-
-    pub(crate) fn limit(&mut self, leg: LegId, limit: Duration) {
-        let (time, answered) = (self.now().time, self.leg_state(leg).and_then(|state| state.info.answered_at));
-        let Some(answered) = answered else {
-            if let Some(state) = self.leg_state_mut(leg) {
-                state.time_limit = Some(limit);
-            }
-            return;
-        };
-        let gone = Duration::try_from(time.duration_since(answered)).unwrap_or_default();
-        self.set_timer(leg, LegTimer::Limit, limit.saturating_sub(gone));
     }
 }
 

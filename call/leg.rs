@@ -202,7 +202,7 @@ pub enum TargetLegs {
     #[default]
     Own,
     /// The leg that this leg is bridged with.
-    Peer,
+    Bridged,
     /// Both legs.
     Both,
 }
@@ -359,7 +359,8 @@ impl fmt::Display for EndCause {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum EndedBy {
     /// The far end of the leg.
-    Peer,
+    #[serde(rename = "Peer")]
+    FarEnd,
     /// The application, by a request or by its program.
     Application,
     /// The other leg of the bridge. That leg ended first.
@@ -371,7 +372,7 @@ pub enum EndedBy {
 impl fmt::Display for EndedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Peer => "the far end",
+            Self::FarEnd => "the far end",
             Self::Application => "the application",
             Self::OtherLeg => "the other leg",
             Self::Server => "this server",

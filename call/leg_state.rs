@@ -256,7 +256,7 @@ mod tests {
     use crate::output::Output;
 
     #[test]
-    fn a_leg_and_what_a_call_orders_are_small() {
+    fn the_state_of_a_leg_and_an_output_are_small() {
         let (state, output) = (size_of::<LegState>(), size_of::<Output>());
         assert!(state <= 984 && output <= 32, "{state} and {output} octets");
     }

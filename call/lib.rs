@@ -22,6 +22,7 @@ pub mod event;
 pub mod fetch;
 pub mod internal_call;
 pub mod leg;
+mod leg_cx;
 mod leg_state;
 pub mod machine_detection;
 pub mod new_leg;

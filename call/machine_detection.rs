@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::Callback;
 use crate::call::Call;
 use crate::event::{EventKind, MachineFacts};
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::resume::Standing;
@@ -173,18 +174,18 @@ impl Detecting {
     }
 }
 
-impl Call {
-    /// Starts a detection on a leg. A detection that already runs on the leg is replaced.
-    pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
+impl LegCx<'_> {
+    /// Starts a detection. A detection that already runs on the leg is replaced.
+    pub(crate) fn detect_machine(&mut self, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
-        self.push_command(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
-        if let Some(state) = self.leg_state_mut(leg) {
-            let holds = spec.holds;
-            state.detecting = Some(Detecting { op, spec, holds });
-        }
+        self.command(LegCommand::DetectMachine { op, spec: spec.clone() });
+        let holds = spec.holds;
+        self.leg.detecting = Some(Detecting { op, spec, holds });
         op
     }
+}
 
+impl Call {
     /// Handles a detection result. After the last result, the actions that waited for the detection continue.
     pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, result: DetectionResult, after: Duration) {
         let Some(state) = self.leg_state_mut(leg) else { return };

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_written_without_the_noise_of_its_bits() {
+    fn a_decimal_number_has_the_digits_of_the_f32() {
         for (number, expected) in [(0.97_f32, 0.97), (0.9, 0.9), (0.1 + 0.2, 0.3), (1.0, 1.0), (0.0, 0.0), (4.41, 4.41)]
         {
             assert_eq!(decimal(number).to_string(), f64::to_string(&expected));

@@ -106,12 +106,12 @@ impl Call {
         }
         match referred.target {
             ReferTarget::BridgedWith(other) => {
-                let peer = self.leg_state(other).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
-                match peer.map(|bridge| bridge.with).filter(|peer| *peer != referrer && *peer != transferee) {
-                    Some(peer) => {
+                let target = self.leg_state(other).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
+                match target.map(|bridge| bridge.with).filter(|target| *target != referrer && *target != transferee) {
+                    Some(target) => {
                         self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
-                        self.release_child(other, peer);
-                        self.bridge_instead(transferee, referrer, peer);
+                        self.release_child(other, target);
+                        self.bridge_instead(transferee, referrer, target);
                         self.push_command(referrer, LegCommand::NotifyRefer { status: 200 });
                         self.clear(referrer, EndedBy::OtherLeg);
                         self.clear(other, EndedBy::OtherLeg);
@@ -148,14 +148,14 @@ impl Call {
     pub(crate) fn replace_leg(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
         let bridge =
             self.leg_state(of).and_then(|state| state.bridge).filter(|bridge| bridge.reported && bridge.with != leg);
-        let Some(peer) = bridge.map(|bridge| bridge.with) else {
+        let Some(bridged) = bridge.map(|bridge| bridge.with) else {
             self.reject(leg, crate::program::instruction::RejectReason::Status(481), EndedBy::Server);
             return Err(Refused::NotJoined);
         };
         if !self.ensure_answered(leg) {
             return Err(Refused::NotAnswered);
         }
-        self.bridge_instead(peer, of, leg);
+        self.bridge_instead(bridged, of, leg);
         self.clear(of, EndedBy::OtherLeg);
         Ok(Accepted::default())
     }
@@ -181,7 +181,7 @@ impl Call {
             return self.push_command(referrer, LegCommand::AnswerRefer { status: 503 });
         }
         self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
-        let id = LegId::new(self.now().time, &mut self.entropy.next_rng());
+        let id = LegId::new(self.now().time, &mut self.effects.entropy.next_rng());
         let inbound = parent.direction == Direction::Inbound;
         let from = if inbound { parent.from.clone() } else { parent.to.clone() };
         let caller_name = parent.caller_name.clone().filter(|_| inbound);
@@ -256,7 +256,7 @@ impl Call {
         };
         self.release_child(leg, transferee);
         self.replace_in_dial(transferee, leg, target);
-        let op = self.new_op();
+        let op = self.effects.new_op();
         self.push_command(transferee, LegCommand::Play { op, play: ringback(), elapsed: None });
         if let Some(referral) = self.leg_state_mut(target).and_then(|state| state.referral.as_mut()) {
             referral.ringback = Some(op);

@@ -9,6 +9,7 @@ use crate::conference::{Change, LeaveReason, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, TargetLegs};
+use crate::leg_cx::LegCx;
 use crate::leg_state::{LegState, MAX_QUEUED, Mode};
 use crate::output::LegCommand;
 use crate::program::dial::Dialing;
@@ -42,7 +43,7 @@ impl Call {
         }
         let outcome = self.execute(leg, request.command);
         if outcome.is_ok() {
-            self.note_command(leg);
+            self.with_leg(leg, |cx| cx.note_command());
         }
         if let (Err(_), Some(state)) = (&outcome, self.leg_state_mut(leg))
             && state.info.client_state != before
@@ -54,16 +55,16 @@ impl Call {
 
     pub(crate) fn execute(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
         let mut accepted = Accepted::default();
-        let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
             Command::Answer { record, stream, headers } => {
                 self.answer_by_request(leg, stream.clone(), headers)?;
-                accepted.recording = record.and_then(|spec| self.start_recording(leg, spec));
-                accepted.stream = stream.and_then(|spec| self.start_stream(leg, spec));
+                let mut cx = self.cx(leg).ok_or(Refused::NoSuchLeg)?;
+                accepted.recording = record.and_then(|spec| cx.start_recording(spec));
+                accepted.stream = stream.and_then(|spec| cx.start_stream(spec));
             }
             Command::Reject(reason) => self.reject_by_request(leg, reason)?,
             Command::Hangup { headers } => {
-                self.add_headers(leg, headers);
+                self.with_leg(leg, |cx| cx.add_headers(headers));
                 self.clear_for_application(leg, BY_REQUEST);
             }
             Command::Cancel => {
@@ -85,85 +86,12 @@ impl Call {
                 }
             }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
-            Command::PlayOverlay(plays) => self.play_overlay(leg, plays)?,
-            Command::StopOverlay => return done(self.stop_overlay(leg, Abort::Stopped)),
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
-            Command::StartGatherTimers => self.start_gather_timers(leg)?,
             Command::StopConversation => return done(self.stop_conversation(leg)),
-            Command::SendDigits(digits) => {
-                let op = self.new_op();
-                self.push_command(leg, LegCommand::SendDigits { op, digits, elapsed: None });
-            }
-            Command::SendInfo { content_type, body } => {
-                self.push_command(leg, LegCommand::SendInfo { content_type, body });
-            }
-            Command::StartRecording(spec) => {
-                accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
-            }
-            Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
-            Command::PauseRecording { which, pause_behavior } => {
-                return done(self.pause_recording(leg, which, Some(pause_behavior)));
-            }
-            Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, None)),
-            Command::StartStream { spec, if_none_runs } => {
-                if if_none_runs && self.leg_state(leg).is_some_and(|state| !state.streams.is_empty()) {
-                    return Err(Refused::AlreadyRunning);
-                }
-                accepted.stream = Some(self.start_stream(leg, spec).ok_or(Refused::TooMany)?);
-            }
-            Command::StopNamedStream(name) => {
-                let id = self.named_stream(leg, &name).ok_or(Refused::NotRunning)?;
-                self.stop_stream(leg, id);
-                (accepted.stream, accepted.stream_name) = (Some(id), Some(name));
-            }
-            Command::StopStream(Some(id)) => {
-                accepted.stream_name = self.stream_name(leg, id);
-                accepted.stream = Some(id);
-                if !self.stop_stream(leg, id) {
-                    return Err(Refused::NotRunning);
-                }
-            }
-            Command::StopStream(None) => {
-                let any = self.leg_state(leg).is_some_and(|state| !state.streams.is_empty());
-                self.stop_streams(leg);
-                return done(any);
-            }
-            Command::StartSiprec(spec) => {
-                let name = spec.name.clone();
-                accepted.siprec = Some((self.start_siprec(leg, spec).ok_or(Refused::TooMany)?, name));
-            }
-            Command::StopSiprec(id) => {
-                accepted.siprec = Some((id, self.stop_siprec(leg, id).ok_or(Refused::NotRunning)?));
-            }
-            Command::StopNamedSiprec(name) => {
-                let id = self.named_siprec(leg, &name).ok_or(Refused::NotRunning)?;
-                self.stop_siprec(leg, id);
-                accepted.siprec = Some((id, Some(name)));
-            }
-            Command::StartTranscription(spec) => {
-                accepted.transcription = Some(self.start_transcription(leg, *spec)?);
-            }
-            Command::StopTranscription(id) => return done(self.stop_transcription(leg, id)),
-            Command::StopNamedTranscription(name) => {
-                let id = self.named_transcription(leg, &name).ok_or(Refused::NotRunning)?;
-                self.stop_transcription(leg, id);
-                accepted.transcription = Some(id);
-            }
+            Command::StopStream(_) | Command::StopNamedStream(_) => return self.stop_stream_by_request(leg, command),
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
             Command::ReplaceLeg { of } => return self.replace_leg(leg, of),
-            Command::Mute(on) => {
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.muted = on;
-                }
-                self.push_command(leg, LegCommand::Mute(on));
-            }
-            Command::SuppressNoise { track, on } => {
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.noise_suppression.set(track, on);
-                }
-                self.push_command(leg, LegCommand::SuppressNoise { track, on });
-            }
             Command::JoinConference(participation) => self.join_conference_by_request(leg, participation),
             Command::MuteInConference(muted) => {
                 return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));
@@ -187,16 +115,29 @@ impl Call {
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
             }
-            Command::StopDetecting => {
-                return done(self.leg_state_mut(leg).is_some_and(|state| state.detecting.take().is_some()));
-            }
-            Command::DetectMachine(spec) => drop(self.detect_machine(leg, spec)),
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
-            Command::SetClientState => {}
-            Command::SetCallback(callback) => self.set_status_callback(leg, callback),
-            Command::SetFallback(fallback) => self.set_fallback(leg, fallback),
-            Command::TimeLimit(limit) => self.limit(leg, limit),
+            command => return self.cx(leg).ok_or(Refused::NoSuchLeg)?.execute(command),
         }
+        Ok(accepted)
+    }
+
+    fn stop_stream_by_request(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
+        let mut accepted = Accepted::default();
+        let state = self.leg_state(leg).ok_or(Refused::NoSuchLeg)?;
+        let found = match command {
+            Command::StopNamedStream(name) => {
+                state.streams.iter().find(|stream| stream.spec.name.as_ref() == Some(&name))
+            }
+            Command::StopStream(Some(id)) => state.streams.iter().find(|stream| stream.id == id),
+            _ => {
+                let any = !state.streams.is_empty();
+                self.stop_streams(leg, None);
+                return done(any);
+            }
+        };
+        let stream = found.ok_or(Refused::NotRunning)?;
+        (accepted.stream, accepted.stream_name) = (Some(stream.id), stream.spec.name.clone());
+        self.stop_stream(leg, stream.id);
         Ok(accepted)
     }
 
@@ -213,7 +154,7 @@ impl Call {
         }
         if state.info.direction == Direction::Inbound {
             state.stream_on_answer = stream.map(Box::new);
-            self.add_headers(leg, headers);
+            self.with_leg(leg, |cx| cx.add_headers(headers));
         }
         if self.ensure_answered(leg) { Ok(()) } else { Err(Refused::NotAnswered) }
     }
@@ -238,10 +179,7 @@ impl Call {
         if !gather.prompts.is_empty() {
             return self.enqueue(leg, Instruction::Gather(gather));
         }
-        let gathering = Gathering::begin(self, leg, gather);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.side_gather = Some(Box::new(gathering));
-        }
+        self.with_leg(leg, |cx| cx.leg.side_gather = Some(Box::new(Gathering::begin(cx, gather))));
         Ok(())
     }
 
@@ -289,12 +227,6 @@ impl Call {
         self.leg_state(leg).is_some_and(dials)
     }
 
-    fn add_headers(&mut self, leg: LegId, headers: Vec<(String, String)>) {
-        if !headers.is_empty() {
-            self.push_command(leg, LegCommand::Headers(headers));
-        }
-    }
-
     pub(crate) fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
         let state = self.leg_state_with_room(leg)?;
         state.runner.queue.push_back(instruction);
@@ -308,15 +240,15 @@ impl Call {
     }
 
     fn target_legs(&self, leg: LegId, to: TargetLegs) -> Result<Vec<LegId>, Refused> {
-        let peer = self
+        let bridged = self
             .leg_state(leg)
             .and_then(|state| state.bridge)
             .filter(|bridge| bridge.reported)
             .map(|bridge| bridge.with);
         match to {
             TargetLegs::Own => Ok(vec![leg]),
-            TargetLegs::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),
-            TargetLegs::Both => Ok(iter::once(leg).chain(peer).collect()),
+            TargetLegs::Bridged => bridged.map(|bridged| vec![bridged]).ok_or(Refused::NotJoined),
+            TargetLegs::Both => Ok(iter::once(leg).chain(bridged).collect()),
         }
     }
 
@@ -361,26 +293,6 @@ impl Call {
         true
     }
 
-    /// Starts the timers of the running gathers. A gather that waits behind audio has timers of its own when it begins.
-    fn start_gather_timers(&mut self, leg: LegId) -> Result<(), Refused> {
-        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        let mut side = state.side_gather.take();
-        let mut running = state.runner.running.take();
-        let own = match &mut running {
-            Some(Running::Gather(gathering)) => Some(gathering),
-            _ => None,
-        };
-        let mut started = Err(Refused::NotRunning);
-        for gathering in own.into_iter().chain(side.as_mut()) {
-            gathering.start_timers(self, leg);
-            started = Ok(());
-        }
-        if let Some(state) = self.leg_state_mut(leg) {
-            (state.side_gather, state.runner.running) = (side, running);
-        }
-        started
-    }
-
     /// Ends the running gathers and removes the waiting gathers.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(state) = self.leg_state_mut(leg) else { return };
@@ -398,7 +310,7 @@ impl Call {
             _ => None,
         };
         if let Some(side) = side {
-            side.abort(self, leg, Abort::Stopped);
+            self.with_leg(leg, |cx| side.abort(cx, Abort::Stopped));
         }
         let advances = running_gather.is_some();
         if let Some(running) = running_gather {
@@ -412,6 +324,99 @@ impl Call {
             self.advance(leg);
         }
     }
+}
+
+impl LegCx<'_> {
+    /// Executes a command that concerns only its leg. [`Call::execute`] executes all other commands.
+    fn execute(&mut self, command: Command) -> Result<Accepted, Refused> {
+        let mut accepted = Accepted::default();
+        match command {
+            Command::PlayOverlay(plays) => self.play_overlay(plays)?,
+            Command::StopOverlay => return done(self.stop_overlay(Abort::Stopped)),
+            Command::StartGatherTimers => self.start_gather_timers()?,
+            Command::SendDigits(digits) => {
+                let op = self.new_op();
+                self.command(LegCommand::SendDigits { op, digits, elapsed: None });
+            }
+            Command::SendInfo { content_type, body } => self.command(LegCommand::SendInfo { content_type, body }),
+            Command::StartRecording(spec) => {
+                accepted.recording = Some(self.start_recording(spec).ok_or(Refused::TooMany)?);
+            }
+            Command::StopRecording(which) => return done(self.stop_recording(which)),
+            Command::PauseRecording { which, pause_behavior } => {
+                return done(self.pause_recording(which, Some(pause_behavior)));
+            }
+            Command::ResumeRecording(which) => return done(self.pause_recording(which, None)),
+            Command::StartStream { spec, if_none_runs } => {
+                if if_none_runs && !self.leg.streams.is_empty() {
+                    return Err(Refused::AlreadyRunning);
+                }
+                accepted.stream = Some(self.start_stream(spec).ok_or(Refused::TooMany)?);
+            }
+            Command::StartSiprec(spec) => {
+                let name = spec.name.clone();
+                accepted.siprec = Some((self.start_siprec(spec).ok_or(Refused::TooMany)?, name));
+            }
+            Command::StopSiprec(id) => {
+                accepted.siprec = Some((id, self.stop_siprec(id).ok_or(Refused::NotRunning)?));
+            }
+            Command::StopNamedSiprec(name) => {
+                let id = self.named_siprec(&name).ok_or(Refused::NotRunning)?;
+                self.stop_siprec(id);
+                accepted.siprec = Some((id, Some(name)));
+            }
+            Command::StartTranscription(spec) => accepted.transcription = Some(self.start_transcription(*spec)?),
+            Command::StopTranscription(id) => return done(self.stop_transcription(id)),
+            Command::StopNamedTranscription(name) => {
+                let id = self.named_transcription(&name).ok_or(Refused::NotRunning)?;
+                self.stop_transcription(id);
+                accepted.transcription = Some(id);
+            }
+            Command::Mute(on) => {
+                self.leg.muted = on;
+                self.command(LegCommand::Mute(on));
+            }
+            Command::SuppressNoise { track, on } => {
+                self.leg.noise_suppression.set(track, on);
+                self.command(LegCommand::SuppressNoise { track, on });
+            }
+            Command::DetectMachine(spec) => drop(self.detect_machine(spec)),
+            Command::StopDetecting => return done(self.leg.detecting.take().is_some()),
+            Command::SetCallback(callback) => Arc::make_mut(&mut self.leg.info).status_callback = callback,
+            Command::SetFallback(fallback) => Arc::make_mut(&mut self.leg.info).fallback = fallback,
+            Command::TimeLimit(limit) => self.limit(limit),
+            // `SetClientState` has set the client state before. The other commands do not come here.
+            _ => {}
+        }
+        Ok(accepted)
+    }
+
+    fn add_headers(&mut self, headers: Vec<(String, String)>) {
+        if !headers.is_empty() {
+            self.command(LegCommand::Headers(headers));
+        }
+    }
+
+    /// Starts the timers of the running gathers. A gather that waits behind audio has timers of its own when it begins.
+    fn start_gather_timers(&mut self) -> Result<(), Refused> {
+        let (mut side, mut running) = (self.leg.side_gather.take(), self.leg.runner.running.take());
+        let own = match &mut running {
+            Some(Running::Gather(gathering)) => Some(gathering),
+            _ => None,
+        };
+        let mut started = Err(Refused::NotRunning);
+        for gathering in own.into_iter().chain(side.as_mut()) {
+            gathering.start_timers(self);
+            started = Ok(());
+        }
+        (self.leg.side_gather, self.leg.runner.running) = (side, running);
+        started
+    }
+}
+
+/// The result of a command that stops or changes an operation.
+fn done(found: bool) -> Result<Accepted, Refused> {
+    if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) }
 }
 
 pub(crate) fn needs_answer(command: &Command) -> bool {

@@ -74,7 +74,7 @@ impl Call {
             let standing = &mut Standing { now, state, outputs: &mut outputs };
             resume_connection(standing, self.leg_states.get(index + 1..).unwrap_or_default());
         }
-        self.outputs.extend(outputs);
+        self.effects.outputs.extend(outputs);
         // The response to a request that no instruction awaits any more does not come.
         let lost = |state: &LegState| {
             let awaited = state.runner.running.as_ref().and_then(Running::awaited_document);
@@ -82,7 +82,7 @@ impl Call {
         };
         let legs: Vec<_> = self.leg_states.iter().filter(|state| lost(state)).map(|state| state.info.id).collect();
         for leg in legs {
-            self.begin_waiting_transcript(leg, None);
+            self.with_leg(leg, |cx| cx.begin_waiting_transcript(None));
             self.release_if_idle(leg);
         }
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Callback;
-use crate::call::Call;
 use crate::event::EventKind;
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::recording::Track;
 use crate::resume::Standing;
 use crate::timer::LegTimer;
-use tandem_id::{LegId, OpId, SiprecId};
+use tandem_id::{OpId, SiprecId};
 
 /// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
 /// are refused and further instructions fail.
@@ -139,98 +139,90 @@ fn tracks(track: Track) -> usize {
     if track == Track::Both { 2 } else { 1 }
 }
 
-impl Call {
+impl LegCx<'_> {
     /// Starts a session with a recording server. Returns `None` if the leg would send more than the maximum number of
     /// tracks.
-    pub(crate) fn start_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) -> Option<SiprecId> {
-        let state = self.leg_state(leg)?;
-        let copied: usize = state.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
+    pub(crate) fn start_siprec(&mut self, spec: Box<SiprecSpec>) -> Option<SiprecId> {
+        let copied: usize = self.leg.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
         if copied + tracks(spec.track) > MAX_TRACKS {
             return None;
         }
-        let id = SiprecId::new(self.now().time, &mut self.entropy.next_rng());
+        let id = SiprecId::new(self.now().time, &mut self.call.entropy.next_rng());
         let ops = (self.new_op(), self.new_op());
-        self.set_timer(leg, LegTimer::Siprec(ops.0), ANSWER_TIMEOUT);
-        self.leg_state_mut(leg)?.siprecs.push(ActiveSiprec { id, ops, spec: spec.clone(), answered: false });
-        self.push_command(leg, LegCommand::StartSiprec { ops, id, spec });
+        self.set_timer(LegTimer::Siprec(ops.0), ANSWER_TIMEOUT);
+        self.leg.siprecs.push(ActiveSiprec { id, ops, spec: spec.clone(), answered: false });
+        self.command(LegCommand::StartSiprec { ops, id, spec });
         Some(id)
     }
 
     /// Starts a session with a recording server like [`Call::start_siprec`]. If the leg would send more than the
     /// maximum number of tracks, this function reports a failed session.
-    pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
-        if self.start_siprec(leg, spec.clone()).is_none() {
-            let id = SiprecId::new(self.now().time, &mut self.entropy.next_rng());
+    pub(crate) fn try_siprec(&mut self, spec: Box<SiprecSpec>) {
+        if self.start_siprec(spec.clone()).is_none() {
+            let id = SiprecId::new(self.now().time, &mut self.call.entropy.next_rng());
             let why = SiprecFault::TooMany
                 .because("the call already sends the maximum number of tracks to recording servers");
-            self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status: SiprecStatus::Failed(why) }));
+            self.emit(EventKind::Siprec(SiprecFacts { id, spec, status: SiprecStatus::Failed(why) }));
         }
     }
 
     /// Stops a session and reports its end. Returns the name of the session, or `None` if the session does not run.
-    pub(crate) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) -> Option<Option<String>> {
-        let name = self.leg_state(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
-        self.finish_siprec(leg, id);
+    pub(crate) fn stop_siprec(&mut self, id: SiprecId) -> Option<Option<String>> {
+        let name = self.leg.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
+        self.finish_siprec(id);
         Some(name)
     }
 
     /// Stops the sessions with this name, or all sessions if `name` is `None`.
-    pub(crate) fn stop_siprecs(&mut self, leg: LegId, name: Option<&str>) {
+    pub(crate) fn stop_siprecs(&mut self, name: Option<&str>) {
         let named = |spec: &SiprecSpec| name.is_none() || spec.name.as_deref() == name;
-        let ids: Vec<_> = self
-            .leg_state(leg)
-            .map(|state| state.siprecs.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
-            .unwrap_or_default();
+        let ids: Vec<_> = self.leg.siprecs.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect();
         for id in ids {
-            self.finish_siprec(leg, id);
+            self.finish_siprec(id);
         }
     }
 
     /// Returns the oldest session with this name on the leg.
-    pub(crate) fn named_siprec(&self, leg: LegId, name: &str) -> Option<SiprecId> {
-        let all = &self.leg_state(leg)?.siprecs;
+    pub(crate) fn named_siprec(&self, name: &str) -> Option<SiprecId> {
+        let all = &self.leg.siprecs;
         all.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
     /// Handles a status change that the shell reports for a session.
-    pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
-        let Some(one) = self.leg_state_mut(leg).and_then(|state| state.siprecs.iter_mut().find(|one| one.id == id))
-        else {
-            return;
-        };
+    pub(crate) fn siprec_changed(&mut self, id: SiprecId, status: SiprecStatus) {
+        let Some(one) = self.leg.siprecs.iter_mut().find(|one| one.id == id) else { return };
         one.answered = true;
         let (op, spec) = (one.ops.0, one.spec.clone());
-        self.timers.cancel(leg, LegTimer::Siprec(op));
-        if let Some(state) = self.leg_state_mut(leg).filter(|_| status.is_over()) {
-            state.siprecs.retain(|one| one.id != id);
+        self.cancel(LegTimer::Siprec(op));
+        if status.is_over() {
+            self.leg.siprecs.retain(|one| one.id != id);
         }
-        self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status }));
+        self.emit(EventKind::Siprec(SiprecFacts { id, spec, status }));
     }
 
     /// Ends the session with the first operation `op`, because its recording server did not answer in time.
-    pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) {
-        let late = self.leg_state(leg).and_then(|state| state.siprecs.iter().find(|one| one.ops.0 == op));
+    pub(crate) fn siprec_timed_out(&mut self, op: OpId) {
+        let late = self.leg.siprecs.iter().find(|one| one.ops.0 == op);
         if let Some(id) = late.map(|one| one.id) {
             let why = SiprecFault::Timeout.because("the recording server did not answer in time");
-            self.end_siprec(leg, id, SiprecStatus::Failed(why));
+            self.end_siprec(id, SiprecStatus::Failed(why));
         }
     }
 
     /// Stops a session. If the recording server has not answered yet, it has recorded nothing, so this end is a failure.
-    fn finish_siprec(&mut self, leg: LegId, id: SiprecId) {
-        let all = self.leg_state(leg).map(|state| &*state.siprecs).unwrap_or_default();
-        let unanswered = all.iter().any(|one| one.id == id && !one.answered);
+    fn finish_siprec(&mut self, id: SiprecId) {
+        let unanswered = self.leg.siprecs.iter().any(|one| one.id == id && !one.answered);
         let status = if unanswered {
             let why = "nothing was recorded: the recording server had not answered when the session ended";
             SiprecStatus::Failed(SiprecFault::Timeout.because(why))
         } else {
             SiprecStatus::Stopped
         };
-        self.end_siprec(leg, id, status);
+        self.end_siprec(id, status);
     }
 
-    fn end_siprec(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
-        self.push_command(leg, LegCommand::StopSiprec { id });
-        self.siprec_changed(leg, id, status);
+    fn end_siprec(&mut self, id: SiprecId, status: SiprecStatus) {
+        self.command(LegCommand::StopSiprec { id });
+        self.siprec_changed(id, status);
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tandem_id::{CallId, Deadline, Entropy, LegId, Now};
 
 use crate::call::Call;
+use crate::leg_cx::Effects;
 use crate::leg_state::LegState;
 use crate::timer::{LegTimer, Timers};
 
@@ -78,15 +79,15 @@ impl Call {
     /// Writes the whole state of the call. `now` converts the timers into wall-clock times. Poll every output first:
     /// outputs are not part of the state.
     pub fn write(&self, now: Now) -> Result<Vec<u8>, SnapshotError> {
-        if !self.outputs.is_empty() {
+        if !self.effects.outputs.is_empty() {
             return Err(SnapshotError::UnpolledOutputs);
         }
         write(&CallRecord {
             id: self.id,
             legs: &self.leg_states,
-            entropy: &self.entropy,
-            timers: self.timers.iter().map(|(at, leg, timer)| (at.to_wall_time(now), leg, timer)).collect(),
-            next_op: self.next_op,
+            entropy: &self.effects.entropy,
+            timers: self.effects.timers.iter().map(|(at, leg, timer)| (at.to_wall_time(now), leg, timer)).collect(),
+            next_op: self.effects.next_op,
         })
     }
 
@@ -98,7 +99,8 @@ impl Call {
         for (at, leg, timer) in timers {
             all.set(Deadline::from_wall_time(at, now), leg, timer);
         }
-        Ok(Self { id, leg_states: legs, entropy, timers: all, outputs: VecDeque::new(), next_op, now })
+        let effects = Effects { now, entropy, next_op, timers: all, outputs: VecDeque::new() };
+        Ok(Self { id, leg_states: legs, effects })
     }
 }
 

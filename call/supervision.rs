@@ -3,7 +3,7 @@
 //! ```text
 //!   leg ── bridged ── other      both hear each other, as in any call
 //!    |
-//!    +── supervisor              hears both; is heard by both, by the leg alone, or by nobody
+//!    +── supervisor              hears both; is heard by both, by the leg alone, or by no leg
 //! ```
 //!
 //! When the supervised leg joins a conference, its supervisors also join the conference, in the same role. When the

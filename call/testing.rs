@@ -249,7 +249,7 @@ impl CallScript {
 
     /// Feeds a result of the newest speech recognition of the first leg.
     pub fn recognises(&mut self, event: RecognitionEvent) {
-        let op = self.recognitions.iter().next_back().expect("somebody listens").1;
+        let op = self.recognitions.iter().next_back().expect("a recognition runs").1;
         self.feed(LegEvent::Recognition { op, event });
     }
 
@@ -264,7 +264,7 @@ impl CallScript {
 
     /// Ends the newest speech recognition. `failed` is the reason if the recognition failed.
     pub fn recognition_ends(&mut self, failed: Option<&str>) {
-        let op = self.recognitions.iter().next_back().expect("somebody listens").1;
+        let op = self.recognitions.iter().next_back().expect("a recognition runs").1;
         self.feed(LegEvent::RecognitionEnded { op, failed: failed.map(str::to_owned) });
     }
 
@@ -297,7 +297,7 @@ impl CallScript {
     }
 
     fn fetch_is(&mut self, result: Result<Program, FetchFailure>) {
-        assert!(!self.fetches.is_empty(), "no document was asked for");
+        assert!(!self.fetches.is_empty(), "no document was requested");
         let (leg, id) = self.fetches.remove(0);
         self.call.handle_fetched(self.now, leg, id, result);
         self.drain();
@@ -410,10 +410,10 @@ impl CallScript {
                         self.recognitions.insert((leg, *op));
                     }
                     LegCommand::FinishRecognition { op } => {
-                        assert!(self.recognitions.contains(&(leg, *op)), "finished ears that were not open");
+                        assert!(self.recognitions.contains(&(leg, *op)), "finished a recognition that did not run");
                     }
                     LegCommand::StopRecognition { op } => {
-                        assert!(self.recognitions.remove(&(leg, *op)), "stopped ears that were not open");
+                        assert!(self.recognitions.remove(&(leg, *op)), "stopped a recognition that did not run");
                     }
                     LegCommand::StartTranscription { op, id, .. } => {
                         self.transcriptions.insert((leg, *op, *id));
@@ -464,7 +464,7 @@ impl CallScript {
         assert!(self.recordings.is_empty(), "recordings are left: {:?}", self.recordings);
         assert!(self.streams.is_empty(), "streams are left: {:?}", self.streams);
         assert!(self.siprecs.is_empty(), "recording sessions are left: {:?}", self.siprecs);
-        assert!(self.recognitions.is_empty(), "ears are open: {:?}", self.recognitions);
+        assert!(self.recognitions.is_empty(), "recognitions are left: {:?}", self.recognitions);
         assert!(self.transcriptions.is_empty(), "transcriptions are left: {:?}", self.transcriptions);
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }

@@ -165,14 +165,14 @@ pub struct ConferenceSpec<'a> {
 
 impl Conference {
     /// Creates a conference without participants.
-    pub fn open(id: ConferenceId, wanted: ConferenceSpec<'_>, now: Timestamp) -> Self {
+    pub fn open(id: ConferenceId, spec: ConferenceSpec<'_>, now: Timestamp) -> Self {
         let info = Arc::new(ConferenceInfo {
             id,
-            account: Arc::clone(wanted.account),
-            dialect: Arc::clone(wanted.dialect),
-            name: Arc::clone(wanted.name),
+            account: Arc::clone(spec.account),
+            dialect: Arc::clone(spec.dialect),
+            name: Arc::clone(spec.name),
             status: ConferenceStatus::Waiting,
-            opening: wanted.opening.unwrap_or_default(),
+            opening: spec.opening.unwrap_or_default(),
             created_at: now,
             updated_at: now,
             end: None,
@@ -180,7 +180,7 @@ impl Conference {
         });
         let mut this = Self {
             info,
-            max_participants: wanted.max_participants.into(),
+            max_participants: spec.max_participants.into(),
             members: Vec::new(),
             recordings: Vec::new(),
             pauses: Vec::new(),

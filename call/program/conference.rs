@@ -47,7 +47,7 @@ impl InConference {
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         let leaving = if why == Abort::Hangup { LeaveReason::Ended } else { LeaveReason::Elsewhere };
         let result = self.end(call, leg, leaving, DialStatus::Answered);
-        call.report_to_action(leg, self.action, FetchReason::Dialed(result), why);
+        call.with_leg(leg, |cx| cx.report_to_action(self.action, FetchReason::Dialed(result), why));
     }
 
     fn end(&self, call: &mut Call, leg: LegId, why: LeaveReason, status: DialStatus) -> DialResult {

@@ -8,6 +8,7 @@ use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::leg::EndFailure;
+use crate::leg_cx::LegCx;
 use crate::leg_state::MAX_STREAMS;
 use crate::output::LegCommand;
 use crate::program::instruction::Connect;
@@ -25,8 +26,8 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, connect: Connect) -> Step {
-        match call.start_stream(leg, connect.stream.clone()) {
+    pub(crate) fn begin(cx: &mut LegCx<'_>, connect: Connect) -> Step {
+        match cx.start_stream(connect.stream.clone()) {
             Some(id) => {
                 let Connect { stream: spec, action, outlives_failure } = connect;
                 Step::Stay(Running::Connect(Self { id, spec, action, outlives_failure }))
@@ -35,7 +36,7 @@ impl Connected {
         }
     }
 
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
         match signal {
             Signal::Stream { id, status: StreamStatus::Failed(_) } if id == self.id && self.outlives_failure => {
                 Step::Stay(Running::Connect(self))
@@ -45,10 +46,10 @@ impl Connected {
                     Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
                 }
                 None => {
-                    if let (StreamStatus::Failed(why), Some(state)) = (status, call.leg_state_mut(leg))
+                    if let StreamStatus::Failed(why) = status
                         && why.is_fatal
                     {
-                        state.failure = Some(Box::new(EndFailure::Stream(why)));
+                        cx.leg.failure = Some(Box::new(EndFailure::Stream(why)));
                     }
                     Step::Next
                 }
@@ -68,17 +69,21 @@ impl Connected {
     }
 }
 
-impl Call {
+impl LegCx<'_> {
     /// Starts a stream. Returns `None` if the leg already has its maximum number of streams.
-    pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
-        let id = StreamId::new(self.now().time, &mut self.entropy.next_rng());
+    pub(crate) fn start_stream(&mut self, spec: StreamSpec) -> Option<StreamId> {
+        let id = StreamId::new(self.now().time, &mut self.call.entropy.next_rng());
         let op = self.new_op();
-        let state = self.leg_state_mut(leg).filter(|state| state.streams.len() < MAX_STREAMS)?;
-        state.streams.push(ActiveStream { op, id, spec: spec.clone() });
-        self.push_command(leg, LegCommand::StartStream { op, id, spec });
+        if self.leg.streams.len() >= MAX_STREAMS {
+            return None;
+        }
+        self.leg.streams.push(ActiveStream { op, id, spec: spec.clone() });
+        self.command(LegCommand::StartStream { op, id, spec });
         Some(id)
     }
+}
 
+impl Call {
     /// Closes a stream. Reports the end of the stream to applications. If an instruction waits for this end, reports
     /// the end to this instruction too. Returns `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
@@ -91,27 +96,8 @@ impl Call {
         true
     }
 
-    pub(crate) fn stop_streams(&mut self, leg: LegId) {
-        let ids: Vec<_> =
-            self.leg_state(leg).map(|state| state.streams.iter().map(|one| one.id).collect()).unwrap_or_default();
-        for id in ids {
-            self.stop_stream(leg, id);
-        }
-    }
-
-    /// Returns the oldest stream with this name on the leg.
-    pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
-        let streams = &self.leg_state(leg)?.streams;
-        streams.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
-    }
-
-    /// Returns the name that the application uses for a stream.
-    pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
-        let streams = &self.leg_state(leg)?.streams;
-        streams.iter().find(|one| one.id == id).and_then(|one| one.spec.name.clone())
-    }
-
-    pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
+    /// Closes the streams with this name, or all streams if `name` is `None`.
+    pub(crate) fn stop_streams(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
             .leg_state(leg)

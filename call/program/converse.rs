@@ -6,16 +6,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Target;
-use crate::call::{Abort, Call};
+use crate::call::Abort;
 use crate::conversation::{AgentFacts, ConversationFacts, ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::leg::{EndFailure, Status};
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
 use crate::resume::Standing;
-use tandem_id::{ConversationId, LegId, OpId};
+use tandem_id::{ConversationId, OpId};
 
 /// A running converse instruction.
 #[derive(Serialize, Deserialize)]
@@ -36,12 +37,12 @@ pub(crate) struct Conversing {
 const MAX_UTTERANCES: usize = 200;
 
 impl Conversing {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
-        let (id, op) = (ConversationId::new(call.now().time, &mut call.entropy.next_rng()), call.new_op());
-        let began = call.now().time;
+    pub(crate) fn begin(cx: &mut LegCx<'_>, converse: Converse) -> Step {
+        let (id, op) = (ConversationId::new(cx.now().time, &mut cx.call.entropy.next_rng()), cx.new_op());
+        let began = cx.now().time;
         // If the leg was answered at this same moment, this instruction caused the answer. The application then
         // receives the status before the answer: ringing.
-        let answered_for_it = call.leg_state(leg).is_some_and(|state| state.info.answered_at == Some(began));
+        let answered_for_it = cx.leg.info.answered_at == Some(began);
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
             ConversationTarget::Agent(spec) => {
@@ -50,11 +51,11 @@ impl Conversing {
             ConversationTarget::Application(_) => None,
         };
         let Converse { spec, action } = converse;
-        call.push_command(leg, LegCommand::Converse { op, id, spec: spec.clone(), status });
+        cx.command(LegCommand::Converse { op, id, spec: spec.clone(), status });
         Step::Stay(Running::Converse(Self { op, id, spec, status, action, began, started: false, agent }))
     }
 
-    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
         let Signal::Conversation { id, mut status } = signal else { return Step::Stay(Running::Converse(self)) };
         if id != self.id {
             return Step::Stay(Running::Converse(self));
@@ -67,13 +68,11 @@ impl Conversing {
             }
             agent.utterances.push(line.clone());
         }
-        if let (ConversationStatus::Failed { why, .. }, None) = (&mut status, &self.action)
-            && let Some(state) = call.leg_state_mut(leg)
-        {
-            why.is_fatal = state.has_only_this_left();
-            state.failure = why.is_fatal.then(|| Box::new(EndFailure::Conversation(why.clone())));
+        if let (ConversationStatus::Failed { why, .. }, None) = (&mut status, &self.action) {
+            why.is_fatal = cx.leg.has_only_this_left();
+            cx.leg.failure = why.is_fatal.then(|| Box::new(EndFailure::Conversation(why.clone())));
         }
-        let facts = self.report_status(call, leg, status);
+        let facts = self.report_status(cx, status);
         match self.action {
             _ if goes_on => Step::Stay(Running::Converse(self)),
             Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
@@ -81,7 +80,7 @@ impl Conversing {
         }
     }
 
-    /// Continues the conversation. A greeting that has begun is not spoken again, and an agent knows what was said.
+    /// Continues the conversation. A greeting that has begun is not spoken again, and an agent knows the utterances so far.
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
         let (op, id, mut spec, status) = (self.op, self.id, self.spec.clone(), self.status);
         if self.started {
@@ -97,18 +96,18 @@ impl Conversing {
     }
 
     /// Ends the conversation. If the caller hung up, the action is still requested, but the response is ignored.
-    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
-        call.push_command(leg, LegCommand::StopConversation { id: self.id });
-        let facts = self.report_status(call, leg, ConversationStatus::Completed);
+    pub(crate) fn abort(self, cx: &mut LegCx<'_>, why: Abort) {
+        cx.command(LegCommand::StopConversation { id: self.id });
+        let facts = self.report_status(cx, ConversationStatus::Completed);
         if let Some(action) = self.action.filter(|_| why == Abort::Hangup) {
-            call.request_fetch(leg, action, FetchReason::Conversed(Box::new(facts)));
+            cx.request_fetch(action, FetchReason::Conversed(Box::new(facts)));
         }
     }
 
-    fn report_status(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
-        let duration = call.now().since(self.began);
+    fn report_status(&self, cx: &mut LegCx<'_>, status: ConversationStatus) -> ConversationFacts {
+        let duration = cx.now().since(self.began);
         let facts = ConversationFacts { id: self.id, status, duration, agent: self.agent.clone() };
-        call.emit(leg, EventKind::Conversation(Box::new(facts.clone())));
+        cx.emit(EventKind::Conversation(Box::new(facts.clone())));
         facts
     }
 }

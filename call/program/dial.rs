@@ -176,15 +176,17 @@ impl Dialing {
         call.emit(leg, EventKind::Dialed(self.result.clone()));
         let action = self.dial.action.filter(|action| why == Abort::Hangup || action.is_request());
         if let Some(op) = self.recording {
-            call.end_recording(leg, op);
+            call.with_leg(leg, |cx| cx.end_recording(op));
             // The result names the recording, so the request waits for the file.
-            if let (Some(action), Some(active)) = (action.clone(), call.active_recording(leg, op)) {
+            if let Some(mut cx) = call.cx(leg)
+                && let (Some(action), Some(active)) = (action.clone(), cx.active_recording(op))
+            {
                 active.report = Some(CutInstruction::Dial(action, Box::new(self.result)));
                 return;
             }
         }
         if let Some(action) = action {
-            call.request_fetch(leg, action, FetchReason::Dialed(self.result));
+            call.with_leg(leg, |cx| cx.request_fetch(action, FetchReason::Dialed(self.result)));
         }
     }
 
@@ -239,8 +241,7 @@ impl Dialing {
     /// Calls further targets until a dialled leg rings or has answered. Ends the dial if there is no further target.
     fn continue_calling(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         while self.ringing.is_empty() && self.chosen.is_none() && !self.pending_targets.is_empty() {
-            call.count_party(leg);
-            if call.has_loop(leg) {
+            if call.with_leg(leg, |cx| cx.count_party()) == Some(true) {
                 break;
             }
             self.call_next(call, leg);
@@ -265,7 +266,7 @@ impl Dialing {
         if early_media {
             self.early = Some(child);
         }
-        call.send_progress(leg, Progress { early_media, ..progress });
+        call.with_leg(leg, |cx| cx.send_progress(Progress { early_media, ..progress }));
         if early_media {
             call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), false);
             if self.hears_early_media(call) && !progress.alerting {
@@ -308,7 +309,7 @@ impl Dialing {
         if call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some()) {
             self.start_ringback(call, leg);
         } else {
-            call.ring(leg, false);
+            call.with_leg(leg, |cx| cx.ring(false));
         }
     }
 
@@ -392,7 +393,7 @@ impl Dialing {
         self.stop_dequeue(call, leg);
         call.unbridge(leg);
         if let Some(op) = self.recording {
-            call.end_recording(leg, op);
+            call.with_leg(leg, |cx| cx.end_recording(op));
             self.finishing = true;
             return Step::Stay(Running::Dial(self));
         }
@@ -427,7 +428,7 @@ impl Dialing {
             return;
         }
         let Some(parent) = call.leg_state(leg).map(|state| Arc::clone(&state.info)) else { return };
-        let id = LegId::new(call.now().time, &mut call.entropy.next_rng());
+        let id = LegId::new(call.now().time, &mut call.effects.entropy.next_rng());
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
         let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
         let invite = Invite {
@@ -548,8 +549,8 @@ impl Dialing {
         if let (None, None, Some(record)) = (self.recording, &self.result.recording, &self.dial.record)
             && call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some())
         {
-            let new = call.new_recording(record.spec.clone());
-            self.recording = call.begin_recording(leg, new);
+            let new = call.effects.new_recording(record.spec.clone());
+            self.recording = call.with_leg(leg, |cx| cx.begin_recording(new)).flatten();
         }
     }
 
@@ -574,7 +575,7 @@ impl Dialing {
         // During a transfer the application may play audio to the leg. This audio has priority over the ringback tone.
         let silent = call.leg_state(leg).is_some_and(|state| state.runner.running.is_none());
         if let (None, Some(play), true) = (self.ringback, self.ringback_tone(), silent) {
-            let op = call.new_op();
+            let op = call.effects.new_op();
             call.push_command(leg, LegCommand::Play { op, play, elapsed: None });
             self.ringback = Some(op);
         }

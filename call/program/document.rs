@@ -20,16 +20,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Target;
-use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use crate::leg::EndFailure;
+use crate::leg_cx::LegCx;
 use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
 use crate::resume::Standing;
-use tandem_id::{FetchId, LegId, OpId};
+use tandem_id::{FetchId, OpId};
 
 /// Maximum value of the count of documents with a very short running time.
 const MAX_SHORT_DOCUMENTS: u32 = 50;
@@ -79,48 +79,51 @@ impl Running {
 
     /// Requests a document. If the leg's documents form a loop, the leg hears an apology and ends. A leg in a queue
     /// hears music instead and continues to wait.
-    pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
-        let now = call.now();
-        let count = call.leg_state_mut(leg).map_or(0, |state| {
+    pub(crate) fn fetch(cx: &mut LegCx<'_>, target: Target, reason: FetchReason) -> Self {
+        let now = cx.now();
+        let count = {
+            let state = &mut *cx.leg;
             let ran = state.document_since.replace(now.time).map_or(Duration::ZERO, |since| now.since(since));
             let made_up = u32::try_from(ran.as_millis() / TIME_PER_DOCUMENT.as_millis()).unwrap_or(u32::MAX);
             let before = if ran >= RESET_TIME { 0 } else { state.short_documents.saturating_sub(made_up) };
             state.short_documents = before + 1;
             state.short_documents
-        });
+        };
         if count > MAX_SHORT_DOCUMENTS {
             let detail = format!("{MAX_SHORT_DOCUMENTS} documents in a row redirected at once to another document");
-            call.found_loop(leg, detail);
+            cx.found_loop(detail);
         }
-        if let Some(ended) = end_loop(call, leg) {
+        if let Some(ended) = end_loop(cx) {
             return ended;
         }
-        let scope = call.leg_state(leg).map_or(Scope::Leg, |state| state.mode.scope());
-        let id = call.request_fetch(leg, target.clone(), reason.clone());
+        let scope = cx.leg.mode.scope();
+        let id = cx.request_fetch(target.clone(), reason.clone());
         Self::Fetching(Fetching { id, target, reason: Box::new(reason), scope })
     }
 }
 
-impl Call {
+impl LegCx<'_> {
     /// Counts an instruction that a document begins. A dial that calls its parties one after the other counts each further
     /// party when it calls this party.
-    pub(crate) fn count_instruction(&mut self, leg: LegId, instruction: &Instruction) {
+    pub(crate) fn count_instruction(&mut self, instruction: &Instruction) {
         let parties = match instruction {
             Instruction::Dial(dial) if dial.sequential => dial.targets.len().min(1),
             Instruction::Dial(dial) => dial.targets.len().min(MAX_LEGS),
             _ => 0,
         };
-        self.count_steps(leg, 1 + u32::try_from(parties).unwrap_or(u32::MAX) * STEPS_OF_PARTY);
+        self.count_steps(1 + u32::try_from(parties).unwrap_or(u32::MAX) * STEPS_OF_PARTY);
     }
 
-    /// Counts another party that a dial calls.
-    pub(crate) fn count_party(&mut self, leg: LegId) {
-        self.count_steps(leg, STEPS_OF_PARTY);
+    /// Counts another party that a dial calls. Returns whether the documents of the leg form a loop that has not ended
+    /// yet.
+    pub(crate) fn count_party(&mut self) -> bool {
+        self.count_steps(STEPS_OF_PARTY);
+        self.leg.looped.is_some()
     }
 
-    fn count_steps(&mut self, leg: LegId, steps: u32) {
+    fn count_steps(&mut self, steps: u32) {
         let now = self.now();
-        let Some(state) = self.leg_state_mut(leg) else { return };
+        let state = &mut *self.leg;
         let before = state.steps.map_or(Duration::ZERO, |steps| steps.left.saturating_sub(now.since(steps.at)));
         let count = before.saturating_add(TIME_PER_STEP.saturating_mul(steps));
         state.steps = Some(Steps { left: count, at: now.time });
@@ -128,53 +131,46 @@ impl Call {
             let detail = format!(
                 "more than {MAX_STEPS} instructions (a party of a dial counts as {STEPS_OF_PARTY}) in a short time"
             );
-            self.found_loop(leg, detail);
+            self.found_loop(detail);
         }
     }
 
     /// Records that the documents of a leg form a loop. The next instruction or document of the leg does not begin. A
     /// leg that commands control has no documents.
-    pub(crate) fn found_loop(&mut self, leg: LegId, detail: String) {
-        if let Some(state) = self.leg_state_mut(leg).filter(|state| state.mode != Mode::Commands) {
-            state.looped.get_or_insert(detail.into());
+    pub(crate) fn found_loop(&mut self, detail: String) {
+        if self.leg.mode != Mode::Commands {
+            self.leg.looped.get_or_insert(detail.into());
         }
-    }
-
-    /// Whether the documents of the leg form a loop that has not ended yet.
-    pub(crate) fn has_loop(&self, leg: LegId) -> bool {
-        self.leg_state(leg).is_some_and(|state| state.looped.is_some())
     }
 }
 
 /// Ends a loop of documents, if the leg has one: the leg hears an apology and ends. A leg in a queue hears music instead
 /// and continues to wait.
-pub(crate) fn end_loop(call: &mut Call, leg: LegId) -> Option<Running> {
-    let state = call.leg_state_mut(leg)?;
+pub(crate) fn end_loop(cx: &mut LegCx<'_>) -> Option<Running> {
+    let state = &mut *cx.leg;
     let detail = String::from(state.looped.take()?);
     state.runner.queue.clear();
     let is_queued = state.mode == Mode::Queue;
     let failure = FetchFailure { kind: FailureKind::Loop, detail };
-    call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-    if is_queued && let Step::Stay(music) = call.hold_music(leg) {
+    cx.emit(EventKind::FetchFailed { failure: failure.clone() });
+    if is_queued && let Step::Stay(music) = cx.hold_music() {
         return Some(music);
     }
-    Some(apologise(call, leg, &failure))
+    Some(apologise(cx, &failure))
 }
 
 impl Fetching {
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
         match signal {
             Signal::Fetched { id, result } if id == self.id => match *result {
                 Ok(program) => {
-                    let now = call.now().time;
+                    let now = cx.now().time;
                     let is_fallback = self.is_fallback();
-                    if let Some(state) = call.leg_state_mut(leg) {
-                        state.document_since = Some(now);
-                        state.document = Some(Box::new(RunningDocument { url: self.target.url, is_fallback }));
-                    }
+                    cx.leg.document_since = Some(now);
+                    cx.leg.document = Some(Box::new(RunningDocument { url: self.target.url, is_fallback }));
                     Step::Run(program)
                 }
-                Err(failure) => self.failed(call, leg, failure),
+                Err(failure) => self.failed(cx, failure),
             },
             _ => Step::Stay(Running::Fetching(self)),
         }
@@ -197,45 +193,43 @@ impl Fetching {
         matches!(*self.reason, FetchReason::Fallback { .. })
     }
 
-    fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
-        call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-        match call.leg_state(leg).map(|state| (state.mode, state.waiting.is_some())) {
+    fn failed(self, cx: &mut LegCx<'_>, failure: FetchFailure) -> Step {
+        cx.emit(EventKind::FetchFailed { failure: failure.clone() });
+        match (cx.leg.mode, cx.leg.waiting.is_some()) {
             // A leg in a queue continues to wait and hears music. A leg that is taken out of a queue is bridged without
             // its whisper document.
-            Some((Mode::Queue, _)) => return call.hold_music(leg),
-            Some((Mode::Whisper, true)) => return Step::Next,
+            (Mode::Queue, _) => return cx.hold_music(),
+            (Mode::Whisper, true) => return Step::Next,
             _ => {}
         }
         let is_fallback = self.is_fallback();
-        Step::Stay(fall_back(call, leg, failure, Some(self.target.url), is_fallback))
+        Step::Stay(fall_back(cx, failure, Some(self.target.url), is_fallback))
     }
 }
 
 /// Requests the fallback document after another document has failed. The caller hears an apology if the leg has no
 /// fallback document, or if the failed document is the fallback document.
-fn fall_back(call: &mut Call, leg: LegId, failure: FetchFailure, url: Option<Arc<str>>, is_fallback: bool) -> Running {
-    match call.leg_state(leg).and_then(|state| state.info.fallback.clone()) {
-        Some(target) if !is_fallback => Running::fetch(call, leg, target, FetchReason::Fallback { failure, url }),
-        _ => apologise(call, leg, &failure),
+fn fall_back(cx: &mut LegCx<'_>, failure: FetchFailure, url: Option<Arc<str>>, is_fallback: bool) -> Running {
+    match cx.leg.info.fallback.clone() {
+        Some(target) if !is_fallback => Running::fetch(cx, target, FetchReason::Fallback { failure, url }),
+        _ => apologise(cx, &failure),
     }
 }
 
 /// Handles a part of a document that this server does not implement. If nothing but a hang-up follows this part in the
 /// document, the document has failed: Twilio defines the fallback URL for errors "when requesting or executing" a
 /// document. Without a fallback document, the caller would otherwise hear only the end of the call.
-pub(crate) fn refused(call: &mut Call, leg: LegId, why: String) -> Step {
-    let is_last = call.leg_state(leg).is_some_and(|state| {
-        let rest = &mut state.runner.queue.iter();
-        state.mode == Mode::Document && rest.all(|next| matches!(next, Instruction::Hangup))
-    });
+pub(crate) fn refused(cx: &mut LegCx<'_>, why: String) -> Step {
+    let mut rest = cx.leg.runner.queue.iter();
+    let is_last = cx.leg.mode == Mode::Document && rest.all(|next| matches!(next, Instruction::Hangup));
     if !is_last {
         return Step::Next;
     }
     let failure = FetchFailure { kind: FailureKind::NotServed, detail: why };
-    call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-    let document = call.leg_state_mut(leg).and_then(|state| state.document.take());
+    cx.emit(EventKind::FetchFailed { failure: failure.clone() });
+    let document = cx.leg.document.take();
     let (url, is_fallback) = document.map_or((None, false), |document| (Some(document.url), document.is_fallback));
-    Step::Stay(fall_back(call, leg, failure, url, is_fallback))
+    Step::Stay(fall_back(cx, failure, url, is_fallback))
 }
 
 /// Text that the caller hears when the application has failed.
@@ -262,14 +256,12 @@ impl Apology {
     }
 }
 
-fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
-    call.ensure_answered(leg);
-    let op = call.new_op();
-    if let Some(state) = call.leg_state_mut(leg) {
-        state.failure = Some(Box::new(EndFailure::Document(failure.clone())));
-    }
-    call.emit(leg, EventKind::Apologised);
-    call.push_command(leg, LegCommand::Play { op, play: apology(), elapsed: None });
+fn apologise(cx: &mut LegCx<'_>, failure: &FetchFailure) -> Running {
+    cx.ensure_answered();
+    let op = cx.new_op();
+    cx.leg.failure = Some(Box::new(EndFailure::Document(failure.clone())));
+    cx.emit(EventKind::Apologised);
+    cx.command(LegCommand::Play { op, play: apology(), elapsed: None });
     let why = format!("apologised and hung up: the document failed ({})", failure.detail);
-    Running::Apologising(Apology { op, why, since: call.now().time })
+    Running::Apologising(Apology { op, why, since: cx.now().time })
 }

@@ -15,6 +15,7 @@ use crate::call::{Abort, Call};
 use crate::command::Refused;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
+use crate::leg_cx::LegCx;
 use crate::leg_state::Mode;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
@@ -61,7 +62,7 @@ enum Stage {
 pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     // A wait document can contain an instruction to enter another queue. This instruction ends the old wait.
     call.end_wait(leg, Abort::Replaced);
-    let (now, op) = (call.now(), call.new_op());
+    let (now, op) = (call.now(), call.effects.new_op());
     let (queue, max_size) = (Arc::clone(&enqueue.queue), enqueue.max_size);
     let Some(state) = call.leg_state_mut(leg) else { return Step::Next };
     state.waiting = Some(Box::new(Waiting {
@@ -124,6 +125,17 @@ impl Waiting {
     }
 }
 
+impl LegCx<'_> {
+    /// Plays the server's own music until another action stops it.
+    pub(crate) fn hold_music(&mut self) -> Step {
+        self.repeat_audio(AudioSource::Music)
+    }
+
+    fn repeat_audio(&mut self, source: AudioSource) -> Step {
+        Step::Stay(Running::Playing(Playing::start(self, Play::new(source, None), false)))
+    }
+}
+
 impl Call {
     fn waiting_mut(&mut self, leg: LegId) -> Option<&mut Waiting> {
         self.leg_state_mut(leg)?.waiting.as_deref_mut()
@@ -139,14 +151,14 @@ impl Call {
         (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
         let (queue, max_duration) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.max_duration);
         if let Some(max_duration) = max_duration {
-            self.set_timer(leg, LegTimer::Wait, max_duration);
+            self.effects.set_timer(leg, LegTimer::Wait, max_duration);
         }
         self.emit(leg, EventKind::Enqueued { queue, id });
     }
 
     /// Puts the leg into a queue by request, unless the leg already waits in a queue.
     pub(crate) fn enter_queue_by_request(&mut self, leg: LegId, enqueue: Enqueue) -> Result<(), Refused> {
-        let (now, op) = (self.now(), self.new_op());
+        let (now, op) = (self.now(), self.effects.new_op());
         let (queue, max_size) = (Arc::clone(&enqueue.queue), enqueue.max_size);
         let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
         if state.waiting.is_some() {
@@ -215,23 +227,15 @@ impl Call {
     fn start_wait_audio(&mut self, leg: LegId) -> Step {
         let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
         match waiting.enqueue.wait.clone() {
-            Wait::Music => self.hold_music(leg),
+            Wait::Music => self.with_leg(leg, |cx| cx.hold_music()).unwrap_or(Step::Next),
             Wait::Silence => Step::Stay(Running::Queueing),
             wait @ (Wait::File(_) | Wait::Stored(_)) => {
-                wait.file().map_or(Step::Next, |file| self.repeat_audio(leg, file))
+                let file = wait.file();
+                let playing = file.and_then(|file| self.with_leg(leg, |cx| cx.repeat_audio(file)));
+                playing.unwrap_or(Step::Next)
             }
             Wait::Document(target) => Step::Fetch(target, FetchReason::Wait),
         }
-    }
-
-    /// Plays the server's own music until another action stops it.
-    pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        self.repeat_audio(leg, AudioSource::Music)
-    }
-
-    fn repeat_audio(&mut self, leg: LegId, source: AudioSource) -> Step {
-        let play = Play::new(source, None);
-        Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
     /// Continues a leg in [`Mode::Queue`] that has no instruction left. Starts the next round of the wait, or ends the
@@ -295,7 +299,7 @@ impl Call {
             (Stage::Entering | Stage::Waiting, _) => QueueResult::Redirected,
         };
         if let Some((outcome, action, _)) = self.take_wait(leg, result) {
-            self.report_to_action(leg, action, FetchReason::Queued(outcome), why);
+            self.with_leg(leg, |cx| cx.report_to_action(action, FetchReason::Queued(outcome), why));
         }
     }
 
@@ -308,7 +312,7 @@ impl Call {
         let state = self.leg_state_mut(leg)?;
         let waiting = *state.waiting.take()?;
         state.mode = waiting.mode;
-        self.timers.cancel(leg, LegTimer::Wait);
+        self.effects.timers.cancel(leg, LegTimer::Wait);
         let outcome = waiting.outcome(result, now);
         // The event must come before the leg leaves the queue, because the event contains the leg's position.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));

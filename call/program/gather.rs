@@ -3,16 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Abort, Call};
+use crate::call::Abort;
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
+use crate::leg_cx::LegCx;
 use crate::program::instruction::Gather;
 use crate::program::play::Playing;
 use crate::program::speech_gather::{SpeechGather, SpeechProgress};
 use crate::program::{Running, Signal, Step};
 use crate::recognition::RecognisedText;
 use crate::resume::Standing;
-use tandem_id::{LegId, OpId};
+use tandem_id::OpId;
 
 /// Maximum number of digits if the application sets no limit. The gather ends at this number.
 const MAX_DIGITS: usize = 1000;
@@ -56,8 +57,8 @@ struct Outcome {
 }
 
 impl Gathering {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
-        let recognition = Self::recognition(call, leg, &gather);
+    pub(crate) fn begin(cx: &mut LegCx<'_>, gather: Gather) -> Self {
+        let recognition = Self::recognition(cx, &gather);
         let mut this = Self {
             digits: String::new(),
             attempt: 1,
@@ -69,24 +70,22 @@ impl Gathering {
             total: None,
             recognition,
         };
-        this.prompt_from(call, leg, 0);
+        this.prompt_from(cx, 0);
         this
     }
 
     /// Returns the speech recognition at the beginning of an attempt.
-    fn recognition(call: &mut Call, leg: LegId, gather: &Gather) -> SpeechState {
+    fn recognition(cx: &mut LegCx<'_>, gather: &Gather) -> SpeechState {
         match &gather.speech {
             None => SpeechState::None,
-            Some(speech) if gather.barge_in => {
-                SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())))
-            }
+            Some(speech) if gather.barge_in => SpeechState::Open(Box::new(SpeechGather::begin(cx, speech.clone()))),
             Some(_) => SpeechState::Closed,
         }
     }
 
-    pub(crate) fn handle_in_runner(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-        let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
-        let Self { gather, digits, recognition, .. } = self.report(call, leg, &outcome);
+    pub(crate) fn handle_in_runner(mut self: Box<Self>, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
+        let Some(outcome) = self.handle_signal(cx, signal) else { return Step::Stay(Running::Gather(self)) };
+        let Self { gather, digits, recognition, .. } = self.report(cx, &outcome);
         let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.digits);
         match (gather.action, recognition) {
             (Some(action), SpeechState::Done(words)) if !words.stable.is_empty() => {
@@ -104,22 +103,22 @@ impl Gathering {
 
     /// Does the same as [`Self::handle_in_runner`] for a gather that runs at the same time as the leg's program.
     /// Returns `None` if the gather has ended.
-    pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
-        match self.handle_signal(call, leg, signal) {
+    pub(crate) fn handle(mut self: Box<Self>, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Box<Self>> {
+        match self.handle_signal(cx, signal) {
             Some(outcome) => {
-                self.report(call, leg, &outcome);
+                self.report(cx, &outcome);
                 None
             }
             None => Some(self),
         }
     }
 
-    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
+    pub(crate) fn abort(mut self, cx: &mut LegCx<'_>, why: Abort) {
         let end = if why == Abort::Hangup { GatherEnd::Hangup } else { GatherEnd::Stopped };
         if let Some((_, playing)) = self.prompt.take() {
-            playing.abort(call, leg, why);
+            playing.abort(cx, why);
         }
-        self.report(call, leg, &Outcome { end, terminator: None });
+        self.report(cx, &Outcome { end, terminator: None });
     }
 
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
@@ -131,22 +130,22 @@ impl Gathering {
         }
     }
 
-    fn handle_signal(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
-        if let Some(outcome) = self.listen(call, leg, signal) {
+    fn handle_signal(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Outcome> {
+        if let Some(outcome) = self.listen(cx, signal) {
             return Some(outcome);
         }
         match signal {
-            Signal::Dtmf(digit) => self.pressed(call, leg, *digit),
+            Signal::Dtmf(digit) => self.pressed(cx, *digit),
             Signal::Timer(op) if self.silence == Some(*op) && self.speaks() => {
                 (self.silence, self.silence_expired) = (None, true);
                 None
             }
-            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => self.timed_out(call, leg),
+            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => self.timed_out(cx),
             signal => {
                 let (index, playing) = self.prompt.take()?;
-                match playing.finished(call, leg, signal) {
+                match playing.finished(cx, signal) {
                     Some(playing) => self.prompt = Some((index, playing)),
-                    None => self.prompt_from(call, leg, index + 1),
+                    None => self.prompt_from(cx, index + 1),
                 }
                 None
             }
@@ -154,17 +153,17 @@ impl Gathering {
     }
 
     /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
-    fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
+    fn listen(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Outcome> {
         let SpeechState::Open(speech_gather) = &mut self.recognition else { return None };
-        match speech_gather.handle(call, leg, signal) {
+        match speech_gather.handle(cx, signal) {
             SpeechProgress::Nothing => None,
             SpeechProgress::Voice | SpeechProgress::Words => {
-                self.interrupt_prompt(call, leg);
+                self.interrupt_prompt(cx);
                 None
             }
-            SpeechProgress::Silence if self.silence_expired => self.timed_out(call, leg),
+            SpeechProgress::Silence if self.silence_expired => self.timed_out(cx),
             SpeechProgress::Silence => {
-                self.start_silence(call, leg);
+                self.start_silence(cx);
                 None
             }
             SpeechProgress::Over => Some(Outcome { end: GatherEnd::Valid, terminator: None }),
@@ -181,28 +180,28 @@ impl Gathering {
     }
 
     /// Ends the attempt, because a timer expired.
-    fn timed_out(&mut self, call: &mut Call, leg: LegId) -> Option<Outcome> {
+    fn timed_out(&mut self, cx: &mut LegCx<'_>) -> Option<Outcome> {
         let digits = self.digits.len() >= self.gather.min_digits as usize && !self.digits.is_empty();
         let end = if digits || self.has_words() { GatherEnd::Valid } else { GatherEnd::Timeout };
-        self.finish_or_retry(call, leg, end, None)
+        self.finish_or_retry(cx, end, None)
     }
 
     /// Stops the prompts because the caller pressed a digit or spoke.
-    fn interrupt_prompt(&mut self, call: &mut Call, leg: LegId) {
+    fn interrupt_prompt(&mut self, cx: &mut LegCx<'_>) {
         if let Some((_, playing)) = self.prompt.take() {
-            playing.abort(call, leg, Abort::Stopped);
-            self.start_total(call, leg);
+            playing.abort(cx, Abort::Stopped);
+            self.start_total(cx);
         }
     }
 
-    fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
+    fn pressed(&mut self, cx: &mut LegCx<'_>, digit: char) -> Option<Outcome> {
         let digits = self.gather.speech.as_ref().is_none_or(|speech| speech.digits);
         if !digits || self.has_words() || (self.prompt.is_some() && !self.gather.barge_in) {
             return None;
         }
-        self.interrupt_prompt(call, leg);
-        self.stop_recognition(call, leg);
-        self.cancel(call, leg, self.silence);
+        self.interrupt_prompt(cx);
+        self.stop_recognition(cx);
+        self.cancel(cx, self.silence);
         self.silence = None;
         if self.gather.terminators.contains(digit) {
             let enough = self.digits.len() >= self.gather.min_digits as usize;
@@ -211,99 +210,99 @@ impl Gathering {
                 (true, false) => GatherEnd::Valid,
                 (false, false) => GatherEnd::Invalid,
             };
-            return self.finish_or_retry(call, leg, end, Some(digit));
+            return self.finish_or_retry(cx, end, Some(digit));
         }
         if self.gather.valid_digits.as_ref().is_some_and(|valid| !valid.contains(digit)) {
             self.digits.push(digit);
-            return self.finish_or_retry(call, leg, GatherEnd::Invalid, None);
+            return self.finish_or_retry(cx, GatherEnd::Invalid, None);
         }
         self.digits.push(digit);
         if self.digits.len() >= self.gather.max_digits.map_or(MAX_DIGITS, |max| max as usize) {
             return Some(Outcome { end: GatherEnd::Valid, terminator: None });
         }
-        self.silence = Some(call.timer(leg, self.gather.inter_digit_timeout));
+        self.silence = Some(cx.timer(self.gather.inter_digit_timeout));
         None
     }
 
-    fn finish_or_retry(&mut self, call: &mut Call, leg: LegId, end: GatherEnd, key: Option<char>) -> Option<Outcome> {
+    fn finish_or_retry(&mut self, cx: &mut LegCx<'_>, end: GatherEnd, key: Option<char>) -> Option<Outcome> {
         if end == GatherEnd::Valid || self.attempt >= self.gather.tries {
             return Some(Outcome { end, terminator: key });
         }
         self.attempt += 1;
         self.digits.clear();
-        self.cancel(call, leg, self.silence);
-        self.cancel(call, leg, self.total);
+        self.cancel(cx, self.silence);
+        self.cancel(cx, self.total);
         (self.silence, self.silence_expired, self.total) = (None, false, None);
-        self.stop_recognition(call, leg);
-        self.recognition = Self::recognition(call, leg, &self.gather);
-        self.prompt_from(call, leg, 0);
+        self.stop_recognition(cx);
+        self.recognition = Self::recognition(cx, &self.gather);
+        self.prompt_from(cx, 0);
         None
     }
 
     /// Plays the prompt with this index. If there is no such prompt, starts the timers.
-    fn prompt_from(&mut self, call: &mut Call, leg: LegId, index: usize) {
+    fn prompt_from(&mut self, cx: &mut LegCx<'_>, index: usize) {
         let retry = self.attempt > 1 && !self.gather.retry_prompts.is_empty();
         let prompts = if retry { &self.gather.retry_prompts } else { &self.gather.prompts };
         match prompts.get(index).cloned() {
-            Some(play) => self.prompt = Some((index, Playing::start(call, leg, play, true))),
+            Some(play) => self.prompt = Some((index, Playing::start(cx, play, true))),
             None => {
                 if let (SpeechState::Closed, Some(speech)) = (&self.recognition, &self.gather.speech) {
-                    self.recognition = SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())));
+                    self.recognition = SpeechState::Open(Box::new(SpeechGather::begin(cx, speech.clone())));
                 }
-                self.start_total(call, leg);
-                self.start_silence(call, leg);
+                self.start_total(cx);
+                self.start_silence(cx);
             }
         }
     }
 
     /// Starts the timer for the silence before the first digit, if the prompts have ended and no command must come
     /// first.
-    fn start_silence(&mut self, call: &mut Call, leg: LegId) {
+    fn start_silence(&mut self, cx: &mut LegCx<'_>) {
         if self.prompt.is_none() && self.silence.is_none() && !self.holds_timers {
-            self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+            self.silence = Some(cx.timer(self.gather.first_digit_timeout));
         }
     }
 
     /// Starts the timer that waits for a command. If the caller has pressed a digit or speaks, another timer runs
     /// already, or the end of the speech starts the timer.
-    pub(crate) fn start_timers(&mut self, call: &mut Call, leg: LegId) {
+    pub(crate) fn start_timers(&mut self, cx: &mut LegCx<'_>) {
         self.holds_timers = false;
         if self.digits.is_empty() && !self.speaks() && !self.has_words() {
-            self.start_silence(call, leg);
+            self.start_silence(cx);
         }
     }
 
-    fn start_total(&mut self, call: &mut Call, leg: LegId) {
+    fn start_total(&mut self, cx: &mut LegCx<'_>) {
         if self.total.is_none() {
-            self.total = self.gather.total_timeout.map(|timeout| call.timer(leg, timeout));
+            self.total = self.gather.total_timeout.map(|timeout| cx.timer(timeout));
         }
     }
 
-    fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
+    fn cancel(&self, cx: &mut LegCx<'_>, timer: Option<OpId>) {
         if let Some(op) = timer {
-            call.cancel_timer(leg, op);
+            cx.cancel_timer(op);
         }
     }
 
     /// Ends the speech recognition, and stores the words that were recognised so far.
-    fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
+    fn stop_recognition(&mut self, cx: &mut LegCx<'_>) {
         self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
-            SpeechState::Open(speech_gather) => SpeechState::Done(speech_gather.end(call, leg)),
+            SpeechState::Open(speech_gather) => SpeechState::Done(speech_gather.end(cx)),
             other => other,
         };
     }
 
-    fn report(mut self, call: &mut Call, leg: LegId, outcome: &Outcome) -> Self {
-        self.stop_recognition(call, leg);
-        self.cancel(call, leg, self.silence);
-        self.cancel(call, leg, self.total);
+    fn report(mut self, cx: &mut LegCx<'_>, outcome: &Outcome) -> Self {
+        self.stop_recognition(cx);
+        self.cancel(cx, self.silence);
+        self.cancel(cx, self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());
         let words = match &self.recognition {
             SpeechState::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),
             _ => None,
         };
         let (end, terminator, callback) = (outcome.end, outcome.terminator, self.gather.callback.clone());
-        call.emit(leg, EventKind::GatherEnded { digits, end, terminator, id, words, callback });
+        cx.emit(EventKind::GatherEnded { digits, end, terminator, id, words, callback });
         self
     }
 }

@@ -30,6 +30,7 @@ use crate::ending::apologised;
 use crate::event::{EventKind, MachineFacts, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndFailure, EndedBy};
+use crate::leg_cx::LegCx;
 use crate::leg_state::Mode;
 use crate::output::{LegCommand, Progress};
 use crate::program::instruction::{DetectMachine, ExecuteCommand, Instruction, Program, Unsupported};
@@ -119,16 +120,23 @@ pub(crate) enum Step {
 impl Running {
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match self {
-            Self::Fetching(fetching) => fetching.handle(call, leg, signal),
-            Self::Playing(playing) => playing.handle(call, leg, &signal),
-            Self::Gather(gathering) => gathering.handle_in_runner(call, leg, &signal),
-            Self::Record(verb) => verb.handle(call, leg, signal),
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
             Self::Conference(conferring) => conferring.handle(call, leg, &signal),
-            Self::Connect(connected) => connected.handle(call, leg, signal),
-            Self::Converse(conversing) => conversing.handle(call, leg, signal),
-            Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::Queueing => enqueue::handle(call, leg, &signal),
+            running => call.with_leg(leg, |cx| running.handle_in_leg(cx, signal)).unwrap_or(Step::Next),
+        }
+    }
+
+    /// Handles a signal of an instruction that concerns only its leg.
+    fn handle_in_leg(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
+        match self {
+            Self::Fetching(fetching) => fetching.handle(cx, signal),
+            Self::Playing(playing) => playing.handle(cx, &signal),
+            Self::Gather(gathering) => gathering.handle_in_runner(cx, &signal),
+            Self::Record(verb) => verb.handle(cx, signal),
+            Self::Connect(connected) => connected.handle(cx, signal),
+            Self::Converse(conversing) => conversing.handle(cx, signal),
+            Self::Refer(referring) => referring.handle(cx, &signal),
             Self::SendingDigits(sending) => match signal {
                 Signal::Played { op, .. } if op == sending.op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(sending)),
@@ -141,18 +149,18 @@ impl Running {
                 Signal::Timer(due) if due == op => {
                     // A pause at the start of a document only delays the answer; the leg must be answered after the
                     // pause.
-                    call.ensure_answered(leg);
+                    cx.ensure_answered();
                     Step::Next
                 }
                 _ => Step::Stay(Self::Pausing(op)),
             },
-            Self::Echoing => Step::Stay(Self::Echoing),
             Self::Detecting(op, action) => match signal {
                 Signal::Detected { op: done, facts } if done == op => {
                     action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Detected(facts)))
                 }
                 _ => Step::Stay(Self::Detecting(op, action)),
             },
+            running @ (Self::Echoing | Self::Dial(_) | Self::Conference(_) | Self::Queueing) => Step::Stay(running),
         }
     }
 
@@ -162,20 +170,31 @@ impl Running {
     /// report a hang-up.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
-            // Answering-machine detection continues after the instruction was aborted.
-            Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
-            Self::Apologising(apology) => call.push_command(leg, LegCommand::Stop { op: apology.op }),
-            Self::SendingDigits(sending) => call.push_command(leg, LegCommand::Stop { op: sending.op }),
-            Self::Pausing(op) => call.cancel_timer(leg, op),
-            Self::Playing(playing) => playing.abort(call, leg, why),
-            Self::Gather(gathering) => gathering.abort(call, leg, why),
-            Self::Record(verb) => verb.abort(call, leg, why),
             Self::Dial(dialing) => dialing.abort(call, leg, why),
             Self::Conference(conferring) => conferring.abort(call, leg, why),
             Self::Connect(connected) => connected.abort(call, leg),
-            Self::Converse(conversing) => conversing.abort(call, leg, why),
-            Self::Refer(referring) => referring.abort(call, leg, why),
-            Self::Echoing => call.push_command(leg, LegCommand::Echo(false)),
+            running => {
+                call.with_leg(leg, |cx| running.abort_in_leg(cx, why));
+            }
+        }
+    }
+
+    /// Aborts an instruction that concerns only its leg.
+    fn abort_in_leg(self, cx: &mut LegCx<'_>, why: Abort) {
+        match self {
+            Self::Apologising(apology) => cx.command(LegCommand::Stop { op: apology.op }),
+            Self::SendingDigits(sending) => cx.command(LegCommand::Stop { op: sending.op }),
+            Self::Pausing(op) => cx.cancel_timer(op),
+            Self::Playing(playing) => playing.abort(cx, why),
+            Self::Gather(gathering) => gathering.abort(cx, why),
+            Self::Record(verb) => verb.abort(cx, why),
+            Self::Converse(conversing) => conversing.abort(cx, why),
+            Self::Refer(referring) => referring.abort(cx, why),
+            Self::Echoing => cx.command(LegCommand::Echo(false)),
+            // Answering-machine detection continues after the instruction was aborted.
+            Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
+            // These instructions join legs.
+            Self::Dial(_) | Self::Conference(_) | Self::Connect(_) => {}
         }
     }
 }
@@ -228,14 +247,13 @@ impl Call {
             let Some(instruction) = state.runner.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
-            self.count_instruction(leg, &instruction);
-            if let Some(ended) = document::end_loop(self, leg) {
+            let Some(mut cx) = self.cx(leg) else { return };
+            cx.count_instruction(&instruction);
+            if let Some(ended) = document::end_loop(&mut cx) {
                 return self.step(leg, Step::Stay(ended));
             }
             // The document continues, so an earlier failure is not the reason of the leg's end.
-            if let Some(state) = self.leg_state_mut(leg) {
-                state.failure = None;
-            }
+            cx.leg.failure = None;
             match self.begin(leg, instruction) {
                 Step::Next => {}
                 step => return self.step(leg, step),
@@ -279,105 +297,104 @@ impl Call {
             return Step::Next;
         }
         match instruction {
-            Instruction::Play(play) => {
-                if play.early {
-                    self.ring(leg, true);
-                }
-                play::Playing::begin(self, leg, play)
-            }
-            Instruction::SendDigits(digits) => {
-                let sending = send_digits::SendingDigits::begin(self, leg, digits);
-                Step::Stay(Running::SendingDigits(Box::new(sending)))
-            }
-            Instruction::Pause(length) => {
-                // While the leg is not answered, the caller hears ringing during a pause.
-                self.ring(leg, false);
-                Step::Stay(Running::Pausing(self.timer(leg, length)))
-            }
-            Instruction::Gather(gather) => {
-                Step::Stay(Running::Gather(Box::new(gather::Gathering::begin(self, leg, gather))))
-            }
-            Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
-            Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),
             Instruction::Conference(conference) => conference::InConference::begin(self, leg, conference),
             Instruction::Enqueue(enqueue) => enqueue::begin(self, leg, enqueue),
             Instruction::Leave => self.leave_queue(leg),
-            Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
-            Instruction::Converse(converse) => converse::Conversing::begin(self, leg, converse),
-            Instruction::StartStream(spec) => {
-                self.start_stream(leg, spec);
-                Step::Next
-            }
             Instruction::StopStream(name) => {
-                self.stop_named_streams(leg, name.as_deref());
+                self.stop_streams(leg, name.as_deref());
                 Step::Next
             }
-            Instruction::StartSiprec(spec) => {
-                self.try_siprec(leg, spec);
-                Step::Next
-            }
-            Instruction::StopSiprec(name) => {
-                self.stop_siprecs(leg, name.as_deref());
-                Step::Next
-            }
-            Instruction::StartTranscription(spec) => {
-                // If the leg already has its maximum number of transcriptions, the document continues without this
-                // transcription.
-                let _ = self.start_transcription(leg, *spec);
-                Step::Next
-            }
-            Instruction::StopTranscription(name) => {
-                self.stop_transcriptions(leg, name.as_deref());
-                Step::Next
-            }
-            Instruction::StartRecording(spec) => {
-                self.start_recording(leg, spec);
-                Step::Next
-            }
-            Instruction::Redirect(target) => Step::Fetch(target, FetchReason::Redirect),
             Instruction::Reject(reason) => {
                 self.reject(leg, reason, EndedBy::Application);
                 Step::Next
-            }
-            Instruction::ReturnValues(pairs) => {
-                if let Some(state) = self.leg_state_mut(leg).filter(|state| state.info.handover.is_some()) {
-                    state.return_values = Some(pairs.clone().into());
-                    self.push_command(leg, LegCommand::ReturnValues(pairs));
-                }
-                Step::Next
-            }
-            Instruction::Hangup => Step::Hangup(BY_INSTRUCTION),
-            Instruction::Unsupported(unserved) => {
-                self.emit(leg, EventKind::Warned(unserved.warning.clone()));
-                self.emit(leg, EventKind::Unsupported(unserved.clone()));
-                let Unsupported { action, outcome, warning, .. } = *unserved;
-                match action {
-                    Some(action) => Step::Fetch(action, FetchReason::Unsupported(outcome)),
-                    None => document::refused(self, leg, warning.message),
-                }
-            }
-            Instruction::Refused(why) => document::refused(self, leg, why),
-            Instruction::GiveUp(failure) => {
-                let why = apologised(&failure);
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.failure = Some(Box::new(EndFailure::Engine(*failure)));
-                }
-                Step::GiveUp(why)
             }
             Instruction::ExecuteCommand(order) => {
                 let ExecuteCommand { command, action } = *order;
                 let done = self.execute(leg, command);
                 action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::CommandExecuted(done)))
             }
+            instruction => self.with_leg(leg, |cx| cx.begin(instruction)).unwrap_or(Step::Next),
+        }
+    }
+}
+
+impl LegCx<'_> {
+    /// Begins an instruction that concerns only its leg.
+    fn begin(&mut self, instruction: Instruction) -> Step {
+        match instruction {
+            Instruction::Play(play) => {
+                if play.early {
+                    self.ring(true);
+                }
+                return play::Playing::begin(self, play);
+            }
+            Instruction::SendDigits(digits) => {
+                let sending = send_digits::SendingDigits::begin(self, digits);
+                return Step::Stay(Running::SendingDigits(Box::new(sending)));
+            }
+            Instruction::Pause(length) => {
+                // While the leg is not answered, the caller hears ringing during a pause.
+                self.ring(false);
+                return Step::Stay(Running::Pausing(self.timer(length)));
+            }
+            Instruction::Gather(gather) => {
+                return Step::Stay(Running::Gather(Box::new(gather::Gathering::begin(self, gather))));
+            }
+            Instruction::Record(record) => return record::RecordVerb::begin(self, record),
+            Instruction::Refer(refer) => return refer::Referring::begin(self, refer),
+            Instruction::Connect(connect) => return connect::Connected::begin(self, connect),
+            Instruction::Converse(converse) => return converse::Conversing::begin(self, converse),
+            Instruction::Redirect(target) => return Step::Fetch(target, FetchReason::Redirect),
+            Instruction::Hangup => return Step::Hangup(BY_INSTRUCTION),
+            Instruction::Unsupported(unsupported) => return self.begin_unsupported(*unsupported),
+            Instruction::Refused(why) => return document::refused(self, why),
+            Instruction::GiveUp(failure) => {
+                let why = apologised(&failure);
+                self.leg.failure = Some(Box::new(EndFailure::Engine(*failure)));
+                return Step::GiveUp(why);
+            }
             Instruction::DetectMachine(detect) => {
                 let DetectMachine { spec, action } = *detect;
-                Step::Stay(Running::Detecting(self.detect_machine(leg, Box::new(spec)), action))
+                return Step::Stay(Running::Detecting(self.detect_machine(Box::new(spec)), action));
             }
             Instruction::Echo => {
-                self.push_command(leg, LegCommand::Echo(true));
-                Step::Stay(Running::Echoing)
+                self.command(LegCommand::Echo(true));
+                return Step::Stay(Running::Echoing);
             }
+            // The following instructions take no time. At its maximum number of operations, the leg continues without
+            // the operation.
+            Instruction::StartStream(spec) => drop(self.start_stream(spec)),
+            Instruction::StartSiprec(spec) => self.try_siprec(spec),
+            Instruction::StopSiprec(name) => self.stop_siprecs(name.as_deref()),
+            Instruction::StartTranscription(spec) => drop(self.start_transcription(*spec)),
+            Instruction::StopTranscription(name) => self.stop_transcriptions(name.as_deref()),
+            Instruction::StartRecording(spec) => drop(self.start_recording(spec)),
+            Instruction::ReturnValues(pairs) => {
+                if self.leg.info.handover.is_some() {
+                    self.leg.return_values = Some(pairs.clone().into());
+                    self.command(LegCommand::ReturnValues(pairs));
+                }
+            }
+            // These instructions join legs, or end their leg.
+            Instruction::Dial(_)
+            | Instruction::Conference(_)
+            | Instruction::Enqueue(_)
+            | Instruction::Leave
+            | Instruction::StopStream(_)
+            | Instruction::Reject(_)
+            | Instruction::ExecuteCommand(_) => {}
+        }
+        Step::Next
+    }
+
+    fn begin_unsupported(&mut self, unsupported: Unsupported) -> Step {
+        self.emit(EventKind::Warned(unsupported.warning.clone()));
+        self.emit(EventKind::Unsupported(Box::new(unsupported.clone())));
+        let Unsupported { action, outcome, warning, .. } = unsupported;
+        match action {
+            Some(action) => Step::Fetch(action, FetchReason::Unsupported(outcome)),
+            None => document::refused(self, warning.message),
         }
     }
 }

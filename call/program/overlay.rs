@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Abort, Call};
+use crate::call::Abort;
 use crate::command::Refused;
+use crate::leg_cx::LegCx;
 use crate::leg_state::MAX_QUEUED;
 use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
 use crate::resume::Standing;
-use tandem_id::LegId;
 
 /// The overlay of a leg: the audio that plays now and the audio that waits.
 #[derive(Serialize, Deserialize)]
@@ -30,46 +30,40 @@ impl Overlay {
     }
 }
 
-impl Call {
+impl LegCx<'_> {
     /// Plays this audio after the audio that is already in the overlay. Returns an error if too much audio would wait.
-    pub(crate) fn play_overlay(&mut self, leg: LegId, plays: Vec<Play>) -> Result<(), Refused> {
-        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+    pub(crate) fn play_overlay(&mut self, plays: Vec<Play>) -> Result<(), Refused> {
+        let state = &mut *self.leg;
         let waiting = state.overlay.as_ref().map_or(0, |overlay| overlay.waiting.len());
         if waiting + plays.len() > MAX_QUEUED {
             return Err(Refused::TooMany);
         }
         match &mut state.overlay {
             Some(overlay) => overlay.waiting.extend(plays),
-            None => self.start_overlay(leg, plays.into()),
+            None => self.start_overlay(plays.into()),
         }
         Ok(())
     }
 
     /// Stops the audio of the overlay and drops the waiting audio. Returns `false` if the leg has no overlay.
-    pub(crate) fn stop_overlay(&mut self, leg: LegId, why: Abort) -> bool {
-        let Some(overlay) = self.leg_state_mut(leg).and_then(|state| state.overlay.take()) else { return false };
-        overlay.playing.abort(self, leg, why);
+    pub(crate) fn stop_overlay(&mut self, why: Abort) -> bool {
+        let Some(overlay) = self.leg.overlay.take() else { return false };
+        overlay.playing.abort(self, why);
         true
     }
 
-    pub(crate) fn signal_overlay(&mut self, leg: LegId, signal: &Signal) {
-        let Some(overlay) = self.leg_state_mut(leg).and_then(|state| state.overlay.take()) else { return };
+    pub(crate) fn signal_overlay(&mut self, signal: &Signal) {
+        let Some(overlay) = self.leg.overlay.take() else { return };
         let Overlay { playing, waiting } = *overlay;
-        match playing.finished(self, leg, signal) {
-            Some(playing) => {
-                if let Some(state) = self.leg_state_mut(leg) {
-                    state.overlay = Some(Box::new(Overlay { playing, waiting }));
-                }
-            }
-            None => self.start_overlay(leg, waiting),
+        match playing.finished(self, signal) {
+            Some(playing) => self.leg.overlay = Some(Box::new(Overlay { playing, waiting })),
+            None => self.start_overlay(waiting),
         }
     }
 
-    fn start_overlay(&mut self, leg: LegId, mut waiting: VecDeque<Play>) {
+    fn start_overlay(&mut self, mut waiting: VecDeque<Play>) {
         let Some(play) = waiting.pop_front() else { return };
-        let playing = Playing::start(self, leg, play, false);
-        if let Some(state) = self.leg_state_mut(leg) {
-            state.overlay = Some(Box::new(Overlay { playing, waiting }));
-        }
+        let playing = Playing::start(self, play, false);
+        self.leg.overlay = Some(Box::new(Overlay { playing, waiting }));
     }
 }

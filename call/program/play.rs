@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Abort, Call};
+use crate::call::Abort;
 use crate::event::{EventKind, Playback, PlaybackEnd};
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Play;
 use crate::program::{Running, Signal, Step};
 use crate::resume::Standing;
-use tandem_id::{LegId, OpId};
+use tandem_id::OpId;
 
 /// A running playback.
 #[derive(Serialize, Deserialize)]
@@ -24,17 +25,17 @@ pub(crate) struct Playing {
 }
 
 impl Playing {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, play: Play) -> Step {
-        Step::Stay(Running::Playing(Self::start(call, leg, play, false)))
+    pub(crate) fn begin(cx: &mut LegCx<'_>, play: Play) -> Step {
+        Step::Stay(Running::Playing(Self::start(cx, play, false)))
     }
 
     /// Starts a playback. `prompt` is true if the audio is the prompt of a gather.
-    pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
-        let (op, since) = (call.new_op(), call.now().time);
-        let limit = play.max_duration.map(|max_duration| call.timer(leg, max_duration));
-        call.push_command(leg, LegCommand::Play { op, play: play.clone(), elapsed: None });
+    pub(crate) fn start(cx: &mut LegCx<'_>, play: Play, prompt: bool) -> Self {
+        let (op, since) = (cx.new_op(), cx.now().time);
+        let limit = play.max_duration.map(|max_duration| cx.timer(max_duration));
+        cx.command(LegCommand::Play { op, play: play.clone(), elapsed: None });
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
-        call.emit(leg, EventKind::PlaybackStarted(playback));
+        cx.emit(EventKind::PlaybackStarted(playback));
         Self { op, play, prompt, since, limit }
     }
 
@@ -48,40 +49,40 @@ impl Playing {
         Playback { op, source: play.source, prompt, callback: play.callback }
     }
 
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-        match self.finished(call, leg, signal) {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
+        match self.finished(cx, signal) {
             Some(playing) => Step::Stay(Running::Playing(playing)),
             None => Step::Next,
         }
     }
 
     /// Handles a signal. Returns `None` if the playback has ended.
-    pub(crate) fn finished(self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
+    pub(crate) fn finished(self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Self> {
         match signal {
             Signal::Played { op, end } if *op == self.op => {
-                self.cancel(call, leg);
-                call.emit(leg, EventKind::PlaybackEnded(self.playback(), end.clone()));
+                self.cancel(cx);
+                cx.emit(EventKind::PlaybackEnded(self.playback(), end.clone()));
                 None
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
-                call.push_command(leg, LegCommand::Stop { op: self.op });
-                call.emit(leg, EventKind::PlaybackEnded(self.playback(), PlaybackEnd::Completed));
+                cx.command(LegCommand::Stop { op: self.op });
+                cx.emit(EventKind::PlaybackEnded(self.playback(), PlaybackEnd::Completed));
                 None
             }
             _ => Some(self),
         }
     }
 
-    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
-        self.cancel(call, leg);
-        call.push_command(leg, LegCommand::Stop { op: self.op });
+    pub(crate) fn abort(self, cx: &mut LegCx<'_>, why: Abort) {
+        self.cancel(cx);
+        cx.command(LegCommand::Stop { op: self.op });
         let end = if why == Abort::Hangup { PlaybackEnd::Hangup } else { PlaybackEnd::Stopped };
-        call.emit(leg, EventKind::PlaybackEnded(self.playback(), end));
+        cx.emit(EventKind::PlaybackEnded(self.playback(), end));
     }
 
-    fn cancel(&self, call: &mut Call, leg: LegId) {
+    fn cancel(&self, cx: &mut LegCx<'_>) {
         if let Some(limit) = self.limit {
-            call.cancel_timer(leg, limit);
+            cx.cancel_timer(limit);
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::call::{Abort, Call};
 use crate::event::{DialResult, EventKind};
 use crate::fetch::FetchReason;
+use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::MAX_RECORDINGS;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
@@ -34,19 +35,19 @@ enum Phase {
 }
 
 impl RecordVerb {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, record: Record) -> Step {
+    pub(crate) fn begin(cx: &mut LegCx<'_>, record: Record) -> Step {
         if record.beep {
-            let op = play_beep(call, leg);
+            let op = play_beep(cx);
             return Step::Stay(Running::Record(Self { record, phase: Phase::Beeping(op) }));
         }
-        Self::start(call, leg, record)
+        Self::start(cx, record)
     }
 
-    fn start(call: &mut Call, leg: LegId, record: Record) -> Step {
-        let new = call.new_recording(record.spec.clone());
-        match call.begin_recording(leg, new) {
+    fn start(cx: &mut LegCx<'_>, record: Record) -> Step {
+        let new = cx.call.new_recording(record.spec.clone());
+        match cx.begin_recording(new) {
             Some(op) => {
-                if let Some(active) = call.active_recording(leg, op) {
+                if let Some(active) = cx.active_recording(op) {
                     active.transcribe = record.transcribe.clone();
                 }
                 Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } }))
@@ -55,14 +56,14 @@ impl RecordVerb {
         }
     }
 
-    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
         match (&mut self.phase, signal) {
-            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => Self::start(call, leg, self.record),
+            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => Self::start(cx, self.record),
             (Phase::Recording { op, key: key @ None }, Signal::Dtmf(digit))
                 if self.record.finish_on.contains(digit) =>
             {
                 *key = Some(digit);
-                call.end_recording(leg, *op);
+                cx.end_recording(*op);
                 Step::Stay(Running::Record(self))
             }
             (Phase::Recording { op, key }, Signal::Recorded { op: done, recording, recorded }) if *op == done => {
@@ -87,30 +88,30 @@ impl RecordVerb {
 
     /// Ends the instruction. If the caller hung up, the recorded message is still valid. In this case the action is
     /// requested when the file is complete, and the response is ignored.
-    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+    pub(crate) fn abort(self, cx: &mut LegCx<'_>, why: Abort) {
         match self.phase {
             Phase::Beeping(op) => {
-                call.push_command(leg, LegCommand::Stop { op });
+                cx.command(LegCommand::Stop { op });
                 if why == Abort::Hangup {
-                    call.recorded_nothing(leg, self.record);
+                    cx.recorded_nothing(self.record);
                 }
             }
             Phase::Recording { op, .. } => {
                 if why == Abort::Hangup
-                    && let Some(active) = call.active_recording(leg, op)
+                    && let Some(active) = cx.active_recording(op)
                 {
                     active.report = self.record.action.map(CutInstruction::Record);
                 }
-                call.end_recording(leg, op);
+                cx.end_recording(op);
             }
         }
     }
 }
 
 /// Plays the tone before a recording.
-fn play_beep(call: &mut Call, leg: LegId) -> OpId {
-    let op = call.new_op();
-    call.push_command(leg, LegCommand::Play { op, play: beep(), elapsed: None });
+fn play_beep(cx: &mut LegCx<'_>) -> OpId {
+    let op = cx.new_op();
+    cx.command(LegCommand::Play { op, play: beep(), elapsed: None });
     op
 }
 
@@ -118,34 +119,38 @@ fn beep() -> Play {
     Play::once(AudioSource::Tone(Tone::Beep))
 }
 
-impl Call {
-    /// Starts a recording while the leg's program continues. Returns `None` if the leg already has its maximum number
-    /// of recordings.
-    pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
-        let room = self.leg_state(leg).is_some_and(|state| state.recordings.len() < MAX_RECORDINGS);
-        let after = (spec.beep && room).then(|| play_beep(self, leg));
-        let new = self.new_recording(spec);
-        let id = new.id;
-        self.order_recording(leg, new, after).map(|_| id)
-    }
-
+impl Effects {
     /// Combines the parameters of a recording with a new id.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
-        NewRecording { id: RecordingId::new(self.now().time, &mut self.entropy.next_rng()), spec }
+        NewRecording { id: RecordingId::new(self.now.time, &mut self.entropy.next_rng()), spec }
+    }
+}
+
+impl LegCx<'_> {
+    /// Starts a recording while the leg's program continues. Returns `None` if the leg already has its maximum number
+    /// of recordings.
+    pub(crate) fn start_recording(&mut self, spec: RecordingSpec) -> Option<RecordingId> {
+        let room = self.leg.recordings.len() < MAX_RECORDINGS;
+        let after = (spec.beep && room).then(|| play_beep(self));
+        let new = self.call.new_recording(spec);
+        let id = new.id;
+        self.order_recording(new, after).map(|_| id)
     }
 
     /// Starts a recording without a tone. Returns `None` if the leg already has its maximum number of recordings.
-    pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
-        self.order_recording(leg, new, None)
+    pub(crate) fn begin_recording(&mut self, new: NewRecording) -> Option<OpId> {
+        self.order_recording(new, None)
     }
 
     /// Orders a recording that starts when the playback `after` has ended. The engine waits for this end. Returns
     /// `None` if the leg already has its maximum number of recordings.
-    fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
-        let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
+    fn order_recording(&mut self, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
+        let (op, facts) = (self.new_op(), self.begun(new.clone()));
         let NewRecording { id, spec } = new;
-        let state = self.leg_state_mut(leg).filter(|state| state.recordings.len() < MAX_RECORDINGS)?;
-        state.recordings.push(ActiveRecording {
+        if self.leg.recordings.len() >= MAX_RECORDINGS {
+            return None;
+        }
+        self.leg.recordings.push(ActiveRecording {
             op,
             facts: facts.clone(),
             stopping: false,
@@ -153,20 +158,30 @@ impl Call {
             report: None,
             transcribe: spec.transcribe.then(TranscriptionOrder::default),
         });
-        self.push_command(leg, LegCommand::Record { op, id, spec, after });
-        self.emit(leg, EventKind::Recording(facts));
+        self.command(LegCommand::Record { op, id, spec, after });
+        self.emit(EventKind::Recording(facts));
         Some(op)
     }
 
-    fn begun(&self, leg: LegId, NewRecording { id, spec }: NewRecording) -> Recording {
+    fn begun(&self, NewRecording { id, spec }: NewRecording) -> Recording {
         let (started_at, status) = (self.now().time, RecordingStatus::InProgress);
-        Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, limit: None, status }
+        Recording {
+            id,
+            leg: self.leg.info.id,
+            conference: None,
+            spec,
+            started_at,
+            ended_at: None,
+            duration: None,
+            limit: None,
+            status,
+        }
     }
 
     /// Reports an empty recording, because the caller hung up before the recording could start.
-    fn recorded_nothing(&mut self, leg: LegId, record: Record) {
-        let new = self.new_recording(record.spec);
-        let begun = self.begun(leg, new);
+    fn recorded_nothing(&mut self, record: Record) {
+        let new = self.call.new_recording(record.spec);
+        let begun = self.begun(new);
         let nothing = Duration::ZERO;
         let recording = Recording {
             ended_at: Some(begun.started_at),
@@ -175,35 +190,35 @@ impl Call {
             status: RecordingStatus::Absent,
             ..begun
         };
-        self.emit(leg, EventKind::Recording(recording.clone()));
+        self.emit(EventKind::Recording(recording.clone()));
         if let Some(action) = record.action {
             let reason = FetchReason::Recorded { recording, recorded: nothing, key: None, hangup: true };
-            self.request_fetch(leg, action, reason);
+            self.request_fetch(action, reason);
         }
     }
 
     /// Orders the end of the recording with this operation. A second order for the same recording has no effect.
-    pub(crate) fn end_recording(&mut self, leg: LegId, op: OpId) {
-        if let Some(active) = self.active_recording(leg, op)
+    pub(crate) fn end_recording(&mut self, op: OpId) {
+        if let Some(active) = self.active_recording(op)
             && !std::mem::replace(&mut active.stopping, true)
         {
-            self.push_command(leg, LegCommand::StopRecording { op });
+            self.command(LegCommand::StopRecording { op });
         }
     }
 
-    pub(crate) fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
-        self.leg_state_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
+    pub(crate) fn active_recording(&mut self, op: OpId) -> Option<&mut ActiveRecording> {
+        self.leg.recordings.iter_mut().find(|active| active.op == op)
     }
 
     /// Orders the end of every recording of a leg.
-    pub(crate) fn stop_recordings(&mut self, leg: LegId) {
-        self.stop_recording(leg, None);
+    pub(crate) fn stop_recordings(&mut self) {
+        self.stop_recording(None);
     }
 
     /// Orders the end of one recording, or of all recordings if `which` is `None`. Returns `false` if there is no such
     /// recording.
-    pub(crate) fn stop_recording(&mut self, leg: LegId, which: Option<RecordingId>) -> bool {
-        let Some(state) = self.leg_state_mut(leg) else { return false };
+    pub(crate) fn stop_recording(&mut self, which: Option<RecordingId>) -> bool {
+        let state = &mut *self.leg;
         let mut ops = Vec::new();
         let mut any = false;
         for active in state.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
@@ -213,7 +228,7 @@ impl Call {
             }
         }
         for op in ops {
-            self.push_command(leg, LegCommand::StopRecording { op });
+            self.command(LegCommand::StopRecording { op });
         }
         any
     }
@@ -222,7 +237,6 @@ impl Call {
     /// instead. Returns `false` if no recording changed.
     pub(crate) fn pause_recording(
         &mut self,
-        leg: LegId,
         which: Option<RecordingId>,
         pause_behavior: Option<PauseBehavior>,
     ) -> bool {
@@ -230,7 +244,7 @@ impl Call {
             Some(_) => (RecordingStatus::InProgress, RecordingStatus::Paused),
             None => (RecordingStatus::Paused, RecordingStatus::InProgress),
         };
-        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let state = &mut *self.leg;
         let mut changed = Vec::new();
         for active in state.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
             if active.facts.status == from && !active.stopping {
@@ -241,18 +255,28 @@ impl Call {
         }
         let any = !changed.is_empty();
         for (op, facts) in changed {
-            self.push_command(
-                leg,
-                match pause_behavior {
-                    Some(pause_behavior) => LegCommand::PauseRecording { op, pause_behavior },
-                    None => LegCommand::ResumeRecording { op },
-                },
-            );
-            self.emit(leg, EventKind::Recording(facts));
+            self.command(match pause_behavior {
+                Some(pause_behavior) => LegCommand::PauseRecording { op, pause_behavior },
+                None => LegCommand::ResumeRecording { op },
+            });
+            self.emit(EventKind::Recording(facts));
         }
         any
     }
 
+    /// Starts the transcription that waits for the response to the request `fetched`. With `None`, the wait ends in any
+    /// case.
+    pub(crate) fn begin_waiting_transcript(&mut self, fetched: Option<FetchId>) {
+        let state = &mut *self.leg;
+        let due = state.waiting_transcript.take_if(|waiting| fetched.is_none_or(|id| id == waiting.after));
+        if let Some(waiting) = due {
+            let WaitingTranscript { of, recording, order, .. } = *waiting;
+            self.command(LegCommand::Transcribe { of, recording: Box::new(recording), order });
+        }
+    }
+}
+
+impl Call {
     pub(crate) fn recording_finished(
         &mut self,
         leg: LegId,
@@ -276,25 +300,25 @@ impl Call {
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
         let transcribe = transcribe.filter(|_| facts.has_audio()).map(|order| (facts.clone(), order));
-        let reported = report.map(|cut| match cut {
+        let reported = report.and_then(|cut| match cut {
             CutInstruction::Record(action) => {
                 let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
-                self.request_fetch(leg, action, reason)
+                self.with_leg(leg, |cx| cx.request_fetch(action, reason))
             }
             CutInstruction::Dial(action, result) => {
                 let result = DialResult { recording: Some(facts.clone()), ..*result };
-                self.request_fetch(leg, action, FetchReason::Dialed(result))
+                self.with_leg(leg, |cx| cx.request_fetch(action, FetchReason::Dialed(result)))
             }
         });
         // The transcription waits until the application has answered the request that tells it about the recording. If
         // the instruction makes no such request, the transcription starts at once.
-        let nothing = FetchId(self.new_op().0);
+        let nothing = FetchId(self.effects.new_op().0);
         if let Some((recording, order)) = transcribe {
-            self.begin_waiting_transcript(leg, None);
             let waiting = WaitingTranscript { after: reported.unwrap_or(nothing), of, recording, order };
-            if let Some(state) = self.leg_state_mut(leg) {
-                state.waiting_transcript = Some(Box::new(waiting));
-            }
+            self.with_leg(leg, |cx| {
+                cx.begin_waiting_transcript(None);
+                cx.leg.waiting_transcript = Some(Box::new(waiting));
+            });
         }
         self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });
         if let Some(state) = self.leg_state_mut(leg) {
@@ -306,19 +330,8 @@ impl Call {
                 waiting.after = action;
             }
         }
-        self.begin_waiting_transcript(leg, Some(nothing));
+        self.with_leg(leg, |cx| cx.begin_waiting_transcript(Some(nothing)));
         self.release_if_idle(leg);
-    }
-
-    /// Starts the transcription that waits for the response to the request `fetched`. With `None`, the wait ends in any
-    /// case.
-    pub(crate) fn begin_waiting_transcript(&mut self, leg: LegId, fetched: Option<FetchId>) {
-        let Some(state) = self.leg_state_mut(leg) else { return };
-        let due = state.waiting_transcript.take_if(|waiting| fetched.is_none_or(|id| id == waiting.after));
-        if let Some(waiting) = due {
-            let WaitingTranscript { of, recording, order, .. } = *waiting;
-            self.push_command(leg, LegCommand::Transcribe { of, recording: Box::new(recording), order });
-        }
     }
 
     /// Reports a failure for every recording whose file was not closed in time.

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Target;
-use crate::call::{Abort, Call};
+use crate::call::Abort;
 use crate::event::{EventKind, ReferFacts, ReferState};
 use crate::fetch::FetchReason;
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Refer;
 use crate::program::{Running, Signal, Step};
-use tandem_id::LegId;
 
 /// A running refer instruction.
 #[derive(Serialize, Deserialize)]
@@ -19,15 +19,15 @@ pub(crate) struct Referring {
 }
 
 impl Referring {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, refer: Refer) -> Step {
+    pub(crate) fn begin(cx: &mut LegCx<'_>, refer: Refer) -> Step {
         let Refer { to, headers, action } = refer;
         let facts = ReferFacts { to: to.clone(), state: ReferState::Started, answer: None, progress: None };
-        call.push_command(leg, LegCommand::Refer { to, headers });
-        call.emit(leg, EventKind::Refer(facts.clone()));
+        cx.command(LegCommand::Refer { to, headers });
+        cx.emit(EventKind::Refer(facts.clone()));
         Step::Stay(Running::Refer(Self { facts, action }))
     }
 
-    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
         match *signal {
             Signal::ReferAnswered { status } => {
                 self.facts.answer = Some(status);
@@ -46,7 +46,7 @@ impl Referring {
             }
             _ => return Step::Stay(Running::Refer(self)),
         }
-        call.emit(leg, EventKind::Refer(self.facts.clone()));
+        cx.emit(EventKind::Refer(self.facts.clone()));
         match self.action {
             Some(action) => Step::Fetch(action, FetchReason::Refer(self.facts)),
             None => Step::Next,
@@ -55,11 +55,11 @@ impl Referring {
 
     /// Reports the result that is known so far, also to the action. The leg was hung up, or another program replaces the
     /// instruction. The document in the response is ignored.
-    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
+    pub(crate) fn abort(mut self, cx: &mut LegCx<'_>, why: Abort) {
         // A far end that accepted the REFER may hang up without a report of the result (BYE instead of NOTIFY).
         let well = self.facts.answer.is_some_and(|status| status < 300);
         self.facts.state = if well { ReferState::Completed } else { ReferState::Failed };
-        call.emit(leg, EventKind::Refer(self.facts.clone()));
-        call.report_to_action(leg, self.action, FetchReason::Refer(self.facts), why);
+        cx.emit(EventKind::Refer(self.facts.clone()));
+        cx.report_to_action(self.action, FetchReason::Refer(self.facts), why);
     }
 }

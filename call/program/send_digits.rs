@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tandem_id::{LegId, OpId};
+use tandem_id::OpId;
 
-use crate::call::Call;
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::SendDigits;
 use crate::resume::Standing;
@@ -18,9 +18,9 @@ pub(crate) struct SendingDigits {
 }
 
 impl SendingDigits {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, digits: SendDigits) -> Self {
-        let (op, since) = (call.new_op(), call.now().time);
-        call.push_command(leg, LegCommand::SendDigits { op, digits: digits.clone(), elapsed: None });
+    pub(crate) fn begin(cx: &mut LegCx<'_>, digits: SendDigits) -> Self {
+        let (op, since) = (cx.new_op(), cx.now().time);
+        cx.command(LegCommand::SendDigits { op, digits: digits.clone(), elapsed: None });
         Self { op, digits, since }
     }
 

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::Call;
 use crate::engine::{Engine, EngineFailure};
 use crate::event::EventKind;
+use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
 use crate::resume::Standing;
-use tandem_id::{LegId, OpId};
+use tandem_id::OpId;
 
 /// Maximum pause after speech if the recogniser decides where an utterance ends. The limit is necessary, because the
 /// recogniser may have received only noise.
@@ -68,7 +68,7 @@ pub(crate) enum SpeechProgress {
 }
 
 impl SpeechGather {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, speech: Box<GatherSpeech>) -> Self {
+    pub(crate) fn begin(cx: &mut LegCx<'_>, speech: Box<GatherSpeech>) -> Self {
         let mut this = Self {
             speech,
             op: None,
@@ -81,13 +81,13 @@ impl SpeechGather {
             pause: None,
             max_duration: None,
         };
-        this.listen(call, leg);
+        this.listen(cx);
         this
     }
 
-    fn listen(&mut self, call: &mut Call, leg: LegId) {
-        let op = call.new_op();
-        call.push_command(leg, LegCommand::StartRecognition { op, spec: Box::new(self.speech.recognition.clone()) });
+    fn listen(&mut self, cx: &mut LegCx<'_>) {
+        let op = cx.new_op();
+        cx.command(LegCommand::StartRecognition { op, spec: Box::new(self.speech.recognition.clone()) });
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
     }
 
@@ -111,50 +111,50 @@ impl SpeechGather {
         self.op.is_some() && (self.speaking || self.pause.is_some())
     }
 
-    pub(crate) fn handle(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> SpeechProgress {
+    pub(crate) fn handle(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> SpeechProgress {
         match signal {
-            Signal::Recognition { op, event } if self.op == Some(*op) => self.handle_event(call, leg, event),
+            Signal::Recognition { op, event } if self.op == Some(*op) => self.handle_event(cx, event),
             Signal::RecognitionEnded { op, failed } if self.op == Some(*op) => {
                 self.op = None;
-                self.cancel_timers(call, leg);
+                self.cancel_timers(cx);
                 if let Some(why) = failed {
-                    call.emit(leg, EventKind::EngineFailed(EngineFailure::new(Engine::Recogniser, why)));
+                    cx.emit(EventKind::EngineFailed(EngineFailure::new(Engine::Recogniser, why)));
                 }
                 match (self.has_words(), failed) {
                     (true, _) => SpeechProgress::Over,
                     (false, Some(_)) => SpeechProgress::Silence,
                     (false, None) => {
-                        self.listen(call, leg);
+                        self.listen(cx);
                         SpeechProgress::Silence
                     }
                 }
             }
             Signal::Timer(op) if self.pause == Some(*op) => {
                 self.pause = None;
-                if self.finishing { SpeechProgress::Over } else { self.finish(call, leg) }
+                if self.finishing { SpeechProgress::Over } else { self.finish(cx) }
             }
             Signal::Timer(op) if self.max_duration == Some(*op) => {
                 self.max_duration = None;
-                self.finish(call, leg)
+                self.finish(cx)
             }
             _ => SpeechProgress::Nothing,
         }
     }
 
-    fn handle_event(&mut self, call: &mut Call, leg: LegId, event: &RecognitionEvent) -> SpeechProgress {
+    fn handle_event(&mut self, cx: &mut LegCx<'_>, event: &RecognitionEvent) -> SpeechProgress {
         match event {
             RecognitionEvent::Began => {
                 self.speaking = true;
                 if !self.finishing {
-                    self.cancel(call, leg, self.pause);
+                    self.cancel(cx, self.pause);
                     self.pause = None;
                 }
-                self.limit_duration(call, leg);
+                self.limit_duration(cx);
                 SpeechProgress::Voice
             }
             RecognitionEvent::Paused => {
                 self.speaking = false;
-                self.await_pause(call, leg);
+                self.await_pause(cx);
                 SpeechProgress::Nothing
             }
             RecognitionEvent::Partial(words) if words.text().is_empty() && self.unfinished.is_empty() => {
@@ -167,32 +167,32 @@ impl SpeechGather {
                 if !idle {
                     return SpeechProgress::Nothing;
                 }
-                self.cancel_timers(call, leg);
+                self.cancel_timers(cx);
                 SpeechProgress::Silence
             }
             RecognitionEvent::Partial(words) => {
-                self.report_partial(call, leg, words);
+                self.report_partial(cx, words);
                 let text = words.text();
                 if text == self.unfinished {
                     return SpeechProgress::Words;
                 }
                 self.unfinished = text;
-                self.limit_duration(call, leg);
+                self.limit_duration(cx);
                 if !self.speaking {
-                    self.await_pause(call, leg);
+                    self.await_pause(cx);
                 }
                 SpeechProgress::Words
             }
             RecognitionEvent::Final(words) => {
-                self.report_partial(call, leg, words);
+                self.report_partial(cx, words);
                 self.unfinished.clear();
                 self.add(words);
                 if self.speech.pause.is_none() && !self.speaking && !self.finishing {
                     return SpeechProgress::Over;
                 }
-                self.limit_duration(call, leg);
+                self.limit_duration(cx);
                 if !self.speaking && self.pause.is_none() {
-                    self.await_pause(call, leg);
+                    self.await_pause(cx);
                 }
                 SpeechProgress::Words
             }
@@ -200,17 +200,17 @@ impl SpeechGather {
     }
 
     /// Starts the timer for the maximum duration of the speech, unless the timer runs.
-    fn limit_duration(&mut self, call: &mut Call, leg: LegId) {
+    fn limit_duration(&mut self, cx: &mut LegCx<'_>) {
         if self.max_duration.is_none() && !self.finishing {
-            self.max_duration = Some(call.timer(leg, self.speech.max_duration));
+            self.max_duration = Some(cx.timer(self.speech.max_duration));
         }
     }
 
     /// Starts the timer for the pause after speech anew.
-    fn await_pause(&mut self, call: &mut Call, leg: LegId) {
+    fn await_pause(&mut self, cx: &mut LegCx<'_>) {
         if !self.finishing {
-            self.cancel(call, leg, self.pause);
-            self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
+            self.cancel(cx, self.pause);
+            self.pause = Some(cx.timer(self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
         }
     }
 
@@ -225,42 +225,42 @@ impl SpeechGather {
     }
 
     /// Reports the words recognised so far to the callback for partial results, if there is a callback.
-    fn report_partial(&mut self, call: &mut Call, leg: LegId, words: &RecognisedText) {
+    fn report_partial(&mut self, cx: &mut LegCx<'_>, words: &RecognisedText) {
         let Some(callback) = self.speech.partials.clone() else { return };
         let so_far = RecognisedText { stable: joined(&self.words.stable, &words.stable), ..words.clone() };
         let sequence = self.partial_count;
         self.partial_count += 1;
-        call.emit(leg, EventKind::GatherPartial { words: so_far, sequence, callback });
+        cx.emit(EventKind::GatherPartial { words: so_far, sequence, callback });
     }
 
     /// Stops the recognition of new speech and waits for the last results of the recogniser.
-    fn finish(&mut self, call: &mut Call, leg: LegId) -> SpeechProgress {
+    fn finish(&mut self, cx: &mut LegCx<'_>) -> SpeechProgress {
         let Some(op) = self.op else { return SpeechProgress::Over };
-        call.push_command(leg, LegCommand::FinishRecognition { op });
-        self.cancel_timers(call, leg);
+        cx.command(LegCommand::FinishRecognition { op });
+        self.cancel_timers(cx);
         self.finishing = true;
-        self.pause = Some(call.timer(leg, FINAL_RESULTS_TIMEOUT));
+        self.pause = Some(cx.timer(FINAL_RESULTS_TIMEOUT));
         SpeechProgress::Nothing
     }
 
-    fn cancel_timers(&mut self, call: &mut Call, leg: LegId) {
-        self.cancel(call, leg, self.pause);
-        self.cancel(call, leg, self.max_duration);
+    fn cancel_timers(&mut self, cx: &mut LegCx<'_>) {
+        self.cancel(cx, self.pause);
+        self.cancel(cx, self.max_duration);
         (self.pause, self.max_duration) = (None, None);
     }
 
-    fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
+    fn cancel(&self, cx: &mut LegCx<'_>, timer: Option<OpId>) {
         if let Some(op) = timer {
-            call.cancel_timer(leg, op);
+            cx.cancel_timer(op);
         }
     }
 
     /// Ends the recognition and returns the words. The last words of a recogniser that did not complete its utterance
     /// count too, because the caller said them.
-    pub(crate) fn end(mut self, call: &mut Call, leg: LegId) -> RecognisedText {
-        self.cancel_timers(call, leg);
+    pub(crate) fn end(mut self, cx: &mut LegCx<'_>) -> RecognisedText {
+        self.cancel_timers(cx);
         if let Some(op) = self.op {
-            call.push_command(leg, LegCommand::StopRecognition { op });
+            cx.command(LegCommand::StopRecognition { op });
         }
         self.words.stable = joined(&self.words.stable, &self.unfinished);
         self.words

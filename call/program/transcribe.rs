@@ -3,21 +3,18 @@
 use crate::call::Call;
 use crate::command::Refused;
 use crate::event::EventKind;
+use crate::leg_cx::LegCx;
 use crate::leg_state::MAX_TRANSCRIPTIONS;
 use crate::output::LegCommand;
 use crate::transcription::{MAX_TEXT, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_id::{LegId, TranscriptionId};
 
-impl Call {
+impl LegCx<'_> {
     /// Starts a transcription, unless the leg already has its maximum number of transcriptions.
-    pub(crate) fn start_transcription(
-        &mut self,
-        leg: LegId,
-        spec: TranscriptionSpec,
-    ) -> Result<TranscriptionId, Refused> {
-        let (id, op) = (TranscriptionId::new(self.now().time, &mut self.entropy.next_rng()), self.new_op());
+    pub(crate) fn start_transcription(&mut self, spec: TranscriptionSpec) -> Result<TranscriptionId, Refused> {
+        let (id, op) = (TranscriptionId::new(self.now().time, &mut self.call.entropy.next_rng()), self.new_op());
         let spec = Box::new(spec);
-        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        let state = &mut *self.leg;
         if state.transcriptions.len() >= MAX_TRANSCRIPTIONS {
             return Err(Refused::TooMany);
         }
@@ -26,39 +23,38 @@ impl Call {
         }
         let text = String::new();
         state.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false, text });
-        self.push_command(leg, LegCommand::StartTranscription { op, id, spec });
+        self.command(LegCommand::StartTranscription { op, id, spec });
         Ok(id)
     }
 
     /// Orders the end of a transcription. A second order for the same transcription has no effect. Earlier speech is
     /// still reported. Returns `false` if the transcription does not run.
-    pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
-        let Some(state) = self.leg_state_mut(leg) else { return false };
+    pub(crate) fn stop_transcription(&mut self, id: TranscriptionId) -> bool {
+        let state = &mut *self.leg;
         let Some(one) = state.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
         one.stopping = true;
         let op = one.op;
-        self.push_command(leg, LegCommand::StopTranscription { op });
+        self.command(LegCommand::StopTranscription { op });
         true
     }
 
     /// Orders the end of the transcriptions with this name. If `name` is `None`, orders the end of all transcriptions.
-    pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
+    pub(crate) fn stop_transcriptions(&mut self, name: Option<&str>) {
         let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
-        let ids: Vec<_> = self
-            .leg_state(leg)
-            .map(|state| state.transcriptions.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
-            .unwrap_or_default();
+        let ids: Vec<_> = self.leg.transcriptions.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect();
         for id in ids {
-            self.stop_transcription(leg, id);
+            self.stop_transcription(id);
         }
     }
 
     /// Returns the oldest running transcription with this name.
-    pub(crate) fn named_transcription(&self, leg: LegId, name: &str) -> Option<TranscriptionId> {
-        let all = &self.leg_state(leg)?.transcriptions;
+    pub(crate) fn named_transcription(&self, name: &str) -> Option<TranscriptionId> {
+        let all = &self.leg.transcriptions;
         all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
+}
 
+impl Call {
     /// Handles an event that the shell reports for a transcription. The last event may come after the leg's end.
     pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
         let Some(state) = self.leg_state_mut(leg) else { return };

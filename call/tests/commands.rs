@@ -25,7 +25,7 @@ fn execute(command: Command) -> Instruction {
 }
 
 fn outcome(script: &CallScript) -> FetchReason {
-    script.document_requests().next_back().expect("a document is asked for").reason.clone()
+    script.document_requests().next_back().expect("a document is requested").reason.clone()
 }
 
 fn answer() -> Command {
@@ -33,7 +33,7 @@ fn answer() -> Command {
 }
 
 #[test]
-fn an_order_is_done_and_its_outcome_told() {
+fn a_command_of_an_instruction_is_executed_and_its_result_is_reported() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
     script.fetched(vec![execute(answer())]);
@@ -51,7 +51,7 @@ fn an_order_is_done_and_its_outcome_told() {
 }
 
 #[test]
-fn an_order_that_needs_an_answer_answers_first() {
+fn a_command_that_needs_an_answer_answers_the_leg_first() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
     script.fetched(vec![execute(Command::TimeLimit(SECOND))]);
@@ -63,7 +63,7 @@ fn an_order_that_needs_an_answer_answers_first() {
 }
 
 #[test]
-fn an_order_that_hangs_up_is_the_end_of_its_document() {
+fn a_command_that_hangs_up_ends_its_document() {
     let script = CallScript::runs(vec![
         Instruction::Play(Play { early: true, ..file("a") }),
         execute(Command::Hangup { headers: Vec::new() }),
@@ -76,7 +76,7 @@ fn an_order_that_hangs_up_is_the_end_of_its_document() {
 }
 
 #[test]
-fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
+fn early_audio_plays_before_the_answer_and_does_not_answer_the_leg() {
     let mut script = CallScript::runs(vec![
         Instruction::Play(Play { early: true, ..file("a") }),
         Instruction::Reject(RejectReason::Busy),
@@ -91,7 +91,7 @@ fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
 }
 
 #[test]
-fn audio_that_may_last_so_long_is_stopped_then() {
+fn audio_with_a_maximum_duration_is_stopped_after_this_time() {
     let play = Play { max_duration: Some(2 * SECOND), ..file("a") };
     let mut script = CallScript::runs(vec![Instruction::Play(play), Instruction::Hangup]);
     let leg = script.leg();
@@ -103,14 +103,14 @@ fn audio_that_may_last_so_long_is_stopped_then() {
 }
 
 #[test]
-fn the_caller_of_early_audio_may_give_up() {
+fn a_caller_may_cancel_during_early_audio() {
     let mut script = CallScript::runs(vec![Instruction::Play(Play { early: true, ..file("a") })]);
     script.hangs_up(script.leg());
     script.assert_settled();
 }
 
 #[test]
-fn who_is_there_is_found_out_in_the_middle_of_a_call() {
+fn machine_detection_can_start_in_the_middle_of_a_call() {
     let milliseconds = Duration::from_millis;
     let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, milliseconds(800), 4 * SECOND);
     let detect = DetectMachine { spec, action: Some(target("next")) };
@@ -131,7 +131,7 @@ fn who_is_there_is_found_out_in_the_middle_of_a_call() {
 }
 
 #[test]
-fn a_caller_may_hang_up_while_it_is_found_out_who_is_there() {
+fn a_caller_may_hang_up_during_machine_detection() {
     let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
     let detect = DetectMachine { spec, action: Some(target("next")) };
     let mut script = CallScript::runs(vec![Instruction::DetectMachine(Box::new(detect))]);
@@ -140,7 +140,7 @@ fn a_caller_may_hang_up_while_it_is_found_out_who_is_there() {
 }
 
 #[test]
-fn patience_in_a_queue_has_an_end() {
+fn a_wait_in_a_queue_ends_at_its_maximum_duration() {
     let enqueue = Enqueue { max_duration: Some(60 * SECOND), ..enqueue("support") };
     let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue)]);
     script.is_enqueued(Ok(QueueId(1)));
@@ -154,7 +154,7 @@ fn patience_in_a_queue_has_an_end() {
 }
 
 #[test]
-fn who_asked_to_be_told_of_audio_and_keys_is_told() {
+fn callbacks_of_a_playback_and_of_a_gather_are_part_of_their_events() {
     let callback = |path: &str| {
         let events = vec![StatusEvent::Completed];
         let (failover, elsewhere, timeout) = (None, Vec::new(), None);
@@ -178,7 +178,7 @@ fn who_asked_to_be_told_of_audio_and_keys_is_told() {
 }
 
 #[test]
-fn audio_by_request_is_heard_beside_what_the_document_does() {
+fn an_overlay_plays_while_the_document_runs() {
     let minute = Instruction::Pause(60 * SECOND);
     let mut script = CallScript::runs(vec![execute(answer()), minute.clone()]);
     let leg = script.leg();
@@ -200,7 +200,7 @@ fn audio_by_request_is_heard_beside_what_the_document_does() {
 }
 
 #[test]
-fn what_is_no_longer_to_be_found_out_is_not_told() {
+fn a_stopped_detection_reports_no_result() {
     let mut script = CallScript::commanded();
     let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
     script.request(Command::DetectMachine(Box::new(spec))).unwrap();

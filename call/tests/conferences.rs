@@ -34,7 +34,7 @@ fn leaves(script: &CallScript, leg: LegId) -> bool {
 }
 
 #[test]
-fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
+fn a_leg_that_a_conference_refuses_reports_a_failed_participation() {
     let action = || Some(target("after"));
     for (event, status) in [
         (LegEvent::ConferenceRefused, DialStatus::Failed),
@@ -42,14 +42,14 @@ fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
     ] {
         let mut script = CallScript::runs(vec![conference(|conference| conference.action = action())]);
         script.feed(event);
-        let asked = script.document_requests().next_back().unwrap();
-        let FetchReason::Dialed(result) = &asked.reason else { panic!("{:?}", asked.reason) };
+        let fetch = script.document_requests().next_back().unwrap();
+        let FetchReason::Dialed(result) = &fetch.reason else { panic!("{:?}", fetch.reason) };
         assert_eq!((result.status, result.bridged), (status, status == DialStatus::Answered));
     }
 }
 
 #[test]
-fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
+fn a_document_continues_after_the_end_of_its_conference() {
     let mut script = CallScript::runs(vec![conference(|_| {}), Instruction::Play(file("after"))]);
     let leg = script.leg();
     assert!(script.has_command(leg, |command| *command == LegCommand::JoinConference(Participation::new("room"))));
@@ -63,7 +63,7 @@ fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
 }
 
 #[test]
-fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
+fn a_star_or_the_time_limit_ends_a_participation_and_reports_its_result() {
     let action = |conference: &mut Conference| conference.action = Some(target("after"));
     let star = conference(|conference| {
         action(conference);
@@ -84,7 +84,7 @@ fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
 }
 
 #[test]
-fn a_hang_up_leaves_it_and_asks_the_action_all_the_same() {
+fn a_hangup_ends_a_participation_and_its_action_is_still_requested() {
     let mut script = CallScript::runs(vec![conference(|conference| conference.action = Some(target("after")))]);
     script.hangs_up(script.leg());
     assert_eq!(left(&script), 1);
@@ -92,7 +92,7 @@ fn a_hang_up_leaves_it_and_asks_the_action_all_the_same() {
 }
 
 #[test]
-fn a_leg_by_command_joins_is_muted_and_leaves() {
+fn commands_let_a_leg_join_mute_and_leave_a_conference() {
     let mut script = CallScript::commanded();
     let leg = script.leg();
     assert_eq!(script.request(Command::MuteInConference(true)), Err(Refused::NotRunning));

@@ -54,7 +54,7 @@ fn status_of(script: &CallScript, leg: LegId) -> Status {
 }
 
 #[test]
-fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
+fn an_answered_dial_bridges_the_legs_and_continues_when_the_called_party_hangs_up() {
     let mut script = run(one());
     let (leg, child) = (script.leg(), script.newest());
     script.progresses(child, RINGING);
@@ -71,7 +71,7 @@ fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
 }
 
 #[test]
-fn a_called_party_gets_its_digits_and_then_its_own_document_before_it_is_joined() {
+fn a_called_party_receives_its_digits_and_then_its_whisper_document_before_the_bridge() {
     for whisper in [None, Some(target("whisper"))] {
         let reached = DialTarget {
             send_digits: Some("1w2".to_owned()),
@@ -94,7 +94,7 @@ fn a_called_party_gets_its_digits_and_then_its_own_document_before_it_is_joined(
 }
 
 #[test]
-fn a_dial_without_an_action_goes_on_with_the_next_instruction_or_hangs_up_as_it_says() {
+fn a_dial_without_an_action_runs_the_next_instruction_or_hangs_up() {
     for after in [AfterBridge::Continue, AfterBridge::Hangup] {
         let mut script = run(Dial { after, ..dial(&["+15550003"]) });
         let child = script.newest();
@@ -106,14 +106,14 @@ fn a_dial_without_an_action_goes_on_with_the_next_instruction_or_hangs_up_as_it_
 }
 
 #[test]
-fn refusals_are_told_with_their_status() {
-    for (code, wanted) in
+fn a_refused_dial_reports_the_status_of_the_refusal() {
+    for (code, expected) in
         [(486, DialStatus::Busy), (480, DialStatus::NoAnswer), (404, DialStatus::Failed), (503, DialStatus::Failed)]
     {
         let mut script = run(one());
         script.refuses(script.newest(), code);
         let result = result(&script).unwrap();
-        assert_eq!((result.status, result.sip_status, result.bridged), (wanted, Some(code), false), "{code}");
+        assert_eq!((result.status, result.sip_status, result.bridged), (expected, Some(code), false), "{code}");
         assert_eq!(script.last_url(), Some("http://app.test/dialed"));
     }
 }
@@ -128,7 +128,7 @@ fn a_target_that_rings_too_long_is_cancelled_and_did_not_answer() {
 }
 
 #[test]
-fn who_declines_by_its_own_document_makes_way_for_the_next_of_a_sequence() {
+fn a_party_whose_whisper_document_hangs_up_is_followed_by_the_next_target() {
     let mut dial = Dial { sequential: true, ring_tone: Some("us".into()), ..two() };
     dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("screen")));
     let mut script = run(dial);
@@ -146,7 +146,7 @@ fn who_declines_by_its_own_document_makes_way_for_the_next_of_a_sequence() {
 }
 
 #[test]
-fn if_all_decline_nobody_was_joined() {
+fn a_dial_whose_parties_all_decline_reports_no_bridge() {
     for sequential in [false, true] {
         let mut dial = Dial { sequential, ..two() };
         dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("screen")));
@@ -177,7 +177,7 @@ fn sequential_targets_are_called_one_after_the_other() {
 }
 
 #[test]
-fn of_targets_called_together_the_first_to_answer_is_joined_and_the_others_are_cancelled() {
+fn the_first_target_to_answer_is_bridged_and_the_other_targets_are_cancelled() {
     let mut script = run(two());
     let (loser, winner) = (script.legs[1], script.legs[2]);
     script.answers(winner);
@@ -190,7 +190,7 @@ fn of_targets_called_together_the_first_to_answer_is_joined_and_the_others_are_c
 }
 
 #[test]
-fn a_dial_called_together_fails_only_when_all_have_failed() {
+fn a_simultaneous_dial_fails_when_its_last_target_has_failed() {
     let mut script = run(two());
     script.refuses(script.legs[1], 486);
     assert_eq!(status(&script), None);
@@ -212,7 +212,7 @@ fn with_answer_on_bridge_the_caller_rings_until_the_target_answers() {
 }
 
 #[test]
-fn early_media_is_heard_before_the_answer_and_not_told_as_a_join() {
+fn early_media_connects_the_legs_and_is_not_reported_as_a_bridge() {
     let mut script = run(Dial { answer_on_bridge: true, ring_tone: Some("us".to_owned()), ..one() });
     let (leg, child) = (script.leg(), script.newest());
     for _ in 0..2 {
@@ -315,7 +315,7 @@ fn ringback_begins_again_if_early_media_has_stopped_when_the_target_rings() {
 }
 
 #[test]
-fn early_media_of_one_target_is_heard_once_the_others_have_refused() {
+fn early_media_of_the_last_target_is_connected_after_the_other_targets_have_refused() {
     let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..two() });
     let (leg, first, second) = (script.leg(), script.legs[1], script.legs[2]);
     script.progresses(first, RINGING);
@@ -339,7 +339,7 @@ fn ringback_of_the_next_target_follows_the_early_media_of_the_one_before() {
 }
 
 #[test]
-fn an_answered_caller_hears_ringback_until_the_join() {
+fn an_answered_caller_hears_ringback_until_the_bridge() {
     let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
     let (leg, child) = (script.leg(), script.newest());
     script.progresses(child, RINGING);
@@ -349,12 +349,12 @@ fn an_answered_caller_hears_ringback_until_the_join() {
 }
 
 #[test]
-fn a_plain_route_passes_the_refusal_on() {
-    for (code, wanted) in [(486, 486), (404, 404), (302, 503), (407, 503)] {
+fn a_route_from_trunk_to_trunk_passes_the_refusal_on() {
+    for (code, expected) in [(486, 486), (404, 404), (302, 503), (407, 503)] {
         let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
         script.refuses(script.newest(), code);
         assert!(
-            script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(wanted)))
+            script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(expected)))
         );
         script.assert_settled();
     }
@@ -364,7 +364,7 @@ fn a_plain_route_passes_the_refusal_on() {
 }
 
 #[test]
-fn a_recorded_dial_is_told_once_its_file_is_whole() {
+fn a_recorded_dial_reports_its_result_when_the_file_is_complete() {
     for from_ringing in [false, true] {
         let mut script = run(Dial { record: Some(DialRecord { from_ringing, spec: recording() }), ..one() });
         let child = script.newest();
@@ -381,7 +381,7 @@ fn a_recorded_dial_is_told_once_its_file_is_whole() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_while_the_file_is_closed_still_has_the_outcome_told() {
+fn a_dial_reports_its_result_if_the_caller_hangs_up_while_the_file_is_closed() {
     let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
     let child = script.newest();
     script.answers(child);
@@ -394,7 +394,7 @@ fn a_caller_who_hangs_up_while_the_file_is_closed_still_has_the_outcome_told() {
 }
 
 #[test]
-fn the_outcome_of_a_recorded_dial_that_is_cut_has_its_recording() {
+fn the_result_of_a_recorded_dial_that_is_aborted_names_its_recording() {
     for cut in ["the caller hangs up", "a redirection", "the end by request"] {
         let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
         let child = script.newest();
@@ -404,22 +404,22 @@ fn the_outcome_of_a_recorded_dial_that_is_cut_has_its_recording() {
             "a redirection" => _ = script.request(Command::Redirect(target("elsewhere"))).unwrap(),
             _ => _ = script.request(Command::Hangup { headers: Vec::new() }).unwrap(),
         }
-        let told = |script: &CallScript| {
+        let reported = |script: &CallScript| {
             script.document_requests().find_map(|fetch| match &fetch.reason {
                 FetchReason::Dialed(result) => Some(result.clone()),
                 _ => None,
             })
         };
-        assert_eq!(told(&script), None, "{cut}");
+        assert_eq!(reported(&script), None, "{cut}");
         script.close_recordings();
-        let result = told(&script).unwrap();
+        let result = reported(&script).unwrap();
         assert_eq!(result.status, DialStatus::Completed, "{cut}");
         assert_eq!(result.recording.unwrap().duration, Some(SECOND), "{cut}");
     }
 }
 
 #[test]
-fn the_time_limit_of_a_dial_ends_the_called_leg_and_is_counted() {
+fn the_time_limit_of_a_dial_ends_the_called_leg_and_is_its_duration() {
     let mut script = run(Dial { time_limit: Some(60 * SECOND), ..one() });
     let child = script.newest();
     script.advance(5 * SECOND);
@@ -431,7 +431,7 @@ fn the_time_limit_of_a_dial_ends_the_called_leg_and_is_counted() {
 }
 
 #[test]
-fn a_star_ends_the_called_leg_if_the_document_wants_so() {
+fn a_star_ends_the_called_leg_if_the_dial_has_this_setting() {
     for hangup_on_star in [false, true] {
         let mut script = run(Dial { hangup_on_star, ..one() });
         let child = script.newest();
@@ -455,7 +455,7 @@ fn whispered() -> CallScript {
 }
 
 #[test]
-fn the_called_party_is_told_something_before_the_join() {
+fn a_called_party_runs_its_whisper_document_before_the_bridge() {
     let mut script = whispered();
     let child = script.newest();
     assert!(
@@ -471,7 +471,7 @@ fn the_called_party_is_told_something_before_the_join() {
 }
 
 #[test]
-fn a_called_party_that_hangs_up_on_the_whisper_is_never_joined() {
+fn a_called_party_that_hangs_up_during_the_whisper_is_not_bridged() {
     let mut script = whispered();
     script.fetched(vec![Instruction::Hangup]);
     assert_eq!(bridged(&script), 0);
@@ -480,15 +480,15 @@ fn a_called_party_that_hangs_up_on_the_whisper_is_never_joined() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_takes_the_called_party_along_and_the_action_is_still_asked() {
+fn a_hangup_of_the_caller_ends_the_called_party_and_the_action_is_still_requested() {
     for answered in [false, true] {
         let mut script = run(two());
         if answered {
             script.answers(script.newest());
         }
         script.hangs_up(script.leg());
-        let wanted = if answered { DialStatus::Completed } else { DialStatus::Canceled };
-        assert_eq!(status(&script), Some(wanted));
+        let expected = if answered { DialStatus::Completed } else { DialStatus::Canceled };
+        assert_eq!(status(&script), Some(expected));
         assert_eq!(script.last_url(), Some("http://app.test/dialed"));
         script.fetched(vec![Instruction::Play(file("ignored"))]);
         script.assert_settled();
@@ -496,7 +496,7 @@ fn a_caller_who_hangs_up_takes_the_called_party_along_and_the_action_is_still_as
 }
 
 #[test]
-fn a_called_party_that_is_redirected_away_leaves_the_dial_and_lives_on() {
+fn a_called_party_that_is_redirected_leaves_the_dial_and_continues() {
     let mut script = run(one());
     let child = script.newest();
     script.answers(child);
@@ -512,7 +512,7 @@ fn a_called_party_that_is_redirected_away_leaves_the_dial_and_lives_on() {
 }
 
 #[test]
-fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
+fn a_redirect_of_the_caller_hangs_up_the_called_party() {
     let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
     let child = script.newest();
     script.answers(child);
@@ -532,7 +532,7 @@ fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
 }
 
 #[test]
-fn a_called_party_that_is_joined_elsewhere_leaves_the_dial() {
+fn a_called_party_that_is_bridged_with_another_leg_leaves_the_dial() {
     let mut script = run(one());
     let child = script.newest();
     script.answers(child);
@@ -545,7 +545,7 @@ fn a_called_party_that_is_joined_elsewhere_leaves_the_dial() {
 }
 
 #[test]
-fn a_dial_of_a_hundred_calls_as_many_as_a_call_may_have_and_no_more() {
+fn a_dial_of_a_hundred_targets_calls_as_many_legs_as_a_call_can_have() {
     let mut big = one();
     big.targets = vec![DialTarget::new(Address::from("+15550003")); 100];
     let mut script = run(big);
@@ -557,7 +557,7 @@ fn a_dial_of_a_hundred_calls_as_many_as_a_call_may_have_and_no_more() {
 }
 
 #[test]
-fn an_application_that_is_called_is_counted_and_what_it_hands_back_is_told() {
+fn a_called_application_has_its_depth_and_returns_values_to_the_dial() {
     let handover = InternalCall { parameters: vec![("cart".to_owned(), "7".to_owned())], ..InternalCall::default() };
     let target = DialTarget { handover: Some(Box::new(handover)), ..DialTarget::new(Address::from("app:shop")) };
     let mut script = run(Dial { targets: vec![target], ..one() });
@@ -572,7 +572,7 @@ fn an_application_that_is_called_is_counted_and_what_it_hands_back_is_told() {
 }
 
 #[test]
-fn only_a_leg_that_was_called_within_the_server_hands_anything_back() {
+fn only_a_leg_of_an_internal_call_returns_values() {
     let pairs = vec![("outcome".to_owned(), "sold".to_owned())];
     let script = CallScript::runs(vec![Instruction::ReturnValues(pairs), Instruction::Hangup]);
     assert!(!script.has_command(script.leg(), |command| matches!(command, LegCommand::ReturnValues(_))));
@@ -591,10 +591,12 @@ fn unreachable(detail: &str, reason: SipEndReason) -> LegEvent {
 }
 
 #[test]
-fn dials_that_take_no_time_are_given_up_as_a_loop() {
+fn dials_that_take_no_time_end_as_a_loop() {
     for parties in [&["client:a"][..], &["client:a", "client:b", "client:c"]] {
         let dials = (0..1_800).map(|_| Instruction::Dial(dial(parties))).collect();
-        let mut script = CallScript::runs(dials);
+        let mut script = CallScript::new(7);
+        script.rewrites = false;
+        script.incoming(LegId(1), Decision::Program(program(dials)));
         let mut answered = 1;
         while script.legs.len() > answered {
             let child = script.legs[answered];
@@ -611,6 +613,7 @@ fn dials_that_take_no_time_are_given_up_as_a_loop() {
 #[test]
 fn a_second_of_silence_does_not_make_up_for_a_thousand_dials() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    script.rewrites = false;
     let mut answered = 1;
     for _ in 0..50 {
         if loops(&script) > 0 {
@@ -646,7 +649,7 @@ fn a_document_that_tries_a_phone_again_every_second_is_no_loop() {
 }
 
 #[test]
-fn an_internal_call_that_would_be_one_too_many_ends_the_document_that_dials() {
+fn an_internal_call_over_the_limit_ends_the_document_that_dials() {
     let detail = "+15550003 was not called: too many calls within this server have the same origin";
     // The next dial, the next party of the same dial, and the action of the dial do not begin.
     for one in [

@@ -1,4 +1,4 @@
-//! Gathers in every order of words, sound, silence and keys. A small model in this file says which result is right.
+//! Gathers in every order of words, sound, silence and digits. A small model in this file says which result is right.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +12,9 @@ use tandem_call::fetch::FetchReason;
 use tandem_call::output::LegCommand;
 use tandem_call::program::instruction::{Gather, Instruction};
 use tandem_call::recognition::{RecognisedText, RecognitionEvent};
+use tandem_call::route::Decision;
 use tandem_call::testing::*;
+use tandem_id::LegId;
 
 /// Something that happens while a gather runs.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -143,6 +145,15 @@ struct Run {
     recogniser_answers: bool,
 }
 
+/// Creates a call that runs these instructions. Its state is not written after each input, because the tests of this file
+/// have many thousand inputs.
+fn without_rewrites(instructions: Vec<Instruction>) -> CallScript {
+    let mut script = CallScript::new(7);
+    script.rewrites = false;
+    script.incoming(LegId(1), Decision::Program(program(instructions)));
+    script
+}
+
 impl Run {
     fn result(&self) -> Option<Result> {
         let script = &self.script;
@@ -159,7 +170,7 @@ impl Run {
 
     fn handle(&mut self, input: Input) {
         let text = |text: &str| RecognisedText { stable: text.to_owned(), ..RecognisedText::default() };
-        let heard = match input {
+        let event = match input {
             SpeechStarts => RecognitionEvent::Began,
             SpeechEnds => RecognitionEvent::Paused,
             PartialWords => RecognitionEvent::Partial(text("p")),
@@ -177,7 +188,7 @@ impl Run {
             }
         };
         if !self.script.recognitions.is_empty() {
-            self.script.recognises(heard);
+            self.script.recognises(event);
         }
     }
 
@@ -189,9 +200,9 @@ impl Run {
             let next = self.script.call.poll_timeout().map_or(end, |at| at.clamp(now, end));
             self.script.advance(next - now);
             let newest = self.script.recognitions.iter().next_back().map(|(_, op)| *op);
-            let asked =
+            let is_finish =
                 |command: &LegCommand| matches!(command, LegCommand::FinishRecognition { op } if Some(*op) == newest);
-            if self.recogniser_answers && self.script.has_command(self.script.leg(), asked) {
+            if self.recogniser_answers && self.script.has_command(self.script.leg(), is_finish) {
                 self.script.recognition_ends(None);
             }
         }
@@ -214,8 +225,7 @@ fn every_order(length: usize, inputs: &[Input], gather: &Gather, recogniser_answ
     }
     for sequence in &sequences {
         let program = vec![Instruction::Gather(gather.clone()), Instruction::Play(file("next"))];
-        let mut run = Run { script: CallScript::runs(program), recogniser_answers };
-        run.script.rewrites = false;
+        let mut run = Run { script: without_rewrites(program), recogniser_answers };
         let speech = gather.speech.as_ref().unwrap();
         let mut model = Model {
             max_digits: gather.max_digits.map(|digits| digits as usize),
@@ -251,7 +261,7 @@ fn spoken(pause: Option<u64>) -> Gather {
 }
 
 #[test]
-fn each_order_of_words_sound_silence_and_keys_ends_with_the_right_result() {
+fn each_order_of_words_sound_silence_and_digits_ends_with_the_right_result() {
     // The pauses of a Gather without `speechTimeout`, with one, and with `speechTimeout="auto"`.
     every_order(5, &INPUTS, &spoken(Some(5)), true);
     every_order(4, &INPUTS, &spoken(Some(1)), true);
@@ -272,18 +282,17 @@ fn each_order_is_right_with_the_parameters_of_every_provider() {
     let mut words = Gather { action_on_empty: true, ..spoken(Some(1)) };
     words.speech.as_mut().unwrap().digits = false;
     every_order(4, &INPUTS, &words, true);
-    // A set of keys.
+    // A set of digits.
     every_order(4, &INPUTS, &Gather { terminators: "*#".to_owned(), ..spoken(Some(1)) }, true);
 }
 
 #[test]
-fn a_gather_with_timeouts_of_zero_ends_too() {
+fn a_gather_with_timeouts_of_zero_ends() {
     let nothing = Duration::ZERO;
     for pause in [Some(0), None] {
         let mut gather = Gather { first_digit_timeout: nothing, inter_digit_timeout: nothing, ..spoken(pause) };
         gather.speech.as_mut().unwrap().max_duration = nothing;
-        let mut run = Run { script: CallScript::runs(vec![Instruction::Gather(gather)]), recogniser_answers: true };
-        run.script.rewrites = false;
+        let mut run = Run { script: without_rewrites(vec![Instruction::Gather(gather)]), recogniser_answers: true };
         run.handle(SpeechStarts);
         run.pass(BOUND);
         assert!(run.script.recognitions.is_empty(), "{pause:?}");

@@ -53,22 +53,22 @@ fn verdicts(script: &CallScript) -> Vec<DetectionResult> {
 }
 
 #[test]
-fn the_document_waits_for_the_last_verdict_and_is_told_it() {
+fn a_document_that_detects_a_machine_waits_for_the_last_result_and_receives_it() {
     let mut script = answered(Until::GreetingEnd, true);
-    assert!(script.fetches.is_empty(), "asked for before it is known who answered");
+    assert!(script.fetches.is_empty(), "requested before the result");
     find(&mut script, LegId(1), DetectionResult::Machine);
-    assert!(script.fetches.is_empty(), "asked for while the machine talks");
+    assert!(script.fetches.is_empty(), "requested during the greeting of the machine");
     let end = DetectionResult::GreetingEnded(GreetingEnd::Beep);
     find(&mut script, LegId(1), end);
-    let asked = script.document_requests().next().unwrap();
-    assert_eq!(asked.leg.answered_by.unwrap().verdict, end);
+    let fetch = script.document_requests().next().unwrap();
+    assert_eq!(fetch.leg.answered_by.unwrap().verdict, end);
     assert_eq!(verdicts(&script), [DetectionResult::Machine, end]);
     find(&mut script, LegId(1), DetectionResult::Human);
     assert_eq!(verdicts(&script).len(), 2, "it was over");
 }
 
 #[test]
-fn beside_the_document_nothing_waits() {
+fn a_detection_that_does_not_hold_the_document_runs_in_the_background() {
     let mut script = answered(Until::FirstResult, false);
     assert_eq!(script.last_url(), Some("http://app.test/voice"));
     script.fetched(vec![Instruction::Pause(60 * SECOND)]);
@@ -78,7 +78,7 @@ fn beside_the_document_nothing_waits() {
 }
 
 #[test]
-fn another_document_asked_for_meanwhile_is_not_run_over_by_the_first() {
+fn a_detection_result_does_not_replace_a_document_that_was_requested_meanwhile() {
     let mut script = answered(Until::FirstResult, true);
     script.request(Command::Redirect(target("other"))).unwrap();
     find(&mut script, LegId(1), DetectionResult::Human);
@@ -87,7 +87,7 @@ fn another_document_asked_for_meanwhile_is_not_run_over_by_the_first() {
 }
 
 #[test]
-fn who_hangs_up_before_it_is_known_is_asked_nothing_more() {
+fn a_leg_that_ends_during_a_detection_requests_no_document() {
     let mut script = answered(Until::FirstResult, true);
     script.hangs_up(LegId(1));
     assert_eq!(script.document_requests().count(), 0);
@@ -97,7 +97,7 @@ fn who_hangs_up_before_it_is_known_is_asked_nothing_more() {
 }
 
 #[test]
-fn a_dialled_party_is_joined_at_once_and_listened_to() {
+fn a_dialled_leg_is_bridged_during_its_detection() {
     let mut dial = dial(&[]);
     let mut target = DialTarget::new("+15550003".into());
     target.detect = detection(Until::FirstResult, false);

@@ -90,7 +90,7 @@ fn ends(mut script: CallScript) {
 }
 
 #[test]
-fn a_caller_stands_in_line_and_hears_music() {
+fn a_caller_waits_in_a_queue_and_hears_music() {
     let mut script = CallScript::runs(vec![Instruction::Enqueue(Enqueue { max_size: Some(3), ..enqueue("support") })]);
     let enters = |command: &LegCommand| matches!(command, LegCommand::EnterQueue { queue, max_size: Some(3), .. } if **queue == *"support");
     assert!(script.has_command(CALLER, enters));
@@ -102,21 +102,21 @@ fn a_caller_stands_in_line_and_hears_music() {
 }
 
 #[test]
-fn silence_is_silence() {
+fn a_wait_in_silence_plays_no_audio() {
     let script = waiting(Enqueue { wait: Wait::Silence, ..enqueue("support") });
     assert!(script.plays.is_empty() && script.fetches.is_empty());
     ends(script);
 }
 
 #[test]
-fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
-    for (why, wanted) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
+fn a_full_queue_is_reported_at_once_and_the_document_of_the_action_runs() {
+    for (why, expected) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
         let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
         script.is_enqueued(Err(why));
         let FetchReason::Queued(outcome) = &script.document_requests().next_back().unwrap().reason else {
-            panic!("not told")
+            panic!("the result is not reported")
         };
-        assert_eq!((outcome.result, outcome.waited), (wanted, None));
+        assert_eq!((outcome.result, outcome.waited), (expected, None));
         script.fetched(vec![Instruction::Play(file("sorry"))]);
         assert_eq!(script.plays.len(), 1);
         ends(script);
@@ -124,7 +124,7 @@ fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
 }
 
 #[test]
-fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
+fn the_wait_document_is_requested_again_at_most_once_a_second() {
     let mut script = with_document();
     for round in 1..4 {
         let fetch = script.document_requests().next_back().unwrap();
@@ -145,7 +145,7 @@ fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
 }
 
 #[test]
-fn a_document_that_cannot_be_had_or_leads_nowhere_leaves_the_caller_in_line_with_music() {
+fn a_caller_whose_wait_document_fails_waits_on_with_music() {
     let mut script = with_document();
     script.fetch_fails();
     assert!(hears_music(&script, CALLER));
@@ -178,7 +178,7 @@ fn rounds(script: &mut CallScript, document: impl Fn(&FetchReason) -> Vec<Instru
 }
 
 #[test]
-fn documents_that_go_round_through_a_queue_are_given_up() {
+fn documents_that_form_a_loop_through_a_queue_are_ended() {
     let enqueues = || Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") };
     // The wait document leaves the queue at once, and the action enters the queue again.
     let mut script = waiting(Enqueue { action: Some(target("start")), ..enqueues() });
@@ -212,7 +212,7 @@ fn an_application_that_answers_slowly_is_no_loop() {
 }
 
 #[test]
-fn keys_lead_to_another_document_of_the_queue_and_out_of_it() {
+fn digits_lead_to_another_wait_document_and_out_of_the_queue() {
     let mut script = with_document();
     script.fetched(vec![Instruction::Gather(gather())]);
     script.sends_digits("1#");
@@ -228,7 +228,7 @@ fn keys_lead_to_another_document_of_the_queue_and_out_of_it() {
 }
 
 #[test]
-fn without_an_action_what_follows_goes_on() {
+fn a_wait_without_an_action_continues_with_the_next_instruction() {
     let mut script = waiting(Enqueue { wait: Wait::Document(target("wait")), action: None, ..enqueue("support") });
     script.fetched(vec![Instruction::Leave]);
     assert!(script.has_command(CALLER, |command| *command == LegCommand::Echo(true)));
@@ -236,14 +236,14 @@ fn without_an_action_what_follows_goes_on() {
 }
 
 #[test]
-fn leaving_where_nobody_waits_does_nothing() {
+fn a_leave_instruction_outside_a_queue_does_nothing() {
     let script = CallScript::runs(vec![Instruction::Leave, Instruction::Play(file("a"))]);
     assert_eq!(script.plays.len(), 1);
     ends(script);
 }
 
 #[test]
-fn a_caller_who_hangs_up_or_is_sent_elsewhere_leaves_the_queue_and_that_is_told() {
+fn a_caller_that_hangs_up_or_is_redirected_leaves_the_queue_and_the_result_is_reported() {
     let mut script = waiting(enqueue("support"));
     script.hangs_up(CALLER);
     assert_eq!((result(&script), left(&script)), (Some(QueueResult::Hangup), 1));
@@ -263,7 +263,7 @@ fn a_caller_who_hangs_up_or_is_sent_elsewhere_leaves_the_queue_and_that_is_told(
 }
 
 #[test]
-fn an_agent_gets_the_first_of_the_queue_and_both_go_on_afterwards() {
+fn an_agent_takes_the_first_leg_of_a_queue_and_both_continue_after_the_bridge() {
     let mut script = called(dequeue("support"));
     assert!(joined(&script));
     assert!(!hears_music(&script, CALLER));
@@ -293,7 +293,7 @@ fn an_agent_gets_the_first_of_the_queue_and_both_go_on_afterwards() {
 }
 
 #[test]
-fn the_star_key_and_the_time_limit_let_the_caller_go_on() {
+fn a_star_or_the_time_limit_of_the_agent_lets_the_caller_continue() {
     let mut script = called(Dial { hangup_on_star: true, ..dequeue("support") });
     script.feed_to(AGENT, LegEvent::Dtmf('*'));
     assert_eq!(result(&script), Some(QueueResult::Bridged));
@@ -307,7 +307,7 @@ fn the_star_key_and_the_time_limit_let_the_caller_go_on() {
 }
 
 #[test]
-fn the_caller_alone_hears_the_whisper_and_is_joined_then() {
+fn only_the_caller_hears_the_whisper_document_before_the_bridge() {
     let mut script = called(whispering());
     assert!(!joined(&script));
     let fetch = script.document_requests().next_back().unwrap();
@@ -323,7 +323,7 @@ fn the_caller_alone_hears_the_whisper_and_is_joined_then() {
 }
 
 #[test]
-fn a_whisper_that_cannot_be_had_is_left_out() {
+fn a_whisper_document_that_cannot_be_fetched_is_skipped() {
     let mut script = called(whispering());
     script.fetch_fails();
     assert!(joined(&script));
@@ -331,10 +331,10 @@ fn a_whisper_that_cannot_be_had_is_left_out() {
 }
 
 #[test]
-fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
-    for heard in [false, true] {
+fn a_caller_returns_to_its_position_if_the_agent_leaves_before_the_bridge() {
+    for has_started in [false, true] {
         let mut script = called(whispering());
-        if heard {
+        if has_started {
             script.fetched(vec![Instruction::Play(file("soon"))]);
         }
         script.hangs_up(AGENT);
@@ -351,23 +351,23 @@ fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
 }
 
 #[test]
-fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
+fn a_caller_that_leaves_before_the_bridge_is_followed_by_the_next_caller() {
     let mut script = called(whispering());
     script.hangs_up(CALLER);
     assert_eq!(result(&script), Some(QueueResult::Bridging));
     assert_eq!(dial_status(&script), None);
-    let asked = |script: &CallScript| {
+    let requests = |script: &CallScript| {
         script.commands(AGENT).filter(|command| matches!(command, LegCommand::DequeueFirst { .. })).count()
     };
-    assert_eq!(asked(&script), 2);
+    assert_eq!(requests(&script), 2);
     // The same happens if the caller has already left the queue when the agent takes the caller.
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
-    assert_eq!(asked(&script), 3);
+    assert_eq!(requests(&script), 3);
     ends(script);
 }
 
 #[test]
-fn an_agent_who_no_longer_asks_is_given_nobody() {
+fn a_leg_that_runs_no_dial_receives_no_caller() {
     let mut script = waiting(enqueue("support"));
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Echo])));
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
@@ -378,7 +378,7 @@ fn an_agent_who_no_longer_asks_is_given_nobody() {
 }
 
 #[test]
-fn an_empty_queue_is_waited_at_until_the_timeout() {
+fn an_agent_waits_at_an_empty_queue_until_its_timeout() {
     let mut script = CallScript::runs(vec![Instruction::Dial(Dial { ring_tone: Some("us".into()), ..dequeue("q") })]);
     assert!(script.has_command(CALLER, is_ringback));
     script.advance(19 * SECOND);
@@ -391,7 +391,7 @@ fn an_empty_queue_is_waited_at_until_the_timeout() {
 }
 
 #[test]
-fn a_caller_who_cannot_be_brought_here_fails_the_dial() {
+fn a_caller_that_cannot_be_moved_into_the_call_fails_the_dial() {
     let mut script = CallScript::runs(vec![Instruction::Dial(dequeue("q"))]);
     script.feed(LegEvent::DequeueFailed);
     assert_eq!(dial_status(&script), Some(DialStatus::Failed));
@@ -399,7 +399,7 @@ fn a_caller_who_cannot_be_brought_here_fails_the_dial() {
 }
 
 #[test]
-fn a_joined_caller_can_be_sent_elsewhere() {
+fn a_caller_that_is_bridged_with_an_agent_can_be_redirected() {
     let mut script = called(dequeue("support"));
     script.request_to(CALLER, Command::Redirect(target("elsewhere"))).unwrap();
     assert_eq!(result(&script), Some(QueueResult::RedirectedFromBridge));
@@ -408,7 +408,7 @@ fn a_joined_caller_can_be_sent_elsewhere() {
 }
 
 #[test]
-fn the_two_are_recorded() {
+fn a_dial_from_a_queue_records_on_the_leg_of_the_agent() {
     let record = Some(DialRecord { from_ringing: false, spec: recording() });
     let mut script = called(Dial { record, ..dequeue("support") });
     assert_eq!(script.recordings.iter().next().unwrap().0, AGENT);
@@ -419,7 +419,7 @@ fn the_two_are_recorded() {
 }
 
 #[test]
-fn another_queue_follows_the_first() {
+fn a_leg_in_another_queue_ignores_late_events_of_the_first_queue() {
     let mut script = waiting(enqueue("support"));
     script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
     // A late event of the first queue does not affect the wait in the second queue.
@@ -458,12 +458,12 @@ fn in_line(enqueue: Enqueue) -> CallScript {
 }
 
 #[test]
-fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
+fn a_leg_that_a_request_puts_into_a_queue_continues_its_program() {
     let mut script = in_line(Enqueue { wait: Wait::Silence, ..enqueue("support") });
     assert!(script.has_event(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
     let (interrupt, to) = (tandem_call::command::Interrupt::None, tandem_call::leg::TargetLegs::Own);
     script.request(Command::Play { play: file("hold"), interrupt, to }).unwrap();
-    assert_eq!(script.plays.len(), 1, "it is heard in the queue");
+    assert_eq!(script.plays.len(), 1, "it plays in the queue");
     assert_eq!(script.request(Command::EnterQueue(Box::new(enqueue("other")))), Err(Refused::AlreadyRunning));
     script.request(Command::LeaveQueue).unwrap();
     assert_eq!((result(&script), left(&script)), (Some(QueueResult::Left), 1));
@@ -473,7 +473,7 @@ fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
 }
 
 #[test]
-fn a_leg_put_in_line_by_a_request_waits_no_longer_than_it_is_to() {
+fn a_leg_that_a_request_puts_into_a_queue_waits_at_most_its_maximum_duration() {
     let mut script = in_line(Enqueue { max_duration: Some(SECOND), ..enqueue("support") });
     script.advance(SECOND);
     assert_eq!((result(&script), left(&script)), (Some(QueueResult::TimedOut), 1));
@@ -481,7 +481,7 @@ fn a_leg_put_in_line_by_a_request_waits_no_longer_than_it_is_to() {
 }
 
 #[test]
-fn a_leg_in_line_that_a_request_joins_to_somebody_is_told_to_be_taken() {
+fn a_waiting_leg_that_a_request_bridges_reports_the_result_bridged() {
     let mut script = in_line(enqueue("support"));
     script.incoming(AGENT, Decision::Commands);
     let bridge = Command::Bridge { with: CALLER, after: AfterBridge::Continue, if_free: false };

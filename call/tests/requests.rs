@@ -61,7 +61,7 @@ fn pair() -> (CallScript, LegId, LegId) {
 }
 
 #[test]
-fn noise_suppression_may_be_asked_for_before_anybody_has_answered_and_after() {
+fn noise_suppression_can_be_requested_before_and_after_the_answer() {
     let mut script = CallScript::outbound(OnAnswer::Wait);
     let leg = script.leg();
     let suppress = |on| Command::SuppressNoise { track: Track::Both, on };
@@ -74,7 +74,7 @@ fn noise_suppression_may_be_asked_for_before_anybody_has_answered_and_after() {
 }
 
 #[test]
-fn a_stream_is_stopped_by_its_name_and_its_id_is_told() {
+fn a_stream_that_is_stopped_by_its_name_returns_its_id() {
     let mut script = CallScript::commanded();
     let start = |name| Command::StartStream { spec: stream(name), if_none_runs: false };
     let first = script.request(start("first")).unwrap().stream;
@@ -87,7 +87,7 @@ fn a_stream_is_stopped_by_its_name_and_its_id_is_told() {
 }
 
 #[test]
-fn a_fallback_given_by_request_is_asked_when_the_next_document_fails() {
+fn a_fallback_that_a_request_sets_is_requested_when_the_next_document_fails() {
     let mut script = CallScript::outbound(OnAnswer::Wait);
     script.answers(script.leg());
     script.request(Command::SetFallback(Some(target("fallback")))).unwrap();
@@ -112,7 +112,7 @@ fn audio_by_request_is_played_one_after_the_other() {
 }
 
 #[test]
-fn an_interruption_of_the_current_audio_keeps_what_waits() {
+fn an_interruption_of_the_current_audio_keeps_the_waiting_audio() {
     let mut script = CallScript::commanded();
     script.request(play("a", Interrupt::None)).unwrap();
     script.request(play("b", Interrupt::None)).unwrap();
@@ -123,7 +123,7 @@ fn an_interruption_of_the_current_audio_keeps_what_waits() {
 }
 
 #[test]
-fn an_interruption_of_all_audio_drops_what_waits() {
+fn an_interruption_of_all_audio_drops_the_waiting_audio() {
     let mut script = CallScript::commanded();
     script.request(play("a", Interrupt::None)).unwrap();
     script.request(play("b", Interrupt::None)).unwrap();
@@ -133,29 +133,29 @@ fn an_interruption_of_all_audio_drops_what_waits() {
 }
 
 #[test]
-fn stopping_the_current_audio_goes_on_with_the_next() {
-    for (interrupt, wanted) in [(Interrupt::Current, vec!["a", "b"]), (Interrupt::All, vec!["a"])] {
+fn a_stop_of_the_current_audio_starts_the_next_audio() {
+    for (interrupt, expected) in [(Interrupt::Current, vec!["a", "b"]), (Interrupt::All, vec!["a"])] {
         let mut script = CallScript::commanded();
         script.request(play("a", Interrupt::None)).unwrap();
         script.request(play("b", Interrupt::None)).unwrap();
         script.request(Command::StopPlayback(interrupt)).unwrap();
-        assert_eq!(played(&script), wanted);
+        assert_eq!(played(&script), expected);
     }
 }
 
 #[test]
-fn digits_are_collected_beside_what_plays() {
+fn digits_are_collected_while_audio_plays() {
     let mut script = CallScript::commanded();
     script.request(play("a", Interrupt::None)).unwrap();
     script.request(Command::Gather(Box::new(gather()))).unwrap();
     script.sends_digits("12#");
     assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
     assert_eq!(script.plays.len(), 1, "a gather without prompts does not stop what plays");
-    assert_eq!(script.last_url(), None, "a gather by request is told, not asked about");
+    assert_eq!(script.last_url(), None, "a gather by request is an event and requests no document");
 }
 
 #[test]
-fn a_gather_with_prompts_of_its_own_waits_its_turn_and_a_new_one_replaces_it() {
+fn a_gather_with_prompts_waits_for_the_current_audio_and_a_new_gather_replaces_it() {
     let mut script = CallScript::commanded();
     let prompted = Gather { prompts: vec![file("menu")], action: None, ..gather() };
     script.request(Command::Gather(Box::new(prompted.clone()))).unwrap();
@@ -168,14 +168,14 @@ fn a_gather_with_prompts_of_its_own_waits_its_turn_and_a_new_one_replaces_it() {
 }
 
 #[test]
-fn a_stopped_gather_and_one_that_the_caller_hung_up_on_are_told() {
+fn a_gather_that_a_request_or_a_hangup_ends_is_reported() {
     for prompts in [vec![], vec![file("menu")]] {
-        let wanted = Gather { prompts, ..gather() };
+        let spec = Gather { prompts, ..gather() };
         let mut script = CallScript::commanded();
-        script.request(Command::Gather(Box::new(wanted.clone()))).unwrap();
+        script.request(Command::Gather(Box::new(spec.clone()))).unwrap();
         script.request(Command::StopGather).unwrap();
         assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
-        script.request(Command::Gather(Box::new(wanted))).unwrap();
+        script.request(Command::Gather(Box::new(spec))).unwrap();
         script.hangs_up(script.leg());
         assert_eq!(gather_end(&script), Some(GatherEnd::Hangup));
         script.assert_settled();
@@ -183,7 +183,7 @@ fn a_stopped_gather_and_one_that_the_caller_hung_up_on_are_told() {
 }
 
 #[test]
-fn a_transfer_joins_the_leg_to_whoever_answers() {
+fn a_transfer_bridges_the_leg_with_the_target_that_answers() {
     let mut script = CallScript::commanded();
     script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
     let child = script.newest();
@@ -192,7 +192,7 @@ fn a_transfer_joins_the_leg_to_whoever_answers() {
 }
 
 #[test]
-fn audio_asked_for_during_a_transfer_plays_at_once_and_leaves_the_transfer_alone() {
+fn audio_that_is_requested_during_a_transfer_plays_at_once() {
     let mut script = CallScript::commanded();
     let leg = script.leg();
     script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
@@ -209,7 +209,7 @@ fn audio_asked_for_during_a_transfer_plays_at_once_and_leaves_the_transfer_alone
 }
 
 #[test]
-fn ringing_does_not_cut_what_is_said_during_a_transfer() {
+fn ringback_does_not_replace_audio_during_a_transfer() {
     let mut script = CallScript::commanded();
     let leg = script.leg();
     let ringing = Dial { ring_tone: Some("us".into()), answer_on_bridge: true, ..dial(&["+15550003"]) };
@@ -234,11 +234,11 @@ fn a_second_transfer_replaces_the_first() {
 }
 
 #[test]
-fn stopping_to_gather_ends_the_gathers_that_wait_behind_audio_too() {
+fn a_stop_of_all_gathers_ends_the_waiting_gathers() {
     let mut script = CallScript::commanded();
     script.request(play("news", Interrupt::None)).unwrap();
-    let asked = Gather { prompts: vec![file("which?")], id: Some("g".into()), ..gather() };
-    script.request(Command::Gather(Box::new(asked))).unwrap();
+    let spec = Gather { prompts: vec![file("which?")], id: Some("g".into()), ..gather() };
+    script.request(Command::Gather(Box::new(spec))).unwrap();
     script.request(Command::StopGather).unwrap();
     assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
     script.play_ends(script.leg());
@@ -246,7 +246,7 @@ fn stopping_to_gather_ends_the_gathers_that_wait_behind_audio_too() {
 }
 
 #[test]
-fn a_gather_whose_timer_is_held_waits_for_the_command_and_then_for_the_timer() {
+fn a_gather_that_holds_its_timers_starts_its_timer_with_the_command() {
     let mut script = CallScript::commanded();
     let held = || Gather { id: Some("g".into()), holds_timers: true, max_digits: Some(4), ..gather() };
     script.request(Command::Gather(Box::new(held()))).unwrap();
@@ -278,7 +278,7 @@ fn a_transfer_that_fails_leaves_the_leg_alive() {
 }
 
 #[test]
-fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
+fn a_bridged_leg_that_is_transferred_releases_the_other_leg() {
     let (mut script, a, b) = pair();
     script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
     script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
@@ -289,7 +289,7 @@ fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
 }
 
 #[test]
-fn joined_legs_end_together_unless_one_is_to_stay() {
+fn bridged_legs_end_together_unless_one_leg_continues() {
     for after in [AfterBridge::Hangup, AfterBridge::Continue] {
         let (mut script, a, b) = pair();
         script.request(Command::Bridge { with: b, after, if_free: false }).unwrap();
@@ -301,7 +301,7 @@ fn joined_legs_end_together_unless_one_is_to_stay() {
 }
 
 #[test]
-fn joining_two_joined_legs_again_changes_nothing() {
+fn a_second_bridge_of_the_same_legs_changes_nothing() {
     let (mut script, a, b) = pair();
     for _ in 0..2 {
         script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
@@ -312,7 +312,7 @@ fn joining_two_joined_legs_again_changes_nothing() {
 }
 
 #[test]
-fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
+fn a_leg_of_another_call_can_be_bridged_after_the_merge() {
     let mut script = CallScript::commanded();
     let mut other = Call::new(CallId(2), [2; 32], script.now);
     let route =
@@ -331,7 +331,7 @@ fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
 }
 
 #[test]
-fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_afterwards() {
+fn a_bridge_that_waits_for_the_answer_keeps_its_actions_after_the_bridge() {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |_| {});
@@ -352,7 +352,7 @@ fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_aft
 }
 
 #[test]
-fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
+fn a_leg_whose_planned_bridge_has_lost_its_leg_acts_as_after_the_bridge() {
     for (after, ended) in [(AfterBridge::Hangup, true), (AfterBridge::Continue, false)] {
         let mut script = CallScript::commanded();
         let (a, b) = (script.leg(), LegId(2));
@@ -368,7 +368,7 @@ fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
 }
 
 #[test]
-fn a_recording_is_held_goes_on_and_is_stopped_once() {
+fn a_recording_is_paused_resumed_and_stopped_once() {
     let mut script = CallScript::commanded();
     let id = script.request(Command::StartRecording(recording())).unwrap().recording;
     script.request(Command::PauseRecording { which: id, pause_behavior: PauseBehavior::Silence }).unwrap();
@@ -396,7 +396,7 @@ fn a_recording_is_held_goes_on_and_is_stopped_once() {
 }
 
 #[test]
-fn a_stream_stopped_by_request_lets_the_leg_that_waits_for_it_go_on() {
+fn a_leg_that_waits_for_a_stream_continues_when_a_request_stops_the_stream() {
     let connect = Instruction::Connect(Connect {
         stream: stream("a"),
         action: Some(target("connected")),
@@ -410,7 +410,7 @@ fn a_stream_stopped_by_request_lets_the_leg_that_waits_for_it_go_on() {
 }
 
 #[test]
-fn client_state_is_told_with_what_follows_and_kept_when_the_request_is_refused() {
+fn client_state_is_part_of_later_events_and_a_refused_request_does_not_change_it() {
     let mut script = CallScript::commanded();
     let leg = script.leg();
     let mut with_state = |command, state: &str| {
@@ -441,7 +441,7 @@ fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
 }
 
 #[test]
-fn an_inbound_leg_that_nobody_answers_ends_after_half_an_hour() {
+fn an_inbound_leg_without_an_answer_ends_after_half_an_hour() {
     let mut script = CallScript::inbound(Decision::Commands);
     let leg = script.leg();
     script.advance(1_799 * SECOND);
@@ -452,7 +452,7 @@ fn an_inbound_leg_that_nobody_answers_ends_after_half_an_hour() {
 }
 
 #[test]
-fn an_inbound_leg_that_was_answered_late_has_its_whole_time() {
+fn an_inbound_leg_that_is_answered_late_has_its_full_time_limit() {
     let mut script = CallScript::inbound(Decision::Commands);
     script.advance(1_799 * SECOND);
     script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
@@ -461,7 +461,7 @@ fn an_inbound_leg_that_was_answered_late_has_its_whole_time() {
 }
 
 #[test]
-fn an_inbound_leg_ends_four_hours_after_its_answer_and_so_does_the_one_it_was_joined_with() {
+fn an_inbound_leg_and_its_bridged_leg_end_four_hours_after_the_answer() {
     let mut script = CallScript::runs(vec![Instruction::Dial(Dial { answer_on_bridge: true, ..dial(&["100"]) })]);
     let (caller, called) = (script.leg(), script.legs[1]);
     script.advance(10 * SECOND);
@@ -475,7 +475,7 @@ fn an_inbound_leg_ends_four_hours_after_its_answer_and_so_does_the_one_it_was_jo
 }
 
 #[test]
-fn a_leg_may_be_redirected_as_often_as_somebody_asks_for_it() {
+fn redirects_by_request_are_no_loop() {
     let mut script = CallScript::commanded();
     for _ in 0..200 {
         script.request(Command::Redirect(target("hold"))).unwrap();
@@ -486,7 +486,7 @@ fn a_leg_may_be_redirected_as_often_as_somebody_asks_for_it() {
 }
 
 #[test]
-fn a_cancel_ends_only_what_is_not_answered_and_a_hangup_ends_all() {
+fn a_cancel_ends_only_unanswered_legs_and_a_hangup_ends_every_leg() {
     let mut script = CallScript::outbound(OnAnswer::Wait);
     let leg = script.leg();
     script.request(Command::Cancel).unwrap();
@@ -499,7 +499,7 @@ fn a_cancel_ends_only_what_is_not_answered_and_a_hangup_ends_all() {
 }
 
 #[test]
-fn an_inbound_leg_hung_up_before_its_answer_was_given_up_not_broken() {
+fn an_inbound_leg_that_is_hung_up_before_its_answer_is_canceled() {
     let mut script = CallScript::inbound(Decision::Commands);
     script.request(Command::Hangup { headers: Vec::new() }).unwrap();
     assert_eq!(end_of(&script, LegId(1)), Some((Status::Canceled, EndCause::NormalClearing)));
@@ -507,7 +507,7 @@ fn an_inbound_leg_hung_up_before_its_answer_was_given_up_not_broken() {
 }
 
 #[test]
-fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run() {
+fn a_leg_has_at_most_a_hundred_instructions_eight_recordings_and_four_streams() {
     let mut script = CallScript::commanded();
     for _ in 0..101 {
         script.request(play("a", Interrupt::None)).unwrap();
@@ -529,7 +529,7 @@ fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run
 }
 
 #[test]
-fn what_is_accepted_when() {
+fn each_command_is_accepted_only_in_its_states() {
     use Refused::{AlreadyAnswered, CannotBridge, Ended, NotAnswered, NotRunning};
     let answer = || Command::Answer { record: None, stream: None, headers: Vec::new() };
     let digits = || SendDigits { digits: "1".to_owned(), tone: SECOND };
@@ -575,7 +575,7 @@ fn what_is_accepted_when() {
 }
 
 #[test]
-fn the_first_of_a_race_to_answer_ends_the_others() {
+fn the_first_answer_of_a_race_ends_the_other_legs() {
     let mut script = CallScript::new(7);
     let (first, second, third, unrelated) = (LegId(1), LegId(2), LegId(3), LegId(4));
     for leg in [first, second, third] {
@@ -596,7 +596,7 @@ fn the_first_of_a_race_to_answer_ends_the_others() {
 }
 
 #[test]
-fn what_an_unanswered_end_is_called_is_said_beforehand() {
+fn the_creator_of_a_leg_sets_the_cause_of_an_unanswered_end() {
     for cause in [EndCause::Timeout, EndCause::NoAnswer] {
         let mut script = CallScript::new(7);
         script.dial_out(LegId(1), |new| new.plan.unanswered = cause);
@@ -606,7 +606,7 @@ fn what_an_unanswered_end_is_called_is_said_beforehand() {
 }
 
 #[test]
-fn a_leg_can_insist_that_the_one_it_is_joined_to_is_free() {
+fn a_leg_can_require_that_the_leg_of_its_bridge_is_free() {
     let (mut script, a, b) = pair();
     script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: true }).unwrap();
     let third = LegId(3);
@@ -624,7 +624,7 @@ fn a_leg_can_insist_that_the_one_it_is_joined_to_is_free() {
 }
 
 #[test]
-fn a_caller_who_was_never_answered_is_refused_at_the_end() {
+fn a_hangup_by_request_refuses_an_unanswered_inbound_leg() {
     let mut script = CallScript::inbound(Decision::Commands);
     let headers = vec![("X-Why".to_owned(), "closed".to_owned())];
     script.request(Command::Hangup { headers: headers.clone() }).unwrap();
@@ -636,7 +636,7 @@ fn a_caller_who_was_never_answered_is_refused_at_the_end() {
 }
 
 #[test]
-fn audio_on_answer_is_heard_before_the_join_that_was_promised() {
+fn audio_on_answer_plays_before_the_planned_bridge() {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |new| (new.plan.then, new.plan.bridge_to) = (OnAnswer::Play(file("hello")), Some(a)));
@@ -664,15 +664,15 @@ fn a_transfers_target_hears_its_greeting_alone() {
 }
 
 #[test]
-fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
+fn audio_can_play_to_the_other_leg_of_a_bridge_or_to_both_legs() {
     let (mut script, a, b) = pair();
     let play = |to| Command::Play { play: file("x"), interrupt: Interrupt::None, to };
-    assert_eq!(script.request(play(TargetLegs::Peer)), Err(Refused::NotJoined));
+    assert_eq!(script.request(play(TargetLegs::Bridged)), Err(Refused::NotJoined));
     script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
     let plays = |script: &CallScript| {
         [a, b].map(|leg| script.commands(leg).filter(|command| matches!(command, LegCommand::Play { .. })).count())
     };
-    script.request(play(TargetLegs::Peer)).unwrap();
+    script.request(play(TargetLegs::Bridged)).unwrap();
     assert_eq!(plays(&script), [0, 1]);
     script.play_ends(b);
     script.request(play(TargetLegs::Both)).unwrap();
@@ -698,7 +698,7 @@ fn an_inbound_leg_ends_when_its_first_command_does_not_come_in_time() {
 }
 
 #[test]
-fn an_inbound_leg_whose_number_is_recorded_is_so_from_its_answer() {
+fn a_recording_of_the_route_starts_with_the_answer() {
     let mut script = CallScript::new(1);
     let leg = LegId(1);
     let route = Route {

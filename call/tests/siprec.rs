@@ -30,7 +30,7 @@ fn reports(script: &CallScript) -> Vec<String> {
 }
 
 #[test]
-fn a_recording_session_runs_beside_all_else_until_the_call_ends() {
+fn a_recording_session_runs_until_the_end_of_the_call() {
     let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
     script.siprec_is(SiprecStatus::Started);
     assert!(script.has_command(script.leg(), |command| matches!(command, LegCommand::Echo(true))));
@@ -83,7 +83,7 @@ fn a_recording_that_never_began_is_a_failure_at_the_end_of_the_call() {
 }
 
 #[test]
-fn four_tracks_of_a_leg_are_copied_at_most() {
+fn a_leg_sends_at_most_four_tracks_to_recording_servers() {
     let one_way = |name: &str| {
         let mut spec = siprec(name);
         spec.track = Track::Inbound;
@@ -106,7 +106,7 @@ fn four_tracks_of_a_leg_are_copied_at_most() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_given_up_and_the_call_goes_on() {
+fn a_call_continues_if_its_recording_server_does_not_answer() {
     let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
     script.advance(Duration::from_secs(29));
     assert_eq!(reports(&script), Vec::<String>::new());
@@ -117,7 +117,7 @@ fn a_server_that_does_not_answer_is_given_up_and_the_call_goes_on() {
 }
 
 #[test]
-fn a_server_that_refuses_or_hangs_up_harms_nobody() {
+fn a_call_continues_if_its_recording_server_refuses_or_hangs_up() {
     let mut script = CallScript::runs(vec![
         Instruction::StartSiprec(siprec("a")),
         Instruction::StartSiprec(siprec("b")),

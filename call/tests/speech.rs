@@ -48,7 +48,7 @@ fn partial(stable: &str, unstable: &str) -> RecognitionEvent {
     })
 }
 
-fn heard(script: &CallScript) -> Option<&RecognisedText> {
+fn recognised(script: &CallScript) -> Option<&RecognisedText> {
     script
         .document_requests()
         .find_map(|fetch| if let FetchReason::GatheredSpeech(words) = &fetch.reason { Some(words) } else { None })
@@ -71,7 +71,7 @@ fn finishes(script: &CallScript) -> bool {
 }
 
 #[test]
-fn words_are_over_when_the_pause_behind_them_is_long_enough() {
+fn speech_ends_when_the_pause_after_it_is_long_enough() {
     let mut script = gathers(speech(|_| {}));
     script.recognises(RecognitionEvent::Began);
     script.recognises_words("I want");
@@ -84,28 +84,28 @@ fn words_are_over_when_the_pause_behind_them_is_long_enough() {
     script.advance(Duration::from_millis(1_000));
     assert!(finishes(&script));
     script.recognises_words("to pay.");
-    assert!(heard(&script).is_none(), "more may come");
+    assert!(recognised(&script).is_none(), "more may come");
     script.recognition_ends(None);
-    let words = heard(&script).unwrap();
+    let words = recognised(&script).unwrap();
     assert_eq!((words.stable.as_str(), words.confidence), ("I want to pay.", Some(0.9)));
     script.hangs_up(script.leg());
     script.assert_settled();
 }
 
 #[test]
-fn the_recogniser_may_say_where_an_utterance_ends() {
+fn the_recogniser_can_decide_where_an_utterance_ends() {
     let mut script = gathers(speech(|speech| speech.pause = None));
     script.recognises(RecognitionEvent::Began);
     script.recognises_words("billing,");
-    assert!(heard(&script).is_none(), "the speaker has not stopped");
+    assert!(recognised(&script).is_none(), "the speaker has not stopped");
     script.recognises(RecognitionEvent::Paused);
     script.recognises_words("please");
-    assert_eq!(heard(&script).unwrap().stable, "billing, please");
+    assert_eq!(recognised(&script).unwrap().stable, "billing, please");
     assert!(script.recognitions.is_empty());
 }
 
 #[test]
-fn a_voice_stops_the_prompt_and_no_silence_is_counted_while_it_lasts() {
+fn speech_stops_the_prompt_and_the_timer_for_silence() {
     let mut script = gathers(Gather { prompts: vec![file("ask")], ..speech(|_| {}) });
     assert_eq!((script.plays.len(), script.recognitions.len()), (1, 1));
     script.recognises(RecognitionEvent::Began);
@@ -117,7 +117,7 @@ fn a_voice_stops_the_prompt_and_no_silence_is_counted_while_it_lasts() {
 }
 
 #[test]
-fn without_barge_in_nobody_listens_before_the_prompt_is_over() {
+fn without_barge_in_recognition_starts_after_the_prompt() {
     let mut script = gathers(Gather { prompts: vec![file("ask")], barge_in: false, ..speech(|_| {}) });
     assert!(script.recognitions.is_empty());
     script.play_ends(script.leg());
@@ -125,7 +125,7 @@ fn without_barge_in_nobody_listens_before_the_prompt_is_over() {
 }
 
 #[test]
-fn silence_goes_on_with_the_next_instruction() {
+fn a_gather_without_speech_continues_with_the_next_instruction() {
     let mut script = gathers(speech(|_| {}));
     script.advance(Duration::from_secs(5));
     assert!(plays_next(&script) && script.recognitions.is_empty());
@@ -133,7 +133,7 @@ fn silence_goes_on_with_the_next_instruction() {
 }
 
 #[test]
-fn a_noise_is_no_word_so_it_does_not_prolong_the_silence() {
+fn a_noise_without_words_does_not_restart_the_timer_for_silence() {
     let mut script = gathers(speech(|_| {}));
     script.advance(Duration::from_secs(4));
     script.recognises(RecognitionEvent::Began);
@@ -167,7 +167,7 @@ fn a_noise_is_no_word_so_it_does_not_prolong_the_silence() {
 }
 
 #[test]
-fn words_count_although_no_speech_was_detected() {
+fn words_count_even_if_no_speech_was_detected() {
     // The detector takes a whistle for no speech, and the recogniser finds words in it.
     let whistled = || {
         let mut gather = Gather { max_digits: Some(1), ..speech(|speech| speech.pause = Some(Duration::from_secs(5))) };
@@ -178,13 +178,13 @@ fn words_count_although_no_speech_was_detected() {
     script.recognises_words("one two");
     script.advance(Duration::from_secs(5));
     script.recognition_ends(None);
-    assert_eq!(heard(&script).unwrap().stable, "one two");
+    assert_eq!(recognised(&script).unwrap().stable, "one two");
     // The recogniser never completes its words.
     let mut script = whistled();
     script.recognises(partial("one", "two"));
     script.advance(Duration::from_secs(5));
     script.advance(Duration::from_secs(15));
-    assert_eq!(heard(&script).unwrap().stable, "one two");
+    assert_eq!(recognised(&script).unwrap().stable, "one two");
     // The recogniser withdraws its words, so a key counts.
     let mut script = whistled();
     script.recognises(partial("", "one"));
@@ -194,7 +194,7 @@ fn words_count_although_no_speech_was_detected() {
 }
 
 #[test]
-fn later_attempts_listen_too() {
+fn later_attempts_recognise_speech_too() {
     let mut script = gathers(Gather { tries: 2, ..speech(|_| {}) });
     script.advance(Duration::from_secs(5));
     script.recognises(RecognitionEvent::Began);
@@ -202,11 +202,11 @@ fn later_attempts_listen_too() {
     script.recognises(RecognitionEvent::Paused);
     script.advance(Duration::from_secs(1));
     script.recognition_ends(None);
-    assert_eq!(heard(&script).unwrap().stable, "billing");
+    assert_eq!(recognised(&script).unwrap().stable, "billing");
 }
 
 #[test]
-fn whichever_of_keys_and_words_comes_first_wins() {
+fn the_first_input_decides_between_digits_and_words() {
     let mut script = gathers(speech(|_| {}));
     script.recognises(RecognitionEvent::Began);
     script.sends_digits("4");
@@ -223,15 +223,15 @@ fn whichever_of_keys_and_words_comes_first_wins() {
     script.recognises(RecognitionEvent::Paused);
     script.advance(Duration::from_secs(1));
     script.recognition_ends(None);
-    assert_eq!(heard(&script).unwrap().stable, "forty-two");
+    assert_eq!(recognised(&script).unwrap().stable, "forty-two");
 
     let mut script = gathers(speech(|speech| speech.digits = false));
     script.sends_digits("1#");
-    assert_eq!((pressed(&script), script.recognitions.len()), (None, 1), "keys do not count at all");
+    assert_eq!((pressed(&script), script.recognitions.len()), (None, 1), "digits do not count");
 }
 
 #[test]
-fn partial_words_are_told_in_order_with_all_that_was_said_before() {
+fn partial_results_are_reported_in_order_with_the_words_before() {
     let mut script = gathers(speech(|speech| speech.partials = Some(callback("partial"))));
     script.recognises(RecognitionEvent::Began);
     script.recognises(partial("", "I"));
@@ -253,7 +253,7 @@ fn partial_words_are_told_in_order_with_all_that_was_said_before() {
 }
 
 #[test]
-fn ears_that_cannot_hear_say_so_and_keys_still_count() {
+fn a_failed_recognition_is_reported_and_digits_still_count() {
     let mut script = gathers(speech(|_| {}));
     script.recognition_ends(Some("off"));
     assert!(script.has_event(|kind| matches!(kind, EventKind::EngineFailed(why) if why.detail == "off")));
@@ -266,27 +266,27 @@ fn ears_that_cannot_hear_say_so_and_keys_still_count() {
 }
 
 #[test]
-fn nothing_said_is_told_to_who_wants_to_know_it() {
+fn an_empty_result_is_reported_to_an_action_that_requests_it() {
     let mut script = gathers(Gather { action_on_empty: true, ..speech(|speech| speech.digits = false) });
     script.advance(Duration::from_secs(5));
-    assert_eq!(heard(&script), Some(&RecognisedText::default()));
+    assert_eq!(recognised(&script), Some(&RecognisedText::default()));
 }
 
 #[test]
-fn a_transcription_runs_beside_all_else_and_tells_its_last_words_after_the_call() {
+fn a_transcription_reports_its_last_words_after_the_end_of_the_call() {
     let spec = Box::new(transcription("t"));
     let mut script = CallScript::runs(vec![Instruction::StartTranscription(spec), Instruction::Play(file("next"))]);
     script.transcription_is(TranscriptionStatus::Started);
-    let said = |text: &str| TranscriptionStatus::Recognised {
+    let utterance = |text: &str| TranscriptionStatus::Recognised {
         track: Track::Inbound,
         words: RecognisedText { stable: text.to_owned(), ..RecognisedText::default() },
         is_final: true,
     };
-    script.transcription_is(said("hello"));
+    script.transcription_is(utterance("hello"));
     script.hangs_up(script.leg());
     assert!(script.has_command(script.leg(), |command| matches!(command, LegCommand::StopTranscription { .. })));
     assert!(script.released.is_empty(), "its last words are awaited");
-    script.transcription_is(said("bye"));
+    script.transcription_is(utterance("bye"));
     script.transcription_is(TranscriptionStatus::Stopped);
     let reported: Vec<u32> = script
         .events()
@@ -297,7 +297,7 @@ fn a_transcription_runs_beside_all_else_and_tells_its_last_words_after_the_call(
 }
 
 #[test]
-fn a_transcription_that_never_ends_is_given_up_with_its_leg() {
+fn a_transcription_that_never_ends_is_released_with_its_leg() {
     let mut script =
         CallScript::runs(vec![Instruction::StartTranscription(Box::new(transcription("t"))), Instruction::Echo]);
     script.hangs_up(script.leg());
@@ -324,7 +324,7 @@ fn transcriptions_are_started_and_stopped_by_request_and_by_name() {
 }
 
 #[test]
-fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() {
+fn a_complete_message_is_transcribed_even_if_the_caller_has_hung_up() {
     let order = TranscriptionOrder { callback: Some(callback("transcribed")) };
     let record = Record {
         spec: recording(),
@@ -356,11 +356,11 @@ fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() 
     let op = script.recordings.first().unwrap().1;
     let (end, nothing) = (RecordingEnd::Stopped, Duration::ZERO);
     script.feed(LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
-    assert!(!transcribed(&script), "nothing was said");
+    assert!(!transcribed(&script), "there was no speech");
 }
 
 #[test]
-fn a_transcription_of_a_message_waits_until_the_application_has_heard_of_the_message() {
+fn a_transcription_of_a_message_starts_after_the_response_to_the_action() {
     let record = Record {
         spec: recording(),
         finish_on: "#".to_owned(),
@@ -398,7 +398,7 @@ fn a_transcription_of_a_message_waits_until_the_application_has_heard_of_the_mes
 }
 
 #[test]
-fn a_transcription_told_at_its_end_is_told_once_with_all_that_was_said() {
+fn a_transcription_that_reports_at_the_end_reports_the_whole_text_once() {
     let spec = Box::new(TranscriptionSpec { at_end: true, if_none_runs: true, ..transcription("whole") });
     let mut script = CallScript::runs(vec![Instruction::StartTranscription(spec.clone()), Instruction::Echo]);
     let again = Command::StartTranscription(spec);

@@ -29,7 +29,7 @@ fn last(script: &CallScript) -> &LegCommand {
 }
 
 #[test]
-fn a_supervisor_hears_its_leg_from_its_own_answer_and_ends_with_it() {
+fn a_supervisor_is_connected_at_its_answer_and_ends_with_the_supervised_leg() {
     let (mut script, a, b) = supervised();
     assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Whisper }));
     script.request_to(SUPERVISOR, Command::Supervise(SupervisorRole::Barge)).unwrap();
@@ -41,7 +41,7 @@ fn a_supervisor_hears_its_leg_from_its_own_answer_and_ends_with_it() {
 }
 
 #[test]
-fn a_supervisor_that_is_over_leaves_the_two_as_they_are() {
+fn the_end_of_a_supervisor_does_not_change_the_bridge() {
     let (mut script, a, b) = supervised();
     script.hangs_up(SUPERVISOR);
     assert!(!script.ended.contains_key(&a) && !script.ended.contains_key(&b));
@@ -49,7 +49,7 @@ fn a_supervisor_that_is_over_leaves_the_two_as_they_are() {
 }
 
 #[test]
-fn a_supervisor_goes_with_its_leg_into_a_conference_and_comes_out_of_it() {
+fn a_supervisor_follows_its_leg_into_a_conference_and_out_of_it() {
     let (mut script, _, b) = supervised();
     script.request_to(b, Command::JoinConference(Participation::new("room"))).unwrap();
     let LegCommand::JoinConference(own) = last(&script) else { panic!("{:?}", last(&script)) };
@@ -59,7 +59,7 @@ fn a_supervisor_goes_with_its_leg_into_a_conference_and_comes_out_of_it() {
 }
 
 #[test]
-fn a_supervisor_that_is_sent_elsewhere_supervises_no_longer() {
+fn a_supervisor_that_starts_another_activity_stops_supervising() {
     let (mut script, _, b) = supervised();
     let join = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
     script.request_to(SUPERVISOR, join).unwrap();
@@ -69,7 +69,7 @@ fn a_supervisor_that_is_sent_elsewhere_supervises_no_longer() {
 }
 
 #[test]
-fn who_is_to_be_supervised_and_has_gone_leaves_the_supervisor_nothing_to_hear() {
+fn a_supervisor_of_a_leg_that_has_ended_is_hung_up() {
     let mut script = CallScript::new(7);
     script.dial_out(SUPERVISOR, |new| {
         new.plan.then = OnAnswer::Supervise(Supervision { of: LegId(9), role: SupervisorRole::Monitor });

@@ -41,7 +41,7 @@ fn answered(script: &CallScript, leg: LegId) -> Option<u16> {
     })
 }
 
-fn news(script: &CallScript, leg: LegId) -> Vec<u16> {
+fn notified(script: &CallScript, leg: LegId) -> Vec<u16> {
     let reported = |command: &LegCommand| match command {
         LegCommand::NotifyRefer { status } => Some(*status),
         _ => None,
@@ -59,7 +59,7 @@ fn is_over(script: &CallScript, leg: LegId) -> bool {
 }
 
 #[test]
-fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
+fn either_leg_may_transfer_the_other_and_ends_when_the_target_answers() {
     for callee_refers in [true, false] {
         let (mut script, caller, called) = joined();
         let (referrer, transferee) = if callee_refers { (called, caller) } else { (caller, called) };
@@ -69,7 +69,7 @@ fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
         script.progresses(cy, RINGING);
         assert!(!is_over(&script, referrer) && !joins(&script, transferee, cy));
         script.answers(cy);
-        assert_eq!(news(&script, referrer), [180, 200]);
+        assert_eq!(notified(&script, referrer), [180, 200]);
         assert!(joins(&script, transferee, cy) && is_over(&script, referrer) && !is_over(&script, transferee));
         script.hangs_up(cy);
         if callee_refers {
@@ -85,14 +85,14 @@ fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
 }
 
 #[test]
-fn a_transfer_that_fails_leaves_everything_as_it_was() {
+fn a_failed_transfer_changes_nothing() {
     let (mut script, caller, called) = joined();
     refers(&mut script, called, to_cy());
     let cy = script.newest();
     refers(&mut script, called, to_cy());
     assert_eq!(answered(&script, called), Some(491), "one at a time");
     script.refuses(cy, 486);
-    assert_eq!(news(&script, called), [486]);
+    assert_eq!(notified(&script, called), [486]);
     assert!(!is_over(&script, caller) && !is_over(&script, called));
     script.hangs_up(caller);
     assert!(is_over(&script, called));
@@ -100,7 +100,7 @@ fn a_transfer_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn who_asked_may_leave_at_once_and_the_other_waits_alone() {
+fn a_referrer_may_leave_at_once_and_the_transferee_waits_for_the_target() {
     for (callee_refers, answers) in [(true, true), (true, false), (false, true), (false, false)] {
         let (mut script, caller, called) = joined();
         let (referrer, transferee) = if callee_refers { (called, caller) } else { (caller, called) };
@@ -126,28 +126,28 @@ fn who_asked_may_leave_at_once_and_the_other_waits_alone() {
 }
 
 #[test]
-fn when_the_one_to_be_transferred_leaves_nobody_is_called_any_more() {
+fn the_target_is_cancelled_when_the_transferee_leaves() {
     let (mut script, caller, called) = joined();
     refers(&mut script, called, to_cy());
     let cy = script.newest();
     script.hangs_up(caller);
-    assert_eq!(news(&script, called), [487]);
+    assert_eq!(notified(&script, called), [487]);
     assert!(is_over(&script, cy) && is_over(&script, called));
     script.assert_settled();
 }
 
 #[test]
-fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
+fn an_attended_transfer_bridges_the_two_legs_of_the_referrer() {
     let (mut script, caller, called) = joined();
     // The other call of the referrer, which has been merged into this call.
-    let (other, peer) = (LegId(901), LegId(902));
+    let (other, target) = (LegId(901), LegId(902));
     let program = Program { instructions: vec![Instruction::Dial(dial(&["+15550009"]))], warnings: Vec::new() };
     script.incoming(other, Decision::Program(program));
     let answerer = script.newest();
-    assert_ne!(answerer, peer);
+    assert_ne!(answerer, target);
     script.answers(answerer);
     refers(&mut script, called, ReferTarget::BridgedWith(other));
-    assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
+    assert_eq!((answered(&script, called), notified(&script, called)), (Some(202), vec![200]));
     assert!(joins(&script, caller, answerer));
     assert!(is_over(&script, called) && is_over(&script, other));
     assert!(!is_over(&script, caller) && !is_over(&script, answerer));
@@ -158,7 +158,7 @@ fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
 }
 
 #[test]
-fn a_call_may_take_anothers_place() {
+fn a_leg_may_replace_another_leg() {
     let (mut script, caller, called) = joined();
     let newcomer = LegId(900);
     script.incoming(newcomer, Decision::Commands);
@@ -174,10 +174,10 @@ fn a_call_may_take_anothers_place() {
 }
 
 #[test]
-fn an_application_that_wants_to_decide_is_asked_and_a_leg_on_its_own_is_not_transferred() {
+fn a_transfer_requests_the_document_of_the_dial_and_a_leg_without_a_bridge_is_not_transferred() {
     let (mut script, caller, called) = joined_by(Dial { refer: Some(target("refer")), ..dial(&["+15550003"]) });
     refers(&mut script, called, to_cy());
-    assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
+    assert_eq!((answered(&script, called), notified(&script, called)), (Some(202), vec![200]));
     assert!(
         matches!(&script.document_requests().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h")
     );
@@ -191,7 +191,7 @@ fn an_application_that_wants_to_decide_is_asked_and_a_leg_on_its_own_is_not_tran
 }
 
 #[test]
-fn a_transfer_to_a_number_of_ours_runs_what_that_number_does() {
+fn a_transfer_to_a_number_of_this_server_runs_the_route_of_the_number() {
     let (mut script, caller, called) = joined();
     let program = Program { instructions: vec![Instruction::Echo], warnings: Vec::new() };
     refers(&mut script, called, ReferTarget::Number(Box::new(Decision::Program(program))));
@@ -202,7 +202,7 @@ fn a_transfer_to_a_number_of_ours_runs_what_that_number_does() {
 }
 
 #[test]
-fn a_far_end_that_is_asked_for_a_transfer_is_heard_to_the_end() {
+fn a_refer_instruction_waits_for_the_last_report_of_the_far_end() {
     let refer =
         || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
     let state = |script: &CallScript| {
@@ -230,6 +230,6 @@ fn a_far_end_that_is_asked_for_a_transfer_is_heard_to_the_end() {
     let leg = script.leg();
     script.feed(LegEvent::ReferAnswered { status: 202 });
     script.hangs_up(leg);
-    assert_eq!(state(&script).0, ReferState::Completed, "it has gone where it was told to");
+    assert_eq!(state(&script).0, ReferState::Completed, "the far end has called the target");
     script.assert_settled();
 }

@@ -61,7 +61,7 @@ fn an_empty_document_answers_and_hangs_up() {
 }
 
 #[test]
-fn audio_that_cannot_be_had_is_passed_over() {
+fn audio_that_is_missing_is_skipped() {
     let mut script = CallScript::runs(vec![Instruction::Play(file("a")), Instruction::Play(file("b"))]);
     let (leg, op) = *script.plays.first().unwrap();
     script.feed_to(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("404".to_owned()) });
@@ -69,7 +69,7 @@ fn audio_that_cannot_be_had_is_passed_over() {
 }
 
 #[test]
-fn digits_are_sent_before_what_follows() {
+fn the_next_instruction_runs_after_the_digits_were_sent() {
     let digits = SendDigits { digits: "12".to_owned(), tone: Duration::from_millis(100) };
     let mut script = CallScript::runs(vec![Instruction::SendDigits(digits), Instruction::Hangup]);
     assert!(!is_over(&script));
@@ -78,7 +78,7 @@ fn digits_are_sent_before_what_follows() {
 }
 
 #[test]
-fn a_pause_before_anything_else_puts_the_answer_off() {
+fn a_pause_at_the_start_of_a_document_delays_the_answer() {
     let mut script = CallScript::runs(vec![Instruction::Pause(3 * SECOND), Instruction::Reject(RejectReason::Busy)]);
     let leg = script.leg();
     script.advance(2 * SECOND);
@@ -91,7 +91,7 @@ fn a_pause_before_anything_else_puts_the_answer_off() {
 }
 
 #[test]
-fn a_rejected_call_is_not_answered_and_an_answered_one_is_hung_up_instead() {
+fn a_reject_refuses_an_unanswered_call_and_hangs_up_an_answered_call() {
     let script = CallScript::runs(vec![Instruction::Reject(RejectReason::Rejected), Instruction::Play(file("a"))]);
     assert!(!script.has_command(script.leg(), |command| *command == LegCommand::Answer));
     assert_eq!(script.events().next_back().unwrap().leg.status, Status::NoAnswer);
@@ -101,7 +101,7 @@ fn a_rejected_call_is_not_answered_and_an_answered_one_is_hung_up_instead() {
 }
 
 #[test]
-fn a_gather_without_prompts_asks_its_action_when_the_digits_are_complete() {
+fn a_gather_requests_its_action_when_the_digits_are_complete() {
     let mut script = CallScript::runs(vec![Instruction::Gather(gather())]);
     script.sends_digits("1234");
     assert_eq!(gathered(&script), Some(("1234".to_owned(), GatherEnd::Valid, None)));
@@ -158,9 +158,9 @@ fn a_digit_stops_the_prompt_and_restarts_the_silence() {
 }
 
 #[test]
-fn without_barge_in_the_prompt_is_heard_to_its_end() {
-    let wanted = Gather { prompts: vec![file("a")], barge_in: false, ..gather() };
-    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+fn without_barge_in_the_prompt_plays_to_its_end() {
+    let spec = Gather { prompts: vec![file("a")], barge_in: false, ..gather() };
+    let mut script = CallScript::runs(vec![Instruction::Gather(spec)]);
     script.sends_digits("1");
     assert_eq!(script.plays.len(), 1);
     script.play_ends(script.leg());
@@ -169,8 +169,8 @@ fn without_barge_in_the_prompt_is_heard_to_its_end() {
 }
 
 #[test]
-fn too_few_digits_and_wrong_ones_are_asked_for_again_with_the_other_prompt() {
-    let wanted = Gather {
+fn too_few_or_invalid_digits_start_another_attempt_with_the_retry_prompt() {
+    let spec = Gather {
         prompts: vec![file("a")],
         retry_prompts: vec![file("again")],
         tries: 3,
@@ -178,7 +178,7 @@ fn too_few_digits_and_wrong_ones_are_asked_for_again_with_the_other_prompt() {
         valid_digits: Some("123".to_owned()),
         ..gather()
     };
-    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+    let mut script = CallScript::runs(vec![Instruction::Gather(spec)]);
     let leg = script.leg();
     let again = |command: &LegCommand| matches!(command, LegCommand::Play { play, .. } if *play == file("again"));
     script.sends_digits("12#");
@@ -191,9 +191,9 @@ fn too_few_digits_and_wrong_ones_are_asked_for_again_with_the_other_prompt() {
 }
 
 #[test]
-fn the_whole_time_of_a_gather_ends_it_although_digits_keep_coming() {
-    let wanted = Gather { total_timeout: Some(6 * SECOND), max_digits: None, ..gather() };
-    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+fn the_total_timeout_of_a_gather_ends_it_while_digits_arrive() {
+    let spec = Gather { total_timeout: Some(6 * SECOND), max_digits: None, ..gather() };
+    let mut script = CallScript::runs(vec![Instruction::Gather(spec)]);
     for _ in 0..3 {
         script.sends_digits("1");
         script.advance(2 * SECOND);
@@ -202,14 +202,14 @@ fn the_whole_time_of_a_gather_ends_it_although_digits_keep_coming() {
 }
 
 #[test]
-fn the_action_is_asked_without_digits_if_the_document_wants_so() {
+fn the_action_is_requested_without_digits_if_the_gather_has_this_setting() {
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { action_on_empty: true, ..gather() })]);
     script.advance(5 * SECOND);
     assert_eq!(script.last_url(), Some("http://app.test/gathered"));
 }
 
 #[test]
-fn a_gather_without_a_limit_keeps_a_thousand_digits_and_no_more() {
+fn a_gather_without_a_limit_ends_at_a_thousand_digits() {
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { max_digits: None, ..gather() })]);
     script.sends_digits(&"5".repeat(1000));
     assert_eq!(gathered(&script).unwrap().0.len(), 1000);
@@ -226,7 +226,7 @@ fn record() -> Record {
 }
 
 #[test]
-fn a_recording_starts_after_the_beep_and_ends_on_a_key() {
+fn a_recording_starts_after_the_beep_and_ends_on_a_digit() {
     let mut script = CallScript::runs(vec![Instruction::Record(record())]);
     let leg = script.leg();
     script.sends_digits("1");
@@ -241,7 +241,7 @@ fn a_recording_starts_after_the_beep_and_ends_on_a_key() {
 }
 
 #[test]
-fn a_recording_ends_by_itself_at_its_length_or_on_silence() {
+fn a_recording_ends_at_its_maximum_length_or_on_silence() {
     for end in [RecordingEnd::MaxLength, RecordingEnd::Silence] {
         let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
         script.recording_ends(script.leg(), end);
@@ -251,7 +251,7 @@ fn a_recording_ends_by_itself_at_its_length_or_on_silence() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_has_left_a_message_all_the_same() {
+fn a_message_is_complete_when_the_caller_hangs_up() {
     let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
     script.hangs_up(script.leg());
     assert_eq!(script.last_url(), None, "not before the file is whole");
@@ -264,7 +264,7 @@ fn a_caller_who_hangs_up_has_left_a_message_all_the_same() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
+fn a_hangup_during_the_beep_reports_an_empty_recording() {
     let mut script = CallScript::runs(vec![Instruction::Record(record())]);
     script.hangs_up(script.leg());
     assert!(
@@ -280,7 +280,7 @@ fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
 }
 
 #[test]
-fn the_action_of_a_recording_hears_how_long_it_was_before_its_silent_ends_were_cut_away() {
+fn the_action_of_a_recording_receives_its_length_before_the_silence_was_trimmed() {
     let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
     script.recording_ends(script.leg(), RecordingEnd::Silence);
     let fetch = script.document_requests().next_back().unwrap();
@@ -293,7 +293,7 @@ fn connect() -> Instruction {
 }
 
 #[test]
-fn a_connected_leg_asks_its_action_when_the_application_closes_or_cannot_be_reached() {
+fn a_connect_requests_its_action_when_its_stream_ends_or_fails() {
     for status in [StreamStatus::Stopped, StreamStatus::Failed(StreamFault::Refused.because("refused"))] {
         let mut script = CallScript::runs(vec![connect()]);
         let leg = script.leg();
@@ -305,7 +305,7 @@ fn a_connected_leg_asks_its_action_when_the_application_closes_or_cannot_be_reac
 }
 
 #[test]
-fn a_started_stream_runs_beside_what_follows_until_it_is_stopped_by_name() {
+fn a_started_stream_runs_until_it_is_stopped_by_its_name() {
     let (one, two) = (Instruction::StartStream(stream("a")), Instruction::StartStream(stream("b")));
     let pause = Instruction::Pause(SECOND);
     let mut script =
@@ -327,7 +327,7 @@ fn a_leg_has_four_streams_and_eight_recordings_at_most() {
 }
 
 #[test]
-fn an_echo_goes_on_until_the_caller_hangs_up() {
+fn an_echo_continues_until_the_caller_hangs_up() {
     let mut script = CallScript::runs(vec![Instruction::Echo]);
     let leg = script.leg();
     script.sends_digits("1");
@@ -338,7 +338,7 @@ fn an_echo_goes_on_until_the_caller_hangs_up() {
 }
 
 #[test]
-fn a_redirect_goes_on_with_the_other_document_and_does_not_answer() {
+fn a_redirect_runs_the_other_document_and_does_not_answer() {
     let mut script = CallScript::runs(vec![Instruction::Redirect(target("next")), Instruction::Play(file("never"))]);
     assert_eq!(script.document_requests().next_back().unwrap().reason, FetchReason::Redirect);
     assert!(!script.has_command(script.leg(), |command| *command == LegCommand::Answer));
@@ -348,7 +348,7 @@ fn a_redirect_goes_on_with_the_other_document_and_does_not_answer() {
 }
 
 #[test]
-fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
+fn a_failed_document_leads_to_the_fallback_and_then_to_an_apology() {
     let decision = Decision::Document { target: target("start"), fallback: Some(target("fallback")) };
     let mut script = CallScript::inbound(decision);
     script.fetch_fails();
@@ -363,7 +363,7 @@ fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
 }
 
 #[test]
-fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
+fn the_end_of_a_leg_after_an_apology_names_the_failed_document() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     script.fetch_fails();
     assert!(script.has_event(|kind| matches!(kind, EventKind::Apologised)));
@@ -376,7 +376,7 @@ fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
 }
 
 #[test]
-fn the_end_of_a_leg_whose_agent_hangs_up_says_so_and_says_which_engine_had_failed() {
+fn the_end_of_a_leg_whose_agent_hangs_up_names_the_agent_and_the_failed_engine() {
     let converse = || Instruction::Converse(Converse { spec: Box::new(conversation()), action: None });
     let mut script = CallScript::runs(vec![converse()]);
     script.feed(LegEvent::AgentHungUp);
@@ -407,15 +407,15 @@ fn every_document_request_knows_the_method_of_the_first_one() {
     let first = Target { method: Method::Get, ..target("start") };
     let mut script = CallScript::inbound(Decision::Document { target: first, fallback: None });
     script.fetched(vec![Instruction::Redirect(Target { method: Method::Post, ..target("next") })]);
-    let methods: Vec<_> = script.document_requests().map(|asked| (asked.target.method, asked.first_method)).collect();
+    let methods: Vec<_> = script.document_requests().map(|fetch| (fetch.target.method, fetch.first_method)).collect();
     assert_eq!(methods, [(Method::Get, Method::Get), (Method::Post, Method::Get)]);
 }
 
 #[test]
-fn a_leg_whose_agent_gives_up_after_its_last_words_says_which_engine_had_failed() {
+fn the_end_of_a_leg_whose_agent_apologised_names_the_failed_engine() {
     let failure = EngineFailure::new(Engine::Model, "connection refused").with_effect(EngineEffect::Fatal);
     let give_up = || Instruction::GiveUp(Box::new(failure.clone()));
-    let told = |script: &mut CallScript| {
+    let end_of = |script: &mut CallScript| {
         let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
         assert_eq!(end.failure.map(|failure| *failure), Some(EndFailure::Engine(failure.clone())));
         (end.by, end.detail.unwrap())
@@ -423,12 +423,12 @@ fn a_leg_whose_agent_gives_up_after_its_last_words_says_which_engine_had_failed(
     let text = "apologised and hung up: the model failed: connection refused".to_owned();
     let mut script = CallScript::runs(vec![Instruction::Play(file("sorry")), give_up()]);
     script.play_ends(script.leg());
-    assert_eq!(told(&mut script), (EndedBy::Server, text.clone()));
+    assert_eq!(end_of(&mut script), (EndedBy::Server, text.clone()));
     // The fallback is not reached.
     let fallback = Dial { after: AfterBridge::Hangup, ..dial(&["+15550003"]) };
     let mut script = CallScript::runs(vec![Instruction::Dial(fallback.clone()), give_up()]);
     script.refuses(script.newest(), 404);
-    assert_eq!(told(&mut script), (EndedBy::Server, text));
+    assert_eq!(end_of(&mut script), (EndedBy::Server, text));
     // The fallback has talked with the caller.
     let mut script = CallScript::runs(vec![Instruction::Dial(fallback), give_up()]);
     let callee = script.newest();
@@ -480,7 +480,7 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
 }
 
 #[test]
-fn a_leg_may_outlive_its_failed_stream_and_ends_with_one_that_was_closed() {
+fn a_connect_may_outlive_a_failed_stream_but_not_a_closed_stream() {
     let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None, outlives_failure: true });
     let mut script = CallScript::runs(vec![connect()]);
     script.stream_is(script.leg(), StreamStatus::Failed(StreamFault::Refused.because("refused")));
@@ -497,7 +497,7 @@ fn a_leg_may_outlive_its_failed_stream_and_ends_with_one_that_was_closed() {
 }
 
 #[test]
-fn a_leg_that_a_shutdown_ends_says_so() {
+fn the_end_of_a_leg_names_the_shutdown_of_the_server() {
     let mut script = CallScript::runs(vec![Instruction::Play(file("a"))]);
     script.shuts_down();
     let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
@@ -511,7 +511,7 @@ fn gave_up(script: &CallScript) -> bool {
 }
 
 #[test]
-fn documents_that_go_round_without_a_second_of_audio_are_given_up_although_they_do_something() {
+fn documents_that_form_a_fast_loop_are_ended_even_if_they_play_audio() {
     let round = || vec![Instruction::Play(file("missing")), Instruction::Redirect(target("start"))];
     for (lasts, rounds) in [(Duration::ZERO, 50), (Duration::from_millis(50), 50)] {
         let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
@@ -537,7 +537,7 @@ fn documents_that_go_round_without_a_second_of_audio_are_given_up_although_they_
 }
 
 #[test]
-fn a_second_of_audio_makes_up_for_all_the_documents_before_it() {
+fn a_document_that_runs_for_a_second_resets_the_count_of_documents() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     for _ in 0..5 {
         for _ in 0..40 {
@@ -551,7 +551,7 @@ fn a_second_of_audio_makes_up_for_all_the_documents_before_it() {
 }
 
 #[test]
-fn documents_that_only_lead_to_another_one_are_given_up_after_fifty() {
+fn documents_that_only_redirect_are_ended_after_fifty() {
     for idle in [vec![], vec![Instruction::StopStream(None)], vec![Instruction::Dial(dial(&[]))]] {
         let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
         for _ in 0..50 {
@@ -565,7 +565,7 @@ fn documents_that_only_lead_to_another_one_are_given_up_after_fifty() {
 }
 
 #[test]
-fn a_dial_of_nobody_that_asks_itself_is_given_up_too() {
+fn a_dial_without_targets_that_requests_itself_is_ended() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     for _ in 0..50 {
         script.fetched(vec![Instruction::Dial(Dial { action: Some(target("start")), ..dial(&[]) })]);
@@ -574,7 +574,7 @@ fn a_dial_of_nobody_that_asks_itself_is_given_up_too() {
 }
 
 #[test]
-fn documents_that_do_something_may_follow_one_another_for_ever() {
+fn documents_that_take_time_may_follow_one_another_without_limit() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     for _ in 0..200 {
         script.fetched(vec![Instruction::Pause(SECOND), Instruction::Redirect(target("start"))]);
@@ -584,7 +584,7 @@ fn documents_that_do_something_may_follow_one_another_for_ever() {
 }
 
 #[test]
-fn an_outbound_leg_that_nobody_answers_is_cancelled_when_its_time_is_up() {
+fn an_outbound_leg_without_an_answer_is_cancelled_at_its_timeout() {
     let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
     let leg = script.leg();
     script.feed(LegEvent::Ringing { progress: RINGING });
@@ -597,7 +597,7 @@ fn an_outbound_leg_that_nobody_answers_is_cancelled_when_its_time_is_up() {
 }
 
 #[test]
-fn refusals_of_an_outbound_leg_have_their_status() {
+fn the_end_of_a_refused_outbound_leg_has_the_status_of_the_refusal() {
     for (code, status) in [(486, Status::Busy), (480, Status::NoAnswer), (603, Status::Failed), (404, Status::Failed)] {
         let mut script = CallScript::outbound(OnAnswer::Wait);
         script.refuses(script.leg(), code);
@@ -613,7 +613,7 @@ fn refusals_of_an_outbound_leg_have_their_status() {
 }
 
 #[test]
-fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_document() {
+fn an_answered_outbound_leg_records_streams_sends_digits_and_requests_its_document() {
     let mut script = CallScript::new(1);
     script.dial_out(tandem_id::LegId(1), |leg| {
         leg.plan.then = OnAnswer::Document(target("start"));
@@ -650,7 +650,7 @@ fn conversed(script: &CallScript) -> (ConversationStatus, Status) {
 }
 
 #[test]
-fn a_conversation_asks_its_action_when_its_application_ends_it_or_breaks_off() {
+fn a_conversation_requests_its_action_when_its_application_ends_or_fails() {
     let failed = || ConversationStatus::Failed { after_start: true, why: StreamFault::Closed.because("gone") };
     for status in [ConversationStatus::Ended(Some("{}".to_owned())), failed()] {
         let mut script = CallScript::runs(vec![converse()]);
@@ -667,7 +667,7 @@ fn a_conversation_asks_its_action_when_its_application_ends_it_or_breaks_off() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_ends_the_conversation_and_the_action_still_hears_of_it() {
+fn a_hangup_ends_a_conversation_and_its_action_is_still_requested() {
     let mut script = CallScript::runs(vec![converse()]);
     let leg = script.leg();
     script.conversation_is(leg, ConversationStatus::Started);
@@ -678,7 +678,7 @@ fn a_caller_who_hangs_up_ends_the_conversation_and_the_action_still_hears_of_it(
 }
 
 #[test]
-fn another_document_ends_a_conversation_and_its_action_is_not_asked() {
+fn a_redirect_ends_a_conversation_without_its_action() {
     let mut script = CallScript::runs(vec![converse()]);
     script.conversation_is(script.leg(), ConversationStatus::Started);
     script.request(Command::Run(program(vec![Instruction::Pause(SECOND)]))).unwrap();
@@ -687,7 +687,7 @@ fn another_document_ends_a_conversation_and_its_action_is_not_asked() {
 }
 
 #[test]
-fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_not() {
+fn only_the_conversation_that_answers_a_call_reports_the_status_ringing() {
     let reported = |script: &CallScript| {
         script.outputs.iter().rev().find_map(|output| match output {
             Output::Leg { command, .. } => match &**command {
@@ -706,7 +706,7 @@ fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_
 }
 
 #[test]
-fn a_document_that_asks_for_what_is_not_there_ends_with_an_apology() {
+fn a_document_that_ends_with_an_unsupported_part_ends_with_an_apology() {
     let refused = || Instruction::Refused("<ConversationRelay> is not available on this server".into());
     let apologises = |script: &CallScript| script.has_event(|kind| matches!(kind, EventKind::Apologised));
     for rest in [vec![], vec![Instruction::Hangup]] {
@@ -728,7 +728,7 @@ fn a_document_that_asks_for_what_is_not_there_ends_with_an_apology() {
 }
 
 #[test]
-fn a_document_that_asks_for_what_is_not_there_leads_to_the_fallback_and_only_once() {
+fn a_document_that_ends_with_an_unsupported_part_leads_to_the_fallback_once() {
     let refused = || Instruction::Refused("<ConversationRelay> is not available on this server".into());
     let mut script =
         CallScript::inbound(Decision::Document { target: target("start"), fallback: Some(target("fallback")) });
@@ -757,7 +757,7 @@ fn a_document_that_asks_for_what_is_not_there_leads_to_the_fallback_and_only_onc
 }
 
 #[test]
-fn a_redirection_reports_the_results_of_the_verbs_that_it_cuts_and_runs_only_its_own_document() {
+fn a_redirect_reports_the_results_of_the_verbs_that_it_aborts() {
     let participation = Participation::new("room");
     let conference =
         Conference { participation, time_limit: None, hangup_on_star: false, action: Some(target("done")) };
@@ -784,12 +784,12 @@ fn a_redirection_reports_the_results_of_the_verbs_that_it_cuts_and_runs_only_its
             let mut script = CallScript::runs(vec![verb.clone()]);
             script.request(Command::Redirect(target("elsewhere"))).unwrap();
             let urls: Vec<_> = script.document_requests().map(|fetch| fetch.target.url.to_string()).collect();
-            let mut wanted = vec!["http://app.test/done", "http://app.test/elsewhere"];
+            let mut expected = vec!["http://app.test/done", "http://app.test/elsewhere"];
             if !is_owed || by_script {
-                wanted.remove(0);
+                expected.remove(0);
             }
-            assert_eq!(urls, wanted, "{verb:?}");
-            if wanted.len() == 2 {
+            assert_eq!(urls, expected, "{verb:?}");
+            if expected.len() == 2 {
                 script.fetched(vec![Instruction::Play(file("ignored"))]);
                 script.assert_silent();
             }
@@ -801,7 +801,7 @@ fn a_redirection_reports_the_results_of_the_verbs_that_it_cuts_and_runs_only_its
 }
 
 #[test]
-fn a_recording_says_which_limit_ended_it() {
+fn a_recording_names_the_limit_that_ended_it() {
     use tandem_call::recording::{RecordingEnd, RecordingLimit};
     for (end, limit) in [
         (RecordingEnd::Silence, Some(RecordingLimit::Silence)),

@@ -378,7 +378,7 @@ impl Cause {
             Some(503) if inbound && end.by == EndedBy::Server => Some(Self::MediaFull),
             _ if inbound => Some(Self::CallFailed),
             status if leg.sip.trunk.is_some() => Some(match status {
-                Some(_) if end.by == EndedBy::Peer => Self::TrunkRefused,
+                Some(_) if end.by == EndedBy::FarEnd => Self::TrunkRefused,
                 _ if silent => Self::TrunkSilent,
                 _ => {
                     let detail = end.detail.as_deref().unwrap_or_default();

@@ -186,9 +186,9 @@ impl Provider for SignalWire {
             let inbound = leg.direction == Direction::Inbound;
             // The caller is the party that called. On an inbound leg the caller is the far end, on an outbound leg this
             // server.
-            let by_caller = (end.by == EndedBy::Peer) == inbound;
+            let by_caller = (end.by == EndedBy::FarEnd) == inbound;
             push("HangupBy", if by_caller { "caller" } else { "callee" }.to_owned());
-            push("HangupDirection", if end.by == EndedBy::Peer { "inbound" } else { "outbound" }.to_owned());
+            push("HangupDirection", if end.by == EndedBy::FarEnd { "inbound" } else { "outbound" }.to_owned());
         }
         if let Some(quality) = &leg.sip.quality {
             if let Some(mos) = mos(quality) {

@@ -522,7 +522,7 @@ impl StreamPlayback {
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
         let (own, bridged) = match (self.target_legs, &self.bridged) {
             (TargetLegs::Own, _) | (_, None) => (true, false),
-            (TargetLegs::Peer, Some(_)) => (false, true),
+            (TargetLegs::Bridged, Some(_)) => (false, true),
             (TargetLegs::Both, Some(_)) => (true, true),
         };
         self.own.iter().filter(move |_| own).chain(self.bridged.iter().filter(move |_| bridged))
@@ -531,7 +531,7 @@ impl StreamPlayback {
     /// Sets the writer to the bridged leg. `None` removes the writer when the bridge ends. If only the bridged leg
     /// hears the application, the function also drops the queued audio.
     fn join(&mut self, bridged: Option<media::StreamWriter>) {
-        if self.target_legs == TargetLegs::Peer {
+        if self.target_legs == TargetLegs::Bridged {
             self.writers().for_each(media::StreamWriter::clear);
         }
         self.gaps = self.underruns_of(self.bridged.iter());

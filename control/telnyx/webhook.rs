@@ -289,8 +289,8 @@ pub fn hangup_cause(cause: EndCause) -> &'static str {
 pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     let inbound = direction == Direction::Inbound;
     match by {
-        EndedBy::Peer if inbound => "caller",
-        EndedBy::Peer => "callee",
+        EndedBy::FarEnd if inbound => "caller",
+        EndedBy::FarEnd => "callee",
         EndedBy::Application | EndedBy::OtherLeg if inbound => "callee",
         EndedBy::Application | EndedBy::OtherLeg => "caller",
         EndedBy::Server => "unknown",

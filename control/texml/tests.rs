@@ -121,7 +121,7 @@ fn a_conference_callback_without_events_is_dropped() {
 fn the_last_status_callback_also_has_telnyxs_hangup_causes() {
     let mut leg = fixture::leg();
     let (at, sip_status) = (leg.created_at, Some(486));
-    leg.end = Some(LegEnd { at, cause: EndCause::Busy, by: EndedBy::Peer, sip_status, detail: None, failure: None });
+    leg.end = Some(LegEnd { at, cause: EndCause::Busy, by: EndedBy::FarEnd, sip_status, detail: None, failure: None });
     let event = CallEvent { at, leg: Arc::new(leg.clone()), kind: tandem_call::event::EventKind::Ended };
     let mut notice =
         request("http://x/", &[("CallSid", "v3:a"), ("CallStatus", "busy"), ("ApiVersion", "x"), ("ToCity", "")]);

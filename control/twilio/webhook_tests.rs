@@ -52,7 +52,7 @@ fn ended(status: Status, answered: Option<&str>, sip_status: Option<u16>) -> Leg
         end: Some(LegEnd {
             at: at("2018-03-25T09:54:31Z"),
             cause,
-            by: EndedBy::Peer,
+            by: EndedBy::FarEnd,
             sip_status,
             detail: None,
             failure: None,

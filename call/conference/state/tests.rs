@@ -59,8 +59,8 @@ fn room() -> Participation {
 impl Script {
     fn opened(max_participants: u16, opening: Option<ConferenceSettings>) -> Self {
         let (account, dialect, name) = (&"main".into(), &"test".into(), &"room".into());
-        let wanted = ConferenceSpec { account, dialect, name, max_participants, opening: opening.map(Arc::new) };
-        let conference = Conference::open(ConferenceId(9), wanted, NOW);
+        let spec = ConferenceSpec { account, dialect, name, max_participants, opening: opening.map(Arc::new) };
+        let conference = Conference::open(ConferenceId(9), spec, NOW);
         let mut script = Self { conference, commands: Vec::new(), events: Vec::new() };
         script.drain();
         script
@@ -135,12 +135,12 @@ fn word(kind: &ConferenceEventKind) -> String {
 }
 
 #[test]
-fn two_come_and_go_and_the_last_one_ends_it() {
+fn a_conference_ends_when_its_last_participant_leaves() {
     let mut script = Script::new();
     script.come(1, room());
     script.come(2, room());
     script.start();
-    script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
+    script.leave(&over(1, EndedBy::FarEnd), LeaveReason::Ended);
     assert!(!script.commands.contains(&Output::Close));
     script.leave(&info(2), LeaveReason::Itself);
     assert!(script.commands.contains(&Output::Close) && script.conference.is_closing());
@@ -155,7 +155,7 @@ fn two_come_and_go_and_the_last_one_ends_it() {
 }
 
 #[test]
-fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
+fn a_full_conference_reports_each_participant_once() {
     let mut script = Script::new();
     for number in 1..=250 {
         script.come(number, room());
@@ -166,7 +166,7 @@ fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
     assert!(script.conference.enter(NOW, &info(251), room()).is_err());
     assert_eq!(script.conference.participants().count(), 250);
     for number in 1..=250 {
-        script.leave(&over(number, EndedBy::Peer), LeaveReason::Ended);
+        script.leave(&over(number, EndedBy::FarEnd), LeaveReason::Ended);
     }
     script.conference.handle_over(NOW);
     script.drain();
@@ -177,13 +177,13 @@ fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
 }
 
 #[test]
-fn who_ends_it_by_leaving_takes_the_others_along() {
+fn a_participant_that_ends_the_conference_removes_the_others() {
     for (why, cause) in [(LeaveReason::Ended, EndCause::HostLeft), (LeaveReason::Removed, EndCause::HostRemoved)] {
         let mut script = Script::new();
         script.come(1, room());
         script.come(2, Participation { ends: true, label: Some("host".into()), ..room() });
         script.start();
-        script.leave(&over(2, EndedBy::Peer), why);
+        script.leave(&over(2, EndedBy::FarEnd), why);
         // The room removes the other members, then the room ends.
         script.conference.handle_left(NOW, leg(1));
         script.conference.handle_over(NOW);
@@ -196,7 +196,7 @@ fn who_ends_it_by_leaving_takes_the_others_along() {
 }
 
 #[test]
-fn a_request_ends_it_and_gives_up_who_is_being_called() {
+fn a_request_ends_the_conference_and_cancels_the_calls_to_participants() {
     let mut script = Script::new();
     script.come(1, room());
     assert_eq!(script.conference.expect(NOW, leg(2), room()), Ok(true));
@@ -212,7 +212,7 @@ fn a_request_ends_it_and_gives_up_who_is_being_called() {
 }
 
 #[test]
-fn the_last_one_put_out_is_told_apart() {
+fn the_removal_of_the_last_participant_has_its_own_cause() {
     let mut script = Script::new();
     script.come(1, room());
     script.leave(&info(1), LeaveReason::Removed);
@@ -223,7 +223,7 @@ fn the_last_one_put_out_is_told_apart() {
 }
 
 #[test]
-fn changes_are_told_apart_and_none_is_told_before_the_join() {
+fn changes_of_a_participant_are_reported_by_kind_and_only_after_the_join() {
     let mut script = Script::new();
     script.conference.enter(NOW, &info(1), room()).unwrap();
     let mut changed = room();
@@ -251,7 +251,7 @@ fn changes_are_told_apart_and_none_is_told_before_the_join() {
 }
 
 #[test]
-fn documents_are_heard_while_waiting_and_while_held() {
+fn wait_documents_play_before_the_start_and_on_hold() {
     let mut script = Script::new();
     let (wait, hold) = (document("wait"), document("hold"));
     let mut participation = Participation { wait: Wait::Document(wait.clone()), ..room() };
@@ -269,7 +269,7 @@ fn documents_are_heard_while_waiting_and_while_held() {
 }
 
 #[test]
-fn a_room_takes_no_more_than_it_may_and_no_label_twice() {
+fn a_conference_refuses_participants_over_its_limit_and_a_label_in_use() {
     let mut script = Script::opened(2, None);
     let labelled = || Participation { label: Some("agent".into()), ..room() };
     script.come(1, labelled());
@@ -281,7 +281,7 @@ fn a_room_takes_no_more_than_it_may_and_no_label_twice() {
 }
 
 #[test]
-fn who_is_called_comes_or_is_told_to_have_failed() {
+fn a_called_participant_joins_or_is_reported_as_failed() {
     let mut script = Script::new();
     for number in [1, 2] {
         assert_eq!(script.conference.expect(NOW, leg(number), room()), Ok(true));
@@ -289,7 +289,7 @@ fn who_is_called_comes_or_is_told_to_have_failed() {
     script.conference.release(NOW);
     script.come(1, room());
     assert_eq!(script.conference.expect(NOW, leg(1), room()), Ok(false));
-    script.conference.fail(NOW, &over(2, EndedBy::Peer));
+    script.conference.fail(NOW, &over(2, EndedBy::FarEnd));
     script.drain();
     assert_eq!(script.words()[1..], ["expected 1", "expected 2", "joined 1", "left 2 NotReached"]);
     assert_eq!(script.conference.participants().count(), 1);
@@ -297,7 +297,7 @@ fn who_is_called_comes_or_is_told_to_have_failed() {
 }
 
 #[test]
-fn one_that_is_reserved_stays_open_until_it_is_released() {
+fn a_reserved_conference_stays_open_until_the_release() {
     let mut script = Script::new();
     script.conference.reserve();
     script.come(1, room());
@@ -308,7 +308,7 @@ fn one_that_is_reserved_stays_open_until_it_is_released() {
 }
 
 #[test]
-fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
+fn a_participant_that_leaves_and_joins_again_is_reported_twice() {
     let mut script = Script::new();
     script.come(2, room());
     script.conference.enter(NOW, &info(1), room()).unwrap();
@@ -324,7 +324,7 @@ fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
 }
 
 #[test]
-fn it_is_recorded_from_its_start_held_and_told_of() {
+fn a_conference_recording_starts_with_the_conference_and_reports_its_pause() {
     let mut script =
         Script::opened(250, Some(ConferenceSettings { record: Some(spec()), ..ConferenceSettings::default() }));
     script.come(1, room());
@@ -348,7 +348,7 @@ fn it_is_recorded_from_its_start_held_and_told_of() {
 }
 
 #[test]
-fn a_room_that_vanishes_puts_everybody_out() {
+fn a_room_that_ends_removes_every_participant() {
     let mut script = Script::new();
     script.come(1, Participation { wait: Wait::Document(document("wait")), ..room() });
     script.conference.handle_over(NOW);
@@ -358,24 +358,24 @@ fn a_room_that_vanishes_puts_everybody_out() {
 }
 
 #[test]
-fn who_was_first_is_told_once_and_each_fact_knows_its_leg_as_it_is() {
+fn the_first_participant_is_reported_once_and_each_event_has_the_current_facts() {
     let mut script = Script::new();
     script.come(1, room());
     script.come(2, room());
     let entered: Vec<_> = script.events.iter().filter(|one| one.kind == ConferenceEventKind::Entered).collect();
     assert!(matches!(entered[..], [event] if event.leg.as_ref().is_some_and(|one| one.id == leg(1))));
-    script.leave(&over(2, EndedBy::Peer), LeaveReason::Ended);
+    script.leave(&over(2, EndedBy::FarEnd), LeaveReason::Ended);
     let last = script.events.last().unwrap();
     assert!(last.leg.as_ref().is_some_and(|one| one.id == leg(2) && one.end.is_some()));
     assert!(last.first.as_ref().is_some_and(|one| one.id == leg(1)));
 }
 
 #[test]
-fn a_host_who_clears_has_the_others_hung_up_and_so_has_a_request() {
+fn a_host_or_a_request_that_clears_hangs_up_the_other_participants() {
     let mut script = Script::new();
     script.come(1, Participation { ends: true, clears: true, ..room() });
     script.come(2, room());
-    script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
+    script.leave(&over(1, EndedBy::FarEnd), LeaveReason::Ended);
     script.conference.handle_left(NOW, leg(2));
     script.drain();
     assert!(script.commands.contains(&Output::ParticipantRemoved { leg: leg(2), clears: true }));

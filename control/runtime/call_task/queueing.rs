@@ -40,10 +40,10 @@ impl CallTask {
 
     /// Puts a leg that waited before a restart to its position in the queue.
     pub(super) fn resume_wait(&mut self, leg: LegId, name: &Arc<str>, since: Timestamp, called: bool) {
-        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         match self.services.queues.resume(&account, name, leg, since, called) {
             Ok((membership, pair)) => {
-                if let Some(live) = self.legs.get_mut(&leg) {
+                if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.queue_membership = Some(membership);
                 }
                 self.registry.connect_to_agent(pair);

@@ -503,7 +503,7 @@ fn the_last_cxml_callback_has_the_sip_reason_phrase_and_packet_counts() {
     let mut leg = leg();
     leg.answered_at = None;
     let (at, sip_status) = (leg.created_at, Some(486));
-    let (cause, by) = (EndCause::Busy, EndedBy::Peer);
+    let (cause, by) = (EndCause::Busy, EndedBy::FarEnd);
     leg.end = Some(LegEnd { at, cause, by, sip_status, detail: None, failure: None });
     leg.sip.quality = Some(Quality { packets_in: 500, packets_out: 400, lost: 3, late: 2, ..Quality::default() });
     let mut pushed = Vec::new();
@@ -659,7 +659,7 @@ fn the_end_of_a_call_and_of_a_playback_send_json_webhooks() {
     let end = LegEnd {
         at: Timestamp::from_second(5).unwrap(),
         cause: EndCause::Busy,
-        by: EndedBy::Peer,
+        by: EndedBy::FarEnd,
         sip_status: Some(486),
         detail: None,
         failure: None,

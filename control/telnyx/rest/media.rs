@@ -175,7 +175,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     };
     let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
     let spoken = spoken(parameters)?;
-    let target_legs = parameters.target_legs("stream_bidirectional_target_legs")?.unwrap_or(TargetLegs::Peer);
+    let target_legs = parameters.target_legs("stream_bidirectional_target_legs")?.unwrap_or(TargetLegs::Bridged);
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
     if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
         return Err(ApiError::bad_value("stream_auth_token", "The token has invalid characters."));

@@ -371,7 +371,7 @@ impl<'a> Parameters<'a> {
 
     /// The legs of a bridge that hear the audio. The value is `self`, `opposite` or `both`.
     pub(super) fn target_legs(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
-        self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Peer), ("both", TargetLegs::Both)])
+        self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Bridged), ("both", TargetLegs::Both)])
     }
 }
 

@@ -412,7 +412,7 @@ fn speech_and_files_are_played() {
     assert_eq!(play.source, AudioSource::Url("http://127.0.0.1/a.wav".into()));
     assert_eq!((play.loops.map(Into::into), interrupt), (Some(3u32), Interrupt::None));
     let opposite = json!({"payload": "Hi", "voice": "female", "target_legs": "opposite"});
-    assert!(matches!(command("speak", opposite), Command::Play { to: TargetLegs::Peer, .. }));
+    assert!(matches!(command("speak", opposite), Command::Play { to: TargetLegs::Bridged, .. }));
     let Command::Play { play, .. } = command("playback_start", json!({"playback_content": "AQI="})) else { panic!() };
     assert_eq!(play.source, AudioSource::Inline(Bytes::from_static(&[1, 2])));
 }
@@ -616,7 +616,7 @@ fn a_call_has_the_published_fields() {
     leg.end = Some(LegEnd {
         at,
         cause: EndCause::NormalClearing,
-        by: EndedBy::Peer,
+        by: EndedBy::FarEnd,
         sip_status: None,
         detail: None,
         failure: None,

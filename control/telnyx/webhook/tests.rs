@@ -164,7 +164,7 @@ fn call_answered_and_call_bridged_have_the_published_payload() {
 
 #[test]
 fn call_hangup_has_its_cause_its_source_and_the_call_quality() {
-    let mut leg = ended(end(EndCause::NormalClearing, EndedBy::Peer, None));
+    let mut leg = ended(end(EndCause::NormalClearing, EndedBy::FarEnd, None));
     leg.sip.quality = Some(Quality {
         packets_in: 591,
         packets_out: 590,
@@ -197,18 +197,18 @@ fn call_hangup_has_its_cause_its_source_and_the_call_quality() {
 fn hangup_cause_and_source_follow_from_the_end_and_the_direction() {
     use Direction::{Inbound, OutboundApi};
     let rows = [
-        (Inbound, EndCause::OriginatorCancel, EndedBy::Peer, None, "originator_cancel", "caller", "487"),
+        (Inbound, EndCause::OriginatorCancel, EndedBy::FarEnd, None, "originator_cancel", "caller", "487"),
         (Inbound, EndCause::NormalClearing, EndedBy::Application, None, "normal_clearing", "callee", "200"),
         (Inbound, EndCause::NormalClearing, EndedBy::Application, Some(480), "normal_clearing", "callee", "480"),
         (Inbound, EndCause::Rejected, EndedBy::Application, Some(603), "call_rejected", "callee", "603"),
-        (OutboundApi, EndCause::Busy, EndedBy::Peer, Some(486), "user_busy", "callee", "486"),
-        (OutboundApi, EndCause::NoAnswer, EndedBy::Peer, Some(480), "no_answer", "callee", "480"),
-        (OutboundApi, EndCause::NotFound, EndedBy::Peer, Some(404), "not_found", "callee", "404"),
+        (OutboundApi, EndCause::Busy, EndedBy::FarEnd, Some(486), "user_busy", "callee", "486"),
+        (OutboundApi, EndCause::NoAnswer, EndedBy::FarEnd, Some(480), "no_answer", "callee", "480"),
+        (OutboundApi, EndCause::NotFound, EndedBy::FarEnd, Some(404), "not_found", "callee", "404"),
         (OutboundApi, EndCause::Timeout, EndedBy::Server, None, "timeout", "unknown", "unspecified"),
         (OutboundApi, EndCause::TimeLimit, EndedBy::Server, None, "time_limit", "unknown", "unspecified"),
         (OutboundApi, EndCause::NormalClearing, EndedBy::OtherLeg, None, "normal_clearing", "caller", "200"),
         (OutboundApi, EndCause::Failed, EndedBy::Server, Some(503), "unspecified", "unknown", "503"),
-        (OutboundApi, EndCause::Unspecified, EndedBy::Peer, None, "unspecified", "callee", "unspecified"),
+        (OutboundApi, EndCause::Unspecified, EndedBy::FarEnd, None, "unspecified", "callee", "unspecified"),
     ];
     for (direction, cause, by, sip, hangup_cause, source, sip_hangup_cause) in rows {
         let leg = LegInfo { direction, ..ended(end(cause, by, sip)) };
@@ -450,7 +450,7 @@ fn webhook_payloads_have_only_published_fields() {
     let rows: [(&str, LegInfo, EventKind, &[&str]); 14] = [
         ("callInitiated", leg(), EventKind::Initiated, &[]),
         ("callAnswered", leg(), EventKind::Answered { stream: None }, &[]),
-        ("callHangup", ended(end(EndCause::Busy, EndedBy::Peer, Some(486))), EventKind::Ended, &["duration_seconds"]),
+        ("callHangup", ended(end(EndCause::Busy, EndedBy::FarEnd, Some(486))), EventKind::Ended, &["duration_seconds"]),
         ("callDtmfReceived", leg(), EventKind::DtmfReceived { digit: '1' }, &[]),
         ("callBridged", leg(), EventKind::Bridged { with: shared(leg()) }, &[]),
         ("callPlaybackStarted", leg(), EventKind::PlaybackStarted(playback(url(), false)), &[]),

@@ -116,7 +116,7 @@ impl CallSummary<'_> {
             "attributes": { "conference_participant": false },
             "properties": {
                 "direction": if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
-                "disconnected_by": end.map(|end| if end.by == EndedBy::Peer { "caller" } else { "application" }),
+                "disconnected_by": end.map(|end| if end.by == EndedBy::FarEnd { "caller" } else { "application" }),
                 "last_sip_response_num": leg.final_response(),
                 "q850": null,
             },

@@ -20,7 +20,7 @@ fn leg(status: Status) -> LegInfo {
     let end = LegEnd {
         at: at("2010-08-31T20:36:44Z"),
         cause: EndCause::NormalClearing,
-        by: EndedBy::Peer,
+        by: EndedBy::FarEnd,
         sip_status: None,
         detail: None,
         failure: None,
