@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::answering::MachineDetection;
 use crate::audio::Audio;
 use crate::encrypted::RecordingKey;
@@ -29,7 +31,7 @@ pub enum Track {
 }
 
 /// A selection of one or both directions of a session's audio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tracks {
     /// Audio received from the far end.
     Inbound,

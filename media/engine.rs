@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::network::{Context, Counts, Flow, MediaClock, Network};
 use crate::room::RoomKey;
 use crate::sdp::MediaPlan;
-use crate::session::{BridgedLeg, Input, MediaSession, PacketKind};
+use crate::session::{BridgedLeg, Input, MediaSession, PacketKind, Resumed, SessionState};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
@@ -109,17 +109,64 @@ impl Core {
 
     /// Adds a session. The session is new or comes from another worker. Returns the slot that identifies the session to
     /// the [`Network`].
-    pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
+    pub(crate) fn insert(&mut self, session: Box<MediaSession>) -> usize {
+        let groups = self.groups.iter().enumerate();
+        let group = groups.min_by_key(|(_, group)| group.len()).map_or(0, |(number, _)| number);
+        self.insert_in(group, session)
+    }
+
+    fn insert_in(&mut self, group: usize, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
-        let group = self.groups.iter_mut().min_by_key(|group| group.len());
         let place = self.sessions.vacant_entry();
         let slot = place.key();
         session.set_slot(slot);
         place.insert(session);
-        group.into_iter().for_each(|group| group.push(slot));
+        if let Some(group) = self.groups.get_mut(group) {
+            group.push(slot);
+        }
         self.slots.insert(key, slot);
         self.enter_budget(slot);
         slot
+    }
+
+    /// Returns a session as data. Returns `None` if the session is closing or not on this worker.
+    pub(crate) fn snapshot(&mut self, now: Instant, key: LegId, network: &mut dyn Network) -> Option<SessionState> {
+        let slot = self.slots.get(&key).copied()?;
+        if self.can_offload {
+            self.count_both_directions(now, slot, network);
+        }
+        let group = self.groups.iter().position(|group| group.contains(&slot))?;
+        let ahead = (group + GROUPS - self.group - 1) % GROUPS;
+        let next_frame = self.next_tick.saturating_duration_since(now) + TICK * ahead as u32;
+        self.sessions.get(slot)?.state(now, next_frame, &self.clock)
+    }
+
+    /// Adds a session that continues from data. Returns its slot. If the session was bridged, the bridge continues as
+    /// soon as the other session is here.
+    pub(crate) fn resume(&mut self, now: Instant, resumed: Resumed) -> usize {
+        let (mut session, next_frame) = MediaSession::resume(resumed, now, &self.clock);
+        session.schedule.arrive(now);
+        let until_tick = self.next_tick.saturating_duration_since(now);
+        let ahead = next_frame.saturating_sub(until_tick).as_nanos().div_ceil(TICK.as_nanos());
+        let group = (self.group + 1 + usize::try_from(ahead).unwrap_or_default()) % GROUPS;
+        let (key, awaited) = (session.key, session.routing.awaited);
+        let slot = self.insert_in(group, Box::new(session));
+        if let Some(other) = awaited {
+            self.continue_bridge(key, other);
+        }
+        slot
+    }
+
+    fn continue_bridge(&mut self, a: LegId, b: LegId) {
+        let (Some(at), Some(other)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) else { return };
+        let Some((session, peer)) = self.sessions.get2_mut(at, other) else { return };
+        if peer.routing.awaited != Some(a) || peer.is_closing() {
+            return;
+        }
+        session.continue_bridge(BridgedLeg { key: b, slot: other });
+        peer.continue_bridge(BridgedLeg { key: a, slot: at });
+        self.join_group(other, at);
+        self.review(at);
     }
 
     /// Removes a session that moves to another worker. The session's bridge ends.

@@ -17,10 +17,11 @@ use crate::command::{Command, LegId};
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
 use crate::kernel::{KernelRelay, Unavailable};
-use crate::ports::Ports;
+use crate::ports::{Ports, Sockets};
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, MediaSource, Negotiation, Preference, RANDOM, SdpError, Srtp};
-use crate::session::MediaSession;
+use crate::session::{MediaSession, Resumed};
+use crate::snapshot::SessionSnapshot;
 use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MAX_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
@@ -74,6 +75,16 @@ impl OpenSpec {
     pub fn new(key: LegId, affinity: u128) -> OpenSpec {
         OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end: FarEnd::Unknown }
     }
+}
+
+/// The properties of a session that continues from a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeSpec {
+    /// As in [`OpenSpec`].
+    pub affinity: u128,
+    /// The highest number of packets that the session may have sent after the snapshot: 0 if it sent nothing more. Their
+    /// sequence numbers and SRTP indices are not used again, because two packets with one index would share a key stream.
+    pub skipped_packets: u16,
 }
 
 /// The kind of a session's transport.
@@ -280,32 +291,13 @@ impl Engine {
     pub fn open(&self, spec: OpenSpec, events: EventSink) -> Result<Session, OpenError> {
         let OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end } = spec;
         let inner = &*self.inner;
-        let places = &inner.places;
-        let family = |far_end: IpAddr| places.iter().find(|place| place.has_family_of(far_end));
         let place = match far_end {
             FarEnd::Unknown | FarEnd::Within => None,
-            FarEnd::At(address) => family(address),
+            FarEnd::At(address) => self.place_for(address),
         };
-        let place = place.or(places.first()).ok_or(OpenError::PortsExhausted)?;
+        let place = place.or(inner.places.first()).ok_or(OpenError::PortsExhausted)?;
         let address = if far_end == FarEnd::Within { place.within } else { place.advertise };
-        if inner.stopping.load(Ordering::Acquire) {
-            return Err(OpenError::ShuttingDown);
-        }
-        let home = worker_for(affinity, &inner.shared.published);
-        {
-            let mut homes = inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
-            if homes.contains_key(&key) {
-                return Err(OpenError::KeyInUse);
-            }
-            homes.insert(key, home);
-        }
-        let sockets = match place.ports.bind() {
-            Ok(Some(sockets)) => sockets,
-            other => {
-                inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                return Err(other.err().map_or(OpenError::PortsExhausted, OpenError::Socket));
-            }
-        };
+        let (home, sockets) = self.enter(key, affinity, || place.ports.bind())?;
         let seed = inner.seeds.hash_one(key.0);
         // The session id in SDP is numeric (RFC 8866 §5.2). Some far ends read only 32 bits of the id.
         let local = Local { address, port: sockets.port, id: (seed >> 33).max(1) };
@@ -318,6 +310,62 @@ impl Engine {
             inbox.post(Message::Open { session, sockets });
         }
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
+    }
+
+    /// Opens a session that continues the RTP streams of a snapshot, on the same ports. Its events go to `events`. Then
+    /// give the commands of what stands ([`SessionSnapshot::standing`]).
+    pub fn resume(&self, snapshot: SessionSnapshot, spec: ResumeSpec, events: EventSink) -> Result<Session, OpenError> {
+        let ResumeSpec { affinity, skipped_packets } = spec;
+        let SessionSnapshot { session: state, negotiation } = snapshot;
+        let inner = &*self.inner;
+        let (key, Local { address, port, .. }) = (state.key, negotiation.local());
+        let place = self.place_for(address).ok_or(OpenError::PortsExhausted)?;
+        let (home, sockets) = self.enter(key, affinity, || place.ports.bind_again(port))?;
+        let resumed = Box::new(Resumed {
+            state,
+            events,
+            send_silence: inner.send_silence,
+            relatch_probation: inner.relatch_probation,
+            skipped: skipped_packets,
+        });
+        if let Some(inbox) = inner.shared.inboxes.get(home) {
+            inbox.post(Message::Resume { resumed, sockets });
+        }
+        Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
+    }
+
+    /// Returns the place with the address family of `address`.
+    fn place_for(&self, address: IpAddr) -> Option<&Place> {
+        self.inner.places.iter().find(|place| place.has_family_of(address))
+    }
+
+    /// Registers a session. Returns its home and its sockets, which `bind` binds.
+    fn enter(
+        &self,
+        key: LegId,
+        affinity: u128,
+        bind: impl FnOnce() -> io::Result<Option<Sockets>>,
+    ) -> Result<(usize, Sockets), OpenError> {
+        let inner = &*self.inner;
+        if inner.stopping.load(Ordering::Acquire) {
+            return Err(OpenError::ShuttingDown);
+        }
+        let home = worker_for(affinity, &inner.shared.published);
+        {
+            let mut homes = inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
+            if homes.contains_key(&key) {
+                return Err(OpenError::KeyInUse);
+            }
+            homes.insert(key, home);
+        }
+        let sockets = match bind() {
+            Ok(Some(sockets)) => sockets,
+            other => {
+                inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                return Err(other.err().map_or(OpenError::PortsExhausted, OpenError::Socket));
+            }
+        };
+        Ok((home, sockets))
     }
 
     /// The reason why a new call should be refused, or `None` if there is room for a new call. Legs of existing calls
@@ -565,6 +613,16 @@ impl Session {
             .inboxes
             .get(self.home)
             .is_some_and(|inbox| inbox.try_post(Message::Command { key: self.key, command, of: None }));
+        if taken { Ok(()) } else { Err(Busy) }
+    }
+
+    /// Asks the worker for the session as data. The worker calls `done`, and then goes on as before. If the session is
+    /// closing, `done` is dropped without a call. `done` must not block.
+    pub fn snapshot(&self, done: impl FnOnce(SessionSnapshot) + Send + 'static) -> Result<(), Busy> {
+        let negotiation = self.negotiation.clone();
+        let done = Box::new(move |session| done(SessionSnapshot { session, negotiation }));
+        let inbox = self.shared.inboxes.get(self.home);
+        let taken = inbox.is_some_and(|inbox| inbox.try_post(Message::Snapshot { key: self.key, done }));
         if taken { Ok(()) } else { Err(Busy) }
     }
 

@@ -46,6 +46,7 @@ mod rtp;
 mod sdp;
 mod session;
 mod silence_trim;
+mod snapshot;
 mod source;
 mod suppress;
 mod tap;
@@ -73,7 +74,8 @@ pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, 
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{
-    Busy, Engine, FarEnd, Load, OpenError, OpenSpec, RoomHandle, Session, Shortage, StartError, TransportKind,
+    Busy, Engine, FarEnd, Load, OpenError, OpenSpec, ResumeSpec, RoomHandle, Session, Shortage, StartError,
+    TransportKind,
 };
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
@@ -81,6 +83,7 @@ pub use mp3::{encode_mp3, mp3_octets};
 pub use music::hold_music;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
+pub use recorder::RecordingPosition;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use relay_bench::RelayBench;
@@ -91,6 +94,8 @@ pub use room::{
 pub use sdp::{
     MediaSource, Preference, SdpError, Srtp, combine_descriptions, offered_address, offered_codecs, split_description,
 };
+pub use session::RunningOperations;
+pub use snapshot::{SessionSnapshot, SnapshotError};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

@@ -80,9 +80,15 @@ impl MediaClock {
 
     /// Returns the units of a clock of `rate` Hz since the origin, modulo 2^32.
     pub(crate) fn units(&self, now: Instant, rate: u32) -> u32 {
-        let since = now.saturating_duration_since(self.origin);
-        let fraction = u64::from(since.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
-        (since.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
+        units_of(now.saturating_duration_since(self.origin), rate)
+    }
+
+    /// Returns the time from `ntp`, an NTP time, to `now`. The result is zero if `ntp` is later.
+    pub(crate) fn since(&self, ntp: u64, now: Instant) -> Duration {
+        let since = self.ntp(now).saturating_sub(ntp);
+        // Rounded to the nearest nanosecond, so that a time that is converted twice does not change.
+        let nanoseconds = ((since & u64::from(u32::MAX)) * 1_000_000_000 + (1 << 31)) >> 32;
+        Duration::from_secs(since >> 32) + Duration::from_nanos(nanoseconds)
     }
 
     /// The NTP time of `now`. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
@@ -91,4 +97,11 @@ impl MediaClock {
         let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
         self.ntp.wrapping_add((since.as_secs() << 32).wrapping_add(fraction))
     }
+}
+
+/// Returns the length of `time` in units of a clock of `rate` Hz, modulo 2^32.
+#[inline]
+pub(crate) fn units_of(time: Duration, rate: u32) -> u32 {
+    let fraction = u64::from(time.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
+    (time.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
 }

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::audio::Audio;
 use crate::command::OpId;
 use crate::rtp::FRAME;
@@ -17,11 +19,67 @@ pub(crate) struct Playback {
 
 #[derive(Debug)]
 enum Content {
-    Audio { audio: Arc<Audio>, position: u64, loops_left: Option<u32> },
+    /// The audio or tone is not here yet. The playback continues at `position`, in samples.
+    Awaited {
+        position: u64,
+        loops_left: Option<u32>,
+    },
+    Audio {
+        audio: Arc<Audio>,
+        position: u64,
+        loops_left: Option<u32>,
+    },
     Tone(ToneGenerator),
 }
 
+/// A playback as data. The audio is not part of it, because it is a handle.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PlaybackState {
+    op: u64,
+    position: u64,
+    loops_left: Option<u32>,
+}
+
+impl PlaybackState {
+    pub(crate) fn op(&self) -> OpId {
+        OpId(self.op)
+    }
+}
+
 impl Playback {
+    pub(crate) fn state(&self) -> PlaybackState {
+        let (position, loops_left) = match &self.content {
+            Content::Awaited { position, loops_left } | Content::Audio { position, loops_left, .. } => {
+                (*position, *loops_left)
+            }
+            Content::Tone(tone) => (tone.position().into(), None),
+        };
+        PlaybackState { op: self.op.0, position, loops_left }
+    }
+
+    /// Creates a playback that waits for its audio or tone. Until then it has silence, and it does not advance.
+    pub(crate) fn resume(state: PlaybackState) -> Playback {
+        let PlaybackState { op, position, loops_left } = state;
+        Playback { op: OpId(op), content: Content::Awaited { position, loops_left } }
+    }
+
+    /// Whether this playback waits for the audio or tone that `other` brings.
+    pub(crate) fn awaits(&self, other: &Playback) -> bool {
+        self.op == other.op && matches!(self.content, Content::Awaited { .. })
+    }
+
+    /// Returns this playback at the position of `waiting`, which waited for it.
+    pub(crate) fn from(mut self, waiting: &Playback) -> Playback {
+        if let Content::Awaited { position: at, loops_left: loops } = &waiting.content {
+            match &mut self.content {
+                Content::Audio { position, loops_left, .. } => (*position, *loops_left) = (*at, *loops),
+                Content::Tone(tone) => tone.set_position(u32::try_from(*at).unwrap_or_default()),
+                Content::Awaited { .. } => {}
+            }
+        }
+        self
+    }
+
     pub(crate) fn audio(op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>) -> Playback {
         Playback { op, content: Content::Audio { audio, position: 0, loops_left: loops.map(NonZeroU32::get) } }
     }
@@ -33,6 +91,10 @@ impl Playback {
     /// Fills the next frame. If the audio ends within the frame, silence follows. Returns false if no audio remained.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
         match &mut self.content {
+            Content::Awaited { .. } => {
+                frame.fill(0);
+                true
+            }
             Content::Tone(tone) => tone.next_frame(frame),
             Content::Audio { audio, position, loops_left } => {
                 let mut filled = 0;

@@ -131,6 +131,22 @@ impl Ports {
         fault.map_or(Ok(None), Err)
     }
 
+    /// Binds the RTP port of the pair `port`, which an earlier session had. Returns `None` if the pair is not free, or not
+    /// in the range.
+    pub(crate) fn bind_again(self: &Arc<Ports>, port: u16) -> io::Result<Option<Sockets>> {
+        let Some(idle) = self.free().take(port) else { return Ok(None) };
+        match idle.map_or_else(|| self.socket(port), Ok) {
+            Ok(rtp) => {
+                let lease = Lease { port, ports: Arc::clone(self), idle: None };
+                Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease }))
+            }
+            Err(error) => {
+                self.give_back(port, None);
+                Err(error)
+            }
+        }
+    }
+
     /// Whether the pool has no free pair.
     pub(crate) fn is_empty(&self) -> bool {
         let free = self.free();
@@ -184,6 +200,15 @@ impl Ports {
 }
 
 impl Free {
+    /// Takes the pair `port`. Returns its RTP socket, if the socket is still bound.
+    fn take(&mut self, port: u16) -> Option<Option<UdpSocket>> {
+        if let Some(place) = self.idle.iter().position(|(idle, _)| *idle == port) {
+            return Some(Some(self.idle.swap_remove(place).1));
+        }
+        let place = self.pairs.iter().position(|pair| *pair == port)?;
+        self.pairs.remove(place).map(|_| None)
+    }
+
     fn next(&mut self) -> Option<(u16, Option<UdpSocket>)> {
         while let Some((port, rtp)) = self.idle.pop() {
             if matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {

@@ -4,6 +4,8 @@
 //! All codecs use the narrowband scale. On this scale a flawless G.711 call has 4.41, and the maximum is 4.5. So the
 //! figures of all legs can be compared. A wideband codec gets no better figure than G.711.
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Codec;
 
 /// The network impairments of one direction.
@@ -133,7 +135,7 @@ const QUIET: u32 = 1_500;
 
 /// Decides when a bad value is reported. A cause is reported once. A second report of this cause has two conditions:
 /// the value was good in the meantime, and 30 s have passed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Watch {
     frames: u32,
     /// The state of each cause. The first value says whether the cause was reported and its value has been bad since

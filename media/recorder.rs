@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
@@ -50,7 +52,7 @@ pub(crate) struct Feed {
 
 /// The state of a recording's pause: not paused, paused with silence, or paused with nothing. With silence, the
 /// recording contains silence for the time of the pause. With nothing, the recording omits this time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Pause {
     No,
     Silence,
@@ -93,9 +95,73 @@ pub(crate) struct Recorder {
     began: Option<u32>,
     /// The number of frames since the start.
     frames: u32,
+    /// The number of frames of audio in the recording.
+    recorded: u64,
+}
+
+/// The position of a recording at a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordingPosition {
+    /// The id of the recording.
+    pub op: OpId,
+    /// The length of the audio recorded so far, without the audio that waits for the recorder's delay of 140 ms.
+    pub recorded: Duration,
+    /// Whether the recording is paused.
+    pub paused: bool,
+}
+
+/// A recording as data. The file and the settings are not part of it: a new `Start` command gives them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RecordingState {
+    op: u64,
+    /// The number of frames recorded so far.
+    recorded: u64,
+    pause: Pause,
+    frames_left: Option<u64>,
+    silent_frames: u64,
+}
+
+impl RecordingState {
+    pub(crate) fn is(&self, op: OpId) -> bool {
+        self.op == op.0
+    }
+
+    pub(crate) fn pause(&mut self, pause: Pause) {
+        self.pause = pause;
+    }
+
+    pub(crate) fn position(&self) -> RecordingPosition {
+        RecordingPosition {
+            op: OpId(self.op),
+            recorded: Duration::from_millis(self.recorded.saturating_mul(20)),
+            paused: self.pause != Pause::No,
+        }
+    }
 }
 
 impl Recorder {
+    pub(crate) fn state(&self) -> RecordingState {
+        RecordingState {
+            op: self.op.0,
+            recorded: self.recorded,
+            // A change that waits for the recorder's delay is the state from now on.
+            pause: self.changes.back().map_or(self.pause, |(_, pause)| *pause),
+            frames_left: self.frames_left,
+            silent_frames: self.silent_frames,
+        }
+    }
+
+    /// Continues the limits and the pause of a recording from before a snapshot. The silence limit and the longest length
+    /// go on where they were.
+    pub(crate) fn resume(&mut self, before: RecordingState) {
+        self.recorded = before.recorded;
+        self.pause = before.pause;
+        self.frames_left = before.frames_left;
+        self.silent_frames = before.silent_frames;
+        // A recording that has begun waits for no operation.
+        self.after = self.after.filter(|_| before.recorded == 0);
+    }
+
     /// Creates a recorder, and the writer's part of the recording. `now` is the media clock at the start command, in
     /// units of 1/8,000 s. If `now` is set, the length of the recording equals the time from the start command to the
     /// stop command.
@@ -125,6 +191,7 @@ impl Recorder {
             activity: spec.silence_timeout.map(|_| Box::new(VoiceActivity::new(SampleRate::Hz8000))),
             began: now.filter(|_| spec.after.is_none()),
             frames: 0,
+            recorded: 0,
         };
         (recorder, Feed { pieces: taken, empty: give })
     }
@@ -198,6 +265,7 @@ impl Recorder {
                 self.lag -= 1;
             } else if self.pause != Pause::Skip && self.frames_left != Some(0) {
                 self.silence_before += 1;
+                self.recorded += 1;
                 self.frames_left = self.frames_left.map(|left| left - 1);
             }
         }
@@ -254,6 +322,7 @@ impl Recorder {
             Pause::Skip => return false,
         }
         self.frames_left = self.frames_left.map(|left| left.saturating_sub(1));
+        self.recorded += 1;
         true
     }
 

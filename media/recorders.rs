@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::command::{LegId, OpId, RecordSpec, RecordingCommand};
 use crate::event::{Event, RecordingReason};
-use crate::recorder::{Pause, Recorder};
+use crate::recorder::{Pause, Recorder, RecordingState};
 use crate::track_frame::TrackFrame;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
@@ -19,6 +19,8 @@ pub(crate) struct Recorders {
     recorders: Vec<Recorder>,
     /// The number of recordings whose files are not complete.
     unfinished: usize,
+    /// The recordings of a resumed session that wait for their `Start` command.
+    awaited: Vec<RecordingState>,
 }
 
 /// The result of a command.
@@ -32,6 +34,17 @@ pub(crate) enum RecordingOutcome {
 }
 
 impl Recorders {
+    /// Returns the recordings as data, also those that wait for their `Start` command.
+    pub(crate) fn state(&self) -> Vec<RecordingState> {
+        self.recorders.iter().map(Recorder::state).chain(self.awaited.iter().cloned()).collect()
+    }
+
+    /// Creates recordings from data. Each of them continues with the `Start` command of its operation.
+    pub(crate) fn resume(mut awaited: Vec<RecordingState>) -> Recorders {
+        awaited.truncate(MAX_RECORDINGS);
+        Recorders { awaited, ..Recorders::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.recorders.is_empty()
     }
@@ -67,7 +80,10 @@ impl Recorders {
             RecordingCommand::Resume { op } => self.pause(op, Pause::No),
             RecordingCommand::Stop { op } => match self.recorders.iter().position(|recorder| recorder.op == op) {
                 Some(place) => RecordingOutcome::Stopped(self.recorders.swap_remove(place)),
-                None => RecordingOutcome::Done,
+                None => {
+                    self.awaited.retain(|awaited| !awaited.is(op));
+                    RecordingOutcome::Done
+                }
             },
         }
     }
@@ -84,7 +100,10 @@ impl Recorders {
         if self.recorders.len() >= MAX_RECORDINGS {
             return Err("there are already eight recordings");
         }
-        let (recorder, feed) = Recorder::new(op, spec, now);
+        let (mut recorder, feed) = Recorder::new(op, spec, now);
+        if let Some(place) = self.awaited.iter().position(|awaited| awaited.is(op)) {
+            recorder.resume(self.awaited.swap_remove(place));
+        }
         if !writer.start(NewRecording { key, op, spec: spec.clone(), feed, done: Arc::clone(done) }) {
             return Err("too many recordings are waiting to be opened");
         }
@@ -95,6 +114,7 @@ impl Recorders {
 
     fn pause(&mut self, op: OpId, pause: Pause) -> RecordingOutcome {
         self.recorders.iter_mut().filter(|recorder| recorder.op == op).for_each(|recorder| recorder.pause(pause));
+        self.awaited.iter_mut().filter(|awaited| awaited.is(op)).for_each(|awaited| awaited.pause(pause));
         RecordingOutcome::Done
     }
 

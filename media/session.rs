@@ -25,6 +25,7 @@ mod quality_reports;
 mod relay_state;
 mod routing;
 mod schedule;
+mod snapshot;
 mod suppression;
 mod track;
 
@@ -41,6 +42,8 @@ use relay_state::RelayState;
 use routing::Routing;
 pub(crate) use routing::{BridgedLeg, Joined};
 use schedule::Schedule;
+pub use snapshot::RunningOperations;
+pub(crate) use snapshot::{Resumed, SessionState};
 use suppression::Suppression;
 
 use std::time::{Duration, Instant};
@@ -260,15 +263,24 @@ impl MediaSession {
     /// Starts a bridge with `leg`. With `None`, ends the bridge.
     pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
         self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
+        self.routing.awaited = None;
         self.digit_input.note_joined();
         self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
         self.outbound.sender.pause();
+    }
+
+    /// Continues the bridge from before a snapshot. In contrast to [`MediaSession::set_bridged_with`], the relayed stream
+    /// goes on.
+    pub(crate) fn continue_bridge(&mut self, leg: BridgedLeg) {
+        self.routing.joined = Joined::Leg(leg);
+        self.routing.awaited = None;
     }
 
     /// Adds the session to a room, or removes the session from its room.
     pub(crate) fn set_room(&mut self, joined: Joined) {
         let live = self.wants_inbound_frames();
         self.routing.joined = joined;
+        self.routing.awaited = None;
         self.outbound.relay.note_stopped();
         if self.routing.room().is_none() {
             self.drop_unused_tracks();

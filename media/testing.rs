@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, LegId};
-use crate::engine::Core;
+use crate::engine::{Core, TICK};
 use crate::event::{Event, EventSink, Full};
-use crate::network::{Flow, Network, Pin};
+use crate::network::{Flow, MediaClock, Network, Pin};
 use crate::offload::{COPY, FlowCounts, OffloadRule};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
-use crate::session::MediaSession;
-use crate::writer::Writer;
+use crate::session::{MediaSession, Resumed, RunningOperations, SessionState};
+use crate::snapshot::SessionSnapshot;
+use crate::writer::{Writer, WriterHandle};
 
 /// A packet that the engine sent.
 #[derive(Debug, Clone)]
@@ -106,6 +107,9 @@ impl Network for Wire {
 pub(crate) struct MediaPair {
     pub(crate) core: Core,
     writer: Writer,
+    writer_handle: WriterHandle,
+    /// The NTP time of `origin`.
+    ntp: u64,
     writes: bool,
     origin: Instant,
     now: Duration,
@@ -145,11 +149,12 @@ impl MediaPair {
         let ([writer, ..], handle) = Writer::new();
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::clone(&recorded);
+        let ntp = 0x1234_5678_0000_0000;
         let mut core = Core::new(
             origin,
-            0x1234_5678_0000_0000,
+            ntp,
             crate::suppress::budget::SuppressionBudget::new(60),
-            handle,
+            handle.clone(),
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
         let a = TestLeg::new(&mut core, origin, 1, "127.0.0.2", a_media);
@@ -157,6 +162,8 @@ impl MediaPair {
         MediaPair {
             core,
             writer,
+            writer_handle: handle,
+            ntp,
             writes: true,
             origin,
             now: Duration::ZERO,
@@ -243,6 +250,47 @@ impl MediaPair {
     pub(crate) fn close(&mut self, side: Side) {
         let key = self.leg_mut(side).key;
         self.core.close(self.origin + self.now, key, &mut self.wire);
+    }
+
+    /// Returns a session as data.
+    pub(crate) fn state(&mut self, side: Side) -> SessionState {
+        let key = self.leg_mut(side).key;
+        self.core.snapshot(self.origin + self.now, key, &mut self.wire).unwrap()
+    }
+
+    /// Writes both sessions down and ends their core. After `pause`, continues the sessions in another core, whose media
+    /// clock begins at this moment. The sessions may have sent `skipped` packets more. Returns what stands.
+    pub(crate) fn resume_elsewhere(&mut self, pause: Duration, skipped: u16) -> [RunningOperations; 2] {
+        let written = [Side::A, Side::B].map(|side| {
+            let (session, negotiation) = (self.state(side), self.leg_mut(side).negotiation.clone());
+            SessionSnapshot { session, negotiation }.write(inverted).unwrap()
+        });
+        self.now += pause;
+        // The ticks stay on one grid, so that a session that continues at once sends each frame when it would have.
+        let ticked = self.now - Duration::from_nanos((self.now.as_nanos() % TICK.as_nanos()) as u64);
+        let ntp = MediaClock::new(self.origin, self.ntp).ntp(self.origin + ticked);
+        let done = Arc::clone(&self.recorded);
+        self.core = Core::new(
+            self.origin + ticked,
+            ntp,
+            crate::suppress::budget::SuppressionBudget::new(60),
+            self.writer_handle.clone(),
+            Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
+        );
+        let instant = self.origin + self.now;
+        [Side::A, Side::B].map(|side| {
+            let octets = &written[usize::from(side == Side::B)];
+            let snapshot = SessionSnapshot::read(octets, |encrypted| Some(inverted(encrypted.to_vec()))).unwrap();
+            let running = snapshot.running();
+            let leg = self.leg_mut(side);
+            leg.negotiation = snapshot.negotiation;
+            let events = sink(&leg.log);
+            let (state, send_silence) = (snapshot.session, true);
+            let resumed = Resumed { state, events, send_silence, relatch_probation: None, skipped };
+            let slot = self.core.resume(instant, resumed);
+            self.leg_mut(side).slot = slot;
+            running
+        })
     }
 
     /// Sends the far end's next 20 ms of audio. The packet needs `delay` on the link.
@@ -364,16 +412,7 @@ impl MediaPair {
 impl TestLeg {
     fn new(core: &mut Core, origin: Instant, key: u128, address: &str, media: &str) -> TestLeg {
         let log = Arc::new(Mutex::new(EventLog::default()));
-        let writer_log = Arc::clone(&log);
-        let sink: EventSink = Arc::new(move |_, event| {
-            let mut log = writer_log.lock().unwrap();
-            if log.full {
-                return Err(Full);
-            }
-            let now = log.now;
-            log.events.push((now, event));
-            Ok(())
-        });
+        let sink = sink(&log);
         let slot = core.insert(Box::new(MediaSession::new(LegId(key), key as u64, sink, true)));
         let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
         let mut negotiation = Negotiation::new(local);
@@ -411,6 +450,24 @@ impl TestLeg {
         packet.extend(payload);
         packet
     }
+}
+
+fn sink(log: &Arc<Mutex<EventLog>>) -> EventSink {
+    let log = Arc::clone(log);
+    Arc::new(move |_, event| {
+        let mut log = log.lock().unwrap();
+        if log.full {
+            return Err(Full);
+        }
+        let now = log.now;
+        log.events.push((now, event));
+        Ok(())
+    })
+}
+
+/// An encryption of tests: each octet is inverted.
+fn inverted(octets: Vec<u8>) -> Vec<u8> {
+    octets.into_iter().map(|octet| !octet).collect()
 }
 
 fn offer(address: SocketAddr, media: &str) -> String {

@@ -181,6 +181,16 @@ pub(crate) struct ToneGenerator {
 }
 
 impl ToneGenerator {
+    /// The number of samples generated so far.
+    pub(crate) fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// Continues at a position that [`ToneGenerator::position`] returned.
+    pub(crate) fn set_position(&mut self, position: u32) {
+        self.position = position;
+    }
+
     /// Creates a generator of frames at 8,000 Hz.
     pub(crate) fn new(tone: Tone) -> ToneGenerator {
         ToneGenerator::at(tone, SampleRate::Hz8000)

@@ -31,7 +31,7 @@ use crate::network::Counts;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
-use crate::session::MediaSession;
+use crate::session::{MediaSession, Resumed, SessionState};
 use crate::suppress::budget::SuppressionBudget;
 use crate::thread_load::ThreadLoad;
 use crate::writer::{Done, WriterHandle};
@@ -228,6 +228,16 @@ pub(crate) enum Message {
     Open {
         session: Box<MediaSession>,
         sockets: Sockets,
+    },
+    /// A session that continues from data.
+    Resume {
+        resumed: Box<Resumed>,
+        sockets: Sockets,
+    },
+    /// Asks for a session as data.
+    Snapshot {
+        key: LegId,
+        done: Box<dyn FnOnce(SessionState) + Send>,
     },
     OpenRoom {
         room: Box<Room>,
@@ -594,8 +604,10 @@ impl Worker {
             | Message::Command { key, .. }
             | Message::Close { key }
             | Message::Recorded { key, .. }
+            | Message::Snapshot { key, .. }
             | Message::Bring { key, .. } => *key,
             Message::Open { .. }
+            | Message::Resume { .. }
             | Message::OpenRoom { .. }
             | Message::Room { .. }
             | Message::RoomRecorded { .. }
@@ -646,6 +658,11 @@ impl Worker {
             Message::Close { key } => self.core.close(now, key, &mut self.sockets),
             Message::Recorded { key, event } => {
                 self.core.handle_recorded(key, event);
+            }
+            Message::Snapshot { key, done } => {
+                if let Some(state) = self.core.snapshot(now, key, &mut self.sockets) {
+                    done(state);
+                }
             }
             Message::Bring { key, to, join, of } if to == self.number => {
                 self.handle_here(now, Message::Command { key, command: join, of });
@@ -698,6 +715,11 @@ impl Worker {
     fn handle_own(&mut self, now: Instant, message: Message) {
         match message {
             Message::Open { session, sockets } => self.take_in(now, session, Some(sockets)),
+            Message::Resume { resumed, sockets } => {
+                let key = resumed.state.key;
+                let slot = self.core.resume(now, *resumed);
+                self.put_sockets(slot, key, sockets);
+            }
             Message::OpenRoom { room } => {
                 let key = room.key;
                 self.core.open_room(*room);
@@ -761,9 +783,13 @@ impl Worker {
         let key = session.key;
         session.schedule.arrive(now);
         let slot = self.core.insert(session);
-        if let Some(sockets) = sockets
-            && let Err(error) = self.sockets.put(slot, sockets)
-        {
+        if let Some(sockets) = sockets {
+            self.put_sockets(slot, key, sockets);
+        }
+    }
+
+    fn put_sockets(&mut self, slot: usize, key: LegId, sockets: Sockets) {
+        if let Err(error) = self.sockets.put(slot, sockets) {
             tracing::error!(%error, session = key.0, "cannot add the session's sockets to epoll");
         }
     }

@@ -1,5 +1,7 @@
 //! The audio codecs of a leg. There is one file for each codec. A codec is pure and works on whole frames.
 
+use serde::{Deserialize, Serialize};
+
 mod coder;
 pub mod g711;
 mod g722;
@@ -11,7 +13,7 @@ pub use coder::{Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed};
 use g711::Law;
 
 /// A PCM sample rate of the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SampleRate {
     /// Narrowband: 8,000 Hz.
     Hz8000,
@@ -41,7 +43,7 @@ impl SampleRate {
 pub const LONGEST_FRAME: usize = SampleRate::Hz48000.frame();
 
 /// A codec that a session can negotiate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// G.711 mu-law, static payload type 0 (RFC 3551 §6).
     Pcmu,

@@ -1,10 +1,12 @@
 //! Reports each digit once. Some gateways send a digit both as a telephone-event and as a tone in the audio. Some
 //! gateways also send a SIP INFO request.
 
+use serde::{Deserialize, Serialize};
+
 use std::time::{Duration, Instant};
 
 /// The method by which a digit arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DtmfMethod {
     /// A telephone-event (RFC 4733).
     Event,
@@ -44,7 +46,27 @@ struct SeenDigit {
     info: bool,
 }
 
+/// The remembered digits as data. The age is the time from the digit to the moment of the snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DedupState {
+    recent: Vec<(char, DtmfMethod, Duration, bool)>,
+}
+
 impl DigitDedup {
+    pub(super) fn state(&self, now: Instant) -> DedupState {
+        let state = |seen: &SeenDigit| (seen.digit, seen.method, now.saturating_duration_since(seen.at), seen.info);
+        DedupState { recent: self.recent.iter().flatten().map(state).collect() }
+    }
+
+    /// Creates the memory from data. `taken` is the moment of the snapshot.
+    pub(super) fn resume(state: DedupState, taken: Instant) -> DigitDedup {
+        let mut recent = [None; REMEMBERED];
+        for (place, (digit, method, age, info)) in recent.iter_mut().zip(state.recent) {
+            *place = Some(SeenDigit { digit, method, at: taken.checked_sub(age).unwrap_or(taken), info });
+        }
+        DigitDedup { recent }
+    }
+
     /// Handles a digit. Returns false if the same digit has already arrived by another method. A telephone-event has
     /// priority over tones: a tone during the event or shortly after it is the same digit.
     pub fn handle(&mut self, now: Instant, digit: char, method: DtmfMethod) -> bool {

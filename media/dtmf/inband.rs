@@ -2,6 +2,10 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use super::dedup::DedupState;
+use super::tone_detector::CurrentDigit;
 use super::{DigitDedup, DtmfMethod, ToneDetector};
 use crate::codec::SampleRate;
 use crate::resample::Resampler;
@@ -15,7 +19,26 @@ pub(crate) struct InbandDetector {
     dedup: DigitDedup,
 }
 
+/// A detector as data: the digits that it has already reported. A digit that began in the last 40 ms before the snapshot
+/// is detected again from its next 40 ms.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct InbandState {
+    current: Option<CurrentDigit>,
+    recent: DedupState,
+}
+
 impl InbandDetector {
+    pub(crate) fn state(&self, now: Instant) -> InbandState {
+        InbandState { current: self.detector.current(), recent: self.dedup.state(now) }
+    }
+
+    /// Creates a detector from data. `taken` is the moment of the snapshot.
+    pub(crate) fn resume(state: InbandState, taken: Instant) -> InbandDetector {
+        let InbandState { current, recent } = state;
+        let (detector, dedup) = (ToneDetector::resume(current), DigitDedup::resume(recent, taken));
+        InbandDetector { detector, narrower: None, dedup }
+    }
+
     pub(crate) fn new() -> InbandDetector {
         InbandDetector { detector: ToneDetector::default(), narrower: None, dedup: DigitDedup::default() }
     }

@@ -12,7 +12,7 @@ mod inband;
 mod tone_detector;
 
 pub use dedup::{DigitDedup, DtmfMethod};
-pub(crate) use inband::InbandDetector;
+pub(crate) use inband::{InbandDetector, InbandState};
 pub use tone_detector::ToneDetector;
 
 /// The frequencies of the rows in Hz (ITU-T Q.23). The next constant, `COLUMNS`, has the frequencies of the columns.

@@ -14,6 +14,8 @@
 
 use std::f32::consts::{PI, TAU};
 
+use serde::{Deserialize, Serialize};
+
 use super::{COLUMNS, DIGITS, ROWS};
 
 const TONES: usize = 8;
@@ -71,7 +73,7 @@ struct Block {
     energy: f32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct DigitTones {
     row: usize,
     column: usize,
@@ -85,8 +87,8 @@ struct Found {
     power: [f32; 2],
 }
 
-#[derive(Debug)]
-struct CurrentDigit {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct CurrentDigit {
     tones: DigitTones,
     power: [f32; 2],
     missing: u8,
@@ -105,6 +107,16 @@ impl Default for ToneDetector {
 }
 
 impl ToneDetector {
+    /// The digit that lasts now.
+    pub(super) fn current(&self) -> Option<CurrentDigit> {
+        self.current.clone()
+    }
+
+    /// Creates a detector that has already reported the digit `current`.
+    pub(super) fn resume(current: Option<CurrentDigit>) -> ToneDetector {
+        ToneDetector { current, ..ToneDetector::default() }
+    }
+
     /// Handles the next 20 ms at 8,000 Hz, which are 160 samples. Samples beyond a multiple of 40 are ignored. Returns
     /// each digit (`0`-`9`, `*`, `#`, `A`-`D`) once: in the frame that contains the digit's 37th millisecond, or in the
     /// next frame.

@@ -16,6 +16,7 @@ use crate::testing::{MediaPair, Sent, Side, TestFile};
 use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
+mod any_moment;
 mod codecs;
 mod encrypted;
 mod hold;

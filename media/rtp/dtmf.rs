@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::Header;
 
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
@@ -25,7 +27,7 @@ pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
 /// padding and not another event.
 ///
 /// Each source (SSRC) has its own state. The detector remembers the last [`MAX_SOURCES`] sources.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Detector {
     /// The newest event of each source. The source of the newest packet is the first.
     last: [Option<EventState>; MAX_SOURCES],
@@ -34,7 +36,7 @@ pub(crate) struct Detector {
 /// The number of sources whose newest event a [`Detector`] remembers.
 const MAX_SOURCES: usize = 4;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct EventState {
     ssrc: u32,
     event: u8,
@@ -128,7 +130,7 @@ impl EventState {
 /// The rate limit of a far end's digits. The limit is a token bucket on the media clock. It permits a burst of 16
 /// digits, and then one digit every 40 ms. People and devices stay far below this limit. Without the limit, packets
 /// that each have a new timestamp would produce thousands of digits.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DigitBudget {
     /// The number of tokens in the bucket. Each frame adds one token, and a digit takes two tokens.
     frames: u8,
@@ -175,14 +177,14 @@ const MAX_DIGITS: usize = 1_024;
 /// Sends a string of digits. The sender produces at most one packet per frame. Each digit has packets with a rising
 /// duration, then three end packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. The character `w` is a pause
 /// of 500 ms, and `W` is a pause of 1 s.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DigitSender {
     digits: VecDeque<char>,
     frames: u16,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum State {
     Idle,
     /// A digit is being sent. `offset` is the start of the current segment in timestamp units, relative to the start of
@@ -218,6 +220,14 @@ impl DigitSender {
     pub(crate) fn append(&mut self, more: DigitSender) {
         let room = MAX_DIGITS.saturating_sub(self.digits.len());
         self.digits.extend(more.digits.into_iter().take(room));
+    }
+
+    /// The event code of the digit that is being sent, if any.
+    pub(crate) fn current(&self) -> Option<u8> {
+        match self.state {
+            State::Pressed { event, .. } | State::Ending { event, .. } => Some(event),
+            State::Idle | State::Gap { .. } => None,
+        }
     }
 
     /// The duration of each digit in ms.

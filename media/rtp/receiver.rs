@@ -1,6 +1,8 @@
 //! The state of the RTP stream that we receive: the choice of the audio source that is heard, and the totals of all
 //! sources (RFC 3550 §6.4.1).
 
+use serde::{Deserialize, Serialize};
+
 use super::Header;
 use super::reception::Reception;
 use crate::offload::FlowCounts;
@@ -25,7 +27,7 @@ pub(crate) struct ReportBlock {
 /// usual rate is 50 packets a second. If the packet time is 10 ms (the shortest) and a link was blocked for two
 /// seconds, the link delivers 200 packets at once. Because of this limit, a flood from the far end's own address costs
 /// little, and never reaches the bridged leg.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PacketBudget {
     packets: u8,
 }
@@ -69,7 +71,7 @@ const MAX_OTHERS: usize = 3;
 /// interrupt the source before it. A source of telephone-events beside the audio is not an audio source.
 ///
 /// Each source has counters of its own (RFC 3550 §6.4.1). The totals include the losses of all sources.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Receiver {
     /// The source that is heard.
     heard: Option<Reception>,
@@ -89,7 +91,7 @@ pub(crate) struct Receiver {
     begins: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Totals {
     lost: u32,
     received: u32,
@@ -212,6 +214,12 @@ impl Receiver {
     /// transit time.
     pub(crate) fn restart_transit(&mut self) {
         self.heard.iter_mut().for_each(Reception::restart_transit);
+    }
+
+    /// Adds `by` to all arrival times, because the media clock has another origin now.
+    pub(crate) fn shift_clock(&mut self, by: u32) {
+        self.contested = self.contested.map(|contested| contested.wrapping_add(by));
+        self.heard.iter_mut().chain(&mut self.others).for_each(|source| source.shift_clock(by));
     }
 
     /// The SSRC of the received stream, or `None` before the first packet.

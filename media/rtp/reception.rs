@@ -1,5 +1,7 @@
 //! The counters of one received SSRC: its loss and jitter (RFC 3550 §6.4.1 and appendix A).
 
+use serde::{Deserialize, Serialize};
+
 use super::receiver::ReportBlock;
 use super::{Header, is_newer};
 use crate::offload::FlowCounts;
@@ -14,7 +16,7 @@ const SILENT_MS: u32 = 250;
 
 /// The counters of one SSRC. If the source restarts its sequence, the counters start again, but the total number of
 /// lost packets still includes the earlier losses.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Reception {
     pub(super) ssrc: u32,
     /// Whether the source has sent audio. A source that sends only telephone-events is no audio source.
@@ -143,6 +145,14 @@ impl Reception {
     /// Whether the newest packet was at least 10 ms later than the recent minimum.
     pub(super) fn is_late(&self, rate: u32) -> bool {
         self.transit.is_some_and(|transit| transit.wrapping_sub(self.least_transit) >= (rate / 100).cast_signed())
+    }
+
+    /// Adds `by` to all arrival times, because the media clock has another origin now.
+    pub(super) fn shift_clock(&mut self, by: u32) {
+        self.run_began = self.run_began.wrapping_add(by);
+        self.newest = self.newest.wrapping_add(by);
+        self.transit = self.transit.map(|transit| transit.wrapping_add(by.cast_signed()));
+        self.least_transit = self.least_transit.wrapping_add(by.cast_signed());
     }
 
     /// Forgets the transit time and the jitter, because the clock rate has changed.

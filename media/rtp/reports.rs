@@ -1,6 +1,8 @@
 //! The RTCP of one session (RFC 3550 §6). This module decides when a report is due and what it contains. It also stores
 //! what the far end reports about our stream. This module is pure.
 
+use serde::{Deserialize, Serialize};
+
 use super::receiver::{Receiver, ReportBlock};
 use super::rtcp::{self, RtcpItem, SenderInfo};
 use super::sender::Sender;
@@ -21,7 +23,7 @@ pub(crate) enum ReportCheck {
 }
 
 /// The far end's last report about our stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct FarEndReport {
     /// The fraction of packets lost, 0 to 1, since the far end's previous report.
     pub(crate) recent_loss: f32,
@@ -34,7 +36,7 @@ pub(crate) struct FarEndReport {
     pub(crate) jitter_ms: f32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Reports {
     random: u64,
     /// The number of frames until the next report.

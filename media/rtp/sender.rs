@@ -1,10 +1,12 @@
 //! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life.
 //! All audio uses them: silence, a prompt, and packets of another leg.
 
+use serde::{Deserialize, Serialize};
+
 use super::{FRAME, Header, is_jump, is_newer};
 
 /// A session's outgoing RTP stream.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sender {
     pub(crate) ssrc: u32,
     next_sequence: u16,
@@ -23,7 +25,7 @@ pub(crate) struct Sender {
 }
 
 /// The mapping from another leg's sequence numbers and timestamps to this stream.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Relay {
     ssrc: u32,
     sequence_offset: u16,
@@ -81,7 +83,7 @@ const MAX_EVENTS: usize = 4;
 
 /// A telephone-event of another leg, and the timestamp that it has in this stream. All packets of an event have the
 /// timestamp of the event's start (RFC 4733 §2.2), whatever is sent between these packets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct RelayedEvent {
     ssrc: u32,
     event: u8,
@@ -139,6 +141,13 @@ impl Sender {
             relay: None,
             events: [None; MAX_EVENTS],
         }
+    }
+
+    /// Continues the stream after a time without frames. `frames` is the number of missed frames of 20 ms. `packets` is
+    /// the number of sequence numbers that may have been used.
+    pub(crate) fn resume(&mut self, frames: u32, packets: u16) {
+        self.clock = self.clock.wrapping_add(self.frame.wrapping_mul(frames));
+        self.next_sequence = self.next_sequence.wrapping_add(packets);
     }
 
     /// Sets the RTP clock rate in Hz.

@@ -11,6 +11,9 @@
 //! roll-over counter itself. A receiver remembers [`STREAMS`] SSRCs. If a packet with a further SSRC is authentic, the
 //! receiver forgets the SSRC that was silent for the longest time.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 mod cipher;
 mod window;
 
@@ -35,7 +38,7 @@ const OVERLAP: u32 = 100;
 const LAST_RTCP: u32 = 0x7FFF_FFFF;
 
 /// A crypto suite: encryption and authentication (RFC 4568 §6.2, RFC 7714 §14.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Suite {
     Aes128Sha1_80,
     Aes128Sha1_32,
@@ -120,6 +123,19 @@ impl Master {
     }
 }
 
+impl Serialize for Master {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.suite, self.octets()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Master {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Master, D::Error> {
+        let (suite, octets) = <(Suite, Vec<u8>)>::deserialize(deserializer)?;
+        Master::new(suite, &octets).ok_or_else(|| D::Error::custom("a master key has the wrong length"))
+    }
+}
+
 impl fmt::Debug for Master {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}(..)", self.suite.name())
@@ -127,7 +143,7 @@ impl fmt::Debug for Master {
 }
 
 /// The keys of the two directions of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Keys {
     pub(crate) send: Master,
     pub(crate) receive: Master,
@@ -154,7 +170,34 @@ pub(crate) struct Srtp {
     sender: Sender,
     receiver: Receiver,
     /// The receiving context under the previous key.
-    previous: Option<Receiver>,
+    previous: Option<Previous>,
+}
+
+/// The previous key of the far end, the length of its master key identifier, and the context under this key.
+#[derive(Debug)]
+struct Previous {
+    master: Master,
+    mki: u8,
+    receiver: Receiver,
+}
+
+/// The contexts of a session as data. They contain the keys.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SrtpState {
+    keys: Keys,
+    sent: Window,
+    rtcp_index: u32,
+    received: ReceiverState,
+    previous: Option<(Master, u8, ReceiverState)>,
+}
+
+/// The data of a [`Receiver`], without its keys.
+#[derive(Serialize, Deserialize)]
+struct ReceiverState {
+    streams: Vec<Stream>,
+    inherited: Vec<(u32, Guess)>,
+    taken: u32,
+    age: u64,
 }
 
 impl Srtp {
@@ -179,9 +222,39 @@ impl Srtp {
             && let Some(mut receiver) = Receiver::new(&keys.receive, keys.mki)
         {
             receiver.inherit(&self.receiver);
-            self.previous = Some(std::mem::replace(&mut self.receiver, receiver));
+            let (master, mki) = (self.keys.receive.clone(), self.keys.mki);
+            self.previous = Some(Previous { master, mki, receiver: std::mem::replace(&mut self.receiver, receiver) });
         }
         self.keys = keys;
+    }
+
+    /// Returns the contexts as data.
+    pub(crate) fn state(&self) -> SrtpState {
+        let previous = self.previous.as_ref();
+        SrtpState {
+            keys: self.keys.clone(),
+            sent: self.sender.window.clone(),
+            rtcp_index: self.sender.rtcp_index,
+            received: self.receiver.state(),
+            previous: previous.map(|before| (before.master.clone(), before.mki, before.receiver.state())),
+        }
+    }
+
+    /// Creates the contexts from data. `skipped` is the number of RTCP packets that may have been sent since the data was
+    /// written: their indices are not used again. Returns `None` if the cryptographic library refuses the keys.
+    pub(crate) fn resume(state: SrtpState, skipped: u16) -> Option<Srtp> {
+        let mut sender = Sender::new(&state.keys.send)?;
+        sender.window = state.sent;
+        sender.rtcp_index = state.rtcp_index.saturating_add(skipped.into()).min(LAST_RTCP);
+        let receiver = Receiver::resume(&state.keys.receive, state.keys.mki, state.received)?;
+        let previous = match state.previous {
+            Some((master, mki, received)) => {
+                let receiver = Receiver::resume(&master, mki, received)?;
+                Some(Previous { master, mki, receiver })
+            }
+            None => None,
+        };
+        Some(Srtp { keys: state.keys, sender, receiver, previous })
     }
 
     /// Authenticates and decrypts an RTP packet in place. Returns the packet's new length.
@@ -200,7 +273,7 @@ impl Srtp {
             return result;
         }
         packet.copy_from_slice(copy);
-        previous.unprotect(packet)
+        previous.receiver.unprotect(packet)
     }
 
     /// Authenticates and decrypts an RTCP packet in place. Returns the packet's new length.
@@ -271,7 +344,7 @@ struct Receiver {
 }
 
 /// The state of one SSRC.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Stream {
     ssrc: u32,
     window: Window,
@@ -289,6 +362,21 @@ impl Receiver {
             taken: 0,
             age: 0,
         })
+    }
+
+    fn state(&self) -> ReceiverState {
+        ReceiverState {
+            streams: self.streams.clone(),
+            inherited: self.inherited.clone(),
+            taken: self.taken,
+            age: self.age,
+        }
+    }
+
+    fn resume(master: &Master, mki: u8, state: ReceiverState) -> Option<Receiver> {
+        let ReceiverState { mut streams, inherited, taken, age } = state;
+        streams.truncate(STREAMS);
+        Some(Receiver { streams, inherited, taken, age, ..Receiver::new(master, mki)? })
     }
 
     fn inherit(&mut self, before: &Receiver) {

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::section::Section;
 use super::{Preference, SdpError};
 use crate::codec::{Codec, SampleRate};
@@ -13,7 +15,7 @@ const MAX_RECEIVE_CODECS: usize = 8;
 const MAX_RECEIVE_EVENTS: usize = 6;
 
 /// The part of a plan that says how a leg's audio is coded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AudioPlan {
     /// The codec that we send.
     pub(crate) codec: Codec,
@@ -42,7 +44,7 @@ pub(crate) struct AudioPlan {
 }
 
 /// A payload type of telephone-events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Events {
     pub(crate) payload_type: u8,
     /// The clock rate in Hz. The durations and timestamps of the events have this clock rate. It equals the clock rate
@@ -138,13 +140,13 @@ pub(super) struct AudioLines {
 }
 
 /// A payload type and its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Format {
     pub(super) number: u8,
     pub(super) meaning: Meaning,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Meaning {
     Audio(Codec),
     /// Telephone-events at this clock rate in Hz.
@@ -300,7 +302,7 @@ pub(super) struct AudioAnswer {
 }
 
 /// The part of a negotiation that concerns the audio.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct AudioNegotiation {
     /// The codecs that we use, best first. The list is never empty.
     codecs_in_use: Vec<Codec>,

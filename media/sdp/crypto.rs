@@ -11,7 +11,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::SdpError;
 use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
@@ -32,7 +32,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Whether a leg's media is encrypted (RFC 3711, with keys from RFC 4568).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Srtp {
     /// The media is never encrypted. Keys are neither offered nor accepted.
@@ -46,7 +46,7 @@ pub enum Srtp {
 }
 
 /// The protection of a leg's packets in both directions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Protection {
     /// Plain RTP.
     Plain,
@@ -63,12 +63,12 @@ const SECRET: usize = 32;
 
 /// The SRTP settings of a leg: the mode, and our master key for each suite. The keys change only if the far end's media
 /// moves.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Crypto {
     wanted: Srtp,
     own: Vec<Master>,
-    /// The secret from which the next keys are derived. `Debug` hides the secret.
-    next: Option<Prk>,
+    /// The secret from which the next keys are derived.
+    next: Option<Secret>,
     /// The suite that was agreed last. A re-offer lists this suite first.
     suite: Option<Suite>,
     /// Whether the keys of our last offer had not been used before this offer.
@@ -86,7 +86,7 @@ impl Crypto {
     /// negotiation that needs keys is refused.
     pub(super) fn new(wanted: Srtp, random: Option<&[u8; RANDOM]>) -> Crypto {
         let (keys, secret) = random.map_or((&[][..], &[][..]), |random| random.split_at(RANDOM - SECRET));
-        let next = random.map(|_| Prk::new_less_safe(HKDF_SHA256, secret));
+        let next = secret.try_into().ok().map(Secret);
         Crypto { wanted, own: masters(keys), next, suite: None, offered_new_keys: false, owes_new_keys: false }
     }
 
@@ -94,7 +94,8 @@ impl Crypto {
     /// keys.
     pub(super) fn renew(&mut self) {
         self.owes_new_keys = false;
-        let Some(next) = &self.next else { return };
+        let Some(Secret(secret)) = &self.next else { return };
+        let next = Prk::new_less_safe(HKDF_SHA256, secret);
         let mut octets = [0; RANDOM];
         let filled = next.expand(&[b"tandem srtp keys"], Length(RANDOM)).and_then(|okm| okm.fill(&mut octets));
         if filled.is_ok() {
@@ -201,6 +202,16 @@ impl Crypto {
 fn masters(random: &[u8]) -> Vec<Master> {
     let own = Suite::ALL.into_iter().zip(random.chunks(LONGEST_MASTER));
     own.filter_map(|(suite, octets)| Master::new(suite, octets.get(..suite.master_length())?)).collect()
+}
+
+/// Secret octets. `Debug` hides them.
+#[derive(Clone, Serialize, Deserialize)]
+struct Secret([u8; SECRET]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
 }
 
 /// The number of octets to derive.

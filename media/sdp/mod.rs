@@ -34,6 +34,8 @@ pub(crate) use transport::{Local, TransportPlan};
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Codec;
 
 /// All codecs that the engine supports. L16 has two rates.
@@ -48,7 +50,7 @@ pub(crate) const CODECS: [Codec; 6] = [
 ];
 
 /// The result of an offer and its answer for one leg. The leg's worker gets this plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MediaPlan {
     pub(crate) audio: AudioPlan,
     pub(crate) transport: TransportPlan,

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
+use serde::{Deserialize, Serialize};
+
 use super::audio::{AudioNegotiation, Format};
 use super::crypto::{self, RANDOM, Srtp};
 use super::parse::{Description, Line, Stream};
@@ -13,7 +15,7 @@ use super::{AudioPlan, MediaPlan, MediaSource, Preference, SdpError};
 use crate::codec::Codec;
 
 /// The offer/answer state of one leg.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Negotiation {
     audio: AudioNegotiation,
     transport: TransportNegotiation,
@@ -85,6 +87,11 @@ impl Negotiation {
     /// Sets the codecs that we use from now on, best first. An empty slice changes nothing.
     pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
         self.audio.set_codecs(codecs);
+    }
+
+    /// Our end of the stream.
+    pub(crate) fn local(&self) -> Local {
+        self.transport.local
     }
 
     /// Whether an offer or answer of the far end was accepted.

@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::SdpError;
 use super::crypto::{self, Crypto, Offered, Protection, RANDOM, Srtp};
 use super::section::{Section, malformed};
 
 /// The part of a plan that says where a leg's packets go and how they are protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransportPlan {
     /// The RTP address in the far end's SDP. The value is `None` before the far end's first SDP, and during hold with
     /// the address 0.0.0.0.
@@ -27,7 +27,7 @@ pub(crate) struct TransportPlan {
 }
 
 /// The hosts from which the engine accepts a far end's RTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaSource {
     /// Packets from any host are accepted, until the host in the far end's SDP sends packets.
@@ -38,7 +38,7 @@ pub enum MediaSource {
 }
 
 /// Our end of the stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Local {
     /// The address in `c=` and `o=`.
     pub(crate) address: IpAddr,
@@ -75,7 +75,7 @@ impl TransportLines {
 }
 
 /// The far end as SIP knows it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum SipSource {
     /// The operator or this server itself has chosen the far end. Its SDP may name any address.
     Chosen,
@@ -92,7 +92,7 @@ pub(super) enum OwnKeys<'a> {
 }
 
 /// The part of a negotiation that concerns the transport.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct TransportNegotiation {
     pub(super) local: Local,
     crypto: Crypto,

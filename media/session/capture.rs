@@ -1,6 +1,8 @@
 //! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers also read these tracks.
 
 use super::SessionEvents;
+use serde::{Deserialize, Serialize};
+
 use super::inbound_frame::InboundFrame;
 use super::track::AudioTrack;
 use crate::codec::Codec;
@@ -8,7 +10,7 @@ use crate::codec::g711::Law;
 use crate::command::{LegId, OpId, RecordingCommand, Tracks};
 use crate::event::{Event, RecordingReason};
 use crate::network::Context;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, RecordingPosition, RecordingState};
 use crate::recorders::{Recorders, RecordingOutcome};
 use crate::rtp::{FRAME, Header};
 use crate::tap::{Tap, TapSink, Tapped};
@@ -70,7 +72,38 @@ impl AudioTracks {
     }
 }
 
+/// The recorders and taps of a leg as data.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CaptureState {
+    taps: Vec<u64>,
+    recordings: Vec<RecordingState>,
+    late: u64,
+}
+
+impl CaptureState {
+    pub(super) fn taps(&self) -> Vec<OpId> {
+        self.taps.iter().copied().map(OpId).collect()
+    }
+
+    pub(super) fn recordings(&self) -> Vec<RecordingPosition> {
+        self.recordings.iter().map(RecordingState::position).collect()
+    }
+}
+
 impl Capture {
+    pub(super) fn state(&self) -> CaptureState {
+        CaptureState {
+            taps: self.taps.iter().map(|tap| tap.op.0).collect(),
+            recordings: self.recorders.state(),
+            late: self.late(),
+        }
+    }
+
+    /// Creates the listeners from data. The recordings wait for their files ([`Recorders::resume`]).
+    pub(super) fn resume(state: CaptureState) -> Capture {
+        Capture { recorders: Recorders::resume(state.recordings), late: state.late, ..Capture::default() }
+    }
+
     // ---- listeners ----
 
     /// Whether there is a recorder or a tap.

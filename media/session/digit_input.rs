@@ -3,8 +3,10 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::SampleRate;
-use crate::dtmf::{DtmfMethod, InbandDetector};
+use crate::dtmf::{DtmfMethod, InbandDetector, InbandState};
 use crate::event::Event;
 use crate::rtp::Header;
 use crate::rtp::dtmf::{Detector, DigitBudget, digit_of_event};
@@ -25,7 +27,34 @@ pub(super) struct DigitInput {
     pub(super) dropped: u64,
 }
 
+/// The receiver of a leg's DTMF digits as data.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DigitInputState {
+    events: Detector,
+    inband: Option<InbandState>,
+    budget: DigitBudget,
+    began_before_join: bool,
+    dropped: u64,
+}
+
 impl DigitInput {
+    pub(super) fn state(&self, now: Instant) -> DigitInputState {
+        DigitInputState {
+            events: self.events.clone(),
+            inband: self.inband.as_ref().map(|inband| inband.state(now)),
+            budget: self.budget.clone(),
+            began_before_join: self.began_before_join,
+            dropped: self.dropped,
+        }
+    }
+
+    /// Creates the receiver from data. `taken` is the moment of the snapshot.
+    pub(super) fn resume(state: DigitInputState, taken: Instant) -> DigitInput {
+        let DigitInputState { events, inband, budget, began_before_join, dropped } = state;
+        let inband = inband.map(|inband| Box::new(InbandDetector::resume(inband, taken)));
+        DigitInput { events, inband, budget, began_before_join, dropped }
+    }
+
     /// Starts or stops the tone detection. A detection that is already running continues.
     pub(super) fn set_inband(&mut self, on: bool) {
         self.inband = on.then(|| self.inband.take().unwrap_or_else(|| Box::new(InbandDetector::new())));

@@ -1,5 +1,7 @@
 //! Reports that no packets arrive from the far end although the far end should send, and that packets arrive again.
 
+use serde::{Deserialize, Serialize};
+
 use super::SessionEvents;
 use crate::event::Event;
 
@@ -7,7 +9,7 @@ use crate::event::Event;
 const REPORTED: u32 = 100;
 
 /// Watches the inbound packets of a leg.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct GapWatch {
     /// Whether the leg is answered, so that the far end should send.
     on: bool,

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Stats;
 use crate::network::Counts;
 use crate::rtp::receiver::{PacketBudget, Receiver};
 use crate::transport::Refusal;
 
 /// The state of the RTP stream received from a leg.
-#[derive(Default)]
+#[derive(Default, Clone, Serialize, Deserialize)]
 pub(super) struct Inbound {
     pub(super) receiver: Receiver,
     pub(super) budget: PacketBudget,
@@ -44,7 +46,7 @@ pub(super) enum DropReason {
 }
 
 /// The number of dropped datagrams for each reason.
-#[derive(Default)]
+#[derive(Default, Clone, Serialize, Deserialize)]
 struct Dropped {
     on_hold: u64,
     srtp: u64,

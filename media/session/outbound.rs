@@ -1,6 +1,8 @@
 //! The RTP stream to a leg. All audio sources share one sequence of numbers and one timeline.
 
 use super::PacketKind;
+use serde::{Deserialize, Serialize};
+
 use super::capture::Capture;
 use super::frame_encoder::FrameEncoder;
 use super::relay_state::RelayState;
@@ -17,6 +19,8 @@ use crate::transport::Transport;
 /// The longest payload that we send, in octets. It is the payload of 20 ms of L16 at 16,000 Hz, with 640 octets. The
 /// payload of 60 ms of G.711 has only 480 octets.
 const LONGEST: usize = 640;
+/// The highest number of frames in a packet.
+const MAX_FRAMES: usize = 3;
 /// The number of octets by which the buffer of a packet grows.
 const ROOM: usize = 256;
 
@@ -41,7 +45,44 @@ struct Packing {
     timestamp: u32,
 }
 
+/// An RTP stream as data.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OutboundState {
+    sender: Sender,
+    relay: RelayState,
+    /// The payload of the packet that is not complete yet, the number of its frames, and its timestamp.
+    packed: Vec<u8>,
+    frames: usize,
+    timestamp: u32,
+    not_relayed: u64,
+}
+
 impl Outbound {
+    pub(super) fn state(&self) -> OutboundState {
+        let Packing { packet, frames, octets, timestamp } = &self.packing;
+        OutboundState {
+            sender: self.sender.clone(),
+            relay: self.relay,
+            packed: packet.get(FIXED..FIXED + octets).unwrap_or_default().to_vec(),
+            frames: *frames,
+            timestamp: *timestamp,
+            not_relayed: self.not_relayed,
+        }
+    }
+
+    /// Creates the stream from data ([`Sender::resume`]). If frames were missed, the incomplete packet is dropped.
+    pub(super) fn resume(state: OutboundState, missed: u32, skipped: u16) -> Outbound {
+        let OutboundState { mut sender, relay, packed, frames, timestamp, not_relayed } = state;
+        sender.resume(missed, skipped);
+        let mut packing = Packing { packet: Vec::new(), frames: 0, octets: 0, timestamp };
+        if missed == 0 && (1..MAX_FRAMES).contains(&frames) && packed.len() <= LONGEST {
+            (packing.frames, packing.octets) = (frames, packed.len());
+            packing.packet.resize(FIXED, 0);
+            packing.packet.extend_from_slice(&packed);
+        }
+        Outbound { sender, relay, packing, encoder: None, not_relayed }
+    }
+
     /// Creates the state. `seed` determines the random initial SSRC, sequence number and timestamp.
     pub(super) fn new(seed: u64) -> Outbound {
         Outbound {

@@ -2,6 +2,8 @@
 //! silence`.
 
 use super::SessionEvents;
+use serde::{Deserialize, Serialize};
+
 use super::outbound::Output;
 use super::relay_state::Filler;
 use crate::codec::SampleRate;
@@ -9,7 +11,7 @@ use crate::codec::g711::Law;
 use crate::command::OpId;
 use crate::event::{Event, FinishReason};
 use crate::network::Context;
-use crate::player::Playback;
+use crate::player::{Playback, PlaybackState};
 use crate::room::MixedFrame;
 use crate::rtp::FRAME;
 use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
@@ -48,15 +50,93 @@ struct Digits {
     tone: Option<ToneGenerator>,
 }
 
+/// The sources of a leg's outbound audio as data.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PlayoutState {
+    digits: Option<DigitsState>,
+    playback: Option<PlaybackState>,
+    source: Option<u64>,
+    quiet: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DigitsState {
+    op: u64,
+    sender: DigitSender,
+    timestamp: u32,
+    /// The number of samples of the current digit's tone that were sent.
+    tone: Option<u32>,
+}
+
+impl PlayoutState {
+    pub(super) fn playback(&self) -> Option<OpId> {
+        self.playback.as_ref().map(PlaybackState::op)
+    }
+
+    pub(super) fn source(&self) -> Option<OpId> {
+        self.source.map(OpId)
+    }
+}
+
+impl Digits {
+    fn state(&self) -> DigitsState {
+        let tone = self.tone.as_ref().map(ToneGenerator::position);
+        DigitsState { op: self.op.0, sender: self.sender.clone(), timestamp: self.timestamp, tone }
+    }
+
+    fn resume(state: DigitsState) -> Digits {
+        let DigitsState { op, sender, timestamp, tone } = state;
+        let mut digits = Digits { op: OpId(op), sender, timestamp, tone: None };
+        if let (Some(position), Some(event)) = (tone, digits.sender.current()) {
+            let mut generator = digits.tone_of(event);
+            generator.set_position(position);
+            digits.tone = Some(generator);
+        }
+        digits
+    }
+
+    /// Returns the tone of a digit with this event code.
+    fn tone_of(&self, event: u8) -> ToneGenerator {
+        let digit = dtmf::digit_of_event(event).unwrap_or('0');
+        ToneGenerator::new(Tone::Digit { digit, milliseconds: self.sender.duration_ms() })
+    }
+}
+
 impl Playout {
+    pub(super) fn state(&self) -> PlayoutState {
+        PlayoutState {
+            digits: self.digits.as_deref().map(Digits::state),
+            playback: self.playback.as_deref().map(Playback::state),
+            source: self.source.as_ref().map(|source| source.op.0),
+            quiet: self.quiet,
+        }
+    }
+
+    /// Creates the sources from data. A playback waits for its audio ([`Playback::resume`]). A stream source is not part
+    /// of the data, because it is a handle.
+    pub(super) fn resume(state: PlayoutState, send_silence: bool) -> Playout {
+        Playout {
+            digits: state.digits.map(|digits| Box::new(Digits::resume(digits))),
+            playback: state.playback.map(|playback| Box::new(Playback::resume(playback))),
+            source: None,
+            send_silence,
+            quiet: state.quiet,
+        }
+    }
+
     pub(super) fn new(send_silence: bool) -> Playout {
         Playout { digits: None, playback: None, source: None, send_silence, quiet: false }
     }
 
     // ---- commands ----
 
-    /// Starts a playback. This replaces the current playback.
+    /// Starts a playback. This replaces the current playback. A playback that waits for the audio of this operation
+    /// continues.
     pub(super) fn play(&mut self, playback: Playback, events: &mut SessionEvents) {
+        let playback = match self.playback.take_if(|waiting| waiting.awaits(&playback)) {
+            Some(waiting) => playback.from(&waiting),
+            None => playback,
+        };
         if let Some(before) = self.playback.replace(Box::new(playback)) {
             events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
         }
@@ -217,9 +297,7 @@ impl Playout {
         let Some(to) = out.audio.events else {
             // The digit is sent as a tone. The frames of the repeated end packets become the gap after the tone.
             if first {
-                let digit = dtmf::digit_of_event(event).unwrap_or('0');
-                let milliseconds = digits.sender.duration_ms();
-                digits.tone = Some(ToneGenerator::new(Tone::Digit { digit, milliseconds }));
+                digits.tone = Some(digits.tone_of(event));
             }
             let mut samples = [0; FRAME];
             if let Some(tone) = &mut digits.tone {

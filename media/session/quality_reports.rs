@@ -1,5 +1,7 @@
 //! A leg's RTCP reports, and the quality warnings that the reports cause.
 
+use serde::{Deserialize, Serialize};
+
 use super::SessionEvents;
 use super::frame_encoder::FrameEncoder;
 use crate::event::Event;
@@ -12,6 +14,7 @@ use crate::rtp::reports::Reports;
 const JUDGED: u64 = 50;
 
 /// The reports of a leg and the state of its quality warnings.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct QualityReports {
     pub(super) reports: Reports,
     watch: Watch,

@@ -1,6 +1,8 @@
 //! The audio of a leg that gets no digits, playback, source or frames. Such a leg gets relayed packets, silence, or
 //! nothing.
 
+use serde::{Deserialize, Serialize};
+
 /// The number of frames after which the engine sends one packet of silence to a leg that is bridged to a silent leg.
 /// They last 1 s. The packet opens the binding of a NAT router. The packet also helps a far end that waits for a first
 /// packet. Nearly all legs begin to send within 1 s, so the engine waits for this time.
@@ -12,7 +14,7 @@ const KEEP_OPEN: u8 = 25;
 const FELL_SILENT: u8 = 100;
 
 /// Whether packets are relayed to a leg.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum RelayState {
     /// Nothing is relayed, and no packet is expected. The leg gets silence.
     #[default]

@@ -25,6 +25,8 @@ pub(crate) enum Joined {
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
     pub(crate) joined: Joined,
+    /// The other session of the bridge from before a snapshot, until this session is here too.
+    pub(crate) awaited: Option<LegId>,
     /// Whether the leg hears only itself.
     pub(crate) echo: bool,
     /// Whether the bridged leg gets this leg's audio as frames, because the packets cannot be relayed.

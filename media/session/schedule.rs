@@ -1,5 +1,7 @@
 //! Decides which ticks of a session's group serve the session.
 
+use serde::{Deserialize, Serialize};
+
 use std::time::Instant;
 
 /// A session that has changed its group may process a frame too early by at most this number of ticks.
@@ -8,10 +10,11 @@ const EARLY: i32 = 2;
 /// The schedule of a session. The session is in one of four groups, and the worker serves the session at every fourth
 /// tick. A session that has just come to the worker or to another group skips ticks, so that the number of its frames
 /// matches the elapsed time.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Schedule {
     /// The time at which the session came to its worker. Ticks that were due before this time do not serve the session.
     /// The value is `None` after the session's first tick.
+    #[serde(skip)]
     arrived: Option<Instant>,
     /// Whether the next tick is skipped, because it comes too soon after the last tick.
     skips_next: bool,

@@ -75,6 +75,12 @@ impl Suppression {
         }
     }
 
+    /// Whether suppression of `track` is on.
+    pub(super) fn is_on(&self, track: Track) -> bool {
+        let direction = self.directions.as_ref().and_then(|directions| directions.get(track).as_ref());
+        direction.is_some_and(|direction| direction.on)
+    }
+
     /// Whether suppression of `track` is on or fading out.
     pub(super) fn covers(&self, track: Track) -> bool {
         self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())

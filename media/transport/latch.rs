@@ -24,6 +24,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::sdp::MediaSource;
 
 /// The time within which the exact signalled address can replace another port of the signalled host as the source. The
@@ -75,12 +77,33 @@ struct Learnt {
 }
 
 /// Another source that sends packets while the learnt source is silent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Candidate {
     source: SocketAddr,
     ssrc: u32,
     sequence: u16,
     packets: u8,
+}
+
+/// A latch as data. The ages are the times from an event to the moment of the snapshot.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LatchState {
+    signalled: Option<SocketAddr>,
+    waits: bool,
+    source: MediaSource,
+    learnt: Option<LearntState>,
+    before: Option<SocketAddr>,
+    candidate: Option<Candidate>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LearntState {
+    source: SocketAddr,
+    since_age: Duration,
+    last_packet_age: Duration,
+    ssrc: u32,
+    sequence: u16,
+    reached: bool,
 }
 
 /// The result of the check whether a valid packet belongs to the far end.
@@ -95,6 +118,36 @@ pub(crate) enum Admission {
 }
 
 impl Latch {
+    /// Returns the latch as data at `now`.
+    pub(super) fn state(&self, now: Instant) -> LatchState {
+        let Latch { signalled, waits, source, learnt, before, probation: _, candidate } = self.clone();
+        let learnt = learnt.map(|Learnt { source, since, last_packet, ssrc, sequence, reached }| LearntState {
+            source,
+            since_age: now.saturating_duration_since(since),
+            last_packet_age: now.saturating_duration_since(last_packet),
+            ssrc,
+            sequence,
+            reached,
+        });
+        LatchState { signalled, waits, source, learnt, before, candidate }
+    }
+
+    /// Creates a latch from data. `taken` is the moment of the snapshot. The probation is not part of the data, because
+    /// it is a setting of the engine.
+    pub(super) fn resume(state: LatchState, taken: Instant) -> Latch {
+        let LatchState { signalled, waits, source, learnt, before, candidate } = state;
+        let at = |age: Duration| taken.checked_sub(age).unwrap_or(taken);
+        let learnt = learnt.map(|learnt| Learnt {
+            source: learnt.source,
+            since: at(learnt.since_age),
+            last_packet: at(learnt.last_packet_age),
+            ssrc: learnt.ssrc,
+            sequence: learnt.sequence,
+            reached: learnt.reached,
+        });
+        Latch { signalled, waits, source, learnt, before, probation: None, candidate }
+    }
+
     /// Sets the time for which the learnt source must be silent before any other source can replace it. If `probation`
     /// is `None`, only the same far end can replace the learnt source.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {

@@ -15,11 +15,13 @@ mod pair;
 mod srtp_context;
 
 pub(crate) use latch::Admission;
-use pair::PortPair;
-use srtp_context::SrtpContext;
+use pair::{PortPair, PortPairState};
+use srtp_context::{SrtpContext, SrtpContextState};
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::network::{Context, Flow};
 use crate::rtp::{Header, is_rtcp};
@@ -74,7 +76,36 @@ pub(crate) struct Applied {
     pub(crate) refused: Option<SocketAddr>,
 }
 
+/// A transport as data. It contains the SRTP keys. The slot is not part of the data: the new worker gives one.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TransportSnapshot {
+    srtp: SrtpContextState,
+    path: PathState,
+}
+
+#[derive(Serialize, Deserialize)]
+enum PathState {
+    Pair(PortPairState),
+}
+
 impl Transport {
+    /// Returns the transport as data at `now`.
+    pub(crate) fn snapshot(&self, now: Instant) -> TransportSnapshot {
+        let path = match &self.path {
+            Path::Pair(pair) => PathState::Pair(pair.state(now)),
+        };
+        TransportSnapshot { srtp: self.srtp.state(), path }
+    }
+
+    /// Creates a transport from data. `taken` is the moment of the snapshot. `skipped` is the number of packets that may
+    /// have been sent since then.
+    pub(crate) fn resume(snapshot: TransportSnapshot, taken: Instant, skipped: u16) -> Transport {
+        let path = match snapshot.path {
+            PathState::Pair(pair) => Path::Pair(PortPair::resume(pair, taken)),
+        };
+        Transport { slot: 0, srtp: SrtpContext::resume(snapshot.srtp, skipped), path }
+    }
+
     /// Sets the slot that the session has on its new worker.
     pub(crate) fn set_slot(&mut self, slot: usize) {
         self.slot = slot;

@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Applied;
-use super::latch::{Admission, Latch};
+use super::latch::{Admission, Latch, LatchState};
 use crate::network::{Context, Pin};
 use crate::rtp::Header;
 use crate::sdp::TransportPlan;
@@ -23,7 +25,27 @@ pub(super) struct PortPair {
     rtcp_source: Option<SocketAddr>,
 }
 
+/// The addresses as data.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PortPairState {
+    latch: LatchState,
+    remote: Option<SocketAddr>,
+    remote_rtcp: Option<SocketAddr>,
+    rtcp_source: Option<SocketAddr>,
+}
+
 impl PortPair {
+    pub(super) fn state(&self, now: Instant) -> PortPairState {
+        let PortPair { latch, pinned: _, remote, remote_rtcp, rtcp_source } = self;
+        PortPairState { latch: latch.state(now), remote: *remote, remote_rtcp: *remote_rtcp, rtcp_source: *rtcp_source }
+    }
+
+    /// Creates the addresses from data. The next packet pins the new socket.
+    pub(super) fn resume(state: PortPairState, taken: Instant) -> PortPair {
+        let PortPairState { latch, remote, remote_rtcp, rtcp_source } = state;
+        PortPair { latch: Latch::resume(latch, taken), pinned: false, remote, remote_rtcp, rtcp_source }
+    }
+
     /// Applies the addresses of a new plan. A hold without an address says nothing about the far end's address, so the
     /// latch does not change.
     pub(super) fn apply(&mut self, plan: &TransportPlan) -> Applied {

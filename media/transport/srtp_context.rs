@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::network::{Flow, Network};
-use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
+use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp, SrtpState};
 use crate::sdp::Protection;
 
 /// The state of the protection. `former` is the SRTP context of earlier keys. If the same keys return, their packet
@@ -18,6 +20,14 @@ pub(super) enum SrtpContext {
     Keyed(Box<Srtp>),
 }
 
+/// The state of the protection as data. It contains the keys.
+#[derive(Serialize, Deserialize)]
+pub(super) enum SrtpContextState {
+    Plain { former: Option<Box<SrtpState>> },
+    AwaitingKeys { former: Option<Box<SrtpState>> },
+    Keyed(Box<SrtpState>),
+}
+
 impl Default for SrtpContext {
     fn default() -> SrtpContext {
         SrtpContext::Plain { former: None }
@@ -25,6 +35,29 @@ impl Default for SrtpContext {
 }
 
 impl SrtpContext {
+    pub(super) fn state(&self) -> SrtpContextState {
+        let state = |srtp: &Srtp| Box::new(srtp.state());
+        match self {
+            SrtpContext::Plain { former } => SrtpContextState::Plain { former: former.as_deref().map(state) },
+            SrtpContext::AwaitingKeys { former } => {
+                SrtpContextState::AwaitingKeys { former: former.as_deref().map(state) }
+            }
+            SrtpContext::Keyed(srtp) => SrtpContextState::Keyed(state(srtp)),
+        }
+    }
+
+    /// Creates the protection from data ([`Srtp::resume`]).
+    pub(super) fn resume(state: SrtpContextState, skipped: u16) -> SrtpContext {
+        let resume = |state: Box<SrtpState>| Srtp::resume(*state, skipped).map(Box::new);
+        match state {
+            SrtpContextState::Plain { former } => SrtpContext::Plain { former: former.and_then(resume) },
+            SrtpContextState::AwaitingKeys { former } => SrtpContext::AwaitingKeys { former: former.and_then(resume) },
+            SrtpContextState::Keyed(state) => {
+                resume(state).map_or(SrtpContext::AwaitingKeys { former: None }, SrtpContext::Keyed)
+            }
+        }
+    }
+
     /// Applies the negotiated protection. Unchanged keys keep their state.
     pub(super) fn set(&mut self, protection: &Protection) {
         let former = match std::mem::take(self) {

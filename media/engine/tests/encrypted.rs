@@ -5,18 +5,19 @@ use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
 use crate::sdp::{Protection, RANDOM, Srtp};
 
 const EVENTS: &str = "a=rtpmap:101 telephone-event/8000\r\n";
-const KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
-const NEW_KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:YUB5T2RfRmV1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1\r\n";
-const GCM: &str = "a=crypto:1 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0OD6ChoqOkpaanqKmqqw==\r\n";
+pub(super) const KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
+pub(super) const NEW_KEY: &str =
+    "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:YUB5T2RfRmV1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1\r\n";
+pub(super) const GCM: &str = "a=crypto:1 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0OD6ChoqOkpaanqKmqqw==\r\n";
 
 /// The two legs, and the SRTP context of A's far end.
-struct Encrypted {
-    pair: MediaPair,
-    peer: Protector,
+pub(super) struct Encrypted {
+    pub(super) pair: MediaPair,
+    pub(super) peer: Protector,
 }
 
 impl Encrypted {
-    fn new(key: &str) -> Encrypted {
+    pub(super) fn new(key: &str) -> Encrypted {
         let mut pair = MediaPair::new();
         pair.a.negotiation.set_srtp(Srtp::Required, Some(&[7; RANDOM]));
         let peer = Protector::new(offer(&mut pair, key)).unwrap();
@@ -24,13 +25,13 @@ impl Encrypted {
         Encrypted { pair, peer }
     }
 
-    fn rekey(&mut self, key: &str) {
+    pub(super) fn rekey(&mut self, key: &str) {
         let keys = offer(&mut self.pair, key);
         self.peer.rekey(keys);
     }
 
     /// Returns the next packet of A's far end, encrypted.
-    fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = self.pair.a.next(payload_type, payload);
         self.pair.a.timestamp = self.pair.a.timestamp.wrapping_add(160);
         let length = packet.len();
@@ -40,7 +41,7 @@ impl Encrypted {
         packet
     }
 
-    fn talk(&mut self, frames: usize) {
+    pub(super) fn talk(&mut self, frames: usize) {
         for _ in 0..frames {
             let packet = self.next(0, &[0x10; 160]);
             self.pair.send(Side::A, Flow::Rtp, packet, NOW);
@@ -50,7 +51,7 @@ impl Encrypted {
     }
 
     /// Returns the packets that were sent to A, decrypted.
-    fn heard_by_a(&mut self) -> Vec<Sent> {
+    pub(super) fn heard_by_a(&mut self) -> Vec<Sent> {
         let sent = self.pair.heard(Side::A);
         sent.into_iter()
             .map(|mut sent| {

@@ -1,5 +1,7 @@
 //! The packet indices of a stream, and the replay window (RFC 3711 §3.3.1, §3.3.2).
 
+use serde::{Deserialize, Serialize};
+
 /// The size of the replay window in packets. Older packets are refused.
 const WIDTH: u64 = 128;
 /// The highest number of packets of a stream under one key (§9.2).
@@ -7,7 +9,7 @@ const MAX_INDEX: u64 = 1 << 48;
 
 /// The estimated index of a packet. The lower 16 bits are the sequence number, and the upper bits are the roll-over
 /// counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Guess(u64);
 
 impl Guess {
@@ -29,7 +31,7 @@ impl Guess {
 }
 
 /// The newest index that was received, and a record of the received indices before the newest index.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Window {
     newest: Option<Guess>,
     /// Bit n is set if the index n below the newest index was received.
