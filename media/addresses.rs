@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_has_the_place_that_its_addresses_give_it() {
+    fn each_address_family_uses_its_own_listen_and_advertise_address() {
         for (listen, advertise, expected) in [
             ("192.0.2.1", "", Ok("192.0.2.1=192.0.2.1")),
             ("::1", "", Ok("::1=::1")),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_text_and_two_are_a_list() {
+    fn one_address_is_written_as_text_and_two_as_a_list() {
         #[derive(Debug, Deserialize)]
         struct Table {
             listen: Addresses,

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_takes_no_room_however_long_it_is() {
+    fn silence_of_any_length_uses_no_memory() {
         let audio = Audio::silence(Duration::from_secs(100 * 3_600));
         assert_eq!((audio.samples().len(), audio.duration()), (0, Duration::from_secs(100 * 3_600)));
         let mut samples = [1; 160];
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_copied_from_where_playout_stands() {
+    fn samples_are_copied_from_the_playout_position() {
         let audio = Audio::new([1, 2, 3]);
         let mut samples = [9; 2];
         assert_eq!((audio.copy(0, &mut samples), samples), (2, [1, 2]));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn codecs_are_named_as_users_write_them() {
+    fn codec_names_in_the_settings_are_accepted() {
         let config: Config = toml::from_str("codecs = [\"opus\", \"L16\", \"Pcma\"]").unwrap();
         let [wide, narrow] = [SampleRate::Hz16000, SampleRate::Hz8000].map(Codec::L16);
         assert_eq!(CodecName::codecs(&config.codecs), [Codec::Opus, wide, narrow, Codec::Pcma]);

@@ -719,7 +719,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_call_goes_to_the_emptiest_thread_that_is_not_overloaded_and_to_its_own_if_all_are() {
+    fn a_new_call_avoids_overloaded_threads_unless_all_are_overloaded() {
         let workers: Vec<Published> = (0..4).map(|_| Published::default()).collect();
         let usual = worker_for(7, &workers);
         let others: Vec<usize> = (0..4).filter(|number| *number != usual).collect();

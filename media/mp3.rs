@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_comes_back_through_the_decoder() {
+    fn a_tone_is_decoded_from_its_mp3() {
         for coding in [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw] {
             for (channels, seconds) in [(1, 1), (2, 1), (1, 5), (2, 5)] {
                 let mut encoded = Vec::new();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_recording_is_in_its_mp3_and_all_is_where_it_was() {
+    fn the_mp3_contains_the_end_of_a_recording_and_keeps_all_positions() {
         // The cases fill the last frame to different degrees.
         for (channels, more) in [(1, 0), (2, 0), (1, 1), (1, 287), (2, 575), (1, 576)] {
             let mut encoded = Vec::new();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_frame_is_of_the_same_kind_as_the_others_and_counts_them() {
+    fn the_first_mp3_frame_has_the_kind_and_the_number_of_the_others() {
         for channels in [1, 2] {
             for samples in [0, 1, 575, 576, 577, 8_000] {
                 let form = WavFormat { coding: WavCoding::Pcm, channels };
@@ -228,7 +228,7 @@ mod tests {
     const DUAL: WavFormat = WavFormat { coding: WavCoding::Pcm, channels: 2 };
 
     #[test]
-    fn what_was_cut_off_within_a_sample_is_encoded_to_there() {
+    fn a_file_truncated_within_a_sample_is_encoded_up_to_this_sample() {
         let whole = recording(DUAL, 1);
         for left in [whole.len() - 1, whole.len() - 3] {
             encode("within", &whole[..left], io::sink()).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recording_is_refused() {
+    fn a_file_that_is_not_a_recording_is_refused() {
         let mut three = recording(DUAL, 1);
         three[22] = 3;
         for bad in [&b""[..], b"RIFF", &[0; 100], &three] {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_recording_goes_through_in_small_pieces() {
+    fn a_long_recording_is_encoded_in_small_pieces() {
         let mut encoded = Vec::new();
         encode("long", &recording(DUAL, 60), Narrow(&mut encoded)).unwrap();
         let at_64_kbit = 60 * 8_000;

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_nothing_went_through_serves_the_next_session() {
+    fn an_unused_socket_serves_the_next_session() {
         let ports = ports();
         let first = ports.bind().unwrap().unwrap();
         let port = first.port;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_something_comes_to_is_closed_and_its_port_waits() {
+    fn a_socket_that_received_a_packet_is_closed_and_its_port_queued() {
         let ports = ports();
         let first = ports.bind().unwrap().unwrap();
         let (port, to) = (first.port, first.rtp.local_addr().unwrap());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_connected_or_sent_through_is_closed_and_its_port_waits() {
+    fn a_used_socket_is_closed_and_its_port_queued() {
         let ports = ports();
         let mut connected = ports.bind().unwrap().unwrap();
         connected.used = true;
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_begins_anywhere_and_has_every_pair_of_its_range() {
+    fn a_pool_starts_at_a_random_pair_and_has_every_pair_of_its_range() {
         let pools = std::iter::repeat_with(ports).take(20);
         let firsts: BTreeSet<u16> = pools.map(|ports| ports.bind().unwrap().unwrap().port).collect();
         assert!(firsts.len() > 1, "{firsts:?}");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_few_sockets_are_kept() {
+    fn at_most_64_idle_sockets_are_kept() {
         let ports = ports();
         let many: Vec<Sockets> = std::iter::from_fn(|| ports.bind().unwrap()).take(MAX_IDLE_SOCKETS + 9).collect();
         assert_eq!(many.len(), MAX_IDLE_SOCKETS + 9);

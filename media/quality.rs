@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn delay_and_loss_give_what_the_equations_of_g107_do_elsewhere() {
+    fn delay_and_loss_match_an_independent_computation_of_g107() {
         // The expected values come from another implementation of the equations 7-18 to 7-29.
         for (delay_ms, percent, rating, opinion) in [
             (100.0, 0.0, 90.6637, 4.3549),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn opinions_are_those_of_g107_table_b1() {
+    fn mos_values_match_g107_table_b1() {
         for (rating, opinion) in [(90.0, 4.34), (80.0, 4.03), (70.0, 3.60), (60.0, 3.10), (50.0, 2.58)] {
             close(mos(rating), opinion, 0.01);
         }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn delay_costs_what_the_linear_fit_of_the_model_says() {
+    fn the_cost_of_delay_matches_the_linear_fit_of_the_e_model() {
         // The formula of Cole and Rosenbluth (2001) is 0.024 d, plus 0.11 (d - 177.3) for d above 177.3 ms.
         for delay_ms in [20.0, 50.0, 100.0, 150.0, 177.0, 200.0, 250.0, 300.0] {
             let fitted = 0.024 * delay_ms + 0.11 * f64::max(delay_ms - 177.3, 0.0);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn random_loss_costs_g711_with_concealment_what_g113_tabulates() {
+    fn random_loss_of_g711_with_concealment_matches_g113() {
         for (percent, impairment) in [(1.0, 5.0), (2.0, 7.0), (3.0, 10.0), (5.0, 15.0), (7.0, 20.0), (10.0, 25.0)] {
             close(Path { loss: percent / 100.0, ..PERFECT }.equipment_impairment(), impairment, 2.2);
         }
@@ -225,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn losses_in_a_row_cost_more_than_as_many_at_random() {
+    fn burst_losses_cost_more_than_random_losses() {
         let at = |burst_ratio| Path { loss: 0.05, burst_ratio, ..PERFECT }.rating();
         assert!(at(1.0) > at(2.0) && at(2.0) > at(4.0));
         assert_eq!(at(0.3), at(1.0));
     }
 
     #[test]
-    fn a_cause_is_told_once_and_again_only_after_it_was_well_and_30_s_have_passed() {
+    fn an_impairment_is_reported_again_only_after_a_good_value_and_30_s() {
         let mut watch = Watch::default();
         let wait = |watch: &mut Watch, frames| (0..frames).for_each(|_| watch.tick());
         assert!(!watch.note(Impairment::Loss, 5.0));

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
-    fn each_peer_hears_a_packet_a_frame() {
+    fn each_far_end_gets_one_packet_per_frame() {
         for codecs in [[Codec::Pcmu, Codec::Pcmu], [Codec::Pcmu, Codec::Pcma], [Codec::G722, Codec::Pcmu]] {
             for recorded in [None, Some(WavCoding::Pcm), Some(WavCoding::Mulaw)] {
                 let mut relay_bench = RelayBench::new(Instant::now(), 3, codecs, recorded);

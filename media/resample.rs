@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_join_without_a_seam_whatever_their_length() {
+    fn frames_of_any_length_are_resampled_without_a_discontinuity() {
         for (from, to) in PAIRS {
             let input = sine(1_001.0, from);
             let whole = resampled(&input, from, to);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_is_what_it_says_and_coming_up_every_sample_comes_out_again() {
+    fn the_stated_delay_is_exact_and_upsampling_keeps_every_sample() {
         for (from, to) in PAIRS {
             let mut click = vec![0; from.frame() * 4];
             click[480] = 20_000;
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn tones_at_22050_hz_come_out_at_48000_hz_without_seams_or_images() {
+    fn tones_at_22050_hz_are_resampled_to_48000_hz_without_discontinuities_or_images() {
         for hertz in [50.0, 440.0, 1_000.0, 3_400.0, 7_000.0, 9_900.0] {
             let step = 2.0 * PI * hertz / 22_050.0;
             let input: Vec<i16> = (0..22_050).map(|n| ((f64::from(n) * step).sin() * LOUD).round() as i16).collect();

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn cleared_marks_come_back_a_few_in_each_frame_and_before_those_of_later_audio() {
+    fn cleared_marks_are_reported_a_few_per_frame_before_later_marks() {
         let (mut player, writer) = player();
         for name in names(0..100) {
             writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn cleared_marks_come_back_a_few_in_each_frame_while_a_prompt_plays() {
+    fn cleared_marks_are_reported_a_few_per_frame_during_a_prompt() {
         let (mut player, writer) = player();
         for name in names(0..40) {
             writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_may_follow_a_clear_at_once_however_much_waited_but_not_without_bound() {
+    fn after_a_clear_new_audio_is_accepted_at_once_up_to_the_limit() {
         let (mut player, writer) = player();
         let all = Bytes::from_static(&[1; 80_000]);
         writer.audio(all.clone()).unwrap();
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn paused_audio_goes_on_where_it_stopped_and_a_clear_cuts_it_meanwhile() {
+    fn paused_audio_continues_at_its_position_and_a_clear_removes_it() {
         let (mut player, writer) = player();
         let heard = |player: &mut SourcePlayer| {
             let mut marks = Vec::new();
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_that_comes_too_late_is_a_gap_and_what_comes_much_later_or_after_a_clear_is_none() {
+    fn late_audio_counts_as_a_gap_and_audio_after_500_ms_or_a_clear_does_not() {
         let (mut player, writer) = player();
         let silence = |count: usize, player: &mut SourcePlayer| (0..count).for_each(|_| _ = frame(player, 32));
         let gaps = |count, silence| Underruns { count, silence: Duration::from_millis(silence) };
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_that_nobody_takes_hold_up_the_audio_behind_them() {
+    fn marks_that_cannot_be_reported_delay_the_audio_after_them() {
         let (mut player, writer) = player();
         for name in 0..=MAX_PLAYED_MARKS {
             writer.mark(name.to_string().into());

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_0_means_never() {
+    fn a_limit_of_0_disables_the_check() {
         let mut bench = Bench { load: ThreadLoad::new(Duration::ZERO, 0), ..Bench::new(0) };
         assert!(!bench.run(10_000, LATE, 100));
     }

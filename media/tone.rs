@@ -277,7 +277,7 @@ mod tests {
     use crate::rtp::FRAME;
 
     #[test]
-    fn every_tone_that_can_be_asked_for_is_somebodys_own() {
+    fn every_country_has_its_own_tones() {
         let others = [
             "at", "au", "bg", "br", "be", "ch", "cl", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gr", "hu", "il",
             "in", "it", "lt", "jp", "mx", "my", "nl", "no", "nz", "ph", "pl", "pt", "ru", "se", "sg", "th", "uk", "tw",
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_its_level_twist_length_and_no_click_at_every_rate() {
+    fn a_digit_has_its_level_twist_and_length_without_a_click_at_every_rate() {
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             let a_millisecond = rate.hertz() as usize / 1_000;
             let samples = sound(Tone::Digit { digit: '6', milliseconds: 70 }, rate, 5);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rate_sounds_the_same() {
+    fn a_tone_is_the_same_at_every_sample_rate() {
         for tone in [Tone::Ringback(Country::Uk), Tone::Busy(Country::Us), Tone::Beep { milliseconds: 155 }] {
             let narrow = sound(tone, SampleRate::Hz8000, 150);
             for (rate, step) in [(SampleRate::Hz16000, 2), (SampleRate::Hz48000, 6)] {
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_does_not_break_at_the_edges_of_frames() {
+    fn a_tone_continues_across_frames() {
         let samples = sound(Tone::Busy(Country::De), SampleRate::Hz8000, 24);
         // This is the largest difference between two samples of 425 Hz at this amplitude.
         let steepest = PEAK * std::f32::consts::TAU * 425.0 / 8_000.0 + 2.0;

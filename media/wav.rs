@@ -196,7 +196,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_header_says_what_the_file_is_whatever_its_sizes() {
+    fn a_header_is_read_with_any_sizes() {
         for form in FORMS {
             for data in [0, 640, 5 << 30] {
                 assert_eq!(WavFormat::parse(&form.header(data)).unwrap(), form);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read_back_as_it_was_said() {
+    fn every_header_is_read_back_unchanged() {
         let written: Vec<i16> = (-160..160).map(|at| at * 100).collect();
         for form in FORMS {
             let mut file = form.header(written.len() as u64 * form.coding.octets() as u64).to_vec();

@@ -52,7 +52,7 @@ fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, Detectio
 }
 
 #[test]
-fn few_words_and_silence_are_a_person() {
+fn a_short_greeting_and_silence_mean_a_person() {
     assert_eq!(figures(&until(Until::GreetingEnd), &[(false, 600), (true, 400)]), [(2_200, DetectionResult::Human)]);
     // A person who gets no reply repeats the greeting.
     let twice = [(false, 600), (true, 400), (false, 1_000), (true, 600)];
@@ -60,7 +60,7 @@ fn few_words_and_silence_are_a_person() {
 }
 
 #[test]
-fn much_speech_is_a_machine_and_its_end_is_silence() {
+fn long_speech_means_an_answering_machine_and_silence_ends_its_greeting() {
     let greeting = [(false, 600), (true, 1_500), (false, 400), (true, 4_000)];
     let reported = figures(&until(Until::GreetingEnd), &greeting);
     assert_eq!(reported, [(3_420, DetectionResult::Machine), (7_700, ENDED_BY_SILENCE)]);
@@ -70,7 +70,7 @@ fn much_speech_is_a_machine_and_its_end_is_silence() {
 }
 
 #[test]
-fn many_words_or_one_long_one_are_a_machine() {
+fn a_long_greeting_or_many_words_mean_an_answering_machine() {
     let spec = MachineDetection { words: Some(3), word: Some(Duration::from_secs(2)), ..until(Until::FirstResult) };
     let word = [(true, 200), (false, 60)];
     assert_eq!(figures(&spec, &word.repeat(3)), [(1_920, DetectionResult::Human)]);
@@ -84,7 +84,7 @@ fn many_words_or_one_long_one_are_a_machine() {
 }
 
 #[test]
-fn silence_is_what_the_spec_takes_it_for() {
+fn the_silence_threshold_of_the_settings_applies() {
     let mut spec = until(Until::GreetingEnd);
     assert_eq!(figures(&spec, &[]), [(5_000, DetectionResult::Silence)]);
     spec.silence_is_machine = true;
@@ -94,7 +94,7 @@ fn silence_is_what_the_spec_takes_it_for() {
 }
 
 #[test]
-fn time_decides_when_nothing_else_does() {
+fn the_time_limit_ends_an_undecided_detection() {
     let spec = MachineDetection {
         first_result_timeout: Duration::from_millis(3_500),
         greeting: Duration::from_millis(3_500),
@@ -117,7 +117,7 @@ fn frames_below_the_threshold_are_silence() {
 }
 
 #[test]
-fn a_listener_follows_the_legs_rate_and_takes_nothing_for_silence() {
+fn the_listener_follows_the_sample_rate_and_counts_missing_audio_as_silence() {
     use super::listener::MachineListener;
     use crate::event::Event;
     use crate::{OpId, resample::Resampler};
@@ -177,7 +177,7 @@ fn beeps_of_any_frequency_and_length_end_a_greeting() {
 }
 
 #[test]
-fn a_beep_after_few_words_makes_them_a_machines() {
+fn a_beep_after_a_short_greeting_means_an_answering_machine() {
     let mut voice = Voice::new(3);
     let samples =
         [voice.silence(400, -60.0), voice.say(900), voice.silence(800, -60.0), tone(1_000.0, 800, -15.0)].concat();
@@ -197,7 +197,7 @@ fn a_beep_is_found_in_noise() {
 }
 
 #[test]
-fn ringing_busy_keys_and_melodies_are_no_beeps() {
+fn ringback_busy_tones_digits_and_melodies_are_not_beeps() {
     let generate = |tone: Tone, milliseconds: usize| {
         let mut generator = crate::tone::ToneGenerator::new(tone);
         let mut samples = Vec::new();
@@ -232,7 +232,7 @@ fn ringing_busy_keys_and_melodies_are_no_beeps() {
 }
 
 #[test]
-fn fax_machines_are_known_by_their_calls() {
+fn a_fax_machine_is_detected_by_its_tones() {
     let calling = [tone(1_100.0, 500, -15.0), vec![0; 24_000]].concat().repeat(3);
     // V.8 reverses the phase every 450 ms.
     let mut called = vec![0; 4_000];
@@ -250,7 +250,7 @@ fn fax_machines_are_known_by_their_calls() {
 }
 
 #[test]
-fn the_speech_files_hold_no_beep() {
+fn recorded_speech_contains_no_beep() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let Ok(files) = std::fs::read_dir(folder) else {
         println!("skipped: ../shared/corpora/audio is not here");
@@ -350,7 +350,7 @@ fn hasty() -> MachineDetection {
 }
 
 #[test]
-fn synthetic_people_and_machines_are_told_apart() {
+fn synthetic_persons_and_answering_machines_are_distinguished() {
     let mut random = Voice::new(99);
     let (mut people, mut machines, mut beeps) = (Vec::new(), Vec::new(), Vec::new());
     let mut hasty_right = Vec::new();

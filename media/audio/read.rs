@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bit_mono_at_8000_comes_back_sample_by_sample() {
+    fn mono_of_16_bits_at_8000_hz_is_read_unchanged() {
         let samples: Vec<i16> = (0..100).map(|at| at * 321).collect();
         let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         assert_eq!(read_wav(&wav(1, 1, 8_000, 16, &data, 200)).unwrap().samples(), samples);
@@ -369,13 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn other_rates_become_8000() {
+    fn other_sample_rates_are_converted_to_8000_hz() {
         let audio = read_wav(&wav(1, 1, 16_000, 16, &vec![0; 32_000], 32_000)).unwrap();
         assert_eq!(audio.samples().len(), 8_000);
     }
 
     #[test]
-    fn floats_that_are_no_numbers_or_out_of_range_are_bounded() {
+    fn floats_that_are_nan_or_out_of_range_are_limited() {
         let data: Vec<u8> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, 0.5, f32::MIN_POSITIVE]
             .iter()
             .flat_map(|sample| sample.to_le_bytes())
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_and_rubbish_are_errors() {
+    fn files_with_wrong_lengths_or_random_octets_are_errors() {
         for octets in [
             &b""[..],
             b"RIFF",
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn gsm_files_come_back_to_the_bit_as_from_another_decoder() {
+    fn gsm_files_decode_bit_exactly_as_with_the_reference_decoder() {
         let expected = sixteen(include_bytes!("fixtures/sweep.gsm.s16"));
         let file = include_bytes!("fixtures/sweep.gsm");
         assert_eq!(decode(file, None).unwrap().samples(), expected);
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn aiff_and_gsm_that_lie_are_errors() {
+    fn aiff_and_gsm_files_with_wrong_lengths_are_errors() {
         let whole = include_bytes!("fixtures/sweep.aiff");
         for cut in [4, 12, 20, 38, 46, 54] {
             assert!(decode(&whole[..cut], None).is_err(), "{cut}");

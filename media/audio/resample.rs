@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn speech_frequencies_pass_and_those_above_are_cut() {
+    fn speech_frequencies_pass_and_higher_frequencies_are_removed() {
         for rate in [11_025, 16_000, 22_050, 24_000, 44_100, 48_000] {
             let kept = to_8000(&sine(1_000.0, rate, 0.5), rate);
             assert!(kept.len().abs_diff(4_000) <= 1);

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_encodes_as_the_reference_does() {
+    fn every_sample_encodes_as_in_the_reference_code() {
         for sample in i16::MIN..=i16::MAX {
             assert_eq!(linear_to_ulaw(sample), reference_ulaw(sample), "mu-law of {sample}");
             assert_eq!(linear_to_alaw(sample), reference_alaw(sample), "A-law of {sample}");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_encodes_alone_as_among_others() {
+    fn a_sample_encodes_the_same_alone_and_in_a_frame() {
         let samples: Vec<i16> = (i16::MIN..=i16::MAX).collect();
         let mut octets = vec![0; samples.len()];
         for (law, alone) in [(Law::Mu, linear_to_ulaw as fn(i16) -> u8), (Law::A, linear_to_alaw)] {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_survives_decoding_and_encoding() {
+    fn every_octet_is_unchanged_after_decoding_and_encoding() {
         for octet in 0..=255u8 {
             // Mu-law has two zeros. The encoder writes the negative zero as the positive zero.
             let same = if octet == 0x7F { 0xFF } else { octet };

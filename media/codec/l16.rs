@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_upper_octet_goes_first() {
+    fn samples_are_in_network_byte_order() {
         let mut octets = [0; 6];
         assert_eq!(encode(&[1, -2, i16::MIN], &mut octets), 6);
         assert_eq!(octets, [0x00, 0x01, 0xFF, 0xFE, 0x80, 0x00]);
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left() {
+    fn samples_beyond_the_buffer_are_ignored() {
         let mut octets = [7; 3];
         assert_eq!((encode(&[1, 2], &mut octets), octets), (2, [0, 1, 7]));
         let mut samples = [7; 2];

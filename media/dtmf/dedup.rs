@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_that_accompanies_an_event_is_told_once_whichever_is_first() {
+    fn a_digit_sent_as_event_and_tone_is_reported_once_in_either_order() {
         let mut bench = Bench::new();
         assert!(bench.at(0, '5', DtmfMethod::Event));
         assert!(!bench.at(120, '5', DtmfMethod::Tone));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_pressed_twice_in_one_form_is_two_presses() {
+    fn a_digit_pressed_twice_and_sent_by_one_method_is_reported_twice() {
         for method in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
             let mut bench = Bench::new();
             assert!((0..10).all(|press| bench.at(press * 80, '5', method)), "{method:?}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_pressed_twice_in_both_forms_is_two_presses() {
+    fn a_digit_pressed_twice_and_sent_by_two_methods_is_reported_twice() {
         let mut bench = Bench::new();
         let detections =
             [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn tones_found_again_while_the_event_lasts_are_the_same_press() {
+    fn a_tone_detected_again_during_its_event_is_the_same_digit() {
         let mut bench = Bench::new();
         assert!(bench.at(0, '5', DtmfMethod::Event));
         for packet in 0..100 {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_other_presses() {
+    fn different_digits_are_reported_separately() {
         let mut bench = Bench::new();
         assert!(bench.at(0, '1', DtmfMethod::Event));
         assert!(bench.at(50, '2', DtmfMethod::Tone));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_info_for_each_event_adds_nothing_even_when_keys_are_repeated() {
+    fn an_info_for_each_event_causes_no_further_report_of_repeated_digits() {
         let mut bench = Bench::new();
         let detections = [
             (0, DtmfMethod::Event),

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
-    fn keys_are_heard_at_every_rate_and_not_when_their_event_was() {
+    fn digits_are_detected_at_every_sample_rate_unless_an_event_reported_them() {
         let mut detector = InbandDetector::new();
         let mut now = Instant::now();
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {

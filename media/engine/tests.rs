@@ -67,7 +67,7 @@ fn finished(op: u64, reason: FinishReason) -> Event {
 }
 
 #[test]
-fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
+fn a_bridge_relays_packets_with_the_codec_and_sequence_of_the_other_leg() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(100);
@@ -99,7 +99,7 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
 }
 
 #[test]
-fn a_leg_whose_other_side_never_speaks_is_sent_something_after_a_second() {
+fn a_leg_gets_a_packet_after_a_second_if_the_bridged_leg_never_sends() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(900);
@@ -109,7 +109,7 @@ fn a_leg_whose_other_side_never_speaks_is_sent_something_after_a_second() {
 }
 
 #[test]
-fn a_leg_that_was_never_sent_anything_goes_without_a_word() {
+fn a_leg_without_any_sent_packet_closes_without_a_bye() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(400);
@@ -119,7 +119,7 @@ fn a_leg_that_was_never_sent_anything_goes_without_a_word() {
 }
 
 #[test]
-fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
+fn a_leg_gets_a_packet_now_and_then_after_the_bridged_leg_fell_silent() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(50, 0x10, 0x20);
@@ -138,7 +138,7 @@ fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
 }
 
 #[test]
-fn timestamps_go_on_evenly_across_reports() {
+fn timestamps_advance_evenly_across_reports() {
     let mut pair = MediaPair::new();
     pair.advance(100);
     pair.heard(Side::A);
@@ -151,7 +151,7 @@ fn timestamps_go_on_evenly_across_reports() {
 }
 
 #[test]
-fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
+fn loss_and_reordering_are_visible_to_the_bridged_far_end() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(2, 0x10, 0x20);
@@ -172,7 +172,7 @@ fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
 }
 
 #[test]
-fn csrcs_extensions_and_padding_end_at_the_bridge() {
+fn csrcs_extensions_and_padding_are_not_relayed() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let mut packet = vec![0xB1, 0, 0, 7, 0, 0, 0, 160, 1, 2, 3, 4, 9, 9, 9, 9, 0xBE, 0xDE, 0, 1, 5, 5, 5, 5];
@@ -187,7 +187,7 @@ fn csrcs_extensions_and_padding_end_at_the_bridge() {
 }
 
 #[test]
-fn a_leg_hears_one_line_of_rtp_through_silence_and_prompts() {
+fn a_leg_gets_one_rtp_stream_through_silence_and_prompts() {
     let mut pair = MediaPair::new();
     pair.advance(200);
     pair.command(Side::A, play(1, 10));
@@ -219,7 +219,7 @@ fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
 }
 
 #[test]
-fn a_new_prompt_replaces_the_old_and_stop_ends_it_within_a_frame() {
+fn a_new_prompt_replaces_the_current_one_and_stop_ends_it_within_a_frame() {
     let mut pair = MediaPair::new();
     let forever = Command::Play { op: OpId(1), audio: tone(1), loops: None };
     pair.command(Side::A, forever);
@@ -236,7 +236,7 @@ fn a_new_prompt_replaces_the_old_and_stop_ends_it_within_a_frame() {
 }
 
 #[test]
-fn a_peer_that_wants_40_ms_gets_packets_of_40_ms() {
+fn a_far_end_that_requests_40_ms_gets_packets_of_40_ms() {
     let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\na=ptime:40\r\n");
     pair.command(Side::A, play(1, 4));
     pair.advance(400);
@@ -248,7 +248,7 @@ fn a_peer_that_wants_40_ms_gets_packets_of_40_ms() {
 }
 
 #[test]
-fn on_hold_nothing_is_sent_and_the_prompt_goes_on_unheard() {
+fn during_hold_a_prompt_advances_but_is_not_sent() {
     let mut pair = MediaPair::new();
     pair.command(Side::A, play(1, 20));
     pair.advance(100);
@@ -265,7 +265,7 @@ fn on_hold_nothing_is_sent_and_the_prompt_goes_on_unheard() {
 }
 
 #[test]
-fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despite_loss() {
+fn digits_are_relayed_with_the_other_payload_type_and_reported_once_despite_loss() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(2, 0x10, 0x20);
@@ -299,7 +299,7 @@ fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despit
 }
 
 #[test]
-fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
+fn sent_digits_are_rfc_4733_events_of_the_same_digits() {
     let mut pair = MediaPair::new();
     pair.advance(100);
     pair.heard(Side::A);
@@ -328,7 +328,7 @@ fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
 }
 
 #[test]
-fn without_telephone_events_digits_are_tones() {
+fn without_telephone_events_digits_are_sent_as_tones() {
     let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\n");
     pair.command(Side::A, Command::SendDigits { op: OpId(1), digits: "5".to_owned(), duration_ms: 100 });
     pair.advance(500);
@@ -338,7 +338,7 @@ fn without_telephone_events_digits_are_tones() {
 }
 
 #[test]
-fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
+fn digits_above_the_rate_limit_are_dropped_and_counted() {
     let mut pair = MediaPair::new();
     for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
@@ -355,7 +355,7 @@ fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
 }
 
 #[test]
-fn echo_sends_the_peer_its_own_words() {
+fn an_echo_sends_the_far_end_its_own_packets() {
     let mut pair = MediaPair::new();
     pair.command(Side::A, Command::Echo(true));
     pair.talk(10, 0x33, 0xD5);
@@ -365,7 +365,7 @@ fn echo_sends_the_peer_its_own_words() {
 }
 
 #[test]
-fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
+fn a_muted_leg_is_relayed_as_silence_and_its_digits_are_reported() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.command(Side::A, Command::Mute { inbound: true });
@@ -382,7 +382,7 @@ fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
 }
 
 #[test]
-fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
+fn unknown_sources_are_dropped_after_the_latch_and_a_new_offer_reopens_it() {
     let mut pair = MediaPair::new();
     pair.command(Side::A, Command::Echo(true));
     let nat: SocketAddr = "127.0.0.2:9999".parse().unwrap();
@@ -410,7 +410,7 @@ fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
 }
 
 #[test]
-fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
+fn malformed_packets_and_unknown_payload_types_are_counted_and_dropped() {
     let mut pair = MediaPair::new();
     pair.bridge();
     for packet in
@@ -428,7 +428,7 @@ fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
 }
 
 #[test]
-fn a_report_leaves_the_timestamps_as_they_are() {
+fn a_report_does_not_change_the_timestamps() {
     let mut pair = MediaPair::new();
     pair.advance(11_000);
     assert_eq!(pair.reports(Side::A).len(), 2);
@@ -440,7 +440,7 @@ fn a_report_leaves_the_timestamps_as_they_are() {
 }
 
 #[test]
-fn reports_go_out_and_tell_loss_and_round_trip() {
+fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
     let mut pair = MediaPair::new();
     pair.talk(100, 0x10, 0x20);
     pair.lose(Side::A);
@@ -480,7 +480,7 @@ fn reports_go_out_and_tell_loss_and_round_trip() {
 }
 
 #[test]
-fn audio_that_should_come_and_does_not_is_told_after_two_seconds_and_again_when_it_comes() {
+fn missing_audio_is_reported_after_two_seconds_and_its_return_too() {
     let gaps = |pair: &mut MediaPair| -> Vec<Event> {
         let is_gap = |event: &Event| matches!(event, Event::AudioMissing { .. } | Event::AudioResumed);
         pair.events(Side::A).into_iter().map(|(_, event)| event).filter(is_gap).collect()
@@ -504,7 +504,7 @@ fn audio_that_should_come_and_does_not_is_told_after_two_seconds_and_again_when_
 }
 
 #[test]
-fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
+fn loss_is_reported_once_per_direction_and_lowers_both_mos_values() {
     let mut pair = MediaPair::new();
     pair.bridge();
     for _ in 0..250 {
@@ -595,7 +595,7 @@ fn events_wait_for_a_full_sink_in_order_and_too_many_close_the_session() {
 }
 
 #[test]
-fn a_closed_leg_says_goodbye_frees_its_ports_and_leaves_the_other_hearing_silence() {
+fn a_closed_leg_sends_a_bye_frees_its_ports_and_the_bridged_leg_gets_silence() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(10, 0x10, 0x20);
@@ -613,7 +613,7 @@ fn a_closed_leg_says_goodbye_frees_its_ports_and_leaves_the_other_hearing_silenc
 }
 
 #[test]
-fn a_far_end_elsewhere_cannot_send_our_audio_to_this_host() {
+fn a_remote_far_end_cannot_direct_our_audio_to_this_host() {
     let mut pair = MediaPair::new();
     let (key, plan) = pair.plan(Side::A);
     let to = "127.0.0.1:6000".parse().unwrap();

@@ -133,7 +133,7 @@ wg0\t0003000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 ";
 
     #[test]
-    fn packets_come_by_loopback_by_the_networks_of_an_address_and_from_outside() {
+    fn routes_are_found_for_loopback_local_networks_and_other_hosts() {
         let names = |listen: &str| interfaces(listen.parse().unwrap(), TABLE).join(" ");
         assert_eq!(names("127.0.0.5"), "lo");
         assert_eq!(names("10.0.1.7"), "lo eth0");
@@ -145,7 +145,7 @@ wg0\t0003000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
     }
 
     #[test]
-    fn the_kernel_knows_that_its_own_addresses_stay_here() {
+    fn the_route_to_an_own_address_is_loopback() {
         let at = |text: &str| text.parse().unwrap();
         let ends = Ends { local: at("127.0.0.1:4000"), remote: at("127.0.63.9:4000") };
         let mut routes = Routes::new().unwrap();
@@ -154,7 +154,7 @@ wg0\t0003000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
     }
 
     #[test]
-    fn answers_cut_short_are_no_routes() {
+    fn truncated_netlink_answers_give_no_route() {
         let mut answer = vec![0; HEADER];
         answer[4..6].copy_from_slice(&NEW_ROUTE.to_ne_bytes());
         answer.extend([2, 32, 0, 0, 0, 0, 0, UNICAST, 0, 0, 0, 0]);

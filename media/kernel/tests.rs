@@ -25,7 +25,7 @@ fn rule() -> OffloadRule {
 }
 
 #[test]
-fn the_compiled_program_is_the_source_that_stands_beside_it() {
+fn the_compiled_ebpf_program_matches_its_source() {
     let digest = |octets: &[u8]| -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
         digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
@@ -37,7 +37,7 @@ fn the_compiled_program_is_the_source_that_stands_beside_it() {
 }
 
 #[test]
-fn flows_are_laid_out_as_the_program_reads_them() {
+fn flows_have_the_memory_layout_of_the_ebpf_program() {
     let ends = Ends::new(at("127.0.0.1:4000"), at("[::ffff:127.0.0.9]:5000")).unwrap();
     assert_eq!(key(ends), [127, 0, 0, 1, 127, 0, 0, 9, 0x0F, 0xA0, 0x13, 0x88]);
     let forward = rule().forward.unwrap();
@@ -57,7 +57,7 @@ fn flows_are_laid_out_as_the_program_reads_them() {
 }
 
 #[test]
-fn a_refusal_of_the_verifier_is_told_in_its_own_words() {
+fn an_error_of_the_verifier_is_reported_with_its_text() {
     let log = "7: (2d) if r9 > r8 goto pc+1\nR9 pointer comparison prohibited\nprocessed 8 insns (limit 1000000) \
                max_states_per_insn 0\n";
     assert_eq!(verdict(log).as_deref(), Some("R9 pointer comparison prohibited"));

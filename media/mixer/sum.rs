@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_below_the_knee_is_exact_and_above_it_never_turns_or_wraps() {
+    fn a_sum_below_the_knee_is_exact_and_above_it_rises_without_overflow() {
         let sums: Vec<i32> = (-400_000..=400_000).step_by(7).collect();
         let mut frame = vec![0; sums.len()];
         limit(&sums, &mut frame);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_the_sum_without_oneself_however_loud_all_are_together() {
+    fn each_participant_gets_the_sum_without_itself_at_any_level() {
         let sum: Vec<i32> = (0..160).map(|n| n * 1_000 - 80_000).collect();
         let own: Vec<i16> = (0..160).map(|n| (n * 400 - 32_000) as i16).collect();
         let (mut direct, mut expected) = (vec![0; 160], vec![0; 160]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gain_ramps_and_then_holds() {
+    fn a_gain_ramps_and_then_stays() {
         let mut frame = [1_000; 160];
         scale(&mut frame, 0.0, 2.0, 20);
         assert_eq!((frame[0], frame[10], frame[20], frame[159]), (0, 1_000, 2_000, 2_000));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_of_a_sound_that_was_cut_off_begins_where_that_ended() {
+    fn the_fade_of_an_interrupted_sound_begins_at_its_last_sample() {
         let frame: Vec<i16> = (0..160).map(|n| n * 100).collect();
         let mut sum = vec![0; 160];
         add_tail(&mut sum, &frame, 40);

@@ -70,7 +70,7 @@ fn last(frames: &[Vec<i16>]) -> Vec<i16> {
 }
 
 #[test]
-fn each_hears_exactly_the_sum_of_all_others() {
+fn each_participant_gets_exactly_the_sum_of_all_others() {
     let mut mixer = room(12);
     for frame in 0..20 {
         let voices: Vec<Vec<i16>> = (0..12).map(|one| voice(one, frame, 1_500.0)).collect();
@@ -89,7 +89,7 @@ fn each_hears_exactly_the_sum_of_all_others() {
 }
 
 #[test]
-fn those_who_are_silent_share_the_whole_and_who_speaks_alone_hears_nothing() {
+fn silent_participants_share_one_mix_and_a_lone_speaker_gets_silence() {
     let mut mixer = room(250);
     for frame in 0..5 {
         mixer.add_frame(7, RATE, &voice(7, frame, 8_000.0));
@@ -116,7 +116,7 @@ fn an_empty_frame_is_silence_for_all() {
 }
 
 #[test]
-fn a_shouting_crowd_is_bent_and_neither_wraps_nor_flattens() {
+fn many_loud_speakers_are_compressed_without_overflow_or_clipping() {
     let mut mixer = room(10);
     let mut highest = 0;
     for frame in 0..50 {
@@ -135,7 +135,7 @@ fn a_shouting_crowd_is_bent_and_neither_wraps_nor_flattens() {
 }
 
 #[test]
-fn muted_held_coaching_and_monitoring_decide_who_hears_whom() {
+fn mute_hold_coach_and_monitor_select_the_participants_of_each_mix() {
     let coach = |whom: &[usize]| Participation {
         role: Role::Coach(whom.iter().map(|one| key(*one)).collect()),
         ..Participation::default()
@@ -158,7 +158,7 @@ fn muted_held_coaching_and_monitoring_decide_who_hears_whom() {
 }
 
 #[test]
-fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
+fn a_coach_is_mixed_to_all_coached_participants_also_to_later_ones() {
     let coach = Participation { role: Role::Coach(vec![key(1), key(2)]), ..Participation::default() };
     let mut mixer = with(&[coach, Participation::default()]);
     assert_eq!(last(&constant(&mut mixer, &[700, 0], 3)), [0, 700]);
@@ -176,7 +176,7 @@ fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
 }
 
 #[test]
-fn a_gain_changes_what_others_hear_within_a_frame_and_without_a_step() {
+fn a_gain_changes_the_mix_within_a_frame_without_a_step() {
     let mut mixer = room(2);
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0], 2)), [0, 1_000]);
     mixer.change(0, Participation { gain_db: 20, ..Participation::default() });
@@ -199,7 +199,7 @@ fn steepest(frames: &[Vec<i16>]) -> i32 {
 }
 
 #[test]
-fn who_leaves_is_held_or_falls_away_in_the_middle_of_a_word_makes_no_click() {
+fn leaving_hold_and_missing_audio_during_a_word_cause_no_click() {
     #[derive(Clone, Copy, Debug)]
     enum How {
         Leaves,
@@ -239,7 +239,7 @@ fn who_leaves_is_held_or_falls_away_in_the_middle_of_a_word_makes_no_click() {
 }
 
 #[test]
-fn going_on_hold_and_coming_back_fades_between_the_room_and_the_music() {
+fn hold_and_resume_fade_between_the_mix_and_the_music() {
     let mut mixer = room(2);
     mixer.set_music(Some(Arc::new(Audio::new(vec![-2_000; 80]))));
     constant(&mut mixer, &[6_000, 0], 2);
@@ -253,7 +253,7 @@ fn going_on_hold_and_coming_back_fades_between_the_room_and_the_music() {
 }
 
 #[test]
-fn until_the_room_starts_all_hear_music_and_nobody_else() {
+fn before_the_start_all_participants_hear_only_music() {
     let mut mixer = Mixer::new(RATE);
     mixer.set_music(Some(Arc::new(Audio::new((0..200).collect::<Vec<i16>>()))));
     mixer.join(key(0), Participation::default());
@@ -282,7 +282,7 @@ fn events(mixer: &mut Mixer) -> Vec<MixerEvent> {
 }
 
 #[test]
-fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
+fn an_announcement_is_mixed_to_all_or_to_some_participants() {
     let mut mixer = with(&[
         Participation::default(),
         Participation::default(),
@@ -340,7 +340,7 @@ fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
 }
 
 #[test]
-fn coming_and_going_are_told_apart_by_their_tones_and_a_crowd_sounds_but_once() {
+fn entry_and_exit_have_different_tones_and_a_group_causes_one_tone() {
     let mut mixer = room(1);
     let mut pitch = |enters: bool, times: usize| {
         (0..times).for_each(|_| mixer.beep(enters));
@@ -362,7 +362,7 @@ fn coming_and_going_are_told_apart_by_their_tones_and_a_crowd_sounds_but_once() 
 }
 
 #[test]
-fn who_speaks_and_who_leads_is_told_when_it_changes() {
+fn changes_of_the_speakers_and_of_the_active_speaker_are_reported() {
     let mut mixer = by_level(3);
     let mut run = |frames: usize, loudness: [f32; 3]| {
         for frame in 0..frames {
@@ -385,7 +385,7 @@ fn who_speaks_and_who_leads_is_told_when_it_changes() {
 }
 
 #[test]
-fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
+fn the_active_speaker_changes_at_most_every_300_ms() {
     let mut mixer = by_level(4);
     let (mut changes, mut previous) = (Vec::new(), None);
     for frame in 0..1_000 {
@@ -405,7 +405,7 @@ fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
 }
 
 #[test]
-fn a_room_keeps_its_wits_whatever_is_done_to_it() {
+fn any_sequence_of_room_operations_keeps_the_invariants() {
     let mut state = 12_345u32;
     let mut random = |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -461,7 +461,7 @@ fn speech(name: &str) -> Option<Vec<i16>> {
 }
 
 #[test]
-fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another() {
+fn the_gate_passes_real_speech_unchanged_and_does_not_take_noise_for_speech() {
     let (Some(clean), Some(noise)) = (speech("clean_freesound_33711.wav"), speech("noise_freesound_573577.wav")) else {
         return;
     };

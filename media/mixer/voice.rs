@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_loud_enough_stays_open_for_ever() {
+    fn the_gate_stays_open_for_constant_loud_audio() {
         let mut voice = Voice::new();
         for _ in 0..50_000 {
             voice.handle(ALWAYS_MIXED_LEVEL, || true);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lead_goes_to_who_is_clearly_louder_for_a_while_and_not_to_and_fro() {
+    fn the_active_speaker_changes_only_to_a_clearly_louder_participant() {
         let mut lead = ActiveSpeakerSelector::default();
         let mut frames = |count: usize, levels: &[(usize, f32)]| {
             let changes = (0..count).filter(|_| lead.handle(levels.iter().copied())).count();

@@ -44,7 +44,7 @@ fn waits() -> Participation {
 }
 
 #[test]
-fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
+fn a_room_starts_with_the_first_starting_participant_and_the_minimum_number() {
     let music = Some(Arc::new(Audio::new(vec![70; 160])));
     let (mut room, witness) = open(RoomSpec { starts_with: 2, music, ..RoomSpec::default() });
     let joined = |number| RoomEvent::Joined { session: session(number) };
@@ -68,7 +68,7 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
 }
 
 #[test]
-fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
+fn a_room_ends_with_its_ending_participant_and_then_refuses_others() {
     let (mut room, witness) = open(RoomSpec::default());
     room.join(session(1), Participation { ends_room: true, ..Participation::default() }).unwrap();
     room.join(session(2), Participation::default()).unwrap();
@@ -96,7 +96,7 @@ fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
 }
 
 #[test]
-fn a_full_room_takes_nobody_until_somebody_leaves() {
+fn a_full_room_refuses_participants_until_one_leaves() {
     let (mut room, _) = open(RoomSpec { max_participants: 2, ..RoomSpec::default() });
     room.join(session(1), Participation::default()).unwrap();
     room.join(session(2), Participation::default()).unwrap();
@@ -107,7 +107,7 @@ fn a_full_room_takes_nobody_until_somebody_leaves() {
 }
 
 #[test]
-fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
+fn entry_tones_play_only_after_the_start_and_for_participants_that_enable_them() {
     let loudest = |room: &mut Room, slot: usize| {
         let mut highest = 0;
         for _ in 0..14 {
@@ -131,7 +131,7 @@ fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
 }
 
 #[test]
-fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_full() {
+fn a_full_sink_loses_only_speaker_events_and_ends_the_room_if_it_stays_full() {
     let (mut room, witness) = open(RoomSpec::default());
     let slot = room.join(session(1), Participation::default()).unwrap();
     witness.take();
@@ -154,7 +154,7 @@ fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_ful
 }
 
 #[test]
-fn a_tap_has_what_all_hear_and_ends_with_its_reader_or_the_room() {
+fn a_room_tap_gets_the_mix_and_ends_with_its_reader_or_the_room() {
     let (mut room, _witness) = open(RoomSpec::default());
     let slot = room.join(session(1), Participation::default()).unwrap();
     let codec = crate::tap::TapCodec::L16(crate::tap::ByteOrder::Big);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn wrong_lengths_are_refused() {
         for packet in [
             &[0x80u8, 0, 0][..],
             &[0x40, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_that_goes_on_elsewhere_is_no_loss_and_a_lone_stray_moves_nothing() {
+    fn a_restarted_sequence_is_not_loss_and_a_single_stray_packet_changes_nothing() {
         let mut receiver = Receiver::default();
         let sequences = [10, 11, 20_000, 12, 13, 40_000, 40_001, 40_003, 39_000, 40_004];
         for sequence in sequences {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_in_a_row_are_told_from_scattered_ones() {
+    fn burst_losses_are_distinguished_from_random_losses() {
         let ratio = |lost: fn(u16) -> bool| {
             let mut receiver = Receiver::default();
             for sequence in (0..2_000).filter(|sequence| !lost(*sequence)) {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_held_is_no_jitter_and_jitter_is_in_the_streams_own_clock() {
+    fn a_long_digit_is_not_jitter_and_jitter_uses_the_clock_rate_of_the_stream() {
         let mut receiver = Receiver::default();
         receiver.set_clock_rate(48_000);
         for place in 0..50u32 {

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_come_every_5_s_on_the_average_and_never_in_step() {
+    fn reports_have_a_mean_interval_of_5_s_and_are_spread_over_sessions() {
         let mut firsts = Vec::new();
         for seed in 0..1_000 {
             let mut reports = Reports::new(seed);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reports_of_this_sessions_streams_are_taken() {
+    fn only_reports_about_streams_of_this_session_are_accepted() {
         let (mut receiver, sender) = (Receiver::default(), Sender::new(1));
         let mut reports = Reports::new(1);
         let mut check = |receiver: &mut Receiver, packet: &[u8]| {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_makes_sender_reports_and_who_only_listens_receiver_reports() {
+    fn a_sending_session_writes_sender_reports_and_a_silent_one_receiver_reports() {
         let (mut sender, mut reports) = (Sender::new(1), Reports::new(1));
         let mut kinds = Vec::new();
         for sends in [false, true, true, false, false, false] {

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn wrong_lengths_are_refused() {
         let mut out = [0; LONGEST];
         let length = write_report(42, None, None, false, &mut out);
         out[3] = 200;

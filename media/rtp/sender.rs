@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn sequence_and_timestamp_stay_on_one_line_from_prompt_to_relay_and_back() {
+    fn sequence_and_timestamps_continue_from_prompt_to_relay_and_back() {
         let mut sender = Sender::new(1);
         sender.tick();
         let now = sender.now();

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_together_comes_apart_again() {
+    fn combined_descriptions_are_split_into_the_same_descriptions() {
         let whole = combine_descriptions(&[one(1, 4000), one(3, 4002)]);
         let text = String::from_utf8(whole.to_vec()).unwrap();
         assert!(text.starts_with("v=0\r\no=- 7 4 IN IP4 127.0.0.1\r\ns=-\r\n"), "{text}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_has_no_streams_and_many_streams_are_bounded() {
+    fn malformed_text_has_no_streams_and_the_number_of_streams_is_limited() {
         for rubbish in ["", "\n", "v=0", "xm=audio", "m", "o=\nm"] {
             assert_eq!(split_description(rubbish.as_bytes()), Vec::<Bytes>::new(), "{rubbish:?}");
         }

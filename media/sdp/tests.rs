@@ -54,7 +54,7 @@ fn answered(media: &str) -> (MediaPlan, String) {
 }
 
 #[test]
-fn the_peers_first_known_codec_and_its_event_number_are_taken() {
+fn the_first_supported_codec_of_an_offer_and_its_events_are_selected() {
     let (plan, answer) = answered(
         "m=audio 4000 RTP/AVP 9 8 0 96\r\na=rtpmap:9 G722/8000\r\na=rtpmap:96 telephone-event/8000\r\na=ptime:20\r\n",
     );
@@ -67,7 +67,7 @@ fn the_peers_first_known_codec_and_its_event_number_are_taken() {
 }
 
 #[test]
-fn a_dynamic_number_for_pcmu_is_used_as_given() {
+fn a_dynamic_payload_type_for_pcmu_is_used() {
     let (plan, answer) = answered("m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
     assert_eq!(
         (plan.audio.codec, plan.audio.payload_type, plan.audio.codec_of(97), plan.audio.events),
@@ -77,13 +77,13 @@ fn a_dynamic_number_for_pcmu_is_used_as_given() {
 }
 
 #[test]
-fn events_at_another_clock_rate_are_not_taken() {
+fn events_at_another_clock_rate_are_not_accepted() {
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/48000\r\n");
     assert_eq!(plan.audio.events, None);
 }
 
 #[test]
-fn hold_is_answered_by_its_mirror() {
+fn a_hold_is_answered_with_the_mirrored_direction() {
     for (said, answer, sends, receives) in [
         ("a=sendonly", "a=recvonly", false, true),
         ("a=recvonly", "a=sendonly", true, false),
@@ -100,7 +100,7 @@ fn hold_is_answered_by_its_mirror() {
 }
 
 #[test]
-fn direction_at_session_level_counts_until_the_media_says_otherwise() {
+fn a_media_level_direction_overrides_the_session_level() {
     let mut negotiation = Negotiation::new(local());
     let body = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\na=sendonly\r\nm=audio 4000 RTP/AVP 0\r\n";
     negotiation.answer(body.as_bytes()).unwrap();
@@ -108,7 +108,7 @@ fn direction_at_session_level_counts_until_the_media_says_otherwise() {
 }
 
 #[test]
-fn other_lines_are_refused_in_their_place_and_stay_in_a_reoffer() {
+fn other_m_lines_are_refused_at_their_position_and_stay_in_a_re_offer() {
     let mut negotiation = Negotiation::new(local());
     let media = "m=image 5000 udptl t38\r\nm=audio 5002 RTP/SAVP 0\r\nm=audio 5004 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\nm=video 5006 RTP/AVP 31\r\n";
     let answer = text(&negotiation.answer(offer(media).as_bytes()).unwrap());
@@ -133,7 +133,7 @@ fn the_version_rises_only_when_the_description_changes() {
 }
 
 #[test]
-fn an_answer_to_our_offer_is_taken_twice() {
+fn a_repeated_answer_to_our_offer_changes_nothing() {
     let mut negotiation = Negotiation::new(local());
     let ours = text(&negotiation.offer());
     assert!(ours.contains("m=audio 20000 RTP/AVP 0 8 101\r\n"), "{ours}");
@@ -148,7 +148,7 @@ fn an_answer_to_our_offer_is_taken_twice() {
 }
 
 #[test]
-fn without_telephone_events_none_are_offered_nor_taken() {
+fn without_telephone_events_none_are_offered_or_accepted() {
     let mut negotiation = Negotiation::new(local());
     negotiation.set_events(false);
     assert!(!text(&negotiation.offer()).contains("telephone-event"));
@@ -162,7 +162,7 @@ fn without_telephone_events_none_are_offered_nor_taken() {
 }
 
 #[test]
-fn an_offer_that_cannot_be_refused_otherwise_is_declined_line_by_line() {
+fn a_declined_offer_has_port_0_in_each_m_line() {
     let mut negotiation = Negotiation::new(local());
     let declined =
         negotiation.decline(offer("m=video 4002 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 18\r\n").as_bytes()).unwrap();
@@ -210,7 +210,7 @@ fn an_offer_without_a_common_codec_is_refused_with_the_codecs_of_both_sides() {
 }
 
 #[test]
-fn packet_times_are_kept_to_what_we_can_send() {
+fn packet_times_are_limited_to_the_lengths_that_we_send() {
     for (attributes, frames) in [
         ("", 1),
         ("a=ptime:10\r\n", 1),
@@ -229,7 +229,7 @@ fn packet_times_are_kept_to_what_we_can_send() {
 }
 
 #[test]
-fn rtcp_goes_where_rfc_3605_says() {
+fn rtcp_uses_the_address_of_rfc_3605() {
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp:53020\r\n");
     assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.2:53020".parse().unwrap()));
     let (plan, _) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp:53020 IN IP4 127.0.0.9\r\n");
@@ -237,7 +237,7 @@ fn rtcp_goes_where_rfc_3605_says() {
 }
 
 #[test]
-fn ipv6_is_spoken_between_ipv6_ends_only() {
+fn ipv6_is_used_only_between_ipv6_addresses() {
     let media = "v=0\no=- 1 1 IN IP6 ::1\ns=-\nc=IN IP6 ::1\nt=0 0\nm=audio 4000 RTP/AVP 0\n";
     let mut six = Negotiation::new(Local { address: "::1".parse().unwrap(), ..local() });
     assert!(text(&six.answer(media.as_bytes()).unwrap()).contains("c=IN IP6 ::1\r\n"));
@@ -246,7 +246,7 @@ fn ipv6_is_spoken_between_ipv6_ends_only() {
 }
 
 #[test]
-fn what_carriers_break_is_put_right() {
+fn known_sdp_errors_of_carriers_are_tolerated() {
     for body in [
         // LF only
         "v=0\no=- 1 1 IN IP4 127.0.0.2\ns=-\nc=IN IP4 127.0.0.2\nt=0 0\nm=audio 4000 RTP/AVP 0\n",
@@ -268,7 +268,7 @@ fn what_carriers_break_is_put_right() {
 }
 
 #[test]
-fn everything_that_was_offered_is_named_but_signals_and_noise() {
+fn offered_codec_names_exclude_events_and_comfort_noise() {
     let media = "m=audio 4000 RTP/AVP 111 9 0 8 18 13 101\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\na=rtpmap:13 CN/8000\r\n";
     assert_eq!(offered_codecs(offer(media).as_bytes()), ["opus", "G722", "PCMU", "PCMA", "G729"]);
     assert_eq!(offered_codecs(offer("m=video 4000 RTP/AVP 31\r\n").as_bytes()), [""; 0]);
@@ -276,7 +276,7 @@ fn everything_that_was_offered_is_named_but_signals_and_noise() {
 }
 
 #[test]
-fn what_is_not_sdp_is_malformed_and_sdp_without_our_audio_is_incompatible() {
+fn text_that_is_not_sdp_is_malformed_and_sdp_without_usable_audio_is_incompatible() {
     let mut negotiation = Negotiation::new(local());
     for body in ["", "hello", "<xml/>", "m=audio\r\n", "v=0\r\nm=audio 99999 RTP/AVP 0\r\n"] {
         let result = negotiation.answer(body.as_bytes());
@@ -292,7 +292,7 @@ fn what_is_not_sdp_is_malformed_and_sdp_without_our_audio_is_incompatible() {
 const L16: Codec = Codec::L16(SampleRate::Hz16000);
 
 #[test]
-fn an_offer_of_everything_names_each_codec_with_events_at_each_clock_rate() {
+fn an_offer_of_all_codecs_has_events_at_each_clock_rate() {
     let ours = text(&polyglot().offer());
     assert!(ours.contains("m=audio 20000 RTP/AVP 0 8 9 111 118 119 101 110 102\r\n"), "{ours}");
     for line in [
@@ -311,7 +311,7 @@ fn an_offer_of_everything_names_each_codec_with_events_at_each_clock_rate() {
 }
 
 #[test]
-fn every_codec_is_taken_as_it_is_offered_with_the_events_of_its_clock() {
+fn every_offered_codec_is_accepted_with_the_events_of_its_clock_rate() {
     for (formats, maps, codec, payload_type, event) in [
         ("9 101", "a=rtpmap:101 telephone-event/8000\r\n", Codec::G722, 9, events(101, 8_000)),
         ("9", "a=rtpmap:9 G722/16000\r\n", Codec::G722, 9, None),
@@ -349,7 +349,7 @@ fn every_codec_is_taken_as_it_is_offered_with_the_events_of_its_clock() {
 }
 
 #[test]
-fn what_we_were_told_not_to_speak_is_neither_offered_nor_taken() {
+fn codecs_outside_the_setting_are_neither_offered_nor_accepted() {
     let mut negotiation = Negotiation::new(local());
     negotiation.set_codecs(&[Codec::Pcma, Codec::G722, Codec::Pcma]);
     assert_eq!(audio_line(&negotiation.offer()), "m=audio 20000 RTP/AVP 8 9 101");
@@ -363,7 +363,7 @@ fn what_we_were_told_not_to_speak_is_neither_offered_nor_taken() {
 }
 
 #[test]
-fn the_other_legs_codec_comes_first_in_an_offer_and_decides_an_answer() {
+fn the_codec_of_the_other_leg_is_first_in_an_offer_and_selected_in_an_answer() {
     let mut negotiation = polyglot();
     let offered = negotiation.offer_preferring(&prefer(&[Codec::Opus, Codec::Pcma]));
     assert_eq!(audio_line(&offered), "m=audio 20000 RTP/AVP 111 8 0 9 118 119 110 101 102");
@@ -379,7 +379,7 @@ fn the_other_legs_codec_comes_first_in_an_offer_and_decides_an_answer() {
 }
 
 #[test]
-fn an_offer_is_answered_anew_when_the_other_leg_turns_out_to_speak_otherwise() {
+fn an_offer_can_be_answered_again_for_the_codec_of_the_other_leg() {
     let (mut caller, mut called) = (polyglot(), polyglot());
     let theirs = offer("m=audio 4000 RTP/AVP 0 9 96\r\na=rtpmap:96 telephone-event/8000\r\n");
     assert_eq!(audio_line(&caller.answer(theirs.as_bytes()).unwrap()), "m=audio 20000 RTP/AVP 0 96");
@@ -393,7 +393,7 @@ fn an_offer_is_answered_anew_when_the_other_leg_turns_out_to_speak_otherwise() {
 }
 
 #[test]
-fn of_several_codecs_in_an_answer_the_first_is_sent_and_all_are_taken() {
+fn of_several_codecs_in_an_answer_the_first_is_sent_and_all_are_accepted() {
     let plan = accepted("m=audio 4000 RTP/AVP 9 0 18\r\n");
     assert_eq!((plan.audio.codec, plan.audio.payload_type), (Codec::G722, 9));
     assert_eq!(
@@ -403,7 +403,7 @@ fn of_several_codecs_in_an_answer_the_first_is_sent_and_all_are_taken() {
 }
 
 #[test]
-fn each_direction_has_its_own_numbers() {
+fn each_direction_has_its_own_payload_types() {
     let plan =
         accepted("m=audio 4000 RTP/AVP 96 97\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/48000\r\n");
     assert_eq!((plan.audio.codec, plan.audio.payload_type, plan.audio.events), (Codec::Opus, 96, events(97, 48_000)));
@@ -424,7 +424,7 @@ fn each_direction_has_its_own_numbers() {
 }
 
 #[test]
-fn numbers_do_not_change_within_a_session() {
+fn payload_types_do_not_change_within_a_session() {
     let mut negotiation = polyglot();
     let theirs = "m=audio 4000 RTP/AVP 111 101\r\na=rtpmap:111 L16/16000\r\na=rtpmap:101 opus/48000/2\r\n";
     negotiation.answer(offer(theirs).as_bytes()).unwrap();
@@ -435,7 +435,7 @@ fn numbers_do_not_change_within_a_session() {
 }
 
 #[test]
-fn comfort_noise_is_taken_if_it_is_offered_and_offered_if_the_other_leg_has_it() {
+fn comfort_noise_is_accepted_in_an_offer_and_offered_if_the_other_leg_has_it() {
     for media in ["m=audio 4000 RTP/AVP 0 13\r\n", "m=audio 4000 RTP/AVP 0 13\r\na=rtpmap:13 cn/8000\r\n"] {
         let mut negotiation = polyglot();
         let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
@@ -451,7 +451,7 @@ fn comfort_noise_is_taken_if_it_is_offered_and_offered_if_the_other_leg_has_it()
 }
 
 #[test]
-fn packet_times_fit_the_codec() {
+fn packet_times_are_limited_by_the_codec() {
     for (media, frames) in [
         ("9\r\n", 3),
         ("96\r\na=rtpmap:96 opus/48000/2\r\n", 1),
@@ -464,7 +464,7 @@ fn packet_times_fit_the_codec() {
 }
 
 #[test]
-fn parameters_of_opus_are_read_or_left_alone() {
+fn opus_parameters_are_read_or_ignored() {
     for (parameters, fec) in [
         ("useinbandfec=1", true),
         ("minptime=10;useinbandfec=1; stereo=1; sprop-stereo=1;maxaveragebitrate=999999999999", true),
@@ -481,14 +481,14 @@ fn parameters_of_opus_are_read_or_left_alone() {
 }
 
 #[test]
-fn rtcp_beside_rtp_is_declined_without_a_word() {
+fn rtcp_mux_is_declined_silently() {
     let (plan, answer) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\na=rtcp:4000\r\n");
     assert!(!answer.contains("rtcp"), "{answer}");
     assert_eq!(plan.transport.remote_rtcp, Some("127.0.0.2:4000".parse().unwrap()));
 }
 
 #[test]
-fn more_formats_than_a_plan_has_room_for_are_not_heard() {
+fn formats_beyond_the_capacity_of_a_plan_are_ignored() {
     let formats: Vec<String> = (0..=127).map(|number: u8| number.to_string()).collect();
     let maps: String = (96..=127).map(|number| format!("a=rtpmap:{number} PCMU/8000\r\n")).collect();
     let (plan, _) = answered_by_all(&format!("m=audio 4000 RTP/AVP {}\r\n{maps}", formats.join(" ")));
@@ -499,7 +499,7 @@ fn more_formats_than_a_plan_has_room_for_are_not_heard() {
 }
 
 #[test]
-fn lines_that_mean_nothing_to_us_change_nothing() {
+fn unknown_lines_are_ignored() {
     for media in [
         "m=audio 4000/1 RTP/AVP 0\r\n",
         "m=audio 4000 RTP/AVP 0 0 0\r\n",
@@ -519,7 +519,7 @@ fn lines_that_mean_nothing_to_us_change_nothing() {
 }
 
 #[test]
-fn of_lines_in_two_address_families_the_one_that_we_can_reach_is_taken() {
+fn of_two_address_families_the_reachable_m_line_is_selected() {
     let offer = "v=0\r\no=- 1 1 IN IP6 ::1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP6 ::1\r\nm=audio 4002 RTP/AVP 8\r\nc=IN IP4 127.0.0.2\r\n";
     for (address, lines) in [
         ("127.0.0.1", ["m=audio 0 RTP/AVP 0", "m=audio 20000 RTP/AVP 8"]),
@@ -532,7 +532,7 @@ fn of_lines_in_two_address_families_the_one_that_we_can_reach_is_taken() {
 }
 
 #[test]
-fn a_copy_is_only_sent_under_its_label_and_paused_as_the_peer_wants() {
+fn a_labelled_copy_only_sends_and_pauses_when_the_far_end_requests_it() {
     let mut copy = Negotiation::new(local());
     copy.set_label(2);
     let offered = text(&copy.offer());
@@ -615,7 +615,7 @@ fn public_plan(peer: Option<&str>, media: &str) -> MediaPlan {
 }
 
 #[test]
-fn the_sdp_of_a_far_end_elsewhere_names_no_host_of_our_own_network() {
+fn the_sdp_of_a_remote_far_end_cannot_name_hosts_of_our_own_link() {
     for (peer, address, waits) in [
         (Some("203.0.113.7"), "127.0.0.1", true),
         (Some("203.0.113.7"), "127.8.9.1", true),
@@ -645,7 +645,7 @@ fn the_sdp_of_a_far_end_elsewhere_names_no_host_of_our_own_network() {
 }
 
 #[test]
-fn a_server_whose_own_sdp_names_this_host_sends_to_this_host() {
+fn a_session_with_a_loopback_address_may_send_to_loopback() {
     let mut negotiation = Negotiation::new(local());
     negotiation.set_sip_source(None);
     negotiation.answer(offer("m=audio 6000 RTP/AVP 0\r\n").as_bytes()).unwrap();

@@ -86,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leg_bridged_to_a_silent_one_is_sent_a_packet_after_a_second_and_then_each_half_second() {
+    fn a_leg_bridged_to_a_silent_leg_gets_a_packet_after_1_s_and_then_every_500_ms() {
         let mut state = RelayState::AwaitingFirstRelay { frames: 0 };
         let sent: Vec<usize> = (1..=125).filter(|_| state.tick(false) == Filler::Silence).collect();
         assert_eq!(sent, [50, 75, 100, 125]);
     }
 
     #[test]
-    fn two_seconds_without_a_relayed_packet_are_silence_of_the_other_leg() {
+    fn the_bridged_leg_counts_as_silent_after_two_seconds_without_a_packet() {
         let mut state = RelayState::default();
         state.note_relayed(0);
         let relayed = (0..200).take_while(|_| state.tick(false) == Filler::Relayed).count();

@@ -34,7 +34,7 @@ fn over(noise: &[i16], voice: &[i16], at_ms: usize) -> Vec<i16> {
 }
 
 #[test]
-fn noise_before_and_after_words_is_cut_away_however_loud() {
+fn noise_before_and_after_speech_is_removed_at_any_level() {
     let mut voice = Voice::new(3);
     for level in [-40.0, -60.0] {
         let noise = voice.silence(9_000, level);
@@ -52,7 +52,7 @@ fn noise_before_and_after_words_is_cut_away_however_loud() {
 }
 
 #[test]
-fn quiet_words_stay_where_silence_is_quieter_still() {
+fn quiet_speech_above_the_silence_is_kept() {
     let mut voice = Voice::new(4);
     let said = quieter(&voice.say(2_000), 24);
     let (first, end) = trimmed(&[over(&voice.silence(6_000, -75.0), &said, 2_000)]).unwrap();
@@ -60,7 +60,7 @@ fn quiet_words_stay_where_silence_is_quieter_still() {
 }
 
 #[test]
-fn where_nobody_speaks_what_is_loud_stays() {
+fn without_speech_loud_audio_is_kept() {
     let silent = vec![0; 8_000];
     let music = [silent.clone(), tone(440.0, 1_000, -15.0), silent.clone()].concat();
     assert_eq!(trimmed(&[music]), Some((1_000, 2_000)));
@@ -69,7 +69,7 @@ fn where_nobody_speaks_what_is_loud_stays() {
 }
 
 #[test]
-fn steady_tones_stay_whole_at_any_pitch_level_and_length() {
+fn steady_tones_are_kept_at_any_pitch_level_and_length() {
     let silent = vec![0; 8_000];
     let pair = |(one, other): (f32, f32), ms, level| {
         let (mut pair, other) = (tone(one, ms, level - 3.0), tone(other, ms, level - 3.0));
@@ -100,7 +100,7 @@ fn steady_tones_stay_whole_at_any_pitch_level_and_length() {
 }
 
 #[test]
-fn tones_around_words_stay_and_steady_noise_around_tones_goes() {
+fn tones_around_speech_are_kept_and_noise_around_tones_is_removed() {
     let mut voice = Voice::new(5);
     let noise = voice.silence(20_000, -50.0);
     let said = voice.say(1_500);
@@ -111,7 +111,7 @@ fn tones_around_words_stay_and_steady_noise_around_tones_goes() {
 }
 
 #[test]
-fn noise_is_no_tone_however_narrow_its_band_is_and_neither_is_hum() {
+fn narrow_band_noise_and_hum_are_not_tones() {
     let silent = vec![0; 8_000];
     let mut voice = Voice::new(6);
     let said = voice.say(1_000);
@@ -154,7 +154,7 @@ fn noise_is_no_tone_however_narrow_its_band_is_and_neither_is_hum() {
 }
 
 #[test]
-fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
+fn real_speech_is_found_in_street_noise_and_street_noise_alone_has_none() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
     let (Some(clean), Some(noise)) = (read("clean_freesound_33711.wav"), read("noise_freesound_573577.wav")) else {

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn within_the_share_all_run() {
+    fn within_the_budget_all_suppressors_run() {
         // 80 suppressors with 150 us each would use 60 % of 20 ms.
         let mut bench = Bench::new(60, 79);
         bench.run(10_000);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn over_the_share_the_newest_are_shed_at_once_as_many_as_need_be() {
+    fn above_the_budget_the_newest_suppressors_are_shed_at_once() {
         let mut bench = Bench::new(60, 100);
         bench.run(110);
         assert_eq!(bench.budget.counts(), (100, 20));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn when_others_end_the_oldest_of_the_shed_come_back_after_two_seconds_one_by_one() {
+    fn shed_suppressors_resume_one_by_one_after_two_seconds_oldest_first() {
         let mut bench = Bench::new(60, 100);
         bench.run(200);
         (0..50).for_each(|key| bench.budget.remove(name(key)));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_late_sheds_a_quarter_of_them_ten_times_a_second() {
+    fn a_late_worker_sheds_a_quarter_of_the_suppressors_ten_times_a_second() {
         let mut bench = Bench::new(60, 40);
         bench.late = Duration::from_millis(6);
         bench.run(110);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_go_again_at_once_is_tried_less_and_less_often() {
+    fn a_suppressor_that_is_shed_again_at_once_resumes_after_longer_and_longer_times() {
         let mut bench = Bench::new(60, 4);
         // The cost of all suppressors is within the share. But with more than two running suppressors, the worker is
         // late.
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_nothing_never_suppresses() {
+    fn a_budget_of_zero_never_suppresses() {
         let mut bench = Bench::new(0, 3);
         bench.run(10_000);
         assert_eq!((bench.budget.counts(), bench.resumed), ((3, 3), 0));

@@ -34,7 +34,7 @@ fn sharpest(samples: &[i16]) -> i32 {
 }
 
 #[test]
-fn with_nothing_to_turn_down_the_stream_comes_out_as_late_as_it_says_and_otherwise_as_it_was() {
+fn clean_audio_is_only_delayed_by_the_stated_delay() {
     for rate in RATES {
         let mut suppressor = Suppressor::new(rate);
         suppressor.set_limit(0);
@@ -49,7 +49,7 @@ fn with_nothing_to_turn_down_the_stream_comes_out_as_late_as_it_says_and_otherwi
 }
 
 #[test]
-fn steady_noise_alone_is_turned_down_as_far_as_the_limit_allows_however_loud_it_is() {
+fn steady_noise_is_reduced_to_the_limit_at_any_level() {
     for (rate, loudness, limit, least) in [
         (Hz8000, 100, 40, 25.0),
         (Hz8000, 3_000, 40, 35.0),
@@ -70,7 +70,7 @@ fn steady_noise_alone_is_turned_down_as_far_as_the_limit_allows_however_loud_it_
 }
 
 #[test]
-fn it_comes_and_goes_without_a_click_and_is_over_a_frame_after_it_was_turned_off() {
+fn suppression_starts_and_ends_without_a_click_and_ends_within_a_frame() {
     for rate in RATES {
         let mut suppressor = Suppressor::new(rate);
         suppressor.set_limit(0);
@@ -100,7 +100,7 @@ fn it_comes_and_goes_without_a_click_and_is_over_a_frame_after_it_was_turned_off
 }
 
 #[test]
-fn shed_it_is_as_late_as_before_and_comes_back_after_a_while() {
+fn a_shed_suppressor_keeps_its_delay_and_resumes() {
     let mut suppressor = Suppressor::new(Hz8000);
     let input = noise(3_000, Hz8000, 200);
     let mut out = run(&mut suppressor, &input[..160 * 60]);
@@ -117,7 +117,7 @@ fn shed_it_is_as_late_as_before_and_comes_back_after_a_while() {
 }
 
 #[test]
-fn full_scale_and_silence_are_borne() {
+fn full_scale_audio_and_silence_cause_no_overflow() {
     for rate in RATES {
         let mut suppressor = Suppressor::new(rate);
         let square: Vec<i16> =
@@ -154,7 +154,7 @@ fn ratio(reference: &[i16], heard: &[i16]) -> f32 {
 /// clean file. The delay of the suppressor is removed from its output. The samples of the clean file are doubled,
 /// because the speech in the noisy file is twice as loud (1.997 by least squares).
 #[test]
-fn speech_in_noise_gains_six_decibels_of_segmental_signal_to_noise_ratio_and_is_not_cut() {
+fn speech_in_noise_gains_6_db_of_segmental_snr() {
     let (Some(clean), Some(noisy)) = (corpus("clean_freesound_33711.wav"), corpus("noisy_snr0.wav")) else {
         eprintln!("skipped: no audio corpus at ../shared/corpora/audio");
         return;

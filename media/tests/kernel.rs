@@ -171,11 +171,11 @@ fn as_nobody(test: &str, capabilities: &str) -> Option<String> {
 }
 
 #[test]
-fn another_user_needs_no_more_than_the_two_documented_capabilities() {
+fn the_kernel_relay_needs_only_the_two_documented_capabilities() {
     let Some(engine) = engine() else { return };
     engine.shutdown();
     drop(engine);
-    let test = "what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_the_same";
+    let test = "the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits";
     let Some(output) = as_nobody(test, "+bpf,+net_admin") else { return };
     assert!(output.contains("1 passed") && !output.contains("skipped"), "{output}");
     let Some(output) = as_nobody(test, "+net_admin") else { return };
@@ -183,7 +183,7 @@ fn another_user_needs_no_more_than_the_two_documented_capabilities() {
 }
 
 #[test]
-fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
+fn the_kernel_continues_the_stream_and_passes_digits_to_the_engine() {
     let Some(engine) = engine() else { return };
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
@@ -227,7 +227,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
 }
 
 #[test]
-fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard() {
+fn the_kernel_relays_a_recorded_call_and_only_relayed_audio_is_recorded() {
     // The program of the other engine gets all packets first, including copies.
     let (Some(_other), Some(engine)) = (engine(), engine()) else { return };
     let mut phones = bridged(&engine);
@@ -270,7 +270,7 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
 }
 
 #[test]
-fn what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_the_same() {
+fn the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits() {
     let Some(engine) = engine() else { return };
     let mut phone = Phone::call(&engine, 1, "127.0.63.8");
     let audio = Arc::new(Audio::new(vec![8_031; 160]));
@@ -303,7 +303,7 @@ fn what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_t
 }
 
 #[test]
-fn nobody_else_gets_a_word_in() {
+fn the_kernel_relays_no_packet_of_another_source() {
     let Some(engine) = engine() else { return };
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
@@ -331,7 +331,7 @@ fn nobody_else_gets_a_word_in() {
 }
 
 #[test]
-fn two_servers_on_one_machine_leave_each_other_alone() {
+fn two_servers_on_one_host_do_not_disturb_each_other() {
     let (Some(one), Some(two)) = (engine(), engine()) else { return };
     let (mut first, mut second) = (bridged(&one), bridged(&two));
     talk(&mut first, |_| {

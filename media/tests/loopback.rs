@@ -42,7 +42,7 @@ fn two_free_pairs(host: &str) -> String {
 }
 
 #[test]
-fn an_address_or_ports_that_cannot_be_had_are_told_at_the_start_and_not_to_the_first_caller() {
+fn an_unusable_address_or_port_range_fails_at_the_start() {
     let start = |listen: &str, ports: &str| {
         let config = Config {
             listen: listen.parse::<std::net::IpAddr>().unwrap().into(),
@@ -109,7 +109,7 @@ impl Phone {
 }
 
 #[test]
-fn what_is_answered_anew_before_it_is_sent_was_never_spoken() {
+fn a_prepared_answer_has_no_effect_until_it_is_settled() {
     let engine = engine(1);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
@@ -198,7 +198,7 @@ fn two_hundred_packets_each_way_are_relayed_and_transcoded_without_loss() {
 }
 
 #[test]
-fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
+fn a_bridge_moves_sessions_of_different_workers_together() {
     let engine = engine(4);
     for round in 0..6 {
         relay_200_short(&engine, round);
@@ -207,7 +207,7 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
 }
 
 #[test]
-fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
+fn sessions_of_different_workers_join_a_room_and_continue_after_its_end() {
     let engine = engine(3);
     let (sender, events) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -277,7 +277,7 @@ fn relay_200_short(engine: &Engine, round: u128) {
 }
 
 #[test]
-fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
+fn a_prompt_is_sent_a_digit_is_reported_and_a_recording_is_written() {
     let engine = engine(1);
     let folder = std::env::temp_dir().join(format!("tandem-media-{}", std::process::id()));
     let path = folder.join("call.wav");
@@ -314,7 +314,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
 }
 
 #[test]
-fn shutdown_completes_recordings_and_tells_every_sink() {
+fn a_shutdown_completes_recordings_and_notifies_every_sink() {
     let engine = engine(2);
     let path = std::env::temp_dir().join(format!("tandem-media-shutdown-{}.wav", std::process::id()));
     let phone = Phone::call(&engine, 6, 6, Codec::Pcmu);
@@ -337,7 +337,7 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
 }
 
 #[test]
-fn ports_run_out_and_come_back() {
+fn exhausted_ports_are_an_error_until_a_session_ends() {
     let listen = "127.0.71.3";
     let ports = two_free_pairs(listen).parse().unwrap();
     let engine = Engine::start(Config {

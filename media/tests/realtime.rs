@@ -158,7 +158,7 @@ fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> us
 
 #[test]
 #[ignore = "takes a minute of real time"]
-fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_are_together() {
+fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels() {
     let seconds = std::env::var("TANDEM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let ports = "10000-19999".parse().unwrap();
     let engine = Engine::start(Config { ports, workers: 1, ..Config::default() }).unwrap();

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_codec_makes_good_what_is_lost_where_it_can() {
+    fn the_codec_conceals_losses_if_it_can() {
         let lost = |number: usize| (number % 10 != 5 && number % 10 != 6 && number % 25 != 20).then_some(0);
         let (_, present, timeline) = heard(Codec::Opus, &mut Reader::adaptive(), lost);
         // If two successive packets are lost, the reader needs the first 10 ms before the next packet arrives.
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_in_whatever_order_nothing_breaks() {
+    fn any_packets_in_any_order_give_whole_frames() {
         let mut state = 7u32;
         let mut random = move |below: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_voice_goes_on_over_10_ms_then_fades_and_is_silent_at_60() {
+    fn a_steady_voice_continues_for_10_ms_fades_and_is_silent_after_60_ms() {
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             let ms = rate.hertz() as usize / 1_000;
             // The pitch period is a whole number of samples, so that only the gain is different.

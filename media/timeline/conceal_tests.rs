@@ -55,7 +55,7 @@ fn distance(clean: &[i16], heard: &[i16], lost: &[bool]) -> f32 {
 }
 
 #[test]
-fn lost_speech_is_nearer_to_what_was_said_than_silence_is() {
+fn concealed_speech_is_nearer_to_the_original_than_silence() {
     let Some(clean) = voice() else { return };
     for percent in [3, 5, 10] {
         let mut random = Random::new(percent);
@@ -85,7 +85,7 @@ fn lost_speech_is_nearer_to_what_was_said_than_silence_is() {
 }
 
 #[test]
-fn no_step_at_a_border_is_greater_than_speech_has_itself() {
+fn no_discontinuity_at_a_border_exceeds_those_of_speech() {
     let Some(clean) = voice() else { return };
     let greatest = |samples: &[i16]| samples.windows(2).map(|pair| i32::from(pair[1]).abs_diff(pair[0].into())).max();
     for percent in [3, 10] {

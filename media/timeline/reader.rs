@@ -233,7 +233,7 @@ mod tests {
     use crate::codec::SampleRate;
 
     #[test]
-    fn a_frame_that_is_made_shorter_or_longer_lies_on_the_curve_through_what_came() {
+    fn a_stretched_frame_lies_on_the_curve_through_its_samples() {
         let wave = |place: f64| 12_000.0 * (place * 0.11).sin() + 9_000.0 * (place * 0.37).cos();
         for (rate, more) in [(SampleRate::Hz8000, 1), (SampleRate::Hz16000, 2), (SampleRate::Hz48000, 6)] {
             let mut ring = Ring::samples(rate);

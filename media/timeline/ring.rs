@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_what_came_was_made_and_is_missing_are_told_across_the_rings_end() {
+    fn runs_of_received_concealed_and_missing_samples_are_reported_across_the_wrap() {
         let mut ring = Ring::samples(SampleRate::Hz8000);
         let base = 8_192 - 100;
         ring.write_samples(base, &[1; 90]);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_a_ring_has_passed_is_all_that_is_left() {
+    fn after_a_full_turn_of_the_ring_only_newer_samples_remain() {
         let mut ring = Ring::octets(Law::Mu);
         ring.write_octets(1_000, Law::Mu, &[7; 160]);
         ring.reach(1_000 + 8_192 + 100);

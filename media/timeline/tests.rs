@@ -97,7 +97,7 @@ fn readers() -> [Reader; 2] {
 }
 
 #[test]
-fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_phase() {
+fn steady_packets_of_any_length_and_phase_are_copied_bit_exactly() {
     let samples = spoken(16_000);
     for length in [80, 160, 240, 320, 480, 960] {
         for phase in [0, 7, 80, 159] {
@@ -120,7 +120,7 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
 }
 
 #[test]
-fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
+fn reordered_and_duplicate_packets_are_recorded_in_order() {
     let samples = spoken(16_000);
     let mut random = Random::new(1);
     let mut packets =
@@ -185,7 +185,7 @@ fn farthest_off(drift: i64, jitter: u64) -> i64 {
 }
 
 #[test]
-fn an_hour_of_drift_with_jitter_and_loss_leaves_a_recording_within_8_ms_of_the_wire() {
+fn an_hour_of_drift_jitter_and_loss_shifts_a_recording_by_at_most_8_ms() {
     for (drift, jitter) in [(100, 0), (-100, 160), (300, 160), (-300, 240)] {
         let worst = farthest_off(drift, jitter);
         println!("{drift} ppm, {} ms of jitter: at most {:.2} ms off", jitter / 8, worst as f32 / 8.0);
@@ -194,7 +194,7 @@ fn an_hour_of_drift_with_jitter_and_loss_leaves_a_recording_within_8_ms_of_the_w
 }
 
 #[test]
-fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_is_then_copied_to() {
+fn a_recorder_with_late_first_packets_settles_after_a_second() {
     let samples = spoken(32_000);
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
@@ -208,7 +208,7 @@ fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_i
 }
 
 #[test]
-fn octets_are_read_as_they_came_or_in_the_other_law() {
+fn octets_are_read_unchanged_or_in_the_other_law() {
     let samples = spoken(4_000);
     for law in [Law::Mu, Law::A] {
         let mut timeline = Timeline::octets(Law::Mu);
@@ -239,7 +239,7 @@ fn octets_are_read_as_they_came_or_in_the_other_law() {
 }
 
 #[test]
-fn a_resting_peer_is_heard_as_its_comfort_noise_and_the_next_word_is_copied_to_the_bit() {
+fn a_pause_is_filled_with_comfort_noise_and_later_speech_is_bit_exact() {
     let samples = spoken(1_600);
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = Reader::adaptive();
@@ -278,7 +278,7 @@ fn a_resting_peer_is_heard_as_its_comfort_noise_and_the_next_word_is_copied_to_t
 }
 
 #[test]
-fn what_is_missing_fades_and_a_peer_that_has_stopped_is_silent_and_known_to_be() {
+fn missing_audio_fades_and_a_stopped_far_end_is_reported_as_silent() {
     let samples = spoken(8_000);
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
@@ -307,7 +307,7 @@ fn what_is_missing_fades_and_a_peer_that_has_stopped_is_silent_and_known_to_be()
 }
 
 #[test]
-fn wideband_with_another_clock_is_copied_to_the_bit() {
+fn wideband_audio_with_another_clock_rate_is_copied_bit_exactly() {
     for (rate, clock_rate) in
         [(SampleRate::Hz16000, 8_000), (SampleRate::Hz16000, 48_000), (SampleRate::Hz48000, 48_000)]
     {
@@ -330,7 +330,7 @@ fn wideband_with_another_clock_is_copied_to_the_bit() {
 }
 
 #[test]
-fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
+fn an_adaptive_readers_delay_follows_the_jitter() {
     let samples = spoken(160 * 3_000);
     for (jitter, max) in [(0, 30), (240, 60), (480, 90), (960, 150)] {
         let mut random = Random::new(jitter + 1);
@@ -351,7 +351,7 @@ fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
 }
 
 #[test]
-fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
+fn a_live_readers_delay_falls_after_the_jitter_ends() {
     let samples: Vec<i16> = spoken(160 * 3_000)
         .into_iter()
         .enumerate()
@@ -385,7 +385,7 @@ fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i
 }
 
 #[test]
-fn a_new_timestamp_origin_is_followed_at_once_when_ahead_and_with_the_third_packet_when_behind() {
+fn a_new_timestamp_origin_is_followed_at_once_if_ahead_and_at_the_third_packet_if_behind() {
     for (jump, lost) in [(0x8000_0000u32 - 5_000, 0), (4_000, 0), (u32::MAX - 80_000, 2), (u32::MAX - 2_400, 2)] {
         let samples = spoken(160 * 60);
         let (heard, ..) = recorded(70, |timeline, tick, now| {
@@ -401,7 +401,7 @@ fn a_new_timestamp_origin_is_followed_at_once_when_ahead_and_with_the_third_pack
 }
 
 #[test]
-fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_again() {
+fn a_far_end_with_constant_timestamps_during_pauses_is_heard_afterwards() {
     for marker in [false, true] {
         let samples = spoken(160 * 40);
         let (heard, compositions, _) = recorded(150, |timeline, tick, now| {
@@ -420,7 +420,7 @@ fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_ag
 }
 
 #[test]
-fn another_ssrc_goes_on_where_the_clock_is() {
+fn another_ssrc_continues_at_the_media_clock() {
     let samples = spoken(160 * 60);
     let (heard, ..) = recorded(70, |timeline, tick, now| {
         let Some(part) = samples.chunks(160).nth(tick as usize) else { return };
@@ -435,7 +435,7 @@ fn another_ssrc_goes_on_where_the_clock_is() {
 }
 
 #[test]
-fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
+fn packets_delayed_together_lose_only_late_audio_and_cause_no_shift() {
     // No packet arrives for 400 ms. Then all packets arrive at once.
     let samples = spoken(160 * 100);
     let packets = DelayedPackets::new(&samples, 160, |number| {
@@ -449,7 +449,7 @@ fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
 }
 
 #[test]
-fn a_way_that_becomes_longer_is_followed() {
+fn a_longer_network_delay_is_followed() {
     for more in [400, 800, 2_400] {
         let samples = spoken(160 * 1_000);
         let packets = DelayedPackets::new(&samples, 160, |number| Some(if number < 100 { 0 } else { more }));
@@ -464,7 +464,7 @@ fn a_way_that_becomes_longer_is_followed() {
 }
 
 #[test]
-fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silence_at_once() {
+fn late_stamps_of_a_busy_host_shift_speech_slowly_and_silence_at_once() {
     // For 6 s the packets are 12 ms late, so that the least transit time changes. After that they are no longer late.
     let late = |number| Some(if (500..800).contains(&number) { 96 } else { 0 });
     for mut reader in readers() {
@@ -490,7 +490,7 @@ fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silenc
 }
 
 #[test]
-fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
+fn a_session_that_moves_to_a_worker_with_another_clock_continues() {
     for other in [0u32.wrapping_sub(800_000), 800_000, 0u32.wrapping_sub(20), 20] {
         let samples = spoken(160 * 100);
         let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
@@ -509,7 +509,7 @@ fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
 }
 
 #[test]
-fn rests_of_the_sender_are_silent_and_not_concealed() {
+fn pauses_of_the_sender_are_silent_and_not_concealed() {
     let samples = spoken(160 * 20);
     let (heard, compositions, timeline) =
         recorded(60, |timeline, tick, now| match samples.chunks(160).nth(tick as usize % 30) {
@@ -525,7 +525,7 @@ fn rests_of_the_sender_are_silent_and_not_concealed() {
 }
 
 #[test]
-fn whatever_timestamps_and_clocks_say_nothing_breaks_and_a_frame_is_a_frame() {
+fn any_timestamps_and_clocks_give_whole_frames() {
     let mut random = Random::new(3);
     for rate in
         [None, Some((SampleRate::Hz16000, 8_000)), Some((SampleRate::Hz48000, 48_000)), Some((SampleRate::Hz48000, 1))]

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_transit_follows_drift_both_ways_and_no_jitter() {
+    fn the_least_transit_follows_drift_and_not_jitter() {
         for drift in [-300i64, 300] {
             let mut transit = Transit::new(8_000);
             for packet in 0..20_000i64 {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_are_seen_now_by_one_tick_now_by_the_next_do_not_move_the_stream() {
+    fn packets_read_in_varying_ticks_do_not_shift_the_stream() {
         let mut transit = Transit::new(8_000);
         // The arrival time alternates between two ticks every 500 packets (10 s).
         for packet in 0..3_000i64 {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn one_packet_that_comes_late_is_not_waited_for_but_two_are() {
+    fn one_late_packet_does_not_increase_the_delay_and_two_do() {
         let mut transit = Transit::new(8_000);
         for packet in 0..200 {
             transit.observe(packet * 160 + if packet == 100 { 800 } else { 0 }, packet * 160);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_longer_way_is_taken_the_stream_lies_later_and_jitter_is_what_it_was() {
+    fn a_longer_network_delay_shifts_the_stream_and_keeps_the_jitter() {
         let mut transit = Transit::new(8_000);
         for packet in 0..1_000 {
             transit.observe(packet * 160 + if packet < 400 { 0 } else { 560 }, packet * 160);

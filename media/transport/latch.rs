@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_source_is_pinned_unless_the_signalled_one_follows_soon() {
+    fn the_first_source_is_latched_unless_the_signalled_source_follows_soon() {
         let now = start();
         let mut latch = latch(at(1));
         assert_eq!(latch.target(), Some(at(1)));
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sprays_our_ports_first_gets_no_audio_and_gives_way_to_the_signalled_host_at_any_time() {
+    fn a_source_that_sprays_our_ports_gets_no_audio_and_the_signalled_host_replaces_it() {
         let now = start();
         for signalled in [at(1), far([203, 0, 113, 5], 1), far([192, 168, 1, 20], 1)] {
             let [a, b, c, _] = match signalled.ip() {
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_behind_a_nat_is_sent_to_where_it_sends_from_and_gives_way_to_the_signalled_host_only() {
+    fn a_phone_behind_a_nat_gets_packets_at_its_source_until_the_signalled_host_sends() {
         let now = start();
         for phone in [far([192, 168, 1, 20], 4_000), far([10, 0, 0, 5], 4_000), far([100, 64, 3, 4], 4_000)] {
             for router in [far([203, 0, 113, 7], 61_000), far([172, 16, 9, 9], 61_000), at(61_000)] {
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carrier_that_sends_from_another_host_is_heard_and_sent_to_where_it_said() {
+    fn a_carrier_that_sends_from_another_host_gets_packets_at_its_signalled_address() {
         let now = start();
         let (signalled, sends) = (far([198, 51, 100, 1], 4_000), far([198, 51, 100, 2], 5_000));
         let mut latch = latch(signalled);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn where_only_the_signalled_host_may_speak_nobody_else_does() {
+    fn with_the_signalled_setting_only_the_signalled_host_is_accepted() {
         let now = start();
         let mut latch = latch(far([192, 168, 1, 20], 4_000));
         latch.set_source(MediaSource::Signalled);
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_source_loses_its_place_to_five_packets_in_a_row() {
+    fn five_consecutive_packets_replace_a_silent_source() {
         let now = start();
         let mut latch = latch(at(1));
         latch.set_probation(Some(ms(2_000)));
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sprays_packets_and_cannot_read_the_calls_packets_never_takes_a_silent_call() {
+    fn a_source_that_cannot_read_the_calls_packets_never_takes_over_a_silent_call() {
         let now = start();
         let mut latch = talking(now);
         let unknown = elsewhere(9);

@@ -12,7 +12,7 @@ fn share(frames: &[Activity], of: impl Fn(&Activity) -> bool) -> usize {
 }
 
 #[test]
-fn words_are_active_and_pauses_are_not_with_noise_behind_both() {
+fn speech_is_active_and_pauses_are_not_over_background_noise() {
     for level in [-90.0, -60.0, -45.0] {
         for seed in 1..6 {
             let mut voice = Voice::new(seed);
@@ -77,7 +77,7 @@ fn the_level_is_that_of_the_frame_in_dbov() {
 }
 
 #[test]
-fn frames_of_a_wrong_length_do_no_harm() {
+fn frames_of_a_wrong_length_are_not_speech() {
     let mut detector = VoiceActivity::new(SampleRate::Hz16000);
     for length in [0, 1, 160, 319, 321, 2_000] {
         for _ in 0..30 {
@@ -89,7 +89,7 @@ fn frames_of_a_wrong_length_do_no_harm() {
 /// The level of each frame in the clean recording decides whether the frame is speech. Above -50 dBov it is speech, and
 /// below -60 dBov it is not. Frames with a level between these thresholds are not counted.
 #[test]
-fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
+fn speech_in_loud_noise_is_detected_and_noise_alone_is_not() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
     let (Some(clean), Some(noisy), Some(noise)) =
@@ -115,7 +115,7 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
 /// A quiet speaker must not cause a silence timeout. So the longest time without detected speech must be shorter than
 /// every such timeout.
 #[test]
-fn quiet_words_leave_no_long_silence() {
+fn quiet_speech_leaves_no_long_silence() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
     let (Some(clean), Some(short)) = (read("clean_freesound_33711.wav"), read("short_nb_voice.wav")) else {

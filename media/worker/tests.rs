@@ -105,7 +105,7 @@ impl Bench {
 }
 
 #[test]
-fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_that_slept() {
+fn a_session_that_wakes_a_worker_gets_no_audio_for_the_time_before() {
     // A worker without sessions wakes once a second. An idle worker wakes more often.
     let nothing = Woken { message: false, packet: false };
     let message = Woken { message: true, ..nothing };
@@ -124,7 +124,7 @@ fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_tha
 }
 
 #[test]
-fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
+fn packets_that_arrive_together_at_first_do_not_stay_delayed() {
     for ms in [10, 20, 60] {
         let mut bench = Bench::new();
         (0..4).for_each(|_| bench.send_packet(7, ms));
@@ -138,7 +138,7 @@ fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
 }
 
 #[test]
-fn of_two_streams_at_once_neither_fills_the_socket() {
+fn two_simultaneous_streams_do_not_fill_the_socket() {
     let mut bench = Bench::new();
     for _ in 0..50 {
         bench.send_packet(7, 20);
@@ -153,7 +153,7 @@ fn of_two_streams_at_once_neither_fills_the_socket() {
 }
 
 #[test]
-fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_send() {
+fn a_worker_without_packets_and_audio_to_send_sleeps_idly() {
     let mut bench = Bench::with_silence(false);
     bench.send_packet(7, 20);
     bench.pass(5);
@@ -194,7 +194,7 @@ fn an_icmp_error_does_not_end_an_idle_sleep() {
 }
 
 #[test]
-fn a_message_that_only_says_where_packets_go_does_not_end_an_idle_sleep() {
+fn a_message_that_only_changes_addresses_does_not_end_an_idle_sleep() {
     let inbox = Inbox::new().unwrap();
     let key = LegId(1);
     let is_woken = || rustix::io::read(&inbox.wake, &mut [0; 8]).is_ok();
@@ -226,7 +226,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
 }
 
 #[test]
-fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
+fn removed_sockets_do_not_disturb_the_other_sockets_of_a_batch() {
     let mut bench = Bench::new();
     bench.send_packet(7, 20);
     bench.inlet.expect(99, Flow::Rtp);
@@ -236,7 +236,7 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
-fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
+fn an_unbridge_right_after_a_bridge_across_workers_takes_effect() {
     let now = Instant::now();
     // The session with the larger key always moves, whichever session gets the command.
     for (key, other) in [(LegId(1), LegId(2)), (LegId(2), LegId(1))] {
@@ -274,7 +274,7 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
 }
 
 #[test]
-fn a_worker_that_cannot_keep_its_ticks_says_so_until_it_can_or_has_no_session() {
+fn a_late_worker_is_overloaded_until_it_is_in_time_or_has_no_session() {
     let nothing = Woken { message: false, packet: false };
     let mut bench = Bench::new();
     let overloaded = |bench: &Bench| bench.worker.shared.published[0].overloaded.load(Ordering::Relaxed);
@@ -300,7 +300,7 @@ fn a_worker_that_cannot_keep_its_ticks_says_so_until_it_can_or_has_no_session() 
 }
 
 #[test]
-fn ticks_that_an_idle_sleep_has_delayed_are_no_overload() {
+fn ticks_delayed_by_an_idle_sleep_are_not_overload() {
     let nothing = Woken { message: false, packet: false };
     let mut bench = Bench::with_silence(false);
     for _ in 0..100 {

@@ -33,7 +33,7 @@ fn pipe(name: &str) -> TestFile {
 }
 
 #[test]
-fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted() {
+fn blocked_files_do_not_delay_other_recordings_and_their_lost_audio_is_counted_silence() {
     let (writers, mut handle) = Writer::new();
     let threads = writers.map(|writer| std::thread::spawn(|| writer.run()));
     handle = handle.with_thread(threads[0].thread().clone());
@@ -81,7 +81,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
 }
 
 #[test]
-fn a_recording_that_never_finds_the_writer_takes_no_memory_and_keeps_its_length() {
+fn a_recording_without_a_running_writer_stays_in_bounded_memory_and_keeps_its_length() {
     let ([mut writer, ..], handle) = Writer::new();
     let file = TestFile::new("never");
     let spec = RecordSpec { coding: crate::WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Mono) };

@@ -8,7 +8,7 @@ fn codecs() -> impl Iterator<Item = Codec> {
 }
 
 #[test]
-fn every_codec_carries_a_frame_and_gives_it_back() {
+fn every_codec_encodes_and_decodes_a_frame() {
     for codec in codecs() {
         let mut encoder = Encoder::new(codec, codec.sample_rate());
         let mut decoder = Decoder::new(codec, codec.sample_rate());
@@ -31,7 +31,7 @@ fn every_codec_carries_a_frame_and_gives_it_back() {
 }
 
 #[test]
-fn only_opus_works_at_the_rate_that_is_wanted() {
+fn only_opus_decodes_at_any_requested_rate() {
     for (codec, rate) in codecs().flat_map(|codec| RATES.map(|rate| (codec, rate))) {
         let own = if codec == Codec::Opus { rate } else { codec.sample_rate() };
         assert_eq!((Encoder::new(codec, rate).rate(), Decoder::new(codec, rate).rate()), (own, own));
@@ -39,7 +39,7 @@ fn only_opus_works_at_the_rate_that_is_wanted() {
 }
 
 #[test]
-fn payloads_are_taken_up_to_120_ms_and_no_further_than_there_is_room() {
+fn payloads_are_decoded_up_to_120_ms_and_up_to_the_buffers_length() {
     let mut samples = [0; LONGEST_PACKET];
     for codec in codecs().filter(|codec| *codec != Codec::Opus) {
         let mut decoder = Decoder::new(codec, codec.sample_rate());
@@ -62,7 +62,7 @@ fn payloads_are_taken_up_to_120_ms_and_no_further_than_there_is_room() {
 }
 
 #[test]
-fn only_opus_has_a_guess_of_its_own() {
+fn only_opus_conceals_a_lost_packet_itself() {
     for codec in codecs() {
         let mut decoder = Decoder::new(codec, codec.sample_rate());
         let mut samples = vec![7; codec.sample_rate().frame()];
@@ -75,7 +75,7 @@ fn only_opus_has_a_guess_of_its_own() {
 }
 
 #[test]
-fn any_payload_is_an_error_or_some_samples() {
+fn any_payload_gives_an_error_or_samples() {
     let mut noise = Noise(5);
     let mut samples = [0; LONGEST_PACKET];
     for codec in codecs() {

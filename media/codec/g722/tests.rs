@@ -22,7 +22,7 @@ fn digest(octets: impl IntoIterator<Item = u8>) -> u64 {
 }
 
 #[test]
-fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
+fn the_itu_sequences_are_matched_bit_for_bit_in_every_mode() {
     let (Some(input), Some(mut code)) = (shared("g722/inpsp.bin"), shared("g722/codsp.cod")) else { return };
     // The ITU file stores the code in 16-bit words in little-endian order.
     code.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
@@ -38,7 +38,7 @@ fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
 /// Compares the output of this code with an output that was recorded earlier. At that time, this code matched the ITU
 /// sequences. The input is triangles with noise, up to clipping. This test works without the ITU files.
 #[test]
-fn known_audio_gives_known_code_and_known_audio() {
+fn known_audio_gives_the_known_code_and_decodes_to_the_known_audio() {
     let mut noise = Noise(722);
     let input: Vec<i16> = (0..16_000i32)
         .map(|n| {
@@ -57,7 +57,7 @@ fn known_audio_gives_known_code_and_known_audio() {
 }
 
 #[test]
-fn speech_comes_back_after_22_samples() {
+fn decoded_speech_has_a_delay_of_22_samples() {
     for (what, speech, least) in [("made", Some(voice(16_000)), 15.0), ("recorded", recorded_voice(), 15.0)] {
         let Some(speech) = speech else { continue };
         let heard = decode(Mode::One, &encode(&speech));
@@ -69,7 +69,7 @@ fn speech_comes_back_after_22_samples() {
 }
 
 #[test]
-fn how_audio_is_cut_does_not_matter() {
+fn the_result_does_not_depend_on_the_frame_boundaries() {
     let speech = voice(16_000);
     let whole = encode(&speech);
     let mut encoder = Encoder::default();
@@ -91,7 +91,7 @@ fn how_audio_is_cut_does_not_matter() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_taken() {
+fn input_beyond_the_output_buffer_is_ignored() {
     let mut encoder = Encoder::default();
     let mut octets = [0; 2];
     assert_eq!(encoder.encode(&[], &mut octets), 0);
@@ -108,7 +108,7 @@ fn what_does_not_fit_is_not_taken() {
 /// The test profile checks for arithmetic overflow. Octets that no encoder produces must not cause an overflow. The
 /// loudest audio must not cause an overflow either.
 #[test]
-fn any_octets_and_any_audio_are_borne() {
+fn any_octets_and_any_audio_are_processed_without_a_panic() {
     let mut noise = Noise(3);
     for _ in 0..50 {
         let mut decoder = Decoder::new(Mode::Two);

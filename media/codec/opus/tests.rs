@@ -14,7 +14,7 @@ fn packets(rate: SampleRate, speech: &[i16]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn speech_comes_back_at_every_rate() {
+fn speech_is_decoded_at_every_rate() {
     for rate in RATES {
         let speech = voice(rate.hertz());
         let packets = packets(rate, &speech);
@@ -74,7 +74,7 @@ fn a_lost_packet_is_recovered_from_the_next() {
 }
 
 #[test]
-fn redundancy_is_seen_only_where_it_is() {
+fn in_band_redundancy_is_detected_only_in_packets_that_have_it() {
     let speech = voice(16_000);
     for (redundancy, expected) in [(true, true), (false, false)] {
         let mut encoder = Encoder::new(SampleRate::Hz16000);
@@ -124,7 +124,7 @@ fn every_packet_length_is_decoded_at_every_rate() {
 }
 
 #[test]
-fn stereo_is_heard_as_mono() {
+fn a_stereo_packet_is_decoded_as_mono() {
     let speech = voice(48_000);
     let pairs: Vec<i16> = speech.iter().flat_map(|sample| [*sample, *sample / 2]).collect();
     let mut stereo = opus::Encoder::new(48_000, Channels::Stereo, Application::Audio).unwrap();
@@ -141,7 +141,7 @@ fn stereo_is_heard_as_mono() {
 }
 
 #[test]
-fn a_frame_of_no_opus_length_is_not_encoded() {
+fn a_frame_with_a_length_that_opus_does_not_have_is_not_encoded() {
     let mut encoder = Encoder::new(SampleRate::Hz16000);
     let mut octets = [0; 1_275];
     for length in [0, 1, 39, 319, 321] {
@@ -153,7 +153,7 @@ fn a_frame_of_no_opus_length_is_not_encoded() {
 }
 
 #[test]
-fn only_whole_steps_of_time_are_made_up() {
+fn concealment_generates_only_whole_opus_steps() {
     for rate in RATES {
         let mut decoder = Decoder::new(rate);
         let step = rate.frame() / 8;
@@ -169,7 +169,7 @@ fn only_whole_steps_of_time_are_made_up() {
 }
 
 #[test]
-fn hostile_packets_are_refused_or_heard_and_harm_nothing() {
+fn hostile_packets_are_refused_or_decoded_without_a_panic() {
     let speech = voice(16_000);
     let genuine = packets(SampleRate::Hz16000, &speech);
     let mut noise = Noise(11);

@@ -164,14 +164,14 @@ fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f3
 }
 
 #[test]
-fn every_one_of_ten_thousand_keys_is_found_in_white_noise() {
+fn all_of_ten_thousand_digits_are_detected_in_white_noise() {
     assert_eq!(dial(10_000, None, Random::gauss), (0, 0));
     assert_eq!(dial(2_000, Some(Law::Mu), Random::gauss), (0, 0));
     assert_eq!(dial(2_001, Some(Law::A), Random::gauss), (0, 0));
 }
 
 #[test]
-fn every_one_of_ten_thousand_keys_is_found_in_the_noise_of_a_street() {
+fn all_of_ten_thousand_digits_are_detected_in_street_noise() {
     let Some(street) = recording("noise_freesound_573577.wav") else {
         return println!("skipped: ../shared is not here");
     };
@@ -186,7 +186,7 @@ fn every_one_of_ten_thousand_keys_is_found_in_the_noise_of_a_street() {
 }
 
 #[test]
-fn an_hour_of_speech_has_no_keys() {
+fn an_hour_of_speech_contains_no_digit() {
     let names = ["clean_freesound_33711.wav", "noisy_snr0.wav", "short_nb_voice.wav", "short_wb_voice.wav"];
     let voices: Option<Vec<Vec<i16>>> = names.into_iter().map(recording).collect();
     let (Some(voices), Some(street)) = (voices, recording("noise_freesound_573577.wav")) else {
@@ -251,7 +251,7 @@ fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
 }
 
 #[test]
-fn what_is_like_speech_has_no_keys() {
+fn sounds_like_speech_contain_no_digit() {
     let mut random = Random(5);
     for turn in 0..12 {
         let mut samples = babble(&mut random, 20);
@@ -263,7 +263,7 @@ fn what_is_like_speech_has_no_keys() {
 }
 
 #[test]
-fn whistles_and_pairs_of_tones_that_glide_are_no_keys() {
+fn whistles_and_gliding_tone_pairs_are_not_digits() {
     for (low, high) in [(500.0, 1_000.0), (650.0, 1_700.0), (400.0, 1_200.0), (300.0, 600.0)] {
         let mut phases = [0.0f32; 2];
         // The frequencies double within 0.6 s.
@@ -281,7 +281,7 @@ fn whistles_and_pairs_of_tones_that_glide_are_no_keys() {
 }
 
 #[test]
-fn our_own_keys_are_found_and_our_other_tones_are_none() {
+fn our_own_digits_are_detected_and_our_other_tones_are_not() {
     let sound = |tone, frames: usize| {
         let mut generator = ToneGenerator::new(tone);
         let mut frame = [0; FRAME];
@@ -303,7 +303,7 @@ fn our_own_keys_are_found_and_our_other_tones_are_none() {
 }
 
 #[test]
-fn a_tone_of_40_ms_is_a_key_and_one_of_23_ms_is_none() {
+fn a_tone_of_40_ms_is_a_digit_and_a_tone_of_23_ms_is_not() {
     for key in LETTERS {
         assert!(is_found(Press { milliseconds: 40.0, ..PLAIN }, key));
         assert!(!is_found(Press { milliseconds: 23.0, ..PLAIN }, key));
@@ -311,7 +311,7 @@ fn a_tone_of_40_ms_is_a_key_and_one_of_23_ms_is_none() {
 }
 
 #[test]
-fn tones_of_1_5_percent_beside_their_place_are_keys_and_of_3_5_percent_are_none() {
+fn tones_that_deviate_by_1_5_percent_are_digits_and_by_3_5_percent_are_not() {
     for key in LETTERS {
         for (row, column) in [(0.985, 1.0), (1.015, 1.0), (1.0, 0.985), (1.0, 1.015), (0.985, 1.015), (1.015, 0.985)] {
             assert!(is_found(Press { row, column, ..PLAIN }, key), "{key} {row} {column}");
@@ -323,7 +323,7 @@ fn tones_of_1_5_percent_beside_their_place_are_keys_and_of_3_5_percent_are_none(
 }
 
 #[test]
-fn a_row_of_8_db_above_its_column_and_a_column_of_4_db_above_its_row_are_keys_and_one_tone_alone_is_none() {
+fn digits_are_detected_with_up_to_8_db_reverse_twist_and_4_db_twist_but_not_with_one_tone() {
     for key in LETTERS {
         for twist in [-8.0, 4.0] {
             assert!(is_found(Press { twist, row: 1.015, column: 0.985, ..PLAIN }, key), "{key} {twist}");
@@ -335,7 +335,7 @@ fn a_row_of_8_db_above_its_column_and_a_column_of_4_db_above_its_row_are_keys_an
 }
 
 #[test]
-fn loud_and_soft_keys_are_found() {
+fn loud_and_soft_digits_are_detected() {
     for key in LETTERS {
         // With 0 dBm0 for each tone, the pair is clipped.
         for level in [0.0, -3.0, -10.0, -25.0, -36.0, -40.0] {
@@ -346,7 +346,7 @@ fn loud_and_soft_keys_are_found() {
 }
 
 #[test]
-fn a_pause_of_40_ms_is_between_two_presses_and_one_of_10_ms_within_one() {
+fn a_pause_of_40_ms_separates_two_digits_and_a_pause_of_10_ms_does_not() {
     let mut random = Random(7);
     for key in LETTERS {
         for (milliseconds, presses) in [(40.0, 2), (10.0, 1), (5.0, 1)] {
@@ -364,7 +364,7 @@ fn a_pause_of_40_ms_is_between_two_presses_and_one_of_10_ms_within_one() {
 }
 
 #[test]
-fn a_key_held_for_ten_seconds_in_noise_is_one_press() {
+fn a_digit_of_ten_seconds_in_noise_is_reported_once() {
     let mut random = Random(8);
     let mut samples = Vec::new();
     Press { milliseconds: 10_000.0, ..PLAIN }.sound('8', &mut random, &mut samples);
@@ -374,7 +374,7 @@ fn a_key_held_for_ten_seconds_in_noise_is_one_press() {
 }
 
 #[test]
-fn keys_are_found_over_hum_and_over_a_dial_tone_6_db_below_them() {
+fn digits_are_detected_over_hum_and_over_a_dial_tone_6_db_below() {
     let mut random = Random(9);
     for key in LETTERS {
         for (hertz, decibels) in
@@ -395,7 +395,7 @@ fn keys_are_found_over_hum_and_over_a_dial_tone_6_db_below_them() {
 }
 
 #[test]
-fn frames_of_any_length_and_content_do_no_harm() {
+fn frames_of_any_length_and_content_cause_no_panic() {
     let mut random = Random(10);
     let mut detector = ToneDetector::default();
     for length in [0, 1, 39, 40, 41, 159, 160, 1_000] {

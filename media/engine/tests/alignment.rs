@@ -68,7 +68,7 @@ fn markers(samples: &[i16], channel: usize) -> Vec<i64> {
 }
 
 #[test]
-fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
+fn an_hour_with_loss_and_drift_is_recorded_with_the_exact_number_of_frames() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("hour");
     pair.bridge();

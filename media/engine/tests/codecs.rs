@@ -95,7 +95,7 @@ fn legs_of_any_two_codecs_hear_each_other() {
 }
 
 #[test]
-fn packets_of_the_same_codec_are_relayed_as_they_are() {
+fn packets_of_the_same_codec_are_relayed_unchanged() {
     for (media, codec) in [(G722, Codec::G722), (OPUS, Codec::Opus)] {
         let mut pair = MediaPair::between(media, media);
         pair.bridge();
@@ -112,7 +112,7 @@ fn packets_of_the_same_codec_are_relayed_as_they_are() {
 }
 
 #[test]
-fn a_key_goes_from_one_clock_to_another_and_is_told_once() {
+fn a_digit_is_converted_to_the_other_clock_rate_and_reported_once() {
     let mut pair = MediaPair::between(OPUS, PCMA);
     pair.bridge();
     let (mut a, mut b) = (Hum::new(Codec::Opus, 440.0), Hum::new(Codec::Pcma, 1_000.0));
@@ -135,7 +135,7 @@ fn a_key_goes_from_one_clock_to_another_and_is_told_once() {
 }
 
 #[test]
-fn a_peer_without_telephone_events_is_heard_pressing_keys_by_their_tones() {
+fn digits_of_a_far_end_without_telephone_events_are_detected_as_tones() {
     let mut pair = MediaPair::between("m=audio 4000 RTP/AVP 0\r\n", PCMA);
     pair.bridge();
     pair.talk(10, 0xFF, 0xD5);

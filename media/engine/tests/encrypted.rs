@@ -81,7 +81,7 @@ fn stats(pair: &mut MediaPair, side: Side) -> crate::Stats {
 }
 
 #[test]
-fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_sequence() {
+fn a_plain_and_an_encrypted_leg_exchange_audio_across_sequence_wraps() {
     for key in [KEY, GCM] {
         let mut both = Encrypted::new(key);
         both.talk(60);
@@ -103,7 +103,7 @@ fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_seque
 }
 
 #[test]
-fn prompts_keys_and_reports_are_encrypted_too() {
+fn prompts_digits_and_reports_are_encrypted() {
     let mut both = Encrypted::new(KEY);
     both.pair.command(Side::A, play(1, 10));
     both.pair.advance(220);
@@ -148,7 +148,7 @@ fn prompts_keys_and_reports_are_encrypted_too() {
 }
 
 #[test]
-fn what_is_not_under_the_key_is_dropped_and_latches_nobody() {
+fn packets_without_the_srtp_key_are_dropped_and_do_not_latch() {
     let mut both = Encrypted::new(KEY);
     let unknown = SocketAddr::from(([127, 0, 0, 9], 9_000));
     let plain = both.pair.a.next(0, &[0x10; 160]);
@@ -170,7 +170,7 @@ fn what_is_not_under_the_key_is_dropped_and_latches_nobody() {
 }
 
 #[test]
-fn a_new_key_or_suite_takes_over_without_a_gap() {
+fn a_new_srtp_key_or_suite_causes_no_gap() {
     let mut both = Encrypted::new(KEY);
     both.talk(60);
     both.pair.heard(Side::B);
@@ -192,7 +192,7 @@ fn a_new_key_or_suite_takes_over_without_a_gap() {
 }
 
 #[test]
-fn before_an_offer_of_keys_is_answered_nothing_is_heard_or_said() {
+fn before_an_answer_to_offered_srtp_keys_no_packet_is_sent_or_accepted() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let mut caller = crate::sdp::Negotiation::new(crate::sdp::Local { address: [127, 0, 0, 1].into(), port: 1, id: 1 });

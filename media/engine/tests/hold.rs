@@ -18,7 +18,7 @@ fn unknown() -> SocketAddr {
 }
 
 #[test]
-fn whoever_is_held_hears_music_or_silence_without_a_gap_and_afterwards_the_other_again() {
+fn a_held_leg_gets_music_or_silence_without_a_gap_and_then_the_bridge_again() {
     for (how, music) in [("a=sendonly", true), ("a=inactive", false), ("c=IN IP4 0.0.0.0", true), ("a=recvonly", false)]
     {
         let mut pair = MediaPair::new();
@@ -52,7 +52,7 @@ fn whoever_is_held_hears_music_or_silence_without_a_gap_and_afterwards_the_other
 }
 
 #[test]
-fn no_source_takes_the_place_of_a_peer_that_is_on_hold() {
+fn no_unknown_source_replaces_a_far_end_on_hold() {
     for how in ["a=inactive", "a=recvonly", "c=IN IP4 0.0.0.0", "c=IN IP4 0.0.0.0\r\na=inactive"] {
         let mut pair = MediaPair::new();
         pair.bridge();
@@ -76,7 +76,7 @@ fn no_source_takes_the_place_of_a_peer_that_is_on_hold() {
 }
 
 #[test]
-fn a_peer_behind_a_router_is_found_again_after_a_hold() {
+fn a_far_end_behind_a_nat_is_reached_after_a_hold() {
     for how in ["a=inactive", "c=IN IP4 0.0.0.0", "a=sendonly"] {
         let mut pair = MediaPair::new();
         pair.bridge();
@@ -101,7 +101,7 @@ fn a_peer_behind_a_router_is_found_again_after_a_hold() {
 }
 
 #[test]
-fn recordings_keep_both_sides_in_their_place_through_a_hold() {
+fn recordings_keep_both_directions_aligned_through_a_hold() {
     for how in ["a=inactive", "a=recvonly", "c=IN IP4 0.0.0.0\r\na=inactive"] {
         let file = TestFile::new(&format!("hold-{}", how.len()));
         let mut pair = MediaPair::new();

@@ -28,7 +28,7 @@ fn loud(pair: &mut MediaPair) -> Vec<Sent> {
 }
 
 #[test]
-fn packets_cut_anywhere_or_of_another_version_are_counted_and_unheard() {
+fn truncated_packets_and_other_rtp_versions_are_counted_and_dropped() {
     let mut pair = bridged();
     let mut whole = vec![0xB3, 0, 0, 7, 0, 0, 0, 160, 1, 2, 3, 4];
     whole.extend([9; 12]);
@@ -57,7 +57,7 @@ fn packets_cut_anywhere_or_of_another_version_are_counted_and_unheard() {
 }
 
 #[test]
-fn payloads_of_any_length_pass_or_fall_and_the_recording_keeps_time() {
+fn payloads_of_any_length_leave_the_recording_in_time() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let file = TestFile::new("odd-lengths");
@@ -118,7 +118,7 @@ fn replayed_packets_do_not_lengthen_a_recording() {
 }
 
 #[test]
-fn a_new_ssrc_goes_on_in_the_same_line() {
+fn a_new_ssrc_continues_the_relayed_stream() {
     let mut pair = bridged();
     let mut heard = Vec::new();
     for (ssrc, from, at) in [(1, 10, 1_000), (2, 50_000, 4_000_000_000), (3, 65_530, 77), (1, 300, 90_000)] {
@@ -139,7 +139,7 @@ fn a_new_ssrc_goes_on_in_the_same_line() {
 }
 
 #[test]
-fn packets_of_any_length_of_time_and_silences_between_them_pass_as_they_are() {
+fn packets_of_any_duration_and_gaps_between_them_are_relayed_unchanged() {
     let mut pair = bridged();
     for length in [10, 20, 30, 40, 60] {
         let octets = length * 8;
@@ -168,7 +168,7 @@ fn packets_of_any_length_of_time_and_silences_between_them_pass_as_they_are() {
 }
 
 #[test]
-fn a_sequence_that_begins_anew_stays_one_line() {
+fn a_restarted_sequence_continues_the_relayed_stream() {
     let mut pair = bridged();
     for (from, at) in [(1_000_u16, 0), (40_000, 3_200), (5, 6_400)] {
         for place in 0..10u16 {
@@ -182,7 +182,7 @@ fn a_sequence_that_begins_anew_stays_one_line() {
 }
 
 #[test]
-fn a_flood_is_counted_and_only_so_much_of_it_passes() {
+fn a_flood_is_counted_and_limited_to_the_packet_budget() {
     let mut pair = bridged();
     let before = pair.core.counts.relayed;
     let mut sequence = 0_u16;
@@ -204,7 +204,7 @@ fn a_flood_is_counted_and_only_so_much_of_it_passes() {
 }
 
 #[test]
-fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
+fn unknown_sources_before_and_after_the_far_end_are_not_relayed() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let unknown: SocketAddr = "127.0.0.66:4000".parse().unwrap();
@@ -245,7 +245,7 @@ fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
 }
 
 #[test]
-fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
+fn a_moved_far_end_is_followed_after_the_probation_and_reported() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let slot = pair.a.slot;
@@ -277,7 +277,7 @@ fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
 }
 
 #[test]
-fn two_seconds_that_were_held_up_on_the_way_all_pass() {
+fn two_seconds_of_delayed_packets_are_all_relayed() {
     let mut pair = bridged();
     for place in 0..100u16 {
         pair.send(Side::A, Flow::Rtp, rtp(place, u32::from(place) * 160, 7, &[0x10; 160]), NOW);
@@ -287,7 +287,7 @@ fn two_seconds_that_were_held_up_on_the_way_all_pass() {
 }
 
 #[test]
-fn reports_that_lie_or_flood_change_no_audio() {
+fn wrong_or_too_many_reports_change_no_audio() {
     let mut pair = bridged();
     let unknown: SocketAddr = "127.0.0.66:4001".parse().unwrap();
     let mut report = vec![0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2];
@@ -313,7 +313,7 @@ fn reports_that_lie_or_flood_change_no_audio() {
 }
 
 #[test]
-fn a_stream_that_sends_30_s_at_once_is_played_in_30_s_and_the_other_leg_hears_nothing_of_it() {
+fn a_stream_that_sends_30_s_at_once_is_played_in_30_s_without_effect_on_the_other_leg() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(60));
     pair.command(Side::A, Command::Source { op: OpId(3), source });
@@ -335,7 +335,7 @@ fn a_stream_that_sends_30_s_at_once_is_played_in_30_s_and_the_other_leg_hears_no
 }
 
 #[test]
-fn a_stream_that_says_nothing_for_ten_minutes_still_plays_what_then_comes() {
+fn audio_after_ten_silent_minutes_is_still_played() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(1));
     pair.command(Side::A, Command::Source { op: OpId(3), source });

@@ -36,7 +36,7 @@ fn detection_results(pair: &mut MediaPair) -> Vec<(Duration, DetectionResult)> {
 }
 
 #[test]
-fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
+fn an_answering_machine_and_its_beep_are_reported_during_a_relaying_bridge() {
     let mut pair = MediaPair::new();
     pair.bridge();
     detect(&mut pair, Until::Beep);
@@ -58,7 +58,7 @@ fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
 }
 
 #[test]
-fn a_person_who_then_sends_nothing_is_a_person_and_no_rtp_is_silence() {
+fn a_person_without_further_rtp_stays_a_person() {
     let mut pair = MediaPair::new();
     detect(&mut pair, Until::GreetingEnd);
     let mut voice = Voice::new(12);
@@ -70,7 +70,7 @@ fn a_person_who_then_sends_nothing_is_a_person_and_no_rtp_is_silence() {
 }
 
 #[test]
-fn a_stopped_detection_says_nothing() {
+fn a_stopped_detection_sends_no_event() {
     let mut pair = MediaPair::new();
     detect(&mut pair, Until::FirstResult);
     pair.advance(1_000);
@@ -80,7 +80,7 @@ fn a_stopped_detection_says_nothing() {
 }
 
 #[test]
-fn a_stream_loses_nothing_when_a_detection_ends() {
+fn a_tap_loses_no_frame_when_a_detection_ends() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = crate::tap(1_000, TapCodec::Native);
     pair.command(Side::B, Command::Tap { op: OpId(6), tracks: crate::Tracks::Inbound, sink });

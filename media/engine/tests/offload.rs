@@ -89,7 +89,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
 }
 
 #[test]
-fn peers_reports_and_statistics_are_as_they_are_without_it() {
+fn reports_and_statistics_are_the_same_with_and_without_offload() {
     let ((with, passed), (without, none)) = (seen(true, NOW), seen(false, NOW));
     assert_eq!(none, 0);
     assert!(passed > 1_500, "{passed}");
@@ -108,7 +108,7 @@ fn peers_reports_and_statistics_are_as_they_are_without_it() {
 }
 
 #[test]
-fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
+fn after_a_second_of_plain_audio_the_offload_continues_the_stream_without_a_gap() {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
     pair.talk(45, 1, 2);
@@ -130,7 +130,7 @@ fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
 }
 
 #[test]
-fn whatever_changes_a_call_has_its_packets_here_first() {
+fn every_command_ends_the_offload_first() {
     let file = TestFile::new("rule");
     let record = RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) };
     let (sink, _reader) = tap(16, TapCodec::Native);
@@ -168,7 +168,7 @@ fn whatever_changes_a_call_has_its_packets_here_first() {
 }
 
 #[test]
-fn what_is_not_plain_is_never_offered() {
+fn packets_that_need_the_engine_are_never_offloaded() {
     let g722 = "m=audio 4000 RTP/AVP 9\r\n";
     let pcma = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
     let deaf = "m=audio 4000 RTP/AVP 0\r\n";
@@ -196,7 +196,7 @@ fn played(kernel: bool) -> MediaPair {
 }
 
 #[test]
-fn what_nobody_hears_is_dropped_and_counted_as_if_it_had_come() {
+fn packets_without_a_listener_are_dropped_by_the_kernel_and_counted() {
     let [with, without] = [true, false].map(|kernel| {
         let mut pair = played(kernel);
         for frame in 0..500 {
@@ -219,7 +219,7 @@ fn what_nobody_hears_is_dropped_and_counted_as_if_it_had_come() {
 }
 
 #[test]
-fn a_key_comes_at_once_though_nobody_hears_the_leg_and_later_its_audio_is_dropped_again() {
+fn a_digit_of_a_dropped_leg_is_reported_at_once_and_its_audio_is_dropped_again() {
     let mut pair = played(true);
     let began = pair.now();
     press(&mut pair);
@@ -232,7 +232,7 @@ fn a_key_comes_at_once_though_nobody_hears_the_leg_and_later_its_audio_is_droppe
 }
 
 #[test]
-fn whoever_begins_to_listen_hears_all_from_then_on() {
+fn a_new_listener_gets_every_later_packet() {
     let file = TestFile::new("listen");
     let record = RecordingCommand::Start { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Inbound) };
     let (sink, _reader) = tap(16, TapCodec::Native);
@@ -273,7 +273,7 @@ fn whoever_begins_to_listen_hears_all_from_then_on() {
 }
 
 #[test]
-fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_alone_for_longer() {
+fn other_payload_types_and_ssrcs_end_an_offload_and_repeated_ends_delay_the_next() {
     let mut pair = short();
     let stray = |pair: &mut MediaPair| {
         let mut packet = pair.a.next(0, &[9; 160]);
@@ -304,7 +304,7 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
 }
 
 #[test]
-fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
+fn a_silent_leg_is_not_offloaded_any_more_before_the_bridged_leg_gets_silence() {
     let mut pair = short();
     pair.heard(Side::B);
     for _ in 0..60 {
@@ -366,7 +366,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
 }
 
 #[test]
-fn a_recorded_call_takes_it_too_and_the_recording_is_the_same_to_the_sample() {
+fn an_offloaded_recorded_call_has_the_same_samples() {
     let ((with, copied), (without, relayed)) = (recorded(true), recorded(false));
     for (with, without) in with.iter().zip(&without) {
         assert_eq!(with, without);
@@ -377,7 +377,7 @@ fn a_recorded_call_takes_it_too_and_the_recording_is_the_same_to_the_sample() {
 }
 
 #[test]
-fn a_copy_that_the_kernel_does_not_owe_us_is_no_packet() {
+fn an_unexpected_copy_is_not_a_packet() {
     let mut pair = short();
     let mut forged = pair.a.next(0, &[9; 160]);
     forged[0] = crate::offload::COPY;

@@ -105,7 +105,7 @@ fn recorded(pair: &mut MediaPair) -> (Duration, RecordingReason, Duration) {
 }
 
 #[test]
-fn a_recording_ends_at_its_length_to_the_frame() {
+fn a_recording_ends_at_its_maximum_length_to_the_frame() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("length");
     let spec = RecordSpec { max_length: Some(milliseconds(500)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
@@ -118,7 +118,7 @@ fn a_recording_ends_at_its_length_to_the_frame() {
 }
 
 #[test]
-fn silence_ends_a_recording_whether_it_is_sent_or_not() {
+fn sent_silence_and_missing_packets_end_a_recording() {
     for packets in [true, false] {
         let mut pair = MediaPair::new();
         let file = TestFile::new("silence");
@@ -153,7 +153,7 @@ fn hear(pair: &mut MediaPair, samples: &[i16]) {
 }
 
 #[test]
-fn a_noisy_line_is_silent_and_quiet_words_are_not() {
+fn noise_counts_as_silence_and_quiet_speech_does_not() {
     let mut voice = Voice::new(5);
     let noise = voice.silence(12_000, -35.0);
     let quiet: Vec<i16> = voice.say(6_000).into_iter().map(|sample| sample / 24).collect();
@@ -177,7 +177,7 @@ fn a_noisy_line_is_silent_and_quiet_words_are_not() {
 }
 
 #[test]
-fn a_recording_is_as_long_as_the_time_between_its_orders_to_half_a_frame() {
+fn a_recording_is_as_long_as_the_time_between_its_commands_to_half_a_frame() {
     for (wait, length) in [(3, 1_000), (17, 1_009), (9, 1_011), (1, 1_019), (13, 991), (6, 130), (6, 30)] {
         let mut pair = MediaPair::new();
         let file = TestFile::new("exact");
@@ -194,7 +194,7 @@ fn a_recording_is_as_long_as_the_time_between_its_orders_to_half_a_frame() {
 }
 
 #[test]
-fn pauses_are_left_out_and_trimming_removes_silent_ends() {
+fn pauses_are_omitted_and_trimming_removes_silent_ends() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("trim");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
@@ -217,7 +217,7 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
 }
 
 #[test]
-fn a_recording_of_nothing_but_silence_stays_whole() {
+fn a_recording_with_only_silence_is_not_trimmed_away() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("nothing");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
@@ -231,7 +231,7 @@ fn a_recording_of_nothing_but_silence_stays_whole() {
 }
 
 #[test]
-fn a_pause_that_keeps_its_time_is_silence() {
+fn a_pause_with_silence_keeps_its_duration() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("silence");
     pair.command(
@@ -275,7 +275,7 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
 }
 
 #[test]
-fn a_recording_that_cannot_be_written_says_so() {
+fn a_recording_that_cannot_be_written_ends_with_an_error() {
     let mut pair = MediaPair::new();
     let spec = RecordSpec {
         path: "/proc/nowhere/call.wav".into(),
@@ -289,7 +289,7 @@ fn a_recording_that_cannot_be_written_says_so() {
 }
 
 #[test]
-fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
+fn a_pause_omits_exactly_the_audio_during_the_pause() {
     for silence in [false, true] {
         let mut pair = MediaPair::new();
         let file = TestFile::new(if silence { "exact-silence" } else { "exact-skip" });
@@ -354,7 +354,7 @@ fn a_beep_before_a_recording_is_not_in_it() {
 }
 
 #[test]
-fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
+fn every_coding_records_both_directions_in_one_or_two_channels_encrypted_or_not() {
     let key = RecordingKey::new([7; 32]);
     for coding in [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw] {
         for (channels, key) in [
@@ -448,7 +448,7 @@ fn say_later(pair: &mut MediaPair, number: u64, frames: u64) {
 }
 
 #[test]
-fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
+fn a_blocked_worker_loses_no_audio_of_a_recording() {
     for stall in [15, 25, 32] {
         let mut pair = MediaPair::new();
         let file = TestFile::new("stood-still");
@@ -484,7 +484,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
 }
 
 #[test]
-fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
+fn frames_that_a_blocked_worker_missed_are_recorded_as_silence_and_counted() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("missed");
     pair.command(
@@ -512,7 +512,7 @@ fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
 }
 
 #[test]
-fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer() {
+fn a_lossy_call_fills_whole_pieces_and_drops_no_audio() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("lossy-pieces");
     pair.command(

@@ -241,7 +241,7 @@ impl Phone {
 }
 
 #[test]
-fn three_phones_in_a_room_each_hear_the_two_others() {
+fn each_of_three_phones_in_a_room_hears_the_two_others() {
     for rate in [SampleRate::Hz8000, SampleRate::Hz16000] {
         let mut meeting = Meeting::new(RoomSpec { rate, ..RoomSpec::default() }, &[PCMU, PCMA, G722]);
         meeting.join_all();
@@ -250,7 +250,7 @@ fn three_phones_in_a_room_each_hear_the_two_others() {
 }
 
 #[test]
-fn phones_of_all_codecs_meet_and_what_they_hear_has_no_gaps() {
+fn phones_with_all_codecs_hear_each_other_in_a_room_without_gaps() {
     let mut meeting =
         Meeting::new(RoomSpec { rate: SampleRate::Hz16000, ..RoomSpec::default() }, &[PCMU, G722, OPUS, PCMA]);
     meeting.join_all();
@@ -265,7 +265,7 @@ fn phones_of_all_codecs_meet_and_what_they_hear_has_no_gaps() {
 }
 
 #[test]
-fn who_says_nothing_hears_all_and_one_encoding_serves_all_such() {
+fn silent_participants_get_the_whole_mix_from_one_encoding() {
     let mut meeting = Meeting::new(RoomSpec::default(), &[PCMU, PCMU, PCMU, OPUS]);
     meeting.join_all();
     meeting.phones[1..].iter_mut().for_each(|phone| phone.speaks = false);
@@ -274,7 +274,7 @@ fn who_says_nothing_hears_all_and_one_encoding_serves_all_such() {
 }
 
 #[test]
-fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
+fn mute_hold_coach_and_leave_change_the_mix() {
     let mut meeting = Meeting::new(RoomSpec::default(), &[PCMU, PCMU, PCMU]);
     meeting.join(0, Participation::default());
     meeting.join(1, Participation { role: Role::Coach(vec![LegId(0)]), ..Participation::default() });
@@ -299,7 +299,7 @@ fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
 }
 
 #[test]
-fn a_room_is_told_of_from_beginning_to_end() {
+fn a_room_sends_events_from_its_start_to_its_end() {
     let mut meeting = Meeting::new(RoomSpec { max_participants: 2, ..RoomSpec::default() }, &[PCMU, PCMA, PCMU]);
     meeting.join(0, Participation { ends_room: true, ..Participation::default() });
     meeting.join(1, Participation::default());
@@ -323,7 +323,7 @@ fn a_room_is_told_of_from_beginning_to_end() {
 }
 
 #[test]
-fn a_room_is_recorded_whole_and_as_long_as_it_was() {
+fn a_room_recording_has_all_audio_and_the_rooms_length() {
     let file = TestFile::new("room");
     let mut meeting = Meeting::new(RoomSpec { rate: SampleRate::Hz16000, ..RoomSpec::default() }, &[PCMU, G722]);
     meeting.join_all();
@@ -363,7 +363,7 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
 }
 
 #[test]
-fn clocks_that_drift_apart_are_heard_without_gaps_for_minutes() {
+fn drifting_clocks_cause_no_gaps_for_minutes() {
     let mut meeting = Meeting::new(RoomSpec::default(), &[PCMU, PCMU, PCMU]);
     meeting.phones[1].drift = -100.0;
     meeting.phones[1].speaks = true;

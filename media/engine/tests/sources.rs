@@ -285,7 +285,7 @@ fn two_sources_of_events_do_not_disturb_each_other() {
 }
 
 #[test]
-fn two_digits_with_one_timestamp_get_two() {
+fn two_digits_with_one_timestamp_get_two_timestamps() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -414,7 +414,7 @@ fn a_lone_packet_of_another_source_costs_no_packet() {
 }
 
 #[test]
-fn any_number_of_sources_is_bounded_in_memory_and_time() {
+fn any_number_of_sources_needs_bounded_memory_and_time() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);

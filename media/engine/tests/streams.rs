@@ -7,7 +7,7 @@ use crate::codec::{Codec, SampleRate};
 use crate::{ByteOrder, SourceCodec, SourceRate};
 
 #[test]
-fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
+fn a_tap_gets_a_frame_of_each_direction_every_20_ms_also_in_silence() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = tap(1_000, TapCodec::Native);
     pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
@@ -32,7 +32,7 @@ fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
 }
 
 #[test]
-fn a_tap_that_is_not_read_drops_and_tells() {
+fn a_tap_that_is_not_read_drops_frames_and_reports_it() {
     let mut pair = MediaPair::new();
     let (sink, reader) = tap(10, TapCodec::Pcmu);
     pair.command(Side::A, Command::Tap { op: OpId(7), tracks: Tracks::Inbound, sink });
@@ -49,7 +49,7 @@ fn a_tap_that_is_not_read_drops_and_tells() {
 }
 
 #[test]
-fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_waits() {
+fn marks_are_reported_after_their_audio_and_at_once_without_audio() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(10));
     pair.command(Side::A, Command::Source { op: OpId(3), source });
@@ -82,7 +82,7 @@ fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_wai
 }
 
 #[test]
-fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
+fn a_clear_ends_audio_within_a_frame_and_reports_the_marks_in_order() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::A, Duration::from_secs(10));
     pair.command(Side::A, Command::Source { op: OpId(3), source });
@@ -134,7 +134,7 @@ fn a_thousand_cleared_marks_and_a_full_sink_do_not_end_the_session() {
 }
 
 #[test]
-fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
+fn a_stream_writer_too_far_ahead_is_refused() {
     let (_source, writer) = source(Law::Mu, Duration::from_secs(1));
     writer.audio(Bytes::from(vec![0; 8_000])).unwrap();
     assert_eq!(writer.audio(Bytes::from_static(&[0])), Err(crate::Overflow));
@@ -145,7 +145,7 @@ fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
 }
 
 #[test]
-fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
+fn a_prompt_has_priority_over_a_stream_and_the_stream_continues_afterwards() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(10));
     pair.command(Side::A, Command::Source { op: OpId(3), source });
@@ -162,7 +162,7 @@ fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
 }
 
 #[test]
-fn a_wideband_leg_is_tapped_at_16_khz_without_its_upper_half_being_lost() {
+fn a_tap_of_a_wideband_leg_has_its_upper_frequencies() {
     for (codec, media) in [(Codec::G722, G722), (Codec::L16(SampleRate::Hz16000), L16)] {
         let mut pair = MediaPair::with(media);
         let (sink, mut reader) = tap(200, TapCodec::L16Wide(ByteOrder::Little));
@@ -268,7 +268,7 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
 const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
 
 #[test]
-fn a_session_plays_what_a_tap_of_another_one_reads() {
+fn a_session_plays_the_tap_of_another_session() {
     let mut pair = MediaPair::between(PCMU, PCMU);
     let (sink, reader) = tap(50, TapCodec::Native);
     pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
@@ -285,7 +285,7 @@ fn a_session_plays_what_a_tap_of_another_one_reads() {
 }
 
 #[test]
-fn a_copy_that_could_not_be_sent_for_a_while_is_as_it_is_now() {
+fn a_tap_copy_that_was_not_sent_for_a_while_continues_with_current_audio() {
     let mut pair = MediaPair::between(PCMU, PCMU);
     let (sink, reader) = tap(50, TapCodec::Native);
     pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });

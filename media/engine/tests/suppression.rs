@@ -32,7 +32,7 @@ fn suppress(direction: Tracks, on: bool) -> Command {
 }
 
 #[test]
-fn what_a_leg_says_or_hears_is_cleaned_in_the_middle_of_a_bridge_and_relayed_again_afterwards() {
+fn suppression_starts_during_a_bridge_and_afterwards_packets_are_relayed_again() {
     for (side, direction) in [(Side::A, Tracks::Inbound), (Side::B, Tracks::Outbound)] {
         let mut pair = MediaPair::new();
         pair.bridge();
@@ -57,7 +57,7 @@ fn what_a_leg_says_or_hears_is_cleaned_in_the_middle_of_a_bridge_and_relayed_aga
 }
 
 #[test]
-fn a_tap_hears_the_cleaned_side() {
+fn a_tap_gets_the_suppressed_direction() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = tap(10, TapCodec::Pcmu);
     pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
@@ -75,7 +75,7 @@ fn a_tap_hears_the_cleaned_side() {
 }
 
 #[test]
-fn a_thread_without_time_sheds_suppression_says_so_and_audio_goes_on() {
+fn a_thread_without_cpu_time_sheds_suppression_reports_it_and_keeps_the_audio() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.command(Side::A, suppress(Tracks::Inbound, true));

@@ -19,7 +19,7 @@ fn loud_and_silent(file: &TestFile, channel: usize, channels: usize) -> (usize, 
 }
 
 #[test]
-fn a_session_that_is_closing_is_bridged_with_nobody() {
+fn a_closing_session_is_not_bridged() {
     let mut pair = MediaPair::new();
     pair.talk(5, 0x10, 0x20);
     // The session's sink is full, so the session does not end at once.
@@ -43,7 +43,7 @@ fn a_session_that_is_closing_is_bridged_with_nobody() {
 }
 
 #[test]
-fn a_peer_that_sends_another_codec_than_it_is_sent_is_heard_all_the_same() {
+fn a_far_end_that_sends_another_codec_than_it_receives_is_relayed() {
     for (a_media, b_media, said) in [
         ("m=audio 4000 RTP/AVP 9 0\r\n", G722, Codec::Pcmu),
         ("m=audio 4000 RTP/AVP 111 8\r\na=rtpmap:111 opus/48000/2\r\n", OPUS, Codec::Pcma),
@@ -60,7 +60,7 @@ fn a_peer_that_sends_another_codec_than_it_is_sent_is_heard_all_the_same() {
 }
 
 #[test]
-fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
+fn a_recording_continues_through_a_change_of_codec_without_a_gap() {
     for (media, codec) in [(G722, Codec::G722), (OPUS, Codec::Opus)] {
         let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
         let file = TestFile::new(&format!("change-{codec:?}"));
@@ -95,7 +95,7 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
 }
 
 #[test]
-fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
+fn a_short_prompt_between_relayed_packets_is_recorded_unchanged() {
     let mut pair = MediaPair::between(OPUS, OPUS);
     let file = TestFile::new("short-prompt");
     pair.bridge();
@@ -128,7 +128,7 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
 }
 
 #[test]
-fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
+fn a_leg_with_many_bridges_is_recorded_with_about_its_length() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("regrouped");
     pair.command(
@@ -157,7 +157,7 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
 }
 
 #[test]
-fn any_commands_plans_and_packets_in_any_order_break_nothing() {
+fn any_commands_plans_and_packets_in_any_order_keep_the_invariants() {
     const MEDIA: [&str; 7] = [
         G722,
         OPUS,
@@ -231,7 +231,7 @@ fn any_commands_plans_and_packets_in_any_order_break_nothing() {
 }
 
 #[test]
-fn a_peer_is_sent_silence_while_the_other_is_muted_in_whatever_codec() {
+fn a_far_end_gets_silence_while_the_bridged_leg_is_muted_in_any_codec() {
     for (media, codec) in [(G722, Codec::G722), (OPUS, Codec::Opus)] {
         let mut pair = MediaPair::between(media, media);
         pair.bridge();
@@ -250,7 +250,7 @@ fn a_peer_is_sent_silence_while_the_other_is_muted_in_whatever_codec() {
 }
 
 #[test]
-fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
+fn a_leg_with_echo_gets_no_audio_of_its_bridge() {
     for media in ["m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n", G722] {
         let mut pair = MediaPair::with(media);
         pair.bridge();
@@ -270,7 +270,7 @@ fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
 }
 
 #[test]
-fn packets_longer_than_the_bridged_leg_accepts_reach_it_as_shorter_ones() {
+fn packets_longer_than_maxptime_of_the_bridged_leg_are_divided() {
     for (longest, arrive) in [
         ("", 480),
         ("a=maxptime:60\r\n", 480),
@@ -294,7 +294,7 @@ fn packets_longer_than_the_bridged_leg_accepts_reach_it_as_shorter_ones() {
 }
 
 #[test]
-fn no_packet_is_longer_than_maxptime_and_none_is_lost_between_them() {
+fn no_packet_is_longer_than_maxptime_and_no_audio_is_lost() {
     let g711 = "m=audio 4000 RTP/AVP 0\r\n";
     let l16 = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
     for (media, longest, octets, units) in [
@@ -321,7 +321,7 @@ fn no_packet_is_longer_than_maxptime_and_none_is_lost_between_them() {
 }
 
 #[test]
-fn a_far_end_whose_nat_router_gives_it_another_port_is_heard_and_hears_again_after_a_second() {
+fn a_far_end_with_a_new_nat_port_exchanges_audio_again_after_a_second() {
     for kernel in [false, true] {
         let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
         let mut pair = if kernel { MediaPair::with_kernel(media, media) } else { MediaPair::between(media, media) };

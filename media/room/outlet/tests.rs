@@ -82,7 +82,7 @@ const ALL: [Codec; 6] = [
 ];
 
 #[test]
-fn every_codec_hears_every_other_in_a_room_of_any_rate() {
+fn every_codec_gets_every_other_codec_in_a_room_of_any_rate() {
     for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
         for (speaker, codec) in ALL.iter().enumerate() {
             let mut set = Set::new(rate, &ALL);
@@ -163,7 +163,7 @@ fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
 }
 
 #[test]
-fn turning_from_what_all_hear_to_ones_own_and_back_leaves_no_seam() {
+fn a_change_between_the_shared_and_an_own_mix_causes_no_discontinuity() {
     for room in [SampleRate::Hz8000, SampleRate::Hz16000] {
         for codec in [Codec::Pcmu, Codec::L16(SampleRate::Hz16000), Codec::G722] {
             let (at_seams, else_where, changes) = seams(codec, room);
@@ -176,7 +176,7 @@ fn turning_from_what_all_hear_to_ones_own_and_back_leaves_no_seam() {
 }
 
 #[test]
-fn who_is_held_comes_back_and_changes_his_codec_is_sent_the_right_thing() {
+fn a_participant_gets_the_right_mix_after_hold_and_a_change_of_codec() {
     let mut set = Set::new(SampleRate::Hz8000, &[Codec::Pcmu, Codec::Pcma, Codec::Pcmu]);
     let say = [4_000; 160];
     let last = |heard: &[(Vec<i16>, bool)]| heard.iter().map(|one| one.0[159]).collect::<Vec<i16>>();

@@ -10,7 +10,7 @@ fn payload(event: u8, end: bool, duration: u16) -> [u8; 4] {
 }
 
 #[test]
-fn a_press_is_reported_once_at_its_first_packet() {
+fn a_digit_is_reported_once_at_its_first_packet() {
     let mut detector = Detector::default();
     assert_eq!(detector.handle(&packet(1, 1_000, true), &payload(5, false, 160), 8_000), Some(('5', 20)));
     for (sequence, duration) in [(2, 320), (3, 480)] {
@@ -23,14 +23,14 @@ fn a_press_is_reported_once_at_its_first_packet() {
 }
 
 #[test]
-fn a_press_whose_start_was_lost_is_reported_at_its_retransmitted_end() {
+fn a_digit_with_a_lost_start_is_reported_at_its_retransmitted_end() {
     let mut detector = Detector::default();
     assert_eq!(detector.handle(&packet(6, 1_000, false), &payload(11, true, 800), 8_000), Some(('#', 100)));
     assert_eq!(detector.handle(&packet(7, 1_000, false), &payload(11, true, 800), 8_000), None);
 }
 
 #[test]
-fn a_late_packet_of_an_earlier_press_is_not_a_press() {
+fn a_late_packet_of_an_earlier_digit_is_not_a_digit() {
     let mut detector = Detector::default();
     assert!(detector.handle(&packet(1, 1_000, true), &payload(1, false, 160), 8_000).is_some());
     assert!(detector.handle(&packet(8, 3_000, true), &payload(2, false, 160), 8_000).is_some());
@@ -38,7 +38,7 @@ fn a_late_packet_of_an_earlier_press_is_not_a_press() {
 }
 
 #[test]
-fn a_press_of_more_than_eight_seconds_is_one_press() {
+fn a_digit_of_more_than_eight_seconds_is_one_digit() {
     let mut detector = Detector::default();
     assert!(detector.handle(&packet(1, 0, true), &payload(1, false, 160), 8_000).is_some());
     assert!(detector.handle(&packet(2, 0, false), &payload(1, false, u16::MAX), 8_000).is_none());
@@ -46,7 +46,7 @@ fn a_press_of_more_than_eight_seconds_is_one_press() {
 }
 
 #[test]
-fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
+fn the_digit_budget_permits_sixteen_digits_and_then_one_per_40_ms() {
     let mut budget = DigitBudget::default();
     assert_eq!((0..100).filter(|_| budget.take()).count(), 16);
     let second = (0..50).filter(|_| {
@@ -59,7 +59,7 @@ fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
 }
 
 #[test]
-fn sent_digits_rise_and_end_three_times() {
+fn a_sent_digit_has_rising_durations_and_three_end_packets() {
     let mut sender = DigitSender::new("1w#", 100);
     let mut frames = Vec::new();
     loop {
@@ -99,7 +99,7 @@ fn detect(packets: &[(Header, [u8; 4])], clock_rate: u32) -> Vec<(char, u32)> {
 }
 
 #[test]
-fn whichever_packets_of_a_press_are_lost_it_is_told_once() {
+fn a_digit_is_reported_once_whichever_packets_are_lost() {
     let all = pressed("5", 80, 8_000, 100, u32::MAX - 300);
     assert_eq!(all.len(), 7);
     for lost in 0..(1u32 << all.len()) - 1 {
@@ -110,7 +110,7 @@ fn whichever_packets_of_a_press_are_lost_it_is_told_once() {
 }
 
 #[test]
-fn packets_in_any_order_and_doubled_are_one_press() {
+fn reordered_and_duplicate_packets_are_one_digit() {
     let all = pressed("5", 60, 8_000, 65_533, 77);
     for first in 0..all.len() {
         for second in 0..all.len() {
@@ -124,7 +124,7 @@ fn packets_in_any_order_and_doubled_are_one_press() {
 }
 
 #[test]
-fn at_each_clock_a_press_of_eight_seconds_is_one_in_as_many_segments_as_it_takes() {
+fn a_digit_of_eight_seconds_has_the_segments_that_its_clock_rate_needs() {
     for (clock_rate, segments) in [(8_000, 1), (16_000, 2), (48_000, 6)] {
         let all = pressed("7", 8_000, clock_rate, 1, 5_000);
         let mut starts: Vec<u32> = all.iter().map(|(header, _)| header.timestamp).collect();
@@ -146,7 +146,7 @@ fn at_each_clock_a_press_of_eight_seconds_is_one_in_as_many_segments_as_it_takes
 }
 
 #[test]
-fn durations_are_told_in_milliseconds_of_the_clock() {
+fn durations_are_reported_in_milliseconds() {
     for clock_rate in [8_000u32, 16_000, 48_000] {
         let mut detector = Detector::default();
         let duration = (clock_rate / 10) as u16;
@@ -155,14 +155,14 @@ fn durations_are_told_in_milliseconds_of_the_clock() {
 }
 
 #[test]
-fn the_same_key_pressed_twice_is_two_presses_even_when_only_its_ends_arrive() {
+fn a_repeated_digit_is_reported_twice_even_if_only_end_packets_arrive() {
     let ends = |sequence, timestamp| pressed("4", 40, 8_000, sequence, timestamp).split_off(2);
     let twice: Vec<_> = ends(10, 1_000).into_iter().chain(ends(17, 1_000 + 640)).collect();
     assert_eq!(detect(&twice, 8_000), [('4', 40), ('4', 40)]);
 }
 
 #[test]
-fn presses_shorter_than_40_ms_are_presses() {
+fn digits_shorter_than_40_ms_are_reported() {
     let mut detector = Detector::default();
     for press in 0..5u16 {
         let timestamp = 1_000 + u32::from(press) * 320;
@@ -173,7 +173,7 @@ fn presses_shorter_than_40_ms_are_presses() {
 }
 
 #[test]
-fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_misleads_nobody() {
+fn changed_or_repeated_timestamps_of_some_devices_give_the_right_digits() {
     // This device changes the timestamp with each packet, even in the retransmitted end packets.
     let mut detector = Detector::default();
     let durations = [160, 320, 480, 640, 640, 640];
@@ -190,7 +190,7 @@ fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_mislead
 }
 
 #[test]
-fn a_timestamp_that_begins_anew_or_a_new_source_does_not_hide_a_press() {
+fn a_restarted_timestamp_or_a_new_source_does_not_hide_a_digit() {
     let (before, after) = (pressed("1", 60, 8_000, 50, 40_000), pressed("1", 60, 8_000, 60, 100));
     let both: Vec<_> = before.iter().chain(&after).cloned().collect();
     assert_eq!(detect(&both, 8_000).len(), 2);
@@ -201,7 +201,7 @@ fn a_timestamp_that_begins_anew_or_a_new_source_does_not_hide_a_press() {
 }
 
 #[test]
-fn flash_and_what_is_no_key_are_not_told_and_volume_is_not_heeded() {
+fn flash_and_other_events_are_not_reported_and_the_volume_is_ignored() {
     for event in 16..=255 {
         assert_eq!(Detector::default().handle(&packet(1, 1, true), &payload(event, false, 160), 8_000), None);
     }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_counts_on_over_the_wrap_and_late_ones_find_their_place_before_it() {
+    fn an_index_continues_over_the_sequence_wrap_also_for_late_packets() {
         let mut window = Window::default();
         for (sequence, index) in [(65_530, 65_530), (65_534, 65_534), (2, 65_538), (65_535, 65_535), (1, 65_537)] {
             assert_eq!(take(&mut window, sequence), Some(index));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_the_window_is_not_taken() {
+    fn packets_older_than_the_replay_window_are_refused() {
         let mut window = Window::default();
         take(&mut window, 1_000);
         assert_eq!(take(&mut window, 1_000 - 128), None);
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn a_late_packet_before_the_first_of_all_has_no_wrap_behind_it() {
+    fn a_late_packet_before_the_first_packet_does_not_wrap_below_zero() {
         let mut window = Window::default();
         take(&mut window, 3);
         assert_eq!(window.guess(65_535), Some(Guess(65_535)));
     }
 
     #[test]
-    fn a_used_up_key_gives_no_index() {
+    fn an_exhausted_srtp_key_gives_no_index() {
         let mut window = Window::default();
         window.note(Guess(MAX_INDEX - 1));
         assert_eq!(window.guess(0), None);

@@ -48,7 +48,7 @@ fn crypto_lines(body: &str) -> Vec<&str> {
 }
 
 #[test]
-fn what_a_trunk_wants_and_what_is_offered_decide_together() {
+fn the_srtp_setting_and_the_offer_decide_the_protection() {
     let key = one();
     for (srtp, profile, keys, expected) in [
         (Srtp::Off, "RTP/AVP", vec![], Ok(false)),
@@ -86,7 +86,7 @@ fn what_a_trunk_wants_and_what_is_offered_decide_together() {
 }
 
 #[test]
-fn the_first_key_that_we_can_use_is_answered_under_its_tag_with_a_key_of_ours() {
+fn the_first_usable_crypto_line_is_answered_with_its_tag_and_our_key() {
     let known = format!("7 aes_cm_128_hmac_sha1_32 INLINE:{KEY}|2^31|1:4");
     let second = one();
     let gcm = format!("9 AEAD_AES_128_GCM inline:{}", GCM_128.trim_end_matches('='));
@@ -108,7 +108,7 @@ fn the_first_key_that_we_can_use_is_answered_under_its_tag_with_a_key_of_ours() 
 }
 
 #[test]
-fn a_key_with_what_we_have_not_is_none() {
+fn a_crypto_line_with_an_unsupported_feature_is_ignored() {
     for (parameters, usable) in [
         ("", true),
         ("|2^20", true),
@@ -148,7 +148,7 @@ fn a_key_with_what_we_have_not_is_none() {
 }
 
 #[test]
-fn two_of_us_agree_and_each_knows_the_others_key() {
+fn two_negotiations_exchange_their_srtp_keys() {
     for (calling, called, secure) in [
         (Srtp::Off, Srtp::Off, Some(false)),
         (Srtp::Off, Srtp::Optional, Some(false)),
@@ -182,7 +182,7 @@ fn two_of_us_agree_and_each_knows_the_others_key() {
 }
 
 #[test]
-fn an_offer_has_three_suites_and_a_profile_as_it_is_meant() {
+fn an_offer_has_three_suites_and_the_profile_of_the_setting() {
     for (srtp, profile, count) in
         [(Srtp::Off, "RTP/AVP", 0), (Srtp::Optional, "RTP/AVP", 3), (Srtp::Required, "RTP/SAVP", 3)]
     {
@@ -197,7 +197,7 @@ fn an_offer_has_three_suites_and_a_profile_as_it_is_meant() {
 }
 
 #[test]
-fn an_answer_must_be_to_one_of_our_keys() {
+fn an_answer_must_match_one_of_our_srtp_keys() {
     let gcm = format!("3 AEAD_AES_128_GCM inline:{GCM_128}");
     let key = one();
     let stray = format!("5 AES_CM_128_HMAC_SHA1_80 inline:{KEY}");
@@ -229,7 +229,7 @@ fn an_answer_must_be_to_one_of_our_keys() {
 }
 
 #[test]
-fn a_new_offer_may_bring_a_new_key_and_ours_stays() {
+fn a_new_offer_can_have_a_new_srtp_key_and_our_key_stays() {
     let mut leg = leg(Srtp::Required, 1);
     let first = answer(&mut leg, &media("RTP/SAVP", &[&one()])).unwrap();
     let before = keyed(leg.plan()).unwrap();
@@ -244,7 +244,7 @@ fn a_new_offer_may_bring_a_new_key_and_ours_stays() {
 }
 
 #[test]
-fn of_two_lines_the_one_with_keys_is_taken_and_the_other_refused() {
+fn of_two_m_lines_the_one_with_srtp_keys_is_selected() {
     let offer = body(&format!("m=audio 4000 RTP/AVP 0\r\nm=audio 4002 RTP/SAVP 8\r\na=crypto:{}\r\n", one()));
     let answered = answer(&mut leg(Srtp::Optional, 1), &offer).unwrap();
     let lines: Vec<&str> = answered.lines().filter(|line| line.starts_with("m=")).collect();
@@ -255,7 +255,7 @@ fn of_two_lines_the_one_with_keys_is_taken_and_the_other_refused() {
 }
 
 #[test]
-fn without_random_numbers_nothing_passes_for_encrypted() {
+fn without_random_numbers_srtp_is_refused() {
     let bare = |srtp| {
         let mut leg = leg(Srtp::Off, 1);
         leg.set_srtp(srtp, None);
@@ -270,7 +270,7 @@ fn without_random_numbers_nothing_passes_for_encrypted() {
 }
 
 #[test]
-fn where_srtp_is_optional_its_own_profile_is_offered_second_and_either_answer_is_taken() {
+fn optional_srtp_has_a_second_offer_with_savp_and_accepts_either_answer() {
     let mut caller = leg(Srtp::Optional, 1);
     let plain = offered(&mut caller);
     let secured = String::from_utf8(caller.offer_secured().unwrap().to_vec()).unwrap();
