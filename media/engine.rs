@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
     /// The session is not on this worker.
     Unknown,
     /// The other session of a `Bridge` command is not on this worker.
-    PeerElsewhere(LegId),
+    BridgedLegElsewhere(LegId),
     /// The room of a `Join` command is not on this worker. The outcome contains the command.
     RoomElsewhere(RoomKey, Command),
 }
@@ -159,12 +159,12 @@ impl Core {
 
     fn continue_bridge(&mut self, a: LegId, b: LegId) {
         let (Some(at), Some(other)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) else { return };
-        let Some((session, peer)) = self.sessions.get2_mut(at, other) else { return };
-        if peer.routing.awaited != Some(a) || peer.is_closing() {
+        let Some((session, bridged)) = self.sessions.get2_mut(at, other) else { return };
+        if bridged.routing.awaited != Some(a) || bridged.is_closing() {
             return;
         }
         session.continue_bridge(BridgedLeg { key: b, slot: other });
-        peer.continue_bridge(BridgedLeg { key: a, slot: at });
+        bridged.continue_bridge(BridgedLeg { key: a, slot: at });
         self.join_group(other, at);
         self.review(at);
     }
@@ -248,10 +248,10 @@ impl Core {
             network.pin(*slot, None);
         }
         // A held leg sends no packets, so the engine sends silence to the leg bridged with it.
-        let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
+        let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|bridged| bridged.slot)).flatten();
         let slot = *slot;
-        if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
-            peer.stop_expecting_packets();
+        if let Some(bridged) = abandoned.and_then(|bridged| self.sessions.get_mut(bridged)) {
+            bridged.stop_expecting_packets();
         }
         self.review(slot);
         true
@@ -261,19 +261,19 @@ impl Core {
     /// change that can affect the decision.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
+        let Some(bridged) = session.routing.bridged_with().filter(|bridged| bridged.slot != slot) else {
             return session.set_transcoded(false);
         };
-        let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
-        session.routing.max_packet_ms = peer.max_packet_ms();
-        peer.routing.max_packet_ms = session.max_packet_ms();
-        let (framed, peer_framed) = (session.must_transcode(peer), peer.must_transcode(session));
+        let Some((session, bridged)) = self.sessions.get2_mut(slot, bridged.slot) else { return };
+        session.routing.max_packet_ms = bridged.max_packet_ms();
+        bridged.routing.max_packet_ms = session.max_packet_ms();
+        let (framed, bridged_framed) = (session.must_transcode(bridged), bridged.must_transcode(session));
         session.set_transcoded(framed);
-        peer.set_transcoded(peer_framed);
+        bridged.set_transcoded(bridged_framed);
         if framed {
-            peer.stop_expecting_packets();
+            bridged.stop_expecting_packets();
         }
-        if peer_framed {
+        if bridged_framed {
             session.stop_expecting_packets();
         }
     }
@@ -374,7 +374,7 @@ impl Core {
             Command::Bridge { with } if with == key => Outcome::Done,
             Command::Bridge { with } => {
                 if !self.slots.contains_key(&with) {
-                    return Outcome::PeerElsewhere(with);
+                    return Outcome::BridgedLegElsewhere(with);
                 }
                 self.revoke_offload(now, with, network);
                 self.bridge(key, with);
@@ -396,9 +396,10 @@ impl Core {
                 let echoes = matches!(command, Command::Echo(_));
                 session.handle_command(command, self.clock.units(now, 8_000), &self.writer, &self.done);
                 if echoes
-                    && let Some(peer) = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot))
+                    && let Some(bridged) =
+                        session.routing.bridged_with().and_then(|bridged| self.sessions.get_mut(bridged.slot))
                 {
-                    peer.stop_expecting_packets();
+                    bridged.stop_expecting_packets();
                 }
                 if reframes && let Some(slot) = self.slots.get(&key).copied() {
                     if suppresses {
@@ -412,7 +413,7 @@ impl Core {
     }
 
     fn bridge(&mut self, a: LegId, b: LegId) {
-        if self.peer_of(a).is_some_and(|peer| peer.key == b) {
+        if self.bridged_leg_of(a).is_some_and(|bridged| bridged.key == b) {
             return;
         }
         for key in [a, b] {
@@ -436,10 +437,10 @@ impl Core {
     }
 
     fn unbridge(&mut self, key: LegId) {
-        if let Some(peer) = self.peer_of(key) {
+        if let Some(bridged) = self.bridged_leg_of(key) {
             self.set_bridged_with(key, None);
-            self.set_bridged_with(peer.key, None);
-            for key in [key, peer.key] {
+            self.set_bridged_with(bridged.key, None);
+            for key in [key, bridged.key] {
                 if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
                     session.set_transcoded(false);
                 }
@@ -449,20 +450,20 @@ impl Core {
 
     #[cfg(test)]
     pub(crate) fn is_bridged(&self, key: LegId) -> bool {
-        self.peer_of(key).is_some()
+        self.bridged_leg_of(key).is_some()
     }
 
-    fn peer_of(&self, key: LegId) -> Option<BridgedLeg> {
+    fn bridged_leg_of(&self, key: LegId) -> Option<BridgedLeg> {
         self.slots
             .get(&key)
             .and_then(|slot| self.sessions.get(*slot))
             .and_then(|session| session.routing.bridged_with())
     }
 
-    fn set_bridged_with(&mut self, key: LegId, peer: Option<LegId>) {
-        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| BridgedLeg { key, slot: *slot }));
+    fn set_bridged_with(&mut self, key: LegId, bridged: Option<LegId>) {
+        let bridged = bridged.and_then(|key| self.slots.get(&key).map(|slot| BridgedLeg { key, slot: *slot }));
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-            session.set_bridged_with(peer);
+            session.set_bridged_with(bridged);
         }
     }
 
@@ -605,15 +606,15 @@ impl Core {
             if !session.schedule.begin(now) {
                 continue;
             }
-            let peer = session.routing.bridged_with().map(|peer| peer.slot).filter(|peer| *peer != slot);
+            let bridged = session.routing.bridged_with().map(|bridged| bridged.slot).filter(|bridged| *bridged != slot);
             let echo = session.routing.echo;
-            let framed = peer.filter(|peer| {
-                self.sessions.get(*peer).is_some_and(|peer| peer.routing.transcoded && !peer.routing.echo)
+            let framed = bridged.filter(|bridged| {
+                self.sessions.get(*bridged).is_some_and(|bridged| bridged.routing.transcoded && !bridged.routing.echo)
             });
             let framed = framed.filter(|_| !echo);
-            let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
-                Some((session, peer)) => {
-                    let heard = peer.take_inbound_frame().map(|(samples, rate)| Input::Bridge(samples, rate));
+            let (well, uncleaned) = match framed.and_then(|bridged| self.sessions.get2_mut(slot, bridged)) {
+                Some((session, bridged)) => {
+                    let heard = bridged.take_inbound_frame().map(|(samples, rate)| Input::Bridge(samples, rate));
                     let began = cx.network.stopwatch();
                     let spoken = speak(session, heard, &self.writer, &mut cx, &mut self.spent);
                     self.transcoding += cx.network.stopwatch().saturating_sub(began);

@@ -185,11 +185,11 @@ pub struct Stats {
     /// would have at the same loss rate. The ratio is 1 or more.
     pub burst_ratio: f32,
     /// The number of our packets that were lost. The number comes from the far end's last report.
-    pub lost_by_peer: Option<u64>,
+    pub lost_by_far_end: Option<u64>,
     /// The interarrival jitter of the far end's packets, in ms.
     pub jitter_ms: f32,
     /// The interarrival jitter of our packets in ms. The value comes from the far end's last report.
-    pub jitter_by_peer_ms: Option<f32>,
+    pub jitter_by_far_end_ms: Option<f32>,
     /// The round-trip time measured with RTCP, in ms.
     pub round_trip_ms: Option<f32>,
     /// The estimated quality (MOS) of the received audio, 1 to 4.5. The value is computed with the E-model (ITU-T
@@ -197,7 +197,7 @@ pub struct Stats {
     pub mos: Option<f32>,
     /// The estimated quality (MOS) of the audio that the far end receives, 1 to 4.5. The value is computed from the far
     /// end's reports.
-    pub mos_by_peer: Option<f32>,
+    pub mos_by_far_end: Option<f32>,
     /// The RTP address in the far end's last SDP.
     pub signalled: Option<SocketAddr>,
     /// The source address of the far end's last packets.

@@ -29,7 +29,7 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let (_writer, handle) = Writer::new();
     let mut core = Core::new(now, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
     let mut wire = Wire { sent: 0 };
-    let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
+    let far_end = SocketAddr::from(([127, 0, 0, 2], 4_000));
     let mut readers = Vec::new();
     let slots = [1, 2].map(|key| {
         let sink: EventSink = Arc::new(|_, _| Ok(()));
@@ -56,7 +56,7 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
         rest = next;
         let slot = if first & 0x80 == 0 { slots[0] } else { slots[1] };
         let flow = if first & 0x40 == 0 { Flow::Rtp } else { Flow::Rtcp };
-        core.handle_packet(now, slot, flow, peer, &mut packet.to_vec(), &mut wire);
+        core.handle_packet(now, slot, flow, far_end, &mut packet.to_vec(), &mut wire);
         now += Duration::from_millis(5);
         core.handle_tick(now, &mut wire, |_| {});
     }

@@ -109,11 +109,11 @@ pub enum Impairment {
     /// The percentage of the far end's packets that were lost between two RTCP reports.
     Loss,
     /// The percentage of our packets that did not reach the far end. The value comes from the far end's last report.
-    LossByPeer,
+    LossByFarEnd,
     /// The interarrival jitter of the far end's packets in ms.
     Jitter,
     /// The interarrival jitter of our packets in ms. The value comes from the far end's last report.
-    JitterByPeer,
+    JitterByFarEnd,
     /// The round-trip time in ms.
     RoundTrip,
 }
@@ -123,8 +123,8 @@ impl Impairment {
     /// unacceptable.
     const fn limit(self) -> f32 {
         match self {
-            Impairment::Loss | Impairment::LossByPeer => 5.0,
-            Impairment::Jitter | Impairment::JitterByPeer => 60.0,
+            Impairment::Loss | Impairment::LossByFarEnd => 5.0,
+            Impairment::Jitter | Impairment::JitterByFarEnd => 60.0,
             Impairment::RoundTrip => 800.0,
         }
     }
@@ -237,7 +237,7 @@ mod tests {
         let wait = |watch: &mut Watch, frames| (0..frames).for_each(|_| watch.tick());
         assert!(!watch.note(Impairment::Loss, 5.0));
         assert!(watch.note(Impairment::Loss, 5.1));
-        assert!(watch.note(Impairment::LossByPeer, 50.0), "another cause");
+        assert!(watch.note(Impairment::LossByFarEnd, 50.0), "another cause");
         for _ in 0..20 {
             wait(&mut watch, 250);
             assert!(!watch.note(Impairment::Loss, 90.0), "it has not been well");

@@ -94,7 +94,7 @@ impl RelayBench {
     /// Runs the next 20 ms. In this time each far end sends one packet, and the ticks run. Every 100 ms the recorded
     /// audio is written. Returns the number of packets sent.
     pub fn frame(&mut self) -> usize {
-        let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
+        let far_end = SocketAddr::from(([127, 0, 0, 2], 4_000));
         let before = self.wire.sent;
         let mut packet = [0; LONGEST_PAYLOAD];
         for leg in &self.legs {
@@ -110,7 +110,7 @@ impl RelayBench {
             // The audio is not silence, and each frame is different.
             packet.fill(0x20 ^ self.frames as u8 & 0x0F);
             header.write(packet);
-            self.core.handle_packet(self.now, leg.slot, Flow::Rtp, peer, packet, &mut self.wire);
+            self.core.handle_packet(self.now, leg.slot, Flow::Rtp, far_end, packet, &mut self.wire);
         }
         for _ in 0..4 {
             self.now += TICK;

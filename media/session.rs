@@ -303,15 +303,15 @@ impl MediaSession {
         }
     }
 
-    /// Whether this session's packets cannot be relayed to `peer`. In this case `peer` needs frames.
-    pub(crate) fn must_transcode(&self, peer: &MediaSession) -> bool {
-        let (Some(audio), Some(other)) = (self.audio(), peer.audio()) else { return false };
+    /// Whether this session's packets cannot be relayed to `bridged`. In this case `bridged` needs frames.
+    pub(crate) fn must_transcode(&self, bridged: &MediaSession) -> bool {
+        let (Some(audio), Some(other)) = (self.audio(), bridged.audio()) else { return false };
         // Only G.711 can be replaced with silence octet by octet. Other muted audio is not relayed.
         !other.passes(audio.codec)
             || self.routing.codec_mismatch
             || (self.inbound.muted && audio.codec.law().is_none())
             || self.is_suppressed(Track::Inbound)
-            || peer.is_suppressed(Track::Outbound)
+            || bridged.is_suppressed(Track::Outbound)
     }
 
     /// The longest packet in ms that the far end accepts. `None` means any length.
@@ -577,12 +577,12 @@ impl MediaSession {
             lost: receiver.lost().into(),
             late,
             burst_ratio: receiver.burst_ratio() as f32,
-            lost_by_peer: report.map(|report| report.lost.into()),
+            lost_by_far_end: report.map(|report| report.lost.into()),
             jitter_ms: receiver.jitter_ms(),
-            jitter_by_peer_ms: report.map(|report| report.jitter_ms),
+            jitter_by_far_end_ms: report.map(|report| report.jitter_ms),
             round_trip_ms,
             mos: (receiver.packets > 0).then(|| inbound.mos()),
-            mos_by_peer: outbound.map(|path| path.mos()),
+            mos_by_far_end: outbound.map(|path| path.mos()),
             signalled: self.transport.signalled(),
             heard_from: self.transport.learnt(),
             sent_to: self.transport.target(),

@@ -699,13 +699,13 @@ impl Worker {
                 }
                 _ => self.core.refuse(key, room, NotJoined::NoRoom),
             },
-            Outcome::PeerElsewhere(with) if key < with => {
+            Outcome::BridgedLegElsewhere(with) if key < with => {
                 let join = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
             }
             // The session with the larger key always moves, whichever session gets the command. So two simultaneous
             // commands have the same result.
-            Outcome::PeerElsewhere(with) => {
+            Outcome::BridgedLegElsewhere(with) => {
                 let command = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Command { key: with, command, of });
             }

@@ -12,9 +12,9 @@ use crate::histogram::{Histogram, head};
 /// The kinds of impairment, with their label values in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::Loss, "loss"),
-    (Impairment::LossByPeer, "loss_by_peer"),
+    (Impairment::LossByFarEnd, "loss_by_peer"),
     (Impairment::Jitter, "jitter"),
-    (Impairment::JitterByPeer, "jitter_by_peer"),
+    (Impairment::JitterByFarEnd, "jitter_by_peer"),
     (Impairment::RoundTrip, "round_trip"),
 ];
 
@@ -29,9 +29,9 @@ pub fn of(stats: &media::Stats) -> Quality {
         jitter_ms: stats.jitter_ms,
         round_trip_ms: stats.round_trip_ms,
         mos: stats.mos,
-        lost_by_peer: stats.lost_by_peer,
-        jitter_by_peer_ms: stats.jitter_by_peer_ms,
-        mos_by_peer: stats.mos_by_peer,
+        lost_by_peer: stats.lost_by_far_end,
+        jitter_by_peer_ms: stats.jitter_by_far_end_ms,
+        mos_by_peer: stats.mos_by_far_end,
     }
 }
 
@@ -47,11 +47,11 @@ pub fn summary(stats: &media::Stats) -> String {
         opinion(stats.mos)
     );
     // Writing to a `String` cannot fail.
-    if let (Some(lost), Some(jitter)) = (stats.lost_by_peer, stats.jitter_by_peer_ms) {
+    if let (Some(lost), Some(jitter)) = (stats.lost_by_far_end, stats.jitter_by_far_end_ms) {
         let _ = write!(
             text,
             "; the far end reports {lost} lost, jitter {jitter:.1} ms, MOS {}",
-            opinion(stats.mos_by_peer)
+            opinion(stats.mos_by_far_end)
         );
     }
     if let Some(round_trip) = stats.round_trip_ms {
@@ -109,9 +109,9 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
 pub fn complaint(cause: Impairment, value: f32) -> String {
     match cause {
         Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets are lost"),
-        Impairment::LossByPeer => format!("bad audio to the peer: {value:.1} % of our packets are lost, it reports"),
+        Impairment::LossByFarEnd => format!("bad audio to the peer: {value:.1} % of our packets are lost, it reports"),
         Impairment::Jitter => format!("bad audio from the peer: jitter of {value:.0} ms"),
-        Impairment::JitterByPeer => format!("bad audio to the peer: jitter of {value:.0} ms, it reports"),
+        Impairment::JitterByFarEnd => format!("bad audio to the peer: jitter of {value:.0} ms, it reports"),
         Impairment::RoundTrip => format!("slow audio: a round trip of {value:.0} ms"),
     }
 }
@@ -146,16 +146,16 @@ impl Histograms {
     pub fn add(&mut self, stats: &media::Stats) {
         let ratio = |lost: u64, received: u64| lost as f64 / (lost + received).max(1) as f64;
         let heard = stats.packets_in > 0;
-        let by_peer = stats.lost_by_peer.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
+        let by_peer = stats.lost_by_far_end.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
         let loss = [heard.then(|| ratio(stats.lost, stats.packets_in)), by_peer];
-        let jitter = [heard.then_some(stats.jitter_ms), stats.jitter_by_peer_ms];
+        let jitter = [heard.then_some(stats.jitter_ms), stats.jitter_by_far_end_ms];
         for (histogram, value) in self.loss.iter_mut().zip(loss) {
             histogram.add(value);
         }
         for (histogram, value) in self.jitter.iter_mut().zip(jitter) {
             histogram.add(value.map(|jitter| f64::from(jitter) / 1_000.0));
         }
-        for (histogram, value) in self.mos.iter_mut().zip([stats.mos, stats.mos_by_peer]) {
+        for (histogram, value) in self.mos.iter_mut().zip([stats.mos, stats.mos_by_far_end]) {
             histogram.add(value.map(f64::from));
         }
         self.round_trip.add(stats.round_trip_ms.map(|trip| f64::from(trip) / 1_000.0));
@@ -199,7 +199,7 @@ mod tests {
     fn an_ended_leg_is_in_a_bucket_of_each_histogram_that_it_has_a_figure_for() {
         let mut histograms = Histograms::default();
         histograms.add(&stats());
-        histograms.add(&media::Stats { lost_by_peer: Some(100), mos_by_peer: Some(3.0), ..stats() });
+        histograms.add(&media::Stats { lost_by_far_end: Some(100), mos_by_far_end: Some(3.0), ..stats() });
         histograms.add(&media::Stats::default());
         let mut text = String::new();
         histograms.render(&mut text);
@@ -256,9 +256,9 @@ mod tests {
     fn the_summary_has_the_peers_side_only_if_it_reported() {
         assert_eq!(summary(&stats()), "990 packets in, 1000 out, 10 lost, jitter 2.0 ms, MOS 4.2; round trip 80 ms");
         let reported = media::Stats {
-            lost_by_peer: Some(3),
-            jitter_by_peer_ms: Some(1.5),
-            mos_by_peer: Some(4.4),
+            lost_by_far_end: Some(3),
+            jitter_by_far_end_ms: Some(1.5),
+            mos_by_far_end: Some(4.4),
             round_trip_ms: None,
             ..stats()
         };

@@ -35,12 +35,12 @@ impl Core {
         codec: Codec,
         network: &mut dyn Network,
     ) {
-        let Some((session, peer)) = self.sessions.get2_mut(from, to) else { return };
+        let Some((session, bridged)) = self.sessions.get2_mut(from, to) else { return };
         if !session.routing.offload.note_plain() {
             return;
         }
         session.routing.offload.note_other();
-        let rule = session.offload_rule(peer, header, codec, now);
+        let rule = session.offload_rule(bridged, header, codec, now);
         take(&mut session.routing.offload, rule, network);
     }
 
@@ -143,8 +143,9 @@ impl Core {
     }
 
     fn both_directions(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
-        let peer = self.sessions.get(slot).and_then(|session| session.routing.bridged_with()).map(|peer| peer.slot);
-        std::iter::once(slot).chain(peer.filter(|peer| *peer != slot))
+        let bridged =
+            self.sessions.get(slot).and_then(|session| session.routing.bridged_with()).map(|bridged| bridged.slot);
+        std::iter::once(slot).chain(bridged.filter(|bridged| *bridged != slot))
     }
 
     fn end_offload(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
@@ -178,9 +179,9 @@ impl Core {
         }
         let Some((packets, octets)) = session.note_offloaded_in(&counted, now, &self.clock) else { return };
         self.counts.packets_in += packets;
-        let peer = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot));
-        if let Some(peer) = peer.filter(|_| packets > 0) {
-            peer.note_offloaded_out(packets, octets, &counted);
+        let bridged = session.routing.bridged_with().and_then(|bridged| self.sessions.get_mut(bridged.slot));
+        if let Some(bridged) = bridged.filter(|_| packets > 0) {
+            bridged.note_offloaded_out(packets, octets, &counted);
             self.counts.packets_out += packets;
             self.counts.relayed += packets;
         }

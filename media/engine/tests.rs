@@ -404,7 +404,7 @@ fn unknown_sources_are_dropped_after_the_latch_and_a_new_offer_reopens_it() {
     );
     assert!(say(&mut pair, unknown, 0x11).is_empty(), "the same plan again opens nothing");
     pair.offer(Side::A, "m=audio 4000 RTP/AVP 0\r\n");
-    assert_eq!(say(&mut pair, unknown, 0x11), [nat], "it is heard; ours go where the peer was until that speaks");
+    assert_eq!(say(&mut pair, unknown, 0x11), [nat], "it is heard; ours go where the far end was until it sends again");
     let counts = pair.core.counts;
     assert_eq!(counts.dropped, 2);
 }
@@ -475,7 +475,7 @@ fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
     pair.advance(40);
     let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
     assert!((stats.round_trip_ms.unwrap() - 100.0).abs() < 3.0, "{stats:?}");
-    assert_eq!((stats.lost, stats.lost_by_peer), (1, Some(5)));
+    assert_eq!((stats.lost, stats.lost_by_far_end), (1, Some(5)));
     assert!(stats.mos.unwrap() > 4.0);
 }
 
@@ -552,7 +552,7 @@ fn loss_is_reported_once_per_direction_and_lowers_both_mos_values() {
     pair.send(Side::B, Flow::Rtcp, about(ssrc.unwrap(), 0xAA), NOW);
     pair.advance(1);
     let reported = impaired(pair.events(Side::B));
-    assert!(matches!(reported[..], [Event::Impaired { cause: Impairment::LossByPeer, .. }]), "{reported:?}");
+    assert!(matches!(reported[..], [Event::Impaired { cause: Impairment::LossByFarEnd, .. }]), "{reported:?}");
 
     let mut stats = [Side::A, Side::B].map(|side| {
         pair.close(side);
@@ -561,9 +561,9 @@ fn loss_is_reported_once_per_direction_and_lowers_both_mos_values() {
         stats
     });
     let [a, b] = &mut stats;
-    assert_eq!((b.dropped_rtcp, b.dropped_unknown_source, b.jitter_by_peer_ms), (1, 1, Some(5.0)));
-    assert!(a.mos.unwrap() < 3.6 && a.mos_by_peer.is_none(), "{a:?}");
-    assert!(b.mos.unwrap() > 4.3 && b.mos_by_peer.unwrap() < 3.2, "{b:?}");
+    assert_eq!((b.dropped_rtcp, b.dropped_unknown_source, b.jitter_by_far_end_ms), (1, 1, Some(5.0)));
+    assert!(a.mos.unwrap() < 3.6 && a.mos_by_far_end.is_none(), "{a:?}");
+    assert!(b.mos.unwrap() > 4.3 && b.mos_by_far_end.unwrap() < 3.2, "{b:?}");
 }
 
 #[test]

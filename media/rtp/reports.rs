@@ -100,23 +100,25 @@ impl Reports {
         clock_rate: u32,
         now: u64,
     ) -> ReportCheck {
-        let peer = receiver.ssrc();
+        let far_end = receiver.ssrc();
         let (mut any, mut ours) = (false, false);
         let well_formed = rtcp::read(packet, sender.ssrc, |item| match item {
             RtcpItem::SenderReport { ssrc, ntp_middle } => {
-                (any, ours) = (true, ours || peer == Some(ssrc));
+                (any, ours) = (true, ours || far_end == Some(ssrc));
                 receiver.handle_sender_report(ssrc, ntp_middle, now);
             }
             // A far end that sends no RTP has an SSRC that we do not know. A far end that sends RTP may still use
             // another SSRC here.
-            RtcpItem::ReceiverReport { ssrc } => (any, ours) = (true, ours || peer.is_none_or(|peer| peer == ssrc)),
+            RtcpItem::ReceiverReport { ssrc } => {
+                (any, ours) = (true, ours || far_end.is_none_or(|far_end| far_end == ssrc))
+            }
             RtcpItem::ReportBlock(block) => {
                 ours = true;
                 self.handle_block(&block, sender, clock_rate, now);
             }
             RtcpItem::Bye => {}
         });
-        match (well_formed, ours || (peer.is_none() && any)) {
+        match (well_formed, ours || (far_end.is_none() && any)) {
             (false, _) => ReportCheck::Malformed,
             (true, true) => ReportCheck::Accepted,
             (true, false) => ReportCheck::Foreign,

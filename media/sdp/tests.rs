@@ -606,17 +606,17 @@ fn the_longest_packet_of_the_far_end_is_at_least_our_shortest() {
     assert_eq!((plan.audio.max_packet_ms, plan.audio.packets_per_frame()), (Some(20), 1));
 }
 
-/// A session of this server at a public address, whose far end has sent SIP from `peer`.
-fn public_plan(peer: Option<&str>, media: &str) -> MediaPlan {
+/// A session of this server at a public address, whose far end has sent SIP from `sip_source`.
+fn public_plan(sip_source: Option<&str>, media: &str) -> MediaPlan {
     let mut negotiation = Negotiation::new(Local { address: "198.51.100.9".parse().unwrap(), ..local() });
-    negotiation.set_sip_source(peer.map(|peer| peer.parse().unwrap()));
+    negotiation.set_sip_source(sip_source.map(|sip_source| sip_source.parse().unwrap()));
     negotiation.answer(format!("v=0\r\no=- 1 1 IN IP4 x\r\ns=-\r\nt=0 0\r\n{media}").as_bytes()).unwrap();
     negotiation.plan().unwrap().clone()
 }
 
 #[test]
 fn the_sdp_of_a_remote_far_end_cannot_name_hosts_of_our_own_link() {
-    for (peer, address, waits) in [
+    for (sip_source, address, waits) in [
         (Some("203.0.113.7"), "127.0.0.1", true),
         (Some("203.0.113.7"), "127.8.9.1", true),
         (Some("203.0.113.7"), "169.254.169.254", true),
@@ -631,12 +631,12 @@ fn the_sdp_of_a_remote_far_end_cannot_name_hosts_of_our_own_link() {
         (Some("203.0.113.7"), "192.168.1.20", false),
         (Some("203.0.113.7"), "198.51.100.7", false),
     ] {
-        let plan = public_plan(peer, &format!("c=IN IP4 {address}\r\nm=audio 6000 RTP/AVP 0\r\n"));
+        let plan = public_plan(sip_source, &format!("c=IN IP4 {address}\r\nm=audio 6000 RTP/AVP 0\r\n"));
         assert_eq!(plan.transport.remote, Some(format!("{address}:6000").parse().unwrap()), "the latch still knows it");
         assert_eq!(
             (plan.transport.waits, plan.transport.remote_rtcp.is_none()),
             (waits, waits),
-            "{address} for {peer:?}"
+            "{address} for {sip_source:?}"
         );
     }
     let rtcp = "c=IN IP4 203.0.113.7\r\nm=audio 6000 RTP/AVP 0\r\na=rtcp:6001 IN IP4 127.0.0.1\r\n";

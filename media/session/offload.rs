@@ -11,38 +11,38 @@ use crate::offload::{FlowCounts, Forward, OffloadRule};
 use crate::rtp::Header;
 
 impl MediaSession {
-    /// Returns the rule by which the kernel relays this leg's packets to `peer`. `from` is the header of a packet that
-    /// the engine has just relayed. Returns `None` if packets cannot be offloaded now. For example, `peer` gets other
+    /// Returns the rule by which the kernel relays this leg's packets to `bridged`. `from` is the header of a packet that
+    /// the engine has just relayed. Returns `None` if packets cannot be offloaded now. For example, `bridged` gets other
     /// audio, a consumer other than recorders and taps needs the packets, or the source of the packets is not settled
     /// yet.
     pub(crate) fn offload_rule(
         &self,
-        peer: &MediaSession,
+        bridged: &MediaSession,
         from: &Header,
         codec: Codec,
         now: Instant,
     ) -> Option<OffloadRule> {
-        let (plan, other) = (self.audio()?, peer.audio()?);
-        let busy = peer.routing.echo || peer.playout.has_any() || peer.outbound.is_packing();
-        let open = peer.transport.is_pinned_both_ways()
-            && peer.transport.is_plain()
+        let (plan, other) = (self.audio()?, bridged.audio()?);
+        let busy = bridged.routing.echo || bridged.playout.has_any() || bridged.outbound.is_packing();
+        let open = bridged.transport.is_pinned_both_ways()
+            && bridged.transport.is_plain()
             && codec == other.codec
-            && !peer.is_closing()
+            && !bridged.is_closing()
             && other.sends;
         if busy || !open {
             return None;
         }
         let rule = self.plain_rule(from, now)?;
-        let (sequence_offset, timestamp_offset) = peer.outbound.sender.offsets(from.ssrc)?;
+        let (sequence_offset, timestamp_offset) = bridged.outbound.sender.offsets(from.ssrc)?;
         let noise = plan.comfort_noise.and(other.comfort_noise);
         let forward = Forward {
-            to: peer.transport.slot(),
-            ssrc: peer.outbound.sender.ssrc,
+            to: bridged.transport.slot(),
+            ssrc: bridged.outbound.sender.ssrc,
             sequence_offset,
             timestamp_offset,
             audio: other.payload_type,
             noise,
-            copied: self.capture.has_tracks() || peer.capture.has_tracks(),
+            copied: self.capture.has_tracks() || bridged.capture.has_tracks(),
         };
         Some(OffloadRule { noise: rule.noise.filter(|_| noise.is_some()), forward: Some(forward), ..rule })
     }

@@ -47,11 +47,11 @@ impl QualityReports {
     /// The function also adapts the encoder to the loss.
     pub(super) fn judge_outbound(&mut self, encoder: Option<&mut FrameEncoder>, events: &mut SessionEvents) {
         if let Some(report) = self.reports.far_end_report.filter(|report| report.recent_packets >= JUDGED) {
-            self.judge(Impairment::LossByPeer, report.recent_loss * 100.0, events);
+            self.judge(Impairment::LossByFarEnd, report.recent_loss * 100.0, events);
             if let Some(encoder) = encoder {
                 encoder.expect_loss((report.recent_loss * 100.0).round().clamp(0.0, 100.0) as u8);
             }
-            self.judge(Impairment::JitterByPeer, report.jitter_ms, events);
+            self.judge(Impairment::JitterByFarEnd, report.jitter_ms, events);
         }
         if let Some(round_trip) = self.reports.round_trip_ms {
             self.judge(Impairment::RoundTrip, round_trip, events);

@@ -139,7 +139,7 @@ fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> us
         let before = known.len();
         known.extend((at..at + WINDOW).step_by(PART).filter_map(|at| apart(one, other, at, PART)));
         let (parts, missed) = (&known[before..], missed(at));
-        println!("at {:.1} s: {parts:?} samples apart, {missed} packets missed by a peer", at as f64 / RATE);
+        println!("at {:.1} s: {parts:?} samples apart, {missed} packets missed by a far_end", at as f64 / RATE);
         if parts.len() >= 3 {
             slid += 1;
         } else {
@@ -168,8 +168,8 @@ fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels
     let over = AtomicBool::new(false);
     let began = Instant::now();
     let path = std::env::temp_dir().join(format!("tandem-media-realtime-{}.wav", std::process::id()));
-    let (call, before, peers) = std::thread::scope(|scope| {
-        let peers =
+    let (call, before, far_ends) = std::thread::scope(|scope| {
+        let far_ends =
             [scope.spawn(|| talk(&one, began, 100.0, 7, &over)), scope.spawn(|| talk(&other, began, 0.0, 11, &over))];
         std::thread::sleep(Duration::from_secs(2));
         let spec = RecordSpec { coding: WavCoding::Pcm, ..RecordSpec::new(path.clone(), Channels::Dual) };
@@ -180,14 +180,14 @@ fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels
         a.command(Command::Recording(RecordingCommand::Stop { op: OpId(1) })).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         over.store(true, Ordering::Relaxed);
-        (call, from - began, peers.map(|peer| peer.join().unwrap()))
+        (call, from - began, far_ends.map(|far_end| far_end.join().unwrap()))
     });
-    for packets in &peers {
+    for packets in &far_ends {
         let lost = packets.iter().filter(|packet| packet.late.is_none()).count();
         let missed = packets.iter().filter(|packet| packet.is_missed()).count();
         let latest = packets.iter().filter_map(|packet| packet.late).max().unwrap();
         println!(
-            "a peer had {} packets: {lost} were lost, {} it sent over {OVERDUE:?} late, the latest {latest:?}",
+            "a far_end had {} packets: {lost} were lost, {} it sent over {OVERDUE:?} late, the latest {latest:?}",
             packets.len(),
             missed - lost
         );
@@ -213,7 +213,7 @@ fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels
         let of = |packets: &[Sent]| {
             packets.iter().filter(|sent| sent.due > from && sent.due <= until && sent.is_missed()).count()
         };
-        peers.iter().map(|packets| of(packets)).max().unwrap()
+        far_ends.iter().map(|packets| of(packets)).max().unwrap()
     };
     println!("recorded {:.3} s of a call of {:.3} s; {dropped:?} dropped", duration.as_secs_f64(), call.as_secs_f64());
     assert_eq!(dropped, Duration::ZERO);

@@ -426,20 +426,16 @@ mod tests {
             };
             let sprayer = far([a, b, c, 66], 9);
             let mut latch = latch(signalled);
-            assert_eq!(
-                latch.admits(sprayer, (7, 0), false, now),
-                Admission::FarEnd,
-                "it may be the peer, and is heard"
-            );
+            assert_eq!(latch.admits(sprayer, (7, 0), false, now), Admission::FarEnd, "it may be the far end");
             for after in [0, 4_900, 3_600_000] {
                 assert_eq!(latch.target(), Some(signalled), "{after} ms later");
                 assert!(!latch.is_settled(now + ms(after)));
             }
             // The far end's first packet is late. It comes from another port, because a router has changed the port.
-            let peer = SocketAddr::new(signalled.ip(), 2);
-            assert_eq!(latch.admits(peer, (8, 0), false, now + ms(3_600_000)), Admission::FarEnd);
+            let far_end = SocketAddr::new(signalled.ip(), 2);
+            assert_eq!(latch.admits(far_end, (8, 0), false, now + ms(3_600_000)), Admission::FarEnd);
             assert_eq!(latch.admits(sprayer, (7, 1), false, now + ms(3_600_010)), Admission::UnknownSource);
-            assert_eq!(latch.target(), Some(peer));
+            assert_eq!(latch.target(), Some(far_end));
             assert!(latch.is_exclusive() && latch.is_settled(now + ms(3_600_600)));
         }
     }

@@ -9,11 +9,11 @@ use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;
 
-/// A worker without a thread. The worker has one session, and `peer` is the far end of this session.
+/// A worker without a thread. The worker has one session, and `far_end` is the far end of this session.
 struct Bench {
     worker: Worker,
     inlet: Inlet,
-    peer: UdpSocket,
+    far_end: UdpSocket,
     now: Instant,
     sequence: u16,
 }
@@ -58,19 +58,19 @@ impl Bench {
         .unwrap();
         let now = Instant::now();
         let sockets = ports().bind().unwrap().unwrap();
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.connect(("127.0.0.1", sockets.port)).unwrap();
+        let far_end = UdpSocket::bind("127.0.0.1:0").unwrap();
+        far_end.connect(("127.0.0.1", sockets.port)).unwrap();
         let session = Box::new(MediaSession::new(LegId(1), 1, Arc::new(|_, _| Ok(())), send_silence));
         shared.post(0, Message::Open { session, sockets });
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
-        let port = peer.local_addr().unwrap().port();
+        let port = far_end.local_addr().unwrap().port();
         let offer = format!(
             "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
         );
         negotiation.answer(offer.as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
         shared.post(0, Message::Plan { key: LegId(1), plan });
-        Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
+        Bench { worker, inlet: Inlet::new(), far_end, now, sequence: 0 }
     }
 
     /// Sends the far end's next packet, which has `ms` ms of audio.
@@ -81,7 +81,7 @@ impl Bench {
         packet[..4].copy_from_slice(&[0x80, 0, high, low]);
         packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
         packet[8..12].copy_from_slice(&[0, 0, 0, ssrc]);
-        self.peer.send(&packet).unwrap();
+        self.far_end.send(&packet).unwrap();
         self.sequence += 1;
     }
 
@@ -180,10 +180,10 @@ fn an_icmp_error_does_not_end_an_idle_sleep() {
     let mut bench = Bench::with_silence(false);
     bench.send_packet(7, 20);
     bench.pass(5);
-    let gone = std::mem::replace(&mut bench.peer, UdpSocket::bind("127.0.0.1:0").unwrap());
-    let peer = gone.local_addr().unwrap();
+    let gone = std::mem::replace(&mut bench.far_end, UdpSocket::bind("127.0.0.1:0").unwrap());
+    let far_end = gone.local_addr().unwrap();
     drop(gone);
-    bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
+    bench.worker.sockets.send(0, Flow::Rtp, far_end, &[0; 172]);
     bench.worker.sockets.flush();
     bench.now += QUIET_BEFORE_IDLE;
     // Wait until the ICMP error has arrived.
@@ -213,10 +213,10 @@ fn a_message_that_only_changes_addresses_does_not_end_an_idle_sleep() {
 #[test]
 fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
     let mut bench = Bench::new();
-    let rtcp = ("127.0.0.1", bench.peer.peer_addr().unwrap().port() + 1);
+    let rtcp = ("127.0.0.1", bench.far_end.peer_addr().unwrap().port() + 1);
     assert!(UdpSocket::bind(rtcp).is_ok());
-    let peer = bench.peer.local_addr().unwrap();
-    bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
+    let far_end = bench.far_end.local_addr().unwrap();
+    bench.worker.sockets.send(0, Flow::Rtp, far_end, &[0; 172]);
     bench.worker.sockets.flush();
     assert!(UdpSocket::bind(rtcp).is_err());
     // The engine counts a datagram that is not a report.

@@ -13,21 +13,21 @@ pub(super) const GCM: &str = "a=crypto:1 AEAD_AES_128_GCM inline:AAECAwQFBgcICQo
 /// The two legs, and the SRTP context of A's far end.
 pub(super) struct Encrypted {
     pub(super) pair: MediaPair,
-    pub(super) peer: Protector,
+    pub(super) far_end: Protector,
 }
 
 impl Encrypted {
     pub(super) fn new(key: &str) -> Encrypted {
         let mut pair = MediaPair::new();
         pair.a.negotiation.set_srtp(Srtp::Required, Some(&[7; RANDOM]));
-        let peer = Protector::new(offer(&mut pair, key)).unwrap();
+        let far_end = Protector::new(offer(&mut pair, key)).unwrap();
         pair.bridge();
-        Encrypted { pair, peer }
+        Encrypted { pair, far_end }
     }
 
     pub(super) fn rekey(&mut self, key: &str) {
         let keys = offer(&mut self.pair, key);
-        self.peer.rekey(keys);
+        self.far_end.rekey(keys);
     }
 
     /// Returns the next packet of A's far end, encrypted.
@@ -36,7 +36,7 @@ impl Encrypted {
         self.pair.a.timestamp = self.pair.a.timestamp.wrapping_add(160);
         let length = packet.len();
         packet.resize(length + LONGEST_TRAILER, 0);
-        let length = self.peer.protect(&mut packet, length).unwrap();
+        let length = self.far_end.protect(&mut packet, length).unwrap();
         packet.truncate(length);
         packet
     }
@@ -55,7 +55,7 @@ impl Encrypted {
         let sent = self.pair.heard(Side::A);
         sent.into_iter()
             .map(|mut sent| {
-                let length = self.peer.unprotect(&mut sent.packet).unwrap();
+                let length = self.far_end.unprotect(&mut sent.packet).unwrap();
                 sent.packet.truncate(length);
                 sent
             })
@@ -93,7 +93,7 @@ fn a_plain_and_an_encrypted_leg_exchange_audio_across_sequence_wraps() {
         for mut sent in wire.into_iter().skip(1) {
             let same = |octets: &[u8]| octets.windows(2).all(|two| two[0] == two[1]);
             assert!(!same(sent.payload()), "not encrypted");
-            let length = both.peer.unprotect(&mut sent.packet).unwrap();
+            let length = both.far_end.unprotect(&mut sent.packet).unwrap();
             sent.packet.truncate(length);
             assert!(same(sent.payload()) && sent.payload().len() == 160);
         }
@@ -130,7 +130,7 @@ fn prompts_digits_and_reports_are_encrypted() {
     let reports = both.pair.reports(Side::A);
     assert!(!reports.is_empty());
     for mut sent in reports {
-        let length = both.peer.unprotect_rtcp(&mut sent.packet).unwrap();
+        let length = both.far_end.unprotect_rtcp(&mut sent.packet).unwrap();
         assert!(rtcp::read(&sent.packet[..length], 0, |_| {}));
     }
     let mut report = vec![0; rtcp::LONGEST + LONGEST_TRAILER];
@@ -138,7 +138,7 @@ fn prompts_digits_and_reports_are_encrypted() {
     let length = rtcp::write_report(0xAA, None, None, false, &mut place);
     report[..length].copy_from_slice(&place[..length]);
     let plain = report[..length].to_vec();
-    let length = both.peer.protect_rtcp(&mut report, length).unwrap();
+    let length = both.far_end.protect_rtcp(&mut report, length).unwrap();
     report.truncate(length);
     both.pair.send(Side::A, Flow::Rtcp, report, NOW);
     both.pair.send(Side::A, Flow::Rtcp, plain, NOW);

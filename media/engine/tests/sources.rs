@@ -498,10 +498,10 @@ fn events_that_the_far_end_encrypts_with_an_ssrc_of_their_own_stay_one_event_eac
     // One context for each SSRC, because an encrypting context has one SSRC.
     let context = || Protector::new(Keys { send: receive.clone(), receive: send.clone(), mki }).unwrap();
     let (mut of_audio, mut of_events) = (context(), context());
-    let send = |pair: &mut MediaPair, peer: &mut Protector, mut packet: Vec<u8>| {
+    let send = |pair: &mut MediaPair, far_end: &mut Protector, mut packet: Vec<u8>| {
         let length = packet.len();
         packet.resize(length + LONGEST_TRAILER, 0);
-        let length = peer.protect(&mut packet, length).unwrap();
+        let length = far_end.protect(&mut packet, length).unwrap();
         packet.truncate(length);
         pair.send(Side::A, Flow::Rtp, packet, NOW);
     };
