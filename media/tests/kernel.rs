@@ -18,6 +18,10 @@ use tandem_media::{
     Session, StartError, Stats, UseKernel, WavCoding,
 };
 
+mod wait;
+
+use wait::wait_until;
+
 /// Starts an engine with the kernel relay. Returns `None` if the kernel relay is not available on this host.
 fn engine() -> Option<Engine> {
     let kernel_relay = UseKernel::Required;
@@ -111,15 +115,16 @@ fn bridged(engine: &Engine) -> [Phone; 2] {
 
 /// Makes both phones send a packet every 20 ms until `done` returns true. Fails after 15 s.
 fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while !done(phones) {
-        assert!(Instant::now() < deadline, "it never came about");
+    wait_until(Duration::from_secs(15), Duration::from_millis(20), "the state that the packets lead to", || {
+        phones.iter_mut().for_each(Phone::listen);
+        if done(phones) {
+            return Some(());
+        }
         for phone in &mut *phones {
             phone.say(phone.sequence as u8);
         }
-        std::thread::sleep(Duration::from_millis(20));
-        phones.iter_mut().for_each(Phone::listen);
-    }
+        None
+    });
 }
 
 fn talk_until_short(engine: &Engine, phones: &mut [Phone; 2]) {
@@ -146,7 +151,7 @@ fn assert_one_line(heard: &[Vec<u8>]) {
         assert!((1..=4).contains(&steps), "a key takes three numbers, not {steps}");
         if steps == 1 {
             assert_eq!(timestamp(two[1]).wrapping_sub(timestamp(two[0])), 160);
-            assert_eq!(two[1][12].wrapping_sub(two[0][12]), 1, "what was said");
+            assert_eq!(two[1][12].wrapping_sub(two[0][12]), 1, "the octets of successive packets");
         }
     }
 }
@@ -205,11 +210,9 @@ fn the_kernel_continues_the_stream_and_passes_digits_to_the_engine() {
     // From the next packet on, a leg on hold gets no audio.
     let hold = offer(&phones[1].socket, "a=sendonly\r\n");
     phones[1].session.answer(hold.as_bytes()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while engine.load().kernel_flows > 0 {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(Duration::from_secs(3), Duration::from_millis(1), "the end of the flows", || {
+        (engine.load().kernel_flows == 0).then_some(())
+    });
     phones[1].listen();
     let before = phones[1].heard.len();
     talk_for(&mut phones, 10);
@@ -219,10 +222,10 @@ fn the_kernel_continues_the_stream_and_passes_digits_to_the_engine() {
         assert!(phone.heard.len() > 150);
     }
     let sent = u64::from(phones[0].sequence.wrapping_sub(65_400));
-    let said = phones[0].heard.len() as u64;
+    let received = phones[0].heard.len() as u64;
     let [a, b] = phones.map(Phone::closed);
     assert_eq!((a.packets_in, a.octets_in, a.lost), (sent, (sent - 3) * 160 + 12, 0));
-    assert!(a.packets_out >= said && b.lost == 0);
+    assert!(a.packets_out >= received && b.lost == 0);
     engine.shutdown();
 }
 
@@ -259,9 +262,9 @@ fn the_kernel_relays_a_recorded_call_and_only_relayed_audio_is_recorded() {
     let channel = |first: usize| file[44 + first..].iter().step_by(2).copied().collect::<Vec<u8>>();
     for (channel, phone) in [(channel(0), &phones[1]), (channel(1), &phones[0])] {
         // Each phone's audio consists of runs of equal octets. This is the audio that the other phone received.
-        let said: Vec<u8> = phone.heard.iter().map(|packet| packet[12]).collect();
+        let octets: Vec<u8> = phone.heard.iter().map(|packet| packet[12]).collect();
         let runs = (0..60).map(|more| from.wrapping_add(more)).filter(|octet| {
-            channel.windows(100).any(|window| window.iter().all(|other| other == octet)) && said.contains(octet)
+            channel.windows(100).any(|window| window.iter().all(|other| other == octet)) && octets.contains(octet)
         });
         assert!(runs.count() > 55, "what was relayed is recorded");
     }
@@ -277,12 +280,14 @@ fn the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits() {
     phone.session.command(Command::Play { op: OpId(1), audio, loops: None }).unwrap();
     let deadline = Instant::now() + Duration::from_secs(15);
     let say_until = |phone: &mut Phone, done: &mut dyn FnMut(&Phone) -> bool| {
-        while !done(phone) {
-            assert!(Instant::now() < deadline, "it never came about");
-            phone.say(0x2A);
-            std::thread::sleep(Duration::from_millis(20));
+        wait_until(Duration::from_secs(15), Duration::from_millis(20), "the state that the packets lead to", || {
             phone.listen();
-        }
+            if done(phone) {
+                return Some(());
+            }
+            phone.say(0x2A);
+            None
+        });
     };
     say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
     let (sent, heard) = (phone.sequence, phone.heard.len());

@@ -58,7 +58,7 @@ impl Sent {
 
 /// Returns the sample of the test audio at a time. The audio consists of many unrelated tones, so that it does not
 /// repeat within a short time.
-fn said(seconds: f64) -> i16 {
+fn speech_at(seconds: f64) -> i16 {
     let tones = (0..16).map(|tone| {
         let hertz = 210.0 + 97.0 * f64::from(tone) + 13.7 * f64::from(tone * tone % 7);
         (seconds * hertz * std::f64::consts::TAU).sin()
@@ -74,7 +74,7 @@ fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &Atomic
     while !over.load(Ordering::Relaxed) {
         let number = packets.len() as u64;
         let first = number * 160;
-        let samples: [i16; 160] = std::array::from_fn(|sample| said((first + sample as u64) as f64 / rate));
+        let samples: [i16; 160] = std::array::from_fn(|sample| speech_at((first + sample as u64) as f64 / rate));
         packet[..2].copy_from_slice(&[0x80, 0]);
         packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
         packet[4..8].copy_from_slice(&(first as u32).to_be_bytes());
@@ -149,7 +149,7 @@ fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> us
     let (least, max) = (*known.iter().min().unwrap(), *known.iter().max().unwrap());
     let [from, to] = [least, max].map(|samples| samples as f64 / RATE * 1_000.0);
     println!(
-        "{what}: {from:.2} to {to:.2} ms apart; of {all} windows of 0.5 s {slid} slid, {} could not be told",
+        "{what}: {from:.2} to {to:.2} ms apart; of {all} windows of 0.5 s {slid} slid, {} could not be measured",
         unlike.len()
     );
     assert!(unlike.len() * 2 <= all && unlike.iter().all(|missed| *missed >= MISSED), "{what}: {unlike:?}");
@@ -187,7 +187,7 @@ fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels
         let missed = packets.iter().filter(|packet| packet.is_missed()).count();
         let latest = packets.iter().filter_map(|packet| packet.late).max().unwrap();
         println!(
-            "a far_end had {} packets: {lost} were lost, {} it sent over {OVERDUE:?} late, the latest {latest:?}",
+            "a far end had {} packets: {lost} were lost, {} it sent over {OVERDUE:?} late, the latest {latest:?}",
             packets.len(),
             missed - lost
         );
@@ -221,8 +221,8 @@ fn a_recorded_call_with_drift_and_loss_has_the_calls_length_and_aligned_channels
     assert!(least.abs() <= 160 && max.abs() <= 160);
     // A packet arrives 20 ms after the time of its first sample.
     let source: Vec<f32> =
-        (0..left.len()).map(|at| f32::from(said(before.as_secs_f64() + at as f64 / RATE - 0.02))).collect();
-    for (side, channel) in [("the left channel and what was said", &left), ("the right", &right)] {
+        (0..left.len()).map(|at| f32::from(speech_at(before.as_secs_f64() + at as f64 / RATE - 0.02))).collect();
+    for (side, channel) in [("the left channel and the speech", &left), ("the right", &right)] {
         let (least, max) = compare(side, &source, channel, &missed);
         assert!(max - least <= 160);
     }
