@@ -42,13 +42,13 @@ pub enum Event {
         /// The address in the SDP.
         to: SocketAddr,
     },
-    /// The far end has pressed a digit. Each press causes one event, so that a prompt can stop at once. The event comes
-    /// with the first packet of the press (RFC 4733) that arrives. `duration_ms` is the duration in this packet,
+    /// The far end has pressed a digit. Each digit causes one event, so that a prompt can stop at once. The event comes
+    /// with the first packet of the digit (RFC 4733) that arrives. `duration_ms` is the duration in this packet,
     /// usually 0 to 20.
     Dtmf {
         /// The digit: `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
-        /// The duration of the press until this packet, in ms.
+        /// The duration of the digit until this packet, in ms.
         duration_ms: u32,
         /// The method by which the digit arrived: telephone-event or tone.
         method: DtmfMethod,

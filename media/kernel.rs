@@ -201,12 +201,12 @@ impl Unavailable {
     /// Returns the reason why the kernel does not load the program. The verifier also answers with "permission denied",
     /// but writes a log.
     fn of_program(error: ProgramError) -> Unavailable {
-        let verdict = match &error {
-            ProgramError::LoadError { verifier_log, .. } => verdict(&verifier_log.to_string()),
+        let verifier_message = match &error {
+            ProgramError::LoadError { verifier_log, .. } => verifier_message(&verifier_log.to_string()),
             _ => None,
         };
-        match verdict {
-            Some(verdict) => Unavailable::Verifier(verdict),
+        match verifier_message {
+            Some(verifier_message) => Unavailable::Verifier(verifier_message),
             None if is_refused(&error) => Unavailable::Permission,
             None => error.into(),
         }
@@ -215,7 +215,7 @@ impl Unavailable {
 
 /// Returns the line of the verifier's log that says why the program is refused. This is the last line before the
 /// statistics. Returns `None` if there is no such line.
-fn verdict(log: &str) -> Option<String> {
+fn verifier_message(log: &str) -> Option<String> {
     let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_statistics = |line: &&str| {
         ["processed ", "verification time", "stack depth", "max_states"].iter().any(|start| line.starts_with(start))

@@ -24,16 +24,16 @@ pub(crate) enum Flow {
 /// The source from which a session receives RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
-    pub(crate) peer: SocketAddr,
-    /// Whether only `peer` may send. If so, the socket can refuse packets from other sources.
+    pub(crate) source: SocketAddr,
+    /// Whether only `source` may send. If so, the socket can refuse packets from other sources.
     pub(crate) only: bool,
 }
 
 /// The sockets of the sessions. A slot identifies a session.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// Sets the source of the session's RTP. If `peer` is `None`, any source may send.
-    fn pin(&mut self, slot: usize, peer: Option<Pin>);
+    /// Sets the source of the session's RTP. With `None`, any source may send.
+    fn pin(&mut self, slot: usize, pin: Option<Pin>);
     /// Releases the session's sockets.
     fn release(&mut self, slot: usize);
     /// Tells the kernel to relay or drop the packets that match the rule. All other packets still reach the socket.

@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(frame(&mut player, 32), (FRAME, names(0..32)));
         assert_eq!(writer.queued(), Duration::ZERO);
         assert_eq!(frame(&mut player, 32), (0, names(32..64)));
-        assert_eq!(frame(&mut player, 0), (0, vec![]), "nobody takes them now");
+        assert_eq!(frame(&mut player, 0), (0, vec![]), "the sink is full now");
         assert_eq!(frame(&mut player, 32), (0, names(64..96)));
         let rest: Vec<String> = names(96..100).into_iter().chain(["later".to_owned()]).collect();
         assert_eq!(frame(&mut player, 32), (0, rest));

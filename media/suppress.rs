@@ -117,7 +117,8 @@ impl Suppressor {
 
     /// Sets the highest attenuation of noise, 0 to 100 dB. With 0, only rumble below the frequencies of voices is
     /// removed.
-    pub fn set_limit(&mut self, decibels: u8) {
+    #[cfg(test)]
+    pub(crate) fn set_limit(&mut self, decibels: u8) {
         self.bank.floor = 10_f32.powf(-f32::from(decibels.min(100)) / 20.0);
     }
 

@@ -120,20 +120,20 @@ mod tests {
         load: ThreadLoad,
         now: Instant,
         /// The number of times that the thread became overloaded.
-        told: usize,
+        reports: usize,
     }
 
     impl Bench {
         #[expect(clippy::disallowed_methods, reason = "some instant; time is moved from there")]
         fn new(share: u8) -> Bench {
-            Bench { load: ThreadLoad::new(LIMIT, share), now: Instant::now(), told: 0 }
+            Bench { load: ThreadLoad::new(LIMIT, share), now: Instant::now(), reports: 0 }
         }
 
         /// Runs the thread for this time. Transcoding uses `percent` percent of the thread's time.
         fn run(&mut self, milliseconds: u64, late: Duration, percent: u32) -> bool {
             for _ in 0..milliseconds / 5 {
                 self.now += TICK;
-                self.told += usize::from(self.load.handle_ticks(self.now, late, TICK * percent / 100));
+                self.reports += usize::from(self.load.handle_ticks(self.now, late, TICK * percent / 100));
             }
             self.load.is_overloaded()
         }
@@ -151,7 +151,7 @@ mod tests {
         assert!(bench.run(600, LATE, 0));
         assert!(bench.run(1_500, IN_TIME, 0), "the count starts again");
         assert!(!bench.run(1_600, IN_TIME, 0));
-        assert_eq!(bench.told, 1);
+        assert_eq!(bench.reports, 1);
     }
 
     #[test]

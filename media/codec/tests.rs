@@ -61,16 +61,16 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// Compares `heard` with `said` at the best lag of at most `max_lag` samples. Returns two values: the level of `heard`
-/// in dB relative to the difference between `heard` and `said`, and the lag in samples.
-pub(crate) fn fidelity(said: &[i16], heard: &[i16], max_lag: usize) -> (f64, usize) {
+/// Compares `decoded` with `original` at the best lag of at most `max_lag` samples. Returns two values: the level of `decoded`
+/// in dB relative to the difference between `decoded` and `original`, and the lag in samples.
+pub(crate) fn fidelity(original: &[i16], decoded: &[i16], max_lag: usize) -> (f64, usize) {
     (0..=max_lag)
         .map(|lag| {
-            let pairs = said.iter().zip(&heard[lag..]);
+            let pairs = original.iter().zip(&decoded[lag..]);
             let (mut signal, mut difference) = (0.0, 0.0);
-            for (said, heard) in pairs {
-                signal += f64::from(*said).powi(2);
-                difference += (f64::from(*said) - f64::from(*heard)).powi(2);
+            for (original, decoded) in pairs {
+                signal += f64::from(*original).powi(2);
+                difference += (f64::from(*original) - f64::from(*decoded)).powi(2);
             }
             (10.0 * (signal / f64::max(difference, 1.0)).log10(), lag)
         })

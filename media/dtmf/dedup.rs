@@ -99,7 +99,7 @@ impl DigitDedup {
 
     /// Handles another packet of the latest telephone-event. The packet shows that the digit continues.
     pub fn handle_event_packet(&mut self, now: Instant) {
-        let event = self.recent.iter_mut().flatten().find(|press| press.method == DtmfMethod::Event);
+        let event = self.recent.iter_mut().flatten().find(|seen| seen.method == DtmfMethod::Event);
         if let Some(event) = event {
             event.at = now;
         }
@@ -140,7 +140,7 @@ mod tests {
     fn a_digit_pressed_twice_and_sent_by_one_method_is_reported_twice() {
         for method in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
             let mut bench = Bench::new();
-            assert!((0..10).all(|press| bench.at(press * 80, '5', method)), "{method:?}");
+            assert!((0..10).all(|seen| bench.at(seen * 80, '5', method)), "{method:?}");
         }
     }
 

@@ -270,7 +270,7 @@ fn digits_are_relayed_with_the_other_payload_type_and_reported_once_despite_loss
     pair.bridge();
     pair.talk(2, 0x10, 0x20);
     pair.heard(Side::B);
-    for (press, event) in [1u8, 1, 11].into_iter().enumerate() {
+    for (number, event) in [1u8, 1, 11].into_iter().enumerate() {
         for part in 0..8u16 {
             let end = part >= 5;
             let [high, low] = (160 * part.min(5) + 160).to_be_bytes();
@@ -280,7 +280,7 @@ fn digits_are_relayed_with_the_other_payload_type_and_reported_once_despite_loss
             }
             // One packet of each digit is lost, each time a different one. Of the second digit, only the last end
             // packet arrives.
-            if part as usize != press && !(press == 1 && part < 7) {
+            if part as usize != number && !(number == 1 && part < 7) {
                 pair.send(Side::A, Flow::Rtp, packet, NOW);
             }
             pair.advance(20);
@@ -342,8 +342,8 @@ fn digits_above_the_rate_limit_are_dropped_and_counted() {
     let mut pair = MediaPair::new();
     for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        let press = pair.a.next(101, &[5, 0x8A, 0, 160]);
-        pair.send(Side::A, Flow::Rtp, press, NOW);
+        let event_packet = pair.a.next(101, &[5, 0x8A, 0, 160]);
+        pair.send(Side::A, Flow::Rtp, event_packet, NOW);
     }
     pair.advance(20);
     pair.close(Side::A);
@@ -370,8 +370,8 @@ fn a_muted_leg_is_relayed_as_silence_and_its_digits_are_reported() {
     pair.bridge();
     pair.command(Side::A, Command::Mute { inbound: true });
     pair.talk(5, 0x10, 0x20);
-    let press = pair.a.next(101, &[5, 10, 0, 160]);
-    pair.send(Side::A, Flow::Rtp, press, NOW);
+    let event_packet = pair.a.next(101, &[5, 10, 0, 160]);
+    pair.send(Side::A, Flow::Rtp, event_packet, NOW);
     pair.advance(20);
     assert!(pair.heard(Side::B).iter().all(|sent| !is_loud(sent)));
     assert!(
@@ -449,10 +449,10 @@ fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
     assert!((1..=3).contains(&reports.len()), "every 2.5 to 7.5 s, the first in half that");
     reports.drain(..reports.len() - 1);
     assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
-    let mut said = Vec::new();
-    assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
-    let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = said[..] else {
-        panic!("{said:?}")
+    let mut items = Vec::new();
+    assert!(rtcp::read(&reports[0].packet, 0xAA, |one| items.push(one)));
+    let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = items[..] else {
+        panic!("{items:?}")
     };
     assert_eq!(block.cumulative_lost, 1);
     // The far end replies 8 s later and states a delay of 7.9 s. So the round trip takes 100 ms.
@@ -537,8 +537,8 @@ fn loss_is_reported_once_per_direction_and_lowers_both_mos_values() {
         packet[..length].to_vec()
     };
     let mut ssrc = None;
-    assert!(rtcp::read(&pair.reports(Side::B)[0].packet, 0, |said| {
-        if let RtcpItem::SenderReport { ssrc: one, .. } = said {
+    assert!(rtcp::read(&pair.reports(Side::B)[0].packet, 0, |items| {
+        if let RtcpItem::SenderReport { ssrc: one, .. } = items {
             ssrc = Some(one);
         }
     }));
@@ -600,10 +600,10 @@ fn a_closed_leg_sends_a_bye_frees_its_ports_and_the_bridged_leg_gets_silence() {
     pair.bridge();
     pair.talk(10, 0x10, 0x20);
     pair.close(Side::A);
-    let mut said = Vec::new();
+    let mut items = Vec::new();
     let reports = pair.reports(Side::A);
-    assert!(rtcp::read(&reports.last().unwrap().packet, 0, |one| said.push(one)));
-    assert!(said.contains(&RtcpItem::Bye));
+    assert!(rtcp::read(&reports.last().unwrap().packet, 0, |one| items.push(one)));
+    assert!(items.contains(&RtcpItem::Bye));
     pair.heard(Side::B);
     pair.advance(100);
     let heard = pair.heard(Side::B);

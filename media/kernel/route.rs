@@ -56,27 +56,27 @@ pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
 #[derive(Debug)]
 pub(super) struct Routes {
     socket: OwnedFd,
-    asked: u32,
+    sequence: u32,
 }
 
 impl Routes {
     pub(super) fn new() -> io::Result<Routes> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        Ok(Routes { socket, asked: 0 })
+        Ok(Routes { socket, sequence: 0 })
     }
 
     /// Returns the index of the interface on which packets to `to` leave, or 0 if the destination is this host. Returns
     /// `None` if there is no unicast route.
     pub(super) fn interface(&mut self, to: Ends) -> Option<u32> {
-        self.asked = self.asked.wrapping_add(1);
-        rustix::net::send(&self.socket, &question(to, self.asked), SendFlags::empty()).ok()?;
+        self.sequence = self.sequence.wrapping_add(1);
+        rustix::net::send(&self.socket, &question(to, self.sequence), SendFlags::empty()).ok()?;
         let mut answer = [0; 1_024];
         // The kernel answers before `send` returns. The loop skips answers to earlier queries.
         loop {
             let (_, length) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::empty()).ok()?;
             let answer = answer.get(..length)?;
-            if short(answer, 8)? == self.asked {
+            if short(answer, 8)? == self.sequence {
                 return read(answer);
             }
         }

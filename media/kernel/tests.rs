@@ -60,6 +60,6 @@ fn flows_have_the_memory_layout_of_the_ebpf_program() {
 fn an_error_of_the_verifier_is_reported_with_its_text() {
     let log = "7: (2d) if r9 > r8 goto pc+1\nR9 pointer comparison prohibited\nprocessed 8 insns (limit 1000000) \
                max_states_per_insn 0\n";
-    assert_eq!(verdict(log).as_deref(), Some("R9 pointer comparison prohibited"));
-    assert_eq!((verdict(""), verdict("\nprocessed 0 insns\n")), (None, None));
+    assert_eq!(verifier_message(log).as_deref(), Some("R9 pointer comparison prohibited"));
+    assert_eq!((verifier_message(""), verifier_message("\nprocessed 0 insns\n")), (None, None));
 }

@@ -288,13 +288,13 @@ impl Mixer {
             .participants
             .iter()
             .filter_map(|(slot, one)| match &one.current.role {
-                Role::Coach(whom) => Some((slot, whom.iter().take(MAX_PARTICIPANTS).copied().collect())),
+                Role::Coach(coached) => Some((slot, coached.iter().take(MAX_PARTICIPANTS).copied().collect())),
                 Role::Speaker | Role::Monitor => None,
             })
             .collect();
         for (_, participant) in &mut self.participants {
             participant.coaches.clear();
-            let own = coaches.iter().filter(|(_, whom)| whom.contains(&participant.key));
+            let own = coaches.iter().filter(|(_, coached)| coached.contains(&participant.key));
             participant.coaches.extend(own.map(|(coach, _)| *coach));
         }
     }

@@ -136,8 +136,8 @@ fn many_loud_speakers_are_compressed_without_overflow_or_clipping() {
 
 #[test]
 fn mute_hold_coach_and_monitor_select_the_participants_of_each_mix() {
-    let coach = |whom: &[usize]| Participation {
-        role: Role::Coach(whom.iter().map(|one| key(*one)).collect()),
+    let coach = |coached: &[usize]| Participation {
+        role: Role::Coach(coached.iter().map(|one| key(*one)).collect()),
         ..Participation::default()
     };
     let mut mixer = with(&[
@@ -466,7 +466,7 @@ fn the_gate_passes_real_speech_unchanged_and_does_not_take_noise_for_speech() {
         return;
     };
     let mut mixer = room(3);
-    let (mut said, mut lost, mut open, mut speaks, mut leads) = (0.0, 0.0, 0, 0, 0);
+    let (mut energy, mut lost, mut open, mut speaks, mut leads) = (0.0, 0.0, 0, 0, 0);
     let mut noise_speaks = 0;
     let frames = (clean.len() / FRAME).min(noise.len() / FRAME);
     for frame in 0..frames {
@@ -476,18 +476,19 @@ fn the_gate_passes_real_speech_unchanged_and_does_not_take_noise_for_speech() {
         mixer.add_frame(1, RATE, &noise);
         mixer.mix();
         let to_noise = samples(mixer.mix_for(1));
-        said += speech.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>();
+        energy += speech.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>();
         lost += speech.iter().zip(&to_noise).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
         open += usize::from(to_noise.iter().any(|one| *one != 0));
         speaks += usize::from(mixer.speaking().any(|one| one == key(0)));
         noise_speaks += usize::from(mixer.speaking().any(|one| one == key(1)));
         leads += usize::from(mixer.active_speaker() == Some(key(0)));
     }
-    let ratio = 10.0 * (said / lost.max(1e-9)).log10();
+    let ratio = 10.0 * (energy / lost.max(1e-9)).log10();
     println!(
         "{frames} frames, open {open}, speaks {speaks}, noise speaks {noise_speaks}, leads {leads}, {ratio:.1} dB"
     );
     assert!(ratio > 40.0, "the gate takes {ratio:.1} dB from the speech");
+    assert!(open >= speaks, "the gate is closed in {} frames of speech", speaks.saturating_sub(open));
     assert!(speaks * 10 > frames * 6 && leads * 10 > frames * 6, "the talker is found: {speaks}, {leads} of {frames}");
     assert_eq!(noise_speaks, 0, "noise is not speech");
 }

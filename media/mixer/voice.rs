@@ -68,7 +68,7 @@ impl Voice {
         self.level -= SMOOTH * self.level;
     }
 
-    /// Handles a frame of a participant that nobody is allowed to hear. The participant no longer counts as speaking.
+    /// Handles a frame of a participant that no other participant may hear. The participant no longer counts as speaking.
     pub(super) fn silence(&mut self) {
         self.speaks = 0;
         self.handle_nothing();

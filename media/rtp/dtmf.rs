@@ -143,8 +143,8 @@ impl Default for DigitBudget {
 }
 
 impl DigitBudget {
-    const PRESS: u8 = 2;
-    const FULL: u8 = 16 * DigitBudget::PRESS;
+    const EACH_DIGIT: u8 = 2;
+    const FULL: u8 = 16 * DigitBudget::EACH_DIGIT;
 
     /// Advances by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
@@ -153,7 +153,7 @@ impl DigitBudget {
 
     /// Takes the tokens for one digit. Returns false if there are not enough tokens and the digit must not be reported.
     pub(crate) fn take(&mut self) -> bool {
-        let left = self.frames.checked_sub(DigitBudget::PRESS);
+        let left = self.frames.checked_sub(DigitBudget::EACH_DIGIT);
         self.frames = left.unwrap_or(self.frames);
         left.is_some()
     }
@@ -189,7 +189,7 @@ enum State {
     Idle,
     /// A digit is being sent. `offset` is the start of the current segment in timestamp units, relative to the start of
     /// the digit.
-    Pressed {
+    Sending {
         event: u8,
         frame: u16,
         offset: u32,
@@ -225,7 +225,7 @@ impl DigitSender {
     /// The event code of the digit that is being sent, if any.
     pub(crate) fn current(&self) -> Option<u8> {
         match self.state {
-            State::Pressed { event, .. } | State::Ending { event, .. } => Some(event),
+            State::Sending { event, .. } | State::Ending { event, .. } => Some(event),
             State::Idle | State::Gap { .. } => None,
         }
     }
@@ -247,7 +247,7 @@ impl DigitSender {
         let unit = clock_rate / 50;
         let full = u32::from(self.frames) * unit;
         match &mut self.state {
-            State::Pressed { event, frame, offset } => {
+            State::Sending { event, frame, offset } => {
                 let (event, begun) = (*event, *offset);
                 *frame += 1;
                 let so_far = (u32::from(*frame) + 1) * unit;
@@ -278,7 +278,7 @@ impl DigitSender {
                 Some(digit) => {
                     let upper = digit.to_ascii_uppercase();
                     let event = DIGITS.iter().position(|known| char::from(*known) == upper).unwrap_or(0) as u8;
-                    self.state = State::Pressed { event, frame: 0, offset: 0 };
+                    self.state = State::Sending { event, frame: 0, offset: 0 };
                     DigitFrame::Event { event, end: false, duration: short(unit), offset: 0, first: true }
                 }
             },

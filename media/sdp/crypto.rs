@@ -90,8 +90,8 @@ impl Crypto {
         Crypto { wanted, own: masters(keys), next, suite: None, offered_new_keys: false, owes_new_keys: false }
     }
 
-    /// Replaces our keys. The new keys are derived from the secret, so that nobody who knows the old keys knows the new
-    /// keys.
+    /// Replaces our keys. The new keys are derived from the secret, so that the old keys do not reveal the
+    /// new keys.
     pub(super) fn renew(&mut self) {
         self.owes_new_keys = false;
         let Some(Secret(secret)) = &self.next else { return };

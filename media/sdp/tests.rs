@@ -84,15 +84,15 @@ fn events_at_another_clock_rate_are_not_accepted() {
 
 #[test]
 fn a_hold_is_answered_with_the_mirrored_direction() {
-    for (said, answer, sends, receives) in [
+    for (attribute, answer, sends, receives) in [
         ("a=sendonly", "a=recvonly", false, true),
         ("a=recvonly", "a=sendonly", true, false),
         ("a=inactive", "a=inactive", false, false),
         ("a=sendrecv", "a=sendrecv", true, true),
     ] {
-        let (plan, body) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{said}\r\n"));
-        assert!(body.contains(answer), "{said}: {body}");
-        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, receives), "{said}");
+        let (plan, body) = answered(&format!("m=audio 4000 RTP/AVP 0\r\n{attribute}\r\n"));
+        assert!(body.contains(answer), "{attribute}: {body}");
+        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, receives), "{attribute}");
     }
     let (plan, body) = answered("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n");
     assert!(!plan.audio.sends && plan.transport.remote.is_none());
@@ -541,16 +541,16 @@ fn a_labelled_copy_only_sends_and_pauses_when_the_far_end_requests_it() {
     copy.accept(offer("m=audio 4000 RTP/AVP 8\r\na=recvonly\r\na=label:2\r\n").as_bytes()).unwrap();
     let plan = copy.plan().unwrap();
     assert_eq!((plan.audio.codec, plan.audio.sends, plan.audio.receives), (Codec::Pcma, true, false));
-    for (said, answered, sends) in [
+    for (direction, answered, sends) in [
         ("inactive", "inactive", false),
         ("sendonly", "inactive", false),
         ("recvonly", "sendonly", true),
         ("sendrecv", "sendonly", true),
     ] {
-        let answer = copy.answer(offer(&format!("m=audio 4000 RTP/AVP 8\r\na={said}\r\n")).as_bytes()).unwrap();
-        assert!(text(&answer).contains(&format!("a={answered}\r\na=label:2\r\n")), "{said}: {}", text(&answer));
+        let answer = copy.answer(offer(&format!("m=audio 4000 RTP/AVP 8\r\na={direction}\r\n")).as_bytes()).unwrap();
+        assert!(text(&answer).contains(&format!("a={answered}\r\na=label:2\r\n")), "{direction}: {}", text(&answer));
         let plan = copy.plan().unwrap();
-        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, false), "{said}");
+        assert_eq!((plan.audio.sends, plan.audio.receives), (sends, false), "{direction}");
     }
 }
 

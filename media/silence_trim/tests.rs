@@ -38,13 +38,13 @@ fn noise_before_and_after_speech_is_removed_at_any_level() {
     let mut voice = Voice::new(3);
     for level in [-40.0, -60.0] {
         let noise = voice.silence(9_000, level);
-        let said = voice.say(1_500);
-        let (first, end) = trimmed(&[over(&noise, &said, 3_000)]).unwrap();
+        let speech = voice.say(1_500);
+        let (first, end) = trimmed(&[over(&noise, &speech, 3_000)]).unwrap();
         assert!((2_680..=3_100).contains(&first), "noise of {level}: from {first} ms on");
         assert!((4_400..=4_840).contains(&end), "noise of {level}: until {end} ms");
         // Neither a silent second channel nor a long silence hides the words.
         let silent = vec![0; noise.len()];
-        assert_eq!(trimmed(&[silent, over(&noise, &said, 3_000)]), Some((first, end)));
+        assert_eq!(trimmed(&[silent, over(&noise, &speech, 3_000)]), Some((first, end)));
     }
     let long = over(&voice.silence(60_000, -45.0), &voice.say(1_000), 2_000);
     let (_, end) = trimmed(&[long]).unwrap();
@@ -54,8 +54,8 @@ fn noise_before_and_after_speech_is_removed_at_any_level() {
 #[test]
 fn quiet_speech_above_the_silence_is_kept() {
     let mut voice = Voice::new(4);
-    let said = quieter(&voice.say(2_000), 24);
-    let (first, end) = trimmed(&[over(&voice.silence(6_000, -75.0), &said, 2_000)]).unwrap();
+    let speech = quieter(&voice.say(2_000), 24);
+    let (first, end) = trimmed(&[over(&voice.silence(6_000, -75.0), &speech, 2_000)]).unwrap();
     assert!(first <= 2_240 && end >= 3_900, "{first} to {end} ms");
 }
 
@@ -103,8 +103,8 @@ fn steady_tones_are_kept_at_any_pitch_level_and_length() {
 fn tones_around_speech_are_kept_and_noise_around_tones_is_removed() {
     let mut voice = Voice::new(5);
     let noise = voice.silence(20_000, -50.0);
-    let said = voice.say(1_500);
-    let recording = over(&over(&noise, &tone(1_000.0, 600, -20.0), 2_000), &said, 6_000);
+    let speech = voice.say(1_500);
+    let recording = over(&over(&noise, &tone(1_000.0, 600, -20.0), 2_000), &speech, 6_000);
     let recording = over(&recording, &tone(440.0, 9_000, -20.0), 9_000);
     let (first, end) = trimmed(&[recording]).unwrap();
     assert!((1_900..=2_000).contains(&first) && (18_000..=18_040).contains(&end), "{first} to {end} ms");
@@ -114,7 +114,7 @@ fn tones_around_speech_are_kept_and_noise_around_tones_is_removed() {
 fn narrow_band_noise_and_hum_are_not_tones() {
     let silent = vec![0; 8_000];
     let mut voice = Voice::new(6);
-    let said = voice.say(1_000);
+    let speech = voice.say(1_000);
     let hum = |hertz: f32| {
         let mut hum = vec![0; 8_000 * 12];
         for harmonic in 1..=8u8 {
@@ -147,7 +147,7 @@ fn narrow_band_noise_and_hum_are_not_tones() {
         assert!(noise.chunks_exact(FRAME).filter(|frame| is_loud(frame)).count() > 500, "{name} is loud");
         assert_eq!(found, 0, "{name}");
     }
-    let noisy = over(&hum(50.0), &said, 5_000);
+    let noisy = over(&hum(50.0), &speech, 5_000);
     let (first, end) = trimmed(&[noisy]).unwrap();
     assert!((4_000..=5_100).contains(&first) && (5_900..=7_000).contains(&end), "{first} to {end} ms");
     assert_eq!(trimmed(&[silent]), None);

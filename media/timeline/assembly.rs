@@ -273,7 +273,8 @@ mod tests {
                 assembly.handle_packet(sequence, stamp, &payload, &mut timeline);
                 if step % 4 == 0 {
                     assembly.handle_tick(&mut timeline);
-                    timeline.read_samples(&mut reader, step * 40, &mut [0; 320]);
+                    let frame = timeline.read_samples(&mut reader, step * 40, &mut [0; 320]);
+                    assert!(frame.present + frame.concealed + frame.comfort <= 320, "{frame:?}");
                 }
                 if random(500) == 0 {
                     assembly.restart(&mut timeline);

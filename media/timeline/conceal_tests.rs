@@ -79,7 +79,7 @@ fn concealed_speech_is_nearer_to_the_original_than_silence() {
             })
             .collect();
         let (concealed, silence) = (distance(&clean, heard, &lost), distance(&clean, &silenced, &lost));
-        println!("{percent} % lost: {concealed:.1} dB from what was said, silence {silence:.1} dB");
+        println!("{percent} % lost: {concealed:.1} dB from the original, silence {silence:.1} dB");
         assert!(concealed < 8.0 && concealed < 0.6 * silence);
     }
 }

@@ -91,7 +91,7 @@ impl PortPair {
     pub(super) fn pin_when_settled(&mut self, slot: usize, from: SocketAddr, cx: &mut Context<'_>) {
         if !self.pinned && self.latch.is_settled(cx.now) {
             self.pinned = true;
-            cx.network.pin(slot, Some(Pin { peer: from, only: self.latch.is_exclusive() }));
+            cx.network.pin(slot, Some(Pin { source: from, only: self.latch.is_exclusive() }));
         }
     }
 

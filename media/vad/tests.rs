@@ -77,13 +77,15 @@ fn the_level_is_that_of_the_frame_in_dbov() {
 }
 
 #[test]
-fn frames_of_a_wrong_length_are_not_speech() {
+fn after_frames_of_a_wrong_length_silence_is_not_speech() {
     let mut detector = VoiceActivity::new(SampleRate::Hz16000);
     for length in [0, 1, 160, 319, 321, 2_000] {
         for _ in 0..30 {
             detector.handle_frame(&vec![20_000; length]);
         }
     }
+    let last = (0..50).map(|_| detector.handle_frame(&[0; 320])).last().unwrap();
+    assert!(!last.active && last.level == -127.0);
 }
 
 /// The level of each frame in the clean recording decides whether the frame is speech. Above -50 dBov it is speech, and

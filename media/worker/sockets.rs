@@ -228,7 +228,7 @@ impl Table {
             let _ = match flow {
                 // The error is an ICMP error of an earlier packet. The current packet was not sent, so it is sent
                 // again.
-                Flow::Rtp if sockets.pinned == Some(Pin { peer: to, only: true }) => match sockets.rtp.send(packet) {
+                Flow::Rtp if sockets.pinned == Some(Pin { source: to, only: true }) => match sockets.rtp.send(packet) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
                     other => other,
                 },
@@ -243,7 +243,7 @@ impl Table {
     /// a far end.
     fn ends(&self, slot: usize) -> Option<Ends> {
         let sockets = self.slots.get(slot)?.as_ref()?;
-        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.peer)
+        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.source)
     }
 
     fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
@@ -264,19 +264,19 @@ impl Network for Table {
         self.outlet.octets.extend_from_slice(packet);
     }
 
-    fn pin(&mut self, slot: usize, peer: Option<Pin>) {
+    fn pin(&mut self, slot: usize, pin: Option<Pin>) {
         let Some(Some(sockets)) = self.slots.get_mut(slot) else { return };
-        if sockets.pinned == peer {
+        if sockets.pinned == pin {
             return;
         }
         let is_connected = sockets.pinned.is_some_and(|pin| pin.only);
-        let done = match peer {
-            Some(Pin { peer, only: true }) => sockets.rtp.connect(peer).is_ok(),
+        let done = match pin {
+            Some(Pin { source, only: true }) => sockets.rtp.connect(source).is_ok(),
             Some(_) | None if is_connected => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
             Some(_) | None => true,
         };
         // If a socket cannot be connected, it stays unconnected. This is safe, because the latch checks every source.
-        sockets.pinned = peer.filter(|_| done);
+        sockets.pinned = pin.filter(|_| done);
         sockets.used = true;
     }
 

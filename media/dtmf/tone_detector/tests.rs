@@ -39,7 +39,7 @@ impl Random {
 
 /// The parameters of a digit's tones. Levels are in dB, and frequencies are ratios.
 #[derive(Clone, Copy)]
-struct Press {
+struct TestDigit {
     milliseconds: f32,
     /// The level of each tone in dBm0, before the twist is applied.
     level: f32,
@@ -49,9 +49,9 @@ struct Press {
     column: f32,
 }
 
-const PLAIN: Press = Press { milliseconds: 50.0, level: -20.0, twist: 0.0, row: 1.0, column: 1.0 };
+const PLAIN: TestDigit = TestDigit { milliseconds: 50.0, level: -20.0, twist: 0.0, row: 1.0, column: 1.0 };
 
-impl Press {
+impl TestDigit {
     /// Appends the digit's tones, with a random phase.
     fn sound(self, key: char, random: &mut Random, to: &mut Vec<f32>) {
         let [row, column] = frequencies(key).unwrap();
@@ -85,12 +85,12 @@ fn keys_of(samples: &[i16]) -> Vec<(usize, char)> {
 
 /// Whether the detector finds a single digit between two silences. The test is repeated with eight positions of the
 /// digit in a frame.
-fn is_found(press: Press, key: char) -> bool {
+fn is_found(test_digit: TestDigit, key: char) -> bool {
     let mut random = Random(key as u64);
     let found = (0..8).filter(|place| {
         let mut samples = Vec::new();
         silence(20.0 + *place as f32 * 2.6, &mut samples);
-        press.sound(key, &mut random, &mut samples);
+        test_digit.sound(key, &mut random, &mut samples);
         silence(60.0, &mut samples);
         keys(&samples).iter().map(|(_, key)| *key).eq([key])
     });
@@ -123,24 +123,24 @@ fn through(law: Law, samples: &mut [i16]) {
 fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f32) -> (usize, usize) {
     let mut random = Random(count as u64);
     let mut samples: Vec<f32> = Vec::new();
-    let mut pressed = Vec::new();
+    let mut sent_digits = Vec::new();
     for _ in 0..count {
         let start = samples.len();
         let key = LETTERS[random.below(16)];
-        let press = Press {
+        let test_digit = TestDigit {
             milliseconds: random.within(40.0, 100.0),
             level: random.within(-22.0, -18.0),
             twist: random.within(-4.0, 4.0),
             row: random.within(0.985, 1.015),
             column: random.within(0.985, 1.015),
         };
-        press.sound(key, &mut random, &mut samples);
+        test_digit.sound(key, &mut random, &mut samples);
         let level = power(samples[start..].iter().copied()).sqrt() * 10f32.powf(-15.0 / 20.0);
         silence(random.within(40.0, 100.0), &mut samples);
         for sample in &mut samples[start..] {
             *sample += level * noise(&mut random);
         }
-        pressed.push((start, key));
+        sent_digits.push((start, key));
     }
     let mut samples: Vec<i16> = samples.iter().map(|sample| sample.round() as i16).collect();
     if let Some(law) = law {
@@ -148,8 +148,8 @@ fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f3
     }
     let mut found = keys_of(&samples);
     let mut missed = 0;
-    for (index, (start, key)) in pressed.iter().enumerate() {
-        let end = pressed.get(index + 1).map_or(usize::MAX, |(next, _)| next + FRAME);
+    for (index, (start, key)) in sent_digits.iter().enumerate() {
+        let end = sent_digits.get(index + 1).map_or(usize::MAX, |(next, _)| next + FRAME);
         match found.iter().position(|(at, letter)| (start + FRAME..end).contains(at) && letter == key) {
             Some(place) => drop(found.remove(place)),
             None => missed += 1,
@@ -157,7 +157,7 @@ fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f3
         // The digits are in order. So a detection that is left over from before this digit is false.
         if index % 64 == 63 {
             let late = found.iter().filter(|(at, _)| at < start).count();
-            assert_eq!(late, 0, "keys that were not pressed, before {start}");
+            assert_eq!(late, 0, "digits that were not sent, before {start}");
         }
     }
     (missed, found.len())
@@ -305,8 +305,8 @@ fn our_own_digits_are_detected_and_our_other_tones_are_not() {
 #[test]
 fn a_tone_of_40_ms_is_a_digit_and_a_tone_of_23_ms_is_not() {
     for key in LETTERS {
-        assert!(is_found(Press { milliseconds: 40.0, ..PLAIN }, key));
-        assert!(!is_found(Press { milliseconds: 23.0, ..PLAIN }, key));
+        assert!(is_found(TestDigit { milliseconds: 40.0, ..PLAIN }, key));
+        assert!(!is_found(TestDigit { milliseconds: 23.0, ..PLAIN }, key));
     }
 }
 
@@ -314,10 +314,10 @@ fn a_tone_of_40_ms_is_a_digit_and_a_tone_of_23_ms_is_not() {
 fn tones_that_deviate_by_1_5_percent_are_digits_and_by_3_5_percent_are_not() {
     for key in LETTERS {
         for (row, column) in [(0.985, 1.0), (1.015, 1.0), (1.0, 0.985), (1.0, 1.015), (0.985, 1.015), (1.015, 0.985)] {
-            assert!(is_found(Press { row, column, ..PLAIN }, key), "{key} {row} {column}");
+            assert!(is_found(TestDigit { row, column, ..PLAIN }, key), "{key} {row} {column}");
         }
         for (row, column) in [(0.965, 1.0), (1.035, 1.0), (1.0, 0.965), (1.0, 1.035)] {
-            assert!(!is_found(Press { row, column, ..PLAIN }, key), "{key} {row} {column}");
+            assert!(!is_found(TestDigit { row, column, ..PLAIN }, key), "{key} {row} {column}");
         }
     }
 }
@@ -326,10 +326,10 @@ fn tones_that_deviate_by_1_5_percent_are_digits_and_by_3_5_percent_are_not() {
 fn digits_are_detected_with_up_to_8_db_reverse_twist_and_4_db_twist_but_not_with_one_tone() {
     for key in LETTERS {
         for twist in [-8.0, 4.0] {
-            assert!(is_found(Press { twist, row: 1.015, column: 0.985, ..PLAIN }, key), "{key} {twist}");
+            assert!(is_found(TestDigit { twist, row: 1.015, column: 0.985, ..PLAIN }, key), "{key} {twist}");
         }
         for twist in [-14.0, 9.0, -60.0, 60.0] {
-            assert!(!is_found(Press { twist, ..PLAIN }, key), "{key} {twist}");
+            assert!(!is_found(TestDigit { twist, ..PLAIN }, key), "{key} {twist}");
         }
     }
 }
@@ -339,9 +339,9 @@ fn loud_and_soft_digits_are_detected() {
     for key in LETTERS {
         // With 0 dBm0 for each tone, the pair is clipped.
         for level in [0.0, -3.0, -10.0, -25.0, -36.0, -40.0] {
-            assert!(is_found(Press { level, ..PLAIN }, key), "{key} {level}");
+            assert!(is_found(TestDigit { level, ..PLAIN }, key), "{key} {level}");
         }
-        assert!(!is_found(Press { level: -46.0, ..PLAIN }, key));
+        assert!(!is_found(TestDigit { level: -46.0, ..PLAIN }, key));
     }
 }
 
@@ -349,7 +349,7 @@ fn loud_and_soft_digits_are_detected() {
 fn a_pause_of_40_ms_separates_two_digits_and_a_pause_of_10_ms_does_not() {
     let mut random = Random(7);
     for key in LETTERS {
-        for (milliseconds, presses) in [(40.0, 2), (10.0, 1), (5.0, 1)] {
+        for (milliseconds, expected) in [(40.0, 2), (10.0, 1), (5.0, 1)] {
             for place in 0..8 {
                 let mut samples = Vec::new();
                 silence(20.0 + place as f32 * 2.6, &mut samples);
@@ -357,7 +357,7 @@ fn a_pause_of_40_ms_separates_two_digits_and_a_pause_of_10_ms_does_not() {
                 silence(milliseconds, &mut samples);
                 PLAIN.sound(key, &mut random, &mut samples);
                 silence(60.0, &mut samples);
-                assert_eq!(keys(&samples).len(), presses, "{key}, {milliseconds} ms");
+                assert_eq!(keys(&samples).len(), expected, "{key}, {milliseconds} ms");
             }
         }
     }
@@ -367,7 +367,7 @@ fn a_pause_of_40_ms_separates_two_digits_and_a_pause_of_10_ms_does_not() {
 fn a_digit_of_ten_seconds_in_noise_is_reported_once() {
     let mut random = Random(8);
     let mut samples = Vec::new();
-    Press { milliseconds: 10_000.0, ..PLAIN }.sound('8', &mut random, &mut samples);
+    TestDigit { milliseconds: 10_000.0, ..PLAIN }.sound('8', &mut random, &mut samples);
     let level = power(samples.iter().copied()).sqrt() * 10f32.powf(-10.0 / 20.0);
     samples.iter_mut().for_each(|sample| *sample += level * random.gauss());
     assert_eq!(keys(&samples).len(), 1);

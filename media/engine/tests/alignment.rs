@@ -17,7 +17,7 @@ struct Speaker {
     law: crate::codec::g711::Law,
     /// The duration of one sample of the far end's clock, in seconds of real time.
     sample: f64,
-    said: u64,
+    sent_samples: u64,
     noise: u32,
 }
 
@@ -30,15 +30,15 @@ impl Speaker {
     /// Sends the packets that are due. All packets near a marker arrive, and three percent of the other packets are
     /// lost.
     fn speak(&mut self, pair: &mut MediaPair) {
-        while (self.said + 160) as f64 * self.sample <= pair.now().as_secs_f64() {
+        while (self.sent_samples + 160) as f64 * self.sample <= pair.now().as_secs_f64() {
             let (mut samples, mut marked) = ([0; 160], false);
-            for (at, sample) in (self.said..).zip(&mut samples) {
+            for (at, sample) in (self.sent_samples..).zip(&mut samples) {
                 let within = (at as f64 * self.sample) % EVERY;
                 // The loop below loses no packet near a marker.
                 marked |= !(1.0..EVERY - 1.0).contains(&within);
                 *sample = if within < MARKER { LOUD } else { (self.noise() % 64) as i16 - 32 };
             }
-            self.said += 160;
+            self.sent_samples += 160;
             if !marked && self.noise() % 100 < 3 {
                 pair.lose(self.side);
                 continue;
@@ -72,8 +72,10 @@ fn an_hour_with_loss_and_drift_is_recorded_with_the_exact_number_of_frames() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("hour");
     pair.bridge();
-    let a = Speaker { side: Side::A, law: crate::codec::g711::Law::Mu, sample: 1.0 / 8_000.8, said: 0, noise: 1 };
-    let b = Speaker { side: Side::B, law: crate::codec::g711::Law::A, sample: 1.0 / 8_000.0, said: 0, noise: 2 };
+    let a =
+        Speaker { side: Side::A, law: crate::codec::g711::Law::Mu, sample: 1.0 / 8_000.8, sent_samples: 0, noise: 1 };
+    let b =
+        Speaker { side: Side::B, law: crate::codec::g711::Law::A, sample: 1.0 / 8_000.0, sent_samples: 0, noise: 2 };
     let mut speakers = [a, b];
     let mut live = |pair: &mut MediaPair, seconds: u64| {
         for _ in 0..seconds {

@@ -113,14 +113,14 @@ fn prompts_digits_and_reports_are_encrypted() {
     both.pair.advance(300);
     assert!(both.heard_by_a().iter().any(|sent| sent.header().payload_type == 101 && sent.payload()[0] == 5));
 
-    let press: Vec<Vec<u8>> = [80u16, 160, 240]
+    let digit_packets: Vec<Vec<u8>> = [80u16, 160, 240]
         .map(|duration| {
             let [high, low] = duration.to_be_bytes();
             both.next(101, &[7, 0x8A, high, low])
         })
         .into();
     both.pair.events(Side::A);
-    for packet in press {
+    for packet in digit_packets {
         both.pair.send(Side::A, Flow::Rtp, packet, NOW);
         both.pair.advance(20);
     }

@@ -17,7 +17,7 @@ fn short() -> MediaPair {
 }
 
 /// Sends a digit of 60 ms from A, in the same way as phones do.
-fn press(pair: &mut MediaPair) {
+fn send_digit(pair: &mut MediaPair) {
     for (marker, end, duration) in [(true, 0, 160u16), (false, 0, 320), (false, 0x80, 480), (false, 0x80, 480)] {
         let [high, low] = duration.to_be_bytes();
         let mut packet = pair.a.next(101, &[5, end | 10, high, low]);
@@ -46,7 +46,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
         pair.send_audio(Side::B, frame as u8, late);
         pair.advance(20);
     }
-    press(&mut pair);
+    send_digit(&mut pair);
     pair.talk(200, 3, 4);
     // A sends nothing for 3 s while its timestamps advance. Then A continues.
     for _ in 0..150 {
@@ -71,7 +71,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
             seen.push(format!("{side:?} {at:?} hears {packet:?}"));
         }
         for Sent { at, packet, .. } in pair.reports(side) {
-            seen.push(format!("{side:?} {at:?} is told {packet:?}"));
+            seen.push(format!("{side:?} {at:?} gets {packet:?}"));
         }
         for (at, event) in pair.events(side) {
             // A late packet adds to the jitter twice: once with the packet before it and once with the packet after it.
@@ -115,7 +115,7 @@ fn after_a_second_of_plain_audio_the_offload_continues_the_stream_without_a_gap(
     assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "not before");
     pair.talk(100, 1, 2);
     assert!(pair.passed() > 150);
-    press(&mut pair);
+    send_digit(&mut pair);
     assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "both ways lead here again");
     pair.talk(30, 1, 2);
     for side in [Side::A, Side::B] {
@@ -210,10 +210,10 @@ fn packets_without_a_listener_are_dropped_by_the_kernel_and_counted() {
         assert!(pair.is_dropped(Side::A) == kernel);
         assert_eq!(pair.heard(Side::A).len(), 500, "the prompt");
         pair.close(Side::A);
-        let said: Vec<Vec<u8>> = pair.reports(Side::A).into_iter().map(|sent| sent.packet).collect();
+        let written: Vec<Vec<u8>> = pair.reports(Side::A).into_iter().map(|sent| sent.packet).collect();
         let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
         assert_eq!((stats.packets_in, stats.lost), (100 + 480, 10));
-        (crate::Stats { jitter_ms: 0.0, mos: None, ..*stats }, said)
+        (crate::Stats { jitter_ms: 0.0, mos: None, ..*stats }, written)
     });
     assert_eq!(with, without);
 }
@@ -222,7 +222,7 @@ fn packets_without_a_listener_are_dropped_by_the_kernel_and_counted() {
 fn a_digit_of_a_dropped_leg_is_reported_at_once_and_its_audio_is_dropped_again() {
     let mut pair = played(true);
     let began = pair.now();
-    press(&mut pair);
+    send_digit(&mut pair);
     let events = pair.events(Side::A);
     let [(at, Event::Dtmf { digit: '5', duration_ms: 20, .. })] = &events[..] else { panic!("{events:?}") };
     assert!(*at - began <= milliseconds(1), "{:?}", *at - began);
@@ -252,7 +252,7 @@ fn a_new_listener_gets_every_later_packet() {
         if what.starts_with("DetectMachine") {
             pair.command(Side::A, Command::Stop { op: OpId(2) });
             pair.talk(60, 1, 2);
-            assert!(pair.is_dropped(Side::A), "nobody listens any more");
+            assert!(pair.is_dropped(Side::A), "the leg has no listener any more");
         }
     }
     // If several prompts follow each other, the offload does not count as ended early.
@@ -342,7 +342,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
         pair.advance(20);
     }
     assert_eq!(pair.passed() - before, if kernel { 570 } else { 0 });
-    press(&mut pair);
+    send_digit(&mut pair);
     pair.talk(210, 5, 6);
     assert_eq!(pair.is_offloaded(Side::A), kernel);
     // When the offload ends, the copy of this packet is still on its way to the engine.
@@ -357,7 +357,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
         pair.advance(20);
         seen.extend(pair.heard(side).iter().map(|Sent { at, packet, .. }| format!("{side:?} {at:?} hears {packet:?}")));
         seen.extend(
-            pair.reports(side).iter().map(|Sent { at, packet, .. }| format!("{side:?} {at:?} is told {packet:?}")),
+            pair.reports(side).iter().map(|Sent { at, packet, .. }| format!("{side:?} {at:?} gets {packet:?}")),
         );
         let name = |event: String| event.replace("copied", "relayed");
         seen.extend(pair.events(side).into_iter().map(|(at, event)| name(format!("{side:?} {at:?} {event:?}"))));

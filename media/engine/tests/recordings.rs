@@ -323,12 +323,15 @@ fn a_pause_omits_exactly_the_audio_during_the_pause() {
             let sample = crate::codec::g711::ULAW_TO_LINEAR[usize::from(octet)];
             samples.iter().filter(|one| **one == sample).count() as f32 / 160.0
         };
-        let said = [0x10, 0x20, 0x30, 0x40, 0xFF].map(count);
-        assert_eq!(count(0x00), 0.0, "{said:?}");
+        let original = [0x10, 0x20, 0x30, 0x40, 0xFF].map(count);
+        assert_eq!(count(0x00), 0.0, "{original:?}");
         // At the start and at the end of the pause, less than one frame more is lost.
         let silent = if silence { 22.0..25.1 } else { 0.0..1.0 };
         let expected = [19.0..20.1, 18.0..20.1, 18.0..20.1, 0.0..1.1, silent];
-        assert!(expected.iter().zip(said).all(|(expected, said)| expected.contains(&said)), "{silence}: {said:?}");
+        assert!(
+            expected.iter().zip(original).all(|(expected, original)| expected.contains(&original)),
+            "{silence}: {original:?}"
+        );
     }
 }
 
@@ -347,9 +350,9 @@ fn a_beep_before_a_recording_is_not_in_it() {
     let (_, _, duration) = recorded(&mut pair);
     assert_eq!(duration, milliseconds(400));
     let samples = file.samples();
-    let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
+    let original = crate::codec::g711::ULAW_TO_LINEAR[0x20];
     // The recording starts at a frame of our clock, and not at a packet of the far end.
-    assert!(samples.iter().step_by(2).skip(160).take(18 * 160).all(|sample| *sample == said));
+    assert!(samples.iter().step_by(2).skip(160).take(18 * 160).all(|sample| *sample == original));
     assert!(samples.iter().skip(1).step_by(2).all(|sample| *sample == 0));
 }
 
@@ -386,7 +389,7 @@ fn every_coding_records_both_directions_in_one_or_two_channels_encrypted_or_not(
             form.coding.decode(&wav[form.header(0).len()..], &mut samples);
             let left = crate::codec::g711::ULAW_TO_LINEAR[0x20];
             let right = crate::codec::g711::ALAW_TO_LINEAR[0x20 ^ 0x55];
-            let near = |sample: i16, said: i16| sample.abs_diff(said) <= 600;
+            let near = |sample: i16, original: i16| sample.abs_diff(original) <= 600;
             match channels {
                 Channels::Mono => {
                     let both = samples.iter().filter(|one| near(**one, left.saturating_add(right)));
@@ -474,11 +477,11 @@ fn a_blocked_worker_loses_no_audio_of_a_recording() {
         let (_, _, duration) = recorded(&mut pair);
         assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
         let left: Vec<i16> = file.samples().into_iter().step_by(2).collect();
-        let said = |number: usize| [crate::codec::g711::ULAW_TO_LINEAR[0x10 + number % 64]; 160];
+        let original = |number: usize| [crate::codec::g711::ULAW_TO_LINEAR[0x10 + number % 64]; 160];
         // The recording may start inside the first packet.
-        let from = left.windows(160).position(|window| window == said(1)).unwrap();
-        let said = (1..300).flat_map(said);
-        let wrong = left[from..].iter().zip(said).filter(|(heard, said)| **heard != *said).count();
+        let from = left.windows(160).position(|window| window == original(1)).unwrap();
+        let original = (1..300).flat_map(original);
+        let wrong = left[from..].iter().zip(original).filter(|(heard, original)| **heard != *original).count();
         assert_eq!(wrong, 0, "of {} after {stall} frames", left.len() - from);
     }
 }
@@ -506,8 +509,8 @@ fn frames_that_a_blocked_worker_missed_are_recorded_as_silence_and_counted() {
     assert!(duration.abs_diff(milliseconds(7_000)) <= milliseconds(20), "{duration:?}");
     assert!((milliseconds(2_960)..=milliseconds(3_000)).contains(&dropped), "{dropped:?}");
     // Audio from the time after the stall is at its correct position.
-    let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
-    let first = file.samples().into_iter().step_by(2).position(|sample| sample == said).unwrap();
+    let original = crate::codec::g711::ULAW_TO_LINEAR[0x20];
+    let first = file.samples().into_iter().step_by(2).position(|sample| sample == original).unwrap();
     assert!((first as i64 / 8 - 5_000).abs() <= 20, "{first}");
 }
 

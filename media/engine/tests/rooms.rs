@@ -43,7 +43,7 @@ struct Phone {
     decoder: Decoder,
     sequence: u16,
     timestamp: u32,
-    said: usize,
+    sent_frames: usize,
     /// The speed of the phone's clock relative to our clock, in ppm. A positive value means that the phone's clock is
     /// faster. The next field, `ahead`, is the accumulated difference in seconds.
     drift: f64,
@@ -184,7 +184,7 @@ impl Phone {
             decoder,
             sequence: 0,
             timestamp: 1_000 * number as u32,
-            said: 0,
+            sent_frames: 0,
             drift: 0.0,
             ahead: 0.0,
             heard: Vec::new(),
@@ -203,11 +203,11 @@ impl Phone {
         let loudness = if self.speaks { 4_000.0 } else { 0.0 };
         let samples: Vec<i16> = (0..rate.frame())
             .map(|n| {
-                let time = (self.said * rate.frame() + n) as f32 / rate.hertz() as f32;
+                let time = (self.sent_frames * rate.frame() + n) as f32 / rate.hertz() as f32;
                 (loudness * (time * self.hertz * std::f32::consts::TAU).sin()) as i16
             })
             .collect();
-        self.said += 1;
+        self.sent_frames += 1;
         let mut packet = vec![0; 12 + 2_000];
         let length = self.encoder.encode(&samples, &mut packet[12..]);
         packet.truncate(12 + length);

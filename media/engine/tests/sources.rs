@@ -109,7 +109,7 @@ fn audio_of_a(pair: &mut MediaPair) {
     pair.send_audio(Side::B, 0x22, NOW);
 }
 
-fn pressed(pair: &mut MediaPair, side: Side) -> String {
+fn detected_digits(pair: &mut MediaPair, side: Side) -> String {
     let digit = |(_, event)| if let Event::Dtmf { digit, .. } = event { Some(digit) } else { None };
     pair.events(side).into_iter().filter_map(digit).collect()
 }
@@ -125,7 +125,7 @@ fn events_beside_the_audio_arrive_as_one_event_each_and_leave_the_audio_alone() 
         assert_eq!(pair.is_offloaded(Side::A), kernel);
         pair.heard(Side::B);
         press_123(&mut pair, &mut Source::new(EVENTS_SSRC), |pair, _| audio_of_a(pair));
-        assert_eq!(pressed(&mut pair, Side::A), "123");
+        assert_eq!(detected_digits(&mut pair, Side::A), "123");
         pair.talk(60, 0x11, 0x22);
         let sent = pair.heard(Side::B);
         assert_eq!(digits(&sent, 96), "123", "kernel: {kernel}");
@@ -153,11 +153,11 @@ fn the_rest_of_a_digit_that_began_before_the_bridge_is_not_relayed() {
         events.send_event(&mut pair, 1, packet == 0, packet >= 5, 160 * (packet + 1).min(6));
         pair.advance(20);
     }
-    assert_eq!(pressed(&mut pair, Side::A), "1");
+    assert_eq!(detected_digits(&mut pair, Side::A), "1");
     assert_eq!(digits(&pair.heard(Side::B), 101), "");
     events.timestamp = events.timestamp.wrapping_add(4_000);
     press_123(&mut pair, &mut events, |_, _| {});
-    assert_eq!(pressed(&mut pair, Side::A), "123");
+    assert_eq!(detected_digits(&mut pair, Side::A), "123");
     assert_eq!(digits(&pair.heard(Side::B), 101), "123");
 }
 
@@ -252,7 +252,7 @@ fn an_event_stays_one_event_whatever_comes_between_its_packets() {
                     press_123(&mut pair, &mut events, between);
                 }
                 let case = format!("{name}; own SSRC: {own}; {other}");
-                assert_eq!(pressed(&mut pair, Side::A), "123", "{case}");
+                assert_eq!(detected_digits(&mut pair, Side::A), "123", "{case}");
                 let sent = pair.heard(Side::B);
                 assert_eq!(digits(&sent, 96), "123", "{case}");
                 assert_eq!(event_timestamps(&sent, 96).len(), 3, "{case}");
@@ -278,7 +278,7 @@ fn two_sources_of_events_do_not_disturb_each_other() {
         other.send_event(&mut pair, 2, packet == 0, packet >= 5, duration);
         pair.advance(20);
     }
-    assert_eq!(pressed(&mut pair, Side::A), "12");
+    assert_eq!(detected_digits(&mut pair, Side::A), "12");
     let sent = pair.heard(Side::B);
     assert_eq!(digits(&sent, 96), "12");
     assert_audio_is_undisturbed(&sent, 8);
@@ -512,17 +512,18 @@ fn events_that_the_far_end_encrypts_with_an_ssrc_of_their_own_stay_one_event_eac
         send(&mut pair, &mut of_audio, audio);
         if packet >= 20 {
             let (event, part) = ((packet - 20) / 10, (packet - 20) % 10);
-            let mut press = pair.a.next(101, &[event as u8, if part > 6 { 0x8A } else { 10 }, 0, 1 + part as u8]);
+            let mut event_packet =
+                pair.a.next(101, &[event as u8, if part > 6 { 0x8A } else { 10 }, 0, 1 + part as u8]);
             pair.a.sequence = pair.a.sequence.wrapping_sub(1);
-            press[2..4].copy_from_slice(&packet.to_be_bytes());
-            press[4..8].copy_from_slice(&(u32::from(event) * 1_600).to_be_bytes());
-            press[8..12].copy_from_slice(&EVENTS_SSRC.to_be_bytes());
-            send(&mut pair, &mut of_events, press);
+            event_packet[2..4].copy_from_slice(&packet.to_be_bytes());
+            event_packet[4..8].copy_from_slice(&(u32::from(event) * 1_600).to_be_bytes());
+            event_packet[8..12].copy_from_slice(&EVENTS_SSRC.to_be_bytes());
+            send(&mut pair, &mut of_events, event_packet);
         }
         pair.send_audio(Side::B, 0x22, NOW);
         pair.advance(20);
     }
-    assert_eq!(pressed(&mut pair, Side::A), "0123");
+    assert_eq!(detected_digits(&mut pair, Side::A), "0123");
     let sent = pair.heard(Side::B);
     assert_eq!(digits(&sent, 96), "0123");
     assert_audio_is_undisturbed(&sent, 8);

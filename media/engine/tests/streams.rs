@@ -204,7 +204,7 @@ fn a_leg_of_g711_is_tapped_as_samples_of_either_rate() {
         })
         .collect();
     pair.talk(40, 0x10, 0xD5);
-    let said = crate::g711::ULAW_TO_LINEAR[0x10];
+    let original = crate::g711::ULAW_TO_LINEAR[0x10];
     let last = |reader: &mut crate::TapReader| {
         let frames: Vec<_> =
             std::iter::from_fn(|| reader.pop()).filter(|frame| frame.track == Track::Inbound).collect();
@@ -214,11 +214,11 @@ fn a_leg_of_g711_is_tapped_as_samples_of_either_rate() {
     let samples =
         |octets: &[u8]| octets.chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect::<Vec<_>>();
     let narrow = last(&mut readers[0]);
-    assert_eq!((narrow.codec, samples(narrow.audio())), (Codec::L16(SampleRate::Hz8000), vec![said; 160]));
+    assert_eq!((narrow.codec, samples(narrow.audio())), (Codec::L16(SampleRate::Hz8000), vec![original; 160]));
     let wide = last(&mut readers[1]);
     let heard = samples(wide.audio());
     assert_eq!((wide.codec, heard.len()), (Codec::L16(SampleRate::Hz16000), 320));
-    assert!(heard.iter().all(|sample| sample.abs_diff(said) < 300), "{said}: {heard:?}");
+    assert!(heard.iter().all(|sample| sample.abs_diff(original) < 300), "{original}: {heard:?}");
     let native = last(&mut readers[2]);
     assert_eq!((native.codec, native.audio()), (Codec::Pcmu, &[0x10; 160][..]));
 }
@@ -281,7 +281,7 @@ fn a_session_plays_the_tap_of_another_session() {
     let copied: Vec<Duration> = heard.iter().filter(|sent| sent.payload() == [0x10; 160]).map(|sent| sent.at).collect();
     assert_eq!(copied.len(), 25, "every frame once, as it came");
     assert!(copied.is_sorted_by(|one, next| *next - *one == milliseconds(20)), "{copied:?}");
-    assert!(heard.iter().all(|sent| sent.payload()[0] != 0xD5), "nothing of what it said itself");
+    assert!(heard.iter().all(|sent| sent.payload()[0] != 0xD5), "no packet of its own audio");
 }
 
 #[test]

@@ -44,15 +44,15 @@ fn a_closing_session_is_not_bridged() {
 
 #[test]
 fn a_far_end_that_sends_another_codec_than_it_receives_is_relayed() {
-    for (a_media, b_media, said) in [
+    for (a_media, b_media, sent_codec) in [
         ("m=audio 4000 RTP/AVP 9 0\r\n", G722, Codec::Pcmu),
         ("m=audio 4000 RTP/AVP 111 8\r\na=rtpmap:111 opus/48000/2\r\n", OPUS, Codec::Pcma),
     ] {
         let mut pair = MediaPair::between(a_media, b_media);
         pair.bridge();
-        pair.a.payload_type = said.static_payload_type().unwrap();
+        pair.a.payload_type = sent_codec.static_payload_type().unwrap();
         let codec = if b_media == G722 { Codec::G722 } else { Codec::Opus };
-        let (mut a, mut b) = (Hum::new(said, 440.0), Hum::new(codec, 1_000.0));
+        let (mut a, mut b) = (Hum::new(sent_codec, 440.0), Hum::new(codec, 1_000.0));
         super::codecs::hum(&mut pair, &mut a, &mut b, 60);
         let (length, share) = super::codecs::tone(&pair.heard(Side::B), codec, 440.0);
         assert!(length >= 14_000 && share > 0.9, "{share} of {length}");

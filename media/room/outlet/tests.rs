@@ -24,19 +24,19 @@ impl Set {
         Set { mixer, outlets, codecs: codecs.to_vec(), decoders }
     }
 
-    /// Runs one frame. `said` contains the audio of participants, at the sample rates of their codecs. Returns the
+    /// Runs one frame. `audio` contains the audio of participants, at the sample rates of their codecs. Returns the
     /// decoded audio of each participant, and whether the participant heard its own mix.
-    fn step(&mut self, said: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
-        for (slot, samples) in said {
+    fn step(&mut self, audio: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
+        for (slot, samples) in audio {
             self.mixer.add_frame(*slot, self.codecs[*slot].sample_rate(), samples);
         }
         self.mixer.mix();
         self.outlets.handle_mix(&self.mixer);
         (0..self.codecs.len())
             .map(|slot| {
-                let said = self.outlets.frame_for(&mut self.mixer, slot, self.codecs[slot]).unwrap();
+                let audio = self.outlets.frame_for(&mut self.mixer, slot, self.codecs[slot]).unwrap();
                 let mut samples = vec![0; SampleRate::Hz48000.frame()];
-                let length = self.decoders[slot].decode(said.payload, &mut samples).unwrap();
+                let length = self.decoders[slot].decode(audio.payload, &mut samples).unwrap();
                 samples.truncate(length);
                 let own = self.outlets.legs[slot].as_ref().unwrap().mix_kind == Kind::Own;
                 (samples, own)
@@ -89,8 +89,8 @@ fn every_codec_gets_every_other_codec_in_a_room_of_any_rate() {
             let from = codec.sample_rate();
             let mut heard = vec![Vec::new(); ALL.len()];
             for frame in 0..40 {
-                let said = sine(from, 400.0, 6_000.0, frame);
-                for (slot, (samples, _)) in set.step(&[(speaker, &said)]).into_iter().enumerate() {
+                let audio = sine(from, 400.0, 6_000.0, frame);
+                for (slot, (samples, _)) in set.step(&[(speaker, &audio)]).into_iter().enumerate() {
                     if frame >= 20 {
                         heard[slot].extend(samples);
                     }
@@ -117,8 +117,8 @@ fn listeners_of_one_codec_share_one_encoding() {
     let codecs = [[Codec::G722; 40], [Codec::Pcmu; 40]].concat();
     let mut set = Set::new(SampleRate::Hz16000, &codecs);
     for frame in 0..30 {
-        let said = sine(SampleRate::Hz16000, 300.0, 5_000.0, frame);
-        let heard = set.step(&[(0, &said)]);
+        let audio = sine(SampleRate::Hz16000, 300.0, 5_000.0, frame);
+        let heard = set.step(&[(0, &audio)]);
         assert!(heard[1..40].iter().all(|one| one == &heard[1]) && heard[40..].iter().all(|one| one == &heard[40]));
         assert!(heard[0].1 && !heard[1].1);
     }
@@ -140,14 +140,14 @@ fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
         let speech = sine(rate, 250.0, 5_000.0, frame);
         let word = sine(rate, 330.0, 3_000.0, frame);
         let quiet = frame % 750 > 700;
-        let mut said: Vec<(usize, &[i16])> = Vec::new();
+        let mut audio: Vec<(usize, &[i16])> = Vec::new();
         if !quiet {
-            said.push((0, &speech));
+            audio.push((0, &speech));
         }
         if (100..120).contains(&(frame % 750)) {
-            said.push((1, &word));
+            audio.push((1, &word));
         }
-        let heard = set.step(&said);
+        let heard = set.step(&audio);
         if heard[1].1 != before {
             (changes, changed) = (changes + 1, frame);
         }
@@ -193,8 +193,8 @@ fn a_participant_gets_the_right_mix_after_hold_and_a_change_of_codec() {
         set.mixer.add_frame(0, SampleRate::Hz8000, &say);
         set.mixer.mix();
         set.outlets.handle_mix(&set.mixer);
-        let said = set.outlets.frame_for(&mut set.mixer, 2, Codec::G722).unwrap();
-        assert_eq!((said.samples.len(), said.payload.len()), (320, 160));
+        let audio = set.outlets.frame_for(&mut set.mixer, 2, Codec::G722).unwrap();
+        assert_eq!((audio.samples.len(), audio.payload.len()), (320, 160));
     }
     assert!(set.outlets.frame_for(&mut set.mixer, 2, Codec::G722).unwrap().samples[319] > 3_900);
     set.outlets.leave(2);

@@ -83,7 +83,13 @@ fn a_sent_digit_has_rising_durations_and_three_end_packets() {
 }
 
 /// Returns the packets of one digit as the engine sends them. The first packet has `sequence` and `timestamp`.
-fn pressed(key: &str, milliseconds: u16, clock_rate: u32, sequence: u16, timestamp: u32) -> Vec<(Header, [u8; 4])> {
+fn digit_packets(
+    key: &str,
+    milliseconds: u16,
+    clock_rate: u32,
+    sequence: u16,
+    timestamp: u32,
+) -> Vec<(Header, [u8; 4])> {
     let mut sender = DigitSender::new(key, milliseconds);
     let mut packets = Vec::new();
     while let DigitFrame::Event { event, end, duration, offset, first } = sender.next_frame(clock_rate) {
@@ -100,7 +106,7 @@ fn detect(packets: &[(Header, [u8; 4])], clock_rate: u32) -> Vec<(char, u32)> {
 
 #[test]
 fn a_digit_is_reported_once_whichever_packets_are_lost() {
-    let all = pressed("5", 80, 8_000, 100, u32::MAX - 300);
+    let all = digit_packets("5", 80, 8_000, 100, u32::MAX - 300);
     assert_eq!(all.len(), 7);
     for lost in 0..(1u32 << all.len()) - 1 {
         let arrived = all.iter().enumerate().filter(|(index, _)| lost >> index & 1 == 0);
@@ -111,7 +117,7 @@ fn a_digit_is_reported_once_whichever_packets_are_lost() {
 
 #[test]
 fn reordered_and_duplicate_packets_are_one_digit() {
-    let all = pressed("5", 60, 8_000, 65_533, 77);
+    let all = digit_packets("5", 60, 8_000, 65_533, 77);
     for first in 0..all.len() {
         for second in 0..all.len() {
             let mut shuffled = all.clone();
@@ -126,7 +132,7 @@ fn reordered_and_duplicate_packets_are_one_digit() {
 #[test]
 fn a_digit_of_eight_seconds_has_the_segments_that_its_clock_rate_needs() {
     for (clock_rate, segments) in [(8_000, 1), (16_000, 2), (48_000, 6)] {
-        let all = pressed("7", 8_000, clock_rate, 1, 5_000);
+        let all = digit_packets("7", 8_000, clock_rate, 1, 5_000);
         let mut starts: Vec<u32> = all.iter().map(|(header, _)| header.timestamp).collect();
         starts.dedup();
         assert_eq!(starts.len(), segments);
@@ -156,7 +162,7 @@ fn durations_are_reported_in_milliseconds() {
 
 #[test]
 fn a_repeated_digit_is_reported_twice_even_if_only_end_packets_arrive() {
-    let ends = |sequence, timestamp| pressed("4", 40, 8_000, sequence, timestamp).split_off(2);
+    let ends = |sequence, timestamp| digit_packets("4", 40, 8_000, sequence, timestamp).split_off(2);
     let twice: Vec<_> = ends(10, 1_000).into_iter().chain(ends(17, 1_000 + 640)).collect();
     assert_eq!(detect(&twice, 8_000), [('4', 40), ('4', 40)]);
 }
@@ -164,11 +170,11 @@ fn a_repeated_digit_is_reported_twice_even_if_only_end_packets_arrive() {
 #[test]
 fn digits_shorter_than_40_ms_are_reported() {
     let mut detector = Detector::default();
-    for press in 0..5u16 {
-        let timestamp = 1_000 + u32::from(press) * 320;
-        let header = packet(press * 2, timestamp, true);
+    for repetition in 0..5u16 {
+        let timestamp = 1_000 + u32::from(repetition) * 320;
+        let header = packet(repetition * 2, timestamp, true);
         assert_eq!(detector.handle(&header, &payload(9, false, 80), 8_000), Some(('9', 10)));
-        assert_eq!(detector.handle(&packet(press * 2 + 1, timestamp, false), &payload(9, true, 160), 8_000), None);
+        assert_eq!(detector.handle(&packet(repetition * 2 + 1, timestamp, false), &payload(9, true, 160), 8_000), None);
     }
 }
 
@@ -183,15 +189,17 @@ fn changed_or_repeated_timestamps_of_some_devices_give_the_right_digits() {
     });
     assert_eq!(reported.count(), 1);
     // This device never changes the timestamp.
-    let twice: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("1", 60, 8_000, 60, 9)).collect();
+    let twice: Vec<_> =
+        digit_packets("1", 60, 8_000, 50, 9).into_iter().chain(digit_packets("1", 60, 8_000, 60, 9)).collect();
     assert_eq!(self::detect(&twice, 8_000).len(), 2);
-    let two: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("2", 60, 8_000, 60, 9)).collect();
+    let two: Vec<_> =
+        digit_packets("1", 60, 8_000, 50, 9).into_iter().chain(digit_packets("2", 60, 8_000, 60, 9)).collect();
     assert_eq!(self::detect(&two, 8_000), [('1', 20), ('2', 20)]);
 }
 
 #[test]
 fn a_restarted_timestamp_or_a_new_source_does_not_hide_a_digit() {
-    let (before, after) = (pressed("1", 60, 8_000, 50, 40_000), pressed("1", 60, 8_000, 60, 100));
+    let (before, after) = (digit_packets("1", 60, 8_000, 50, 40_000), digit_packets("1", 60, 8_000, 60, 100));
     let both: Vec<_> = before.iter().chain(&after).cloned().collect();
     assert_eq!(detect(&both, 8_000).len(), 2);
     let mut other = before.clone();
