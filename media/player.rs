@@ -69,7 +69,7 @@ impl Playback {
     }
 
     /// Returns this playback at the position of `waiting`, which waited for it.
-    pub(crate) fn from(mut self, waiting: &Playback) -> Playback {
+    pub(crate) fn continuing(mut self, waiting: &Playback) -> Playback {
         if let Content::Awaited { position: at, loops_left: loops } = &waiting.content {
             match &mut self.content {
                 Content::Audio { position, loops_left, .. } => (*position, *loops_left) = (*at, *loops),

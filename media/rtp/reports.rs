@@ -110,7 +110,7 @@ impl Reports {
             // A far end that sends no RTP has an SSRC that we do not know. A far end that sends RTP may still use
             // another SSRC here.
             RtcpItem::ReceiverReport { ssrc } => {
-                (any, ours) = (true, ours || far_end.is_none_or(|far_end| far_end == ssrc))
+                (any, ours) = (true, ours || far_end.is_none_or(|far_end| far_end == ssrc));
             }
             RtcpItem::ReportBlock(block) => {
                 ours = true;

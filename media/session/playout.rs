@@ -134,7 +134,7 @@ impl Playout {
     /// continues.
     pub(super) fn play(&mut self, playback: Playback, events: &mut SessionEvents) {
         let playback = match self.playback.take_if(|waiting| waiting.awaits(&playback)) {
-            Some(waiting) => playback.from(&waiting),
+            Some(waiting) => playback.continuing(&waiting),
             None => playback,
         };
         if let Some(before) = self.playback.replace(Box::new(playback)) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Calls `attempt` every `step` until it returns a value, and returns this value. Fails after `within`; `what` names the
 /// missing event.
-pub fn wait_until<T>(within: Duration, step: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(within: Duration, step: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + within;
     loop {
         if let Some(value) = attempt() {
