@@ -19,4 +19,6 @@ if "$deny" --log-level error fetch db >/dev/null 2>&1; then
     "$deny" --log-level warn check advisories
 else
     echo "skipped: the database of security advisories cannot be reached from here"
+    printf '%s\t%s\n' "make check: advisories" "the database of security advisories cannot be reached" \
+        >>"${TANDEM_SKIPPED_TESTS:-/dev/null}"
 fi

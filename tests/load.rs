@@ -28,7 +28,7 @@ use tandem_routing::new_call::NewCall;
 use tandem_sip as sip;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// Time limit for every wait.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -272,11 +272,7 @@ fn tasks() -> usize {
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(10)).await;
-    }
+    tandem_test_support::wait_until(DEADLINE, what, async || holds()).await;
 }
 
 /// A SIP user agent that sends no audio.

@@ -15,7 +15,7 @@ fn speech(text: &str) -> Speech {
 
 fn voice(directory: &tempfile::TempDir) -> Option<Voice> {
     if std::process::Command::new(PROGRAM).arg("--version").output().is_err() {
-        println!("skipped: no {PROGRAM}");
+        tandem_test_support::skip(tandem_test_support::Needs::Package("espeak-ng"));
         return None;
     }
     Some(Voice::new(SpeechConfig::default(), directory.path().join("speech"), client(), Default::default()))

@@ -23,7 +23,7 @@ pub struct PostgresServer {
 impl PostgresServer {
     pub fn start() -> Option<PostgresServer> {
         let Some(programs) = find_programs() else {
-            println!("skipped: no initdb and postgres in PATH or /usr/lib/postgresql/*/bin");
+            tandem_test_support::skip(tandem_test_support::Needs::Package("postgresql"));
             return None;
         };
         let directory = tempfile::Builder::new().prefix("tandem-postgres").tempdir().expect("temporary directory");
@@ -31,7 +31,7 @@ impl PostgresServer {
         if is_root() {
             let done = Command::new("chown").arg("postgres").arg(directory.path()).status();
             if !done.is_ok_and(|status| status.success()) {
-                println!("skipped: running as root and there is no user postgres to run the server as");
+                tandem_test_support::skip(tandem_test_support::Needs::Package("postgresql, with its user postgres,"));
                 return None;
             }
         }

@@ -11,12 +11,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
+use tandem_test_support::wait_until;
 
 use super::calls::{CallFilter, CallRow};
 use super::deliveries::{DeliveryRow, DeliveryState};
 use super::recordings::RecordingRow;
 use super::testing::PostgresServer;
 use super::{Store, StoreError};
+
+/// The time limit of every wait.
+const LIMIT: Duration = Duration::from_secs(30);
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -149,12 +153,7 @@ async fn full_database(url: &str) -> (Store, Store) {
 /// Waits until `more` further transactions of the writer have failed.
 async fn more_failures(store: &Store, more: u64) {
     let failures = store.writer().failures() + more;
-    let failed = async {
-        while store.writer().failures() < failures {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), failed).await.expect("the writer tries again");
+    wait_until(LIMIT, "the writer tries again", async || store.writer().failures() >= failures).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,7 +194,7 @@ impl SmallDisk {
             .stderr(std::process::Stdio::null())
             .status();
         if !mount.is_ok_and(|status| status.success()) {
-            println!("skipped: no tmpfs can be mounted");
+            tandem_test_support::skip(tandem_test_support::Needs::Host("no tmpfs can be mounted"));
             return None;
         }
         Some(disk)
@@ -377,23 +376,11 @@ async fn a_lost_claim_is_a_problem_until_it_is_taken_again() {
     let store = Store::open(&url).await.unwrap();
     store.claim().await.unwrap();
     server.stop();
-    let problem = |expected: &'static str| {
-        let store = store.clone();
-        async move {
-            while !store.health().problem().unwrap_or_default().contains(expected) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
-    let limit = Duration::from_secs(30);
-    tokio::time::timeout(limit, problem("the lock on the database is lost")).await.expect("noticed");
+    let is_lost =
+        async || store.health().problem().is_some_and(|problem| problem.contains("the lock on the database is lost"));
+    wait_until(LIMIT, "the loss of the lock is noticed", is_lost).await;
     server.start_again();
-    let ours = async {
-        while store.health().problem().is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(limit, ours).await.expect("taken again");
+    wait_until(LIMIT, "the lock is taken again", async || store.health().problem().is_none()).await;
     let second = Store::open(&url).await.unwrap();
     assert!(matches!(second.claim().await, Err(StoreError::InUse(_))));
 }
@@ -410,9 +397,8 @@ async fn a_database_with_a_live_heartbeat_is_not_claimed() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    while super::server::last_alive(&new).await.unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_alive = async || super::server::last_alive(&new).await.unwrap().is_some();
+    wait_until(LIMIT, "the first heartbeat", is_alive).await;
     let refused = new.claim().await.unwrap_err();
     assert!(refused.to_string().contains("another server writes heartbeats"), "{refused}");
     beats.abort();
@@ -422,13 +408,7 @@ async fn a_database_with_a_live_heartbeat_is_not_claimed() {
 
 /// Waits until all submitted writes are stored.
 async fn until_stored(store: &Store) {
-    let stored = async {
-        while store.flush().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(Duration::from_secs(30), stored).await;
-    assert!(in_time.is_ok(), "the writer recovers: {:?}, {:?}", store.flush().await, store.health().problem());
+    wait_until(LIMIT, "the writer recovers", async || store.flush().await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -253,7 +253,7 @@ fn a_fax_machine_is_detected_by_its_tones() {
 fn recorded_speech_contains_no_beep() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let Ok(files) = std::fs::read_dir(folder) else {
-        println!("skipped: ../shared/corpora/audio is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return;
     };
     for file in files.flatten() {
@@ -359,7 +359,7 @@ fn synthetic_persons_and_answering_machines_are_distinguished() {
     {
         let voice = VOICES[(number * 3) % VOICES.len()];
         let Some(speech) = espeak(text, voice, 140 + 10 * (number % 10) as u32) else {
-            println!("skipped: espeak-ng is not installed");
+            tandem_test_support::skip(tandem_test_support::Needs::Package("espeak-ng"));
             return;
         };
         for _ in 0..5 {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
     let octets = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name)).ok();
     if octets.is_none() {
-        println!("skipped: ../shared/corpora/{name} is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared(&format!("corpora/{name}")));
     }
     octets
 }

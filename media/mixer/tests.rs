@@ -454,7 +454,7 @@ fn any_sequence_of_room_operations_keeps_the_invariants() {
 fn speech(name: &str) -> Option<Vec<i16>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio").join(name);
     let Ok(file) = std::fs::read(path) else {
-        println!("skipped: ../shared/corpora/audio/{name} is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared(&format!("corpora/audio/{name}")));
         return None;
     };
     Some(crate::audio::decode(&file, None).unwrap().samples().to_vec())

@@ -158,7 +158,7 @@ fn real_speech_is_found_in_street_noise_and_street_noise_alone_has_none() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
     let (Some(clean), Some(noise)) = (read("clean_freesound_33711.wav"), read("noise_freesound_573577.wav")) else {
-        println!("skipped: ../shared/corpora/audio is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return;
     };
     let street: Vec<i16> = noise.samples().iter().copied().cycle().take(8_000 * 25).map(|sample| sample / 4).collect();

@@ -156,7 +156,7 @@ fn ratio(reference: &[i16], heard: &[i16]) -> f32 {
 #[test]
 fn speech_in_noise_gains_6_db_of_segmental_snr() {
     let (Some(clean), Some(noisy)) = (corpus("clean_freesound_33711.wav"), corpus("noisy_snr0.wav")) else {
-        eprintln!("skipped: no audio corpus at ../shared/corpora/audio");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return;
     };
     let clean: Vec<i16> = clean.iter().map(|sample| sample * 2).collect();

@@ -30,7 +30,7 @@ fn engine() -> Option<Engine> {
     match Engine::start(Config { ports, workers: 1, kernel_relay, ..Config::default() }) {
         Ok(engine) => Some(engine),
         Err(StartError::Kernel(why)) => {
-            eprintln!("skipped: {why}");
+            tandem_test_support::skip(tandem_test_support::Needs::Host(&why));
             None
         }
         Err(error) => panic!("{error}"),
@@ -169,7 +169,7 @@ fn as_nobody(test: &str, capabilities: &str) -> Option<String> {
     let run = run.ok()?;
     let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     if !text.contains("running 1 test") {
-        eprintln!("skipped: cannot run as another user: {text}");
+        tandem_test_support::skip(tandem_test_support::Needs::Host(&format!("cannot run as another user: {text}")));
         return None;
     }
     Some(text)

@@ -392,7 +392,7 @@ fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
     listen.add(std::net::Ipv6Addr::LOCALHOST.into());
     let engine = Engine::start(Config { listen, ports: PORTS.parse().unwrap(), workers: 1, ..Config::default() });
     let Ok(engine) = engine else {
-        println!("skipped: this machine has no IPv6");
+        tandem_test_support::skip(tandem_test_support::Needs::Host("this computer has no IPv6"));
         return;
     };
     let mut far_ends = Vec::new();

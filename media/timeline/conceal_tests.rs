@@ -9,7 +9,7 @@ const FRAME: usize = 160;
 fn voice() -> Option<Vec<i16>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio/short_nb_voice.wav");
     let Ok(mut file) = hound::WavReader::open(path) else {
-        println!("skipped: ../shared/corpora/audio is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return None;
     };
     let samples: Vec<i16> = file.samples().map(Result::unwrap).collect();

@@ -97,7 +97,7 @@ fn speech_in_loud_noise_is_detected_and_noise_alone_is_not() {
     let (Some(clean), Some(noisy), Some(noise)) =
         (read("clean_freesound_33711.wav"), read("noisy_snr0.wav"), read("noise_freesound_573577.wav"))
     else {
-        println!("skipped: ../shared/corpora/audio is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return;
     };
     let truth: Vec<f32> = clean.samples().chunks_exact(160).map(level).collect();
@@ -121,7 +121,7 @@ fn quiet_speech_leaves_no_long_silence() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
     let (Some(clean), Some(short)) = (read("clean_freesound_33711.wav"), read("short_nb_voice.wav")) else {
-        println!("skipped: ../shared/corpora/audio is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
         return;
     };
     for (name, audio) in [("clean", clean), ("short", short)] {

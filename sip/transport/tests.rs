@@ -81,7 +81,7 @@ async fn receive_until(socket: &UdpSocket, text: &str) -> String {
 async fn every_rfc_4475_message_over_udp_and_tcp_leaves_the_server_answering() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora/rfc4475");
     let Ok(entries) = std::fs::read_dir(folder) else {
-        println!("skipped: ../shared/corpora/rfc4475 is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/rfc4475"));
         return;
     };
     let (handle, _events) = driver(|_| {}).await;

@@ -1,11 +1,13 @@
 """Fixtures: the server, phones, and a web application, each ended with the test."""
 
 import itertools
+import pathlib
 
 import flask
 import pytest
 
 from conformance import telnyx_kinds
+from harness import skips
 from harness.audio import RATE, speech, write_capture
 from harness.engines import FileEngine, LiveEngine
 from harness.phone import Phone, free_port, play
@@ -16,11 +18,24 @@ from harness.webapp import Serving, WebApp
 from twilio_app import assert_genuine, client
 
 SCORES = pytest.StashKey()
+SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 
 
 def pytest_sessionstart(session):
     if not binary().exists():
         pytest.exit(f"no {binary()}: run cargo build first", returncode=2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Counts a skipped test, and fails it in CI if it could run there."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        skips.note(item.nodeid, reason)
+        if skips.is_refused(reason, SHARED):
+            report.outcome, report.longrepr = "failed", f"a test is skipped in CI: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,11 @@
 
 import os
 import sys
-import time
 
 from signalwire.rest import Client
 from twilio.base.exceptions import TwilioRestException
+
+from harness.waiting import wait_for
 
 PHONE, FROM = os.environ["PHONE"], "+15551230001"
 client = Client(os.environ["SIGNALWIRE_PROJECT_ID"], os.environ["SIGNALWIRE_API_TOKEN"])  # the space: SIGNALWIRE_SPACE_URL
@@ -13,11 +14,7 @@ OVER = {"completed", "busy", "failed", "no-answer", "canceled"}
 
 
 def until(holds):
-    end = time.monotonic() + 30
-    while not holds():
-        if time.monotonic() > end:
-            sys.exit("timed out")
-        time.sleep(0.05)
+    wait_for("the next state of the call", holds, 30)
 
 
 call = client.calls.create(to=PHONE, from_=FROM, twiml="<Response><Pause length='60'/></Response>")

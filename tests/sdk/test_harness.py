@@ -1,5 +1,6 @@
 """The harness itself: a call comes in, a document answers it, and everybody ends well."""
 
+from harness import skips
 from harness.phone import callee, caller, free_port, pause
 
 
@@ -32,3 +33,15 @@ bridge = "{called.uri}"
 def test_free_port_never_returns_a_port_twice():
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == 200
+
+
+def test_ci_refuses_a_skip_unless_it_is_optional_or_shared_is_missing(tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("CI", "true")
+    assert skips.is_refused("the operations were not called in this process", shared)
+    assert not skips.is_refused(f"{skips.OPTIONAL}go is not installed", shared)
+    assert not skips.is_refused(f"no {shared / 'openapi'}", shared)
+    shared.mkdir()
+    assert skips.is_refused(f"no {shared / 'openapi'}", shared)
+    monkeypatch.delenv("CI")
+    assert not skips.is_refused(f"no {shared / 'openapi'}", shared)

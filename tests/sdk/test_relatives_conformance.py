@@ -352,8 +352,6 @@ def test_every_listed_deviation_still_exists(member, runs):
 def test_the_stored_extract_matches_the_published_documents(member):
     if not OPENAPI.is_dir():
         pytest.skip(f"no {OPENAPI}")
-    if member == "signalwire":
-        pytest.importorskip("yaml")
     assert relatives.read(member, OPENAPI) == relatives.load(member), f"conformance/relatives.py {OPENAPI} writes it anew"
 
 

@@ -1,7 +1,6 @@
 """Conferences, seen from their phones, from the web application and through the SDK: who hears whom, what is told, what is
 recorded, and what is left of them."""
 
-import time
 
 import pytest
 import requests
@@ -264,7 +263,7 @@ def test_a_conference_is_recorded_from_its_start_paused_stopped_and_fetched(serv
     assert begun["ConferenceSid"] == sid and begun.get("CallSid") is None
     with one.sounds(440):
         other.hears(440)
-        time.sleep(1)
+        other.rtp.wait_for_more(1)
     current = twilio.conferences(sid).recordings("Twilio.CURRENT")
     assert current.update(status="paused", pause_behavior="skip").status == "paused"
     with one.sounds(700):
@@ -272,7 +271,7 @@ def test_a_conference_is_recorded_from_its_start_paused_stopped_and_fetched(serv
     assert current.update(status="in-progress").status == "in-progress"
     with other.sounds(500):
         one.hears(500)
-        time.sleep(1)
+        one.rtp.wait_for_more(1)
     assert current.update(status="stopped").status == "stopped"
     (done,) = app.wait("/recorded", where=lambda told: told["RecordingStatus"] == "completed")
     assert done["RecordingSid"] == begun["RecordingSid"]

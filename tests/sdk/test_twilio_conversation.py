@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 import requests
@@ -175,7 +174,7 @@ def test_speech_interrupts_the_application(app, talk, recogniser):
     socket.wait("setup")
     socket.send(type="text", token=STORY, last=True)
     media.wait_for_sound()
-    time.sleep(1.5)  # Some of the story is to be heard.
+    media.wait_for_more(1.5)  # The caller hears a part of the story.
     media.play(speech(1.5))
     (interrupt,) = socket.wait("interrupt")
     heard = interrupt["utteranceUntilInterrupt"]

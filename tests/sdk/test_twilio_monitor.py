@@ -10,6 +10,7 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
 from harness.proxy import Proxy
+from harness.skips import OPTIONAL
 from harness.waiting import wait_for
 from twilio_app import answering, ended, number
 
@@ -105,7 +106,7 @@ def cli(server, proxy, tmp_path, *words):
     return json.loads(done.stdout or "[]")
 
 
-@pytest.mark.skipif("TWILIO_CLI" not in os.environ, reason="TWILIO_CLI does not name the provider's program")
+@pytest.mark.skipif("TWILIO_CLI" not in os.environ, reason=f"{OPTIONAL}TWILIO_CLI does not name Twilio's program")
 def test_the_twilio_cli_lists_calls_numbers_recordings_and_alerts(server, proxy, sdk, called, tmp_path):
     call, inbound = called
     calls = cli(server, proxy, tmp_path, "api:core:calls:list", "--to", DESK)

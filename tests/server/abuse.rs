@@ -96,7 +96,7 @@ async fn random_data_on_every_port_does_not_disturb_a_live_call() {
 async fn the_server_answers_after_the_torture_messages_of_rfc_4475() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/rfc4475");
     let Ok(files) = std::fs::read_dir(&folder) else {
-        println!("skipped: ../shared/corpora/rfc4475 is not here");
+        tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/rfc4475"));
         return;
     };
     let house = House::start(&inline("600", "<Response><Hangup/></Response>")).await;

@@ -11,11 +11,12 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tandem_causes::Cause;
+use tandem_test_support::{try_wait_for, wait_until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -421,18 +422,12 @@ async fn error(api: Api, cause: Cause) -> Value {
 
 async fn find_error(api: Api, cause: Cause) -> Option<Value> {
     let path = format!("/console/errors?limit=100&cause={cause}");
-    let wait = async {
-        loop {
-            let reply = api.get(&path).await;
-            if reply.status == 200
-                && let Some(error) = reply.json()["errors"].as_array().and_then(|errors| errors.first())
-            {
-                return error.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let first = async || {
+        let reply = api.get(&path).await;
+        let is_found = reply.status == 200;
+        is_found.then(|| reply.json()["errors"].as_array()?.first().cloned()).flatten()
     };
-    let error = tokio::time::timeout(PATIENCE, wait).await.ok()?;
+    let error = try_wait_for(PATIENCE, first).await?;
     assert!(error["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{error}");
     Some(error)
 }
@@ -561,12 +556,8 @@ async fn each_cause_appears_with_advice_in_the_errors_the_call_and_the_metrics()
 /// Waits until this cause is in the metrics.
 async fn until_counted(api: Api, cause: Cause) {
     let none = format!("\ntandem_problems_total{{cause=\"{cause}\"}} 0\n");
-    let wait = async {
-        while String::from_utf8(api.get("/metrics").await.body).unwrap().contains(&none) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{cause} is not counted"));
+    let is_counted = async || !String::from_utf8(api.get("/metrics").await.body).unwrap().contains(&none);
+    wait_until(PATIENCE, &format!("{cause} is counted"), is_counted).await;
 }
 
 /// Checks that these causes are in the metrics.
@@ -581,10 +572,10 @@ async fn counted(api: Api, causes: impl IntoIterator<Item = Cause>) {
 /// Calls the numbers. Each call must meet its cause, and the report of the call must have the cause.
 async fn meet(house: &House, called: &[(Cause, String)]) {
     let (api, server) = (house.api, house.udp);
-    let (turns, mut calls) = (Arc::new(Semaphore::new(CALLS_AT_A_TIME)), JoinSet::new());
+    let (turns, mut calls, local) = (Arc::new(Semaphore::new(CALLS_AT_A_TIME)), JoinSet::new(), LocalSet::new());
     for (cause, number) in called.iter().cloned() {
         let turns = Arc::clone(&turns);
-        calls.spawn(async move {
+        let call = async move {
             let _turn = turns.acquire().await.unwrap();
             let phone = Phone::at(CALLERS).await;
             phone.invite(server, &number).await;
@@ -597,10 +588,11 @@ async fn meet(house: &House, called: &[(Cause, String)]) {
             let story = api.get(&format!("/console/calls/{call}")).await.json();
             let has = |list: &str| story[list].as_array().unwrap().iter().any(|row| row["cause"] == cause.id());
             assert!(has("errors") && has("timeline"), "{cause} is not in the report of its call: {story}");
-        });
+        };
+        calls.spawn_local_on(call, &local);
     }
     let mut failed = 0;
-    while let Some(met) = calls.join_next().await {
+    while let Some(met) = local.run_until(calls.join_next()).await {
         failed += usize::from(met.is_err());
     }
     assert_eq!(failed, 0, "calls did not meet their causes");
@@ -672,18 +664,13 @@ async fn limited(api: Api) -> &'static str {
 
 /// Waits until the server has received RTP of the call to this number.
 async fn is_heard(api: Api, number: &str) {
-    let wait = async {
-        loop {
-            let live = api.get("/console/calls?status=live").await.json();
-            let call = live["calls"].as_array().unwrap().iter().find(|call| call["to"] == number).unwrap().clone();
-            let story = api.get(&format!("/console/calls/{}", call["session"].as_str().unwrap())).await.json();
-            if story["timeline"].to_string().contains("first packet came") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let is_heard = async || {
+        let live = api.get("/console/calls?status=live").await.json();
+        let call = live["calls"].as_array().unwrap().iter().find(|call| call["to"] == number).unwrap().clone();
+        let story = api.get(&format!("/console/calls/{}", call["session"].as_str().unwrap())).await.json();
+        story["timeline"].to_string().contains("first packet came")
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    wait_until(PATIENCE, "the first packet of the call", is_heard).await;
 }
 
 /// Provokes the causes that need another server: without phones, with ports of its own, with a speech engine that is down,

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
+use tandem_test_support::wait_for;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -57,16 +57,9 @@ async fn a_server_with_a_moved_database_is_not_ready_until_its_return() {
     let path = folder.path().join("tandem.db");
     let house = House::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;
     let ready = async |expected: u16| {
-        let answer = async {
-            loop {
-                let reply = house.api.get("/readyz").await;
-                if reply.status == expected {
-                    return String::from_utf8(reply.body).unwrap();
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("/readyz never says {expected}"))
+        let ready = async || Some(house.api.get("/readyz").await).filter(|reply| reply.status == expected);
+        let reply = wait_for(PATIENCE, &format!("/readyz answers {expected}"), ready).await;
+        String::from_utf8(reply.body).unwrap()
     };
     ready(200).await;
     std::fs::rename(&path, folder.path().join("away")).unwrap();

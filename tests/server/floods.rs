@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tandem_test_support::wait_until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -116,12 +117,7 @@ async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
 
     // The server has closed all connections and has no state of refused requests.
     let sip = || house.calls().services().sip.statistics();
-    let empty = async {
-        while sip().connections > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, empty).await.expect("no connection is left");
+    wait_until(PATIENCE, "no connection is left", async || sip().connections == 0).await;
     assert_eq!(sip().legs, 2, "the live call's, and no other");
     caller.hangup().await;
     called.until(SipEvent::Bye).await;

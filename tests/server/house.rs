@@ -124,14 +124,11 @@ impl House {
 
     /// Waits until the server has no calls and no media sessions.
     pub(crate) async fn quiet(&self) {
-        let gone = async {
-            self.server.calls().idle().await;
-            // The engine publishes its totals every 5 ms.
-            while self.server.calls().live_legs() > 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{} legs live on", self.server.calls().live_legs());
+        let idle = tokio::time::timeout(PATIENCE, self.server.calls().idle()).await;
+        assert!(idle.is_ok(), "{} legs live on", self.server.calls().live_legs());
+        // The engine publishes its totals every 5 ms.
+        let none = async || self.server.calls().live_legs() == 0;
+        tandem_test_support::wait_until(PATIENCE, "no media session is left", none).await;
     }
 
     /// The folder of the server's data.

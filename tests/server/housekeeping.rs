@@ -1,11 +1,10 @@
 //! Periodic work: the server deletes event logs that are older than `database.retention_days`.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use tandem_id::CallId;
 use tandem_store::Store;
 use tandem_store::events::{self, EventRow};
+use tandem_test_support::wait_until;
 use tempfile::TempDir;
 
 use crate::house::House;
@@ -41,12 +40,7 @@ async fn event_logs_older_than_the_retention_are_deleted_after_the_start() {
     house.end().await;
 
     let house = House::start(&format!("[database]\nurl = \"{url}\"\n")).await;
-    let gone = async {
-        while lines(&house, OLD).await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.expect("old lines are removed");
+    wait_until(PATIENCE, "old lines are removed", async || lines(&house, OLD).await == 0).await;
     assert_eq!(lines(&house, NEW).await, 1);
     house.end().await;
 }

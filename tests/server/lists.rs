@@ -182,7 +182,7 @@ impl SmallDisk {
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(disk.0.path()).stderr(std::process::Stdio::null());
         if !mount.status().is_ok_and(|status| status.success()) {
-            println!("skipped: no tmpfs can be mounted");
+            tandem_test_support::skip(tandem_test_support::Needs::Host("no tmpfs can be mounted"));
             return None;
         }
         Some(disk)

@@ -1,6 +1,6 @@
 //! A media thread that has too much to do takes no new calls, and everybody who should know is told.
 
-use std::time::Duration;
+use tandem_test_support::wait_for;
 
 use crate::audio::noise;
 use crate::bridge::through;
@@ -10,16 +10,8 @@ use crate::phone::{Phone, SipEvent};
 
 /// Waits until `/readyz` answers with this status. Returns the body.
 async fn readiness(house: &House, status: u16) -> String {
-    let changed = async {
-        loop {
-            let reply = house.api.get("/readyz").await;
-            if reply.status == status {
-                return String::from_utf8(reply.body).unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, changed).await.expect("the readiness changes")
+    let ready = async || Some(house.api.get("/readyz").await).filter(|reply| reply.status == status);
+    String::from_utf8(wait_for(PATIENCE, "the readiness changes", ready).await.body).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! The messages that a developer gets about mistakes of the application, in the words of the provider.
 
 use serde_json::{Value, json};
+use tandem_test_support::{wait_for, wait_until};
 
 use crate::app::App;
 use crate::house::{ACCOUNT_SID, API_KEY, House, PROJECT_ID, PROJECT_TOKEN, basic};
@@ -30,15 +31,8 @@ async fn errors(house: &House) -> Vec<Value> {
 
 /// Waits until the list of errors has an error with this cause, and returns the error.
 async fn error(house: &House, cause: &str) -> Value {
-    let wait = async {
-        loop {
-            if let Some(error) = errors(house).await.into_iter().find(|error| error["cause"] == cause) {
-                return error;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{cause} is not in the list of errors"))
+    let found = async || errors(house).await.into_iter().find(|error| error["cause"] == cause);
+    wait_for(PATIENCE, &format!("{cause} is in the list of errors"), found).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,21 +142,13 @@ async fn every_refused_request_is_an_error_with_its_reason() {
         (&key, "/v2/calls", "{\"to\": \"+1\"}".to_owned(), "api-request-refused", "connection_id: "),
         (&key, texml, "{}".to_owned(), "api-request-refused", "/v2/texml/Ac"),
     ] {
-        let reported = async {
-            // In one second, the server stores only a few errors with the same cause.
-            loop {
-                let reply = house.api.post_as(login, path, &body).await;
-                assert!((400..500).contains(&reply.status), "{body}: {}", reply.status);
-                let errors = errors(&house).await;
-                let is_told = |error: &Value| error["message"].as_str().unwrap().contains(reason);
-                if let Some(error) = errors.into_iter().find(is_told) {
-                    break error;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
+        // In one second, the server stores only a few errors with the same cause. So the request is repeated.
+        let reported = async || {
+            let reply = house.api.post_as(login, path, &body).await;
+            assert!((400..500).contains(&reply.status), "{body}: {}", reply.status);
+            errors(&house).await.into_iter().find(|error| error["message"].as_str().unwrap().contains(reason))
         };
-        let error =
-            tokio::time::timeout(PATIENCE, reported).await.unwrap_or_else(|_| panic!("{reason} is not reported"));
+        let error = wait_for(PATIENCE, &format!("{reason} is reported"), reported).await;
         assert_eq!(error["cause"], cause, "{body}: {error}");
     }
     // Only an account learns of requests for paths that do not exist.
@@ -275,18 +261,9 @@ async fn an_unused_parameter_causes_a_note() {
     let body = json!({ "command": "dial", "params": params }).to_string();
     let reply = house.api.post_as(&basic(PROJECT_ID, PROJECT_TOKEN), "/api/calling/calls", &body).await;
     assert_eq!(reply.status, 200);
-    let reported = async {
-        loop {
-            let errors = errors(&house).await;
-            if errors.iter().any(|error| {
-                error["message"] == "POST /api/calling/calls: without effect: timout, status_events answred"
-            }) {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, reported).await.expect("the note about the Calling API");
+    let message = "POST /api/calling/calls: without effect: timout, status_events answred";
+    let is_reported = async || errors(&house).await.iter().any(|error| error["message"] == message);
+    wait_until(PATIENCE, "the note about the Calling API", is_reported).await;
     house.calls().hangup_all();
     house.end().await;
 }

@@ -85,11 +85,8 @@ async fn the_log_is_json_on_request_and_its_level_changes_at_runtime() {
     let answer = program.api.console("/log", &json!({ "level": "tandem_sip=trace,info", "seconds": 1 })).await;
     assert_eq!(answer.json(), json!({ "level": "tandem_sip=trace,info", "usual": "info", "seconds": 1 }));
     // The usual filter is active again after one second.
-    let limit = tokio::time::Instant::now() + crate::log::PATIENCE;
-    while program.api.get("/console/log").await.json()["level"] != "info" {
-        assert!(tokio::time::Instant::now() < limit, "the filter is never as it was");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    let is_usual = async || program.api.get("/console/log").await.json()["level"] == "info";
+    tandem_test_support::wait_until(crate::log::PATIENCE, "the usual filter", is_usual).await;
 
     std::fs::write(&file, before.replace("level = \"info\"", "level = \"warn\"")).unwrap();
     assert_eq!(program.api.reload().await.status, 200);

@@ -4,9 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use tandem_test_support::{wait_for, wait_until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,8 +16,6 @@ use crate::house::House;
 use crate::log::PATIENCE;
 
 const RATE: usize = 8_000;
-/// Polling interval.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A baresip process with its own user. It is killed when this value is dropped.
 struct Baresip {
@@ -33,7 +31,7 @@ fn is_missing() -> bool {
     let modules = Path::new("/usr/lib/baresip/modules/ctrl_tcp.so").exists();
     let missing = !modules || std::process::Command::new("baresip").arg("-h").output().is_err();
     if missing {
-        eprintln!("skipped: baresip is not installed where Debian has it");
+        tandem_test_support::skip(tandem_test_support::Needs::Package("baresip-core"));
     }
     missing
 }
@@ -77,29 +75,17 @@ impl Baresip {
         let mut command = Command::new("baresip");
         command.arg("-f").arg(folder.path()).kill_on_drop(true);
         let child = command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let control = async {
-            loop {
-                match TcpStream::connect((address, 4_444)).await {
-                    Ok(stream) => return stream,
-                    Err(_) => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        let control = tokio::time::timeout(PATIENCE, control).await.expect("baresip's control port");
+        let connected = async || TcpStream::connect((address, 4_444)).await.ok();
+        let control = wait_for(PATIENCE, "baresip's control port", connected).await;
         let mut phone = Self { user, hertz, folder, control, pending: Vec::new(), _child: child };
         // The phone may have registered before the control connection was open, so the test polls the state of the
         // phone.
-        let registered = async {
-            loop {
-                phone.order("reginfo", "").await;
-                let event = phone.next("the state of its registration", |event| event["response"] == true).await;
-                if event["data"].as_str().unwrap_or("").contains("mOK ") {
-                    return;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
+        let is_registered = async || {
+            phone.order("reginfo", "").await;
+            let event = phone.next("the state of its registration", |event| event["response"] == true).await;
+            event["data"].as_str().unwrap_or("").contains("mOK ")
         };
-        tokio::time::timeout(PATIENCE, registered).await.expect("a registration");
+        wait_until(PATIENCE, "a registration", is_registered).await;
         phone
     }
 
@@ -145,18 +131,12 @@ impl Baresip {
     /// Waits until the latest received audio is the tone of the other phone.
     async fn hears(&self, other: &Self) {
         let before = self.heard().len();
-        let heard = async {
-            loop {
-                let samples = self.heard();
-                let newest = samples.len().saturating_sub(RATE / 4);
-                if newest >= before && share(&samples[newest..], other.hertz) > 0.8 {
-                    return;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
+        let hears = async || {
+            let samples = self.heard();
+            let newest = samples.len().saturating_sub(RATE / 4);
+            newest >= before && share(&samples[newest..], other.hertz) > 0.8
         };
-        let heard = tokio::time::timeout(PATIENCE, heard).await;
-        assert!(heard.is_ok(), "{} does not hear {}", self.user, other.user);
+        wait_until(PATIENCE, &format!("{} hears {}", self.user, other.user), hears).await;
     }
 
     /// Returns the recorded audio of the phone's calls, including the headers of the files.

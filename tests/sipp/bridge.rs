@@ -1,6 +1,9 @@
 //! Calls that are bridged from trunk to trunk.
 
+use tandem_test_support::wait_until;
+
 use crate::house::House;
+use crate::log::PATIENCE;
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::through;
 
@@ -75,12 +78,8 @@ async fn a_bridged_call_uses_the_next_trunk_after_a_full_one() {
         two_trunks(&first, &second, &long, &format!("max_calls = 1\n{}", caller.trunk("other", "").trim())).await;
     let (first, second) = (first.answer().await, second.answer().await);
     let long = long.to("1234").call(house.udp);
-    let full = async {
-        while house.calls().services().sip.trunk_status("first").calls == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(10), full).await.is_ok(), "the first call is there");
+    let is_full = async || house.calls().services().sip.trunk_status("first").calls > 0;
+    wait_until(PATIENCE, "the call over the first trunk", is_full).await;
     caller.to("1235").call(house.udp).succeed().await;
     assert!(second.succeed().await.contains("INVITE sip:1235@"));
     long.succeed().await;

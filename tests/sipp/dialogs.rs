@@ -1,21 +1,16 @@
 //! Events within calls: reliable provisional responses, UPDATE, session timers, transfers, redirection, refusals.
 
-use std::time::Duration;
+use tandem_test_support::wait_for;
 
 use crate::house::{House, inline};
+use crate::log::PATIENCE;
 use crate::sipp::{Running, Sipp, is_missing};
 use crate::straight::{straight_through, through};
 
 /// Waits until SIPp has logged this text.
 async fn logged(running: &Running, what: &str) -> String {
-    for _ in 0..1_000 {
-        let messages = running.messages();
-        if messages.contains(what) {
-            return messages;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never logged {what}:\n{}", running.messages())
+    let messages = async || Some(running.messages()).filter(|messages| messages.contains(what));
+    wait_for(PATIENCE, &format!("SIPp's log has {what}"), messages).await
 }
 
 /// Returns the dialog of a call that SIPp has made. The form is that of a Replaces header: the Call-ID, the server's

@@ -1,8 +1,7 @@
 //! Sources that misbehave are banned. Legitimate callers still reach the server.
 
-use std::time::Duration;
-
 use serde_json::Value;
+use tandem_test_support::wait_until;
 use tokio::net::UdpSocket;
 
 use crate::house::{House, inline};
@@ -111,12 +110,7 @@ async fn a_burst_of_calls_gets_503_and_the_live_call_continues() {
     let trunks = held.trunk("held", "") + &flood.trunk("flood", "") + more;
     let house = House::start_under(&[("TANDEM_SIP__OVERLOAD_MS", "20")], &trunks).await;
     let held = held.to("600").call(house.udp);
-    let answered = async {
-        while house.live_legs() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, answered).await.expect("the call is there");
+    wait_until(PATIENCE, "the first call", async || house.live_legs() > 0).await;
 
     let socket = UdpSocket::bind(at).await.unwrap();
     let flood = async {

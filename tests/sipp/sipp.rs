@@ -29,7 +29,7 @@ pub(crate) struct Sipp {
 pub(crate) fn is_missing() -> bool {
     let missing = std::process::Command::new("sipp").arg("-v").output().is_err();
     if missing {
-        eprintln!("skipped: sipp is not installed");
+        tandem_test_support::skip(tandem_test_support::Needs::Package("sip-tester"));
     }
     missing
 }
@@ -110,13 +110,11 @@ impl Sipp {
         let (table, address) = (if self.transport.starts_with('u') { "udp" } else { "tcp" }, self.address);
         let mut running = self.start(None);
         let listens = format!(" {:08X}:{PORT:04X} ", u32::from_le_bytes(address.octets()));
-        let bound = async {
-            while !std::fs::read_to_string(format!("/proc/net/{table}")).unwrap().contains(&listens) {
-                assert!(running.child.try_wait().unwrap().is_none(), "{}", running.output());
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        let is_bound = async || {
+            assert!(running.child.try_wait().unwrap().is_none(), "{}", running.output());
+            std::fs::read_to_string(format!("/proc/net/{table}")).unwrap().contains(&listens)
         };
-        assert!(tokio::time::timeout(PATIENCE, bound).await.is_ok(), "SIPp does not listen");
+        tandem_test_support::wait_until(PATIENCE, "SIPp listens", is_bound).await;
         running
     }
 

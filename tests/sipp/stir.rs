@@ -266,7 +266,7 @@ fn identities(messages: &str) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_verifies_the_signature_of_a_call_over_a_trunk() {
     if is_missing() || std::process::Command::new("openssl").arg("version").output().is_err() {
-        eprintln!("skipped: openssl is not installed");
+        tandem_test_support::skip(tandem_test_support::Needs::Package("openssl"));
         return;
     }
     let pki = Pki::start().await;

@@ -1,10 +1,10 @@
 //! Trunks: registration, authentication, failover, limits, and the formats of numbers and caller IDs for each trunk.
 
-use std::time::Duration;
-
 use tandem_sip::{Health, Registered};
+use tandem_test_support::wait_until;
 
 use crate::house::House;
+use crate::log::PATIENCE;
 use crate::sipp::{Running, Sipp, is_missing};
 
 /// Returns the configuration of a number. The document of the number dials `to`.
@@ -16,12 +16,7 @@ fn dials(to: &str) -> String {
 /// Waits until the status of a trunk meets the condition.
 async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) -> bool) {
     let status = || house.calls().services().sip.trunk_status(trunk);
-    let stands = async {
-        while !so(status()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), stands).await.is_ok(), "{trunk} is {:?}", status());
+    wait_until(PATIENCE, &format!("the expected status of the trunk {trunk}"), async || so(status())).await;
 }
 
 async fn one_call(house: &House, caller: Sipp, answerer: Running) -> String {
@@ -187,12 +182,7 @@ async fn a_call_beyond_max_calls_gets_503_with_retry_after() {
     for line in ["tandem_trunk_calls{trunk=\"carrier\"} 1\n", "tandem_trunk_limited_total{trunk=\"carrier\"} 1\n"] {
         assert!(metrics.contains(line), "{metrics}");
     }
-    let answered = async {
-        while !first.messages().contains("ACK sip:") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(10), answered).await.is_ok(), "the first call is answered");
+    wait_until(PATIENCE, "the first call is answered", async || first.messages().contains("ACK sip:")).await;
     house.calls().hangup_all();
     first.succeed().await;
     until(&house, "carrier", |status| status.calls == 0).await;
@@ -262,23 +252,13 @@ async fn settings_change_during_a_call() {
     let house = House::start(&before).await;
     let (first, second) = (first.answer().await, second.answer().await);
     let caller = caller.to("1234").call(house.udp);
-    let talking = async {
-        while !caller.messages().contains("ACK sip:") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), talking).await.is_ok(), "the first call is answered");
+    wait_until(PATIENCE, "the first call is answered", async || caller.messages().contains("ACK sip:")).await;
 
     assert_eq!(house.reload(&after).await, Vec::<String>::new());
     let names = || {
         house.calls().services().sip.trunk_statuses().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
     };
-    let changed = async {
-        while names() != ["here", "caller", "again", "second"] {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), changed).await.is_ok(), "{:?}", names());
+    wait_until(PATIENCE, "the new trunks", async || names() == ["here", "caller", "again", "second"]).await;
     again.to("1235").call(house.udp).succeed().await;
     assert!(second.succeed().await.contains("INVITE sip:1235@"));
     caller.succeed().await;

@@ -454,7 +454,7 @@ mod tests {
             voices += 1;
         }
         if voices == 0 {
-            eprintln!("skipped: neither espeak-ng nor flite is installed");
+            tandem_test_support::skip(tandem_test_support::Needs::Package("espeak-ng"));
         }
     }
 }

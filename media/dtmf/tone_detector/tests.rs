@@ -173,7 +173,7 @@ fn all_of_ten_thousand_digits_are_detected_in_white_noise() {
 #[test]
 fn all_of_ten_thousand_digits_are_detected_in_street_noise() {
     let Some(street) = recording("noise_freesound_573577.wav") else {
-        return println!("skipped: ../shared is not here");
+        return tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
     };
     let level = power(street.iter().map(|sample| f32::from(*sample))).sqrt();
     let mut place = 0;
@@ -190,7 +190,7 @@ fn an_hour_of_speech_contains_no_digit() {
     let names = ["clean_freesound_33711.wav", "noisy_snr0.wav", "short_nb_voice.wav", "short_wb_voice.wav"];
     let voices: Option<Vec<Vec<i16>>> = names.into_iter().map(recording).collect();
     let (Some(voices), Some(street)) = (voices, recording("noise_freesound_573577.wav")) else {
-        return println!("skipped: ../shared is not here");
+        return tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/audio"));
     };
     let mut random = Random(4);
     let (mut seconds, mut turn) = (0, 0);

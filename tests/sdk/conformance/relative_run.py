@@ -2,11 +2,12 @@
 run.py does for Twilio."""
 
 import re
-import time
 from collections import defaultdict
 from email.utils import parsedate_to_datetime
 
 import requests
+
+from harness.waiting import poll
 
 from . import relatives
 from .run import Answer, fits
@@ -40,19 +41,21 @@ class Run:
 
     def rows(self, operation, parameters=(), **path):
         """The rows of a list, judged, once there are any."""
-        said = self.operations[operation]
-        deadline = time.monotonic() + 10
-        while not (found := _json(self._send(said, parameters, path)).get(said["list"])) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        published = self.operations[operation]
+        found = poll(lambda: _json(self._send(published, parameters, path)).get(published["list"]))
         self.do(operation, parameters, **path)
         return [Answer(row) for row in found or []]
 
     def becomes(self, operation, *states, seconds=15, **path):
         """Calls it until its status is one of these."""
-        deadline = time.monotonic() + seconds
-        while (now := self.do(operation, **path)).get("status") not in states and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return now
+        answers = []
+
+        def has_become():
+            answers.append(self.do(operation, **path))
+            return answers[-1].get("status") in states
+
+        poll(has_become, seconds)
+        return answers[-1]
 
     def of(self, group):
         """The names of a group's operations."""

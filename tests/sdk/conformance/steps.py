@@ -1,11 +1,11 @@
 """The order in which each group's operations are called: what is made is fetched, listed, changed and removed again."""
 
 import socket
-import time
 from types import SimpleNamespace
 
 from harness.audio import speech, write_capture
 from harness.phone import callee, play
+from harness.waiting import poll
 
 from .run import Answer
 
@@ -37,15 +37,23 @@ class Scene:
 
     def becomes(self, operation, *states, seconds=15, **path):
         """Calls it until its status is one of these. What is not there will not change."""
-        deadline = time.monotonic() + seconds
-        while (now := self.do(operation, **path)) and now.get("status") not in states and time.monotonic() < deadline:
-            time.sleep(0.02)
+
+        def is_over():
+            now = self.do(operation, **path)
+            return not now or now.get("status") in states
+
+        poll(is_over, seconds)
 
     def first(self, operation, parameters=(), seconds=10, **path):
         """The first row of a list, once there is one."""
-        deadline = time.monotonic() + seconds
-        while (rows := self.run.rows(operation, parameters, path)) == [] and time.monotonic() < deadline:
-            time.sleep(0.02)
+        found = []
+
+        def has_rows():
+            found[:] = [self.run.rows(operation, parameters, path)]
+            return found[0] != []
+
+        poll(has_rows, seconds)
+        rows = found[0]
         self.do(operation, parameters, **path)
         return Answer(rows[0] if rows else {})
 

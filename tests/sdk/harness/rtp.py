@@ -109,6 +109,11 @@ class Rtp:
         start = len(self._heard)
         self.wait("sound", lambda: any(abs(LINEAR[octet]) > 1000 for octet in self._heard[start:]), seconds)
 
+    def wait_for_more(self, seconds):
+        """Waits until audio of so many seconds has come from now on."""
+        until = len(self._heard) + round(8000 * seconds)
+        self.wait(f"{seconds:g} s more of audio", lambda: len(self._heard) >= until, seconds + 10)
+
     def play(self, samples):
         """Says this."""
         octets = pcmu(samples)

@@ -3,13 +3,17 @@
 import time
 
 
-def wait_for(what, check, seconds=10.0):
-    """The first true result of check(); fails with `what` after `seconds`. For what tells nobody when it happens."""
+def poll(check, seconds=10.0):
+    """The first true result of check(), or its last result after `seconds`. For conditions without an event."""
     deadline = time.monotonic() + seconds
-    while True:
-        result = check()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
+    while not (result := check()) and time.monotonic() < deadline:
         time.sleep(0.02)
+    return result
+
+
+def wait_for(what, check, seconds=10.0):
+    """The first true result of check(). Fails with `what` after `seconds`."""
+    result = poll(check, seconds)
+    if not result:
+        raise AssertionError(f"waited {seconds:g} s for {what}")
+    return result

@@ -1,0 +1,21 @@
+"""Skipped tests. Each skip is a line of the file TANDEM_SKIPPED_TESTS, whose lines `make test` counts at its end. In CI, a
+test that could run there must not be skipped."""
+
+import os
+
+# A reason begins with this word if CI may skip the test: it needs a program that scripts/packages.sh does not install.
+OPTIONAL = "optional: "
+
+
+def note(test, reason):
+    """Writes the skip to the file."""
+    if path := os.environ.get("TANDEM_SKIPPED_TESTS"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{test}\t{reason}\n")
+
+
+def is_refused(reason, shared):
+    """Whether the skip is a failure: in CI, unless the reason is optional or the folder `shared` is missing."""
+    if "CI" not in os.environ or reason.startswith(OPTIONAL):
+        return False
+    return shared.is_dir() or str(shared) not in reason
