@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_learn_where_the_server_of_a_directory_listens_while_it_runs() {
+    fn a_running_server_publishes_its_addresses_in_its_data_directory() {
         let directory = tempfile::tempdir().unwrap();
         let listening = Listening {
             http: "127.0.0.1:8081".parse().unwrap(),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_form_says_nothing() {
+    fn an_invalid_file_of_addresses_is_ignored() {
         assert_eq!(Listening::read(""), None);
         assert_eq!(Listening::read("http://nowhere\n\u{0}"), None);
     }

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operator_is_told_when_the_limit_does_not_do_for_his_legs() {
+    fn a_descriptor_limit_too_low_for_max_legs_causes_a_warning() {
         let mut config = Config::default();
         config.sip.max_legs = 100;
         let (connections, others) = (4_096 + 1_024, 1_024);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn http_takes_a_quarter_of_few_descriptors() {
+    fn http_gets_a_quarter_of_the_descriptors() {
         assert_eq!(http_connections(1_024, 160), 40);
         assert_eq!(http_connections(1_024, u64::MAX), 1_024);
         assert_eq!(http_connections(1_024, 0), 1);

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_account_is_made_once_and_shown_once() {
+    fn the_first_account_is_created_once_and_shown_once() {
         let dir = tempfile::tempdir().unwrap();
         let token = |one: &FirstAccount| one.account.twilio.as_ref().unwrap().auth_token.clone();
         // This models a start that failed before the account was stored.
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has() {
+    fn a_first_account_of_an_older_version_gets_the_missing_credentials_only() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(file(dir.path()), draw()).unwrap();
         let old = FirstAccount::load(dir.path()).unwrap();

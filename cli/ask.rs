@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_credentials_of_any_provider_open_the_console() {
+    fn the_credentials_of_every_provider_authenticate_at_the_console() {
         let account = |table: &str| -> Account { toml::from_str(&format!("name = \"acme\"\n{table}")).unwrap() };
         let signalwire = account("signalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }");
         assert_eq!(header(&signalwire).as_deref(), Some("Basic cDp0"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_any_form_becomes_a_part_of_a_path() {
+    fn an_id_of_every_form_is_escaped_in_a_path() {
         assert_eq!(escaped("v3:a-b_c"), "v3%3Aa-b_c");
         assert_eq!(escaped("4/x?@10.0.0.1"), "4%2Fx%3F%4010.0.0.1");
     }

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_every_address_is_asked_on_loopback() {
+    fn a_server_that_listens_on_every_address_is_contacted_on_loopback() {
         assert_eq!(reachable("0.0.0.0:8080".parse().unwrap()).to_string(), "127.0.0.1:8080");
         assert_eq!(reachable("[::]:8080".parse().unwrap()).to_string(), "[::1]:8080");
         assert_eq!(reachable("192.0.2.1:80".parse().unwrap()).to_string(), "192.0.2.1:80");

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_one_word_of_a_shell_whatever_it_holds() {
+    fn every_value_is_quoted_as_one_word_of_a_shell() {
         assert_eq!(quoted("AC0123/+="), "AC0123/+=");
         assert_eq!(quoted("it's $(x)"), r"'it'\''s $(x)'");
         assert_eq!(quoted(""), "''");

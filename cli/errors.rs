@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_is_not_in_the_table_is_answered_with_those_that_are_like_it() {
+    fn an_unknown_cause_is_reported_with_similar_causes() {
         let text = unknown_cause("trunk-quiet");
         assert!(text.contains("trunk-silent, trunk-refused") && !text.contains("stream-"), "{text}");
         assert!(unknown_cause("nonsense").contains("connection-refused, "), "all of them");

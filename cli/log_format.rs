@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_fields_and_only_for_developers_its_module() {
+    fn a_log_line_has_its_fields_and_at_debug_level_its_module() {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Plain).with_max_level(Level::DEBUG);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_the_json_log_is_an_object_with_the_fields_at_its_top() {
+    fn each_line_of_the_json_log_is_an_object_with_top_level_fields() {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Json).fmt_fields(Json);

@@ -110,13 +110,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_painted_on_a_terminal_only_and_never_obeyed_by_it() {
+    fn text_is_coloured_on_a_terminal_only() {
         assert_eq!(Paint { on: true }.green("200"), "\x1b[32m200\x1b[0m");
         assert_eq!(Paint { on: false }.green("200"), "200");
     }
 
     #[test]
-    fn a_style_has_its_colour_and_text_from_outside_has_none() {
+    fn a_style_has_its_colour_and_control_characters_are_escaped() {
         assert_eq!(Paint::plain().text(Style::Bad, "x"), "x");
         assert_eq!(Paint { on: true }.text(Style::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
         assert_eq!(Paint { on: true }.text(Style::Plain, "a\u{1b}[2Jb"), "a\\u{1b}[2Jb");

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_users_last_refusal_says_when_from_where_and_why() {
+    fn the_last_refusal_of_a_user_has_its_time_source_and_reason() {
         let last = json!({
             "at": "2001-11-23T08:37:37Z", "method": "REGISTER", "source": "192.0.2.1:5060", "transport": "UDP",
             "reason": "wrong password", "count": 3

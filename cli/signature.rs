@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_host_is_named_with_what_to_do() {
+    fn a_different_host_is_reported_with_advice() {
         let signed = json!({
             "session": "s", "key": "the auth token of AC1",
             "requests": [{ "method": "POST", "url": "http://127.0.0.1:5000/voice", "status": 403, "headers": [["X-A-Signature", "x="]] }],
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_without_the_url_and_a_request_without_a_signature_are_told_as_such() {
+    fn signatures_without_the_url_and_unsigned_requests_are_marked() {
         let signed = json!({
             "session": "s", "key": "the key K", "covers_url": false, "check": "Check the body with K.", "usual": [],
             "requests": [

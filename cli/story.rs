@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_story_says_first_what_went_wrong_and_what_to_do() {
+    fn a_story_begins_with_the_failure_and_the_advice() {
         let text = whole(&story(), Paint::plain(), false);
         let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is not in:\n{text}"));
         assert!(place("apologised and hung up") < place("What went wrong"));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_story_is_no_trouble() {
+    fn an_empty_story_has_no_text() {
         assert_eq!(whole(&json!({}), Paint::plain(), false), "");
         assert_eq!(exchange_style("POST http://h/ 200 (1 ms)"), Style::Good);
         assert_eq!(exchange_style("POST http://h/ failed: refused"), Style::Bad);

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_fits_the_terminal_and_says_where_something_is_cut() {
+    fn a_table_fits_the_terminal_and_marks_truncated_cells() {
         let mut table = Table { columns: Some(12), ..Table::new(&["ID", "TEXT"], Paint::plain(), false) };
         let rows = table.rows(&[vec![plain("abc"), plain("a long text")], vec![plain("d"), plain("x")]]);
         assert_eq!(rows, ["ID   TEXT", "abc  a long\u{2026}", "d    x"]);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_cut_goes_on_below() {
+    fn a_cell_that_must_not_be_truncated_continues_below() {
         let mut table = Table { columns: Some(24), ..Table::new(&["ID", "TEXT"], Paint::plain(), true) };
         let rows =
             table.rows(&[vec![plain("abc"), plain("short")], vec![plain("d"), plain("one two three four five six")]]);
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_broken_between_words() {
+    fn text_is_wrapped_between_words() {
         assert_eq!(folded("one two three four five six", 24, 4), ["one two three four", "five six"]);
         assert_eq!(folded("", 24, 4), [""]);
     }
 
     #[test]
-    fn times_and_lengths_are_short() {
+    fn times_and_durations_are_short() {
         assert_eq!(time("2001-02-03T04:05:06.789Z"), "02-03 04:05");
         assert_eq!(time("nonsense"), "nonsense");
         assert_eq!([0.04, 59.94, 245.0, 3_723.0].map(length), ["0.0 s", "59.9 s", "4:05", "1:02:03"]);

@@ -84,7 +84,7 @@ stt = "off"
 "#;
 
 #[test]
-fn a_provider_that_has_one_sensible_value_may_be_left_out() {
+fn the_provider_may_be_omitted_if_the_account_has_only_one() {
     let text = |accounts: &str| {
         format!(
             "[[accounts]]\nname = \"a\"\n{accounts}\n[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n\
@@ -113,7 +113,7 @@ fn a_provider_that_has_one_sensible_value_may_be_left_out() {
 }
 
 #[test]
-fn a_document_of_the_file_that_records_warns_of_nothing() {
+fn a_configured_document_with_record_causes_no_note() {
     let text = "[[numbers]]\nnumber = \"600\"\naccount = \"default\"\n\
                 twiml = \"<Response><Say>Good morning</Say><Record maxLength=\\\"10\\\"/></Response>\"\n";
     let (_, notes) = Config::read(text, []).unwrap();
@@ -121,7 +121,7 @@ fn a_document_of_the_file_that_records_warns_of_nothing() {
 }
 
 #[test]
-fn a_document_of_the_file_is_read_by_the_rules_of_its_numbers_provider() {
+fn a_configured_document_is_read_with_the_rules_of_its_numbers_provider() {
     let accounts = "[[accounts]]\nname = \"acme\"\n\
         telnyx = { api_key = \"KEYhunter2\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }\n\
         signalwire = { project_id = \"00000000-0000-4000-8000-000000000001\", api_token = \"PThunter2\", \
@@ -158,7 +158,7 @@ fn every_documented_form_is_accepted() {
 }
 
 #[test]
-fn nothing_at_all_gives_the_defaults() {
+fn an_empty_file_gives_the_defaults() {
     assert_eq!(format!("{:?}", read("").unwrap()), format!("{:?}", Config::default()));
 }
 
@@ -173,7 +173,7 @@ fn secrets_are_printed_neither_by_debug_nor_by_errors() {
 }
 
 #[test]
-fn every_error_comes_at_once_with_its_line_and_what_would_be_right() {
+fn all_errors_are_reported_at_once_with_their_lines_and_advice() {
     let text = FULL
         .replace("workers = 0", "workers = \"many\"\nworker = 1")
         .replace("\"udp://127.0.0.1:5060\", ", "\"udp//127.0.0.1:5060\", ")
@@ -203,7 +203,7 @@ fn every_error_comes_at_once_with_its_line_and_what_would_be_right() {
 }
 
 #[test]
-fn each_mistake_is_named() {
+fn each_mistake_has_its_own_error() {
     let account = "[[accounts]]\nname = \"a\"\ntwilio = { account_sid = \"AC00000000000000000000000000000001\", auth_token = \"t\" }\n";
     let number = |rest: &str| format!("{account}[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n{rest}");
     let trunk = |rest: &str| format!("{account}[[trunks]]\nname = \"t\"\n{rest}");
@@ -426,7 +426,7 @@ fn each_mistake_is_named() {
 }
 
 #[test]
-fn what_another_file_changes_holds_at_once_or_after_a_restart() {
+fn a_changed_setting_applies_immediately_or_after_a_restart() {
     let old = read("data_dir = \"a\"\n[sip]\nlisten = [\"udp://127.0.0.1:1\"]\nmax_legs = 5\n[speech]\ntts = \"off\"")
         .unwrap();
     let new = "data_dir = \"b\"\n[sip]\nlisten = [\"udp://127.0.0.1:2\"]\nmax_legs = 6\n[sip.bans]\nseconds = 5\n\
@@ -439,7 +439,7 @@ fn what_another_file_changes_holds_at_once_or_after_a_restart() {
 }
 
 #[test]
-fn a_url_of_a_database_that_the_start_would_refuse_is_refused_without_its_password() {
+fn an_invalid_database_url_is_refused_without_its_password() {
     let set = |url: &str| format!("[database]\nurl = \"{url}\"");
     for url in [
         "postgres://tandem:p%23w@db.example/calls",
@@ -466,7 +466,7 @@ fn a_url_of_a_database_that_the_start_would_refuse_is_refused_without_its_passwo
 }
 
 #[test]
-fn a_file_in_the_place_of_a_folder_is_refused() {
+fn a_file_instead_of_a_folder_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -484,7 +484,7 @@ fn a_file_in_the_place_of_a_folder_is_refused() {
 }
 
 #[test]
-fn a_reload_needs_an_account_of_before_and_says_what_it_removes() {
+fn a_reload_must_keep_an_account_and_names_removed_objects() {
     let account = |name: &str, sid: char| {
         let sid = format!("AC{}", sid.to_string().repeat(32));
         format!("[[accounts]]\nname = \"{name}\"\ntwilio = {{ account_sid = \"{sid}\", auth_token = \"t\" }}\n")
@@ -517,7 +517,7 @@ fn a_reload_needs_an_account_of_before_and_says_what_it_removes() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_named_once_and_hides_no_other_error() {
+fn an_unreadable_value_is_reported_once_and_hides_no_other_error() {
     let found = faults(
         r#"drain_timeout = "60"
 [[accounts]]
@@ -566,7 +566,7 @@ account = ["acme"]
 }
 
 #[test]
-fn suggested_names_are_right_and_named_once() {
+fn suggested_names_are_correct_and_listed_once() {
     let trunk = |name: &str| format!("[[trunks]]\nname = \"{name}\"\nuri = \"sip:10.0.0.1\"\n");
     let account = "[[accounts]]\nname = \"ac me\"\n";
     let number = "[[numbers]]\nnumber = \"1\"\naccount = \"acme\"\nbridge = \"trunk:zzzz\"\n";
@@ -577,7 +577,7 @@ fn suggested_names_are_right_and_named_once() {
 }
 
 #[test]
-fn what_the_start_or_the_first_call_would_refuse_is_refused() {
+fn settings_that_would_fail_at_the_start_or_in_the_first_call_are_refused() {
     let agent = |more: &str| format!("[[agents]]\nname = \"a\"\nmodel = {{ url = \"http://127.0.0.1:1/v1\" }}\n{more}");
     let far = "[sip]\nlisten = [\"udp://0.0.0.0:5060\"]\nadvertise = \"203.0.113.5\"\n";
     let trunk = "[[trunks]]\nname = \"t\"\nuri = \"sip:192.0.2.1\"\n";
@@ -642,7 +642,7 @@ fn a_password_in_a_url_is_not_shown() {
 }
 
 #[test]
-fn the_only_account_need_not_be_named() {
+fn the_name_of_the_only_account_may_be_omitted() {
     let objects = "[[numbers]]\nnumber = \"600\"\nvoice_url = \"http://127.0.0.1/\"\n\
                    [[endpoints]]\nusername = \"u\"\npassword = \"a long random one\"\n\
                    [[applications]]\nid = \"1000000000000000001\"\nwebhook_url = \"http://127.0.0.1/\"\n";
@@ -663,7 +663,7 @@ fn the_only_account_need_not_be_named() {
 }
 
 #[test]
-fn the_account_that_is_made_at_the_first_start_can_have_numbers_and_trunks() {
+fn the_account_of_the_first_start_may_have_numbers_and_trunks() {
     let number = |account: &str| {
         format!("[[numbers]]\nnumber = \"600\"\naccount = \"{account}\"\ntwiml = \"<Response><Hangup/></Response>\"\n")
     };
@@ -675,7 +675,7 @@ fn the_account_that_is_made_at_the_first_start_can_have_numbers_and_trunks() {
 }
 
 #[test]
-fn published_credentials_are_noted_here_and_refused_where_others_reach_us() {
+fn example_credentials_cause_a_note_on_loopback_and_an_error_on_public_addresses() {
     let account = "[[accounts]]\nname = \"a\"\ntelnyx = { api_key = \"KEYchange-me\", signing_seed = \"Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=\" }\n";
     let (_, notes) = Config::read(account, []).unwrap();
     assert_eq!(notes.len(), 2, "{notes:#?}");
@@ -687,7 +687,7 @@ fn published_credentials_are_noted_here_and_refused_where_others_reach_us() {
 }
 
 #[test]
-fn sip_of_a_family_that_media_does_not_speak_is_noted() {
+fn a_sip_listener_of_an_address_family_without_media_causes_a_note() {
     let notes = |text: &str| {
         let text = format!("{text}\n[[accounts]]\nname = \"a\"\n");
         let (_, notes) = Config::read(&text, []).unwrap();
@@ -703,7 +703,7 @@ fn sip_of_a_family_that_media_does_not_speak_is_noted() {
 }
 
 #[test]
-fn each_setting_of_a_full_file_has_its_effect() {
+fn a_full_file_causes_no_note() {
     let text = FULL.replace(
         "prefixes = [\"+\"]",
         "prefixes = [\"+\"]\nmax_calls = 3\nregister = true\nusername = \"u\"\npassword = \"p\"\noptions_interval = 9",
@@ -719,7 +719,7 @@ fn notes(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_right_and_dangerous_is_noted() {
+fn valid_but_dangerous_settings_cause_notes() {
     let account = "[[accounts]]\nname = \"a\"\n";
     let relay = "[[trunks]]\nname = \"t\"\nuri = \"sip:10.0.0.1\"\nprefixes = [\"+\"]\ninbound_from = [\"0.0.0.0/0\"]\n\
                  [[numbers]]\nnumber = \"*\"\naccount = \"a\"\nbridge = \"trunk:*\"\n";
@@ -743,7 +743,7 @@ fn what_is_right_and_dangerous_is_noted() {
 }
 
 #[test]
-fn notes_are_told_beside_errors() {
+fn notes_are_reported_together_with_errors() {
     let file = std::env::temp_dir().join(format!("tandem-notes-{}.toml", std::process::id()));
     std::fs::write(&file, "nonsense = 1\n[webhooks]\nallow_networks = [\"0.0.0.0/0\"]\n").unwrap();
     let errors = Config::load(Some(&file), []).unwrap_err();
@@ -753,7 +753,7 @@ fn notes_are_told_beside_errors() {
 }
 
 #[test]
-fn a_key_that_belongs_above_the_tables_is_told_so_and_an_empty_file_name_is_named() {
+fn a_misplaced_setting_gets_advice_and_an_empty_file_name_an_error() {
     let found = faults("[[accounts]]\nname = \"a\"\ndrain_timeout = 5\n").join("\n");
     assert!(
         found.contains("accounts[0].drain_timeout: unknown key here; move drain_timeout above the first"),
@@ -765,7 +765,7 @@ fn a_key_that_belongs_above_the_tables_is_told_so_and_an_empty_file_name_is_name
 }
 
 #[test]
-fn audio_goes_where_sip_does_unless_it_is_said() {
+fn media_addresses_follow_the_sip_addresses_by_default() {
     let media = |text: &str| {
         let media = read(text).unwrap().media;
         (media.listen.to_string(), media.advertise.iter().next())
@@ -814,7 +814,7 @@ fn audio_goes_where_sip_does_unless_it_is_said() {
 }
 
 #[test]
-fn media_keys_that_travel_in_the_clear_are_noted() {
+fn srtp_keys_over_unencrypted_sip_cause_a_note() {
     for (srtp, noted) in [("off", false), ("optional", true), ("required", true)] {
         let text = FULL.replace("prefixes = [\"+\"]", &format!("prefixes = [\"+\"]\nsrtp = \"{srtp}\""));
         let (_, notes) = Config::read(&text, []).unwrap();
@@ -824,7 +824,7 @@ fn media_keys_that_travel_in_the_clear_are_noted() {
 }
 
 #[test]
-fn the_environment_overrides_every_kind_of_key() {
+fn environment_variables_override_every_kind_of_setting() {
     let config = read_with(
         FULL,
         &[
@@ -854,7 +854,7 @@ fn the_environment_overrides_every_kind_of_key() {
 }
 
 #[test]
-fn a_variable_that_is_wrong_is_named_instead_of_a_line() {
+fn an_error_in_an_environment_variable_names_the_variable() {
     let faults = read_with(
         FULL,
         &[
@@ -889,7 +889,7 @@ fn the_database_and_the_recordings_move_with_the_data_directory() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_one_error() {
+fn a_missing_file_is_one_error() {
     let errors = Config::load(Some(Path::new("/nonexistent/tandem.toml")), []).unwrap_err();
     assert!(errors.to_string().starts_with("/nonexistent/tandem.toml: cannot be read:"), "{errors}");
 }
@@ -910,14 +910,14 @@ mod example {
     }
 
     #[test]
-    fn it_says_the_defaults() {
+    fn the_example_file_has_the_default_values() {
         assert_eq!(format!("{:?}", read(EXAMPLE).unwrap()), format!("{:?}", Config::default()));
         let (example, default) = (read(EXAMPLE).unwrap(), Config::default());
         assert_eq!(example.database, default.database);
     }
 
     #[test]
-    fn what_is_commented_out_is_right_as_well() {
+    fn commented_settings_of_the_example_file_are_valid() {
         let Err(mut faults) = read(&in_force()) else { return };
         // The certificate files that the example names do not exist.
         faults.retain(|fault| !fault.message.starts_with("/etc/tandem/"));
@@ -927,7 +927,7 @@ mod example {
     }
 
     #[test]
-    fn it_shows_every_key() {
+    fn the_example_file_has_every_setting() {
         let table: toml::Table = in_force().parse().unwrap();
         for name in known_keys("") {
             let Some(section) = table.get(&name) else { panic!("{name} is not in the example") };
@@ -962,7 +962,7 @@ mod example {
 
 /// Each number once cost a search through all numbers and all lines, so this test took minutes.
 #[test]
-fn a_file_of_many_numbers_is_read_and_checked_line_by_line() {
+fn a_file_with_many_numbers_is_checked_in_linear_time() {
     use std::fmt::Write as _;
     const NUMBERS: usize = 20_000;
     const APPLICATIONS: usize = 2_000;

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn contacts_are_tried_best_first_each_once_and_a_loop_ends() {
+    fn contacts_are_tried_once_each_in_order_of_q() {
         let mut attempt = Attempt::new(vec![route("sip:a", &[])]);
         let first = attempt.next(&refused(302, &[("sip:b", 200), ("sip:c", 1_000), ("sip:a", 900)]));
         assert_eq!(redirect(first), "sip:c");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn few_contacts_are_tried_and_none_after_a_refusal_everywhere() {
+    fn the_number_of_contacts_is_limited_and_a_6xx_ends_the_redirects() {
         let mut attempt = Attempt::new(vec![route("sip:a", &[])]);
         for hop in 0..MAX_CONTACTS {
             assert!(attempt.next(&refused(302, &[(&*format!("sip:{hop}"), 1_000)])).is_some());

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trunk_whose_host_does_not_resolve_is_a_note() {
+    fn a_trunk_with_an_unresolvable_host_causes_a_note() {
         let mut config = Config::default();
         let trunk = |uri: &str| toml::from_str(&format!("name = \"t\"\nuri = \"{uri}\"")).unwrap();
         config.trunks = vec![trunk("sip:no-such-host.invalid"), trunk("sip:127.0.0.1:5060"), trunk("sip:localhost")];
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_painted_and_the_text_stays() {
+    fn a_label_is_coloured_and_the_text_is_unchanged() {
         let text = "tandem.toml:2: speech.stt: has no path; write the whole URL of the engine";
         let shown = labelled("error:", text, |label| format!("<{label}>"));
         assert_eq!(shown.replace("\n  ", " "), format!("<error:> {text}"));

@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_may_be_written_short() {
+    fn a_url_may_be_abbreviated() {
         for (text, whole) in [
             ("http://127.0.0.1:5000/voice", "http://127.0.0.1:5000/voice"),
             ("https://app.example/voice", "https://app.example/voice"),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sip_port_among_the_usual_ones_of_audio_moves_the_audio() {
+    fn a_sip_port_within_the_media_ports_moves_the_media_ports() {
         let arguments = Arguments {
             url: "5000/voice".to_owned(),
             public: Vec::new(),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_that_commands_is_told_of_calls_at_the_url() {
+    fn an_application_that_sends_commands_gets_its_webhooks_at_the_url() {
         let arguments = Arguments {
             url: "5000/voice".to_owned(),
             public: Vec::new(),
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn every_public_name_leads_to_the_application_and_its_password_stays() {
+    fn every_public_name_becomes_an_origin_and_the_url_keeps_its_password() {
         let arguments = arguments(&["https://app.example/", "https://other.example"], None);
         let Ok((config, info)) = settings(&arguments, "http://me:secret@127.0.0.1:5000/voice") else {
             panic!("refused")
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_with_a_password_in_its_url_is_found() {
+    fn a_reachable_application_with_a_password_in_its_url_is_detected() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(is_there(&format!("http://swml:secret@{address}/ivr")) && is_there(&format!("http://{address}")));

@@ -179,7 +179,7 @@ mod tests {
 
     #[cfg(feature = "tools")]
     #[test]
-    fn a_wrong_value_is_told_without_the_usage_of_the_program() {
+    fn the_error_of_a_wrong_value_has_no_usage_text() {
         let error =
             super::Arguments::try_parse_from(["tandem", "call", "600", "--expect", "problem no"]).err().unwrap();
         let text = error.render().to_string();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         super::Arguments::command().debug_assert();
     }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn help_about_help_is_help() {
+    fn help_for_the_help_command_is_the_help() {
         let help = |given: &[&str]| {
             let words = super::words(given.iter().map(Into::into));
             let error = super::Arguments::try_parse_from(words).err().unwrap();

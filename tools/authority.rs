@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_its_key_is_ours_alone() {
+    fn the_certificate_authority_is_created_once_with_a_private_key_file() {
         let folder = tempfile::tempdir().unwrap();
         let first = Authority::load_or_make(folder.path()).unwrap();
         let (made, key) = (fs::read(first.certificate()).unwrap(), folder.path().join("ca").join(KEY));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_second_takes_what_the_first_made() {
+    fn a_second_process_uses_the_existing_certificate_authority() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("ca");
         assert!(make(folder.path(), &place).unwrap());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_said_by_name() {
+    fn an_invalid_private_key_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("ca")).unwrap();
         fs::write(folder.path().join("ca").join(KEY), "no key").unwrap();

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_of_every_product_region_and_edge_are_known() {
+    fn provider_hosts_of_every_product_region_and_edge_are_recognised() {
         for host in [
             "api.twilio.com",
             "API.Twilio.COM",
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_host_is() {
+    fn other_hosts_are_no_provider_hosts() {
         let long = format!("{}.twilio.com", "a".repeat(64));
         let longer = format!("{}twilio.com", "a.".repeat(125));
         for host in [

@@ -52,7 +52,7 @@ fn escaped(text: &str) -> String {
 }
 
 #[test]
-fn troubleshooting_in_the_docs_is_what_the_table_says() {
+fn troubleshooting_in_the_docs_matches_the_table() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -64,7 +64,7 @@ fn troubleshooting_in_the_docs_is_what_the_table_says() {
 }
 
 #[test]
-fn every_cause_has_a_name_of_its_own_and_an_anchor_on_the_page() {
+fn every_cause_has_a_unique_name_and_an_anchor_on_the_page() {
     let page = page();
     let headings: HashSet<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let ids: HashSet<&str> = Cause::ALL.iter().map(|cause| cause.id()).collect();
@@ -80,7 +80,7 @@ fn every_cause_has_a_name_of_its_own_and_an_anchor_on_the_page() {
 }
 
 #[test]
-fn every_cause_says_what_happened_and_what_to_do_in_short_sentences() {
+fn every_cause_has_short_sentences_for_the_failure_and_the_advice() {
     for cause in Cause::ALL {
         for sentence in [cause.happened(), cause.advice()] {
             assert!(sentence.ends_with('.') && sentence.len() <= 180, "{cause}: {sentence}");
@@ -90,7 +90,7 @@ fn every_cause_says_what_happened_and_what_to_do_in_short_sentences() {
 }
 
 #[test]
-fn failures_of_requests_find_their_causes() {
+fn failed_requests_map_to_their_causes() {
     for (error, cause) in [
         (FetchError::ConnectRefused("Connection refused (os error 111)".into()), Cause::ConnectionRefused),
         (FetchError::Dns("nobody.invalid: no address".into()), Cause::NameNotResolved),
@@ -106,7 +106,7 @@ fn failures_of_requests_find_their_causes() {
 }
 
 #[test]
-fn failures_of_documents_find_their_causes() {
+fn failed_documents_map_to_their_causes() {
     for (kind, detail, cause) in [
         (FailureKind::Status(405), "answered 405", Cause::Status405),
         (FailureKind::Status(403), "answered 403", Cause::Status403),
@@ -130,7 +130,7 @@ fn failures_of_documents_find_their_causes() {
 }
 
 #[test]
-fn a_trunk_that_fails_has_the_cause_that_its_reason_names() {
+fn a_failed_trunk_has_the_cause_of_its_reason() {
     let of = |detail: &str| {
         let leg = serde_json::json!({
             "id": tandem_id::LegId(1), "session": tandem_id::CallId(1), "account": "acme", "dialect": "twilio",
@@ -153,7 +153,7 @@ fn a_trunk_that_fails_has_the_cause_that_its_reason_names() {
 }
 
 #[test]
-fn failures_of_engines_find_their_causes() {
+fn failed_engines_map_to_their_causes() {
     for (engine, detail, cause) in [
         (Engine::Model, "not connected: Connection refused", Cause::ModelFailed),
         (Engine::Model, "10.0.0.5 is private and not in allow_networks", Cause::PrivateAddress),
@@ -169,7 +169,7 @@ fn failures_of_engines_find_their_causes() {
 }
 
 #[test]
-fn a_warning_of_a_script_is_about_its_step_unless_a_name_is_unknown() {
+fn a_script_warning_is_about_its_step_or_an_unknown_name() {
     for (message, cause) in [
         ("relay_script_js_eval_error: main.[1].cond: x: x is undefined", Cause::ScriptStep),
         ("relay_script_method_execute_failed: main.[0].goto: there is no label", Cause::ScriptStep),

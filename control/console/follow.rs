@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_has_its_places_all_accounts_have_theirs_and_operators_have_others() {
+    fn the_number_of_followers_is_limited_per_account_and_in_total_and_separately_for_operators() {
         static PLACES: Places = Places(Mutex::new(BTreeMap::new()));
         let take = |name: &str, count: usize| -> Vec<Place> {
             let account = || (!name.is_empty()).then(|| Arc::from(name));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_or_has_changed_is_told_again_and_the_clock_is_no_change() {
+    fn only_new_and_changed_rows_are_sent_and_elapsed_seconds_are_no_change() {
         let mut known = HashMap::new();
         let mut told = |rows: &[serde_json::Value]| {
             changed(&mut known, "call", rows, |row| row["id"].as_str().unwrap_or_default().to_owned())

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_tried_with_both_schemes_with_and_without_a_port() {
+    fn a_signature_is_tried_with_both_schemes_and_with_and_without_a_port() {
         let usual = usual_urls("https://app.example/voice?a=b");
         let plain = "http://app.example/voice?a=b";
         assert_eq!(usual, [plain, "http://app.example:80/voice?a=b", "https://app.example:443/voice?a=b"]);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_shows_its_words_unless_the_operator_says_no() {
+    fn the_log_of_a_conversation_has_its_words_unless_the_setting_forbids_it() {
         let cut = ConversationFact::Interrupted {
             by: "a key",
             after: Duration::from_millis(1_200),

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_is_spoken_as_soon_as_the_next_one_begins() {
+    fn a_sentence_is_complete_when_the_next_one_begins() {
         let mut all = Phrases::default();
         assert!(all.push("Good").is_empty());
         assert!(all.push(" morning.").is_empty());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_and_titles_do_not_end_a_sentence() {
+    fn decimal_numbers_and_titles_do_not_end_a_sentence() {
         assert_eq!(phrases(&["It costs 3.50 in all."]).len(), 1);
         assert_eq!(phrases(&["Dr. Who is in. Wait."]), ["Dr. Who is in. ", "Wait."]);
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn markup_is_not_cut_apart() {
+    fn ssml_is_not_split_within_an_element() {
         let one = "<prosody rate=\"slow\">One thing. Another thing.</prosody>";
         assert_eq!(phrases(&[one, " And plain. Text"]), [&format!("{one} And plain. "), "Text"]);
         assert_eq!(phrases(&["Wait here <break time=\"1s\"/> a bit. Go on"]).len(), 2);

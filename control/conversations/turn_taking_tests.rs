@@ -171,7 +171,7 @@ fn prompt(text: &str) -> ConversationEvent {
 }
 
 #[test]
-fn tokens_are_spoken_as_soon_as_a_phrase_is_whole_and_in_order() {
+fn tokens_are_synthesised_in_order_when_a_phrase_is_complete() {
     let mut stage = Stage::new(spec());
     stage.say("Good", false);
     stage.say(" morning.", false);
@@ -186,7 +186,7 @@ fn tokens_are_spoken_as_soon_as_a_phrase_is_whole_and_in_order() {
 }
 
 #[test]
-fn what_the_caller_says_is_a_prompt_and_words_before_it_only_if_asked_for() {
+fn a_final_transcript_is_a_prompt_and_partial_transcripts_need_a_setting() {
     let partial = || {
         RecognitionEvent::Partial(RecognisedText {
             stable: "how".to_owned(),
@@ -205,7 +205,7 @@ fn what_the_caller_says_is_a_prompt_and_words_before_it_only_if_asked_for() {
 }
 
 #[test]
-fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
+fn speech_interrupts_and_the_event_has_the_text_that_the_caller_heard() {
     let mut stage = Stage::new(spec());
     stage.say("Sentence one is this. Sentence two follows it. ", false);
     stage.say("Sentence three comes last.", true);
@@ -227,7 +227,7 @@ fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
 }
 
 #[test]
-fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() {
+fn the_log_has_the_words_of_both_sides_and_the_times_of_each_turn() {
     let ms = Duration::from_millis;
     let heard = |text: &str, sent| ConversationFact::Heard { text: text.to_owned(), sent };
     let said = |text: &str| ConversationFact::Spoken(text.to_owned());
@@ -266,7 +266,7 @@ fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() 
 }
 
 #[test]
-fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
+fn the_log_has_preempted_replies_and_failed_speech() {
     let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
     let mut stage = Stage::new(spec());
     stage.command(say("Still looking for it. Hold on.", true, giving_way));
@@ -289,7 +289,7 @@ fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
 }
 
 #[test]
-fn a_key_interrupts_too_and_is_told_after_that() {
+fn a_digit_interrupts_and_is_reported_after_the_interruption() {
     let mut stage = Stage::new(spec());
     stage.say("A long story that nobody wants to hear.", true);
     stage.advance_clock(WORD);
@@ -306,7 +306,7 @@ fn a_key_interrupts_too_and_is_told_after_that() {
 }
 
 #[test]
-fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_for() {
+fn uninterruptible_speech_plays_on_and_digits_or_speech_are_reported_on_request() {
     let keys_only = Inputs { digits: true, speech: false };
     let mut stage = Stage::new(ConversationSpec { interrupted_by: Inputs::NONE, ..spec() });
     stage.say("This is important, so listen.", true);
@@ -329,7 +329,7 @@ fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_
 }
 
 #[test]
-fn a_less_sensitive_ear_waits_whether_the_voice_stays() {
+fn low_sensitivity_interrupts_only_after_continued_speech() {
     let mut stage = Stage::new(ConversationSpec { sensitivity: Sensitivity::Low, ..spec() });
     stage.say("A long story that nobody wants to hear.", true);
     stage.recognises(RecognitionEvent::Began);
@@ -343,7 +343,7 @@ fn a_less_sensitive_ear_waits_whether_the_voice_stays() {
 }
 
 #[test]
-fn the_greeting_comes_first_under_its_own_rule() {
+fn the_greeting_plays_first_with_its_own_interruption_rule() {
     let greeting = Some("Welcome to the show.".to_owned());
     let mut stage = Stage::new(ConversationSpec { greeting, greeting_interrupted_by: Inputs::NONE, ..spec() });
     assert_eq!(stage.put[0].1, "Welcome to the show.");
@@ -356,7 +356,7 @@ fn the_greeting_comes_first_under_its_own_rule() {
 }
 
 #[test]
-fn what_is_preemptible_gives_way_to_what_comes_next() {
+fn a_preemptible_reply_is_replaced_by_the_next_reply() {
     let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
     let mut stage = Stage::new(ConversationSpec { reports_played: true, ..spec() });
     stage.command(say("Still looking for it. Hold", false, giving_way));
@@ -374,7 +374,7 @@ fn what_is_preemptible_gives_way_to_what_comes_next() {
 }
 
 #[test]
-fn keys_are_sent_in_their_turn() {
+fn digits_are_sent_in_the_order_of_the_queue() {
     let mut stage = Stage::new(ConversationSpec { reports_played: true, ..spec() });
     stage.say("One moment, I connect you.", true);
     stage.command(ConversationCommand::SendDigits("12#".to_owned()));
@@ -388,7 +388,7 @@ fn keys_are_sent_in_their_turn() {
 }
 
 #[test]
-fn a_file_is_heard_as_often_as_asked_for() {
+fn a_file_plays_the_requested_number_of_times() {
     let mut stage = Stage::new(spec());
     stage.command(ConversationCommand::Play {
         url: "http://app.test/a.wav".to_owned(),
@@ -403,7 +403,7 @@ fn a_file_is_heard_as_often_as_asked_for() {
 }
 
 #[test]
-fn a_language_holds_from_then_on_and_one_message_may_have_another() {
+fn a_language_command_applies_to_later_messages_and_a_message_may_have_its_own() {
     let mut stage = Stage::new(spec());
     stage.command(ConversationCommand::Language {
         speech_language: Some("fr-FR".to_owned()),
@@ -430,7 +430,7 @@ fn a_language_holds_from_then_on_and_one_message_may_have_another() {
 }
 
 #[test]
-fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
+fn ten_consecutive_invalid_messages_end_the_conversation() {
     let mut stage = Stage::new(spec());
     for _ in 0..9 {
         stage.turn_taking.malformed("what?".to_owned());
@@ -447,7 +447,7 @@ fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
 }
 
 #[test]
-fn the_application_ends_it_with_a_word_for_whoever_goes_on() {
+fn the_application_ends_the_conversation_with_handoff_data() {
     let mut stage = Stage::new(spec());
     stage.say("Goodbye, and thank you.", true);
     stage.command(ConversationCommand::End { handoff: Some("{}".to_owned()) });
@@ -455,7 +455,7 @@ fn the_application_ends_it_with_a_word_for_whoever_goes_on() {
 }
 
 #[test]
-fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
+fn speaker_and_playback_events_are_sent_on_request() {
     let mut stage = Stage::new(ConversationSpec { reports_speakers: true, reports_played: true, ..spec() });
     stage.say("Sentence one is here. Sentence two.", true);
     stage.is_heard();
@@ -474,7 +474,7 @@ fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_made_is_told_and_what_follows_is_said() {
+fn failed_audio_is_reported_and_the_next_reply_plays() {
     let mut stage = Stage::new(spec());
     stage.turn_taking.handle_command(
         stage.now,
@@ -493,7 +493,7 @@ fn what_cannot_be_made_is_told_and_what_follows_is_said() {
 }
 
 #[test]
-fn an_application_far_ahead_is_told_so_and_costs_no_more() {
+fn the_queue_of_an_application_is_limited_and_a_full_queue_is_reported_once() {
     let mut stage = Stage::new(spec());
     for _ in 0..2_000 {
         stage.say("Here is one more sentence for the queue. ", true);
@@ -532,7 +532,7 @@ fn final_words(text: &str) -> RecognitionEvent {
 }
 
 #[test]
-fn a_sound_stops_what_is_said_at_once_and_a_cough_lets_it_go_on_where_it_was() {
+fn a_sound_pauses_playback_and_a_cough_resumes_it_at_its_position() {
     let ms = Duration::from_millis;
     let mut stage = half_said();
     stage.turn_taking.handle_sound(stage.now);
@@ -557,7 +557,7 @@ fn a_sound_stops_what_is_said_at_once_and_a_cough_lets_it_go_on_where_it_was() {
 }
 
 #[test]
-fn agreement_and_echo_let_what_is_said_go_on_and_other_words_cut_it_short() {
+fn agreement_and_echo_do_not_interrupt_and_other_words_do() {
     for words in ["mhm", "Yeah, okay.", "three four five"] {
         let mut stage = half_said();
         stage.recognises(RecognitionEvent::Began);
@@ -577,7 +577,7 @@ fn agreement_and_echo_let_what_is_said_go_on_and_other_words_cut_it_short() {
 }
 
 #[test]
-fn a_voice_that_lasts_cuts_short_before_its_words_are_known() {
+fn continued_speech_interrupts_before_its_transcript() {
     let mut stage = half_said();
     stage.recognises(RecognitionEvent::Began);
     stage.advance_clock(Duration::from_millis(699));
@@ -587,7 +587,7 @@ fn a_voice_that_lasts_cuts_short_before_its_words_are_known() {
 }
 
 #[test]
-fn what_is_held_back_is_made_and_not_heard_and_may_be_withdrawn() {
+fn held_back_speech_is_synthesised_but_not_played_and_can_be_withdrawn() {
     let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
     stage.command(ConversationCommand::HoldBack(true));
     stage.say("Too early.", true);
@@ -603,7 +603,7 @@ fn what_is_held_back_is_made_and_not_heard_and_may_be_withdrawn() {
 }
 
 #[test]
-fn nobody_begins_to_speak_while_the_caller_does_where_words_decide() {
+fn a_reply_waits_for_the_end_of_the_callers_speech_when_words_decide_interruption() {
     let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
     stage.recognises(RecognitionEvent::Began);
     stage.say("Listen.", true);

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn work_that_takes_long_holds_neither_the_thread_nor_another_account() {
+    async fn long_work_blocks_neither_the_thread_nor_another_account() {
         let turns = Turns::new(2);
         let (started, begins) = mpsc::channel();
         let (end, ends) = mpsc::channel::<()>();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_runs_in_a_runtime_with_one_thread_too() {
+    async fn work_runs_in_a_runtime_with_one_thread() {
         assert_eq!(Turns::default().work(&"a".into(), || 7).await, 7);
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_as_the_kernel_writes_them() {
+    fn process_figures_are_parsed_from_the_files_of_the_kernel() {
         let stat = "42 (tan dem) S 1 42 42 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 5 0 1000 1 2";
         assert_eq!(cpu_seconds(stat), Some(4.0));
         assert_eq!(resident_bytes("Name:\ttandem\nVmRSS:\t    2048 kB\n"), Some(2_097_152.0));

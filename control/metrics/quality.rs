@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_leg_is_in_a_bucket_of_each_histogram_that_it_has_a_figure_for() {
+    fn an_ended_leg_counts_in_each_histogram_with_a_figure() {
         let mut histograms = Histograms::default();
         histograms.add(&stats());
         histograms.add(&media::Stats { lost_by_far_end: Some(100), mos_by_far_end: Some(3.0), ..stats() });
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words() {
+    fn missing_audio_and_audio_from_another_address_are_reported() {
         let at = |text: &str| Some(text.parse().unwrap());
         let second = Duration::from_secs(1);
         let none = media::Stats { signalled: at("10.0.0.5:4000"), expected: true, ..media::Stats::default() };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_has_the_peers_side_only_if_it_reported() {
+    fn the_summary_has_the_figures_of_the_far_end_only_after_its_report() {
         assert_eq!(summary(&stats()), "990 packets in, 1000 out, 10 lost, jitter 2.0 ms, MOS 4.2; round trip 80 ms");
         let reported = media::Stats {
             lost_by_far_end: Some(3),

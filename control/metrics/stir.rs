@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_has_its_line() {
+    fn each_stir_result_has_a_metric_line() {
         let tally = Tally::default();
         tally.verified(None);
         for fault in [

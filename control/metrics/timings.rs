@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_timing_and_each_count_has_its_place_in_one_family() {
+    fn each_timing_and_each_counter_belongs_to_one_family() {
         let timings = Timings::default();
         let all: Vec<_> = FAMILIES.iter().flat_map(|(_, _, rows)| rows.iter()).collect();
         assert_eq!(all.len(), TIMINGS);

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn responses_are_counted_by_trunk_and_direction_and_no_more_of_them_than_there_is_room_for() {
+    fn responses_are_counted_by_trunk_and_direction_in_a_limited_number_of_rows() {
         let trunks = Trunks::default();
         for (inbound, status) in
             [(false, Some(200)), (false, Some(486)), (false, Some(486)), (true, Some(200)), (false, None)]

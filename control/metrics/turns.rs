@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_known_before_the_pause_take_no_time() {
+    fn words_recognised_before_the_pause_take_no_time() {
         let (at, mut turns) = (clock(), Turns::default());
         turns.heard(at(900));
         turns.caller_paused(at(1_000));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_within_a_sentence_does_not_begin_the_turn_again_and_its_last_words_do() {
+    fn a_turn_counts_from_the_pause_before_the_last_words() {
         let (at, mut turns) = (clock(), Turns::default());
         turns.caller_paused(at(1_000));
         turns.heard(at(1_300));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_application_says_by_itself_is_no_turn() {
+    fn an_unprompted_reply_is_no_turn() {
         let (at, mut turns) = (clock(), Turns::default());
         turns.replied(at(0), 1);
         assert_eq!(turns.spoke(at(10), 1), None);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_was_cut_short_before_its_audio_is_no_turn() {
+    fn a_reply_interrupted_before_its_audio_is_no_turn() {
         let (at, mut turns) = (clock(), Turns::default());
         turns.caller_paused(at(0));
         turns.heard(at(100));

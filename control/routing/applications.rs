@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_application_of_the_file_has_the_files_settings_where_it_has_none_of_its_own() {
+    async fn an_updated_configured_application_keeps_the_other_configured_settings() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
         let applications = Applications::new(routing(), &store, "acme", "one", |id| id.parse().ok());

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leg_takes_all_of_its_channels_or_none_and_gives_them_back() {
+    fn a_leg_takes_all_of_its_channels_or_none_and_frees_them() {
         let channels = Channels::default();
         let (connection, profile) = (Channel::Outbound("1".into()), Channel::Profile(7));
         let wanted = |max| vec![(connection.clone(), None), (profile.clone(), Some(max))];

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_finds_what_a_search_finds() {
+    fn the_index_finds_the_same_number_as_a_linear_search() {
         let file = [
             ("*", "a"),
             ("+1*", "b"),

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trunk_is_called_at_its_first_choices_and_then_in_the_order_they_were_made() {
+    fn a_trunk_is_called_at_its_preferred_addresses_and_then_in_order_of_creation() {
         let place = |id, uri: &str| Resource {
             id,
             ..Resource::new("acme", "", TrunkAddress { uri: uri.into(), ..TrunkAddress::default() })

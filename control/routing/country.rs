@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_tells_its_country_and_no_calling_code_begins_another() {
+    fn a_number_has_a_country_and_no_calling_code_is_the_prefix_of_another() {
         for (number, country, rest) in
             [("+14155550100", "US", "4155550100"), ("+442071838750", "GB", "2071838750"), ("+4930123", "DE", "30123")]
         {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_north_american_number_tells_its_country_and_its_state() {
+    fn a_north_american_number_has_a_country_and_a_state() {
         let place = |number: &str| (of(number), state(number));
         assert_eq!(place("+14155550100"), ("US", Some("CA")));
         assert_eq!(place("+14165550100"), ("CA", None));

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_goes_to_the_lowest_priority_first_and_among_equals_by_weight() {
+    fn origination_urls_are_tried_by_priority_and_then_by_weight() {
         let customer_trunks = known(&[
             ("sip:third.example", 20, 1, true),
             ("sip://first.example:5070;transport=tcp", 10, 9, true),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pbx_has_calls_transferred_as_its_trunk_allows() {
+    fn the_transfer_mode_of_a_customer_trunk_limits_its_transfers() {
         let may = |transfers, uri: &str| {
             let mut customer_trunks = known(&[]);
             customer_trunks.0.get_mut(&7).unwrap().row.details.transfers = transfers;
@@ -324,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_trunks_name_is_told_from_those_of_the_configuration() {
+    fn the_name_of_a_customer_trunk_differs_from_configured_names() {
         assert_eq!(id(&name(7)), Some(7));
         assert_eq!(id("carrier"), None);
     }
 
     #[test]
-    fn what_nobody_answers_gets_the_document_and_recordings_are_as_wished() {
+    fn a_failed_origination_runs_the_recovery_document_and_the_recording_setting_applies() {
         let record = Record { from: Some(RecordFrom::Ringing), dual: true, trim: true };
         let customer_trunk = CustomerTrunk { recovery: Some("http://app/".into()), record, ..CustomerTrunk::default() };
         let program = originate(&customer_trunk, 7, "+15551230001");
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_trunk_is_its_accounts_own() {
+    async fn a_customer_trunk_is_visible_to_its_account_only() {
         tandem_store::testing::on_each_database(async |store| {
             let trunk = Resource { id: 2, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
             assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_of_the_file_has_one_id_for_ever_and_no_other_has_it() {
+    fn a_configured_number_has_a_stable_and_unique_id() {
         let id = file_id("acme", "+15551230001");
         assert_eq!(format!("{id:032x}"), "0e930f797ee83ca792a38291817b31ff");
         assert_ne!(id, file_id("acme", "+15551230002"));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_changed_of_a_number_stays_the_files() {
+    fn unchanged_settings_of_a_number_follow_the_configuration() {
         let url = |text: &str| Some(Arc::from(text));
         let voice = Voice { url: url("http://file/"), status_callback: url("http://file/status"), ..Voice::default() };
         let floor = Number { voice, ..Number::default() };
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_number_has_one_holder_and_is_found_after_a_restart() {
+    async fn a_number_has_one_owner_and_survives_a_restart() {
         on_each_database(one_holder).await;
     }
 

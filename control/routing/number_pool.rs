@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_its_numbers_once_and_only_for_its_account() {
+    fn a_block_offers_each_number_once_and_only_to_its_account() {
         let pool = pool(serde_json::json!([
             { "number": "+15551230009", "last": "+15551230011" },
             { "number": "+15551230010" },
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn fictitious_numbers_are_found_and_others_may_be_taken_too() {
+    fn an_empty_number_pool_offers_fictitious_numbers_and_accepts_others() {
         let pool = NumberPool::fictitious();
         let numbers: Vec<_> = pool.numbers("acme", |_| true).map(|(number, _)| number).collect();
         assert_eq!((numbers.len(), numbers[0].as_str()), (400, "+14155550100"));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_has_no_numbers() {
+    fn an_invalid_block_has_no_numbers() {
         for (number, last) in
             [("100", None), ("+15", Some("+14")), ("+15551", Some("+155512")), ("+10000", Some("+20000"))]
         {

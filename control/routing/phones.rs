@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gruu_is_of_a_user_and_keeps_the_phone_that_it_means() {
+    async fn a_gruu_finds_its_user_and_keeps_its_instance() {
         let (phones, _directory) = loaded().await;
         let target = |to: &str| {
             let to = Address::from(to);
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_phone_is_found_by_its_name_at_any_of_our_names_and_in_its_own_account() {
+    async fn a_phone_is_found_by_its_username_at_every_host_name_of_the_server_within_its_account() {
         let (phones, _directory) = loaded().await;
         let found = |account: &str, to: &str| phones.find(account, &Address::from(to)).is_some();
         for to in [
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_uri_at_our_address_names_the_one_account_that_has_such_a_phone() {
+    async fn a_uri_at_the_servers_address_identifies_the_only_account_with_this_username() {
         let (phones, _directory) = loaded().await;
         let owner = |uri: &str| phones.owner(uri).map(|account| account.to_string());
         assert_eq!(owner("sip:bob@127.0.0.1").as_deref(), Some("other"));
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_name_at_our_addresses_belongs_to_one_account() {
+    async fn a_username_at_the_servers_addresses_belongs_to_one_account() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let mut trunk: TrunkConfig = serde_json::from_value(serde_json::json!({
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn the_domain_of_an_account_is_a_host_name_and_not_one_of_this_server() {
+    fn the_domain_of_an_account_must_be_a_host_name_of_no_other_owner() {
         let reserved = ["voice.operator.example", "SIP.Carrier.example."].map(str::to_owned);
         let phones = phones().with_reserved(reserved);
         assert_eq!(phones.domain_name("Acme.Example").as_deref(), Ok("acme.example"));
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_is_kept_as_it_was() {
+    fn a_stored_binding_is_read_back_unchanged() {
         let now = "2026-11-21T08:00:00Z".parse().unwrap();
         let kept = sip::Binding {
             id: sip::BindingId(7),

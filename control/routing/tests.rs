@@ -20,7 +20,7 @@ fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
 }
 
 #[tokio::test]
-async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
+async fn the_account_of_a_number_overrides_its_configured_route() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
     let inventory = Arc::new(Inventory::default());
@@ -103,7 +103,7 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
 }
 
 #[test]
-fn a_trunk_may_have_codecs_of_its_own() {
+fn a_trunk_may_have_its_own_codecs() {
     let trunk = |name: &str, codecs: &[&str]| {
         serde_json::from_value(serde_json::json!({ "name": name, "uri": "sip:h", "codecs": codecs })).unwrap()
     };
@@ -114,7 +114,7 @@ fn a_trunk_may_have_codecs_of_its_own() {
 }
 
 #[test]
-fn a_call_goes_over_the_trunk_that_its_application_chose_by_id_if_the_account_may_use_it() {
+fn a_call_uses_the_trunk_of_the_given_id_if_the_account_owns_it() {
     let id = |last: u8| format!("BY{last:032x}");
     let trunks = [
         serde_json::json!({ "name": "usual", "uri": "sip:usual", "prefixes": ["+"] }),
@@ -160,7 +160,7 @@ async fn takers(accounts: Vec<tandem_accounts::Account>, pool: serde_json::Value
 }
 
 #[tokio::test]
-async fn with_several_accounts_only_the_operator_takes_numbers_that_no_pool_offers() {
+async fn only_the_operator_takes_numbers_outside_of_the_pool_with_several_accounts() {
     let account = |name: &str, operator| {
         let account = serde_json::json!({ "name": name, "operator": operator });
         serde_json::from_value::<tandem_accounts::Account>(account).unwrap()
@@ -176,7 +176,7 @@ async fn with_several_accounts_only_the_operator_takes_numbers_that_no_pool_offe
 }
 
 #[tokio::test]
-async fn a_number_that_another_account_took_without_a_pool_does_not_take_the_calls_from_the_carrier() {
+async fn a_number_of_another_account_outside_of_the_pool_does_not_divert_calls_from_the_carrier() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
     let inventory = Arc::new(Inventory::default());
@@ -217,7 +217,7 @@ fn names(routes: &[Outbound]) -> Vec<&str> {
 }
 
 #[test]
-fn a_number_goes_by_the_longest_prefix_then_priority_and_the_others_follow() {
+fn trunks_are_ordered_by_the_longest_prefix_and_then_by_priority() {
     let mut theirs = trunk("theirs", &["+"], 0, 1);
     theirs["account"] = "other".into();
     let routing = routing(&[
@@ -235,7 +235,7 @@ fn a_number_goes_by_the_longest_prefix_then_priority_and_the_others_follow() {
 }
 
 #[test]
-fn trunks_that_are_not_well_come_last() {
+fn unhealthy_trunks_are_tried_last() {
     let routing = routing(&[trunk("a", &["+1"], 0, 1), trunk("b", &["+"], 0, 1), trunk("c", &["+"], 1, 1)]);
     let health = |name: &str| match name {
         "a" => sip::Health::Down,
@@ -247,7 +247,7 @@ fn trunks_that_are_not_well_come_last() {
 }
 
 #[test]
-fn a_bridge_goes_over_its_trunks_in_their_order_those_that_are_up_first() {
+fn a_bridge_uses_its_trunks_in_order_with_healthy_ones_first() {
     let mut national = trunk("national", &[], 0, 1);
     national["number_format"] = "national".into();
     national["country_code"] = "49".into();
@@ -283,7 +283,7 @@ fn a_bridge_goes_over_its_trunks_in_their_order_those_that_are_up_first() {
 }
 
 #[test]
-fn equals_share_the_calls_as_their_weights_say() {
+fn trunks_of_equal_priority_share_calls_by_weight() {
     let routing = routing(&[trunk("heavy", &["+"], 0, 30), trunk("light", &["+"], 0, 10)]);
     let mut rng = StdRng::from_seed([5; 32]);
     let mut heavy = 0;
@@ -296,7 +296,7 @@ fn equals_share_the_calls_as_their_weights_say() {
 }
 
 #[test]
-fn each_trunk_is_called_with_numbers_of_its_own_form() {
+fn each_trunk_gets_numbers_in_its_format() {
     let mut national = trunk("national", &["+"], 0, 1);
     national["number_format"] = "national".into();
     national["country_code"] = "49".into();
@@ -321,7 +321,7 @@ fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
 }
 
 #[test]
-fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
+fn an_unknown_number_is_reported_with_the_nearest_known_number_and_a_remedy() {
     let number = |number: &str| {
         serde_json::from_value(serde_json::json!({ "number": number, "account": "acme", "twiml": "<Response/>" }))
             .unwrap()
@@ -351,7 +351,7 @@ fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
 }
 
 #[test]
-fn the_prefix_that_the_remedy_names_brings_the_number_to_its_owner() {
+fn the_prefix_of_the_remedy_makes_the_number_known() {
     let mut trunk = trunk("carrier", &[], 1, 1);
     trunk["inbound_add_prefix"] = "+".into();
     let numbering = Numbering::of(&serde_json::from_value(trunk).unwrap());
@@ -359,7 +359,7 @@ fn the_prefix_that_the_remedy_names_brings_the_number_to_its_owner() {
 }
 
 #[test]
-fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_on_are_not() {
+fn numbers_of_the_server_are_called_internally_unless_they_are_bridged() {
     let number = |number: &str, account: &str, more: serde_json::Value| {
         let mut value = serde_json::json!({ "number": number, "account": account });
         value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -407,7 +407,7 @@ fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_o
 }
 
 #[test]
-fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
+fn a_caller_id_is_owned_tolerated_or_refused() {
     let number = serde_json::json!({ "number": "+15551230001", "account": "acme", "voice_url": "http://file/" });
     let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
     let strict = routing.clone().with_strict_callers(true);
@@ -419,7 +419,7 @@ fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
 }
 
 #[test]
-fn the_address_of_a_uri_is_known_if_it_is_an_address() {
+fn a_uri_with_an_ip_address_as_host_has_this_address() {
     for (uri, address) in [
         ("sip:192.0.2.1", Some("192.0.2.1")),
         ("sip:+1555@192.0.2.1:5080;transport=tcp", Some("192.0.2.1")),

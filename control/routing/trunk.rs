@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trunk_is_registered_where_and_as_its_settings_say() {
+    fn the_registration_of_a_trunk_follows_its_settings() {
         let register = |more: serde_json::Value| {
             let mut trunk = serde_json::json!({
                 "name": "t", "uri": "sip:x@10.0.0.1:5070;transport=tcp", "username": "u", "password": "p", "register": true

@@ -847,7 +847,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_about_a_call_that_was_given_away_are_in_the_log_of_the_other() {
+    async fn log_lines_of_a_merged_call_are_in_the_log_of_its_target() {
         let ((inbox, messages), (target, _of_heir)) = (Inbox::new(), Inbox::new());
         inbox.log().push(clock::time(), None, "media", "said before the last word");
         inbox.post(Message::HangupAll).unwrap();
@@ -859,7 +859,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_holds_for_as_long_as_it_lasts_is_small() {
+    fn the_memory_of_a_call_task_is_limited() {
         let (run, task, leg) = (future(CallTask::run), size_of::<CallTask>(), size_of::<LiveLeg>());
         assert!(run <= 6_400 && task <= 1_024 && leg <= 1_568, "{run}, {task} and {leg} octets");
     }

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
+    async fn an_exchange_that_arrives_after_the_end_of_its_call_is_returned() {
         let at = Timestamp::UNIX_EPOCH;
         let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned(), data: None });
         let exchange = || {
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_far_end_is_told_once_when_the_invite_is_repeated_again() {
+    fn a_silent_far_end_is_reported_once_after_repeated_retransmissions() {
         let (inbox, _messages) = Inbox::new();
         let invite = |line: &str| {
             let (leg, far_end) = (LegId(1), "192.0.2.9:5060".parse().unwrap());
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traced_message_says_which_way_it_went_and_where() {
+    fn the_trace_line_of_a_message_has_its_direction_and_its_address() {
         let of = |sent, peer: &str| trace_line(sent, peer.parse().unwrap(), "UDP", "BYE sip:a@b");
         assert_eq!(of(true, "10.0.200.1:5060"), "-> 10.0.200.1:5060 UDP BYE sip:a@b");
         assert_eq!(of(false, "[2001:db8::1]:65535"), "<- [2001:db8::1]:65535 UDP BYE sip:a@b");

@@ -192,7 +192,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_features_in_the_docs_are_those_that_are_here() {
+fn features_in_the_docs_match_the_code() {
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the table's place is marked");
     let (_, after) = rest.split_once(END).expect("and its end");

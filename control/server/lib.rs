@@ -564,7 +564,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_gets_links_to_the_places_that_need_no_id() {
+    fn a_browser_gets_links_to_paths_without_an_id() {
         let page = places_page();
         assert!(page.contains("<a href=\"/console/calls\">/console/calls</a>, "), "{page}");
         assert!(page.contains("<a href=\"/healthz\">") && !page.contains("href=\"/console/calls/{"), "{page}");

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_of_another_host_is_not_our_own() {
+    fn a_page_of_another_host_is_foreign() {
         for (origin, own) in [
             ("https://voice.example.com", true),
             ("http://VOICE.example.com:8080", true),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn json_has_no_character_that_a_terminal_obeys() {
+    async fn json_responses_escape_control_characters_of_terminals() {
         let text = "{\"to\":\"sip:a\u{202e}b\u{9b}2J\u{2066}\"}\n";
         let shown = "{\"to\":\"sip:a\\u202eb\\u009b2J\\u2066\"}\n";
         let sent = async |kind: &str, body: Body| {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_name_that_leads_here_is_told_from_our_own() {
+    fn a_foreign_host_header_is_distinguished_from_the_servers_names() {
         for (host, own) in [
             ("127.0.0.1:8080", true),
             ("[::1]:8080", true),

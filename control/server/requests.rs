@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_short_however_long_the_request_is() {
+    fn the_log_line_of_a_long_request_is_short() {
         let path = format!("/v2/calls/v3:{}/actions/speak", "x".repeat(80));
         let text = line_of(&path, 200, None, &json!({ "payload": "y".repeat(9_000) }));
         assert!(text.starts_with("POST /v2/calls/v3:xxxxxxxxx.../actions/speak 200 (0 ms) payload=yyy"), "{text}");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_reason_of_a_refusal_and_the_words_of_the_request() {
+    fn the_log_line_of_a_refused_request_has_its_reason_and_its_parameters() {
         let body =
             json!({ "command": "calling.play", "id": "c1", "params": { "volume": 1, "play": [{ "url": "x" }] } });
         let text = line_of("/api/calling/calls", 422, Some("no (7)"), &body);

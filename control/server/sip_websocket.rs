@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_of_a_trusted_proxy_is_the_last_address_that_is_no_proxy() {
+    fn the_client_behind_trusted_proxies_is_the_last_untrusted_address() {
         let proxies = TrustedProxies(["127.0.0.0/8", "10.0.0.0/8"].map(|text| text.parse().unwrap()).into());
         let client = |peer: &str, lines: &[&str]| {
             let lines = lines.iter().map(|line| (HeaderName::from_static("x-forwarded-for"), line.parse().unwrap()));

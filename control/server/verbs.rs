@@ -38,7 +38,7 @@ fn read(flavour: &'static Flavour, root: &Element) -> Program {
 }
 
 #[test]
-fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
+fn a_top_level_stream_is_valid_in_cxml_and_misplaced_in_twiml() {
     let text = r#"<Response><Stream url="wss://app.example/a" track="both"/></Response>"#;
     let root = Element::parse(text).unwrap();
     let read = |flavour| {
@@ -90,7 +90,7 @@ fn somewhere(text: &str, rule: &Rule) -> Option<(Element, Place)> {
 }
 
 #[test]
-fn what_is_said_to_be_honoured_makes_another_program() {
+fn honoured_attributes_change_the_program() {
     for (flavour, text) in TABLES {
         check_honoured(flavour, text);
     }
@@ -125,7 +125,7 @@ fn check_honoured(flavour: &'static Flavour, text: &str) {
 }
 
 #[test]
-fn what_is_said_to_be_idle_or_refused_changes_nothing_and_is_reported_by_its_number() {
+fn idle_and_refused_attributes_change_nothing_and_cause_their_warning() {
     for (flavour, text) in TABLES {
         check_idle_or_refused(flavour, text);
     }
@@ -159,7 +159,7 @@ fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
 }
 
 #[test]
-fn what_is_not_served_is_skipped_and_reported_by_its_number() {
+fn unsupported_elements_are_skipped_with_their_warning() {
     for (flavour, text) in TABLES {
         check_unserved(flavour, text);
     }
@@ -200,7 +200,7 @@ fn check_unserved(flavour: &'static Flavour, text: &str) {
 
 /// The table must contain every element, parent and attribute that the provider's own libraries can write.
 #[test]
-fn the_table_knows_whatever_the_official_libraries_write() {
+fn the_table_has_every_element_and_attribute_of_the_official_libraries() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/openapi/twiml_voice.json");
     let Ok(text) = std::fs::read_to_string(&file) else {
         tandem_test_support::skip(tandem_test_support::Needs::Shared("openapi/twiml_voice.json"));
@@ -261,7 +261,7 @@ fn as_written(name: &str) -> String {
 }
 
 #[test]
-fn twiml_in_the_docs_is_what_the_table_says() {
+fn twiml_in_the_docs_matches_the_table() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn history_is_kept_for_its_days_or_for_ever() {
+    fn history_is_kept_for_its_retention_days_or_forever() {
         let kept_since = |retention_days| {
             let config = DatabaseConfig { retention_days, ..DatabaseConfig::default() };
             config.kept_since("2026-11-21T08:00:00Z".parse().unwrap()).map(|since| since.to_string())

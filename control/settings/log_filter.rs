@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tandem_control_means_every_crate_below_it() {
+    fn the_filter_tandem_control_selects_every_crate_below_control() {
         assert_eq!(by_crate("info,tandem_sip=debug"), "info,tandem_sip=debug");
         let all = by_crate("info,tandem_control=debug");
         assert!(all.starts_with("info,tandem_accounts=debug,") && all.ends_with(",tandem_webhooks=debug"), "{all}");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_with_a_mistake_is_refused() {
+    fn an_invalid_log_filter_is_refused() {
         for right in ["info", "WARN", "off", "info,tandem_sip=debug", "error, tandem_control::stream=trace"] {
             assert_eq!(check(right), Ok(()), "{right}");
         }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_for_a_while_ends_unless_somebody_else_has_changed_it() {
+    fn a_temporary_log_filter_ends_unless_a_later_change_replaced_it() {
         let set = Arc::new(Mutex::new(Vec::new()));
         let log = LogFilter(Mutex::new(None));
         assert_eq!((log.get(), log.change("debug")), (None, None));

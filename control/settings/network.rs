@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_may_be_one_address() {
+    fn a_network_may_be_a_single_address() {
         assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
         assert_eq!(network("::1").unwrap().to_string(), "::1/128");
         assert!(network("10.0.0.0/33").is_none());

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_pattern_fits_best_and_the_whole_number_beats_its_prefix() {
+    fn the_longest_number_pattern_matches_and_an_exact_number_has_precedence() {
         let patterns = ["*", "+1*", "+1555*", "+15551230001", "+15551230001*", "100"].map(pattern);
         let best = |user: &str| {
             patterns.iter().filter_map(|p| Some((p.fits(user)?, p.to_string()))).max().map(|(_, text)| text).unwrap()
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nobody_can_dial_are_refused() {
+    fn number_patterns_that_cannot_be_dialled_are_refused() {
         for text in ["", "+", "+0123", "+1234567890123456", "+1 555", "a b", "+15x"] {
             assert!(text.parse::<NumberPattern>().is_err(), "{text}");
         }

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_only_shows_text_from_outside() {
+    fn control_characters_of_external_text_are_escaped() {
         assert_eq!(printable("Grüße, 你好 👩‍👩‍👧 שלום"), "Grüße, 你好 👩‍👩‍👧 שלום");
         assert_eq!(printable("a\u{1b}[2Jb\r\nc\td\0\u{7f}"), "a\\u{1b}[2Jb\\r\\nc\\td\\u{0}\\u{7f}");
         assert_eq!(printable("\u{9b}2J"), "\\u{9b}2J");
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn the_colours_of_a_text_stay_colours() {
+    fn colour_codes_of_the_server_are_kept() {
         assert_eq!(printable_marks("\u{1b}[31ma\u{202e}b\u{1b}[0m\n"), "\u{1b}[31ma\\u{202e}b\u{1b}[0m\n");
     }
 
     #[test]
-    fn json_means_the_same() {
+    fn escaped_json_has_the_same_meaning() {
         let json = "{\n\t\"a\": \"x\u{9b}\u{202e}\u{7f}\"\n}";
         assert_eq!(printable_json(json), "{\n\t\"a\": \"x\\u009b\\u202e\\u007f\"\n}");
         assert!(matches!(printable_json("{\n}"), Cow::Borrowed(_)));

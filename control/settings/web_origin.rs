@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_only_begins_like_this_machine_is_not_this_machine() {
+    fn a_host_name_that_begins_with_localhost_is_not_loopback() {
         for (name, expected) in [
             ("localhost", true),
             ("LOCALHOST", true),

@@ -650,7 +650,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_samples_to_the_call_are_little_endian_unless_the_operator_wants_big() {
+    fn l16_audio_to_the_call_is_little_endian_unless_the_setting_says_big() {
         for (config, order) in [
             (StreamsConfig::default(), media::ByteOrder::Little),
             (StreamsConfig { l16_byte_order: ByteOrder::Big, ..StreamsConfig::default() }, media::ByteOrder::Big),

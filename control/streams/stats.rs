@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streams_turn_is_from_the_callers_end_of_speech_to_the_first_audio_after_a_silence() {
+    fn a_turn_of_a_stream_lasts_from_the_end_of_speech_to_the_first_audio() {
         let (at, timings) = (clock(), Timings::default());
         let mut tally = StreamStats::new(at(0), media::TapCodec::Native, true);
         let first = tally.spoken(at(300), ms(1_000), &timings);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_says_what_follows_the_attempt() {
+    fn the_report_of_an_attempt_names_the_next_step() {
         let told = |number, status, error: Option<&str>, state, next| {
             let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
             let elapsed = Duration::from_millis(12);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_then_failover_then_the_end() {
+    fn retries_precede_the_failover_url() {
         let delivery = delivery(&[10, 20], true);
         let mut schedule = Schedule::resumed(&delivery, 0);
         let mut targets = Vec::new();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_number_says_where_to_go_on() {
+    fn a_resumed_schedule_continues_after_the_stored_attempts() {
         let delivery = delivery(&[10], true);
         let targets: Vec<_> =
             (0..5).map(|made| Schedule::resumed(&delivery, made).next_target().map(|target| target.url)).collect();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_is_repeated() {
+    fn only_failures_of_the_retry_policy_are_retried() {
         let delivery = delivery(&[10], true);
         let step =
             |status, error: Option<FetchError>| Schedule::resumed(&delivery, 0).after(status, error.as_ref(), None);
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_url_without_failover_is_given_up_at_once() {
+    fn a_refused_url_without_failover_is_given_up_immediately() {
         let delivery = delivery(&[10], false);
         let mut schedule = Schedule::resumed(&delivery, 0);
         assert_eq!(schedule.after(None, Some(&FetchError::Refused(String::new())), None), Step::GivenUp);
     }
 
     #[test]
-    fn no_attempt_starts_after_the_time_for_all() {
+    fn no_attempt_starts_after_the_total_time() {
         let delivery = delivery(&[100], true);
         let left = |milliseconds| Some(Duration::from_millis(milliseconds));
         assert_eq!(Schedule::resumed(&delivery, 0).after(Some(500), None, left(101)), again(100));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_survives_its_json() {
+    fn a_delivery_is_read_back_from_its_json() {
         let delivery = Delivery { id: u128::MAX, ..delivery(&[1, 2], true) };
         let text = serde_json::to_string(&delivery).unwrap();
         assert!(text.contains(r#""id":"ffffffffffffffffffffffffffffffff""#), "{text}");

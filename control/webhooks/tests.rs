@@ -68,7 +68,7 @@ async fn queues_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_dead_receiver_does_not_hold_up_the_others() {
+async fn an_unresponsive_receiver_does_not_delay_others() {
     let dead = WebServer::start(|_| Answer::Silence).await;
     let alive = WebServer::start(|_| Answer::status(200)).await;
     let mut bench = Bench::new().await;
@@ -82,7 +82,7 @@ async fn a_dead_receiver_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn all_attempts_together_keep_to_their_time() {
+async fn all_attempts_of_a_delivery_share_one_time_limit() {
     let mut server = WebServer::start(|_| Answer::Silence).await;
     let mut bench = Bench::new().await;
     let mut delivery = retried(delivery(1, "call", &server.url("/")), &[1, 1, 1]);
@@ -95,7 +95,7 @@ async fn all_attempts_together_keep_to_their_time() {
 }
 
 #[tokio::test]
-async fn the_failover_url_is_tried_when_the_first_gives_up() {
+async fn the_failover_url_is_tried_after_the_last_attempt() {
     let mut first = WebServer::start(|_| Answer::status(500)).await;
     let mut second = WebServer::start(|_| Answer::status(200)).await;
     let mut bench = Bench::new().await;
@@ -111,7 +111,7 @@ async fn the_failover_url_is_tried_when_the_first_gives_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_named_is_not_repeated_and_the_queue_goes_on() {
+async fn a_status_outside_of_the_retry_policy_is_not_retried_and_the_queue_continues() {
     let mut server =
         WebServer::start(answers_by_attempt(|id, _| Answer::status(if id == 1 { 404 } else { 200 }))).await;
     let mut bench = Bench::new().await;
@@ -127,7 +127,7 @@ async fn an_answer_that_is_not_named_is_not_repeated_and_the_queue_goes_on() {
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_in_order_with_the_attempts_counted() {
+async fn a_restart_continues_the_queue_with_the_counted_attempts() {
     let mut server =
         WebServer::start(answers_by_attempt(|_, attempt| Answer::status(if attempt == 1 { 503 } else { 200 }))).await;
     let mut bench = Bench::new().await;
@@ -192,7 +192,7 @@ async fn a_slow_receiver_times_out_and_an_endless_answer_counts_by_its_status() 
 }
 
 #[tokio::test]
-async fn redirects_are_followed_only_when_asked_and_sealed_anew() {
+async fn redirects_are_followed_only_on_request_and_signed_again() {
     let mut server = WebServer::start(|request| match request.target.as_str() {
         "/first" => Answer::redirect(302, "/second"),
         _ => Answer::status(200),
@@ -212,7 +212,7 @@ async fn redirects_are_followed_only_when_asked_and_sealed_anew() {
 }
 
 #[tokio::test]
-async fn draining_sends_what_is_due_and_leaves_the_rest_for_the_next_start() {
+async fn draining_sends_due_deliveries_and_keeps_the_others() {
     let mut server =
         WebServer::start(answers_by_attempt(|id, _| Answer::status(if id == 1 { 503 } else { 200 }))).await;
     let mut bench = Bench::new().await;
@@ -231,7 +231,7 @@ async fn draining_sends_what_is_due_and_leaves_the_rest_for_the_next_start() {
 }
 
 #[tokio::test]
-async fn draining_cuts_off_a_receiver_that_does_not_answer() {
+async fn draining_cancels_a_request_without_an_answer() {
     let mut server = WebServer::start(|_| Answer::Silence).await;
     let bench = Bench::new().await;
     bench.enqueue(delivery(1, "call", &server.url("/"))).await;

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_told_by_what_people_look_for() {
+    fn the_line_of_a_webhook_has_its_main_values_and_the_verbs_of_its_answer() {
         let document =
             "<?xml version=\"1.0\"?><Response><Gather numDigits='1'><Say>Hello</Say></Gather><Hangup/></Response>";
         let webhook = exchange(&[("CallStatus", "in-progress"), ("Digits", "12")], document);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhooks_line_is_good_by_its_status() {
+    fn the_status_decides_the_colour_of_a_webhooks_line() {
         for (line, style) in [
             ("POST http://127.0.0.1:5000/voice 200 (3 ms)", Style::Good),
             ("POST http://127.0.0.1:5000/voice 404 (3 ms)", Style::Bad),
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_a_title_do_not_wait_for_ever() {
+    fn lines_without_a_title_are_printed_at_the_limit() {
         let (title, held, legs) = (Title::Missing, Vec::new(), HashMap::new());
         let mut shown = Shown { number: 1, first: Timestamp::UNIX_EPOCH, title, held, legs };
         let printed: usize = (0..MAX_HELD).map(|line| shown.lines(Some(line.to_string())).len()).sum();

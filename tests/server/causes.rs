@@ -144,7 +144,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
             Test("media/engine/tests.rs", "a_far_end_elsewhere_cannot_send_our_audio_to_this_host")
         }
         Cause::AudioFromElsewhere => {
-            Test("control/metrics/quality.rs", "audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words")
+            Test("control/metrics/quality.rs", "missing_audio_and_audio_from_another_address_are_reported")
         }
         Cause::StreamRefused => stream(format!("ws://{closed}/")),
         Cause::StreamTimeout => stream(format!("ws://{bad}/silent")),

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_is_told_with_its_frequency_and_its_length() {
+    fn a_tone_is_reported_with_its_frequency_and_its_duration() {
         for hertz in [350.0, 440.0, 697.0, 1_000.0, 2_100.0, 3_000.0] {
             let samples = [vec![0; 4_000], tone(hertz, 1_000), vec![0; 8_000]].concat();
             let found = heard(&samples);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tones_in_a_row_are_two_and_silence_is_counted() {
+    fn two_consecutive_tones_are_separate_and_silence_is_measured() {
         let samples = [tone(440.0, 600), tone(880.0, 600), vec![0; 16_000]].concat();
         let mut classifier = AudioClassifier::new();
         let mut tones = 0;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_no_tone_and_silence_is_nothing() {
+    fn noise_is_no_tone_and_silence_is_no_sound() {
         let found = heard(&[vec![0; 8_000], noise(2_000, 6_000.0), vec![0; 8_000]].concat());
         assert!(found.iter().all(|segment| !matches!(segment.kind, Kind::Tone(_))), "{found:?}");
         assert!(heard(&vec![0; 80_000]).is_empty());
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vowel_is_no_tone_however_long_it_is_held() {
+    fn a_long_vowel_is_no_tone() {
         for pitch in [95.0, 140.0, 196.0, 220.0, 254.0, 292.0, 330.0, 430.0] {
             for formant in [pitch, 2.0 * pitch, 300.0, 360.0, 520.0, 700.0] {
                 for vibrato in [0.0, 0.01, 0.04] {
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_a_siren_is_no_tone() {
+    fn a_tone_with_rising_pitch_is_no_tone() {
         // A glide of 200 Hz in a second, as at the end of a question.
         let mut phase = 0.0;
         let glide = |index: usize| {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn speech_of_every_voice_at_hand_is_no_tone() {
+    fn speech_of_every_installed_voice_is_no_tone() {
         const TEXT: &str = "Please listen carefully, as our menu has changed. Who knew you would be so cool? Mmm, aaah, oooh. \
                             We are the moon. An application error has occurred. Goodbye.";
         let mut voices = 0;

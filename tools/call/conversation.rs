@@ -849,7 +849,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_ended_at_once_or_failed_does_not_blame_a_firewall() {
+    fn a_call_that_ended_immediately_or_failed_lacks_no_audio() {
         for (packets_in, length, problems, lacks) in
             [(0, 0.01, 0, false), (0, 0.9, 0, false), (0, 1.0, 0, true), (0, 30.0, 1, false), (1, 30.0, 0, false)]
         {

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_are_keys_at_once_and_words_are_a_line() {
+    fn typed_digits_are_sent_immediately_and_words_as_a_line() {
         let mut line = Line::default();
         let typed: Vec<Typed> = "1# Hé 2\u{7f}3\r".bytes().filter_map(|octet| line.take(octet)).collect();
         assert_eq!(typed.first(), Some(&Typed::Digit('1')));

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_story_tells_the_problems_of_all_its_calls_and_whether_more_may_follow() {
+    fn a_story_has_the_problems_of_all_its_calls_and_whether_more_may_follow() {
         let mut story = json!({
             "calls": [{ "live": false }, { "live": true }],
             "webhooks": [{ "state": "pending", "attempts": 0 }],
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_expected_by_its_cause_or_by_its_number() {
+    fn a_problem_is_expected_by_its_cause_or_by_its_code() {
         let problem =
             Problem { cause: "answered-403".into(), code: Some(11_200), message: String::new(), advice: None };
         let expected = |text: &str| text.parse::<Expected>();

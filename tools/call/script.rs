@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_shown_with_its_line() {
+    fn an_error_in_a_script_has_its_line() {
         let fault = |text: &str| shown(text).unwrap_err();
         assert_eq!(fault("- press: 1\n- pres: 2\n").0, 2);
         assert!(fault("- pres: 2\n").1.contains("the steps are say, press"));

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_come_in_the_order_of_the_command_line() {
+    fn steps_run_in_the_order_of_the_command_line() {
         let found = steps(&["--press", "1w#", "--say", "sales", "--press", "2", "--hangup", "--wait", "0.5"]).unwrap();
         let wait = Step::Wait(Duration::from_millis(500));
         let (one, two) = (Step::Press("1w#".into()), Step::Press("2".into()));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expectation_says_what_and_how_soon() {
+    fn an_expectation_has_a_sound_and_a_time_limit() {
         assert_eq!(expectation("tone:440 within 5 seconds"), (Sound::Tone(Some(440.0)), 5.0));
         assert_eq!(expectation("speech"), (Sound::Speech, 10.0));
         assert_eq!(expectation("silence:3s within 20"), (Sound::Silence(Duration::from_secs(3)), 20.0));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_makes_no_sense_says_what_would() {
+    fn an_invalid_step_is_refused_with_advice() {
         let fault = |arguments: &[&str]| steps(arguments).unwrap_err();
         assert!(fault(&["--press", "1x"]).contains("'x' is not a digit; digits are 0 to 9"));
         assert!(fault(&["--expect", "music"]).contains("there are speech, tone"));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_an_extension_and_a_phone_are_the_servers() {
+    fn numbers_extensions_and_clients_are_called_at_the_server() {
         assert_eq!(uri("+15551230001"), "sip:+15551230001@127.0.0.1:5060");
         assert_eq!(uri("600"), "sip:600@127.0.0.1:5060");
         assert_eq!(uri("client:alice"), "sip:alice@127.0.0.1:5060");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uri_is_called_as_it_is_and_known_when_it_means_the_server() {
+    fn a_uri_is_called_unchanged_and_recognised_if_it_is_the_servers() {
         let target = |text| Target::of(text, Some(&server())).unwrap();
         assert!(target("sip:600@127.0.0.1").own && target("sip:600@127.0.0.1:5060;x=1").own);
         assert!(!target("sip:600@127.0.0.1:5070").own);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_said_with_what_can() {
+    fn an_invalid_target_is_refused_with_the_valid_forms() {
         let fault = |text| Target::of(text, Some(&server())).unwrap_err();
         assert!(fault("a b").contains("client:alice"));
         assert!(fault("").contains("a number"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_nobody_listens_on_is_known_at_once() {
+    fn a_closed_udp_port_is_detected_immediately() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let target = |address: SocketAddr| Target::of(&format!("sip:a@{address}"), None).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let mut figures = Figures::default();
         assert_eq!((figures.report(), figures.recent()), (Value::Null, None));
         (52..=101).rev().for_each(|value| figures.add(f64::from(value)));

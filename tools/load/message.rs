@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_end_writes_the_other_reads() {
+    fn messages_of_one_end_are_parsed_by_the_other() {
         let (from, target) = ("127.0.0.2:5070".parse().unwrap(), "127.0.0.1:5060".parse().unwrap());
         let caller = Caller { run: 0xab, call: 42, from, target, number: "1" };
         let text = caller.invite(&sdp("127.0.0.2:7000".parse().unwrap()));

@@ -93,19 +93,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_whatever_its_name() {
+    fn the_figures_of_a_process_are_parsed_with_any_process_name() {
         assert_eq!(ticks("7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 12 0 0 20 0 1 0"), 43);
         assert_eq!(kilobytes("Name:\tx\nVmRSS:\t   22440 kB\nVmData: 1 kB\n", "VmRSS:"), 22_440);
         assert!(rss_kb(std::process::id()).unwrap() > 0);
     }
 
     #[test]
-    fn what_the_machine_did_is_told_without_its_idling() {
+    fn the_busy_time_of_the_host_excludes_idle_time() {
         assert_eq!(busy("cpu  1000 10 500 90000 77 3 20 8 0 0\ncpu0 1 1 1\n"), 1_533);
     }
 
     #[test]
-    fn what_full_sockets_dropped_is_theirs_alone() {
+    fn dropped_packets_are_counted_for_the_named_sockets_only() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
             101: 0200007F:C350 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 12 2 0000000000000000 41\n\
             102: 0300007F:C350 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 13 2 0000000000000000 7\n";

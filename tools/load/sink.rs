@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
-    fn stamps_are_found_wherever_frames_begin_and_lateness_is_told_by_stream() {
+    fn stamps_are_found_at_every_offset_and_lateness_is_reported_per_stream() {
         let began = Instant::now();
         for offset in [0, 1, 100, 150, 159] {
             let mut audio = vec![0xff; offset];
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
-    fn what_is_missing_is_told_apart_frames_dropped_audio_cut_and_audio_put_in() {
+    fn dropped_frames_cut_audio_and_inserted_audio_are_distinguished() {
         let began = Instant::now();
         let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
         // Packet 2 and the message with packet 2 are missing.

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_known_by_any_of_its_stamps_and_by_nothing_else() {
+    fn a_packet_is_identified_by_each_of_its_stamps() {
         let mut audio = [0; FRAME];
         stamp().write(&mut audio);
         for copy in 0..COPIES {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_that_was_touched_says_nothing() {
+    fn a_modified_stamp_is_not_read() {
         let mut audio = [0; FRAME];
         stamp().write(&mut audio);
         for place in 0..STAMP {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_the_other_law_and_is_quiet() {
+    fn a_stamp_survives_transcoding_and_is_quiet() {
         let mut audio = [0; FRAME];
         stamp().write(&mut audio);
         let mut samples = [0; FRAME];

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_in_lines_without_those_that_say_nothing() {
+    fn the_table_of_a_run_has_no_empty_lines() {
         let table = of(&run());
         for said in [
             "1 of 2 well",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_has_a_row_a_run_and_a_search_one_a_step() {
+    fn a_curve_has_a_row_per_run_and_a_search_a_row_per_step() {
         let curve = of(&json!({ "mode": "curve", "runs": [run(), run()] }));
         assert_eq!(curve.lines().count(), 3);
         assert!(

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_has_an_even_port_and_its_reports_the_one_above() {
+    fn rtp_has_an_even_port_and_rtcp_the_next_one() {
         let ports = Ports::open([127, 0, 0, 1].into(), [127, 0, 0, 2].into()).unwrap();
         for (sockets, reports) in ports.sockets.iter().zip(&ports._reports) {
             for (socket, reports) in sockets.iter().zip(reports) {

@@ -63,7 +63,7 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn octets_go_both_ways_until_both_sides_have_ended() {
+    async fn octets_are_relayed_in_both_directions_until_both_sides_end() {
         let ((a, mut app), (b, mut server)) = (duplex(64), duplex(64));
         let relayed = tokio::spawn(relay(a, b, IDLE));
         let said = vec![7; 100_000];
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_busy_direction_keeps_the_other_open_and_silence_ends_both() {
+    async fn traffic_in_one_direction_keeps_the_relay_open_and_silence_ends_it() {
         let ((a, mut app), (b, mut server)) = (duplex(64), duplex(64));
         let relayed = tokio::spawn(relay(a, b, IDLE));
         for _ in 0..10 {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_side_that_takes_nothing_ends_it() {
+    async fn a_side_that_reads_nothing_ends_the_relay() {
         let ((a, mut app), (b, _server)) = (duplex(64), duplex(64));
         let relayed = tokio::spawn(relay(a, b, IDLE));
         app.write_all(&[0; 64]).await.unwrap();

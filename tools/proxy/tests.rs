@@ -98,7 +98,7 @@ async fn carried(from: &mut (impl AsyncWrite + Unpin), to: &mut (impl AsyncRead 
 }
 
 #[tokio::test]
-async fn requests_for_a_provider_reach_the_server_as_they_are_however_many_on_a_connection() {
+async fn several_requests_on_a_connection_to_a_provider_reach_the_server_unchanged() {
     let scene = Scene::new(false, 8).await;
     for host in ["api.twilio.com", "api.dublin.ie1.twilio.com", "api.telnyx.com", "a.signalwire.com"] {
         let (head, stream) = scene.connect(&format!("{host}:443")).await;
@@ -114,7 +114,7 @@ async fn requests_for_a_provider_reach_the_server_as_they_are_however_many_on_a_
 }
 
 #[tokio::test]
-async fn a_name_that_dns_points_at_us_needs_no_proxy() {
+async fn a_connection_through_dns_needs_no_proxy_request() {
     let scene = Scene::new(false, 8).await;
     let stream = TcpStream::connect(&scene.tls).await.unwrap();
     let (mut app, mut server) = {
@@ -128,7 +128,7 @@ async fn a_name_that_dns_points_at_us_needs_no_proxy() {
 }
 
 #[tokio::test]
-async fn other_hosts_are_refused_and_told_why() {
+async fn other_hosts_are_refused_with_a_reason() {
     let scene = Scene::new(false, 8).await;
     for place in ["example.com:443", "twilio.com.example.com:443", "127.0.0.1:1"] {
         let (head, _) = scene.connect(place).await;
@@ -140,7 +140,7 @@ async fn other_hosts_are_refused_and_told_why() {
 }
 
 #[tokio::test]
-async fn other_hosts_are_let_through_untouched_when_asked_for() {
+async fn other_hosts_pass_through_unchanged_with_the_option() {
     let scene = Scene::new(true, 8).await;
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (head, mut app) = scene.connect(&elsewhere.local_addr().unwrap().to_string()).await;
@@ -153,7 +153,7 @@ async fn other_hosts_are_let_through_untouched_when_asked_for() {
 }
 
 #[test]
-fn a_proxy_on_a_loopback_address_lets_other_hosts_through_unless_told_not_to() {
+fn a_proxy_on_a_loopback_address_passes_other_hosts_through_by_default() {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
@@ -172,7 +172,7 @@ fn a_proxy_on_a_loopback_address_lets_other_hosts_through_unless_told_not_to() {
 }
 
 #[tokio::test]
-async fn urls_that_the_server_hands_out_itself_need_no_permission() {
+async fn connections_to_the_server_itself_need_no_permission() {
     let scene = Scene::new(false, 8).await;
     let own = scene.server.local_addr().unwrap().to_string();
     let (head, mut app) = scene.connect(&own).await;
@@ -181,7 +181,7 @@ async fn urls_that_the_server_hands_out_itself_need_no_permission() {
 }
 
 #[tokio::test]
-async fn plain_requests_in_absolute_form_lose_what_was_the_proxys_and_keep_their_host() {
+async fn plain_requests_lose_their_proxy_headers_and_keep_their_host() {
     let scene = Scene::new(false, 8).await;
     let ask = scene.ask(
         "POST http://api.twilio.com/2010-04-01/Accounts.json?a=%20b HTTP/1.1\r\nHost: other\r\nProxy-Connection: keep-alive\r\n\
@@ -204,7 +204,7 @@ async fn plain_requests_in_absolute_form_lose_what_was_the_proxys_and_keep_their
 }
 
 #[tokio::test]
-async fn who_takes_it_for_a_web_server_is_told_what_it_is() {
+async fn a_request_to_the_proxy_as_a_web_server_is_refused_with_an_explanation() {
     let scene = Scene::new(false, 8).await;
     let (head, _) = scene.ask("GET / HTTP/1.1\r\nHost: here\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 400 This is a proxy"), "{head}");
@@ -213,7 +213,7 @@ async fn who_takes_it_for_a_web_server_is_told_what_it_is() {
 }
 
 #[tokio::test]
-async fn an_application_hears_when_there_is_no_server() {
+async fn an_unreachable_server_is_reported_with_502() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap().port();
     drop(listener);
@@ -223,7 +223,7 @@ async fn an_application_hears_when_there_is_no_server() {
 }
 
 #[tokio::test]
-async fn a_tunnel_has_its_place_until_it_ends() {
+async fn a_tunnel_occupies_its_slot_until_it_ends() {
     let scene = Scene::new(false, 1).await;
     let (head, app) = scene.connect("api.twilio.com:80").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -237,7 +237,7 @@ async fn a_tunnel_has_its_place_until_it_ends() {
 }
 
 #[tokio::test]
-async fn its_authority_vouches_for_no_other_name_even_if_its_key_is_stolen() {
+async fn name_constraints_limit_the_certificate_authority_to_provider_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_make(folder.path()).unwrap();
     for (host, good) in [("api.twilio.com", true), ("example.com", false), ("127.0.0.1", false), ("::1", false)] {

@@ -164,7 +164,7 @@ async fn credentials_and_queries_belong_to_the_identity_of_a_file() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_asked_for_each_time_and_its_target_is_cached() {
+async fn a_redirect_is_requested_each_time_and_its_target_is_cached() {
     let mut server = WebServer::start(|request| match request.target.as_str() {
         "/latest" => Answer::redirect(302, "/1.wav"),
         _ => answer('a', &[("Cache-Control", "max-age=60")]),
@@ -177,7 +177,7 @@ async fn a_redirect_is_asked_for_each_time_and_its_target_is_cached() {
 }
 
 #[tokio::test]
-async fn an_uncached_use_asks_and_leaves_the_stored_audio() {
+async fn an_uncached_use_sends_a_request_and_keeps_the_stored_audio() {
     let mut server = changing(&[("Cache-Control", "max-age=60")]).await;
     let (files, url) = (files(), server.url("/a.wav"));
     let first = files.get(&url, "acme").await.unwrap();
@@ -201,7 +201,7 @@ async fn calls_that_wait_for_one_file_share_a_request_if_the_file_may_be_shared(
 }
 
 #[tokio::test]
-async fn a_missing_file_is_asked_for_again() {
+async fn a_missing_file_is_requested_again() {
     let count = AtomicUsize::new(0);
     let server = WebServer::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
         0 => Answer::status(404).with("Cache-Control", "max-age=60"),

@@ -99,7 +99,7 @@ fn a_ladder_fits_any_width_and_any_number_of_parties() {
 }
 
 #[test]
-fn no_secret_is_in_any_form_of_it() {
+fn no_form_of_a_trace_contains_secrets() {
     let trace = call();
     let shown = [serde_json::to_vec(&trace).unwrap(), trace.text(400).into_bytes(), trace.pcap()];
     for shown in shown {
@@ -108,7 +108,7 @@ fn no_secret_is_in_any_form_of_it() {
 }
 
 #[test]
-fn what_is_no_sip_is_shown_as_such() {
+fn data_that_is_no_sip_is_shown_escaped() {
     assert_eq!(summary::line(b"\x16\x03\x01\x1b[31m"), "not SIP: \\u{16}\\u{3}\\u{1}\\u{1b}[31m");
     assert_eq!(summary::line(b""), "not SIP: ");
     assert_eq!(summary::line(b"SIP/2.0 200"), "200");
@@ -117,7 +117,7 @@ fn what_is_no_sip_is_shown_as_such() {
 }
 
 #[test]
-fn sdp_is_summed_up_stream_by_stream() {
+fn the_summary_of_sdp_has_each_media_stream() {
     let sum = |sdp: &str| summary::sdp(format!("INVITE\r\n\r\n{sdp}").as_bytes());
     assert_eq!(sum(SDP).as_deref(), Some("PCMU PCMA keys, 192.0.2.1:4000, sendonly, encrypted"));
     let two = "v=0\r\nm=audio 4000 RTP/AVP 96\r\nc=IN IP6 2001:db8::1\r\na=rtpmap:96 opus/48000/2\r\nm=video 0 RTP/AVP 34\r\n";
@@ -127,7 +127,7 @@ fn sdp_is_summed_up_stream_by_stream() {
 }
 
 #[test]
-fn a_capture_has_a_packet_for_each_message_whose_checksums_are_right() {
+fn a_capture_has_a_packet_with_correct_checksums_for_each_message() {
     let mut trace = call();
     for message in trace.messages.iter_mut().skip(3) {
         message.transport = "TCP";
@@ -149,7 +149,7 @@ fn a_capture_has_a_packet_for_each_message_whose_checksums_are_right() {
 }
 
 #[test]
-fn a_column_is_headed_with_the_peer_that_the_leg_really_went_to() {
+fn the_heading_of_a_column_has_the_address_of_the_final_far_end() {
     let now = clock::now();
     let (dead, alive) = ("192.0.2.2:5070", "192.0.2.3:5080");
     let invite = |host: &str| request(&format!("INVITE sip:700@{host}"), "<sip:700@y>", "");
@@ -168,7 +168,7 @@ fn a_column_is_headed_with_the_peer_that_the_leg_really_went_to() {
 }
 
 #[test]
-fn a_ladder_shows_a_long_uri_whole_where_there_is_room_for_it() {
+fn a_ladder_shows_a_long_uri_completely_if_the_width_permits() {
     let now = clock::now();
     let uri = "sip:+15551230001@trunk.carrier.example:5060;transport=tcp;user=phone";
     let mut trace = call();
@@ -180,7 +180,7 @@ fn a_ladder_shows_a_long_uri_whole_where_there_is_room_for_it() {
 }
 
 #[test]
-fn a_ladder_says_that_nothing_was_heard_of_a_party_and_why_the_invite_goes_on_after_the_call() {
+fn a_ladder_explains_a_silent_far_end_and_retransmissions_after_the_call() {
     let now = clock::now();
     let invite = request("INVITE sip:600@x", "<sip:600@x>", "");
     let sent = |after| (0, seen(now, after, true, "192.0.2.2:5060", invite.clone()));
@@ -199,7 +199,7 @@ fn a_ladder_says_that_nothing_was_heard_of_a_party_and_why_the_invite_goes_on_af
 }
 
 #[test]
-fn the_ladder_of_strangers_has_no_empty_heading() {
+fn the_ladder_of_messages_without_a_leg_has_no_empty_heading() {
     let now = clock::now();
     let invite = request("INVITE sip:600@x", "<sip:600@x>", "");
     let messages = vec![seen(now, 0, false, "192.0.2.2:5060", invite)];

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_out_in_the_trunks_format() {
+    fn outbound_numbers_have_the_format_of_the_trunk() {
         let home = "+493012345678";
         let abroad = "+15551230001";
         for (format, expected) in [
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_come_in_the_trunks_format_become_e164() {
+    fn inbound_numbers_in_the_format_of_the_trunk_become_e164() {
         let table = [
             ("e164", "+493012345678", "+493012345678"),
             ("e164", "00493012345678", "+493012345678"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_country_without_a_national_prefix_has_all_other_numbers() {
+    fn without_a_national_prefix_all_other_numbers_are_national() {
         let american = numbering(serde_json::json!({
             "number_format": "national", "country_code": "1", "national_prefix": "", "international_prefix": "011"
         }));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_what_went_out() {
+    fn an_outbound_number_converts_back_to_itself() {
         for format in ["as_is", "e164", "digits", "national"] {
             let numbering = german(format);
             for number in ["+493012345678", "+15551230001", "600", "+88213000000"] {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_of_the_number_called_only() {
+    fn prefix_settings_apply_to_the_called_number_only() {
         let rules = numbering(serde_json::json!({
             "number_format": "digits", "strip_prefix": "49", "add_prefix": "777#",
             "inbound_strip_prefix": "99", "inbound_add_prefix": "49"
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_without_settings_changes_nothing() {
+    fn numbering_without_settings_changes_nothing() {
         let plain = Numbering::default();
         for number in ["+493012345678", "0301234567", "600", "alice", ""] {
             assert_eq!((plain.called_in(number), plain.called_out(number)), (number.to_owned(), number.to_owned()));

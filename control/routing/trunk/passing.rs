@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn x_headers_and_user_to_user_go_on_and_nothing_that_says_who_calls() {
+    fn x_headers_and_user_to_user_are_passed_on_but_no_identity_headers() {
         let received = [
             ("X-Account", "42"),
             ("P-Asserted-Identity", "<sip:forged@h>"),
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn count_and_size_are_bounded() {
+    fn the_number_and_size_of_passed_headers_are_limited() {
         let many: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
         assert_eq!(passed(&usual(), &many).len(), MAX_FIELDS);
         let (large, larger) = ("a".repeat(4_000), "b".repeat(5_000));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_a_name_or_how_names_begin() {
+    fn a_header_pattern_is_a_name_or_a_prefix() {
         for wrong in ["", "*", "X Y", "X-*-Y", "Via:", "P-Asserted-Identity", "diversion"] {
             assert!(HeaderPattern::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }

@@ -43,7 +43,7 @@ async fn everything(mut stream: impl AsyncRead + Unpin) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_not_waited_for() {
+async fn a_client_without_a_complete_request_head_is_closed_at_the_deadline() {
     for sent in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET /none HTTP/1.1\r\nHost: a\r\n\r\n"] {
         let begun = Instant::now();
         let mut stream = connected();
@@ -54,7 +54,7 @@ async fn who_says_nothing_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dripping_head_or_body_has_one_deadline() {
+async fn a_slowly_sent_head_or_body_has_one_deadline() {
     for (head, limit) in [("GET / HTTP/1.1\r\n", HEAD), ("POST /read HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", BODY)] {
         let begun = Instant::now();
         let (read, mut write) = tokio::io::split(connected());
@@ -71,14 +71,14 @@ async fn a_dripping_head_or_body_has_one_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_download_is_not_cut() {
+async fn a_slow_download_is_not_interrupted() {
     let mut stream = connected();
     stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
     assert_eq!(everything(stream).await.matches("part ").count(), 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_by_his_head_may_finish_his_body_and_hears_the_response() {
+async fn a_client_refused_by_its_head_may_send_its_body_and_gets_the_response() {
     for (length, path) in [(5, "/refuse"), (100_000, "/refuse"), (100_000, "/read")] {
         let (read, mut write) = tokio::io::split(connected());
         let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
@@ -137,7 +137,7 @@ async fn is_served(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
+async fn one_source_gets_at_most_half_of_the_connections() {
     let server = listening(4).await;
     let mut first = connect("127.0.0.1", server.address).await;
     let mut second = connect("127.0.0.1", server.address).await;
@@ -151,7 +151,7 @@ async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
 }
 
 #[tokio::test]
-async fn a_websocket_counts_until_it_is_closed_unless_another_limit_counts_it() {
+async fn a_websocket_counts_as_a_connection_unless_another_limit_counts_it() {
     let server = listening(4).await;
     let open = async |path: &str| {
         let mut stream = connect("127.0.0.1", server.address).await;
@@ -179,7 +179,7 @@ async fn a_websocket_counts_until_it_is_closed_unless_another_limit_counts_it() 
 }
 
 #[tokio::test]
-async fn waiting_connections_are_served_when_there_is_room() {
+async fn a_waiting_connection_is_served_after_another_closes() {
     let server = listening(2).await;
     let mut first = connect("127.0.0.1", server.address).await;
     let mut second = connect("127.0.0.2", server.address).await;

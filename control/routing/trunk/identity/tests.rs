@@ -60,7 +60,7 @@ fn header_lines(presented: &PresentedCaller) -> Vec<String> {
 }
 
 #[test]
-fn who_calls_is_taken_from_where_a_trusted_trunk_has_it() {
+fn the_caller_of_a_trusted_trunk_comes_from_its_caller_id_header() {
     let headers = [
         ("P-Asserted-Identity", "\"Asserted\" <tel:+493022222222;x=1>, <sip:other@h>"),
         ("Remote-Party-ID", "<sip:03033333333@h;user=phone>;party=calling;privacy=off"),
@@ -106,7 +106,7 @@ fn an_identity_is_read_by_the_grammar_of_addresses() {
 }
 
 #[test]
-fn a_caller_who_wants_to_be_unknown_is() {
+fn a_caller_with_privacy_is_anonymous() {
     for headers in [
         [("P-Asserted-Identity", "<sip:+493022222222@h>"), ("Privacy", "user;id")],
         [("X", ""), ("Remote-Party-ID", "<sip:1@h>;party=calling;privacy=full")],
@@ -134,7 +134,7 @@ fn a_caller_who_wants_to_be_unknown_is() {
 }
 
 #[test]
-fn the_last_who_sent_the_call_on_is_found() {
+fn the_last_forwarding_party_is_found() {
     let from = |headers: &[(&str, &str)]| {
         forwarded_from(&headers.iter().map(|(name, value)| header(name, value)).collect::<Vec<_>>())
     };
@@ -150,7 +150,7 @@ fn the_last_who_sent_the_call_on_is_found() {
 }
 
 #[test]
-fn the_caller_is_written_where_the_trunk_wants_him() {
+fn the_caller_id_is_written_to_the_header_of_the_trunk() {
     let written = |more: serde_json::Value| {
         let presented = present(Some(&trunk(more)), &invite("+493011111111", "+491"), None, "us");
         (presented.from_user.clone(), header_lines(&presented).join("\n"))
@@ -171,7 +171,7 @@ fn the_caller_is_written_where_the_trunk_wants_him() {
 }
 
 #[test]
-fn who_wants_to_be_unknown_is_told_to_trusted_trunks_only() {
+fn only_trusted_trunks_see_the_number_of_an_anonymous_caller() {
     let parent = parent(&[("P-Asserted-Identity", "<sip:+493022222222@h>"), ("Privacy", "id")]);
     let mut hidden = parent.clone();
     hidden.from = Address::from("anonymous");
@@ -195,7 +195,7 @@ fn who_wants_to_be_unknown_is_told_to_trusted_trunks_only() {
 }
 
 #[test]
-fn a_call_that_is_sent_on_says_by_whom() {
+fn a_forwarded_call_names_the_forwarding_party() {
     let parent = parent(&[("Diversion", "<sip:+498@h>;reason=user-busy"), ("History-Info", "<sip:+498@h>;index=1")]);
     let written = |forwarding: &str, from: &str, to: &str| {
         let trunk = trunk(json!({ "forwarding": forwarding }));
@@ -257,7 +257,7 @@ fn a_number_sign_in_a_number_is_escaped_in_every_identity() {
 }
 
 #[test]
-fn what_an_application_says_itself_stands() {
+fn a_header_of_the_application_overrides_the_identity_header() {
     let mut call = invite("+493011111111", "+491");
     call.headers.push(("p-asserted-identity".to_owned(), "<sip:me@h>".to_owned()));
     let trunk = trunk(json!({ "caller_id": "pai", "trusted": true }));
