@@ -9,6 +9,7 @@
 //!   time ────────┘      program          └── next timeout
 //! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod address;
 mod bridge;

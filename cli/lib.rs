@@ -3,10 +3,6 @@
 //!
 //! A command has a struct with its arguments, and a function `run` that returns when the command has finished.
 #![forbid(unsafe_code)]
-#![allow(
-    missing_docs,
-    reason = "these crates have no user but the binary; the names of commands and styles say enough"
-)]
 // These macros panic if the reader of the output has gone, for example in `tandem calls | true`. See `say!`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 

@@ -9,6 +9,7 @@
 //!
 //! Only the binary imports this crate.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod check;
 mod decode;

@@ -9,6 +9,7 @@
 //!                                                      Describe: the media session writes and reads the descriptions
 //! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod attempt;
 pub mod dtmf;

@@ -10,6 +10,7 @@
 //! The shell (I/O and threads) is `handle`, `worker`, `kernel`, `ports`, `writer` and `recorded`. Every other module is
 //! pure: its input is packets, commands and times.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod addresses;
 mod answering;

@@ -12,6 +12,7 @@
 //! `now`. Its results are [`Output`]s and the next timeout. SDP bodies pass through the endpoint unchanged and are not
 //! parsed.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod advertise;
 mod challenge;

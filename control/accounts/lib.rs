@@ -282,7 +282,6 @@ impl Accounts {
         account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
     }
 
-    /// The account with this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
         self.0.read().by_name.get(name).cloned()
     }

@@ -54,7 +54,6 @@ pub struct Subaccount {
     pub parent: Option<Arc<str>>,
     /// The display name (`FriendlyName`).
     pub friendly_name: String,
-    /// The status of the account.
     pub status: AccountStatus,
     /// The time of the account's creation.
     pub created_at: Timestamp,
@@ -123,7 +122,6 @@ impl Subaccount {
         }
     }
 
-    /// Stores the account.
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
         let (secret, signing_key) = if self.parent.is_some() { self.account.secrets() } else { (None, None) };
         let row = Resource {
@@ -168,7 +166,6 @@ impl Key {
         self.hash.ct_eq(&hash).into()
     }
 
-    /// Stores the key.
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
         let row = Resource {
             id: self.id,

@@ -16,7 +16,6 @@ use super::Accounts;
 /// The kind of the stored triggers. The name of such a resource is the display name of the trigger.
 pub const TRIGGER: Kind<Trigger> = Kind::new("usage trigger");
 
-/// A category of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
@@ -34,7 +33,6 @@ pub enum Category {
     SipInbound,
     /// Outbound legs to SIP URIs.
     SipOutbound,
-    /// Recordings.
     Recordings,
     /// The total price, which is always zero.
     Price,
@@ -115,7 +113,6 @@ impl Usage {
 pub struct Trigger {
     /// Name of the dialect that created the trigger. This dialect reports the trigger.
     pub dialect: String,
-    /// Category of usage.
     pub category: Category,
     /// The name that the dialect uses for the category.
     pub word: String,
@@ -133,7 +130,6 @@ pub struct Trigger {
     pub fired_at: Option<Timestamp>,
 }
 
-/// A figure of the usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Figure {
@@ -141,7 +137,6 @@ pub enum Figure {
     Count,
     /// Number of minutes.
     Usage,
-    /// Price.
     Price,
 }
 
@@ -192,7 +187,6 @@ impl Trigger {
     }
 }
 
-/// Returns the names of an account and of its subaccounts.
 pub fn with_subaccounts(accounts: &Accounts, name: &str) -> Vec<String> {
     let below = accounts.below(name);
     std::iter::once(name.to_owned()).chain(below.iter().map(|made| made.account.name.to_string())).collect()

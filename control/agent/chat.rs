@@ -55,7 +55,6 @@ pub(super) enum Piece {
 pub struct ToolCall {
     /// The id that the model gave to the tool call.
     pub(super) id: String,
-    /// The name of the tool.
     pub(super) name: String,
     /// The arguments exactly as the model wrote them: JSON, possibly invalid.
     pub(super) arguments: String,

@@ -89,7 +89,6 @@ pub enum AgentOutput {
     Utterance(Utterance),
     /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
-    /// An engine of the agent failed.
     EngineFailed(EngineFailure),
 }
 
@@ -119,7 +118,6 @@ impl Agent {
         self.responder.begin(now);
     }
 
-    /// Handles an event of the conversation.
     pub fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
         self.responder.handle_event(now, event);
     }

@@ -79,7 +79,6 @@ pub enum RealtimeOutput {
     SendDigits(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// End the conversation.
     End(ConversationEnd),
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),

@@ -210,7 +210,6 @@ impl Responder {
         }
     }
 
-    /// Handles an event of the conversation.
     pub(super) fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
         match event {
             ConversationEvent::CallerSpeaking(true) => {
@@ -484,7 +483,6 @@ impl Responder {
         }
     }
 
-    /// Runs a tool call.
     fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
         let action = match self.tools.action(call) {
             _ if self.rounds > MAX_ROUNDS => ToolAction::Refused("too many tools in a row: answer now".to_owned()),

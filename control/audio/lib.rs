@@ -57,7 +57,6 @@ pub enum AudioError {
 /// The audio of a source.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The audio.
     pub audio: Arc<Audio>,
     /// The failure of the speech engine, if another engine spoke in its place.
     pub instead_of: Option<String>,

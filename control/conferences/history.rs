@@ -23,7 +23,6 @@ const PARTICIPANT: fn() -> Kind<ParticipantInfo> = || Kind::new("participant");
 /// A mark for each conference that has not ended. After a crash, the recovery ends the marked conferences.
 const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
 
-/// A filter for conferences.
 #[derive(Clone, Debug, Default)]
 pub struct ConferenceFilter {
     /// If set, only conferences with this name pass.

@@ -90,7 +90,6 @@ struct LiveConference {
     state: Conference,
     /// The handle of the media room. The room closes when this handle is dropped.
     room: Option<media::RoomHandle>,
-    /// The participants' calls, by leg.
     calls: HashMap<LegId, Arc<dyn ParticipantCall>>,
     services: Arc<ConferenceServices>,
     runtime: Handle,
@@ -110,7 +109,6 @@ struct LiveConference {
     streams: Vec<stream::Running>,
 }
 
-/// A snapshot of a conference.
 #[derive(Clone, Debug)]
 pub struct ConferenceSnapshot {
     /// The conference.
@@ -300,7 +298,6 @@ impl Conferences {
         paused.unwrap_or(Err(Refused::Over))
     }
 
-    /// Stops a recording.
     pub fn stop(&self, id: ConferenceId, recording: RecordingId) -> Result<Recording, Refused> {
         self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
     }
@@ -641,7 +638,6 @@ impl LiveConference {
         }
     }
 
-    /// Handles an event of the room.
     fn handle_room_event(&mut self, now: Timestamp, event: media::RoomEvent) {
         match event {
             media::RoomEvent::Joined { session } => self.state.handle_joined(now, session),

@@ -35,7 +35,6 @@ pub struct ReservedSeat {
 }
 
 impl ReservedSeat {
-    /// Returns the id of the conference.
     pub fn conference(&self) -> ConferenceId {
         self.reservation.id()
     }

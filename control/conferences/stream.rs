@@ -22,7 +22,6 @@ use super::event_publisher::EventPublisher;
 /// Maximum number of concurrent streams of one conference.
 pub(super) const MAX_STREAMS: usize = 8;
 
-/// A running stream.
 pub(super) struct Running {
     pub(super) id: StreamId,
     pub(super) name: Option<String>,

@@ -38,7 +38,6 @@ struct Signed {
     session: String,
     /// A readable description of the key that signed the requests.
     key: String,
-    /// Whether the signatures cover the URL.
     covers_url: bool,
     /// The signed data, and the way in which an application checks a signature.
     check: String,

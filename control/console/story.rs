@@ -46,7 +46,6 @@ struct Leg {
     quality: Option<Quality>,
 }
 
-/// A line of the timeline.
 #[derive(Serialize)]
 struct TimelineLine {
     at: Timestamp,

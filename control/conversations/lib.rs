@@ -60,7 +60,6 @@ const ORDER: media::ByteOrder = media::ByteOrder::Little;
 
 /// The handle of a running conversation. The conversation's call keeps this handle.
 pub struct ConversationHandle {
-    /// The id of the conversation.
     pub id: ConversationId,
     /// The id of the operation that owns the conversation's tap and source in the media session.
     pub op: OpId,
@@ -73,7 +72,6 @@ pub struct NewConversation {
     pub leg: LegId,
     /// The name of the leg's account.
     pub account: Arc<str>,
-    /// The id of the conversation.
     pub id: ConversationId,
     /// The id of the operation that will own the conversation's tap and source in the media session.
     pub op: OpId,

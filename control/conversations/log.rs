@@ -60,7 +60,6 @@ impl<'a> ConversationLog<'a> {
         }
     }
 
-    /// Logs the totals of the conversation at its end.
     pub(super) fn end(&self, totals: Totals) {
         let mut text = format!("conversation {}: {totals}", self.names.0);
         if self.lines >= MAX_LINES {

@@ -88,7 +88,6 @@ pub(super) enum TurnOutput {
     Make {
         /// The id of the piece.
         piece: u64,
-        /// The source of the audio.
         source: AudioSource,
     },
     /// Append the audio of a piece to playout, and put a mark behind the audio.

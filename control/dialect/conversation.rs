@@ -92,7 +92,6 @@ pub enum ConversationCommand {
         /// The new language of the recognition. `None` means no change.
         recognition_language: Option<String>,
     },
-    /// End the conversation.
     End {
         /// Data for the application that continues the call.
         handoff: Option<String>,

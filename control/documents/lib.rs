@@ -61,7 +61,6 @@ pub struct ScriptRequest {
 /// The stateful program (script) that provides the leg's documents, if there is a script. Each leg has its own script.
 pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
 
-/// The context of a document request.
 pub struct RequestContext<'a> {
     /// The HTTP client.
     pub client: &'a Client,

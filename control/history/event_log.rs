@@ -40,7 +40,6 @@ const LOG: &str = "log";
 /// An HTTP exchange, and the leg that the exchange concerns.
 pub type Exchanged = (Option<LegId>, HttpExchange);
 
-/// A line of the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Line {
     /// The time of the event.
@@ -50,7 +49,6 @@ pub struct Line {
     /// The kind of the event: `sip`, `webhook`, `media`, `call`, `siprec`, `advice`, `speech` (words, turns) or
     /// `stream`.
     pub kind: Cow<'static, str>,
-    /// The text of the event.
     pub text: String,
     /// The event as JSON, for kinds of events with figures. The member `event` says which other members exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]

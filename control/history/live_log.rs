@@ -13,14 +13,12 @@ use crate::event_log::Line;
 pub struct LogEntry {
     /// The id of the call.
     pub session: CallId,
-    /// The entry.
     pub entry: Entry,
 }
 
 /// The kinds of entries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// A log line.
     Line(Line),
     /// An HTTP exchange, and the leg that the exchange concerns. The entry follows the log line of the exchange.
     Exchange(Option<LegId>, Box<HttpExchange>),

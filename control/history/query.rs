@@ -16,7 +16,6 @@ pub struct LegFilter {
     pub to: Option<String>,
     /// The calling party. The comparison is exact.
     pub from: Option<String>,
-    /// The parent leg.
     pub parent: Option<LegId>,
     /// The call in which the leg was created.
     pub session: Option<CallId>,
@@ -24,7 +23,6 @@ pub struct LegFilter {
     pub application: Option<String>,
     /// The allowed states. If the list is empty, every state is allowed.
     pub status: Vec<Status>,
-    /// The direction of the leg.
     pub direction: Option<Direction>,
     /// Whether only legs that have not ended match.
     pub live: bool,
@@ -37,7 +35,6 @@ pub struct LegFilter {
 /// Criteria for recordings. A recording must match every criterion that is set.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct RecordingFilter {
-    /// The recorded leg.
     pub leg: Option<LegId>,
     /// The call of the recorded leg, or the recorded conference.
     pub session: Option<CallId>,

@@ -10,7 +10,6 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, Reco
 use tandem_store::calls::{CallRow, LateRow};
 use tandem_store::recordings::RecordingRow;
 
-/// Returns the row of a leg.
 pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> LateRow {
     let leg = Arc::clone(leg);
     LateRow::of(leg.id.0, move || row_of(&leg, now))

@@ -88,7 +88,6 @@ pub struct Refusal {
     pub why: String,
     /// The provider's error number, if the provider has numbers.
     pub code: Option<u32>,
-    /// The cause.
     pub cause: Cause,
 }
 

@@ -99,7 +99,6 @@ impl StoredMedia {
         self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
     }
 
-    /// Returns the path of a file.
     pub fn path(&self, medium: &StoredFile) -> PathBuf {
         self.folder.join(&medium.file)
     }

@@ -88,7 +88,6 @@ pub enum ExchangeDirection {
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HttpAnswer {
-    /// The HTTP status.
     pub status: u16,
     /// The content type, as received.
     pub content_type: Option<String>,
@@ -104,7 +103,6 @@ pub struct HttpAnswer {
 /// A redirect that the server followed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FollowedRedirect {
-    /// The HTTP status of the redirect.
     pub status: u16,
     /// The method of the next request.
     pub method: String,

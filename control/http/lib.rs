@@ -97,7 +97,6 @@ type LocalResponder = dyn Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync
 pub struct LocalResponse {
     /// The content type of the body.
     pub content_type: &'static str,
-    /// The body.
     pub body: Bytes,
 }
 
@@ -112,7 +111,6 @@ struct PoolKey {
 /// A request to send.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The HTTP method.
     pub method: Method,
     /// An `http` or `https` URL. The client uses the user name and password of the URL for Basic authentication. If the
     /// server demands Digest authentication, the client uses the user name and password for Digest. The fragment is not
@@ -158,7 +156,6 @@ pub struct Response {
 /// A redirect that the client followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// The HTTP status of the redirect.
     pub status: u16,
     /// The method of the next request.
     pub method: Method,

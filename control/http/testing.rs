@@ -1,5 +1,5 @@
 //! A loopback web server for tests. A closure answers the requests, and the test reads the received requests.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

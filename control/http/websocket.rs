@@ -46,7 +46,6 @@ pub struct Socket {
 /// A message or event from an application.
 #[derive(Debug)]
 pub enum SocketMessage {
-    /// A text message.
     Text(Utf8Bytes),
     /// A binary message. No provider's protocol uses binary messages.
     Binary,

@@ -77,11 +77,9 @@ impl Rule {
 pub struct Attribute {
     /// Name as written. Names are case-sensitive.
     pub name: &'static str,
-    /// The support for the attribute.
     pub support: AttributeSupport,
 }
 
-/// The support for an attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AttributeSupport {
     /// The attribute has an effect.

@@ -42,7 +42,6 @@ pub enum Timing {
 /// A metric family: the name, the help text, and the labels for each `T`.
 type Family<T> = (&'static str, &'static str, &'static [(T, &'static str)]);
 
-/// The metric families of times.
 const FAMILIES: [Family<Timing>; 6] = [
     ("tandem_document_seconds", "Time until an application answered with a document", &[(Timing::Document, "")]),
     ("tandem_webhook_seconds", "Time of each attempt at a webhook", &[(Timing::Webhook, "")]),
@@ -101,7 +100,6 @@ pub enum Count {
     Marks,
 }
 
-/// The metric families of counters.
 const COUNTERS: [Family<Count>; 8] = [
     (
         "tandem_speech_failed_total",

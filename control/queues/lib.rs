@@ -39,7 +39,6 @@ type Name = (Arc<str>, Arc<str>);
 /// The stored settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// The id of the queue.
     pub id: QueueId,
     /// The account that owns the queue.
     pub account: Arc<str>,
@@ -105,7 +104,6 @@ pub enum QueueError {
 pub struct Pair {
     /// The waiting leg.
     pub caller: LegId,
-    /// The leg of the agent.
     pub agent: LegId,
     /// The queue of the waiting leg.
     pub queue: QueueId,
@@ -322,7 +320,6 @@ impl Queues {
         table.queues.get(&id).filter(|live| *live.queue.account == *account).map(|live| live.snapshot(now))
     }
 
-    /// Returns a queue of an account by its name.
     pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
         let table = self.0.lock();
         let id = table.names.get(&(account.into(), name.into()))?;

@@ -10,7 +10,6 @@ use tandem_store::{Store, StoreError};
 use crate::Routing;
 use crate::inventory::{self, InventoryError, Voice, VoiceApplication};
 
-/// An application of an account.
 pub type AccountApplication = Arc<Resource<VoiceApplication>>;
 
 /// The reason why an application was not deleted.
@@ -94,7 +93,6 @@ impl<'a> Applications<'a> {
         Ok(over(kept, floor.as_ref()))
     }
 
-    /// Deletes an application.
     pub async fn delete(&self, row: &Resource<VoiceApplication>) -> Result<(), ApplicationError> {
         if inventory::is_of_the_file(row) {
             return Err(ApplicationError::InTheFile(row.details.id.clone()));

@@ -22,7 +22,6 @@ pub enum Channel {
 /// The reason why a connection may not make a call.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Barred {
-    /// This channel has reached its limit.
     #[error("{}", match .0 {
         Channel::Profile(_) => "the outbound profile has reached its call limit",
         _ => "the connection has reached its call limit",

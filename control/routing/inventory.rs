@@ -124,7 +124,6 @@ impl Number {
 pub struct VoiceApplication {
     /// The id in the provider's form.
     pub id: String,
-    /// The dialect of the application.
     pub dialect: String,
     /// The URLs of the application.
     pub voice: Voice,

@@ -141,7 +141,6 @@ impl Outbound {
         address_in(self.next_hop.as_deref().unwrap_or(&self.request_uri))
     }
 
-    /// Returns the name of the trunk.
     pub fn trunk_name(&self) -> Option<&str> {
         self.trunk.as_deref().map(|trunk| &*trunk.name)
     }

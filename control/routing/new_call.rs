@@ -80,7 +80,6 @@ impl NewCall {
 /// A new call, in the form that the application receives at once.
 #[derive(Clone, Debug)]
 pub struct Created {
-    /// The new leg.
     pub leg: Arc<LegInfo>,
     /// The recording that will start with the answer.
     pub recording: Option<RecordingId>,

@@ -38,7 +38,6 @@ pub struct Block {
     /// Town of the numbers.
     #[serde(default)]
     pub locality: Option<Arc<str>>,
-    /// Postal code of the numbers.
     #[serde(default)]
     pub postal_code: Option<Arc<str>>,
     /// Rate center of the numbers (North America).
@@ -95,7 +94,6 @@ pub enum Capability {
     Sms,
     /// Multimedia messages (MMS).
     Mms,
-    /// Fax.
     Fax,
 }
 

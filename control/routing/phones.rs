@@ -220,7 +220,6 @@ impl Phones {
         debug_assert!(set.is_ok(), "told twice");
     }
 
-    /// Returns the customer trunks.
     pub fn customer_trunks(&self) -> Arc<CustomerTrunks> {
         Arc::clone(&self.known.read().customer_trunks)
     }

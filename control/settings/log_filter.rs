@@ -29,7 +29,6 @@ struct Connected {
     changes: u64,
 }
 
-/// The filters of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Filter {
     /// The filter that applies now.

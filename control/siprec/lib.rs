@@ -70,11 +70,9 @@ enum SessionState {
 
 /// The recorded leg, and facts about the party that the leg's far end talks with.
 pub struct RecordedLeg<'a> {
-    /// The recorded leg.
     pub leg: &'a LegInfo,
     /// The id of the leg in the provider's form.
     pub call_id: &'a str,
-    /// The leg that is bridged with the recorded leg.
     pub bridged_leg: Option<&'a LegInfo>,
     /// The host part of the URI for a party that has no SIP address.
     pub host: &'a str,
@@ -101,7 +99,6 @@ pub enum SiprecUpdate {
 pub struct NewSession<'a> {
     /// The settings of the recording server.
     pub connector: &'a SiprecConfig,
-    /// Id of the session.
     pub id: SiprecId,
     /// Ids of the media operations that copy the leg's inbound and outbound audio.
     pub ops: (OpId, OpId),
@@ -173,7 +170,6 @@ impl SiprecSession {
         Some(uri)
     }
 
-    /// Returns the id of the session.
     pub fn id(&self) -> SiprecId {
         self.facts.id
     }

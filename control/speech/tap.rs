@@ -30,7 +30,6 @@ pub struct SpeechTap {
 /// The operation that uses the words of a speech tap.
 #[derive(Clone, Copy)]
 pub enum RecognitionOwner {
-    /// A gather.
     Gather(OpId),
     /// A live transcription.
     Transcription(TranscriptionId),

@@ -64,7 +64,6 @@ pub struct VerificationRequest {
     identities: Vec<String>,
     expected: Expected,
     required: bool,
-    /// Call-ID of the call.
     sip_call_id: String,
 }
 

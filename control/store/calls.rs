@@ -61,7 +61,6 @@ impl LateRow {
         Self { id, row: Box::new(row) }
     }
 
-    /// Returns the row.
     pub fn row(&self) -> CallRow {
         (self.row)()
     }

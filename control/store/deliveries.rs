@@ -28,7 +28,6 @@ pub struct DeliveryRow {
     pub event: String,
     /// The request and its retry policy, as JSON that this crate does not interpret.
     pub request: String,
-    /// State of the delivery.
     pub state: DeliveryState,
     /// Number of attempts so far.
     pub attempts: i64,
@@ -44,7 +43,6 @@ pub struct DeliveryRow {
     pub last_error: Option<String>,
 }
 
-/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
     /// The delivery is not sent yet, or will be sent again.
@@ -58,7 +56,6 @@ pub enum DeliveryState {
 /// The changes of a delivery after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryProgress {
-    /// Id of the delivery.
     pub id: u128,
     /// New state of the delivery.
     pub state: DeliveryState,

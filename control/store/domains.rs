@@ -27,7 +27,6 @@ pub use entries::{
 /// A SIP domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainRow {
-    /// Id of the domain.
     pub id: u128,
     /// Name of the account.
     pub account: String,
@@ -76,7 +75,6 @@ pub enum ListKind {
 /// An access list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListRow {
-    /// Id of the list.
     pub id: u128,
     /// Name of the account.
     pub account: String,
@@ -104,7 +102,6 @@ pub enum Purpose {
 /// The mapping of a list to a domain, with a purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingRow {
-    /// Id of the mapping.
     pub id: u128,
     /// Name of the account.
     pub account: String,

@@ -136,7 +136,6 @@ pub enum StoreError {
     Corrupt {
         /// Name of the column.
         column: &'static str,
-        /// The stored value.
         value: String,
     },
     /// The database has been unavailable for so long that it is useless to wait for the database.

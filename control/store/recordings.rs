@@ -13,13 +13,11 @@ use super::{Cursor, Page, Store, StoreError, TimeRange};
 /// The record of a recording. The audio is the file at `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingRow {
-    /// Id of the recording.
     pub id: u128,
     /// Name of the account.
     pub account: String,
     /// Name of the recording's dialect.
     pub dialect: String,
-    /// The recorded leg.
     pub leg: u128,
     /// The id of the leg's call, or the id of the recorded conference.
     pub session: u128,
@@ -57,7 +55,6 @@ impl RecordingRow {
 /// Criteria for recordings. An empty field matches every recording.
 #[derive(Debug, Clone, Default)]
 pub struct RecordingFilter {
-    /// The recorded leg.
     pub leg: Option<u128>,
     /// The id of the call or conference.
     pub session: Option<u128>,

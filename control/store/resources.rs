@@ -52,7 +52,6 @@ impl<T> Kind<T> {
 /// A resource of an account, with details of the type that belongs to its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource<T> {
-    /// Id of the resource.
     pub id: u128,
     /// Name of the account.
     pub account: String,

@@ -1,6 +1,6 @@
 //! A real PostgreSQL server for tests. The server has its data in a temporary directory and listens on a free loopback
 //! port. When the value is dropped, the server stops and the directory is removed.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};

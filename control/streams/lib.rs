@@ -145,7 +145,6 @@ pub struct Ready {
 
 /// The parameters of a new stream.
 pub struct NewStream {
-    /// The leg of the stream.
     pub leg: LegId,
     /// The account of the leg.
     pub account: Arc<str>,
@@ -280,7 +279,6 @@ impl StreamHandle {
         OpId(self.op.0 | BRIDGED_LEG_BIT)
     }
 
-    /// Stops the stream.
     pub fn stop(&self) {
         self.send_input(StreamInput::Stop);
     }

@@ -135,7 +135,6 @@ impl StreamStats {
         self.marks += 1;
     }
 
-    /// Returns the log line for the end of the stream.
     pub(super) fn end(&self, now: Instant, name: &str, carried: EngineCounts, timings: &Timings) -> LogLine {
         let EngineCounts { dropped, underruns } = carried;
         for (count, times) in [

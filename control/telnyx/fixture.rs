@@ -1,13 +1,6 @@
 //! Fixtures for the tests of this dialect: a leg, an account, and the API description that Telnyx publishes. The
 //! computer that runs the tests may not have this description.
-#![allow(
-    dead_code,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "for tests only"
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::sync::Arc;
 

@@ -79,7 +79,6 @@ pub trait Provider: Debug + Sync {
     /// The account's credentials for this provider. `None` if the account has no such credentials.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>>;
 
-    /// The account with this SID.
     fn account(&self, accounts: &Accounts, sid: &str) -> Option<Arc<Account>> {
         accounts.by_sid(sid)
     }
@@ -329,7 +328,6 @@ pub struct Credentials<'a> {
 /// An account at one provider. Resources and webhooks use the ids and paths of this provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
-    /// The provider.
     pub provider: &'static dyn Provider,
     /// The account's SID.
     pub sid: &'a str,

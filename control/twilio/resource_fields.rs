@@ -328,7 +328,6 @@ pub(super) fn capabilities(has: &[Capability]) -> Value {
     })
 }
 
-/// The Application resource.
 pub(super) fn application(owner: Owner<'_>, row: &Resource<VoiceApplication>) -> Value {
     let ap = owner.ids.spell("AP", row.id);
     let mut resource = json!({

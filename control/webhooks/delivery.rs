@@ -70,7 +70,6 @@ impl Delivery {
 /// The report about an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptReport {
-    /// The attempt.
     pub attempt: Attempt,
     /// The state of the delivery after the attempt.
     pub state: DeliveryState,

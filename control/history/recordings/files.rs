@@ -15,7 +15,6 @@ const BLOCK: u64 = 64 * 1024;
 /// The folder of recordings, and the format of new recordings. This type is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordingFiles {
-    /// Path of the folder.
     pub folder: PathBuf,
     /// Sample format of new recordings.
     pub coding: WavCoding,

@@ -327,7 +327,6 @@ impl Document {
         Ok(Self { sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
     }
 
-    /// The steps of a section.
     pub(super) fn section(&self, name: &str) -> Option<&Steps> {
         self.sections.get(name)
     }

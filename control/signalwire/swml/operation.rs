@@ -28,7 +28,6 @@ type Function = fn(&[Value], &Budget) -> Answer;
 type TextMethod = fn(&str, &[Value], &Budget) -> Answer;
 type ListMethod = fn(&[Value], &[Value], &Budget) -> Answer;
 
-/// Calls a method of a value.
 pub(super) fn call_method(of: &Value, name: &str, arguments: &[Value], budget: &Budget) -> Answer {
     charge(arguments.iter().chain([of]), budget)?;
     let made = match of {

@@ -25,7 +25,6 @@ const MAX_RESPONSE_OCTETS: usize = 1024 * 1024;
 /// Maximum number of methods in a document of sounds. Such a document is played in a loop.
 const MAX_SOUNDS: usize = 100;
 
-/// The script of one leg.
 #[derive(Default)]
 pub(super) struct LegScript {
     machine: Option<Interpreter>,

@@ -13,7 +13,6 @@ use super::{ListKind, delete, one};
 /// An entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// Id of the entry.
     pub id: u128,
     /// Name of the account.
     pub account: String,

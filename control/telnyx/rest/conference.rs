@@ -252,7 +252,6 @@ async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result
     ))
 }
 
-/// The Conference resource.
 fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
     let lasts = info.opening.lasts.unwrap_or(MAX_DURATION);
     let reason = info.end.as_ref().map(|end| match end.cause {

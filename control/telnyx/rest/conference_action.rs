@@ -26,7 +26,6 @@ use super::parameters::Parameters;
 use super::repeat::Repeats;
 use super::{Caller, Payload, Segments, leg, media, once};
 
-/// The actions of conferences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ConferenceAction {
     Join,

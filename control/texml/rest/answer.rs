@@ -12,7 +12,6 @@ use super::super::envelope;
 enum Dates {
     /// RFC 2822, as in the answers of Twilio's family.
     Rfc2822,
-    /// ISO 8601.
     Iso8601,
 }
 

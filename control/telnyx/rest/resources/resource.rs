@@ -21,7 +21,6 @@ use super::listing::{ListFields, Listing};
 use super::settings;
 use crate::{id, time};
 
-/// A kind of resource.
 pub(super) trait Kind: 'static {
     /// The stored data of the resource.
     type Details: Default + Clone + Send + Sync;
@@ -87,7 +86,6 @@ pub(super) trait Kind: 'static {
     }
 }
 
-/// The routes of a kind.
 pub(super) fn routes<K: Kind>() -> Router<App> {
     Router::new()
         .route(K::PATH, only(get(list::<K>).post(create::<K>)))
