@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use tandem_store::directory;
+use tandem_host::directory;
 
 /// Maximum size of a lock file, in octets. A larger file is not used.
 const MAX_FILE_SIZE: usize = 4_096;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
 
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_settings::log_filter::{LOG, by_crate};
 use tandem_settings::printable::{printable_json, printable_marks};
 use tandem_settings::{LogConfig, LogFormat};

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::paint::{Paint, Style};
 

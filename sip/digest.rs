@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use aws_lc_rs::digest::{SHA256, SHA512_256, digest};
 use ipnet::IpNet;
-use md5::Md5;
+use md5::{Digest as _, Md5};
 use rand::Rng;
-use sha2::{Digest as _, Sha256, Sha512_256};
 
 use crate::leg::Credentials;
 use crate::message::Response;
@@ -342,8 +342,8 @@ impl Hash {
         }
         match self {
             Hash::Md5 => hex(&Md5::digest(data)),
-            Hash::Sha256 => hex(&Sha256::digest(data)),
-            Hash::Sha512Half => hex(&Sha512_256::digest(data)),
+            Hash::Sha256 => hex(digest(&SHA256, data).as_ref()),
+            Hash::Sha512Half => hex(digest(&SHA512_256, data).as_ref()),
         }
     }
 }

@@ -226,7 +226,7 @@ const CRATES: [&str; 43] = [
     "sip",
     "media",
     "control/clients",
-    "control/clock",
+    "control/host",
     "control/settings",
     "control/http",
     "control/markup",

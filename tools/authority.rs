@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_clock as clock;
-use tandem_store::directory;
+use tandem_host::clock;
+use tandem_host::directory;
 
 use crate::hosts::DOMAINS;
 use anyhow::{Context, anyhow};

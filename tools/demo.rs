@@ -15,10 +15,10 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
 use tandem_history::query::{LegFilter, Page, RecordingFilter};
+use tandem_host::directory;
 use tandem_http::{Client, NetworkPolicy};
 use tandem_media::Audio;
 use tandem_speech::{SpeechConfig, Voice};
-use tandem_store::directory;
 
 use phone::Phone;
 use report::Checks;

@@ -119,7 +119,7 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             report.fault(path, fault.to_string());
         }
     }
-    let now = u64::try_from(tandem_clock::time().as_second()).unwrap_or_default();
+    let now = u64::try_from(tandem_host::clock::time().as_second()).unwrap_or_default();
     for certificate in tandem_sip::transport::own_certificates(&tls) {
         if let Some(warning) = certificate.warning(now) {
             report.note(certificate.setting, warning);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tandem_host::hash::sha256;
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -153,7 +153,7 @@ impl Key {
             id: rand::random(),
             account: Arc::clone(account),
             friendly_name,
-            hash: Sha256::digest(secret.as_bytes()).into(),
+            hash: sha256([secret.as_bytes()]),
             created_at: now,
             updated_at: now,
         };
@@ -162,8 +162,7 @@ impl Key {
 
     /// Whether `secret` is the key's secret. The comparison takes constant time.
     pub fn fits(&self, secret: &str) -> bool {
-        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        self.hash.ct_eq(&hash).into()
+        self.hash.ct_eq(&sha256([secret.as_bytes()])).into()
     }
 
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use tandem_call::Target;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_store::resources::Kind;
 use tandem_store::usage::{CallUsage, RecordingUsage};
 use tandem_store::{Store, StoreError, TimeRange, usage as records};

@@ -25,8 +25,8 @@ use std::time::Instant;
 use serde_json::Value;
 use tandem_call::conversation::{AgentSpec, ConversationSpec, LanguageSettings, Utterance};
 use tandem_call::engine::EngineFailure;
-use tandem_clock as clock;
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent};
+use tandem_host::clock;
 use tandem_http::Client;
 use tokio::task::JoinSet;
 

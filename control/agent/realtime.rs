@@ -784,7 +784,7 @@ mod tests {
 
     /// Returns a conversation whose session is ready and whose greeting was requested.
     fn ready(more: Value) -> (Dialogue, Instant) {
-        let now = tandem_clock::now().instant;
+        let now = tandem_host::clock::now().instant;
         let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
@@ -936,7 +936,7 @@ mod tests {
 
     #[test]
     fn a_server_without_narrowband_audio_gets_wideband() {
-        let now = tandem_clock::now().instant;
+        let now = tandem_host::clock::now().instant;
         let mut one = Dialogue::new(agent(json!({})), AgentSpec::default(), now);
         one.begin(now);
         let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request, response};
 use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
 use moka::future::Cache;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_http::{Client, FetchError, RedirectRules, Response, without_credentials};
 use tandem_media::Audio;
 use tokio::sync::Mutex;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, ConferenceInfo};
 use tandem_call::stream::{StreamFacts, StreamFailure, StreamFault, StreamSpec, StreamStatus};
-use tandem_clock as clock;
 use tandem_dialect::StreamWire;
+use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_id::StreamId;

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
-use tandem_clock as clock;
 use tandem_history::refusals::LastRefusal;
+use tandem_host::clock;
 use tandem_runtime::app::App;
 use tandem_store::bindings::{self, BindingRow};
 

@@ -7,8 +7,8 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
-use tandem_clock as clock;
 use tandem_history::event_log::Line;
+use tandem_host::clock;
 use tandem_http::without_credentials;
 use tandem_id::LegId;
 use tandem_metrics::turns::Totals;

@@ -9,8 +9,8 @@ use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, de
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
-use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
+use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_id::LegId;

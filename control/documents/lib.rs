@@ -11,9 +11,9 @@ use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::program::instruction::Program;
-use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
 use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice};
+use tandem_host::clock;
 use tandem_http::exchange::{HttpAnswer, HttpExchange, SentSignature};
 use tandem_http::{
     Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,

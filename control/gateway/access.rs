@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn the_rate_and_the_prefixes_of_all_gateway_calls_are_limited() {
         let access = access(|access| access.prefixes = vec!["+49".into(), "+1555".into()]);
-        let now = tandem_clock::now().instant;
+        let now = tandem_host::clock::now().instant;
         let call = |number: &str| access.take_call(&number.parse().unwrap(), now);
         assert!(call("+4930123456").is_ok() && call("+15551230001").is_ok());
         let refused = call("+19005550001").unwrap_err();

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_sixth_call_within_a_minute_is_refused_with_its_waiting_time() {
-        let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
+        let (rate, start) = (Rate::new(5), tandem_host::clock::now().instant);
         let at = |seconds| start + Duration::from_secs(seconds);
         for seconds in 0..5 {
             assert_eq!(rate.take("user", at(seconds * 10)), Ok(()));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn users_beyond_the_limit_are_refused_until_a_window_ends() {
-        let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
+        let (rate, start) = (Rate::new(5), tandem_host::clock::now().instant);
         for user in 0..MAX_USERS {
             rate.take(&user.to_string(), start).unwrap();
         }

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tandem_host::directory;
 use tandem_routing::inventory::{InventoryError, InventoryItem, ResourceCache};
 use tandem_store::resources::Resource;
-use tandem_store::{Store, StoreError, directory};
+use tandem_store::{Store, StoreError};
 
 /// Maximum size of a file, in octets.
 pub const MAX_FILE_OCTETS: usize = 20 * 1024 * 1024;
@@ -113,7 +114,7 @@ impl StoredMedia {
         expires_at: Timestamp,
     ) -> Result<Arc<Resource<StoredFile>>, NotStored> {
         if let Some(expired) = self.media.find(&key(account, name)) {
-            if expired.details.expires_at > tandem_clock::time() {
+            if expired.details.expires_at > tandem_host::clock::time() {
                 return Err(NotStored::NameTaken);
             }
             self.delete(store, &expired).await?;

@@ -54,10 +54,7 @@ async fn a_digest_challenge_is_answered_with_the_credentials_in_the_url() {
         value[at..].trim_start_matches('"').split(['"', ',']).next().unwrap().to_owned()
     };
     assert_eq!([field("username"), field("uri"), field("nonce")], ["alice", "/voice?a=b", "n1"]);
-    let hash = |text: String| {
-        use sha2::Digest;
-        sha2::Sha256::digest(text).iter().map(|octet| format!("{octet:02x}")).collect::<String>()
-    };
+    let hash = |text: String| tandem_host::hash::hex(&tandem_host::hash::sha256([text.as_bytes()]));
     let (ha1, ha2) = (hash("alice:app:s ecret".into()), hash("POST:/voice?a=b".into()));
     assert_eq!(field("response"), hash(format!("{ha1}:n1:{}:{}:auth:{ha2}", field("nc"), field("cnonce"))));
 }

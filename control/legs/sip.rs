@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::Placement;
 use tandem_leg::attempt::Next;

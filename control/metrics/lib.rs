@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::{Direction, EndCause};
 use tandem_causes::Cause;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_media as media;
 use tandem_sip::Throttle;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_routing::Routing;
 use tandem_routing::phones::DomainNameError;
 use tandem_runtime::services::Services;

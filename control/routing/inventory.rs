@@ -20,8 +20,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_host::hash;
 use tandem_settings::{Application, NumberConfig};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
@@ -294,8 +294,7 @@ impl InventoryItem for VerifiedCaller {
 
 /// Returns the id of a number in the file. The number has this id after every start.
 pub fn file_id(account: &str, number: &str) -> u128 {
-    let digest = Sha256::digest(format!("number\n{account}\n{number}"));
-    digest.iter().take(16).fold(0, |id, octet| id << 8 | u128::from(*octet))
+    hash::id([&b"number\n"[..], account.as_bytes(), b"\n", number.as_bytes()])
 }
 
 /// Creates a resource for an entry in the file. The times in the year 1970 mark that the resource is not stored.

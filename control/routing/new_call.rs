@@ -13,7 +13,7 @@ use tandem_call::recording::{NewRecording, RecordingSpec};
 use tandem_call::stream::ConnectTiming;
 use tandem_call::{Callback, Target};
 use tandem_causes::Cause;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::{CallId, LegId, RecordingId};
 use tandem_leg::signal::IncomingCall;
 use tandem_store::StoreFailed;

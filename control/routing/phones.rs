@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tandem_accounts::Account;
 use tandem_call::address::Address;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_media::Srtp;
 use tandem_settings::{EndpointConfig, TrunkConfig};
 use tandem_sip as sip;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::stream::StreamTransport;
-use tandem_clock as clock;
 use tandem_history::refusals::Refusals;
+use tandem_host::clock;
 use tandem_id::{CallId, LegId};
 use tandem_queues::Pair;
 use tokio::sync::oneshot;

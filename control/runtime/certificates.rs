@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_causes::Cause;
-use tandem_clock as clock;
 use tandem_history::problem::Problem;
+use tandem_host::clock;
 use tandem_sip::transport::OwnCertificate;
 use tandem_stir::Stir;
 

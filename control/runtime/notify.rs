@@ -2,11 +2,11 @@
 //! account.
 
 use tandem_causes::Cause;
-use tandem_clock as clock;
 use tandem_dialect::ReportedError;
 use tandem_history::event_log::Line;
 use tandem_history::members::members;
 use tandem_history::problem::Problem;
+use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::CallId;
 use tandem_metrics::timings::Timing;

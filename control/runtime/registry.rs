@@ -78,7 +78,7 @@ impl Registry {
 
     /// Makes a leg reachable under the id of a new branch. Returns the id.
     pub(crate) fn add_branch(&self, leg: LegId) -> LegId {
-        let branch = LegId::new(tandem_clock::time(), &mut rand::rng());
+        let branch = LegId::new(tandem_host::clock::time(), &mut rand::rng());
         self.0.branches.write().insert(branch, leg);
         branch
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_subaccounts};
-use tandem_clock as clock;
 use tandem_dialect::delivery;
+use tandem_host::clock;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 

@@ -22,8 +22,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use moka::future::Cache;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
+use tandem_host::hash;
 use tandem_http::{Budget, Client};
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tokio::time::Instant;
@@ -279,12 +279,8 @@ async fn samples(wav: impl AsRef<[u8]> + Send + 'static) -> Result<Arc<[i16]>, S
 }
 
 fn key(voice: &str, speech: &Speech) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update([CACHE_VERSION, u8::from(speech.ssml)]);
-    hash.update(voice);
-    hash.update([0]);
-    hash.update(&speech.text);
-    hash.finalize().into()
+    let head = [CACHE_VERSION, u8::from(speech.ssml)];
+    hash::sha256([&head[..], voice.as_bytes(), &[0], speech.text.as_bytes()])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use moka::Expiry;
 use moka::future::Cache;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_http::{Client, Request, Response, Timeouts};
 use tandem_sip::stir::{Anchors, Certificate, Fault};
 use tokio::sync::Semaphore;

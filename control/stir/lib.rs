@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tandem_call::leg::{CallerIdentity, Verstat};
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_http::{Client, NetworkPolicy, tls_config};
 use tandem_leg::signal::IncomingCall;
 use tandem_metrics::stir::Tally;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
+use tandem_host::hash::sha256;
 
 /// Maximum number of stored Identities. Above this number, an Identity is not stored, and its replay is not detected.
 const MAX_IDENTITIES: usize = 20_000;
@@ -22,7 +22,7 @@ struct Use {
 impl Replays {
     /// Records the use of an Identity by a call. Returns whether another call has used the Identity before.
     pub(super) fn is_replayed(&mut self, now: u64, until: u64, token: &str, sip_call_id: &str) -> bool {
-        let (key, call) = (Sha256::digest(token).into(), Sha256::digest(sip_call_id).into());
+        let (key, call) = (sha256([token.as_bytes()]), sha256([sip_call_id.as_bytes()]));
         if let Some(before) = self.0.get(&key).filter(|before| before.until >= now) {
             return before.call != call;
         }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
 use tandem_leg::signal::HeaderFields;
+use tandem_host::hash;
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::PresentedCaller;
 use tandem_routing::trunk::numbering::Numbering;
@@ -189,10 +189,7 @@ fn international(number: &str) -> Option<String> {
 /// Returns a UUID for an origin. The UUID of an origin is always the same, and does not reveal the origin (RFC 8588 §5,
 /// RFC 9562 §5.8).
 fn origid(signer: &Signer, origin: &str) -> String {
-    let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));
-    let mut octets = [0; 16];
-    octets.iter_mut().zip(digest).for_each(|(octet, from)| *octet = from);
-    let number = u128::from_be_bytes(octets);
+    let number = hash::id([signer.certificate_url().as_bytes(), b"\n", origin.as_bytes()]);
     let version = (number & !(0xf << 76) | 8 << 76) & !(0b11 << 62) | 0b10 << 62;
     let hex = format!("{version:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();

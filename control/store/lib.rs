@@ -16,7 +16,6 @@ pub mod calls;
 mod claim;
 mod column;
 pub mod deliveries;
-pub mod directory;
 pub mod domains;
 pub mod events;
 mod file;
@@ -458,7 +457,8 @@ fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
         return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
     }
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        directory::make(parent).map_err(|error| invalid(format!("cannot create {}: {error}", parent.display())))?;
+        tandem_host::directory::make(parent)
+            .map_err(|error| invalid(format!("cannot create {}: {error}", parent.display())))?;
     }
     // A connection must never create the file. If the file was deleted while the server runs, a later connection would
     // create another file.

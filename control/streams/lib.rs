@@ -25,9 +25,9 @@ use tandem_call::stream::{
     BidirectionalMode, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec, StreamStatus,
     StreamTransport,
 };
-use tandem_clock as clock;
 use tandem_dialect::{StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
+use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_id::{LegId, OpId};

@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
+use tandem_host::hash;
 use tandem_id::LegId;
 pub use tandem_id::{parse_uuid, uuid};
 
@@ -52,13 +52,11 @@ pub fn uuid_v4(id: u128) -> String {
 
 /// The `user_id` of an account. This value is computed from the account's name, so the value never changes.
 pub fn user_id(account: &str) -> String {
-    let digest = Sha256::new().chain_update(b"telnyx user ").chain_update(account).finalize();
-    let id = digest.iter().take(16).fold(0u128, |id, &byte| (id << 8) | u128::from(byte));
-    uuid_v4(id)
+    uuid_v4(hash::id([&b"telnyx user "[..], account.as_bytes()]))
 }
 
 fn filler(leg: LegId) -> [u8; 32] {
-    Sha256::new().chain_update(b"telnyx call control id ").chain_update(leg.0.to_be_bytes()).finalize().into()
+    hash::sha256([&b"telnyx call control id "[..], &leg.0.to_be_bytes()])
 }
 
 #[cfg(test)]

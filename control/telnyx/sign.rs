@@ -1,10 +1,10 @@
 //! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`. The signed body is exactly the body that is
 //! sent.
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use ed25519_dalek::{Signer, SigningKey};
 use jiff::Timestamp;
 use tandem_accounts::TelnyxCredentials;
 
@@ -23,7 +23,7 @@ pub struct BadSeed;
 /// The key that applications use to verify webhooks (`TELNYX_PUBLIC_KEY`). The key is the standard base64 of 32 bytes
 /// and has 44 characters.
 pub fn public_key(credentials: &TelnyxCredentials) -> Result<String, BadSeed> {
-    Ok(STANDARD.encode(key(credentials)?.verifying_key().as_bytes()))
+    Ok(STANDARD.encode(key(credentials)?.public_key()))
 }
 
 /// The two signature headers for one attempt of a webhook.
@@ -37,19 +37,20 @@ pub(super) fn headers(
     signed.extend_from_slice(timestamp.as_bytes());
     signed.push(b'|');
     signed.extend_from_slice(body);
-    let signature = STANDARD.encode(key(credentials)?.sign(&signed).to_bytes());
+    let signature = STANDARD.encode(key(credentials)?.sign(&signed));
     Ok([("telnyx-timestamp".into(), timestamp), ("telnyx-signature-ed25519".into(), signature)])
 }
 
-fn key(credentials: &TelnyxCredentials) -> Result<SigningKey, BadSeed> {
+fn key(credentials: &TelnyxCredentials) -> Result<Ed25519KeyPair, BadSeed> {
     let seed = SEED.decode(credentials.signing_seed.trim()).map_err(|_| BadSeed)?;
-    Ok(SigningKey::from_bytes(&<[u8; 32]>::try_from(seed).map_err(|_| BadSeed)?))
+    let seed = <[u8; 32]>::try_from(seed).map_err(|_| BadSeed)?;
+    Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| BadSeed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::{Signature, Verifier, VerifyingKey};
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
     fn credentials(seed: &str) -> TelnyxCredentials {
         TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed.into() }
@@ -70,11 +71,10 @@ mod tests {
             headers(&credentials, Timestamp::from_second(1_700_000_000).unwrap(), body).unwrap();
         assert_eq!((name.as_str(), timestamp.as_str()), ("telnyx-timestamp", "1700000000"));
         assert_eq!(signature.len() % 4, 0, "the libraries want strict, padded base64");
-        let key: [u8; 32] = STANDARD.decode(public_key(&credentials).unwrap()).unwrap().try_into().unwrap();
-        let signature = Signature::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
+        let key = UnparsedPublicKey::new(&ED25519, STANDARD.decode(public_key(&credentials).unwrap()).unwrap());
+        let signature = STANDARD.decode(signature).unwrap();
         let mut signed = b"1700000000|".to_vec();
         signed.extend_from_slice(body);
-        let key = VerifyingKey::from_bytes(&key).unwrap();
         assert!(key.verify(&signed, &signature).is_ok());
         signed.push(b' ');
         assert!(key.verify(&signed, &signature).is_err());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_call::Method;
 use tandem_call::address::Address;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_routing::country;
 use tandem_routing::inventory::{Number, VerifiedCaller, Voice, VoiceApplication};
 use tandem_routing::number_pool::{AddressRequirements, Block, Capability, NumberKind};

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use tandem_host::hash;
 
 /// Signs a request. `url` is the requested URL without its fragment. `parameters` are the decoded form parameters.
 /// There are no parameters for a GET, a JSON body or a WebSocket handshake.
@@ -16,28 +14,16 @@ pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<
     for (name, value) in parameters {
         sorted.entry(name).or_default().insert(value);
     }
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
-    let mut mac = Hmac::<Sha1>::new_from_slice(auth_token.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(url.as_bytes());
-    for (name, values) in sorted {
-        for value in values {
-            mac.update(name.as_bytes());
-            mac.update(value.as_bytes());
-        }
-    }
-    STANDARD.encode(mac.finalize().into_bytes())
+    let pairs = sorted.into_iter().flat_map(|(name, values)| values.into_iter().flat_map(move |value| [name, value]));
+    let parts = std::iter::once(url).chain(pairs).map(str::as_bytes);
+    STANDARD.encode(hash::hmac_sha1(auth_token.as_bytes(), parts))
 }
 
 /// The URL of a request with a JSON body. The request and the signature both use this URL. The URL's query has the
 /// parameter `bodySHA256`.
 pub fn url_for_json(url: &str, body: &[u8]) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
-    let mut out = format!("{url}{separator}bodySHA256=");
-    for byte in Sha256::digest(body) {
-        out.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        out.push(char::from_digit(u32::from(byte & 0xf), 16).unwrap_or('0'));
-    }
-    out
+    format!("{url}{separator}bodySHA256={}", hash::hex(&hash::sha256([body])))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! (RFC 5922 §7.1) or as a DNS name. RFC 5922 §7.2 forbids wildcards, but the server accepts wildcards, because
 //! certificates of carriers have wildcards.
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -26,7 +27,6 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -410,7 +410,9 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    Sha256::digest(certificate).into()
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    fingerprint
 }
 
 /// Returns whether a certificate is valid for a SIP domain (RFC 5922 §7.1). The certificate can name the domain in a

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, de::Error};
 use tandem_settings::Secret;
 
@@ -39,7 +38,7 @@ pub struct DashConfig {
     pub secret: Option<Secret>,
     /// Ed25519 public key of an external provider. The gateway accepts only webhooks with a signature of this key.
     #[serde(deserialize_with = "public_key")]
-    pub public_key: Option<VerifyingKey>,
+    pub public_key: Option<[u8; 32]>,
 }
 
 impl Default for DashConfig {
@@ -71,10 +70,9 @@ impl DashConfig {
     }
 }
 
-fn public_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VerifyingKey>, D::Error> {
+fn public_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 32]>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let octets = STANDARD.decode(text.trim()).ok().and_then(|octets| <[u8; 32]>::try_from(octets).ok());
-    let key = octets.and_then(|octets| VerifyingKey::from_bytes(&octets).ok());
+    let key = STANDARD.decode(text.trim()).ok().and_then(|octets| <[u8; 32]>::try_from(octets).ok());
     key.map(Some)
         .ok_or_else(|| D::Error::custom("is not a public key: expected 32 octets in base64, as the provider shows it"))
 }

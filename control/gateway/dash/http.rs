@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 use tandem_call::address::{Address, PhoneNumber};
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_telnyx as telnyx;
 
 use super::Dash;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -11,10 +12,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signature, Verifier};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::Dash;
 use crate::frontends::{POLICY, serve, turn_away, upgrade};
@@ -48,11 +48,10 @@ pub(super) async fn webhook(
 
 fn verified(dash: &Dash, signature: &str, timestamp: &str, body: &[u8], now: Timestamp) -> Result<Value, &'static str> {
     let key = dash.config.public_key.ok_or("gateways.dash.public_key is not set")?;
-    let octets = STANDARD.decode(signature).map_err(|_| "the signature is not base64")?;
-    let signature = Signature::from_slice(&octets).map_err(|_| "the signature is not 64 octets long")?;
+    let signature = STANDARD.decode(signature).map_err(|_| "the signature is not base64")?;
     let mut signed = format!("{timestamp}|").into_bytes();
     signed.extend_from_slice(body);
-    key.verify(&signed, &signature).map_err(|_| "the signature does not match")?;
+    UnparsedPublicKey::new(&ED25519, key).verify(&signed, &signature).map_err(|_| "the signature does not match")?;
     let at = timestamp.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let apart = at.map(|at| now.duration_since(at).unsigned_abs());
     if apart.is_none_or(|apart| apart > TOLERANCE) {

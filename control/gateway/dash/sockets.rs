@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::Dash;
 use super::upstream::CallSelector;

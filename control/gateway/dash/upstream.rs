@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_frontend_stays_bound_to_the_call_that_was_newest_at_its_connection() {
-        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_host::clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let mut bound = upstreams.newest();
         let (_, mut to_second) = upstreams.open("v3:2");
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_frontend_that_names_a_call_sends_audio_to_that_call() {
-        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_host::clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let (_, mut to_second) = upstreams.open("v3:2");
         upstreams.begin(first, "", "stream");
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn one_frontend_sends_audio_at_a_time() {
-        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_host::clock::now().instant);
         let (_, mut words) = upstreams.open("v3:1");
         let say = |frontend, text: &'static str, at| {
             upstreams.speak(frontend, CallSelector::default(), &mut upstreams.newest(), text.into(), at);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tandem_call::address::PhoneNumber;
 use tandem_call::leg::{LegInfo, Status};
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::Starlis;
 use super::calls::CallRequest;

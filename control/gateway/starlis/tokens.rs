@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::Starlis;
 use crate::{header, text};
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_token_is_valid_once_and_for_five_minutes() {
-        let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
+        let (tokens, now) = (Tokens::default(), tandem_host::clock::now().instant);
         let token = tokens.give(now);
         assert_eq!(tokens.spend(None, now), Err("No token provided"));
         assert_eq!(tokens.spend(Some("guessed"), now), Err("Invalid token"));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn at_most_ten_thousand_tokens_are_stored() {
-        let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
+        let (tokens, now) = (Tokens::default(), tandem_host::clock::now().instant);
         let first = tokens.give(now);
         for later in 1..=MAX_TOKENS as u64 {
             tokens.give(now + Duration::from_nanos(later));

@@ -7,10 +7,10 @@ use tandem_call::engine::EngineFailure;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Warning;
 use tandem_causes::{Cause, OF_CONFERENCE};
-use tandem_clock as clock;
 use tandem_conferences::{JoinRefusal, ParticipantCall};
 use tandem_dialect::ReportedError;
 use tandem_history::problem::Problem;
+use tandem_host::clock;
 use tandem_id::LegId;
 
 use super::CallTask;

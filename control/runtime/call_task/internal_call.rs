@@ -11,7 +11,7 @@ use tandem_call::output::{Invite, SipEndReason};
 use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::NO_MEDIA;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::{CallId, LegId};
 use tandem_legs::LegIo;
 use tandem_legs::internal::{Deliver, InternalSignalling};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::output::LegEvent;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::{LegId, OpId};
 use tandem_queues::Pair;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tandem_call::output::LegEvent;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::{LegId, OpId, SiprecId};
 use tandem_leg::signal::SignalEvent;
 use tandem_media as media;

@@ -5,7 +5,7 @@ use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Instruction, Program, RejectReason};
 use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::{SignalCommand, TransferRequest};
 use tandem_markup::party;

@@ -190,7 +190,7 @@ fn not_created(error: CreateError) -> ApiError {
 
 /// A call as JSON.
 fn shown(leg: &LegInfo, url: Option<&str>) -> Body {
-    let now = tandem_clock::time();
+    let now = tandem_host::clock::time();
     let duration = leg.duration(now);
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let answered = leg.answered_at.is_some();

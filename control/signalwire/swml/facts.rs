@@ -48,10 +48,7 @@ fn node(public_url: &str) -> String {
 
 /// An id that is computed from other data. Equal data gives the same id.
 fn derived(from: &[u8], kind: &[u8]) -> String {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::new().chain_update(kind).chain_update(from).finalize();
-    let octets = digest.iter().take(16).fold(0_u128, |id, octet| (id << 8) | u128::from(*octet));
-    super::uuid(octets)
+    super::uuid(tandem_host::hash::id([kind, from]))
 }
 
 /// The ids that every notice of a call contains: `call_id`, `node_id` and `segment_id`.

@@ -4,12 +4,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value as Json;
-use sha1::Sha1;
-use sha2::Sha256;
 use tandem_call::Method;
 use tandem_dialect::form::with_query;
+use tandem_host::hash::{hex, hmac_sha1, hmac_sha256};
 use tandem_webhooks::{Body, SignInput, SignedRequest};
 
 use super::super::signed_request::split_credentials;
@@ -37,8 +35,9 @@ pub(super) fn sign(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     if let Some(credentials) = credentials {
         headers.push(("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(credentials))));
     }
-    headers.push(("X-SignalWire-Signature".to_owned(), signature::<Hmac<Sha1>>(key, &url, &body)));
-    headers.push(("X-SignalWire-SHA256-Signature".to_owned(), signature::<Hmac<Sha256>>(key, &url, &body)));
+    let signed = [url.as_bytes(), &body[..]];
+    headers.push(("X-SignalWire-Signature".to_owned(), hex(&hmac_sha1(key.as_bytes(), signed))));
+    headers.push(("X-SignalWire-SHA256-Signature".to_owned(), hex(&hmac_sha256(key.as_bytes(), signed))));
     SignedRequest { url, headers, body }
 }
 
@@ -48,15 +47,6 @@ fn few(body: &Json) -> Vec<(String, String)> {
     let call = body.get("call").or_else(|| body.get("params")).unwrap_or(body);
     let member = |name: &str| Some((name.to_owned(), call.get(name)?.as_str()?.to_owned()));
     ["call_id", "from", "to", "direction"].into_iter().filter_map(member).collect()
-}
-
-/// The HMAC of the URL and the body with the hash function of `M`, in hex.
-#[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
-fn signature<M: Mac + KeyInit>(key: &str, url: &str, body: &[u8]) -> String {
-    let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(url.as_bytes());
-    mac.update(body);
-    mac.finalize().into_bytes().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

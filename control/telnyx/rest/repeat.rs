@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use tandem_host::hash;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -32,8 +32,7 @@ impl Repeats {
     /// failed command leaves the cell empty, so the next attempt executes the command.
     pub(super) fn answer(&self, scope: &str, command_id: &str, now: Instant) -> Arc<OnceCell<Value>> {
         // A digest limits the size of an entry, because an application's ids may have any length.
-        let key: [u8; 32] =
-            Sha256::new().chain_update(scope).chain_update([0]).chain_update(command_id).finalize().into();
+        let key = hash::sha256([scope.as_bytes(), &[0], command_id.as_bytes()]);
         let mut seen = self.0.lock();
         seen.forget(now);
         if let Some((_, answer)) = seen.answers.get(&key) {

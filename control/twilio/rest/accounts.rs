@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tandem_accounts::Account;
 use tandem_accounts::changes::{AccountChange, AccountError, MAX_KEYS, MAX_SUBACCOUNTS};
 use tandem_accounts::subaccount::AccountStatus;
-use tandem_clock as clock;
+use tandem_host::clock;
 
 use super::super::account::{self, Facts};
 use super::super::error::{ApiError, allow};

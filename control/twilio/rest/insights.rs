@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality, Status};
 use tandem_call::recognition::decimal;
-use tandem_clock as clock;
 use tandem_history::query::LegFilter;
+use tandem_host::clock;
 
 use super::super::error::{ApiError, allow};
 use super::super::{format, sid};

@@ -3,10 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha1::Sha1;
+use tandem_host::hash;
 use tandem_settings::IceConfig;
 
 use super::super::error::{ApiError, allow};
@@ -32,12 +31,7 @@ pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) ->
     let secret = ice.turn_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
     let turns = secret.is_some();
     let secret = secret.unwrap_or_else(|| rand::random::<[u8; 20]>().to_vec());
-    // HMAC accepts a key of any length.
-    let password = Hmac::<Sha1>::new_from_slice(&secret).map(|mut mac| {
-        mac.update(username.as_bytes());
-        STANDARD.encode(mac.finalize().into_bytes())
-    });
-    let password = password.unwrap_or_default();
+    let password = STANDARD.encode(hash::hmac_sha1(&secret, [username.as_bytes()]));
     let stun = ice.stun.iter().map(|url| json!({ "url": url, "urls": url }));
     let turn = ice.turn.iter().filter(|_| turns);
     let turn = turn.map(|url| json!({ "url": url, "urls": url, "username": username, "credential": password }));

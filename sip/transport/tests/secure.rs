@@ -215,8 +215,9 @@ async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
     let own = theirs.file("server.pem");
     let fingerprint = {
         use rustls::pki_types::pem::PemObject;
-        use sha2::Digest;
-        sha2::Sha256::digest(CertificateDer::from_pem_file(own).unwrap()).into()
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &CertificateDer::from_pem_file(own).unwrap());
+        digest.as_ref().try_into().unwrap()
     };
     let ca = Some(theirs.file("ca.pem"));
     for (name, ca_file, fingerprints, fault) in [

@@ -10,14 +10,13 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
 use tandem_accounts::Account;
-use tandem_clock as clock;
+use tandem_host::clock;
+use tandem_host::hash;
 use tandem_operations::phones;
 use tandem_routing::connections::{MAX_ROWS, PHONES};
 use tandem_routing::phones::provisioned::ProvisionedPhone;
@@ -286,10 +285,6 @@ async fn token(
 fn jwt(secret: &str, claims: &Value) -> String {
     let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
     let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    // HMAC accepts a key of any length.
-    let signature = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
-        mac.update(signed.as_bytes());
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
-    });
-    format!("{signed}.{}", signature.unwrap_or_default())
+    let signature = hash::hmac_sha256(secret.as_bytes(), [signed.as_bytes()]);
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -1,5 +1,4 @@
 //! Reads the monotonic clock and the wall clock for the crates below `control/`.
-#![forbid(unsafe_code)]
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
