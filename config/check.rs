@@ -8,6 +8,7 @@ mod registrar;
 mod resources;
 mod siprec;
 mod surfaces;
+mod trunks;
 
 pub(crate) use resources::documents;
 

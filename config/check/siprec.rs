@@ -3,7 +3,8 @@
 use tandem_siprec::SiprecConfig;
 
 use super::Report;
-use super::resources::{Names, check_sip_uri, name};
+use super::resources::{Names, name};
+use super::trunks::check_sip_uri;
 use crate::Config;
 
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {

@@ -81,6 +81,34 @@ impl Listener {
 }
 
 fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
+    let listeners = check_listeners(config, report);
+    check_certificates(config, report);
+    check_wide_networks(config, report);
+    check_advertise(config, &listeners, report);
+    check_session_timers(config, report);
+    check_capture(config, report);
+    if !(500..=32_000).contains(&config.sip.failover_ms) {
+        report.fault("sip.failover_ms", format!("{} is outside 500 to 32000 milliseconds", config.sip.failover_ms));
+    }
+    let limits = [
+        ("sip.max_legs", config.sip.max_legs),
+        ("sip.max_transactions", config.sip.max_transactions),
+        ("sip.max_connections", config.sip.max_connections),
+        ("http.max_connections", config.http.max_connections),
+    ];
+    for (path, limit) in limits {
+        if limit == 0 {
+            report.fault(path, "with 0 the server would refuse everything; must be at least 1");
+        }
+    }
+    if config.sip.bans.seconds == 0 {
+        report.fault("sip.bans.seconds", "0 would disable bans; for that set the limits to 0, or set at least 1 here");
+    }
+    listeners
+}
+
+/// Checks `sip.listen`, and returns the sockets.
+fn check_listeners(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     let mut listeners = Vec::new();
     if config.sip.listen.is_empty() {
         report.fault("sip.listen", "is empty; name at least one, such as \"udp://127.0.0.1:5060\"");
@@ -103,6 +131,14 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             ),
         }
     }
+    let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
+    let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.is_udp(), one.address))).collect();
+    report.unique("the address", keys);
+    listeners
+}
+
+/// Checks the certificates of `[[sip.certificates]]` and of the trunks.
+fn check_certificates(config: &Config, report: &mut Report<'_>) {
     let tls = tandem_sip::Config {
         tls_trunks: config.trunks.iter().map(tandem_settings::TrunkConfig::tls).collect(),
         ..config.sip.clone()
@@ -125,33 +161,36 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             report.note(certificate.setting, warning);
         }
     }
-    if !(500..=32_000).contains(&config.sip.failover_ms) {
-        report.fault("sip.failover_ms", format!("{} is outside 500 to 32000 milliseconds", config.sip.failover_ms));
+}
+
+/// Notes each list of networks that covers every address.
+fn check_wide_networks(config: &Config, report: &mut Report<'_>) {
+    let (sip, http) = (&config.sip, &config.http);
+    for (key, networks, effect) in [
+        (
+            "sip.allow_networks",
+            sip.allow_networks.as_deref(),
+            "every account can make the server connect to hosts inside your network",
+        ),
+        (
+            "http.trusted_proxies",
+            Some(&*http.trusted_proxies),
+            "each client of /sip can choose the address that is limited and banned",
+        ),
+        ("sip.bans.never", Some(&*sip.bans.never), "no address is ever banned"),
+        (
+            "webhooks.allow_networks",
+            Some(&*config.webhooks.allow_networks),
+            "every application URL can reach hosts inside your network",
+        ),
+    ] {
+        for (index, _) in networks.into_iter().flatten().enumerate().filter(|(_, network)| network.prefix_len() == 0) {
+            report.note(format!("{key}[{index}]"), format!("covers every address: {effect}"));
+        }
     }
-    let everything = "covers every address";
-    let networks = config.sip.allow_networks.iter().flatten().enumerate();
-    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        let message = format!("{everything}: every account can make the server connect to hosts inside your network");
-        report.note(format!("sip.allow_networks[{index}]"), message);
-    }
-    let networks = config.http.trusted_proxies.iter().enumerate();
-    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        let message = format!("{everything}: each client of /sip can choose the address that is limited and banned");
-        report.note(format!("http.trusted_proxies[{index}]"), message);
-    }
-    let networks = config.sip.bans.never.iter().enumerate();
-    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        report.note(format!("sip.bans.never[{index}]"), format!("{everything}: no address is ever banned"));
-    }
-    let networks = config.webhooks.allow_networks.iter().enumerate();
-    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        let message = format!("{everything}: every application URL can reach hosts inside your network");
-        report.note(format!("webhooks.allow_networks[{index}]"), message);
-    }
-    let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
-    let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.is_udp(), one.address))).collect();
-    report.unique("the address", keys);
-    check_advertise(config, &listeners, report);
+}
+
+fn check_session_timers(config: &Config, report: &mut Report<'_>) {
     let interval = 90..=86_400;
     if !interval.contains(&config.sip.min_se) {
         report.fault("sip.min_se", "is outside 90 to 86400 seconds");
@@ -161,17 +200,10 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     } else if config.sip.session_expires != 0 && config.sip.session_expires < config.sip.min_se {
         report.fault("sip.session_expires", "is less than sip.min_se");
     }
-    let limits = [
-        ("sip.max_legs", config.sip.max_legs),
-        ("sip.max_transactions", config.sip.max_transactions),
-        ("sip.max_connections", config.sip.max_connections),
-        ("http.max_connections", config.http.max_connections),
-    ];
-    for (path, limit) in limits {
-        if limit == 0 {
-            report.fault(path, "with 0 the server would refuse everything; must be at least 1");
-        }
-    }
+}
+
+/// Checks the capture server, and the memory for captured messages.
+fn check_capture(config: &Config, report: &mut Report<'_>) {
     if let Some(url) = &config.sip.hep {
         let place = url.strip_prefix("udp://").and_then(|place| place.rsplit_once(':'));
         if !place.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)) {
@@ -184,10 +216,6 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     if config.sip.trace_mib > 4_096 {
         report.fault("sip.trace_mib", format!("{} exceeds 4096", config.sip.trace_mib));
     }
-    if config.sip.bans.seconds == 0 {
-        report.fault("sip.bans.seconds", "0 would disable bans; for that set the limits to 0, or set at least 1 here");
-    }
-    listeners
 }
 
 /// Checks that far ends can reach each socket at the address in its Contact.

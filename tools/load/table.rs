@@ -14,22 +14,50 @@ pub(super) fn of(report: &Value) -> String {
     }
 }
 
-fn lines(report: &Value) -> String {
-    let mut table = String::new();
-    let mut line = |name: &str, what: String| {
-        if !what.is_empty() {
+/// The lines of the table for one run. A line without a value is left out.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: String) {
+        if !value.is_empty() {
             // Writing to a String cannot fail.
-            let _ = writeln!(table, "  {name:<17}{what}");
+            let _ = writeln!(self.0, "  {name:<17}{value}");
         }
-    };
+    }
+}
+
+/// Returns the table for one run, with one value in each line.
+fn lines(report: &Value) -> String {
+    let mut lines = Lines::default();
     let held = text(report, "mode") == "held";
+    calls(report, held, &mut lines);
+    media(at(report, &["media"]), &mut lines);
+    streams(at(report, &["streams"]), &mut lines);
+    lines.add("generator late", spread(at(report, &["media", "generator_late_ms"])));
+    cpu(at(report, &["cpu"]), held, &mut lines);
+    let machine = at(report, &["machine"]);
+    lines.add(
+        "machine",
+        format!(
+            "{} cores; the generator used {}, others {}",
+            text(machine, "cores"),
+            text(machine, "generator_cores"),
+            text(machine, "others_cores")
+        ),
+    );
+    lines.0
+}
+
+/// Adds the results of the calls and the delays of their messages.
+fn calls(report: &Value, held: bool, lines: &mut Lines) {
     let how = if held {
         format!("together for {} s", text(report, "seconds"))
     } else {
         format!("{} a second", text(report, "cps"))
     };
     let clean = if at(report, &["clean"]) == &Value::Bool(true) { ", clean" } else { ", not clean" };
-    line(
+    lines.add(
         "calls",
         format!(
             "{} of {} well, {how}, at most {} at a time{clean}",
@@ -40,32 +68,41 @@ fn lines(report: &Value) -> String {
     );
     if let Value::Object(failures) = at(report, &["failures"]) {
         let all: Vec<String> = failures.iter().map(|(why, count)| format!("{why}: {count}")).collect();
-        line("failed", all.join(", "));
+        lines.add("failed", all.join(", "));
     }
-    line(
+    lines.add(
         "repeated, late",
         format!("{} messages, {} calls", text(report, "retransmissions"), text(report, "started_late")),
     );
-    line("post-dial delay", spread(at(report, &["post_dial_delay_ms"])));
-    line("added delay", spread(at(report, &["added_delay_ms"])));
+    lines.add("post-dial delay", spread(at(report, &["post_dial_delay_ms"])));
+    lines.add("added delay", spread(at(report, &["added_delay_ms"])));
+}
+
+/// Adds the RTP packets in both directions.
+fn media(media: &Value, lines: &mut Lines) {
     for (name, direction) in [("to the answerer", "to_answerer"), ("to the caller", "to_caller")] {
-        let direction = at(report, &["media", direction]);
+        let direction = at(media, &[direction]);
         if number(at(direction, &["received"])).is_some_and(|received| received > 0.0) {
             let delay = spread(at(direction, &["latency_ms"]));
-            line(
+            lines.add(
                 name,
                 format!("{} packets, {} lost; one way {delay}", text(direction, "received"), text(direction, "lost")),
             );
         }
     }
-    let media = at(report, &["media"]);
     if number(at(media, &["dropped_here"])).is_some_and(|dropped| dropped > 0.0) {
-        line("dropped here", format!("{} packets found the generator's own sockets full", text(media, "dropped_here")));
+        lines.add(
+            "dropped here",
+            format!("{} packets found the generator's own sockets full", text(media, "dropped_here")),
+        );
     }
-    let streams = at(report, &["streams"]);
+}
+
+/// Adds the media streams that the server opened.
+fn streams(streams: &Value, lines: &mut Lines) {
     if let Value::Object(_) = streams {
         let stamps = at(streams, &["stamps"]);
-        line(
+        lines.add(
             "streams",
             format!(
                 "{}, {} messages, {} dropped",
@@ -74,7 +111,7 @@ fn lines(report: &Value) -> String {
                 text(streams, "dropped")
             ),
         );
-        line(
+        lines.add(
             "packets",
             format!(
                 "{} sent, {} found, {} missing between, {} before or after; {} ms cut, {} ms added",
@@ -86,20 +123,22 @@ fn lines(report: &Value) -> String {
                 text(stamps, "audio_added_ms")
             ),
         );
-        line("to their message", spread(at(streams, &["packet_to_message_ms"])));
-        line("than the fastest", spread(at(streams, &["later_than_fastest_ms"])));
-        line("the sink's own", spread(at(streams, &["generator_late_ms"])));
+        lines.add("to their message", spread(at(streams, &["packet_to_message_ms"])));
+        lines.add("than the fastest", spread(at(streams, &["later_than_fastest_ms"])));
+        lines.add("the sink's own", spread(at(streams, &["generator_late_ms"])));
     }
-    line("generator late", spread(at(media, &["generator_late_ms"])));
-    let cpu = at(report, &["cpu"]);
+}
+
+/// Adds the CPU time and the memory of the server.
+fn cpu(cpu: &Value, held: bool, lines: &mut Lines) {
     if let Value::Object(_) = cpu {
         let (name, each) = if held { ("ms_a_call_and_second", "call and second") } else { ("ms_a_call", "call") };
-        line(
+        lines.add(
             "CPU",
             format!("{} ms a {each}, {} ms in all, {} cores", text(cpu, name), text(cpu, "ms"), text(cpu, "cores")),
         );
         let each = if held { format!(", {} KiB a call", text(cpu, "pss_kb_a_call")) } else { String::new() };
-        line(
+        lines.add(
             "memory",
             format!(
                 "{} KiB before, {} at the end, {} at most{each}",
@@ -109,17 +148,6 @@ fn lines(report: &Value) -> String {
             ),
         );
     }
-    let machine = at(report, &["machine"]);
-    line(
-        "machine",
-        format!(
-            "{} cores; the generator used {}, others {}",
-            text(machine, "cores"),
-            text(machine, "generator_cores"),
-            text(machine, "others_cores")
-        ),
-    );
-    table
 }
 
 /// Returns the table for a curve, with one row for each run.
