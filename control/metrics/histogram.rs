@@ -1,12 +1,6 @@
 //! A histogram in Prometheus' text format.
 
-use std::fmt::Write;
-
-/// Appends the `HELP` and `TYPE` lines of a family of histograms.
-pub(crate) fn head(out: &mut String, name: &str, help: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-}
+use crate::page::Rows;
 
 /// Counts values in buckets.
 #[derive(Debug)]
@@ -33,16 +27,16 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// Appends the lines for one label set. `label` has the form `name="value",...`, or is empty.
-    pub(crate) fn render(&self, out: &mut String, name: &str, label: &str) {
-        let comma = if label.is_empty() { "" } else { "," };
+    /// Writes the rows for one label set. `labels` has the form `name="value",...`, or is empty.
+    pub(crate) fn render(&self, rows: &mut Rows<'_>, labels: &str) {
+        let comma = if labels.is_empty() { "" } else { "," };
         let mut so_far = 0;
         for (end, count) in &self.buckets {
             so_far += count;
-            let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{end}\"}} {so_far}");
+            rows.series("_bucket", &format!("{labels}{comma}le=\"{end}\""), so_far);
         }
-        let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"+Inf\"}} {}", self.count);
-        let braced = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
-        let _ = writeln!(out, "{name}_sum{braced} {}\n{name}_count{braced} {}", self.sum, self.count);
+        rows.series("_bucket", &format!("{labels}{comma}le=\"+Inf\""), self.count);
+        rows.series("_sum", labels, self.sum);
+        rows.series("_count", labels, self.count);
     }
 }

@@ -1,7 +1,10 @@
 //! The metrics of calls and audio for `/metrics`.
 #![forbid(unsafe_code)]
 
+pub mod engines;
+pub mod families;
 mod histogram;
+mod page;
 mod process;
 pub mod quality;
 pub mod stir;
@@ -9,7 +12,6 @@ pub mod timings;
 mod trunks;
 pub mod turns;
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ use tandem_sip::Throttle;
 use crate::quality::Histograms;
 use foldhash::{HashMap, HashSet};
 
+pub use page::{Page, Rows};
 pub use process::Build;
 use timings::Timings;
 use trunks::Trunks;
@@ -206,77 +209,40 @@ impl Counters {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Appends the metrics in Prometheus' text format 0.0.4.
-    pub fn render(&self, out: &mut String) {
-        let lines = [
-            ("tandem_legs_inbound_total", "Inbound legs", &self.inbound),
-            ("tandem_legs_outbound_total", "Outbound legs", &self.outbound),
-            ("tandem_legs_answered_total", "Answered legs", &self.answered),
-            ("tandem_calls_refused_total", "Calls to unknown numbers", &self.refused),
-            ("tandem_http_unauthorized_total", "HTTP requests with wrong credentials or none", &self.unauthorized),
-            ("tandem_documents_failed_total", "Documents that could not be fetched or read", &self.documents_failed),
-            (
-                "tandem_playbacks_failed_total",
-                "Audio files that could not be fetched or played",
-                &self.playbacks_failed,
-            ),
-            ("tandem_recordings_failed_total", "Recordings that could not be written", &self.recordings_failed),
-            ("tandem_streams_failed_total", "Streams that could not be opened or that broke", &self.streams_failed),
-            ("tandem_api_bodies_refused_total", "API requests with an unreadable body", &self.bodies_refused),
-            ("tandem_rtp_packets_lost_total", "Lost RTP packets of ended legs", &self.packets_lost),
-            (
-                "tandem_recordings_dropped_milliseconds_total",
-                "Deprecated: tandem_recordings_dropped_seconds_total in milliseconds",
-                &self.unrecorded_ms,
-            ),
-            (
-                "tandem_rtcp_foreign_total",
-                "RTCP packets about streams of no session, of ended legs",
-                &self.rtcp_foreign,
-            ),
-            (
-                "tandem_suppression_shed_total",
-                "How often a leg's noise suppression was skipped because the media threads had no time for it",
-                &self.suppression_shed,
-            ),
-            ("tandem_srtp_refused_total", "Packets that failed SRTP authentication or came twice", &self.srtp_refused),
-        ];
-        for (name, help, counter) in lines {
-            metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
+    /// Writes the metrics of these counters and of the process.
+    pub fn render(&self, page: &mut Page) {
+        for (family, counter) in [
+            (&families::LEGS_INBOUND, &self.inbound),
+            (&families::LEGS_OUTBOUND, &self.outbound),
+            (&families::LEGS_ANSWERED, &self.answered),
+            (&families::CALLS_REFUSED, &self.refused),
+            (&families::HTTP_UNAUTHORIZED, &self.unauthorized),
+            (&families::DOCUMENTS_FAILED, &self.documents_failed),
+            (&families::PLAYBACKS_FAILED, &self.playbacks_failed),
+            (&families::RECORDINGS_FAILED, &self.recordings_failed),
+            (&families::STREAMS_FAILED, &self.streams_failed),
+            (&families::API_BODIES_REFUSED, &self.bodies_refused),
+            (&families::RTP_PACKETS_LOST, &self.packets_lost),
+            (&families::RECORDINGS_DROPPED_MILLISECONDS, &self.unrecorded_ms),
+            (&families::RTCP_FOREIGN, &self.rtcp_foreign),
+            (&families::SUPPRESSION_SHED, &self.suppression_shed),
+            (&families::SRTP_REFUSED, &self.srtp_refused),
+        ] {
+            page.value(family, counter.load(Ordering::Relaxed));
         }
-        let legs = self.without_audio.lock().len() as u64;
-        metric(out, "tandem_legs_without_audio", "Answered legs from which no packet has come for 2 s", "gauge", legs);
-        let name = "tandem_recordings_dropped_seconds_total";
-        let help = "Audio lost because the disk was too slow; it is silence in the finished recordings";
+        page.value(&families::LEGS_WITHOUT_AUDIO, self.without_audio.lock().len());
         let seconds = self.unrecorded_ms.load(Ordering::Relaxed) as f64 / 1_000.0;
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
-        let _ = writeln!(out, "# HELP tandem_legs_ended_total Ended legs\n# TYPE tandem_legs_ended_total counter");
-        for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
-            // The value of this label must have no spaces.
-            let cause = cause.to_string().replace(' ', "_");
-            let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
-        }
-        let name = "tandem_problems_total";
-        let _ = writeln!(out, "# HELP {name} Problems by cause, see docs/troubleshooting.md\n# TYPE {name} counter");
-        for (cause, counter) in Cause::ALL.iter().zip(&self.problems.0) {
-            let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
-        }
-        let name = "tandem_rtp_impaired_total";
-        let _ = writeln!(out, "# HELP {name} How often the audio of a leg became bad\n# TYPE {name} counter");
-        for ((_, cause), counter) in quality::CAUSES.iter().zip(&self.impaired) {
-            let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
-        }
-        self.trunks.render(out);
-        self.stir.render(out);
-        self.quality.lock().render(out);
-        self.timings.render(out);
-        process::render(out, &self.build, self.started);
+        page.value(&families::RECORDINGS_DROPPED_SECONDS, seconds);
+        // The values of these labels must have no spaces.
+        let ended = EndCause::ALL.iter().map(|cause| cause.to_string().replace(' ', "_"));
+        page.counters(&families::LEGS_ENDED, "cause", ended.zip(&self.ended));
+        page.counters(&families::PROBLEMS, "cause", Cause::ALL.iter().zip(&self.problems.0));
+        let impaired = quality::CAUSES.iter().map(|(_, cause)| cause).zip(&self.impaired);
+        page.counters(&families::RTP_IMPAIRED, "cause", impaired);
+        self.trunks.render(page);
+        self.stir.render(page);
+        self.quality.lock().render(page);
+        self.timings.render(page);
+        process::render(page, &self.build, self.started);
     }
-}
-
-/// Appends one metric without labels.
-pub fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: impl std::fmt::Display) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }

@@ -1,9 +1,11 @@
 //! The metrics of the process and of the build. The metrics have the same names as in Prometheus' client libraries.
 
-use std::fmt::Write;
 use std::fs;
 
 use jiff::Timestamp;
+
+use crate::families;
+use crate::page::Page;
 
 /// Clock ticks per second in `/proc/PID/stat` (the kernel's USER_HZ). The value is 100 on all supported architectures.
 const TICKS: f64 = 100.0;
@@ -19,30 +21,24 @@ pub struct Build {
     pub rustc: &'static str,
 }
 
-/// Appends the metrics of this process. If the system does not provide a value, the metric is left out.
-pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
-    let mut metric = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}");
-    };
+/// Writes the metrics of this process. If the system does not provide a value, the metric is left out.
+pub(super) fn render(page: &mut Page, build: &Build, started: Timestamp) {
     let Build { version, commit, rustc } = build;
-    let labels = format!("{{version=\"{version}\",commit=\"{commit}\",rustc=\"{rustc}\"}}");
-    metric("tandem_build_info", "gauge", "1; the labels name the build", &labels, 1.0);
-    let started = started.as_millisecond() as f64 / 1_000.0;
-    metric("process_start_time_seconds", "gauge", "Start time of the server, seconds since 1970 UTC", "", started);
-    if let Some(seconds) = cpu_seconds(&fs::read_to_string("/proc/self/stat").unwrap_or_default()) {
-        metric("process_cpu_seconds_total", "counter", "CPU time of the server", "", seconds);
-    }
-    if let Some(bytes) = resident_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
-        metric("process_resident_memory_bytes", "gauge", "Resident memory of the server", "", bytes);
-    }
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The count includes the descriptor of the directory itself.
-        let open = open.count().saturating_sub(1) as f64;
-        metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
-    }
-    if let Some(max) = most_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
-        metric("process_max_fds", "gauge", "Limit of open file descriptors", "", max);
+    let labels = format!("version=\"{version}\",commit=\"{commit}\",rustc=\"{rustc}\"");
+    page.family(&families::BUILD_INFO).row(&labels, 1);
+    page.value(&families::PROCESS_START_TIME_SECONDS, started.as_millisecond() as f64 / 1_000.0);
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    // The count includes the descriptor of the directory itself.
+    let open = fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1) as f64);
+    for (family, value) in [
+        (&families::PROCESS_CPU_SECONDS, cpu_seconds(&text("/proc/self/stat"))),
+        (&families::PROCESS_RESIDENT_MEMORY_BYTES, resident_bytes(&text("/proc/self/status"))),
+        (&families::PROCESS_OPEN_FDS, open),
+        (&families::PROCESS_MAX_FDS, most_files(&text("/proc/self/limits"))),
+    ] {
+        if let Some(value) = value {
+            page.value(family, value);
+        }
     }
 }
 
@@ -81,9 +77,10 @@ mod tests {
             Some(1_024.0)
         );
         assert_eq!((cpu_seconds(""), resident_bytes("VmRSS:"), most_files("")), (None, None, None));
-        let mut text = String::new();
+        let mut page = Page::default();
         let build = Build { version: "1.2.3", commit: "abc", rustc: "1.95.0" };
-        render(&mut text, &build, Timestamp::from_second(1_700_000_000).unwrap());
+        render(&mut page, &build, Timestamp::from_second(1_700_000_000).unwrap());
+        let text = page.into_text();
         assert!(text.contains("tandem_build_info{version=\"1.2.3\",commit=\"abc\",rustc=\"1.95.0\"} 1\n"), "{text}");
         assert!(text.contains("\nprocess_start_time_seconds 1700000000\n"), "{text}");
         for name in

@@ -7,7 +7,9 @@ use tandem_call::leg::Quality;
 use tandem_causes::Cause;
 use tandem_media::{self as media, Impairment};
 
-use crate::histogram::{Histogram, head};
+use crate::families;
+use crate::histogram::Histogram;
+use crate::page::Page;
 
 /// The kinds of impairment, with their label values in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
@@ -161,21 +163,18 @@ impl Histograms {
         self.round_trip.add(stats.round_trip_ms.map(|trip| f64::from(trip) / 1_000.0));
     }
 
-    /// Appends the metrics in the Prometheus text exposition format 0.0.4.
-    pub fn render(&self, out: &mut String) {
-        let families = [
-            ("tandem_rtp_loss_ratio", "Share of a leg's packets that were lost, 0 to 1, at its end", &self.loss),
-            ("tandem_rtp_jitter_seconds", "Interarrival jitter of a leg at its end", &self.jitter),
-            ("tandem_rtp_mos", "Mean opinion score of a leg by the E-model, 1 to 4.5", &self.mos),
-        ];
-        for (name, help, [inbound, outbound]) in families {
-            head(out, name, help);
-            inbound.render(out, name, "direction=\"in\"");
-            outbound.render(out, name, "direction=\"out\"");
+    /// Writes the histograms.
+    pub(super) fn render(&self, page: &mut Page) {
+        for (family, [inbound, outbound]) in [
+            (&families::RTP_LOSS_RATIO, &self.loss),
+            (&families::RTP_JITTER_SECONDS, &self.jitter),
+            (&families::RTP_MOS, &self.mos),
+        ] {
+            let mut rows = page.family(family);
+            rows.histogram("direction=\"in\"", inbound);
+            rows.histogram("direction=\"out\"", outbound);
         }
-        let name = "tandem_rtp_round_trip_seconds";
-        head(out, name, "Round-trip time of a leg by its last RTCP report");
-        self.round_trip.render(out, name, "");
+        page.family(&families::RTP_ROUND_TRIP_SECONDS).histogram("", &self.round_trip);
     }
 }
 
@@ -201,8 +200,9 @@ mod tests {
         histograms.add(&stats());
         histograms.add(&media::Stats { lost_by_far_end: Some(100), mos_by_far_end: Some(3.0), ..stats() });
         histograms.add(&media::Stats::default());
-        let mut text = String::new();
-        histograms.render(&mut text);
+        let mut page = Page::default();
+        histograms.render(&mut page);
+        let text = page.into_text();
         for line in [
             "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.005\"} 0",
             "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.01\"} 2",

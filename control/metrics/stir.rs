@@ -1,9 +1,11 @@
 //! Counters for the verification and signing of caller numbers (STIR), for `/metrics`.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_sip::stir::Fault;
+
+use crate::families;
+use crate::page::Page;
 
 /// The results of a verification: `passed`, or the word of a fault ([`Fault::word`]).
 const RESULTS: [&str; 7] = ["passed", "absent", "stale", "unreachable", "unsupported", "certificate", "invalid"];
@@ -28,29 +30,10 @@ impl Tally {
         count(&SIGNING_RESULTS, &self.signed, word);
     }
 
-    /// Appends the metrics in the Prometheus text format.
-    pub fn render(&self, out: &mut String) {
-        let rows = [
-            (
-                "tandem_stir_verified_total",
-                "Inbound calls whose Identity was verified, by result",
-                "result",
-                RESULTS.iter().zip(&self.results).collect::<Vec<_>>(),
-            ),
-            (
-                "tandem_stir_vouched_total",
-                "Outbound calls over trunks, by the Identity that was sent",
-                "how",
-                SIGNING_RESULTS.iter().zip(&self.signed).collect(),
-            ),
-        ];
-        for (name, help, label, counters) in rows {
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (value, counter) in counters {
-                let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {}", counter.load(Ordering::Relaxed));
-            }
-        }
+    /// Writes the counters.
+    pub(super) fn render(&self, page: &mut Page) {
+        page.counters(&families::STIR_VERIFIED, "result", RESULTS.iter().zip(&self.results));
+        page.counters(&families::STIR_VOUCHED, "how", SIGNING_RESULTS.iter().zip(&self.signed));
     }
 }
 
@@ -80,8 +63,9 @@ mod tests {
             tally.verified(Some(&fault));
         }
         tally.signed("passed-on");
-        let mut text = String::new();
-        tally.render(&mut text);
+        let mut page = Page::default();
+        tally.render(&mut page);
+        let text = page.into_text();
         for result in RESULTS {
             assert!(text.contains(&format!("tandem_stir_verified_total{{result=\"{result}\"}} 1\n")), "{text}");
         }

@@ -1,12 +1,13 @@
 //! The response times of applications and speech engines, and the counters of streams and conversations.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::histogram::{Histogram, head};
+use crate::families::{self, Family};
+use crate::histogram::Histogram;
+use crate::page::Page;
 
 /// Upper bounds of the buckets in seconds. The lowest bound is the response time of a local application. The highest
 /// bound is the time after which callers hang up.
@@ -39,30 +40,20 @@ pub enum Timing {
     StreamTurnAudio,
 }
 
-/// A metric family: the name, the help text, and the labels for each `T`.
-type Family<T> = (&'static str, &'static str, &'static [(T, &'static str)]);
+/// A metric family, and the labels for each `T`.
+type Series<T> = (&'static Family, &'static [(T, &'static str)]);
 
-const FAMILIES: [Family<Timing>; 6] = [
-    ("tandem_document_seconds", "Time until an application answered with a document", &[(Timing::Document, "")]),
-    ("tandem_webhook_seconds", "Time of each attempt at a webhook", &[(Timing::Webhook, "")]),
+const TIMES: [Series<Timing>; 6] = [
+    (&families::DOCUMENT_SECONDS, &[(Timing::Document, "")]),
+    (&families::WEBHOOK_SECONDS, &[(Timing::Webhook, "")]),
+    (&families::SPEECH_SECONDS, &[(Timing::TextToSpeech, "engine=\"tts\""), (Timing::SpeechToText, "engine=\"stt\"")]),
     (
-        "tandem_speech_seconds",
-        "Time of a speech engine for one text (tts) or one utterance or file (stt)",
-        &[(Timing::TextToSpeech, "engine=\"tts\""), (Timing::SpeechToText, "engine=\"stt\"")],
-    ),
-    (
-        "tandem_stream_connect_seconds",
-        "Time until an application's WebSocket was open",
+        &families::STREAM_CONNECT_SECONDS,
         &[(Timing::StreamConnect, "kind=\"stream\""), (Timing::ConversationConnect, "kind=\"conversation\"")],
     ),
+    (&families::STREAM_FIRST_AUDIO_SECONDS, &[(Timing::StreamFirstAudio, "")]),
     (
-        "tandem_stream_first_audio_seconds",
-        "Time from a stream's start to the first audio of its application",
-        &[(Timing::StreamFirstAudio, "")],
-    ),
-    (
-        "tandem_turn_seconds",
-        "Time from the caller's end of speech to the recognised words, the application's first token and the first audio",
+        &families::TURN_SECONDS,
         &[
             (Timing::TurnWords, "kind=\"conversation\",until=\"words\""),
             (Timing::TurnToken, "kind=\"conversation\",until=\"token\""),
@@ -100,39 +91,18 @@ pub enum Count {
     Marks,
 }
 
-const COUNTERS: [Family<Count>; 8] = [
+const COUNTERS: [Series<Count>; 8] = [
+    (&families::SPEECH_FAILED, &[(Count::TtsFailed, "engine=\"tts\""), (Count::SttFailed, "engine=\"stt\"")]),
     (
-        "tandem_speech_failed_total",
-        "Texts that the engine failed to speak (tts), recognisers that failed (stt)",
-        &[(Count::TtsFailed, "{engine=\"tts\"}"), (Count::SttFailed, "{engine=\"stt\"}")],
+        &families::TURN_INTERRUPTIONS,
+        &[(Count::ConversationInterrupted, "kind=\"conversation\""), (Count::StreamInterrupted, "kind=\"stream\"")],
     ),
-    (
-        "tandem_turn_interruptions_total",
-        "Replies of applications that the caller interrupted",
-        &[(Count::ConversationInterrupted, "{kind=\"conversation\"}"), (Count::StreamInterrupted, "{kind=\"stream\"}")],
-    ),
-    (
-        "tandem_stream_frames_out_total",
-        "Frames of 20 ms sent to stream applications, of ended streams",
-        &[(Count::FramesOut, "")],
-    ),
-    (
-        "tandem_stream_frames_dropped_total",
-        "Frames dropped because the stream's application was too slow, of ended streams",
-        &[(Count::FramesDropped, "")],
-    ),
-    (
-        "tandem_stream_messages_in_total",
-        "Media messages of stream applications, of ended streams",
-        &[(Count::MessagesIn, "")],
-    ),
-    (
-        "tandem_stream_underruns_total",
-        "Gaps of up to 500 ms in the audio of stream applications, of ended streams",
-        &[(Count::Underruns, "")],
-    ),
-    ("tandem_stream_clears_total", "Clear messages of stream applications, of ended streams", &[(Count::Clears, "")]),
-    ("tandem_stream_marks_total", "Marks of stream applications, of ended streams", &[(Count::Marks, "")]),
+    (&families::STREAM_FRAMES_OUT, &[(Count::FramesOut, "")]),
+    (&families::STREAM_FRAMES_DROPPED, &[(Count::FramesDropped, "")]),
+    (&families::STREAM_MESSAGES_IN, &[(Count::MessagesIn, "")]),
+    (&families::STREAM_UNDERRUNS, &[(Count::Underruns, "")]),
+    (&families::STREAM_CLEARS, &[(Count::Clears, "")]),
+    (&families::STREAM_MARKS, &[(Count::Marks, "")]),
 ];
 
 /// The number of variants of `Count`.
@@ -167,22 +137,20 @@ impl Timings {
         }
     }
 
-    /// Appends the metrics in Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
-        for (name, help, rows) in FAMILIES {
-            head(out, name, help);
-            for (timing, labels) in rows {
+    /// Writes the times and the counters.
+    pub(super) fn render(&self, page: &mut Page) {
+        for (family, series) in TIMES {
+            let mut rows = page.family(family);
+            for (timing, labels) in series {
                 if let Some(times) = self.times.get(*timing as usize) {
-                    times.lock().render(out, name, labels);
+                    rows.histogram(labels, &times.lock());
                 }
             }
         }
-        for (name, help, rows) in COUNTERS {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (count, labels) in rows {
-                let value = self.counts.get(*count as usize).map_or(0, |count| count.load(Ordering::Relaxed));
-                let _ = writeln!(out, "{name}{labels} {value}");
+        for (family, series) in COUNTERS {
+            let mut rows = page.family(family);
+            for (count, labels) in series {
+                rows.row(labels, self.counts.get(*count as usize).map_or(0, |count| count.load(Ordering::Relaxed)));
             }
         }
     }
@@ -192,23 +160,28 @@ impl Timings {
 mod tests {
     use super::*;
 
+    fn braced(labels: &str) -> String {
+        if labels.is_empty() { String::new() } else { format!("{{{labels}}}") }
+    }
+
     #[test]
     fn each_timing_and_each_counter_belongs_to_one_family() {
         let timings = Timings::default();
-        let all: Vec<_> = FAMILIES.iter().flat_map(|(_, _, rows)| rows.iter()).collect();
+        let all: Vec<_> = TIMES.iter().flat_map(|(_, rows)| rows.iter()).collect();
         assert_eq!(all.len(), TIMINGS);
         for (place, (timing, _)) in all.iter().enumerate() {
             timings.took(*timing, Duration::from_millis(100 * place as u64));
         }
-        let counts: Vec<_> = COUNTERS.iter().flat_map(|(_, _, rows)| rows.iter()).collect();
+        let counts: Vec<_> = COUNTERS.iter().flat_map(|(_, rows)| rows.iter()).collect();
         assert_eq!(counts.len(), COUNTS);
         counts.iter().enumerate().for_each(|(place, (count, _))| timings.count(*count, place as u64 + 1));
-        let mut text = String::new();
-        timings.render(&mut text);
+        let mut page = Page::default();
+        timings.render(&mut page);
+        let text = page.into_text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.iter().filter(|line| line.contains("_count") && line.ends_with(" 1")).count(), TIMINGS);
         for (place, (_, labels)) in counts.iter().enumerate() {
-            assert!(lines.iter().any(|line| line.ends_with(&format!("{labels} {}", place + 1))), "{text}");
+            assert!(lines.iter().any(|line| line.ends_with(&format!("{} {}", braced(labels), place + 1))), "{text}");
         }
         assert!(text.contains("tandem_webhook_seconds_bucket{le=\"0.1\"} 1\n"), "{text}");
         assert!(text.contains("tandem_turn_seconds_bucket{kind=\"stream\",until=\"audio\",le=\"0.7\"} 0\n"), "{text}");

@@ -2,7 +2,6 @@
 //! (ACD), and the time until ringing (PDD).
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::leg::{Direction, LegInfo};
 
-use super::histogram::{Histogram, head as histogram_head};
+use crate::families;
+use crate::histogram::Histogram;
+use crate::page::Page;
 
 /// Maximum number of rows in each of the maps `ended` and `carried`. Further rows are not counted. A trunk has one row
 /// in `carried` for each direction, and one row in `ended` for each direction and final response.
@@ -71,30 +72,22 @@ impl Trunks {
         }
     }
 
-    /// Appends the metrics in Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
+    /// Writes the figures of each trunk.
+    pub(super) fn render(&self, page: &mut Page) {
         let rows = self.0.lock();
-        // Writing to a String cannot fail.
-        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        };
-        let name = "tandem_trunk_ended_total";
-        head(out, name, "counter", "Ended legs over a trunk, by the final response to their INVITE");
+        let mut ended = page.family(&families::TRUNK_ENDED);
         for ((trunk, inbound, status), count) in &rows.ended {
             let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-            let labels = labels(trunk, *inbound);
-            let _ = writeln!(out, "{name}{{{labels},status=\"{status}\"}} {count}");
+            ended.row(&format!("{},status=\"{status}\"", labels(trunk, *inbound)), count);
         }
-        let name = "tandem_trunk_answered_seconds_total";
-        head(out, name, "counter", "Total duration of answered legs over a trunk");
+        let mut answered = page.family(&families::TRUNK_ANSWERED_SECONDS);
         for ((trunk, inbound), carried) in &rows.carried {
-            let _ = writeln!(out, "{name}{{{}}} {:.3}", labels(trunk, *inbound), carried.answered.as_secs_f64());
+            answered.row(&labels(trunk, *inbound), format_args!("{:.3}", carried.answered.as_secs_f64()));
         }
-        let name = "tandem_trunk_post_dial_seconds";
-        histogram_head(out, name, "Time until an outbound leg over a trunk rang");
+        let mut silent = page.family(&families::TRUNK_POST_DIAL_SECONDS);
         for ((trunk, inbound), carried) in &rows.carried {
-            if let Some(silent) = &carried.silent {
-                silent.render(out, name, &labels(trunk, *inbound));
+            if let Some(histogram) = &carried.silent {
+                silent.histogram(&labels(trunk, *inbound), histogram);
             }
         }
     }
@@ -122,8 +115,9 @@ mod tests {
         {
             trunks.responded(&"carrier".into(), inbound, status);
         }
-        let mut text = String::new();
-        trunks.render(&mut text);
+        let mut page = Page::default();
+        trunks.render(&mut page);
+        let text = page.into_text();
         for line in [
             "{trunk=\"carrier\",direction=\"outbound\",status=\"486\"} 2\n",
             "{trunk=\"carrier\",direction=\"inbound\",status=\"200\"} 1\n",

@@ -7,7 +7,6 @@ pub mod identity;
 pub mod numbering;
 pub mod passing;
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,44 +49,6 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
             (Some(_), InboundAuth::Both) => sip::KnownBy::Both,
         },
         ..sip::Trunk::new(Arc::clone(&trunk.name))
-    }
-}
-
-/// Appends the metrics of the trunks in the Prometheus text format.
-pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::TrunkStatus)]) {
-    type Value = fn(&sip::TrunkStatus) -> Option<i64>;
-    let rows: [(&str, &str, &str, Value); 4] = [
-        ("tandem_trunk_calls", "Live legs over a trunk, both directions", "gauge", |status| Some(status.calls.into())),
-        ("tandem_trunk_limited_total", "Calls above max_calls or max_cps", "counter", |status| {
-            Some(i64::try_from(status.limited).unwrap_or(i64::MAX))
-        }),
-        ("tandem_trunk_health", "2: up, 1: doubtful, 0: down, -1: unknown (not checked lately)", "gauge", |status| {
-            Some(match status.health {
-                sip::Health::Up => 2,
-                sip::Health::Doubtful => 1,
-                sip::Health::Down => 0,
-                sip::Health::Unknown => -1,
-            })
-        }),
-        // A trunk without `register` has no value, so that 0 always means a missing registration.
-        (
-            "tandem_trunk_registered",
-            "1 if its registrar has Tandem's Contact, 0 if not",
-            "gauge",
-            |status| match status.registered {
-                sip::Registered::Not => None,
-                registered => Some(i64::from(registered == sip::Registered::Yes)),
-            },
-        ),
-    ];
-    for (name, help, kind, value) in rows {
-        // This never fails, because the text goes into a `String`.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (trunk, status) in trunks {
-            value(status).into_iter().for_each(|value| {
-                let _ = writeln!(out, "{name}{{trunk=\"{trunk}\"}} {value}");
-            });
-        }
     }
 }
 

@@ -6,13 +6,13 @@ mod bans;
 #[cfg(test)]
 mod features;
 pub mod listener;
+mod metrics;
 mod pages;
 mod requests;
 mod sip_websocket;
 #[cfg(test)]
 mod verbs;
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,13 +32,10 @@ use tandem_console::{self as console, CallLog, Scope};
 use tandem_history::problem::Problem;
 use tandem_history::report::Refusal;
 use tandem_host::clock;
-use tandem_metrics::metric;
-use tandem_routing::trunk;
 use tandem_runtime::app::{App, Login};
 use tandem_runtime::reporting::ProblemOwner;
 use tandem_settings::log_filter::LOG;
 use tandem_signalwire as signalwire;
-use tandem_sip::transport::OwnCertificate;
 use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
@@ -81,7 +78,7 @@ pub fn router(
     let proxies = TrustedProxies(proxies.into());
     let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
     let front = front.route("/console", get(places)).route("/console/", get(places));
-    let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
+    let metrics = if with_metrics { Router::new().route("/metrics", get(metrics::guarded)) } else { Router::new() };
     let apis = Router::new()
         .merge(twilio::rest::routes(FAMILY))
         .merge(telnyx::rest::routes())
@@ -120,7 +117,7 @@ pub fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::metrics))
         .with_state(app)
 }
 
@@ -138,159 +135,6 @@ async fn ready(State(app): State<App>) -> Response {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], reason + "\n").into_response(),
     }
-}
-
-/// `GET /metrics` on the main listener. Clients on this host need no credentials. Other clients need the credentials or
-/// an API key of an operator's account.
-async fn guarded_metrics(
-    State(app): State<App>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-) -> Response {
-    // A request that a proxy on this host has forwarded is not local.
-    let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
-    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback())
-        && !passed_on
-        && pages::names_this_server(&app.public_url, &headers);
-    if !local && let Err(denied) = operator(&app, &headers) {
-        return denied.into_response();
-    }
-    metrics(State(app)).await
-}
-
-async fn metrics(State(app): State<App>) -> Response {
-    let services = app.calls.services();
-    let mut text = String::with_capacity(4096);
-    services.counters.render(&mut text);
-    let deliveries = services.deliveries.counts();
-    let media = services.media.load();
-    let sip = services.sip.statistics();
-    let (health, writer) = (services.store.health(), services.store.writer());
-    let guarded = services.sip.guard().counts(clock::now().instant);
-    let ladder = services.sip.ladder().map(|ladder| ladder.fill()).unwrap_or_default();
-    for (name, help, kind, value) in [
-        ("tandem_live_legs", "Legs with a media session", "gauge", media.sessions),
-        ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
-        ("tandem_rtp_packets_out_total", "RTP packets sent", "counter", media.packets_out),
-        ("tandem_rtp_packets_relayed_total", "RTP packets passed from one leg to another", "counter", media.relayed),
-        (
-            "tandem_rtp_packets_dropped_total",
-            "RTP packets from an unexpected source, or not as agreed in SDP",
-            "counter",
-            media.dropped,
-        ),
-        (
-            "tandem_sdp_refused_total",
-            "Offers and answers that were not SDP, or had no usable audio",
-            "counter",
-            media.sdp_refused,
-        ),
-        ("tandem_kernel_relay_flows", "RTP flows that the kernel relays now", "gauge", media.kernel_flows),
-        ("tandem_media_threads", "Media threads", "gauge", media.threads),
-        (
-            "tandem_media_threads_overloaded",
-            "Media threads that are late or transcode too much, so that they get no new calls",
-            "gauge",
-            media.overloaded_threads,
-        ),
-        ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
-        ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
-        ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
-        ("tandem_sip_messages_dropped_total", "SIP messages that could not be sent", "counter", sip.dropped),
-        ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
-        (
-            "tandem_sip_strangers_total",
-            "SIP requests from addresses outside every trunk's networks",
-            "counter",
-            sip.unknown_source_requests,
-        ),
-        ("tandem_sip_malformed_total", "SIP messages that could not be parsed", "counter", sip.malformed),
-        ("tandem_sip_bans", "Banned sources now", "gauge", guarded.bans as u64),
-        ("tandem_sip_bans_total", "Bans so far", "counter", guarded.banned),
-        (
-            "tandem_sip_banned_dropped_total",
-            "SIP messages from banned sources, dropped unread",
-            "counter",
-            guarded.dropped,
-        ),
-        ("tandem_sip_limited_total", "SIP messages above source_rate, dropped unread", "counter", guarded.limited),
-        (
-            "tandem_sip_crowded_total",
-            "SIP messages above strangers_rate, dropped unread",
-            "counter",
-            guarded.limited_unknown,
-        ),
-        ("tandem_sip_overloaded", "1 while SIP is overloaded and new calls get 503", "gauge", sip.overloaded.into()),
-        ("tandem_sip_hep_sent_total", "SIP messages sent to the capture server", "counter", sip.captured),
-        (
-            "tandem_sip_hep_dropped_total",
-            "SIP messages that could not be sent to the capture server",
-            "counter",
-            sip.uncaptured,
-        ),
-        ("tandem_sip_trace_calls", "Call-IDs with kept SIP messages", "gauge", ladder.calls as u64),
-        ("tandem_sip_trace_messages", "Kept SIP messages", "gauge", ladder.messages as u64),
-        ("tandem_sip_trace_bytes", "Memory used by the kept SIP messages", "gauge", ladder.octets as u64),
-        ("tandem_sip_trace_octets", "Deprecated: tandem_sip_trace_bytes", "gauge", ladder.octets as u64),
-        ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
-        ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
-        ("tandem_sip_legs", "SIP legs, including ending ones", "gauge", sip.legs as u64),
-        ("tandem_sip_registrations", "Registered contacts of phones", "gauge", sip.bindings as u64),
-        (
-            "tandem_sip_wrong_passwords_total",
-            "SIP requests with a wrong password or an unknown user",
-            "counter",
-            sip.wrong_passwords,
-        ),
-        (
-            "tandem_sip_retransmissions_total",
-            "Retransmitted SIP requests and responses to INVITE",
-            "counter",
-            sip.repeated,
-        ),
-        (
-            "tandem_webhooks_delivered_total",
-            "Webhooks that were answered with success",
-            "counter",
-            deliveries.delivered,
-        ),
-        ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
-        ("tandem_webhooks_retried_total", "Attempts that were retried", "counter", deliveries.retried),
-        ("tandem_mp3s_made_total", "MP3 files made from recordings", "counter", app.recordings.mp3s_made()),
-        (
-            "tandem_event_lines_dropped_total",
-            "Lines of call logs dropped because the database was slow",
-            "counter",
-            writer.dropped(),
-        ),
-        (
-            "tandem_database_ready",
-            "1 while the database accepts writes, as in /readyz",
-            "gauge",
-            health.problem().is_none().into(),
-        ),
-        ("tandem_database_writes_waiting", "Writes that wait for the database", "gauge", writer.waiting()),
-        (
-            "tandem_database_failures_total",
-            "Failed database transactions; each is tried again",
-            "counter",
-            writer.failures(),
-        ),
-        (
-            "tandem_database_writes_lost_total",
-            "Writes that were refused or given up: lost data",
-            "counter",
-            writer.lost(),
-        ),
-    ] {
-        metric(&mut text, name, help, kind, value);
-    }
-    let late = std::time::Duration::from_millis(media.late_ms).as_secs_f64();
-    let help = "Largest lateness of a media thread in the last half second";
-    metric(&mut text, "tandem_media_late_seconds", help, "gauge", late);
-    trunk::render(&mut text, &services.sip.trunk_statuses());
-    render_certificates(&mut text, &services.sip.own_certificates());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// `GET /`, `GET /console` and `GET /console/`: the places of this server, as a page for a browser and as text for every
@@ -323,17 +167,6 @@ fn places_page() -> String {
          prints. In a terminal: <code>tandem calls</code>, <code>tandem show last</code>, <code>tandem errors</code>.</p>\n\
          </html>\n"
     )
-}
-
-/// Appends the metric of this server's certificates.
-fn render_certificates(text: &mut String, certificates: &[OwnCertificate]) {
-    let name = "tandem_certificate_expiry_timestamp_seconds";
-    let help = "Time at which a certificate of this server expires, in seconds since 1970";
-    // This never fails, because the text goes into a `String`.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-    for certificate in certificates {
-        let _ = writeln!(text, "{name}{{certificate=\"{}\"}} {}", certificate.setting, certificate.not_after);
-    }
 }
 
 /// `GET /console/sessions/{id}/events`: the event log of a call. `id` is the id of the call or of one of its legs.

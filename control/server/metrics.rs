@@ -1,0 +1,61 @@
+//! `GET /metrics`.
+
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use tandem_console::access::operator;
+use tandem_host::clock;
+use tandem_metrics::{Page, engines, families};
+use tandem_runtime::app::App;
+
+use crate::pages;
+
+/// `GET /metrics` on the main listener. Clients on this host need no credentials. Other clients need the credentials or
+/// an API key of an operator's account.
+pub(super) async fn guarded(
+    State(app): State<App>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+) -> Response {
+    // A request that a proxy on this host has forwarded is not local.
+    let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback())
+        && !passed_on
+        && pages::names_this_server(&app.public_url, &headers);
+    if !local && let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    metrics(State(app)).await
+}
+
+/// `GET /metrics` on the listener for metrics.
+pub(super) async fn metrics(State(app): State<App>) -> Response {
+    let services = app.calls.services();
+    let mut page = Page::default();
+    services.counters.render(&mut page);
+    engines::media(&mut page, &services.media.load());
+    let guarded = services.sip.guard().counts(clock::now().instant);
+    let ladder = services.sip.ladder().map(|ladder| ladder.fill()).unwrap_or_default();
+    engines::sip(&mut page, &services.sip.statistics(), guarded, ladder);
+    engines::trunks(&mut page, &services.sip.trunk_statuses());
+    engines::certificates(&mut page, &services.sip.own_certificates());
+    let deliveries = services.deliveries.counts();
+    let (health, writer) = (services.store.health(), services.store.writer());
+    for (family, value) in [
+        (&families::WEBHOOKS_DELIVERED, deliveries.delivered),
+        (&families::WEBHOOKS_FAILED, deliveries.failed),
+        (&families::WEBHOOKS_RETRIED, deliveries.retried),
+        (&families::MP3S_MADE, app.recordings.mp3s_made()),
+        (&families::EVENT_LINES_DROPPED, writer.dropped()),
+        (&families::DATABASE_READY, health.problem().is_none().into()),
+        (&families::DATABASE_WRITES_WAITING, writer.waiting()),
+        (&families::DATABASE_FAILURES, writer.failures()),
+        (&families::DATABASE_WRITES_LOST, writer.lost()),
+    ] {
+        page.value(family, value);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page.into_text()).into_response()
+}
