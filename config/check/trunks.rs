@@ -2,7 +2,7 @@
 
 use tandem_media::Srtp;
 use tandem_routing::is_trunk_id;
-use tandem_settings::{InboundAuth, NumberFormat, TrunkConfig};
+use tandem_settings::{InboundAuth, NumberConfig, NumberFormat, TrunkConfig};
 use tandem_sip::UnknownSources;
 
 use super::Report;

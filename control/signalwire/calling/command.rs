@@ -14,7 +14,7 @@ use tandem_call::program::instruction::{
     AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason, SendDigits,
 };
 use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
-use tandem_call::{Method, StatusEvent, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_history::report::Unused;
 use tandem_id::LegId;
 use tandem_routing::new_call::NewCall;
@@ -141,14 +141,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
     };
     let callback_for = |events: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), events);
     match name {
-        "end" => {
-            let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
-            let others = ["hangup", "cancel", "noAnswer", "error"].map(|word| (word, None));
-            let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
-            // If the call is already answered, the call refuses the reject, and the hangup ends the call.
-            let reject = reason.map(Command::Reject);
-            commands(reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect())
-        }
+        "end" => commands(end(parameters)),
         "transfer" => {
             let dest = parameters.get("dest").ok_or_else(|| ApiError::missing("dest"))?;
             commands(vec![Command::Redirect(destination(dest)?)])
@@ -159,21 +152,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             starts(Kind::Play, Command::PlayOverlay(plays))
         }
         "play.stop" => job(Kind::Play, Control::Stop),
-        "record" => {
-            // SignalWire's SDK omits the outer object.
-            let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
-            let audio = record.or_else(|| parameters.object("audio"));
-            let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
-            let defaults = RecordingDefaults {
-                source: RecordingSource::Request,
-                track: Track::Inbound,
-                format: RecordingFormat::Mp3,
-                end_silence: 0.5,
-            };
-            let spec = media::recording(&own, defaults, callback_for(&RECORDING_EVENTS));
-            note(parameters, own);
-            starts(Kind::Record, Command::StartRecording(spec))
-        }
+        "record" => starts(Kind::Record, record(parameters, callback_for(&RECORDING_EVENTS))?),
         "record.stop" => job(Kind::Record, Control::Stop),
         "record.pause" => {
             let gap =
@@ -188,18 +167,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "collect.stop" => job(Kind::Collect, Control::Stop),
         "collect.start_input_timers" => job(Kind::Collect, Control::StartTimers),
-        "detect" => {
-            let detect = parameters.object("detect").ok_or_else(|| ApiError::missing("detect"))?;
-            if detect.get("type").and_then(Value::text) == Some("digit") {
-                return Err(not_served("detect.type", "digit detection: use calling.collect"));
-            }
-            let none = Object::default();
-            let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
-            let mut spec = media::detection(&own, true, callback_for(&[StatusEvent::Completed]));
-            spec.first_result_timeout = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.first_result_timeout);
-            note(parameters, own);
-            starts(Kind::Detect, Command::DetectMachine(Box::new(spec)))
-        }
+        "detect" => starts(Kind::Detect, detect(parameters, callback_for(&[StatusEvent::Completed]))?),
         "detect.stop" => job(Kind::Detect, Control::Stop),
         "stream" => {
             let url = parameters.url("url", &["ws", "wss"]).ok_or_else(|| ApiError::missing("url"))?;
@@ -207,56 +175,19 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             starts(Kind::Stream, Command::StartStream { spec, if_none_runs: false })
         }
         "stream.stop" => job(Kind::Stream, Control::Stop),
-        "tap" => {
-            let tap = parameters.object("tap").ok_or_else(|| ApiError::missing("tap"))?;
-            let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
-            let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
-            let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
-            // The two objects have no names in common, so one object can have the members of both.
-            let all: Object =
-                tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
-            let own = Parameters::new(&all);
-            let uri = match own.text("uri") {
-                Some(uri) => uri,
-                None => {
-                    let addr = own.text("addr").ok_or_else(|| ApiError::missing("device.params.addr"))?;
-                    let port = own.text("port").ok_or_else(|| ApiError::missing("device.params.port"))?;
-                    format!("rtp://{addr}:{port}")
-                }
-            };
-            let spec = media::tap(&own, &uri, "ptime", callback_for(&[StatusEvent::Completed]));
-            let message = "a tap is sent to an IP address and a port, or to a WebSocket";
-            let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
-            note(parameters, own);
-            starts(Kind::Tap, Command::StartStream { spec, if_none_runs: false })
-        }
+        "tap" => starts(Kind::Tap, tap(parameters, callback_for(&[StatusEvent::Completed]))?),
         "tap.stop" => job(Kind::Tap, Control::Stop),
         "denoise" | "denoise.stop" => {
             commands(vec![Command::SuppressNoise { track: Track::Inbound, on: name == "denoise" }])
         }
-        "live_transcribe" => {
-            let action = parameters.get("action").ok_or_else(|| ApiError::missing("action"))?;
-            if action.text() == Some("stop") {
-                return commands(vec![Command::StopNamedTranscription(media::LIVE.to_owned())]);
-            }
-            let start = action.object().and_then(|action| action.get("start")).and_then(Value::object);
-            let start = start.ok_or_else(|| not_served("action", "actions other than start and stop"))?;
-            commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
-        }
+        "live_transcribe" => commands(vec![live_transcribe(parameters)?]),
         "transcribe" => {
             let spec = media::whole_transcription(callback_for(&[StatusEvent::Completed]));
             control_id()?;
             commands(vec![Command::StartTranscription(Box::new(spec))])
         }
         "transcribe.stop" => commands(vec![Command::StopNamedTranscription(media::WHOLE.to_owned())]),
-        "refer" => {
-            let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
-            let to = device.get("params").and_then(Value::object).and_then(|params| params.get("to"));
-            let to = to.and_then(Value::text).ok_or_else(|| ApiError::missing("device.params.to"))?;
-            let refer = Refer { to: to.to_owned(), headers: Vec::new(), action: None };
-            let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
-            commands(vec![Command::Run(program)])
-        }
+        "refer" => commands(vec![refer(parameters)?]),
         // This server has no client that receives user events.
         "user_event" => commands(Vec::new()),
         _ if name.starts_with("ai") || name.ends_with("_fax.stop") => {
@@ -264,6 +195,92 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         _ => Err(unknown(command)),
     }
+}
+
+/// The commands that end a call.
+fn end(parameters: &Parameters<'_>) -> Vec<Command> {
+    let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
+    let others = ["hangup", "cancel", "noAnswer", "error"].map(|word| (word, None));
+    let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
+    // If the call is already answered, the call refuses the reject, and the hangup ends the call.
+    let reject = reason.map(Command::Reject);
+    reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect()
+}
+
+/// The command that starts a recording.
+fn record(parameters: &Parameters<'_>, callback: Option<Callback>) -> Result<Command, ApiError> {
+    // SignalWire's SDK omits the outer object.
+    let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
+    let audio = record.or_else(|| parameters.object("audio"));
+    let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
+    let defaults = RecordingDefaults {
+        source: RecordingSource::Request,
+        track: Track::Inbound,
+        format: RecordingFormat::Mp3,
+        end_silence: 0.5,
+    };
+    let spec = media::recording(&own, defaults, callback);
+    note(parameters, own);
+    Ok(Command::StartRecording(spec))
+}
+
+/// The command that detects an answering machine.
+fn detect(parameters: &Parameters<'_>, callback: Option<Callback>) -> Result<Command, ApiError> {
+    let detect = parameters.object("detect").ok_or_else(|| ApiError::missing("detect"))?;
+    if detect.get("type").and_then(Value::text) == Some("digit") {
+        return Err(not_served("detect.type", "digit detection: use calling.collect"));
+    }
+    let none = Object::default();
+    let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
+    let mut spec = media::detection(&own, true, callback);
+    spec.first_result_timeout = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.first_result_timeout);
+    note(parameters, own);
+    Ok(Command::DetectMachine(Box::new(spec)))
+}
+
+/// The command that sends the audio of the call to a device.
+fn tap(parameters: &Parameters<'_>, callback: Option<Callback>) -> Result<Command, ApiError> {
+    let tap = parameters.object("tap").ok_or_else(|| ApiError::missing("tap"))?;
+    let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
+    let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
+    let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
+    // The two objects have no names in common, so one object can have the members of both.
+    let all: Object = tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let own = Parameters::new(&all);
+    let uri = match own.text("uri") {
+        Some(uri) => uri,
+        None => {
+            let addr = own.text("addr").ok_or_else(|| ApiError::missing("device.params.addr"))?;
+            let port = own.text("port").ok_or_else(|| ApiError::missing("device.params.port"))?;
+            format!("rtp://{addr}:{port}")
+        }
+    };
+    let spec = media::tap(&own, &uri, "ptime", callback);
+    let message = "a tap is sent to an IP address and a port, or to a WebSocket";
+    let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
+    note(parameters, own);
+    Ok(Command::StartStream { spec, if_none_runs: false })
+}
+
+/// The command that starts or stops the live transcription.
+fn live_transcribe(parameters: &Parameters<'_>) -> Result<Command, ApiError> {
+    let action = parameters.get("action").ok_or_else(|| ApiError::missing("action"))?;
+    if action.text() == Some("stop") {
+        return Ok(Command::StopNamedTranscription(media::LIVE.to_owned()));
+    }
+    let start = action.object().and_then(|action| action.get("start")).and_then(Value::object);
+    let start = start.ok_or_else(|| not_served("action", "actions other than start and stop"))?;
+    Ok(Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start)))))
+}
+
+/// The command that transfers the far end to another SIP address.
+fn refer(parameters: &Parameters<'_>) -> Result<Command, ApiError> {
+    let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
+    let to = device.get("params").and_then(Value::object).and_then(|params| params.get("to"));
+    let to = to.and_then(Value::text).ok_or_else(|| ApiError::missing("device.params.to"))?;
+    let refer = Refer { to: to.to_owned(), headers: Vec::new(), action: None };
+    let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
+    Ok(Command::Run(program))
 }
 
 fn unknown(command: &str) -> ApiError {

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //!   text ──► value ──► document ──► interpreter ◄──► method    expression, operation, template: placeholders
-//!                                   │  budget         └── parameters, sound, media: parameters of methods
+//!                                   │  budget         ├── connect, outcome
+//!                                   │                 └── parameters, sound, media: parameters of methods
 //!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
 mod budget;
+mod connect;
 pub(super) mod document;
 mod error;
 mod event;
@@ -18,6 +20,7 @@ mod interpreter;
 pub(super) mod media;
 pub(super) mod method;
 mod operation;
+mod outcome;
 pub(super) mod parameters;
 mod script;
 mod signed_request;

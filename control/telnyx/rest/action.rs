@@ -148,37 +148,15 @@ pub(super) fn plan(
         }
         Action::Bridge => commands.extend(bridge(parameters, taken)?),
         Action::Transfer => commands.push(transfer(parameters, leg)?),
-        Action::Refer => {
-            parameters.required("sip_address")?;
-            let to = parameters.text("sip_address")?.unwrap_or_default().to_owned();
-            let refer = Refer { to, headers: parameters.headers()?, action: None };
-            commands.push(Command::Enqueue(Box::new(Instruction::Refer(refer))));
-        }
-        Action::Speak => {
-            let to = parameters.target_legs("target_legs")?.unwrap_or_default();
-            let play = Play::new(speech(parameters, "payload")?, parameters.loops()?);
-            let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
-            commands.push(Command::Play { play, interrupt, to });
-        }
+        Action::Refer => commands.push(refer(parameters)?),
+        Action::Speak => commands.push(speak(parameters)?),
         Action::PlaybackStart => commands.push(playback(parameters)?),
         Action::PlaybackStop => {
             parameters.refuse(&["overlay"])?;
             commands.push(Command::StopPlayback(parameters.interrupt()?.unwrap_or(Interrupt::All)));
         }
-        Action::Gather => {
-            let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
-            let whole = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
-            let digits = digits(parameters, first.unwrap_or(BETWEEN_DIGITS), Some(whole))?;
-            commands.push(Command::Gather(Box::new(digits)));
-        }
-        Action::GatherUsingSpeak => {
-            let prompt = Play::once(speech(parameters, "payload")?);
-            let retry = match parameters.text("invalid_payload")? {
-                Some(_) => vec![Play::once(speech(parameters, "invalid_payload")?)],
-                None => Vec::new(),
-            };
-            commands.push(Command::Gather(Box::new(gather_of(parameters, prompt, retry)?)));
-        }
+        Action::Gather => commands.push(gather_digits(parameters)?),
+        Action::GatherUsingSpeak => commands.push(gather_using_speak(parameters)?),
         Action::GatherUsingAudio => {
             commands.push(Command::Gather(Box::new(asked_by_audio(parameters)?)));
         }
@@ -203,29 +181,9 @@ pub(super) fn plan(
         }
         Action::Mute => commands.push(Command::Mute(true)),
         Action::Unmute => commands.push(Command::Mute(false)),
-        Action::SuppressionStart => {
-            let directions = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
-            let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
-            // The server has a single noise suppression engine, so the engine name and the engine settings have no
-            // effect.
-            parameters.text("noise_suppression_engine")?;
-            commands.push(Command::SuppressNoise { track, on: true });
-        }
+        Action::SuppressionStart => commands.push(suppression_start(parameters)?),
         Action::SuppressionStop => commands.push(Command::SuppressNoise { track: Track::Both, on: false }),
-        Action::Enqueue => {
-            // In this server, a caller who hangs up always leaves the queue.
-            if parameters.flag("keep_after_hangup")? {
-                return Err(ApiError::not_permitted("keep_after_hangup"));
-            }
-            commands.push(Command::EnterQueue(Box::new(Enqueue {
-                queue: queue::name(parameters)?.into(),
-                max_size: None,
-                // The application sends commands that play audio while the caller waits.
-                wait: Wait::Silence,
-                max_duration: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
-                action: None,
-            })));
-        }
+        Action::Enqueue => commands.push(enter_queue(parameters)?),
         Action::LeaveQueue => commands.push(Command::LeaveQueue),
         Action::SwitchSupervisorRole => {
             parameters.required("role")?;
@@ -249,18 +207,7 @@ pub(super) fn plan(
         Action::AssistantStart => commands.push(agent::start(parameters)?),
         Action::AssistantStop => commands.push(Command::StopConversation),
         Action::GatherUsingAi => commands.push(agent::gather(parameters)?),
-        Action::SendSipInfo => {
-            let content_type = parameters.required("content_type")?.to_owned();
-            let fits = content_type.contains('/') && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
-            if !fits {
-                return Err(ApiError::bad_value("content_type", "The value must be a MIME type."));
-            }
-            let body = parameters.required("body")?.to_owned();
-            if body.len() > LARGEST_INFO {
-                return Err(ApiError::wrong_length("body", 1, LARGEST_INFO));
-            }
-            commands.push(Command::SendInfo { content_type, body });
-        }
+        Action::SendSipInfo => commands.push(send_info(parameters)?),
     }
     Ok(Plan { client_state, commands })
 }
@@ -269,6 +216,80 @@ pub(super) fn plan(
 const LARGEST_INFO: usize = 1_400;
 const GATHERS_FOR: Duration = Duration::from_millis(60_000);
 const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
+
+/// Transfers the far end to another SIP address.
+fn refer(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    parameters.required("sip_address")?;
+    let to = parameters.text("sip_address")?.unwrap_or_default().to_owned();
+    let refer = Refer { to, headers: parameters.headers()?, action: None };
+    Ok(Command::Enqueue(Box::new(Instruction::Refer(refer))))
+}
+
+/// Speaks a text.
+fn speak(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let to = parameters.target_legs("target_legs")?.unwrap_or_default();
+    let play = Play::new(speech(parameters, "payload")?, parameters.loops()?);
+    let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
+    Ok(Command::Play { play, interrupt, to })
+}
+
+/// Gathers digits without a prompt.
+fn gather_digits(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
+    let whole = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
+    let digits = digits(parameters, first.unwrap_or(BETWEEN_DIGITS), Some(whole))?;
+    Ok(Command::Gather(Box::new(digits)))
+}
+
+/// Speaks a prompt and gathers digits.
+fn gather_using_speak(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let prompt = Play::once(speech(parameters, "payload")?);
+    let retry = match parameters.text("invalid_payload")? {
+        Some(_) => vec![Play::once(speech(parameters, "invalid_payload")?)],
+        None => Vec::new(),
+    };
+    Ok(Command::Gather(Box::new(gather_of(parameters, prompt, retry)?)))
+}
+
+/// Starts the noise suppression.
+fn suppression_start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let directions = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
+    let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
+    // The server has a single noise suppression engine, so the engine name and the engine settings have no
+    // effect.
+    parameters.text("noise_suppression_engine")?;
+    Ok(Command::SuppressNoise { track, on: true })
+}
+
+/// Puts the call into a queue.
+fn enter_queue(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    // In this server, a caller who hangs up always leaves the queue.
+    if parameters.flag("keep_after_hangup")? {
+        return Err(ApiError::not_permitted("keep_after_hangup"));
+    }
+    Ok(Command::EnterQueue(Box::new(Enqueue {
+        queue: queue::name(parameters)?.into(),
+        max_size: None,
+        // The application sends commands that play audio while the caller waits.
+        wait: Wait::Silence,
+        max_duration: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
+        action: None,
+    })))
+}
+
+/// Sends a SIP INFO request.
+fn send_info(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let content_type = parameters.required("content_type")?.to_owned();
+    let fits = content_type.contains('/') && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if !fits {
+        return Err(ApiError::bad_value("content_type", "The value must be a MIME type."));
+    }
+    let body = parameters.required("body")?.to_owned();
+    if body.len() > LARGEST_INFO {
+        return Err(ApiError::wrong_length("body", 1, LARGEST_INFO));
+    }
+    Ok(Command::SendInfo { content_type, body })
+}
 
 fn answer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Vec<Command>, ApiError> {
     parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
