@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_history::stored_media::StoredMedia;
+use tandem_audio::stored_media::StoredMedia;
 use tandem_host::{clock, directory};
 use tandem_runtime::{Calls, certificates, usage};
 use tandem_settings::DatabaseConfig;

@@ -1,7 +1,9 @@
-//! Audio for playback. The sources are synthesised speech, fetched files, inline audio, and local files.
+//! Audio for playback. The sources are synthesised speech, fetched files, inline audio, local files, and the
+//! files that accounts upload ([`stored_media`]).
 #![forbid(unsafe_code)]
 
 mod fetched;
+pub mod stored_media;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use moka::future::Cache;
 use tandem_call::program::instruction::AudioSource;
-use tandem_history::stored_media::StoredMedia;
 use tandem_host::clock;
 use tandem_http::{Budget, Client, RedirectRules, Request, Timeouts};
 use tandem_media::Audio;
 use tandem_speech::{SpeechError, Spoken, Voice};
 
 use fetched::FetchedAudio;
+use stored_media::StoredMedia;
 
 /// Time limit of a connection attempt to a file's server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

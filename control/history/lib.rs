@@ -11,4 +11,3 @@ pub mod recordings;
 pub mod records;
 pub mod refusals;
 pub mod report;
-pub mod stored_media;

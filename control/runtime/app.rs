@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tandem_accounts::{Account, Accounts};
+use tandem_audio::stored_media::StoredMedia;
 use tandem_history::recordings::Recordings;
-use tandem_history::stored_media::StoredMedia;
 use tandem_settings::IceConfig;
 use tokio::sync::{mpsc, oneshot};
 

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_audio as audio;
-use tandem_history::stored_media::{MAX_FILE_OCTETS, NotStored, StoredFile};
+use tandem_audio::stored_media::{MAX_FILE_OCTETS, NotStored, StoredFile};
 use tandem_host::clock;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
