@@ -1,8 +1,12 @@
 //! The task of one call. The task drives the pure [`Call`], performs the outputs of the `Call`, and passes the results
 //! back to the `Call`.
 //!
-//! No code in this module waits for an application, a disk or another call. Slow work runs in a separate task, which
-//! reports to the [inbox](crate::inbox). The documentation of the inbox describes what happens when the inbox is full.
+//! No code in this module waits for an application or another call. Slow work runs in a separate task, which reports to
+//! the [inbox](crate::inbox). The documentation of the inbox describes what happens when the inbox is full. Records and
+//! notices go to bounded queues, because none of them may be lost. If a queue is full, the task waits for a free place
+//! and handles no message: when 16,384 writes of the server wait for the database ([`tandem_store::writer`]), or 1,024
+//! notices of this call. This happens only when the database has been slow or unreachable for some time. Audio
+//! continues.
 //!
 //! The files of this module together implement [`CallTask`], so these files use each other.
 

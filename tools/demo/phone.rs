@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 
 /// Time limit for each step of the phone.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum number of events that wait for the phone. A phone of the demo has some ten. A further event is lost, and the step
+/// that waits for it fails.
+const EVENTS: usize = 256;
 
 /// A phone with its own SIP socket and RTP ports.
 pub(super) struct Phone {
@@ -20,8 +23,8 @@ pub(super) struct Phone {
     media: media::Engine,
     key: u128,
     session: Option<media::Session>,
-    inputs: mpsc::UnboundedReceiver<PhoneEvent>,
-    sender: mpsc::UnboundedSender<PhoneEvent>,
+    inputs: mpsc::Receiver<PhoneEvent>,
+    sender: mpsc::Sender<PhoneEvent>,
     next_op: u64,
 }
 
@@ -33,7 +36,7 @@ enum PhoneEvent {
 impl Phone {
     /// Starts the phone on loopback with free ports.
     pub(super) async fn start(name: &'static str, ports: &str) -> anyhow::Result<Self> {
-        let (sender, inputs) = mpsc::unbounded_channel();
+        let (sender, inputs) = mpsc::channel(EVENTS);
         let anyone = ["127.0.0.0/8"].iter().filter_map(|network| network.parse().ok()).collect();
         let config = sip::Config {
             listen: vec!["udp://127.0.0.1:0".to_owned()],
@@ -43,7 +46,7 @@ impl Phone {
             ..sip::Config::default()
         };
         let events = sender.clone();
-        let sip = sip::transport::start(config, move |event| drop(events.send(PhoneEvent::Sip(event)))).await?;
+        let sip = sip::transport::start(config, move |event| drop(events.try_send(PhoneEvent::Sip(event)))).await?;
         let ports = ports.parse().map_err(|error: String| anyhow!(error))?;
         let media = media::Engine::start(media::Config { ports, workers: 1, ..media::Config::default() })?;
         Ok(Self { name, sip, media, key: rand::random(), session: None, inputs, sender, next_op: 0 })
@@ -144,10 +147,8 @@ impl Phone {
 
     fn open(&self) -> anyhow::Result<media::Session> {
         let sender = self.sender.clone();
-        let sink: media::EventSink = Arc::new(move |_, event| {
-            drop(sender.send(PhoneEvent::Media(event)));
-            Ok(())
-        });
+        let sink: media::EventSink =
+            Arc::new(move |_, event| sender.try_send(PhoneEvent::Media(event)).map_err(|_| media::Full));
         Ok(self.media.open(media::OpenSpec::new(LegId(self.key), 0), sink)?)
     }
 

@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 
 /// Number of messages that the application echoes. These messages contain 1.5 s of audio.
 const ECHOED: usize = 75;
+/// Maximum number of events that wait for the demo. There are some ten in all. A further event is lost, and the step that
+/// waits for it fails.
+const EVENTS: usize = 256;
 /// Time limit for each step of the demo.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -47,14 +50,14 @@ pub(super) enum AppEvent {
 pub(super) struct WebApp {
     /// Address on which the application listens.
     pub(super) address: SocketAddr,
-    events: mpsc::UnboundedReceiver<AppEvent>,
+    events: mpsc::Receiver<AppEvent>,
 }
 
 #[derive(Clone)]
 struct Shared {
     desk: Arc<str>,
     address: SocketAddr,
-    events: mpsc::UnboundedSender<AppEvent>,
+    events: mpsc::Sender<AppEvent>,
 }
 
 type Parameters = Form<Vec<(String, String)>>;
@@ -64,7 +67,7 @@ impl WebApp {
     pub(super) async fn start(desk: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (sender, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::channel(EVENTS);
         let router = Router::new()
             .route("/voice", post(voice))
             .route("/digits", post(digits))
@@ -181,7 +184,7 @@ async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<AppEvent> {
 
 impl Shared {
     fn report(&self, event: AppEvent) {
-        // Sending fails if the demo has ended.
-        drop(self.events.send(event));
+        // Sending fails if the demo has ended, or if too many events wait.
+        drop(self.events.try_send(event));
     }
 }
