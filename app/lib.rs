@@ -47,7 +47,7 @@ use housekeeping::Housekeeping;
 use listeners::HttpServer;
 
 /// Version, commit and compiler of this build. The script build.rs sets these values.
-pub const BUILD: Build =
+pub(crate) const BUILD: Build =
     Build { version: env!("CARGO_PKG_VERSION"), commit: env!("TANDEM_COMMIT"), rustc: env!("TANDEM_RUSTC") };
 
 /// A running server.

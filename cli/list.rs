@@ -173,7 +173,7 @@ impl<'a> Shown<'a> {
 }
 
 /// Prints JSON to standard output. Its texts from outside cannot control the terminal.
-pub fn print_json(json: &[u8]) {
+pub(crate) fn print_json(json: &[u8]) {
     print(&printable_json(&String::from_utf8_lossy(json)));
 }
 

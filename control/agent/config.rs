@@ -413,7 +413,7 @@ impl AgentConfig {
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is too long.
-    pub fn with_prompt(mut self) -> Result<Self, String> {
+    pub(crate) fn with_prompt(mut self) -> Result<Self, String> {
         if let Some(path) = &self.prompt_file {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             if text.len() > LONGEST_PROMPT {

@@ -26,7 +26,7 @@ const COMPLETE_ANSWERS: [&str; 16] = [
 
 /// Returns the length of the pause after which the turn of the calling party is complete. `text` is the last recognised
 /// text.
-pub fn wait_after(text: &str) -> Duration {
+pub(crate) fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
     let only = bare(text);

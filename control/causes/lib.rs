@@ -57,7 +57,7 @@ pub const FOREIGN_IDENTITY: &str = "may not be set by an application, because st
 pub const FOREIGN_CALLER: &str = "is neither a number of the account nor a verified caller id";
 
 /// The first word of a warning about a message of a stream's application.
-pub const OF_STREAM: &str = "stream: ";
+pub(crate) const OF_STREAM: &str = "stream: ";
 
 /// The first word of a warning about a conference that did not accept a leg.
 pub const OF_CONFERENCE: &str = "conference ";
@@ -218,7 +218,7 @@ impl Cause {
     }
 
     /// The reason why a WebSocket to an application failed.
-    pub fn of_stream(failure: &StreamFailure) -> Self {
+    pub(crate) fn of_stream(failure: &StreamFailure) -> Self {
         match failure.fault {
             StreamFault::Url => Self::BadUrl,
             StreamFault::Scheme => Self::StreamScheme,

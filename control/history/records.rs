@@ -148,7 +148,7 @@ fn track_word(track: Track) -> &'static str {
 }
 
 /// Returns the word that the database uses for the status of a recording.
-pub fn recording_status_word(status: &RecordingStatus) -> &'static str {
+pub(crate) fn recording_status_word(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",
         RecordingStatus::Paused => "paused",

@@ -606,7 +606,7 @@ impl Route {
     }
 
     /// Adds the origin of the connection to an error, if this origin is not the origin in the URL.
-    pub fn annotate(&self, error: FetchError) -> FetchError {
+    pub(crate) fn annotate(&self, error: FetchError) -> FetchError {
         match self.named {
             Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
             None => error,

@@ -11,7 +11,7 @@ pub const WRONG_ROOT: u32 = 12102;
 /// this error number.
 pub const SCHEMA: u32 = 12200;
 /// A document contains a relative URL and has no base URL.
-pub const NO_BASE: u32 = 15004;
+pub(crate) const NO_BASE: u32 = 15004;
 /// The URL of a stream has a scheme other than `ws` and `wss`.
 pub const STREAM_SCHEME: u32 = 31922;
 /// The URL of a stream is not a URL.

@@ -62,7 +62,7 @@ pub struct Rule {
 
 impl Rule {
     /// Whether the element may be a child of `parent`.
-    pub fn is_allowed_in(&self, parent: &str) -> bool {
+    pub(crate) fn is_allowed_in(&self, parent: &str) -> bool {
         self.inside.contains(&parent)
     }
 

@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Warns about text in an element that may contain only elements.
-    pub fn only_elements(&mut self, element: &Element) {
+    pub(crate) fn only_elements(&mut self, element: &Element) {
         if element.children.iter().any(|node| matches!(node, Node::Text(text) if !text.trim().is_empty())) {
             self.warn(code::SCHEMA, format!("text directly in <{}> was ignored", element.name));
         }
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
 
     /// Does the same as [`Self::url`] for WebSockets. A relative URL gets the host of the document's URL. The scheme of
     /// the result is `wss` if the document's URL is `https`. Otherwise the scheme is `ws`.
-    pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
+    pub(crate) fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
         let Some(mut url) = self.resolve(text, code::BAD_STREAM_URL)? else { return Ok(None) };
         let relative = Url::parse(text).is_err();

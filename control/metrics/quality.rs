@@ -12,7 +12,7 @@ use crate::histogram::Histogram;
 use crate::page::Page;
 
 /// The kinds of impairment, with their label values in `/metrics`.
-pub const CAUSES: [(Impairment, &str); 5] = [
+pub(crate) const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::Loss, "loss"),
     (Impairment::LossByFarEnd, "loss_by_peer"),
     (Impairment::Jitter, "jitter"),
@@ -120,7 +120,7 @@ pub fn complaint(cause: Impairment, value: f32) -> String {
 
 /// Histograms of the quality of ended legs.
 #[derive(Debug)]
-pub struct Histograms {
+pub(crate) struct Histograms {
     /// Two histograms. The first is for the audio that we received. The second is for the audio that the far end
     /// received from us.
     loss: [Histogram; 2],

@@ -133,7 +133,7 @@ impl Services {
     ///
     /// # Errors
     /// [`CreateError::NoRoute`] or [`CreateError::ForbiddenTarget`].
-    pub async fn check_route(
+    pub(crate) async fn check_route(
         &self,
         account: &str,
         dialect: &str,
@@ -153,13 +153,13 @@ impl Services {
     }
 
     /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.
-    pub fn take_inbound(&self, leg: LegId, caller: Option<&Caller>, route: &Route, user: &str) -> Result<(), Barred> {
+    pub(crate) fn take_inbound(&self, leg: LegId, caller: Option<&Caller>, route: &Route, user: &str) -> Result<(), Barred> {
         let wanted = self.routing.load_full().channels(caller, route, user);
         wanted.and_then(|wanted| self.channels.take(leg, wanted))
     }
 
     /// Reserves the channels that an outbound leg needs, unless the leg has these channels already.
-    pub fn take_outbound(&self, routing: &Routing, leg: &LegInfo) -> Result<(), Barred> {
+    pub(crate) fn take_outbound(&self, routing: &Routing, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
         self.channels.take(leg.id, routing.outbound_channels(&leg.account, connection, &leg.to)?)
     }

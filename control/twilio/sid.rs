@@ -58,7 +58,7 @@ impl Ids {
     }
 
     /// Parses a conference's id.
-    pub fn parse_conference(self, text: &str) -> Option<ConferenceId> {
+    pub(crate) fn parse_conference(self, text: &str) -> Option<ConferenceId> {
         self.parse("CF", text).map(ConferenceId)
     }
 
@@ -68,7 +68,7 @@ impl Ids {
     }
 
     /// Parses a recording's id.
-    pub fn parse_recording(self, text: &str) -> Option<RecordingId> {
+    pub(crate) fn parse_recording(self, text: &str) -> Option<RecordingId> {
         self.parse("RE", text).map(RecordingId)
     }
 
@@ -78,7 +78,7 @@ impl Ids {
     }
 
     /// Parses a stream's id.
-    pub fn parse_stream(self, text: &str) -> Option<StreamId> {
+    pub(crate) fn parse_stream(self, text: &str) -> Option<StreamId> {
         self.parse("MZ", text).map(StreamId)
     }
 
@@ -88,7 +88,7 @@ impl Ids {
     }
 
     /// Parses a SIPREC session's id.
-    pub fn parse_siprec(self, text: &str) -> Option<SiprecId> {
+    pub(crate) fn parse_siprec(self, text: &str) -> Option<SiprecId> {
         self.parse("SR", text).map(SiprecId)
     }
 
@@ -98,7 +98,7 @@ impl Ids {
     }
 
     /// Parses a queue's id.
-    pub fn parse_queue(self, text: &str) -> Option<QueueId> {
+    pub(crate) fn parse_queue(self, text: &str) -> Option<QueueId> {
         self.parse("QU", text).map(QueueId)
     }
 
@@ -108,7 +108,7 @@ impl Ids {
     }
 
     /// Parses the id of a recording's transcription.
-    pub fn parse_transcript(self, text: &str) -> Option<TranscriptionId> {
+    pub(crate) fn parse_transcript(self, text: &str) -> Option<TranscriptionId> {
         self.parse("TR", text).map(TranscriptionId)
     }
 
@@ -118,7 +118,7 @@ impl Ids {
     }
 
     /// Parses a live transcription's id.
-    pub fn parse_transcription(self, text: &str) -> Option<TranscriptionId> {
+    pub(crate) fn parse_transcription(self, text: &str) -> Option<TranscriptionId> {
         self.parse("GT", text).map(TranscriptionId)
     }
 

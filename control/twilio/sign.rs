@@ -21,7 +21,7 @@ pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<
 
 /// The URL of a request with a JSON body. The request and the signature both use this URL. The URL's query has the
 /// parameter `bodySHA256`.
-pub fn url_for_json(url: &str, body: &[u8]) -> String {
+pub(crate) fn url_for_json(url: &str, body: &[u8]) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}bodySHA256={}", hash::hex(&hash::sha256([body])))
 }
