@@ -23,6 +23,7 @@ check:
 	@scripts/packages.sh test
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo check --package tandem --no-default-features --quiet
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@scripts/check-dependencies.sh
 	FUZZ_SECONDS=10 cargo test --test mutations
