@@ -145,7 +145,7 @@ impl Default for Histograms {
 impl Histograms {
     /// Adds the statistics of an ended leg. A received direction without packets adds no value. A sent direction adds
     /// no value if the far end sent no report.
-    pub fn add(&mut self, stats: &media::Stats) {
+    pub(crate) fn add(&mut self, stats: &media::Stats) {
         let ratio = |lost: u64, received: u64| lost as f64 / (lost + received).max(1) as f64;
         let heard = stats.packets_in > 0;
         let by_peer = stats.lost_by_far_end.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
