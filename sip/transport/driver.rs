@@ -138,14 +138,7 @@ type Sink = Box<dyn FnMut(Event) + Send>;
 /// [`StartError`] names the setting or the system resource that caused the error.
 pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let Bound { sockets, listeners, addresses } = bind(&config).await?;
-    for &(transport, bound) in addresses.iter().filter(|(_, bound)| bound.ip().is_unspecified()) {
-        if config.advertise.address_of(transport, bound).is_none()
-            && let Some(ip) = own_address(bound.is_ipv4())
-        {
-            config.advertise.push(ip);
-            tracing::info!(%bound, advertise = %ip, "sip.advertise has no address for a socket: using the address of the default route");
-        }
-    }
+    advertise_default_routes(&mut config, &addresses);
     let seed = seed()?;
     let tls = Arc::new(Tls::load(&config)?);
     let resolver = Arc::new(Resolver::new(&config.nameservers, seed.map(|octet| octet.rotate_left(3))));
@@ -236,6 +229,19 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         acceptors,
     };
     Ok(Prepared { driver: Box::new(driver), handle, report_stopped })
+}
+
+/// Advertises the address of the default route for each socket on a wildcard address that has no address in
+/// `sip.advertise`.
+fn advertise_default_routes(config: &mut Config, addresses: &[(Transport, SocketAddr)]) {
+    for &(transport, bound) in addresses.iter().filter(|(_, bound)| bound.ip().is_unspecified()) {
+        if config.advertise.address_of(transport, bound).is_none()
+            && let Some(ip) = own_address(bound.is_ipv4())
+        {
+            config.advertise.push(ip);
+            tracing::info!(%bound, advertise = %ip, "sip.advertise has no address for a socket: using the address of the default route");
+        }
+    }
 }
 
 /// A UDP socket that is registered only for reading. A datagram is sent at once or dropped. Registration for writing
