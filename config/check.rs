@@ -21,6 +21,7 @@ use crate::Config;
 use crate::decode::{MAX_FAULTS, nearest};
 use crate::document::Document;
 use crate::error::Fault;
+use resources::Names;
 
 /// Maximum number of names that a message lists.
 const MAX_NAMES: usize = 20;
@@ -32,7 +33,13 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
     let mut report = Report { document, faults, unread, notes: Vec::new() };
     surfaces::check(config, &mut report);
     registrar::check(config, &mut report);
-    resources::check(config, &mut report);
+    let names = Names::of(config);
+    resources::check(config, &names, &mut report);
+    trunks::check(config, &names, &mut report);
+    agents::check(config, &mut report);
+    gateways::check(config, &names, &mut report);
+    siprec::check(config, &names, &mut report);
+    origins::check(config, &names, &mut report);
     report.notes
 }
 

@@ -14,7 +14,7 @@ use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_settings::{Application, ApplicationKind, Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use url::{Host, Url};
 
-use super::{Report, is_name, trunks};
+use super::{Report, is_name};
 use crate::Config;
 
 /// A key in tandem.example.toml: the text `change-me` in base64.
@@ -23,24 +23,18 @@ const PUBLISHED: &str = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=";
 /// Message for phones that use SRTP without TLS.
 const PHONES_IN_THE_CLEAR: &str = "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
 
-pub(super) fn check(config: &Config, report: &mut Report<'_>) {
-    let names = Names::of(config);
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     check_accounts(config, report);
     check_other_secrets(config, report);
-    trunks::check(config, &names, report);
-    check_applications(config, &names, report);
+    check_applications(config, names, report);
     for (index, number) in config.numbers.iter().enumerate() {
-        check_number(number, &format!("numbers[{index}]"), &names, report);
+        check_number(number, &format!("numbers[{index}]"), names, report);
     }
     let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
     report.unique("the number", patterns.collect::<Vec<_>>());
     note_numbers_without_plus(config, report);
-    check_pool(config, &names, report);
-    check_endpoints(config, &names, report);
-    super::agents::check(config, report);
-    super::gateways::check(config, &names, report);
-    super::siprec::check(config, &names, report);
-    super::origins::check(config, &names, report);
+    check_pool(config, names, report);
+    check_endpoints(config, names, report);
 }
 
 /// Adds a note for every telephone number without `+`. Carriers write numbers with `+`, so a call may not find the number
@@ -82,7 +76,7 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(config: &'a Config) -> Self {
+    pub(super) fn of(config: &'a Config) -> Self {
         let trunks = || config.trunks.iter();
         Self {
             accounts: match config.accounts.is_empty() {
