@@ -153,7 +153,13 @@ impl Services {
     }
 
     /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.
-    pub(crate) fn take_inbound(&self, leg: LegId, caller: Option<&Caller>, route: &Route, user: &str) -> Result<(), Barred> {
+    pub(crate) fn take_inbound(
+        &self,
+        leg: LegId,
+        caller: Option<&Caller>,
+        route: &Route,
+        user: &str,
+    ) -> Result<(), Barred> {
         let wanted = self.routing.load_full().channels(caller, route, user);
         wanted.and_then(|wanted| self.channels.take(leg, wanted))
     }
