@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tandem_audio::stored_media::StoredMedia;
 use tandem_host::{clock, directory};
-use tandem_runtime::{Calls, certificates, usage};
+use tandem_runtime::{Calls, certificates, observation, usage};
 use tandem_settings::DatabaseConfig;
 use tandem_store::health::Check;
 use tandem_store::{self as store, Store};
@@ -24,7 +24,7 @@ const PRUNING: Duration = Duration::from_secs(3_600);
 const SWEEPING: Duration = Duration::from_secs(60);
 
 /// The running tasks.
-pub(super) struct Housekeeping([JoinHandle<()>; 6]);
+pub(super) struct Housekeeping([JoinHandle<()>; 7]);
 
 impl Housekeeping {
     /// Starts the tasks. `recordings` is the folder whose disk is watched.
@@ -43,6 +43,7 @@ impl Housekeeping {
             tokio::spawn(sweep(calls.clone(), Arc::clone(stored_media))),
             tokio::spawn(usage::watch(Arc::clone(services))),
             tokio::spawn(certificates::watch(Arc::clone(services))),
+            tokio::spawn(observation::watch(calls.clone())),
         ])
     }
 

@@ -90,6 +90,7 @@ impl Server {
         };
         match done {
             Ok((mut summary, notes)) => {
+                self.calls.services().reloaded();
                 tracing::info!("{}", summary.trim_end());
                 for line in notes {
                     tracing::warn!("{line}");

@@ -231,6 +231,12 @@ impl Call {
         running.and_then(Running::awaited_document) == Some(id)
     }
 
+    /// Returns the name of the instruction that the leg runs. `None` if the leg runs no instruction, for example because
+    /// commands control it.
+    pub fn running_verb(&self, leg: LegId) -> Option<&'static str> {
+        self.leg_state(leg).and_then(|state| state.runner.running.as_ref()).map(Running::verb)
+    }
+
     /// Fires the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.effects.now = now;

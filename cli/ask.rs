@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 use serde_json::Value;
 use tandem_accounts::Account;
-use tandem_http::{Client, NetworkPolicy, Request, Timeouts};
+use tandem_http::{Client, FetchError, NetworkPolicy, Request, StreamingResponse, Timeouts};
 
 use super::{Failure, Source};
 
 /// Time limit for a response of the server.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum time between lines that are shown together.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Maximum size of a response, in octets.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
@@ -68,30 +70,56 @@ impl Console {
     /// Returns the body of the response to `GET path`. If the server has no such resource (404), the inner error is the
     /// text of the response.
     async fn request(&self, path: &str) -> Result<Result<Vec<u8>, String>, Failure> {
-        let (base, note) = (&self.base, self.source.note());
-        let request = Request {
+        let response = self.client.send(&self.get_request(path)?).await.map_err(|error| self.unreachable(&error))?;
+        match response.status {
+            200 => Ok(Ok(response.body.to_vec())),
+            404 => Ok(Err(String::from_utf8_lossy(&response.body).trim().to_owned())),
+            status => Err(self.refused(status, &response.body)),
+        }
+    }
+
+    /// Returns the lines of the response to `GET path`, which does not end by itself.
+    pub(crate) async fn follow(&self, path: &str) -> Result<Lines, Failure> {
+        let mut response =
+            self.client.open(&self.get_request(path)?).await.map_err(|error| self.unreachable(&error))?;
+        match response.status() {
+            200 => Ok(Lines { response, waiting: Vec::new() }),
+            status => {
+                let body = response.piece().await.ok().flatten().unwrap_or_default();
+                Err(self.refused(status, &body))
+            }
+        }
+    }
+
+    fn get_request(&self, path: &str) -> Result<Request, Failure> {
+        Ok(Request {
             method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
-            url: format!("{base}{path}"),
+            url: format!("{}{path}", self.base),
             headers: vec![("Authorization".to_owned(), self.authorization.clone())],
             body: Vec::new().into(),
             timeouts: Timeouts { connect: None, total: TIMEOUT },
             max_body: MAX_BODY,
-        };
-        let response = self.client.send(&request).await.map_err(|error| {
-            Failure::Environment(anyhow!(
-                "no server answers at {base}: {error}. Is `tandem serve` running with this configuration?{note}"
-            ))
-        })?;
-        let said = || String::from_utf8_lossy(&response.body).trim().to_owned();
-        match response.status {
-            200 => Ok(Ok(response.body.to_vec())),
-            404 => Ok(Err(said())),
-            401 => Err(Failure::Input(anyhow!(
+        })
+    }
+
+    fn unreachable(&self, error: &FetchError) -> Failure {
+        let (base, note) = (&self.base, self.source.note());
+        Failure::Environment(anyhow!(
+            "no server answers at {base}: {error}. Is `tandem serve` running with this configuration?{note}"
+        ))
+    }
+
+    /// Returns the failure of a response with this status and body.
+    fn refused(&self, status: u16, body: &[u8]) -> Failure {
+        let (base, note) = (&self.base, self.source.note());
+        let text = String::from_utf8_lossy(body).trim().to_owned();
+        match status {
+            401 => Failure::Input(anyhow!(
                 "the server at {base} does not know these credentials: it is another one, or it was started with another --config, \
                  or before this one was changed; --url names the right one{note}"
-            ))),
-            400 | 403 => Err(Failure::Input(anyhow!("{}", said()))),
-            status => Err(Failure::Environment(anyhow!("the server at {base} answered {status}: {}", said()))),
+            )),
+            400 | 403 | 404 => Failure::Input(anyhow!("{text}")),
+            status => Failure::Environment(anyhow!("the server at {base} answered {status}: {text}")),
         }
     }
 
@@ -114,6 +142,37 @@ impl Console {
         serde_json::from_slice(body).map_err(|error| {
             Failure::Environment(anyhow!("the answer of the server at {} is not JSON: {error}", self.base))
         })
+    }
+}
+
+/// The lines of a response that does not end by itself. Each line is a JSON value.
+pub(crate) struct Lines {
+    response: StreamingResponse,
+    /// The received octets after the last complete line.
+    waiting: Vec<u8>,
+}
+
+impl Lines {
+    /// Waits for the next values. Returns `None` at the end of the response, or if the connection failed.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Value>> {
+        loop {
+            let piece = self.response.piece().await.ok()??;
+            self.waiting.extend_from_slice(&piece);
+            // The server sends lines that belong together at the same time.
+            while let Ok(more) = tokio::time::timeout(TOGETHER, self.response.piece()).await {
+                match more {
+                    Ok(Some(piece)) => self.waiting.extend_from_slice(&piece),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            let end = self.waiting.iter().rposition(|octet| *octet == b'\n').map_or(0, |end| end + 1);
+            let lines: Vec<u8> = self.waiting.drain(..end).collect();
+            let values = lines.split(|octet| *octet == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+            let values: Vec<_> = values.collect();
+            if !values.is_empty() {
+                return Some(values);
+            }
+        }
     }
 }
 

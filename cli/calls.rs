@@ -48,6 +48,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let list = List {
         path,
         key: "calls",
+        row_key: "call",
         newest_first: true,
         heads: &["TIME (UTC)", "CALL", "", "FROM", "TO", "STATE", "LENGTH", "HOW IT ENDED"],
         wraps: false,

@@ -42,6 +42,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let list = List {
         path,
         key: "errors",
+        row_key: "error",
         newest_first: true,
         heads: &["TIME (UTC)", "CALL", "CAUSE", "WHAT HAPPENED"],
         wraps: true,

@@ -8,17 +8,20 @@ use serde_json::Value;
 use tandem_settings::printable::printable_json;
 
 use super::Failure;
-use super::ask::{Console, Server};
+use super::ask::{Console, Lines, Server};
 use super::paint::Paint;
 use super::table::{Cell, Table};
 
-/// Interval between requests while a list is followed.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two attempts to connect to the server again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Maximum number of rows that the command remembers.
+const MAX_KNOWN: usize = 10_000;
 
 /// The arguments that every list has.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Continue to print new and changed rows until Ctrl-C. The command requests the list once a second
+    /// Continue to print new and changed rows until Ctrl-C
     #[arg(short = 'f', long)]
     follow: bool,
     /// Print JSON instead of a table. With --follow, print one line of JSON for each row. Otherwise print the server's
@@ -35,6 +38,8 @@ pub(crate) struct List {
     pub(crate) path: String,
     /// Key of the value in the response that contains the rows.
     pub(crate) key: &'static str,
+    /// Key of the row in a line of the followed list.
+    pub(crate) row_key: &'static str,
     /// Whether the response starts with the newest row. The newest row is always printed last.
     pub(crate) newest_first: bool,
     pub(crate) heads: &'static [&'static str],
@@ -94,34 +99,50 @@ fn rows_of(mut answer: Value, list: &List) -> Vec<Value> {
     rows
 }
 
-/// Prints the rows that are new or have changed, and repeats the request every second. If the server is not reachable
-/// for some time, the function waits for the server.
+/// Prints all rows, and later each row that is new or has changed. If the server is not reachable for some time, the
+/// function waits for the server.
 async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failure> {
     let mut shown = Shown::new(list);
     let mut known: HashMap<String, String> = HashMap::new();
+    let mut show = |rows: Vec<Value>| {
+        let changed = |row: &Value| {
+            let now = without_clock(row);
+            if known.len() >= MAX_KNOWN {
+                // Some rows may be printed again.
+                known.clear();
+            }
+            known.insert((list.name)(row), now.clone()) != Some(now)
+        };
+        let rows: Vec<Value> = rows.into_iter().filter(changed).collect();
+        match json {
+            true => rows.iter().for_each(|row| print_json(format!("{row}\n").as_bytes())),
+            false => shown.show(&rows.iter().collect::<Vec<_>>()),
+        }
+    };
     // If the server is not reachable at the start, the command fails. Later, the reason may be a restart, so the
     // command waits.
-    let mut now = Some(rows(console, list).await?);
-    if now.as_ref().is_some_and(Vec::is_empty) && !json {
+    let now = rows(console, list).await?;
+    if now.is_empty() && !json {
         print(&format!("{}\n", list.empty));
     }
+    show(now);
+    let path = format!("{}{}follow=true", list.path, if list.path.contains('?') { '&' } else { '?' });
+    let mut lines = Some(console.follow(&path).await?);
     loop {
-        if let Some(rows) = now {
-            let changed = rows.iter().filter(|row| known.get(&(list.name)(row)) != Some(&without_clock(row)));
-            let changed: Vec<&Value> = changed.collect();
-            match json {
-                true => changed.iter().for_each(|row| print_json(format!("{row}\n").as_bytes())),
-                false => shown.show(&changed),
-            }
-            known = rows.iter().map(|row| ((list.name)(row), without_clock(row))).collect();
+        while let Some(values) = next(&mut lines).await {
+            show(values.into_iter().filter_map(|mut value| value.get_mut(list.row_key).map(Value::take)).collect());
         }
-        tokio::time::sleep(EVERY).await;
-        now = match rows(console, list).await {
-            Ok(rows) => Some(rows),
+        tokio::time::sleep(RETRY).await;
+        lines = match console.follow(&path).await {
+            Ok(lines) => Some(lines),
             Err(failure @ Failure::Input(_)) => return Err(failure),
             Err(_) => None,
         };
     }
+}
+
+async fn next(lines: &mut Option<Lines>) -> Option<Vec<Value>> {
+    lines.as_mut()?.next().await
 }
 
 /// Returns the row without the duration of the call. The duration of a live call changes constantly.

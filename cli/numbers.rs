@@ -18,6 +18,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let list = List {
         path: "/console/numbers".to_owned(),
         key: "numbers",
+        row_key: "number",
         newest_first: false,
         heads: &["NUMBER", "ACCOUNT", "PROVIDER", "FROM", "CALLS GO TO"],
         wraps: true,

@@ -20,6 +20,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let list = List {
         path: "/console/phones".to_owned(),
         key: "phones",
+        row_key: "phone",
         newest_first: false,
         heads: &["USER", "ACCOUNT", "STATE", "FROM", "OVER", "UNTIL", "PHONE"],
         wraps: false,

@@ -1,8 +1,8 @@
 //! `tandem show CALL` shows all details of one call.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
+use anyhow::anyhow;
 use serde_json::Value;
 
 use super::Failure;
@@ -10,9 +10,6 @@ use super::ask::{Server, escaped};
 use super::list::{print, print_json, text};
 use super::paint::Paint;
 use super::story;
-
-/// Interval between requests while a call is followed.
-const EVERY: Duration = Duration::from_millis(500);
 
 /// Show a call in detail: its parties, errors, timeline, and requests with their responses
 #[derive(clap::Args)]
@@ -52,11 +49,20 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let path = format!("/console/calls/{}", escaped(text(&story, "session")));
         let mut known: HashSet<String> = lines(&story).map(Value::to_string).collect();
         while calls(&story).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
-            tokio::time::sleep(EVERY).await;
-            story = console.json(&path).await?;
-            for line in lines(&story).filter(|line| arguments.sip || text(line, "kind") != "sip") {
-                if known.insert(line.to_string()) {
-                    print(&format!("{}\n", story::line(line, paint)));
+            let mut received = console.follow(&format!("{path}?follow=true")).await?;
+            while let Some(values) = received.next().await {
+                for mut value in values {
+                    if let Some(line) = value.get("line").filter(|line| arguments.sip || text(line, "kind") != "sip")
+                        && known.insert(line.to_string())
+                    {
+                        print(&format!("{}\n", story::line(line, paint)));
+                    }
+                    if let Some(report) = value.get_mut("report") {
+                        story = report.take();
+                    }
+                    if let Some(note) = value.get("note").and_then(Value::as_str) {
+                        return Err(Failure::Environment(anyhow!("{note}")));
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let list = List {
         path: "/console/trunks".to_owned(),
         key: "trunks",
+        row_key: "trunk",
         newest_first: false,
         heads: &["TRUNK", "HEALTH", "CALLS", "REGISTRATION", "WHERE", "PREFIXES", "WHY"],
         wraps: true,

@@ -243,6 +243,8 @@ pub enum Command {
     ExpectAudio,
     /// Reports the next RTP packet of the far end with [`Event::NextPacket`](crate::Event::NextPacket).
     ReportNextPacket,
+    /// Reports the statistics of the session so far with [`Event::Stats`](crate::Event::Stats).
+    ReportStats,
     /// Whether the far end gets silence while there is no other audio for it. A new session sends silence, if the
     /// configuration says so.
     SendSilence(bool),

@@ -128,6 +128,11 @@ pub enum Event {
         /// The direction in which suppression works again.
         track: Track,
     },
+    /// The statistics of the session so far, after [`Command::ReportStats`](crate::Command::ReportStats).
+    Stats {
+        /// The statistics since the start of the session.
+        stats: Box<Stats>,
+    },
     /// A `Join` command failed.
     NotJoined {
         /// The room that the command named.

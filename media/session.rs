@@ -235,6 +235,7 @@ impl MediaSession {
             }
             Command::Mute { inbound } => self.inbound.muted = inbound,
             Command::ReportNextPacket => self.inbound.reports_next = true,
+            Command::ReportStats => self.emit(Event::Stats { stats: Box::new(self.stats()) }),
             Command::SendSilence(on) => self.playout.quiet = !on,
             Command::Suppress { direction, on } => {
                 self.suppression.set(direction, on);

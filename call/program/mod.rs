@@ -118,6 +118,27 @@ pub(crate) enum Step {
 }
 
 impl Running {
+    /// Returns the name of the instruction, for people.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Fetching(_) => "fetch",
+            Self::Apologising(..) => "apologise",
+            Self::Playing(_) => "play",
+            Self::SendingDigits(_) => "send digits",
+            Self::Pausing(_) => "pause",
+            Self::Gather(_) => "gather",
+            Self::Record(_) => "record",
+            Self::Dial(_) => "dial",
+            Self::Conference(_) => "conference",
+            Self::Connect(_) => "connect",
+            Self::Converse(_) => "converse",
+            Self::Refer(_) => "refer",
+            Self::Queueing => "enqueue",
+            Self::Echoing => "echo",
+            Self::Detecting(..) => "detect machine",
+        }
+    }
+
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match self {
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),

@@ -6,32 +6,27 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tandem_call::leg::LegInfo;
+use tandem_events::{Event, Kind};
+use tandem_history::query::{cursor, selects};
 use tandem_history::records;
 use tandem_host::clock;
 use tandem_runtime::app::App;
 use tandem_runtime::services::Services;
-use tandem_store::calls::{self, CallFilter, Parts};
-use tandem_store::{self as store, Cursor, StoreFailed, TimeRange};
+use tandem_store::calls::{CallFilter, Parts, SEARCHED};
+use tandem_store::{self as store, StoreFailed, TimeRange};
 
+use super::list::{self, Change, List, Page};
 use super::story::Story;
-use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow, json};
+use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow_story, json};
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/calls", get(list)).route("/console/calls/{id}", get(story))
+    list::route::<Calls>().route("/console/calls/{id}", get(story))
 }
 
-#[derive(Serialize)]
-struct Calls {
-    calls: Vec<CallRow>,
-    /// The cursor of the next page.
-    next: Option<String>,
-    /// If no party is the whole text in `from` or `to`, the list has the calls whose parties contain the text. Then only
-    /// this number of calls was searched, the newest calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    searched: Option<u32>,
-}
+/// The list of calls.
+struct Calls;
 
 /// One leg, as a row of the list of calls.
 #[derive(Serialize)]
@@ -70,6 +65,11 @@ struct End {
 }
 
 impl CallRow {
+    /// Whether the leg has not ended.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
     pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
         let dialect = services.dialects.get(&leg.dialect);
         let spelled = |id| dialect.map(|dialect| dialect.call_id(id));
@@ -101,51 +101,66 @@ impl CallRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        let follower = scope.clone();
-        let list = move |app: App| {
-            let (scope, query) = (scope.clone(), query.clone());
-            async move { Ok(page(&app, &scope, &query).await?.calls) }
-        };
-        return follow::rows(app, &follower, "call", follow::writes, |row: &CallRow| row.id.clone(), list);
-    }
-    match page(&app, &scope, &query).await {
-        Ok(page) => json(&page),
-        Err(wrong) => wrong.into_response(),
-    }
-}
+impl List for Calls {
+    type Row = CallRow;
+    const PATH: &'static str = "/console/calls";
+    const ROWS: &'static str = "calls";
+    const ROW: &'static str = "call";
+    // A problem may say that no audio arrives.
+    const KINDS: &'static [Kind] = &[Kind::Call, Kind::Problem];
 
-async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Calls, QueryError> {
-    let filter = filter(query)?;
-    let page = query.page()?;
-    let services = app.calls.services();
-    let store = &services.store;
-    let accounts = scope.accounts(app, query.account.as_deref());
-    let filters = spellings(&filter);
-    // A party is either the whole text, or a part of it. Only whole texts have an index.
-    let mut is_part = query.from.is_some() || query.to.is_some();
-    for filter in filters.iter().filter(|_| query.from.is_some() || query.to.is_some()) {
-        is_part &= calls::list(store, &accounts, filter, &store::Page::first(1)).await?.is_empty();
+    fn key(row: &CallRow) -> String {
+        row.id.clone()
     }
-    let mut rows = Vec::new();
-    if is_part {
-        let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: None };
-        rows = calls::search(store, &accounts, &filter, parts, &page).await?;
-    } else {
-        for filter in &filters {
-            rows.extend(calls::list(store, &accounts, filter, &page).await?);
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<CallRow>, QueryError> {
+        let filter = filter(query)?;
+        let page = query.page()?;
+        let accounts = scope.accounts(app, query.account.as_deref());
+        let filters = spellings(&filter);
+        // A party is either the whole text, or a part of it. Only whole texts have an index.
+        let mut is_part = query.has_party();
+        for filter in filters.iter().filter(|_| query.has_party()) {
+            is_part &= app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
+        }
+        let mut legs = Vec::new();
+        if is_part {
+            let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: None };
+            legs = app.calls.search(&accounts, &filter, parts, &page).await?;
+        } else {
+            for filter in &filters {
+                legs.extend(app.calls.page(&accounts, filter, &page).await?);
+            }
+        }
+        let (legs, next) = query.cut(legs, |leg| cursor(&filter, leg));
+        let now = clock::time();
+        let rows = legs.iter().map(|leg| CallRow::of(app.calls.services(), leg, now)).collect();
+        Ok(Page { rows, next: Some(next), searched: is_part.then_some(SEARCHED) })
+    }
+
+    fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<CallRow> {
+        let live = match event {
+            Event::Problem(problem) => problem.leg.and_then(|leg| app.calls.live_leg(leg)),
+            _ => None,
+        };
+        let leg = match event {
+            Event::Call(event) => Some(&event.leg),
+            _ => live.as_ref(),
+        };
+        let Some(leg) = leg.filter(|leg| scope.sees(&leg.account) && query.selects_account(&leg.account)) else {
+            return Change::Nothing;
+        };
+        if query.has_party() {
+            // The party may be a part of a number, so only a search knows whether the leg is in the list.
+            return Change::List;
+        }
+        match filter(query) {
+            Ok(filter) if selects(&filter, &[&*leg.account], leg) => {
+                Change::Row(CallRow::of(app.calls.services(), leg, clock::time()))
+            }
+            _ => Change::Nothing,
         }
     }
-    let (rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
-    let now = clock::time();
-    let legs = rows.iter().filter_map(records::leg_of);
-    let calls = legs.map(|leg| CallRow::of(services, &leg, now)).collect();
-    Ok(Calls { calls, next, searched: is_part.then_some(calls::SEARCHED) })
 }
 
 fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
@@ -189,7 +204,20 @@ fn spellings(filter: &CallFilter) -> Vec<CallFilter> {
     all
 }
 
-async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+/// The query parameters of a report.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StoryQuery {
+    /// Whether to follow the call until its end.
+    follow: bool,
+}
+
+async fn story(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(query): Query<StoryQuery>,
+) -> Response {
     let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -203,6 +231,7 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
         found => found,
     };
     let missing = match found {
+        Ok(Some(story)) if query.follow => return follow_story::answer(app, scope, story.session(), &headers),
         Ok(Some(story)) => return json(&story),
         Ok(None) => no_such_call(&app, &scope, &id).await,
         Err(wrong) => return wrong.into_response(),

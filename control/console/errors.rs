@@ -1,30 +1,24 @@
 //! `/console/errors`: recent errors, each with advice.
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
 use tandem_causes::Cause;
+use tandem_events::{Event, Kind, ProblemEvent};
 use tandem_history::report::{REPORTS, Report, SipRequest};
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Cursor, TimeRange};
 
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::list::{self, Change, List, Page};
+use super::{ListQuery, QueryError, Scope};
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/errors", get(list))
+    list::route::<Errors>()
 }
 
-#[derive(Serialize)]
-struct Errors {
-    errors: Vec<ErrorRow>,
-    /// The cursor of the next page.
-    next: Option<String>,
-}
+/// The list of errors.
+struct Errors;
 
 #[derive(Serialize)]
 pub(super) struct ErrorRow {
@@ -72,42 +66,51 @@ impl ErrorRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        let follower = scope.clone();
-        let list = move |app: App| {
-            let (scope, query) = (scope.clone(), query.clone());
-            async move { Ok(page(&app, &scope, &query).await?.errors) }
-        };
-        return follow::rows(app, &follower, "error", follow::writes, |row: &ErrorRow| row.id.clone(), list);
+impl List for Errors {
+    type Row = ErrorRow;
+    const PATH: &'static str = "/console/errors";
+    const ROWS: &'static str = "errors";
+    const ROW: &'static str = "error";
+    const KINDS: &'static [Kind] = &[Kind::Problem];
+
+    fn key(row: &ErrorRow) -> String {
+        row.id.clone()
     }
-    match page(&app, &scope, &query).await {
-        Ok(page) => json(&page),
-        Err(wrong) => wrong.into_response(),
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<ErrorRow>, QueryError> {
+        let page = query.page()?;
+        let store = &app.calls.services().store;
+        let filter = Filter {
+            name: query.level.as_deref(),
+            created: TimeRange { since: query.since, before: None },
+            ..Filter::default()
+        };
+        let mut accounts = scope.accounts(app, query.account.as_deref());
+        if scope.is_operator() && query.account.is_none() {
+            // The empty name selects errors that belong to no account.
+            accounts.push("".into());
+        }
+        let rows = resources::list_of(store, REPORTS, &accounts, &filter, &page).await?;
+        let (mut rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
+        rows.retain(|row| selects(query, row));
+        Ok(Page { next: Some(next), ..Page::whole(rows.into_iter().map(ErrorRow::of).collect()) })
+    }
+
+    fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<ErrorRow> {
+        match event {
+            Event::Problem(ProblemEvent { report, .. })
+                if scope.sees(&report.account) && query.selects_account(&report.account) && selects(query, report) =>
+            {
+                Change::Row(ErrorRow::of(report.clone()))
+            }
+            _ => Change::Nothing,
+        }
     }
 }
 
-async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Errors, QueryError> {
-    let page = query.page()?;
-    let store = &app.calls.services().store;
-    let filter = Filter {
-        name: query.level.as_deref(),
-        created: TimeRange { since: query.since, before: None },
-        ..Filter::default()
-    };
-    let mut accounts = scope.accounts(app, query.account.as_deref());
-    if scope.is_operator() && query.account.is_none() {
-        // The empty name selects errors that belong to no account.
-        accounts.push("".into());
-    }
-    let rows = resources::list_of(store, REPORTS, &accounts, &filter, &page).await?;
-    let (mut rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
-    if let Some(cause) = &query.cause {
-        rows.retain(|row| row.details.cause.is_some_and(|known| known.id() == cause));
-    }
-    Ok(Errors { errors: rows.into_iter().map(ErrorRow::of).collect(), next })
+/// Whether an error matches the level, the time and the cause of the query.
+fn selects(query: &ListQuery, row: &Resource<Report>) -> bool {
+    query.level.as_ref().is_none_or(|level| *level == row.name)
+        && query.since.is_none_or(|since| row.created_at >= since)
+        && query.cause.as_ref().is_none_or(|cause| row.details.cause.is_some_and(|known| known.id() == cause))
 }

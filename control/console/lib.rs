@@ -2,7 +2,8 @@
 //! (docs/console.md).
 //!
 //! ```text
-//!   credentials ──► Scope: the visible accounts ──► calls, phones, trunks, numbers, errors ──► a page, or followed
+//!   credentials ──► Scope: the visible accounts ──► list: calls, phones, trunks, numbers, errors ──► a page
+//!                                                        the event bus ──► follow: new and changed rows
 //! ```
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,9 @@ pub mod access;
 mod calls;
 mod errors;
 mod follow;
+mod follow_story;
+mod list;
+mod live;
 mod numbers;
 mod phones;
 pub mod signature;
@@ -62,6 +66,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .merge(calls::routes())
         .merge(errors::routes())
+        .merge(live::routes())
         .merge(numbers::routes())
         .merge(phones::routes())
         .merge(signature::routes())
@@ -118,9 +123,9 @@ impl Scope {
 
     /// Returns the id of the newest visible call.
     async fn newest(&self, app: &App) -> Result<Option<CallId>, StoreFailed> {
-        let (store, accounts) = (&app.calls.services().store, self.accounts(app, None));
-        let rows = store::calls::list(store, &accounts, &CallFilter::default(), &store::Page::first(1)).await?;
-        Ok(rows.first().map(|row| CallId(row.session)))
+        let accounts = self.accounts(app, None);
+        let legs = app.calls.page(&accounts, &CallFilter::default(), &store::Page::first(1)).await?;
+        Ok(legs.first().map(|leg| leg.session))
     }
 
     /// Returns the newest call that the server refused before the call had a record, if the report of it is visible.
@@ -188,9 +193,8 @@ impl Scope {
         } else {
             let mut session = number.map(CallId);
             if let Some(leg) = services.dialects.parse_call_id(id).or(number.map(LegId)) {
-                services.store.flush().await?;
-                let row = store::calls::find(&services.store, leg.0).await?.filter(|row| self.sees(&row.account));
-                session = row.map(|row| CallId(row.session)).or(session);
+                let leg = app.calls.find(leg).await?.filter(|leg| self.sees(&leg.account));
+                session = leg.map(|leg| leg.session).or(session);
             }
             match session {
                 None => match self.starting_with(app, id).await?.as_slice() {
@@ -206,9 +210,8 @@ impl Scope {
         };
         let Some(session) = session else { return Ok(None) };
         let filter = CallFilter { session: Some(session.0), ..CallFilter::default() };
-        let (store, accounts) = (&services.store, self.accounts(app, None));
-        let rows = store::calls::list(store, &accounts, &filter, &store::Page::first(MAX_LEGS)).await?;
-        let mut legs: Vec<_> = rows.iter().filter_map(records::leg_of).map(Arc::new).collect();
+        let accounts = self.accounts(app, None);
+        let mut legs = app.calls.page(&accounts, &filter, &store::Page::first(MAX_LEGS)).await?;
         legs.sort_by_key(|leg| (leg.created_at, leg.id));
         let legs: Vec<_> = legs.into_iter().map(|leg| (services.call_id(&leg), leg)).collect();
         Ok((!legs.is_empty()).then_some((session, legs)))
@@ -308,6 +311,16 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
+    /// Whether the query selects calls by a party.
+    fn has_party(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    /// Whether the query selects rows of this account.
+    fn selects_account(&self, account: &str) -> bool {
+        self.account.as_deref().is_none_or(|one| one == account)
+    }
+
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(ROWS).clamp(1, MAX_ROWS)
     }

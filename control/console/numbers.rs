@@ -3,26 +3,22 @@
 use std::collections::HashSet;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
+use tandem_events::{Event, Kind, ResourceEvent, ResourceKind};
 use tandem_routing::Routing;
 use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
 use tandem_settings::{Bridge, NumberConfig};
 
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::list::{self, Change, List, Page};
+use super::{ListQuery, QueryError, Scope};
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/numbers", get(list))
+    list::route::<Numbers>()
 }
 
-#[derive(Serialize)]
-struct Numbers {
-    numbers: Vec<NumberRow>,
-}
+/// The list of numbers.
+struct Numbers;
 
 #[derive(Serialize)]
 struct NumberRow {
@@ -115,27 +111,32 @@ impl GoesTo {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        let follower = scope.clone();
-        let list = move |app: App| {
-            let (scope, query) = (scope.clone(), query.clone());
-            async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
-        };
-        return follow::rows(
-            app,
-            &follower,
-            "number",
-            follow::unknown,
-            |row: &NumberRow| format!("{} {}", row.account, row.number),
-            list,
-        );
+impl List for Numbers {
+    type Row = NumberRow;
+    const PATH: &'static str = "/console/numbers";
+    const ROWS: &'static str = "numbers";
+    const ROW: &'static str = "number";
+    const KINDS: &'static [Kind] = &[Kind::Resource];
+
+    fn key(row: &NumberRow) -> String {
+        format!("{} {}", row.account, row.number)
     }
-    json(&Numbers { numbers: rows(&app, &scope, &query) })
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<NumberRow>, QueryError> {
+        Ok(Page::whole(rows(app, scope, query)))
+    }
+
+    fn change(_app: &App, _scope: &Scope, _query: &ListQuery, event: &Event) -> Change<NumberRow> {
+        let Event::Resource(ResourceEvent { kind, .. }) = event else { return Change::Nothing };
+        match kind {
+            // A number may have an application or a trunk.
+            ResourceKind::Configuration
+            | ResourceKind::Numbers
+            | ResourceKind::Applications
+            | ResourceKind::SipUsers => Change::List,
+            ResourceKind::VerifiedCallers | ResourceKind::OutboundProfiles => Change::Nothing,
+        }
+    }
 }
 
 /// Returns the provider of a number of the configuration. A number with an application has the provider of the

@@ -3,27 +3,23 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
+use tandem_events::{Event, Kind, ResourceKind};
 use tandem_history::refusals::LastRefusal;
 use tandem_host::clock;
 use tandem_runtime::app::App;
 use tandem_store::bindings::{self, BindingRow};
 
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::list::{self, Change, List, Page};
+use super::{ListQuery, QueryError, Scope};
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/phones", get(list))
+    list::route::<Phones>()
 }
 
-#[derive(Serialize)]
-struct Phones {
-    phones: Vec<PhoneRow>,
-}
+/// The list of phones.
+struct Phones;
 
 /// A SIP user. A user may have several phones.
 #[derive(Serialize)]
@@ -51,57 +47,62 @@ struct Contact {
     expires_at: Timestamp,
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        let follower = scope.clone();
-        let list = move |app: App| {
-            let (scope, query) = (scope.clone(), query.clone());
-            async move { Ok(page(&app, &scope, &query).await?.phones) }
-        };
-        let name = |row: &PhoneRow| format!("{} {} {:?}", row.account, row.username, row.domain);
-        return follow::rows(app, &follower, "phone", follow::unknown, name, list);
-    }
-    match page(&app, &scope, &query).await {
-        Ok(page) => json(&page),
-        Err(wrong) => wrong.into_response(),
-    }
-}
+impl List for Phones {
+    type Row = PhoneRow;
+    const PATH: &'static str = "/console/phones";
+    const ROWS: &'static str = "phones";
+    const ROW: &'static str = "phone";
+    // A problem may be a refusal of a phone.
+    const KINDS: &'static [Kind] = &[Kind::Phone, Kind::Resource, Kind::Problem];
 
-async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Phones, QueryError> {
-    let services = app.calls.services();
-    let now = clock::time();
-    let bound = bindings::list(&services.store, now).await?;
-    let routing = services.routing.load_full();
-    let phones = routing.phones();
-    let seen = |account: &str| scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account);
-    let mut rows: Vec<_> = phones
-        .users()
-        .into_iter()
-        .filter(|aor| seen(&aor.account))
-        .map(|aor| {
-            let of_it = |row: &&BindingRow| {
-                *row.account == *aor.account
-                    && *row.username == *aor.username
-                    && row.details.domain.as_deref() == aor.domain.as_deref()
-            };
-            let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
-            PhoneRow {
-                account: aor.account.to_string(),
-                username: aor.username.to_string(),
-                domain: aor.domain.as_deref().map(str::to_owned),
-                uri: phones.uri(&aor),
-                registered: !contacts.is_empty(),
-                last_refusal: app.calls.refusals().last(&aor.account, &aor.username),
-                contacts,
+    fn key(row: &PhoneRow) -> String {
+        format!("{} {} {:?}", row.account, row.username, row.domain)
+    }
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<PhoneRow>, QueryError> {
+        let services = app.calls.services();
+        let now = clock::time();
+        let bound = bindings::list(&services.store, now).await?;
+        let routing = services.routing.load_full();
+        let phones = routing.phones();
+        let seen = |account: &str| scope.sees(account) && query.selects_account(account);
+        let mut rows: Vec<_> = phones
+            .users()
+            .into_iter()
+            .filter(|aor| seen(&aor.account))
+            .map(|aor| {
+                let of_it = |row: &&BindingRow| {
+                    *row.account == *aor.account
+                        && *row.username == *aor.username
+                        && row.details.domain.as_deref() == aor.domain.as_deref()
+                };
+                let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
+                PhoneRow {
+                    account: aor.account.to_string(),
+                    username: aor.username.to_string(),
+                    domain: aor.domain.as_deref().map(str::to_owned),
+                    uri: phones.uri(&aor),
+                    registered: !contacts.is_empty(),
+                    last_refusal: app.calls.refusals().last(&aor.account, &aor.username),
+                    contacts,
+                }
+            })
+            .collect();
+        rows.sort_by(|a, b| (!a.registered, &a.account, &a.username).cmp(&(!b.registered, &b.account, &b.username)));
+        Ok(Page::whole(rows))
+    }
+
+    fn change(_app: &App, scope: &Scope, _query: &ListQuery, event: &Event) -> Change<PhoneRow> {
+        let changes = match event {
+            Event::Phone(phone) => scope.sees(&phone.account),
+            Event::Problem(problem) => problem.report.details.request.is_some(),
+            Event::Resource(change) => {
+                matches!(change.kind, ResourceKind::Configuration | ResourceKind::SipUsers)
             }
-        })
-        .collect();
-    rows.sort_by(|a, b| (!a.registered, &a.account, &a.username).cmp(&(!b.registered, &b.account, &b.username)));
-    Ok(Phones { phones: rows })
+            _ => false,
+        };
+        if changes { Change::List } else { Change::Nothing }
+    }
 }
 
 fn contact(row: &BindingRow) -> Contact {

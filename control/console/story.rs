@@ -10,6 +10,7 @@ use tandem_history::records;
 use tandem_history::report::REPORTS;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
+use tandem_id::CallId;
 use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
 use tandem_store::{self as store, deliveries, resources};
@@ -25,7 +26,7 @@ const MAX_ERRORS: u32 = 200;
 /// All data of a call.
 #[derive(Serialize)]
 pub(super) struct Story {
-    session: String,
+    session: CallId,
     calls: Vec<Leg>,
     timeline: Vec<TimelineLine>,
     requests: Vec<Request>,
@@ -47,7 +48,7 @@ struct Leg {
 }
 
 #[derive(Serialize)]
-struct TimelineLine {
+pub(super) struct TimelineLine {
     at: Timestamp,
     /// Seconds since the first line.
     seconds: f64,
@@ -84,6 +85,21 @@ struct RecordingRow {
 }
 
 impl Story {
+    /// Returns the id of the call.
+    pub(super) fn session(&self) -> CallId {
+        self.session
+    }
+
+    /// Returns the lines of the timeline.
+    pub(super) fn timeline(&self) -> &[TimelineLine] {
+        &self.timeline
+    }
+
+    /// Whether a leg of the call is live.
+    pub(super) fn is_live(&self) -> bool {
+        self.calls.iter().any(|leg| leg.row.is_live())
+    }
+
     /// Finds a call. `id` has one of the forms of [`Scope::session`]. Returns `None` if no such call is visible.
     pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, QueryError> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
@@ -122,7 +138,7 @@ impl Story {
         errors.sort_by_key(|row| row.created_at);
         let now = clock::time();
         Ok(Some(Self {
-            session: session.to_string(),
+            session,
             calls: legs
                 .iter()
                 .map(|(_, leg)| Leg {

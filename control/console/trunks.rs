@@ -1,26 +1,22 @@
 //! `/console/trunks`: the state of each trunk, and the reason for this state.
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
 use tandem_causes::Cause;
+use tandem_events::{Event, Kind, ResourceEvent, ResourceKind, TrunkEvent};
 use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::list::{self, Change, List, Page};
+use super::{ListQuery, QueryError, Scope};
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/trunks", get(list))
+    list::route::<Trunks>()
 }
 
-#[derive(Serialize)]
-struct Trunks {
-    trunks: Vec<TrunkRow>,
-}
+/// The list of trunks.
+struct Trunks;
 
 #[derive(Serialize)]
 struct TrunkRow {
@@ -99,29 +95,39 @@ impl TrunkRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        let follower = scope.clone();
-        let list = move |app: App| {
-            let (scope, query) = (scope.clone(), query.clone());
-            async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
-        };
-        return follow::rows(app, &follower, "trunk", follow::unknown, |row: &TrunkRow| row.name.clone(), list);
+impl List for Trunks {
+    type Row = TrunkRow;
+    const PATH: &'static str = "/console/trunks";
+    const ROWS: &'static str = "trunks";
+    const ROW: &'static str = "trunk";
+    const KINDS: &'static [Kind] = &[Kind::Trunk, Kind::Resource];
+
+    fn key(row: &TrunkRow) -> String {
+        row.name.clone()
     }
-    json(&Trunks { trunks: rows(&app, &scope, &query) })
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<TrunkRow>, QueryError> {
+        let services = app.calls.services();
+        let routing = services.routing.load_full();
+        let trunks = routing.trunks().iter().filter(|trunk| is_visible(scope, query, trunk));
+        let rows = trunks.map(|trunk| TrunkRow::of(trunk, services.sip.trunk_status(&trunk.name)));
+        Ok(Page::whole(rows.collect()))
+    }
+
+    fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<TrunkRow> {
+        match event {
+            Event::Trunk(TrunkEvent { trunk, status, .. }) => {
+                let routing = app.calls.services().routing.load_full();
+                let trunk = routing.trunk(Some(trunk)).filter(|trunk| is_visible(scope, query, trunk));
+                trunk.map_or(Change::Nothing, |trunk| Change::Row(TrunkRow::of(trunk, *status)))
+            }
+            Event::Resource(ResourceEvent { kind: ResourceKind::Configuration, .. }) => Change::List,
+            _ => Change::Nothing,
+        }
+    }
 }
 
-fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<TrunkRow> {
-    let services = app.calls.services();
-    let routing = services.routing.load_full();
-    let seen = |trunk: &TrunkConfig| match trunk.account.as_deref() {
-        Some(account) => scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account),
-        None => true,
-    };
-    let trunks = routing.trunks().iter().filter(|trunk| seen(trunk));
-    trunks.map(|trunk| TrunkRow::of(trunk, services.sip.trunk_status(&trunk.name))).collect()
+/// Whether a trunk is in the list. A trunk without an account is in the list of every account.
+fn is_visible(scope: &Scope, query: &ListQuery, trunk: &TrunkConfig) -> bool {
+    trunk.account.as_deref().is_none_or(|account| scope.sees(account) && query.selects_account(account))
 }

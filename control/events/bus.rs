@@ -248,6 +248,12 @@ impl Subscription {
         }
     }
 
+    /// Drops the waiting items.
+    pub fn skip_waiting(&mut self) {
+        let mut queue = self.reader.queue.lock();
+        (queue.missed, queue.events) = (0, VecDeque::new());
+    }
+
     /// Waits for the next event of a leg, and skips all other items. Returns `None` like [`Subscription::next`].
     pub async fn next_of_leg(&mut self) -> Option<CallEvent> {
         loop {

@@ -27,6 +27,8 @@ pub enum Event {
     Trunk(TrunkEvent),
     /// A phone has registered, or a registration has ended.
     Phone(PhoneEvent),
+    /// A setting or a stored resource has changed.
+    Resource(ResourceEvent),
     /// A problem was reported.
     Problem(ProblemEvent),
     /// The audio quality of a live leg. The event comes every few seconds, but only while a reader takes such events.
@@ -87,6 +89,32 @@ pub struct PhoneEvent {
     pub domain: Option<Arc<str>>,
     /// Whether the phone has registered. If `false`, the registration has ended.
     pub registered: bool,
+}
+
+/// A change of settings or of stored resources.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResourceEvent {
+    /// The account that owns the resources; empty if resources of several accounts have changed.
+    pub account: Arc<str>,
+    /// The kind of the resources.
+    pub kind: ResourceKind,
+}
+
+/// Kinds of resources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResourceKind {
+    /// The configuration file was read again.
+    Configuration,
+    /// Phone numbers.
+    Numbers,
+    /// Applications.
+    Applications,
+    /// Verified caller IDs.
+    VerifiedCallers,
+    /// Outbound profiles.
+    OutboundProfiles,
+    /// Phones, SIP domains, access lists and customer trunks.
+    SipUsers,
 }
 
 /// A reported problem.

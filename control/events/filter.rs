@@ -21,6 +21,8 @@ pub enum Kind {
     Trunk,
     /// Registrations of phones.
     Phone,
+    /// Changes of settings and of stored resources.
+    Resource,
     /// Reported problems.
     Problem,
     /// The audio quality of live legs.
@@ -29,13 +31,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Call,
         Self::Log,
         Self::Conference,
         Self::Queue,
         Self::Trunk,
         Self::Phone,
+        Self::Resource,
         Self::Problem,
         Self::LegQuality,
     ];

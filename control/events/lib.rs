@@ -14,7 +14,9 @@ mod event;
 mod filter;
 
 pub use bus::{Bus, Item, Subscription, TooManySubscriptions};
-pub use event::{Event, LegQuality, PhoneEvent, ProblemEvent, QueueChange, QueueEvent, TrunkEvent};
+pub use event::{
+    Event, LegQuality, PhoneEvent, ProblemEvent, QueueChange, QueueEvent, ResourceEvent, ResourceKind, TrunkEvent,
+};
 pub use filter::{Filter, Kind, Topic};
 
 #[cfg(test)]

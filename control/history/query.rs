@@ -90,6 +90,7 @@ impl LegFilter {
             dialect: None,
             direction: self.direction.map(|direction| records::direction_word(direction).to_owned()),
             live: self.live || !self.status.is_empty() && self.status.iter().all(|status| !status.is_final()),
+            over: false,
             created: TimeRange::default(),
             answered: self.answered.into(),
             ended: self.ended.into(),
@@ -100,6 +101,39 @@ impl LegFilter {
     pub fn fits(&self, leg: &LegInfo) -> bool {
         self.application.as_deref().is_none_or(|id| leg.application.as_deref() == Some(id))
     }
+}
+
+/// Whether a leg matches the criteria. `accounts` are the accounts whose legs match.
+pub fn selects(filter: &CallFilter, accounts: &[impl AsRef<str>], leg: &LegInfo) -> bool {
+    let CallFilter { to, from, parent, session, status, live, over, dialect, direction, created, answered, ended } =
+        filter;
+    let is = |text: &Option<String>, of_leg: &str| text.as_deref().is_none_or(|text| text == of_leg);
+    let ended_at = leg.end.as_ref().map(|end| end.at);
+    let within = |range: &TimeRange, at: Option<Timestamp>| {
+        *range == TimeRange::default() || at.is_some_and(|at| range.contains(at))
+    };
+    !(*live && ended_at.is_some())
+        && !(*over && ended_at.is_none())
+        && within(ended, ended_at)
+        && within(answered, leg.answered_at)
+        && accounts.iter().any(|account| account.as_ref() == &*leg.account)
+        && is(from, &leg.from.text())
+        && is(to, &leg.to.text())
+        && parent.is_none_or(|parent| leg.parent == Some(LegId(parent)))
+        && session.is_none_or(|session| leg.session == CallId(session))
+        && (status.is_empty() || status.iter().any(|status| status == records::status_word(leg.status)))
+        && is(dialect, &leg.dialect)
+        && is(direction, records::direction_word(leg.direction))
+        && created.contains(leg.created_at)
+}
+
+/// Returns the position of a leg in a list with this filter. The database stores times in microseconds, so the position
+/// has no smaller fraction.
+pub fn cursor(filter: &CallFilter, leg: &LegInfo) -> store::Cursor {
+    let ended_at = leg.end.as_ref().map(|end| end.at);
+    let cursor = filter.cursor(leg.id.0, leg.created_at, leg.answered_at, ended_at);
+    let at = Timestamp::from_microsecond(cursor.at.as_microsecond()).unwrap_or(cursor.at);
+    store::Cursor { at, ..cursor }
 }
 
 impl RecordingFilter {
@@ -131,5 +165,79 @@ impl Page {
 impl From<Range> for TimeRange {
     fn from(range: Range) -> Self {
         Self { since: range.from, before: range.until }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_call::leg::{EndCause, EndedBy, LegEnd};
+    use tandem_call::testing::CallScript;
+
+    use super::*;
+
+    #[test]
+    fn a_leg_in_memory_matches_the_same_criteria_as_its_record() {
+        let info = (*CallScript::commanded().events().next().unwrap().leg).clone();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let leg = LegInfo {
+            parent: Some(LegId(9)),
+            status: Status::InProgress,
+            created_at: at(10),
+            answered_at: Some(at(20)),
+            ..info
+        };
+        let range = |since, before| TimeRange { since: Some(at(since)), before: Some(at(before)) };
+        let none = CallFilter::default;
+        let is = |text: &str| Some(text.to_owned());
+        for (filter, expected) in [
+            (none(), true),
+            (CallFilter { live: true, ..none() }, true),
+            (CallFilter { over: true, ..none() }, false),
+            (CallFilter { to: is(&leg.to.text()), from: is(&leg.from.text()), ..none() }, true),
+            (CallFilter { to: is("+15550009999"), ..none() }, false),
+            (CallFilter { from: is("+15550009999"), ..none() }, false),
+            (CallFilter { parent: Some(9), session: Some(leg.session.0), ..none() }, true),
+            (CallFilter { parent: Some(8), ..none() }, false),
+            (CallFilter { session: Some(leg.session.0 + 1), ..none() }, false),
+            (CallFilter { status: vec!["ringing".into(), "in-progress".into()], ..none() }, true),
+            (CallFilter { status: vec!["completed".into()], ..none() }, false),
+            (CallFilter { dialect: is(&leg.dialect), direction: is("inbound"), ..none() }, true),
+            (CallFilter { dialect: is("another"), ..none() }, false),
+            (CallFilter { direction: is("outbound-api"), ..none() }, false),
+            (CallFilter { created: range(10, 11), answered: range(20, 21), ..none() }, true),
+            (CallFilter { created: range(9, 10), ..none() }, false),
+            (CallFilter { answered: range(21, 22), ..none() }, false),
+            (CallFilter { ended: range(0, 100), ..none() }, false),
+        ] {
+            assert_eq!(selects(&filter, &[&*leg.account], &leg), expected, "{filter:?}");
+        }
+        assert!(!selects(&none(), &["another"], &leg));
+        let end = LegEnd {
+            at: at(30),
+            cause: EndCause::NormalClearing,
+            by: EndedBy::Server,
+            sip_status: None,
+            detail: None,
+            failure: None,
+        };
+        let ended = LegInfo { end: Some(end), ..leg.clone() };
+        for (filter, expected) in [
+            (none(), true),
+            (CallFilter { live: true, ..none() }, false),
+            (CallFilter { over: true, ended: range(30, 31), ..none() }, true),
+            (CallFilter { ended: range(31, 32), ..none() }, false),
+        ] {
+            assert_eq!(selects(&filter, &[&*ended.account], &ended), expected, "{filter:?}");
+        }
+        let unanswered = LegInfo { answered_at: None, ..leg };
+        assert!(!selects(&CallFilter { answered: range(0, 100), ..none() }, &[&*unanswered.account], &unanswered));
+    }
+
+    #[test]
+    fn the_position_of_a_leg_has_the_precision_of_the_database() {
+        let info = (*CallScript::commanded().events().next().unwrap().leg).clone();
+        let leg = LegInfo { created_at: Timestamp::from_nanosecond(1_999).unwrap(), ..info };
+        let position = cursor(&CallFilter::default(), &leg);
+        assert_eq!((position.at, position.id), (Timestamp::from_microsecond(1).unwrap(), leg.id.0));
     }
 }

@@ -12,6 +12,7 @@
 
 mod conferencing;
 mod converse;
+mod inspect;
 mod internal_call;
 mod perform;
 mod publish;
@@ -325,6 +326,7 @@ impl CallTask {
 
     /// Stores the leg's current state.
     fn record(&self, info: &Arc<LegInfo>, at: jiff::Timestamp) {
+        self.registry.live().update(info, &self.inbox);
         store::calls::update(&self.services.store, records::call_row(info, at));
     }
 
@@ -443,6 +445,10 @@ impl CallTask {
             Message::Log(reply) => {
                 let _ = reply.send(self.inbox.log().lines());
             }
+            Message::Inspect(reply) => {
+                let _ = reply.send(self.view());
+            }
+            Message::MeasureQuality(leg) => self.engine(leg, media::Command::ReportStats),
             Message::HangupAll => {
                 self.state.call.handle_shutdown(now);
             }
@@ -724,6 +730,7 @@ impl CallTask {
                 let text = format!("noise suppression of {} is on again", side(*track));
                 self.note_line(now.time, leg, "media", text);
             }
+            media::Event::Stats { stats } => return self.measured(now, leg, stats),
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
         }

@@ -2,19 +2,21 @@
 //! in the database.
 
 mod incoming;
+mod merge;
 mod outgoing;
 mod records;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamTransport;
 use tandem_history::refusals::Refusals;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
 use tandem_queues::Pair;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::inbox::{Inbox, Message, PostError};
 use crate::registry::Registry;
@@ -27,7 +29,8 @@ pub struct Calls(Arc<Shared>);
 
 struct Shared {
     registry: Registry,
-    draining: AtomicBool,
+    /// Cancelled when no new calls are accepted any more.
+    draining: CancellationToken,
     refusals: Refusals,
 }
 
@@ -38,7 +41,7 @@ impl Calls {
         let services = Arc::new(services);
         reporting::connect(&services);
         let registry = Registry::new(services);
-        Self(Arc::new(Shared { registry, draining: AtomicBool::new(false), refusals: Refusals::default() }))
+        Self(Arc::new(Shared { registry, draining: CancellationToken::new(), refusals: Refusals::default() }))
     }
 
     /// Returns the services that calls use.
@@ -85,12 +88,17 @@ impl Calls {
 
     /// Stops accepting new calls.
     pub fn stop_accepting(&self) {
-        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.draining.cancel();
     }
 
     /// Whether new calls are accepted.
     pub fn accepts(&self) -> bool {
-        !self.0.draining.load(Ordering::Relaxed)
+        !self.0.draining.is_cancelled()
+    }
+
+    /// Waits until no new calls are accepted any more.
+    pub async fn draining(&self) {
+        self.0.draining.cancelled().await;
     }
 
     /// Returns the number of legs with a media session.
@@ -106,6 +114,11 @@ impl Calls {
     /// Hangs up all calls.
     pub fn hangup_all(&self) {
         self.0.registry.hangup_all();
+    }
+
+    /// Returns a leg that has had its first event and has not ended.
+    pub fn live_leg(&self, leg: LegId) -> Option<Arc<LegInfo>> {
+        self.0.registry.live().get(leg)
     }
 
     /// Whether a call with this leg is live.

@@ -26,6 +26,7 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call_state::MovedCall;
+use crate::observation::CallView;
 
 /// Number of waiting messages at which optional messages are refused. Optional messages are requests of applications,
 /// INFO, and provisional responses. At this number, events of the media engine wait in the engine. Necessary messages
@@ -178,6 +179,10 @@ pub(crate) enum Message {
     LegEvent(LegId, LegEvent),
     /// A request for the lines of the log.
     Log(oneshot::Sender<Vec<Line>>),
+    /// A request for the current state of the call and of its legs.
+    Inspect(oneshot::Sender<CallView>),
+    /// A request to measure the audio quality of a leg. The result is published on the event bus.
+    MeasureQuality(LegId),
     /// A request to hang up all legs.
     HangupAll,
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   app, usage, verification, notify,     what uses calls
-//!   certificates, reporting
+//!   certificates, reporting, observation
 //!   calls                                 accepts and makes calls; gives requests to live ones; finds ended ones
 //!   call_task                             the task of one call
-//!   registry ─► inbox ─► call_state       the inbox of each live leg; its messages; what moves when calls are merged
+//!   registry ─► inbox ─► call_state       finds live calls; the messages of a call; what moves when calls are merged
+//!   live_legs                             the inbox and the state of each live leg
 //!   services                              the parts of the server that calls use
 //! ```
 //!
@@ -18,8 +19,10 @@ mod call_task;
 mod calls;
 pub mod certificates;
 mod inbox;
+mod live_legs;
 mod notices;
 pub mod notify;
+pub mod observation;
 pub mod recovery;
 mod registry;
 pub mod reporting;

@@ -1,4 +1,4 @@
-//! The registry of live calls: the inbox of each live leg and session, by id.
+//! The registry of live calls.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tandem_legs::sip::Trace;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::inbox::{self, Inbox, Message};
+use crate::live_legs::LiveLegs;
 use crate::services::Services;
 
 /// The live calls of the server. Cheap to clone.
@@ -22,12 +23,11 @@ struct Shared {
     services: Arc<Services>,
     /// The receiver of the log lines of live calls: the bus.
     log_listener: Arc<dyn LogListener>,
-    /// The inboxes by id, one entry for each live leg and for each live call. The number of live legs limits the size
-    /// of the map.
-    inboxes: RwLock<HashMap<u128, Inbox>>,
+    /// The live legs and calls.
+    live: LiveLegs<Inbox>,
     /// The legs of branches that ring. An entry ends with the last signal of its branch, or with its leg.
     branches: RwLock<HashMap<LegId, LegId>>,
-    /// Wakes the waiting tasks when `inboxes` becomes empty.
+    /// Wakes the waiting tasks when `live` becomes empty.
     idle: Notify,
     /// This lock is held during the merge of two calls.
     merging: Mutex<()>,
@@ -37,9 +37,9 @@ impl Registry {
     /// Creates an empty registry.
     pub(crate) fn new(services: Arc<Services>) -> Self {
         let log_listener = Arc::new(services.events.clone());
-        let (inboxes, branches) = (RwLock::default(), RwLock::default());
+        let (live, branches) = (LiveLegs::default(), RwLock::default());
         let (idle, merging) = (Notify::new(), Mutex::new(()));
-        let shared = Shared { services, log_listener, inboxes, branches, idle, merging };
+        let shared = Shared { services, log_listener, live, branches, idle, merging };
         Self(Arc::new(shared))
     }
 
@@ -103,7 +103,12 @@ impl Registry {
 
     /// Makes an inbox reachable under the id of a leg or of a call.
     pub(crate) fn register(&self, id: u128, inbox: Inbox) {
-        self.0.inboxes.write().insert(id, inbox);
+        self.0.live.register(id, inbox);
+    }
+
+    /// Returns the live legs and calls.
+    pub(crate) fn live(&self) -> &LiveLegs<Inbox> {
+        &self.0.live
     }
 
     /// Removes the inbox of a leg or of a call, and frees the channels of the leg.
@@ -111,9 +116,7 @@ impl Registry {
         self.services().channels.free(LegId(id));
         self.services().counters.audio_resumed(LegId(id));
         self.services().usage_changed();
-        let mut inboxes = self.0.inboxes.write();
-        inboxes.remove(&id);
-        if inboxes.is_empty() {
+        if self.0.live.remove(id) {
             self.0.idle.notify_waiters();
         }
     }
@@ -131,7 +134,7 @@ impl Registry {
 
     /// Returns the inbox of the live leg or session with this id.
     pub(crate) fn inbox(&self, id: u128) -> Option<Inbox> {
-        self.0.inboxes.read().get(&id).cloned()
+        self.0.live.inbox(id)
     }
 
     /// Moves two legs into one call. Neither call waits for the other call, but this function waits for both calls.
@@ -156,7 +159,7 @@ impl Registry {
     pub(crate) async fn idle(&self) {
         loop {
             let told = self.0.idle.notified();
-            if self.0.inboxes.read().is_empty() {
+            if self.0.live.is_empty() {
                 return;
             }
             told.await;
@@ -165,8 +168,7 @@ impl Registry {
 
     /// Hangs up all calls.
     pub(crate) fn hangup_all(&self) {
-        let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
-        for inbox in inboxes {
+        for inbox in self.0.live.inboxes() {
             // An error is ignored, because an ended call needs no hang-up.
             let _ = inbox.post(Message::HangupAll);
         }

@@ -7,7 +7,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_dialect::{ReportedError, Signing};
-use tandem_events::{Event, Kind, ProblemEvent, Topic};
+use tandem_events::{Bus, Event, Kind, ProblemEvent, ResourceEvent, ResourceKind, Topic};
 use tandem_history::event_log::{self, Line};
 use tandem_history::live_log::{Entry, LogListener};
 use tandem_history::notification::NOTIFICATIONS;
@@ -63,8 +63,8 @@ impl<'a> From<&'a LegInfo> for ProblemOwner<'a> {
     }
 }
 
-/// Makes the database and the conferences report their problems with [`Services::report`]. Their crates are below this
-/// crate, so they cannot call this function themselves.
+/// Makes the database and the conferences report their problems with [`Services::report`], and makes the inventory publish
+/// its changes. Their crates are below this crate, so they cannot call the functions of this crate themselves.
 pub(crate) fn connect(services: &Arc<Services>) {
     fn report(services: &Weak<Services>, account: &str, problem: Problem) {
         if let Some(services) = services.upgrade() {
@@ -76,6 +76,22 @@ pub(crate) fn connect(services: &Arc<Services>) {
     services.store.health().report_to(move |account, cause, text| report(&own, account, Problem::new(cause, text)));
     let own = Arc::downgrade(services);
     services.conferences.reporter().set(move |account, problem| report(&own, account, problem));
+    let publish = |kind| {
+        let events = services.events.clone();
+        move |account: &str| resource_changed(&events, account, kind)
+    };
+    let routing = services.routing.load_full();
+    let inventory = routing.inventory();
+    inventory.numbers.on_change(publish(ResourceKind::Numbers));
+    inventory.applications.on_change(publish(ResourceKind::Applications));
+    inventory.callers.on_change(publish(ResourceKind::VerifiedCallers));
+    inventory.profiles.on_change(publish(ResourceKind::OutboundProfiles));
+}
+
+/// Publishes a change of resources. `account` is empty if resources of several accounts have changed.
+pub(crate) fn resource_changed(events: &Bus, account: &str, kind: ResourceKind) {
+    let topic = Topic::new(Kind::Resource, account);
+    events.publish(topic, || Event::Resource(ResourceEvent { account: account.into(), kind }));
 }
 
 impl Services {

@@ -14,7 +14,7 @@ use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 pub use tandem_documents::Turns;
-use tandem_events::Bus;
+use tandem_events::{Bus, ResourceKind};
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_id::{LegId, RecordingId};
@@ -35,6 +35,8 @@ use tandem_streams::Streams;
 use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
+
+use crate::reporting::resource_changed;
 
 /// All services that calls use. The server has one instance of this type.
 pub struct Services {
@@ -106,7 +108,13 @@ impl Services {
         let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.load_full().phones().load(&self.store).await?;
         self.sip.post(sip::Command::Directory(directory));
+        resource_changed(&self.events, "", ResourceKind::SipUsers);
         Ok(())
+    }
+
+    /// Publishes that the configuration file was read again.
+    pub fn reloaded(&self) {
+        resource_changed(&self.events, "", ResourceKind::Configuration);
     }
 
     /// Returns the current routes of a leg, best route first. `via` names the trunks to use.

@@ -58,7 +58,7 @@ pub const LOGINS: &[Login] = &[
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
 State: /healthz, /readyz, /metrics; log filter: /console/log
-Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; ?follow=true follows them
+Lists: /console/calls, /console/live, /console/phones, /console/trunks, /console/numbers, /console/errors; ?follow=true follows them
 Everything about a call: /console/calls/{any id of the call, or last}
 A call's log: /console/sessions/{any id of the call, or last}/events?format=text
 A call's webhooks: /console/calls/{any id of the call}/webhooks; send one again: POST /console/webhooks/{its id}/replay

@@ -91,7 +91,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let why =
         why.map(|why| if came_late && status.is_client_error() { format!("{why}; the call has ended") } else { why });
     let line = line(&exchange, &path, &sent.words, why.as_deref(), leg.id);
-    app.calls.exchanged(ProblemOwner::from(&leg), leg.session, exchange, Some(line), problem);
+    app.calls.exchanged(ProblemOwner::from(&*leg), leg.session, exchange, Some(line), problem);
     response
 }
 
@@ -132,7 +132,7 @@ impl Sent {
 
 /// Returns the call that a request names: in its path, in its body, or in the answer. Returns `None` if the request names
 /// no call, or a call that the account must not see.
-async fn named_call(app: &App, account: &Account, path: &str, sent: &Sent, answer: &[u8]) -> Option<LegInfo> {
+async fn named_call(app: &App, account: &Account, path: &str, sent: &Sent, answer: &[u8]) -> Option<Arc<LegInfo>> {
     let part = |part: &str| {
         let part = percent_decode_str(part).decode_utf8_lossy();
         part.strip_suffix(".json").map_or_else(|| part.to_string(), str::to_owned)

@@ -16,7 +16,7 @@ use super::{Store, StoreError};
 const MAXIMUM_LIMIT: u32 = 1000;
 
 /// A position in a list. Lists are ordered by time and then by id, newest row first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// The row's value of the column by which the list is ordered.
     pub at: Timestamp,
@@ -59,6 +59,13 @@ pub struct TimeRange {
     pub since: Option<Timestamp>,
     /// End of the range, exclusive.
     pub before: Option<Timestamp>,
+}
+
+impl TimeRange {
+    /// Whether the time is in the range.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.before.is_none_or(|before| at < before)
+    }
 }
 
 /// The longest time from the beginning of a call or a recording to its answer or its end. The time limit of a call is at
@@ -332,7 +339,7 @@ impl Conditions {
         self.bind(serde_json::to_string(values).unwrap_or_default())
     }
 
-    fn and(&mut self, condition: &str) {
+    pub(super) fn and(&mut self, condition: &str) {
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }

@@ -480,6 +480,24 @@ fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
 }
 
 #[test]
+fn a_session_reports_its_statistics_on_request() {
+    let mut pair = MediaPair::new();
+    pair.send_audio(Side::A, 0x10, NOW);
+    pair.advance(20);
+    pair.command(Side::A, Command::ReportStats);
+    pair.advance(20);
+    let stats: Vec<u64> = pair
+        .events(Side::A)
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            Event::Stats { stats } => Some(stats.packets_in),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stats, [1]);
+}
+
+#[test]
 fn missing_audio_is_reported_after_two_seconds_and_its_return_too() {
     let gaps = |pair: &mut MediaPair| -> Vec<Event> {
         let is_gap = |event: &Event| matches!(event, Event::AudioMissing { .. } | Event::AudioResumed);

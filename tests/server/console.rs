@@ -323,6 +323,62 @@ async fn a_followed_list_sends_changes_until_the_server_stops() {
     house.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_calls_show_the_running_verb_and_the_quality_of_each_leg_until_they_end() {
+    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    assert_eq!(house.api.get("/console/live").await.json()["live"], serde_json::json!([]));
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let live = house.api.get("/console/live").await.json();
+    let leg = &live["live"][0]["legs"][0];
+    assert_eq!((&leg["name"], &leg["verb"], &leg["status"]), (&"caller".into(), &"echo".into(), &"in-progress".into()));
+    assert_eq!((&leg["bridged_with"], &leg["codec"]), (&Value::Null, &"PCMU".into()));
+    assert!(leg["quality"]["packets_in"].is_u64(), "{live}");
+    phone.hangup().await;
+    house.quiet().await;
+    assert_eq!(house.api.get("/console/live").await.json()["live"], serde_json::json!([]));
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_followed_call_sends_its_timeline_until_its_end_and_then_its_report() {
+    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let (followed, ()) = tokio::join!(house.api.get("/console/calls/last?follow=true"), phone.hangup());
+    let text = String::from_utf8(followed.body).unwrap();
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let texts: Vec<&str> = lines.iter().filter_map(|line| line["line"]["text"].as_str()).collect();
+    assert_eq!(texts.iter().filter(|text| **text == "answered").count(), 1, "{text}");
+    assert_eq!(lines.last().unwrap()["report"]["calls"][0]["status"], "completed", "{text}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_has_live_and_ended_calls_each_once() {
+    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let (mut first, mut second) = (Phone::new().await, Phone::new().await);
+    first.call(house.udp, "100").await;
+    second.call(house.udp, "100").await;
+    first.hangup().await;
+    let one_leg = async {
+        while house.live_legs() > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, one_leg).await.expect("the end of the first call");
+    let statuses = |list: Value| -> Vec<String> {
+        list["calls"].as_array().unwrap().iter().map(|call| call["status"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(statuses(house.api.get("/console/calls").await.json()), ["in-progress", "completed"]);
+    assert_eq!(statuses(house.api.get("/console/calls?status=live").await.json()), ["in-progress"]);
+    assert_eq!(statuses(house.api.get("/console/calls?status=ended").await.json()), ["completed"]);
+    second.hangup().await;
+    house.quiet().await;
+    assert_eq!(statuses(house.api.get("/console/calls").await.json()), ["completed", "completed"]);
+    house.end().await;
+}
+
 /// Follows the list of calls. Returns the connection, and the first line of the response.
 async fn follow(house: &House, authorization: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(house.api.0).await.unwrap();

@@ -1,7 +1,8 @@
 //! The resources of one kind, in the database and in memory.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -29,6 +30,25 @@ pub struct ResourceCache<T> {
     /// This lock is held while a change is written to the database and then to memory. So the database and the memory
     /// have the changes in the same order.
     changing: tokio::sync::Mutex<()>,
+    listener: Listener,
+}
+
+/// The receiver of the changes.
+#[derive(Default)]
+struct Listener(OnceLock<Box<dyn Fn(&str) + Send + Sync>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+impl Listener {
+    fn changed(&self, account: &str) {
+        if let Some(listener) = self.0.get() {
+            listener(account);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,11 +75,18 @@ pub enum InventoryError {
 impl<T> Default for ResourceCache<T> {
     fn default() -> Self {
         let rows = Rows { by_id: HashMap::new(), ids: HashMap::new(), of_account: HashMap::new() };
-        Self { rows: RwLock::new(rows), changing: tokio::sync::Mutex::new(()) }
+        Self { rows: RwLock::new(rows), changing: tokio::sync::Mutex::new(()), listener: Listener::default() }
     }
 }
 
 impl<T: InventoryItem> ResourceCache<T> {
+    /// Calls this function with the account after each later change. The function must not wait. Further calls have no
+    /// effect.
+    pub fn on_change(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        // An error means that there is a listener already.
+        let _ = self.listener.0.set(Box::new(listener));
+    }
+
     /// Loads all resources of this kind from the database.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         let shelf = Self::default();
@@ -107,7 +134,11 @@ impl<T: InventoryItem> ResourceCache<T> {
             return Err(InventoryError::Full);
         }
         match resources::put(store, Kind::new(T::WORD), &row).await? {
-            true => Ok(self.rows.write().add(row)),
+            true => {
+                let row = self.rows.write().add(row);
+                self.listener.changed(&row.account);
+                Ok(row)
+            }
             false => Err(InventoryError::Taken),
         }
     }
@@ -118,6 +149,7 @@ impl<T: InventoryItem> ResourceCache<T> {
         let deleted = resources::delete(store, Kind::<T>::new(T::WORD), account, id).await?;
         if deleted {
             self.rows.write().remove(id);
+            self.listener.changed(account);
         }
         Ok(deleted)
     }

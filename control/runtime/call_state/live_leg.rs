@@ -1,6 +1,7 @@
 //! A live leg of a call: the dialog, the media session, and everything that the call runs for the leg.
 
 use foldhash::HashMap;
+use tandem_call::leg::Quality;
 use tandem_conferences::Seat;
 use tandem_conversations::ConversationHandle;
 use tandem_documents::ScriptSlot;
@@ -38,6 +39,8 @@ pub(crate) struct LiveLeg {
     pub script: ScriptSlot,
     /// The conversation with an application.
     pub conversation: Option<ConversationHandle>,
+    /// The last measurement of the audio quality.
+    pub quality: Option<Box<Quality>>,
 }
 
 impl LiveLeg {
@@ -55,6 +58,7 @@ impl LiveLeg {
             speech_taps: HashMap::default(),
             script: ScriptSlot::default(),
             conversation: None,
+            quality: None,
         }
     }
 

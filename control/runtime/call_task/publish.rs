@@ -69,6 +69,7 @@ impl CallTask {
             EventKind::Recording(recording) => recording.ended_at.is_some(),
             kind => matches!(kind, EventKind::Ended),
         };
+        self.registry.live().update(&event.leg, &self.inbox);
         if !over {
             self.write_record(&event).await;
         }
@@ -83,6 +84,10 @@ impl CallTask {
         }
         if over {
             self.write_record(&event).await;
+        }
+        if matches!(event.kind, EventKind::Ended) {
+            // From now on, requests for this leg read its record.
+            self.registry.live().end(event.leg.id);
         }
     }
 

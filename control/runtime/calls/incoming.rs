@@ -1,7 +1,6 @@
 //! Calls from SIP. This module admits a call, finds its route, and verifies its calling number.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
@@ -11,7 +10,6 @@ use tandem_causes::Cause;
 use tandem_clients as clients;
 use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_history::problem::Problem;
-use tandem_history::records;
 use tandem_history::report::SipRequest;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
@@ -24,7 +22,6 @@ use tandem_routing::trunk::identity;
 use tandem_routing::{customer_trunk, phones};
 use tandem_sip as sip;
 use tandem_stir::{self as stir, VerificationRequest};
-use tandem_store as store;
 
 use super::Calls;
 use crate::call_task::{self, CallStart};
@@ -141,7 +138,7 @@ impl Calls {
     fn incoming(&self, leg: LegId, mut incoming: IncomingCall, waiting: PendingCall) {
         let services = self.services();
         let refuse = |status| self.refuse(leg, status, None);
-        if self.0.draining.load(Ordering::Relaxed) {
+        if !self.accepts() {
             self.call_refused(&incoming, Cause::Shutdown, 503, "the server is being stopped", None);
             return refuse(503);
         }
@@ -328,8 +325,7 @@ impl Calls {
     /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg receives the account, the dialect and the
     /// application of the replaced leg.
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: IncomingCall) {
-        let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
-        let Some(info) = known.as_ref().and_then(records::leg_of) else {
+        let Some(info) = self.find(replaced).await.ok().flatten() else {
             let refuse = SignalCommand::Refuse { status: 481, reason: None, headers: Vec::new() };
             return self.services().sip.post(command(leg, refuse));
         };

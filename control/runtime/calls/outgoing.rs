@@ -2,7 +2,6 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
@@ -69,7 +68,7 @@ impl Calls {
 
     /// Does the same as [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.
     pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
-        if self.0.draining.load(Ordering::Relaxed) {
+        if !self.accepts() {
             return Err(CreateError::Draining);
         }
         let services = self.services();
@@ -83,14 +82,15 @@ impl Calls {
             services.check_route(&call.owner.account, &call.owner.dialect, to, &call.invite.via).await?;
         }
         let linked = match call.link_to {
-            Some(leg) => {
-                Some((self.0.registry.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?, self.live_session(leg).await))
-            }
+            Some(leg) => Some((
+                self.0.registry.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?,
+                self.0.registry.live().get(leg).ok_or(CreateError::NoSuchLeg)?.session,
+            )),
             None => None,
         };
         let now = clock::time();
         let session = match &linked {
-            Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
+            Some((_, session)) => *session,
             None => CallId::new(now, &mut rand::rng()),
         };
         let number = services.number_id(&call.owner.account, &call.invite.from);
@@ -100,13 +100,14 @@ impl Calls {
         let recording = leg.record.as_ref().map(|new| new.id);
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
         let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
+        let infos: Vec<_> = legs.iter().map(|leg| Arc::new(leg.info.clone())).collect();
         let routing = services.routing.load_full();
         if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&routing, &leg.info)) {
             ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             return Err(barred.into());
         }
-        for leg in &legs {
-            let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
+        for leg in &infos {
+            let row = records::call_row(leg, info.created_at);
             if let Err(error) = store::calls::upsert(&services.store, row).await {
                 ids.iter().for_each(|id| services.channels.free(LegId(*id)));
                 return Err(StoreFailed::from(error).into());
@@ -125,7 +126,7 @@ impl Calls {
         }
         match linked {
             Some((inbox, _)) => {
-                ids.iter().for_each(|id| self.0.registry.register(*id, inbox.clone()));
+                infos.iter().for_each(|info| self.0.registry.live().update(info, &inbox));
                 if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
                     // No client knows the ids of these legs yet.
                     for id in ids {
@@ -140,17 +141,12 @@ impl Calls {
             }
             None => {
                 let (inbox, receiver) = self.0.registry.open(session);
-                ids.iter().for_each(|id| self.0.registry.register(*id, inbox.clone()));
+                infos.iter().for_each(|info| self.0.registry.live().update(info, &inbox));
                 self.0.registry.register(session.0, inbox.clone());
                 call_task::spawn(self.0.registry.clone(), session, inbox, receiver, CallStart::Outgoing(legs));
             }
         }
         Ok(Created { leg: info, recording })
-    }
-
-    async fn live_session(&self, leg: LegId) -> Option<CallId> {
-        let row = store::calls::find(&self.services().store, leg.0).await.ok()??;
-        Some(CallId(row.session))
     }
 }
 

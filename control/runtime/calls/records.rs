@@ -4,47 +4,102 @@ use std::sync::Arc;
 
 use tandem_call::leg::LegInfo;
 use tandem_history::event_log::{self, Exchanged, Line};
-use tandem_history::query::{LegFilter, Page};
+use tandem_history::query::{self, LegFilter, Page};
 use tandem_history::records;
 use tandem_id::{CallId, LegId};
+use tandem_store::calls::{CallFilter, Parts};
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::oneshot;
 
-use super::Calls;
+use super::{Calls, merge};
 use crate::inbox::Message;
 
+/// Maximum number of rows of one read of the database.
+const MAX_ROWS: u32 = 1_000;
+
 impl Calls {
-    /// Returns a leg of this account, live or ended.
+    /// Returns a leg of this account, live or ended. A live leg is found without the database.
     pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
-        let store = &self.services().store;
-        let row = store::calls::get(store, account, leg.0).await?;
-        Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
+        Ok(self.find(leg).await?.filter(|leg| *leg.account == *account))
     }
 
-    /// Returns a leg of any account, live or ended.
-    pub async fn find(&self, leg: LegId) -> Result<Option<LegInfo>, StoreFailed> {
-        let store = &self.services().store;
-        let row = store::calls::find(store, leg.0).await?;
-        Ok(row.as_ref().and_then(records::leg_of))
+    /// Returns a leg of any account, live or ended. A live leg is found without the database.
+    pub async fn find(&self, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
+        if let Some(live) = self.0.registry.live().get(leg) {
+            return Ok(Some(live));
+        }
+        let row = store::calls::find(&self.services().store, leg.0).await?;
+        Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
     }
 
     /// Whether any account has a leg with this id.
     pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
-        let store = &self.services().store;
-        Ok(store::calls::find(store, leg.0).await?.is_some())
+        Ok(self.find(leg).await?.is_some())
     }
 
     /// Returns legs of this account, newest leg first. Returns at most `page.limit + 1` legs. The additional leg shows
     /// that another page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
-        let store = &self.services().store;
         let columns = filter.columns();
         let after = match page.after {
-            Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor(&columns)),
+            Some(id) => self.get(account, LegId(id)).await?.map(|leg| query::cursor(&columns, &leg)),
             None => None,
         };
-        let rows = store::calls::list(store, &[account], &columns, &page.after(after)).await?;
-        Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
+        let mut legs = self.page(&[account], &columns, &page.after(after)).await?;
+        legs.retain(|leg| filter.fits(leg));
+        Ok(legs)
+    }
+
+    /// Returns a page of the legs of these accounts, newest leg first. Live legs come from memory, ended legs from the
+    /// database. `page.before` has no effect.
+    ///
+    /// Each leg is on its page once, although legs end in the meantime. The live legs are read first. A leg that is not
+    /// among them has ended before, and its record was submitted before the leg left the memory. The read of the database
+    /// waits for all submitted records, so it finds this leg. A leg that ends between the two reads is found twice, and
+    /// then the record counts.
+    pub async fn page(
+        &self,
+        accounts: &[impl AsRef<str>],
+        filter: &CallFilter,
+        page: &store::Page,
+    ) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
+        let is_after = |leg: &LegInfo| page.after.is_none_or(|after| query::cursor(filter, leg) < after);
+        let live = self.0.registry.live();
+        let live = live.select(|leg| query::selects(filter, accounts, leg) && is_after(leg));
+        if filter.live {
+            return Ok(merge::page(filter, live, Vec::new(), page.offset, page.limit));
+        }
+        let (skipped, wanted) = merge::read(page, live.len());
+        let filter = CallFilter { over: true, ..filter.clone() };
+        let mut over = Vec::new();
+        // One read returns at most 1,000 rows.
+        while over.len() < wanted {
+            let limit = u32::try_from(wanted - over.len()).unwrap_or(u32::MAX).min(MAX_ROWS);
+            let part = store::Page { limit, offset: skipped + over.len() as u64, before: None, ..page.clone() };
+            let rows = store::calls::list(&self.services().store, accounts, &filter, &part).await?;
+            let is_last = rows.len() < limit as usize;
+            over.extend(rows);
+            if is_last {
+                break;
+            }
+        }
+        let over = over.iter().filter_map(records::leg_of).map(Arc::new).collect();
+        Ok(merge::page(&filter, live, over, page.offset - skipped, page.limit))
+    }
+
+    /// Returns a page of the legs of these accounts that contain these parts, newest leg first. The search reads the
+    /// database, because it also finds texts in the stored records. Live legs have their current state.
+    pub async fn search(
+        &self,
+        accounts: &[impl AsRef<str>],
+        filter: &CallFilter,
+        parts: Parts<'_>,
+        page: &store::Page,
+    ) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
+        let rows = store::calls::search(&self.services().store, accounts, filter, parts, page).await?;
+        let live = self.0.registry.live();
+        let legs = rows.iter().filter_map(records::leg_of);
+        Ok(legs.map(|leg| live.get(leg.id).unwrap_or_else(|| Arc::new(leg))).collect())
     }
 
     /// Deletes the record of an ended leg. Returns `false` if there is no such record.

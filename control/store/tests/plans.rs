@@ -27,7 +27,7 @@ fn lists() -> Vec<List> {
     let none = CallFilter::default;
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let to = || Some("+15551230001".to_owned());
-    let calls: Vec<(&str, CallFilter, &str)> = vec![
+    let mut calls: Vec<(&str, CallFilter, &str)> = vec![
         ("all", none(), "calls_by_account (account=?"),
         ("to", CallFilter { to: to(), ..none() }, "calls_by_to (account=? AND to_address=?"),
         ("from", CallFilter { from: to(), ..none() }, "calls_by_from (account=? AND from_address=?"),
@@ -71,6 +71,11 @@ fn lists() -> Vec<List> {
             "calls_by_direction (account=? AND direction=?",
         ),
     ];
+    // The server lists the live legs from its memory, and reads only the others.
+    let over = calls.iter().filter(|(_, filter, _)| !filter.live);
+    let over: Vec<_> =
+        over.map(|(name, filter, index)| (*name, CallFilter { over: true, ..filter.clone() }, *index)).collect();
+    calls.extend(over);
     let none = RecordingFilter::default;
     let recordings: Vec<(&str, RecordingFilter, &str)> = vec![
         ("all", none(), "recordings_by_account (account=?"),

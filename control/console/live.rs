@@ -1,0 +1,137 @@
+//! `/console/live`: the live calls with their legs, and what each leg does now.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Router;
+use serde::Serialize;
+use tandem_call::leg::Quality;
+use tandem_clock as clock;
+use tandem_events::{Event, Filter, Item, Kind};
+use tandem_history::query::cursor;
+use tandem_id::{CallId, LegId};
+use tandem_runtime::app::App;
+use tandem_runtime::observation::{CallView, LegView};
+use tandem_store as store;
+use tandem_store::calls::CallFilter;
+use tokio::time::Instant;
+
+use super::calls::CallRow;
+use super::list::{self, Change, List, Page};
+use super::{ListQuery, QueryError, Scope, names};
+
+/// Maximum time for the measurements of the legs of a page.
+const MEASURING: Duration = Duration::from_millis(500);
+
+pub(super) fn routes() -> Router<App> {
+    list::route::<LiveCalls>()
+}
+
+/// The list of live calls.
+struct LiveCalls;
+
+/// A live call.
+#[derive(Serialize)]
+struct LiveCall {
+    session: CallId,
+    legs: Vec<LiveLeg>,
+}
+
+/// A live leg, with what the leg does now.
+#[derive(Serialize)]
+struct LiveLeg {
+    /// The name of the leg in the call: `caller`, `callee`, `callee 2`, ...
+    name: String,
+    #[serde(flatten)]
+    row: CallRow,
+    /// The running verb. `None` if the leg runs none, for example because commands control the leg.
+    verb: Option<&'static str>,
+    /// The id of the bridged leg.
+    bridged_with: Option<String>,
+    /// The last measurement of the audio quality, at most 5 s old.
+    quality: Option<Quality>,
+}
+
+impl LiveCall {
+    /// Returns the visible legs of a call. Returns `None` if no leg is visible.
+    fn of(app: &App, scope: &Scope, query: &ListQuery, view: CallView) -> Option<Self> {
+        let services = app.calls.services();
+        let now = clock::time();
+        let names = names(view.legs.iter().map(|view| &*view.leg));
+        let is_visible = |view: &LegView| scope.sees(&view.leg.account) && query.selects_account(&view.leg.account);
+        let id = |leg: LegId, view: &LegView| {
+            services.dialects.get(&view.leg.dialect).map_or_else(|| leg.to_string(), |dialect| dialect.call_id(leg))
+        };
+        let legs = view.legs.iter().filter(|view| is_visible(view)).map(|view| LiveLeg {
+            name: names.get(&view.leg.id).cloned().unwrap_or_default(),
+            row: CallRow::of(services, &view.leg, now),
+            verb: view.verb,
+            bridged_with: view.bridged_with.map(|other| id(other, view)),
+            quality: view.quality,
+        });
+        let legs: Vec<_> = legs.collect();
+        (!legs.is_empty()).then_some(Self { session: view.id, legs })
+    }
+}
+
+impl List for LiveCalls {
+    type Row = LiveCall;
+    const PATH: &'static str = "/console/live";
+    const ROWS: &'static str = "live";
+    const ROW: &'static str = "live";
+    const KINDS: &'static [Kind] = &[Kind::Call, Kind::LegQuality];
+
+    fn key(row: &LiveCall) -> String {
+        row.session.to_string()
+    }
+
+    /// The pages are pages of legs. A call is on each page that has one of its legs.
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<LiveCall>, QueryError> {
+        let accounts = scope.accounts(app, query.account.as_deref());
+        let filter = CallFilter { live: true, ..CallFilter::default() };
+        let page: store::Page = query.page()?;
+        let (legs, next) = query.cut(app.calls.page(&accounts, &filter, &page).await?, |leg| cursor(&filter, leg));
+        let mut measured = HashMap::new();
+        if !query.follow {
+            // A followed list gets the measurements as events.
+            measured = measure(app, legs.iter().filter(|leg| leg.answered_at.is_some()).map(|leg| leg.id)).await;
+        }
+        let mut views = app.calls.inspect(&legs).await;
+        for leg in views.iter_mut().flat_map(|view| &mut view.legs) {
+            leg.quality = measured.remove(&leg.leg.id).or(leg.quality);
+        }
+        views.sort_by_key(|view| std::cmp::Reverse(view.legs.first().map(|leg| (leg.leg.created_at, leg.leg.id))));
+        let rows = views.into_iter().filter_map(|view| LiveCall::of(app, scope, query, view)).collect();
+        Ok(Page { next: Some(next), ..Page::whole(rows) })
+    }
+
+    fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<LiveCall> {
+        let account = match event {
+            Event::Call(event) => &event.leg.account,
+            Event::LegQuality(measured) => &measured.account,
+            _ => return Change::Nothing,
+        };
+        if scope.sees(account) && query.selects_account(account) { Change::List } else { Change::Nothing }
+    }
+}
+
+/// Measures the audio quality of these legs. Legs whose measurement takes too long are missing in the result.
+async fn measure(app: &App, legs: impl Iterator<Item = LegId>) -> HashMap<LegId, Quality> {
+    let mut measured = HashMap::new();
+    let mut missing: Vec<LegId> = legs.collect();
+    let Ok(mut events) = app.calls.services().events.subscribe(Filter::kinds(&[Kind::LegQuality])) else {
+        return measured;
+    };
+    app.calls.measure(missing.iter().copied());
+    let until = Instant::now() + MEASURING;
+    while !missing.is_empty() {
+        let Ok(Some(item)) = tokio::time::timeout_at(until, events.next()).await else { break };
+        if let Item::Event(event) = item
+            && let Event::LegQuality(result) = &*event
+        {
+            missing.retain(|leg| *leg != result.leg);
+            measured.insert(result.leg, result.quality);
+        }
+    }
+    measured
+}

@@ -1,0 +1,115 @@
+//! What people see of a running server: the state of live calls, and the events that exist only while a reader takes them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::leg::{LegInfo, Quality};
+use tandem_events::{Event, Kind, Topic, TrunkEvent};
+use tandem_id::{CallId, LegId};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use crate::calls::Calls;
+use crate::inbox::Message;
+
+/// Time between two measurements of the audio quality of a leg.
+const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two comparisons of the state of all trunks.
+const TRUNK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time for the reply of a call.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The current state of a call.
+#[derive(Clone, Debug)]
+pub struct CallView {
+    /// The id of the call. If calls were merged, the id of the call that has all legs now.
+    pub id: CallId,
+    /// The legs that have not ended, in the order of their creation.
+    pub legs: Vec<LegView>,
+}
+
+/// The current state of a live leg.
+#[derive(Clone, Debug)]
+pub struct LegView {
+    /// The leg.
+    pub leg: Arc<LegInfo>,
+    /// The name of the running instruction, if the leg runs one.
+    pub verb: Option<&'static str>,
+    /// The leg that the leg is bridged with.
+    pub bridged_with: Option<LegId>,
+    /// The last measurement of the audio quality. The server measures only while a reader takes [`Kind::LegQuality`], or
+    /// after [`Calls::measure`].
+    pub quality: Option<Quality>,
+}
+
+impl Calls {
+    /// Returns the calls that these legs belong to, each call once. Calls that have ended are left out.
+    pub async fn inspect(&self, legs: &[Arc<LegInfo>]) -> Vec<CallView> {
+        let mut sessions: Vec<_> = legs.iter().map(|leg| leg.session).collect();
+        sessions.sort_unstable_by_key(|session| session.0);
+        sessions.dedup();
+        let mut replies = Vec::new();
+        for session in sessions {
+            let (reply, view) = oneshot::channel();
+            let asked = self.inbox(session).is_some_and(|inbox| inbox.offer(Message::Inspect(reply)).is_ok());
+            replies.extend(asked.then_some(view));
+        }
+        let mut views: Vec<CallView> = Vec::new();
+        for reply in replies {
+            if let Ok(Ok(view)) = timeout(REPLY_TIMEOUT, reply).await {
+                views.push(view);
+            }
+        }
+        let mut known = HashSet::new();
+        views.retain(|view| known.insert(view.id));
+        views
+    }
+
+    /// Requests a measurement of the audio quality of these legs. The results are published as [`Kind::LegQuality`].
+    pub fn measure(&self, legs: impl IntoIterator<Item = LegId>) {
+        for leg in legs {
+            if let Some(inbox) = self.registry().inbox(leg.0) {
+                // An overloaded call is not measured.
+                let _ = inbox.offer(Message::MeasureQuality(leg));
+            }
+        }
+    }
+}
+
+/// Publishes the audio quality of live legs and the changes of trunks, as long as readers take such events. Does not end.
+pub async fn watch(calls: Calls) {
+    tokio::join!(watch_quality(&calls), watch_trunks(&calls));
+}
+
+async fn watch_quality(calls: &Calls) {
+    loop {
+        calls.services().events.wanted(Kind::LegQuality).await;
+        let answered = calls.registry().live().select(|leg| leg.answered_at.is_some());
+        calls.measure(answered.iter().map(|leg| leg.id));
+        sleep(QUALITY_INTERVAL).await;
+    }
+}
+
+async fn watch_trunks(calls: &Calls) {
+    let services = calls.services();
+    let mut known: HashMap<Arc<str>, _> = HashMap::new();
+    loop {
+        services.events.wanted(Kind::Trunk).await;
+        let routing = services.routing.load_full();
+        let mut now = HashMap::new();
+        for trunk in routing.trunks() {
+            let status = services.sip.trunk_status(&trunk.name);
+            if known.get(&trunk.name) != Some(&status) {
+                let account = trunk.account.as_deref().unwrap_or_default();
+                services.events.publish(Topic::new(Kind::Trunk, account), || {
+                    let (trunk, account) = (Arc::clone(&trunk.name), trunk.account.clone());
+                    Event::Trunk(TrunkEvent { trunk, account, status })
+                });
+            }
+            now.insert(Arc::clone(&trunk.name), status);
+        }
+        known = now;
+        sleep(TRUNK_INTERVAL).await;
+    }
+}
