@@ -2,7 +2,6 @@
 //! accounts create subaccounts by REST.
 #![forbid(unsafe_code)]
 
-pub mod changes;
 pub mod subaccount;
 pub mod usage;
 
@@ -223,19 +222,19 @@ impl Accounts {
     }
 
     /// Adds or replaces an account. The database must already contain the account in this form.
-    pub(crate) fn put(&self, made: Subaccount) {
+    pub fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
         known.subaccounts.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
     }
 
     /// Adds or replaces an API key. The database must already contain the key in this form.
-    pub(crate) fn put_key(&self, key: Key) {
+    pub fn put_key(&self, key: Key) {
         self.0.write().keys.insert(key.id, Arc::new(key));
     }
 
     /// Removes an API key from memory. After the removal, the server does not accept the key.
-    pub(crate) fn forget_key(&self, id: u128) {
+    pub fn forget_key(&self, id: u128) {
         self.0.write().keys.remove(&id);
     }
 

@@ -2,7 +2,6 @@
 //! application of the conference.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind};
 use tandem_causes::Cause;
@@ -13,42 +12,43 @@ use tokio::sync::mpsc;
 
 use super::{ConferenceServices, history};
 
-/// Number of waiting events at which optional events are dropped. Necessary events are always accepted. The number of
-/// necessary events is limited by the number of participants and the number of requests about participants.
+/// Number of waiting events at which optional events are dropped. The other events are necessary.
 const FULL: usize = 1024;
+/// Number of waiting events at which necessary events are dropped too, and the server logs an error. Participants and
+/// requests about participants cause only a few necessary events, so this number is reached only if the database does not
+/// answer for a long time.
+const CAPACITY: usize = 16_384;
 
 /// The sending side of the publishing task. When this value is dropped, the task publishes the waiting events and ends.
 #[derive(Clone)]
 pub(super) struct EventPublisher {
-    sender: mpsc::UnboundedSender<ConferenceEvent>,
-    waiting: Arc<AtomicUsize>,
+    sender: mpsc::Sender<ConferenceEvent>,
 }
 
 impl EventPublisher {
     /// Starts the publishing task of a new conference. A shutdown waits for this task.
     pub(super) fn start(services: &Arc<ConferenceServices>) -> Self {
-        let (sender, mut receiver) = mpsc::unbounded_channel::<ConferenceEvent>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let (left, own) = (Arc::clone(&waiting), Arc::clone(services));
+        let (sender, mut receiver) = mpsc::channel::<ConferenceEvent>(CAPACITY);
+        let own = Arc::clone(services);
         services.tasks.spawn(async move {
             let mut sequence = 1;
             while let Some(event) = receiver.recv().await {
-                left.fetch_sub(1, Ordering::Relaxed);
                 publish(&own, &event, &mut sequence).await;
             }
         });
-        Self { sender, waiting }
+        Self { sender }
     }
 
     /// Whether optional events must be dropped, because too many events wait.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= FULL
+        CAPACITY - self.sender.capacity() >= FULL
     }
 
     pub(super) fn publish(&self, event: ConferenceEvent) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // This cannot fail, because the task ends only after its senders are dropped.
-        let _ = self.sender.send(event);
+        if let Err(refused) = self.sender.try_send(event) {
+            let event = refused.into_inner();
+            tracing::error!(conference = %event.conference.id, kind = ?event.kind, "too many events wait: an event is lost");
+        }
     }
 }
 

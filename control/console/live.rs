@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use serde::Serialize;
 use tandem_call::leg::Quality;
-use tandem_clock as clock;
+use tandem_host::clock;
 use tandem_events::{Event, Filter, Item, Kind};
 use tandem_history::query::cursor;
 use tandem_id::{CallId, LegId};

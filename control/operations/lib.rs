@@ -1,13 +1,19 @@
 //! The operations of the REST APIs. The APIs of all providers share these operations. Each effect and each policy
 //! exists here once, with typed errors.
 //!
-//! A provider's handler parses its request, calls a function of this crate, and renders the result. If the request
-//! needs no live call, the handler may call a function of `tandem_accounts` or `tandem_routing` instead.
+//! A provider's handler parses its request, calls a function of this crate, and renders the result. Only this crate
+//! writes numbers, applications, connections, trunks, accounts and keys.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod applications;
 pub mod calls;
 pub mod conferences;
+pub mod connections;
+pub mod keys;
 pub mod messages;
+pub mod numbers;
+pub mod outbound_profiles;
 pub mod phones;
 pub mod queues;
 pub mod recordings;

@@ -2,13 +2,17 @@
 //! the PBX calls, and URIs at which this server calls the PBX. A change applies to new calls at once.
 
 use jiff::Timestamp;
-use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination, TRUNK};
-use tandem_routing::numbers::{NumberError, Numbers};
+use tandem_routing::Routing;
+use tandem_routing::connections::{MAX_ROWS, TrunkAddress};
+use tandem_routing::customer_trunk::{CustomerTrunk, Login, ORIGINATION, Origination, TRUNK};
+use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::services::Services;
+use tandem_sip::Ha1;
 use tandem_store::StoreError;
 use tandem_store::domains::{self, DomainDetails, DomainRow};
-use tandem_store::resources::{self, Filter, NotAdded, Resource};
+use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 
+use crate::numbers::{NumberError, Numbers};
 use crate::phones;
 
 /// Maximum number of trunks of an account.
@@ -92,17 +96,84 @@ async fn keep_domain(services: &Services, row: &Resource<CustomerTrunk>) -> Resu
     if is_stored { Ok(()) } else { Err(TrunkError::DomainTaken) }
 }
 
+/// The reason why an address to which calls go was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Calls of the account may not go to this URI. The second value is the reason, for example `a loopback address`.
+    #[error("calls may not go to {0}: this address is {1}")]
+    Forbidden(String, String),
+    /// The limit is reached, or another account has the address.
+    #[error(transparent)]
+    NotAdded(#[from] NotAdded),
+}
+
+impl From<StoreError> for TargetError {
+    fn from(error: StoreError) -> Self {
+        Self::NotAdded(NotAdded::Store(error))
+    }
+}
+
+/// Checks that calls of the account may go to the URI.
+async fn check_target(services: &Services, account: &str, uri: &str) -> Result<(), TargetError> {
+    // Some applications write `sip://host` instead of `sip:host`.
+    let uri = uri.replacen("://", ":", 1);
+    match services.refusal_of_target(account, &uri).await {
+        Some(why) => Err(TargetError::Forbidden(uri, why)),
+        None => Ok(()),
+    }
+}
+
+/// Stores a new or a changed address of a trunk. Only one account can have an IP address.
+pub async fn keep_address(
+    services: &Services,
+    kind: Kind<TrunkAddress>,
+    row: &mut Resource<TrunkAddress>,
+) -> Result<(), TargetError> {
+    check_target(services, &row.account, &row.details.uri).await?;
+    row.claim = row.details.source.map(|source| format!("connection address {source}"));
+    Ok(phones::keep(services, kind, row, MAX_ROWS).await?)
+}
+
+/// The user name of the credentials is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the user name is taken")]
+pub struct UserNameTaken;
+
+/// Returns the credentials that a trunk uses for calls to this server. They contain hashes of the password and not the
+/// password.
+pub fn login(routing: &Routing, account: &str, username: &str, password: &str) -> Result<Login, UserNameTaken> {
+    if routing.phones().is_taken(account, username) {
+        return Err(UserNameTaken);
+    }
+    let Ha1 { md5, sha256 } = Ha1::of(username, routing.phones().realm(), password);
+    Ok(Login { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() })
+}
+
+/// Stores a new or a changed trunk that an account created as a connection. The user name of its credentials is unique
+/// within the account.
+pub async fn keep_connection(
+    services: &Services,
+    kind: Kind<CustomerTrunk>,
+    row: &mut Resource<CustomerTrunk>,
+) -> Result<(), NotAdded> {
+    let login = row.details.login.as_ref();
+    row.claim = login.map(|login| ProvisionedPhone::claim(&row.account, &login.username));
+    phones::keep(services, kind, row, MAX_ROWS).await
+}
+
 /// Adds an origination URI. The parent of the URI is its trunk.
-pub async fn add_origination(services: &Services, row: &Resource<Origination>) -> Result<(), NotAdded> {
+pub async fn add_origination(services: &Services, row: &Resource<Origination>) -> Result<(), TargetError> {
+    check_target(services, &row.account, &row.details.uri).await?;
     let of_trunk = Filter { parent: row.parent, ..Filter::default() };
-    phones::add(services, ORIGINATION, row, &of_trunk, MAX_ORIGINATION_URLS).await
+    Ok(phones::add(services, ORIGINATION, row, &of_trunk, MAX_ORIGINATION_URLS).await?)
 }
 
 /// Stores a changed origination URI.
-pub async fn change_origination(services: &Services, row: &mut Resource<Origination>) -> Result<(), StoreError> {
+pub async fn change_origination(services: &Services, row: &mut Resource<Origination>) -> Result<(), TargetError> {
+    check_target(services, &row.account, &row.details.uri).await?;
     row.updated_at = Timestamp::now();
     resources::put(&services.store, ORIGINATION, row).await?;
-    services.phones_changed().await
+    Ok(services.phones_changed().await?)
 }
 
 /// Deletes an origination URI.

@@ -1,7 +1,6 @@
 //! Routing of calls. An inbound call goes to the owner of its number. An outbound call goes to a trunk or a URI.
 #![forbid(unsafe_code)]
 
-pub mod applications;
 pub mod channels;
 mod configured;
 pub mod connections;
@@ -11,9 +10,7 @@ mod internal;
 pub mod inventory;
 pub mod new_call;
 pub mod number_pool;
-pub mod numbers;
 pub mod phones;
-pub mod profiles;
 pub mod trunk;
 
 use std::cmp::Reverse;

@@ -140,41 +140,6 @@ fn an_id_of_a_trunk_is_never_the_name_of_a_trunk() {
     assert!(routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32])).is_empty());
 }
 
-/// A server with these accounts, and the result of each account's attempt to take a number. `pool` has the blocks of
-/// `[[number_pool]]`.
-async fn takers(accounts: Vec<tandem_accounts::Account>, pool: serde_json::Value) -> Vec<Result<(), String>> {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
-    let names: Vec<_> = accounts.iter().map(|account| Arc::clone(&account.name)).collect();
-    let accounts = Arc::new(Accounts::new(accounts));
-    let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
-    let routing = routing(&[]).with_inventory(Arc::default(), pool).with_accounts(Arc::clone(&accounts));
-    let routing = Arc::new(routing);
-    let mut results = Vec::new();
-    for (place, name) in names.iter().enumerate() {
-        let numbers = numbers::Numbers::new(Arc::clone(&routing), &store, &accounts, name, "twilio");
-        let taken = numbers.take(&[format!("+1555123000{place}")], |_| Number::default()).await;
-        results.push(taken.map(drop).map_err(|why| why.to_string()));
-    }
-    results
-}
-
-#[tokio::test]
-async fn only_the_operator_takes_numbers_outside_of_the_pool_with_several_accounts() {
-    let account = |name: &str, operator| {
-        let account = serde_json::json!({ "name": name, "operator": operator });
-        serde_json::from_value::<tandem_accounts::Account>(account).unwrap()
-    };
-    let nothing = || serde_json::json!([]);
-    assert_eq!(takers(vec![account("acme", false)], nothing()).await, [Ok(())], "an only account");
-    let three = || vec![account("acme", false), account("other", false), account("operator", true)];
-    let taken = takers(three(), nothing()).await;
-    assert!(matches!(&taken[..], [Err(why), Err(_), Ok(())] if why.contains("[[number_pool]]")), "{taken:?}");
-    let block = serde_json::json!([{ "number": "+15551230000", "last": "+15551230009", "account": "other" }]);
-    let taken = takers(three(), block).await;
-    assert!(matches!(&taken[..], [Err(why), Ok(()), Err(_)] if !why.contains("[[number_pool]]")), "{taken:?}");
-}
-
 #[tokio::test]
 async fn a_number_of_another_account_outside_of_the_pool_does_not_divert_calls_from_the_carrier() {
     let directory = tempfile::tempdir().unwrap();

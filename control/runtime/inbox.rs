@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tandem_audio::{AudioError, Loaded};
@@ -22,35 +21,36 @@ use tandem_leg::signal::{SignalCommand, SignalEvent};
 use tandem_legs::sip::Trace;
 use tandem_media as media;
 use tandem_streams::Ready;
-use tokio::sync::mpsc::error::SendError;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call_state::MovedCall;
 use crate::observation::CallView;
 
 /// Number of waiting messages at which optional messages are refused. Optional messages are requests of applications,
-/// INFO, and provisional responses. At this number, events of the media engine wait in the engine. Necessary messages
-/// are always accepted. The call's own requests and the call's legs limit the number of necessary messages.
+/// INFO, and provisional responses. At this number, events of the media engine wait in the engine. The other messages are
+/// necessary.
 const FULL: usize = 1024;
+/// Number of waiting messages at which necessary messages are refused too, and the server logs an error. The call's own
+/// requests and the call's legs cause only a few necessary messages, so a call with so many waiting messages hangs.
+const CAPACITY: usize = 16_384;
 
 /// The sending side of a call's inbox. Cheap to clone. No method waits. The inbox keeps the order of messages.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     /// The sender of the channel. The messages are boxed, because the channel reserves memory for 32 messages.
-    sender: mpsc::UnboundedSender<Box<Message>>,
+    sender: mpsc::Sender<Box<Message>>,
     shared: Arc<Shared>,
 }
 
 /// The receiving side of a call's inbox. The call's task owns this side.
 pub(crate) struct Messages {
-    receiver: mpsc::UnboundedReceiver<Box<Message>>,
+    receiver: mpsc::Receiver<Box<Message>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// The number of waiting messages.
-    waiting: AtomicUsize,
     /// The call's log. Log lines bypass the queue, because most events of a call are only logged.
     log: Mutex<EventLog>,
 }
@@ -218,21 +218,21 @@ pub(crate) struct LoggedExchange {
 impl Inbox {
     /// Creates the sending side and the receiving side of an inbox.
     pub(crate) fn new() -> (Self, Messages) {
-        let ((sender, receiver), shared) = (mpsc::unbounded_channel(), Arc::<Shared>::default());
+        let ((sender, receiver), shared) = (mpsc::channel(CAPACITY), Arc::<Shared>::default());
         (Self { sender, shared: Arc::clone(&shared) }, Messages { receiver, shared })
     }
 
-    /// Posts a message that the call needs. The message is accepted even if the inbox is full.
+    /// Posts a message that the call needs. The message is accepted even if optional messages are refused.
     ///
     /// # Errors
-    /// Returns [`PostError::Over`] if the call has ended.
+    /// Returns [`PostError::Over`] if the call has ended, and [`PostError::Full`] if [`CAPACITY`] messages wait.
     pub(crate) fn post(&self, message: Message) -> Result<(), PostError> {
-        self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
+        self.put(Box::new(message), CAPACITY).map_err(|(_, why)| why)
     }
 
     /// Moves another call into this call. Returns the other call as an error if this call has ended.
     pub(crate) fn post_merge(&self, moved: Box<MovedCall>, done: oneshot::Sender<()>) -> Result<(), Box<MovedCall>> {
-        match self.put(Box::new(Message::Merge { moved, done }), usize::MAX).map_err(|(message, _)| *message) {
+        match self.put(Box::new(Message::Merge { moved, done }), CAPACITY).map_err(|(message, _)| *message) {
             Err(Message::Merge { moved, .. }) => Err(moved),
             _ => Ok(()),
         }
@@ -252,7 +252,7 @@ impl Inbox {
 
     /// Posts the result of a document request. Returns the result as an error if this call has ended.
     pub(crate) fn fetched(&self, fetched: FetchedDocument) -> Result<(), Box<FetchedDocument>> {
-        match self.put(Box::new(Message::Fetched(Box::new(fetched))), usize::MAX).map_err(|(message, _)| *message) {
+        match self.put(Box::new(Message::Fetched(Box::new(fetched))), CAPACITY).map_err(|(message, _)| *message) {
             Err(Message::Fetched(fetched)) => Err(fetched),
             _ => Ok(()),
         }
@@ -260,11 +260,17 @@ impl Inbox {
 
     /// Appends a message if fewer than `max` messages wait.
     fn put(&self, message: Box<Message>, max: usize) -> Result<(), (Box<Message>, PostError)> {
-        if self.shared.waiting.load(Ordering::Relaxed) >= max && !self.is_over() {
+        let waiting = CAPACITY - self.sender.capacity();
+        if waiting >= max && !self.is_over() {
             return Err((message, PostError::Full));
         }
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sender.send(message).map_err(|SendError(message)| (message, PostError::Over))
+        self.sender.try_send(message).map_err(|refused| match refused {
+            TrySendError::Closed(message) => (message, PostError::Over),
+            TrySendError::Full(message) => {
+                tracing::error!("a call does not handle its {waiting} waiting messages: a message is lost");
+                (message, PostError::Full)
+            }
+        })
     }
 
     /// Posts an optional message.
@@ -337,7 +343,6 @@ impl Messages {
     /// after [`Messages::close`].
     pub(crate) async fn next(&mut self) -> Option<Message> {
         let message = self.receiver.recv().await?;
-        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(*message)
     }
 

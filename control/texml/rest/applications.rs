@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::applications::{AccountApplication, ApplicationError, Applications};
+use tandem_operations::applications::{AccountApplication, ApplicationError, Applications};
 use tandem_routing::inventory::{self, InventoryError, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
@@ -130,7 +130,8 @@ async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, V
     let row = changeable(app, account, id)?;
     match applications(app, account).delete(&row).await {
         // Another request may have deleted the application meanwhile, which is as good.
-        Ok(()) | Err(ApplicationError::Unknown) => Ok((StatusCode::OK, one(&row))),
+        // `delete` does not check whether a number uses the application.
+        Ok(()) | Err(ApplicationError::Unknown | ApplicationError::InUse(_)) => Ok((StatusCode::OK, one(&row))),
         Err(ApplicationError::InTheFile(id)) => Err(in_the_file(&id)),
         Err(ApplicationError::Store(error)) => Err(unavailable(error)),
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_accounts::Account;
-use tandem_accounts::changes::{AccountChange, AccountError, MAX_KEYS, MAX_SUBACCOUNTS};
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_host::clock;
+use tandem_operations::accounts::{self, AccountChange, AccountError, MAX_SUBACCOUNTS};
 
 use super::super::account::{self, Facts};
 use super::super::error::{ApiError, allow};
@@ -64,7 +64,8 @@ async fn create(x: &RestContext<'_>) -> Answer {
         Some(name) => friendly_name(name)?,
         None => Timestamp::now().strftime("SubAccount Created at %Y-%m-%d %H:%M").to_string(),
     };
-    let created_account = x.app.accounts.create(x.store(), &x.account.name, name, |id| x.provider.new_account(id));
+    let created_account =
+        accounts::create(&x.app.accounts, x.store(), &x.account.name, name, |id| x.provider.new_account(id));
     Ok(created(account::account(&facts(x, &created_account.await?.account)?)))
 }
 
@@ -74,7 +75,7 @@ async fn update(x: &RestContext<'_>) -> Answer {
         status: x.parameters.get("Status").map(account_status).transpose()?,
     };
     let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
-    x.app.accounts.change(x.store(), &x.account, id, x.own, change).await?;
+    accounts::change(&x.app.accounts, x.store(), &x.account, id, x.own, change).await?;
     Ok(ok(account::account(&facts(x, &x.account)?)))
 }
 
@@ -85,7 +86,6 @@ impl From<AccountError> for ApiError {
             AccountError::TooManySubaccounts => {
                 Self::bad(20001, format!("An account has at most {MAX_SUBACCOUNTS} subaccounts"))
             }
-            AccountError::TooManyKeys => Self::bad(20001, format!("An account has at most {MAX_KEYS} keys")),
             AccountError::ConfigurationOnly => {
                 Self::forbidden(20006, "Accounts are created in the server's configuration")
             }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use tandem_routing::applications::{AccountApplication, ApplicationError, Applications};
+use tandem_operations::applications::{AccountApplication, ApplicationError, Applications};
 use tandem_routing::inventory::{self, VoiceApplication};
 use tandem_store::resources::Resource;
 
@@ -51,7 +51,8 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
         Verb::Delete => match applications(x).delete(&row).await {
             Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
             Err(ApplicationError::InTheFile(_)) => Err(resource_pages::in_the_file(name)),
-            Err(ApplicationError::Unknown) => Err(x.not_found()),
+            // Only `delete_unused` checks whether a number uses the application.
+            Err(ApplicationError::Unknown | ApplicationError::InUse(_)) => Err(x.not_found()),
             Err(ApplicationError::Store(error)) => Err(error.into()),
         },
         Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use tandem_call::address::Address;
 use tandem_markup::party;
+use tandem_operations::numbers::{NumberError, NumberRow};
 use tandem_routing::inventory::Number;
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{NumberError, NumberRow};
 use tandem_store::resources::Resource;
 
 use super::super::error::{ApiError, allow};

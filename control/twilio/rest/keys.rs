@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_accounts::subaccount::{self, Key};
+use tandem_operations::keys::{self, KeyError, MAX_KEYS};
 use tandem_store::resources::Filter;
 
 use super::super::error::{ApiError, allow};
@@ -29,7 +30,7 @@ pub(super) async fn answer(x: &RestContext<'_>, name: Name, below: &[&str]) -> A
         ([sid], Verb::Post) => update(x, find(x, sid).await?).await,
         ([sid], Verb::Delete) => {
             let key = find(x, sid).await?;
-            x.app.accounts.delete_key(x.store(), &key).await?;
+            keys::delete(&x.app.accounts, x.store(), &key).await?;
             Ok(deleted())
         }
         ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
@@ -59,15 +60,24 @@ async fn create(x: &RestContext<'_>) -> Answer {
         Some(name) => friendly_name(name)?,
         None => String::new(),
     };
-    let (new, secret) = x.app.accounts.create_key(x.store(), &x.account.name, name).await?;
+    let (new, secret) = keys::create(&x.app.accounts, x.store(), &x.account.name, name).await?;
     let mut body = key(&new);
     format::extend(&mut body, json!({ "secret": secret }));
     Ok(created(body))
 }
 
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::TooMany => Self::bad(20001, format!("An account has at most {MAX_KEYS} keys")),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
 async fn update(x: &RestContext<'_>, mut one: Key) -> Answer {
     if let Some(name) = x.parameters.given("FriendlyName") {
-        x.app.accounts.rename_key(x.store(), &mut one, friendly_name(name)?).await?;
+        keys::rename(&x.app.accounts, x.store(), &mut one, friendly_name(name)?).await?;
     }
     Ok(ok(key(&one)))
 }

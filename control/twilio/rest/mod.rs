@@ -53,11 +53,12 @@ use tandem_dialect::Notice;
 use tandem_history::problem::Problem;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::LegId;
+use tandem_operations::accounts::may_transfer;
 use tandem_operations::calls::DeleteError;
+use tandem_operations::numbers::Numbers;
 use tandem_routing::Routing;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::new_call::CreateError;
-use tandem_routing::numbers::Numbers;
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 use tandem_runtime::services::Services;
@@ -553,7 +554,7 @@ impl RestContext<'_> {
     /// The account with this SID, if a resource of the request's account may be transferred to it. Otherwise error 403.
     fn new_owner(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
-        let new_owner = accounts.by_sid(sid).filter(|to| accounts.may_transfer(&self.account, to, self.own));
+        let new_owner = accounts.by_sid(sid).filter(|to| may_transfer(accounts, &self.account, to, self.own));
         let refused = || format!("The resources of this account cannot be transferred to {sid}");
         new_owner.ok_or_else(|| ApiError::forbidden(20006, refused()))
     }

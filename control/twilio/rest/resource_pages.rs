@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::Value;
+use tandem_operations::numbers::NumberError;
 use tandem_routing::inventory::InventoryError;
-use tandem_routing::numbers::NumberError;
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
@@ -44,7 +44,7 @@ impl From<NumberError> for ApiError {
             NumberError::NotAvailable(number) => Self::bad(21422, format!("{number} is not available")),
             NumberError::NoPool(_) => Self::bad(21422, error.to_string()),
             NumberError::InTheFile(number) => in_the_file(&number),
-            NumberError::Unknown => Self::bad(20404, error.to_string()),
+            NumberError::Unknown | NumberError::NoConnection => Self::bad(20404, error.to_string()),
             NumberError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, 20429, error.to_string()),
             NumberError::Store(error) => error.into(),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::applications::{ApplicationError, Applications};
+use tandem_operations::applications::{ApplicationError, Applications};
+use tandem_operations::connections::ConnectionError;
 use tandem_routing::inventory::{self, Voice, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
@@ -16,7 +17,7 @@ use super::super::parameters::Parameters;
 use super::connection;
 use super::listing::ListFields;
 use super::resource::Kind;
-use super::{check_unused, inventory_error};
+use super::{connection_error, inventory_error};
 use crate::NAME;
 
 /// A Call Control application. The application controls its calls with commands.
@@ -92,9 +93,9 @@ impl Kind for CallControl {
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
-        check_unused(app, &row.account, &row.details.id)?;
-        applications(app, &row.account).delete(row).await.map_err(|why| match why {
+        applications(app, &row.account).delete_unused(row).await.map_err(|why| match why {
             ApplicationError::InTheFile(id) => ApiError::in_the_file(&id),
+            ApplicationError::InUse(number) => connection_error(ConnectionError::InUse(number)),
             ApplicationError::Unknown => ApiError::no_resource(),
             ApplicationError::Store(error) => StoreFailed::from(error).into(),
         })

@@ -7,7 +7,6 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_call::address::PhoneNumber;
-use tandem_routing::Routing;
 use tandem_routing::inventory::Limits;
 use tandem_runtime::app::App;
 
@@ -24,6 +23,8 @@ use crate::{NAME, id};
 const PROFILE: &str = "outbound_voice_profile_id";
 /// The dialect of TeXML applications.
 pub(super) const TEXML: &str = "texml";
+/// The dialects of connections.
+pub(super) const DIALECTS: [&str; 2] = [NAME, TEXML];
 
 /// The filters and sort keys that every kind of connection has.
 pub(super) const LIST_FIELDS: ListFields = ListFields {
@@ -125,26 +126,4 @@ pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError
         true => Ok(Some(number.to_owned())),
         false => Err(ApiError::not_e164(NUMBER).within("outbound")),
     }
-}
-
-/// A connection that a number can have.
-pub(super) struct Connection {
-    /// The connection's display name.
-    pub(super) name: String,
-    /// The dialect of the connection's application.
-    pub(super) dialect: &'static str,
-}
-
-/// The account's connection with this id.
-pub(super) fn find(routing: &Routing, account: &str, id: &str) -> Option<Connection> {
-    if let Some((_, connection)) = routing.phones().connections().get(account, id) {
-        return Some(Connection { name: connection.name.clone(), dialect: NAME });
-    }
-    if let Some(held) = routing.inventory().applications.find(id).filter(|held| held.account == account) {
-        let dialect = [NAME, TEXML].into_iter().find(|dialect| *dialect == held.details.dialect)?;
-        return Some(Connection { name: held.name.clone(), dialect });
-    }
-    let file = routing.applications().iter().find(|app| &*app.account == account && &*app.id == id)?;
-    let dialect = [NAME, TEXML].into_iter().find(|dialect| *dialect == &*file.provider)?;
-    Some(Connection { name: id.to_owned(), dialect })
 }

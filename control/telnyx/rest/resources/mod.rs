@@ -20,6 +20,7 @@ mod stored;
 mod trunks;
 
 use axum::Router;
+use tandem_operations::connections::ConnectionError;
 use tandem_routing::inventory::InventoryError;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
@@ -53,10 +54,10 @@ fn inventory_error(why: InventoryError) -> ApiError {
     }
 }
 
-/// Refuses to delete a connection that is still the connection of a number.
-fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
-    match app.calls.services().routing.load_full().number_of_application(account, id) {
-        Some(number) => Err(ApiError::in_use(format!("{} still uses this connection.", number.name))),
-        None => Ok(()),
+fn connection_error(why: ConnectionError) -> ApiError {
+    match why {
+        ConnectionError::InUse(number) => ApiError::in_use(format!("{number} still uses this connection.")),
+        ConnectionError::Unknown => ApiError::no_resource(),
+        ConnectionError::Store(error) => StoreFailed::from(error).into(),
     }
 }

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_call::address::PhoneNumber;
+use tandem_operations::connections;
+use tandem_operations::numbers::{NumberError, NumberRow, Numbers};
 use tandem_routing::country;
 use tandem_routing::inventory::{Number, RecordCalls};
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{NumberError, NumberRow, Numbers};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -122,23 +123,10 @@ async fn update(
     settings::take(NUMBER, given, &mut row.details.other)?;
     if body.contains_key("connection_id") {
         let connection = given.text("connection_id")?.filter(|id| !id.is_empty());
-        lead_to(&app, &account, &mut row.details, connection)?;
+        numbers(&app, &account).connect(&mut row.details, connection, &connection::DIALECTS)?;
     }
     let kept = numbers(&app, &account).keep(row).await?;
     Ok(Json(json!({ "data": shown(&app, &kept) })))
-}
-
-/// Sets the connection that handles the number's calls. If `connection` is `None`, the number has the connection of the
-/// configuration file, or no connection.
-fn lead_to(app: &App, account: &Account, number: &mut Number, connection: Option<&str>) -> Result<(), ApiError> {
-    (number.voice, number.application, number.trunk) = Default::default();
-    if let Some(id) = connection {
-        let routing = app.calls.services().routing.load_full();
-        let found = connection::find(&routing, &account.name, id).ok_or_else(ApiError::no_connection_of_number)?;
-        found.dialect.clone_into(&mut number.dialect);
-        number.application = Some(id.to_owned());
-    }
-    Ok(())
 }
 
 async fn update_voice(
@@ -192,11 +180,7 @@ async fn release(
 ) -> Result<Json<Value>, ApiError> {
     let row = found(&app, &account, &id)?;
     let mut shown = shown(&app, &row);
-    let numbers = numbers(&app, &account);
-    // A number of the configuration file cannot be released. After the release, the number would only have the settings
-    // of the file again.
-    numbers.check_not_in_the_file(&row.name)?;
-    numbers.release(&row).await?;
+    numbers(&app, &account).release_completely(&row).await?;
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("status".into(), "deleted".into());
         // Telnyx does not publish these keys for a deleted number.
@@ -220,7 +204,8 @@ fn connection_id(row: &Row) -> Option<&str> {
 fn shown(app: &App, row: &Row) -> Value {
     let routing = app.calls.services().routing.load_full();
     let connection = connection_id(row);
-    let name = connection.and_then(|id| connection::find(&routing, &row.account, id)).map(|found| found.name);
+    let name = connection.and_then(|id| connections::find(&routing, &row.account, id, &connection::DIALECTS));
+    let name = name.map(|found| found.name);
     let voice = settings::show(VOICE, &kept_voice(row));
     let voice = |pointer: &str| Value::Object(voice.clone()).pointer(pointer).cloned().unwrap_or_default();
     let kept = settings::show(NUMBER, &row.details.other);
@@ -294,6 +279,7 @@ impl From<NumberError> for ApiError {
         match why {
             NumberError::InTheFile(number) => Self::in_the_file(&number),
             NumberError::Unknown => Self::no_resource(),
+            NumberError::NoConnection => Self::no_connection_of_number(),
             NumberError::Store(error) => StoreFailed::from(error).into(),
             NumberError::NotAvailable(_) | NumberError::NoPool(_) | NumberError::Full => {
                 Self::limit_reached(why.to_string())

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_host::clock;
 use tandem_host::hash;
+use tandem_operations::connections;
 use tandem_operations::phones;
 use tandem_routing::connections::{MAX_ROWS, PHONES};
 use tandem_routing::phones::provisioned::ProvisionedPhone;
@@ -29,7 +30,7 @@ use super::super::parameters::Parameters;
 use super::super::{Caller, Segments, only};
 use super::listing::ListFields;
 use super::resource::{self, Kind};
-use super::{check_unused, connection, stored};
+use super::{connection, connection_error, stored};
 use crate::{NAME, id, time};
 
 const USER_NAME: std::ops::RangeInclusive<usize> = 4..=32;
@@ -95,8 +96,7 @@ impl Kind for CredentialConnection {
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
-        check_unused(app, &row.account, &row.id.to_string())?;
-        stored::remove(app, PHONES, row).await
+        connections::delete(app.calls.services(), PHONES, row).await.map_err(connection_error)
     }
 
     fn more(_: &App, row: &Row) -> Value {

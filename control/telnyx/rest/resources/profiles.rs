@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
+use tandem_operations::outbound_profiles::{self, ProfileError};
 use tandem_routing::inventory::OutboundProfile;
-use tandem_routing::profiles::ProfileError;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -71,12 +71,12 @@ impl Kind for Profile {
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
         let services = app.calls.services();
-        services.routing.load_full().keep_profile(&services.store, row).await.map_err(inventory_error)
+        outbound_profiles::keep(&services.routing.load_full(), &services.store, row).await.map_err(inventory_error)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
         let services = app.calls.services();
-        services.routing.load_full().delete_profile(&services.store, row).await.map_err(|why| match why {
+        outbound_profiles::delete(&services.routing.load_full(), &services.store, row).await.map_err(|why| match why {
             ProfileError::InUse => ApiError::in_use("Connections still use this profile."),
             ProfileError::Unknown => ApiError::no_resource(),
             ProfileError::Store(error) => StoreFailed::from(error).into(),
@@ -85,6 +85,6 @@ impl Kind for Profile {
 
     fn more(app: &App, row: &Row) -> Value {
         let routing = app.calls.services().routing.load_full();
-        json!({ "connections_count": routing.users_of_profile(&row.account, row.id) })
+        json!({ "connections_count": outbound_profiles::users(&routing, &row.account, row.id) })
     }
 }

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tandem_operations::phones;
-use tandem_routing::connections::MAX_ROWS;
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{StoreError, StoreFailed};
@@ -22,17 +20,6 @@ pub(super) async fn all<T: DeserializeOwned>(
     let store = &app.calls.services().store;
     let rows = resources::every(store, kind, account, &Filter::default()).await.map_err(failed)?;
     Ok(rows.into_iter().map(Arc::new).collect())
-}
-
-/// Stores a resource. `taken` is the error if another resource has the same value of `claim`.
-pub(super) async fn keep<T: Serialize>(
-    app: &App,
-    kind: Kind<T>,
-    row: Resource<T>,
-    taken: ApiError,
-) -> Result<Arc<Resource<T>>, ApiError> {
-    phones::keep(app.calls.services(), kind, &row, MAX_ROWS).await.map_err(|why| not_kept(why, taken))?;
-    Ok(Arc::new(row))
 }
 
 /// Deletes a resource and the resources below it.

@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
+use tandem_operations::connections;
+use tandem_operations::trunks::{self, TargetError, UserNameTaken};
 use tandem_routing::connections::{ADDRESSES, HOSTS, TO_ADDRESSES, TO_HOSTS, TrunkAddress};
 use tandem_routing::customer_trunk::{CustomerTrunk, Login};
-use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
-use tandem_sip as sip;
 use tandem_store::resources::{Kind as Stored, Resource};
 
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::listing::ListFields;
 use super::resource::Kind;
-use super::{check_unused, connection, phones, stored};
+use super::{connection, connection_error, phones, stored};
 
 /// The differences between host names and IP addresses.
 pub(super) trait TrunkAddressing: Send + Sync + 'static {
@@ -154,15 +154,13 @@ impl<F: TrunkAddressing> Kind for Trunk<F> {
     }
 
     async fn keep(app: &App, mut row: Resource<CustomerTrunk>) -> Result<Arc<Resource<CustomerTrunk>>, ApiError> {
-        let login = row.details.login.as_ref();
-        row.claim = login.map(|login| ProvisionedPhone::claim(&row.account, &login.username));
-        let taken = ApiError::duplicate("user_name", "The user name is taken.");
-        stored::keep(app, F::trunks(), row, taken).await
+        let kept = trunks::keep_connection(app.calls.services(), F::trunks(), &mut row).await;
+        kept.map_err(|why| stored::not_kept(why, user_name_taken()))?;
+        Ok(Arc::new(row))
     }
 
     async fn remove(app: &App, row: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
-        check_unused(app, &row.account, &row.id.to_string())?;
-        stored::remove(app, F::trunks(), row).await
+        connections::delete(app.calls.services(), F::trunks(), row).await.map_err(connection_error)
     }
 
     fn more(_: &App, row: &Resource<CustomerTrunk>) -> Value {
@@ -185,11 +183,11 @@ fn login(
         return Ok(before);
     }
     let routing = app.calls.services().routing.load_full();
-    if routing.phones().is_taken(account, username) {
-        return Err(ApiError::duplicate("user_name", "The user name is taken."));
-    }
-    let sip::Ha1 { md5, sha256 } = sip::Ha1::of(username, routing.phones().realm(), password);
-    Ok(Some(Login { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() }))
+    trunks::login(&routing, account, username, password).map(Some).map_err(|UserNameTaken| user_name_taken())
+}
+
+fn user_name_taken() -> ApiError {
+    ApiError::duplicate("user_name", "The user name is taken.")
 }
 
 impl<F: TrunkAddressing> Kind for AddressResource<F> {
@@ -228,13 +226,16 @@ impl<F: TrunkAddressing> Kind for AddressResource<F> {
     }
 
     async fn keep(app: &App, mut row: Resource<TrunkAddress>) -> Result<Arc<Resource<TrunkAddress>>, ApiError> {
-        if let Some(why) = app.calls.services().refusal_of_target(&row.account, &row.details.uri).await {
-            let detail = format!("Calls may not go to {}: this address is {why}.", row.details.uri);
-            return Err(ApiError::bad_value(F::PARAMETER, detail));
-        }
-        // Only one account can have an IP address.
-        row.claim = row.details.source.map(|source| format!("connection address {source}"));
-        stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await
+        let kept = trunks::keep_address(app.calls.services(), F::places(), &mut row).await;
+        kept.map_err(|why| match why {
+            TargetError::Forbidden(uri, why) => {
+                ApiError::bad_value(F::PARAMETER, format!("Calls may not go to {uri}: this address is {why}."))
+            }
+            TargetError::NotAdded(why) => {
+                stored::not_kept(why, ApiError::duplicate("ip_address", "The address is in use."))
+            }
+        })?;
+        Ok(Arc::new(row))
     }
 
     async fn remove(app: &App, row: &Resource<TrunkAddress>) -> Result<(), ApiError> {

@@ -1,7 +1,7 @@
 //! `OriginationUrls` of a trunk: the SIP URIs of the PBX. This server sends calls to these URIs.
 
 use serde_json::{Value, json};
-use tandem_operations::trunks;
+use tandem_operations::trunks::{self, TargetError};
 use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination};
 use tandem_store::resources::{self, Filter, Resource};
 
@@ -60,11 +60,10 @@ async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Ans
     }
     let mut details = Origination { uri: String::new(), priority: 0, weight: 1, enabled: true };
     apply(x.parameters, &mut details)?;
-    check_target(v, &details).await?;
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), details);
     row.parent = Some(trunk.id);
     let full = |max| format!("A trunk has at most {max} origination URLs");
-    trunks::add_origination(x.services(), &row).await.map_err(|why| not_added(why, full))?;
+    trunks::add_origination(x.services(), &row).await.map_err(|why| not_stored(why, full))?;
     Ok(created(represent(&v.base, x.account_sid(), &row)))
 }
 
@@ -74,8 +73,7 @@ async fn update(v: &TrunkingContext<'_>, mut row: Resource<Origination>) -> Answ
         row.name = name;
     }
     apply(x.parameters, &mut row.details)?;
-    check_target(v, &row.details).await?;
-    trunks::change_origination(x.services(), &mut row).await?;
+    trunks::change_origination(x.services(), &mut row).await.map_err(|why| not_stored(why, |max| max.to_string()))?;
     Ok(ok(represent(&v.base, x.account_sid(), &row)))
 }
 
@@ -98,13 +96,12 @@ pub(super) fn apply(parameters: &Parameters, url: &mut Origination) -> Result<()
     Ok(())
 }
 
-/// Checks that calls of the account may go to the URI.
-async fn check_target(v: &TrunkingContext<'_>, url: &Origination) -> Result<(), ApiError> {
-    // Some applications write `sip://host` instead of `sip:host`.
-    let uri = url.uri.replacen("://", ":", 1);
-    match v.x.services().refusal_of_target(&v.x.account.name, &uri).await {
-        Some(why) => Err(ApiError::bad(INVALID, format!("SipUrl: calls may not go to {uri}: this address is {why}"))),
-        None => Ok(()),
+fn not_stored(why: TargetError, full: impl FnOnce(u64) -> String) -> ApiError {
+    match why {
+        TargetError::Forbidden(uri, why) => {
+            ApiError::bad(INVALID, format!("SipUrl: calls may not go to {uri}: this address is {why}"))
+        }
+        TargetError::NotAdded(why) => not_added(why, full),
     }
 }
 

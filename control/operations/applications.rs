@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use tandem_routing::Routing;
+use tandem_routing::inventory::{self, InventoryError, Voice, VoiceApplication};
 use tandem_settings::Application;
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
 
-use crate::Routing;
-use crate::inventory::{self, InventoryError, Voice, VoiceApplication};
+use crate::connections::{self, ConnectionError};
 
 pub type AccountApplication = Arc<Resource<VoiceApplication>>;
 
@@ -18,12 +19,25 @@ pub enum ApplicationError {
     /// The application is in the configuration file and can be removed only there.
     #[error("{0} is in the server's configuration file and can be removed only there")]
     InTheFile(String),
+    /// A number still uses the application. The value is this number.
+    #[error("{0} still uses the application")]
+    InUse(String),
     /// The account has no such application.
     #[error("the account has no such application")]
     Unknown,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<ConnectionError> for ApplicationError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::InUse(number) => Self::InUse(number),
+            ConnectionError::Unknown => Self::Unknown,
+            ConnectionError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// A function that converts the id of an application in the configuration file into the id of the resource.
@@ -101,6 +115,12 @@ impl<'a> Applications<'a> {
         deleted.then_some(()).ok_or(ApplicationError::Unknown)
     }
 
+    /// Deletes an application that no number uses.
+    pub async fn delete_unused(&self, row: &Resource<VoiceApplication>) -> Result<(), ApplicationError> {
+        connections::check_unused(&self.routing, self.account, &row.details.id)?;
+        self.delete(row).await
+    }
+
     fn of_the_file(&self) -> Vec<Resource<VoiceApplication>> {
         let own = |app: &&Application| &*app.account == self.account && &*app.provider == self.dialect;
         let row = |app: &Application| {
@@ -126,10 +146,10 @@ fn over(held: AccountApplication, floor: Option<&Resource<VoiceApplication>>) ->
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tandem_routing::inventory::{Inventory, Number};
+    use tandem_routing::number_pool::NumberPool;
 
     use super::*;
-    use crate::inventory::Inventory;
-    use crate::number_pool::NumberPool;
 
     fn routing() -> Arc<Routing> {
         let application = |id: &str, provider: &str| {
@@ -170,5 +190,24 @@ mod tests {
         applications.delete(&kept).await.unwrap();
         assert_eq!(shown(), [pair("1", "1"), pair("2", "2")], "the file's settings apply again");
         assert!(matches!(applications.delete(&kept).await, Err(ApplicationError::Unknown)));
+    }
+
+    #[tokio::test]
+    async fn an_application_with_a_number_is_deleted_only_without_the_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
+        let routing = routing();
+        let applications = Applications::new(Arc::clone(&routing), &store, "acme", "one", |_| None);
+        let details = VoiceApplication { id: "9".into(), dialect: "one".into(), ..VoiceApplication::default() };
+        let row = applications.keep(Resource::new("acme", "desk", details)).await.unwrap();
+        let number = |application: Option<&str>| {
+            let details = Number { application: application.map(str::to_owned), ..Number::default() };
+            Resource { id: 1, ..Resource::new("acme", "+15551230001", details) }
+        };
+        routing.inventory().numbers.put(&store, number(Some("9"))).await.unwrap();
+        let refused = applications.delete_unused(&row).await;
+        assert!(matches!(refused, Err(ApplicationError::InUse(number)) if number == "+15551230001"));
+        routing.inventory().numbers.put(&store, number(None)).await.unwrap();
+        applications.delete_unused(&row).await.unwrap();
     }
 }

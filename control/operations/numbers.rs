@@ -8,13 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tandem_accounts::Accounts;
+use tandem_routing::Routing;
+use tandem_routing::inventory::{self, InventoryError, Number, Voice};
+use tandem_routing::number_pool::Block;
 use tandem_settings::NumberConfig;
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
 
-use crate::Routing;
-use crate::inventory::{self, InventoryError, Number, Voice};
-use crate::number_pool::Block;
+use crate::connections;
 
 /// Maximum number of free numbers in one search. Several numbers are useful, because other accounts may take numbers at
 /// the same time.
@@ -42,6 +43,9 @@ pub enum NumberError {
     /// The account has no such number.
     #[error("the account has no such number")]
     Unknown,
+    /// The account has no connection with this id.
+    #[error("the account has no such connection")]
+    NoConnection,
     /// The account has reached its limit of numbers.
     #[error("the account holds too many numbers")]
     Full,
@@ -218,7 +222,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Checks that the configuration file does not assign a number to any account.
-    pub fn check_not_in_the_file(&self, number: &str) -> Result<(), NumberError> {
+    fn check_not_in_the_file(&self, number: &str) -> Result<(), NumberError> {
         match self.routing.configured_number(number).is_some() {
             true => Err(NumberError::InTheFile(number.to_owned())),
             false => Ok(()),
@@ -232,6 +236,30 @@ impl<'a> Numbers<'a> {
         }
         let released = self.routing.inventory().numbers.delete(self.store, self.account, row.id).await?;
         released.then_some(()).ok_or(NumberError::Unknown)
+    }
+
+    /// Releases a number that the configuration file does not assign to any account. After the release of a number of the
+    /// file, the number would only have the settings of the file again.
+    pub async fn release_completely(&self, row: &Resource<Number>) -> Result<(), NumberError> {
+        self.check_not_in_the_file(&row.name)?;
+        self.release(row).await
+    }
+
+    /// Sets the connection that handles the number's calls. If `connection` is `None`, the number has the connection of
+    /// the configuration file, or no connection. `dialects` are the dialects of connections that the number can have.
+    pub fn connect(
+        &self,
+        number: &mut Number,
+        connection: Option<&str>,
+        dialects: &[&'static str],
+    ) -> Result<(), NumberError> {
+        (number.voice, number.application, number.trunk) = Default::default();
+        if let Some(id) = connection {
+            let found = connections::find(&self.routing, self.account, id, dialects);
+            found.ok_or(NumberError::NoConnection)?.dialect.clone_into(&mut number.dialect);
+            number.application = Some(id.to_owned());
+        }
+        Ok(())
     }
 
     /// Returns the account's numbers in the configuration file. Numbers whose applications use another dialect are not
@@ -272,5 +300,99 @@ fn inventory_error(why: InventoryError, number: &str) -> NumberError {
         InventoryError::Taken => NumberError::NotAvailable(number.to_owned()),
         InventoryError::Full => NumberError::Full,
         InventoryError::Store(error) => NumberError::Store(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tandem_routing::inventory::VoiceApplication;
+    use tandem_routing::number_pool::NumberPool;
+
+    use super::*;
+
+    fn routing() -> Routing {
+        let number = json!({ "number": "+15551230009", "account": "acme", "voice_url": "http://file/" });
+        let numbers = vec![serde_json::from_value(number).unwrap()];
+        Routing::new(numbers, Arc::default(), Vec::new(), |_| None)
+    }
+
+    async fn store() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/tandem.db", folder.path().display());
+        (Store::open(&url).await.unwrap(), folder)
+    }
+
+    /// A server with these accounts, and the result of each account's attempt to take a number. `pool` has the blocks of
+    /// `[[number_pool]]`.
+    async fn takers(accounts: Vec<tandem_accounts::Account>, pool: serde_json::Value) -> Vec<Result<(), String>> {
+        let (store, _folder) = store().await;
+        let names: Vec<_> = accounts.iter().map(|account| Arc::clone(&account.name)).collect();
+        let accounts = Arc::new(Accounts::new(accounts));
+        let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
+        let routing = routing().with_inventory(Arc::default(), pool).with_accounts(Arc::clone(&accounts));
+        let routing = Arc::new(routing);
+        let mut results = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            let numbers = Numbers::new(Arc::clone(&routing), &store, &accounts, name, "twilio");
+            let taken = numbers.take(&[format!("+1555123000{place}")], |_| Number::default()).await;
+            results.push(taken.map(drop).map_err(|why| why.to_string()));
+        }
+        results
+    }
+
+    #[tokio::test]
+    async fn with_several_accounts_only_the_operator_takes_numbers_that_no_pool_offers() {
+        let account = |name: &str, operator| {
+            let account = serde_json::json!({ "name": name, "operator": operator });
+            serde_json::from_value::<tandem_accounts::Account>(account).unwrap()
+        };
+        let nothing = || serde_json::json!([]);
+        assert_eq!(takers(vec![account("acme", false)], nothing()).await, [Ok(())], "an only account");
+        let three = || vec![account("acme", false), account("other", false), account("operator", true)];
+        let taken = takers(three(), nothing()).await;
+        assert!(matches!(&taken[..], [Err(why), Err(_), Ok(())] if why.contains("[[number_pool]]")), "{taken:?}");
+        let block = serde_json::json!([{ "number": "+15551230000", "last": "+15551230009", "account": "other" }]);
+        let taken = takers(three(), block).await;
+        assert!(matches!(&taken[..], [Err(why), Ok(()), Err(_)] if !why.contains("[[number_pool]]")), "{taken:?}");
+    }
+
+    #[tokio::test]
+    async fn a_number_of_the_file_loses_its_changes_but_is_never_released_completely() {
+        let (store, _folder) = store().await;
+        let (routing, accounts) = (Arc::new(routing()), Accounts::new([]));
+        let numbers = Numbers::new(routing, &store, &accounts, "acme", "one");
+        let url = |text: &str| Some(Arc::from(text));
+        let mut row = (*numbers.all().remove(0)).clone();
+        assert!(matches!(numbers.release(&row).await, Err(NumberError::InTheFile(_))), "unchanged");
+        row.details.voice.url = url("http://rest/");
+        let kept = numbers.keep(row).await.unwrap();
+        assert_eq!(kept.details.voice.url, url("http://rest/"));
+        assert!(matches!(numbers.release_completely(&kept).await, Err(NumberError::InTheFile(_))));
+        numbers.release(&kept).await.unwrap();
+        assert_eq!(numbers.all().remove(0).details.voice.url, url("http://file/"));
+        let moved = numbers.hand_over((*kept).clone(), "other", None).await;
+        assert!(matches!(moved, Err(NumberError::InTheFile(_))));
+    }
+
+    #[tokio::test]
+    async fn a_number_gets_only_connections_of_its_account_and_of_the_given_dialects() {
+        let (store, _folder) = store().await;
+        let (routing, accounts) = (Arc::new(routing()), Accounts::new([]));
+        for (account, id, dialect) in [("acme", "1", "one"), ("acme", "2", "two"), ("other", "3", "one")] {
+            let details = VoiceApplication { id: id.into(), dialect: dialect.into(), ..VoiceApplication::default() };
+            routing.inventory().applications.put(&store, Resource::new(account, id, details)).await.unwrap();
+        }
+        let numbers = Numbers::new(routing, &store, &accounts, "acme", "one");
+        let before = Number { trunk: Some("trunk".into()), ..Number::default() };
+        let connect = |id: Option<&str>| {
+            let mut number = before.clone();
+            numbers.connect(&mut number, id, &["one"]).map(|()| (number.application, number.trunk, number.dialect))
+        };
+        assert_eq!(connect(Some("1")).unwrap(), (Some("1".into()), None, "one".into()));
+        assert_eq!(connect(None).unwrap(), (None, None, String::new()));
+        for foreign in ["2", "3", "4"] {
+            assert!(matches!(connect(Some(foreign)), Err(NumberError::NoConnection)), "{foreign}");
+        }
     }
 }
