@@ -108,7 +108,7 @@ impl Subaccount {
     }
 
     /// Creates the first record of an account that comes from the configuration.
-    pub(crate) fn of_configured(id: u128, account: &Arc<Account>) -> Self {
+    pub fn of_configured(id: u128, account: &Arc<Account>) -> Self {
         let now = Timestamp::now();
         let (account, friendly_name) = (Arc::clone(account), account.name.to_string());
         Self {
