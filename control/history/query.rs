@@ -112,8 +112,8 @@ pub fn selects(filter: &CallFilter, accounts: &[impl AsRef<str>], leg: &LegInfo)
     let within = |range: &TimeRange, at: Option<Timestamp>| {
         *range == TimeRange::default() || at.is_some_and(|at| range.contains(at))
     };
-    !(*live && ended_at.is_some())
-        && !(*over && ended_at.is_none())
+    let is_other_state = *live && ended_at.is_some() || *over && ended_at.is_none();
+    !is_other_state
         && within(ended, ended_at)
         && within(answered, leg.answered_at)
         && accounts.iter().any(|account| account.as_ref() == &*leg.account)

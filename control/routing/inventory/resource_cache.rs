@@ -35,7 +35,10 @@ pub struct ResourceCache<T> {
 
 /// The receiver of the changes.
 #[derive(Default)]
-struct Listener(OnceLock<Box<dyn Fn(&str) + Send + Sync>>);
+struct Listener(OnceLock<Box<Listen>>);
+
+/// A function that takes the account of a change.
+type Listen = dyn Fn(&str) + Send + Sync;
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -249,7 +249,7 @@ fn digits_and_gather_results_have_the_published_payload() {
 #[test]
 fn machine_detection_has_the_events_and_results_of_its_mode() {
     use tandem_call::machine_detection::GreetingEnd::{Beep, Silence, Time};
-    let found = |mode, verdict| {
+    let found = |mode: &'static str, verdict| {
         let second = Duration::from_secs(1);
         let spec = MachineDetection {
             mode: mode.into(),
