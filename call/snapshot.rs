@@ -1,7 +1,7 @@
 //! The state of a call as octets. A process that writes the state of its calls can be replaced: the next process reads
 //! the calls, and [`Call::resume`] emits the commands that rebuild everything that the shell had running.
 //!
-//! The first octet is the version of the form. JSON follows (ADR 31). A field that a later version adds has a default, and
+//! The first octet is the version of the form. JSON follows (ADR 33). A field that a later version adds has a default, and
 //! needs no new version. The octets contain secrets: credentials, tokens and digits of callers.
 
 use std::collections::VecDeque;
