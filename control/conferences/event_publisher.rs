@@ -66,7 +66,7 @@ pub(super) async fn publish(services: &ConferenceServices, event: &ConferenceEve
         let problem = Problem::new(cause, format!("conference {}: {text}", info.name));
         services.reporter.report(&info.account, problem);
     }
-    if let Err(error) = history::write(services, event).await {
+    if let Err(error) = history::write(&services.store, &services.recordings, event).await {
         tracing::error!(%error, conference = %info.id, "record not stored");
     }
     let Some((dialect, account)) = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))

@@ -6,12 +6,13 @@ use tandem_call::conference::event::{
     ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo, ParticipantStatus,
 };
 use tandem_history::query::{Page, Range};
+use tandem_history::recordings::RecordingFiles;
 use tandem_history::records;
 use tandem_id::{ConferenceId, LegId};
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Cursor, Store, StoreError};
 
-use super::{ConferenceServices, Conferences};
+use super::Conferences;
 
 /// Number of rows that one query reads.
 const PAGE_SIZE: u32 = 1_000;
@@ -45,8 +46,8 @@ impl ConferenceFilter {
 }
 
 /// Stores the changes that an event causes in the records.
-pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent) -> Result<(), StoreError> {
-    let (store, info) = (&services.store, &event.conference);
+pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &ConferenceEvent) -> Result<(), StoreError> {
+    let info = &event.conference;
     match &event.kind {
         ConferenceEventKind::Opened => {
             put(store, info).await?;
@@ -73,7 +74,7 @@ pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent
             resources::put(store, PARTICIPANT(), &row).await?;
         }
         ConferenceEventKind::Recording(recording) => {
-            let path = services.recordings.path(recording.id);
+            let path = files.path(recording.id);
             let row = records::conference_recording_row(recording, info, &path);
             store::recordings::upsert(store, row).await?;
         }
@@ -265,22 +266,51 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn conferences_that_were_live_before_a_crash_are_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
-        let info = ConferenceInfo {
+    fn room(status: ConferenceStatus) -> ConferenceInfo {
+        ConferenceInfo {
             id: ConferenceId(7),
             account: "acme".into(),
             dialect: "test".into(),
             name: "room".into(),
-            status: ConferenceStatus::InProgress,
+            status,
             opening: Arc::new(ConferenceSettings::default()),
             created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
+            updated_at: second(1),
             end: None,
             application: None,
-        };
+        }
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn participant(leg: u128, status: ParticipantStatus) -> ParticipantInfo {
+        let stored = r#"{"conference":"room","muted":false,"waits":false,"ends":true,"beep":"Both","most":7}"#;
+        let participation = serde_json::from_str(stored).unwrap();
+        let at = second(leg as i64);
+        ParticipantInfo { leg: LegId(leg), participation, status, created_at: at, updated_at: at }
+    }
+
+    async fn open(folder: &tempfile::TempDir) -> Store {
+        Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap()
+    }
+
+    /// Stores the changes of these events of one conference.
+    async fn stored(store: &Store, status: ConferenceStatus, events: Vec<ConferenceEventKind>) {
+        let files = RecordingFiles::new(&Default::default()).unwrap();
+        for kind in events {
+            let (at, conference) = (Timestamp::UNIX_EPOCH, Arc::new(room(status)));
+            let event = ConferenceEvent { at, conference, leg: None, first: None, kind };
+            write(store, &files, &event).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn conferences_that_were_live_before_a_crash_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let info = room(ConferenceStatus::InProgress);
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
         let left = unfinished(&store).await.unwrap();
@@ -288,6 +318,64 @@ mod tests {
         resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
         assert!(unfinished(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_conference_is_unfinished_from_its_first_to_its_last_event() {
+        use ConferenceEventKind::{Ended, Opened, Started};
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        stored(&store, ConferenceStatus::InProgress, vec![Opened, Started]).await;
+        let left = unfinished(&store).await.unwrap();
+        assert_eq!(left.iter().map(|one| one.info.status).collect::<Vec<_>>(), [ConferenceStatus::InProgress]);
+        stored(&store, ConferenceStatus::Completed, vec![Ended]).await;
+        assert!(unfinished(&store).await.unwrap().is_empty());
+        let row = resources::get(&store, CONFERENCE(), "acme", 7).await.unwrap().unwrap();
+        assert_eq!(row.details.status, ConferenceStatus::Completed, "the record stays");
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn after_a_crash_the_present_and_the_called_participants_are_found_in_the_order_of_their_arrival() {
+        use ConferenceEventKind::{Expected, Joined, Left, Opened};
+        use tandem_call::conference::event::LeftReason;
+        use tandem_call::leg::Status;
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let left = |leg, status| Left {
+            participant: participant(leg, status),
+            why: LeftReason::Itself,
+            call: Status::Completed,
+        };
+        let events = vec![
+            Opened,
+            Joined(participant(1, ParticipantStatus::Connected)),
+            Expected(participant(2, ParticipantStatus::Expected)),
+            Expected(participant(3, ParticipantStatus::Expected)),
+            Joined(participant(4, ParticipantStatus::Connected)),
+            left(1, ParticipantStatus::Left),
+            left(3, ParticipantStatus::Failed),
+        ];
+        stored(&store, ConferenceStatus::InProgress, events).await;
+        let found = unfinished(&store).await.unwrap();
+        let legs: Vec<_> = found[0].participants.iter().map(|one| (one.leg.0, one.status)).collect();
+        assert_eq!(legs, [(2, ParticipantStatus::Expected), (4, ParticipantStatus::Connected)]);
+        store.close().await;
+    }
+
+    #[test]
+    fn a_conference_passes_a_filter_only_if_its_name_state_and_times_fit() {
+        let info = room(ConferenceStatus::InProgress);
+        let fits = |filter: ConferenceFilter| filter.fits(&info);
+        let at = |from, until| Range { from: Some(second(from)), until: Some(second(until)) };
+        assert!(fits(ConferenceFilter::default()));
+        assert!(fits(ConferenceFilter { name: Some("room".to_owned()), ..Default::default() }));
+        assert!(!fits(ConferenceFilter { name: Some("Room".to_owned()), ..Default::default() }));
+        assert!(fits(ConferenceFilter { states: &[ConferenceStatus::InProgress], ..Default::default() }));
+        assert!(!fits(ConferenceFilter { states: &[ConferenceStatus::Completed], ..Default::default() }));
+        assert!(fits(ConferenceFilter { created: at(0, 1), updated: at(1, 2), ..Default::default() }));
+        assert!(!fits(ConferenceFilter { created: at(1, 2), ..Default::default() }));
+        assert!(!fits(ConferenceFilter { updated: at(0, 1), ..Default::default() }), "the end is exclusive");
     }
 
     #[test]

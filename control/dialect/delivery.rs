@@ -68,3 +68,65 @@ impl DeliverySigner for DialectSigner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use tandem_accounts::Account;
+    use tandem_call::{Callback, Method, Target};
+    use tandem_webhooks::{Body, RetryPolicy};
+
+    use crate::fake::{Fake, dialects, leg, notice};
+
+    use super::*;
+
+    #[test]
+    fn the_notices_of_a_call_are_in_one_queue_and_only_numbered_notices_name_their_leg() {
+        let (dialect, leg) = (Fake("a"), leg());
+        let plain = of_leg(notice("http://app.test/"), &dialect, &leg, 5);
+        assert_eq!((plain.id, plain.session, plain.queue.as_str()), (5, 0x2a, &*format!("{:032x}", 0x2a)));
+        assert_eq!((plain.account.as_str(), plain.dialect.as_str(), plain.leg), ("acme", "a", Some(leg.id)));
+        assert_eq!(plain.failover_url.as_deref(), Some("http://failover.test/"));
+        assert_eq!(plain.numbered, None);
+        let numbered = Notice { numbered: true, ..notice("http://app.test/") };
+        let numbered = of_leg(numbered, &dialect, &leg, 6);
+        assert_eq!((numbered.queue, numbered.numbered), (plain.queue, Some(leg.id.to_string())));
+    }
+
+    #[test]
+    fn the_timeout_of_the_status_callback_replaces_the_timeout_of_the_dialect() {
+        let (dialect, mut leg) = (Fake("a"), leg());
+        let total = |leg: &LegInfo| of_leg(notice("http://app.test/"), &dialect, leg, 5).policy.total;
+        assert_eq!(total(&leg), RetryPolicy::default().total);
+        let target = Target { url: "http://app.test/".into(), method: Method::Post };
+        let timeout = Some(Duration::from_secs(3));
+        leg.status_callback = Some(Callback { target, failover: None, events: vec![], elsewhere: vec![], timeout });
+        assert_eq!(total(&leg), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_notice_without_a_call_is_in_the_given_queue() {
+        let delivery = of_account(notice("http://app.test/"), &Fake("a"), "acme", "usage".to_owned(), 5);
+        assert_eq!((delivery.queue.as_str(), delivery.session, delivery.leg), ("usage", 0, None));
+    }
+
+    #[test]
+    fn a_delivery_is_signed_by_its_dialect_and_is_empty_if_the_account_has_gone() {
+        let account = Account { name: "acme".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        let signer = DialectSigner { accounts: Arc::new(Accounts::new([account])), dialects: dialects() };
+        let body = Body::Form(vec![("CallSid".to_owned(), "a1".to_owned())]);
+        let (method, now) = (Method::Post, Timestamp::UNIX_EPOCH);
+        let input = SignInput { url: "http://app.test/", method, body: &body, id: 1, attempt: 1, now };
+        let signed = signer.sign("acme", "b", &input);
+        assert_eq!(signed.headers, [("Signed".to_owned(), "acme by b".to_owned())]);
+        for (account, dialect) in [("gone", "b"), ("acme", "c")] {
+            let unsigned = signer.sign(account, dialect, &input);
+            assert_eq!(
+                (unsigned.url.as_str(), unsigned.headers.len(), unsigned.body.len()),
+                ("http://app.test/", 0, 0)
+            );
+        }
+    }
+}

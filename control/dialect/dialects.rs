@@ -33,3 +33,32 @@ impl Dialects {
         self.0.get(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fake::dialects;
+
+    use super::*;
+
+    #[test]
+    fn a_call_id_in_the_form_of_any_dialect_finds_its_leg() {
+        let dialects = dialects();
+        assert_eq!(dialects.parse_call_id("a7"), Some(LegId(7)));
+        assert_eq!(dialects.parse_call_id("b8"), Some(LegId(8)));
+        assert_eq!(dialects.parse_call_id("c9"), None);
+    }
+
+    #[test]
+    fn a_document_belongs_to_the_dialect_that_recognises_it() {
+        let dialects = dialects();
+        assert_eq!(dialects.of_document(b"b: answer"), Some("b"));
+        assert_eq!(dialects.of_document(b"<Response/>"), None);
+    }
+
+    #[test]
+    fn a_dialect_is_found_by_its_exact_name() {
+        let dialects = dialects();
+        assert_eq!(dialects.get("b").map(|dialect| dialect.name()), Some("b"));
+        assert!(dialects.get("B").is_none() && Dialects::default().get("a").is_none());
+    }
+}

@@ -10,6 +10,8 @@
 pub mod conversation;
 pub mod delivery;
 mod dialects;
+#[cfg(test)]
+mod fake;
 pub mod form;
 pub mod script;
 
@@ -351,4 +353,24 @@ pub struct StreamProblem {
     pub detail: String,
     /// The message to send to the application, if this provider sends a reply to unusable messages.
     pub answer: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_why_audio_is_not_played_is_a_sentence_for_the_application() {
+        let file = Unplayable::Container("a WAV file");
+        assert_eq!(file.to_string(), "the payload is a WAV file, not raw samples: the caller hears noise");
+        assert_eq!(Unplayable::Undecodable("no MP3 frame".to_owned()).to_string(), "no MP3 frame");
+    }
+
+    #[test]
+    fn a_dialect_without_own_ids_writes_the_ids_of_this_server() {
+        let dialect = fake::Fake("a");
+        assert_eq!(dialect.stream_id(StreamId(1)), StreamId(1).to_string());
+        assert_eq!(dialect.recording_id(RecordingId(2)), RecordingId(2).to_string());
+        assert_eq!(dialect.conversation_id(ConversationId(3)), ConversationId(3).to_string());
+    }
 }

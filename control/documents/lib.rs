@@ -339,3 +339,82 @@ fn failure(error: &FetchError) -> FetchFailure {
     };
     FetchFailure { kind, detail: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use tandem_http::Redirect;
+
+    use super::*;
+
+    fn response(status: u16, redirects: Vec<Redirect>) -> Response {
+        Response {
+            status,
+            headers: http::HeaderMap::new(),
+            body: Default::default(),
+            final_url: "http://app.test/".to_owned(),
+            redirects,
+            elapsed: Duration::from_millis(12),
+        }
+    }
+
+    fn redirect(status: u16, turned_into_get: bool) -> Redirect {
+        let method = if turned_into_get { http::Method::GET } else { http::Method::POST };
+        Redirect { status, method, url: "http://app.test/next".to_owned(), turned_into_get }
+    }
+
+    fn logged(outcome: Result<Response, FetchError>) -> (String, HttpExchange, Result<Response, FetchFailure>) {
+        let url = "http://user:secret@app.test/voice";
+        log_exchange(Timestamp::UNIX_EPOCH, "POST".to_owned(), url, &[], Instant::now(), outcome)
+    }
+
+    #[test]
+    fn every_fault_of_the_http_client_has_its_own_kind_of_failure() {
+        let text = String::new;
+        for (error, kind) in [
+            (FetchError::Url(text()), FailureKind::BadUrl),
+            (FetchError::Refused(text()), FailureKind::BadUrl),
+            (FetchError::Dns(text()), FailureKind::BadHost),
+            (FetchError::ConnectTimeout(text()), FailureKind::ConnectTimeout),
+            (FetchError::ConnectRefused(text()), FailureKind::ConnectRefused),
+            (FetchError::Tls(text()), FailureKind::Tls),
+            (FetchError::Timeout(text()), FailureKind::Timeout),
+            (FetchError::TooLarge { status: 200, limit: 1 }, FailureKind::TooLarge),
+            (FetchError::TooManyRedirects(10), FailureKind::Redirects),
+            (FetchError::Broken(text()), FailureKind::Connection),
+            (FetchError::Protocol(text()), FailureKind::Protocol),
+        ] {
+            let failure = failure(&error);
+            assert_eq!((failure.kind, failure.detail), (kind, error.to_string()));
+        }
+    }
+
+    #[test]
+    fn the_log_line_of_a_request_has_the_redirects_the_status_and_no_password() {
+        let (line, exchange, outcome) = logged(Ok(response(200, vec![redirect(307, false)])));
+        assert_eq!(line, "POST http://app.test/voice 307 -> POST http://app.test/next 200 (12 ms)");
+        assert!(exchange.answer.is_some() && exchange.error.is_none() && outcome.is_ok());
+    }
+
+    #[test]
+    fn the_log_line_of_a_failed_request_has_the_reason() {
+        let (line, exchange, outcome) = logged(Err(FetchError::Dns("app.test".to_owned())));
+        assert_eq!(line, "POST http://app.test/voice failed: name not resolved: app.test");
+        assert!(exchange.answer.is_none() && exchange.error.is_some());
+        assert_eq!(outcome.unwrap_err().kind, FailureKind::BadHost);
+    }
+
+    #[test]
+    fn a_failed_answer_to_a_redirected_post_says_that_the_request_became_a_get() {
+        let kept = answered(&response(405, vec![redirect(307, false)]));
+        assert_eq!((kept.kind, kept.detail.as_str()), (FailureKind::Status(405), "answered 405"));
+        let turned = answered(&response(405, vec![redirect(307, false), redirect(302, true)]));
+        assert_eq!(turned.detail, format!("answered 405 to a GET: {TURNED_INTO_GET} (302)"));
+    }
+
+    #[test]
+    fn the_url_of_the_document_precedes_the_detail_of_a_failure() {
+        let failure = FetchFailure { kind: FailureKind::Timeout, detail: "timeout".to_owned() };
+        let expected = FetchFailure { kind: FailureKind::Timeout, detail: "http://app.test/: timeout".to_owned() };
+        assert_eq!(with_url("http://app.test/", failure), expected);
+    }
+}

@@ -94,6 +94,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_server_logs_in_only_with_a_user_name_and_a_password() {
+        let credentials = |text: &str| {
+            let text = format!(r#"{{"name":"a","uri":"sip:srs@127.0.0.1"{text}}}"#);
+            serde_json::from_str::<SiprecConfig>(&text).unwrap().credentials()
+        };
+        assert!(credentials("").is_none());
+        assert!(credentials(r#","username":"u""#).is_none());
+        let both = credentials(r#","username":"u","password":"p""#);
+        assert_eq!(both, Some(("u".to_owned(), "p".to_owned())));
+    }
+
+    #[test]
+    fn a_recording_server_has_one_uri_or_a_list_of_uris() {
+        let uris = |uri: &str| {
+            let config: SiprecConfig = serde_json::from_str(&format!(r#"{{"name":"a","uri":{uri}}}"#)).unwrap();
+            config.uris.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(uris(r#""sip:a@127.0.0.1""#), ["sip:a@127.0.0.1"]);
+        assert_eq!(uris(r#"["sip:a@127.0.0.1","sip:b@127.0.0.1"]"#), ["sip:a@127.0.0.1", "sip:b@127.0.0.1"]);
+    }
+
+    #[test]
     fn an_account_finds_only_its_own_and_shared_recording_servers() {
         let one = |name: &str, account: Option<&str>| SiprecConfig {
             name: name.into(),

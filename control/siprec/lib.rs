@@ -430,3 +430,60 @@ fn records(track: Track, one: media::Track) -> bool {
         Track::Both => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_records_one_or_both_directions_of_the_leg() {
+        let recorded = |track| [media::Track::Inbound, media::Track::Outbound].map(|one| records(track, one));
+        assert_eq!(recorded(Track::Inbound), [true, false]);
+        assert_eq!(recorded(Track::Outbound), [false, true]);
+        assert_eq!(recorded(Track::Both), [true, true]);
+    }
+
+    #[test]
+    fn every_kind_of_address_becomes_a_uri_in_the_metadata() {
+        for (address, uri) in [
+            ("+15550001", "tel:+15550001"),
+            ("1001", "sip:1001@pbx.test"),
+            ("sip:bob@host;user=phone?X-A=1", "sip:bob@host;user=phone"),
+            ("anonymous", "sip:anonymous@pbx.test"),
+        ] {
+            assert_eq!(aor(&Address::from(address), "pbx.test"), uri);
+        }
+    }
+
+    #[test]
+    fn the_failure_says_whether_the_recording_server_refused_did_not_answer_or_hung_up() {
+        let ended = |answered, cause, status, reason: Option<&str>| {
+            let reason = reason.map(str::to_owned);
+            failure(answered, &SignalEnd { status, reason, ..SignalEnd::of(cause) })
+        };
+        let refused = ended(false, SignalEndCause::Refused, Some(486), Some("Busy Here"));
+        assert_eq!(refused, SiprecFault::Refused(486).because("the recording server refused: 486 Busy Here"));
+        let silent = ended(false, SignalEndCause::NoResponse, None, None);
+        assert_eq!(silent, SiprecFault::Timeout.because("the recording server did not answer"));
+        let unknown = ended(false, SignalEndCause::Unreachable, None, None);
+        let text = "the recording server cannot be called: unreachable";
+        assert_eq!(unknown, SiprecFault::Unreachable.because(text));
+        let hung_up = ended(true, SignalEndCause::HungUp, None, Some("disk full"));
+        let text = "the recording server ended the session: hung up (disk full)";
+        assert_eq!(hung_up, SiprecFault::HungUp.because(text));
+        // After the answer, silence is an end of the session too.
+        assert_eq!(ended(true, SignalEndCause::NoResponse, None, None).fault, SiprecFault::HungUp);
+    }
+
+    #[test]
+    fn the_far_end_of_a_leg_is_the_caller_of_an_inbound_and_the_callee_of_an_outbound_leg() {
+        use tandem_call::leg::LegOwner;
+        use tandem_id::CallId;
+        let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
+        let owner = LegOwner::new("acme", "twilio");
+        let mut leg = LegInfo::inbound(LegId(1), CallId(1), owner, from.clone(), to.clone(), Timestamp::UNIX_EPOCH);
+        assert_eq!(addresses(&leg), (&from, &to));
+        leg.direction = Direction::OutboundDial;
+        assert_eq!(addresses(&leg), (&to, &from));
+    }
+}

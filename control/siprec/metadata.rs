@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn text_with_characters_that_xml_does_not_allow_stays_valid_xml() {
+        assert_eq!(escaped("a\tb\r\nc"), "a b  c");
+        assert_eq!(escaped("\u{0}\u{8}\u{7f}\u{fffe}\u{ffff}ü"), "ü");
+        assert_eq!(escaped("<a href=\"b\">&</a>"), "&lt;a href=&quot;b&quot;&gt;&amp;&lt;/a&gt;");
+    }
+
+    #[test]
     fn the_parameters_of_the_application_have_their_own_namespace() {
         let parameters = [("case".to_owned(), "a<b> & \"c\"".to_owned()), ("n".to_owned(), String::new())];
         let xml = metadata(&parameters, &[2]);

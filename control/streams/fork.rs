@@ -40,7 +40,7 @@ pub(super) async fn run(
         tokio::select! {
             frame = tap.next() => {
                 let Some(frame) = frame else { break };
-                if let Some((track, samples)) = mix.take(&frame) {
+                if let Some((track, samples)) = mix.take(frame.track, samples(&frame)) {
                     let mut octets = [0; FRAME];
                     law.encode(&samples, &mut octets);
                     sender.send(track, &octets).await?;
@@ -62,14 +62,12 @@ struct Mix {
 }
 
 impl Mix {
-    fn take(&mut self, frame: &media::TapFrame) -> Option<(media::Track, [i16; FRAME])> {
-        let mut samples = [0; FRAME];
-        let pairs = frame.audio().as_chunks().0.iter();
-        samples.iter_mut().zip(pairs).for_each(|(sample, pair)| *sample = i16::from_le_bytes(*pair));
+    /// Takes the next frame of one direction. Returns the frame that must be sent now, and its direction.
+    fn take(&mut self, track: media::Track, mut samples: [i16; FRAME]) -> Option<(media::Track, [i16; FRAME])> {
         if !self.both {
-            return Some((frame.track, samples));
+            return Some((track, samples));
         }
-        if frame.track == media::Track::Inbound {
+        if track == media::Track::Inbound {
             self.waiting = Some(samples);
             return None;
         }
@@ -78,6 +76,13 @@ impl Mix {
         samples.iter_mut().zip(other).for_each(|(sample, other)| *sample = sample.saturating_add(other));
         Some((media::Track::Inbound, samples))
     }
+}
+
+fn samples(frame: &media::TapFrame) -> [i16; FRAME] {
+    let mut samples = [0; FRAME];
+    let pairs = frame.audio().as_chunks().0.iter();
+    samples.iter_mut().zip(pairs).for_each(|(sample, pair)| *sample = i16::from_le_bytes(*pair));
+    samples
 }
 
 enum Sender {
@@ -195,5 +200,58 @@ impl Packets {
             self.packet.clear();
             self.sequence = self.sequence.wrapping_add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::Track::{Inbound, Outbound};
+
+    use super::*;
+
+    #[test]
+    fn both_directions_for_one_destination_are_mixed_into_one_frame() {
+        let mut mix = Mix { both: true, waiting: None };
+        assert_eq!(mix.take(Inbound, [100; FRAME]), None);
+        assert_eq!(mix.take(Outbound, [-30; FRAME]), Some((Inbound, [70; FRAME])));
+        assert_eq!(mix.take(Inbound, [i16::MAX; FRAME]), None);
+        assert_eq!(mix.take(Outbound, [1; FRAME]), Some((Inbound, [i16::MAX; FRAME])), "the sum is limited");
+    }
+
+    #[test]
+    fn if_a_frame_of_one_direction_is_missing_the_other_direction_is_sent_alone() {
+        let mut mix = Mix { both: true, waiting: None };
+        assert_eq!(mix.take(Outbound, [5; FRAME]), Some((Inbound, [5; FRAME])));
+        assert_eq!(mix.take(Inbound, [7; FRAME]), None);
+        assert_eq!(mix.take(Inbound, [8; FRAME]), None);
+        assert_eq!(mix.take(Outbound, [1; FRAME]), Some((Inbound, [9; FRAME])), "the later frame is mixed");
+        assert_eq!(mix.take(Outbound, [1; FRAME]), Some((Inbound, [1; FRAME])), "a frame is mixed once");
+    }
+
+    #[test]
+    fn directions_with_different_destinations_are_not_mixed() {
+        let mut mix = Mix { both: false, waiting: None };
+        assert_eq!(mix.take(Inbound, [1; FRAME]), Some((Inbound, [1; FRAME])));
+        assert_eq!(mix.take(Outbound, [2; FRAME]), Some((Outbound, [2; FRAME])));
+    }
+
+    #[tokio::test]
+    async fn rtp_packets_have_the_requested_number_of_frames_and_consecutive_headers() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(receiver.local_addr().unwrap()).await.unwrap();
+        let (octets, sequence, timestamp) = (2 * FRAME, u16::MAX, u32::MAX - 159);
+        let mut packets =
+            Packets { socket, packet: Vec::new(), octets, payload_type: 8, sequence, timestamp, source: 0x0102_0304 };
+        for frame in 1..=4 {
+            packets.send(&[frame; FRAME]).await;
+        }
+        let mut packet = [0; 1_500];
+        assert_eq!(receiver.recv(&mut packet).await.unwrap(), HEADER + 2 * FRAME);
+        assert_eq!(packet[..HEADER], [0x80, 8, 0xff, 0xff, 0xff, 0xff, 0xff, 0x60, 1, 2, 3, 4]);
+        assert_eq!((packet[HEADER], packet[HEADER + FRAME]), (1, 2));
+        assert_eq!(receiver.recv(&mut packet).await.unwrap(), HEADER + 2 * FRAME);
+        assert_eq!(packet[..HEADER], [0x80, 8, 0, 0, 0, 0, 0, 0xa0, 1, 2, 3, 4], "sequence and timestamp wrap");
+        assert_eq!((packet[HEADER], packet[HEADER + FRAME]), (3, 4));
     }
 }

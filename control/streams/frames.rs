@@ -77,7 +77,7 @@ fn resampled(
     order: media::ByteOrder,
 ) -> [u8; 2 * SAMPLES_24K] {
     let (mut input, mut output) = ([0; SAMPLES_16K], [0; SAMPLES_24K]);
-    decode(frame, order, &mut input);
+    decode(frame.codec, frame.audio(), order, &mut input);
     resampler.process(&input, &mut output);
     let mut octets = [0; 2 * SAMPLES_24K];
     order.write(&output, &mut octets);

@@ -84,7 +84,7 @@ impl StreamStats {
         if let Some((edges, rate)) = self.edges.as_mut().filter(|_| frame.track == media::Track::Inbound) {
             let mut samples = [0; FRAME_16K];
             let samples = samples.get_mut(..rate.frame()).unwrap_or_default();
-            decode(frame, self.order, samples);
+            decode(frame.codec, frame.audio(), self.order, samples);
             if let Some(RecognitionEvent::Paused) = edges.push(samples) {
                 self.turns.caller_paused(now.checked_sub(PAUSE).unwrap_or(now));
             }
@@ -170,9 +170,9 @@ impl StreamStats {
     }
 }
 
-/// Decodes a frame into `samples`. Decodes at most as many samples as fit into `samples`.
-pub(super) fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: &mut [i16]) {
-    let law = match frame.codec {
+/// Decodes the audio of a frame into `samples`. Decodes at most as many samples as fit into `samples`.
+pub(super) fn decode(codec: media::Codec, audio: &[u8], order: media::ByteOrder, samples: &mut [i16]) {
+    let law = match codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
         media::Codec::Pcma => media::g711::Law::A,
         _ => {
@@ -180,18 +180,20 @@ pub(super) fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: 
                 media::ByteOrder::Big => i16::from_be_bytes,
                 media::ByteOrder::Little => i16::from_le_bytes,
             };
-            let (octets, _) = frame.audio().as_chunks();
+            let (octets, _) = audio.as_chunks();
             return samples.iter_mut().zip(octets).for_each(|(sample, octets)| *sample = from(*octets));
         }
     };
-    let length = samples.len().min(frame.audio().len());
-    if let (Some(octets), Some(samples)) = (frame.audio().get(..length), samples.get_mut(..length)) {
+    let length = samples.len().min(audio.len());
+    if let (Some(octets), Some(samples)) = (audio.get(..length), samples.get_mut(..length)) {
         law.decode(octets, samples);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use media::ByteOrder::{Big, Little};
+
     use super::*;
 
     fn ms(time: u64) -> Duration {
@@ -232,6 +234,47 @@ mod tests {
              average, 480 ms at most"
         );
         assert_eq!((&data["interruptions"], &data["first_audio_ms"]), (&json!(1), &json!(300)));
+    }
+
+    #[test]
+    fn audio_is_decoded_by_its_codec_and_byte_order_as_far_as_the_samples_fit() {
+        const LINEAR: media::Codec = media::Codec::L16(media::SampleRate::Hz8000);
+        let decoded = |codec, audio: &[u8], order| {
+            let mut samples = [7; 2];
+            decode(codec, audio, order, &mut samples);
+            samples
+        };
+        assert_eq!(decoded(LINEAR, &[0x01, 0x02, 0xff, 0xff, 9, 9], Little), [0x0201, -1]);
+        assert_eq!(decoded(LINEAR, &[0x01, 0x02, 0xff, 0xfe], Big), [0x0102, -2]);
+        assert_eq!(decoded(LINEAR, &[0x01, 0x02, 0x03], Big), [0x0102, 7], "half a sample is no sample");
+        assert_eq!(decoded(media::Codec::Pcmu, &[0xff, 0x00, 0x80], Little), [0, -32_124]);
+        assert_eq!(decoded(media::Codec::Pcma, &[0xd5], Little), [8, 7]);
+    }
+
+    #[test]
+    fn a_clear_is_an_interruption_only_while_audio_is_playing() {
+        let (at, timings) = (clock(), Timings::default());
+        let mut stats = StreamStats::new(at(0), media::TapCodec::Native, true);
+        stats.turns.caller_paused(at(0));
+        stats.spoken(at(100), ms(400), &timings);
+        stats.cleared(at(499), &timings);
+        stats.cleared(at(499), &timings);
+        stats.spoken(at(1_000), ms(400), &timings);
+        stats.cleared(at(1_400), &timings);
+        let (_, data) = stats.end(at(2_000), "MZ1", EngineCounts::default(), &timings);
+        assert_eq!((&data["interruptions"], &data["clears"]), (&json!(1), &json!(3)));
+    }
+
+    #[test]
+    fn audio_that_waits_extends_the_playback_and_begins_no_turn() {
+        let (at, timings) = (clock(), Timings::default());
+        let mut stats = StreamStats::new(at(0), media::TapCodec::Native, true);
+        stats.spoken(at(0), ms(1_000), &timings);
+        stats.spoken(at(10), ms(1_000), &timings);
+        stats.turns.caller_paused(at(1_500));
+        assert!(stats.spoken(at(2_099), ms(20), &timings).is_empty(), "99 ms of silence are no new reply");
+        stats.turns.caller_paused(at(2_150));
+        assert_eq!(stats.spoken(at(2_219), ms(20), &timings)[0].1["audio_ms"], 69, "100 ms of silence are one");
     }
 
     #[test]
