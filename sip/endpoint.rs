@@ -35,6 +35,7 @@ mod dialogs;
 mod fork;
 mod in_dialog;
 mod incoming;
+mod leg_cx;
 mod locate;
 mod offer;
 mod offering;

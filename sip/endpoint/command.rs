@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::dialogs::{Context, Dialogs};
+use super::leg_cx::LegCx;
 use super::offer::{Carrier, Offer, OfferState, WaitingOffer};
 use super::state::{ByeHeaders, Calling, CallingHangup, End, Extensions, Leg, State};
 use super::{Target, session_timer};
@@ -11,7 +12,7 @@ use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
-use crate::keys::{ClientId, LegSlot};
+use crate::keys::ClientId;
 use crate::leg::{EndCause, Event, Header, LegId, Outgoing};
 use crate::message::{Method, Uri};
 use crate::trunk::CallDirection;
@@ -111,85 +112,70 @@ impl Dialogs {
             let state = State::Calling(Box::new(calling));
             Leg { session, trunk, extensions, ..Leg::new(key, tag, dialog, state) }
         });
-        self.send_invite(cx, slot);
-        if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
-            let client = calling.client;
-            cx.transactions.add_alternatives(cx.core, cx.now, client, route.hops, has_alternatives);
+        self.with(cx, slot, |leg| leg.place(route.hops, has_alternatives));
+    }
+}
+
+impl LegCx<'_, '_> {
+    /// Sends the first INVITE of the leg. If its target fails, these targets are tried in order.
+    fn place(&mut self, hops: Vec<Target>, has_alternatives: bool) {
+        self.send_invite();
+        if let State::Calling(calling) = &self.leg.state {
+            let (client, cx) = (calling.client, &mut *self.cx);
+            cx.transactions.add_alternatives(cx.core, cx.now, client, hops, has_alternatives);
         }
     }
 
-    pub(super) fn provisional(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        sdp: Option<&Bytes>,
-        headers: &[Header],
-    ) {
-        let Some(leg) = self.legs.get(slot) else { return };
+    pub(super) fn provisional(&mut self, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {
+        let leg = &*self.leg;
         let State::Ringing { server, .. } = leg.state else { return };
-        let contact = cx.core.contact(leg.dialog.flow);
+        let contact = self.cx.core.contact(leg.dialog.flow);
         // Only a reliable provisional response may have an offer (RFC 3262 §5).
         let owes_offer = matches!(leg.offer, OfferState::FirstOwed);
         let status = if (101..200).contains(&status) { status } else { 180 };
-        if self.send_reliable(cx, slot, status, sdp, headers) {
+        if self.send_reliable(status, sdp, headers) {
             return;
         }
         let body = sdp.filter(|_| !owes_offer).map(|sdp| ("application/sdp", sdp.as_ref()));
-        cx.respond(
+        self.cx.respond(
             server,
             ResponseParts { status, contact: Some(&contact), headers, body, ..ResponseParts::default() },
         );
-        self.repeat_provisional(cx, slot);
+        self.repeat_provisional();
     }
 
-    pub(super) fn answer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: &Bytes, headers: &[Header]) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn answer(&mut self, sdp: &Bytes, headers: &[Header]) {
+        let leg = &mut *self.leg;
         let State::Ringing { server, .. } = leg.state else { return };
-        if self.hold_answer_for_prack(slot, sdp, headers) {
+        if self.hold_answer_for_prack(sdp, headers) {
             return;
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         leg.state = State::Established;
-        self.respond_until_acknowledged(cx, slot, server, sdp, headers);
+        self.respond_until_acknowledged(server, sdp, headers);
     }
 
-    pub(super) fn reject(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        reason: Option<&str>,
-        lines: &str,
-        headers: &[Header],
-    ) {
-        let Some(leg) = self.legs.get(slot) else { return };
+    pub(super) fn reject(&mut self, status: u16, reason: Option<&str>, lines: &str, headers: &[Header]) {
+        let leg = &*self.leg;
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
         if matches!(status, 404 | 484 | 604) && !leg.extensions.is_own_request {
-            cx.core.record_offence(cx.now, leg.dialog.flow.peer.ip(), Offence::Number);
+            self.cx.core.record_offence(self.cx.now, leg.dialog.flow.peer.ip(), Offence::Number);
         }
-        cx.respond(server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
-        self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(status)));
+        self.cx.respond(server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
+        self.finish(End::of(EndCause::LocalHangup, Some(status)));
     }
 
-    pub(super) fn hangup(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        reason: Option<String>,
-        headers: Vec<Header>,
-    ) {
-        let report_by = cx.now + cx.core.config.timers.t1 * 4;
+    pub(super) fn hangup(&mut self, status: u16, reason: Option<String>, headers: Vec<Header>) {
+        let report_by = self.cx.now + self.cx.core.config.timers.t1 * 4;
         let lines = reason.map(|reason| reason_line(&reason)).unwrap_or_default();
         let bye_headers = ByeHeaders { lines, headers };
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         match &mut leg.state {
             State::Ending(_) => {}
             State::Ringing { .. } => {
                 let ByeHeaders { lines, headers } = bye_headers;
-                self.reject(cx, slot, status, None, &lines, &headers);
+                self.reject(status, None, &lines, &headers);
             }
             State::Calling(calling) => {
                 if calling.is_hung_up() {
@@ -197,16 +183,16 @@ impl Dialogs {
                 }
                 calling.hangup = CallingHangup::Wanted(bye_headers);
                 let provisional = calling.provisional;
-                let unheard = cx.now.saturating_duration_since(calling.asked_at);
+                let unheard = self.cx.now.saturating_duration_since(calling.asked_at);
                 leg.report_end_by(report_by);
                 if provisional {
-                    self.send_cancel(cx, slot);
-                } else if unheard >= cx.core.config.timers.t1 * SILENCE {
+                    self.send_cancel();
+                } else if unheard >= self.cx.core.config.timers.t1 * SILENCE {
                     // The application gives up before Timer B fires. Without this check, no call would ever show that
                     // the trunk does not respond.
-                    self.report_invite_outcome(cx, slot, false);
+                    self.report_invite_outcome(false);
                 }
-                self.arm_leg(cx, slot);
+                self.arm_leg();
             }
             State::Established => {
                 let end = End::of(EndCause::LocalHangup, None);
@@ -218,28 +204,28 @@ impl Dialogs {
                             ack.bye = Some((bye_headers, end));
                             leg.report_end_by(report_by);
                         }
-                        self.arm_leg(cx, slot);
+                        self.arm_leg();
                     }
-                    _ => self.send_bye(cx, slot, bye_headers, end),
+                    _ => self.send_bye(bye_headers, end),
                 }
             }
         }
     }
 
-    pub(super) fn answer_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: &Bytes) {
-        let server_slot = match self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+    pub(super) fn answer_offer(&mut self, sdp: &Bytes) {
+        let server_slot = match self.leg.offer.take_received() {
             Some(Carrier::Response(server)) => server,
-            Some(carrier) => return self.send_answer(cx, slot, carrier, Some(sdp)),
+            Some(carrier) => return self.send_answer(carrier, Some(sdp)),
             None => return,
         };
-        let Some(server) = cx.transactions.server(server_slot) else { return };
+        let Some(server) = self.cx.transactions.server(server_slot) else { return };
         if server.method == Method::Invite {
-            self.respond_until_acknowledged(cx, slot, server_slot, sdp, &[]);
+            self.respond_until_acknowledged(server_slot, sdp, &[]);
             return;
         }
-        let (contact, update) = (self.own_contact(cx, slot, server.flow), server.method == Method::Update);
-        let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
-        let negotiated_timer = self.legs.get_mut(slot).and_then(|leg| leg.extensions.negotiated_timer.take());
+        let (contact, update) = (self.own_contact(server.flow), server.method == Method::Update);
+        let features = self.leg.features();
+        let negotiated_timer = self.leg.extensions.negotiated_timer.take();
         let lines = session_timer::answer_lines(negotiated_timer);
         let parts = ResponseParts {
             status: 200,
@@ -249,33 +235,26 @@ impl Dialogs {
             lines: &lines,
             ..ResponseParts::default()
         };
-        cx.respond(server_slot, parts);
-        if update && self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
-            self.start_session(cx, slot, negotiated_timer);
+        self.cx.respond(server_slot, parts);
+        if update && matches!(self.leg.state, State::Established) {
+            self.start_session(negotiated_timer);
         }
     }
 
     /// Refuses the oldest offer of the far end. An offer that cannot be refused gets a PRACK or ACK without an answer.
-    pub(super) fn reject_offer(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        reason: Option<&str>,
-        headers: &[Header],
-    ) {
-        match self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+    pub(super) fn reject_offer(&mut self, status: u16, reason: Option<&str>, headers: &[Header]) {
+        match self.leg.offer.take_received() {
             Some(Carrier::Response(server)) => {
                 let status = if (400..700).contains(&status) { status } else { 488 };
-                cx.respond(server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
+                self.cx.respond(server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
             }
-            Some(carrier) => self.send_answer(cx, slot, carrier, None),
+            Some(carrier) => self.send_answer(carrier, None),
             None => {}
         }
     }
 
-    pub(super) fn offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, sdp: Bytes, metadata: Option<Bytes>) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn offer(&mut self, sdp: Bytes, metadata: Option<Bytes>) {
+        let leg = &mut *self.leg;
         let ready = match &leg.state {
             State::Established => true,
             // RFC 3311 §5.1: in an early dialog, an offer is allowed only after the first offer and answer.
@@ -285,11 +264,11 @@ impl Dialogs {
         };
         if matches!(leg.offer, OfferState::Sent { .. }) || leg.waiting_offer.is_some() || !ready {
             let leg = leg.key;
-            cx.core.event(Event::OfferRejected { leg, status: 491 });
+            self.cx.core.event(Event::OfferRejected { leg, status: 491 });
             return;
         }
-        leg.waiting_offer = Some(WaitingOffer { offer: Offer { sdp, metadata, deferrals: 0 }, at: cx.now });
-        self.send_offer(cx, slot);
+        leg.waiting_offer = Some(WaitingOffer { offer: Offer { sdp, metadata, deferrals: 0 }, at: self.cx.now });
+        self.send_offer();
     }
 }
 

@@ -14,36 +14,35 @@
 
 use bytes::Bytes;
 
-use super::dialogs::{Context, Dialogs};
+use super::leg_cx::LegCx;
 use super::offer::{Carrier, OfferState};
 use super::state::State;
 use super::transactions::MAX_FORKS;
 use super::transactions::client::{InDialogRequest, Purpose};
-use crate::keys::{ClientId, LegSlot};
+use crate::keys::ClientId;
 use crate::leg::Event;
 use crate::message::{Method, Response};
 
-impl Dialogs {
+impl LegCx<'_, '_> {
     /// Returns whether this server must answer an offer of the far end with this tag. This is so in one case: the leg
     /// has sent an INVITE without an offer, and has not answered an offer of this far end yet.
-    pub(super) fn expects_offer(&self, leg: LegSlot, tag: &[u8]) -> bool {
-        let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
-        let State::Calling(calling) = &leg.state else { return false };
+    pub(super) fn expects_offer(&self, tag: &[u8]) -> bool {
+        let State::Calling(calling) = &self.leg.state else { return false };
         let settled = calling.early.iter().any(|early| early.settled && early.dialog.remote_tag == tag);
-        calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled
+        calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled && !self.leg.is_reported()
     }
 
     /// Reports the far end's offer to the application. `carrier` is the message that will contain the answer.
-    pub(super) fn report_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, offer: Bytes, carrier: Carrier) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn report_delayed_offer(&mut self, offer: Bytes, carrier: Carrier) {
+        let leg = &mut *self.leg;
         let key = leg.key;
         // Two phones ring, and this server has made an offer to one of them. The other phone must get its answer first.
         if let Some((_, client)) = leg.offer.take_sent() {
-            let at = cx.now + cx.core.config.timers.timeout();
+            let at = self.cx.now + self.cx.core.config.timers.timeout();
             if let Some(client) = client {
-                cx.transactions.abandon(cx.core, client, at);
+                self.cx.transactions.abandon(self.cx.core, client, at);
             }
-            cx.core.event(Event::OfferRejected { leg: key, status: 491 });
+            self.cx.core.event(Event::OfferRejected { leg: key, status: 491 });
         }
         if let OfferState::Received(carriers) = &mut leg.offer {
             // After a 200, a PRACK for the same far end is not needed any more.
@@ -56,14 +55,12 @@ impl Dialogs {
             calling.last_offer_from.clone_from(tag);
         }
         leg.offer.receive(carrier);
-        cx.core.event(Event::Offered { leg: key, sdp: Some(offer), refusable: false });
+        self.cx.core.event(Event::Offered { leg: key, sdp: Some(offer), refusable: false });
     }
 
     /// Returns whether the ACK of this 200 waits for the application's answer.
-    pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegSlot>, response: &Response) -> bool {
-        let Some(OfferState::Received(carriers)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.offer) else {
-            return false;
-        };
+    pub(super) fn is_ack_due(&self, client: ClientId, response: &Response) -> bool {
+        let OfferState::Received(carriers) = &self.leg.offer else { return false };
         carriers.iter().any(|carrier| {
             matches!(carrier, Carrier::Ack { client: one, .. } if *one == client)
                 && carrier.tag() == response.to.tag.as_ref()
@@ -72,14 +69,8 @@ impl Dialogs {
 
     /// Sends the application's answer to an offer in a response to an INVITE. If `answer` is `None`, sends the PRACK or
     /// ACK without an answer.
-    pub(super) fn send_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        carrier: Carrier,
-        answer: Option<&Bytes>,
-    ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn send_answer(&mut self, carrier: Carrier, answer: Option<&Bytes>) {
+        let leg = &mut *self.leg;
         let body = answer.map(|sdp| ("application/sdp".to_owned(), sdp.clone()));
         match carrier {
             Carrier::Prack { tag, lines } => {
@@ -90,12 +81,12 @@ impl Dialogs {
                 early.settled |= answer.is_some();
                 let dialog = early.dialog.clone();
                 let again = InDialogRequest { lines, body, ..InDialogRequest::default() };
-                self.send_in(cx, slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
+                self.send_in(Some(&dialog), Method::Prack, Purpose::Prack, again);
             }
             Carrier::Ack { client, cseq, authorization, .. } => {
                 let dialog = leg.dialog.clone();
                 let again = InDialogRequest { lines: authorization, body, ..InDialogRequest::default() };
-                self.acknowledge_answer(cx, client, Some(slot), &dialog, cseq, &again);
+                self.cx.acknowledge_answer(client, Some(self.slot), &dialog, cseq, &again);
             }
             Carrier::Response(_) | Carrier::None { .. } => {}
         }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Dialogs`] owns only the legs. With each input, [`Dialogs`] gets a [`Context`] with the machines that it uses
-//! (transactions, trunks, phones). [`Dialogs`] cannot call forks, lookups or the hub. These modules do the work of a
-//! leg:
+//! (transactions, trunks, phones). [`Dialogs`] cannot call forks, lookups or the hub. [`Dialogs`] finds the leg of the
+//! input. Then a [`LegCx`], which has the leg and the context, does the work. These modules are parts of [`LegCx`]:
 //!
 //! - `calling` and `incoming` create legs.
 //! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
@@ -19,18 +19,20 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use super::Arrival;
 use super::core::Core;
+use super::leg_cx::LegCx;
 use super::phones::Phones;
-use super::state::{ByeHeaders, End, EndReport, Leg, PROVISIONAL_REPEAT, State};
-use super::transactions::Transactions;
-use super::transactions::client::{InDialogRequest, Purpose};
+use super::state::Leg;
+use super::transactions::client::Purpose;
+use super::transactions::{Key, Transactions};
 use super::trunks::Trunks;
 use crate::HashMap;
 use crate::compose::ResponseParts;
 use crate::keys::{ClientId, LegSlot, ServerId};
 use crate::ladder::Ladder;
-use crate::leg::{Command, EndCause, Event, LegId};
-use crate::message::{Method, Request, Response};
+use crate::leg::{Command, LegId};
+use crate::message::{Echo, Method, Request, Response};
 use crate::timer::Owner;
 
 /// The other machines that the dialogs use while they handle one input.
@@ -111,134 +113,76 @@ impl Dialogs {
         core.timers.skip(Some(&mut leg.wake), at, next, Owner::Leg(slot))
     }
 
+    /// Calls `work` with the leg and the context. Afterwards, removes the leg if it has finished. Returns `None` if there
+    /// is no such leg.
+    pub(super) fn with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegSlot,
+        work: impl FnOnce(&mut LegCx<'_, '_>) -> T,
+    ) -> Option<T> {
+        let mut leg = LegCx { slot, leg: self.legs.get_mut(slot)?, cx, finished: false };
+        let result = work(&mut leg);
+        if leg.finished {
+            self.remove(cx, slot);
+        }
+        Some(result)
+    }
+
     /// Handles a command for a leg.
     pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegSlot, command: Command) {
-        if self.legs.get(slot).is_none_or(super::state::Leg::is_reported) {
-            return;
-        }
-        match command {
-            Command::Invite { .. }
-            | Command::Ring { .. }
-            | Command::Rename { .. }
-            | Command::End(_)
-            | Command::EndUnanswered(_)
-            | Command::Directory(_) => {}
-            Command::Provisional { status, sdp, headers, .. } => {
-                self.provisional(cx, slot, status, sdp.as_ref(), &headers);
-            }
-            Command::Answer { sdp, headers, .. } => self.answer(cx, slot, &sdp, &headers),
-            Command::Reject { status, reason, headers, .. } => {
-                self.reject(cx, slot, status, reason.as_deref(), "", &headers);
-            }
-            Command::Hangup { status, reason, headers, .. } => self.hangup(cx, slot, status, reason, headers),
-            Command::AnswerOffer { sdp, .. } => self.answer_offer(cx, slot, &sdp),
-            Command::RejectOffer { status, reason, headers, .. } => {
-                self.reject_offer(cx, slot, status, reason.as_deref(), &headers);
-            }
-            Command::Offer { sdp, .. } => self.offer(cx, slot, sdp, None),
-            Command::OfferRecording { sdp, metadata, .. } => self.offer(cx, slot, sdp, Some(metadata)),
-            Command::Info { content_type, body, .. } => {
-                if self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
-                    let body = Some((content_type, body));
-                    self.send_in_dialog(
-                        cx,
-                        slot,
-                        Method::Info,
-                        Purpose::Info,
-                        InDialogRequest { body, ..InDialogRequest::default() },
-                    );
-                }
-            }
-            Command::Refer { refer, .. } => self.refer(cx, slot, *refer),
-            Command::AnswerRefer { status, .. } => self.answer_refer(cx, slot, status),
-            Command::NotifyRefer { status, .. } => self.notify_refer(cx, slot, status),
-        }
+        self.with(cx, slot, |leg| leg.handle_command(command));
     }
 
     /// Handles a response to a request in a dialog. A dialog without a leg is also possible.
     pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
         let Some(client) = cx.transactions.client(id) else { return };
-        let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.contains_key(leg)));
-        match (purpose, leg) {
-            (Purpose::Invite, leg) => self.deliver_to_invite(cx, id, leg, response),
-            (Purpose::Reinvite, leg) => self.deliver_to_reinvite(cx, id, leg, response),
-            (Purpose::Bye, Some(leg)) if response.status >= 200 => {
-                if !self.repeat_with_credentials(cx, id, leg, response) {
-                    self.finish_ending(cx, leg);
-                }
+        let purpose = client.purpose;
+        let handled = client.leg.and_then(|slot| self.with(cx, slot, |leg| leg.handle_response(id, purpose, response)));
+        if handled.is_none() && (200..300).contains(&response.status) {
+            match purpose {
+                Purpose::Invite => cx.end_answered(id, response),
+                Purpose::Reinvite => cx.acknowledge_without_leg(id, response),
+                _ => {}
             }
-            (Purpose::Cancel, _) => {}
-            (_, Some(leg)) if response.status >= 200 => {
-                if !self.repeat_with_credentials(cx, id, leg, response) {
-                    self.answered_in_dialog(cx, leg, purpose, response.status, Some(response));
-                }
-            }
-            (_, _) => {}
         }
     }
 
-    /// Handles a CANCEL. `server` is the transaction of the cancelled INVITE. The CANCEL has already been answered (RFC
-    /// 3261 §9.2).
+    /// Handles a request in a dialog of a leg.
+    pub(super) fn handle_in_dialog(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: &Arrival,
+        slot: LegSlot,
+        request: Request,
+        key: Key,
+        echo: Echo,
+    ) {
+        let replaced = if request.method == Method::Refer { self.replaced_by_refer(&request) } else { None };
+        self.with(cx, slot, |leg| leg.handle_in_dialog(arrival, request, key, echo, replaced));
+    }
+
+    /// Handles the ACK of a 2xx.
+    pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegSlot, request: &Request) {
+        self.with(cx, slot, |leg| leg.handle_ack(arrival, request));
+    }
+
+    /// Handles a CANCEL. `server` is the transaction of the cancelled INVITE.
     pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
-            let end = End {
-                cause: EndCause::Cancelled,
-                status: Some(487),
-                reason: request.content.value("Reason"),
-                headers: request.content.application_headers(),
-            };
-            self.finish(cx, slot, end);
-        } else {
-            leg.offer.cancel(server);
-        }
+        self.with(cx, slot, |leg| leg.handle_cancel(server, request));
     }
-}
 
-impl Dialogs {
+    /// Handles the timers of the leg that are due.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegSlot) {
+        self.with(cx, slot, |leg| leg.handle_timeout(at));
+    }
+
     /// Returns a new key that no leg has.
     pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegId {
         loop {
             let key = cx.core.new_leg_key(cx.now);
             if !self.by_key.contains_key(&key) {
                 return key;
-            }
-        }
-    }
-
-    /// Sets the timer of the leg to the leg's next timeout.
-    pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            let next = leg.next_timeout();
-            cx.core.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
-        }
-    }
-
-    /// Reports the end of the leg to the application. A second call for the same leg reports nothing.
-    pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegSlot, end: End) {
-        if let Some(leg) = self.legs.get_mut(slot)
-            && !leg.is_reported()
-        {
-            leg.end_report = EndReport::Done;
-            cx.core.traced.remove(slot);
-            let leg = leg.key;
-            let End { cause, status, reason, headers } = end;
-            cx.core.event(Event::Ended { leg, cause, status, reason, headers });
-        }
-    }
-
-    /// Reports the end of the leg and removes the leg. The transactions of the leg are not removed. They end by their
-    /// timers.
-    pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegSlot, end: End) {
-        self.report_end(cx, slot, end);
-        if let Some(leg) = self.legs.remove(slot) {
-            if let Some(ladder) = &self.ladder {
-                ladder.end(&leg.dialog.call_id);
-            }
-            cx.trunks.release(cx.core, leg.trunk);
-            self.by_tag.remove(&leg.tag);
-            if self.by_key.get(&leg.key) == Some(&slot) {
-                self.by_key.remove(&leg.key);
             }
         }
     }
@@ -261,75 +205,17 @@ impl Dialogs {
         slot
     }
 
-    /// Handles the timers of the leg that are due.
-    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegSlot) {
-        let t2 = cx.core.config.timers.t2;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.wake == Some(at) {
-            leg.wake = None;
-        }
-        if matches!(leg.end_report, EndReport::DueBy(at) if at <= cx.now) {
-            let end = match &mut leg.state {
-                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
-                _ => End::of(EndCause::LocalHangup, None),
-            };
-            self.report_end(cx, slot, end);
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Ringing { server, expires: Some(expires), .. } = &leg.state
-            && *expires <= cx.now
-        {
-            let server = *server;
-            self.abandon_offer(cx, slot);
-            cx.respond(server, ResponseParts { status: 487, ..ResponseParts::default() });
-            self.finish(cx, slot, End::of(EndCause::Cancelled, Some(487)));
-            return;
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Ringing { server, repeat: Some(repeat), .. } = &mut leg.state
-            && *repeat <= cx.now
-        {
-            *repeat = cx.now + PROVISIONAL_REPEAT;
-            let server = *server;
-            // RFC 3262 §3: a reliable provisional response is not repeated here. A new provisional response is sent
-            // instead.
-            if !self.send_reliable(cx, slot, 180, None, &[]) {
-                cx.transactions.transmit_response(cx.core, server, true);
+    /// Removes a leg from the tables. The transactions of the leg are not removed. They end by their timers.
+    fn remove(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
+        if let Some(leg) = self.legs.remove(slot) {
+            if let Some(ladder) = &self.ladder {
+                ladder.end(&leg.dialog.call_id);
+            }
+            cx.trunks.release(cx.core, leg.trunk);
+            self.by_tag.remove(&leg.tag);
+            if self.by_key.get(&leg.key) == Some(&slot) {
+                self.by_key.remove(&leg.key);
             }
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Calling(calling) = &mut leg.state
-            && calling.give_up().is_some_and(|at| at <= cx.now)
-        {
-            // RFC 3261 §9.1: the INVITE transaction counts as cancelled 64*T1 after the CANCEL.
-            let client = calling.client;
-            cx.transactions.remove_client(client);
-            self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(487)));
-            return;
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let Some(ack) = &mut leg.awaiting_ack {
-            if ack.deadline <= cx.now {
-                let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-                let (bye_headers, end) =
-                    bye.unwrap_or_else(|| (ByeHeaders::default(), End::of(EndCause::AckTimeout, None)));
-                self.send_bye(cx, slot, bye_headers, end);
-            } else if ack.retransmit <= cx.now {
-                ack.interval = (ack.interval * 2).min(t2);
-                ack.retransmit = cx.now + ack.interval;
-                cx.core.counters.repeated += 1;
-                let (flow, data) = (ack.flow, ack.response.clone());
-                cx.core.transmit(flow, data);
-                cx.core.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
-            }
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.waiting_offer.as_ref().is_some_and(|waiting| waiting.at <= cx.now) {
-            self.send_offer(cx, slot);
-        }
-        self.reliable_timeout(cx, slot);
-        self.session_timeout(cx, slot);
-        self.referral_timeout(cx, slot);
-        self.arm_leg(cx, slot);
     }
 }

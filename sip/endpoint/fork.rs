@@ -292,7 +292,7 @@ impl Endpoint {
             ForkOutput::Hangup { branch, status, reason, headers } => {
                 if let Some(leg) = self.dialogs.id_of(branch) {
                     let (dialogs, mut cx) = self.dialogs(now);
-                    dialogs.hangup(&mut cx, leg, status, reason, headers);
+                    dialogs.with(&mut cx, leg, |leg| leg.hangup(status, reason, headers));
                 }
             }
             ForkOutput::Promote { branch, leg } => self.dialogs.rename(&mut self.core, branch, leg),

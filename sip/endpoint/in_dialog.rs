@@ -1,7 +1,8 @@
 //! Requests within a dialog (RFC 3261 §12.2.2): ACK, offers, INFO, BYE.
 
-use super::dialogs::{Context, Dialogs};
+use super::dialogs::Dialogs;
 use super::incoming::{options_lines, refusal_of_body, unsupported};
+use super::leg_cx::LegCx;
 use super::offer::{Carrier, OfferRequest, OkBody};
 use super::retry::RetryReason;
 use super::state::{AwaitingAck, End, State, tag_number};
@@ -12,17 +13,17 @@ use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
 use crate::info::{self, Info};
 use crate::keys::{LegSlot, ServerId};
-use crate::leg::{EndCause, Event, Header, Prack};
+use crate::leg::{EndCause, Event, Header, LegId, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 
-impl Dialogs {
-    pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegSlot, request: &Request) {
-        let flow = cx.core.arrival_flow(arrival);
-        cx.core.trace(Some(slot), false, flow, || request_line(request));
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+impl LegCx<'_, '_> {
+    pub(super) fn handle_ack(&mut self, arrival: &Arrival, request: &Request) {
+        let flow = self.cx.core.arrival_flow(arrival);
+        self.cx.core.trace(Some(self.slot), false, flow, || request_line(request));
+        let leg = &mut *self.leg;
         if leg.awaiting_ack.as_ref().is_none_or(|ack| ack.cseq != request.cseq) {
             return;
         }
@@ -30,95 +31,93 @@ impl Dialogs {
         leg.offer.handle_ack();
         let (key, reported) = (leg.key, leg.is_reported());
         match bye {
-            Some((bye_headers, end)) => self.send_bye(cx, slot, bye_headers, end),
-            None if !reported => cx.core.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
+            Some((bye_headers, end)) => self.send_bye(bye_headers, end),
+            None if !reported => self.cx.core.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
             None => {}
         }
     }
 
+    /// Handles a request in a dialog of the leg. `replaced` is the leg that a REFER asks to replace.
     pub(super) fn handle_in_dialog(
         &mut self,
-        cx: &mut Context<'_>,
         arrival: &Arrival,
-        slot: LegSlot,
         request: Request,
         key: Key,
         echo: Echo,
+        replaced: Option<LegId>,
     ) {
-        let flow = cx.core.arrival_flow(arrival);
-        cx.core.trace(Some(slot), false, flow, || request_line(&request));
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let flow = self.cx.core.arrival_flow(arrival);
+        self.cx.core.trace(Some(self.slot), false, flow, || request_line(&request));
+        let leg = &mut *self.leg;
         if matches!(leg.state, State::Calling(_)) {
-            self.handle_early(cx, arrival, slot, &request, key, echo);
+            self.handle_early(arrival, &request, key, echo);
             return;
         }
         // RFC 3261 §12.2.2: the request is out of order. If the CSeq is equal, the request is a merged request, or a
         // retransmission whose transaction is gone.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
-            cx.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
+            self.cx.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
             return;
         }
-        if request.method != Method::Bye && !cx.has_room() {
-            cx.core.counters.shed += 1;
-            let lines = cx.core.retry_after(RetryReason::Dialog);
-            cx.core.refuse(arrival, &echo, 503, &lines);
+        if request.method != Method::Bye && !self.cx.has_room() {
+            self.cx.core.counters.shed += 1;
+            let lines = self.cx.core.retry_after(RetryReason::Dialog);
+            self.cx.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         leg.dialog.remote_cseq = Some(request.cseq);
         leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, secure: leg.dialog.flow.secure, ..flow };
         let ending = matches!(leg.state, State::Ending(_)) || leg.is_reported();
         let (tag, refer) = (leg.tag, leg.extensions.may_refer);
-        let server = cx.transactions.insert_server(
-            cx.core,
-            NewServer { arrival, request: &request, key, merge_key: None, echo, leg: Some(slot), tag, refer },
+        let server = self.cx.transactions.insert_server(
+            self.cx.core,
+            NewServer { arrival, request: &request, key, merge_key: None, echo, leg: Some(self.slot), tag, refer },
         );
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         match request.method {
-            Method::Bye => self.handle_bye(cx, slot, server, &request),
-            _ if ending && !matches!(request.method, Method::Notify) => cx.respond(server, plain(481)),
-            Method::Invite | Method::Update => self.handle_offer(cx, slot, server, &request),
-            Method::Info => self.handle_info(cx, slot, server, &request),
-            Method::Prack => self.handle_prack(cx, slot, server, &request),
-            Method::Refer => self.handle_refer(cx, slot, server, &request),
-            Method::Notify => self.handle_notify(cx, slot, server, &request),
-            Method::Subscribe => self.handle_subscribe(cx, slot, server, &request),
+            Method::Bye => self.handle_bye(server, &request),
+            _ if ending && !matches!(request.method, Method::Notify) => self.cx.respond(server, plain(481)),
+            Method::Invite | Method::Update => self.handle_offer(server, &request),
+            Method::Info => self.handle_info(server, &request),
+            Method::Prack => self.handle_prack(server, &request),
+            Method::Refer => self.handle_refer(server, &request, replaced),
+            Method::Notify => self.handle_notify(server, &request),
+            Method::Subscribe => self.handle_subscribe(server, &request),
             Method::Options => {
-                let prack = cx.core.prack_of(cx.core.trunk_at(arrival.source.ip()));
-                cx.respond(server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
+                let prack = self.cx.core.prack_of(self.cx.core.trunk_at(arrival.source.ip()));
+                self.cx.respond(server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
-            Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => cx.respond(server, plain(405)),
+            Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => self.cx.respond(server, plain(405)),
         }
     }
 
-    pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
+    pub(super) fn handle_info(&mut self, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         // RFC 6086 §4.2.2: this server accepts no INFO packages. An INFO without a package is an INFO of RFC 2976.
         if request.content.value("Info-Package").is_some() {
-            cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
+            self.cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
             return;
         }
         match Info::read(&request.content.content_type(), &request.content.body) {
-            Info::OtherType => cx.respond(server, ResponseParts { lines: info::ACCEPT, ..plain(415) }),
+            Info::OtherType => self.cx.respond(server, ResponseParts { lines: info::ACCEPT, ..plain(415) }),
             Info::Unreadable => {
-                cx.respond(server, ResponseParts { reason: Some("No Digit In The Body"), ..plain(400) });
+                self.cx.respond(server, ResponseParts { reason: Some("No Digit In The Body"), ..plain(400) });
             }
-            Info::Nothing => cx.respond(server, plain(200)),
+            Info::Nothing => self.cx.respond(server, plain(200)),
             Info::Digit(digit) => {
-                cx.respond(server, plain(200));
-                if let Some(leg) = self.legs.get(slot).map(|leg| leg.key) {
-                    cx.core.event(Event::Info { leg, digit });
-                }
+                self.cx.respond(server, plain(200));
+                self.cx.core.event(Event::Info { leg: self.leg.key, digit });
             }
         }
     }
 
     /// Handles a BYE (RFC 3261 §15.1.2).
-    pub(super) fn handle_bye(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
+    pub(super) fn handle_bye(&mut self, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        cx.respond(server, plain(200));
-        self.abandon_offer(cx, slot);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        self.cx.respond(server, plain(200));
+        self.abandon_offer();
+        let leg = &mut *self.leg;
         let waiting = match leg.state {
             State::Ringing { server, .. } => Some(server),
             _ => leg.offer.take_server(),
@@ -137,24 +136,24 @@ impl Dialogs {
             },
         };
         if let Some(waiting) = waiting {
-            cx.respond(waiting, plain(487));
+            self.cx.respond(waiting, plain(487));
         }
-        self.finish(cx, slot, end);
+        self.finish(end);
     }
 
     /// Handles a re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
-    pub(super) fn handle_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
+    pub(super) fn handle_offer(&mut self, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        if let Some(lines) = unsupported(request, cx.core.config.prack) {
-            cx.respond(server, ResponseParts { lines: &lines, ..plain(420) });
+        if let Some(lines) = unsupported(request, self.cx.core.config.prack) {
+            self.cx.respond(server, ResponseParts { lines: &lines, ..plain(420) });
             return;
         }
         if let Some((status, lines)) = refusal_of_body(request) {
-            cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
+            self.cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         let asks = invite || request.content.has_sdp();
         let kind = match request.method {
             Method::Invite => OfferRequest::Invite,
@@ -166,22 +165,22 @@ impl Dialogs {
         let hangs_up = invite && leg.awaiting_ack.as_ref().is_some_and(|ack| ack.bye.is_some());
         let status = leg.offer.refusal_of(kind).or(hangs_up.then_some(500));
         if let Some(status) = status {
-            let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
-            cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
+            let lines = if status == 500 { self.cx.core.retry_after_offer() } else { String::new() };
+            self.cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
         let negotiated_timer =
-            match session_timer::negotiate(request, cx.core.config.session_expires, cx.core.config.min_se) {
+            match session_timer::negotiate(request, self.cx.core.config.session_expires, self.cx.core.config.min_se) {
                 Ok(negotiated_timer) => negotiated_timer,
                 Err(least) => {
                     let lines = format!("Min-SE: {least}\r\n");
-                    cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
+                    self.cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
                     return;
                 }
             };
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         if invite && leg.awaiting_ack.take().is_some() {
-            cx.core.event(Event::Acknowledged { leg: leg.key, sdp: None });
+            self.cx.core.event(Event::Acknowledged { leg: leg.key, sdp: None });
         }
         if matches!(leg.state, State::Established) {
             leg.extensions.negotiated_timer = negotiated_timer;
@@ -192,48 +191,41 @@ impl Dialogs {
         }
         if !asks {
             let (flow, established) = (leg.dialog.flow, matches!(leg.state, State::Established));
-            let contact = cx.core.contact(flow);
+            let contact = self.cx.core.contact(flow);
             let negotiated_timer = negotiated_timer.filter(|_| established);
             let lines = session_timer::answer_lines(negotiated_timer);
-            cx.respond(server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
+            self.cx.respond(server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
             if established {
-                self.start_session(cx, slot, negotiated_timer);
+                self.start_session(negotiated_timer);
             }
             return;
         }
         leg.offer.receive(Carrier::Response(server));
         let leg = leg.key;
         if invite {
-            cx.respond(server, plain(100));
+            self.cx.respond(server, plain(100));
         }
-        cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
+        self.cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
     /// Sends the 200 to an INVITE or re-INVITE. The leg stores the 200 until the ACK of this 200 comes.
-    pub(super) fn respond_until_acknowledged(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        server_slot: ServerId,
-        sdp: &Bytes,
-        headers: &[Header],
-    ) {
-        let timers = cx.core.config.timers;
-        let Some(server) = cx.transactions.server(server_slot) else { return };
+    pub(super) fn respond_until_acknowledged(&mut self, server_slot: ServerId, sdp: &Bytes, headers: &[Header]) {
+        let timers = self.cx.core.config.timers;
+        let Some(server) = self.cx.transactions.server(server_slot) else { return };
         let (flow, cseq, initial, has_offer) = (server.flow, server.cseq, server.merge_key.is_some(), server.has_offer);
-        let contact = self.own_contact(cx, slot, flow);
-        let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let contact = self.own_contact(flow);
+        let features = self.leg.features();
+        let leg = &mut *self.leg;
         let (negotiated_timer, reliable) = (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some());
-        let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
+        let supported = compose::supported(reliable || self.cx.core.config.prack != Prack::Off);
         let body = match leg.offer.handle_ok(initial, has_offer) {
             OkBody::Sdp => Some(("application/sdp", sdp.as_ref())),
             OkBody::Empty => None,
         };
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(negotiated_timer)].concat();
-        let response = cx.transactions.respond(
-            cx.core,
-            cx.now,
+        let response = self.cx.transactions.respond(
+            self.cx.core,
+            self.cx.now,
             server_slot,
             ResponseParts {
                 status: 200,
@@ -247,27 +239,26 @@ impl Dialogs {
         );
         // From now on, the leg retransmits the 200 (RFC 6026 §8.7).
         let Some(response) = response else { return };
-        if let Some(leg) = self.legs.get_mut(slot) {
-            leg.awaiting_ack = Some(Box::new(AwaitingAck {
-                cseq,
-                initial,
-                response,
-                flow,
-                interval: timers.t1,
-                retransmit: cx.now + timers.t1,
-                deadline: cx.now + timers.timeout(),
-                bye: None,
-            }));
-        }
-        self.start_session(cx, slot, negotiated_timer);
+        self.leg.awaiting_ack = Some(Box::new(AwaitingAck {
+            cseq,
+            initial,
+            response,
+            flow,
+            interval: timers.t1,
+            retransmit: self.cx.now + timers.t1,
+            deadline: self.cx.now + timers.timeout(),
+            bye: None,
+        }));
+        self.start_session(negotiated_timer);
     }
 
     /// Returns the local Contact for a response of a leg on this flow.
-    pub(super) fn own_contact(&self, cx: &Context<'_>, slot: LegSlot, flow: Flow) -> String {
-        let secure = self.legs.get(slot).is_some_and(|leg| leg.dialog.flow.secure);
-        cx.core.contact(Flow { secure, ..flow })
+    pub(super) fn own_contact(&self, flow: Flow) -> String {
+        self.cx.core.contact(Flow { secure: self.leg.dialog.flow.secure, ..flow })
     }
+}
 
+impl Dialogs {
     /// Returns the leg that has the dialog of the request. A leg in the state `Calling` may have several dialogs:
     /// provisional responses of different phones make different early dialogs.
     pub(super) fn dialog_of(&self, request: &Request) -> Option<LegSlot> {

@@ -1,6 +1,7 @@
 //! Checks the INVITEs of new calls (RFC 3261 §8.2), and creates the legs of these calls.
 
 use super::dialogs::{Context, Dialogs};
+use super::leg_cx::LegCx;
 use super::offer::OfferState;
 use super::reliable::Reliable;
 use super::state::{Extensions, Leg, PROVISIONAL_REPEAT, State};
@@ -47,16 +48,6 @@ impl Dialogs {
                 return tag;
             }
         }
-    }
-
-    /// Schedules the next repetition of the latest provisional response, which was sent just now.
-    pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        if let Some(leg) = self.legs.get_mut(slot)
-            && let State::Ringing { repeat, .. } = &mut leg.state
-        {
-            *repeat = Some(cx.now + PROVISIONAL_REPEAT);
-        }
-        self.arm_leg(cx, slot);
     }
 
     /// Creates the leg of an admitted INVITE and responds with 100.
@@ -124,8 +115,18 @@ impl Dialogs {
             cx.respond(*server, ResponseParts { status: 100, ..ResponseParts::default() });
         }
         if expires.is_some() {
-            self.arm_leg(cx, slot);
+            self.with(cx, slot, |leg| leg.arm_leg());
         }
+    }
+}
+
+impl LegCx<'_, '_> {
+    /// Schedules the next repetition of the latest provisional response, which was sent just now.
+    pub(super) fn repeat_provisional(&mut self) {
+        if let State::Ringing { repeat, .. } = &mut self.leg.state {
+            *repeat = Some(self.cx.now + PROVISIONAL_REPEAT);
+        }
+        self.arm_leg();
     }
 }
 

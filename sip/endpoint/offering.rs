@@ -2,14 +2,14 @@
 //! offers cross, the module sends its offer later.
 
 use super::calling::refusal;
-use super::dialogs::{Context, Dialogs};
+use super::leg_cx::LegCx;
 use super::offer::{OfferState, WaitingOffer};
 use super::state::{ByeHeaders, State};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
-use crate::keys::{ClientId, LegSlot};
+use crate::keys::ClientId;
 use crate::leg::Event;
-use crate::message::{Method, Response, Uri};
+use crate::message::{Method, Response};
 use crate::recording;
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,11 @@ use std::time::{Duration, Instant};
 const MAX_DEFERRALS: u8 = 10;
 const MAX_DEFERRAL: u64 = 10;
 
-impl Dialogs {
+impl LegCx<'_, '_> {
     /// Handles the response to an offer in an early dialog. This response does not decide whether the call is answered.
     /// Only the response to the INVITE decides this.
-    pub(super) fn update_answered(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        response: Option<&Response>,
-    ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn update_answered(&mut self, status: u16, response: Option<&Response>) {
+        let leg = &mut *self.leg;
         if !matches!(leg.offer, OfferState::Sent { .. }) || leg.is_reported() {
             return;
         }
@@ -36,53 +30,34 @@ impl Dialogs {
         match (status, response) {
             (200..=299, Some(response)) => {
                 leg.offer.take_sent();
-                cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                self.cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            (_, Some(response)) if self.defer_offer(cx, slot, response) => {}
+            (_, Some(response)) if self.defer_offer(response) => {}
             _ => {
-                self.abandon_offer(cx, slot);
-                cx.core.event(Event::OfferRejected { leg: key, status });
+                self.abandon_offer();
+                self.cx.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
 
-    pub(super) fn deliver_to_reinvite(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: ClientId,
-        leg_slot: Option<LegSlot>,
-        response: &Response,
-    ) {
+    /// Handles a response to a re-INVITE of this leg.
+    pub(super) fn deliver_to_reinvite(&mut self, client: ClientId, response: &Response) {
         let success = (200..300).contains(&response.status);
         if success {
-            if cx.transactions.acknowledge_again(cx.core, slot, response) {
-                return;
-            }
-            let Some(client) = cx.transactions.client(slot) else { return };
-            let flow = client.flow;
-            let (authorization, fallback) = client
-                .acknowledge
-                .as_ref()
-                .map(|acknowledge| (acknowledge.authorization.clone(), Uri::parse(&acknowledge.uri)))
-                .unwrap_or_default();
-            let Some(fallback) = fallback else { return };
+            let Some((_, authorization)) = self.cx.answered_dialog(client, response) else { return };
             // RFC 3261 §12.2.1.2: the route set of a dialog never changes after the first transaction. Only the remote
             // target may change.
-            let mut dialog = Dialog::from_response(response, &fallback, flow);
-            if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
-                if let Some(target) = response.content.contact() {
-                    leg.dialog.target = target;
-                }
-                dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
+            if let Some(target) = response.content.contact() {
+                self.leg.dialog.target = target;
             }
+            let dialog = Dialog { local_cseq: response.cseq, ..self.leg.dialog.clone() };
             let again = InDialogRequest { lines: authorization, ..InDialogRequest::default() };
-            self.acknowledge_answer(cx, slot, leg_slot, &dialog, response.cseq, &again);
+            self.cx.acknowledge_answer(client, Some(self.slot), &dialog, response.cseq, &again);
         }
-        let Some(leg_slot) = leg_slot else { return };
-        if response.status < 200 || (!success && self.repeat_with_credentials(cx, slot, leg_slot, response)) {
+        if response.status < 200 || (!success && self.repeat_with_credentials(client, response)) {
             return;
         }
-        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let leg = &mut *self.leg;
         let key = leg.key;
         if leg.is_reported() || matches!(leg.state, State::Ending(_)) {
             return;
@@ -90,15 +65,15 @@ impl Dialogs {
         match response.status {
             200..=299 => {
                 leg.offer.take_sent();
-                self.learn_session(cx, leg_slot, response);
-                cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                self.learn_session(response);
+                self.cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            _ if self.defer_offer(cx, leg_slot, response) => {}
-            408 | 481 => self.send_bye(cx, leg_slot, ByeHeaders::default(), refusal(response)),
+            _ if self.defer_offer(response) => {}
+            408 | 481 => self.send_bye(ByeHeaders::default(), refusal(response)),
             status => {
-                self.abandon_offer(cx, leg_slot);
-                self.refresh_again(cx, leg_slot);
-                cx.core.event(Event::OfferRejected { leg: key, status });
+                self.abandon_offer();
+                self.refresh_again();
+                self.cx.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
@@ -106,7 +81,7 @@ impl Dialogs {
     /// Schedules the offer again, if the response only defers the offer. The response is 491 if two offers crossed. It
     /// is 500 with Retry-After if the far end is still busy with another offer (RFC 3261 §14.2, RFC 3311 §5.2). Returns
     /// `false` if the response is a refusal.
-    pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot, response: &Response) -> bool {
+    pub(super) fn defer_offer(&mut self, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
         });
@@ -115,40 +90,40 @@ impl Dialogs {
             (500, Some(seconds)) if seconds <= MAX_DEFERRAL => Some(Duration::from_secs(seconds)),
             _ => return false,
         };
-        let Some(leg) = self.legs.get_mut(slot) else { return false };
+        let leg = &mut *self.leg;
         let OfferState::Sent { offer, .. } = &mut leg.offer else { return false };
         if offer.deferrals >= MAX_DEFERRALS {
             return false;
         }
         offer.deferrals += 1;
         match wait {
-            Some(wait) => self.send_offer_at(cx, slot, cx.now + wait),
-            None => self.retry_offer(cx, slot),
+            Some(wait) => self.send_offer_at(self.cx.now + wait),
+            None => self.retry_offer(),
         }
         true
     }
 
     /// Schedules the offer again after two offers crossed (glare). The side that created the Call-ID waits longer than
     /// the other side, so that the offers do not cross again (RFC 3261 §14.1).
-    pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let random = rand::Rng::next_u64(&mut cx.core.rng);
-        let Some(leg) = self.legs.get(slot) else { return };
+    pub(super) fn retry_offer(&mut self) {
+        let random = rand::Rng::next_u64(&mut self.cx.core.rng);
+        let leg = &*self.leg;
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
-        self.send_offer_at(cx, slot, cx.now + Duration::from_millis(tens * 10));
+        self.send_offer_at(self.cx.now + Duration::from_millis(tens * 10));
     }
 
     /// Schedules the offer of this server, which was refused for now or was not sent yet.
-    fn send_offer_at(&mut self, cx: &mut Context<'_>, slot: LegSlot, at: Instant) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    fn send_offer_at(&mut self, at: Instant) {
+        let leg = &mut *self.leg;
         let sent = leg.offer.take_sent().map(|(offer, _)| offer);
         let offer = sent.or_else(|| leg.waiting_offer.take().map(|waiting| waiting.offer));
         leg.waiting_offer = offer.map(|offer| WaitingOffer { offer, at });
-        self.arm_leg(cx, slot);
+        self.arm_leg();
     }
 
-    pub(super) fn send_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let random = cx.core.random_u128();
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn send_offer(&mut self) {
+        let random = self.cx.core.random_u128();
+        let leg = &mut *self.leg;
         let (incoming, dialog) = match &leg.state {
             State::Ending(_) => return,
             State::Established => (leg.incoming, None),
@@ -159,7 +134,7 @@ impl Dialogs {
         };
         let busy = !leg.offer.is_idle() || leg.awaiting_ack.is_some();
         if busy || (!incoming && matches!(leg.state, State::Calling(_)) && dialog.is_none()) {
-            self.retry_offer(cx, slot);
+            self.retry_offer();
             return;
         }
         let Some(WaitingOffer { offer, .. }) = leg.waiting_offer.take() else { return };
@@ -168,14 +143,11 @@ impl Dialogs {
         let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
             let again = InDialogRequest { body, ..InDialogRequest::default() };
-            self.send_in(cx, slot, Some(&dialog), Method::Update, Purpose::Update, again);
+            self.send_in(Some(&dialog), Method::Update, Purpose::Update, again);
             return;
         }
-        let Some(leg) = self.legs.get(slot) else { return };
-        let lines = self.refresh_lines(leg);
+        let lines = self.refresh_lines();
         self.send_in_dialog(
-            cx,
-            slot,
             Method::Invite,
             Purpose::Reinvite,
             InDialogRequest { lines, body, ..InDialogRequest::default() },
@@ -184,12 +156,12 @@ impl Dialogs {
 
     /// Abandons the leg's offer, because the leg ends. If a response to the re-INVITE comes within 64*T1, this server
     /// still sends the ACK.
-    pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let at = cx.now + cx.core.config.timers.timeout();
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn abandon_offer(&mut self) {
+        let at = self.cx.now + self.cx.core.config.timers.timeout();
+        let leg = &mut *self.leg;
         leg.waiting_offer = None;
         if let Some((_, Some(client))) = leg.offer.take_sent() {
-            cx.transactions.abandon(cx.core, client, at);
+            self.cx.transactions.abandon(self.cx.core, client, at);
         }
     }
 }

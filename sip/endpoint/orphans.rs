@@ -76,12 +76,12 @@ impl Endpoint {
         }
         let flow = self.core.arrival_flow(arrival);
         let dialog = Dialog::from_response(response, &target, flow);
-        let (dialogs, mut cx) = self.dialogs(now);
-        let (flow, ack) = dialogs.compose_ack(&cx, branch, &dialog, response.cseq, &InDialogRequest::default());
+        let (_, mut cx) = self.dialogs(now);
+        let (flow, ack) = cx.compose_ack(branch, &dialog, response.cseq, &InDialogRequest::default());
         cx.core.transmit(flow, ack);
         if !is_repetition {
             tracing::info!("a call of an earlier process was answered late and is ended");
-            dialogs.send_bye_without_leg(&mut cx, dialog);
+            cx.send_bye_without_leg(dialog);
         }
         true
     }

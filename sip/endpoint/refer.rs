@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::dialogs::{Context, Dialogs};
+use super::dialogs::Dialogs;
+use super::leg_cx::LegCx;
 use super::state::{State, tag_number};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
-use crate::keys::{LegSlot, ServerId};
+use crate::keys::ServerId;
 use crate::leg::{Event, Header, LegId, Refer, Referred};
 use crate::message::{Method, Request, Response, Uri};
 
@@ -46,12 +47,13 @@ pub(super) struct Referral {
     pub(super) deadline: Instant,
 }
 
-impl Dialogs {
+impl LegCx<'_, '_> {
     // ----- as the recipient of REFER -----------------------------------------------------------------------------
 
-    pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
+    /// Handles a REFER. `replaced` is the leg that has the dialog in the Replaces of its URI.
+    pub(super) fn handle_refer(&mut self, server: ServerId, request: &Request, replaced: Option<LegId>) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        let Some(leg) = self.legs.get(slot) else { return };
+        let leg = &*self.leg;
         let key = leg.key;
         let ready = matches!(leg.state, State::Established) && !leg.is_reported();
         let busy = leg.extensions.subscription.is_some();
@@ -61,7 +63,7 @@ impl Dialogs {
             _ => None,
         };
         if !leg.extensions.may_refer {
-            cx.respond(server, ResponseParts { lines: TRANSFERS_NOT_ALLOWED, ..plain(403) });
+            self.cx.respond(server, ResponseParts { lines: TRANSFERS_NOT_ALLOWED, ..plain(403) });
             return;
         }
         let status = match &target {
@@ -72,27 +74,24 @@ impl Dialogs {
             Some(_) => 0,
         };
         let Some(target) = target.filter(|_| status == 0) else {
-            cx.respond(server, plain(status));
+            self.cx.respond(server, plain(status));
             return;
         };
         let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
         let (uri, mut headers) = take_headers(&String::from_utf8_lossy(target.text()));
         let replaces = headers.iter().position(|header| header.name.eq_ignore_ascii_case("Replaces"));
         let replaces = replaces.map(|index| headers.remove(index).value);
-        let replaced = replaces.as_deref().and_then(|value| self.named_by_replaces(value)).map(|(key, _)| key);
         let referred_by = request.content.value("Referred-By");
-        if let Some(leg) = self.legs.get_mut(slot) {
-            let subscription =
-                Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
-            leg.extensions.subscription = Some(Box::new(subscription));
-        }
-        let own_user = cx.core.own_user(&target);
+        let subscription =
+            Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
+        self.leg.extensions.subscription = Some(Box::new(subscription));
+        let own_user = self.cx.core.own_user(&target);
         let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by, own_user });
-        cx.core.event(Event::Referred { leg: key, referred });
+        self.cx.core.event(Event::Referred { leg: key, referred });
     }
 
-    pub(super) fn answer_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn answer_refer(&mut self, status: u16) {
+        let leg = &mut *self.leg;
         let flow = leg.dialog.flow;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         let Some(server) = subscription.server.take() else { return };
@@ -100,21 +99,21 @@ impl Dialogs {
         let status = if (200..700).contains(&status) { status } else { 603 };
         if status >= 300 {
             leg.extensions.subscription = None;
-            cx.respond(server, ResponseParts { status, ..ResponseParts::default() });
+            self.cx.respond(server, ResponseParts { status, ..ResponseParts::default() });
             return;
         }
-        let contact = cx.core.contact(flow);
+        let contact = self.cx.core.contact(flow);
         let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
         let contact = Some(contact.as_str());
-        cx.respond(server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
+        self.cx.respond(server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
         // RFC 3515 §2.4.4: the first NOTIFY is sent at once.
-        self.notify_refer(cx, slot, 100);
+        self.notify_refer(100);
     }
 
     /// Sends a NOTIFY with the status of the call that the far end requested. If the previous NOTIFY has no response
     /// yet, the method stores the status and sends it later.
-    pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn notify_refer(&mut self, status: u16) {
+        let leg = &mut *self.leg;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         if subscription.server.is_some() || !matches!(leg.state, State::Established) {
             return;
@@ -132,18 +131,16 @@ impl Dialogs {
         subscription.out = true;
         subscription.last = status;
         let id = subscription.id;
-        self.send_notify(cx, slot, id, status);
+        self.send_notify(id, status);
     }
 
-    fn send_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot, id: u32, status: u16) {
+    fn send_notify(&mut self, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
         let fragment = format!("SIP/2.0 {status} {}\r\n", compose::reason_phrase(status));
         let body = Some(("message/sipfrag;version=2.0".to_owned(), Bytes::from(fragment)));
         self.send_in_dialog(
-            cx,
-            slot,
             Method::Notify,
             Purpose::Notify,
             InDialogRequest { lines, body, ..InDialogRequest::default() },
@@ -151,8 +148,8 @@ impl Dialogs {
     }
 
     /// Handles the response to a NOTIFY. `status` is 408 if no response came.
-    pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegSlot, status: u16) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn notify_answered(&mut self, status: u16) {
+        let leg = &mut *self.leg;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
         let (next, over) = (subscription.next.take(), subscription.last >= 200);
@@ -160,60 +157,52 @@ impl Dialogs {
         if over || status >= 300 {
             leg.extensions.subscription = None;
         } else if let Some(next) = next {
-            self.notify_refer(cx, slot, next);
+            self.notify_refer(next);
         }
     }
 
     /// Sends the stored status, because the leg is about to send BYE.
-    pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn send_last_notify(&mut self) {
+        let leg = &mut *self.leg;
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
-            self.send_notify(cx, slot, subscription.id, status);
+            self.send_notify(subscription.id, status);
         }
         if let Some(server) = subscription.server {
-            cx.respond(server, ResponseParts { status: 603, ..ResponseParts::default() });
+            self.cx.respond(server, ResponseParts { status: 603, ..ResponseParts::default() });
         }
     }
 
     /// Handles a SUBSCRIBE in a dialog. The only valid SUBSCRIBE refreshes the subscription of a REFER (RFC 6665
     /// §4.2.1).
-    pub(super) fn handle_subscribe(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        server: ServerId,
-        request: &Request,
-    ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn handle_subscribe(&mut self, server: ServerId, request: &Request) {
+        let leg = &mut *self.leg;
         let flow = leg.dialog.flow;
         let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
         let Some(status) = subscription.map(|subscription| subscription.next.unwrap_or(subscription.last)) else {
             let status = if is_refer(request) { 481 } else { 489 };
-            cx.respond(server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
+            self.cx.respond(server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
             return;
         };
         let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
         let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
-        let (contact, lines) = (cx.core.contact(flow), format!("Expires: {expires}\r\n"));
+        let (contact, lines) = (self.cx.core.contact(flow), format!("Expires: {expires}\r\n"));
         let contact = Some(contact.as_str());
-        cx.respond(server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
-        self.notify_refer(cx, slot, status);
-        if expires == 0
-            && let Some(leg) = self.legs.get_mut(slot)
-        {
-            leg.extensions.subscription = None;
+        self.cx.respond(server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
+        self.notify_refer(status);
+        if expires == 0 {
+            self.leg.extensions.subscription = None;
         }
     }
 
     // ----- as the sender of REFER --------------------------------------------------------------------------------
 
-    pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegSlot, refer: Refer) {
-        let deadline = cx.now + Duration::from_secs(EXPIRES);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn refer(&mut self, refer: Refer) {
+        let deadline = self.cx.now + Duration::from_secs(EXPIRES);
+        let leg = &mut *self.leg;
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
             let leg = leg.key;
-            cx.core.event(Event::ReferAnswered { leg, status: 491 });
+            self.cx.core.event(Event::ReferAnswered { leg, status: 491 });
             return;
         }
         leg.extensions.referral = Some(Box::new(Referral { accepted: false, last: 0, deadline }));
@@ -222,19 +211,13 @@ impl Dialogs {
         let by = refer.referred_by.as_deref().map(|by| format!("Referred-By: <{}>\r\n", clean(by)));
         let lines = format!("Refer-To: <{}>\r\n{}", clean(&refer.refer_to), by.unwrap_or_default());
         let again = InDialogRequest { lines, headers: refer.headers, ..InDialogRequest::default() };
-        self.send_in_dialog(cx, slot, Method::Refer, Purpose::Refer, again);
-        self.arm_leg(cx, slot);
+        self.send_in_dialog(Method::Refer, Purpose::Refer, again);
+        self.arm_leg();
     }
 
     /// Handles the response to a REFER. `status` is 408 if no response came.
-    pub(super) fn refer_answered(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        response: Option<&Response>,
-    ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn refer_answered(&mut self, status: u16, response: Option<&Response>) {
+        let leg = &mut *self.leg;
         let key = leg.key;
         if leg.is_reported() {
             leg.extensions.referral = None;
@@ -248,17 +231,17 @@ impl Dialogs {
         if status >= 300 || quiet {
             leg.extensions.referral = None;
         }
-        cx.core.event(Event::ReferAnswered { leg: key, status });
+        self.cx.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
             // RFC 4488 §4: the REFER was accepted, but no NOTIFY will follow.
-            cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
+            self.cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
 
-    pub(super) fn handle_notify(&mut self, cx: &mut Context<'_>, slot: LegSlot, server: ServerId, request: &Request) {
+    pub(super) fn handle_notify(&mut self, server: ServerId, request: &Request) {
         let content = &request.content;
         let state = content.value("Subscription-State");
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let leg = &mut *self.leg;
         let key = leg.key;
         let status = match (&mut leg.extensions.referral, &state) {
             _ if content.value("Event").is_none() => 489,
@@ -268,8 +251,11 @@ impl Dialogs {
             (Some(_), Some(_)) => 200,
         };
         let lines = if status == 489 { ALLOW_EVENTS } else { "" };
-        cx.respond(server, ResponseParts { status, lines, ..ResponseParts::default() });
-        let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
+        self.cx.respond(server, ResponseParts { status, lines, ..ResponseParts::default() });
+        if status != 200 {
+            return;
+        }
+        let leg = &mut *self.leg;
         let Some(referral) = &mut leg.extensions.referral else { return };
         let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
         let reported_status =
@@ -287,25 +273,35 @@ impl Dialogs {
         }
         if !accepted {
             // The NOTIFY came before the 202 response.
-            cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
+            self.cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
-            cx.core.event(Event::ReferProgress { leg: key, status: reported_status, done });
+            self.cx.core.event(Event::ReferProgress { leg: key, status: reported_status, done });
         }
     }
 
-    pub(super) fn referral_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= cx.now) {
+    pub(super) fn referral_timeout(&mut self) {
+        let leg = &mut *self.leg;
+        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= self.cx.now) {
             leg.extensions.referral = None;
             if !leg.is_reported() {
                 let leg = leg.key;
-                cx.core.event(Event::ReferProgress { leg, status: 408, done: true });
+                self.cx.core.event(Event::ReferProgress { leg, status: 408, done: true });
             }
         }
     }
+}
 
+impl Dialogs {
     // ----- Replaces -----------------------------------------------------------------------------------------------
+
+    /// Returns the leg that a REFER asks to replace: the leg that has the dialog in the Replaces of the URI.
+    pub(super) fn replaced_by_refer(&self, request: &Request) -> Option<LegId> {
+        let uri = Uri::of_address(request.content.list("Refer-To").first()?.as_bytes())?;
+        let (_, headers) = take_headers(&String::from_utf8_lossy(uri.text()));
+        let replaces = headers.iter().find(|header| header.name.eq_ignore_ascii_case("Replaces"))?;
+        self.named_by_replaces(&replaces.value).map(|(key, _)| key)
+    }
 
     /// Returns the leg that a Replaces header names (RFC 3891 §3), and whether this leg is answered. `value` is the
     /// value of the header.

@@ -3,38 +3,148 @@
 use bytes::Bytes;
 
 use super::dialogs::{Context, Dialogs};
+use super::leg_cx::LegCx;
 use super::offer::{Carrier, OfferState};
 use super::state::{ByeHeaders, End, State};
 use super::targets::Targets;
+use super::transactions::MAX_FORKS;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose, start_line};
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow, NextHop};
 use crate::digest;
 use crate::keys::{ClientId, LegSlot};
 use crate::leg::{EndCause, Event};
-use crate::message::{Method, Response};
+use crate::message::{Method, Response, Uri};
 
-impl Dialogs {
+impl Context<'_> {
     /// Handles a further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4). If the response is a
     /// retransmission of this 2xx, the same ACK is sent again. A 2xx of another fork gets an ACK and then a BYE.
-    pub(super) fn handle_late_response(&mut self, cx: &mut Context<'_>, branch: u128, response: &Response) {
-        let Some(late) = cx.transactions.handle_late_response(cx.core, branch, response) else { return };
+    pub(super) fn handle_late_response(&mut self, branch: u128, response: &Response) {
+        let Some(late) = self.transactions.handle_late_response(self.core, branch, response) else { return };
         let Some(target) = response.content.contact() else { return };
         let dialog = Dialog::from_response(response, &target, late.flow);
-        let (flow, data) = self.compose_ack(cx, branch, &dialog, response.cseq, &InDialogRequest::default());
-        cx.core.transmit(flow, data.clone());
-        cx.core.trace(late.leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        let (flow, data) = self.compose_ack(branch, &dialog, response.cseq, &InDialogRequest::default());
+        self.core.transmit(flow, data.clone());
+        self.core.trace(late.leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
         if !late.is_repetition {
-            self.send_bye_without_leg(cx, dialog);
+            self.send_bye_without_leg(dialog);
         }
     }
 
-    /// Reports to the leg's trunk whether the INVITE of the leg was answered.
-    pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegSlot, answered: bool) {
-        let trunk = self.legs.get(leg).and_then(|leg| leg.trunk);
-        cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
+    /// Returns the dialog that a 2xx to an INVITE or re-INVITE makes, and the credentials for its ACK. Returns `None` if
+    /// the 2xx needs no ACK of the caller: the 2xx is a retransmission, and its ACK was sent again here, or too many
+    /// forks have answered.
+    pub(super) fn answered_dialog(&mut self, id: ClientId, response: &Response) -> Option<(Dialog, String)> {
+        if self.transactions.acknowledge_again(self.core, id, response) {
+            return None;
+        }
+        let client = self.transactions.client(id).filter(|client| client.acknowledged() < MAX_FORKS)?;
+        let acknowledge = client.acknowledge.as_ref()?;
+        let fallback = Uri::parse(&acknowledge.uri)?;
+        Some((Dialog::from_response(response, &fallback, client.flow), acknowledge.authorization.clone()))
     }
 
+    /// Acknowledges and hangs up a 2xx to an INVITE whose leg has ended.
+    pub(super) fn end_answered(&mut self, id: ClientId, response: &Response) {
+        let Some((dialog, lines)) = self.answered_dialog(id, response) else { return };
+        let again = InDialogRequest { lines, ..InDialogRequest::default() };
+        self.acknowledge_answer(id, None, &dialog, response.cseq, &again);
+        self.send_bye_without_leg(dialog);
+    }
+
+    /// Acknowledges a 2xx to a re-INVITE whose leg has ended.
+    pub(super) fn acknowledge_without_leg(&mut self, id: ClientId, response: &Response) {
+        let Some((dialog, lines)) = self.answered_dialog(id, response) else { return };
+        let again = InDialogRequest { lines, ..InDialogRequest::default() };
+        self.acknowledge_answer(id, None, &dialog, response.cseq, &again);
+    }
+
+    /// Sends the ACK of a 2xx. This ACK is a separate request and uses the route set of the dialog (RFC 3261
+    /// §13.2.2.4).
+    pub(super) fn acknowledge_answer(
+        &mut self,
+        id: ClientId,
+        leg: Option<LegSlot>,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &InDialogRequest,
+    ) {
+        let Some(branch) = self.transactions.client(id).map(|client| client.branch) else { return };
+        let ack = self.compose_ack(branch, dialog, cseq, again);
+        self.transactions.acknowledge_answer(self.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
+    }
+
+    /// Hangs up a dialog without a leg. The dialog belongs to a second fork, or to an earlier process.
+    pub(super) fn send_bye_without_leg(&mut self, mut dialog: Dialog) {
+        dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
+        let branch = self.core.random_u128();
+        let hop = self.next_hop_in(&dialog);
+        let (cseq, bare) = (dialog.local_cseq, InDialogRequest::default());
+        let data = self.compose_in_dialog(&dialog, &hop, branch, "BYE", cseq, &bare, "");
+        let new = NewClient { method: Method::Bye, branch, flow: hop.flow, data, leg: None, purpose: Purpose::Bye };
+        self.transactions.start_client(self.core, self.now, new);
+    }
+
+    /// Composes the ACK of a 2xx. `branch` is the branch of the INVITE. Every retransmission of the 2xx gets the same
+    /// ACK.
+    pub(super) fn compose_ack(
+        &self,
+        branch: u128,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &InDialogRequest,
+    ) -> (Flow, Bytes) {
+        let branch = self.core.key_of((branch, &dialog.remote_tag)).0;
+        let hop = self.next_hop_in(dialog);
+        (hop.flow, self.compose_in_dialog(dialog, &hop, branch, "ACK", cseq, again, &again.lines))
+    }
+
+    /// Returns the target, the routes and the flow of the next request in a dialog.
+    fn next_hop_in(&self, dialog: &Dialog) -> NextHop {
+        // Only the flows of phones and guests are pinned.
+        let contact = dialog.flow.pinned.then(|| self.phones.contact_of_gruu(self.now, &dialog.target)).flatten();
+        let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
+        let targets = Targets { core: self.core, trunks: self.trunks };
+        NextHop { flow: dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport)), uri, routes }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
+    fn compose_in_dialog(
+        &self,
+        dialog: &Dialog,
+        hop: &NextHop,
+        branch: u128,
+        method: &str,
+        cseq: u32,
+        again: &InDialogRequest,
+        lines: &str,
+    ) -> Bytes {
+        let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
+        let contact = refreshes.then(|| self.core.contact(hop.flow));
+        compose::request(&RequestParts {
+            method,
+            uri: &hop.uri,
+            via_transport: Some(hop.flow.transport),
+            sent_by: self.core.sent_by(hop.flow),
+            branch,
+            routes: &hop.routes,
+            from: &dialog.local,
+            to: &dialog.remote,
+            call_id: &dialog.call_id,
+            cseq,
+            contact: contact.as_deref(),
+            features: again.features(),
+            lines,
+            headers: &again.headers,
+            body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
+            user_agent: &self.core.config.user_agent,
+            refer: again.refer,
+            ..RequestParts::default()
+        })
+    }
+}
+
+impl Dialogs {
     /// Sends the request to the next target of this request (RFC 3263 §4.3). Returns `false` if no target is left, or
     /// if the call was hung up.
     pub(super) fn try_next_target(&mut self, cx: &mut Context<'_>, id: ClientId) -> bool {
@@ -59,36 +169,28 @@ impl Dialogs {
         true
     }
 
-    /// Sends the ACK of a 2xx. This ACK is a separate request and uses the route set of the dialog (RFC 3261
-    /// §13.2.2.4).
-    pub(super) fn acknowledge_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: ClientId,
-        leg: Option<LegSlot>,
-        dialog: &Dialog,
-        cseq: u32,
-        again: &InDialogRequest,
-    ) {
-        let Some(branch) = cx.transactions.client(id).map(|client| client.branch) else { return };
-        let ack = self.compose_ack(cx, branch, dialog, cseq, again);
-        cx.transactions.acknowledge_answer(cx.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
+    /// Handles the failure of a request that got no response. Does nothing if the request belongs to no leg.
+    pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, id: ClientId, cause: EndCause) {
+        let Some(client) = cx.transactions.client(id) else { return };
+        if let (purpose, Some(slot)) = (client.purpose, client.leg) {
+            self.with(cx, slot, |leg| leg.handle_failure(id, purpose, cause));
+        }
+    }
+}
+
+impl LegCx<'_, '_> {
+    /// Reports to the leg's trunk whether the INVITE of the leg was answered.
+    pub(super) fn report_invite_outcome(&mut self, answered: bool) {
+        self.cx.trunks.report_invite_outcome(self.cx.core, self.cx.now, self.leg.trunk, answered);
     }
 
     /// Handles the final response to a request in the dialog. `status` is 408 if no response came.
-    pub(super) fn answered_in_dialog(
-        &mut self,
-        cx: &mut Context<'_>,
-        leg: LegSlot,
-        purpose: Purpose,
-        status: u16,
-        response: Option<&Response>,
-    ) {
+    pub(super) fn answered_in_dialog(&mut self, purpose: Purpose, status: u16, response: Option<&Response>) {
         match purpose {
-            Purpose::Refresh => self.refresh_answered(cx, leg, status, response),
-            Purpose::Refer => self.refer_answered(cx, leg, status, response),
-            Purpose::Notify => self.notify_answered(cx, leg, status),
-            Purpose::Update => self.update_answered(cx, leg, status, response),
+            Purpose::Refresh => self.refresh_answered(status, response),
+            Purpose::Refer => self.refer_answered(status, response),
+            Purpose::Notify => self.notify_answered(status),
+            Purpose::Update => self.update_answered(status, response),
             Purpose::Invite
             | Purpose::Reinvite
             | Purpose::Cancel
@@ -99,122 +201,88 @@ impl Dialogs {
         }
     }
 
-    pub(super) fn finish_ending(&mut self, cx: &mut Context<'_>, leg: LegSlot) {
-        let end = match self.legs.get_mut(leg).map(|leg| &mut leg.state) {
-            Some(State::Ending(end)) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+    pub(super) fn finish_ending(&mut self) {
+        let end = match &mut self.leg.state {
+            State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
             _ => End::of(EndCause::LocalHangup, None),
         };
-        self.finish(cx, leg, end);
+        self.finish(end);
     }
 
-    /// Handles the failure of a request that got no response. Does nothing if the request belongs to no leg.
-    pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, slot: ClientId, cause: EndCause) {
-        let Some(client) = cx.transactions.client(slot) else { return };
-        let purpose = client.purpose;
-        let Some(leg_slot) = client.leg else { return };
-        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+    /// Handles the failure of a request that got no response.
+    pub(super) fn handle_failure(&mut self, id: ClientId, purpose: Purpose, cause: EndCause) {
+        let leg = &mut *self.leg;
         let key = leg.key;
         match purpose {
             Purpose::Invite => {
                 let State::Calling(calling) = &leg.state else { return };
-                if calling.client != slot {
+                if calling.client != id {
                     return;
                 }
                 let hung_up = calling.is_hung_up();
                 let cause = if hung_up { EndCause::LocalHangup } else { cause };
                 if !hung_up {
-                    self.report_invite_outcome(cx, leg_slot, false);
+                    self.report_invite_outcome(false);
                 }
-                self.finish(cx, leg_slot, End::of(cause, None));
+                self.finish(End::of(cause, None));
             }
-            Purpose::Bye => self.finish_ending(cx, leg_slot),
+            Purpose::Bye => self.finish_ending(),
             Purpose::Reinvite => {
                 leg.offer.take_sent();
                 if matches!(leg.state, State::Established) && !leg.is_reported() {
-                    cx.core.event(Event::OfferRejected { leg: key, status: 408 });
+                    self.cx.core.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: a missing response counts as a 408, and a 408 ends the dialog.
-                    self.send_bye(cx, leg_slot, ByeHeaders::default(), End::of(cause, None));
+                    self.send_bye(ByeHeaders::default(), End::of(cause, None));
                 }
             }
             Purpose::Cancel | Purpose::OutOfDialog(_) => {}
-            purpose => self.answered_in_dialog(cx, leg_slot, purpose, 408, None),
+            purpose => self.answered_in_dialog(purpose, 408, None),
         }
     }
 
     /// Sends BYE. The leg is removed when the response to the BYE arrives. The end of the leg is reported when the leg
     /// is removed. If the response has not come after 4*T1, the end is reported then.
-    pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegSlot, bye_headers: ByeHeaders, end: End) {
-        let report_by = cx.now + cx.core.config.timers.t1 * 4;
-        self.abandon_offer(cx, slot);
-        while let Some(carrier) = self.legs.get_mut(slot).and_then(|leg| leg.offer.take_received()) {
+    pub(super) fn send_bye(&mut self, bye_headers: ByeHeaders, end: End) {
+        let report_by = self.cx.now + self.cx.core.config.timers.t1 * 4;
+        self.abandon_offer();
+        while let Some(carrier) = self.leg.offer.take_received() {
             match carrier {
                 Carrier::Response(server) => {
-                    cx.respond(server, compose::ResponseParts { status: 487, ..Default::default() });
+                    self.cx.respond(server, compose::ResponseParts { status: 487, ..Default::default() });
                 }
-                carrier => self.send_answer(cx, slot, carrier, None),
+                carrier => self.send_answer(carrier, None),
             }
         }
-        self.send_last_notify(cx, slot);
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        self.send_last_notify();
+        let leg = &mut *self.leg;
         leg.state = State::Ending(Box::new(end));
         leg.awaiting_ack = None;
         leg.report_end_by(report_by);
         let ByeHeaders { lines, headers } = bye_headers;
         self.send_in_dialog(
-            cx,
-            slot,
             Method::Bye,
             Purpose::Bye,
             InDialogRequest { lines, headers, ..InDialogRequest::default() },
         );
-        self.arm_leg(cx, slot);
+        self.arm_leg();
     }
 
-    /// Hangs up a dialog without a leg. The dialog belongs to a second fork, or to an earlier process.
-    pub(super) fn send_bye_without_leg(&mut self, cx: &mut Context<'_>, mut dialog: Dialog) {
-        dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
-        let branch = cx.core.random_u128();
-        let hop = self.next_hop_in(cx, &dialog);
-        let data = self.compose_in_dialog(
-            cx,
-            &dialog,
-            &hop,
-            branch,
-            "BYE",
-            dialog.local_cseq,
-            &InDialogRequest::default(),
-            "",
-        );
-        let new = NewClient { method: Method::Bye, branch, flow: hop.flow, data, leg: None, purpose: Purpose::Bye };
-        cx.transactions.start_client(cx.core, cx.now, new);
-    }
-
-    pub(super) fn send_in_dialog(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        method: Method,
-        purpose: Purpose,
-        again: InDialogRequest,
-    ) {
-        self.send_in(cx, slot, None, method, purpose, again);
+    pub(super) fn send_in_dialog(&mut self, method: Method, purpose: Purpose, again: InDialogRequest) {
+        self.send_in(None, method, purpose, again);
     }
 
     /// Sends a request in the leg's dialog, or in one of its early dialogs. All dialogs of a leg share one sequence of
     /// CSeq numbers.
     pub(super) fn send_in(
         &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
         early: Option<&Dialog>,
         method: Method,
         purpose: Purpose,
         mut again: InDialogRequest,
     ) {
-        let branch = cx.core.random_u128();
-        let Some(leg) = self.legs.get(slot) else { return };
-        let hop = self.next_hop_in(cx, early.unwrap_or(&leg.dialog));
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let branch = self.cx.core.random_u128();
+        let hop = self.cx.next_hop_in(early.unwrap_or(&self.leg.dialog));
+        let leg = &mut *self.leg;
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
         let cseq = leg.dialog.local_cseq;
         again.refer = leg.extensions.may_refer;
@@ -222,15 +290,14 @@ impl Dialogs {
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(hop.flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
-                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut cx.core.rng)
+                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut self.cx.core.rng)
             }
             None => String::new(),
         };
         let authenticates = leg.session.is_some();
         let lines = [&*authorization, &*again.lines].concat();
-        let Some(leg) = self.legs.get(slot) else { return };
         let dialog = early.unwrap_or(&leg.dialog);
-        let data = self.compose_in_dialog(cx, dialog, &hop, branch, method.as_str(), cseq, &again, &lines);
+        let data = self.cx.compose_in_dialog(dialog, &hop, branch, method.as_str(), cseq, &again, &lines);
         let NextHop { flow, uri, routes } = hop;
         let acknowledge = (method == Method::Invite).then(|| {
             Box::new(Acknowledge {
@@ -243,14 +310,14 @@ impl Dialogs {
                 bytes: None,
             })
         });
-        let new = NewClient { method, branch, flow, data, leg: Some(slot), purpose };
-        let client = cx.transactions.start_client(cx.core, cx.now, new);
+        let new = NewClient { method, branch, flow, data, leg: Some(self.slot), purpose };
+        let client = self.cx.transactions.start_client(self.cx.core, self.cx.now, new);
         if matches!(purpose, Purpose::Reinvite | Purpose::Update)
-            && let Some(OfferState::Sent { client: open, .. }) = self.legs.get_mut(slot).map(|leg| &mut leg.offer)
+            && let OfferState::Sent { client: open, .. } = &mut self.leg.offer
         {
             *open = Some(client);
         }
-        if let Some(client) = cx.transactions.client_mut(client) {
+        if let Some(client) = self.cx.transactions.client_mut(client) {
             client.again = authenticates.then(|| Box::new(again));
             client.acknowledge = acknowledge;
         }
@@ -258,84 +325,18 @@ impl Dialogs {
 
     /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if this is not possible. In this case
     /// the response is final.
-    pub(super) fn repeat_with_credentials(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: ClientId,
-        leg_slot: LegSlot,
-        response: &Response,
-    ) -> bool {
+    pub(super) fn repeat_with_credentials(&mut self, client: ClientId, response: &Response) -> bool {
         if !matches!(response.status, 401 | 407) {
             return false;
         }
-        let Some(client) = cx.transactions.client_mut(slot) else { return false };
+        let Some(client) = self.cx.transactions.client_mut(client) else { return false };
         let (method, purpose, asker) = (client.method.clone(), client.purpose, client.flow.peer.ip());
         let Some(mut again) = client.again.take() else { return false };
-        let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
+        let Some(session) = &mut self.leg.session else { return false };
         if !session.trusts(asker) || !session.learn(digest::challenges(response), &mut again.attempts) {
             return false;
         }
-        self.send_in_dialog(cx, leg_slot, method, purpose, *again);
+        self.send_in_dialog(method, purpose, *again);
         true
-    }
-
-    /// Composes the ACK of a 2xx. `branch` is the branch of the INVITE. Every retransmission of the 2xx gets the same
-    /// ACK.
-    pub(super) fn compose_ack(
-        &self,
-        cx: &Context<'_>,
-        branch: u128,
-        dialog: &Dialog,
-        cseq: u32,
-        again: &InDialogRequest,
-    ) -> (Flow, Bytes) {
-        let branch = cx.core.key_of((branch, &dialog.remote_tag)).0;
-        let hop = self.next_hop_in(cx, dialog);
-        (hop.flow, self.compose_in_dialog(cx, dialog, &hop, branch, "ACK", cseq, again, &again.lines))
-    }
-
-    /// Returns the target, the routes and the flow of the next request in a dialog.
-    fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
-        // Only the flows of phones and guests are pinned.
-        let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
-        let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
-        let targets = Targets { core: cx.core, trunks: cx.trunks };
-        NextHop { flow: dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport)), uri, routes }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
-    fn compose_in_dialog(
-        &self,
-        cx: &Context<'_>,
-        dialog: &Dialog,
-        hop: &NextHop,
-        branch: u128,
-        method: &str,
-        cseq: u32,
-        again: &InDialogRequest,
-        lines: &str,
-    ) -> Bytes {
-        let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
-        let contact = refreshes.then(|| cx.core.contact(hop.flow));
-        compose::request(&RequestParts {
-            method,
-            uri: &hop.uri,
-            via_transport: Some(hop.flow.transport),
-            sent_by: cx.core.sent_by(hop.flow),
-            branch,
-            routes: &hop.routes,
-            from: &dialog.local,
-            to: &dialog.remote,
-            call_id: &dialog.call_id,
-            cseq,
-            contact: contact.as_deref(),
-            features: again.features(),
-            lines,
-            headers: &again.headers,
-            body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
-            user_agent: &cx.core.config.user_agent,
-            refer: again.refer,
-            ..RequestParts::default()
-        })
     }
 }

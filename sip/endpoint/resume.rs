@@ -189,7 +189,7 @@ impl Endpoint {
             leg.report_end_by(reader.now.instant + t1 * 4);
         }
         let (dialogs, mut cx) = self.dialogs(reader.now.instant);
-        dialogs.arm_leg(&mut cx, slot);
+        dialogs.with(&mut cx, slot, |leg| leg.arm_leg());
     }
 }
 

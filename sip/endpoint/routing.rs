@@ -240,8 +240,8 @@ impl Endpoint {
             if self.handle_orphan(now, arrival, branch, response) {
                 return;
             }
-            let (dialogs, mut cx) = self.dialogs(now);
-            return dialogs.handle_late_response(&mut cx, branch, response);
+            let (_, mut cx) = self.dialogs(now);
+            return cx.handle_late_response(branch, response);
         };
         let outcome = self.transactions.handle_response(&mut self.core, now, id, response);
         self.client_outcome(now, id, outcome, Some(response));
@@ -397,8 +397,8 @@ impl Endpoint {
         let local = self.core.local_for(transport, peer.ip());
         let dialog = local.and_then(|local| Dialog::of_earlier_process(state.dialog, local));
         if let Some(dialog) = dialog {
-            let (dialogs, mut cx) = self.dialogs(now);
-            dialogs.send_bye_without_leg(&mut cx, dialog);
+            let (_, mut cx) = self.dialogs(now);
+            cx.send_bye_without_leg(dialog);
         }
     }
 

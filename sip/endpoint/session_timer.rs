@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::dialogs::{Context, Dialogs};
-use super::state::{ByeHeaders, End, Leg, State};
+use super::leg_cx::LegCx;
+use super::state::{ByeHeaders, End, State};
 use super::transactions::client::{InDialogRequest, Purpose};
-use crate::keys::LegSlot;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
@@ -126,39 +125,30 @@ pub(super) fn min_se_of(response: &Response) -> Option<u32> {
         .filter(|&min_se| min_se <= MAX_INTERVAL)
 }
 
-impl Dialogs {
+impl LegCx<'_, '_> {
     /// Returns the session timer lines for a later request that refreshes the session.
-    pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
-        leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
+    pub(super) fn refresh_lines(&self) -> String {
+        self.leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
     }
 
     /// Starts the session timer of a 2xx that was sent. If the 2xx has no session timer, stops the timer of the leg.
-    pub(super) fn start_session(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        negotiated_timer: Option<NegotiatedTimer>,
-    ) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            leg.extensions.session =
-                negotiated_timer.map(|negotiated_timer| Box::new(SessionTimer::new(cx.now, negotiated_timer)));
-        }
-        self.arm_leg(cx, slot);
+    pub(super) fn start_session(&mut self, negotiated_timer: Option<NegotiatedTimer>) {
+        self.leg.extensions.session =
+            negotiated_timer.map(|negotiated_timer| Box::new(SessionTimer::new(self.cx.now, negotiated_timer)));
+        self.arm_leg();
     }
 
     /// Starts the session timer of a 2xx to an INVITE or UPDATE. If the 2xx has no session timer, stops the timer of
     /// the leg.
-    pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegSlot, response: &Response) {
-        if let Some(leg) = self.legs.get_mut(slot)
-            && response.content.value("Allow").is_some()
-        {
-            leg.extensions.far_end_allows_update = response.content.has_token("Allow", "UPDATE");
+    pub(super) fn learn_session(&mut self, response: &Response) {
+        if response.content.value("Allow").is_some() {
+            self.leg.extensions.far_end_allows_update = response.content.has_token("Allow", "UPDATE");
         }
-        self.start_session(cx, slot, timer_in(response));
+        self.start_session(timer_in(response));
     }
 
-    pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn session_timeout(&mut self) {
+        let leg = &mut *self.leg;
         let (key, updates) = (leg.key, leg.extensions.far_end_allows_update);
         let busy = leg.waiting_offer.is_some() || !leg.offer.is_idle() || leg.awaiting_ack.is_some();
         if !matches!(leg.state, State::Established) || leg.is_reported() {
@@ -166,50 +156,37 @@ impl Dialogs {
             return;
         }
         let Some(session) = leg.extensions.session.as_mut() else { return };
-        if session.expires_at <= cx.now {
+        if session.expires_at <= self.cx.now {
             leg.extensions.session = None;
             let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
-            self.send_bye(cx, slot, bye_headers, End::of(EndCause::SessionExpired, None));
+            self.send_bye(bye_headers, End::of(EndCause::SessionExpired, None));
             return;
         }
-        if session.refresh_at.is_none_or(|at| at > cx.now) {
+        if session.refresh_at.is_none_or(|at| at > self.cx.now) {
             return;
         }
         // If a request of this server has no response yet, this request refreshes the session too. If a request of the
         // far end is open, it must be answered first.
         if busy {
-            session.refresh_at = Some(cx.now + RETRY_PAUSE);
+            session.refresh_at = Some(self.cx.now + RETRY_PAUSE);
             return;
         }
         session.refresh_at = None;
         if updates {
-            self.send_refresh(cx, slot);
+            self.send_refresh();
         } else {
-            cx.core.event(Event::RefreshDue { leg: key });
+            self.cx.core.event(Event::RefreshDue { leg: key });
         }
     }
 
-    fn send_refresh(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        let Some(leg) = self.legs.get(slot) else { return };
-        let lines = self.refresh_lines(leg);
-        self.send_in_dialog(
-            cx,
-            slot,
-            Method::Update,
-            Purpose::Refresh,
-            InDialogRequest { lines, ..InDialogRequest::default() },
-        );
+    fn send_refresh(&mut self) {
+        let lines = self.refresh_lines();
+        self.send_in_dialog(Method::Update, Purpose::Refresh, InDialogRequest { lines, ..InDialogRequest::default() });
     }
 
     /// Handles the response to an UPDATE that refreshes the session. `status` is 408 if no response came.
-    pub(super) fn refresh_answered(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        status: u16,
-        response: Option<&Response>,
-    ) {
-        let Some(leg) = self.legs.get_mut(slot) else { return };
+    pub(super) fn refresh_answered(&mut self, status: u16, response: Option<&Response>) {
+        let leg = &mut *self.leg;
         if leg.is_reported() || !matches!(leg.state, State::Established) {
             return;
         }
@@ -219,12 +196,12 @@ impl Dialogs {
                 if let Some(target) = response.content.contact() {
                     leg.dialog.target = target;
                 }
-                self.learn_session(cx, slot, response);
+                self.learn_session(response);
             }
             (408 | 481, _) => {
                 leg.extensions.session = None;
                 let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
-                self.send_bye(cx, slot, bye_headers, End::of(EndCause::SessionExpired, Some(status)));
+                self.send_bye(bye_headers, End::of(EndCause::SessionExpired, Some(status)));
             }
             (422, Some(response)) if min_se_of(response).is_some() => {
                 let min_se = min_se_of(response).unwrap_or(LOWEST_MIN_SE);
@@ -232,33 +209,33 @@ impl Dialogs {
                     && session.interval < min_se
                 {
                     session.interval = min_se;
-                    self.send_refresh(cx, slot);
+                    self.send_refresh();
                 }
             }
             // The far end does not support UPDATE, although its Allow header contained UPDATE.
             (405 | 501, _) => {
                 leg.extensions.far_end_allows_update = false;
-                cx.core.event(Event::RefreshDue { leg: key });
+                self.cx.core.event(Event::RefreshDue { leg: key });
             }
             _ => {
                 if let Some(session) = &mut leg.extensions.session {
-                    session.refresh_at = Some(cx.now + RETRY_PAUSE);
+                    session.refresh_at = Some(self.cx.now + RETRY_PAUSE);
                 }
             }
         }
-        self.arm_leg(cx, slot);
+        self.arm_leg();
     }
 
     /// Schedules the refresh again. This function is called if an offer that should refresh the session failed but the
     /// call continues.
-    pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegSlot) {
-        if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
+    pub(super) fn refresh_again(&mut self) {
+        if let Some(session) = &mut self.leg.extensions.session
             && session.we_refresh
             && session.refresh_at.is_none()
         {
-            session.refresh_at = Some(cx.now + RETRY_PAUSE);
+            session.refresh_at = Some(self.cx.now + RETRY_PAUSE);
         }
-        self.arm_leg(cx, slot);
+        self.arm_leg();
     }
 }
 
