@@ -78,11 +78,6 @@ ids! {
     SiprecId,
 }
 
-impl LegId {
-    /// An id that belongs to no leg.
-    pub const NONE: Self = Self(0);
-}
-
 /// Id of an operation on a leg's media: a playback, a recording or the tap of a stream. A command carries this id. The
 /// events of the operation carry the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]

@@ -161,7 +161,7 @@ impl Office {
             }
             return;
         }
-        let leg = event.leg();
+        let Some(leg) = event.leg() else { return };
         assert!(!self.ended.contains(&leg), "an event after the end");
         let (now, sdp) = (self.now, Bytes::from_static(b"v=0\r\n"));
         match event {

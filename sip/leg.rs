@@ -298,9 +298,9 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the leg of the command. Returns [`LegId::NONE`] if the command has no leg.
+    /// Returns the leg of the command. Returns `None` if the command has no leg.
     #[must_use]
-    pub fn leg(&self) -> LegId {
+    pub fn leg(&self) -> Option<LegId> {
         match self {
             Self::Invite { leg, .. }
             | Self::Ring { leg, .. }
@@ -316,8 +316,8 @@ impl Command {
             | Self::Info { leg, .. }
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
-            | Self::NotifyRefer { leg, .. } => *leg,
-            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => LegId::NONE,
+            | Self::NotifyRefer { leg, .. } => Some(*leg),
+            Self::End(_) | Self::EndUnanswered(_) | Self::Directory(_) => None,
         }
     }
 }
@@ -641,10 +641,10 @@ macro_rules! leg_of {
 }
 
 impl Event {
-    /// Returns the leg of the event. Returns [`LegId::NONE`] if the event has no leg.
+    /// Returns the leg of the event. Returns `None` if the event has no leg.
     #[must_use]
-    pub fn leg(&self) -> LegId {
-        leg_of!(self).copied().unwrap_or(LegId::NONE)
+    pub fn leg(&self) -> Option<LegId> {
+        leg_of!(self).copied()
     }
 
     /// Changes the leg of the event. In this way, an event of a branch becomes an event of the leg that the application

@@ -251,7 +251,7 @@ pub struct Trace {
 
 /// Returns the report in an event of the SIP endpoint. Returns `None` if the event is about no leg.
 pub fn report(event: sip::Event) -> Option<Report> {
-    let leg = event.leg();
+    let leg = event.leg()?;
     let signal = match event {
         sip::Event::Trace { sent, peer, transport, line, .. } => {
             let (far_end, transport) = (peer, transport.token());

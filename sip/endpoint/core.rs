@@ -431,7 +431,7 @@ impl Core {
 
     /// Reports an event to the application. If the leg of the event is a branch, queues the event for the fork instead.
     pub(super) fn event(&mut self, event: Event) {
-        if self.branches.contains_key(&event.leg()) {
+        if event.leg().is_some_and(|leg| self.branches.contains_key(&leg)) {
             self.branch_events.push_back(event);
         } else {
             self.emit(event);

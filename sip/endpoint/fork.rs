@@ -124,7 +124,7 @@ impl Forks {
     /// Executes a command for a leg that still rings at several contacts. Returns `false` if the leg does not ring at
     /// several contacts. The caller must then pass the command to the leg.
     pub(super) fn handle_command(&mut self, command: &Command) -> bool {
-        let key = command.leg();
+        let Some(key) = command.leg() else { return false };
         let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.state != ForkState::Answered) else {
             return false;
         };
@@ -157,7 +157,7 @@ impl Forks {
 
     /// Handles an event of a branch.
     pub(super) fn handle_event(&mut self, core: &mut Core, now: Instant, mut event: Event) {
-        let branch = event.leg();
+        let Some(branch) = event.leg() else { return };
         let Some(&key) = core.branches.get(&branch) else { return };
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         match &mut event {

@@ -296,7 +296,6 @@ impl Endpoint {
     /// Executes one command. For a [`Command::Invite`], the destination may need a lookup. In this case the endpoint
     /// emits [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
-        let key = command.leg();
         match command {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
@@ -305,13 +304,16 @@ impl Endpoint {
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
             command if self.forks.handle_command(&command) => {}
-            command => match self.dialogs.id_of(key) {
+            command => match command.leg().and_then(|leg| self.dialogs.id_of(leg)) {
                 Some(leg) => {
                     let (dialogs, mut cx) = self.dialogs(now);
                     dialogs.handle_command(&mut cx, leg, command);
                 }
-                None if matches!(command, Command::Hangup { .. }) => self.abandon_lookup(key),
-                None => {}
+                None => {
+                    if let Command::Hangup { leg, .. } = command {
+                        self.abandon_lookup(leg);
+                    }
+                }
             },
         }
         self.serve_forks(now);

@@ -574,7 +574,7 @@ fn extensions_survive_loss_duplication_and_reordering() {
         }
         let sdp = || Bytes::from_static(SDP);
         pair.drive(Duration::from_secs(400), |side, event| {
-            let leg = event.leg();
+            let Some(leg) = event.leg() else { return vec![] };
             match (side, event) {
                 (Side::B, Event::Incoming { .. }) => {
                     let early = Command::Provisional { leg, status: 183, sdp: Some(sdp()), headers: Vec::new() };

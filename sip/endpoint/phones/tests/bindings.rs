@@ -79,7 +79,7 @@ fn the_answered_branch_gets_the_key_of_the_leg_in_events_trace_and_ladder() {
     assert!(bye.text.starts_with("BYE ") && bye.to.port() == 40_002, "{}", bye.text);
     respond(&mut exchange, &bye, 200);
     let events: Vec<Event> = exchange.events.drain(..).collect();
-    assert!(events.iter().all(|event| event.leg() == LegId(9)), "{events:?}");
+    assert!(events.iter().all(|event| event.leg() == Some(LegId(9))), "{events:?}");
     assert!(matches!(events[..], [Event::Trace { .. }, Event::Trace { .. }, Event::Ended { .. }]), "{events:?}");
     assert_eq!((ladder.of_legs(&[LegId(9)]).len(), ladder.of_legs(&[LegId(22)]).len()), (1, 0));
 }
