@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_client_is_accepted_with_either_algorithm_and_each_count_once() {
+    fn the_digest_client_is_accepted_with_each_algorithm_and_each_nonce_count_once() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         for which in [0, 1] {
             let mut session = client(&mut authority, now, "secret", which);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_an_unknown_user_and_no_answer_are_told_apart() {
+    fn a_wrong_password_an_unknown_user_and_a_missing_answer_are_different_results() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let wrong = answer(&mut client(&mut authority, now, "guess", 1));
         assert!(
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_good_for_its_own_request_uri_however_phones_write_it_and_for_no_other() {
+    fn a_digest_answer_is_valid_for_its_request_uri_in_any_spelling_and_no_other() {
         let same = |method, signed, requested| is_same_resource(method, signed, &uri(requested));
         for (signed, requested) in [
             ("sip:100@Tandem", "sip:100@tandem"),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_answer_for_somebody_else_is_told_from_a_wrong_one() {
+    fn a_correct_digest_answer_for_another_uri_differs_from_a_wrong_answer() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let lured = answer(&mut client(&mut authority, now, "secret", 1));
         let result = authority.check(now, "REGISTER", (&uri("sip:victim"), "victim"), &lured, &directory);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_for_the_servers_own_address_is_one_for_any_call_to_it() {
+    fn a_digest_answer_for_an_own_address_is_valid_for_any_call_to_this_server() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let shown = answer(&mut client(&mut authority, now, "secret", 1));
         authority.set_own(vec!["tandem".to_owned()]);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_that_is_old_or_not_ours_is_stale() {
+    fn an_old_or_foreign_nonce_is_stale() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let old = answer(&mut client(&mut authority, now, "secret", 1));
         let later = now + NONCE_LIFE + Duration::from_secs(1);
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn remembered_nonces_are_bounded_and_a_forgotten_one_is_not_good_again() {
+    fn stored_nonces_are_limited_and_a_removed_nonce_is_stale() {
         let (mut authority, now) = (authority(), instant());
         authority.epoch = Some(now);
         let nonces: Vec<String> = (0..MAX_NONCES as u64 + 10)

@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_branch_is_read_back() {
+    fn a_generated_branch_is_parsed() {
         assert_eq!(branch_number(format!("z9hG4bK{:032x}", 7_u128).as_bytes()), Some(7));
         assert_eq!(branch_number(b"z9hG4bK7"), None);
     }

@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_in_one_value_are_told_apart_and_unknown_ones_skipped() {
+    fn several_challenges_in_one_value_are_split_and_unknown_ones_skipped() {
         let value = "Basic realm=\"x\", Digest realm=\"a, \\\"b\", nonce=\"1\", algorithm=SHA-256, Digest realm=\"c\",nonce=2,\
                      algorithm=SHA3, Digest realm=\"d\",nonce=\"3\",stale=TRUE";
         let challenges = parse_challenges(value, true);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_is_counted_until_the_server_wants_another() {
+    fn a_nonce_is_counted_until_the_server_sends_another() {
         let mut session = Session::new(credentials("u", "p"));
         session.learn(vec![one("Digest realm=\"r\",nonce=\"1\",qop=\"auth\"")], &mut Attempts::default());
         let mut next = || session.lines("INVITE", "sip:x", b"", &mut StdRng::from_seed([1; 32]));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_who_has_it_at_that_domain() {
+    fn a_user_name_names_the_user_of_the_called_domain() {
         let domain = |name: &str, account: &str| Domain {
             name: name.into(),
             account: account.into(),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_kept_as_rfc_7616_says() {
+    fn a_password_is_stored_as_the_hash_of_rfc_7616() {
         let ha1 = Ha1::of("Mufasa", "testrealm@host.com", "Circle Of Life");
         assert_eq!(&*ha1.md5, "939e7578ed9e3c518a452acee763bce9");
         assert_eq!(format!("{ha1:?}"), "Ha1(..)");

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_says_who_when_and_what_without_secrets() {
+    fn a_hep_packet_has_addresses_time_and_message_without_secrets() {
         let agent = Agent { id: 2_001, password: Some("pw".into()) };
         let message = traced_message(
             "192.0.2.1:5060",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_has_chunks_of_its_own_and_nothing_is_too_long() {
+    fn a_hep_packet_has_ipv6_chunks_and_a_limited_length() {
         let mut message = traced_message("[2001:db8::1]:5060", "[2001:db8::2]:5061", true, "");
         message.transport = Transport::Tcp;
         message.data = vec![b'x'; 70_000].into();

@@ -73,7 +73,7 @@ mod tests {
     const EVENT: &str = "audio/telephone-event";
 
     #[test]
-    fn a_body_holds_one_key_in_each_form_and_under_each_type() {
+    fn an_info_body_has_one_digit_in_each_form_and_type() {
         for kind in [RELAY, "application/dtmf", EVENT, "Audio/Telephone-Event;rate=8000", ""] {
             for (body, digit) in [
                 ("Signal=5\r\nDuration=160\r\n", '5'),

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_nobody_sees_to_are_overload_too() {
+    fn calls_that_the_application_does_not_handle_are_overload() {
         let (mut overload, start) = (Overload::new(400 * MS), instant());
         overload.waited(150 * MS);
         assert!(!overload.round(start, false));

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_not_an_outage_and_one_answer_not_its_end() {
+    fn a_trunk_is_down_after_two_failures_and_up_after_two_answers() {
         let (mut probe, now, mut rng) = probe();
         let mut hear = |status| {
             probe.handle_result(now, status, &mut rng);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_to_change_is_asked_sooner() {
+    fn a_probe_is_sent_sooner_when_the_status_may_change() {
         let (mut probe, now, mut rng) = probe();
         let mut wait = |status| {
             probe.handle_result(now, status, &mut rng);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_while_an_answer_is_awaited() {
+    fn no_register_is_sent_while_another_has_no_response() {
         let (mut probe, now, mut rng) = probe();
         let later = now + Duration::from_secs(1);
         assert!(probe.is_due(later) && !probe.is_due(later + Duration::from_secs(3_600)));

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_at_all_keeps_its_length() {
+    fn redaction_keeps_the_length_of_any_octets() {
         for message in [
             "",
             "\n",

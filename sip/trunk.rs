@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trunk_takes_no_more_calls_than_it_may_in_both_directions_together() {
+    fn max_calls_counts_both_directions_of_a_trunk() {
         let (mut trunk, now) = (state(|settings| settings.max_calls = Some(2)), instant());
         assert!(trunk.admit(now, CallDirection::Inbound) && trunk.admit(now, CallDirection::Outbound));
         assert!(!trunk.admit(now, CallDirection::Inbound) && !trunk.admit(now, CallDirection::Outbound));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seconds_calls_may_come_at_once_and_then_each_at_its_time() {
+    fn max_cps_allows_a_burst_of_one_second() {
         let (mut trunk, start) = (state(|settings| settings.max_cps = Some(4)), instant());
         assert_eq!((0..9).filter(|_| trunk.admit(start, CallDirection::Outbound)).count(), 4);
         assert!(trunk.admit(start, CallDirection::Inbound), "each direction for itself");

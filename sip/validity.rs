@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_from_when_to_when_it_is_valid() {
+    fn the_validity_of_a_certificate_is_read() {
         let mut params = rcgen::CertificateParams::new(vec!["pbx.example".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2026, 11, 24);
         params.not_after = rcgen::date_time_ymd(2026, 11, 25);

@@ -49,7 +49,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_oldest_that_nobody_has_seen_to_counts() {
+    fn the_oldest_unhandled_call_decides_about_overload() {
         let (mut calls, start) = (WaitingCalls::default(), instant());
         assert_eq!(calls.longest(start), Duration::ZERO);
         let first = calls.join(start);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_looked_at_than_it_is_good_for() {
+    fn the_check_of_pending_calls_reads_a_limited_number_of_calls() {
         let (mut calls, start) = (WaitingCalls::default(), instant());
         let guards: Vec<PendingCallGuard> = (0..MAX_CALLS + 10).map(|_| calls.join(start)).collect();
         assert_eq!((guards.len(), calls.0.len()), (MAX_CALLS + 10, MAX_CALLS));

@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_fields_of_a_refer_to_uri_are_taken_out_of_it() {
+    fn header_fields_of_a_refer_to_uri_are_separated_from_it() {
         let (uri, headers) = take_headers("sip:c?x@h;transport=tcp?Replaces=a%40b%3Bto-tag%3D1&X-A=%zz");
         assert_eq!(uri, "sip:c?x@h;transport=tcp");
         let pairs: Vec<_> = headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragments_status_is_that_of_its_first_line() {
+    fn the_status_of_a_sipfrag_is_in_its_first_line() {
         assert_eq!(fragment_status(b"SIP/2.0 180 Ringing\r\nTo: x\r\n"), Some(180));
         for odd in [&b""[..], b"SIP/2.0", b"SIP/2.0 20", b"HTTP/1.1 200 OK", b"SIP/2.0 9999999 x"] {
             assert_eq!(fragment_status(odd), None);

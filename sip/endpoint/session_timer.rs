@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn who_refreshes_does_so_half_way_and_who_waits_gives_up_a_third_or_32_seconds_early() {
+    fn the_refresher_refreshes_half_way_and_the_other_side_expires_a_third_or_32_s_early() {
         let now = crate::testing::instant();
         let timer =
             |interval, we_refresh| SessionTimer::new(now, NegotiatedTimer { interval, we_refresh, known: true });

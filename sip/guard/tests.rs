@@ -31,7 +31,7 @@ fn an_address_of_this_host_is_banned_only_for_guesses() {
 }
 
 #[test]
-fn a_correct_password_forgives_only_the_wrong_ones_of_the_same_user() {
+fn a_correct_password_clears_the_wrong_passwords_of_the_same_user_only() {
     let (guard, start) = guard(Bans::default());
     let source = ip("198.51.100.1");
     // An attacker owns bob and guesses the password of alice.
@@ -75,7 +75,7 @@ fn an_address_that_the_server_has_called_is_banned_for_guesses_between_its_own_l
 }
 
 #[test]
-fn wrong_passwords_of_one_user_count_together_whatever_their_sources_for_a_minute() {
+fn wrong_passwords_for_one_user_count_over_all_sources_for_a_minute() {
     let (guard, start) = guard(Bans { never: vec!["10.0.0.0/8".parse().unwrap()], ..Bans::default() });
     let alice = ("alice", "");
     // Ten sources send six each. One is never banned, and own requests have no source.
@@ -95,7 +95,7 @@ fn wrong_passwords_of_one_user_count_together_whatever_their_sources_for_a_minut
 }
 
 #[test]
-fn a_source_has_its_rate_and_a_burst_and_the_rest_is_dropped_unread() {
+fn messages_above_the_rate_and_the_burst_of_a_source_are_dropped_unread() {
     let (guard, start) = guard(Bans { source_rate: 10, floods: 0, ..Bans::default() });
     let taken = |at| (0..100).filter(|_| guard.admit(at, ip("198.51.100.1")) == GuardDecision::Accept).count();
     assert_eq!(taken(start), 20);
@@ -106,7 +106,7 @@ fn a_source_has_its_rate_and_a_burst_and_the_rest_is_dropped_unread() {
 }
 
 #[test]
-fn a_trunk_is_neither_limited_nor_banned_whatever_it_does() {
+fn a_trunk_is_never_limited_or_banned() {
     let (guard, start) = guard(Bans { never: vec!["203.0.113.0/24".parse().unwrap()], ..Bans::default() });
     for source in ["192.0.2.9", "::ffff:192.0.2.9", "203.0.113.5"] {
         for _ in 0..10_000 {
@@ -118,7 +118,7 @@ fn a_trunk_is_neither_limited_nor_banned_whatever_it_does() {
 }
 
 #[test]
-fn each_offence_bans_at_its_own_limit_and_says_so() {
+fn each_offence_has_its_own_limit_and_reason_of_a_ban() {
     for (number, offence) in Offence::ALL.into_iter().enumerate() {
         let (guard, start) = guard(Bans::default());
         let source = IpAddr::from([198, 51, 100, number as u8]);
@@ -150,7 +150,7 @@ fn offences_of_an_hour_are_none_of_a_minute() {
 }
 
 #[test]
-fn a_ban_ends_the_next_one_lasts_twice_as_long_and_it_can_be_lifted() {
+fn a_ban_ends_a_second_ban_lasts_twice_as_long_and_an_operator_can_lift_it() {
     let (guard, start) = guard(Bans { malformed: 1, seconds: 100, ..Bans::default() });
     let source = ip("198.51.100.1");
     assert!(guard.record_offence(start, source, Offence::Malformed));
@@ -167,7 +167,7 @@ fn a_ban_ends_the_next_one_lasts_twice_as_long_and_it_can_be_lifted() {
 }
 
 #[test]
-fn ipv6_is_judged_by_its_64_bits() {
+fn ipv6_sources_are_limited_by_their_64_bit_prefix() {
     let (guard, start) = guard(Bans { malformed: 2, ..Bans::default() });
     guard.record_offence(start, ip("2001:db8::1"), Offence::Malformed);
     assert!(guard.record_offence(start, ip("2001:db8::ffff:1"), Offence::Malformed));
@@ -178,7 +178,7 @@ fn ipv6_is_judged_by_its_64_bits() {
 }
 
 #[test]
-fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
+fn an_authenticated_source_is_served_during_a_flood_of_unknown_sources() {
     let (guard, start) = guard(Bans { strangers_rate: 100, ..Bans::default() });
     let phone = ip("198.51.100.1");
     guard.note_authenticated(start, phone, ("alice", ""));
@@ -191,7 +191,7 @@ fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
 }
 
 #[test]
-fn a_peer_that_we_called_may_answer_as_fast_as_it_likes_but_not_guess_passwords() {
+fn a_called_source_has_no_rate_limit_but_may_not_guess_passwords() {
     let (guard, start) = guard(Bans { source_rate: 1, ..Bans::default() });
     let peer = ip("198.51.100.1");
     guard.note_called(start, peer);
@@ -207,7 +207,7 @@ fn a_peer_that_we_called_may_answer_as_fast_as_it_likes_but_not_guess_passwords(
 }
 
 #[test]
-fn the_right_password_takes_wrong_ones_back() {
+fn a_correct_password_clears_wrong_passwords() {
     let (guard, start) = guard(Bans::default());
     for _ in 0..100 {
         guard.record_offence(start, ip("198.51.100.1"), Offence::Challenge);
@@ -218,7 +218,7 @@ fn the_right_password_takes_wrong_ones_back() {
 }
 
 #[test]
-fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
+fn a_million_sources_use_limited_memory_and_lift_no_ban() {
     let (guard, start) = guard(Bans { strangers_rate: 0, ..Bans::default() });
     let scanner = ip("198.51.100.1");
     for _ in 0..10 {
@@ -234,7 +234,7 @@ fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
 }
 
 #[test]
-fn other_rules_hold_at_once_and_who_is_exempt_by_them_is_free() {
+fn changed_bans_settings_apply_at_once_and_free_exempt_sources() {
     let now = instant();
     let guard = Guard::new(Bans { malformed: 1, ..Bans::default() }, Vec::new(), 1, now);
     let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
@@ -266,7 +266,7 @@ fn the_hosts_of_trunks_are_never_banned_and_a_ban_ends_when_one_becomes_a_trunks
 }
 
 #[test]
-fn a_peer_that_we_call_is_not_banned_any_more_unless_it_guessed_passwords() {
+fn a_called_source_is_not_banned_unless_it_guessed_passwords() {
     for (offence, after) in [(Offence::Refused, GuardDecision::Accept), (Offence::Credentials, GuardDecision::Banned)] {
         let (guard, start) = guard(Bans { refused: 1, credentials: 1, ..Bans::default() });
         assert!(guard.record_offence(start, ip("198.51.100.1"), offence));

@@ -45,7 +45,7 @@ fn a_leg_has_its_messages_from_the_invite_on_and_those_after_its_end() {
 }
 
 #[test]
-fn calls_fall_out_whole_the_first_that_ended_first_and_live_ones_last() {
+fn the_ladder_drops_ended_calls_first_and_live_calls_last() {
     let (ladder, start) = (Ladder::new(64 * 1024), instant());
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
@@ -79,7 +79,7 @@ fn when_all_live_the_oldest_falls_out() {
 }
 
 #[test]
-fn strangers_push_out_strangers_only() {
+fn messages_of_unknown_sources_displace_only_each_other() {
     let (ladder, start) = (Ladder::new(256 * 1024), instant());
     ladder.record(message(start, "real", "INVITE"), || false);
     ladder.begin(LegId(7), b"real");
@@ -108,7 +108,7 @@ fn a_call_with_too_many_messages_keeps_its_beginning_and_its_latest() {
 }
 
 #[test]
-fn what_was_refused_before_the_leg_came_to_be_is_its_own_too() {
+fn messages_before_the_leg_belong_to_its_trace() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     ladder.record(message(start, "a", "FIRST"), || true);
     for number in 0..50 {
@@ -134,7 +134,7 @@ fn a_call_id_used_again_and_again_costs_no_more() {
 }
 
 #[test]
-fn long_messages_are_kept_in_part_and_keep_alives_not_at_all() {
+fn the_ladder_truncates_long_messages_and_ignores_keep_alives() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     ladder.begin(LegId(1), b"a");
     let mut long = message(start, "a", "INVITE");

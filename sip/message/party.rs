@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_the_field_are_not_those_of_the_uri() {
+    fn parameters_of_a_header_field_are_not_parameters_of_its_uri() {
         let party = Party::first("\"q=0\" <sip:a@h;q=1?X=2>;Q=0.5;reason=\"user-busy\"").unwrap();
         assert_eq!(
             (party.parameter("q").unwrap(), party.parameter("reason").unwrap()),

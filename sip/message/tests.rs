@@ -57,7 +57,7 @@ fn the_user_of_a_uri_is_decoded_and_a_number_loses_its_parameters() {
 }
 
 #[test]
-fn what_is_in_a_number_for_the_eye_only_is_taken_out_where_it_is_a_number() {
+fn visual_separators_are_removed_from_numbers_only() {
     for (uri, user) in [
         ("tel:+1-555-123-4567", "+15551234567"),
         ("tel:(030).12-34;phone-context=+49", "0301234"),
@@ -203,7 +203,7 @@ fn names_of_fields_are_shown_to_the_application_as_they_are_usually_written() {
 }
 
 #[test]
-fn sdp_is_known_by_its_type_whatever_its_case_and_parameters() {
+fn the_type_of_sdp_may_have_any_case_and_parameters() {
     for (kind, is_sdp) in [
         ("application/sdp", true),
         ("Application / SDP ; charset=\"utf-8\"", true),
@@ -217,7 +217,7 @@ fn sdp_is_known_by_its_type_whatever_its_case_and_parameters() {
 }
 
 #[test]
-fn uris_are_equivalent_as_the_rfc_says() {
+fn uris_are_equivalent_by_the_rules_of_the_rfc() {
     for (one, other, are) in [
         ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp", true),
         ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", true),

@@ -97,7 +97,7 @@ fn contacts_are_bound_refreshed_listed_and_removed() {
 }
 
 #[test]
-fn what_may_not_be_is_refused_and_changes_nothing() {
+fn an_invalid_register_is_refused_and_changes_no_binding() {
     let mut office = Office::new(|config| config.max_contacts = 2);
     office.register(&["<sip:a@h>"], None).unwrap();
     assert_eq!(office.register(&["*"], None), Err(Refusal::Malformed("Contact * goes with Expires 0")));
@@ -125,7 +125,7 @@ fn an_older_request_of_the_same_call_id_is_refused_and_another_call_id_is_not_co
 }
 
 #[test]
-fn a_binding_is_over_when_its_time_is_and_its_nat_is_kept_open_until_then() {
+fn a_binding_expires_and_gets_keep_alives_until_then() {
     let mut office = Office::new(|config| config.keep_alive_seconds = 25);
     office.register(&["<sip:a@10.0.0.1>"], Some(60)).unwrap();
     let (mut kept, mut over) = (0, 0);
@@ -158,7 +158,7 @@ fn an_expired_binding_is_not_called_before_its_timer_fires() {
 }
 
 #[test]
-fn a_phone_is_reached_where_it_came_from_unless_it_said_otherwise_and_is_there() {
+fn a_phone_is_called_at_its_source_address_or_at_its_contact_if_the_hosts_are_equal() {
     let mut office = Office::new(|_| {});
     let mut reach = |user: &str, contact: &str, transport, symmetric| {
         let from = flow("192.0.2.9:40000", transport);
@@ -173,7 +173,7 @@ fn a_phone_is_reached_where_it_came_from_unless_it_said_otherwise_and_is_there()
 }
 
 #[test]
-fn a_phone_whose_connection_is_gone_is_called_at_its_own_address() {
+fn a_phone_whose_connection_is_closed_is_called_at_its_contact() {
     let mut office = Office::new(|_| {});
     let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Tcp) };
     let contact = "<sip:a@192.0.2.9:5080;transport=tcp>";
@@ -197,7 +197,7 @@ fn a_browser_whose_websocket_is_closed_is_no_longer_registered() {
 }
 
 #[test]
-fn a_user_with_too_many_contacts_loses_the_oldest_and_a_full_registrar_takes_no_more() {
+fn too_many_contacts_remove_the_oldest_and_a_full_registrar_refuses_new_ones() {
     let mut office = Office::new(|config| (config.max_contacts, config.max_bindings) = (2, 3));
     for contact in ["<sip:a@h>", "<sip:b@h>", "<sip:a@h>", "<sip:c@h>"] {
         office.now += Duration::from_secs(1);
@@ -210,7 +210,7 @@ fn a_user_with_too_many_contacts_loses_the_oldest_and_a_full_registrar_takes_no_
 }
 
 #[test]
-fn an_instance_that_comes_back_from_elsewhere_takes_its_own_place() {
+fn a_phone_that_registers_from_another_address_replaces_its_binding() {
     let mut office = Office::new(|_| {});
     let contact = |port: u16| format!("<sip:a@10.0.0.1:{port}>;+sip.instance=\"<urn:uuid:1>\";reg-id=1");
     office.register(&[&contact(1_000)], None).unwrap();
@@ -238,7 +238,7 @@ fn a_phone_with_two_flows_is_called_over_the_one_that_is_open() {
 }
 
 #[test]
-fn a_path_is_the_way_back() {
+fn a_call_to_a_phone_follows_the_path_of_its_register() {
     let mut office = Office::new(|_| {});
     let path = vec!["<sip:edge.example;lr>".to_owned()];
     office.register_as("alice", &["<sip:a@10.0.0.1>"], None, |one| one.path = path).unwrap();
@@ -248,7 +248,7 @@ fn a_path_is_the_way_back() {
 }
 
 #[test]
-fn what_was_kept_over_a_restart_is_there_again() {
+fn stored_bindings_are_restored_after_a_restart() {
     let mut office = Office::new(|_| {});
     office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap();
     let refreshed = office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap().remove(0);
@@ -262,7 +262,7 @@ fn what_was_kept_over_a_restart_is_there_again() {
 }
 
 #[test]
-fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
+fn a_gruu_leads_to_its_phone_at_any_address_until_the_phone_unregisters() {
     let mut office = Office::new(|_| {});
     let phone = |host: &str, instance: &str| format!("<sip:alice@{host}>;+sip.instance=\"<urn:uuid:{instance}>\"");
     office.register(&[&phone("192.0.2.1", "a"), &phone("192.0.2.2", "b"), "<sip:alice@192.0.2.3>"], None).unwrap();

@@ -75,7 +75,7 @@ impl Bench {
 }
 
 #[test]
-fn what_is_granted_is_refreshed_before_it_is_over() {
+fn a_registration_is_refreshed_before_it_expires() {
     let mut bench = Bench::asking(1);
     assert_eq!(bench.reply(Reply { status: 200, expires: Some(300), ..Reply::default() }), Step::Wait);
     assert_eq!(bench.machine.status(), Registered::Yes);
@@ -107,7 +107,7 @@ fn a_challenge_is_answered_once_and_wrong_credentials_wait_long() {
 }
 
 #[test]
-fn too_brief_an_interval_is_asked_for_again_as_long_as_the_registrar_wants() {
+fn a_423_repeats_the_register_once_with_min_expires() {
     let mut bench = Bench::asking(1);
     assert_eq!(bench.reply(Reply { status: 423, min_expires: Some(3_600), ..Reply::default() }), Step::Send);
     assert_eq!(bench.machine.expires(), 3_600);
@@ -131,7 +131,7 @@ fn a_server_that_fails_is_followed_by_the_next_and_the_last_by_a_pause() {
 }
 
 #[test]
-fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
+fn a_failed_registration_reports_its_cause_and_the_time_of_the_next_attempt() {
     let failure = |bench: &Bench| bench.machine.failure().unwrap().to_string();
     let mut bench = Bench::asking(2);
     bench.status(500);
@@ -172,14 +172,14 @@ fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
 }
 
 #[test]
-fn a_registrar_says_when_to_come_back() {
+fn retry_after_of_a_registrar_delays_the_next_attempt() {
     let mut bench = Bench::asking(1);
     bench.reply(Reply { status: 503, retry_after: Some(120), ..Reply::default() });
     assert_eq!(bench.next().as_secs(), 120);
 }
 
 #[test]
-fn the_server_that_holds_the_contact_is_asked_first_to_refresh_it() {
+fn a_refresh_goes_first_to_the_server_that_has_the_contact() {
     let mut bench = Bench::asking(3);
     bench.silence();
     bench.reply(Reply { status: 200, expires: Some(300), ..Reply::default() });
@@ -189,7 +189,7 @@ fn the_server_that_holds_the_contact_is_asked_first_to_refresh_it() {
 }
 
 #[test]
-fn a_failed_refresh_leaves_the_registration_until_its_time_is_over() {
+fn a_failed_refresh_keeps_the_registration_until_it_expires() {
     let mut bench = Bench::asking(1);
     bench.reply(Reply { status: 200, expires: Some(60), ..Reply::default() });
     let granted = bench.now + Duration::from_secs(60);
@@ -217,7 +217,7 @@ fn a_name_without_addresses_is_looked_up_again_later() {
 }
 
 #[test]
-fn what_is_held_is_withdrawn_with_credentials_if_need_be() {
+fn a_registration_is_withdrawn_with_credentials_if_challenged() {
     let mut bench = Bench::asking(1);
     bench.reply(Reply { status: 200, expires: Some(300), ..Reply::default() });
     assert_eq!(bench.machine.stop(), Step::Send);
@@ -228,7 +228,7 @@ fn what_is_held_is_withdrawn_with_credentials_if_need_be() {
 }
 
 #[test]
-fn nothing_is_withdrawn_that_is_not_held() {
+fn an_inactive_registration_is_not_withdrawn() {
     let mut bench = Bench::asking(1);
     assert_eq!(bench.machine.stop(), Step::Wait);
     assert!(!bench.machine.is_withdrawing());
@@ -236,7 +236,7 @@ fn nothing_is_withdrawn_that_is_not_held() {
 }
 
 #[test]
-fn the_lifetime_is_read_from_our_own_contact() {
+fn the_lifetime_of_a_registration_is_that_of_its_own_contact() {
     let ours = |expires: &str| format!("<sip:t@h;line={:032x}>{expires}", 7);
     let granted = |lines: &[&str]| {
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_keeps_its_numbers_both_ways_whatever_they_begin_with() {
+    fn ecdsa_numbers_convert_to_der_and_back_with_any_leading_octets() {
         for first in [[0x00, 0x00, 0x05], [0x00, 0x80, 0x01], [0x7f, 0xff, 0xff], [0xff, 0x00, 0x00]] {
             let mut fixed = [0x11; 64];
             fixed[..3].copy_from_slice(&first);

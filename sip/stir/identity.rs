@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_identity_is_none() {
+    fn a_malformed_identity_header_is_ignored() {
         let long = format!("a.{}.c", "b".repeat(MAX_LENGTH));
         for value in ["", ";", "a.b", "a.b.c.d", "a b;info=<x>", "<a.b.c>", "a.b.", "..", &long] {
             assert!(Identity::parse(value).is_none(), "{value}");

@@ -73,7 +73,7 @@ fn verify(identity: &Identity, pki: &Pki, now: u64) -> Result<Attestation, Fault
 }
 
 #[test]
-fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
+fn a_signed_passport_equals_the_example_of_the_rfc_and_is_verified() {
     let pki = pki(Some(PROVIDER));
     let identity = sign(&pki, &claims());
     let text = |part: usize| {
@@ -111,7 +111,7 @@ fn is_signed_by(key: &str, token: &str) -> bool {
 }
 
 #[test]
-fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sign() {
+fn the_example_passport_and_own_passports_verify_with_their_key() {
     // The token comes from draft-ietf-stir-passport, appendix A. The token in RFC 8225 itself does not match the key
     // that RFC 8225 prints with it.
     let token = "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwieDV1IjoiaHR0cHM6Ly9jZXJ0LmV4YW1wbGUub3JnL3Bhc3Nwb3J0LmNlciJ9.\
@@ -128,7 +128,7 @@ fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sig
 }
 
 #[test]
-fn another_call_another_time_and_another_signer_are_told_apart() {
+fn a_passport_of_another_call_time_or_signer_is_not_valid() {
     let pki = pki(Some(PROVIDER));
     let fault = |claims: &Claims, signer: &Pki, now: u64| verify(&sign(signer, claims), &pki, now).unwrap_err();
     let wrong = |change: fn(&mut Claims)| {
@@ -152,7 +152,7 @@ fn another_call_another_time_and_another_signer_are_told_apart() {
 }
 
 #[test]
-fn a_changed_token_fails_and_still_shows_what_it_claims() {
+fn a_changed_token_fails_and_its_claims_are_reported() {
     let pki = pki(Some(PROVIDER));
     let mut identity = sign(&pki, &Claims { attestation: Attestation::C, ..claims() });
     let parts: Vec<_> = identity.token.split('.').map(str::to_owned).collect();
@@ -163,7 +163,7 @@ fn a_changed_token_fails_and_still_shows_what_it_claims() {
 }
 
 #[test]
-fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_list() {
+fn a_certificate_needs_a_trusted_authority_a_valid_time_and_a_list_of_numbers() {
     let pki = pki(Some(PROVIDER));
     let certificate = Certificate::read(pki.chain.as_bytes()).unwrap();
     let anchors = Anchors::read(pki.root.as_bytes()).unwrap();
@@ -190,7 +190,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
 }
 
 #[test]
-fn a_certificate_for_numbers_is_good_for_those_numbers() {
+fn a_certificate_for_numbers_is_valid_for_these_numbers_only() {
     // The list contains the range of 100 numbers from 12155551200 on, and the number 441632960000.
     let list = b"\x30\x24\xa1\x12\x30\x10\x16\x0b12155551200\x02\x01\x64\xa2\x0e\x16\x0c441632960000";
     let certificate = Certificate::read(pki(Some(list)).chain.as_bytes()).unwrap();
@@ -211,7 +211,7 @@ fn a_certificate_for_numbers_is_good_for_those_numbers() {
 }
 
 #[test]
-fn what_says_something_else_than_shaken_by_es256_is_not_understood() {
+fn only_shaken_passports_with_es256_are_accepted() {
     let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
     let read = |header: &str, more: &str| {
         let payload = r#"{"attest":"B","dest":{"tn":["1"]},"iat":1,"orig":{"tn":"2"},"origid":""}"#;
@@ -248,7 +248,7 @@ fn numbers_are_compared_by_their_digits() {
 }
 
 #[test]
-fn a_key_of_another_kind_signs_nothing() {
+fn a_key_of_another_type_cannot_sign() {
     let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem();
     assert_eq!(Signer::new(other.as_bytes(), X5U.into()).unwrap_err(), UnusableKey::OtherKind);
     assert!(matches!(Signer::new(b"no key", X5U.into()), Err(UnusableKey::Unreadable(_))));
@@ -288,7 +288,7 @@ fn divert(pki: &Pki, claims: &Diverted) -> Identity {
 }
 
 #[test]
-fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
+fn a_signed_diversion_equals_the_example_of_the_rfc_and_is_verified() {
     let pki = pki(Some(PROVIDER));
     let identity = divert(&pki, &diverted("12155551213", "12155551214", NOW));
     let text = |part: usize| {
@@ -310,7 +310,7 @@ fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
 }
 
 #[test]
-fn diversions_lead_from_the_number_that_was_called_to_the_one_that_is_in_any_order_or_not_at_all() {
+fn diversions_lead_from_the_dialled_number_to_the_called_number_in_any_order() {
     let pki = pki(Some(PROVIDER));
     let passport = Passport::read(&sign(&pki, &claims())).unwrap();
     let to = |dest: &str| Expected { dest: vec![dest.to_owned()], ..expected() };

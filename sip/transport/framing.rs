@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_nobody_can_follow_loses_the_stream_but_keeps_the_head() {
+    fn an_invalid_content_length_closes_the_stream_and_keeps_the_head() {
         for field in ["l: -1", "Content-Length: 99999999999999999999", "l: 3\r\nl: 4", "c: application/sdp", "l: 70000"]
         {
             let mut framer = Framer::default();

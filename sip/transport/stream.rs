@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dripped_message_has_one_deadline() {
+    async fn a_message_that_arrives_octet_by_octet_has_one_deadline() {
         assert_eq!(read_from(3_600, |stream| drip(stream, b"a: b\r\n")).await, (0, STALL_TIMEOUT.as_secs()));
         assert_eq!(read_from(5, |stream| drip(stream, b"a: b\r\n")).await, (0, 5));
     }
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn our_keep_alives_close_a_connection_whose_peer_stops_answering_them() {
+    async fn a_connection_closes_when_the_far_end_stops_answering_keep_alives() {
         let (mut ours, theirs) = tokio::io::duplex(64);
         let (events, mut found) = mpsc::channel(8);
         let (queue, queued) = mpsc::channel(1);
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_comes_after_a_connection_was_refused_is_not_one_that_the_peer_was_too_slow_for() {
+    async fn a_message_after_a_refused_connection_fails_as_closed_and_not_as_full() {
         let (events, mut found) = mpsc::channel(8);
         let closed_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let link = Link { peer: closed_port, ..link(3_600, events) };
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keep_alives_that_a_peer_never_answers_are_sent_all_the_same() {
+    async fn keep_alives_are_sent_to_a_far_end_that_never_answers_them() {
         let (mut ours, theirs) = tokio::io::duplex(64);
         let (events, _found) = mpsc::channel(8);
         let (queue, queued) = mpsc::channel(1);

@@ -130,7 +130,7 @@ async fn a_stream_carries_pipelined_and_fragmented_messages_and_keep_alives_past
 }
 
 #[tokio::test]
-async fn a_peer_that_never_reads_is_cut_off_and_holds_nobody_up() {
+async fn a_far_end_that_never_reads_is_disconnected_and_delays_no_other() {
     let (handle, _events) = driver(|_| {}).await;
     let mut stream = TcpStream::connect(address(&handle, Transport::Tcp)).await.unwrap();
     let burst: String = (0..200).map(|number| options("TCP", &format!("n{number}"))).collect();
@@ -167,7 +167,7 @@ async fn connections_beyond_the_limit_are_closed_and_idle_ones_too() {
 }
 
 #[tokio::test]
-async fn strangers_leave_the_connections_to_the_trunks() {
+async fn connections_of_unknown_sources_leave_room_for_trunks() {
     let (handle, _events) = driver(|config| {
         config.max_connections = 5;
         for trunk in &mut config.trunks {
@@ -241,7 +241,7 @@ async fn a_refused_connection_and_an_unknown_name_end_the_call() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_and_a_bad_address_are_told_apart() {
+async fn a_port_in_use_and_an_invalid_address_are_different_errors() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let used = socket.local_addr().unwrap();
     let message = |listen: String| async move {

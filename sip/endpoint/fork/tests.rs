@@ -57,7 +57,7 @@ fn nothing_is_left(exchange: &mut Exchange) {
 }
 
 #[test]
-fn all_phones_ring_the_first_answer_wins_and_the_others_are_told_where() {
+fn the_first_answer_of_a_fork_wins_and_the_other_phones_get_the_reason() {
     let mut exchange = Exchange::new();
     let phones = phones(&mut exchange, &["1", "1", "1"]);
     exchange.command(ring(9, "alice"));
@@ -115,7 +115,7 @@ fn an_answer_that_crosses_its_cancel_is_acknowledged_and_hung_up() {
 }
 
 #[test]
-fn when_nobody_takes_the_call_the_best_refusal_is_told() {
+fn the_best_refusal_of_a_fork_is_reported() {
     for (refusals, reported) in [([486, 503], 486), ([408, 486], 486), ([404, 302], 302), ([480, 500], 480)] {
         let mut exchange = Exchange::new();
         let phones = phones(&mut exchange, &["1", "1"]);
@@ -147,7 +147,7 @@ fn a_decline_ends_the_call_everywhere() {
 }
 
 #[test]
-fn the_less_preferred_ring_after_the_others_have_refused_or_rung_for_long() {
+fn phones_of_lower_preference_ring_after_the_others_refuse_or_ring_for_long() {
     let mut exchange = Exchange::new();
     let phones = phones(&mut exchange, &["0.3", "1", "0.5"]);
     exchange.command(ring(9, "alice"));
@@ -166,7 +166,7 @@ fn the_less_preferred_ring_after_the_others_have_refused_or_rung_for_long() {
 }
 
 #[test]
-fn a_call_that_is_given_up_rings_nowhere_any_more() {
+fn a_hang_up_cancels_all_branches_of_a_fork() {
     let mut exchange = Exchange::new();
     let phones = phones(&mut exchange, &["1", "1", "0.1"]);
     exchange.command(ring(9, "alice"));
@@ -187,7 +187,7 @@ fn a_call_that_is_given_up_rings_nowhere_any_more() {
 }
 
 #[test]
-fn early_media_is_heard_of_one_phone_only() {
+fn early_media_of_the_first_phone_only_is_passed_on() {
     let mut exchange = Exchange::new();
     let phones = phones(&mut exchange, &["1", "1"]);
     exchange.command(ring(9, "alice"));

@@ -175,7 +175,7 @@ pub(in crate::endpoint) fn ring(leg: u128, username: &str) -> Command {
 }
 
 #[test]
-fn a_phone_registers_with_its_password_and_is_called_where_it_came_from() {
+fn a_phone_registers_with_its_password_and_is_called_at_its_source_address() {
     let mut exchange = Exchange::new();
     let answer = exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1:5060>\r\nExpires: 600\r\n");
     assert!(
@@ -192,7 +192,7 @@ fn a_phone_registers_with_its_password_and_is_called_where_it_came_from() {
 }
 
 #[test]
-fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
+fn a_register_without_contact_gets_the_bindings() {
     let mut exchange = Exchange::new();
     exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>;q=0.5\r\n");
     let answer = exchange.register(ALICE, "alice", "");
@@ -207,7 +207,7 @@ fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
 }
 
 #[test]
-fn a_phone_that_knows_outbound_is_told_that_we_do() {
+fn a_register_with_outbound_gets_a_response_with_outbound() {
     let mut exchange = Exchange::new();
     let contact = "Contact: <sip:alice@10.0.0.1>;+sip.instance=\"<urn:uuid:1>\";reg-id=1\r\n";
     let response = exchange.register(ALICE, "alice", &format!("{contact}Supported: path, outbound\r\n"));
@@ -217,7 +217,7 @@ fn a_phone_that_knows_outbound_is_told_that_we_do() {
 }
 
 #[test]
-fn a_wrong_password_is_refused_and_told() {
+fn a_wrong_password_is_refused_and_reported() {
     let mut exchange = Exchange::new();
     let answer = exchange.authenticated(ALICE, "REGISTER", "sip:tandem", "alice", "Contact: <sip:a@h>\r\n", "guess");
     assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
@@ -234,7 +234,7 @@ fn a_wrong_password_is_refused_and_told() {
 }
 
 #[test]
-fn an_answer_lured_out_of_a_phone_calls_nobody_else() {
+fn a_digest_answer_for_another_uri_cannot_place_a_call() {
     let mut exchange = Exchange::new();
     // A phone calls the attacker. The attacker passes this server's challenge to the phone, and uses the phone's answer
     // for another call.
@@ -258,7 +258,7 @@ fn an_answer_lured_out_of_a_phone_calls_nobody_else() {
 }
 
 #[test]
-fn a_phone_calls_with_its_password_and_hangs_up_without() {
+fn a_phone_needs_its_password_for_a_call_but_not_for_bye() {
     let mut exchange = Exchange::new();
     let answer = exchange.authenticated(
         ALICE,
@@ -308,7 +308,7 @@ fn as_account(exchange: &mut Exchange, name: &str) -> String {
 }
 
 #[test]
-fn an_account_on_this_machine_calls_as_itself_also_where_a_trunk_is() {
+fn a_local_account_calls_as_itself_at_the_address_of_a_trunk() {
     let mut exchange = with_an_account();
     let first = as_account(&mut exchange, "AC1");
     exchange.receive("127.0.0.1:9", first);
@@ -339,7 +339,7 @@ fn an_account_is_refused_with_a_wrong_secret_and_unknown_from_elsewhere() {
 }
 
 #[test]
-fn a_trunk_on_this_machine_that_names_no_account_is_not_asked() {
+fn a_local_trunk_that_names_no_account_gets_no_challenge() {
     let mut exchange = with_an_account();
     let of_a_trunk = as_account(&mut exchange, "somebody");
     exchange.receive("127.0.0.1:9", of_a_trunk);
@@ -356,7 +356,7 @@ fn a_trunk_on_this_machine_that_names_no_account_is_not_asked() {
 }
 
 #[test]
-fn whoever_shows_no_password_costs_nothing_and_whoever_gives_up_may() {
+fn callers_without_password_use_no_memory_and_may_cancel() {
     let mut exchange = Exchange::new();
     for _ in 0..1_000 {
         let invite =
@@ -375,7 +375,7 @@ fn whoever_shows_no_password_costs_nothing_and_whoever_gives_up_may() {
 }
 
 #[test]
-fn silence_towards_unknown_sources_is_broken_for_known_names_only() {
+fn silent_servers_challenge_unknown_sources_only_for_existing_users() {
     let mut exchange = Exchange::with(|config| config.unknown_sources = UnknownSources::Silent);
     for (name, heard) in [("mallory", 0), ("alice", 1)] {
         let own = format!("sip:{name}@tandem");
@@ -389,7 +389,7 @@ fn silence_towards_unknown_sources_is_broken_for_known_names_only() {
 }
 
 #[test]
-fn a_server_without_users_registers_nobody() {
+fn a_server_without_users_refuses_register() {
     let mut exchange = Exchange::new();
     exchange.endpoint.set_directory(Arc::default());
     let request = exchange.request("REGISTER", "sip:tandem", "sip:alice@tandem", "sip:alice@tandem", "", "");
@@ -398,7 +398,7 @@ fn a_server_without_users_registers_nobody() {
 }
 
 #[test]
-fn a_phone_behind_a_trunks_address_shows_its_password_and_the_trunk_need_not() {
+fn a_phone_at_the_address_of_a_trunk_needs_its_password_and_the_trunk_does_not() {
     let mut exchange = Exchange::new();
     exchange.endpoint.core.config.trunks =
         vec![crate::TrunkAcl { name: "office".into(), networks: vec!["192.0.2.0/24".parse().unwrap()] }];
@@ -418,7 +418,7 @@ fn a_phone_behind_a_trunks_address_shows_its_password_and_the_trunk_need_not() {
 }
 
 #[test]
-fn a_domains_networks_admit_and_its_users_are_its_own() {
+fn networks_of_a_domain_admit_callers_and_its_users_belong_to_it_alone() {
     let mut exchange = Exchange::new();
     let domain = |name: &str, networks: &[&str]| Domain {
         name: name.into(),
@@ -446,7 +446,7 @@ fn a_domains_networks_admit_and_its_users_are_its_own() {
 }
 
 #[test]
-fn calls_from_a_network_that_means_a_domain_are_its_own_at_whatever_host() {
+fn calls_from_the_network_of_a_domain_belong_to_it_at_any_host() {
     let mut exchange = Exchange::new();
     let domain = Domain {
         name: "pbx.invalid".into(),
@@ -471,7 +471,7 @@ fn calls_from_a_network_that_means_a_domain_are_its_own_at_whatever_host() {
 }
 
 #[test]
-fn a_phone_on_a_connection_is_called_over_it_and_no_stranger_any_more() {
+fn a_phone_is_called_over_its_connection_which_is_then_trusted() {
     let mut exchange = Exchange::new();
     exchange.transport = Transport::Tcp;
     exchange.register(ALICE, "alice", "Contact: <sip:alice@192.0.2.1:5070;transport=tcp>\r\n");
@@ -489,7 +489,7 @@ fn a_phone_on_a_connection_is_called_over_it_and_no_stranger_any_more() {
 }
 
 #[test]
-fn registered_phones_are_kept_in_reach_and_forgotten_in_time() {
+fn registered_phones_get_keep_alives_until_their_bindings_expire() {
     let mut exchange = Exchange::with(|config| config.registrar.keep_alive_seconds = 20);
     exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 60\r\n");
     exchange.wait(Duration::from_secs(59));
@@ -504,7 +504,7 @@ fn registered_phones_are_kept_in_reach_and_forgotten_in_time() {
 }
 
 #[test]
-fn a_phone_may_be_asked_instead() {
+fn a_phone_may_get_options_as_its_keep_alive() {
     let mut exchange = Exchange::with(|config| config.registrar.keep_alive = KeepAlive::Options);
     exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 600\r\n");
     exchange.wait(Duration::from_secs(26));
@@ -515,7 +515,7 @@ fn a_phone_may_be_asked_instead() {
 }
 
 #[test]
-fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_them_back() {
+fn wrong_passwords_for_any_user_ban_the_source_and_a_correct_one_clears_them() {
     use crate::guard::{Bans, Guard, GuardDecision, Offence};
     for name in ["alice", "nobody"] {
         let mut exchange = Exchange::new();
@@ -558,7 +558,7 @@ fn guarded(exchange: &mut Exchange) -> Arc<crate::guard::Guard> {
 const CONTACT: &str = "Contact: <sip:a@h>\r\n";
 
 #[test]
-fn a_login_with_ones_own_password_forgives_no_guess_at_another_user() {
+fn a_correct_login_clears_no_wrong_passwords_of_another_user() {
     let mut exchange = Exchange::new();
     let guard = guarded(&mut exchange);
     for guess in 1..=10 {
@@ -593,7 +593,7 @@ fn a_user_whose_password_many_sources_guess_is_served_only_where_it_is_registere
 }
 
 #[test]
-fn a_call_of_this_server_to_its_own_socket_bans_nobody_and_guesses_no_password() {
+fn a_call_of_this_server_to_its_own_socket_causes_no_ban_and_checks_no_password() {
     const OWN: &str = "127.0.0.1:5060";
     let mut exchange = Exchange::new();
     let guard = guarded(&mut exchange);
@@ -623,7 +623,7 @@ fn a_call_of_this_server_to_its_own_socket_bans_nobody_and_guesses_no_password()
 }
 
 #[test]
-fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
+fn a_phone_that_supports_gruu_gets_one_and_a_call_to_it_rings_this_phone_only() {
     let mut exchange = Exchange::new();
     let contact = |user: &str, id: &str| {
         format!("Supported: path, gruu\r\nContact: <sip:{user}@10.0.0.1:5060>;+sip.instance=\"<urn:uuid:{id}>\"\r\n")

@@ -134,7 +134,7 @@ fn field<'a>(message: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_call_goes_on_while_its_trunk_goes_and_the_next_is_refused() {
+fn a_call_continues_after_its_trunk_is_removed_and_the_next_call_is_refused() {
     let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     bench.call(1);
     bench.expect("SIP/2.0 100 ");
@@ -156,7 +156,7 @@ impl Bench {
 }
 
 #[test]
-fn limits_hold_from_now_on_and_count_what_is_there() {
+fn changed_trunk_limits_count_existing_calls() {
     let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     bench.call(1);
     bench.expect("SIP/2.0 100 ");
@@ -169,7 +169,7 @@ fn limits_hold_from_now_on_and_count_what_is_there() {
 }
 
 #[test]
-fn a_trunk_is_behind_a_nat_from_the_reload_that_says_so() {
+fn a_reload_sets_the_nat_setting_of_a_trunk() {
     let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     let sent_to = |bench: &mut Bench, number: u32| {
         bench.ways.clear();
@@ -185,7 +185,7 @@ fn a_trunk_is_behind_a_nat_from_the_reload_that_says_so() {
 }
 
 #[test]
-fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_anew() {
+fn a_reload_keeps_an_unchanged_registration_and_renews_a_changed_one() {
     let mut bench = Bench::new(vec![registering("a", "old")]);
     bench.wait(Duration::from_secs(1));
     let first = bench.expect("REGISTER ");
@@ -221,7 +221,7 @@ fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_an
 }
 
 #[test]
-fn who_has_a_password_is_asked_from_now_on() {
+fn a_reload_with_users_challenges_unknown_callers() {
     let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     let user = crate::directory::User {
         account: "acme".into(),

@@ -141,7 +141,7 @@ fn a_retransmitted_invite_gets_the_same_answer() {
 }
 
 #[test]
-fn our_200_is_repeated_until_the_ack_and_its_loss_ends_the_leg_with_bye() {
+fn a_200_is_repeated_until_its_ack_and_without_ack_the_leg_ends_with_bye() {
     let (mut bench, leg) = Bench::ringing();
     bench.command(answer(leg));
     let ok = bench.expect("SIP/2.0 200 ");
@@ -208,7 +208,7 @@ fn hanging_up_a_ringing_call_refuses_it() {
 }
 
 #[test]
-fn a_bye_nobody_answers_is_reported_after_four_t1_and_forgotten_after_timer_f() {
+fn an_unanswered_bye_is_reported_after_four_t1_and_removed_after_timer_f() {
     let (mut bench, leg, _) = Bench::talking();
     bench.command(hangup(leg));
     bench.wait(1_999);
@@ -248,7 +248,7 @@ fn the_offer_may_be_one_of_several_parts() {
 }
 
 #[test]
-fn what_is_not_understood_is_counted() {
+fn malformed_messages_are_counted() {
     let mut bench = Bench::new();
     assert_eq!(bench.status_of(invite("i", "").replace("INVITE sip:", "INVITE  sip:")), 400);
     bench.receive("rubbish".to_owned());
@@ -256,7 +256,7 @@ fn what_is_not_understood_is_counted() {
 }
 
 #[test]
-fn refusals_are_those_of_the_rfc() {
+fn refusals_of_invite_have_the_status_of_the_rfc() {
     let refused = |message: String| Bench::new().status_of(message);
     assert_eq!(refused(invite("i", "").replace("Max-Forwards: 70", "Max-Forwards: 0")), 483);
     assert_eq!(refused(invite("i", "Require: precondition\r\n")), 420);
@@ -295,7 +295,7 @@ fn a_merged_request_is_a_loop_and_a_repetition_is_not() {
 }
 
 #[test]
-fn options_say_what_we_can_do() {
+fn options_gets_the_capabilities_of_this_server() {
     let mut bench = Bench::new();
     bench.receive(request("OPTIONS", "o", 1, "", ""));
     let ok = bench.expect("SIP/2.0 200 ");
@@ -310,7 +310,7 @@ fn options_say_what_we_can_do() {
 }
 
 #[test]
-fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
+fn unknown_sources_get_403_or_no_response_but_may_end_their_calls() {
     let from_unknown_sources = |silent| {
         Bench::with(|config| {
             config.trunks.clear();
@@ -347,7 +347,7 @@ fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
 }
 
 #[test]
-fn beyond_max_legs_an_invite_is_asked_to_come_later() {
+fn an_invite_above_max_legs_gets_503_with_retry_after() {
     let mut bench = Bench::with(|config| config.max_legs = 1);
     bench.receive(invite("i", ""));
     bench.expect("SIP/2.0 100 ");
@@ -365,7 +365,7 @@ fn beyond_max_legs_an_invite_is_asked_to_come_later() {
 }
 
 #[test]
-fn the_route_set_of_the_invite_is_followed_by_our_bye() {
+fn a_bye_follows_the_route_set_of_the_invite() {
     for (route, uri, rest) in [
         ("<sip:p1;lr>,<sip:127.0.0.3;lr>", "sip:peer@127.0.0.2:5060", "<sip:p1;lr>"),
         ("<sip:127.0.0.9>, <sip:p2;lr>", "sip:127.0.0.9", "<sip:p2;lr>"),
@@ -409,7 +409,7 @@ fn a_re_invite_is_offered_answered_and_acknowledged() {
 }
 
 #[test]
-fn a_re_invite_without_sdp_asks_for_our_offer_and_its_ack_brings_the_answer() {
+fn a_re_invite_without_sdp_gets_an_offer_and_its_ack_has_the_answer() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(request("INVITE", "r", 2, &tag, ""));
     bench.expect("SIP/2.0 100 ");
@@ -569,7 +569,7 @@ fn a_body_that_may_be_passed_over_is_and_so_are_empty_lines_before_a_message() {
 }
 
 #[test]
-fn a_web_page_is_no_trunk_although_its_browser_runs_at_a_trunks_address() {
+fn a_web_page_in_a_browser_at_the_address_of_a_trunk_is_not_the_trunk() {
     for from_page in [false, true] {
         let mut bench = Bench::with(|config| {
             config.listen = vec!["udp://127.0.0.1:5060".into(), "ws://127.0.0.1:80".into()];

@@ -104,7 +104,7 @@ fn a_repeated_200_gets_the_same_ack_and_another_forks_200_gets_ack_and_bye() {
 }
 
 #[test]
-fn a_hangup_before_any_provisional_cancels_only_once_one_arrives() {
+fn a_hang_up_sends_cancel_after_the_first_provisional_response() {
     let (mut bench, invite) = Bench::calling();
     bench.command(hangup(LEG));
     bench.silent();
@@ -126,7 +126,7 @@ fn a_hangup_before_any_provisional_cancels_only_once_one_arrives() {
 }
 
 #[test]
-fn a_hangup_nobody_ever_answers_ends_with_timer_b() {
+fn a_hang_up_without_any_response_ends_with_timer_b() {
     let (mut bench, _) = Bench::calling();
     bench.command(hangup(LEG));
     bench.wait(2_000);
@@ -222,7 +222,7 @@ fn both_kinds_of_challenge_are_answered_with_new_cseq_and_branch_and_the_same_ca
 }
 
 #[test]
-fn a_realm_that_refuses_us_twice_is_not_tried_again_unless_the_nonce_was_stale() {
+fn a_realm_that_refuses_twice_is_not_tried_again_unless_the_nonce_was_stale() {
     let (mut bench, first) = Bench::calling_with(with_credentials);
     let line = |nonce, more| format!("WWW-Authenticate: {}", challenge("r", nonce, more));
     bench.receive(response_to(&first, 401, "x", &line("1", "")));
@@ -243,7 +243,7 @@ fn a_realm_that_refuses_us_twice_is_not_tried_again_unless_the_nonce_was_stale()
 }
 
 #[test]
-fn a_re_invite_of_ours_is_answered_refused_or_retried_after_glare() {
+fn a_sent_re_invite_is_answered_refused_or_sent_again_after_glare() {
     let (mut bench, _) = Bench::called();
     let offer = || Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) };
     bench.command(offer());
@@ -279,7 +279,7 @@ fn a_re_invite_of_ours_is_answered_refused_or_retried_after_glare() {
 }
 
 #[test]
-fn an_offer_that_meets_ours_gets_491() {
+fn an_offer_that_crosses_an_offer_of_this_server_gets_491() {
     let (mut bench, invite) = Bench::called();
     bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
     bench.expect("INVITE ");
@@ -300,7 +300,7 @@ fn info_is_sent_in_the_dialog() {
 }
 
 #[test]
-fn a_stream_that_breaks_fails_the_calls_that_heard_nothing() {
+fn a_broken_stream_fails_the_calls_without_a_response() {
     let (mut bench, _) = {
         let mut bench = Bench::new();
         bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2;transport=tcp") });
@@ -337,7 +337,7 @@ fn calls_that_cannot_be_placed_end_at_once() {
 }
 
 #[test]
-fn responses_that_are_not_ours_are_dropped() {
+fn responses_without_a_transaction_are_dropped() {
     let (mut bench, invite) = Bench::calling();
     let ok = response_to(&invite, 200, "them", WITH_SDP);
     bench.receive(ok.replace("branch=z9hG4bK", "branch=z9hG4bK0"));
@@ -424,7 +424,7 @@ fn a_tagless_bye_before_the_answer_ends_nothing() {
 }
 
 #[test]
-fn whoever_a_re_invite_moves_the_call_to_is_shown_no_password() {
+fn credentials_are_not_sent_to_the_target_of_a_re_invite() {
     let (mut bench, invite) = Bench::calling_with(|call| {
         call.credentials = Some(Credentials { username: "u".into(), password: "p".into() });
     });
@@ -449,7 +449,7 @@ fn whoever_a_re_invite_moves_the_call_to_is_shown_no_password() {
 }
 
 #[test]
-fn a_peer_that_refuses_the_offer_as_it_stands_is_made_the_second_one_once() {
+fn a_refused_offer_is_followed_by_the_second_offer_once() {
     for status in [488, 606] {
         let second = Bytes::from_static(b"v=0\r\ns=second\r\n");
         let (mut bench, invite) = Bench::calling_with(|call| call.second_offer = second.clone());
@@ -487,7 +487,7 @@ fn a_call_that_was_hung_up_makes_no_second_offer() {
 }
 
 #[test]
-fn whoever_rings_may_speak_within_the_dialog_before_it_answers() {
+fn requests_in_an_early_dialog_are_answered() {
     let (mut bench, invite) = Bench::calling();
     let ask = |bench: &mut Bench, method: &str, cseq: u32, more: &str| {
         bench.receive(Bench::peer_request(&invite, method, cseq, more));
@@ -550,7 +550,7 @@ fn requests_in_dialog(host: &str, headers: &str, change: impl FnOnce(&mut Config
 }
 
 #[test]
-fn a_far_end_leads_our_requests_to_no_inner_host_and_to_no_trunk_of_others() {
+fn a_far_end_cannot_direct_requests_to_internal_hosts_or_trunks_of_other_accounts() {
     let stays = |host: &str| format!("udp://{host}:5060");
     for (host, headers, goes) in [
         ("5.5.5.5", "Contact: <sip:x@5.5.5.5:5066>", "udp://5.5.5.5:5066".to_owned()),

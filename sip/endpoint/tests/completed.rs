@@ -29,7 +29,7 @@ fn a_repeated_bye_gets_the_same_answer_for_as_long_as_it_may_be_repeated() {
 }
 
 #[test]
-fn an_answered_invite_is_known_for_as_long_as_it_may_be_repeated() {
+fn an_answered_invite_is_stored_while_it_may_be_retransmitted() {
     let (mut bench, _, _) = hung_up();
     bench.wait(20_000);
     bench.receive(invite("i", ""));
@@ -44,7 +44,7 @@ fn an_answered_invite_is_known_for_as_long_as_it_may_be_repeated() {
 }
 
 #[test]
-fn nobody_is_woken_for_the_timers_of_what_was_answered() {
+fn timers_of_answered_requests_do_not_wake_the_shell() {
     let (mut bench, _, _) = hung_up();
     let mut woken = Vec::new();
     bench.endpoint.handle_datagram(
@@ -68,7 +68,7 @@ fn nobody_is_woken_for_the_timers_of_what_was_answered() {
 }
 
 #[test]
-fn what_lingers_counts_as_transactions_and_beyond_their_bound_calls_are_refused() {
+fn completed_transactions_count_towards_the_limit_that_refuses_calls() {
     let mut bench = Bench::with(|config| config.max_transactions = 40);
     let mut taken = 0;
     let status = loop {

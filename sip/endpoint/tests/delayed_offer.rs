@@ -106,7 +106,7 @@ fn the_offer_of_a_reliable_provisional_response_is_answered_in_its_prack() {
 }
 
 #[test]
-fn of_several_that_offered_the_one_picked_up_is_told_last() {
+fn of_several_offers_the_offer_of_the_answering_phone_is_reported_last() {
     let (mut bench, invite) = Bench::calling_without_offer();
     for tag in ["one", "two"] {
         bench.receive(reliable(&invite, 183, tag, 1, &offer(tag)));
@@ -132,7 +132,7 @@ fn of_several_that_offered_the_one_picked_up_is_told_last() {
 }
 
 #[test]
-fn a_call_that_is_hung_up_before_its_answer_is_acknowledged_first() {
+fn an_offer_in_a_200_gets_its_ack_before_the_bye_of_a_hang_up() {
     for command in [hangup(LEG), refuses()] {
         let (mut bench, invite) = Bench::calling_without_offer();
         bench.receive(response_to(&invite, 200, "them", &offer("late")));
@@ -162,7 +162,7 @@ fn a_call_without_an_offer_that_gets_none_is_acknowledged_at_once() {
 }
 
 #[test]
-fn an_offer_that_is_put_off_is_made_again_but_not_for_ever() {
+fn a_deferred_offer_is_sent_again_a_limited_number_of_times() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
@@ -213,7 +213,7 @@ fn prack(cseq: u32, tag: &str, ringing: &str, more: &str) -> String {
 }
 
 #[test]
-fn our_offer_goes_in_the_first_reliable_response_and_its_answer_comes_in_the_prack() {
+fn a_late_offer_is_in_the_first_reliable_response_and_its_answer_in_the_prack() {
     let (mut bench, leg) = Bench::called_without_offer("Require: 100rel\r\n");
     let ringing = bench.ring_offering(leg);
     assert_eq!(body(&ringing).as_bytes(), SDP);
@@ -232,7 +232,7 @@ fn our_offer_goes_in_the_first_reliable_response_and_its_answer_comes_in_the_pra
 }
 
 #[test]
-fn our_offer_is_in_no_response_that_may_be_lost_and_stays_one_when_a_prack_has_no_answer() {
+fn a_late_offer_is_in_no_unreliable_response_and_waits_for_a_prack_with_an_answer() {
     let (mut bench, leg) = Bench::called_without_offer("");
     assert_eq!(body(&bench.ring_offering(leg)), "");
     bench.command(answer(leg));

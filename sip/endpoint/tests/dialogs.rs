@@ -131,7 +131,7 @@ fn reliable_responses_are_a_matter_of_configuration() {
 }
 
 #[test]
-fn the_peers_reliable_responses_are_acknowledged_in_order_and_told_once() {
+fn reliable_responses_are_acknowledged_in_order_and_reported_once() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
@@ -163,7 +163,7 @@ fn the_peers_reliable_responses_are_acknowledged_in_order_and_told_once() {
 }
 
 #[test]
-fn of_several_that_ring_reliably_the_answer_of_the_one_picked_up_is_told() {
+fn of_several_reliable_answers_that_of_the_answering_phone_is_reported() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
@@ -218,7 +218,7 @@ fn offers_in_an_early_dialog_wait_for_the_first_answer_then_come_one_at_a_time()
 }
 
 #[test]
-fn a_caller_may_update_its_offer_once_our_reliable_answer_was_acknowledged() {
+fn a_caller_may_send_an_update_with_an_offer_after_the_prack_of_the_answer() {
     let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
     bench.progress(leg, 183, true);
     let progress = bench.expect("SIP/2.0 183 ");
@@ -237,7 +237,7 @@ fn a_caller_may_update_its_offer_once_our_reliable_answer_was_acknowledged() {
 // ----- RFC 4028 ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_session_interval_that_is_too_small_gets_422_and_one_of_ours_is_raised() {
+fn too_small_a_session_interval_gets_422_and_a_422_raises_the_sent_interval() {
     let mut bench = Bench::with(|config| config.min_se = 120);
     bench.receive(invite("i", "Supported: timer\r\nSession-Expires: 90\r\n"));
     assert_eq!(field(&bench.expect("SIP/2.0 422 "), "Min-SE"), "120");
@@ -256,7 +256,7 @@ fn a_session_interval_that_is_too_small_gets_422_and_one_of_ours_is_raised() {
 }
 
 #[test]
-fn a_caller_that_refreshes_is_waited_for_and_hung_up_when_it_does_not() {
+fn a_session_that_its_refresher_does_not_refresh_ends_with_bye() {
     let (mut bench, leg) = Bench::ringing_call(|_| {}, "Supported: timer\r\nSession-Expires: 600\r\n");
     bench.command(answer(leg));
     let ok = bench.expect("SIP/2.0 200 ");
@@ -278,7 +278,7 @@ fn a_caller_that_refreshes_is_waited_for_and_hung_up_when_it_does_not() {
 }
 
 #[test]
-fn we_refresh_with_update_where_it_is_allowed_and_with_an_offer_elsewhere() {
+fn a_refresh_is_an_update_where_allowed_and_an_offer_elsewhere() {
     let (mut bench, _) = Bench::answered_call(|_| {}, "Allow: INVITE, UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
     bench.wait(45_000);
     let update = bench.expect("UPDATE ");
@@ -301,7 +301,7 @@ fn we_refresh_with_update_where_it_is_allowed_and_with_an_offer_elsewhere() {
 }
 
 #[test]
-fn a_refresh_that_meets_the_peers_does_not_end_the_call() {
+fn crossing_refreshes_do_not_end_the_call() {
     let (mut bench, invite) = Bench::answered_call(|_| {}, "Allow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
     bench.wait(45_000);
     let ours = bench.expect("UPDATE ");
@@ -336,7 +336,7 @@ fn refer(branch: &str, cseq: u32, tag: &str, to: &str) -> String {
 }
 
 #[test]
-fn a_transfer_that_a_peer_asks_for_is_told_accepted_and_reported_in_order() {
+fn a_refer_is_reported_accepted_and_followed_by_notifys_in_order() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(refer("r", 2, &tag, "<sip:cy@127.0.0.3?X-Why=a%20b&Replaces=c1%3Bto-tag%3D1%3Bfrom-tag%3D2>"));
     let Event::Referred { referred, .. } = bench.event() else { panic!() };
@@ -367,7 +367,7 @@ fn a_transfer_that_a_peer_asks_for_is_told_accepted_and_reported_in_order() {
 }
 
 #[test]
-fn what_is_known_last_of_a_transfer_is_told_before_our_bye() {
+fn the_last_status_of_a_transfer_is_sent_before_the_bye() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(refer("r", 2, &tag, "<sip:cy@127.0.0.3>"));
     bench.event();
@@ -379,7 +379,7 @@ fn what_is_known_last_of_a_transfer_is_told_before_our_bye() {
 }
 
 #[test]
-fn a_peer_that_wants_no_news_gets_none() {
+fn refer_sub_false_suppresses_notify() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(request("REFER", "r", 2, &tag, "Refer-To: <sip:cy@127.0.0.3>\r\nRefer-Sub: false"));
     bench.event();
@@ -390,7 +390,7 @@ fn a_peer_that_wants_no_news_gets_none() {
 }
 
 #[test]
-fn odd_transfers_and_subscriptions_are_refused() {
+fn malformed_transfers_and_subscriptions_are_refused() {
     let (mut bench, _, tag) = Bench::talking();
     assert_eq!(bench.status_of(request("REFER", "a", 2, &tag, "")), 400);
     assert_eq!(bench.status_of(refer("b", 3, &tag, "<sip:a@h>, <sip:b@h>")), 400);
@@ -411,7 +411,7 @@ fn odd_transfers_and_subscriptions_are_refused() {
 }
 
 #[test]
-fn who_may_transfer_is_told_so_by_allow_and_who_may_not_gets_403_with_a_reason() {
+fn allow_has_refer_where_transfers_are_allowed_and_elsewhere_refer_gets_403() {
     for (general, own, may) in
         [(false, None, false), (true, None, true), (false, Some(true), true), (true, Some(false), false)]
     {
@@ -450,7 +450,7 @@ fn who_may_transfer_is_told_so_by_allow_and_who_may_not_gets_403_with_a_reason()
 }
 
 #[test]
-fn our_refer_is_told_as_it_is_answered_and_as_it_goes() {
+fn a_sent_refer_reports_its_response_and_its_progress() {
     let (mut bench, invite) = Bench::answered_call(|_| {}, "");
     let refer = || {
         let refer_to = "sip:cy@127.0.0.3?Replaces=a".to_owned();

@@ -49,7 +49,7 @@ fn a_million_sources_leave_nothing_behind() {
 }
 
 #[test]
-fn requests_of_dialogs_that_we_have_lost_get_481_and_ban_nobody() {
+fn requests_of_lost_dialogs_get_481_and_cause_no_ban() {
     let mut bench = Bench::with(|config| config.trunks.clear());
     let guard = Arc::new(crate::guard::Guard::new(crate::guard::Bans::default(), Vec::new(), 7, bench.now));
     bench.endpoint.set_guard(Arc::clone(&guard));

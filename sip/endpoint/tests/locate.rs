@@ -105,7 +105,7 @@ fn the_next_hop_is_tried_after_a_503_a_broken_connection_and_silence() {
 }
 
 #[test]
-fn a_call_that_is_hung_up_tries_nobody_else() {
+fn a_call_that_is_hung_up_tries_no_further_target() {
     let mut bench = Bench::found(&["udp://127.0.0.2:5060", "udp://127.0.0.3:5060"]);
     let invite = bench.sent();
     bench.command(hangup(LEG));
@@ -155,7 +155,7 @@ fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
 }
 
 #[test]
-fn who_has_other_ways_hears_of_silence_sooner_and_of_a_ringing_phone_as_late_as_ever() {
+fn alternatives_shorten_the_wait_for_a_first_response_but_not_for_an_answer() {
     for (has_alternatives, rings) in [(true, false), (false, false), (true, true)] {
         let mut bench = Bench::new();
         let mut call = outgoing("sip:x@127.0.0.2");
@@ -235,7 +235,7 @@ fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
 }
 
 #[test]
-fn as_long_as_we_listen_on_this_machine_only_it_may_be_called() {
+fn loopback_targets_are_allowed_if_all_sockets_are_loopback() {
     for (listen, may) in [("udp://127.0.0.1:5060", true), ("udp://0.0.0.0:5060", false)] {
         let mut bench = Bench::with(|config| config.listen = vec![listen.into()]);
         let mut invite = outgoing("sip:100@127.0.0.1:5070");
@@ -312,7 +312,7 @@ fn a_trunk_made_by_rest_leads_to_no_inner_network_and_to_no_trunk_of_the_file() 
 }
 
 #[test]
-fn a_target_is_refused_when_an_account_stores_it_as_far_as_it_is_known() {
+fn a_stored_uri_is_refused_if_its_host_is_known_to_be_forbidden() {
     let bench = with_trunks_of_acme();
     let of = |account: &str, uri: &str| bench.endpoint.refusal_of(&[account.into()], uri);
     for uri in
@@ -390,7 +390,7 @@ fn a_call_reaches_no_listener_of_this_server_that_is_not_for_sip() {
 }
 
 #[test]
-fn our_own_address_is_closed_where_it_counts_as_another_accounts_trunk() {
+fn an_own_address_that_is_a_trunk_of_another_account_is_forbidden() {
     for (networks, may) in [(vec!["127.0.0.0/8"], false), (vec!["127.0.0.1/32"], false), (vec!["10.0.0.0/8"], true)] {
         for listen in ["udp://127.0.0.1:5060", "udp://0.0.0.0:5060"] {
             let mut bench = Bench::with(|config| {

@@ -32,7 +32,7 @@ fn parts(message: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_recording_server_is_told_what_it_is_called_for_and_what_is_recorded() {
+fn an_invite_to_a_recording_server_has_the_siprec_marks_and_the_metadata() {
     let (mut bench, invite) = recording_session();
     assert_eq!(field(&invite, "Require"), "siprec");
     assert!(field(&invite, "Contact").ends_with(">;+sip.src"), "{invite}");
@@ -49,7 +49,7 @@ fn a_recording_server_is_told_what_it_is_called_for_and_what_is_recorded() {
 }
 
 #[test]
-fn what_changes_in_the_recorded_session_is_told_with_an_offer() {
+fn a_change_of_a_recorded_session_is_sent_with_an_offer() {
     let (mut bench, invite) = recording_session();
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));
     bench.expect("ACK ");

@@ -110,7 +110,7 @@ fn a_trunk_is_registered_with_credentials_and_refreshed() {
 }
 
 #[test]
-fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
+fn a_call_to_the_registered_contact_belongs_to_the_trunk_from_any_source() {
     let (mut bench, register) = Bench::registering();
     bench.receive(response_to(&register, 200, "reg", ""));
     bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
@@ -134,7 +134,7 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
 }
 
 #[test]
-fn a_registrar_whose_certificate_is_refused_is_told_with_the_reason_of_tls() {
+fn a_refused_certificate_of_a_registrar_is_reported_with_its_tls_reason() {
     let (mut bench, _) = Bench::registering();
     // The next REGISTER goes over a connection.
     bench.wait(32_000);
@@ -178,7 +178,7 @@ fn a_trunk_whose_options_find_no_tls_is_down_with_the_reason_of_tls() {
 }
 
 #[test]
-fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
+fn a_silent_registrar_gets_another_register_and_a_shutdown_unregisters() {
     let (mut bench, _) = Bench::registering();
     bench.wait(32_000);
     assert_eq!(bench.trunk_status().registered, Registered::Unanswered);
@@ -202,7 +202,7 @@ fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
 }
 
 #[test]
-fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
+fn a_trunk_is_down_from_an_unanswered_options_to_the_next_answer() {
     let mut bench = Bench::with_trunk(|trunk| trunk.options_interval = Some(Duration::from_secs(30)));
     let ask = |bench: &mut Bench, wait: u64| {
         bench.sent.clear();

@@ -84,7 +84,7 @@ fn mutated_uris_are_read_and_compared_as_the_oracle_does() {
 }
 
 #[test]
-fn compact_names_are_those_that_the_oracle_knows() {
+fn compact_header_names_are_equal_to_those_of_the_oracle() {
     for letter in 0..=u8::MAX {
         let name = full_name(&[letter]);
         assert_eq!(crate::header::in_full(letter).map(str::as_bytes), name.as_deref(), "{letter}");

@@ -15,7 +15,7 @@ async fn guarded(bans: Bans) -> (Handle, UdpSocket, UdpSocket) {
 }
 
 #[tokio::test]
-async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_heard() {
+async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_not() {
     let (handle, trunk, scanner) = guarded(Bans { refused: 5, ..Bans::default() }).await;
     let (udp, tcp) = (address(&handle, Transport::Udp), address(&handle, Transport::Tcp));
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -44,7 +44,7 @@ async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_heard() {
 }
 
 #[tokio::test]
-async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_not_banned() {
+async fn responses_of_a_banned_source_are_handled_and_hosts_of_trunks_are_not_banned() {
     let (handle, mut events) = driver(|config| {
         config.trunks = Vec::new();
         config.bans = Bans { refused: 5, credentials: 1, ..Bans::default() };
@@ -83,7 +83,7 @@ async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_
 }
 
 #[tokio::test]
-async fn more_than_its_rate_is_not_even_read() {
+async fn datagrams_above_the_rate_of_a_source_are_not_parsed() {
     let (handle, trunk, loud) = guarded(Bans { source_rate: 1, refused: 0, ..Bans::default() }).await;
     let udp = address(&handle, Transport::Udp);
     for number in 0..200 {
@@ -97,7 +97,7 @@ async fn more_than_its_rate_is_not_even_read() {
 }
 
 #[tokio::test]
-async fn a_capture_server_is_told_of_both_ways() {
+async fn a_capture_server_gets_sent_and_received_messages() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let hep = format!("udp://{}", server.local_addr().unwrap());
     let (handle, _events) = driver(|config| config.hep = Some(hep)).await;
@@ -112,7 +112,7 @@ async fn a_capture_server_is_told_of_both_ways() {
 }
 
 #[tokio::test]
-async fn what_went_through_the_driver_is_in_its_ladder() {
+async fn messages_of_the_driver_are_in_the_ladder() {
     let (handle, mut events) = driver(|_| {}).await;
     let udp = address(&handle, Transport::Udp);
     // The server calls itself: there are two legs with the same Call-ID.

@@ -97,7 +97,7 @@ async fn arrives(
 }
 
 #[tokio::test]
-async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
+async fn naptr_srv_and_addresses_lead_past_a_server_that_is_down() {
     let (b, mut b_events) = driver(|_| {}).await;
     let (udp, tcp) = (address(&b, Transport::Udp).port(), address(&b, Transport::Tcp).port());
     // No server listens on this port. A free port from the system could be given to another test.

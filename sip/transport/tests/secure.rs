@@ -146,7 +146,7 @@ async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
+async fn a_tls_server_with_another_name_gets_no_call() {
     let (authority, other_authority) = (Authority::new(), Authority::new());
     let (a, mut events) = driver(authority.listen(&["localhost"])).await;
     let (wrong_name, _events) = driver(authority.listen(&["elsewhere.example"])).await;
@@ -190,7 +190,7 @@ async fn demanding(authority: &Authority, version: &'static rustls::SupportedPro
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_our_certificate_is_the_reason_with_each_version_of_tls() {
+async fn a_client_certificate_that_the_server_refuses_is_reported_with_each_tls_version() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (a, mut events) = driver(|config| {
         ours.listen(&["localhost"])(config);
@@ -250,7 +250,7 @@ async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_trunk_that_calls_in_with_its_certificate_is_nobody_without_it() {
+async fn a_trunk_known_by_its_certificate_is_unknown_without_it() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (handle, _events) = driver(|config| {
         ours.listen(&["localhost"])(config);
@@ -297,7 +297,7 @@ async fn a_reload_shows_other_certificates_and_changes_nothing_with_bad_ones() {
 }
 
 #[tokio::test]
-async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_has_shown_its_certificate() {
+async fn a_trunk_with_alias_and_certificate_is_called_over_its_own_connection() {
     let authority = Authority::new();
     // No server listens on this address. So the call can use only the connection that the trunk opened.
     let listens = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -341,7 +341,7 @@ async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_
 }
 
 #[tokio::test]
-async fn the_certificate_is_for_the_name_asked_for_and_changes_with_its_file() {
+async fn the_certificate_of_the_requested_name_is_shown_and_reloaded_with_its_file() {
     let authority = Authority::new();
     let second = authority.issue("second", &["two.example"]);
     let (handle, _events) = driver(|config| {
@@ -392,7 +392,7 @@ async fn next_text<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(sock
 }
 
 #[tokio::test]
-async fn a_browser_calls_and_is_reached_over_the_websocket_it_opened() {
+async fn a_browser_calls_and_is_called_over_its_own_websocket() {
     let authority = Authority::new();
     let (handle, mut events) = driver(authority.listen(&["localhost"])).await;
     let ws = address(&handle, Transport::Ws);
@@ -447,7 +447,7 @@ async fn a_secure_websocket_answers_and_octets_that_are_no_text_do_not_end_it() 
 }
 
 #[tokio::test]
-async fn who_does_not_shake_hands_is_let_go_and_holds_no_more_than_anybody() {
+async fn a_client_without_a_tls_handshake_is_disconnected_and_counts_towards_the_limits() {
     let authority = Authority::new();
     let (handle, _events) = driver(|config| {
         authority.listen(&["localhost"])(config);

@@ -84,7 +84,7 @@ fn a_trunk_calls_from_anywhere_with_its_password() {
 }
 
 #[test]
-fn what_goes_to_a_trunk_that_is_anywhere_goes_where_it_called_from() {
+fn requests_to_a_trunk_known_by_its_password_go_to_the_source_of_its_call() {
     let mut exchange = Exchange::with_carrier(KnownBy::Either, |_| {});
     exchange.call_with(CARRIER, "carrier", "secret");
     let (leg, _) = exchange.called();
@@ -116,7 +116,7 @@ fn what_goes_to_a_trunk_that_is_anywhere_goes_where_it_called_from() {
 }
 
 #[test]
-fn an_old_nonce_is_asked_for_once_more_and_none_is_taken_twice() {
+fn an_old_nonce_is_stale_and_a_nonce_count_is_accepted_once() {
     let mut exchange = Exchange::with_carrier(KnownBy::Either, |_| {});
     exchange.call(CARRIER, "");
     let challenge = exchange.expect("SIP/2.0 401 ").text;
@@ -134,7 +134,7 @@ fn an_old_nonce_is_asked_for_once_more_and_none_is_taken_twice() {
 }
 
 #[test]
-fn network_and_password_can_both_be_asked_for() {
+fn a_trunk_may_need_both_its_network_and_its_password() {
     let mut exchange = Exchange::with_carrier(KnownBy::Both, |_| {});
     exchange.call_with(OFFICE, "carrier", "secret");
     assert_eq!(exchange.called().1.as_deref(), Some("carrier"));
@@ -155,7 +155,7 @@ fn a_trunks_password_registers_no_phone() {
 }
 
 #[test]
-fn calls_are_challenged_in_silence_too_if_a_trunk_may_be_anywhere_and_nothing_else_is() {
+fn with_silent_unknown_sources_calls_are_challenged_if_a_trunk_may_have_any_address() {
     let silent = |config: &mut crate::Config| config.unknown_sources = UnknownSources::Silent;
     let mut exchange = Exchange::with_carrier(KnownBy::Either, silent);
     exchange.call_with(CARRIER, "carrier", "secret");

@@ -6,7 +6,7 @@ fn answered() -> AnsweredServer {
 }
 
 #[test]
-fn what_ends_close_together_is_forgotten_together_and_no_earlier_than_it_may() {
+fn completed_transactions_of_one_bucket_are_removed_together_and_never_early() {
     let start = instant();
     let at = |milliseconds| start + Duration::from_millis(milliseconds);
     let mut completed = CompletedTransactions::default();
@@ -29,7 +29,7 @@ fn what_ends_close_together_is_forgotten_together_and_no_earlier_than_it_may() {
 }
 
 #[test]
-fn what_a_burst_took_is_given_back() {
+fn memory_of_a_burst_is_freed() {
     let start = instant();
     let mut completed = CompletedTransactions::default();
     for number in 0..20_000 {
