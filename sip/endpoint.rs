@@ -8,14 +8,13 @@
 //!   datagram ─┐         ├─> Dialogs        legs: INVITE sessions and the requests in them
 //!   command ──┼─ hub ───┼─> Trunks         registrations, probes, limits, health
 //!   timeout ──┘         ├─> Phones         users, Digest authority, registrar
-//!                       ├─> Forks          one call to several phones
 //!                       └─> Lookups        the targets of a URI (RFC 3263)
 //! ```
 //!
 //! A machine owns its tables and does not change the tables of another machine. The machines work together in two ways:
 //!
-//! - Trunks, forks and transactions return outputs or outcomes, and the hub executes them. Several other machines use
-//!   trunks, forks and transactions. Without outputs, a trunk, fork or transaction would have to call the hub.
+//! - Trunks and transactions return outputs or outcomes, and the hub executes them. Several other machines use trunks
+//!   and transactions. Without outputs, a trunk or transaction would have to call the hub.
 //! - Dialogs use other machines at many places while they handle one input. During this time, the dialogs have the
 //!   other machines as a [`Context`] and call them directly. Queues between the machines would only delay these calls.
 //!
@@ -32,7 +31,6 @@ mod command;
 mod core;
 mod delayed_offer;
 mod dialogs;
-mod fork;
 mod in_dialog;
 mod incoming;
 mod leg_cx;
@@ -174,7 +172,6 @@ pub struct Endpoint {
     lookups: Lookups,
     orphans: Orphans,
     phones: Phones,
-    forks: fork::Forks,
     /// Whether the shell is overloaded. If so, new INVITEs get 503.
     overloaded: bool,
 }
@@ -194,7 +191,6 @@ impl Endpoint {
             lookups: Lookups::default(),
             orphans: Orphans::default(),
             phones,
-            forks: fork::Forks::default(),
             overloaded: false,
         };
         endpoint.set_locals(&addresses);
@@ -313,7 +309,6 @@ impl Endpoint {
                 self.core.refuse_malformed(&arrival, &malformed);
             }
         }
-        self.serve_forks(now);
         self.skip_idle_timers();
     }
 
@@ -336,7 +331,6 @@ impl Endpoint {
             let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
             self.client_outcome(now, id, outcome, None);
         }
-        self.serve_forks(now);
     }
 
     /// Handles an ICMP error about a datagram to `peer`. `quoted` is the beginning of this datagram, as the ICMP message
@@ -348,7 +342,6 @@ impl Endpoint {
         let outcome =
             self.transactions.handle_client(&mut self.core, now, id, ClientInput::TransportError(why.into()), None);
         self.client_outcome(now, id, outcome, None);
-        self.serve_forks(now);
     }
 
     /// Fires all timers that are due.
@@ -372,8 +365,6 @@ impl Endpoint {
         }
         self.transactions.handle_timeout(now);
         self.phones_timeout(now);
-        self.forks.handle_timeout(&mut self.core, now);
-        self.serve_forks(now);
     }
 
     /// Drops the next timers if their owners have nothing to do. Without this method, each of these timers would wake
@@ -402,10 +393,7 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
-        [self.core.timers.next(), completed, self.phones.poll_timeout(), self.forks.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.core.timers.next(), completed, self.phones.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Returns whether a message is a response for which a client transaction waits. Only the beginning of the message

@@ -15,7 +15,7 @@ use crate::digest::{Attempts, Session, parse_challenges};
 use crate::directory::{Directory, Ha1, User};
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output};
 use crate::leg::{Command, Credentials, Event, LegId, Outgoing, Transport};
-use crate::registrar::Change;
+use crate::registrar::{BindingRef, Change};
 use crate::trunk_acl::TrunkAcl;
 
 pub use crate::message::fuzz_message;
@@ -41,7 +41,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
 
 /// Does the same as `fuzz_endpoint`, but with two phone users (alice and bob) and without a trunk. After the endpoint
 /// has sent a challenge, each request is signed with alice's password. If a phone registers, the application calls this
-/// phone. So the input reaches the registrar, the forks, and the code for calls from phones. Returns the number of
+/// phone. So the input reaches the registrar, and the code for calls to and from phones. Returns the number of
 /// bindings that were made.
 ///
 /// # Panics
@@ -157,7 +157,8 @@ impl Office {
                 self.bound += 1;
                 self.calls += 1;
                 let leg = LegId(u128::from(1_000 + self.calls));
-                self.endpoint.handle_command(self.now, Command::Ring { leg, aor: binding.aor, invite: call() });
+                let invite = Outgoing { binding: Some(BindingRef { aor: binding.aor, id: binding.id }), ..*call() };
+                self.endpoint.handle_command(self.now, Command::Invite { leg, invite: Box::new(invite) });
             }
             return;
         }

@@ -149,18 +149,6 @@ pub enum Command {
         /// The parameters of the call.
         invite: Box<Outgoing>,
     },
-    /// Starts an outgoing leg to the contacts that a user has registered. The contacts ring all at once or in order of
-    /// preference (RFC 3261 §16.6). If the Request-URI has a `gr` parameter, only the contact of this instance rings
-    /// (RFC 5627). If the user has no contact, the leg ends at once with status 480. Until a contact answers, the leg
-    /// accepts only [`Command::Hangup`]. After the answer, it accepts the same commands as any other leg.
-    Ring {
-        /// The key of the new leg, which the application chose.
-        leg: LegId,
-        /// The user whose phones are called.
-        aor: Aor,
-        /// The parameters of the call. The Request-URI becomes the To URI, and the next hop is ignored.
-        invite: Box<Outgoing>,
-    },
     /// Gives an answered leg another key. A call that rings at several devices has a leg for each device. The leg that
     /// was answered gets the key that the rest of the application knows. Events that the endpoint emitted before this
     /// command still have the old key. Ignored if `branch` has ended, or if a leg already has the key `leg`.
@@ -303,7 +291,6 @@ impl Command {
     pub fn leg(&self) -> Option<LegId> {
         match self {
             Self::Invite { leg, .. }
-            | Self::Ring { leg, .. }
             | Self::Rename { branch: leg, .. }
             | Self::Provisional { leg, .. }
             | Self::Answer { leg, .. }
@@ -615,43 +602,26 @@ pub struct RefusedRequest {
     pub line: Option<u64>,
 }
 
-/// Returns a reference to the leg of an event. The reference is shared or mutable, like the reference to the event.
-macro_rules! leg_of {
-    ($event:expr) => {
-        match $event {
-            Event::Incoming { leg, .. }
-            | Event::Provisional { leg, .. }
-            | Event::Answered { leg, .. }
-            | Event::Acknowledged { leg, .. }
-            | Event::Offered { leg, .. }
-            | Event::OfferAnswered { leg, .. }
-            | Event::OfferRejected { leg, .. }
-            | Event::Info { leg, .. }
-            | Event::RefreshDue { leg }
-            | Event::Referred { leg, .. }
-            | Event::ReferAnswered { leg, .. }
-            | Event::ReferProgress { leg, .. }
-            | Event::Ended { leg, .. }
-            | Event::Trace { leg, .. } => Some(leg),
-            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::UnknownSource(_) | Event::TrunkTroubled(_) => {
-                None
-            }
-        }
-    };
-}
-
 impl Event {
     /// Returns the leg of the event. Returns `None` if the event has no leg.
     #[must_use]
     pub fn leg(&self) -> Option<LegId> {
-        leg_of!(self).copied()
-    }
-
-    /// Changes the leg of the event. In this way, an event of a branch becomes an event of the leg that the application
-    /// knows.
-    pub(crate) fn set_leg(&mut self, key: LegId) {
-        if let Some(leg) = leg_of!(self) {
-            *leg = key;
+        match self {
+            Self::Incoming { leg, .. }
+            | Self::Provisional { leg, .. }
+            | Self::Answered { leg, .. }
+            | Self::Acknowledged { leg, .. }
+            | Self::Offered { leg, .. }
+            | Self::OfferAnswered { leg, .. }
+            | Self::OfferRejected { leg, .. }
+            | Self::Info { leg, .. }
+            | Self::RefreshDue { leg }
+            | Self::Referred { leg, .. }
+            | Self::ReferAnswered { leg, .. }
+            | Self::ReferProgress { leg, .. }
+            | Self::Ended { leg, .. }
+            | Self::Trace { leg, .. } => Some(*leg),
+            Self::Binding(_) | Self::AuthenticationFailed(_) | Self::UnknownSource(_) | Self::TrunkTroubled(_) => None,
         }
     }
 }

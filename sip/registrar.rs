@@ -240,7 +240,6 @@ pub(crate) struct ContactTarget {
     pub(crate) contact: String,
     pub(crate) routes: Vec<Bytes>,
     pub(crate) flow: Flow,
-    pub(crate) q: u16,
 }
 
 /// The action for a binding whose timer fired.
@@ -588,9 +587,9 @@ impl Entry {
             Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
             _ => self.flow,
         };
-        let Binding { contact, path, q, .. } = &self.binding;
+        let Binding { contact, path, .. } = &self.binding;
         let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
-        ContactTarget { contact: contact.clone(), routes, flow, q: *q }
+        ContactTarget { contact: contact.clone(), routes, flow }
     }
 }
 

@@ -21,7 +21,6 @@ use super::retry::RetryReason;
 use super::session_timer::LOWEST_MIN_SE;
 use super::transactions::Key;
 use super::{Arrival, Output, Target};
-use crate::HashMap;
 use crate::advertise::bracketed;
 use crate::compose::{self, ResponseParts};
 use crate::config::{Config, UnknownSources};
@@ -58,11 +57,6 @@ pub(super) struct Core {
     pub(super) outputs: VecDeque<Output>,
     /// The keys of the legs whose messages are traced. A leg is traced until its end has been reported.
     pub(super) traced: SecondaryMap<LegSlot, LegId>,
-    /// The legs that are branches of a fork. The key of the map is the branch. The value is the leg that the
-    /// application knows.
-    pub(super) branches: HashMap<LegId, LegId>,
-    /// Events of branches that the forks must still handle.
-    pub(super) branch_events: VecDeque<Event>,
 }
 
 /// Counters since the start of the endpoint.
@@ -107,8 +101,6 @@ impl Core {
             unknown_source_lines: Throttle::default(),
             outputs: VecDeque::new(),
             traced: SecondaryMap::new(),
-            branches: HashMap::default(),
-            branch_events: VecDeque::new(),
         }
     }
 
@@ -424,18 +416,9 @@ impl Core {
         self.event(Event::Ended { leg, cause, status, reason, headers });
     }
 
-    /// Reports an event to the application. An event of a branch is reported too.
-    pub(super) fn emit(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    /// Reports an event to the application. If the leg of the event is a branch, queues the event for the fork instead.
+    /// Reports an event to the application.
     pub(super) fn event(&mut self, event: Event) {
-        if event.leg().is_some_and(|leg| self.branches.contains_key(&leg)) {
-            self.branch_events.push_back(event);
-        } else {
-            self.emit(event);
-        }
+        self.outputs.push_back(Output::Event(event));
     }
 
     /// Reports a message of a leg to the trace. Does nothing if the end of the leg has been reported.

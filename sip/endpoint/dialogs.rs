@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Dialogs`] owns only the legs. With each input, [`Dialogs`] gets a [`Context`] with the machines that it uses
-//! (transactions, trunks, phones). [`Dialogs`] cannot call forks, lookups or the hub. [`Dialogs`] finds the leg of the
+//! (transactions, trunks, phones). [`Dialogs`] cannot call lookups or the hub. [`Dialogs`] finds the leg of the
 //! input. Then a [`LegCx`], which has the leg and the context, does the work. These modules are parts of [`LegCx`]:
 //!
 //! - `calling` and `incoming` create legs.

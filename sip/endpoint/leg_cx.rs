@@ -28,7 +28,6 @@ impl LegCx<'_, '_> {
         }
         match command {
             Command::Invite { .. }
-            | Command::Ring { .. }
             | Command::Rename { .. }
             | Command::End(_)
             | Command::EndUnanswered(_)

@@ -205,12 +205,6 @@ impl Phones {
         None
     }
 
-    /// Returns the contacts and paths of a user's phones, in order of preference. If `instance` is given, returns only
-    /// the contacts of the phone with this instance.
-    pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
-        self.registrar.contacts(now, aor, instance)
-    }
-
     /// Returns the contact and path of one binding. Returns `None` if the binding has ended.
     pub(super) fn contact(&self, now: Instant, binding: &BindingRef) -> Option<ContactTarget> {
         self.registrar.contact(now, binding)

@@ -298,12 +298,10 @@ impl Endpoint {
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
-            Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
             Command::Rename { branch, leg } => self.dialogs.rename(&mut self.core, branch, leg),
             Command::End(state) => self.end_stored(now, *state),
             Command::EndUnanswered(call_ids) => self.expect_orphans(now, call_ids),
             Command::Directory(directory) => self.set_directory(directory),
-            command if self.forks.handle_command(&command) => {}
             command => match command.leg().and_then(|leg| self.dialogs.id_of(leg)) {
                 Some(leg) => {
                     let (dialogs, mut cx) = self.dialogs(now);
@@ -316,7 +314,6 @@ impl Endpoint {
                 }
             },
         }
-        self.serve_forks(now);
     }
 
     fn invite(&mut self, now: Instant, key: LegId, mut outgoing: Box<Outgoing>) {
@@ -350,19 +347,8 @@ impl Endpoint {
             return self.core.report_unregistered(key, &binding.aor);
         };
         let to = outgoing.to.clone().or_else(|| Some(outgoing.request_uri.clone()));
-        self.place_at_contact(now, key, Box::new(Outgoing { to, ..*outgoing }), target);
-    }
-
-    /// Sends the INVITE to the contact of a phone, along the path of the phone's REGISTER.
-    pub(super) fn place_at_contact(
-        &mut self,
-        now: Instant,
-        key: LegId,
-        outgoing: Box<Outgoing>,
-        target: ContactTarget,
-    ) {
         let ContactTarget { contact: request_uri, routes, flow, .. } = target;
-        let outgoing = Box::new(Outgoing { request_uri, next_hop: None, ..*outgoing });
+        let outgoing = Box::new(Outgoing { to, request_uri, next_hop: None, ..*outgoing });
         let route = InviteRoute { routes, phone: true, ..InviteRoute::default() };
         let (dialogs, mut cx) = self.dialogs(now);
         dialogs.place_along(&mut cx, key, outgoing, flow, route);

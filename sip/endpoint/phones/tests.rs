@@ -33,6 +33,8 @@ pub(in crate::endpoint) struct Exchange {
     pub(in crate::endpoint) now: Instant,
     pub(in crate::endpoint) sent: VecDeque<Sent>,
     pub(in crate::endpoint) events: VecDeque<Event>,
+    /// The bindings that were reported, also if they have ended.
+    bindings: Vec<Binding>,
     trusted: Vec<ConnectionId>,
     number: u32,
     transport: Transport,
@@ -63,8 +65,8 @@ impl Exchange {
         let users = [user("alice", None), user("bob", None)];
         endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
         let (now, transport) = (instant(), Transport::Udp);
-        let (sent, events, trusted) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Self { endpoint, now, sent, events, trusted, number: 0, transport }
+        let (sent, events) = (VecDeque::new(), VecDeque::new());
+        Self { endpoint, now, sent, events, bindings: Vec::new(), trusted: Vec::new(), number: 0, transport }
     }
 
     fn collect(&mut self) {
@@ -76,9 +78,24 @@ impl Exchange {
                 }
                 Output::Trust(connection) => self.trusted.push(connection),
                 Output::Resolve { .. } | Output::Alias { .. } => {}
-                Output::Event(event) => self.events.push_back(event),
+                Output::Event(event) => {
+                    if let Event::Binding(Change::Bound(binding) | Change::Refreshed(binding)) = &event {
+                        self.bindings.push((**binding).clone());
+                    }
+                    self.events.push_back(event);
+                }
             }
         }
+    }
+
+    /// Returns a call to the binding that was reported last. With `gr`, the binding must be of this instance.
+    fn call(&self, leg: u128, gr: Option<&str>) -> Command {
+        let of_instance = |binding: &&Binding| gr.is_none_or(|gr| binding.is_of(gr));
+        let binding = self.bindings.iter().rfind(of_instance).expect("a phone has registered");
+        let reference = BindingRef { aor: binding.aor.clone(), id: binding.id };
+        let to = outgoing(&format!("sip:{}@tandem", binding.aor.username));
+        let invite = Box::new(crate::Outgoing { binding: Some(reference), ..*to });
+        Command::Invite { leg: LegId(leg), invite }
     }
 
     pub(in crate::endpoint) fn receive(&mut self, from: &str, message: String) {
@@ -169,11 +186,6 @@ pub(in crate::endpoint) fn with_sdp(lines: &str) -> String {
     format!("{lines}Content-Type: application/sdp\r\n\r\n{}", std::str::from_utf8(SDP).unwrap())
 }
 
-pub(in crate::endpoint) fn ring(leg: u128, username: &str) -> Command {
-    let aor = Aor { account: "acme".into(), username: username.into(), domain: None };
-    Command::Ring { leg: LegId(leg), aor, invite: outgoing(&format!("sip:{username}@tandem")) }
-}
-
 #[test]
 fn a_phone_registers_with_its_password_and_is_called_at_its_source_address() {
     let mut exchange = Exchange::new();
@@ -184,7 +196,8 @@ fn a_phone_registers_with_its_password_and_is_called_at_its_source_address() {
     );
     let Some(Event::Binding(Change::Bound(binding))) = exchange.events.pop_front() else { panic!("no binding told") };
     assert_eq!((&*binding.aor.username, binding.expires_in), ("alice", Duration::from_secs(600)));
-    exchange.command(ring(1, "alice"));
+    let call = exchange.call(1, None);
+    exchange.command(call);
     let invite = exchange.next();
     assert_eq!(invite.to.to_string(), ALICE);
     assert!(invite.text.starts_with("INVITE sip:alice@10.0.0.1:5060 SIP/2.0\r\n"), "{}", invite.text);
@@ -476,14 +489,16 @@ fn a_phone_is_called_over_its_connection_which_is_then_trusted() {
     exchange.transport = Transport::Tcp;
     exchange.register(ALICE, "alice", "Contact: <sip:alice@192.0.2.1:5070;transport=tcp>\r\n");
     assert_eq!(exchange.trusted, [ConnectionId(5)]);
-    exchange.command(ring(1, "alice"));
+    let call = exchange.call(1, None);
+    exchange.command(call);
     let invite = exchange.next();
     assert_eq!((invite.to.to_string().as_str(), invite.connection), (ALICE, Some(ConnectionId(5))));
     let broken = std::io::ErrorKind::ConnectionReset;
     exchange.endpoint.handle_transport_error(exchange.now, Transport::Tcp, ALICE.parse().unwrap(), broken);
     exchange.collect();
     exchange.sent.clear();
-    exchange.command(ring(2, "alice"));
+    let call = exchange.call(2, None);
+    exchange.command(call);
     let invite = exchange.next();
     assert_eq!((invite.to.to_string().as_str(), invite.connection), ("192.0.2.1:5070", None));
 }
@@ -498,7 +513,8 @@ fn registered_phones_get_keep_alives_until_their_bindings_expire() {
     exchange.events.clear();
     exchange.wait(Duration::from_secs(40));
     assert!(matches!(exchange.events.pop_front(), Some(Event::Binding(Change::Unbound(_)))));
-    exchange.command(ring(1, "alice"));
+    let call = exchange.call(1, None);
+    exchange.command(call);
     assert!(matches!(exchange.events.pop_front(), Some(Event::Ended { status: Some(480), .. })));
     assert_eq!(exchange.endpoint.transactions(), 0);
 }
@@ -632,20 +648,12 @@ fn a_phone_that_supports_gruu_gets_one_and_a_call_to_it_rings_this_phone_only() 
     assert!(answer.contains(";pub-gruu=\"sip:alice@tandem;gr=urn:uuid:d\"\r\n"), "{answer}");
     let answer = exchange.register(ALICE, "alice", &contact("cell", "c").replace("path, gruu", "path"));
     assert!(answer.starts_with("SIP/2.0 200 ") && !answer.contains("pub-gruu"), "{answer}");
-    let aor = Aor { account: "acme".into(), username: "alice".into(), domain: None };
-    let call = |leg, gr: &str| Command::Ring {
-        leg: LegId(leg),
-        aor: aor.clone(),
-        invite: outgoing(&format!("sip:alice@tandem;gr=urn:uuid:{gr}")),
-    };
-    exchange.command(call(1, "c"));
+    let call = exchange.call(1, Some("urn:uuid:c"));
+    exchange.command(call);
     let invite = exchange.next();
     assert!(invite.text.starts_with("INVITE sip:cell@10.0.0.1:5060 SIP/2.0\r\n"), "{}", invite.text);
-    assert!(exchange.sent.is_empty(), "the other phone is left alone");
-    exchange.command(call(2, "gone"));
-    let ended =
-        exchange.events.iter().any(|event| matches!(event, Event::Ended { leg: LegId(2), status: Some(480), .. }));
-    assert!(ended && exchange.sent.is_empty());
+    assert!(exchange.sent.is_empty(), "the other phone does not ring");
+    assert!(!exchange.bindings.iter().any(|binding| binding.is_of("urn:uuid:gone")));
 }
 
 #[test]
@@ -658,7 +666,8 @@ fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact()
         assert!(answer.contains("pub-gruu=\"sip:alice@tandem;gr=urn:uuid:a\""), "{answer}");
     };
     let called = |exchange: &mut Exchange, leg: u128, contact: &str| {
-        exchange.command(ring(leg, "alice"));
+        let call = exchange.call(leg, None);
+        exchange.command(call);
         let invite = exchange.next().text;
         let more = format!("Record-Route: <sip:{EDGE};lr>\r\nContact: <{contact}>\r\n");
         exchange.receive(EDGE, response_to(&invite, 200, "a", &with_sdp(&more)));
