@@ -3,12 +3,11 @@
 //! An address stands for some of the sockets. A far end sends its next request to the address in the Contact. So a port
 //! in the setting must lead to the socket that wrote the Contact.
 
+use crate::flow::Transport;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
-
-use crate::leg::Transport;
 
 /// The value of `sip.advertise`: one address, or a list of addresses. If several addresses fit a socket, an address with
 /// the transport of the socket precedes an address without a transport. Otherwise the first address is used.

@@ -275,9 +275,8 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::digest::{Attempts, Session, parse_challenges};
+    use crate::digest::{Attempts, Credentials, Session, parse_challenges};
     use crate::directory::Ha1;
-    use crate::leg::Credentials;
     use crate::testing::instant;
 
     fn directory() -> Directory {

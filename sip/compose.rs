@@ -1,11 +1,9 @@
 //! Composes messages as bytes. Each message is composed once, and the same bytes are stored for retransmissions.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 
-use crate::header;
-use crate::leg::{Header, Transport};
+use crate::flow::Transport;
+use crate::header::{self, Header, push_number};
 use crate::message::Echo;
 
 /// Methods that this server accepts (RFC 3261 §20.5). [`ALLOW_REFER`] also has REFER, for a far end that may transfer
@@ -332,29 +330,6 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a decimal number. Does not use `fmt`, which is slower.
-pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
-    if number >= 10 {
-        push_number(out, number / 10);
-    }
-    out.push(b'0' + (number % 10) as u8);
-}
-
-/// Writes an IP address in text form.
-pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (at, octet) in ip.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                push_number(out, octet.into());
-            }
-        }
-        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
-    }
 }
 
 /// Writes a text in which spaces replace control characters. So the text cannot end the header line.

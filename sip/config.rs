@@ -12,10 +12,10 @@ use serde::Deserialize;
 use crate::advertise::Advertise;
 use crate::directory::Directory;
 use crate::guard::Bans;
-use crate::leg::{Prack, TrunkName};
+use crate::prack::Prack;
 use crate::registrar::{Binding, RegistrarConfig};
 use crate::trunk::Trunk;
-use crate::trunk_acl::TrunkAcl;
+use crate::trunk_acl::{TrunkAcl, TrunkName};
 
 /// Settings of one [`crate::Endpoint`] and its sockets.
 #[derive(Debug, Clone, Deserialize)]

@@ -6,29 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::dialog_state::{DialogState, StoredDialog, StoredFlow};
-use crate::endpoint::{ConnectionId, Identity};
-use crate::leg::Transport;
+use crate::flow::{Flow, Transport};
 use crate::message::{Host, NameAddr, Request, Response, Uri};
-
-/// The path to a far end: the transport and the address. If the transport uses connections, the path also contains the
-/// connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Flow {
-    pub(crate) transport: Transport,
-    pub(crate) peer: SocketAddr,
-    /// Index of the local socket in the endpoint's list of sockets.
-    pub(crate) local: usize,
-    /// The stream connection that is used while it is open.
-    pub(crate) connection: Option<ConnectionId>,
-    /// The identity that the far end must prove if a new TLS connection is opened.
-    pub(crate) identity: Option<Identity>,
-    /// Whether the whole dialog uses this path and ignores the far end's Contact. The field is true if the path leads
-    /// through a NAT, or if the path is a phone's connection.
-    pub(crate) pinned: bool,
-    /// Whether the dialog was made with a `sips:` URI, so that the local Contact must be a `sips:` URI too (RFC 3261
-    /// §12.1.1).
-    pub(crate) secure: bool,
-}
 
 /// The path, the Request-URI and the Route values of a request in a dialog.
 #[derive(Debug)]

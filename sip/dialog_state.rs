@@ -7,6 +7,9 @@
 //! Times are wall-clock times ([`Deadline`](tandem_id::Deadline)). Passwords are not part of the form: the trunk or the
 //! application gives them again.
 
+use crate::flow::Transport;
+use crate::header::Header;
+use crate::prack::Prack;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -18,8 +21,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::leg::{Header, Prack, Transport};
 
 /// The version of the text that this server writes.
 const VERSION: u32 = 2;

@@ -1,6 +1,7 @@
 //! The client side of Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760).
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, SHA512_256, digest};
@@ -8,7 +9,6 @@ use ipnet::IpNet;
 use md5::{Digest as _, Md5};
 use rand::Rng;
 
-use crate::leg::Credentials;
 use crate::message::Response;
 
 /// Maximum number of challenges that are read from one response. It is also the maximum number of challenges that are
@@ -16,6 +16,22 @@ use crate::message::Response;
 const MAX_CHALLENGES: usize = 8;
 /// Maximum number of attempts to answer challenges of one request, including attempts with stale nonces.
 const MAX_ATTEMPTS: usize = 4;
+
+/// The user name and password with which the endpoint answers digest challenges (RFC 3261 §22). `Debug` does not show
+/// the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name for Digest authentication.
+    pub username: String,
+    /// The password for Digest authentication.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
 
 /// A challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::Hash;
-use crate::leg::TrunkName;
+use crate::trunk_acl::TrunkName;
 use ipnet::IpNet;
 
 /// The users that have a password, and this server's domains.

@@ -64,16 +64,18 @@ use bytes::Bytes;
 use self::core::Core;
 use crate::compose::ResponseParts;
 use crate::config::Config;
+use crate::flow::{ConnectionId, Identity, Transport};
 use crate::guard::{Guard, Offence};
 use crate::keys::ServerId;
 use crate::ladder::Ladder;
+use crate::leg::Event;
 #[cfg(any(test, feature = "fuzz"))]
 use crate::leg::LegId;
-use crate::leg::{Event, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::timer::Owner;
 use crate::tls_fault::TransportFault;
 use crate::transaction::ClientInput;
+use crate::trunk_acl::TrunkName;
 use dialogs::{Context, Dialogs};
 pub use locate::LookupId;
 use locate::Lookups;
@@ -81,18 +83,8 @@ pub(crate) use locate::MAX_LOOKUPS;
 use orphans::Orphans;
 use phones::Phones;
 use transactions::Transactions;
+pub use trunks::OutOfDialogRequest;
 use trunks::Trunks;
-pub use trunks::{OutOfDialogRequest, Target};
-
-/// The number of a stream connection. The shell gives each connection a number, and never uses a number twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
-
-/// The number of an identity that a TLS server must prove (RFC 5922). The identity also decides which client
-/// certificate this server shows. The shell assigns the number. A connection is used only for the identity for which it
-/// was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity(pub u32);
 
 /// A message that was received and framed.
 #[derive(Debug, Clone)]

@@ -11,10 +11,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
-use crate::digest::{Attempts, Session, parse_challenges};
+use crate::digest::{Attempts, Credentials, Session, parse_challenges};
 use crate::directory::{Directory, Ha1, User};
-use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output};
-use crate::leg::{Command, Credentials, Event, LegId, Outgoing, Transport};
+use crate::endpoint::{Arrival, Endpoint, Output};
+use crate::flow::{ConnectionId, Transport};
+use crate::leg::{Command, Event, LegId, Outgoing};
 use crate::registrar::{BindingRef, Change};
 use crate::trunk_acl::TrunkAcl;
 

@@ -1,9 +1,17 @@
 //! Rules for header fields that do not need a parser. The rules decide which fields belong to SIP itself, find the end
 //! of a value in a list, and add the parameters of a server to a Via.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::compose::{push_ip, push_number};
+/// One header field that was received or will be sent. When the field is sent, each CR or LF in the value becomes a
+/// space.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Header {
+    /// The name of the field as written, for example `X-Account`.
+    pub name: String,
+    /// The value of the field, without line folding.
+    pub value: String,
+}
 
 /// Returns whether the application may not see or set the field. This is so if SIP itself uses the field, or if the
 /// field contains secrets.
@@ -145,6 +153,29 @@ pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, r
     if rport {
         out.extend_from_slice(b";rport=");
         push_number(out, source.port().into());
+    }
+}
+
+/// Writes a decimal number. Does not use `fmt`, which is slower.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
+}
+
+/// Writes an IP address in text form.
+pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                push_number(out, octet.into());
+            }
+        }
+        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
     }
 }
 

@@ -73,7 +73,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::leg::Transport;
+    use crate::flow::Transport;
     use crate::testing::instant;
 
     /// Returns the chunks of a packet. The key is the type of the chunk.

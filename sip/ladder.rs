@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::flow::Transport;
 use crate::header;
-use crate::leg::{LegId, Transport};
+use crate::leg::LegId;
 
 /// Maximum number of octets of a message that are stored. The rest of a longer message is not stored. Ordinary SIP
 /// messages are much shorter.

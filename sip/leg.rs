@@ -9,131 +9,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dialog_state::DialogState;
+use crate::digest::Credentials;
 use crate::directory::Directory;
-use crate::registrar::{Aor, BindingRef, Change};
+use crate::flow::Transport;
+use crate::header::Header;
+use crate::prack::Prack;
+use crate::registrar::{BindingRef, Change};
 use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::TrunkTrouble;
+use crate::trunk_acl::TrunkName;
 use crate::waiting::PendingCallGuard;
 
 /// The key of a leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the key of an
 /// outgoing leg. The endpoint generates the key of an incoming leg, and never uses a key twice.
 pub use tandem_id::LegId;
-
-/// The configured name of a trunk.
-pub type TrunkName = Arc<str>;
-
-/// A transport of SIP messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// UDP: one message in each datagram. Requests are retransmitted.
-    Udp,
-    /// TCP: Content-Length separates the messages (RFC 3261 §18.3).
-    Tcp,
-    /// TLS over TCP, with the framing of TCP (RFC 3261 §26.2.1).
-    Tls,
-    /// WebSocket: one message in each WebSocket message (RFC 7118). Clients connect to the server. The server never
-    /// opens a WebSocket connection.
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-}
-
-impl Transport {
-    /// All transports.
-    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
-
-    /// Returns whether the transport itself delivers messages in order or reports a failure. For such a transport, the
-    /// retransmission timers are off.
-    #[must_use]
-    pub fn is_reliable(self) -> bool {
-        !matches!(self, Self::Udp)
-    }
-
-    /// Returns the name of the transport in a Via header: `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
-    #[must_use]
-    pub fn token(self) -> &'static str {
-        match self {
-            Self::Udp => "UDP",
-            Self::Tcp => "TCP",
-            Self::Tls => "TLS",
-            Self::Ws => "WS",
-            Self::Wss => "WSS",
-        }
-    }
-
-    /// Returns the value for the `transport` parameter of a URI. The same word is the scheme in `sip.listen`. The value
-    /// `tls` is deprecated (RFC 3261 §26.2.2), but most implementations write it. RFC 7118 uses `ws` for both WebSocket
-    /// transports, so this value does not show whether TLS is used.
-    #[must_use]
-    pub fn parameter(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        }
-    }
-
-    /// Returns the transport with this name. The name comes from the `transport` parameter of a URI or from a scheme in
-    /// `sip.listen`. Letter case is ignored.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
-            .into_iter()
-            .find(|transport| transport.parameter().eq_ignore_ascii_case(name))
-    }
-
-    /// Returns whether the transport is a WebSocket.
-    #[must_use]
-    pub fn is_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-
-    /// Returns whether the transport is encrypted, as `sips:` requires.
-    #[must_use]
-    pub fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
-    /// Returns the port for a URI that has no port (RFC 3261 §19.1.2, RFC 7118 §8.1).
-    #[must_use]
-    pub fn default_port(self) -> u16 {
-        match self {
-            Self::Udp | Self::Tcp => 5060,
-            Self::Tls => 5061,
-            Self::Ws => 80,
-            Self::Wss => 443,
-        }
-    }
-}
-
-/// One header field that was received or will be sent. When the field is sent, each CR or LF in the value becomes a
-/// space.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Header {
-    /// The name of the field as written, for example `X-Account`.
-    pub name: String,
-    /// The value of the field, without line folding.
-    pub value: String,
-}
-
-/// The user name and password with which the endpoint answers digest challenges (RFC 3261 §22). `Debug` does not show
-/// the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user name for Digest authentication.
-    pub username: String,
-    /// The password for Digest authentication.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
 
 /// A command of the application to the endpoint. A command is ignored if its leg has ended, or if it does not fit the
 /// state of the leg. An ignored command is not an error, because on a busy system the far end often hangs up at the
@@ -335,21 +224,6 @@ pub struct Referred {
     pub referred_by: Option<String>,
     /// The user of the URI, if the host of the URI is a host of this server.
     pub own_user: Option<String>,
-}
-
-/// Whether the endpoint uses reliable provisional responses (RFC 3262).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Prack {
-    /// Reliable provisional responses are neither offered nor accepted. A request with `Require: 100rel` gets 420.
-    Off,
-    /// The endpoint offers reliable provisional responses to called parties (Supported header). It uses them with
-    /// callers that require them.
-    #[default]
-    Supported,
-    /// The endpoint requires reliable provisional responses of called parties. It uses them with every caller that
-    /// supports them.
-    Required,
 }
 
 /// The account and user of a caller that is not a trunk.

@@ -23,6 +23,7 @@ mod dialog_state;
 mod digest;
 mod directory;
 mod endpoint;
+mod flow;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod gruu;
@@ -36,6 +37,7 @@ mod leg;
 mod message;
 mod network;
 mod overload;
+mod prack;
 mod probe;
 mod recording;
 mod redact;
@@ -59,29 +61,26 @@ pub use advertise::{Advertise, Advertised, AdvertisedPort, NotAdvertisable};
 pub use compose::{escape_user, reason_phrase};
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use dialog_state::{DialogState, DialogStateError, ResumeError};
-pub use digest::http_answer;
+pub use digest::{Credentials, http_answer};
 pub use directory::{Directory, Domain, Ha1, User};
-pub use endpoint::{
-    Arrival, ConnectionId, Endpoint, Identity, LookupId, OutOfDialogRequest, Output, Target, parse_listen,
-};
+pub use endpoint::{Arrival, Endpoint, LookupId, OutOfDialogRequest, Output, parse_listen};
+pub use flow::{ConnectionId, Identity, Target, Transport};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, GuardCounts, GuardDecision, Offence};
-pub use header::is_own_header;
+pub use header::{Header, is_own_header};
 pub use info::Info;
 pub use ladder::{Fill, Ladder, Trace, TracedMessage};
-pub use leg::{
-    Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegId, Outgoing, Prack, Refer, Referred,
-    RefusedRequest, Transport, TrunkName,
-};
+pub use leg::{Caller, Command, EndCause, Event, Incoming, LegId, Outgoing, Refer, Referred, RefusedRequest};
 pub use message::{Party, header_values};
 pub use network::purpose;
+pub use prack::Prack;
 pub use redact::redact;
 pub use registrar::{Aor, Binding, BindingId, BindingRef, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use tls_fault::{TlsFault, TransportFault};
 pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
-pub use trunk_acl::TrunkAcl;
+pub use trunk_acl::{TrunkAcl, TrunkName};
 pub use waiting::PendingCallGuard;
 
 /// A hash map with a fast hash function. The hash function is several times cheaper than the standard function. But if

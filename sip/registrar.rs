@@ -23,9 +23,8 @@ use bytes::Bytes;
 use rand::Rng;
 use serde::Deserialize;
 
-use crate::dialog::Flow;
+use crate::flow::{Flow, Transport};
 use crate::gruu;
-use crate::leg::Transport;
 use crate::message::{Contacts, Host, Uri};
 
 /// Interval of the checks for expired bindings, if no keep-alives are sent.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use crate::digest::{self, Challenge};
-use crate::endpoint::Target;
+use crate::flow::Target;
 use crate::header;
 use crate::leg::EndCause;
 use crate::message::Response;

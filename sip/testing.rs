@@ -12,7 +12,9 @@ use tandem_id::Now;
 
 use crate::config::Config;
 use crate::endpoint::{Arrival, Endpoint, Output};
-use crate::leg::{Command, Event, Header, LegId, Outgoing, Transport};
+use crate::flow::Transport;
+use crate::header::Header;
+use crate::leg::{Command, Event, LegId, Outgoing};
 use crate::trunk_acl::TrunkAcl;
 
 pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::leg::{Credentials, TrunkName};
+use crate::digest::Credentials;
 use crate::probe::Probe;
 use crate::registration::Registration;
 use crate::tls_fault::TlsFault;
+use crate::trunk_acl::TrunkName;
 
 /// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. If the trunk
 /// responds to an OPTIONS, this time ends earlier.

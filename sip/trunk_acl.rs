@@ -1,10 +1,12 @@
 //! Finds the trunk to which a source address belongs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::leg::TrunkName;
+/// The configured name of a trunk.
+pub type TrunkName = Arc<str>;
 
 /// The source networks of a trunk. Calls from these networks need no password.
 #[derive(Debug, Clone)]

@@ -251,7 +251,7 @@ pub(super) fn refusal(response: &Response) -> End {
                 .content
                 .values("Contact")
                 .into_iter()
-                .map(|value| crate::leg::Header { name: "Contact".to_owned(), value }),
+                .map(|value| crate::header::Header { name: "Contact".to_owned(), value }),
         );
     }
     End {

@@ -20,19 +20,21 @@ use super::phones;
 use super::retry::RetryReason;
 use super::session_timer::LOWEST_MIN_SE;
 use super::transactions::Key;
-use super::{Arrival, Output, Target};
+use super::{Arrival, Output};
 use crate::advertise::bracketed;
 use crate::compose::{self, ResponseParts};
 use crate::config::{Config, UnknownSources};
-use crate::dialog::Flow;
+use crate::flow::{Flow, Target, Transport};
 use crate::guard::{Guard, Offence};
 use crate::keys::LegSlot;
-use crate::leg::{EndCause, Event, LegId, Prack, Transport, TrunkName};
+use crate::leg::{EndCause, Event, LegId};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
+use crate::prack::Prack;
 use crate::registrar::Aor;
 use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
 use crate::trunk_acl;
+use crate::trunk_acl::TrunkName;
 
 /// The shared state of the endpoint's machines.
 pub(super) struct Core {

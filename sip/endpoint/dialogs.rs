@@ -14,6 +14,7 @@
 //! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
 //! - `offer` is the state of offer and answer, and `offering` sends offers.
 //! - `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
+
 use std::sync::Arc;
 use std::time::Instant;
 

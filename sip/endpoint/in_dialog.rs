@@ -10,11 +10,13 @@ use super::transactions::Key;
 use super::transactions::server::{NewServer, request_line};
 use super::{Arrival, session_timer};
 use crate::compose::{self, ResponseParts};
-use crate::dialog::Flow;
+use crate::flow::Flow;
+use crate::header::Header;
 use crate::info::{self, Info};
 use crate::keys::{LegSlot, ServerId};
-use crate::leg::{EndCause, Event, Header, LegId, Prack};
+use crate::leg::{EndCause, Event, LegId};
 use crate::message::{Echo, Method, Request};
+use crate::prack::Prack;
 use bytes::Bytes;
 
 const NO_PACKAGES: &str = "Recv-Info:\r\n";

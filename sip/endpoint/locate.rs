@@ -10,11 +10,13 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::HashMap;
+use crate::flow::{Target, Transport};
+use crate::trunk_acl::TrunkName;
 
 use super::Endpoint;
 use super::core::Core;
-use crate::endpoint::{OutOfDialogRequest, Output, Target};
-use crate::leg::{EndCause, LegId, Outgoing, Transport, TrunkName};
+use crate::endpoint::{OutOfDialogRequest, Output};
+use crate::leg::{EndCause, LegId, Outgoing};
 use crate::message::{Host, Uri};
 
 /// Maximum number of simultaneous lookups. Above this number, a call that needs a lookup fails.

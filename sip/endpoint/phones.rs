@@ -19,16 +19,17 @@ use super::{Arrival, Endpoint};
 use crate::challenge::{self, AuthenticationResult, Authority};
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::{Config, UnknownSources};
-use crate::dialog::Flow;
 use crate::directory::{Directory, User};
+use crate::flow::Flow;
 use crate::gruu;
 use crate::guard::Offence;
-use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
+use crate::leg::{Caller, Event, RefusedRequest};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::registrar::{
     Aor, Binding, BindingRef, Change, ContactTarget, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig,
 };
 use crate::trunk::KnownBy;
+use crate::trunk_acl::TrunkName;
 
 /// The double CRLF that is sent as a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";

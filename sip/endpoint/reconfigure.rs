@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::Endpoint;
 use crate::config::Config;
-use crate::leg::TrunkName;
 use crate::trunk::TrunkStatus;
+use crate::trunk_acl::TrunkName;
 
 impl Endpoint {
     /// Replaces the settings for all later inputs. The sockets, their addresses and the timers do not change.

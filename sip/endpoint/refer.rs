@@ -10,8 +10,9 @@ use super::leg_cx::LegCx;
 use super::state::{State, tag_number};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
+use crate::header::Header;
 use crate::keys::ServerId;
-use crate::leg::{Event, Header, LegId, Refer, Referred};
+use crate::leg::{Event, LegId, Refer, Referred};
 use crate::message::{Method, Request, Response, Uri};
 
 /// Lifetime of a subscription in seconds. A NOTIFY does not extend the lifetime.

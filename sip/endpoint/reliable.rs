@@ -16,9 +16,11 @@ use super::transactions::client::{InDialogRequest, Purpose};
 use super::transactions::server::{NewServer, response_line};
 use super::transactions::{Key, MAX_FORKS};
 use crate::compose::ResponseParts;
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Dialog;
+use crate::flow::Flow;
+use crate::header::Header;
 use crate::keys::{ClientId, ServerId};
-use crate::leg::{EndCause, Event, Header};
+use crate::leg::{EndCause, Event};
 use crate::message::{Echo, Method, Request, Response};
 
 /// Maximum number of provisional responses that wait until an earlier response is acknowledged by PRACK. If more

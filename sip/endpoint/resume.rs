@@ -28,7 +28,7 @@ use super::state::{
 use super::transactions::Transactions;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
 use super::transactions::server::{ResumedServer, Server};
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Dialog;
 use crate::dialog_state::{
     DialogState, Octets, ResumeError, StoredAcknowledge, StoredAgain, StoredCalling, StoredCarrier, StoredCause,
     StoredDialog, StoredEarly, StoredEnd, StoredFlow, StoredHangup, StoredHeaders, StoredLeg, StoredNegotiatedTimer,
@@ -36,8 +36,10 @@ use crate::dialog_state::{
     StoredReferral, StoredReliable, StoredRequest, StoredServer, StoredSubscription, StoredTimer,
 };
 use crate::digest;
+use crate::digest::Credentials;
+use crate::flow::Flow;
 use crate::keys::{ClientId, LegSlot, ServerId};
-use crate::leg::{Credentials, EndCause, LegId, Outgoing};
+use crate::leg::{EndCause, LegId, Outgoing};
 use crate::message::{Echo, Method, NameAddr};
 
 impl Endpoint {

@@ -12,17 +12,19 @@ use super::retry::RetryReason;
 use super::transactions::Key;
 use super::transactions::client::ClientOutcome;
 use super::transactions::server::{CancelledInvite, Repetition, request_line};
-use super::{Arrival, Endpoint, Output, Target, session_timer};
+use super::{Arrival, Endpoint, Output, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::config::UnknownSources;
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Dialog;
 use crate::dialog_state::DialogState;
 use crate::digest;
+use crate::flow::{Flow, Target, Transport};
 use crate::keys::ClientId;
-use crate::leg::{Command, EndCause, LegId, Outgoing, Transport, TrunkName};
+use crate::leg::{Command, EndCause, LegId, Outgoing};
 use crate::message::{Echo, Method, Request, Response, Uri};
 use crate::registrar::{BindingRef, ContactTarget};
 use crate::trunk::CallDirection;
+use crate::trunk_acl::TrunkName;
 
 /// Maximum length, in octets, of a Request-URI. A longer Request-URI gets 414.
 const MAX_URI: usize = 2_048;

@@ -10,10 +10,12 @@ use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{NegotiatedTimer, SessionTimer};
 use crate::compose;
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Dialog;
 use crate::digest;
+use crate::flow::Flow;
+use crate::header::Header;
 use crate::keys::{ClientId, ServerId};
-use crate::leg::{EndCause, Header, LegId, Outgoing};
+use crate::leg::{EndCause, LegId, Outgoing};
 use crate::recording;
 
 /// One INVITE session, from the INVITE to the response to its BYE.

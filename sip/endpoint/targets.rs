@@ -12,10 +12,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::Endpoint;
 use super::core::Core;
 use super::trunks::Trunks;
-use super::{Endpoint, Target};
-use crate::leg::{Outgoing, Transport};
+use crate::flow::{Target, Transport};
+use crate::leg::Outgoing;
 use crate::message::{Host, Uri};
 use crate::network;
 use crate::trunk::Trunk;

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::leg::{Command, EndCause, Header};
+use crate::flow::Target;
+use crate::header::Header;
+use crate::leg::{Command, EndCause};
 use crate::testing::{self, SDP, answer, hangup, instant, outgoing};
 
 /// An endpoint at 127.0.0.1:5060. The test acts as the far end at 127.0.0.2:5060.

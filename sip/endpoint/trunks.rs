@@ -10,25 +10,26 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
 use rand::Rng;
 
 use super::Arrival;
-use super::Identity;
 use super::core::Core;
 use crate::HashMap;
 use crate::compose;
 use crate::digest;
-use crate::leg::{EndCause, Event, Transport, TrunkName};
+use crate::flow::Target;
+use crate::leg::{EndCause, Event};
 use crate::message::{Destination, Host, Method, Request, Response, Uri};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::tls_fault::TransportFault;
 use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkFault, TrunkState, TrunkStatus, TrunkTrouble};
+use crate::trunk_acl::TrunkName;
 
 /// Widest source network (IPv4, IPv6) that shows that an address belongs to a trunk. Carriers have networks of this
 /// size. A wider network is the operator's way to accept calls from unknown addresses.
@@ -45,17 +46,6 @@ pub enum OutOfDialogRequest {
     Unregister(usize),
     /// No request. Only the addresses of the trunk are looked up.
     Resolve(usize),
-}
-
-/// An address to which a request can be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// The transport for requests to this address.
-    pub transport: Transport,
-    /// The IP address and port.
-    pub address: SocketAddr,
-    /// The identity that the far end must prove if a TLS connection is opened.
-    pub identity: Option<Identity>,
 }
 
 /// A task that the trunks give to the hub.

@@ -6,7 +6,7 @@ use super::grammar::{Parameters, TOKEN, leading, skip_space};
 use super::head::Head;
 use super::{Contact, Contacts, Uri, contact, lossy, multipart, name};
 use crate::header;
-use crate::leg::Header;
+use crate::header::Header;
 
 /// The header fields and the body of a request or response.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use self::parts::{Pair, SipUri, pairs};
 pub(super) use self::parts::{Parts, UriFault};
 use super::address::Address;
 use super::{Host, lossy};
-use crate::leg::Transport;
+use crate::flow::Transport;
 
 /// A URI of any scheme, stored as checked text. Most URIs are only copied into messages. So the text is parsed only
 /// when a part of the URI is needed.

@@ -2,7 +2,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::endpoint::ConnectionId;
+use crate::flow::ConnectionId;
 use crate::message::Contact;
 use crate::testing::instant;
 
@@ -227,7 +227,7 @@ fn a_phone_with_two_flows_is_called_over_the_one_that_is_open() {
     for (number, source) in [(1, "192.0.2.1:1"), (2, "192.0.2.2:2")] {
         let over = |one: &mut Register| {
             one.flow = flow(source, Transport::Tcp);
-            one.flow.connection = Some(crate::endpoint::ConnectionId(number.into()));
+            one.flow.connection = Some(crate::flow::ConnectionId(number.into()));
         };
         office.now += Duration::from_secs(1);
         office.register_as("alice", &[&contact(number)], None, over).unwrap();

@@ -2,8 +2,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::digest::parse_challenges;
-use crate::leg::{Credentials, Transport};
+use crate::digest::{Credentials, parse_challenges};
+use crate::flow::Transport;
 use crate::testing::instant;
 
 const CHALLENGE: &str = "Digest realm=\"carrier\", nonce=\"1\", algorithm=SHA-256, qop=\"auth\"";

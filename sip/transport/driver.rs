@@ -30,14 +30,16 @@ use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Connection, ConnectionKey, StreamEvent};
 use super::tls::{BadFile, ExpectedServer, Tls};
 use crate::config::Config;
-use crate::endpoint::{Arrival, ConnectionId, Endpoint, Identity, LookupId, MAX_LOOKUPS, Output, Target, parse_listen};
+use crate::endpoint::{Arrival, Endpoint, LookupId, MAX_LOOKUPS, Output, parse_listen};
+use crate::flow::{ConnectionId, Identity, Target, Transport};
 use crate::guard::{Guard, GuardDecision};
 use crate::hep::Agent;
 use crate::ladder::Ladder;
-use crate::leg::{Command, Event, Transport, TrunkName};
+use crate::leg::{Command, Event};
 use crate::overload::Overload;
 use crate::throttle::Throttle;
 use crate::trunk::TrunkStatus;
+use crate::trunk_acl::TrunkName;
 use crate::waiting::WaitingCalls;
 
 /// The interval in which the driver reads the wall clock.

@@ -20,9 +20,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::timeout;
 
-use crate::endpoint::{LookupId, Target};
-use crate::leg::{EndCause, Transport, TrunkName};
+use crate::endpoint::LookupId;
+use crate::flow::{Target, Transport};
+use crate::leg::EndCause;
 use crate::message::{Host, Uri};
+use crate::trunk_acl::TrunkName;
 
 /// Time limit for a whole lookup, with all its queries.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);

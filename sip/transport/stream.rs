@@ -28,9 +28,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::framing::{Frame, Framer};
 use super::tls::{self, Tls};
 use super::websocket;
-use crate::endpoint::{Arrival, ConnectionId, Identity};
-use crate::leg::{Transport, TrunkName};
+use crate::endpoint::Arrival;
+use crate::flow::{ConnectionId, Identity, Transport};
 use crate::tls_fault::TransportFault;
+use crate::trunk_acl::TrunkName;
 
 /// Maximum number of messages that may wait for a far end that reads slowly. If the queue is full, the connection is
 /// closed.

@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::config::{Certificate, Config, TrunkTls};
-use crate::leg::TrunkName;
+use crate::trunk_acl::TrunkName;
 use crate::validity;
 
 /// Interval at which the server checks whether the files have changed.

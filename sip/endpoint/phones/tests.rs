@@ -9,11 +9,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::digest::{Attempts, Session, parse_challenges};
+use crate::digest::{Attempts, Credentials, Session, parse_challenges};
 use crate::directory::{Domain, Ha1};
+use crate::endpoint::Output;
 use crate::endpoint::tests::response_to;
-use crate::endpoint::{ConnectionId, Output};
-use crate::leg::{Command, Credentials, LegId, Transport};
+use crate::flow::{ConnectionId, Transport};
+use crate::leg::{Command, LegId};
 use crate::testing::{self, SDP, instant, outgoing};
 use crate::trunk_acl::TrunkAcl;
 
@@ -89,7 +90,7 @@ impl Exchange {
     }
 
     /// Returns a call to the binding that was reported last. With `gr`, the binding must be of this instance.
-    fn call(&self, leg: u128, gr: Option<&str>) -> Command {
+    fn call_of_phone(&self, leg: u128, gr: Option<&str>) -> Command {
         let of_instance = |binding: &&Binding| gr.is_none_or(|gr| binding.is_of(gr));
         let binding = self.bindings.iter().rfind(of_instance).expect("a phone has registered");
         let reference = BindingRef { aor: binding.aor.clone(), id: binding.id };
@@ -196,7 +197,7 @@ fn a_phone_registers_with_its_password_and_is_called_at_its_source_address() {
     );
     let Some(Event::Binding(Change::Bound(binding))) = exchange.events.pop_front() else { panic!("no binding told") };
     assert_eq!((&*binding.aor.username, binding.expires_in), ("alice", Duration::from_secs(600)));
-    let call = exchange.call(1, None);
+    let call = exchange.call_of_phone(1, None);
     exchange.command(call);
     let invite = exchange.next();
     assert_eq!(invite.to.to_string(), ALICE);
@@ -489,7 +490,7 @@ fn a_phone_is_called_over_its_connection_which_is_then_trusted() {
     exchange.transport = Transport::Tcp;
     exchange.register(ALICE, "alice", "Contact: <sip:alice@192.0.2.1:5070;transport=tcp>\r\n");
     assert_eq!(exchange.trusted, [ConnectionId(5)]);
-    let call = exchange.call(1, None);
+    let call = exchange.call_of_phone(1, None);
     exchange.command(call);
     let invite = exchange.next();
     assert_eq!((invite.to.to_string().as_str(), invite.connection), (ALICE, Some(ConnectionId(5))));
@@ -497,7 +498,7 @@ fn a_phone_is_called_over_its_connection_which_is_then_trusted() {
     exchange.endpoint.handle_transport_error(exchange.now, Transport::Tcp, ALICE.parse().unwrap(), broken);
     exchange.collect();
     exchange.sent.clear();
-    let call = exchange.call(2, None);
+    let call = exchange.call_of_phone(2, None);
     exchange.command(call);
     let invite = exchange.next();
     assert_eq!((invite.to.to_string().as_str(), invite.connection), ("192.0.2.1:5070", None));
@@ -513,7 +514,7 @@ fn registered_phones_get_keep_alives_until_their_bindings_expire() {
     exchange.events.clear();
     exchange.wait(Duration::from_secs(40));
     assert!(matches!(exchange.events.pop_front(), Some(Event::Binding(Change::Unbound(_)))));
-    let call = exchange.call(1, None);
+    let call = exchange.call_of_phone(1, None);
     exchange.command(call);
     assert!(matches!(exchange.events.pop_front(), Some(Event::Ended { status: Some(480), .. })));
     assert_eq!(exchange.endpoint.transactions(), 0);
@@ -648,7 +649,7 @@ fn a_phone_that_supports_gruu_gets_one_and_a_call_to_it_rings_this_phone_only() 
     assert!(answer.contains(";pub-gruu=\"sip:alice@tandem;gr=urn:uuid:d\"\r\n"), "{answer}");
     let answer = exchange.register(ALICE, "alice", &contact("cell", "c").replace("path, gruu", "path"));
     assert!(answer.starts_with("SIP/2.0 200 ") && !answer.contains("pub-gruu"), "{answer}");
-    let call = exchange.call(1, Some("urn:uuid:c"));
+    let call = exchange.call_of_phone(1, Some("urn:uuid:c"));
     exchange.command(call);
     let invite = exchange.next();
     assert!(invite.text.starts_with("INVITE sip:cell@10.0.0.1:5060 SIP/2.0\r\n"), "{}", invite.text);
@@ -666,7 +667,7 @@ fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact()
         assert!(answer.contains("pub-gruu=\"sip:alice@tandem;gr=urn:uuid:a\""), "{answer}");
     };
     let called = |exchange: &mut Exchange, leg: u128, contact: &str| {
-        let call = exchange.call(leg, None);
+        let call = exchange.call_of_phone(leg, None);
         exchange.command(call);
         let invite = exchange.next().text;
         let more = format!("Record-Route: <sip:{EDGE};lr>\r\nContact: <{contact}>\r\n");

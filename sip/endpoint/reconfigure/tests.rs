@@ -3,8 +3,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::digest::Credentials;
 use crate::endpoint::{Arrival, Output};
-use crate::leg::{Command, Credentials, Event, Transport};
+use crate::flow::Transport;
+use crate::leg::{Command, Event};
 use crate::testing::{self, SDP, instant};
 use crate::trunk::Trunk;
 use crate::trunk::{Register, Registered};

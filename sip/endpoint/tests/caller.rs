@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::leg::Credentials;
+use crate::digest::Credentials;
 
 const LEG: LegId = LegId(1);
 

@@ -2,7 +2,7 @@
 
 use super::callee::request;
 use super::*;
-use crate::leg::Prack;
+use crate::prack::Prack;
 use crate::testing::{Link, Side, SipPair};
 
 const LEG: LegId = LegId(1);

@@ -3,7 +3,8 @@
 
 use super::callee::{invite, request};
 use super::*;
-use crate::leg::{Prack, Refer};
+use crate::leg::Refer;
+use crate::prack::Prack;
 use crate::testing::{Link, Side, SipPair};
 
 const LEG: LegId = LegId(1);

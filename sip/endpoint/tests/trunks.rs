@@ -1,7 +1,7 @@
 //! Tests of trunks: registrations, OPTIONS, limits and health.
 
 use super::*;
-use crate::leg::Credentials;
+use crate::digest::Credentials;
 use crate::tls_fault::{TlsFault, TransportFault};
 use crate::trunk::{Health, Register, Registered, Trunk, TrunkFault, TrunkStatus, TrunkTrouble};
 

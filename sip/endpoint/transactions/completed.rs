@@ -16,11 +16,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::flow::Flow;
 use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::Key;
-use crate::dialog::Flow;
 use crate::keys::LegSlot;
 
 /// Duration of a bucket. Transactions that expire within the same 250 ms are removed together.

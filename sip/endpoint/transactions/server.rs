@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::completed::{Answer, AnsweredServer};
 use super::{Key, Transactions};
 use crate::compose::{self, ResponseParts};
-use crate::dialog::Flow;
 use crate::endpoint::Arrival;
 use crate::endpoint::core::Core;
+use crate::flow::Flow;
+use crate::header;
 use crate::keys::{LegSlot, ServerId};
 use crate::message::{self, Echo, Message, Method, Request};
 use crate::timer::Owner;
@@ -409,7 +410,7 @@ fn repetition_line(request: &Request) -> String {
 /// Returns the text that represents a response in the trace.
 pub(in crate::endpoint) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
     let mut line = Vec::with_capacity(64);
-    compose::push_number(&mut line, status.into());
+    header::push_number(&mut line, status.into());
     for part in [" ", reason, " (", method, if again { ") (retransmission)" } else { ")" }] {
         line.extend_from_slice(part.as_bytes());
     }

@@ -4,9 +4,9 @@
 use super::super::stream::{Accepted, Connection, ConnectionKey, Link, StreamEvent};
 use super::super::tls::ExpectedServer;
 use crate::config::Config;
-use crate::endpoint::ConnectionId;
+use crate::flow::{ConnectionId, Transport};
 use crate::guard::GuardDecision;
-use crate::leg::{Transport, TrunkName};
+use crate::trunk_acl::TrunkName;
 use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
