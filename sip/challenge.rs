@@ -8,8 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use tandem_net::digest::{Hash, split_outside_quotes, unquote};
 
-use crate::digest::{Hash, split_outside_quotes, unquote};
 use crate::directory::{Directory, User};
 use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
@@ -275,9 +275,10 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::digest::{Attempts, Credentials, Session, parse_challenges};
+    use crate::digest::{Attempts, Credentials, Session};
     use crate::directory::Ha1;
     use crate::testing::instant;
+    use tandem_net::digest::parse_challenges;
 
     fn directory() -> Directory {
         let user = User {

@@ -6,9 +6,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::digest::Hash;
 use crate::trunk_acl::TrunkName;
 use ipnet::IpNet;
+use tandem_net::digest::Hash;
 
 /// The users that have a password, and this server's domains.
 #[derive(Debug, Clone, Default)]

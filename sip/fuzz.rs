@@ -11,13 +11,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
-use crate::digest::{Attempts, Credentials, Session, parse_challenges};
+use crate::digest::{Attempts, Credentials, Session};
 use crate::directory::{Directory, Ha1, User};
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::flow::{ConnectionId, Transport};
 use crate::leg::{Command, Event, LegId, Outgoing};
 use crate::registrar::{BindingRef, Change};
 use crate::trunk_acl::TrunkAcl;
+use tandem_net::digest::parse_challenges;
 
 pub use crate::message::fuzz_message;
 

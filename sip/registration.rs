@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use crate::digest::{self, Challenge};
+use crate::digest;
 use crate::flow::Target;
 use crate::header;
 use crate::leg::EndCause;
 use crate::message::Response;
 use crate::trunk::{Register, Registered};
+use tandem_net::digest::Challenge;
 
 /// Minimum and maximum pause after a missing response or a server failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));

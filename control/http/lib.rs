@@ -38,7 +38,7 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use tandem_sip::Credentials;
+use tandem_net::digest::{self, Login, SignedParts};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::{Host, Url};
@@ -732,11 +732,12 @@ impl UrlCredentials {
         let challenges: Vec<&str> =
             refused.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok();
-        let credentials = Credentials { username: text(&self.user)?, password: text(&self.password)? };
+        let (username, password) = (text(&self.user)?, text(&self.password)?);
+        let login = Login { username: &username, password: &password };
         let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         let cnonce = format!("{:032x}", rand::random::<u128>());
-        let method = request.method.as_str();
-        let value = tandem_sip::http_answer(&challenges, &credentials, method, &target, &request.body, &cnonce)?;
+        let parts = SignedParts { method: request.method.as_str(), uri: &target, body: &request.body };
+        let value = digest::answer(&challenges, login, parts, &cnonce)?;
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
         Some(value)

@@ -25,7 +25,7 @@ impl NetworkPolicy {
         if self.allow_networks.iter().any(|network| network.contains(&address)) {
             return Ok(address);
         }
-        match tandem_sip::purpose(address) {
+        match tandem_net::address::purpose(address) {
             None => Ok(address),
             Some(reason) => Err(FetchError::Refused(format!("{address} is {reason} and not in allow_networks"))),
         }

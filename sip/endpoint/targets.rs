@@ -18,8 +18,8 @@ use super::trunks::Trunks;
 use crate::flow::{Target, Transport};
 use crate::leg::Outgoing;
 use crate::message::{Host, Uri};
-use crate::network;
 use crate::trunk::Trunk;
+use tandem_net::address;
 
 /// The policy, with the state on which it depends.
 pub(super) struct Targets<'a> {
@@ -53,7 +53,7 @@ impl Targets<'_> {
         if there.peek().is_some() {
             return (!there.any(usable)).then(|| "another account's trunk".to_owned());
         }
-        let purpose = network::purpose(ip).filter(|_| !self.is_allowed(ip))?;
+        let purpose = address::purpose(ip).filter(|_| !self.is_allowed(ip))?;
         Some(format!("{purpose} and not in sip.allow_networks"))
     }
 
@@ -102,10 +102,10 @@ impl Targets<'_> {
         if there.peek().is_some() {
             return there.any(of_peer);
         }
-        let Some(purpose) = network::purpose(target).filter(|_| !self.is_allowed(target)) else { return true };
+        let Some(purpose) = address::purpose(target).filter(|_| !self.is_allowed(target)) else { return true };
         // The operator has chosen the hosts of trunks. Such a host may name another host of its own kind of network.
         let is_trunk = || self.trunks.at_address(self.core, peer).next().is_some() || self.core.is_named_source(peer);
-        network::purpose(peer) == Some(purpose) && is_trunk()
+        address::purpose(peer) == Some(purpose) && is_trunk()
     }
 
     /// Returns whether the operator allows calls to this address, which is not public.

@@ -2,9 +2,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::digest::{Credentials, parse_challenges};
+use crate::digest::Credentials;
 use crate::flow::Transport;
 use crate::testing::instant;
+use tandem_net::digest::parse_challenges;
 
 const CHALLENGE: &str = "Digest realm=\"carrier\", nonce=\"1\", algorithm=SHA-256, qop=\"auth\"";
 

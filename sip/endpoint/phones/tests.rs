@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tandem_net::digest::parse_challenges;
 
 use super::*;
-use crate::digest::{Attempts, Credentials, Session, parse_challenges};
+use crate::digest::{Attempts, Credentials, Session};
 use crate::directory::{Domain, Ha1};
 use crate::endpoint::Output;
 use crate::endpoint::tests::response_to;
