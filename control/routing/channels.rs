@@ -6,7 +6,14 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use tandem_call::address::Address;
+use tandem_call::route::{Decision, Route};
 use tandem_id::LegId;
+use tandem_leg::signal::Caller;
+
+use crate::Routing;
+use crate::country;
+use crate::inventory::{Limits, OutboundProfile};
 
 /// A resource with a limit on concurrent calls.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -81,6 +88,72 @@ impl Channels {
                 taken.counts.insert(channel, left);
             }
         }
+    }
+}
+
+impl Routing {
+    /// Returns the limits on concurrent calls for a connection or an application of an account.
+    fn limits(&self, account: &str, connection: &str) -> Limits {
+        if let Some((_, connection)) = self.phones.connections().get(account, connection) {
+            return connection.limits;
+        }
+        let application = self.inventory.applications.find(connection).filter(|held| held.account == account);
+        application.map(|held| held.details.limits).unwrap_or_default()
+    }
+
+    /// Returns the channels that a call to `user` takes, each with its limit. If the caller belongs to a connection and
+    /// no application handles the call, the call takes the outbound channels of this connection. Otherwise the call
+    /// takes the inbound channels of the connection or application that receives the call.
+    pub fn channels(
+        &self,
+        caller: Option<&Caller>,
+        route: &Route,
+        user: &str,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let account = &*route.owner.account;
+        if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
+            let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
+            let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
+            if let Some(id) = self.phones.connections().calling(account, caller.username.as_deref(), trunk) {
+                return self.outbound_channels(account, Some(&id), &Address::from(user));
+            }
+        }
+        let held = self.number(user).filter(|held| held.account == account);
+        let of_number = held.and_then(|held| held.details.application.clone());
+        let connection = route.owner.application.as_deref().map(str::to_owned).or(of_number);
+        let channel = |id: String| {
+            let limit = self.limits(account, &id).inbound;
+            (Channel::Inbound(id), limit)
+        };
+        Ok(connection.map(channel).into_iter().collect())
+    }
+
+    /// Returns the channels that a call from a connection to `to` takes, each with its limit. Returns an error if the
+    /// outbound profile forbids the call.
+    pub fn outbound_channels(
+        &self,
+        account: &str,
+        connection: Option<&str>,
+        to: &Address,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let Some(connection) = connection else { return Ok(Vec::new()) };
+        let limits = self.limits(account, connection);
+        let mut channels = vec![(Channel::Outbound(connection.to_owned()), limits.outbound)];
+        let profile = limits.profile.and_then(|id| self.inventory.profiles.find(&format!("{id:032x}")));
+        if let Some(profile) = profile.filter(|profile| profile.account == account) {
+            let OutboundProfile { disabled, most_calls, destinations, .. } = &profile.details;
+            if *disabled {
+                return Err(Barred::Disabled);
+            }
+            if let Address::Phone(number) = to
+                && number.is_e164()
+                && !destinations.iter().any(|country| country == country::of(number.as_str()))
+            {
+                return Err(Barred::Destination(number.to_string()));
+            }
+            channels.push((Channel::Profile(profile.id), *most_calls));
+        }
+        Ok(channels)
     }
 }
 

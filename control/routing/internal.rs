@@ -7,7 +7,8 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::route::Route;
 use tandem_settings::{Bridge, NumberConfig};
 
-use super::{Routing, names};
+use crate::Routing;
+use crate::ownership::names;
 
 /// A destination on this server that a call reaches without SIP.
 #[derive(Clone, PartialEq, Debug)]

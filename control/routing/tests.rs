@@ -2,10 +2,16 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tandem_call::address::Address;
+use tandem_call::program::instruction::Instruction;
+use tandem_call::route::Decision;
+use tandem_media as media;
 use tandem_store::Store;
+use tandem_store::resources::Resource;
 
 use super::*;
-use crate::inventory::VoiceApplication;
+use crate::inventory::{Number, Voice, VoiceApplication};
+use crate::trunk::numbering::Numbering;
 
 #[test]
 fn a_trunks_uri_takes_the_dialled_number_as_its_user() {

@@ -4,6 +4,7 @@
 //! trunk is used only between this module and the trunk.
 
 pub mod identity;
+mod legs;
 pub mod numbering;
 pub mod passing;
 
