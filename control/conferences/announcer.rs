@@ -14,6 +14,8 @@ use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_dialect::{self as dialect, Context};
 use tandem_documents::{self as documents, RequestContext, ScriptSlot};
+use tandem_history::call_port::CallPort;
+use tandem_history::event_log::Line;
 use tandem_host::clock;
 use tandem_http::CookieJar;
 use tandem_id::{ConferenceId, FetchId, LegId, OpId};
@@ -21,7 +23,7 @@ use tandem_media as media;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{ConferenceServices, Conferences, ParticipantCall};
+use super::{ConferenceServices, Conferences, ParticipantUpdate};
 
 /// Maximum number of documents in a chain of redirects.
 const MAX_DOCUMENTS: usize = 10;
@@ -41,7 +43,7 @@ pub(super) struct Announcer {
     /// The leg that hears the document. `None` means all participants.
     pub(super) to: Option<LegId>,
     /// The leg's call, which receives log lines and warnings.
-    pub(super) call: Option<Arc<dyn ParticipantCall>>,
+    pub(super) call: Option<Arc<dyn CallPort<ParticipantUpdate>>>,
 }
 
 /// The reason why a document was not played completely.
@@ -218,8 +220,9 @@ impl Announcer {
 
     /// Returns the audio. Reports the failure of the speech engine, if another engine spoke in its place.
     fn of_engine(&self, loaded: Loaded) -> Arc<media::Audio> {
-        if let (Some(why), Some(call)) = (loaded.instead_of, &self.call) {
-            call.engine_failed(EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered));
+        if let Some(why) = loaded.instead_of {
+            let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
+            self.report(ParticipantUpdate::EngineFailed(failure));
         }
         loaded.audio
     }
@@ -244,14 +247,19 @@ impl Announcer {
     }
 
     fn warn(&self, warning: Warning) {
+        self.report(ParticipantUpdate::Warned(warning));
+    }
+
+    fn report(&self, update: ParticipantUpdate) {
         if let Some(call) = &self.call {
-            call.warn(warning);
+            // The call may be over.
+            let _ = call.report(update);
         }
     }
 
     fn note(&self, kind: &'static str, text: String) {
         if let Some(call) = &self.call {
-            call.note(kind, text);
+            call.log(Line { at: clock::time(), leg: Some(self.leg.id), kind: kind.into(), text, data: None });
         }
     }
 }

@@ -8,7 +8,7 @@
 //!   requests ──► end, record, announce ──►┐
 //!   the room's sink ──► joined, left, ... ├─► state::Conference ──► EventPublisher: webhooks and records, in order
 //!                                         │                    ├──► room commands; Announcer: documents to play
-//!                                         └────────────────────┴──► ParticipantCall::removed: the leg's call
+//!                                         └────────────────────┴──► ParticipantUpdate::Removed: the leg's call
 //! ```
 //!
 //! One lock guards all conferences. The lock is held only while the code updates state and sends commands, and never
@@ -41,6 +41,7 @@ use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_causes::Cause;
+use tandem_history::call_port::CallPort;
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_host::clock;
@@ -54,7 +55,7 @@ use tokio::task::AbortHandle;
 use announcer::Announcer;
 use event_publisher::EventPublisher;
 pub use seat::{JoinRefusal, ReservedSeat};
-pub use services::{ConferenceServices, ParticipantCall, Reporter};
+pub use services::{ConferenceServices, ParticipantUpdate, Reporter};
 
 /// Time for which a conference waits for its first participant. This limit applies if a request has opened the
 /// conference.
@@ -90,7 +91,8 @@ struct LiveConference {
     state: Conference,
     /// The handle of the media room. The room closes when this handle is dropped.
     room: Option<media::RoomHandle>,
-    calls: HashMap<LegId, Arc<dyn ParticipantCall>>,
+    /// The participants' calls, by leg.
+    calls: HashMap<LegId, Arc<dyn CallPort<ParticipantUpdate>>>,
     services: Arc<ConferenceServices>,
     runtime: Handle,
     events: EventPublisher,
@@ -188,7 +190,7 @@ impl Conferences {
         &self,
         leg: &Arc<LegInfo>,
         participation: &Participation,
-        call: Arc<dyn ParticipantCall>,
+        call: Arc<dyn CallPort<ParticipantUpdate>>,
     ) -> Result<Seat, JoinRefusal> {
         let mut table = self.0.table.lock();
         let Participation { conference: name, max_participants, opening, .. } = participation;
@@ -585,7 +587,8 @@ impl LiveConference {
             }
             Output::ParticipantRemoved { leg, clears } => {
                 if let Some(call) = self.calls.get(&leg) {
-                    call.removed(clears);
+                    // The call may be over.
+                    let _ = call.report(ParticipantUpdate::Removed { clears });
                 }
             }
             Output::Close => self.room = None,

@@ -73,19 +73,15 @@ impl Reporter {
     }
 }
 
-/// The interface through which a conference uses the call of a participant. The methods never wait.
-pub trait ParticipantCall: Send + Sync {
-    /// Reports that the conference has removed the leg. If `clears` is true, the leg ends too.
-    fn removed(&self, clears: bool);
-
-    /// Reports a fault in a document of the conference to the leg's application. If too many messages wait for the
-    /// call, the warning is dropped.
-    fn warn(&self, warning: Warning);
-
-    /// Reports the failure of an engine that works for the conference. If too many messages wait for the call, the report
-    /// is dropped.
-    fn engine_failed(&self, failure: EngineFailure);
-
-    /// Adds a line about the leg to the call's log.
-    fn note(&self, kind: &'static str, text: String);
+/// A report of a conference to the call of a participant.
+pub enum ParticipantUpdate {
+    /// The conference has removed the leg. If `clears` is true, the leg ends too.
+    Removed {
+        /// Whether the leg ends too.
+        clears: bool,
+    },
+    /// A document of the conference has a fault. The call may drop the warning if too many messages wait.
+    Warned(Warning),
+    /// An engine that works for the conference failed. The call may drop the report if too many messages wait.
+    EngineFailed(EngineFailure),
 }

@@ -34,7 +34,7 @@ use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::stream::{CallOver, StreamFailure, StreamFault};
 use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, ConversationWire};
-use tandem_history::event_log::Line;
+use tandem_history::call_port::CallPort;
 use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::Socket;
@@ -97,21 +97,6 @@ pub struct Conversations {
     idle: Option<Duration>,
 }
 
-/// The interface through which a conversation uses its call.
-pub trait ConversationCall: Send + Sync {
-    /// Passes a report to the call. This method never waits.
-    ///
-    /// # Errors
-    /// Returns an error if the call has ended.
-    fn report(&self, update: ConversationUpdate) -> Result<(), CallOver>;
-
-    /// Carries out a command for the leg, unless the call is over. This method never waits.
-    fn request(&self, command: Command);
-
-    /// Adds a line to the call's log.
-    fn log(&self, line: Line);
-}
-
 /// A report from a conversation to its call.
 pub enum ConversationUpdate {
     /// The other side is connected. The call must attach this media. The sink receives the caller's audio.
@@ -123,6 +108,8 @@ pub enum ConversationUpdate {
     },
     /// Send these DTMF digits.
     SendDigits(String),
+    /// Carry out a command for the leg, even if the conversation has ended by now.
+    Command(Command),
     /// A line of the dialogue between the caller and an agent.
     Utterance(Utterance),
     /// An engine that works for the conversation failed.
@@ -154,7 +141,11 @@ impl Conversations {
     }
 
     /// Starts a conversation that reports to `call`.
-    pub fn start(self: &Arc<Self>, call: Box<dyn ConversationCall>, new: NewConversation) -> ConversationHandle {
+    pub fn start(
+        self: &Arc<Self>,
+        call: Box<dyn CallPort<ConversationUpdate>>,
+        new: NewConversation,
+    ) -> ConversationHandle {
         let (sender, inputs) = mpsc::channel(MAX_INPUTS);
         let handle = ConversationHandle { id: new.id, op: new.op, inputs: sender };
         let shared = Arc::clone(self);
@@ -194,7 +185,7 @@ impl ConversationHandle {
 
 async fn run(
     shared: &Conversations,
-    call: &dyn ConversationCall,
+    call: &dyn CallPort<ConversationUpdate>,
     new: NewConversation,
     mut inputs: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
@@ -311,7 +302,7 @@ struct ConversationTask<'a> {
     turn_taking: TurnTaking,
     log: ConversationLog<'a>,
     shared: &'a Conversations,
-    call: &'a dyn ConversationCall,
+    call: &'a dyn CallPort<ConversationUpdate>,
     account: Arc<str>,
     writer: media::StreamWriter,
     /// The audio of the pieces that are not yet played, as octets.
@@ -412,7 +403,7 @@ impl ConversationTask<'_> {
                         BackendMessage::Command(ask) => self.turn_taking.handle_command(now, ask),
                         BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),
-                        BackendMessage::Record(on) => self.call.request(record(on)),
+                        BackendMessage::Record(on) => self.call.report(ConversationUpdate::Command(record(on)))?,
                         BackendMessage::Note(text, data) => self.log.of_agent(text, data),
                         BackendMessage::EngineFailed(failure) => {
                             self.call.report(ConversationUpdate::EngineFailed(failure))?;
@@ -502,7 +493,7 @@ impl ConversationTask<'_> {
                 }
                 TurnOutput::End(ConversationEnd::Hangup) => self.call.report(ConversationUpdate::HungUp)?,
                 TurnOutput::End(ConversationEnd::Run(program)) => {
-                    self.call.request(Command::Run(*program));
+                    self.call.report(ConversationUpdate::Command(Command::Run(*program)))?;
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }

@@ -7,13 +7,14 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
+use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
 use tandem_http::without_credentials;
 use tandem_id::LegId;
 use tandem_metrics::turns::Totals;
 
-use super::ConversationCall;
+use super::ConversationUpdate;
 use super::turn_taking::ConversationFact;
 
 /// Maximum number of lines of one conversation, so that the log has room for the rest of the call. Later lines are only
@@ -24,7 +25,7 @@ const LONGEST: usize = 400;
 
 /// Writes the log lines of one conversation.
 pub(super) struct ConversationLog<'a> {
-    call: &'a dyn ConversationCall,
+    call: &'a dyn CallPort<ConversationUpdate>,
     leg: LegId,
     /// The ids of the conversation and of the leg in the provider's form.
     names: (String, String),
@@ -34,7 +35,12 @@ pub(super) struct ConversationLog<'a> {
 
 impl<'a> ConversationLog<'a> {
     /// Creates the log. `words` says whether the texts are logged, or only the lengths of the texts.
-    pub(super) fn new(call: &'a dyn ConversationCall, leg: LegId, names: (String, String), words: bool) -> Self {
+    pub(super) fn new(
+        call: &'a dyn CallPort<ConversationUpdate>,
+        leg: LegId,
+        names: (String, String),
+        words: bool,
+    ) -> Self {
         Self { call, leg, names, words, lines: 0 }
     }
 
@@ -125,22 +131,18 @@ mod tests {
     use std::time::Duration;
 
     use parking_lot::Mutex;
-    use tandem_call::command::Command;
     use tandem_call::stream::CallOver;
 
-    use super::super::ConversationUpdate;
     use super::*;
 
     /// A call that only keeps its log.
     #[derive(Default)]
     struct TestCall(Mutex<Vec<Line>>);
 
-    impl ConversationCall for TestCall {
+    impl CallPort<ConversationUpdate> for TestCall {
         fn report(&self, _: ConversationUpdate) -> Result<(), CallOver> {
             Ok(())
         }
-
-        fn request(&self, _: Command) {}
 
         fn log(&self, line: Line) {
             self.0.lock().push(line);

@@ -10,6 +10,7 @@ use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_dialect::conversation::ConversationEnd;
+use tandem_history::call_port::CallPort;
 use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
@@ -24,8 +25,7 @@ use tokio::task::JoinSet;
 use super::log::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{
-    ConversationCall, ConversationInput, ConversationUpdate, Conversations, LONGEST, ORDER, Onset, TAP_FRAMES, record,
-    sleep_until,
+    ConversationInput, ConversationUpdate, Conversations, LONGEST, ORDER, Onset, TAP_FRAMES, record, sleep_until,
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
@@ -48,7 +48,7 @@ pub(super) struct NewRealtime {
 /// Runs a conversation until one side ends it.
 pub(super) async fn run(
     shared: &Conversations,
-    call: &dyn ConversationCall,
+    call: &dyn CallPort<ConversationUpdate>,
     new: NewRealtime,
     mut inputs: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
@@ -121,7 +121,7 @@ struct RealtimeTask<'a> {
     log: ConversationLog<'a>,
     turns: Turns,
     shared: &'a Conversations,
-    call: &'a dyn ConversationCall,
+    call: &'a dyn CallPort<ConversationUpdate>,
     client: Client,
     config: Arc<AgentConfig>,
     socket: Option<Socket>,
@@ -268,11 +268,11 @@ impl RealtimeTask<'_> {
                     self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
                 RealtimeOutput::SendDigits(digits) => self.post(ConversationUpdate::SendDigits(digits)),
-                RealtimeOutput::Record(on) => self.call.request(record(on)),
+                RealtimeOutput::Record(on) => self.post(ConversationUpdate::Command(record(on))),
                 RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
                 RealtimeOutput::End(ConversationEnd::Hangup) => self.post(ConversationUpdate::HungUp),
                 RealtimeOutput::End(ConversationEnd::Run(program)) => {
-                    self.call.request(Command::Run(*program));
+                    self.post(ConversationUpdate::Command(Command::Run(*program)));
                 }
                 RealtimeOutput::Utterance(line) => {
                     self.log.note(&match line.by_agent {

@@ -1,6 +1,7 @@
 //! The stored data of calls: records, event logs, recordings, notifications, and reports of failures.
 #![forbid(unsafe_code)]
 
+pub mod call_port;
 pub mod event_log;
 pub mod live_log;
 pub mod members;

@@ -1,4 +1,4 @@
-//! A connection over TCP, with or without TLS, or a pipe within this process.
+//! A connection over TCP, with or without TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -7,17 +7,15 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A connection over TCP, over TLS, or within this process.
+/// A connection over TCP or over TLS.
 pub enum MaybeTls {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// A pipe within this process.
-    Pipe(DuplexStream),
 }
 
 /// Wraps a TCP connection. If `tls` has TLS settings, performs the client's TLS handshake with `host`.
@@ -33,7 +31,6 @@ macro_rules! either {
         match $self.get_mut() {
             MaybeTls::Plain($stream) => $call,
             MaybeTls::Tls($stream) => $call,
-            MaybeTls::Pipe($stream) => $call,
         }
     };
 }

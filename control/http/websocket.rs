@@ -1,17 +1,15 @@
-//! A WebSocket to an application, or to a part of this server. A WebSocket to an application is opened under the policy
-//! of the HTTP client. Pings keep the connection alive. A stalled connection is closed.
+//! A WebSocket to an application. It is opened under the policy of the HTTP client. Pings keep the connection alive. A stalled connection is closed.
 
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tandem_call::stream::{StreamFailure, StreamFault};
-use tokio::io::DuplexStream;
 use tokio::time::{Instant, Interval};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use url::Url;
 
@@ -67,11 +65,6 @@ impl Socket {
             StreamFault::Timeout.because(format!("{shown}: the handshake took longer than {} s", HANDSHAKE.as_secs()))
         })??;
         Ok(Self::over(inner, idle))
-    }
-
-    /// Connects to a part of this server over a pipe, without a handshake.
-    pub async fn over_pipe(pipe: DuplexStream, idle: Option<Duration>) -> Self {
-        Self::over(WebSocketStream::from_raw_socket(MaybeTls::Pipe(pipe), Role::Client, Some(limits())).await, idle)
     }
 
     fn over(inner: Connection, idle: Option<Duration>) -> Self {

@@ -15,6 +15,7 @@ mod converse;
 mod inspect;
 mod internal_call;
 mod perform;
+mod port;
 mod publish;
 mod queueing;
 mod recognition;

@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem_call::stream::{RtpParameters, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport};
+use tandem_history::call_port::CallPort;
 use tandem_http::Client;
-use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, SocketMessage};
 use tandem_media as media;
-use tokio::io::DuplexStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{Ready, StreamCall, StreamInput, StreamUpdate, TAP_FRAMES};
+use super::local::{Channel, Pipe};
+use super::{Ready, StreamInput, StreamUpdate, TAP_FRAMES};
 
 /// Number of samples in a frame of 20 ms.
 const FRAME: usize = 160;
@@ -23,9 +24,9 @@ const MAX_FRAMES: u8 = 6;
 /// Sends audio until the stream is stopped or its leg has ended.
 pub(super) async fn run(
     client: &Client,
-    call: &dyn StreamCall,
+    call: &dyn CallPort<StreamUpdate>,
     spec: &StreamSpec,
-    (idle, local): (Option<Duration>, Option<DuplexStream>),
+    (idle, local): (Option<Duration>, Option<Pipe>),
     notes: &mut mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
     let law = if spec.codec == Some(StreamCodec::Pcma) { media::g711::Law::A } else { media::g711::Law::Mu };
@@ -86,7 +87,7 @@ fn samples(frame: &media::TapFrame) -> [i16; FRAME] {
 }
 
 enum Sender {
-    WebSocket(Box<Socket>),
+    WebSocket(Channel),
     Rtp { inbound: Option<Packets>, outbound: Option<Packets>, mixes: bool },
 }
 
@@ -95,12 +96,12 @@ impl Sender {
         client: &Client,
         spec: &StreamSpec,
         law: media::g711::Law,
-        (idle, local): (Option<Duration>, Option<DuplexStream>),
+        (idle, local): (Option<Duration>, Option<Pipe>),
     ) -> Result<Self, StreamFailure> {
         let StreamTransport::Rtp(rtp) = spec.transport else {
             let bearer = spec.auth_token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}")));
-            let socket = super::open(client, &spec.url, bearer.collect(), idle, local).await?;
-            return Ok(Self::WebSocket(Box::new(socket)));
+            let socket = Channel::open(client, &spec.url, bearer.collect(), idle, local).await?;
+            return Ok(Self::WebSocket(socket));
         };
         let RtpParameters { inbound, outbound, frames } = rtp;
         let mixes = inbound.is_some() && inbound == outbound;
@@ -144,7 +145,7 @@ impl Sender {
 
     async fn close(self) {
         if let Self::WebSocket(socket) = self {
-            socket.close(NORMAL, "").await;
+            socket.close(NORMAL).await;
         }
     }
 }

@@ -22,24 +22,23 @@ use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
 use tandem_call::recording::Track;
 use tandem_call::stream::{
-    BidirectionalMode, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec, StreamStatus,
-    StreamTransport,
+    BidirectionalMode, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec, StreamStatus, StreamTransport,
 };
 use tandem_dialect::{StreamMessage, StreamProblem, StreamWire, Unplayable};
+use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
 use tandem_http::Client;
-use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, SocketMessage};
 use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tandem_settings::{ByteOrder, StreamsConfig};
-use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
 use container::container;
 pub use frames::FrameEncoder;
-use local::LocalStreams;
+use local::{Channel, LocalStreams, Pipe};
 use stats::{EngineCounts, LogLine, StreamStats};
 
 /// Minimum time between two audio files from an application. An application may send one file per second. This minimum
@@ -109,18 +108,6 @@ enum StreamInput {
     Stop,
 }
 
-/// The interface through which a stream talks to its call.
-pub trait StreamCall: Send + Sync {
-    /// Passes a report to the call. The function never waits.
-    ///
-    /// # Errors
-    /// Returns an error if the call has ended.
-    fn report(&self, update: StreamUpdate) -> Result<(), CallOver>;
-
-    /// Adds a line to the call's log.
-    fn log(&self, line: Line);
-}
-
 /// A report of a stream to its call.
 pub enum StreamUpdate {
     /// The socket is open, but the leg is not answered yet.
@@ -171,7 +158,7 @@ struct Resources {
     byte_order: media::ByteOrder,
     timings: Arc<Timings>,
     /// A pipe to a component of this server. If there is a pipe, the stream uses it and does not connect to the URL.
-    local: Option<DuplexStream>,
+    local: Option<Pipe>,
 }
 
 impl Streams {
@@ -193,7 +180,7 @@ impl Streams {
     }
 
     /// Starts a stream. The stream reports to `call`.
-    pub fn start(&self, call: Box<dyn StreamCall>, new: NewStream) -> StreamHandle {
+    pub fn start(&self, call: Box<dyn CallPort<StreamUpdate>>, new: NewStream) -> StreamHandle {
         let resources = Resources {
             client: self.client.of_account(&new.account),
             buffer: self.buffer,
@@ -207,7 +194,7 @@ impl Streams {
 }
 
 impl StreamHandle {
-    fn start(resources: Resources, call: Box<dyn StreamCall>, new: NewStream) -> Self {
+    fn start(resources: Resources, call: Box<dyn CallPort<StreamUpdate>>, new: NewStream) -> Self {
         let (inputs, heard) = mpsc::channel(MAX_INPUTS);
         let codec = plays(&new.spec, new.law, resources.byte_order);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -294,7 +281,7 @@ impl StreamHandle {
 
 async fn run(
     resources: Resources,
-    call: &dyn StreamCall,
+    call: &dyn CallPort<StreamUpdate>,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
     mut inputs: mpsc::Receiver<StreamInput>,
@@ -306,7 +293,7 @@ async fn run(
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
-        opened = open(&client, &spec.url, wire.handshake(), idle, local) => opened?,
+        opened = Channel::open(&client, &spec.url, wire.handshake(), idle, local) => opened?,
         () = stopped(&mut inputs) => return Ok(()),
     };
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
@@ -314,7 +301,7 @@ async fn run(
     if let Some(begun) = begun {
         call.report(StreamUpdate::Open)?;
         let Some(begin) = answered(&mut socket, &mut inputs, begun).await? else {
-            socket.close(NORMAL, "").await;
+            socket.close(NORMAL).await;
             return Ok(());
         };
         (wire, law) = (begin.wire, begin.law);
@@ -350,24 +337,9 @@ async fn run(
         End::Closed => Ok(()),
         End::Stopped => {
             socket.send(wire.stop()).await?;
-            socket.close(NORMAL, "").await;
+            socket.close(NORMAL).await;
             Ok(())
         }
-    }
-}
-
-/// Connects to the application. If there is a pipe to a component of this server, the function uses the pipe. Otherwise
-/// the function connects to the application's URL.
-async fn open(
-    client: &Client,
-    url: &str,
-    headers: Vec<(String, String)>,
-    idle: Option<Duration>,
-    local: Option<DuplexStream>,
-) -> Result<Socket, StreamFailure> {
-    match local {
-        Some(pipe) => Ok(Socket::over_pipe(pipe, idle).await),
-        None => Socket::open(client, url, headers, idle).await,
     }
 }
 
@@ -382,13 +354,13 @@ enum End {
 /// Transports audio in both directions until one side ends the stream.
 #[expect(clippy::too_many_arguments, reason = "the parts of one stream, which its end needs again")]
 async fn carry(
-    socket: &mut Socket,
+    socket: &mut Channel,
     wire: &mut dyn StreamWire,
     tap: &mut media::TapReader,
     frames: &mut FrameEncoder,
     playback: &mut StreamPlayback,
     inputs: &mut mpsc::Receiver<StreamInput>,
-    call: &dyn StreamCall,
+    call: &dyn CallPort<StreamUpdate>,
     ready: Ready,
     note: impl Fn(LogLine),
 ) -> Result<End, StreamFailure> {
@@ -453,7 +425,7 @@ async fn carry(
 
 /// Waits until the leg is answered. Returns `None` if the stream is stopped before the answer.
 async fn answered(
-    socket: &mut Socket,
+    socket: &mut Channel,
     inputs: &mut mpsc::Receiver<StreamInput>,
     mut begun: oneshot::Receiver<Begin>,
 ) -> Result<Option<Begin>, StreamFailure> {

@@ -19,10 +19,9 @@ use tandem_events::{Filter, Subscription};
 use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_routing::new_call::{CreateError, NewCall};
-use tandem_streams::local::LocalStream;
+use tandem_streams::local::{LocalMessage, LocalStream};
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::Dash;
 use crate::frontends::FrontendMessage;
@@ -57,7 +56,7 @@ impl Dash {
         // The subscription starts before the call, so that no event and no message is lost.
         let following =
             services.events.subscribe(Filter::leg(leg)).map_err(|_| rest::why_not_made(CreateError::Full))?;
-        let stream = services.streams.local().expect(leg).await;
+        let stream = services.streams.local().expect(leg);
         let (upstream, words) = self.upstreams.open(&control_id);
         self.own.lock().insert(leg);
         let to = Address::Phone(to);
@@ -122,7 +121,7 @@ impl Dash {
                     Some(message) => self.received(upstream, message),
                     None => streaming = false,
                 },
-                Some(FrontendMessage::Text(text)) = words.recv() => streaming = streaming && stream.send(text.as_str().into()).await,
+                Some(FrontendMessage::Text(text)) = words.recv() => streaming = streaming && stream.send(text.as_str().to_owned()).await,
             }
         }
         self.upstreams.end(upstream);
@@ -143,9 +142,9 @@ impl Dash {
         }
     }
 
-    fn received(&self, upstream: u64, message: Message) {
-        if let Message::Text(text) = message {
-            self.frame(upstream, text.as_str());
+    fn received(&self, upstream: u64, message: LocalMessage) {
+        if let LocalMessage::Text(text) = message {
+            self.frame(upstream, &text);
         }
     }
 

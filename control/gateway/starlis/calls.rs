@@ -22,9 +22,8 @@ use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_routing::agent_program;
 use tandem_routing::new_call::NewCall;
-use tandem_streams::local::LocalStream;
+use tandem_streams::local::{LocalMessage, LocalStream};
 use tandem_twilio as twilio;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::sockets::Subscribed;
 use super::{LiveCall, Starlis, Tracks};
@@ -63,7 +62,7 @@ impl Starlis {
         // The subscription starts before the call, so that no event and no message is lost.
         let following =
             services.events.subscribe(Filter::leg(leg)).map_err(|_| "the server accepts no more calls".to_owned())?;
-        let stream = services.streams.local().expect(leg).await;
+        let stream = services.streams.local().expect(leg);
         let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
         let client_state = Some(format!("{OWN_CALL}{}", request.user));
         let mut new = NewCall::plain(LegOwner::new(account, twilio::NAME), to, from, self.first(request));
@@ -236,8 +235,8 @@ fn send_transcription(frontends: &Frontends<Subscribed>, text: &str) {
     }
 }
 
-fn received(frontends: &Frontends<Subscribed>, message: &Message) {
-    if let Message::Binary(octets) = message {
+fn received(frontends: &Frontends<Subscribed>, message: &LocalMessage) {
+    if let LocalMessage::Octets(octets) = message {
         let mut text = String::with_capacity(256);
         text.push_str(r#"{"event":"audio","payload":""#);
         STANDARD.encode_string(octets, &mut text);

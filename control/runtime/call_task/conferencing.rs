@@ -3,45 +3,16 @@
 use std::sync::Arc;
 
 use tandem_call::conference::Participation;
-use tandem_call::engine::EngineFailure;
 use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::Warning;
 use tandem_causes::{Cause, OF_CONFERENCE};
-use tandem_conferences::{JoinRefusal, ParticipantCall};
+use tandem_conferences::{JoinRefusal, ParticipantUpdate};
 use tandem_dialect::ReportedError;
 use tandem_history::problem::Problem;
-use tandem_host::clock;
 use tandem_id::LegId;
 
 use super::CallTask;
+use super::port::InboxPort;
 use crate::inbox::{Inbox, Message};
-
-/// The call of a participant. This type passes the conference's reports to the call's inbox.
-struct CallOfParticipant {
-    inbox: Inbox,
-    leg: LegId,
-}
-
-impl ParticipantCall for CallOfParticipant {
-    fn removed(&self, clears: bool) {
-        // The call may be over.
-        let _ = self.inbox.post(Message::LegEvent(self.leg, LegEvent::ConferenceOver { clears }));
-    }
-
-    fn warn(&self, warning: Warning) {
-        // The call may be over.
-        let _ = self.inbox.offer(Message::LegEvent(self.leg, LegEvent::Warned(warning)));
-    }
-
-    fn engine_failed(&self, failure: EngineFailure) {
-        // The call may be over.
-        let _ = self.inbox.offer(Message::LegEvent(self.leg, LegEvent::EngineFailed(failure)));
-    }
-
-    fn note(&self, kind: &'static str, text: String) {
-        self.inbox.log().push(clock::time(), Some(self.leg), kind, text);
-    }
-}
 
 impl CallTask {
     pub(super) fn join_conference(&mut self, leg: LegId, participation: &Participation) {
@@ -53,8 +24,18 @@ impl CallTask {
                 Ok(seat)
             }
             None => {
-                let call = Arc::new(CallOfParticipant { inbox: self.inbox.clone(), leg });
-                self.services.conferences.join(&info, participation, call)
+                let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ParticipantUpdate| match update {
+                    ParticipantUpdate::Removed { clears } => {
+                        inbox.post(Message::LegEvent(leg, LegEvent::ConferenceOver { clears }))
+                    }
+                    ParticipantUpdate::Warned(warning) => {
+                        inbox.offer(Message::LegEvent(leg, LegEvent::Warned(warning)))
+                    }
+                    ParticipantUpdate::EngineFailed(failure) => {
+                        inbox.offer(Message::LegEvent(leg, LegEvent::EngineFailed(failure)))
+                    }
+                });
+                self.services.conferences.join(&info, participation, Arc::new(call))
             }
         };
         let taken = match seat {

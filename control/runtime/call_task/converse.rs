@@ -3,50 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_call::command::{Command, Request};
+use tandem_call::command::Request;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::SendDigits;
-use tandem_call::stream::CallOver;
-use tandem_conversations::{ConversationCall, ConversationUpdate, NewConversation};
-use tandem_history::event_log::Line;
+use tandem_conversations::{ConversationUpdate, NewConversation};
 use tandem_host::clock;
 use tandem_id::{ConversationId, LegId, OpId};
 use tandem_media as media;
-use tokio::sync::oneshot;
 
 use super::CallTask;
+use super::port::InboxPort;
 use crate::inbox::{Inbox, Message};
 
 /// Duration of a digit that an application sends.
 const TONE: Duration = Duration::from_millis(100);
-
-/// The call of a conversation. This type passes the conversation's reports and commands to the call's inbox.
-struct CallOfConversation {
-    inbox: Inbox,
-    leg: LegId,
-    id: ConversationId,
-}
-
-impl ConversationCall for CallOfConversation {
-    fn report(&self, update: ConversationUpdate) -> Result<(), CallOver> {
-        let (leg, id, update) = (self.leg, self.id, Box::new(update));
-        self.inbox.post(Message::Conversation { leg, id, update }).map_err(|_| CallOver)
-    }
-
-    fn request(&self, command: Command) {
-        let request = Box::new(Request { client_state: None, command });
-        // Nobody reads the reply, because the call writes the result to the log.
-        let (reply, _) = oneshot::channel();
-        // The call may be over.
-        let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
-    }
-
-    fn log(&self, line: Line) {
-        self.inbox.log().push_line(line);
-    }
-}
 
 impl CallTask {
     pub(super) fn converse(
@@ -66,31 +38,39 @@ impl CallTask {
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
         let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, provider_ids: names };
-        let call = Box::new(CallOfConversation { inbox: self.inbox.clone(), leg, id });
-        live.conversation = Some(services.conversations.start(call, new));
+        let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
+            inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
+        });
+        live.conversation = Some(services.conversations.start(Box::new(call), new));
     }
 
     pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
-        let Some(live) = self.state.legs.get(&leg) else { return };
-        let Some(op) = live.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
-        match update {
-            ConversationUpdate::Ready { sink, source } => {
-                let tap = op;
-                live.io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
-                live.io.command(media::Command::Source { op: tap, source });
+        let own = self.state.legs.get(&leg).and_then(|live| live.conversation.as_ref()).filter(|own| own.id == id);
+        match (update, own.map(|own| own.op)) {
+            (ConversationUpdate::Command(command), _) => {
+                // The call writes the result to its log.
+                let _ = self.state.call.handle_request(clock::now(), leg, Request { client_state: None, command });
+            }
+            (_, None) => {}
+            (ConversationUpdate::Ready { sink, source }, Some(op)) => {
+                let Some(live) = self.state.legs.get(&leg) else { return };
+                live.io.command(media::Command::Tap { op, tracks: media::Tracks::Inbound, sink });
+                live.io.command(media::Command::Source { op, source });
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.state.call.handle_leg(clock::now(), leg, started);
             }
-            ConversationUpdate::SendDigits(digits) => self.send_dtmf(leg, op, digits),
-            ConversationUpdate::Utterance(line) => {
-                let said = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
-                self.state.call.handle_leg(clock::now(), leg, said);
+            (ConversationUpdate::SendDigits(digits), Some(op)) => self.send_dtmf(leg, op, digits),
+            (ConversationUpdate::Utterance(line), Some(_)) => {
+                let utterance = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
+                self.state.call.handle_leg(clock::now(), leg, utterance);
             }
-            ConversationUpdate::EngineFailed(failure) => {
+            (ConversationUpdate::EngineFailed(failure), Some(_)) => {
                 self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
             }
-            ConversationUpdate::HungUp => self.state.call.handle_leg(clock::now(), leg, LegEvent::AgentHungUp),
-            ConversationUpdate::Over(status) => {
+            (ConversationUpdate::HungUp, Some(_)) => {
+                self.state.call.handle_leg(clock::now(), leg, LegEvent::AgentHungUp);
+            }
+            (ConversationUpdate::Over(status), Some(_)) => {
                 self.end_conversation(leg, id);
                 self.state.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
             }

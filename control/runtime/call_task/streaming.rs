@@ -5,43 +5,18 @@ use std::sync::Arc;
 
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
-use tandem_call::stream::{CallOver, ConnectTiming, StreamFault, StreamSpec, StreamStatus};
-use tandem_history::event_log::Line;
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_host::clock;
 use tandem_id::{LegId, OpId, StreamId};
 use tandem_legs::LegIo;
 use tandem_legs::tracks;
 use tandem_media as media;
-use tandem_streams::{NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
+use tandem_streams::{NewStream, Ready, StreamHandle, StreamUpdate};
 
 use super::CallTask;
+use super::port::InboxPort;
 use crate::call_state::LiveLeg;
 use crate::inbox::{Inbox, Message};
-
-/// The call of a stream. This type passes the stream's reports to the call's inbox.
-struct CallOfStream {
-    inbox: Inbox,
-    leg: LegId,
-    id: StreamId,
-}
-
-impl StreamCall for CallOfStream {
-    fn report(&self, update: StreamUpdate) -> Result<(), CallOver> {
-        let (leg, id) = (self.leg, self.id);
-        let message = match update {
-            StreamUpdate::Open => Message::StreamOpen { leg, id },
-            StreamUpdate::Ready(ready) => Message::StreamReady { leg, id, ready },
-            StreamUpdate::Press(digits) => Message::StreamDigits { leg, id, digits },
-            StreamUpdate::Warned(warning) => Message::LegEvent(leg, LegEvent::Warned(warning)),
-            StreamUpdate::Over(status) => Message::Stream { leg, id, status },
-        };
-        self.inbox.post(message).map_err(|_| CallOver)
-    }
-
-    fn log(&self, line: Line) {
-        self.inbox.log().push_line(line);
-    }
-}
 
 impl CallTask {
     pub(super) fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
@@ -56,9 +31,18 @@ impl CallTask {
         let law = law_of(&info);
         let waits = spec.connect_timing != ConnectTiming::AtAnswer && info.answered_at.is_none();
         let name = dialect.stream_id(id);
-        let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
+        let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: StreamUpdate| {
+            inbox.post(match update {
+                StreamUpdate::Open => Message::StreamOpen { leg, id },
+                StreamUpdate::Ready(ready) => Message::StreamReady { leg, id, ready },
+                StreamUpdate::Press(digits) => Message::StreamDigits { leg, id, digits },
+                StreamUpdate::Warned(warning) => Message::LegEvent(leg, LegEvent::Warned(warning)),
+                StreamUpdate::Over(status) => Message::Stream { leg, id, status },
+            })
+        });
         let account = Arc::clone(&info.account);
-        let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
+        let handle =
+            services.streams.start(Box::new(call), NewStream { leg, account, op, spec, wire, law, waits, name });
         let signalling = self.sip();
         let live =
             self.state.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, signalling))));
