@@ -109,7 +109,7 @@ pub enum ConversationUpdate {
     /// Send these DTMF digits.
     SendDigits(String),
     /// Carry out a command for the leg, even if the conversation has ended by now.
-    Command(Command),
+    Command(Box<Command>),
     /// A line of the dialogue between the caller and an agent.
     Utterance(Utterance),
     /// An engine that works for the conversation failed.
@@ -403,7 +403,7 @@ impl ConversationTask<'_> {
                         BackendMessage::Command(ask) => self.turn_taking.handle_command(now, ask),
                         BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),
-                        BackendMessage::Record(on) => self.call.report(ConversationUpdate::Command(record(on)))?,
+                        BackendMessage::Record(on) => self.call.report(ConversationUpdate::Command(Box::new(record(on))))?,
                         BackendMessage::Note(text, data) => self.log.of_agent(text, data),
                         BackendMessage::EngineFailed(failure) => {
                             self.call.report(ConversationUpdate::EngineFailed(failure))?;
@@ -493,7 +493,7 @@ impl ConversationTask<'_> {
                 }
                 TurnOutput::End(ConversationEnd::Hangup) => self.call.report(ConversationUpdate::HungUp)?,
                 TurnOutput::End(ConversationEnd::Run(program)) => {
-                    self.call.report(ConversationUpdate::Command(Command::Run(*program)))?;
+                    self.call.report(ConversationUpdate::Command(Box::new(Command::Run(*program))))?;
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }

@@ -268,11 +268,11 @@ impl RealtimeTask<'_> {
                     self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
                 RealtimeOutput::SendDigits(digits) => self.post(ConversationUpdate::SendDigits(digits)),
-                RealtimeOutput::Record(on) => self.post(ConversationUpdate::Command(record(on))),
+                RealtimeOutput::Record(on) => self.post(ConversationUpdate::Command(Box::new(record(on)))),
                 RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
                 RealtimeOutput::End(ConversationEnd::Hangup) => self.post(ConversationUpdate::HungUp),
                 RealtimeOutput::End(ConversationEnd::Run(program)) => {
-                    self.post(ConversationUpdate::Command(Command::Run(*program)));
+                    self.post(ConversationUpdate::Command(Box::new(Command::Run(*program))));
                 }
                 RealtimeOutput::Utterance(line) => {
                     self.log.note(&match line.by_agent {

@@ -49,7 +49,11 @@ impl CallTask {
         match (update, own.map(|own| own.op)) {
             (ConversationUpdate::Command(command), _) => {
                 // The call writes the result to its log.
-                let _ = self.state.call.handle_request(clock::now(), leg, Request { client_state: None, command });
+                let _ = self.state.call.handle_request(
+                    clock::now(),
+                    leg,
+                    Request { client_state: None, command: *command },
+                );
             }
             (_, None) => {}
             (ConversationUpdate::Ready { sink, source }, Some(op)) => {
