@@ -5,101 +5,25 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use tandem_call::leg::LegInfo;
+use serde::Deserialize;
 use tandem_events::{Event, Kind};
 use tandem_history::query::{cursor, selects};
-use tandem_history::records;
 use tandem_host::clock;
 use tandem_runtime::app::App;
-use tandem_runtime::services::Services;
 use tandem_store::calls::{CallFilter, Parts, SEARCHED};
 use tandem_store::{self as store, StoreFailed, TimeRange};
 
-use super::list::{self, Change, List, Page};
+use super::call_row::CallRow;
+use super::list::{Change, List, Page};
 use super::story::Story;
-use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow_story, json};
+use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow_story, json, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<Calls>().route("/console/calls/{id}", get(story))
+    list_route::of::<Calls>().route("/console/calls/{id}", get(story))
 }
 
 /// The list of calls.
 struct Calls;
-
-/// One leg, as a row of the list of calls.
-#[derive(Serialize)]
-pub(super) struct CallRow {
-    id: String,
-    session: String,
-    /// The id of the parent leg.
-    parent: Option<String>,
-    account: String,
-    provider: String,
-    direction: &'static str,
-    from: String,
-    to: String,
-    status: &'static str,
-    live: bool,
-    created_at: Timestamp,
-    answered_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-    /// Seconds from the answer to the end of the leg. For a live leg, seconds from the answer until now.
-    seconds: f64,
-    /// Whether no audio has arrived from the far end for 2 s although audio should arrive.
-    lacks_audio: bool,
-    trunk: Option<String>,
-    codec: Option<String>,
-    end: Option<End>,
-}
-
-/// The end of a leg.
-#[derive(Serialize)]
-struct End {
-    text: String,
-    by: String,
-    sip_status: Option<u16>,
-    /// The id of the cause (docs/troubleshooting.md), if the leg failed.
-    cause: Option<&'static str>,
-}
-
-impl CallRow {
-    /// Whether the leg has not ended.
-    pub(super) fn is_live(&self) -> bool {
-        self.live
-    }
-
-    pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
-        let dialect = services.dialects.get(&leg.dialect);
-        let spelled = |id| dialect.map(|dialect| dialect.call_id(id));
-        Self {
-            id: services.call_id(leg),
-            session: leg.session.to_string(),
-            parent: leg.parent.and_then(spelled),
-            account: leg.account.to_string(),
-            provider: leg.dialect.to_string(),
-            direction: records::direction_word(leg.direction),
-            from: leg.from.to_string(),
-            to: leg.to.to_string(),
-            status: records::status_word(leg.status),
-            live: !leg.status.is_final(),
-            created_at: leg.created_at,
-            answered_at: leg.answered_at,
-            ended_at: leg.end.as_ref().map(|end| end.at),
-            seconds: (leg.duration(now).as_secs_f64() * 1_000.0).round() / 1_000.0,
-            lacks_audio: services.counters.lacks_audio(leg.id),
-            trunk: leg.sip.trunk.as_deref().map(str::to_owned),
-            codec: leg.sip.codec.clone(),
-            end: leg.end.as_ref().map(|end| End {
-                text: end.to_string(),
-                by: end.by.to_string(),
-                sip_status: end.sip_status,
-                cause: tandem_causes::Cause::of_failed_call(leg).map(tandem_causes::Cause::id),
-            }),
-        }
-    }
-}
 
 impl List for Calls {
     type Row = CallRow;
@@ -110,7 +34,7 @@ impl List for Calls {
     const KINDS: &'static [Kind] = &[Kind::Call, Kind::Problem];
 
     fn key(row: &CallRow) -> String {
-        row.id.clone()
+        row.id().to_owned()
     }
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<CallRow>, QueryError> {

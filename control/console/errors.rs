@@ -10,11 +10,11 @@ use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Cursor, TimeRange};
 
-use super::list::{self, Change, List, Page};
-use super::{ListQuery, QueryError, Scope};
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<Errors>()
+    list_route::of::<Errors>()
 }
 
 /// The list of errors.

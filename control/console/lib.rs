@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod call_row;
 mod calls;
 mod errors;
 mod follow;
 mod follow_story;
 mod list;
+mod list_route;
 mod live;
 mod numbers;
 mod phones;

@@ -1,19 +1,12 @@
 //! The lists of the console. Each list is one implementation of [`List`]: the page of rows, and the rows that an event
-//! changes. All lists share the access control, the response and the followers.
+//! changes.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use tandem_events::{Event, Kind};
 use tandem_runtime::app::App;
 
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::{ListQuery, QueryError, Scope};
 
 /// A list of the console.
 pub(super) trait List: Send + Sync + 'static {
@@ -71,7 +64,7 @@ impl<T> Page<T> {
 }
 
 /// A page with the key of its rows.
-struct Keyed<T>(&'static str, Page<T>);
+pub(super) struct Keyed<T>(pub(super) &'static str, pub(super) Page<T>);
 
 impl<T: Serialize> Serialize for Keyed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -85,25 +78,6 @@ impl<T: Serialize> Serialize for Keyed<T> {
             map.serialize_entry("searched", searched)?;
         }
         map.end()
-    }
-}
-
-/// Builds the route of a list.
-pub(super) fn route<L: List>() -> Router<App> {
-    Router::new().route(L::PATH, get(answer::<L>))
-}
-
-async fn answer<L: List>(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
-    if query.follow {
-        return follow::list::<L>(app, scope, Arc::new(query), &headers);
-    }
-    match L::page(&app, &scope, &query).await {
-        Ok(page) => json(&Keyed(L::ROWS, page)),
-        Err(wrong) => wrong.into_response(),
     }
 }
 

@@ -16,15 +16,15 @@ use tandem_store as store;
 use tandem_store::calls::CallFilter;
 use tokio::time::Instant;
 
-use super::calls::CallRow;
-use super::list::{self, Change, List, Page};
-use super::{ListQuery, QueryError, Scope, names};
+use super::call_row::CallRow;
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route, names};
 
 /// Maximum time for the measurements of the legs of a page.
 const MEASURING: Duration = Duration::from_millis(500);
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<LiveCalls>()
+    list_route::of::<LiveCalls>()
 }
 
 /// The list of live calls.

@@ -10,11 +10,11 @@ use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
 use tandem_settings::{Bridge, NumberConfig};
 
-use super::list::{self, Change, List, Page};
-use super::{ListQuery, QueryError, Scope};
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<Numbers>()
+    list_route::of::<Numbers>()
 }
 
 /// The list of numbers.

@@ -11,11 +11,11 @@ use tandem_host::clock;
 use tandem_runtime::app::App;
 use tandem_store::bindings::{self, BindingRow};
 
-use super::list::{self, Change, List, Page};
-use super::{ListQuery, QueryError, Scope};
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<Phones>()
+    list_route::of::<Phones>()
 }
 
 /// The list of phones.

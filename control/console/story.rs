@@ -15,7 +15,7 @@ use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
 use tandem_store::{self as store, deliveries, resources};
 
-use super::calls::CallRow;
+use super::call_row::CallRow;
 use super::errors::ErrorRow;
 use super::webhooks::WebhookRow;
 use super::{QueryError, Scope, names};

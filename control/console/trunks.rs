@@ -8,11 +8,11 @@ use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
-use super::list::{self, Change, List, Page};
-use super::{ListQuery, QueryError, Scope};
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list::route::<Trunks>()
+    list_route::of::<Trunks>()
 }
 
 /// The list of trunks.

@@ -1,0 +1,32 @@
+//! The routes of the lists. All lists share the access control, the response and the followers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tandem_runtime::app::App;
+
+use super::list::{Keyed, List};
+use super::{ListQuery, Scope, follow, json};
+
+/// Builds the route of a list.
+pub(super) fn of<L: List>() -> Router<App> {
+    Router::new().route(L::PATH, get(answer::<L>))
+}
+
+async fn answer<L: List>(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if query.follow {
+        return follow::list::<L>(app, scope, Arc::new(query), &headers);
+    }
+    match L::page(&app, &scope, &query).await {
+        Ok(page) => json(&Keyed(L::ROWS, page)),
+        Err(wrong) => wrong.into_response(),
+    }
+}
