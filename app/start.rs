@@ -28,6 +28,7 @@ use tandem_routing::channels::Channels;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::phones::{self, Phones};
 use tandem_runtime::app::{App, Reload};
+use tandem_runtime::pending::PendingRequests;
 use tandem_runtime::services::{Services, Turns};
 use tandem_runtime::{Calls, notify, recovery, transcripts};
 use tandem_server as server;
@@ -251,6 +252,7 @@ impl Foundation {
             turns,
             events,
             fetches,
+            pending: PendingRequests::default(),
             sip,
             deliveries,
             reading_phones: Mutex::default(),
@@ -260,10 +262,12 @@ impl Foundation {
 }
 
 /// Opens the database and the folder of the recordings, and loads the accounts and keys that the API created.
-async fn open_store(config: &Config, accounts: &Accounts, recordings: &RecordingFiles) -> anyhow::Result<Store> {
+async fn open_store(config: &Config, accounts: &Arc<Accounts>, recordings: &RecordingFiles) -> anyhow::Result<Store> {
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
     store.claim().await.context("database.url")?;
     accounts.load(&store).await.context("accounts and keys")?;
+    let known = Arc::clone(accounts);
+    store.share_reads(move |account| known.parent(account));
     let folder = &recordings.folder;
     directory::make(folder).with_context(|| format!("recordings.url: {}", folder.display()))?;
     directory::try_write(folder)

@@ -743,6 +743,22 @@ fn valid_but_dangerous_settings_cause_notes() {
 }
 
 #[test]
+fn a_name_for_sockets_of_both_families_with_different_ports_is_noted() {
+    let certificate = "[[accounts]]\nname = \"a\"\n";
+    let check = |listen: &str, advertise: &str| {
+        notes(&format!("{certificate}[sip]\nlisten = [{listen}]\nadvertise = [{advertise}]\n"))
+    };
+    let own = "\"127.0.0.1:5060\", \"tcp://localhost:5061\", \"[::1]:5062\"";
+    let sockets = "\"udp://127.0.0.1:5060\", \"udp://[::1]:5062\", \"tcp://127.0.0.1:5061\", \"tcp://[::1]:";
+    assert_eq!(check(&format!("{sockets}5063\""), own), ["sip.advertise[1]"]);
+    assert_eq!(check(&format!("{sockets}5061\""), own), [""; 0]);
+    assert_eq!(check("\"udp://127.0.0.1:5060\", \"udp://[::1]:5062\"", "\"localhost\""), ["sip.advertise"]);
+    // Each socket has an address of its own, or the transports differ.
+    assert_eq!(check("\"udp://127.0.0.1:5060\", \"udp://[::1]:5062\"", "\"127.0.0.1\", \"::1\""), [""; 0]);
+    assert_eq!(check("\"udp://127.0.0.1:5060\", \"tcp://[::1]:5062\"", "\"localhost\""), [""; 0]);
+}
+
+#[test]
 fn notes_are_reported_together_with_errors() {
     let file = std::env::temp_dir().join(format!("tandem-notes-{}.toml", std::process::id()));
     std::fs::write(&file, "nonsense = 1\n[webhooks]\nallow_networks = [\"0.0.0.0/0\"]\n").unwrap();

@@ -19,6 +19,12 @@ const ATTEMPTS: usize = 64;
 /// The highest number of sockets that stay bound for later sessions.
 const MAX_IDLE_SOCKETS: usize = 64;
 
+/// The number of sockets that stay bound and wait. Beyond this number, the socket that has waited longest serves the
+/// next session. So at least this many sessions end before a socket is reused, and a late packet of an answered call
+/// reaches a socket that nobody uses: [`Free::next`] then closes this socket. The count costs no call a socket: after
+/// the first sessions, each session leaves one socket and takes one.
+const WAITING_SOCKETS: usize = 32;
+
 /// All port pairs of the configured range. A free pair goes to the end of the queue, so that late packets of an ended
 /// call do not reach the next call.
 #[derive(Debug)]
@@ -30,9 +36,10 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Free {
     pairs: VecDeque<u16>,
-    /// RTP sockets that are still bound and have never carried a packet. Most of these sockets come from calls without
-    /// an answer. A new session gets one of these sockets first.
-    idle: Vec<(u16, UdpSocket)>,
+    /// RTP sockets that are still bound and have never carried a packet, in the order in which their sessions ended.
+    /// Most of these sockets come from calls without an answer, but an answered call may also end before its first
+    /// packet arrives. A new session gets the first of more than [`WAITING_SOCKETS`] sockets.
+    idle: VecDeque<(u16, UdpSocket)>,
 }
 
 /// The two sockets of a session. If this struct is dropped, the port pair becomes free.
@@ -106,7 +113,7 @@ impl Ports {
         // The standard library chooses random hash keys.
         let random = RandomState::new().hash_one(range.to_string());
         pairs.rotate_left(usize::try_from(random % pairs.len().max(1) as u64).unwrap_or_default());
-        Ports { address, free: Mutex::new(Free { pairs, idle: Vec::new() }) }
+        Ports { address, free: Mutex::new(Free { pairs, idle: VecDeque::new() }) }
     }
 
     /// Binds the RTP port of the next free pair. Returns `None` if the pool is exhausted.
@@ -190,7 +197,7 @@ impl Ports {
     fn give_back(&self, port: u16, idle: Option<UdpSocket>) {
         let mut free = self.free();
         match idle {
-            Some(rtp) if free.idle.len() < MAX_IDLE_SOCKETS => free.idle.push((port, rtp)),
+            Some(rtp) if free.idle.len() < MAX_IDLE_SOCKETS => free.idle.push_back((port, rtp)),
             surplus => {
                 drop(surplus);
                 free.pairs.push_back(port);
@@ -203,14 +210,17 @@ impl Free {
     /// Takes the pair `port`. Returns its RTP socket, if the socket is still bound.
     fn take(&mut self, port: u16) -> Option<Option<UdpSocket>> {
         if let Some(place) = self.idle.iter().position(|(idle, _)| *idle == port) {
-            return Some(Some(self.idle.swap_remove(place).1));
+            return self.idle.remove(place).map(|(_, rtp)| Some(rtp));
         }
         let place = self.pairs.iter().position(|pair| *pair == port)?;
         self.pairs.remove(place).map(|_| None)
     }
 
     fn next(&mut self) -> Option<(u16, Option<UdpSocket>)> {
-        while let Some((port, rtp)) = self.idle.pop() {
+        // Without another free pair, a socket does not wait.
+        while (self.idle.len() > WAITING_SOCKETS || self.pairs.is_empty())
+            && let Some((port, rtp)) = self.idle.pop_front()
+        {
             if matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Some((port, Some(rtp)));
             }
@@ -233,16 +243,38 @@ mod tests {
         Arc::new(Ports::new([127, 0, 71, 1].into(), "30000-30999".parse().unwrap()))
     }
 
+    /// Opens and retires sessions until the next session gets a socket that waited.
+    fn fill(ports: &Arc<Ports>) {
+        let sessions: Vec<Sockets> = std::iter::from_fn(|| ports.bind().unwrap()).take(WAITING_SOCKETS).collect();
+        sessions.into_iter().for_each(Sockets::retire);
+    }
+
     #[test]
-    fn an_unused_socket_serves_the_next_session() {
+    fn an_unused_socket_serves_a_session_after_many_others() {
         let ports = ports();
         let first = ports.bind().unwrap().unwrap();
         let port = first.port;
         first.retire();
+        for _ in 1..WAITING_SOCKETS {
+            let next = ports.bind().unwrap().unwrap();
+            assert_ne!(next.port, port, "a late packet of the first session could reach this session");
+            next.retire();
+        }
+        assert_eq!(ports.free().idle.len(), WAITING_SOCKETS);
+        let other = ports.bind().unwrap().unwrap();
+        assert_ne!(other.port, port);
+        other.retire();
         let next = ports.bind().unwrap().unwrap();
-        assert_eq!((next.port, next.rtp.local_addr().unwrap().port()), (port, port));
-        // A further session gets another port.
-        assert_ne!(ports.bind().unwrap().unwrap().port, port);
+        assert_eq!((next.port, next.rtp.local_addr().unwrap().port()), (port, port), "no socket is created");
+    }
+
+    #[test]
+    fn a_socket_does_not_wait_if_no_other_pair_is_free() {
+        let ports = Arc::new(Ports::new([127, 0, 71, 3].into(), "30000-30001".parse().unwrap()));
+        let only = ports.bind().unwrap().unwrap();
+        let port = only.port;
+        only.retire();
+        assert_eq!(ports.bind().unwrap().unwrap().port, port);
     }
 
     #[test]
@@ -252,6 +284,7 @@ mod tests {
         let (port, to) = (first.port, first.rtp.local_addr().unwrap());
         let watched = first.rtp.try_clone().unwrap();
         first.retire();
+        fill(&ports);
         UdpSocket::bind("127.0.71.2:0").unwrap().send_to(b"late", to).unwrap();
         watched.set_nonblocking(false).unwrap();
         watched.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -246,7 +246,35 @@ fn check_advertise(config: &Config, listeners: &[Listener], report: &mut Report<
                  address for each transport, such as [\"udp://HOST:PORT\", \"tls://HOST:PORT\"]"
             );
             report.fault(path, message);
+        } else if address.ip().is_none() {
+            note_halves_of_a_name(config, index, &path, listeners, report);
         }
+    }
+}
+
+/// Notes that a host name stands for sockets of both address families, but not with equal ports. DNS gives the far ends
+/// addresses of both families, and one of these addresses has no socket at the port in the Contact.
+fn note_halves_of_a_name(config: &Config, index: usize, path: &str, listeners: &[Listener], report: &mut Report<'_>) {
+    let advertise = &config.sip.advertise;
+    let address = advertise.addresses().get(index);
+    let stands_for = |one: &&Listener| advertise.address_of(one.transport, one.address) == address;
+    let sockets: Vec<_> = listeners.iter().filter(stands_for).collect();
+    let is_other_half = |one: &Listener, other: &Listener| {
+        one.transport == other.transport && one.address.is_ipv4() != other.address.is_ipv4()
+    };
+    let half = sockets.iter().find(|one| {
+        let mut others = sockets.iter().filter(|other| is_other_half(one, other)).peekable();
+        others.peek().is_some() && others.all(|other| other.address.port() != one.address.port())
+    });
+    if let (Some(half), Some(address)) = (half, address) {
+        let (own, other) = if half.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let message = format!(
+            "far ends that reach {address} over {other} find nothing at port {} of {}, which is {own} only: listen on the \
+             same port over both, or give this socket an address of its own",
+            half.address.port(),
+            half.path
+        );
+        report.note(path, message);
     }
 }
 

@@ -405,7 +405,7 @@ causes! {
         ReadLimit "read-limit"
             "An account read more lists at once than the limit, or a list was not read in time."
             "Read one list at a time, page by page, with a filter of one party or a shorter range of time."
-            "The limits (3 reads at once, 32 waiting reads, 5 s for a read) hold for each account, so other accounts, calls and the heartbeat are not affected. The request got 429 or 503 with `Retry-After`. A list with one of the filters To, From, Status, ParentCallSid, StartTime or EndTime reads only the calls of its page. Two filters together may read more.";
+            "The limits (3 reads at once, 32 waiting reads, 5 s for a read) hold for each account together with its subaccounts, so other accounts, calls and the heartbeat are not affected. The request got 429 or 503 with `Retry-After`. A list with one of the filters To, From, Status, ParentCallSid, StartTime or EndTime reads only the calls of its page. Two filters together may read more.";
         DiskSlow "disk-slow"
             "The disk was too slow for a recording's audio."
             "Move recordings to a faster disk, or record fewer calls at once.";

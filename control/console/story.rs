@@ -30,6 +30,8 @@ pub(super) struct Story {
     calls: Vec<Leg>,
     timeline: Vec<TimelineLine>,
     requests: Vec<Request>,
+    /// The number of requests for documents without an answer yet. The call may have ended.
+    pending_requests: usize,
     webhooks: Vec<WebhookRow>,
     recordings: Vec<RecordingRow>,
     errors: Vec<ErrorRow>,
@@ -105,6 +107,8 @@ impl Story {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         let services = app.calls.services();
         let store = &services.store;
+        // A request that ends now has reported its failure before the next line.
+        let pending_requests = services.pending.count(session);
         // The report must have every problem that was reported before the request.
         store.flush().await?;
         let names = names(legs.iter().map(|(_, leg)| &**leg));
@@ -151,6 +155,7 @@ impl Story {
                 .collect(),
             timeline: timeline.collect(),
             requests: requests.collect(),
+            pending_requests,
             webhooks: deliveries.filter_map(WebhookRow::of).collect(),
             recordings: recorded
                 .iter()

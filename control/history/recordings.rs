@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat};
+use tandem_causes::cause::Cause;
 use tandem_id::RecordingId;
 use tandem_store::{self as store, Store, StoreFailed};
 
@@ -31,6 +32,13 @@ pub fn file_octets(recording: &Recording) -> Option<u64> {
         RecordingFormat::Mp3 => tandem_media::mp3_octets(channels, samples),
         RecordingFormat::Wav => WAV_HEAD + samples.saturating_mul(2 * u64::from(channels)),
     })
+}
+
+/// Returns the cause of an error of [`Recordings::mp3`] or [`Recordings::wav`], if the disk is at fault: the disk has no
+/// space for a new MP3 file, or the file system accepts no new file.
+pub fn disk_fault(error: &io::Error) -> Option<Cause> {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem).then_some(Cause::DiskFull)
 }
 
 /// All recordings of the server. This type is cheap to clone.
@@ -103,8 +111,8 @@ impl Recordings {
         files.open(files.path(id), mono).await
     }
 
-    /// Opens the audio as MP3. The first request encodes the file, which takes some time. Returns the error `NotFound`
-    /// if the recording is not complete.
+    /// Opens the audio as MP3. The first request encodes the file, which takes some time and space on the disk
+    /// ([`disk_fault`]). Returns the error `NotFound` if the recording is not complete.
     pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
         if !recording.has_audio() {
             return Err(io::ErrorKind::NotFound.into());

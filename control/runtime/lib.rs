@@ -23,6 +23,7 @@ mod live_legs;
 mod notices;
 pub mod notify;
 pub mod observation;
+pub mod pending;
 pub mod recovery;
 mod registry;
 pub mod reporting;

@@ -36,6 +36,7 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
+use crate::pending::PendingRequests;
 use crate::reporting::resource_changed;
 
 /// All services that calls use. The server has one instance of this type.
@@ -83,6 +84,8 @@ pub struct Services {
     pub counters: Counters,
     /// The requests for documents that are in progress. A shutdown waits until these requests are complete.
     pub fetches: TaskTracker,
+    /// The same requests for documents, by call.
+    pub pending: PendingRequests,
     /// Who is reachable as a client.
     pub clients: Clients,
     /// The SIP endpoint.

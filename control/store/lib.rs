@@ -286,6 +286,13 @@ impl Store {
         Ok(())
     }
 
+    /// Sets the function that returns the main account of a subaccount, and `None` for a main account. From then on,
+    /// the reads of a subaccount count for its main account. The function must not wait. Further calls of this method
+    /// have no effect.
+    pub fn share_reads(&self, parent: impl Fn(&str) -> Option<Arc<str>> + Send + Sync + 'static) {
+        self.reads.share_with_parent(Box::new(parent));
+    }
+
     /// Returns the health of the database.
     pub fn health(&self) -> &Health {
         &self.health

@@ -2,12 +2,13 @@
 //! the heartbeat, of the writer and of other reads, and it ends after [`READ_TIME`].
 //!
 //! An account has at most [`READS_PER_ACCOUNT`] reads at the same time. At most [`WAITING_PER_ACCOUNT`] further reads
-//! wait, each for at most [`READ_WAIT`]. A read beyond these limits gets [`StoreError::TooManyReads`].
+//! wait, each for at most [`READ_WAIT`]. A read beyond these limits gets [`StoreError::TooManyReads`]. An account shares
+//! its places with its subaccounts, because an account can create many subaccounts.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
@@ -53,9 +54,14 @@ pub(super) enum ReadPool {
 /// The connections for reads, with a queue for each account.
 pub(super) struct Reads {
     pool: ReadPool,
-    queues: Mutex<HashMap<String, Arc<AccountQueue>>>,
+    queues: Mutex<HashMap<Arc<str>, Arc<AccountQueue>>>,
+    /// Returns the account whose places a subaccount uses.
+    parent: OnceLock<ParentOf>,
     health: Arc<Health>,
 }
+
+/// A function that returns the main account of a subaccount, and `None` for a main account.
+type ParentOf = Box<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
 
 struct AccountQueue {
     places: Arc<Semaphore>,
@@ -103,7 +109,12 @@ impl AccountQueue {
 
 impl Reads {
     pub(super) fn new(pool: ReadPool, health: Arc<Health>) -> Self {
-        Self { pool, queues: Mutex::default(), health }
+        Self { pool, queues: Mutex::default(), parent: OnceLock::new(), health }
+    }
+
+    pub(super) fn share_with_parent(&self, parent: ParentOf) {
+        // An error means that there is a function already.
+        let _ = self.parent.set(parent);
     }
 
     pub(super) async fn close(&self) {
@@ -151,6 +162,8 @@ impl Reads {
     }
 
     fn queue(&self, account: &str) -> Arc<AccountQueue> {
+        let main = self.parent.get().and_then(|parent| parent(account));
+        let account = main.as_deref().unwrap_or(account);
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(account) {
             return Arc::clone(queue);
@@ -159,7 +172,7 @@ impl Reads {
         if queues.len() >= 1_024 {
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
-        Arc::clone(queues.entry(account.to_owned()).or_default())
+        Arc::clone(queues.entry(account.into()).or_default())
     }
 
     async fn run(&self, sql: String, arguments: AnyArguments) -> Result<Vec<AnyRow>, StoreError> {

@@ -200,6 +200,13 @@ impl ApiError {
         Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed") }
     }
 
+    /// HTTP status 503: the disk for recordings has no space for the file that the request needs.
+    pub(super) fn no_space(cause: Cause) -> Self {
+        let message =
+            "Service unavailable: the disk for recordings has no space for the MP3 file, but the WAV file exists";
+        Self { cause: Some(cause), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 20503, message) }
+    }
+
     /// HTTP status 500: this server failed.
     pub(super) fn internal() -> Self {
         let message = "An internal server error has occurred";

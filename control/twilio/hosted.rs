@@ -14,6 +14,13 @@ use url::Url;
 /// Maximum number of elements of a list parameter, such as numbers, options or messages. Further elements are ignored.
 const MAX_ITEMS: usize = 50;
 
+/// The begin of each document.
+const PROLOG: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
+/// The begin of the comment in the document of a Twimlet without its parameter. The name of the parameter follows.
+const LACKS: &str = "<!-- the request has no ";
+/// The end of the comment.
+const LACKS_END: &str = ", which this Twimlet needs -->";
+
 /// The content of a page or a file.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -33,18 +40,29 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     match host {
         "demo.twilio.com" => demo(path),
         "api.twilio.com" if path == "cowbell.mp3" => Some(music()),
-        "twimlets.com" | "www.twimlets.com" => twimlet(path, &Parameters::of(url, body)).map(document),
+        "twimlets.com" | "www.twimlets.com" => {
+            let asked = Parameters::of(url, body);
+            let lacks = lacking(path, &asked).map(|name| format!("{LACKS}{name}{LACKS_END}")).unwrap_or_default();
+            twimlet(path, &asked).map(|verbs| document_after(&lacks, verbs))
+        }
         _ => None,
     }
 }
 
-/// The parameter that the URL of a Twimlet lacks, so that the Twimlet has nothing to do. `None` for other URLs, and for the
-/// later requests of a Twimlet that has called somebody.
-pub(super) fn lacking(url: &Url) -> Option<&'static str> {
+/// The parameter that a Twimlet's document says its request lacked, so that the Twimlet has nothing to do. `None` for
+/// other documents. Only the document knows this, because a parameter may be in the URL or in the body of the request.
+pub(super) fn lacked<'a>(url: &Url, document: &'a [u8]) -> Option<&'a str> {
     if !matches!(url.host_str()?, "twimlets.com" | "www.twimlets.com") {
         return None;
     }
-    let needed = match url.path().trim_matches('/') {
+    let after = document.strip_prefix(PROLOG.as_bytes())?.strip_prefix(LACKS.as_bytes())?;
+    std::str::from_utf8(after).ok()?.split_once(LACKS_END).map(|(name, _)| name)
+}
+
+/// The parameter that a Twimlet needs and does not have. `None` for the later requests of a Twimlet that has called
+/// somebody.
+fn lacking(twimlet: &str, asked: &Parameters) -> Option<&'static str> {
+    let needed = match twimlet {
         "echo" => "Twiml",
         "message" => "Message",
         "forward" | "callme" => "PhoneNumber",
@@ -52,8 +70,7 @@ pub(super) fn lacking(url: &Url) -> Option<&'static str> {
         "menu" => "Options",
         _ => return None,
     };
-    let parameters = Parameters::of(url, b"");
-    (parameters.get(needed).is_none() && parameters.get("Dial").is_none()).then_some(needed)
+    (asked.get(needed).is_none() && asked.get("Dial").is_none()).then_some(needed)
 }
 
 /// The S3 bucket of a music file. The host name or the path names the bucket.
@@ -100,7 +117,12 @@ fn music() -> Page {
 }
 
 fn document(verbs: String) -> Page {
-    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{verbs}</Response>");
+    document_after("", verbs)
+}
+
+/// A document with this comment before its root element.
+fn document_after(comment: &str, verbs: String) -> Page {
+    let body = format!("{PROLOG}{comment}<Response>{verbs}</Response>");
     Page { content_type: "text/xml", body: body.into() }
 }
 
@@ -383,6 +405,34 @@ mod tests {
         let program = program.unwrap_or_else(|error| panic!("{text}: {error:?}"));
         assert!(program.warnings.is_empty(), "{text}: {:?}", program.warnings);
         inner(&text).to_owned()
+    }
+
+    #[test]
+    fn a_twimlet_says_which_parameter_its_request_lacks() {
+        let lacked_by = |url: &str, body: &str| {
+            let page = serve(url, body).unwrap();
+            lacked(&Url::parse(url).unwrap(), &page.body).map(str::to_owned)
+        };
+        for (twimlet, name) in [
+            ("echo", "Twiml"),
+            ("message", "Message"),
+            ("forward", "PhoneNumber"),
+            ("callme", "PhoneNumber"),
+            ("simulring", "PhoneNumbers"),
+            ("findme", "PhoneNumbers"),
+            ("menu", "Options"),
+        ] {
+            let url = format!("http://twimlets.com/{twimlet}");
+            assert_eq!(lacked_by(&url, "CallSid=CA1").as_deref(), Some(name), "{twimlet}");
+            for parameter in [format!("{name}=1"), format!("{name}%5B0%5D=1")] {
+                assert_eq!(lacked_by(&format!("{url}?{parameter}"), "CallSid=CA1"), None, "{twimlet} {parameter}");
+                let body = format!("CallSid=CA1&{parameter}");
+                assert_eq!(lacked_by(&url, &body), None, "{twimlet}: the body has {parameter}");
+            }
+        }
+        assert_eq!(lacked_by("http://twimlets.com/callme?Dial=true", "DialCallStatus=completed"), None);
+        let elsewhere = Url::parse("http://app.example/menu").unwrap();
+        assert_eq!(lacked(&elsewhere, &serve("http://twimlets.com/menu", "").unwrap().body), None);
     }
 
     #[test]

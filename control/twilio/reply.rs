@@ -21,8 +21,8 @@ pub(super) fn reply(
     body: &[u8],
 ) -> Result<Program, FetchFailure> {
     let mut program = markup::answer(flavour, origin, content_type, body)?;
-    if let Some(parameter) = origin.base.and_then(hosted::lacking) {
-        let message = format!("the URL of the Twimlet has no {parameter}, which the Twimlet needs");
+    if let Some(parameter) = origin.base.and_then(|url| hosted::lacked(url, body)) {
+        let message = format!("the request to the Twimlet has no {parameter}, which the Twimlet needs");
         program.warnings.push(Warning { code: SCHEMA, message });
     }
     Ok(program)

@@ -84,6 +84,8 @@ struct Shown {
     /// The lines that wait for the title. There are at most [`MAX_HELD`] lines.
     held: Vec<String>,
     legs: HashMap<LegId, String>,
+    /// The reason in the line of the latest failed request. Lines that follow need not repeat it.
+    reason: String,
 }
 
 /// The line above the lines of a call.
@@ -211,10 +213,11 @@ impl View {
         if let Some(leg) = leg {
             self.introduce(session, leg).await;
         }
-        let Some(shown) = self.shown.get(&session) else { return Ok(()) };
+        let Some(shown) = self.shown.get_mut(&session) else { return Ok(()) };
         let text = match entry {
-            Entry::Line(line) => {
-                if (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
+            Entry::Line(mut line) => {
+                let is_news = drop_known(&mut shown.reason, &mut line);
+                if !is_news || (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
                     None
                 } else {
                     let who = line.leg.and_then(|leg| shown.legs.get(&leg)).map_or("", String::as_str);
@@ -238,8 +241,8 @@ impl View {
         }
         self.number += 1;
         let number = self.number;
-        let (held, legs) = (Vec::new(), HashMap::new());
-        self.shown.insert(session, Shown { number, first, title: Title::Missing, held, legs });
+        let (held, legs, reason) = (Vec::new(), HashMap::new(), String::new());
+        self.shown.insert(session, Shown { number, first, title: Title::Missing, held, legs, reason });
         self.order.push(session);
         if self.order.len() > MAX_CALLS {
             let oldest = self.order.remove(0);
@@ -300,6 +303,24 @@ impl View {
             _ => text,
         }
     }
+}
+
+/// Removes the reason of a failed request from a line that follows the line of the request. `reason` is the reason of the
+/// latest failed request. Returns false if the line says nothing else.
+fn drop_known(reason: &mut String, line: &mut Line) -> bool {
+    if let ("webhook" | "request", Some((_, why))) = (&*line.kind, line.text.split_once(" failed: ")) {
+        why.clone_into(reason);
+    } else if !reason.is_empty() {
+        if line.text.strip_prefix("SWML: ") == Some(reason) {
+            return false;
+        }
+        if let Some(detail) = line.text.strip_prefix("document failed: ")
+            && let Some((_, number)) = detail.split_once(&format!(": {reason}"))
+        {
+            line.text = format!("document failed{number}");
+        }
+    }
+    true
 }
 
 /// Prints a line. An error means that the output is closed.
@@ -427,6 +448,30 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_shown_once() {
+        let line = |kind: &'static str, text: &str| Line {
+            at: Timestamp::UNIX_EPOCH,
+            leg: None,
+            kind: kind.into(),
+            text: text.to_owned(),
+            data: None,
+        };
+        let mut reason = String::new();
+        let mut shown = |kind, text: &str| {
+            let mut line = line(kind, text);
+            drop_known(&mut reason, &mut line).then_some(line.text)
+        };
+        let alone = "document failed: http://h/a: timeout (11203)";
+        assert_eq!(shown("call", alone).as_deref(), Some(alone), "no request says the reason");
+        let request = "POST http://h/a failed: timeout";
+        assert_eq!(shown("webhook", request).as_deref(), Some(request));
+        assert_eq!(shown("webhook", "SWML: timeout"), None);
+        assert_eq!(shown("call", alone).as_deref(), Some("document failed (11203)"));
+        let other = "document failed: http://h/a: answered 403 (11200)";
+        assert_eq!(shown("call", other).as_deref(), Some(other));
+    }
+
+    #[test]
     fn the_title_of_a_call_comes_before_its_lines_whenever_it_is_known() {
         let mut shown = Shown {
             number: 1,
@@ -434,6 +479,7 @@ mod tests {
             title: Title::Missing,
             held: Vec::new(),
             legs: HashMap::new(),
+            reason: String::new(),
         };
         assert!(shown.lines(Some("first".to_owned())).is_empty());
         shown.title = Title::Waiting("title".to_owned());
@@ -444,8 +490,8 @@ mod tests {
 
     #[test]
     fn lines_without_a_title_are_printed_at_the_limit() {
-        let (title, held, legs) = (Title::Missing, Vec::new(), HashMap::new());
-        let mut shown = Shown { number: 1, first: Timestamp::UNIX_EPOCH, title, held, legs };
+        let (title, held, legs, reason) = (Title::Missing, Vec::new(), HashMap::new(), String::new());
+        let mut shown = Shown { number: 1, first: Timestamp::UNIX_EPOCH, title, held, legs, reason };
         let printed: usize = (0..MAX_HELD).map(|line| shown.lines(Some(line.to_string())).len()).sum();
         assert_eq!(printed, MAX_HELD);
     }

@@ -232,10 +232,19 @@ async fn a_recording_on_a_full_disk_keeps_its_audio_and_reports_the_failure() {
     let (a, b, c, d, e) = (&sid[2..10], &sid[10..14], &sid[14..18], &sid[18..22], &sid[22..]);
     let telnyx = house.api.get_as(&format!("Bearer {API_KEY}"), &format!("/v2/recordings/{a}-{b}-{c}-{d}-{e}")).await;
     assert_eq!(telnyx.status, 200, "{}", String::from_utf8_lossy(&telnyx.body));
+    // The MP3 file would need space. `wav` gives the path of the audio.
+    disk.fill();
+    let mp3 = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.mp3")).await;
+    assert_eq!((mp3.status, &mp3.json()["code"]), (503, &json!(20_503)), "{}", mp3.json());
+    let path = format!("/v2/recordings/{a}-{b}-{c}-{d}-{e}/download.mp3");
+    let mp3 = house.api.get_as(&format!("Bearer {API_KEY}"), &path).await;
+    assert_eq!(mp3.status, 503, "{}", String::from_utf8_lossy(&mp3.body));
     let errors = house.api.get("/console/errors").await.json();
     let error = errors["errors"].as_array().unwrap().iter().find(|row| row["cause"] == "recording-failed");
     assert!(error.is_some_and(|row| row["advice"].as_str().unwrap().contains("df -h")), "{errors}");
     let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
+    let full = errors["errors"].as_array().unwrap().iter().filter(|row| row["cause"] == "recordings-disk-full").count();
+    assert!(full >= 1, "{errors}");
     let is_reported = notifications["notifications"].as_array().unwrap().iter().any(|row| row["error_code"] == "12400");
     assert!(is_reported, "{notifications}");
     house.end().await;

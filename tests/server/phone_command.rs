@@ -31,6 +31,8 @@ const FAILURES: [(&str, &str, &str); 9] = [
     ("709", "/unknown", "unknown-markup"),
 ];
 const FINE: &str = "700";
+/// A number whose application answers 403 to a digit, 1 s later.
+const LATE: &str = "711";
 /// A number whose application hangs up at once.
 const AT_ONCE: &str = "710";
 
@@ -61,6 +63,15 @@ async fn applications() -> String {
         .route("/stream", any(async || document(&format!("<Start><Stream url=\"ws://127.0.0.1:9/\"/></Start>{SAY}"))))
         .route("/play", any(async || document(&format!("<Play>/missing.wav</Play>{SAY}"))))
         .route("/speech", any(async || document(&format!("<Gather input=\"speech dtmf\">{SAY}</Gather>"))))
+        .route("/late", any(async || document(&format!("<Gather numDigits=\"1\" action=\"/late403\">{SAY}</Gather>"))))
+        .route(
+            "/late403",
+            any(async || {
+                // The phone hangs up before this answer.
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                StatusCode::FORBIDDEN
+            }),
+        )
         .route("/hangup", any(async || document("<Hangup/>")))
         .route("/unknown", any(async || document(&format!("<Say colour=\"blue\">Hello</Say>{SAY}"))));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -91,7 +102,10 @@ async fn start(folder: &TempDir) -> (Program, std::path::PathBuf) {
     let file = folder.path().join("tandem.toml");
     std::fs::write(
         &file,
-        settings(folder.path(), &format!("{}{}{numbers}", number(FINE, "/fine"), number(AT_ONCE, "/hangup"))),
+        settings(
+            folder.path(),
+            &format!("{}{}{}{numbers}", number(FINE, "/fine"), number(AT_ONCE, "/hangup"), number(LATE, "/late")),
+        ),
     )
     .unwrap();
     (Program::start(&file).await, file)
@@ -134,6 +148,21 @@ async fn tandem_call_reports_no_firewall_for_a_call_that_ends_immediately() {
         let (code, _, output) = call(&file, number, &["--wait", "1", "--hangup"]).await;
         assert!(code.is_some_and(|code| code == expected), "{number}: {code:?} {output}");
         assert!(!output.contains("no audio arrived") && !output.contains("firewall"), "{number}: {output}");
+    }
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_answer_after_the_hang_up_is_a_problem_of_the_call() {
+    let folder = TempDir::new().unwrap();
+    let (program, file) = start(&folder).await;
+    let steps = ["--expect", "speech", "--press", "1", "--hangup"];
+    let (code, report, said) = call(&file, LATE, &steps).await;
+    assert_eq!((code, &report["problems"][0]["cause"]), (Some(1), &"answered-403".into()), "{said}");
+    for problem in ["problem answered-403", "problem 11200"] {
+        let (code, _, said) = call(&file, LATE, &[&steps[..], &["--expect", problem]].concat()).await;
+        assert_eq!(code, Some(0), "{problem}: {said}");
     }
     program.terminate();
     assert!(program.ended().await.success());

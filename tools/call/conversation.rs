@@ -22,7 +22,7 @@ use super::keyboard::{Keyboard, Typed};
 use super::lines::{Lines, Tone, rounded};
 use super::phone::{Input, Phone};
 use super::player::Player;
-use super::problems::{self, Informant, Problem};
+use super::problems::{self, Informant, More, Problem};
 use super::steps::{Expectation, Sound, Step, plain_words};
 
 /// Minimum duration of speech or of a tone that meets an expectation, in ms.
@@ -321,13 +321,17 @@ impl Conversation {
 
     /// Waits until the server reports the expected problem. The server may report the problem after the end of the call.
     async fn await_problem(&mut self, until: Instant, what: &Sound) -> bool {
+        let mut was_complete = false;
         loop {
-            // The server may not have stored the call yet.
-            let is_complete = self.refresh_problems().await.unwrap_or(false);
+            // The server may not have stored the call yet. The end of a leg may cause a request, so the server is asked
+            // twice.
+            let more = self.refresh_problems().await;
+            let is_complete = self.is_over() && more == Ok(More::No);
             let met = self.is_met(what, 0);
-            if met || Instant::now() >= until || self.is_over() && is_complete {
+            if met || Instant::now() >= until || is_complete && was_complete {
                 return met;
             }
+            was_complete = is_complete;
             let soon = until.min(Instant::now() + problems::EVERY);
             if !self.until(Some(soon), |_| false).await && self.is_over() {
                 sleep_until(soon).await;

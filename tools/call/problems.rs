@@ -37,12 +37,23 @@ pub(super) struct Problem {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expected(String);
 
+/// Whether the call may have further problems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum More {
+    /// The call has ended, its requests are answered, and each of its webhooks was sent at least once.
+    No,
+    /// The call is live, or a webhook was not sent yet.
+    #[default]
+    Soon,
+    /// The call has ended, but the application has not answered a request for a document.
+    AfterAnswer,
+}
+
 /// The server's knowledge about the call.
 #[derive(Default)]
 pub(super) struct Answer {
     pub(super) problems: Vec<Problem>,
-    /// Whether the call has ended, and each of its webhooks was sent at least once.
-    pub(super) is_complete: bool,
+    pub(super) more: More,
 }
 
 /// The server that is asked for the problems of the call, if there is one.
@@ -85,7 +96,7 @@ impl Server {
                 self.sip_call_id
             )));
         }
-        Ok(Answer { problems, is_complete: true })
+        Ok(Answer { problems, more: More::No })
     }
 }
 
@@ -95,7 +106,13 @@ impl Answer {
         let waits = rows(story, "webhooks").any(|webhook| {
             text(webhook, "state") == "pending" && webhook.get("attempts").and_then(Value::as_u64) == Some(0)
         });
-        Self { problems: rows(story, "errors").map(Problem::of).collect(), is_complete: !live && !waits }
+        let asks = story.get("pending_requests").and_then(Value::as_u64).unwrap_or_default() > 0;
+        let more = match (live || waits, asks) {
+            (true, _) => More::Soon,
+            (false, true) => More::AfterAnswer,
+            (false, false) => More::No,
+        };
+        Self { problems: rows(story, "errors").map(Problem::of).collect(), more }
     }
 }
 
@@ -177,11 +194,14 @@ mod tests {
         });
         let answer = Answer::of(&story);
         let causes: Vec<&str> = answer.problems.iter().map(|problem| &*problem.cause).collect();
-        assert_eq!((causes, answer.is_complete), (vec!["answered-403", "13520", "warning"], false));
+        assert_eq!((causes, answer.more), (vec!["answered-403", "13520", "warning"], More::Soon));
         story["calls"][1]["live"] = json!(false);
-        assert!(!Answer::of(&story).is_complete, "a webhook was not sent yet");
+        assert_eq!(Answer::of(&story).more, More::Soon, "a webhook was not sent yet");
         story["webhooks"][0]["attempts"] = json!(1);
-        assert!(Answer::of(&story).is_complete);
+        story["pending_requests"] = json!(1);
+        assert_eq!(Answer::of(&story).more, More::AfterAnswer);
+        story["pending_requests"] = json!(0);
+        assert_eq!(Answer::of(&story).more, More::No);
     }
 
     #[test]

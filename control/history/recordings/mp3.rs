@@ -179,6 +179,18 @@ mod tests {
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
+    #[tokio::test]
+    async fn an_encoding_on_a_full_disk_fails_as_a_fault_of_the_disk() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        fs::write(&wav, recording(1)).unwrap();
+        std::os::unix::fs::symlink("/dev/full", wav.with_extension(UNFINISHED)).unwrap();
+        let error = Mp3s::default().of(ID, &wav, None).await.unwrap_err();
+        assert_eq!(super::super::disk_fault(&error), Some(tandem_causes::cause::Cause::DiskFull), "{error}");
+        assert_eq!(names(&folder), ["1.wav"]);
+        assert_eq!(super::super::disk_fault(&io::ErrorKind::NotFound.into()), None);
+    }
+
     /// The recording is so long that the encoding still runs when the incomplete MP3 file appears.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recording_deleted_during_its_encoding_leaves_no_file() {

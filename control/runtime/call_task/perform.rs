@@ -435,7 +435,10 @@ impl CallTask {
         let queue = membership.and_then(|membership| membership.position(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
         let first = !std::mem::replace(&mut self.has_fetched, true);
+        let pending = services.pending.begin(session);
         self.services.fetches.spawn(async move {
+            // The request ends when its failure is reported.
+            let _pending = pending;
             let (leg, id) = (Arc::clone(&fetch.leg), fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
             let Some((dialect, account)) = found else {

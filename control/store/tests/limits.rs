@@ -100,6 +100,21 @@ async fn an_account_uses_a_limited_number_of_connections_and_queued_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subaccounts_share_the_places_of_their_main_account() {
+    let (store, _directory) = sqlite().await;
+    store.share_reads(|account| account.split_once('/').map(|(main, _)| main.into()));
+    let mut lists = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let store = store.clone();
+        lists.spawn(async move { read(&store, &format!("greedy/{number}"), endless(&store)).await });
+    }
+    let first = lists.join_next().await.unwrap().unwrap();
+    assert!(matches!(first, Err(StoreError::TooManyReads)), "{first:?}");
+    let other = tokio::time::timeout(READ_TIME / 2, read(&store, "modest/1", "SELECT 1".to_owned())).await;
+    assert_eq!(other.expect("another account does not wait").unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arguments_of_text_and_number_reach_the_read_connection() {
     let (store, _directory) = sqlite().await;
     let mut arguments = AnyArguments::default();

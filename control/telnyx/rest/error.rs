@@ -293,6 +293,12 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
     }
 
+    /// The disk for recordings has no space for the file that the request needs.
+    pub(super) fn no_space(cause: Cause) -> Self {
+        let detail = "The disk for recordings has no space for the MP3 file, but the WAV file exists.";
+        Self { cause: Some(cause), ..Self::unavailable(detail) }
+    }
+
     pub(super) fn too_many_requests(detail: &str) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, 10011, "Too many requests", detail)
     }

@@ -9,6 +9,7 @@ use tandem_call::command::Command;
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 use tandem_history::query::{Page, RecordingFilter};
+use tandem_history::recordings::disk_fault;
 use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::reporting::ProblemOwner;
 
@@ -229,7 +230,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     if form == Audio::Mp3 {
         let audio = x.app.recordings.mp3(&recording).await.map_err(|error| {
             tracing::error!(%error, recording = %id, "a recording cannot be converted to MP3");
-            ApiError::internal()
+            disk_fault(&error).map_or_else(ApiError::internal, ApiError::no_space)
         })?;
         return Ok(media::serve(Ok(audio), "audio/mpeg", head, x.headers));
     }

@@ -9,11 +9,14 @@ use tokio::time::Instant;
 
 use super::super::audio_classifier::Kind;
 use super::super::lines::{Tone, rounded};
-use super::super::problems::{self, Informant, Problem};
+use super::super::problems::{self, Informant, More, Problem};
 use super::{Conversation, End};
 
 /// Time limit after the end of a call for the server's last report about the problems of the call.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit after the end of a call for the answer of the application to a request of the call. The server waits for
+/// an answer for at most 15 s, and then may send one request to the fallback URL.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 /// Duration of an answered call in which audio from the other side must have arrived, in seconds.
 const AUDIO_AFTER: f64 = 1.0;
 
@@ -54,31 +57,39 @@ impl Conversation {
         }
     }
 
-    /// Asks the server for the problems that the call has had until now. Returns whether the answer is complete. An
+    /// Asks the server for the problems that the call has had until now. Returns whether more problems may follow. An
     /// error says why the server did not answer.
-    pub(super) async fn refresh_problems(&mut self) -> Result<bool, String> {
-        let Informant::Server(server) = &self.informant else { return Ok(true) };
+    pub(super) async fn refresh_problems(&mut self) -> Result<More, String> {
+        let Informant::Server(server) = &self.informant else { return Ok(More::No) };
         let answer = server.ask().await.map_err(|failure| failure.to_string())?;
         self.problems = answer.problems;
-        Ok(answer.is_complete)
+        Ok(answer.more)
     }
 
     /// Asks the server for the problems of the call after the end of the call.
     pub(super) async fn learn_problems(&mut self) {
-        let deadline = Instant::now() + REPORT_TIMEOUT;
-        let mut was_complete = false;
+        let began = Instant::now();
+        let (mut was_complete, mut is_waiting) = (false, false);
         loop {
             let answer = self.refresh_problems().await;
-            let is_complete = answer == Ok(true);
+            let is_complete = answer == Ok(More::No);
             // The server reports the audio of a leg a little after the end of the leg, so it is asked twice.
             let is_settled = is_complete && was_complete || matches!(self.informant, Informant::Nobody);
+            let asks = answer == Ok(More::AfterAnswer);
+            if asks && !std::mem::replace(&mut is_waiting, true) {
+                self.lines.print(Tone::Plain, "waiting", "for the application, which has not answered a request");
+            }
             match answer {
-                Ok(true) if is_settled => return,
-                _ if Instant::now() < deadline => {
+                Ok(More::No) if is_settled => return,
+                _ if began.elapsed() < if asks { ANSWER_TIMEOUT } else { REPORT_TIMEOUT } => {
                     was_complete = is_complete;
                     tokio::time::sleep(problems::EVERY).await;
                 }
-                Ok(_) => return,
+                Ok(More::AfterAnswer) => {
+                    self.informant = Informant::Silent("the application has not answered a request".to_owned());
+                    return;
+                }
+                Ok(More::No | More::Soon) => return,
                 Err(why) => {
                     self.informant = Informant::Silent(why);
                     return;
