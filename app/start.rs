@@ -32,6 +32,7 @@ use tandem_runtime::pending::PendingRequests;
 use tandem_runtime::services::{Services, Turns};
 use tandem_runtime::{Calls, notify, recovery, transcripts};
 use tandem_server as server;
+use tandem_shares::ParentOf;
 use tandem_signalwire as signalwire;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
@@ -201,6 +202,12 @@ impl Foundation {
         let signer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let audio = AudioLoader::new(client.clone(), voice, stored_media);
+        let turns = Turns::default();
+        let known = Arc::clone(&accounts);
+        let parent_of: ParentOf = Arc::new(move |account| known.parent(account));
+        store.share_reads(Arc::clone(&parent_of));
+        audio.share(Arc::clone(&parent_of));
+        turns.share(parent_of);
         let conversations = Conversations::new(
             agents,
             client.clone(),
@@ -210,7 +217,7 @@ impl Foundation {
             config.streams.idle(),
         );
         let media = media::Engine::start(config.media.clone())?;
-        let (fetches, turns, events) = (TaskTracker::new(), Turns::default(), Bus::default());
+        let (fetches, events) = (TaskTracker::new(), Bus::default());
         let conferences = Conferences::new(ConferenceServices {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -262,12 +269,10 @@ impl Foundation {
 }
 
 /// Opens the database and the folder of the recordings, and loads the accounts and keys that the API created.
-async fn open_store(config: &Config, accounts: &Arc<Accounts>, recordings: &RecordingFiles) -> anyhow::Result<Store> {
+async fn open_store(config: &Config, accounts: &Accounts, recordings: &RecordingFiles) -> anyhow::Result<Store> {
     let store = Store::open(config.database.url.expose()).await.context("database.url")?;
     store.claim().await.context("database.url")?;
     accounts.load(&store).await.context("accounts and keys")?;
-    let known = Arc::clone(accounts);
-    store.share_reads(move |account| known.parent(account));
     let folder = &recordings.folder;
     directory::make(folder).with_context(|| format!("recordings.url: {}", folder.display()))?;
     directory::try_write(folder)

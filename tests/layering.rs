@@ -233,6 +233,7 @@ const CRATES: [&str; 44] = [
     "control/markup",
     "control/causes",
     "control/metrics",
+    "control/shares",
     "control/store",
     "control/speech",
     "control/webhooks",

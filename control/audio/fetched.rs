@@ -16,13 +16,16 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request, response};
 use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
 use moka::future::Cache;
 use tandem_host::clock;
-use tandem_http::{Client, FetchError, RedirectRules, Response, without_credentials};
+use tandem_http::{Budget, Client, FetchError, RedirectRules, Response, without_credentials};
 use tandem_media::Audio;
+use tandem_shares::{ParentOf, PerAccount};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{ACCEPT, AudioError, CACHE, CACHE_IDLE, MAX_FILE, check_status, decode, weight};
+use super::{
+    ACCEPT, ACCOUNT_IN_FLIGHT, AudioError, CACHE, CACHE_IDLE, IN_FLIGHT, MAX_FILE, check_status, decode, weight,
+};
 
 /// Size of an entry in octets, in addition to its URL and its audio.
 const ENTRY: usize = 2 * 1024;
@@ -44,6 +47,9 @@ const OPTIONS: CacheOptions = CacheOptions {
 #[derive(Clone)]
 pub(crate) struct FetchedAudio {
     client: Client,
+    in_flight: Budget,
+    /// The part of each account in `in_flight`.
+    parts: Arc<PerAccount<Budget>>,
     cache: Cache<Key, Entry>,
     /// A lock for each file that is being fetched. Calls that want a file at the same time share one request if the
     /// response permits it.
@@ -93,13 +99,19 @@ impl Entry {
 
 impl FetchedAudio {
     pub(crate) fn new(client: Client) -> Self {
+        let parts = Arc::new(PerAccount::new(|| Budget::new(ACCOUNT_IN_FLIGHT)));
         let weigh = |key: &Key, entry: &Entry| {
             let audio = if let Entry::Stored { audio, .. } = entry { weight(audio) } else { 0 };
             audio.saturating_add(u32::try_from(ENTRY + key.url.len()).unwrap_or(u32::MAX))
         };
         let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_idle(CACHE_IDLE).build();
         let gates = Cache::builder().max_capacity(GATES).time_to_idle(WAIT).build();
-        Self { client, cache, gates }
+        Self { client, in_flight: Budget::new(IN_FLIGHT), parts, cache, gates }
+    }
+
+    /// Sets the function that returns the main account of a subaccount, whose part a subaccount uses.
+    pub(crate) fn share(&self, parent_of: ParentOf) {
+        self.parts.share(parent_of);
     }
 
     /// Returns the audio at this URL. A stored file is used if its server permits it.
@@ -113,7 +125,8 @@ impl FetchedAudio {
     }
 
     async fn follow(&self, url: &str, account: &str, cached: bool) -> Result<Arc<Audio>, AudioError> {
-        let client = self.client.of_account(account);
+        let part = self.parts.of(account);
+        let client = self.client.of_account(account).with_budget(self.in_flight.with_part(&part));
         let limit = RedirectRules::PROVIDER.limit;
         let mut url = url.to_owned();
         for _ in 0..=limit {

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use moka::future::Cache;
 use tandem_call::program::instruction::AudioSource;
 use tandem_host::clock;
-use tandem_http::{Budget, Client, RedirectRules, Request, Timeouts};
+use tandem_http::{Client, RedirectRules, Request, Timeouts};
 use tandem_media::Audio;
+use tandem_shares::ParentOf;
 use tandem_speech::{SpeechError, Spoken, Voice};
 
 use fetched::FetchedAudio;
@@ -28,8 +29,11 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT: &str = "audio/*, */*;q=0.1";
 /// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
-/// Maximum total size of the files that are downloaded or decoded at the same time, in octets.
-const IN_FLIGHT: usize = 128 * 1024 * 1024;
+/// Maximum total size of the files that are downloaded or decoded at the same time, in octets. One account can use at
+/// most two thirds: its part, or instead of the part one file of the maximum size, and one more file beyond the part.
+const IN_FLIGHT: usize = 192 * 1024 * 1024;
+/// The part of one account in [`IN_FLIGHT`], in octets.
+const ACCOUNT_IN_FLIGHT: usize = 32 * 1024 * 1024;
 /// Maximum size of each cache of decoded audio, in octets. There is one for fetched files and one for local files.
 const CACHE: u64 = 128 * 1024 * 1024;
 /// Time for which unused audio stays in a cache. Whether the audio is still valid is a separate question.
@@ -69,8 +73,14 @@ impl AudioLoader {
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &(PathBuf, SystemTime), audio: &Arc<Audio>| weight(audio);
         let files = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_idle(CACHE_IDLE).build();
-        let fetched = FetchedAudio::new(client.with_budget(Budget::new(IN_FLIGHT)));
-        Self { fetched, voice, stored, files }
+        Self { fetched: FetchedAudio::new(client), voice, stored, files }
+    }
+
+    /// Sets the function that returns the main account of a subaccount. From then on, downloads and texts of a subaccount
+    /// count for its main account. Further calls have no effect.
+    pub fn share(&self, parent_of: ParentOf) {
+        self.fetched.share(Arc::clone(&parent_of));
+        self.voice.share(parent_of);
     }
 
     /// The voice, which speaks texts.
@@ -82,7 +92,7 @@ impl AudioLoader {
     /// the media engine generates tones.
     pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
         let audio = match source {
-            AudioSource::Speech(speech) => return spoken(self.voice.say(speech).await),
+            AudioSource::Speech(speech) => return spoken(self.voice.say(account, speech).await),
             AudioSource::Url(url) => match url.strip_prefix("file://") {
                 Some(path) => self.file(PathBuf::from(path)).await,
                 None => self.fetched.get(url, account).await,
@@ -104,7 +114,7 @@ impl AudioLoader {
     /// priority ([`Voice::say_soon`]).
     pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
-        spoken(self.voice.say_soon(speech).await)
+        spoken(self.voice.say_soon(account, speech).await)
     }
 
     async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {

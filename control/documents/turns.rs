@@ -2,9 +2,9 @@
 //! application decides how many. So this work runs outside of the threads that serve the network, in turns: an account
 //! has one turn at a time, and about half the cores work on turns. An account with many dear documents waits for itself.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use tandem_shares::{ParentOf, PerAccount};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
@@ -20,8 +20,8 @@ pub struct Turns(Arc<Shared>);
 struct Shared {
     /// The places of the accounts whose work runs.
     all: Semaphore,
-    /// The turns of each account that works or waits.
-    accounts: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// The turn of each account, with its subaccounts.
+    accounts: PerAccount<Semaphore>,
 }
 
 impl Default for Turns {
@@ -36,38 +36,26 @@ impl Turns {
     /// Creates turns that work on at most `places` documents at the same time, and on at least one.
     fn new(places: usize) -> Self {
         let all = Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS));
-        Self(Arc::new(Shared { all, accounts: Mutex::default() }))
+        Self(Arc::new(Shared { all, accounts: PerAccount::new(|| Semaphore::new(1)) }))
+    }
+
+    /// Sets the function that returns the main account of a subaccount. From then on, a subaccount has the turns of its
+    /// main account. Further calls have no effect.
+    pub fn share(&self, parent_of: ParentOf) {
+        self.0.accounts.share(parent_of);
     }
 
     /// Waits for the account's turn, and then does the work. The other tasks of the thread continue on another thread
     /// meanwhile.
-    pub async fn work<T>(&self, account: &Arc<str>, work: impl FnOnce() -> T) -> T {
-        let own = self.of(account);
-        let done = {
-            // A semaphore that is never closed always gives a permit.
-            let _turn = own.acquire().await;
-            let _place = self.0.all.acquire().await;
-            match Handle::current().runtime_flavor() {
-                RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-                // The runtime of a test with one thread.
-                _ => work(),
-            }
-        };
-        self.leave(account, own);
-        done
-    }
-
-    fn of(&self, account: &Arc<str>) -> Arc<Semaphore> {
-        let mut accounts = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(accounts.entry(Arc::clone(account)).or_insert_with(|| Arc::new(Semaphore::new(1))))
-    }
-
-    /// Forgets the account if no other task works or waits for it.
-    fn leave(&self, account: &Arc<str>, own: Arc<Semaphore>) {
-        let mut accounts = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(own);
-        if accounts.get(account).is_some_and(|own| Arc::strong_count(own) == 1) {
-            accounts.remove(account);
+    pub async fn work<T>(&self, account: &str, work: impl FnOnce() -> T) -> T {
+        let own = self.0.accounts.of(account);
+        // A semaphore that is never closed always gives a permit.
+        let _turn = own.acquire().await;
+        let _place = self.0.all.acquire().await;
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+            // The runtime of a test with one thread.
+            _ => work(),
         }
     }
 }
@@ -90,25 +78,24 @@ mod tests {
                     started.send(()).unwrap();
                     ends.recv().unwrap();
                 };
-                turns.work(&"a".into(), wait).await;
+                turns.work("a", wait).await;
             }
         });
         let second = tokio::spawn({
             let turns = turns.clone();
-            async move { turns.work(&"a".into(), || "second").await }
+            async move { turns.work("a", || "second").await }
         });
         // The only thread of the runtime is free, although the first account's work has not ended.
-        turns.work(&"b".into(), || begins.recv().unwrap()).await;
-        assert_eq!(turns.work(&"b".into(), || "other").await, "other");
+        turns.work("b", || begins.recv().unwrap()).await;
+        assert_eq!(turns.work("b", || "other").await, "other");
         assert!(!second.is_finished());
         end.send(()).unwrap();
         long.await.unwrap();
         assert_eq!(second.await.unwrap(), "second");
-        assert!(turns.0.accounts.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn work_runs_in_a_runtime_with_one_thread() {
-        assert_eq!(Turns::default().work(&"a".into(), || 7).await, 7);
+        assert_eq!(Turns::default().work("a", || 7).await, 7);
     }
 }

@@ -23,8 +23,15 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(25);
 /// octets are free, answers wait. After 25 s a waiting answer fails with a timeout.
 #[derive(Debug, Clone)]
 pub struct Budget {
+    whole: Level,
+    /// The part of some answers. These answers take octets from the part first, and then from the whole.
+    part: Option<Level>,
+}
+
+#[derive(Debug, Clone)]
+struct Level {
     units: Arc<Semaphore>,
-    /// The permit that allows one answer to exceed the budget.
+    /// The permit that allows one answer to exceed the level.
     beyond: Arc<Semaphore>,
     octets: usize,
 }
@@ -32,92 +39,115 @@ pub struct Budget {
 impl Budget {
     /// Creates a budget of this many octets, rounded up to a multiple of 64 KiB.
     pub fn new(octets: usize) -> Budget {
-        Budget { units: Arc::new(Semaphore::new(octets.div_ceil(UNIT))), beyond: Arc::new(Semaphore::new(1)), octets }
+        let units = Arc::new(Semaphore::new(octets.div_ceil(UNIT)));
+        Budget { whole: Level { units, beyond: Arc::new(Semaphore::new(1)), octets }, part: None }
+    }
+
+    /// Returns this budget for answers that `part` limits too. So answers with one part leave octets to other answers. An
+    /// answer that waits for its part takes nothing from the whole.
+    pub fn with_part(&self, part: &Budget) -> Budget {
+        Budget { whole: self.whole.clone(), part: Some(part.whole.clone()) }
     }
 
     /// The number of free octets, for tests.
     #[cfg(test)]
     pub fn free(&self) -> usize {
-        self.units.available_permits() * UNIT
+        self.whole.units.available_permits() * UNIT
     }
 }
 
-/// The part of a budget that one answer uses.
+/// The octets of a budget that one answer uses.
 #[derive(Debug)]
 pub(super) struct Share {
-    budget: Option<Budget>,
-    held: Option<OwnedSemaphorePermit>,
-    /// The permit that allows this answer to exceed the budget. `None` if the answer must not exceed the budget.
+    /// The octets of each level: first those of the part, if there is one.
+    levels: Vec<Held>,
+}
+
+/// The octets of a level that one answer uses.
+#[derive(Debug)]
+struct Held {
+    level: Level,
+    units: Option<OwnedSemaphorePermit>,
+    /// The permit that allows this answer to exceed the level. `None` if the answer must not exceed the level.
     beyond: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
     pub(super) fn of(budget: Option<Budget>) -> Share {
-        Share { budget, held: None, beyond: None }
+        let levels = budget.into_iter().flat_map(|budget| budget.part.into_iter().chain([budget.whole]));
+        Share { levels: levels.map(|level| Held { level, units: None, beyond: None }).collect() }
     }
 
     /// Waits for free octets for an answer of known length.
     pub(super) async fn reserve(&mut self, octets: usize) -> Result<(), FetchError> {
-        let Some((budget, units_needed)) = self.lacks(octets) else { return Ok(()) };
-        // The number is limited to the whole budget, because more octets can never be free.
-        let units_needed = units_needed.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
-        let units = Arc::clone(&budget.units).acquire_many_owned(units_needed);
-        let units = tokio::time::timeout(WAIT_TIMEOUT, units).await.ok().and_then(Result::ok);
-        self.take(units.ok_or_else(|| full(&budget))?);
+        for held in &mut self.levels {
+            let Some(units_needed) = held.lacks(octets) else { continue };
+            // The number is limited to the whole level, because more octets can never be free.
+            let units_needed = units_needed.min(u32::try_from(held.level.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
+            let units = Arc::clone(&held.level.units).acquire_many_owned(units_needed);
+            let units = tokio::time::timeout(WAIT_TIMEOUT, units).await.ok().and_then(Result::ok);
+            held.take(units.ok_or_else(|| full(&held.level))?);
+        }
         Ok(())
     }
 
     /// Waits for free octets for an answer of unknown length. `octets` is the current length.
     pub(super) async fn grow(&mut self, octets: usize) -> Result<(), FetchError> {
-        if self.beyond.is_some() {
+        // The answer that may exceed the whole waits for nothing. So one answer always continues.
+        if self.levels.last().is_some_and(|whole| whole.beyond.is_some()) {
             return Ok(());
         }
-        let Some((budget, units_needed)) = self.lacks(octets) else { return Ok(()) };
-        let units = Arc::clone(&budget.units).acquire_many_owned(units_needed);
-        let beyond = Arc::clone(&budget.beyond).acquire_owned();
-        let waiting = async {
-            tokio::select! {
-                biased;
-                units = units => units.map(|units| self.take(units)),
-                beyond = beyond => beyond.map(|beyond| self.beyond = Some(beyond)),
-            }
-        };
-        // The semaphores are never closed.
-        tokio::time::timeout(WAIT_TIMEOUT, waiting).await.ok().and_then(Result::ok).ok_or_else(|| full(&budget))
-    }
-
-    /// The number of units that an answer of this length still needs. `None` if the answer needs no more units.
-    fn lacks(&self, octets: usize) -> Option<(Budget, u32)> {
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let units_needed = octets.div_ceil(UNIT).saturating_sub(held);
-        let budget = self.budget.clone().filter(|_| units_needed > 0)?;
-        Some((budget, u32::try_from(units_needed).unwrap_or(u32::MAX)))
-    }
-
-    fn take(&mut self, units: OwnedSemaphorePermit) {
-        match &mut self.held {
-            Some(held) => held.merge(units),
-            None => self.held = Some(units),
+        for held in self.levels.iter_mut().filter(|held| held.beyond.is_none()) {
+            let Some(units_needed) = held.lacks(octets) else { continue };
+            let units = Arc::clone(&held.level.units).acquire_many_owned(units_needed);
+            let beyond = Arc::clone(&held.level.beyond).acquire_owned();
+            let waiting = async {
+                tokio::select! {
+                    biased;
+                    units = units => units.map(|units| held.take(units)),
+                    beyond = beyond => beyond.map(|beyond| held.beyond = Some(beyond)),
+                }
+            };
+            // The semaphores are never closed.
+            let done = tokio::time::timeout(WAIT_TIMEOUT, waiting).await.ok().and_then(Result::ok);
+            done.ok_or_else(|| full(&held.level))?;
         }
+        Ok(())
     }
 
     /// Returns the body. The octets become free when the last clone of the body is dropped.
     pub(super) fn into_body(self, body: BytesMut) -> Bytes {
-        match (self.held, self.beyond) {
-            (None, None) => body.freeze(),
-            held => Bytes::from_owner(Body { octets: body.freeze(), _held: held }),
+        match self.levels.iter().all(|held| held.units.is_none() && held.beyond.is_none()) {
+            true => body.freeze(),
+            false => Bytes::from_owner(Body { octets: body.freeze(), _share: self }),
         }
     }
 }
 
-fn full(budget: &Budget) -> FetchError {
-    let (mebibytes, seconds) = (budget.octets >> 20, WAIT_TIMEOUT.as_secs());
+impl Held {
+    /// The number of units that an answer of this length still needs. `None` if the answer needs no more units.
+    fn lacks(&self, octets: usize) -> Option<u32> {
+        let held = self.units.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let units_needed = octets.div_ceil(UNIT).saturating_sub(held);
+        (units_needed > 0).then(|| u32::try_from(units_needed).unwrap_or(u32::MAX))
+    }
+
+    fn take(&mut self, units: OwnedSemaphorePermit) {
+        match &mut self.units {
+            Some(held) => held.merge(units),
+            None => self.units = Some(units),
+        }
+    }
+}
+
+fn full(level: &Level) -> FetchError {
+    let (mebibytes, seconds) = (level.octets >> 20, WAIT_TIMEOUT.as_secs());
     FetchError::Timeout(format!("other downloads have used all {mebibytes} MiB for {seconds} s"))
 }
 
 struct Body {
     octets: Bytes,
-    _held: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Body {

@@ -444,6 +444,42 @@ async fn all_responses_of_a_client_stay_within_its_memory_budget() {
     assert_eq!(third.await.unwrap().body.len(), 60_000);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_answers_of_one_account_leave_octets_to_another_account() {
+    let unit = 64 * 1024;
+    let (whole, accounts) = (Budget::new(6 * unit), [Budget::new(unit), Budget::new(unit)]);
+    let [mut greedy, mut more, mut third] = std::array::from_fn(|_| Share::of(Some(whole.with_part(&accounts[0]))));
+    // One answer is longer than the part. Another answer exceeds the part, and a third answer waits.
+    greedy.reserve(2 * unit).await.unwrap();
+    more.grow(2 * unit).await.unwrap();
+    assert_eq!(third.grow(1).await.unwrap_err().kind(), "timeout");
+    assert_eq!(third.reserve(1).await.unwrap_err().kind(), "timeout");
+    assert_eq!(whole.free(), 2 * unit, "an answer that waits for its part takes nothing");
+    let mut modest = Share::of(Some(whole.with_part(&accounts[1])));
+    let began = Instant::now();
+    modest.reserve(unit).await.unwrap();
+    modest.grow(2 * unit).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 0);
+    drop((more, modest));
+    third.grow(1).await.unwrap();
+    drop((greedy, third));
+    assert_eq!((whole.free(), accounts[0].free()), (6 * unit, unit));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_always_continues_although_every_level_is_full() {
+    let unit = 64 * 1024;
+    let (whole, part) = (Budget::new(2 * unit), Budget::new(unit));
+    let mut shares: [Share; 3] = std::array::from_fn(|_| Share::of(Some(whole.with_part(&part))));
+    shares[0].grow(unit).await.unwrap();
+    shares[1].grow(unit).await.unwrap();
+    assert_eq!(whole.free(), 0);
+    shares[1].grow(9 * unit).await.unwrap();
+    let [first, second, mut third] = shares;
+    drop((first, second));
+    third.grow(unit).await.unwrap();
+}
+
 fn origin(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
     let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
     OriginConfig { from: origin(from), to: origin(to), account: account.map(Into::into) }

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use tandem_call::program::instruction::Speech;
+use tandem_shares::{ParentOf, PerAccount};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{OnceCell, Semaphore};
@@ -17,18 +18,53 @@ pub(super) const PROGRAM: &str = "espeak-ng";
 /// Maximum audio of one text, in octets of a WAV file at 22,050 Hz. This is about 20 minutes.
 const LARGEST_AUDIO: u64 = 56 * 1024 * 1024;
 
-/// The engine. The maximum number of simultaneous processes is the number of cores, but at least two.
+/// The engine.
 pub(super) struct Espeak {
     /// The names of the engine's voices. The server asks the program for this list only once.
     voices: OnceCell<HashSet<String>>,
+    /// The places of all accounts: twice those of one account. So the texts of one account do not wait for those of
+    /// another.
+    all: Places,
+    accounts: Arc<PerAccount<Places>>,
+}
+
+/// The limits on texts.
+struct Places {
+    /// The processes that run.
     running: Semaphore,
+    /// The texts that run or wait.
     waiting: Semaphore,
 }
 
-impl Espeak {
-    pub(super) fn new() -> Self {
+impl Places {
+    fn of_accounts(accounts: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { voices: OnceCell::new(), running: Semaphore::new(cores.max(2)), waiting: Semaphore::new(WAITING) }
+        Self { running: Semaphore::new(accounts * cores.max(2)), waiting: Semaphore::new(accounts * WAITING) }
+    }
+
+    /// The places of one account: as many processes as the machine has cores, but at least two.
+    fn of_account() -> Self {
+        Self::of_accounts(1)
+    }
+}
+
+/// The places of each account. They outlive a change of the engine.
+#[derive(Clone)]
+pub(super) struct AccountPlaces(Arc<PerAccount<Places>>);
+
+impl AccountPlaces {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(PerAccount::new(Places::of_account)))
+    }
+
+    pub(super) fn share(&self, parent_of: ParentOf) {
+        self.0.share(parent_of);
+    }
+}
+
+impl Espeak {
+    pub(super) fn new(accounts: &AccountPlaces) -> Self {
+        Self { voices: OnceCell::new(), all: Places::of_accounts(2), accounts: Arc::clone(&accounts.0) }
     }
 
     /// Returns the name of the voice that the engine uses for a text.
@@ -37,11 +73,14 @@ impl Espeak {
         Ok(voices::choose(speech.voice.as_deref(), speech.language.as_deref(), known))
     }
 
-    /// Returns the speech for a text as samples at 8,000 Hz.
-    pub(super) async fn speak(&self, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        let _place = self.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
+    /// Returns the speech for a text of this account as samples at 8,000 Hz.
+    pub(super) async fn speak(&self, account: &str, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+        let own = self.accounts.of(account);
+        let _own_place = own.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
+        let _place = self.all.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
         let work = async {
-            let _turn = self.running.acquire().await.map_err(|_| SpeechError::Busy)?;
+            let _own_turn = own.running.acquire().await.map_err(|_| SpeechError::Busy)?;
+            let _turn = self.all.running.acquire().await.map_err(|_| SpeechError::Busy)?;
             run(voice, speech).await
         };
         let wav = tokio::time::timeout(TIME, work).await.map_err(|_| SpeechError::Timeout(TIME))??;

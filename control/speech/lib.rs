@@ -26,10 +26,11 @@ use tandem_call::program::instruction::Speech;
 use tandem_host::hash;
 use tandem_http::{Budget, Client};
 use tandem_metrics::timings::{Count, Timing, Timings};
+use tandem_shares::ParentOf;
 use tokio::time::Instant;
 
 use disk::Disk;
-use espeak::{Espeak, PROGRAM};
+use espeak::{AccountPlaces, Espeak, PROGRAM};
 use over_http::HttpVoice;
 use ssml::Part;
 
@@ -43,7 +44,7 @@ const TIME: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for which a failed engine over HTTP gets no texts of waiting callers.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Maximum number of texts in the queue. A further text gets the error [`SpeechError::Busy`].
+/// Maximum number of texts of one account in the queue. A further text gets the error [`SpeechError::Busy`].
 const WAITING: usize = 256;
 /// Maximum total size of the audio files that engines over HTTP send at the same time, in octets. Further answers wait.
 const IN_FLIGHT: usize = 64 * 1024 * 1024;
@@ -58,6 +59,7 @@ const CACHE_VERSION: u8 = 3;
 pub struct Voice {
     client: Client,
     engine: ArcSwap<Option<Engine>>,
+    places: AccountPlaces,
     timings: Arc<Timings>,
     /// The time until which a failed engine over HTTP gets no texts of waiting callers.
     retry_at: Mutex<Option<Instant>>,
@@ -84,7 +86,7 @@ pub enum SpeechError {
     #[error("the text has {0} octets; the maximum is {LONGEST_TEXT}")]
     TooLong(usize),
     /// The queue of texts is full.
-    #[error("{WAITING} texts are already waiting to be spoken")]
+    #[error("{WAITING} texts of the account are already waiting to be spoken")]
     Busy,
     /// The engine did not finish within this time limit.
     #[error("text to speech took longer than {} s", .0.as_secs())]
@@ -121,9 +123,10 @@ impl Voice {
     /// missing or not writable, speech still works, but is slower.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
-        let client = client.with_budget(Budget::new(IN_FLIGHT));
+        let (client, places) = (client.with_budget(Budget::new(IN_FLIGHT)), AccountPlaces::new());
         Self {
-            engine: ArcSwap::from_pointee(engine(config, &client)),
+            engine: ArcSwap::from_pointee(engine(config, &client, &places)),
+            places,
             client,
             timings,
             retry_at: Mutex::default(),
@@ -135,18 +138,24 @@ impl Voice {
     /// Applies new settings to all later texts. Cached audio stays valid, because the cache keys contain the engine,
     /// the model and the voice.
     pub fn reconfigure(&self, config: SpeechConfig) {
-        self.engine.store(Arc::new(engine(config, &self.client)));
+        self.engine.store(Arc::new(engine(config, &self.client, &self.places)));
     }
 
-    /// Returns the speech for a text as samples at 8,000 Hz, with one channel. The same text in the same voice is
-    /// synthesised only once.
+    /// Sets the function that returns the main account of a subaccount. From then on, the texts of a subaccount count for
+    /// its main account. Further calls have no effect.
+    pub fn share(&self, parent_of: ParentOf) {
+        self.places.share(parent_of);
+    }
+
+    /// Returns the speech for a text of no account as samples at 8,000 Hz, with one channel. The same text in the same
+    /// voice is synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        Ok(self.say(speech).await?.samples)
+        Ok(self.say("", speech).await?.samples)
     }
 
-    /// Does the same as [`Self::speak`], and also returns the failure of the configured engine if espeak-ng speaks in its
-    /// place.
-    pub async fn say(&self, speech: &Speech) -> Result<Spoken, SpeechError> {
+    /// Does the same as [`Self::speak`] for an account, and also returns the failure of the configured engine if espeak-ng
+    /// speaks in its place. An account with many texts waits for itself.
+    pub async fn say(&self, account: &str, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
         if speech.text.len() > LONGEST_TEXT {
@@ -157,7 +166,7 @@ impl Voice {
         }
         match engine {
             Engine::Espeak(espeak) => {
-                let spoken = self.by_espeak(espeak, speech).await;
+                let spoken = self.by_espeak(espeak, account, speech).await;
                 Ok(spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))?.into())
             }
             Engine::Http(http, espeak) => match self.by_http(http, speech).await {
@@ -165,7 +174,7 @@ impl Voice {
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
                     let instead_of = Some(format!("speech.tts: {why}; {PROGRAM} speaks instead"));
-                    Ok(Spoken { samples: self.by_espeak(espeak, speech).await?, instead_of })
+                    Ok(Spoken { samples: self.by_espeak(espeak, account, speech).await?, instead_of })
                 }
             },
         }
@@ -173,11 +182,11 @@ impl Voice {
 
     /// Does the same as [`Self::say`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
     /// espeak-ng speaks the text. After that, espeak-ng also speaks the texts of the next 10 s.
-    pub async fn say_soon(&self, speech: &Speech) -> Result<Spoken, SpeechError> {
+    pub async fn say_soon(&self, account: &str, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
-        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.say(speech).await };
+        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.say(account, speech).await };
         if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
-            return self.say(speech).await;
+            return self.say(account, speech).await;
         }
         let mut instead_of = None;
         let rests = self.retry_at.lock().is_some_and(|until| until > Instant::now());
@@ -197,7 +206,7 @@ impl Voice {
                 }
             }
         }
-        Ok(Spoken { samples: self.by_espeak(espeak, speech).await?, instead_of })
+        Ok(Spoken { samples: self.by_espeak(espeak, account, speech).await?, instead_of })
     }
 
     /// Returns descriptions of the SSML elements in a text that this engine does not support.
@@ -209,7 +218,7 @@ impl Voice {
         }
     }
 
-    async fn by_espeak(&self, espeak: &Espeak, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+    async fn by_espeak(&self, espeak: &Espeak, account: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let voice = espeak.voice(speech).await?;
         let mut marked = speech.clone();
         if speech.ssml
@@ -217,7 +226,7 @@ impl Voice {
         {
             marked.text = words;
         }
-        self.cached(key(&voice, &marked), espeak.speak(&voice, &marked)).await
+        self.cached(key(&voice, &marked), espeak.speak(account, &voice, &marked)).await
     }
 
     async fn by_http(&self, http: &HttpVoice, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
@@ -263,11 +272,13 @@ impl Voice {
 }
 
 /// Creates the configured engine. `None` if text to speech is off.
-fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
+fn engine(config: SpeechConfig, client: &Client, places: &AccountPlaces) -> Option<Engine> {
     match config.tts.clone() {
         Tts::Off => None,
-        Tts::Espeak => Some(Engine::Espeak(Espeak::new())),
-        Tts::Http(url) => Some(Engine::Http(Box::new(HttpVoice::new(client.clone(), url, config)), Espeak::new())),
+        Tts::Espeak => Some(Engine::Espeak(Espeak::new(places))),
+        Tts::Http(url) => {
+            Some(Engine::Http(Box::new(HttpVoice::new(client.clone(), url, config)), Espeak::new(places)))
+        }
     }
 }
 

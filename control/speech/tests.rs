@@ -41,6 +41,24 @@ async fn a_sentence_is_synthesised_once_and_then_comes_from_the_cache() {
 }
 
 #[tokio::test]
+async fn texts_of_one_account_do_not_wait_for_those_of_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(voice) = voice(&directory) else { return };
+    voice.share(Arc::new(|account| account.split_once('/').map(|(main, _)| main.into())));
+    let voice = Arc::new(voice);
+    let mut greedy = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let voice = Arc::clone(&voice);
+        let text = format!("This is sentence {number} of many. ").repeat(100);
+        greedy.spawn(async move { voice.say(&format!("greedy/{number}"), &speech(&text)).await.map(drop) });
+    }
+    // The first text of the account has been spoken, so the other texts wait.
+    greedy.join_next().await.unwrap().unwrap().unwrap();
+    voice.say("modest", &speech("Hello.")).await.unwrap();
+    assert!(greedy.len() > 30, "{} texts wait", greedy.len());
+}
+
+#[tokio::test]
 async fn text_is_never_an_option_and_is_ssml_only_with_the_flag() {
     let directory = tempfile::tempdir().unwrap();
     let Some(voice) = voice(&directory) else { return };

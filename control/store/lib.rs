@@ -44,6 +44,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
+use tandem_shares::ParentOf;
 use tokio::sync::Mutex;
 
 use claim::Claim;
@@ -286,11 +287,10 @@ impl Store {
         Ok(())
     }
 
-    /// Sets the function that returns the main account of a subaccount, and `None` for a main account. From then on,
-    /// the reads of a subaccount count for its main account. The function must not wait. Further calls of this method
-    /// have no effect.
-    pub fn share_reads(&self, parent: impl Fn(&str) -> Option<Arc<str>> + Send + Sync + 'static) {
-        self.reads.share_with_parent(Box::new(parent));
+    /// Sets the function that returns the main account of a subaccount. From then on, the reads of a subaccount count for
+    /// its main account. Further calls have no effect.
+    pub fn share_reads(&self, parent_of: ParentOf) {
+        self.reads.share(parent_of);
     }
 
     /// Returns the health of the database.

@@ -5,16 +5,16 @@
 //! wait, each for at most [`READ_WAIT`]. A read beyond these limits gets [`StoreError::TooManyReads`]. An account shares
 //! its places with its subaccounts, because an account can create many subaccounts.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use sqlx::{AnyPool, Row as _};
 use tandem_causes::cause::Cause;
+use tandem_shares::{ParentOf, PerAccount};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -54,14 +54,9 @@ pub(super) enum ReadPool {
 /// The connections for reads, with a queue for each account.
 pub(super) struct Reads {
     pool: ReadPool,
-    queues: Mutex<HashMap<Arc<str>, Arc<AccountQueue>>>,
-    /// Returns the account whose places a subaccount uses.
-    parent: OnceLock<ParentOf>,
+    queues: PerAccount<AccountQueue>,
     health: Arc<Health>,
 }
-
-/// A function that returns the main account of a subaccount, and `None` for a main account.
-type ParentOf = Box<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
 
 struct AccountQueue {
     places: Arc<Semaphore>,
@@ -109,12 +104,11 @@ impl AccountQueue {
 
 impl Reads {
     pub(super) fn new(pool: ReadPool, health: Arc<Health>) -> Self {
-        Self { pool, queues: Mutex::default(), parent: OnceLock::new(), health }
+        Self { pool, queues: PerAccount::new(AccountQueue::default), health }
     }
 
-    pub(super) fn share_with_parent(&self, parent: ParentOf) {
-        // An error means that there is a function already.
-        let _ = self.parent.set(parent);
+    pub(super) fn share(&self, parent_of: ParentOf) {
+        self.queues.share(parent_of);
     }
 
     pub(super) async fn close(&self) {
@@ -138,7 +132,7 @@ impl Reads {
         arguments: AnyArguments,
     ) -> Result<Vec<AnyRow>, StoreError> {
         let account = account.unwrap_or_default();
-        let queue = self.queue(account);
+        let queue = self.queues.of(account);
         let done = async {
             let _place = place(&queue).await?;
             self.run(sql, arguments).await
@@ -159,20 +153,6 @@ impl Reads {
     ) -> Result<i64, StoreError> {
         let rows = self.rows(account, sql, arguments).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
-    }
-
-    fn queue(&self, account: &str) -> Arc<AccountQueue> {
-        let main = self.parent.get().and_then(|parent| parent(account));
-        let account = main.as_deref().unwrap_or(account);
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = queues.get(account) {
-            return Arc::clone(queue);
-        }
-        // Accounts may be deleted, so the map forgets the queues that no read uses.
-        if queues.len() >= 1_024 {
-            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        }
-        Arc::clone(queues.entry(account.into()).or_default())
     }
 
     async fn run(&self, sql: String, arguments: AnyArguments) -> Result<Vec<AnyRow>, StoreError> {

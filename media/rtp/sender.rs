@@ -315,8 +315,9 @@ impl Sender {
 
     /// Maps a telephone-event packet of another leg to this stream. `event` is the event code, and `ends` is the end
     /// bit. `clock_rates` are the clock rates of the events in Hz, first of the other leg and then of this leg. The
-    /// audio that is relayed does not change. Returns `None` if the packet is older than the start of the relaying, or
-    /// if an event of another source lasts at present: a stream has one event at a time.
+    /// audio that is relayed does not change. Returns `None` if the packet is older than the start of the relaying, if an
+    /// event of another source lasts at present, or if the packet repeats an end from before such an event: a stream has
+    /// one event at a time.
     pub(crate) fn relayed_event(
         &mut self,
         from: &Header,
@@ -344,12 +345,13 @@ impl Sender {
     /// timestamp. A new event has the same distance in time from an earlier event of its source, or from the relayed
     /// audio of its source. If there is none, or if the distance is not plausible, the event starts now.
     fn event_timestamp(&mut self, from: &Header, event: u8, (rate_in, rate_out): (u32, u32)) -> Option<u32> {
-        if let Some(known) = self.events.iter().flatten().find(|known| known.is(from, event)) {
-            return Some(known.to);
-        }
         let (now, clock) = (self.start(), self.clock);
-        let newest = self.events.iter().flatten().next();
-        if newest.is_some_and(|newest| newest.ssrc != from.ssrc && newest.lasts(clock, self.frame)) {
+        let of_another = self.events.iter().flatten().next().filter(|newest| newest.ssrc != from.ssrc);
+        if let Some(known) = self.events.iter().flatten().find(|known| known.is(from, event)) {
+            // After another source's event, a repeated end would look like another digit to a simple receiver.
+            return (!known.ended || of_another.is_none()).then_some(known.to);
+        }
+        if of_another.is_some_and(|newest| newest.lasts(clock, self.frame)) {
             return None;
         }
         let before = self.events.iter().flatten().find(|known| known.ssrc == from.ssrc).copied();
@@ -414,6 +416,22 @@ mod tests {
         let last = sender.audio(0, now, 160, 160);
         assert_eq!(last.sequence, gap.sequence.wrapping_add(1));
         assert!(!is_newer(gap.timestamp.wrapping_add(160), last.timestamp));
+    }
+
+    #[test]
+    fn the_repeated_end_of_an_event_does_not_interrupt_an_event_of_another_source() {
+        let mut sender = Sender::new(3);
+        let mut relay = |ssrc: u32, sequence: u16, timestamp: u32, digit: u8, ends: bool| {
+            let from = Header { ssrc, ..packet(sequence, timestamp) };
+            sender.relayed_event(&from, 101, (digit, ends), (8_000, 8_000)).is_some()
+        };
+        assert!(relay(1, 10, 1_000, 1, false) && relay(1, 11, 1_000, 1, true));
+        assert!(relay(1, 12, 1_000, 1, true), "nothing else is sent");
+        assert!(relay(2, 50, 9_000, 7, false));
+        assert!(!relay(1, 13, 1_000, 1, true));
+        assert!(relay(2, 51, 9_000, 7, false) && relay(2, 52, 9_000, 7, true));
+        assert!(!relay(1, 14, 1_000, 1, true));
+        assert!(relay(1, 20, 4_000, 1, false), "the next event of the source");
     }
 
     #[test]

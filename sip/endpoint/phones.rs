@@ -434,6 +434,11 @@ impl Phones {
             && let Some(why) = self.why_unchecked(core, now, arrival, directory, (&username, host, domain))
         {
             report_authentication_failure(core, now, arrival, request, &username, why);
+            // Otherwise a source that continues to guess would never be banned. A new phone of the user needs a few
+            // requests only.
+            if !core.handles_own_request {
+                core.record_offence(now, arrival.source.ip(), Offence::Refused);
+            }
             core.refuse(arrival, echo, 403, "");
             return None;
         }

@@ -213,10 +213,11 @@ impl View {
         if let Some(leg) = leg {
             self.introduce(session, leg).await;
         }
-        let Some(shown) = self.shown.get_mut(&session) else { return Ok(()) };
         let text = match entry {
             Entry::Line(mut line) => {
-                let is_news = drop_known(&mut shown.reason, &mut line);
+                let is_news =
+                    self.shown.get_mut(&session).is_some_and(|shown| drop_known(&mut shown.reason, &mut line));
+                let Some(shown) = self.shown.get(&session) else { return Ok(()) };
                 if !is_news || (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
                     None
                 } else {

@@ -102,7 +102,7 @@ async fn an_account_uses_a_limited_number_of_connections_and_queued_reads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subaccounts_share_the_places_of_their_main_account() {
     let (store, _directory) = sqlite().await;
-    store.share_reads(|account| account.split_once('/').map(|(main, _)| main.into()));
+    store.share_reads(Arc::new(|account| account.split_once('/').map(|(main, _)| main.into())));
     let mut lists = tokio::task::JoinSet::new();
     for number in 0..100 {
         let store = store.clone();

@@ -611,6 +611,23 @@ fn a_user_whose_password_many_sources_guess_is_served_only_where_it_is_registere
 }
 
 #[test]
+fn a_source_that_continues_to_guess_the_password_of_a_protected_user_is_banned() {
+    let mut exchange = Exchange::new();
+    let guard = guarded(&mut exchange);
+    for n in 0..60 {
+        let from = format!("198.51.100.{n}:5060");
+        exchange.authenticated(&from, "REGISTER", "sip:tandem", "alice", CONTACT, "guess");
+    }
+    let elsewhere = "203.0.113.7:5060";
+    for attempt in 1..=30 {
+        assert!(guard.bans(exchange.now).is_empty(), "attempt {attempt}");
+        let answer = exchange.authenticated(elsewhere, "REGISTER", "sip:tandem", "alice", CONTACT, "guess");
+        assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
+    }
+    assert_eq!(guard.bans(exchange.now).len(), 1);
+}
+
+#[test]
 fn a_call_of_this_server_to_its_own_socket_causes_no_ban_and_checks_no_password() {
     const OWN: &str = "127.0.0.1:5060";
     let mut exchange = Exchange::new();
