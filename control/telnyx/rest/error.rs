@@ -166,6 +166,10 @@ impl ApiError {
         Self::invalid(parameter, 10015, "Bad Request", detail.into())
     }
 
+    pub(super) fn too_long_client_state(parameter: &str, most: usize) -> Self {
+        Self::bad_value(parameter, format!("The '{parameter}' parameter must be at most {most} characters long."))
+    }
+
     pub(super) fn bad_client_state(parameter: &str) -> Self {
         Self::bad_value(parameter, format!("The '{parameter}' parameter must be a valid Base64 string."))
     }

@@ -28,6 +28,8 @@ const MAX_HEADERS: usize = 64;
 /// Maximum number of legs of one call that ring at the same time.
 const MAX_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
+/// Maximum length of a `client_state`, in octets. Telnyx publishes no maximum.
+const LONGEST_CLIENT_STATE: usize = 64 * 1024;
 pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
 /// The words before the first dot in the names of Telnyx's events.
@@ -162,10 +164,13 @@ impl<'a> Parameters<'a> {
     }
 
     /// The value of `client_state` or a similar parameter. The value must be base64, and the server stores it without
-    /// decoding.
+    /// decoding. Each webhook of the leg contains the value, so its length is limited.
     pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_str() {
+            Some(text) if text.len() > LONGEST_CLIENT_STATE => {
+                Err(ApiError::too_long_client_state(name, LONGEST_CLIENT_STATE))
+            }
             Some(text) if BASE64.decode(text).is_ok() => Ok(Some(text.to_owned())),
             _ => Err(ApiError::bad_client_state(name)),
         }

@@ -293,6 +293,7 @@ fn an_invalid_dial_gets_telnyxs_error_code_and_a_pointer() {
         (json!({"audio_url": "http://a/b", "media_name": "hello"}), 10015, "/audio_url"),
         (json!({"client_state": "***"}), 90017, "/client_state"),
         (json!({"client_state": 1}), 90017, "/client_state"),
+        (json!({"client_state": "QUFB".repeat(16_385)}), 90017, "/client_state"),
         (json!({"link_to": "v3:x"}), 90015, "/link_to"),
         (json!({"bridge_intent": true}), 10004, "/link_to"),
         (json!({"bridge_on_answer": true}), 10004, "/link_to"),
