@@ -141,7 +141,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::NoAudio => Act("a phone sends no RTP"),
         Cause::AudioStopped => Act("a phone stops sending RTP"),
         Cause::MediaAddressRefused => {
-            Test("media/engine/tests.rs", "a_far_end_elsewhere_cannot_send_our_audio_to_this_host")
+            Test("media/engine/tests.rs", "a_remote_far_end_cannot_direct_our_audio_to_this_host")
         }
         Cause::AudioFromElsewhere => {
             Test("control/metrics/quality.rs", "missing_audio_and_audio_from_another_address_are_reported")
@@ -196,7 +196,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         }
         Cause::DiskSlow => Test(
             "media/writer/tests.rs",
-            "files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted",
+            "blocked_files_do_not_delay_other_recordings_and_their_lost_audio_is_counted_silence",
         ),
         Cause::Shutdown => Act("the server hangs up its calls"),
         Cause::Crash => {
