@@ -216,7 +216,7 @@ impl Call {
         }
     }
 
-    /// Handles the response to a [`Fetch`]. Ignores the response if the leg no longer waits for it.
+    /// Handles the response to a [`Fetch`](crate::fetch::Fetch). Ignores the response if the leg no longer waits for it.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.effects.now = now;
         self.with_leg(leg, |cx| cx.begin_waiting_transcript(Some(id)));

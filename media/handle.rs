@@ -234,7 +234,7 @@ impl Engine {
     }
 
     /// Opens a session that continues the RTP streams of a snapshot, on the same ports. Its events go to `events`. Then
-    /// give the commands of what stands ([`SessionSnapshot::standing`]).
+    /// give the commands of what stands ([`SessionSnapshot::running`]).
     pub fn resume(&self, snapshot: SessionSnapshot, spec: ResumeSpec, events: EventSink) -> Result<Session, OpenError> {
         let ResumeSpec { affinity, skipped_packets } = spec;
         let SessionSnapshot { session: state, negotiation } = snapshot;

@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
     #[arg(value_name = "URL")]
     url: String,
-    /// Public origin of the application, for example https://app.example. Requests to this host, by http, https, ws or
+    /// Public origin of the application, for example `https://app.example`. Requests to this host, by http, https, ws or
     /// wss, are sent to the origin of URL instead. The option may be repeated; the first origin is the number's
     #[arg(long, value_name = "ORIGIN")]
     public: Vec<String>,

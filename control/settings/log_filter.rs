@@ -66,11 +66,12 @@ pub fn check(filter: &str) -> Result<(), String> {
 
 /// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
 /// these crates.
-const CONTROL: [&str; 33] = [
+const CONTROL: [&str; 35] = [
     "accounts",
     "agent",
     "audio",
     "causes",
+    "clients",
     "conferences",
     "console",
     "conversations",
@@ -90,6 +91,7 @@ const CONTROL: [&str; 33] = [
     "runtime",
     "server",
     "settings",
+    "shares",
     "signalwire",
     "siprec",
     "speech",
