@@ -40,6 +40,7 @@ elif [ "$purpose" = release ]; then
 elif [ "$purpose" != demo ]; then
     need sip-tester has sipp                # calls from outside
     need baresip-core has baresip           # another SIP phone
+    need openssl has openssl                # reads certificates in the tests of signed numbers
     need postgresql postgres                # the store's second database; the tests start their own server
     need "python3 python3-venv" python      # providers' SDKs
     need nodejs has node
@@ -49,7 +50,6 @@ fi
 if [ "$purpose" = peers ]; then
     need linphone-cli has linphonec         # a third SIP phone
     need "iproute2 nftables" has nft        # a NAT
-    need openssl has openssl                # the server's certificate
     need "kamailio kamailio-tls-modules" proxy    # a proxy in front, by TLS
 fi
 

@@ -343,7 +343,7 @@ def test_unsupported_operations_have_one_error_and_are_in_the_docs(member, runs,
 def test_every_listed_deviation_still_exists(member, runs):
     run = runs[member]
     if len(run.called) < 10:
-        pytest.skip("the operations were not called in this process")
+        pytest.skip("optional: the operations were not called in this process")
     unmet = set(DEVIATIONS[member]) - run.met
     assert not unmet, f"take them out of DEVIATIONS: {unmet}"
 

@@ -390,6 +390,6 @@ def test_operations_hosted_at_telnyx_have_one_error(run, score):
 
 def test_every_listed_deviation_still_exists(run):
     if not {"AnswerCall", "RetrieveCallStatus"} <= set(run.called):
-        pytest.skip("the operations were not called in this process")
+        pytest.skip("optional: the operations were not called in this process")
     unmet = set(DEVIATIONS) - run.met
     assert not unmet, f"take them out of DEVIATIONS: {unmet}"
