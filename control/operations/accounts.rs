@@ -107,16 +107,7 @@ pub fn may_transfer(accounts: &Accounts, from: &Account, to: &Account, by_itself
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn account(name: &str) -> Account {
-        Account { name: name.into(), ..Account::of_subaccount(name, Some("secret".into()), None) }
-    }
-
-    async fn store() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/tandem.db", folder.path().display());
-        (Store::open(&url).await.unwrap(), folder)
-    }
+    use crate::testing::{account, store};
 
     #[tokio::test]
     async fn only_a_parent_suspends_its_subaccount_and_a_subaccount_creates_none() {

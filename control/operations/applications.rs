@@ -150,6 +150,7 @@ mod tests {
     use tandem_routing::number_pool::NumberPool;
 
     use super::*;
+    use crate::testing::store;
 
     fn routing() -> Arc<Routing> {
         let application = |id: &str, provider: &str| {
@@ -164,8 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_updated_configured_application_keeps_the_other_configured_settings() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
+        let (store, _folder) = store().await;
         let applications = Applications::new(routing(), &store, "acme", "one", |id| id.parse().ok());
         let shown = || {
             let mut all: Vec<_> =
@@ -194,8 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_application_with_a_number_is_deleted_only_without_the_check() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
+        let (store, _folder) = store().await;
         let routing = routing();
         let applications = Applications::new(Arc::clone(&routing), &store, "acme", "one", |_| None);
         let details = VoiceApplication { id: "9".into(), dialect: "one".into(), ..VoiceApplication::default() };

@@ -60,19 +60,10 @@ pub async fn delete(accounts: &Accounts, store: &Store, key: &Key) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use tandem_accounts::{Account, subaccount};
+    use tandem_accounts::subaccount;
 
     use super::*;
-
-    fn account(name: &str) -> Account {
-        Account { name: name.into(), ..Account::of_subaccount(name, Some("secret".into()), None) }
-    }
-
-    async fn store() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/tandem.db", folder.path().display());
-        (Store::open(&url).await.unwrap(), folder)
-    }
+    use crate::testing::{account, store};
 
     #[tokio::test]
     async fn a_renamed_api_key_is_accepted_until_it_is_deleted() {

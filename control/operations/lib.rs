@@ -18,5 +18,7 @@ pub mod phones;
 pub mod queues;
 pub mod recordings;
 pub mod sip_domains;
+#[cfg(test)]
+mod testing;
 pub mod trunks;
 pub mod usage;

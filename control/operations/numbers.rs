@@ -310,17 +310,12 @@ mod tests {
     use tandem_routing::number_pool::NumberPool;
 
     use super::*;
+    use crate::testing::store;
 
     fn routing() -> Routing {
         let number = json!({ "number": "+15551230009", "account": "acme", "voice_url": "http://file/" });
         let numbers = vec![serde_json::from_value(number).unwrap()];
         Routing::new(numbers, Arc::default(), Vec::new(), |_| None)
-    }
-
-    async fn store() -> (Store, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/tandem.db", folder.path().display());
-        (Store::open(&url).await.unwrap(), folder)
     }
 
     /// A server with these accounts, and the result of each account's attempt to take a number. `pool` has the blocks of

@@ -52,11 +52,11 @@ mod tests {
     use tandem_routing::inventory::{Limits, VoiceApplication};
 
     use super::*;
+    use crate::testing::store;
 
     #[tokio::test]
     async fn a_profile_is_deleted_only_when_no_application_uses_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
+        let (store, _folder) = store().await;
         let routing = Routing::new(Vec::new(), Arc::default(), Vec::new(), |_| None);
         let profile = keep(&routing, &store, Resource::new("acme", "main", OutboundProfile::default())).await.unwrap();
         let limits = Limits { profile: Some(profile.id), ..Limits::default() };
