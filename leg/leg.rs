@@ -341,6 +341,10 @@ impl Leg {
                 let Some(media) = media else { return };
                 match self.negotiate(Input::Accepted(sdp.as_deref()), Some(&mut *media)) {
                     Effect::Accepted => {
+                        // An end of the answered call is no reason to call another contact or route.
+                        if let Some(attempt) = &mut self.attempt {
+                            attempt.give_up();
+                        }
                         let codec = media.codec().map(str::to_owned);
                         self.outputs.push_back(Output::Event(LegEvent::Answered { codec, headers, dialog }));
                     }

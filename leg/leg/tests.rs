@@ -337,6 +337,19 @@ fn a_redirection_is_placed_with_the_first_offer() {
 }
 
 #[test]
+fn the_end_of_an_answered_leg_calls_no_other_contact_of_a_redirection() {
+    let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
+    bench.outputs();
+    let contact = |uri: &str| RedirectContact { target: RedirectTarget::Uri(uri.into()), q: 1_000 };
+    let contacts = vec![contact("sip:c"), contact("sip:d")];
+    assert!(matches!(bench.own(ended(SignalEnd { contacts, ..refused(302) }))[..], [Output::Place(_)]));
+    assert!(matches!(bench.own(accepted())[..], [Output::Event(LegEvent::Answered { .. })]));
+    // The far end has lost the dialog: it refuses a re-INVITE (RFC 3261 §14.1).
+    let outputs = bench.own(ended(refused(481)));
+    assert!(matches!(outputs[..], [Output::Event(LegEvent::Ended { .. })]), "{outputs:?}");
+}
+
+#[test]
 fn a_leg_that_was_ended_tries_no_other_route() {
     for end in [refused(503), refused(302), SignalEnd::of(SignalEndCause::NoResponse)] {
         let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
