@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dtmf::WantedForm;
 use crate::fork::Contact;
 use crate::signal::{RedirectContact, RedirectTarget, SignalEnd, SignalEndCause};
 
@@ -28,6 +29,8 @@ pub struct Route {
     pub follows_redirects: bool,
     /// Whether this server lets the far end make the first offer.
     pub late_offer: bool,
+    /// The form in which the far end wants digits.
+    pub wanted_digits: WantedForm,
     /// The statuses that count as a failure of the route, so that the next route is tried.
     pub failover_on: Vec<u16>,
     /// The user to call, if the far end is a user with contacts.

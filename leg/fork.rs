@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_id::{Deadline, LegId, Now};
 
-use crate::signal::{HeaderFields, SignalEnd, SignalEndCause, SignalEvent};
+use crate::signal::{SignalEnd, SignalEndCause, SignalEvent};
 
 /// Time for which the contacts of one preference ring. After this time, the contacts of the next preference ring.
 const GROUP_RING_TIME: Duration = Duration::from_secs(20);
@@ -263,8 +263,7 @@ impl Fork {
 /// The end of a leg whose user has no contact.
 pub fn not_reachable(user: &str) -> SignalEnd {
     let (status, reason) = (Some(480), Some(format!("{user} is not registered")));
-    let headers: HeaderFields = Vec::new();
-    SignalEnd { status, reason, headers, ..SignalEnd::of(SignalEndCause::Refused) }
+    SignalEnd { status, reason, ..SignalEnd::of(SignalEndCause::Refused) }
 }
 
 /// Returns the rank of a branch's end. The end with the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx has the

@@ -473,6 +473,7 @@ impl Leg {
         let (Some(route), Some(media)) = (attempt.route(), media) else { return };
         let (late, user, has_alternatives) = (route.late_offer, route.user.clone(), attempt.has_alternatives());
         media.use_route(index);
+        self.wanted_digits = route.wanted_digits;
         let offer = self.negotiation.place(late, media);
         self.signalling = Signalling::Up;
         match user {

@@ -12,7 +12,6 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
@@ -40,12 +39,15 @@ pub struct Client {
     pub shares_device: bool,
 }
 
-/// The contacts of all users. Cheap to share.
+/// The contacts of all users.
 #[derive(Debug, Default)]
-pub struct Clients {
-    by_user: RwLock<HashMap<UserKey, Vec<Entry>>>,
+pub struct Clients(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_user: HashMap<UserKey, Vec<Entry>>,
     /// The number of changes, for the order of contacts.
-    changes: AtomicU64,
+    changes: u64,
 }
 
 /// The account and the name of a user.
@@ -62,16 +64,17 @@ struct Entry {
 impl Clients {
     /// Adds a contact of a user, or refreshes it.
     pub fn add(&self, user: &User, client: Client) {
-        let refreshed = self.changes.fetch_add(1, Ordering::Relaxed);
-        let mut by_user = self.by_user.write();
-        let entries = by_user.entry(key(user)).or_default();
+        let mut table = self.0.write();
+        table.changes += 1;
+        let refreshed = table.changes;
+        let entries = table.by_user.entry(key(user)).or_default();
         entries.retain(|entry| entry.client.contact.id != client.contact.id);
         entries.push(Entry { client, domain: user.domain.clone(), refreshed });
     }
 
     /// Removes a contact of a user.
     pub fn remove(&self, user: &User, id: u128) {
-        let mut by_user = self.by_user.write();
+        let by_user = &mut self.0.write().by_user;
         if let Some(entries) = by_user.get_mut(&key(user)) {
             entries.retain(|entry| entry.client.contact.id != id);
             if entries.is_empty() {
@@ -84,7 +87,7 @@ impl Clients {
     /// refreshed contact comes first. Of several contacts of one device, one is returned. If `device` is given, only the
     /// contact of this device is returned.
     pub fn contacts(&self, user: &User, device: Option<&str>) -> Vec<Contact> {
-        let by_user = self.by_user.read();
+        let table = self.0.read();
         let in_domain = |entry: &&Entry| match (&user.domain, &entry.domain) {
             (Some(called), Some(own)) => called.eq_ignore_ascii_case(own),
             _ => true,
@@ -93,7 +96,7 @@ impl Clients {
             let own = entry.client.device.as_deref();
             device.is_none_or(|device| own.is_some_and(|own| own.eq_ignore_ascii_case(device)))
         };
-        let entries = by_user.get(&key(user)).into_iter().flatten();
+        let entries = table.by_user.get(&key(user)).into_iter().flatten();
         let mut found: Vec<&Entry> = entries.filter(in_domain).filter(of_device).collect();
         found.sort_by_key(|entry| Reverse((entry.client.contact.q, entry.refreshed)));
         let mut devices = HashSet::new();
@@ -142,7 +145,7 @@ mod tests {
         clients.remove(&alice, 2);
         assert_eq!(ids(&clients, &alice, None), [1]);
         clients.remove(&alice, 1);
-        assert!(clients.by_user.read().is_empty());
+        assert!(clients.0.read().by_user.is_empty());
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use tandem_call::output::Invite;
 use tandem_id::LegId;
 use tandem_leg::attempt::{Route, User};
+use tandem_leg::dtmf::WantedForm;
 use tandem_media as media;
 use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::{Outbound, Routing};
 use tandem_settings::DtmfMode;
 use tandem_stir::SigningRequest;
+
+use crate::sip::Aor;
 
 /// An outbound call and its routes.
 pub struct OutgoingCall {
@@ -49,6 +52,7 @@ impl OutgoingCall {
                 follows_redirects: route.follows_redirects,
                 late_offer: self.late_offer && trunk.is_some_and(|trunk| trunk.late_offer),
                 failover_on: trunk.map(|trunk| trunk.failover_on.clone()).unwrap_or_default(),
+                wanted_digits: route.media.wanted_digits(),
                 user: route.user.clone(),
             }
         };
@@ -73,22 +77,42 @@ impl CallRoute {
     /// Creates the route to this destination. `user` has the contacts of the destination's user, if it has one.
     pub fn new(outbound: Outbound, user: Option<User>, routing: &Routing) -> Self {
         let name = outbound.trunk_name();
-        let media = RouteMedia {
-            codecs: routing.codecs(name),
-            source: routing.media_source(name),
-            srtp: routing.srtp(name, None),
-            dtmf: outbound.trunk.as_ref().map(|trunk| trunk.dtmf).unwrap_or_default(),
-        };
+        let media = RouteMedia::new(routing, name, outbound.aor.as_ref());
         let follows_redirects = outbound.aor.is_none() && routing.redirects(name);
         Self { outbound, user, follows_redirects, media }
     }
 }
 
-/// The settings of the media on one route.
+/// The settings of the media of a leg, from its trunk or its phone.
 #[derive(Clone, Debug)]
 pub struct RouteMedia {
-    pub(crate) codecs: Vec<media::Codec>,
-    pub(crate) source: media::MediaSource,
-    pub(crate) srtp: media::Srtp,
-    pub(crate) dtmf: DtmfMode,
+    codecs: Vec<media::Codec>,
+    source: media::MediaSource,
+    srtp: media::Srtp,
+    dtmf: DtmfMode,
+}
+
+impl RouteMedia {
+    /// Returns the settings for a leg over this trunk, or to or from this phone.
+    pub fn new(routing: &Routing, trunk: Option<&str>, phone: Option<&Aor>) -> Self {
+        Self {
+            codecs: routing.codecs(trunk),
+            source: routing.media_source(trunk),
+            srtp: routing.srtp(trunk, phone),
+            dtmf: routing.dtmf(trunk),
+        }
+    }
+
+    /// Applies the settings to a session that has agreed on nothing yet. An earlier route may have had other settings.
+    pub fn apply(&self, session: &mut media::Session) {
+        session.set_codecs(&self.codecs);
+        session.set_source(self.source);
+        session.set_srtp(self.srtp);
+        session.set_events(self.dtmf == DtmfMode::Rfc4733);
+    }
+
+    /// Returns the form in which the far end wants digits.
+    pub(crate) fn wanted_digits(&self) -> WantedForm {
+        if self.dtmf == DtmfMode::Info { WantedForm::Signal } else { WantedForm::Media }
+    }
 }

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use tandem_leg::negotiation::{Describe, Unusable};
 use tandem_media as media;
-use tandem_settings::DtmfMode;
 
 use crate::calling::RouteMedia;
 
@@ -19,11 +18,6 @@ pub(crate) struct Description {
 impl Description {
     pub(crate) fn new(session: media::Session, preferred: media::Preference, routes: Vec<RouteMedia>) -> Self {
         Self { session, preferred, routes }
-    }
-
-    /// Sets whether digits are telephone-events.
-    pub(crate) fn set_dtmf(&mut self, dtmf: DtmfMode) {
-        self.session.set_events(dtmf == DtmfMode::Rfc4733);
     }
 
     /// Sets the codec preference of the other leg. Returns whether another answer is worth preparing: one with this codec
@@ -71,14 +65,10 @@ impl Describe for Description {
     }
 
     fn use_route(&mut self, index: usize) {
-        let Some(route) = self.routes.get(index).cloned() else { return };
-        if index > 0 {
-            self.session.set_codecs(&route.codecs);
-            self.session.set_source(route.source);
-            // This is necessary even if SRTP is off, because the previous trunk may have received keys in the offer.
-            self.session.set_srtp(route.srtp);
+        // The session was opened with the settings of the first route.
+        if let Some(route) = self.routes.get(index).filter(|_| index > 0) {
+            route.apply(&mut self.session);
         }
-        self.set_dtmf(route.dtmf);
     }
 
     fn codec(&self) -> Option<&'static str> {

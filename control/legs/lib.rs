@@ -14,13 +14,11 @@ use bytes::Bytes;
 use tandem_call::output::{HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{LegId, Now, OpId};
-use tandem_leg::attempt::Next;
 use tandem_leg::dtmf::{DigitForm, Relay, WantedForm, relay};
 use tandem_leg::negotiation::Unusable;
 use tandem_leg::signal::{HeaderFields, SignalCommand, SignalEvent, TransferRequest};
 use tandem_leg::{Leg, Output, Placement, RouteFailed};
 use tandem_media as media;
-use tandem_settings::DtmfMode;
 use tandem_stir::SigningOutcome;
 
 pub use self::calling::{CallRoute, OutgoingCall, RouteMedia};
@@ -128,19 +126,18 @@ impl LegIo {
         }
     }
 
-    /// Takes the offer of a call and prepares our answer. `dtmf` says how the far end sends and wants DTMF digits.
+    /// Takes the offer of a call and prepares our answer. The session has these settings.
     ///
     /// # Errors
     /// If the offer cannot be used. The leg should be refused.
     pub fn accept_offer(
         &mut self,
         session: media::Session,
-        dtmf: DtmfMode,
+        settings: &RouteMedia,
         offer: Option<Bytes>,
     ) -> Result<(), Unusable> {
         let mut media = Description::new(session, media::Preference::default(), Vec::new());
-        media.set_dtmf(dtmf);
-        self.leg.wanted_digits = wanted_form(dtmf);
+        self.leg.wanted_digits = settings.wanted_digits();
         self.leg.begin(offer, &mut media)?;
         self.media = Some(media);
         Ok(())
@@ -307,7 +304,16 @@ impl LegIo {
                 }
             }
             Output::SendSilence(on) => drop(self.command(media::Command::SendSilence(on))),
-            Output::Event(event) => return Some(LegReport::Event(event)),
+            Output::Event(event) => {
+                // An answered leg is not placed again.
+                if let LegEvent::Answered { .. } = event {
+                    self.call = None;
+                    if let Signalling::Sip(sip) = &mut self.signalling {
+                        sip.forget_invite();
+                    }
+                }
+                return Some(LegReport::Event(event));
+            }
             Output::Digit { digit, form } => return Some(LegReport::Digit(digit, form)),
             Output::Transfer(request) => return Some(LegReport::Transfer(request)),
             Output::RouteFailed(failed) => {
@@ -320,9 +326,6 @@ impl LegIo {
 
     fn place_now(&mut self, placement: Placement) -> Option<SigningOutcome> {
         let (Signalling::Sip(sip), Some(call)) = (&mut self.signalling, &self.call) else { return None };
-        let (Next::Route(index) | Next::Redirect(index, _)) = placement.next;
-        let dtmf = call.routes.get(index).map(|route| route.media.dtmf).unwrap_or_default();
-        self.leg.wanted_digits = wanted_form(dtmf);
         let second = placement.offer.as_ref().and_then(|_| self.media.as_mut()?.session.offer_secured());
         sip.place(call, placement, second)
     }
@@ -364,11 +367,6 @@ impl LegIo {
         headers.extend(more);
         headers
     }
-}
-
-/// Returns the form in which a far end wants digits.
-fn wanted_form(dtmf: DtmfMode) -> WantedForm {
-    if dtmf == DtmfMode::Info { WantedForm::Signal } else { WantedForm::Media }
 }
 
 /// Returns the Retry-After field of a 503 response. The value is a random time from 20 to 60 s, so that callers do not

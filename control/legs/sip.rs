@@ -52,6 +52,11 @@ impl SipSignalling {
         self.endpoint.post(sip::Command::Rename { branch, leg });
     }
 
+    /// Frees the INVITE, because the leg is not placed again.
+    pub(crate) fn forget_invite(&mut self) {
+        self.invite = None;
+    }
+
     /// Sends the INVITE of a placement. `second_offer` is sent if the far end refuses the keys of the first offer.
     /// Returns the signature of the calling number, if there is one.
     pub(crate) fn place(
@@ -340,15 +345,15 @@ fn end(cause: sip::EndCause, status: Option<u16>, reason: Option<String>, header
         }
         _ => Vec::new(),
     };
-    let of = SignalEnd::of(kind);
-    // The words of the most frequent ends need no text of their own.
-    let detail = match kind {
-        SignalEndCause::Local | SignalEndCause::HungUp | SignalEndCause::Cancelled | SignalEndCause::Refused => {
-            of.detail
-        }
-        _ => cause.to_string().into(),
-    };
-    SignalEnd { detail, status, reason, headers: fields(headers), contacts, ..SignalEnd::of(kind) }
+    let mut end = SignalEnd { status, reason, headers: fields(headers), contacts, ..SignalEnd::of(kind) };
+    // SIP knows more about the ends that the far end has not caused.
+    if !matches!(
+        kind,
+        SignalEndCause::Local | SignalEndCause::HungUp | SignalEndCause::Cancelled | SignalEndCause::Refused
+    ) {
+        end.detail = cause.to_string().into();
+    }
+    end
 }
 
 /// Returns the contacts of a redirection in a Contact value.

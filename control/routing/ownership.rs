@@ -51,6 +51,11 @@ impl Routing {
         self.inventory.numbers.find(number).is_some() || given() || self.is_configured_for_another(account, number)
     }
 
+    /// Returns the id of an account's number, in the form that a leg stores: 32 hex digits.
+    pub fn stored_number_id(&self, account: &str, address: &Address) -> Option<Arc<str>> {
+        self.number_id(account, address).map(|id| format!("{id:032x}").into())
+    }
+
     /// Returns the id of an account's number. The number is in the inventory of the account, is in the file, or is a
     /// verified caller ID of the account. Returns `None` for any other number.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {

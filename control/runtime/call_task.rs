@@ -50,7 +50,7 @@ use tandem_leg::negotiation::Unusable;
 use tandem_leg::signal::SignalEvent;
 use tandem_legs::internal::InternalSignalling;
 use tandem_legs::sip::{Aor, PendingCall, SipSignalling};
-use tandem_legs::{LegIo, LegReport, Signalling};
+use tandem_legs::{LegIo, LegReport, RouteMedia, Signalling};
 use tandem_media as media;
 use tandem_metrics::quality;
 use tandem_routing::Routing;
@@ -82,6 +82,8 @@ pub(crate) enum CallStart {
         phone: Option<Aor>,
         /// The route of the call.
         route: Box<Route>,
+        /// The routing that has found the route. It decides about the whole leg (ADR 28).
+        routing: Arc<Routing>,
         /// Measures how long the INVITE waits. The value is dropped when the first outputs are performed.
         waiting: PendingCall,
         /// The connection to the calling leg, if the call is an internal call from a leg of this server.
@@ -244,10 +246,10 @@ impl CallTask {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
                 PendingCall::default()
             }
-            CallStart::Incoming { mut info, line, offer, phone, route, waiting, internal } => {
+            CallStart::Incoming { mut info, line, offer, phone, route, routing, waiting, internal } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
-                let routing = self.services.routing.load_full();
+                let settings = RouteMedia::new(&routing, info.sip.trunk.as_deref(), phone.as_ref());
                 let (mut io, session) = match internal {
                     Some(internal) => {
                         (LegIo::incoming(leg, Signalling::Internal(internal)), self.open_internal_media(leg))
@@ -255,14 +257,12 @@ impl CallTask {
                     None => {
                         // Without an offer, the far end most likely has the address family of its SIP.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
-                        let (addresses, trunk) = ((far_end, info.sip.source_ip), info.sip.trunk.as_deref());
-                        let session = self.open(leg, &routing, addresses, trunk, phone.as_ref());
+                        let session = self.open(leg, (far_end, info.sip.source_ip), &settings);
                         (LegIo::incoming(leg, self.sip()), session)
                     }
                 };
-                let dtmf = routing.dtmf(info.sip.trunk.as_deref());
                 match session {
-                    Ok(session) => match io.accept_offer(session, dtmf, offer.clone()) {
+                    Ok(session) => match io.accept_offer(session, &settings, offer.clone()) {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs().into();
                             info.sip.codec = io.codec().map(str::to_owned);
@@ -331,26 +331,19 @@ impl CallTask {
         store::calls::update(&self.services.store, records::call_row(info, at));
     }
 
-    /// Opens the media session of a leg. `far_end` is an address of the far end, which has the address family of its
-    /// audio. `peer` is the far end's address in SIP, if it is known.
+    /// Opens the media session of a leg with these settings. `far_end` is an address of the far end, which has the
+    /// address family of its audio. `source` is the far end's address in SIP, if it is known.
     fn open(
         &self,
         leg: LegId,
-        routing: &Routing,
-        (far_end, peer): (Option<IpAddr>, Option<IpAddr>),
-        trunk: Option<&str>,
-        phone: Option<&Aor>,
+        (far_end, source): (Option<IpAddr>, Option<IpAddr>),
+        settings: &RouteMedia,
     ) -> Result<media::Session, u16> {
         let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.state.call.id().0) };
         let opened = self.services.media.open(spec, self.inbox.sink());
         let mut session = self.media_session(leg, opened)?;
-        session.set_codecs(&routing.codecs(trunk));
-        session.set_source(routing.media_source(trunk));
-        session.set_sip_source(peer);
-        let srtp = routing.srtp(trunk, phone);
-        if srtp != media::Srtp::Off {
-            session.set_srtp(srtp);
-        }
+        session.set_sip_source(source);
+        settings.apply(&mut session);
         Ok(session)
     }
 
@@ -513,12 +506,6 @@ impl CallTask {
         Signalling::Sip(SipSignalling::new(Arc::clone(&self.services.sip)))
     }
 
-    /// Returns a function that makes the ids of branches of a leg, and makes the call reachable under these ids.
-    fn branch_ids(&self, leg: LegId) -> impl FnMut() -> LegId + use<> {
-        let registry = self.registry.clone();
-        move || registry.add_branch(leg)
-    }
-
     /// Handles a signal of a leg, or of a branch of the leg.
     fn handle_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
         if !self.state.legs.contains_key(&leg) || self.state.ended.contains_key(&leg) {
@@ -528,9 +515,8 @@ impl CallTask {
             self.state.call.set_returned(leg, returned);
         }
         self.take_codec_preference(leg);
-        let mut ids = self.branch_ids(leg);
         if let Some(live) = self.state.legs.get_mut(&leg) {
-            live.io.handle_signal(now, branch, event, &mut ids);
+            live.io.handle_signal(now, branch, event, &mut || self.registry.add_branch(leg));
         }
         self.share_codec_preference(leg);
         self.handle_reports(now, leg);
@@ -546,8 +532,7 @@ impl CallTask {
         };
         let is_end = matches!(event, SignalEvent::Ended(_));
         if let Some(live) = self.state.legs.get_mut(&leg) {
-            let registry = self.registry.clone();
-            live.io.handle_signal(now, branch, event, &mut move || registry.add_branch(leg));
+            live.io.handle_signal(now, branch, event, &mut || self.registry.add_branch(leg));
             // The call has reported the end, so nothing else is reported.
             while live.io.poll_report().is_some() {}
             teardown.dialog |= is_end && live.io.is_gone();
@@ -613,9 +598,8 @@ impl CallTask {
         let is_due = |live: &LiveLeg| live.io.poll_timeout().is_some_and(|at| at <= now.instant);
         let due: Vec<LegId> = self.state.legs.iter().filter(|(_, live)| is_due(live)).map(|(leg, _)| *leg).collect();
         for leg in due {
-            let mut ids = self.branch_ids(leg);
             if let Some(live) = self.state.legs.get_mut(&leg) {
-                live.io.handle_timeout(now, &mut ids);
+                live.io.handle_timeout(now, &mut || self.registry.add_branch(leg));
             }
             self.handle_reports(now, leg);
         }
@@ -669,7 +653,7 @@ impl CallTask {
             media::Event::Dtmf { digit, method, .. } => {
                 let form = match method {
                     media::DtmfMethod::Tone => DigitForm::Tone,
-                    media::DtmfMethod::Event | media::DtmfMethod::Info => DigitForm::Event,
+                    media::DtmfMethod::Event => DigitForm::Event,
                 };
                 if let Some(live) = self.state.legs.get_mut(&leg) {
                     live.io.handle_digit(now, *digit, form);

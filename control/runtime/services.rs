@@ -166,24 +166,19 @@ impl Services {
     /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.
     pub(crate) fn take_inbound(
         &self,
+        routing: &Routing,
         leg: LegId,
         caller: Option<&Caller>,
         route: &Route,
         user: &str,
     ) -> Result<(), Barred> {
-        let wanted = self.routing.load_full().channels(caller, route, user);
-        wanted.and_then(|wanted| self.channels.take(leg, wanted))
+        self.channels.take(leg, routing.channels(caller, route, user)?)
     }
 
     /// Reserves the channels that an outbound leg needs, unless the leg has these channels already.
     pub(crate) fn take_outbound(&self, routing: &Routing, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
         self.channels.take(leg.id, routing.outbound_channels(&leg.account, connection, &leg.to)?)
-    }
-
-    /// Returns the id of an account's number, in the form that a leg stores.
-    pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
-        self.routing.load_full().number_id(account, number).map(|id| format!("{id:032x}").into())
     }
 
     /// Returns the path of a recording's file.

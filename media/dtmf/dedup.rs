@@ -1,5 +1,4 @@
-//! Reports each digit once. Some gateways send a digit both as a telephone-event and as a tone in the audio. Some
-//! gateways also send a SIP INFO request.
+//! Reports each digit once. Some gateways send a digit both as a telephone-event and as a tone in the audio.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +11,6 @@ pub enum DtmfMethod {
     Event,
     /// Tones in the audio (ITU-T Q.23).
     Tone,
-    /// A SIP INFO request (application/dtmf-relay, application/dtmf).
-    Info,
 }
 
 /// The number of digits that are remembered. One digit is not enough, because the slower method may deliver a digit
@@ -25,13 +22,10 @@ const TONE_AFTER: Duration = Duration::from_millis(300);
 /// The time after a tone during which a telephone-event is the same digit. The tone comes first, because a gateway
 /// passes some of the tone before it detects the digit.
 const EVENT_AFTER: Duration = Duration::from_millis(200);
-/// The largest time between an INFO and another report of the same digit. The reports are not simultaneous, because a
-/// phone sends the INFO when the digit is released, and because the INFO takes another path.
-const INFO_APART: Duration = Duration::from_millis(500);
 
 /// Removes the duplicates of one leg's digits.
 #[derive(Debug, Default)]
-pub struct DigitDedup {
+pub(super) struct DigitDedup {
     recent: [Option<SeenDigit>; REMEMBERED],
 }
 
@@ -42,49 +36,42 @@ struct SeenDigit {
     /// method.
     method: DtmfMethod,
     at: Instant,
-    /// Whether an INFO has arrived for this digit. If so, a further INFO is another digit.
-    info: bool,
 }
 
 /// The remembered digits as data. The age is the time from the digit to the moment of the snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DedupState {
-    recent: Vec<(char, DtmfMethod, Duration, bool)>,
+    recent: Vec<(char, DtmfMethod, Duration)>,
 }
 
 impl DigitDedup {
     pub(super) fn state(&self, now: Instant) -> DedupState {
-        let state = |seen: &SeenDigit| (seen.digit, seen.method, now.saturating_duration_since(seen.at), seen.info);
+        let state = |seen: &SeenDigit| (seen.digit, seen.method, now.saturating_duration_since(seen.at));
         DedupState { recent: self.recent.iter().flatten().map(state).collect() }
     }
 
     /// Creates the memory from data. `taken` is the moment of the snapshot.
     pub(super) fn resume(state: DedupState, taken: Instant) -> DigitDedup {
         let mut recent = [None; REMEMBERED];
-        for (place, (digit, method, age, info)) in recent.iter_mut().zip(state.recent) {
-            *place = Some(SeenDigit { digit, method, at: taken.checked_sub(age).unwrap_or(taken), info });
+        for (place, (digit, method, age)) in recent.iter_mut().zip(state.recent) {
+            *place = Some(SeenDigit { digit, method, at: taken.checked_sub(age).unwrap_or(taken) });
         }
         DigitDedup { recent }
     }
 
     /// Handles a digit. Returns false if the same digit has already arrived by another method. A telephone-event has
     /// priority over tones: a tone during the event or shortly after it is the same digit.
-    pub fn handle(&mut self, now: Instant, digit: char, method: DtmfMethod) -> bool {
+    pub(super) fn handle(&mut self, now: Instant, digit: char, method: DtmfMethod) -> bool {
         let same = self.recent.iter_mut().flatten().find(|before| {
             let window = match (before.method, method) {
                 (DtmfMethod::Event, DtmfMethod::Tone) => TONE_AFTER,
                 (DtmfMethod::Tone, DtmfMethod::Event) => EVENT_AFTER,
-                (DtmfMethod::Info, DtmfMethod::Event | DtmfMethod::Tone) => INFO_APART,
-                (DtmfMethod::Event | DtmfMethod::Tone, DtmfMethod::Info) if !before.info => INFO_APART,
-                _ => return false,
+                (DtmfMethod::Event, DtmfMethod::Event) | (DtmfMethod::Tone, DtmfMethod::Tone) => return false,
             };
             before.digit == digit && now.saturating_duration_since(before.at) <= window
         });
         if let Some(before) = same {
-            if method == DtmfMethod::Info || before.method == DtmfMethod::Info {
-                before.info = true;
-            }
-            if before.method == DtmfMethod::Info || method == DtmfMethod::Event {
+            if method == DtmfMethod::Event {
                 // From now on, the new method decides how long the digit lasts.
                 (before.method, before.at) = (method, now);
             }
@@ -92,13 +79,13 @@ impl DigitDedup {
         }
         self.recent.rotate_right(1);
         if let Some(first) = self.recent.first_mut() {
-            *first = Some(SeenDigit { digit, method, at: now, info: false });
+            *first = Some(SeenDigit { digit, method, at: now });
         }
         true
     }
 
     /// Handles another packet of the latest telephone-event. The packet shows that the digit continues.
-    pub fn handle_event_packet(&mut self, now: Instant) {
+    pub(super) fn handle_event_packet(&mut self, now: Instant) {
         let event = self.recent.iter_mut().flatten().find(|seen| seen.method == DtmfMethod::Event);
         if let Some(event) = event {
             event.at = now;
@@ -138,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_digit_pressed_twice_and_sent_by_one_method_is_reported_twice() {
-        for method in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
+        for method in [DtmfMethod::Event, DtmfMethod::Tone] {
             let mut bench = Bench::new();
             assert!((0..10).all(|seen| bench.at(seen * 80, '5', method)), "{method:?}");
         }
@@ -177,19 +164,6 @@ mod tests {
         let mut bench = Bench::new();
         assert!(bench.at(0, '1', DtmfMethod::Event));
         assert!(bench.at(50, '2', DtmfMethod::Tone));
-        assert!(bench.at(60, '3', DtmfMethod::Info));
-    }
-
-    #[test]
-    fn an_info_for_each_event_causes_no_further_report_of_repeated_digits() {
-        let mut bench = Bench::new();
-        let detections = [
-            (0, DtmfMethod::Event),
-            (150, DtmfMethod::Event),
-            (210, DtmfMethod::Info),
-            (330, DtmfMethod::Info),
-            (400, DtmfMethod::Event),
-        ];
-        assert_eq!(detections.map(|(at, method)| bench.at(at, '0', method)), [true, true, false, false, true]);
+        assert!(bench.at(60, '3', DtmfMethod::Event));
     }
 }

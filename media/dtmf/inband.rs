@@ -5,8 +5,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::dedup::DedupState;
+use super::dedup::DigitDedup;
 use super::tone_detector::CurrentDigit;
-use super::{DigitDedup, DtmfMethod, ToneDetector};
+use super::{DtmfMethod, ToneDetector};
 use crate::codec::SampleRate;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;

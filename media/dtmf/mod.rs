@@ -11,7 +11,7 @@ mod dedup;
 mod inband;
 mod tone_detector;
 
-pub use dedup::{DigitDedup, DtmfMethod};
+pub use dedup::DtmfMethod;
 pub(crate) use inband::{InbandDetector, InbandState};
 pub use tone_detector::ToneDetector;
 

@@ -48,6 +48,9 @@ impl Session {
     /// Sets whether the media is encrypted. Call this function before the first offer or answer. The function generates
     /// the SRTP keys. The keys never appear in logs.
     pub fn set_srtp(&mut self, srtp: Srtp) {
+        if srtp == Srtp::Off {
+            return self.negotiation.set_srtp(srtp, None);
+        }
         let mut random = [0; RANDOM];
         let filled = aws_lc_rs::rand::fill(&mut random);
         if filled.is_err() {

@@ -41,9 +41,4 @@ impl Routing {
     pub fn redirects(&self, trunk: Option<&str>) -> bool {
         self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
     }
-
-    /// Returns the trunk's setting for reliable provisional responses (PRACK), if the trunk has this setting.
-    pub fn prack(&self, trunk: Option<&str>) -> Option<sip::Prack> {
-        self.trunk(trunk).and_then(|trunk| trunk.prack)
-    }
 }

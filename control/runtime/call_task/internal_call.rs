@@ -36,7 +36,7 @@ impl CallTask {
     pub(super) fn start_internal_call(
         &mut self,
         leg: LegId,
-        routing: &Routing,
+        routing: &Arc<Routing>,
         invite: &Invite,
         own: InternalDestination,
         io: &mut LegIo,
@@ -83,7 +83,7 @@ impl CallTask {
         let offer = io.call_internally(session, other.unwrap_or_default(), near);
         let sip = SipFacts {
             domain: domain_called(routing, &called),
-            number: services.number_id(&route.owner.account, &called),
+            number: routing.stored_number_id(&route.owner.account, &called),
             headers: invite.headers.clone(),
             ..SipFacts::default()
         };
@@ -93,7 +93,7 @@ impl CallTask {
             handover: Some(handover),
             ..LegInfo::inbound(own, session_id, route.owner.clone(), invite.from.clone(), called, now)
         };
-        begin(&self.registry, far_end, leg, offer, far, route);
+        begin(&self.registry, far_end, leg, offer, far, (route, Arc::clone(routing)));
         Ok(())
     }
 
@@ -118,10 +118,10 @@ fn begin(
     from: LegId,
     offer: bytes::Bytes,
     internal: InternalSignalling,
-    mut route: Route,
+    (mut route, routing): (Route, Arc<Routing>),
 ) {
     let (leg, session) = (info.id, info.session);
-    if registry.services().take_inbound(leg, None, &route, &info.to.user()).is_err() {
+    if registry.services().take_inbound(&routing, leg, None, &route, &info.to.user()).is_err() {
         (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
     }
     let (inbox, receiver) = registry.open(session);
@@ -133,6 +133,7 @@ fn begin(
         offer: Some(offer),
         phone: None,
         route: Box::new(route),
+        routing,
         waiting: PendingCall::default(),
         internal: Some(internal),
     };

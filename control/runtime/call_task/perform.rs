@@ -258,20 +258,21 @@ impl CallTask {
             io.call_chain = parent.io.call_chain.clone();
         }
         self.services.take_outbound(&routing, &info).map_err(|barred| failed(barred.to_string()))?;
-        self.check_caller(leg, &routing, &info, parent.as_deref(), &invite).map_err(failed)?;
+        if let Some(fault) = self.foreign_identity(leg, &routing, &info, parent.as_deref(), &invite) {
+            return Err(failed(fault));
+        }
         if let Some(own) = routing.own(&info.account, &info.dialect, &invite.to, &invite.via) {
             let called = self.start_internal_call(leg, &routing, &invite, own, io);
             return called.map_err(|not_called| self.not_called(leg, &info, &invite.to, not_called));
         }
         let routes = self.call_routes(&routing, &info, &invite);
-        let Some(first) = routes.first().map(|route| &route.outbound) else {
+        let Some(first) = routes.first() else {
             let not_called = NotCalled { reason: SipEndReason::Unreachable, detail: unreachable_reason(&invite.to) };
             return Err(self.not_called(leg, &info, &invite.to, not_called));
         };
-        let addresses = (first.address(), first.address());
-        let opened = self.open(leg, &routing, addresses, first.trunk_name(), first.aor.as_ref());
-        let session = opened.map_err(|_| failed(NO_MEDIA.to_owned()))?;
-        if let Some(trunk) = &first.trunk {
+        let addresses = (first.outbound.address(), first.outbound.address());
+        let session = self.open(leg, addresses, &first.media).map_err(|_| failed(NO_MEDIA.to_owned()))?;
+        if let Some(trunk) = &first.outbound.trunk {
             self.state.call.set_trunk(leg, Arc::clone(&trunk.name));
         }
         let other = self.other_leg(leg).and_then(|other| self.state.legs.get(&other));
@@ -286,7 +287,7 @@ impl CallTask {
         let (on_behalf_of, call_id) = (info.parent, info.sip.call_id.clone());
         let accounts = routing.trunk_owners(&info.account);
         let call = OutgoingCall { invite, parent_leg, on_behalf_of, call_id, signing, late_offer, routes, accounts };
-        io.place(clock::now(), session, preferred, call, &mut self.branch_ids(leg));
+        io.place(clock::now(), session, preferred, call, &mut || self.registry.add_branch(leg));
         Ok(())
     }
 
@@ -309,19 +310,17 @@ impl CallTask {
         routes.into_iter().map(route).collect()
     }
 
-    /// Checks that the leg may show its calling number, and that the application sets no header field that states
-    /// another caller. Notes the header fields that are not sent.
-    ///
-    /// # Errors
-    /// Returns the reason why the leg may not be called, as text. The application is warned.
-    fn check_caller(
+    /// Returns the reason why the leg may not be called: it may not show its calling number, or the application sets a
+    /// header field that states another caller. The application is warned. Also notes the header fields that are not
+    /// sent.
+    fn foreign_identity(
         &self,
         leg: LegId,
         routing: &Routing,
         info: &LegInfo,
         parent: Option<&LegInfo>,
         invite: &Invite,
-    ) -> Result<(), String> {
+    ) -> Option<String> {
         for (name, _) in invite.headers.iter().filter(|(name, _)| sip::is_own_header(name)) {
             let line = format!("{name} was not sent: SIP itself sets this header field");
             self.note_line(clock::time(), leg, "sip", line);
@@ -331,10 +330,10 @@ impl CallTask {
         let detail = match routing.refused_header(&invite.headers) {
             Some(name) => format!("{name} {FOREIGN_IDENTITY}"),
             None if !shown => format!("{} {FOREIGN_CALLER}", invite.from),
-            None => return Ok(()),
+            None => return None,
         };
         self.warn(leg, ReportedError::Caller, &detail);
-        Err(detail)
+        Some(detail)
     }
 
     /// Warns the application that a leg was not called. Returns the end of the leg.

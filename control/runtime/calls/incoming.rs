@@ -19,7 +19,7 @@ use tandem_legs::sip::{Aor, PendingCall, Report, command, report};
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
-use tandem_routing::{customer_trunk, phones};
+use tandem_routing::{Routing, customer_trunk, phones};
 use tandem_sip as sip;
 use tandem_stir::{self as stir, VerificationRequest};
 
@@ -36,8 +36,7 @@ impl Calls {
                 if let sip::Change::Bound(binding) = &change {
                     self.refusals().forget(&binding.aor.account, &binding.aor.username);
                 }
-                self.publish_phone(&change);
-                self.note_client(&change);
+                self.note_phone(&change);
                 phones::keep(&self.services().store, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
@@ -52,35 +51,26 @@ impl Calls {
         }
     }
 
-    /// Adds or removes a phone as a contact of its user.
-    fn note_client(&self, change: &sip::Change) {
-        let clients = &self.services().clients;
-        let user = |binding: &sip::Binding| {
-            let sip::Aor { account, username, domain } = binding.aor.clone();
-            clients::User { account, name: username, domain }
-        };
-        match change {
-            sip::Change::Restored(binding) | sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
-                let contact = Contact { id: binding.id.0, q: binding.q };
-                let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
-                let device = device.map(str::to_owned);
-                clients.add(&user(binding), clients::Client { contact, device, shares_device });
-            }
-            sip::Change::Unbound(binding) => clients.remove(&user(binding), binding.id.0),
-        }
-    }
-
-    /// Publishes a registration, or the end of a registration.
-    fn publish_phone(&self, change: &sip::Change) {
+    /// Handles a registration, or the end of a registration: the phone is or was a contact of its user.
+    fn note_phone(&self, change: &sip::Change) {
         let (binding, registered) = match change {
             sip::Change::Restored(binding) | sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
                 (binding, true)
             }
             sip::Change::Unbound(binding) => (binding, false),
         };
-        let sip::Aor { account, username, domain } = &binding.aor;
-        self.services().events.publish(Topic::new(Kind::Phone, account), || {
-            let (account, username, domain) = (Arc::clone(account), Arc::clone(username), domain.clone());
+        let (services, sip::Aor { account, username, domain }) = (self.services(), binding.aor.clone());
+        let user = clients::User { account, name: username, domain };
+        if registered {
+            let contact = Contact { id: binding.id.0, q: binding.q };
+            let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
+            let device = device.map(str::to_owned);
+            services.clients.add(&user, clients::Client { contact, device, shares_device });
+        } else {
+            services.clients.remove(&user, binding.id.0);
+        }
+        services.events.publish(Topic::new(Kind::Phone, &binding.aor.account), || {
+            let clients::User { account, name: username, domain } = user;
             Event::Phone(PhoneEvent { account, username, domain, registered })
         });
     }
@@ -198,7 +188,7 @@ impl Calls {
             self.call_refused(&incoming, Cause::MediaFull, 503, &shortage.to_string(), None);
             return refuse(503);
         }
-        if let Err(barred) = services.take_inbound(leg, incoming.caller.as_ref(), &route, user) {
+        if let Err(barred) = services.take_inbound(&routing, leg, incoming.caller.as_ref(), &route, user) {
             let status = if matches!(barred, Barred::Full(_)) { 486 } else { 403 };
             self.call_refused(&incoming, Cause::CallLimit, status, &barred.to_string(), None);
             return refuse(status);
@@ -215,7 +205,7 @@ impl Calls {
             incoming.trunk = Some(customer_trunk::name(domain.id));
             incoming.caller = None;
         }
-        self.begin(leg, incoming, waiting, route, inquiry);
+        self.begin(leg, incoming, waiting, (route, routing), inquiry);
     }
 
     /// Reports a call that was refused before it had a leg.
@@ -253,12 +243,13 @@ impl Calls {
         }
     }
 
+    /// Begins the call of an inbound leg. The routing is the one that has found the route.
     fn begin(
         &self,
         leg: LegId,
         incoming: IncomingCall,
         waiting: PendingCall,
-        route: Route,
+        (route, routing): (Route, Arc<Routing>),
         inquiry: Option<VerificationRequest>,
     ) {
         let session = CallId::new(clock::time(), &mut rand::rng());
@@ -269,16 +260,16 @@ impl Calls {
             Some(Aor { account, username: caller.username.clone()?, domain })
         });
         let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
-        let domain = domain.and_then(|name| self.services().routing.load_full().phones().domain(name));
+        let domain = domain.and_then(|name| routing.phones().domain(name));
         let domain = domain.filter(|domain| domain.details.voice.is_some());
         let (mut info, offer) = inbound_leg(leg, session, route.owner.clone(), incoming, domain);
-        info.sip.number = self.services().number_id(&info.account, &info.to);
+        info.sip.number = routing.stored_number_id(&info.account, &info.to);
         let (inbox, receiver) = self.0.registry.open(session);
         self.0.registry.register(leg.0, inbox.clone());
         self.0.registry.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            CallStart::Incoming { info, line, offer, phone, route, waiting, internal: None }
+            CallStart::Incoming { info, line, offer, phone, route, routing, waiting, internal: None }
         };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {
@@ -330,7 +321,8 @@ impl Calls {
             return self.services().sip.post(command(leg, refuse));
         };
         let route = Route { owner: info.owner(), status: None, record: None, decision: Decision::Commands };
-        self.begin(leg, incoming, PendingCall::default(), route, None);
+        let routing = self.services().routing.load_full();
+        self.begin(leg, incoming, PendingCall::default(), (route, routing), None);
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot replace another leg");

@@ -93,7 +93,8 @@ impl Calls {
             Some((_, session)) => *session,
             None => CallId::new(now, &mut rand::rng()),
         };
-        let number = services.number_id(&call.owner.account, &call.invite.from);
+        let routing = services.routing.load_full();
+        let number = routing.stored_number_id(&call.owner.account, &call.invite.from);
         let (mut leg, others) = outbound_legs(id, session, call, now);
         leg.info.sip.number = number;
         let info = Arc::new(leg.info.clone());
@@ -101,7 +102,6 @@ impl Calls {
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
         let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
         let infos: Vec<_> = legs.iter().map(|leg| Arc::new(leg.info.clone())).collect();
-        let routing = services.routing.load_full();
         if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&routing, &leg.info)) {
             ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             return Err(barred.into());
