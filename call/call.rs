@@ -313,15 +313,14 @@ impl Call {
         self.with_leg(leg, |cx| cx.emit(kind));
     }
 
-    /// Sets a timer; see [`LegCx::timer`].
+    /// Sets a timer; see [`Effects::timer`].
     pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
-        let op = self.effects.new_op();
-        self.effects.set_timer(leg, LegTimer::Instruction(op), after);
-        op
+        self.effects.timer(leg, after)
     }
 
-    pub(crate) fn cancel_timer(&mut self, leg: LegId, op: OpId) {
-        self.effects.timers.cancel(leg, LegTimer::Instruction(op));
+    /// Stops a timer; see [`Effects::cancel_timer`].
+    pub(crate) fn cancel_timer(&mut self, leg: LegId, timer: Option<OpId>) {
+        self.effects.cancel_timer(leg, timer);
     }
 
     /// Answers an inbound leg if the leg is not answered yet. Returns whether the leg is answered now.

@@ -42,6 +42,21 @@ impl Effects {
         self.outputs.push_back(Output::Event(Box::new(event)));
     }
 
+    /// Sets a timer. When the timer fires, the instruction that runs on the leg receives
+    /// [`Signal::Timer`](crate::program::Signal::Timer).
+    pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
+        let op = self.new_op();
+        self.set_timer(leg, LegTimer::Instruction(op), after);
+        op
+    }
+
+    /// Stops a timer that [`Self::timer`] has set, if there is one.
+    pub(crate) fn cancel_timer(&mut self, leg: LegId, timer: Option<OpId>) {
+        if let Some(op) = timer {
+            self.timers.cancel(leg, LegTimer::Instruction(op));
+        }
+    }
+
     pub(crate) fn set_timer(&mut self, leg: LegId, timer: LegTimer, after: Duration) {
         if let Some(at) = Deadline::after(self.now, after) {
             self.timers.set(at, leg, timer);
@@ -72,17 +87,14 @@ impl LegCx<'_> {
         self.call.emit(&self.leg.info, kind);
     }
 
-    /// Sets a timer. When the timer fires, the instruction that runs on the leg receives
-    /// [`Signal::Timer`](crate::program::Signal::Timer).
+    /// Sets a timer; see [`Effects::timer`].
     pub(crate) fn timer(&mut self, after: Duration) -> OpId {
-        let op = self.new_op();
-        self.set_timer(LegTimer::Instruction(op), after);
-        op
+        self.call.timer(self.leg.info.id, after)
     }
 
-    /// Stops a timer that [`LegCx::timer`] has set.
-    pub(crate) fn cancel_timer(&mut self, op: OpId) {
-        self.cancel(LegTimer::Instruction(op));
+    /// Stops a timer; see [`Effects::cancel_timer`].
+    pub(crate) fn cancel_timer(&mut self, timer: Option<OpId>) {
+        self.call.cancel_timer(self.leg.info.id, timer);
     }
 
     pub(crate) fn set_timer(&mut self, timer: LegTimer, after: Duration) {

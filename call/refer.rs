@@ -78,7 +78,7 @@ impl Referral {
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
         if let Some(op) = self.ringback {
             let (play, elapsed) = (ringback(), Some(Duration::ZERO));
-            standing.command_to(self.transferee, LegCommand::Play { op, play, elapsed });
+            standing.call.command(self.transferee, LegCommand::Play { op, play, elapsed });
         }
     }
 }

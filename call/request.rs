@@ -16,7 +16,7 @@ use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, RejectReason};
 use crate::program::{ChildEvent, Running};
-use crate::stream::StreamSpec;
+use crate::stream::{ActiveStream, StreamSpec};
 use tandem_id::LegId;
 use tandem_id::Now;
 
@@ -89,7 +89,15 @@ impl Call {
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
             Command::StopConversation => return done(self.stop_conversation(leg)),
-            Command::StopStream(_) | Command::StopNamedStream(_) => return self.stop_stream_by_request(leg, command),
+            Command::StopStream(None) => {
+                let any = self.leg_state(leg).is_some_and(|state| !state.streams.is_empty());
+                self.stop_streams(leg, None);
+                return done(any);
+            }
+            Command::StopStream(Some(id)) => return self.stop_stream_by_request(leg, |stream| stream.id == id),
+            Command::StopNamedStream(name) => {
+                return self.stop_stream_by_request(leg, |stream| stream.spec.name.as_ref() == Some(&name));
+            }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
             Command::ReplaceLeg { of } => return self.replace_leg(leg, of),
             Command::JoinConference(participation) => self.join_conference_by_request(leg, participation),
@@ -121,24 +129,17 @@ impl Call {
         Ok(accepted)
     }
 
-    fn stop_stream_by_request(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
-        let mut accepted = Accepted::default();
+    /// Stops the oldest stream that `wanted` selects.
+    fn stop_stream_by_request(
+        &mut self,
+        leg: LegId,
+        wanted: impl Fn(&ActiveStream) -> bool,
+    ) -> Result<Accepted, Refused> {
         let state = self.leg_state(leg).ok_or(Refused::NoSuchLeg)?;
-        let found = match command {
-            Command::StopNamedStream(name) => {
-                state.streams.iter().find(|stream| stream.spec.name.as_ref() == Some(&name))
-            }
-            Command::StopStream(Some(id)) => state.streams.iter().find(|stream| stream.id == id),
-            _ => {
-                let any = !state.streams.is_empty();
-                self.stop_streams(leg, None);
-                return done(any);
-            }
-        };
-        let stream = found.ok_or(Refused::NotRunning)?;
-        (accepted.stream, accepted.stream_name) = (Some(stream.id), stream.spec.name.clone());
-        self.stop_stream(leg, stream.id);
-        Ok(accepted)
+        let stream = state.streams.iter().find(|stream| wanted(stream)).ok_or(Refused::NotRunning)?;
+        let (id, stream_name) = (stream.id, stream.spec.name.clone());
+        self.stop_stream(leg, id);
+        Ok(Accepted { stream: Some(id), stream_name, ..Accepted::default() })
     }
 
     /// Answers an inbound leg by request. `stream` is the stream that starts with the answer.
@@ -385,8 +386,34 @@ impl LegCx<'_> {
             Command::SetCallback(callback) => Arc::make_mut(&mut self.leg.info).status_callback = callback,
             Command::SetFallback(fallback) => Arc::make_mut(&mut self.leg.info).fallback = fallback,
             Command::TimeLimit(limit) => self.limit(limit),
-            // `SetClientState` has set the client state before. The other commands do not come here.
-            _ => {}
+            // `SetClientState` has set the client state before.
+            Command::SetClientState => {}
+            // `Call::execute` executes these commands.
+            Command::Answer { .. }
+            | Command::Reject(_)
+            | Command::Hangup { .. }
+            | Command::Cancel
+            | Command::Run(_)
+            | Command::Redirect(_)
+            | Command::Play { .. }
+            | Command::StopPlayback(_)
+            | Command::Gather(_)
+            | Command::StopGather
+            | Command::StopConversation
+            | Command::StopStream(_)
+            | Command::StopNamedStream(_)
+            | Command::Bridge { .. }
+            | Command::ReplaceLeg { .. }
+            | Command::JoinConference(_)
+            | Command::MuteInConference(_)
+            | Command::ChangeInConference(_)
+            | Command::LeaveConference
+            | Command::Supervise(_)
+            | Command::Transfer(_)
+            | Command::EnterQueue(_)
+            | Command::LeaveQueue
+            | Command::Dequeue(_)
+            | Command::Enqueue(_) => {}
         }
         Ok(accepted)
     }

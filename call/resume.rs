@@ -29,34 +29,25 @@
 //!
 //! A script that provides the documents of a leg, and the cookies of an application, are states of the shell.
 
-use tandem_id::{LegId, Now};
+use tandem_id::Now;
 
 use crate::call::Call;
-use crate::fetch::Fetch;
+use crate::leg_cx::Effects;
 use crate::leg_state::LegState;
-use crate::output::{LegCommand, Output};
+use crate::output::LegCommand;
 use crate::program::Running;
 use crate::recording::Track;
 use crate::stream::ConnectTiming;
 
 /// Collects the outputs of the operations that stand on one leg.
 pub(crate) struct Standing<'a> {
-    pub(crate) now: Now,
     pub(crate) state: &'a LegState,
-    outputs: &'a mut Vec<Output>,
+    pub(crate) call: &'a mut Effects,
 }
 
 impl Standing<'_> {
     pub(crate) fn command(&mut self, command: LegCommand) {
-        self.command_to(self.state.info.id, command);
-    }
-
-    pub(crate) fn command_to(&mut self, leg: LegId, command: LegCommand) {
-        self.outputs.push(Output::Leg { leg, command: Box::new(command) });
-    }
-
-    pub(crate) fn fetch(&mut self, fetch: Fetch) {
-        self.outputs.push(Output::Fetch(Box::new(fetch)));
+        self.call.command(self.state.info.id, command);
     }
 }
 
@@ -65,16 +56,14 @@ impl Call {
     /// input. The table of the module says what is resumed and what is lost.
     pub fn resume(&mut self, now: Now) {
         self.set_now(now);
-        let mut outputs = Vec::new();
         for state in &self.leg_states {
-            resume_operations(&mut Standing { now, state, outputs: &mut outputs });
+            resume_operations(&mut Standing { state, call: &mut self.effects });
         }
         // Legs are connected after the operations of all legs run.
         for (index, state) in self.leg_states.iter().enumerate() {
-            let standing = &mut Standing { now, state, outputs: &mut outputs };
+            let standing = &mut Standing { state, call: &mut self.effects };
             resume_connection(standing, self.leg_states.get(index + 1..).unwrap_or_default());
         }
-        self.effects.outputs.extend(outputs);
         // The response to a request that no instruction awaits any more does not come.
         let lost = |state: &LegState| {
             let awaited = state.runner.running.as_ref().and_then(Running::awaited_document);

@@ -155,7 +155,7 @@ impl LegCx<'_> {
         Some(id)
     }
 
-    /// Starts a session with a recording server like [`Call::start_siprec`]. If the leg would send more than the
+    /// Starts a session with a recording server like [`LegCx::start_siprec`]. If the leg would send more than the
     /// maximum number of tracks, this function reports a failed session.
     pub(crate) fn try_siprec(&mut self, spec: Box<SiprecSpec>) {
         if self.start_siprec(spec.clone()).is_none() {

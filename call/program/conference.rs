@@ -51,9 +51,7 @@ impl InConference {
     }
 
     fn end(&self, call: &mut Call, leg: LegId, why: LeaveReason, status: DialStatus) -> DialResult {
-        if let Some(op) = self.limit {
-            call.cancel_timer(leg, op);
-        }
+        call.cancel_timer(leg, self.limit);
         call.leave_conference(leg, why);
         DialResult {
             status,

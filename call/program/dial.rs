@@ -162,9 +162,7 @@ impl Dialing {
     /// the action. The document in the response is ignored. After that, the dial does nothing more.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
-        if let Some(op) = self.limit.take() {
-            call.cancel_timer(leg, op);
-        }
+        call.cancel_timer(leg, self.limit.take());
         self.stop_dequeue(call, leg);
         for child in self.children() {
             self.record_child(call, child);
@@ -387,9 +385,7 @@ impl Dialing {
 
     fn end(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         self.stop_ringback(call, leg);
-        if let Some(op) = self.limit.take() {
-            call.cancel_timer(leg, op);
-        }
+        call.cancel_timer(leg, self.limit.take());
         self.stop_dequeue(call, leg);
         call.unbridge(leg);
         if let Some(op) = self.recording {
@@ -468,7 +464,7 @@ impl Dialing {
 
     fn stop_dequeue(&mut self, call: &mut Call, leg: LegId) {
         if let Some(op) = self.dequeue_timer.take() {
-            call.cancel_timer(leg, op);
+            call.cancel_timer(leg, Some(op));
             call.push_command(leg, LegCommand::StopDequeue);
         }
     }
@@ -562,7 +558,7 @@ impl Dialing {
             standing.command(LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
         }
         if let (Some(_), Some(early)) = (self.packet_gap, self.early) {
-            standing.command_to(early, LegCommand::ReportNextPacket);
+            standing.call.command(early, LegCommand::ReportNextPacket);
         }
     }
 
@@ -582,9 +578,7 @@ impl Dialing {
     }
 
     fn stop_ringback(&mut self, call: &mut Call, leg: LegId) {
-        if let Some(op) = self.packet_gap.take() {
-            call.cancel_timer(leg, op);
-        }
+        call.cancel_timer(leg, self.packet_gap.take());
         if let Some(op) = self.ringback.take() {
             call.push_command(leg, LegCommand::Stop { op });
         }

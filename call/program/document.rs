@@ -25,7 +25,7 @@ use crate::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use crate::leg::EndFailure;
 use crate::leg_cx::LegCx;
 use crate::leg_state::{MAX_LEGS, Mode};
-use crate::output::LegCommand;
+use crate::output::{LegCommand, Output};
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
 use crate::program::{Running, Signal, Step};
 use crate::resume::Standing;
@@ -179,14 +179,15 @@ impl Fetching {
     /// Requests the document again. The response to the first request may be lost.
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
         let state = standing.state;
-        standing.fetch(Fetch {
+        let fetch = Fetch {
             id: self.id,
             leg: Arc::clone(&state.info),
             target: self.target.clone(),
             reason: (*self.reason).clone(),
             scope: self.scope,
             first_method: state.first_method.unwrap_or_default(),
-        });
+        };
+        standing.call.outputs.push_back(Output::Fetch(Box::new(fetch)));
     }
 
     fn is_fallback(&self) -> bool {
@@ -251,7 +252,7 @@ pub(crate) struct Apology {
 
 impl Apology {
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
-        let elapsed = Some(standing.now.since(self.since));
+        let elapsed = Some(standing.call.now.since(self.since));
         standing.command(LegCommand::Play { op: self.op, play: apology(), elapsed });
     }
 }

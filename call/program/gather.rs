@@ -201,7 +201,7 @@ impl Gathering {
         }
         self.interrupt_prompt(cx);
         self.stop_recognition(cx);
-        self.cancel(cx, self.silence);
+        cx.cancel_timer(self.silence);
         self.silence = None;
         if self.gather.terminators.contains(digit) {
             let enough = self.digits.len() >= self.gather.min_digits as usize;
@@ -230,8 +230,8 @@ impl Gathering {
         }
         self.attempt += 1;
         self.digits.clear();
-        self.cancel(cx, self.silence);
-        self.cancel(cx, self.total);
+        cx.cancel_timer(self.silence);
+        cx.cancel_timer(self.total);
         (self.silence, self.silence_expired, self.total) = (None, false, None);
         self.stop_recognition(cx);
         self.recognition = Self::recognition(cx, &self.gather);
@@ -278,12 +278,6 @@ impl Gathering {
         }
     }
 
-    fn cancel(&self, cx: &mut LegCx<'_>, timer: Option<OpId>) {
-        if let Some(op) = timer {
-            cx.cancel_timer(op);
-        }
-    }
-
     /// Ends the speech recognition, and stores the words that were recognised so far.
     fn stop_recognition(&mut self, cx: &mut LegCx<'_>) {
         self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
@@ -294,8 +288,8 @@ impl Gathering {
 
     fn report(mut self, cx: &mut LegCx<'_>, outcome: &Outcome) -> Self {
         self.stop_recognition(cx);
-        self.cancel(cx, self.silence);
-        self.cancel(cx, self.total);
+        cx.cancel_timer(self.silence);
+        cx.cancel_timer(self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());
         let words = match &self.recognition {
             SpeechState::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),

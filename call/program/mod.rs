@@ -205,7 +205,7 @@ impl Running {
         match self {
             Self::Apologising(apology) => cx.command(LegCommand::Stop { op: apology.op }),
             Self::SendingDigits(sending) => cx.command(LegCommand::Stop { op: sending.op }),
-            Self::Pausing(op) => cx.cancel_timer(op),
+            Self::Pausing(op) => cx.cancel_timer(Some(op)),
             Self::Playing(playing) => playing.abort(cx, why),
             Self::Gather(gathering) => gathering.abort(cx, why),
             Self::Record(verb) => verb.abort(cx, why),

@@ -40,7 +40,7 @@ impl Playing {
     }
 
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
-        let elapsed = Some(standing.now.since(self.since));
+        let elapsed = Some(standing.call.now.since(self.since));
         standing.command(LegCommand::Play { op: self.op, play: self.play.clone(), elapsed });
     }
 
@@ -60,7 +60,7 @@ impl Playing {
     pub(crate) fn finished(self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Self> {
         match signal {
             Signal::Played { op, end } if *op == self.op => {
-                self.cancel(cx);
+                cx.cancel_timer(self.limit);
                 cx.emit(EventKind::PlaybackEnded(self.playback(), end.clone()));
                 None
             }
@@ -74,15 +74,9 @@ impl Playing {
     }
 
     pub(crate) fn abort(self, cx: &mut LegCx<'_>, why: Abort) {
-        self.cancel(cx);
+        cx.cancel_timer(self.limit);
         cx.command(LegCommand::Stop { op: self.op });
         let end = if why == Abort::Hangup { PlaybackEnd::Hangup } else { PlaybackEnd::Stopped };
         cx.emit(EventKind::PlaybackEnded(self.playback(), end));
-    }
-
-    fn cancel(&self, cx: &mut LegCx<'_>) {
-        if let Some(limit) = self.limit {
-            cx.cancel_timer(limit);
-        }
     }
 }

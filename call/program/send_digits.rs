@@ -25,7 +25,7 @@ impl SendingDigits {
     }
 
     pub(crate) fn resume(&self, standing: &mut Standing<'_>) {
-        let elapsed = Some(standing.now.since(self.since));
+        let elapsed = Some(standing.call.now.since(self.since));
         standing.command(LegCommand::SendDigits { op: self.op, digits: self.digits.clone(), elapsed });
     }
 }

@@ -146,7 +146,7 @@ impl SpeechGather {
             RecognitionEvent::Began => {
                 self.speaking = true;
                 if !self.finishing {
-                    self.cancel(cx, self.pause);
+                    cx.cancel_timer(self.pause);
                     self.pause = None;
                 }
                 self.limit_duration(cx);
@@ -209,7 +209,7 @@ impl SpeechGather {
     /// Starts the timer for the pause after speech anew.
     fn await_pause(&mut self, cx: &mut LegCx<'_>) {
         if !self.finishing {
-            self.cancel(cx, self.pause);
+            cx.cancel_timer(self.pause);
             self.pause = Some(cx.timer(self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
         }
     }
@@ -244,15 +244,9 @@ impl SpeechGather {
     }
 
     fn cancel_timers(&mut self, cx: &mut LegCx<'_>) {
-        self.cancel(cx, self.pause);
-        self.cancel(cx, self.max_duration);
+        cx.cancel_timer(self.pause);
+        cx.cancel_timer(self.max_duration);
         (self.pause, self.max_duration) = (None, None);
-    }
-
-    fn cancel(&self, cx: &mut LegCx<'_>, timer: Option<OpId>) {
-        if let Some(op) = timer {
-            cx.cancel_timer(op);
-        }
     }
 
     /// Ends the recognition and returns the words. The last words of a recogniser that did not complete its utterance

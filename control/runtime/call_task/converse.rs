@@ -1,7 +1,6 @@
 //! A leg's conversation with an application: the start, the connection to the leg's audio, and the end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tandem_call::command::Request;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus};
@@ -16,9 +15,6 @@ use tandem_media as media;
 use super::CallTask;
 use super::port::InboxPort;
 use crate::inbox::{Inbox, Message};
-
-/// Duration of a digit that an application sends.
-const TONE: Duration = Duration::from_millis(100);
 
 impl CallTask {
     pub(super) fn converse(
@@ -84,7 +80,7 @@ impl CallTask {
     /// Sends DTMF digits for a WebSocket application. The function does not wait for the end of the digits, because the
     /// audio of the application pauses automatically during the digits.
     pub(super) fn send_dtmf(&mut self, leg: LegId, op: OpId, digits: String) {
-        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE }, elapsed: None });
+        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits::new(digits), elapsed: None });
     }
 
     /// Removes a conversation, and disconnects the conversation from the leg's audio.

@@ -36,8 +36,6 @@ const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "
 /// Methods that talk with the caller. If the script ends after such a method, and this server does not support the
 /// method, the caller hears an apology.
 const TAKES_OVER: [&str; 4] = ["ai", "amazon_bedrock", "pay", "receive_fax"];
-/// Duration of each digit's tone when digits are sent. SignalWire has the same default.
-const TONE: Duration = Duration::from_millis(100);
 
 /// The target with which a leg asks for the next action of the script.
 pub(super) fn next() -> Target {
@@ -254,7 +252,7 @@ impl Interpreter {
             parameters.note("digits", "contains an invalid digit (allowed: 0-9 * # A-D w W)");
             return Ok(Flow::Continue);
         }
-        does(vec![Instruction::SendDigits(SendDigits { digits, tone: TONE })])
+        does(vec![Instruction::SendDigits(SendDigits::new(digits))])
     }
 
     /// Detects an answering machine.
