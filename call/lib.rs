@@ -111,6 +111,11 @@ pub struct Callback {
 }
 
 impl Callback {
+    /// Creates a callback with one target for all events.
+    pub fn new(target: Target, events: Vec<StatusEvent>) -> Self {
+        Self { target, failover: None, events, elsewhere: Vec::new(), timeout: None }
+    }
+
     /// Returns whether the application has subscribed to this event.
     pub fn wants(&self, event: StatusEvent) -> bool {
         self.events.contains(&event)

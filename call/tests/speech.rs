@@ -31,13 +31,7 @@ fn gathers(gather: Gather) -> CallScript {
 }
 
 fn callback(path: &str) -> Callback {
-    Callback {
-        target: target(path),
-        failover: None,
-        events: vec![StatusEvent::Completed],
-        elsewhere: Vec::new(),
-        timeout: None,
-    }
+    Callback::new(target(path), vec![StatusEvent::Completed])
 }
 
 fn partial(stable: &str, unstable: &str) -> RecognitionEvent {

@@ -396,7 +396,7 @@ mod tests {
         let participation: Participation = serde_json::from_str(stored).unwrap();
         assert_eq!((&*participation.conference, participation.max_participants), ("room", 7));
         let target = Target { url: "http://127.0.0.1/".into(), method: Method::Post };
-        let callback = Callback { target, failover: None, events: Vec::new(), elsewhere: Vec::new(), timeout: None };
+        let callback = Callback::new(target, Vec::new());
         assert!(serde_json::to_value(callback).unwrap().get("moments").is_some());
     }
 }

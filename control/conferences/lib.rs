@@ -397,7 +397,7 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Stops playbacks that API requests have started. If `whom` is `None`, all these playbacks stop. If `whom` lists
+    /// Stops playbacks that API requests have started. If `legs` is `None`, all these playbacks stop. If `legs` lists
     /// legs, a playback stops only if exactly one of these legs hears the playback.
     pub fn stop_announcements(&self, id: ConferenceId, legs: Option<&[LegId]>) {
         self.with(id, |live| {

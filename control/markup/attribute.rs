@@ -142,7 +142,7 @@ impl Reader<'_> {
         if subscribed.is_empty() {
             subscribed.extend_from_slice(default);
         }
-        Ok(Some(Callback { target, failover: None, events: subscribed, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback::new(target, subscribed)))
     }
 
     /// Returns the name and value of every `Parameter` child.

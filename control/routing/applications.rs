@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_call::Method;
 use tandem_call::leg::LegOwner;
-use tandem_call::route::{Decision, Route};
+use tandem_call::route::Route;
 use tandem_settings::{Application, ApplicationKind};
 
 use crate::Routing;
@@ -63,7 +63,7 @@ impl Routing {
             owner: LegOwner { application: Some(id.into()), ..LegOwner::new(owner, dialect) },
             status: voice.status(),
             record: None,
-            decision: Decision::Document { target: voice.document()?, fallback: voice.fallback() },
+            decision: voice.decision()?,
         })
     }
 }

@@ -8,7 +8,7 @@ use tandem_call::leg::LegOwner;
 use tandem_call::program::instruction::{DialTarget, Instruction, Program, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
-use tandem_call::{Callback, Method, StatusEvent, Target};
+use tandem_call::{Callback, Method, Target};
 use tandem_leg::signal::Caller;
 use tandem_settings::{Application, ApplicationKind, Bridge, EndpointConfig, NumberConfig, RecordBridge};
 use tandem_sip as sip;
@@ -17,7 +17,7 @@ use tandem_store::resources::Resource;
 
 use crate::configured::ConfiguredNumber;
 use crate::customer_trunk;
-use crate::inventory::{Number, RecordCalls, Voice};
+use crate::inventory::{Number, RecordCalls, Voice, completed, target};
 use crate::{ALL_EVENTS, Routing, agent_program, bridge_program, with_user};
 
 impl Routing {
@@ -79,10 +79,7 @@ impl Routing {
             decision,
         };
         let nobody = || Decision::Reject(RejectReason::Status(404));
-        let document = |voice: &Voice| match voice.document() {
-            Some(target) => Decision::Document { target, fallback: voice.fallback() },
-            None => nobody(),
-        };
+        let document = |voice: &Voice| voice.decision().unwrap_or_else(nobody);
         if let Some(id) = trunk.as_deref().and_then(customer_trunk::spelled) {
             let account = held.account.as_str().into();
             return self.to_customer_trunk(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
@@ -139,13 +136,7 @@ impl Routing {
                     Arc::clone(&number.account),
                     number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
                 ),
-                status: number.status_callback.as_ref().map(|url| Callback {
-                    target: Target { url: Arc::clone(url), method: number.status_callback_method },
-                    failover: None,
-                    events: vec![StatusEvent::Completed],
-                    elsewhere: Vec::new(),
-                    timeout: None,
-                }),
+                status: target(number.status_callback.as_ref(), number.status_callback_method).map(completed),
                 record: None,
                 decision: self.decision(number, program, user),
             },
@@ -242,32 +233,26 @@ impl Routing {
                 return Some(to_application(account, application));
             }
             let voice = self.application(&account, &dialect, id)?;
-            let decision = Decision::Document { target: voice.document()?, fallback: voice.fallback() };
             return Some(Route {
                 owner: LegOwner { application: Some(Arc::clone(id)), ..LegOwner::new(account, dialect) },
                 status: voice.status(),
                 record: None,
-                decision,
+                decision: voice.decision()?,
             });
         }
-        let url = endpoint.voice_url.as_ref()?;
+        let target = target(endpoint.voice_url.as_ref(), endpoint.voice_method)?;
         Some(Route {
             owner: LegOwner::new(account, dialect),
             status: None,
             record: None,
-            decision: Decision::Document {
-                target: Target { url: Arc::clone(url), method: endpoint.voice_method },
-                fallback: None,
-            },
+            decision: Decision::Document { target, fallback: None },
         })
     }
 
     fn decision(&self, number: &NumberConfig, program: Option<&Program>, user: &str) -> Decision {
-        if let Some(url) = &number.voice_url {
-            let target = Target { url: Arc::clone(url), method: number.voice_method };
-            let fallback =
-                number.fallback_url.as_ref().map(|url| Target { url: Arc::clone(url), method: number.fallback_method });
-            return Decision::Document { target, fallback };
+        if let Some(document) = target(number.voice_url.as_ref(), number.voice_method) {
+            let fallback = target(number.fallback_url.as_ref(), number.fallback_method);
+            return Decision::Document { target: document, fallback };
         }
         if let Some(program) = program {
             return Decision::Program(program.clone());
@@ -321,10 +306,6 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
     let dialect = Arc::clone(&application.provider);
     let owner = LegOwner { application: Some(Arc::clone(&application.id)), ..LegOwner::new(account, dialect) };
     Route { owner, status, record: None, decision }
-}
-
-fn completed(target: Target) -> Callback {
-    Callback { target, failover: None, events: vec![StatusEvent::Completed], elsewhere: Vec::new(), timeout: None }
 }
 
 /// Returns the route from a phone to the called party, without an application.

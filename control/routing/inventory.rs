@@ -20,6 +20,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tandem_call::route::Decision;
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_host::hash;
 use tandem_settings::{Application, NumberConfig};
@@ -215,21 +216,24 @@ impl Voice {
         target(self.fallback_url.as_ref(), self.fallback_method)
     }
 
+    /// Returns the decision for a call that runs the document. Returns `None` if there is no URL of a document.
+    pub(crate) fn decision(&self) -> Option<Decision> {
+        Some(Decision::Document { target: self.document()?, fallback: self.fallback() })
+    }
+
     /// Returns the callback for the notice of a call's end.
     pub fn status(&self) -> Option<Callback> {
-        let target = target(self.status_callback.as_ref(), self.status_callback_method)?;
-        Some(Callback {
-            target,
-            failover: None,
-            events: vec![StatusEvent::Completed],
-            elsewhere: Vec::new(),
-            timeout: None,
-        })
+        target(self.status_callback.as_ref(), self.status_callback_method).map(completed)
     }
 }
 
-fn target(url: Option<&Arc<str>>, method: Method) -> Option<Target> {
+pub(crate) fn target(url: Option<&Arc<str>>, method: Method) -> Option<Target> {
     url.map(|url| Target { url: Arc::clone(url), method })
+}
+
+/// Returns the callback that is notified of a call's end.
+pub(crate) fn completed(target: Target) -> Callback {
+    Callback::new(target, vec![StatusEvent::Completed])
 }
 
 impl From<&Application> for Voice {

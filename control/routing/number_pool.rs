@@ -200,7 +200,7 @@ impl NumberPool {
     }
 
     /// Returns an iterator over the numbers of the pool, in the order of the configuration. The iterator uses only the
-    /// blocks that `wanted` accepts and from which the account may take numbers. Numbers that are already taken are
+    /// blocks that `matches` accepts and from which the account may take numbers. Numbers that are already taken are
     /// included.
     pub fn numbers(&self, account: &str, matches: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();

@@ -134,7 +134,7 @@ impl Parameters {
         if subscribed.is_empty() {
             subscribed.push(StatusEvent::Completed);
         }
-        Ok(Some(Callback { target, failover: None, events: subscribed, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback::new(target, subscribed)))
     }
 }
 

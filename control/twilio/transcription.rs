@@ -232,13 +232,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         engine: (engine, model),
         at_end: false,
         if_none_runs: false,
-        callback: target.map(|target| Callback {
-            target,
-            failover: None,
-            events: vec![StatusEvent::Completed],
-            elsewhere: Vec::new(),
-            timeout: None,
-        }),
+        callback: target.map(|target| Callback::new(target, vec![StatusEvent::Completed])),
     })
 }
 

@@ -33,13 +33,10 @@ fn leg() -> LegInfo {
     let owner = LegOwner::new("acme", "twilio");
     LegInfo {
         status: Status::Ringing,
-        status_callback: Some(Callback {
-            target: target("http://app/status"),
-            failover: None,
-            events: vec![StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Completed],
-            elsewhere: Vec::new(),
-            timeout: None,
-        }),
+        status_callback: Some(Callback::new(
+            target("http://app/status"),
+            vec![StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Completed],
+        )),
         ..LegInfo::outbound(LegId(0xa), CallId(1), owner, &invite, at("2018-03-25T09:53:00Z"))
     }
 }
@@ -167,13 +164,7 @@ fn recording(status: RecordingStatus) -> Recording {
             max_length: None,
             silence_timeout: None,
             beep: false,
-            callback: Some(Callback {
-                target: target("http://app/rec"),
-                failover: None,
-                events: vec![StatusEvent::Completed],
-                elsewhere: Vec::new(),
-                timeout: None,
-            }),
+            callback: Some(Callback::new(target("http://app/rec"), vec![StatusEvent::Completed])),
         },
         started_at: at("2018-03-25T09:53:20Z"),
         ended_at: Some(at("2018-03-25T09:53:25Z")),
@@ -435,13 +426,7 @@ fn a_stream_reports_its_states_to_its_own_callback() {
         codec: None,
         bidirectional_mode: None,
         parameters: Vec::new(),
-        callback: Some(Callback {
-            target: target("http://app/stream"),
-            failover: None,
-            events: Vec::new(),
-            elsewhere: Vec::new(),
-            timeout: None,
-        }),
+        callback: Some(Callback::new(target("http://app/stream"), Vec::new())),
         target_legs: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
         connect_timing: ConnectTiming::default(),
@@ -460,13 +445,7 @@ fn a_stream_reports_its_states_to_its_own_callback() {
 
 #[test]
 fn a_siprec_session_reports_its_states_to_its_own_callback() {
-    let callback = Callback {
-        target: target("http://app/siprec"),
-        failover: None,
-        events: Vec::new(),
-        elsewhere: Vec::new(),
-        timeout: None,
-    };
+    let callback = Callback::new(target("http://app/siprec"), Vec::new());
     let spec = |name: Option<&str>| {
         Box::new(SiprecSpec {
             connector: "recorder".into(),

@@ -82,8 +82,7 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     let transcribe = reader.flag(element, name, false, TRANSCRIBE);
     let callback = reader.target(element.attribute(callback), Method::Post, code::BAD_URL)?;
     let events = vec![StatusEvent::Completed];
-    let callback =
-        callback.map(|target| Callback { target, failover: None, events, elsewhere: Vec::new(), timeout: None });
+    let callback = callback.map(|target| Callback::new(target, events));
     Ok((transcribe || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 

@@ -85,13 +85,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         engine: (engine, model),
         at_end: false,
         if_none_runs: false,
-        callback: target.map(|target| Callback {
-            target,
-            failover: None,
-            events: vec![StatusEvent::Completed],
-            elsewhere: Vec::new(),
-            timeout: None,
-        }),
+        callback: target.map(|target| Callback::new(target, vec![StatusEvent::Completed])),
     })
 }
 

@@ -138,7 +138,10 @@ impl<T: InventoryItem> ResourceCache<T> {
         }
         match resources::put(store, Kind::new(T::WORD), &row).await? {
             true => {
-                let row = self.rows.write().add(row);
+                let (row, replaced) = self.rows.write().add(row);
+                if let Some(replaced) = replaced.filter(|replaced| replaced.account != row.account) {
+                    self.listener.changed(&replaced.account);
+                }
                 self.listener.changed(&row.account);
                 Ok(row)
             }
@@ -159,24 +162,25 @@ impl<T: InventoryItem> ResourceCache<T> {
 }
 
 impl<T: InventoryItem> Rows<T> {
-    fn add(&mut self, row: Resource<T>) -> Arc<Resource<T>> {
-        self.remove(row.id);
+    /// Adds a row. Returns the row and the row with the same id that it replaces.
+    fn add(&mut self, row: Resource<T>) -> (Arc<Resource<T>>, Option<Arc<Resource<T>>>) {
+        let replaced = self.remove(row.id);
         let row = Arc::new(row);
         self.ids.insert(T::key(&row), row.id);
         self.of_account.entry(row.account.clone()).or_default().insert(row.id);
         self.by_id.insert(row.id, Arc::clone(&row));
-        row
+        (row, replaced)
     }
 
-    fn remove(&mut self, id: u128) {
-        if let Some(row) = self.by_id.remove(&id) {
-            self.ids.remove(&T::key(&row));
-            if let Some(own) = self.of_account.get_mut(&row.account) {
-                own.remove(&id);
-                if own.is_empty() {
-                    self.of_account.remove(&row.account);
-                }
+    fn remove(&mut self, id: u128) -> Option<Arc<Resource<T>>> {
+        let row = self.by_id.remove(&id)?;
+        self.ids.remove(&T::key(&row));
+        if let Some(own) = self.of_account.get_mut(&row.account) {
+            own.remove(&id);
+            if own.is_empty() {
+                self.of_account.remove(&row.account);
             }
         }
+        Some(row)
     }
 }

@@ -193,13 +193,7 @@ pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, even
         Some(id) => format!("{url}#{}", percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)),
         None => url.to_owned(),
     };
-    Callback {
-        target: Target { url: url.into(), method },
-        failover: None,
-        events: events.to_vec(),
-        elsewhere: Vec::new(),
-        timeout: None,
-    }
+    Callback::new(Target { url: url.into(), method }, events.to_vec())
 }
 
 /// The URL of a callback as the application gave it, and the id of the callback's job.
