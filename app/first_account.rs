@@ -10,6 +10,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
+use tandem_host::hash::hex;
 
 /// The account that the server created, together with the file of the account.
 pub(super) struct FirstAccount {
@@ -105,10 +106,6 @@ fn file(data_dir: &Path) -> PathBuf {
 
 fn read(path: &Path, text: &str) -> anyhow::Result<Account> {
     toml::from_str(text).with_context(|| format!("{} is not an account", path.display()))
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Writes a new file, or appends to the file.

@@ -332,7 +332,7 @@ impl ByteOrder {
     }
 
     /// Reads samples until one of the slices ends.
-    pub(crate) fn read(self, octets: &[u8], samples: &mut [i16]) {
+    pub fn read(self, octets: &[u8], samples: &mut [i16]) {
         let pairs = octets.as_chunks().0.iter();
         samples.iter_mut().zip(pairs).for_each(|(sample, pair)| {
             *sample = if self == ByteOrder::Big { i16::from_be_bytes(*pair) } else { i16::from_le_bytes(*pair) };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use tandem_host::hash::sha256;
+use tandem_host::hash::{hex, sha256};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -213,10 +213,6 @@ fn read(row: Resource<Details>) -> Subaccount {
     let Details { auth_token, signing_key, parent, status } = details;
     let account = Arc::new(Account::of_subaccount(&name, auth_token, signing_key));
     Subaccount { id, account, parent, friendly_name, status, created_at, updated_at }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

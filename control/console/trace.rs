@@ -7,13 +7,12 @@ mod summary;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::records;
 use tandem_host::clock;
-use tandem_id::LegId;
-use tandem_id::Now;
+use tandem_id::{Deadline, LegId, Now};
 use tandem_runtime::app::App;
 use tandem_sip as sip;
 use tandem_store::StoreFailed;
@@ -263,12 +262,11 @@ fn messages(mut seen: Vec<(usize, sip::TracedMessage)>, now: Now) -> Vec<Message
     let mut before = std::collections::HashSet::new();
     seen.into_iter()
         .map(|(party, message)| {
-            let ago = SignedDuration::try_from(now.instant.saturating_duration_since(message.at)).unwrap_or_default();
             let since = first.map(|first| message.at.saturating_duration_since(first)).unwrap_or_default();
             let again = !before.insert((message.sent, message.peer, message.data.clone()));
             let octets = sip::redact(&message.data);
             Message {
-                at: now.time.checked_sub(ago).unwrap_or(now.time),
+                at: Deadline::at(message.at).to_wall_time(now),
                 seconds: since.as_secs_f64(),
                 party,
                 direction: if message.sent { "sent" } else { "received" },

@@ -1,11 +1,10 @@
 //! The SIP bans in a form for people: source, reason, start, end, and number of dropped messages.
 
 use std::fmt::Write;
-use std::time::Instant;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
-use tandem_id::Now;
+use tandem_id::{Deadline, Now};
 use tandem_sip as sip;
 
 /// An active ban.
@@ -34,8 +33,8 @@ pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
         source: if ban.source.addr().is_ipv4() { ban.source.addr().to_string() } else { ban.source.to_string() },
         limit: ban.why.word(),
         why: format!("{} {} within a minute", ban.count, ban.why.description()),
-        since: wall_time(ban.since, now),
-        until: wall_time(ban.until, now),
+        since: Deadline::at(ban.since).to_wall_time(now),
+        until: Deadline::at(ban.until).to_wall_time(now),
         dropped: ban.dropped,
         times: ban.times,
     })
@@ -56,13 +55,4 @@ pub(crate) fn text(bans: &[Ban]) -> String {
         );
     }
     out
-}
-
-fn wall_time(at: Instant, now: Now) -> Timestamp {
-    let signed = |duration| SignedDuration::try_from(duration).unwrap_or_default();
-    let distance = match at.checked_duration_since(now.instant) {
-        Some(ahead) => signed(ahead),
-        None => -signed(now.instant.saturating_duration_since(at)),
-    };
-    now.time.checked_add(distance).unwrap_or(now.time)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem_call::stream::{RtpParameters, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport};
 use tandem_history::call_port::CallPort;
 use tandem_http::Client;
-use tandem_http::websocket::{NORMAL, SocketMessage};
+use tandem_http::websocket::SocketMessage;
 use tandem_media as media;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use super::local::{Channel, Pipe};
 use super::{Ready, StreamInput, StreamUpdate, TAP_FRAMES};
 
+/// The order of the octets in the samples of the tap.
+const ORDER: media::ByteOrder = media::ByteOrder::Little;
 /// Number of samples in a frame of 20 ms.
 const FRAME: usize = 160;
 /// Size of an RTP header in octets (RFC 3550 §5.1).
@@ -34,7 +36,7 @@ pub(super) async fn run(
         sender = Sender::open(client, spec, law, (idle, local)) => sender?,
         () = super::stopped(notes) => return Ok(()),
     };
-    let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
+    let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     call.report(StreamUpdate::Ready(Box::new(Ready { sink, source: None })))?;
     let mut mix = Mix { both: spec.track == tandem_call::recording::Track::Both && sender.mixes(), waiting: None };
     loop {
@@ -81,8 +83,7 @@ impl Mix {
 
 fn samples(frame: &media::TapFrame) -> [i16; FRAME] {
     let mut samples = [0; FRAME];
-    let pairs = frame.audio().as_chunks().0.iter();
-    samples.iter_mut().zip(pairs).for_each(|(sample, pair)| *sample = i16::from_le_bytes(*pair));
+    ORDER.read(frame.audio(), &mut samples);
     samples
 }
 
@@ -145,7 +146,7 @@ impl Sender {
 
     async fn close(self) {
         if let Self::WebSocket(socket) = self {
-            socket.close(NORMAL).await;
+            socket.close().await;
         }
     }
 }

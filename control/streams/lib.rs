@@ -29,7 +29,7 @@ use tandem_history::call_port::CallPort;
 use tandem_history::event_log::Line;
 use tandem_host::clock;
 use tandem_http::Client;
-use tandem_http::websocket::{NORMAL, SocketMessage};
+use tandem_http::websocket::SocketMessage;
 use tandem_id::{LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
@@ -301,7 +301,7 @@ async fn run(
     if let Some(begun) = begun {
         call.report(StreamUpdate::Open)?;
         let Some(begin) = answered(&mut socket, &mut inputs, begun).await? else {
-            socket.close(NORMAL).await;
+            socket.close().await;
             return Ok(());
         };
         (wire, law) = (begin.wire, begin.law);
@@ -337,7 +337,7 @@ async fn run(
         End::Closed => Ok(()),
         End::Stopped => {
             socket.send(wire.stop()).await?;
-            socket.close(NORMAL).await;
+            socket.close().await;
             Ok(())
         }
     }

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use parking_lot::Mutex;
 use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_id::LegId;
 use tokio::sync::mpsc;
 
@@ -144,10 +144,10 @@ impl Channel {
         }
     }
 
-    /// Ends the stream with a code of RFC 6455 §7.4.1.
-    pub(super) async fn close(self, code: u16) {
+    /// Ends the stream. A WebSocket closes with the code 1000 (RFC 6455 §7.4.1).
+    pub(super) async fn close(self) {
         if let Self::Network(socket) = self {
-            socket.close(code, "").await;
+            socket.close(NORMAL, "").await;
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(component.next().await, Some(LocalMessage::Octets(vec![1, 2])));
         assert!(component.send("media".to_owned()).await);
         assert!(matches!(channel.next().await, SocketMessage::Text(text) if text == "media"));
-        channel.close(1000).await;
+        channel.close().await;
         assert_eq!(component.next().await, None);
         assert!(!component.send("late".to_owned()).await);
     }

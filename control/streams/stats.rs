@@ -175,14 +175,7 @@ pub(super) fn decode(codec: media::Codec, audio: &[u8], order: media::ByteOrder,
     let law = match codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
         media::Codec::Pcma => media::g711::Law::A,
-        _ => {
-            let from = match order {
-                media::ByteOrder::Big => i16::from_be_bytes,
-                media::ByteOrder::Little => i16::from_le_bytes,
-            };
-            let (octets, _) = audio.as_chunks();
-            return samples.iter_mut().zip(octets).for_each(|(sample, octets)| *sample = from(*octets));
-        }
+        _ => return order.read(audio, samples),
     };
     let length = samples.len().min(audio.len());
     if let (Some(octets), Some(samples)) = (audio.get(..length), samples.get_mut(..length)) {
