@@ -132,9 +132,7 @@ impl Core {
     /// Returns a session as data. Returns `None` if the session is closing or not on this worker.
     pub(crate) fn snapshot(&mut self, now: Instant, key: LegId, network: &mut dyn Network) -> Option<SessionState> {
         let slot = self.slots.get(&key).copied()?;
-        if self.can_offload {
-            self.count_both_directions(now, slot, network);
-        }
+        self.count_offload(now, key, network);
         let group = self.groups.iter().position(|group| group.contains(&slot))?;
         let ahead = (group + GROUPS - self.group - 1) % GROUPS;
         let next_frame = self.next_tick.saturating_duration_since(now) + TICK * ahead as u32;
@@ -366,7 +364,11 @@ impl Core {
         command: Command,
         network: &mut dyn Network,
     ) -> Outcome {
-        self.revoke_offload(now, key, network);
+        match command {
+            // This command only reads, so the offload continues.
+            Command::ReportStats => self.count_offload(now, key, network),
+            _ => self.revoke_offload(now, key, network),
+        }
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
             return Outcome::Unknown;
         };
@@ -437,6 +439,9 @@ impl Core {
     }
 
     fn unbridge(&mut self, key: LegId) {
+        if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+            session.routing.awaited = None;
+        }
         if let Some(bridged) = self.bridged_leg_of(key) {
             self.set_bridged_with(key, None);
             self.set_bridged_with(bridged.key, None);

@@ -4,7 +4,7 @@
 mod open;
 mod session;
 
-pub use open::{FarEnd, OpenError, OpenSpec, ResumeSpec, TransportKind};
+pub use open::{FarEnd, OpenError, OpenSpec, ResumeSpec};
 pub use session::{Busy, Session};
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -210,7 +210,7 @@ impl Engine {
 
     /// Opens a session on a worker. The session's events go to `events`.
     pub fn open(&self, spec: OpenSpec, events: EventSink) -> Result<Session, OpenError> {
-        let OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end } = spec;
+        let OpenSpec { key, affinity, far_end } = spec;
         let inner = &*self.inner;
         let place = match far_end {
             FarEnd::Unknown | FarEnd::Within => None,

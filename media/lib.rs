@@ -76,7 +76,6 @@ pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, 
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{
     Busy, Engine, FarEnd, Load, OpenError, OpenSpec, ResumeSpec, RoomHandle, Session, Shortage, StartError,
-    TransportKind,
 };
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]

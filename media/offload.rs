@@ -24,8 +24,8 @@ const MAX_PACKETS_BEFORE_OFFLOAD: u16 = 1_600;
 const LONG_OFFLOAD_PACKETS: u64 = 500;
 /// The number of frames between two readings of the kernel's counters. 20 frames last 400 ms.
 const COUNTER_INTERVAL_FRAMES: u8 = 20;
-/// The number of consecutive readings without a new packet after which the leg counts as silent. Two readings take 800
-/// ms. This is well below 2 s, the time after which the engine sends silence to the other leg.
+/// The number of consecutive due readings without a new packet after which the leg counts as silent. Two readings take
+/// 800 ms. This is well below 2 s, the time after which the engine sends silence to the other leg.
 const SILENT_REQUESTS: u8 = 2;
 
 /// The first octet that marks a packet as a copy of a packet that the kernel has relayed. The octet contains a version
@@ -100,9 +100,11 @@ pub(crate) struct Offload {
     /// The number of consecutive plain packets that the engine relayed or that had no listener.
     plain: u16,
     required_packets: u16,
-    /// `frames` is the number of frames since the last reading of the counters. `empty` is the number of consecutive
-    /// readings without a new packet.
+    /// `frames` is the number of frames since the last due reading of the counters. `packets` is the kernel's number of
+    /// packets at this reading. `empty` is the number of consecutive due readings without a new packet. Other readings,
+    /// for example for a report, change none of these fields. So a leg counts as silent neither earlier nor later.
     frames: u8,
+    packets: u64,
     empty: u8,
 }
 
@@ -143,7 +145,7 @@ impl Offload {
 
     /// Begins the offload. Call this function when the kernel has accepted the rule.
     pub(crate) fn begin(&mut self, rule: &OffloadRule) {
-        (self.frames, self.empty) = (0, 0);
+        (self.frames, self.packets, self.empty) = (0, rule.counted.packets, 0);
         let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
         (self.copied, self.copies) = (copied, 0);
         self.counted = Some(Box::new(rule.counted));
@@ -160,9 +162,12 @@ impl Offload {
     pub(crate) fn note(&mut self, now: &FlowCounts) -> Option<(u64, u64, u32)> {
         let before = self.counted.as_deref_mut()?;
         let before = std::mem::replace(before, *now);
-        self.frames = 0;
+        if self.frames >= COUNTER_INTERVAL_FRAMES {
+            let is_empty = std::mem::replace(&mut self.packets, now.packets) == now.packets;
+            self.empty = if is_empty { self.empty.saturating_add(1) } else { 0 };
+            self.frames = 0;
+        }
         let packets = now.packets.saturating_sub(before.packets);
-        self.empty = if packets == 0 { self.empty.saturating_add(1) } else { 0 };
         Some((packets, now.octets.saturating_sub(before.octets), now.gaps.wrapping_sub(before.gaps)))
     }
 
@@ -182,6 +187,6 @@ impl Offload {
             true => required_packets.saturating_mul(2).min(MAX_PACKETS_BEFORE_OFFLOAD),
             false => required_packets,
         };
-        (self.plain, self.frames, self.empty) = (0, 0, 0);
+        (self.plain, self.frames, self.packets, self.empty) = (0, 0, 0, 0);
     }
 }

@@ -35,14 +35,14 @@ enum Content {
 /// A playback as data. The audio is not part of it, because it is a handle.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PlaybackState {
-    op: u64,
+    op: OpId,
     position: u64,
     loops_left: Option<u32>,
 }
 
 impl PlaybackState {
     pub(crate) fn op(&self) -> OpId {
-        OpId(self.op)
+        self.op
     }
 }
 
@@ -54,13 +54,13 @@ impl Playback {
             }
             Content::Tone(tone) => (tone.position().into(), None),
         };
-        PlaybackState { op: self.op.0, position, loops_left }
+        PlaybackState { op: self.op, position, loops_left }
     }
 
     /// Creates a playback that waits for its audio or tone. Until then it has silence, and it does not advance.
     pub(crate) fn resume(state: PlaybackState) -> Playback {
         let PlaybackState { op, position, loops_left } = state;
-        Playback { op: OpId(op), content: Content::Awaited { position, loops_left } }
+        Playback { op, content: Content::Awaited { position, loops_left } }
     }
 
     /// Whether this playback waits for the audio or tone that `other` brings.

@@ -118,40 +118,30 @@ impl Ports {
 
     /// Binds the RTP port of the next free pair. Returns `None` if the pool is exhausted.
     pub(crate) fn bind(self: &Arc<Ports>) -> io::Result<Option<Sockets>> {
-        let mut fault = None;
         for _ in 0..ATTEMPTS {
             let Some((port, idle)) = self.free().next() else { break };
-            match idle.map_or_else(|| self.socket(port), Ok) {
-                Ok(rtp) => {
-                    let lease = Lease { port, ports: Arc::clone(self), idle: None };
-                    return Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease }));
-                }
-                Err(error) => {
-                    self.give_back(port, None);
-                    if error.kind() != io::ErrorKind::AddrInUse {
-                        fault = Some(error);
-                        break;
-                    }
-                }
+            match self.lease(port, idle) {
+                Ok(sockets) => return Ok(Some(sockets)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
             }
         }
-        fault.map_or(Ok(None), Err)
+        Ok(None)
     }
 
     /// Binds the RTP port of the pair `port`, which an earlier session had. Returns `None` if the pair is not free, or not
     /// in the range.
     pub(crate) fn bind_again(self: &Arc<Ports>, port: u16) -> io::Result<Option<Sockets>> {
         let Some(idle) = self.free().take(port) else { return Ok(None) };
-        match idle.map_or_else(|| self.socket(port), Ok) {
-            Ok(rtp) => {
-                let lease = Lease { port, ports: Arc::clone(self), idle: None };
-                Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease }))
-            }
-            Err(error) => {
-                self.give_back(port, None);
-                Err(error)
-            }
-        }
+        self.lease(port, idle).map(Some)
+    }
+
+    /// Leases a pair that was taken from the pool. `idle` is its RTP socket, if the socket is still bound. If the port
+    /// cannot be bound, the pair becomes free again.
+    fn lease(self: &Arc<Ports>, port: u16, idle: Option<UdpSocket>) -> io::Result<Sockets> {
+        let lease = Lease { port, ports: Arc::clone(self), idle: None };
+        let rtp = idle.map_or_else(|| self.socket(port), Ok)?;
+        Ok(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease })
     }
 
     /// Whether the pool has no free pair.

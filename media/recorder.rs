@@ -113,7 +113,7 @@ pub struct RecordingPosition {
 /// A recording as data. The file and the settings are not part of it: a new `Start` command gives them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordingState {
-    op: u64,
+    op: OpId,
     /// The number of frames recorded so far.
     recorded: u64,
     pause: Pause,
@@ -123,7 +123,7 @@ pub(crate) struct RecordingState {
 
 impl RecordingState {
     pub(crate) fn is(&self, op: OpId) -> bool {
-        self.op == op.0
+        self.op == op
     }
 
     pub(crate) fn pause(&mut self, pause: Pause) {
@@ -132,7 +132,7 @@ impl RecordingState {
 
     pub(crate) fn position(&self) -> RecordingPosition {
         RecordingPosition {
-            op: OpId(self.op),
+            op: self.op,
             recorded: Duration::from_millis(self.recorded.saturating_mul(20)),
             paused: self.pause != Pause::No,
         }
@@ -142,7 +142,7 @@ impl RecordingState {
 impl Recorder {
     pub(crate) fn state(&self) -> RecordingState {
         RecordingState {
-            op: self.op.0,
+            op: self.op,
             recorded: self.recorded,
             // A change that waits for the recorder's delay is the state from now on.
             pause: self.changes.back().map_or(self.pause, |(_, pause)| *pause),

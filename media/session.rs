@@ -265,7 +265,9 @@ impl MediaSession {
     pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
         self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
         self.routing.awaited = None;
-        self.digit_input.note_joined();
+        if leg.is_some() {
+            self.digit_input.note_joined();
+        }
         self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
         self.outbound.sender.pause();
     }

@@ -70,7 +70,7 @@ impl SessionSnapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Malformed`] if a number of the session cannot be written. This is a defect.
+    /// [`SnapshotError::Malformed`] if a part of the session cannot be written as JSON. This is a defect.
     pub fn write(&self, encrypt: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<Vec<u8>, SnapshotError> {
         let plain = serde_json::to_vec(self).map_err(|_| SnapshotError::Malformed)?;
         let encrypted = encrypt(plain);

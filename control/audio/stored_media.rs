@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A file has at most [`MAX_FILE_OCTETS`] octets. An account has at most [`MAX_ACCOUNT_OCTETS`] octets and at most
-//! [`tandem_routing::inventory::MAX_ROWS`] names.
+//! [`MAX_ROWS`] names.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_host::directory;
-use tandem_routing::inventory::{InventoryError, InventoryItem, ResourceCache};
+use tandem_routing::inventory::{InventoryError, InventoryItem, MAX_ROWS, ResourceCache};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
 
@@ -53,7 +54,7 @@ pub enum NotStored {
     #[error("the account already has a file with this name")]
     NameTaken,
     /// The account has reached its limit for the number or the size of files.
-    #[error("the account may store at most {MAX_ACCOUNT_OCTETS} octets in 10000 files")]
+    #[error("the account may store at most {MAX_ACCOUNT_OCTETS} octets in {MAX_ROWS} files")]
     Full,
     /// The file could not be written.
     #[error("the file could not be written: {0}")]
@@ -61,6 +62,16 @@ pub enum NotStored {
     /// The database query failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<InventoryError> for NotStored {
+    fn from(why: InventoryError) -> Self {
+        match why {
+            InventoryError::Taken => Self::NameTaken,
+            InventoryError::Full => Self::Full,
+            InventoryError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl InventoryItem for StoredFile {
@@ -120,7 +131,11 @@ impl StoredMedia {
             self.delete(store, &expired).await?;
         }
         let details = self.write(account, content, expires_at, 0).await?;
-        self.put(store, Resource::new(account, name, details)).await
+        let put = self.media.put(store, Resource::new(account, name, details.clone())).await;
+        put.map_err(|why| {
+            self.remove_file(&details);
+            why.into()
+        })
     }
 
     /// Replaces the content of a file, its time of expiry, or both.
@@ -136,12 +151,13 @@ impl StoredMedia {
             None => StoredFile { expires_at, ..row.details.clone() },
         };
         let is_new_file = details.file != row.details.file;
-        let changed = Resource { details, updated_at: Timestamp::now(), ..row.clone() };
-        let changed = self.put(store, changed).await?;
+        let changed = Resource { details: details.clone(), updated_at: Timestamp::now(), ..row.clone() };
+        let put = self.media.put(store, changed).await;
         if is_new_file {
-            self.remove_file(&row.details);
+            // The row names only one of the two files.
+            self.remove_file(if put.is_ok() { &row.details } else { &details });
         }
-        Ok(changed)
+        put.map_err(NotStored::from)
     }
 
     /// Deletes a file and its row. Returns `false` if the file was already deleted.
@@ -162,19 +178,6 @@ impl StoredMedia {
             }
         }
         Ok(removed)
-    }
-
-    async fn put(&self, store: &Store, row: Resource<StoredFile>) -> Result<Arc<Resource<StoredFile>>, NotStored> {
-        let written = row.details.clone();
-        let put = self.media.put(store, row).await;
-        put.map_err(|why| {
-            self.remove_file(&written);
-            match why {
-                InventoryError::Taken => NotStored::NameTaken,
-                InventoryError::Full => NotStored::Full,
-                InventoryError::Store(error) => NotStored::Store(error),
-            }
-        })
     }
 
     /// Writes a new file. `replaced` is the size in octets of the old file that the new file replaces.
@@ -206,7 +209,7 @@ impl StoredMedia {
 
     /// Deletes files without a row. A crash during an upload can leave such files.
     fn remove_strays(&self) -> io::Result<()> {
-        let named: Vec<String> = self
+        let named: HashSet<String> = self
             .media
             .keys()
             .iter()
@@ -215,7 +218,8 @@ impl StoredMedia {
             .collect();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if !named.iter().any(|name| entry.file_name().to_str() == Some(name)) && entry.file_type()?.is_file() {
+            let is_named = entry.file_name().to_str().is_some_and(|name| named.contains(name));
+            if !is_named && entry.file_type()?.is_file() {
                 std::fs::remove_file(entry.path())?;
             }
         }
@@ -268,5 +272,22 @@ mod tests {
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
         assert!(stored.delete(&store, &found).await.unwrap() && !stored.delete(&store, &found).await.unwrap());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn if_the_database_fails_the_old_file_stays_and_a_new_file_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let (folder, now) = (directory.path().join("media"), Timestamp::now());
+        let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
+        let row = stored.add(&store, "acme", "hello", wav("one"), now + HOUR).await.unwrap();
+        store.close().await;
+        for content in [None, Some(wav("two"))] {
+            assert!(matches!(stored.change(&store, &row, content, now + HOUR).await, Err(NotStored::Store(_))));
+        }
+        assert!(matches!(stored.add(&store, "acme", "new", wav("three"), now + HOUR).await, Err(NotStored::Store(_))));
+        let found = stored.find("acme", "hello", now).unwrap();
+        assert_eq!(std::fs::read_to_string(stored.path(&found.details)).unwrap(), "one");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
     }
 }

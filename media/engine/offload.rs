@@ -112,6 +112,14 @@ impl Core {
         }
     }
 
+    /// Reads the kernel's counters for the session `key`. If the session is bridged, reads the counters of both
+    /// directions. The offload continues.
+    pub(super) fn count_offload(&mut self, now: Instant, key: LegId, network: &mut dyn Network) {
+        if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
+            self.count_both_directions(now, slot, network);
+        }
+    }
+
     pub(super) fn revoke_offload_at(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.end_offload(now, slot, by_itself, network);
@@ -119,7 +127,7 @@ impl Core {
     }
 
     /// Reads the kernel's counters for the leg in `slot`. If the leg is bridged, reads the counters of both directions.
-    pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+    fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.count_offloaded(now, slot, network);
         }

@@ -13,8 +13,6 @@ pub struct OpenSpec {
     /// Sessions with the same affinity share a worker. So a bridge between these sessions needs no move to another
     /// worker. Give all legs of a call the same affinity.
     pub affinity: u128,
-    /// The kind of transport.
-    pub transport: TransportKind,
     /// What is known about the far end before its first SDP.
     pub far_end: FarEnd,
 }
@@ -22,7 +20,7 @@ pub struct OpenSpec {
 impl OpenSpec {
     /// Returns the properties of a session with RTP and an unknown far end.
     pub fn new(key: LegId, affinity: u128) -> OpenSpec {
-        OpenSpec { key, affinity, transport: TransportKind::Rtp, far_end: FarEnd::Unknown }
+        OpenSpec { key, affinity, far_end: FarEnd::Unknown }
     }
 }
 
@@ -34,14 +32,6 @@ pub struct ResumeSpec {
     /// The highest number of packets that the session may have sent after the snapshot: 0 if it sent nothing more. Their
     /// sequence numbers and SRTP indices are not used again, because two packets with one index would share a key stream.
     pub skipped_packets: u16,
-}
-
-/// The kind of a session's transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransportKind {
-    /// RTP and RTCP on a pair of ports, plain or as SRTP with keys in the SDP. The RTCP port is bound when the session
-    /// first sends a packet.
-    Rtp,
 }
 
 /// The far end of a new session.

@@ -183,12 +183,7 @@ impl Session {
 
     /// Sends a command to the worker. Commands of one session take effect in order.
     pub fn command(&self, command: Command) -> Result<(), Busy> {
-        let taken = self
-            .shared
-            .inboxes
-            .get(self.home)
-            .is_some_and(|inbox| inbox.try_post(Message::Command { key: self.key, command, of: None }));
-        if taken { Ok(()) } else { Err(Busy) }
+        self.try_post(Message::Command { key: self.key, command, of: None })
     }
 
     /// Asks the worker for the session as data. The worker calls `done`, and then goes on as before. If the session is
@@ -196,9 +191,12 @@ impl Session {
     pub fn snapshot(&self, done: impl FnOnce(SessionSnapshot) + Send + 'static) -> Result<(), Busy> {
         let negotiation = self.negotiation.clone();
         let done = Box::new(move |session| done(SessionSnapshot { session, negotiation }));
+        self.try_post(Message::Snapshot { key: self.key, done })
+    }
+
+    fn try_post(&self, message: Message) -> Result<(), Busy> {
         let inbox = self.shared.inboxes.get(self.home);
-        let taken = inbox.is_some_and(|inbox| inbox.try_post(Message::Snapshot { key: self.key, done }));
-        if taken { Ok(()) } else { Err(Busy) }
+        if inbox.is_some_and(|inbox| inbox.try_post(message)) { Ok(()) } else { Err(Busy) }
     }
 
     fn send_plan(&self) {

@@ -11,8 +11,6 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::audio::Audio;
 use crate::codec::{Codec, SampleRate};
 use crate::command::{LegId, OpId, RecordingCommand};
@@ -29,7 +27,7 @@ pub(crate) use outlet::MixedFrame;
 pub use participation::{Beep, Hold, Participation, Role};
 
 /// The key of a room. The application chooses it. No two open rooms may have the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey(pub u128);
 
 /// The settings of a room.

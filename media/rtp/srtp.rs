@@ -240,11 +240,15 @@ impl Srtp {
         }
     }
 
-    /// Creates the contexts from data. `skipped` is the number of RTCP packets that may have been sent since the data was
-    /// written: their indices are not used again. Returns `None` if the cryptographic library refuses the keys.
+    /// Creates the contexts from data. `skipped` is the number of RTP packets and of RTCP packets that may have been
+    /// sent since the data was written: their indices are not used again. Returns `None` if the cryptographic library
+    /// refuses the keys.
     pub(crate) fn resume(state: SrtpState, skipped: u16) -> Option<Srtp> {
         let mut sender = Sender::new(&state.keys.send)?;
         sender.window = state.sent;
+        if let Some(newest) = sender.window.newest() {
+            sender.window.note(Guess::of(newest.index().saturating_add(skipped.into())));
+        }
         sender.rtcp_index = state.rtcp_index.saturating_add(skipped.into()).min(LAST_RTCP);
         let receiver = Receiver::resume(&state.keys.receive, state.keys.mki, state.received)?;
         let previous = match state.previous {

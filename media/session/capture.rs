@@ -75,14 +75,14 @@ impl AudioTracks {
 /// The recorders and taps of a leg as data.
 #[derive(Serialize, Deserialize)]
 pub(super) struct CaptureState {
-    taps: Vec<u64>,
+    taps: Vec<OpId>,
     recordings: Vec<RecordingState>,
     late: u64,
 }
 
 impl CaptureState {
     pub(super) fn taps(&self) -> Vec<OpId> {
-        self.taps.iter().copied().map(OpId).collect()
+        self.taps.clone()
     }
 
     pub(super) fn recordings(&self) -> Vec<RecordingPosition> {
@@ -93,7 +93,7 @@ impl CaptureState {
 impl Capture {
     pub(super) fn state(&self) -> CaptureState {
         CaptureState {
-            taps: self.taps.iter().map(|tap| tap.op.0).collect(),
+            taps: self.taps.iter().map(|tap| tap.op).collect(),
             recordings: self.recorders.state(),
             late: self.late(),
         }

@@ -55,13 +55,13 @@ struct Digits {
 pub(super) struct PlayoutState {
     digits: Option<DigitsState>,
     playback: Option<PlaybackState>,
-    source: Option<u64>,
+    source: Option<OpId>,
     quiet: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct DigitsState {
-    op: u64,
+    op: OpId,
     sender: DigitSender,
     timestamp: u32,
     /// The number of samples of the current digit's tone that were sent.
@@ -74,19 +74,19 @@ impl PlayoutState {
     }
 
     pub(super) fn source(&self) -> Option<OpId> {
-        self.source.map(OpId)
+        self.source
     }
 }
 
 impl Digits {
     fn state(&self) -> DigitsState {
         let tone = self.tone.as_ref().map(ToneGenerator::position);
-        DigitsState { op: self.op.0, sender: self.sender.clone(), timestamp: self.timestamp, tone }
+        DigitsState { op: self.op, sender: self.sender.clone(), timestamp: self.timestamp, tone }
     }
 
     fn resume(state: DigitsState) -> Digits {
         let DigitsState { op, sender, timestamp, tone } = state;
-        let mut digits = Digits { op: OpId(op), sender, timestamp, tone: None };
+        let mut digits = Digits { op, sender, timestamp, tone: None };
         if let (Some(position), Some(event)) = (tone, digits.sender.current()) {
             let mut generator = digits.tone_of(event);
             generator.set_position(position);
@@ -107,7 +107,7 @@ impl Playout {
         PlayoutState {
             digits: self.digits.as_deref().map(Digits::state),
             playback: self.playback.as_deref().map(Playback::state),
-            source: self.source.as_ref().map(|source| source.op.0),
+            source: self.source.as_ref().map(|source| source.op),
             quiet: self.quiet,
         }
     }

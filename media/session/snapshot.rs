@@ -48,7 +48,7 @@ pub(crate) struct SessionState {
     digit_input: DigitInputState,
     capture: CaptureState,
     suppressed: Vec<Tracks>,
-    detection: Option<u64>,
+    detection: Option<OpId>,
     quality: QualityReports,
     gap_watch: GapWatch,
     schedule: Schedule,
@@ -104,7 +104,7 @@ impl SessionState {
             source: self.playout.source(),
             taps: self.capture.taps(),
             recordings: self.capture.recordings(),
-            detection: self.detection.map(OpId),
+            detection: self.detection,
             bridged_with: self.bridged_with,
             in_room: self.in_room,
             undelivered_events: self.undelivered,
@@ -141,7 +141,7 @@ impl MediaSession {
                 .filter(|(track, _)| self.suppression.is_on(*track))
                 .map(|(_, one)| one)
                 .collect(),
-            detection: self.detection.as_ref().map(|detection| detection.op.0),
+            detection: self.detection.as_ref().map(|detection| detection.op),
             quality: self.quality.clone(),
             gap_watch: self.gap_watch.clone(),
             schedule: self.schedule.clone(),

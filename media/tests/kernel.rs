@@ -17,10 +17,7 @@ use tandem_media::{
     Audio, Channels, Command, Config, DtmfMethod, Engine, Event, LegId, OpId, OpenSpec, RecordSpec, RecordingCommand,
     Session, StartError, Stats, UseKernel, WavCoding,
 };
-
-mod wait;
-
-use wait::wait_until;
+use tandem_test_support::wait_for_blocking;
 
 /// Starts an engine with the kernel relay. Returns `None` if the kernel relay is not available on this host.
 fn engine() -> Option<Engine> {
@@ -115,7 +112,7 @@ fn bridged(engine: &Engine) -> [Phone; 2] {
 
 /// Makes both phones send a packet every 20 ms until `done` returns true. Fails after 15 s.
 fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
-    wait_until(Duration::from_secs(15), Duration::from_millis(20), "the state that the packets lead to", || {
+    wait_for_blocking(Duration::from_secs(15), Duration::from_millis(20), "the state that the packets lead to", || {
         phones.iter_mut().for_each(Phone::listen);
         if done(phones) {
             return Some(());
@@ -210,7 +207,7 @@ fn the_kernel_continues_the_stream_and_passes_digits_to_the_engine() {
     // From the next packet on, a leg on hold gets no audio.
     let hold = offer(&phones[1].socket, "a=sendonly\r\n");
     phones[1].session.answer(hold.as_bytes()).unwrap();
-    wait_until(Duration::from_secs(3), Duration::from_millis(1), "the end of the flows", || {
+    wait_for_blocking(Duration::from_secs(3), Duration::from_millis(1), "the end of the flows", || {
         (engine.load().kernel_flows == 0).then_some(())
     });
     phones[1].listen();
@@ -280,14 +277,19 @@ fn the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits() {
     phone.session.command(Command::Play { op: OpId(1), audio, loops: None }).unwrap();
     let deadline = Instant::now() + Duration::from_secs(15);
     let say_until = |phone: &mut Phone, done: &mut dyn FnMut(&Phone) -> bool| {
-        wait_until(Duration::from_secs(15), Duration::from_millis(20), "the state that the packets lead to", || {
-            phone.listen();
-            if done(phone) {
-                return Some(());
-            }
-            phone.say(0x2A);
-            None
-        });
+        wait_for_blocking(
+            Duration::from_secs(15),
+            Duration::from_millis(20),
+            "the state that the packets lead to",
+            || {
+                phone.listen();
+                if done(phone) {
+                    return Some(());
+                }
+                phone.say(0x2A);
+                None
+            },
+        );
     };
     say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
     let (sent, heard) = (phone.sequence, phone.heard.len());

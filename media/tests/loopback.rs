@@ -17,10 +17,7 @@ use tandem_media::{
     OpenError, OpenSpec, Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, ResumeSpec, RoomEnd,
     RoomEvent, RoomKey, RoomSpec, RunningOperations, Session, SessionSnapshot, TapCodec, Tone, Tracks,
 };
-
-mod wait;
-
-use wait::wait_until;
+use tandem_test_support::wait_for_blocking;
 
 /// The time within which an event of these tests comes, even on a busy host.
 const SOON: Duration = Duration::from_secs(3);
@@ -143,7 +140,7 @@ fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
     a.session.command(Command::Bridge { with: b.session.key() }).unwrap();
     // The bridge is complete when each phone has received audio of the other phone.
     let (mut a_hears, mut b_hears) = (false, false);
-    wait_until(SOON, FRAME, "the bridge", || {
+    wait_for_blocking(SOON, FRAME, "the bridge", || {
         a_hears |= drain(&a).iter().any(|packet| packet[12] != 0xFF);
         b_hears |= drain(&b).iter().any(|packet| packet[12] != 0xD5);
         if a_hears && b_hears {
@@ -156,7 +153,7 @@ fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
     drain(&a);
     drain(&b);
     let (mut counts, mut number) = ([0, 0], 0);
-    wait_until(Duration::from_secs(5), Duration::from_millis(5), "200 packets at each phone", || {
+    wait_for_blocking(Duration::from_secs(5), Duration::from_millis(5), "200 packets at each phone", || {
         if number < 200 {
             let octet = number % 100;
             a.say(0, &[octet; 160]);
@@ -228,7 +225,7 @@ fn sessions_of_different_workers_join_a_room_and_continue_after_its_end() {
         phone.session.command(Command::Join { room: RoomKey(5), participation }).unwrap();
     }
     let mut hear = vec![false; phones.len()];
-    wait_until(Duration::from_secs(5), FRAME, "the audio of the room at each phone", || {
+    wait_for_blocking(Duration::from_secs(5), FRAME, "the audio of the room at each phone", || {
         // The last phone only listens.
         phones[..5].iter_mut().for_each(|phone| phone.say(0, &[0x20; 160]));
         for (hears, phone) in hear.iter_mut().zip(&phones) {
@@ -264,7 +261,7 @@ fn relay_200_short(engine: &Engine, round: u128) {
         phones[from].session.command(Command::Bridge { with }).unwrap();
         let mark = 0x20 + (from * 4 + to) as u8;
         let what = format!("round {round}: the bridge from {from} to {to}");
-        wait_until(SOON, Duration::from_millis(10), &what, || {
+        wait_for_blocking(SOON, Duration::from_millis(10), &what, || {
             phones[from].say(0, &[mark; 160]);
             drain(&phones[to]).iter().any(|packet| packet.get(12) == Some(&mark)).then_some(())
         });
@@ -353,7 +350,7 @@ fn exhausted_ports_are_an_error_until_a_session_ends() {
     assert!(matches!(engine.open(OpenSpec::new(LegId(3), 1), sink()), Err(OpenError::PortsExhausted)));
     let port = first.port();
     drop(first);
-    let third = wait_until(SOON, Duration::from_millis(5), "a free pair of ports", || {
+    let third = wait_for_blocking(SOON, Duration::from_millis(5), "a free pair of ports", || {
         engine.open(OpenSpec::new(LegId(3), 1), sink()).ok()
     });
     assert_eq!(third.port(), port);
@@ -368,7 +365,7 @@ fn a_tap_gets_a_frame_every_20_ms_and_ends_with_its_session() {
     phone.session.command(Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink }).unwrap();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut frames = Vec::new();
-    wait_until(SOON, Duration::from_millis(2), "20 frames of the tap", || {
+    wait_for_blocking(SOON, Duration::from_millis(2), "20 frames of the tap", || {
         while frames.len() < 20
             && let std::task::Poll::Ready(Some(frame)) = reader.poll_next(&mut context)
         {
@@ -379,7 +376,7 @@ fn a_tap_gets_a_frame_every_20_ms_and_ends_with_its_session() {
     assert_eq!(frames, (0..20).map(|place| place * 20).collect::<Vec<u64>>());
     drop(phone.session);
     b_closed(&phone.events);
-    wait_until(SOON, Duration::from_millis(5), "the end of the tap", || {
+    wait_for_blocking(SOON, Duration::from_millis(5), "the end of the tap", || {
         let frame = reader.poll_next(&mut context);
         matches!(frame, std::task::Poll::Ready(None)).then_some(())
     });
@@ -415,7 +412,7 @@ fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
     far_ends[0].0.command(Command::Bridge { with: LegId(2) }).unwrap();
     for (from, to, octet) in [(0, 1, 0x21), (1, 0, 0x22)] {
         let mut sequence = 0u16;
-        wait_until(Duration::from_secs(5), FRAME, &format!("the audio of {from}"), || {
+        wait_for_blocking(Duration::from_secs(5), FRAME, &format!("the audio of {from}"), || {
             let mut packet = vec![0x80, 0];
             packet.extend(sequence.to_be_bytes());
             packet.extend((u32::from(sequence) * 160).to_be_bytes());

@@ -1,6 +1,6 @@
 //! Waits for conditions that cause no event.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The time between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -26,4 +26,23 @@ pub async fn try_wait_for<T>(limit: Duration, mut check: impl AsyncFnMut() -> Op
         }
     };
     tokio::time::timeout(limit, found).await.ok()
+}
+
+/// Calls `check` every `interval` until it returns a value, and returns this value. Blocks the thread. Panics with
+/// `what` if there is no value after `limit`.
+#[expect(clippy::disallowed_methods, reason = "the tests that call this function run on the real clock")]
+pub fn wait_for_blocking<T>(
+    limit: Duration,
+    interval: Duration,
+    what: &str,
+    mut check: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
+        std::thread::sleep(interval);
+    }
 }

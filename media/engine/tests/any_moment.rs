@@ -192,6 +192,19 @@ fn after_a_pause_the_far_ends_receive_one_stream_that_continues_with_the_time() 
 }
 
 #[test]
+fn a_resumed_session_forgets_a_bridge_that_ends_before_the_other_session_is_here() {
+    let mut pair = MediaPair::new();
+    let other = LegId(3);
+    pair.core.insert(Box::new(MediaSession::new(other, 3, Arc::new(|_, _| Ok(())), true)));
+    pair.command(Side::A, Command::Bridge { with: other });
+    let [running, _] = pair.resume_elsewhere(NOW, 0);
+    assert_eq!(running.bridged_with, Some(other));
+    assert_eq!(pair.state(Side::A).running().bridged_with, Some(other));
+    pair.command(Side::A, Command::Unbridge);
+    assert_eq!(pair.state(Side::A).running().bridged_with, None);
+}
+
+#[test]
 fn a_stranger_cannot_take_over_a_resumed_session() {
     let mut pair = MediaPair::new();
     pair.bridge();

@@ -167,6 +167,57 @@ fn every_command_ends_the_offload_first() {
     assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "the end");
 }
 
+/// Requests the leg's statistics.
+fn stats(pair: &mut MediaPair, side: Side) -> crate::Stats {
+    pair.command(side, Command::ReportStats);
+    let Some((_, Event::Stats { stats })) = pair.events(side).pop() else { panic!() };
+    *stats
+}
+
+#[test]
+fn statistics_leave_the_offload_in_place_and_contain_the_packets_of_the_kernel() {
+    let mut pair = short();
+    let before = [Side::A, Side::B].map(|side| stats(&mut pair, side));
+    for reading in 1..=20 {
+        pair.talk(10, 1, 2);
+        for (side, before) in [Side::A, Side::B].into_iter().zip(&before) {
+            let now = stats(&mut pair, side);
+            assert_eq!((now.packets_in, now.lost), (60 + reading * 10, 0));
+            assert_eq!(now.packets_out, before.packets_out + reading * 10);
+            assert!(pair.is_offloaded(Side::A) && pair.is_offloaded(Side::B));
+        }
+    }
+    let mut pair = played(true);
+    pair.talk(10, 1, 2);
+    assert_eq!(stats(&mut pair, Side::A).packets_in, 110);
+    assert!(pair.is_dropped(Side::A));
+}
+
+#[test]
+fn statistics_do_not_change_the_time_after_which_a_leg_counts_as_silent() {
+    let until_silent = |frames_between_statistics: usize| {
+        let mut pair = short();
+        let began = pair.now();
+        let mut frames = 0_usize;
+        while pair.is_offloaded(Side::A) && frames < 100 {
+            pair.send_audio(Side::B, 2, NOW);
+            pair.advance(20);
+            frames += 1;
+            if frames.is_multiple_of(frames_between_statistics) {
+                stats(&mut pair, Side::A);
+                stats(&mut pair, Side::B);
+            }
+        }
+        assert!(pair.is_offloaded(Side::B));
+        pair.now() - began
+    };
+    let without = until_silent(usize::MAX);
+    assert!(without >= milliseconds(800) && without <= milliseconds(1_200), "{without:?}");
+    for frames_between_statistics in [1, 7, 15, 19, 20, 25] {
+        assert_eq!(until_silent(frames_between_statistics), without, "{frames_between_statistics}");
+    }
+}
+
 #[test]
 fn packets_that_need_the_engine_are_never_offloaded() {
     let g722 = "m=audio 4000 RTP/AVP 9\r\n";

@@ -48,7 +48,7 @@ impl Source {
     }
 }
 
-/// Returns the digits that B's far end detects in the packets that it gets.
+/// Returns the digits that a far end detects in the packets that it gets.
 fn digits(sent: &[Sent], payload_type: u8) -> String {
     let mut detector = Detector::default();
     sent.iter()
@@ -159,6 +159,24 @@ fn the_rest_of_a_digit_that_began_before_the_bridge_is_not_relayed() {
     press_123(&mut pair, &mut events, |_, _| {});
     assert_eq!(detected_digits(&mut pair, Side::A), "123");
     assert_eq!(digits(&pair.heard(Side::B), 101), "123");
+}
+
+#[test]
+fn the_rest_of_a_digit_that_began_before_the_end_of_a_bridge_passes() {
+    let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+    let mut pair = MediaPair::between(media, media);
+    pair.bridge();
+    let mut events = Source::new(EVENTS_SSRC);
+    for packet in 0..8u16 {
+        if packet == 2 {
+            pair.command(Side::A, Command::Unbridge);
+            pair.command(Side::A, Command::Echo(true));
+        }
+        events.send_event(&mut pair, 1, packet == 0, packet >= 5, 160 * (packet + 1).min(6));
+        pair.advance(20);
+    }
+    assert_eq!(detected_digits(&mut pair, Side::A), "1");
+    assert_eq!(digits(&pair.heard(Side::A), 101), "1");
 }
 
 #[test]

@@ -206,6 +206,26 @@ fn an_index_is_used_once_only_for_sending() {
 }
 
 #[test]
+fn a_resumed_context_continues_after_the_skipped_packets() {
+    for skipped in [0, 128, 40_000] {
+        let (mut a, mut b) = pair(Suite::Aes128Sha1_80);
+        let first = 30_000_u16;
+        assert!(opened(&mut b, &protected(&mut a, &packet(7, first))).is_ok());
+        let mut resumed = Srtp::resume(a.state(), skipped).unwrap();
+        // These packets are sent after the snapshot.
+        let last = first.wrapping_add(skipped);
+        for number in (1..=skipped).step_by(1_000) {
+            assert!(opened(&mut b, &protected(&mut a, &packet(7, first.wrapping_add(number)))).is_ok());
+        }
+        let mut used = [packet(7, last), vec![0; LONGEST_TRAILER]].concat();
+        let length = used.len() - LONGEST_TRAILER;
+        assert_eq!(resumed.protect(&mut used, length), None, "{skipped}");
+        let plain = packet(7, last.wrapping_add(1));
+        assert_eq!(opened(&mut b, &protected(&mut resumed, &plain)), Ok(plain), "{skipped}");
+    }
+}
+
+#[test]
 fn unchanged_srtp_keys_keep_their_indices_and_new_keys_overlap_with_the_old() {
     for suite in Suite::ALL {
         let (mut a, mut b) = pair(suite);
