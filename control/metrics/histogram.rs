@@ -1,14 +1,12 @@
-//! A histogram in Prometheus' text format.
-
-use crate::page::Rows;
+//! A histogram.
 
 /// Counts values in buckets.
 #[derive(Debug)]
 pub(crate) struct Histogram {
     /// The upper bound of each bucket, and the number of values in this bucket and not in a lower bucket.
-    buckets: Vec<(f64, u64)>,
-    count: u64,
-    sum: f64,
+    pub(crate) buckets: Vec<(f64, u64)>,
+    pub(crate) count: u64,
+    pub(crate) sum: f64,
 }
 
 impl Histogram {
@@ -25,18 +23,5 @@ impl Histogram {
         }
         self.count += 1;
         self.sum += value;
-    }
-
-    /// Writes the rows for one label set. `labels` has the form `name="value",...`, or is empty.
-    pub(crate) fn render(&self, rows: &mut Rows<'_>, labels: &str) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut so_far = 0;
-        for (end, count) in &self.buckets {
-            so_far += count;
-            rows.series("_bucket", &format!("{labels}{comma}le=\"{end}\""), so_far);
-        }
-        rows.series("_bucket", &format!("{labels}{comma}le=\"+Inf\""), self.count);
-        rows.series("_sum", labels, self.sum);
-        rows.series("_count", labels, self.count);
     }
 }

@@ -61,13 +61,21 @@ impl Rows<'_> {
         self.series("", labels, value);
     }
 
-    /// Writes a histogram for one label set.
+    /// Writes a histogram for one label set. `labels` has the same form as for [`Self::row`].
     pub(crate) fn histogram(&mut self, labels: &str, histogram: &Histogram) {
-        histogram.render(self, labels);
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut so_far = 0;
+        for (end, count) in &histogram.buckets {
+            so_far += count;
+            self.series("_bucket", &format!("{labels}{comma}le=\"{end}\""), so_far);
+        }
+        self.series("_bucket", &format!("{labels}{comma}le=\"+Inf\""), histogram.count);
+        self.series("_sum", labels, histogram.sum);
+        self.series("_count", labels, histogram.count);
     }
 
     /// Writes the value of a series whose name is the name of the family and `suffix`.
-    pub(crate) fn series(&mut self, suffix: &str, labels: &str, value: impl Display) {
+    fn series(&mut self, suffix: &str, labels: &str, value: impl Display) {
         let name = self.name;
         // Writing to a String cannot fail.
         let _ = match labels.is_empty() {

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use tandem_call::program::instruction::Speech;
-use tandem_shares::{ParentOf, PerAccount};
+use tandem_shares::PerAccount;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{OnceCell, Semaphore};
@@ -29,7 +29,7 @@ pub(super) struct Espeak {
 }
 
 /// The limits on texts.
-struct Places {
+pub(super) struct Places {
     /// The processes that run.
     running: Semaphore,
     /// The texts that run or wait.
@@ -37,34 +37,17 @@ struct Places {
 }
 
 impl Places {
-    fn of_accounts(accounts: usize) -> Self {
+    /// The places of this number of accounts. An account has as many processes as the machine has cores, but at least
+    /// two.
+    pub(super) fn of_accounts(accounts: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self { running: Semaphore::new(accounts * cores.max(2)), waiting: Semaphore::new(accounts * WAITING) }
-    }
-
-    /// The places of one account: as many processes as the machine has cores, but at least two.
-    fn of_account() -> Self {
-        Self::of_accounts(1)
-    }
-}
-
-/// The places of each account. They outlive a change of the engine.
-#[derive(Clone)]
-pub(super) struct AccountPlaces(Arc<PerAccount<Places>>);
-
-impl AccountPlaces {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(PerAccount::new(Places::of_account)))
-    }
-
-    pub(super) fn share(&self, parent_of: ParentOf) {
-        self.0.share(parent_of);
     }
 }
 
 impl Espeak {
-    pub(super) fn new(accounts: &AccountPlaces) -> Self {
-        Self { voices: OnceCell::new(), all: Places::of_accounts(2), accounts: Arc::clone(&accounts.0) }
+    pub(super) fn new(accounts: &Arc<PerAccount<Places>>) -> Self {
+        Self { voices: OnceCell::new(), all: Places::of_accounts(2), accounts: Arc::clone(accounts) }
     }
 
     /// Returns the name of the voice that the engine uses for a text.

@@ -26,11 +26,11 @@ use tandem_call::program::instruction::Speech;
 use tandem_host::hash;
 use tandem_http::{Budget, Client};
 use tandem_metrics::timings::{Count, Timing, Timings};
-use tandem_shares::ParentOf;
+use tandem_shares::{ParentOf, PerAccount};
 use tokio::time::Instant;
 
 use disk::Disk;
-use espeak::{AccountPlaces, Espeak, PROGRAM};
+use espeak::{Espeak, PROGRAM, Places};
 use over_http::HttpVoice;
 use ssml::Part;
 
@@ -59,7 +59,8 @@ const CACHE_VERSION: u8 = 3;
 pub struct Voice {
     client: Client,
     engine: ArcSwap<Option<Engine>>,
-    places: AccountPlaces,
+    /// The places of each account. They outlive a change of the engine.
+    places: Arc<PerAccount<Places>>,
     timings: Arc<Timings>,
     /// The time until which a failed engine over HTTP gets no texts of waiting callers.
     retry_at: Mutex<Option<Instant>>,
@@ -123,7 +124,8 @@ impl Voice {
     /// missing or not writable, speech still works, but is slower.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
-        let (client, places) = (client.with_budget(Budget::new(IN_FLIGHT)), AccountPlaces::new());
+        let client = client.with_budget(Budget::new(IN_FLIGHT));
+        let places = Arc::new(PerAccount::new(|| Places::of_accounts(1)));
         Self {
             engine: ArcSwap::from_pointee(engine(config, &client, &places)),
             places,
@@ -272,7 +274,7 @@ impl Voice {
 }
 
 /// Creates the configured engine. `None` if text to speech is off.
-fn engine(config: SpeechConfig, client: &Client, places: &AccountPlaces) -> Option<Engine> {
+fn engine(config: SpeechConfig, client: &Client, places: &Arc<PerAccount<Places>>) -> Option<Engine> {
     match config.tts.clone() {
         Tts::Off => None,
         Tts::Espeak => Some(Engine::Espeak(Espeak::new(places))),
