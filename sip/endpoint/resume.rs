@@ -531,6 +531,7 @@ impl Reader {
     fn check(self, core: &Core, stored: &StoredLeg) -> Result<Phase, ResumeError> {
         for request in &stored.requests {
             self.flow(core, &request.flow)?;
+            branch_of(&request.branch)?;
         }
         Ok(match &stored.phase {
             StoredPhase::Established => Phase::Established,
@@ -632,8 +633,8 @@ impl Reader {
     ) -> Vec<(Purpose, ClientId)> {
         let mut clients = Vec::new();
         for StoredRequest { method, branch, purpose, flow, progress, acknowledge } in requests {
-            let Ok(flow) = self.flow(core, &flow) else { continue };
-            let Ok(branch) = u128::from_str_radix(&branch, 16) else { continue };
+            // `check` has read both before.
+            let (Ok(flow), Ok(branch)) = (self.flow(core, &flow), branch_of(&branch)) else { continue };
             let (method, purpose) = (Method::named(method.as_bytes()), read_purpose(purpose));
             let acknowledge = acknowledge.map(|one| Acknowledge {
                 uri: one.uri.0,
@@ -682,6 +683,10 @@ impl Reader {
 fn offer(offer: &Offer) -> StoredOffer {
     let Offer { sdp, metadata, deferrals } = offer;
     StoredOffer { sdp: sdp.into(), metadata: metadata.as_ref().map(Into::into), deferrals: *deferrals }
+}
+
+fn branch_of(text: &str) -> Result<u128, ResumeError> {
+    u128::from_str_radix(text, 16).map_err(|_| ResumeError::Malformed("branch"))
 }
 
 fn octets(stored: Option<&Octets>) -> Option<Bytes> {

@@ -201,6 +201,17 @@ fn a_call_that_rings_at_the_far_end_is_answered_after_a_restart() {
 }
 
 #[test]
+fn a_leg_whose_invite_has_a_malformed_branch_is_not_continued() {
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LegId(1), invite: outgoing("sip:+15551230002@127.0.0.2") });
+    bench.expect("INVITE ");
+    let state = bench.state(LegId(1)).replace("\"branch\":\"", "\"branch\":\"x");
+    bench.endpoint = testing::endpoint("127.0.0.1:5060", 8, |_| {});
+    assert_eq!(bench.resume(LegId(1), &state), Err(ResumeError::Malformed("branch")));
+    bench.empty();
+}
+
+#[test]
 fn a_dialog_alone_is_continued_as_an_answered_leg() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LegId(1), invite: outgoing("sip:+15551230002@127.0.0.2") });
