@@ -159,7 +159,9 @@ impl Dialogs {
         key: Key,
         echo: Echo,
     ) {
-        let replaced = if request.method == Method::Refer { self.replaced_by_refer(&request) } else { None };
+        let may_refer = self.legs.get(slot).is_some_and(|leg| leg.extensions.may_refer);
+        let replaced =
+            if may_refer && request.method == Method::Refer { self.replaced_by_refer(&request) } else { None };
         self.with(cx, slot, |leg| leg.handle_in_dialog(arrival, request, key, echo, replaced));
     }
 

@@ -80,8 +80,7 @@ impl LegCx<'_, '_> {
         };
         let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
         let (uri, mut headers) = take_headers(&String::from_utf8_lossy(target.text()));
-        let replaces = headers.iter().position(|header| header.name.eq_ignore_ascii_case("Replaces"));
-        let replaces = replaces.map(|index| headers.remove(index).value);
+        let replaces = take_replaces(&mut headers);
         let referred_by = request.content.value("Referred-By");
         let subscription =
             Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
@@ -299,9 +298,8 @@ impl Dialogs {
     /// Returns the leg that a REFER asks to replace: the leg that has the dialog in the Replaces of the URI.
     pub(super) fn replaced_by_refer(&self, request: &Request) -> Option<LegId> {
         let uri = Uri::of_address(request.content.list("Refer-To").first()?.as_bytes())?;
-        let (_, headers) = take_headers(&String::from_utf8_lossy(uri.text()));
-        let replaces = headers.iter().find(|header| header.name.eq_ignore_ascii_case("Replaces"))?;
-        self.named_by_replaces(&replaces.value).map(|(key, _)| key)
+        let (_, mut headers) = take_headers(&String::from_utf8_lossy(uri.text()));
+        self.named_by_replaces(&take_replaces(&mut headers)?).map(|(key, _)| key)
     }
 
     /// Returns the leg that a Replaces header names (RFC 3891 §3), and whether this leg is answered. `value` is the
@@ -382,6 +380,12 @@ fn take_headers(uri: &str) -> (String, Vec<Header>) {
         .take(16)
         .collect();
     (uri.to_owned(), headers)
+}
+
+/// Removes the first Replaces header, and returns its value.
+fn take_replaces(headers: &mut Vec<Header>) -> Option<String> {
+    let index = headers.iter().position(|header| header.name.eq_ignore_ascii_case("Replaces"))?;
+    Some(headers.remove(index).value)
 }
 
 fn unescape(text: &str) -> String {
