@@ -60,7 +60,8 @@ pub struct Bans {
     /// Number of malformed messages within a minute that leads to a ban. The fields from `refused` to `floods` are the
     /// limits for other offences within a minute.
     pub malformed: u16,
-    /// Limit for requests that were refused because their source is unknown.
+    /// Limit for requests that were refused because their source is unknown, or because the password of a user under
+    /// attack is not checked.
     pub refused: u16,
     /// Limit for calls to numbers that do not exist.
     pub numbers: u16,
@@ -103,7 +104,8 @@ impl Default for Bans {
 pub enum Offence {
     /// A message that could not be parsed.
     Malformed,
-    /// A request that was refused because its source is unknown.
+    /// A request that was refused because its source is unknown, or because the password of a user under attack is not
+    /// checked.
     Refused,
     /// A call to a number that does not exist.
     Number,
@@ -139,7 +141,7 @@ impl Offence {
     pub fn description(self) -> &'static str {
         match self {
             Self::Malformed => "messages that are not SIP",
-            Self::Refused => "requests from outside every trunk",
+            Self::Refused => "refused requests",
             Self::Number => "calls to numbers that do not exist",
             Self::Credentials => "wrong passwords",
             Self::Challenge => "unanswered challenges",

@@ -436,9 +436,7 @@ impl Phones {
             report_authentication_failure(core, now, arrival, request, &username, why);
             // Otherwise a source that continues to guess would never be banned. A new phone of the user needs a few
             // requests only.
-            if !core.handles_own_request {
-                core.record_offence(now, arrival.source.ip(), Offence::Refused);
-            }
+            core.record_offence(now, arrival.source.ip(), Offence::Refused);
             core.refuse(arrival, echo, 403, "");
             return None;
         }

@@ -35,11 +35,11 @@ async fn a_password_guesser_is_banned_while_calls_of_a_trunk_at_the_same_address
     let ban = bans(&house).await.remove(0);
     assert_eq!(ban["source"], address.ip().to_string());
     assert_eq!((ban["limit"].as_str(), ban["times"].as_u64()), (Some("refused"), Some(1)));
-    assert_eq!(ban["why"], "5 requests from outside every trunk within a minute");
+    assert_eq!(ban["why"], "5 refused requests within a minute");
     assert_eq!(ban["dropped"], 3);
     let text = String::from_utf8(house.api.get("/console/sip/bans?format=text").await.body).unwrap();
     assert!(
-        text.starts_with(&address.ip().to_string()) && text.contains(": 5 requests from outside every trunk"),
+        text.starts_with(&address.ip().to_string()) && text.contains(": 5 refused requests within a minute"),
         "{text}"
     );
     assert_eq!(metric(&house, "tandem_sip_bans").await, 1);
