@@ -21,12 +21,6 @@ pub(crate) fn public(aor: &str, instance: &str) -> Option<String> {
     (!id.is_empty() && id.bytes().all(holds)).then(|| format!("{};gr={id}", aor.get(..end).unwrap_or(aor)))
 }
 
-/// Returns whether the `gr` parameter of a URI names this instance.
-pub(crate) fn names(parameter: &str, instance: &str) -> bool {
-    let id = instance.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(instance);
-    id.eq_ignore_ascii_case(parameter)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +35,5 @@ mod tests {
         for odd in ["urn:x", "<>", "<a b>", "<a;b>", "<a\">"] {
             assert_eq!(of("sip:alice@tandem", odd), None, "{odd}");
         }
-        assert!(names("URN:UUID:F81D4fae-7dec-11d0-a765-00a0c91e6bf6", uuid) && !names("urn:uuid:f81d", uuid));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  REGISTER ──> register() ──> 200 with the bindings, and Changes for the application to store
-//!  a call   ──> contacts() ──> the targets of a user's phones, best first
+//!  a call   ──> contact()  ──> the target of a binding
 //!  a timer  ──> take_due() ──> expired bindings, and bindings that need a NAT keep-alive
 //! ```
 //!
@@ -15,7 +15,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -163,9 +163,8 @@ pub struct Binding {
 
 impl Binding {
     /// Returns whether the `gr` parameter of a URI names the phone of this binding (RFC 5627).
-    #[must_use]
-    pub fn is_of(&self, gr: &str) -> bool {
-        self.instance_and_number().is_some_and(|(instance, _)| gruu::names(gr, instance))
+    pub(crate) fn is_of(&self, gr: &str) -> bool {
+        self.device().is_some_and(|own| own.eq_ignore_ascii_case(gr))
     }
 
     /// Returns the instance of a phone that may register over several flows (RFC 5626 §5.3). Bindings of one user with
@@ -380,14 +379,14 @@ impl Registrar {
     /// If the phone supports public GRUUs (RFC 5627 §5.3), `gruu` is the address-of-record as the phone wrote it.
     pub(crate) fn contact_values(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
-        for entry in self.of(aor).filter(|entry| entry.expires > now) {
+        for entry in self.valid(now, aor) {
             let seconds = entry.expires.saturating_duration_since(now).as_secs_f64().ceil();
             let Binding { contact, q, .. } = &entry.binding;
             let mut line = format!("<{contact}>;expires={seconds}");
             if *q < 1_000 {
                 line.push_str(&format!(";q=0.{q:03}"));
             }
-            if let Some((instance, number)) = entry.binding.instance.as_ref().and_then(|one| one.rsplit_once(' ')) {
+            if let Some((instance, number)) = entry.binding.instance_and_number() {
                 line.push_str(&format!(";+sip.instance=\"{instance}\""));
                 if number != "0" {
                     line.push_str(&format!(";reg-id={number}"));
@@ -401,28 +400,25 @@ impl Registrar {
         lines
     }
 
-    /// Returns the targets of a user's phones, sorted by preference. At the same preference, the most recently
-    /// refreshed target comes first. If a phone has several flows, only one flow is returned (RFC 5626 §5.3). This is
-    /// an open flow if there is one. If `instance` is given, only the target of the phone with this instance is
-    /// returned. A GRUU contains such an instance.
-    pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
-        let matches = |entry: &&Entry| instance.is_none_or(|instance| entry.binding.is_of(instance));
-        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).filter(matches).collect();
-        entries.sort_by_key(|entry| Reverse(entry.preference()));
-        let mut called = HashSet::new();
-        entries.retain(|entry| entry.binding.outbound_instance().is_none_or(|instance| called.insert(instance)));
-        let limit = if instance.is_some() { 1 } else { entries.len() };
-        entries.into_iter().take(limit).map(Entry::target).collect()
+    /// Returns the target of one binding. If the phone of the binding has several flows, one of them is used (RFC 5626
+    /// §5.3). This is an open flow if there is one. Returns `None` if the binding has ended.
+    pub(crate) fn contact(&self, now: Instant, binding: &BindingRef) -> Option<ContactTarget> {
+        let named = self.valid(now, &binding.aor).find(|entry| entry.binding.id == binding.id)?;
+        let instance = named.binding.outbound_instance();
+        let is_flow = |entry: &&Entry| instance.is_some() && entry.binding.outbound_instance() == instance;
+        Some(preferred(self.valid(now, &binding.aor).filter(is_flow)).unwrap_or(named).target())
     }
 
-    /// Returns the target of one binding. If the phone of the binding has several flows, the flow is used that
-    /// [`Registrar::contacts`] would use. Returns `None` if the binding has ended.
-    pub(crate) fn contact(&self, now: Instant, binding: &BindingRef) -> Option<ContactTarget> {
-        let entries = || self.of(&binding.aor).filter(|entry| entry.expires > now);
-        let named = entries().find(|entry| entry.binding.id == binding.id)?;
-        let instance = named.binding.outbound_instance();
-        let flows = entries().filter(|entry| instance.is_some() && entry.binding.outbound_instance() == instance);
-        Some(flows.max_by_key(|entry| entry.preference()).unwrap_or(named).target())
+    /// Returns the Contact URI of a user's phone. `gr` is the value of this parameter in the GRUU of the phone (RFC
+    /// 5627). If several bindings have the instance, the preferred one is used.
+    pub(crate) fn contact_of_instance(&self, now: Instant, aor: &Aor, gr: &str) -> Option<&str> {
+        let entry = preferred(self.valid(now, aor).filter(|entry| entry.binding.is_of(gr)))?;
+        Some(&entry.binding.contact)
+    }
+
+    /// Returns whether a phone of this user can be reached at this address, with any port.
+    pub(crate) fn has_contact_at(&self, now: Instant, aor: &Aor, ip: IpAddr) -> bool {
+        self.valid(now, aor).any(|entry| entry.flow.peer.ip() == ip)
     }
 
     /// Returns whether a phone of this user registered from exactly this address and port.
@@ -505,6 +501,11 @@ impl Registrar {
         })
     }
 
+    /// Returns the bindings of a user that have not expired.
+    fn valid(&self, now: Instant, aor: &Aor) -> impl Iterator<Item = &Entry> {
+        self.of(aor).filter(move |entry| entry.expires > now)
+    }
+
     /// Finds the binding that a Contact replaces. A registration replaces the earlier registration with the same
     /// instance and reg-id, even if the Contact URI differs (RFC 5626 §6).
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
@@ -575,7 +576,7 @@ impl Registrar {
 }
 
 impl Entry {
-    /// Returns the preference among the bindings of a user: the greatest value is called first.
+    /// Returns the preference among the bindings of a phone: the greatest value is used.
     fn preference(&self) -> (u16, bool, Instant) {
         (self.binding.q, is_open(self.flow), self.refreshed)
     }
@@ -590,6 +591,10 @@ impl Entry {
         let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
         ContactTarget { contact: contact.clone(), routes, flow }
     }
+}
+
+fn preferred<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
+    entries.max_by_key(|entry| entry.preference())
 }
 
 /// Returns whether a message can be sent along the flow at once: over UDP, or over a connection that is open.

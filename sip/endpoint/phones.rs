@@ -490,10 +490,8 @@ impl Phones {
         let is_full = core.guard.as_ref().is_some_and(|guard| guard.is_under_attack(now, (username, domain)));
         let is_home = || {
             let source = arrival.source.ip();
-            directory.users(username, host).any(|user| {
-                let contacts = self.registrar.contacts(now, &aor(user, host, directory), None);
-                contacts.iter().any(|contact| contact.flow.peer.ip() == source)
-            })
+            let mut users = directory.users(username, host);
+            users.any(|user| self.registrar.has_contact_at(now, &aor(user, host, directory), source))
         };
         (is_full && !is_home()).then_some("too many wrong passwords for this user within a minute")
     }
@@ -508,11 +506,10 @@ impl Phones {
             return None;
         }
         let (user, host) = (uri.user(), uri.host_text());
-        let mut targets = self.directory.users(&user, &host).flat_map(|user| {
-            let aor = aor(user, &host, &self.directory);
-            self.registrar.contacts(now, &aor, Some(&instance))
-        });
-        Uri::parse(targets.next()?.contact.as_bytes())
+        let contact_of =
+            |user| self.registrar.contact_of_instance(now, &aor(user, &host, &self.directory), &instance);
+        let contact = self.directory.users(&user, &host).find_map(contact_of)?;
+        Uri::parse(contact.as_bytes())
     }
 }
 

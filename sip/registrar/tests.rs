@@ -53,8 +53,23 @@ impl Office {
         self.registrar.register(self.now, register, &mut self.rng)
     }
 
+    /// Returns the contacts that calls to alice's bindings go to, in the order of the preference.
     fn reached(&self) -> Vec<String> {
-        self.registrar.contacts(self.now, &aor("alice"), None).into_iter().map(|target| target.contact).collect()
+        let mut entries: Vec<&Entry> = self.registrar.of(&aor("alice")).collect();
+        entries.sort_by_key(|entry| Reverse(entry.preference()));
+        let mut contacts = Vec::new();
+        for entry in entries {
+            let binding = BindingRef { aor: aor("alice"), id: entry.binding.id };
+            let target = self.registrar.contact(self.now, &binding);
+            contacts.extend(target.map(|target| target.contact).filter(|contact| !contacts.contains(contact)));
+        }
+        contacts
+    }
+
+    /// Returns the target of the user's only binding.
+    fn target(&self, user: &str) -> ContactTarget {
+        let id = self.registrar.of(&aor(user)).next().unwrap().binding.id;
+        self.registrar.contact(self.now, &BindingRef { aor: aor(user), id }).unwrap()
     }
 
     fn bindings(&self) -> Vec<String> {
@@ -163,7 +178,7 @@ fn a_phone_is_called_at_its_source_address_or_at_its_contact_if_the_hosts_are_eq
     let mut reach = |user: &str, contact: &str, transport, symmetric| {
         let from = flow("192.0.2.9:40000", transport);
         office.register_as(user, &[contact], None, |one| (one.flow, one.symmetric) = (from, symmetric)).unwrap();
-        office.registrar.contacts(office.now, &aor(user), None)[0].flow.peer.to_string()
+        office.target(user).flow.peer.to_string()
     };
     assert_eq!(reach("nat", "<sip:a@10.0.0.1:5060>", Transport::Udp, false), "192.0.2.9:40000");
     assert_eq!(reach("public", "<sip:a@192.0.2.9:5080>", Transport::Udp, false), "192.0.2.9:5080");
@@ -178,10 +193,9 @@ fn a_phone_whose_connection_is_closed_is_called_at_its_contact() {
     let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Tcp) };
     let contact = "<sip:a@192.0.2.9:5080;transport=tcp>";
     office.register_as("alice", &[contact], None, |one| one.flow = connected).unwrap();
-    let target = |office: &Office| office.registrar.contacts(office.now, &aor("alice"), None)[0].flow;
-    assert_eq!(target(&office), connected);
+    assert_eq!(office.target("alice").flow, connected);
     assert!(office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap()).is_empty());
-    assert_eq!(target(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
+    assert_eq!(office.target("alice").flow, Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
 }
 
 #[test]
@@ -242,9 +256,9 @@ fn a_call_to_a_phone_follows_the_path_of_its_register() {
     let mut office = Office::new(|_| {});
     let path = vec!["<sip:edge.example;lr>".to_owned()];
     office.register_as("alice", &["<sip:a@10.0.0.1>"], None, |one| one.path = path).unwrap();
-    let targets = office.registrar.contacts(office.now, &aor("alice"), None);
-    assert_eq!(targets[0].routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
-    assert_eq!(targets[0].flow.peer.to_string(), "192.0.2.9:40000");
+    let target = office.target("alice");
+    assert_eq!(target.routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
+    assert_eq!(target.flow.peer.to_string(), "192.0.2.9:40000");
 }
 
 #[test]
@@ -275,16 +289,41 @@ fn a_gruu_leads_to_its_phone_at_any_address_until_the_phone_unregisters() {
             "<sip:alice@192.0.2.3>;expires=3600",
         ]
     );
-    let reached = |office: &Office, instance| {
-        let targets = office.registrar.contacts(office.now, &aor("alice"), Some(instance));
-        targets.into_iter().map(|target| target.contact).collect::<Vec<_>>()
+    let reached = |office: &Office, gr: &str| {
+        office.registrar.contact_of_instance(office.now, &aor("alice"), gr).map(str::to_owned)
     };
-    assert_eq!(reached(&office, "URN:uuid:b"), ["sip:alice@192.0.2.2"]);
-    assert_eq!(reached(&office, "urn:uuid:c"), [""; 0]);
+    assert_eq!(reached(&office, "URN:uuid:b").as_deref(), Some("sip:alice@192.0.2.2"));
+    assert_eq!(reached(&office, "urn:uuid:c"), None);
     office.now += Duration::from_secs(1);
     office.register(&[&phone("192.0.2.9", "a")], None).unwrap();
-    assert_eq!(reached(&office, "urn:uuid:a"), ["sip:alice@192.0.2.9"], "the newest of two without a reg-id");
+    let newest = reached(&office, "urn:uuid:a");
+    assert_eq!(newest.as_deref(), Some("sip:alice@192.0.2.9"), "the newest of two without a reg-id");
     assert_eq!(office.reached().len(), 4);
+}
+
+#[test]
+fn a_gr_parameter_names_its_instance_in_any_case_of_letters() {
+    let mut office = Office::new(|_| {});
+    let contact = "<sip:alice@192.0.2.1>;+sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\"";
+    let changes = office.register(&[contact], None).unwrap();
+    let [Change::Bound(binding)] = &changes[..] else { panic!("{changes:?}") };
+    assert!(binding.is_of("URN:UUID:F81D4fae-7dec-11d0-a765-00a0c91e6bf6") && !binding.is_of("urn:uuid:f81d"));
+}
+
+#[test]
+fn every_binding_of_a_user_counts_as_a_contact_at_its_address_until_it_expires() {
+    let mut office = Office::new(|_| {});
+    for (number, source) in [(1, "192.0.2.1:1"), (2, "192.0.2.2:2")] {
+        let contact = format!("<sip:a@10.0.0.1>;+sip.instance=\"<urn:uuid:1>\";reg-id={number}");
+        office.register_as("alice", &[&contact], Some(60), |one| one.flow = flow(source, Transport::Udp)).unwrap();
+    }
+    let is_at = |office: &Office, user: &str, ip: &str| {
+        office.registrar.has_contact_at(office.now, &aor(user), ip.parse().unwrap())
+    };
+    assert!(is_at(&office, "alice", "192.0.2.1") && is_at(&office, "alice", "192.0.2.2"));
+    assert!(!is_at(&office, "alice", "10.0.0.1") && !is_at(&office, "bob", "192.0.2.1"));
+    office.now += Duration::from_secs(60);
+    assert!(!is_at(&office, "alice", "192.0.2.1"));
 }
 
 #[test]
