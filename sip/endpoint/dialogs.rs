@@ -114,20 +114,21 @@ impl Dialogs {
         core.timers.skip(Some(&mut leg.wake), at, next, Owner::Leg(slot))
     }
 
-    /// Calls `work` with the leg and the context. Afterwards, removes the leg if it has finished. Returns `None` if there
-    /// is no such leg.
-    pub(super) fn with<T>(
+    /// Calls `work` with the leg and the context. Afterwards, removes the leg if it has finished. Returns whether there
+    /// is such a leg.
+    pub(super) fn with(
         &mut self,
         cx: &mut Context<'_>,
         slot: LegSlot,
-        work: impl FnOnce(&mut LegCx<'_, '_>) -> T,
-    ) -> Option<T> {
-        let mut leg = LegCx { slot, leg: self.legs.get_mut(slot)?, cx, finished: false };
-        let result = work(&mut leg);
+        work: impl FnOnce(&mut LegCx<'_, '_>),
+    ) -> bool {
+        let Some(leg) = self.legs.get_mut(slot) else { return false };
+        let mut leg = LegCx { slot, leg, cx, finished: false };
+        work(&mut leg);
         if leg.finished {
             self.remove(cx, slot);
         }
-        Some(result)
+        true
     }
 
     /// Handles a command for a leg.
@@ -139,13 +140,15 @@ impl Dialogs {
     pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
         let Some(client) = cx.transactions.client(id) else { return };
         let purpose = client.purpose;
-        let handled = client.leg.and_then(|slot| self.with(cx, slot, |leg| leg.handle_response(id, purpose, response)));
-        if handled.is_none() && (200..300).contains(&response.status) {
-            match purpose {
-                Purpose::Invite => cx.end_answered(id, response),
-                Purpose::Reinvite => cx.acknowledge_without_leg(id, response),
-                _ => {}
-            }
+        let slot = client.leg;
+        let handled = slot.is_some_and(|slot| self.with(cx, slot, |leg| leg.handle_response(id, purpose, response)));
+        let is_answer = (200..300).contains(&response.status) && matches!(purpose, Purpose::Invite | Purpose::Reinvite);
+        if handled || !is_answer {
+            return;
+        }
+        let dialog = cx.acknowledge_without_leg(id, response);
+        if let Some(dialog) = dialog.filter(|_| purpose == Purpose::Invite) {
+            cx.send_bye_without_leg(dialog);
         }
     }
 

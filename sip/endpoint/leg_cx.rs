@@ -109,6 +109,15 @@ impl LegCx<'_, '_> {
         }
     }
 
+    /// Returns the end that a leg in the state `Ending` will report. For other legs, this is a local hang-up.
+    pub(super) fn take_end(&mut self) -> End {
+        let local = End::of(EndCause::LocalHangup, None);
+        match &mut self.leg.state {
+            State::Ending(end) => std::mem::replace(&mut **end, local),
+            _ => local,
+        }
+    }
+
     /// Reports the end of the leg. The dialogs remove the leg after this input.
     pub(super) fn finish(&mut self, end: End) {
         self.report_end(end);
@@ -123,10 +132,7 @@ impl LegCx<'_, '_> {
             leg.wake = None;
         }
         if matches!(leg.end_report, EndReport::DueBy(at) if at <= self.cx.now) {
-            let end = match &mut leg.state {
-                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
-                _ => End::of(EndCause::LocalHangup, None),
-            };
+            let end = self.take_end();
             self.report_end(end);
         }
         let leg = &mut *self.leg;

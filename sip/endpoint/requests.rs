@@ -45,19 +45,13 @@ impl Context<'_> {
         Some((Dialog::from_response(response, &fallback, client.flow), acknowledge.authorization.clone()))
     }
 
-    /// Acknowledges and hangs up a 2xx to an INVITE whose leg has ended.
-    pub(super) fn end_answered(&mut self, id: ClientId, response: &Response) {
-        let Some((dialog, lines)) = self.answered_dialog(id, response) else { return };
+    /// Acknowledges a 2xx to an INVITE or re-INVITE whose leg has ended. Returns the dialog of the 2xx, if the 2xx needs
+    /// this ACK ([`Context::answered_dialog`]).
+    pub(super) fn acknowledge_without_leg(&mut self, id: ClientId, response: &Response) -> Option<Dialog> {
+        let (dialog, lines) = self.answered_dialog(id, response)?;
         let again = InDialogRequest { lines, ..InDialogRequest::default() };
         self.acknowledge_answer(id, None, &dialog, response.cseq, &again);
-        self.send_bye_without_leg(dialog);
-    }
-
-    /// Acknowledges a 2xx to a re-INVITE whose leg has ended.
-    pub(super) fn acknowledge_without_leg(&mut self, id: ClientId, response: &Response) {
-        let Some((dialog, lines)) = self.answered_dialog(id, response) else { return };
-        let again = InDialogRequest { lines, ..InDialogRequest::default() };
-        self.acknowledge_answer(id, None, &dialog, response.cseq, &again);
+        Some(dialog)
     }
 
     /// Sends the ACK of a 2xx. This ACK is a separate request and uses the route set of the dialog (RFC 3261
@@ -203,10 +197,7 @@ impl LegCx<'_, '_> {
     }
 
     pub(super) fn finish_ending(&mut self) {
-        let end = match &mut self.leg.state {
-            State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
-            _ => End::of(EndCause::LocalHangup, None),
-        };
+        let end = self.take_end();
         self.finish(end);
     }
 
