@@ -52,7 +52,6 @@ impl Dialog {
 
     /// Returns the parts of the dialog that can be written down. `socket` is the bound address of the local socket.
     pub(crate) fn stored(&self, socket: Option<SocketAddr>) -> StoredDialog {
-        let Flow { transport, peer, pinned, secure, .. } = self.flow;
         StoredDialog {
             call_id: (&self.call_id).into(),
             local: (&self.local).into(),
@@ -61,7 +60,7 @@ impl Dialog {
             routes: self.routes.iter().map(Into::into).collect(),
             cseq: self.local_cseq,
             remote_cseq: self.remote_cseq,
-            flow: StoredFlow { transport, peer, pinned, secure, socket },
+            flow: StoredFlow::of(self.flow, socket),
         }
     }
 
@@ -84,8 +83,7 @@ impl Dialog {
     /// Creates the dialog of an earlier process, for its BYE. `local` is the index of the socket that can reach the far
     /// end. Returns `None` if the stored target is not a URI.
     pub(crate) fn of_earlier_process(stored: StoredDialog, local: usize) -> Option<Self> {
-        let StoredFlow { transport, peer, pinned, secure, .. } = stored.flow;
-        let flow = Flow { transport, peer, local, connection: None, identity: None, pinned, secure };
+        let flow = stored.flow.at(local);
         let dialog = Self::of_stored(stored, flow)?;
         Some(Self { local_cseq: dialog.local_cseq.saturating_add(CSEQ_STEP), ..dialog })
     }

@@ -7,8 +7,9 @@
 //! Times are wall-clock times ([`Deadline`](tandem_id::Deadline)). Passwords are not part of the form: the trunk or the
 //! application gives them again.
 
-use crate::flow::Transport;
-use crate::header::Header;
+use crate::flow::{Flow, Transport};
+use crate::header::{ByeHeaders, Header};
+use crate::negotiated_timer::NegotiatedTimer;
 use crate::prack::Prack;
 use std::fmt;
 use std::net::SocketAddr;
@@ -159,6 +160,20 @@ pub(crate) struct StoredFlow {
     pub(crate) socket: Option<SocketAddr>,
 }
 
+impl StoredFlow {
+    /// Writes a flow. `socket` is the bound address of its local socket.
+    pub(crate) fn of(flow: Flow, socket: Option<SocketAddr>) -> Self {
+        let Flow { transport, peer, local: _, connection: _, identity: _, pinned, secure } = flow;
+        Self { transport, peer, pinned, secure, socket }
+    }
+
+    /// Returns the flow from the local socket with the index `local`.
+    pub(crate) fn at(&self, local: usize) -> Flow {
+        let Self { transport, peer, pinned, secure, socket: _ } = *self;
+        Flow { transport, peer, local, connection: None, identity: None, pinned, secure }
+    }
+}
+
 /// A dialog (RFC 3261 §12).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredDialog {
@@ -193,7 +208,7 @@ pub(crate) struct StoredLeg {
     pub(crate) offer: StoredOfferState,
     pub(crate) waiting_offer: Option<(StoredOffer, Timestamp)>,
     pub(crate) awaiting_ack: Option<StoredOk>,
-    pub(crate) negotiated_timer: Option<StoredNegotiatedTimer>,
+    pub(crate) negotiated_timer: Option<NegotiatedTimer>,
     pub(crate) timer: Option<StoredTimer>,
     pub(crate) reliable: Option<StoredReliable>,
     pub(crate) subscription: Option<StoredSubscription>,
@@ -230,7 +245,7 @@ pub(crate) struct StoredCalling {
 /// A hang-up before the final response. `give_up` is `None` until the CANCEL is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredHangup {
-    pub(crate) headers: StoredHeaders,
+    pub(crate) headers: ByeHeaders,
     pub(crate) give_up: Option<Timestamp>,
 }
 
@@ -240,13 +255,6 @@ pub(crate) struct StoredEarly {
     pub(crate) last: u32,
     pub(crate) settled: bool,
     pub(crate) answer: Option<Octets>,
-}
-
-/// Additional headers of a CANCEL or BYE.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoredHeaders {
-    pub(crate) lines: String,
-    pub(crate) headers: Vec<Header>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,14 +310,7 @@ pub(crate) struct StoredOk {
     pub(crate) interval_ms: u64,
     pub(crate) retransmit: Timestamp,
     pub(crate) deadline: Timestamp,
-    pub(crate) bye: Option<(StoredHeaders, StoredEnd)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoredNegotiatedTimer {
-    pub(crate) interval: u32,
-    pub(crate) we_refresh: bool,
-    pub(crate) known: bool,
+    pub(crate) bye: Option<(ByeHeaders, StoredEnd)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,15 @@ pub struct Header {
     pub value: String,
 }
 
+/// Additional headers of a CANCEL or BYE.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ByeHeaders {
+    /// Whole header lines, each with its CRLF.
+    pub(crate) lines: String,
+    /// Headers that are still to be composed.
+    pub(crate) headers: Vec<Header>,
+}
+
 /// Returns whether the application may not see or set the field. This is so if SIP itself uses the field, or if the
 /// field contains secrets.
 pub(crate) fn is_core(name: &[u8]) -> bool {

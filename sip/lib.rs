@@ -35,6 +35,7 @@ mod keys;
 mod ladder;
 mod leg;
 mod message;
+mod negotiated_timer;
 mod overload;
 mod prack;
 mod probe;

@@ -116,12 +116,7 @@ impl Dialogs {
 
     /// Calls `work` with the leg and the context. Afterwards, removes the leg if it has finished. Returns whether there
     /// is such a leg.
-    pub(super) fn with(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: LegSlot,
-        work: impl FnOnce(&mut LegCx<'_, '_>),
-    ) -> bool {
+    pub(super) fn with(&mut self, cx: &mut Context<'_>, slot: LegSlot, work: impl FnOnce(&mut LegCx<'_, '_>)) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let mut leg = LegCx { slot, leg, cx, finished: false };
         work(&mut leg);

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::dialogs::Context;
-use super::state::{ByeHeaders, End, EndReport, Leg, PROVISIONAL_REPEAT, State};
+use super::state::{End, EndReport, Leg, PROVISIONAL_REPEAT, State};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::ResponseParts;
+use crate::header::ByeHeaders;
 use crate::keys::{ClientId, LegSlot, ServerId};
 use crate::leg::{Command, EndCause, Event};
 use crate::message::{Method, Request, Response};

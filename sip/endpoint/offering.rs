@@ -4,9 +4,10 @@
 use super::calling::refusal;
 use super::leg_cx::LegCx;
 use super::offer::{OfferState, WaitingOffer};
-use super::state::{ByeHeaders, State};
+use super::state::State;
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
+use crate::header::ByeHeaders;
 use crate::keys::ClientId;
 use crate::leg::Event;
 use crate::message::{Method, Response};

@@ -506,8 +506,7 @@ impl Phones {
             return None;
         }
         let (user, host) = (uri.user(), uri.host_text());
-        let contact_of =
-            |user| self.registrar.contact_of_instance(now, &aor(user, &host, &self.directory), &instance);
+        let contact_of = |user| self.registrar.contact_of_instance(now, &aor(user, &host, &self.directory), &instance);
         let contact = self.directory.users(&user, &host).find_map(contact_of)?;
         Uri::parse(contact.as_bytes())
     }

@@ -9,6 +9,7 @@
 //! that the new endpoint can respond to them. Final responses of the old endpoint are not written down, except the 200
 //! to an INVITE whose ACK is missing. If the far end retransmits another request that was answered, it gets 500.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,19 +22,17 @@ use super::offer::{Carrier, Offer, OfferState, WaitingOffer};
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable, Unacknowledged};
-use super::session_timer::{NegotiatedTimer, SessionTimer};
-use super::state::{
-    AwaitingAck, ByeHeaders, Calling, CallingHangup, End, EndReport, Extensions, Leg, State, tag_number,
-};
+use super::session_timer::SessionTimer;
+use super::state::{AwaitingAck, Calling, CallingHangup, End, EndReport, Extensions, Leg, State, tag_number};
 use super::transactions::Transactions;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
 use super::transactions::server::{ResumedServer, Server};
 use crate::dialog::Dialog;
 use crate::dialog_state::{
     DialogState, Octets, ResumeError, StoredAcknowledge, StoredAgain, StoredCalling, StoredCarrier, StoredCause,
-    StoredDialog, StoredEarly, StoredEnd, StoredFlow, StoredHangup, StoredHeaders, StoredLeg, StoredNegotiatedTimer,
-    StoredOffer, StoredOfferState, StoredOk, StoredPhase, StoredProgress, StoredProvisional, StoredPurpose,
-    StoredReferral, StoredReliable, StoredRequest, StoredServer, StoredSubscription, StoredTimer,
+    StoredDialog, StoredEarly, StoredEnd, StoredFlow, StoredHangup, StoredLeg, StoredOffer, StoredOfferState, StoredOk,
+    StoredPhase, StoredProgress, StoredProvisional, StoredPurpose, StoredReferral, StoredReliable, StoredRequest,
+    StoredServer, StoredSubscription, StoredTimer,
 };
 use crate::digest;
 use crate::digest::Credentials;
@@ -208,22 +207,20 @@ impl Writer<'_> {
     }
 
     fn flow(&self, flow: Flow) -> StoredFlow {
-        let Flow { transport, peer, local, pinned, secure, connection: _, identity: _ } = flow;
-        let socket = self.core.locals.get(local).map(|local| local.bound);
-        StoredFlow { transport, peer, pinned, secure, socket }
+        StoredFlow::of(flow, self.socket(flow))
     }
 
     fn dialog(&self, dialog: &Dialog) -> StoredDialog {
-        dialog.stored(self.core.locals.get(dialog.flow.local).map(|local| local.bound))
+        dialog.stored(self.socket(dialog.flow))
+    }
+
+    /// Returns the bound address of the local socket of a flow.
+    fn socket(&self, flow: Flow) -> Option<SocketAddr> {
+        self.core.locals.get(flow.local).map(|local| local.bound)
     }
 
     fn leg(&self, slot: LegSlot, leg: &Leg) -> StoredLeg {
         let Extensions { negotiated_timer, session, reliable, subscription, referral, .. } = &leg.extensions;
-        let negotiated = |timer: NegotiatedTimer| StoredNegotiatedTimer {
-            interval: timer.interval,
-            we_refresh: timer.we_refresh,
-            known: timer.known,
-        };
         StoredLeg {
             incoming: leg.incoming,
             phase: self.phase(&leg.state),
@@ -245,9 +242,9 @@ impl Writer<'_> {
                 interval_ms: milliseconds(ack.interval),
                 retransmit: self.at(ack.retransmit),
                 deadline: self.at(ack.deadline),
-                bye: ack.bye.as_ref().map(|(headers, end)| (bye_headers(headers), stored_end(end))),
+                bye: ack.bye.as_ref().map(|(headers, end)| (headers.clone(), stored_end(end))),
             }),
-            negotiated_timer: negotiated_timer.map(negotiated),
+            negotiated_timer: *negotiated_timer,
             timer: session.as_ref().map(|session| StoredTimer {
                 interval: session.interval,
                 we_refresh: session.we_refresh,
@@ -289,10 +286,10 @@ impl Writer<'_> {
                     hangup: match &calling.hangup {
                         CallingHangup::No => None,
                         CallingHangup::Wanted(headers) => {
-                            Some(StoredHangup { headers: bye_headers(headers), give_up: None })
+                            Some(StoredHangup { headers: headers.clone(), give_up: None })
                         }
-                        CallingHangup::Cancelled { bye_headers: headers, give_up } => {
-                            Some(StoredHangup { headers: bye_headers(headers), give_up: Some(self.at(*give_up)) })
+                        CallingHangup::Cancelled { bye_headers, give_up } => {
+                            Some(StoredHangup { headers: bye_headers.clone(), give_up: Some(self.at(*give_up)) })
                         }
                     },
                     asked_at: self.at(calling.asked_at),
@@ -459,10 +456,10 @@ impl Reader {
     }
 
     fn flow(self, core: &Core, stored: &StoredFlow) -> Result<Flow, ResumeError> {
-        let StoredFlow { transport, peer, pinned, secure, socket } = *stored;
+        let StoredFlow { transport, peer, socket, .. } = *stored;
         let same = core.locals.iter().position(|local| local.transport == transport && Some(local.bound) == socket);
         let local = same.or_else(|| core.local_for(transport, peer.ip())).ok_or(ResumeError::NoSocket)?;
-        Ok(Flow { transport, peer, local, connection: None, identity: None, pinned, secure })
+        Ok(stored.at(local))
     }
 
     fn dialog(self, core: &Core, stored: StoredDialog) -> Result<Dialog, ResumeError> {
@@ -477,10 +474,7 @@ impl Reader {
             records: stored.records,
             far_end_allows_update: stored.allows_update,
             is_own_request: stored.is_own_request,
-            negotiated_timer: stored.negotiated_timer.map(|timer| {
-                let StoredNegotiatedTimer { interval, we_refresh, known } = timer;
-                NegotiatedTimer { interval, we_refresh, known }
-            }),
+            negotiated_timer: stored.negotiated_timer,
             session: stored.timer.map(|timer| {
                 let StoredTimer { interval, we_refresh, refresh_at, expires_at } = timer;
                 let (refresh_at, expires_at) = (refresh_at.map(|at| self.at(at)), self.at(expires_at));
@@ -504,7 +498,7 @@ impl Reader {
             interval: Duration::from_millis(interval_ms),
             retransmit: self.at(retransmit),
             deadline: self.at(deadline),
-            bye: bye.map(|(headers, end)| (read_headers(headers), read_end(end))),
+            bye: bye.map(|(headers, end)| (headers, read_end(end))),
         })))
     }
 
@@ -574,9 +568,9 @@ impl Reader {
             provisional: stored.provisional,
             hangup: match stored.hangup.clone() {
                 None => CallingHangup::No,
-                Some(StoredHangup { headers, give_up: None }) => CallingHangup::Wanted(read_headers(headers)),
+                Some(StoredHangup { headers, give_up: None }) => CallingHangup::Wanted(headers),
                 Some(StoredHangup { headers, give_up: Some(at) }) => {
-                    CallingHangup::Cancelled { bye_headers: read_headers(headers), give_up: self.at(at) }
+                    CallingHangup::Cancelled { bye_headers: headers, give_up: self.at(at) }
                 }
             },
             asked_at: self.at(stored.asked_at),
@@ -691,14 +685,6 @@ fn branch_of(text: &str) -> Result<u128, ResumeError> {
 
 fn octets(stored: Option<&Octets>) -> Option<Bytes> {
     stored.map(|octets| octets.0.clone())
-}
-
-fn bye_headers(headers: &ByeHeaders) -> StoredHeaders {
-    StoredHeaders { lines: headers.lines.clone(), headers: headers.headers.clone() }
-}
-
-fn read_headers(stored: StoredHeaders) -> ByeHeaders {
-    ByeHeaders { lines: stored.lines, headers: stored.headers }
 }
 
 fn stored_end(end: &End) -> StoredEnd {

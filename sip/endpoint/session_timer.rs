@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::leg_cx::LegCx;
-use super::state::{ByeHeaders, End, State};
+use super::state::{End, State};
 use super::transactions::client::{InDialogRequest, Purpose};
+use crate::header::ByeHeaders;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
+use crate::negotiated_timer::NegotiatedTimer;
 
 /// Reason header of the BYE. This server sends this BYE if a session was not refreshed in time.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
@@ -28,17 +30,6 @@ pub(super) struct SessionTimer {
     pub(super) refresh_at: Option<Instant>,
     pub(super) we_refresh: bool,
     pub(super) expires_at: Instant,
-}
-
-/// The result of the session timer negotiation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NegotiatedTimer {
-    /// Session interval in seconds.
-    pub(super) interval: u32,
-    /// Whether this server refreshes the session.
-    pub(super) we_refresh: bool,
-    /// Whether the far end supports session timers. Only such a far end can be required to refresh.
-    pub(super) known: bool,
 }
 
 impl SessionTimer {

@@ -8,14 +8,15 @@ use super::offer::{OfferState, WaitingOffer};
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
-use super::session_timer::{NegotiatedTimer, SessionTimer};
+use super::session_timer::SessionTimer;
 use crate::compose;
 use crate::dialog::Dialog;
 use crate::digest;
 use crate::flow::Flow;
-use crate::header::Header;
+use crate::header::{ByeHeaders, Header};
 use crate::keys::{ClientId, ServerId};
 use crate::leg::{EndCause, LegId, Outgoing};
+use crate::negotiated_timer::NegotiatedTimer;
 use crate::recording;
 
 /// One INVITE session, from the INVITE to the response to its BYE.
@@ -155,13 +156,6 @@ impl Calling {
             CallingHangup::Wanted(bye_headers) | CallingHangup::Cancelled { bye_headers, .. } => Some(bye_headers),
         }
     }
-}
-
-/// Additional headers of a CANCEL or BYE.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ByeHeaders {
-    pub(super) lines: String,
-    pub(super) headers: Vec<Header>,
 }
 
 /// The end of a leg, as [`crate::Event::Ended`] reports it.
