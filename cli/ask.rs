@@ -8,13 +8,16 @@ use anyhow::anyhow;
 use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_http::{Client, FetchError, NetworkPolicy, Request, StreamingResponse, Timeouts};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Failure, Source};
 
 /// Time limit for a response of the server.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Maximum time between lines that are shown together.
+/// Time after the first received octets in which further lines are shown together with the first line.
 const TOGETHER: Duration = Duration::from_millis(50);
+/// Maximum time without a piece of a followed list. The server sends an empty line after 15 s without another line.
+const SILENCE: Duration = Duration::from_secs(45);
 /// Maximum size of a response, in octets.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
@@ -153,13 +156,15 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Waits for the next values. Returns `None` at the end of the response, or if the connection failed.
+    /// Waits for the next values. Returns `None` at the end of the response, if the connection failed, or if the server
+    /// sent nothing for [`SILENCE`].
     pub(crate) async fn next(&mut self) -> Option<Vec<Value>> {
         loop {
-            let piece = self.response.piece().await.ok()??;
+            let piece = timeout(SILENCE, self.response.piece()).await.ok()?.ok()??;
             self.waiting.extend_from_slice(&piece);
             // The server sends lines that belong together at the same time.
-            while let Ok(more) = tokio::time::timeout(TOGETHER, self.response.piece()).await {
+            let until = Instant::now() + TOGETHER;
+            while let Ok(more) = timeout_at(until, self.response.piece()).await {
                 match more {
                     Ok(Some(piece)) => self.waiting.extend_from_slice(&piece),
                     Ok(None) | Err(_) => break,
@@ -208,7 +213,55 @@ pub fn escaped(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// The head of a response without an end.
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// Follows a list of a server. Returns the lines and the server's end of the connection, after the head.
+    async fn followed() -> (Lines, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let account: Account =
+            toml::from_str("name = \"acme\"\nsignalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }")
+                .unwrap();
+        let console = Console::new(&base, Source::Defaults, &[account], None).ok().unwrap();
+        let accepted = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+            stream.write_all(HEAD).await.unwrap();
+            stream
+        };
+        let (lines, stream) = tokio::join!(console.follow("/console/calls?follow=true"), accepted);
+        (lines.ok().unwrap(), stream)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_always_sends_lines_does_not_delay_the_first_line() {
+        let (mut lines, mut stream) = followed().await;
+        let sending = async {
+            while stream.write_all(b"3\r\n{}\n\r\n").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let received = timeout(Duration::from_secs(20), async {
+            tokio::select! {
+                values = lines.next() => values,
+                () = sending => None,
+            }
+        });
+        assert_eq!(received.await.expect("a line in time").unwrap().first(), Some(&serde_json::json!({})));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_sends_nothing_for_45_seconds_has_gone() {
+        let (mut lines, _stream) = followed().await;
+        tokio::time::pause();
+        assert!(lines.next().await.is_none());
+    }
 
     #[test]
     fn the_credentials_of_every_provider_authenticate_at_the_console() {

@@ -47,13 +47,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         // For "last", later requests use the session id, because a newer call may start and become the last call.
         let path = format!("/console/calls/{}", escaped(text(&story, "session")));
-        let mut known: HashSet<String> = lines(&story).map(Value::to_string).collect();
+        let mut known: HashSet<_> = lines(&story).map(identity).collect();
         while calls(&story).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
             let mut received = console.follow(&format!("{path}?follow=true")).await?;
             while let Some(values) = received.next().await {
                 for mut value in values {
                     if let Some(line) = value.get("line").filter(|line| arguments.sip || text(line, "kind") != "sip")
-                        && known.insert(line.to_string())
+                        && known.insert(identity(line))
                     {
                         print(&format!("{}\n", story::line(line, paint)));
                     }
@@ -69,6 +69,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         print(&story::heads(&story, paint));
         Ok(())
     })?
+}
+
+/// Returns the members of a line that never change. The member `seconds` changes if an earlier line arrives later.
+fn identity(line: &Value) -> [String; 4] {
+    ["at", "call", "kind", "text"].map(|key| text(line, key).to_owned())
 }
 
 fn lines(story: &Value) -> impl Iterator<Item = &Value> {
