@@ -171,7 +171,7 @@ pub async fn list(
         if !stored_too {
             break;
         }
-        let part = store::Page { limit: PAGE_SIZE, after, before: None, offset: 0 };
+        let part = store::Page { limit: PAGE_SIZE, after, offset: 0 };
         let rows = resources::list(store, CONFERENCE(), account, &stored, &part).await?;
         let last = rows.last().map(|row| Cursor { at: row.created_at, id: row.id });
         let whole = rows.len() < PAGE_SIZE as usize;

@@ -1,6 +1,7 @@
 //! Queries for legs and recordings: filters and pages.
 
 use jiff::Timestamp;
+use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::RecordingStatus;
 use tandem_id::{CallId, LegId};
@@ -108,23 +109,25 @@ pub fn selects(filter: &CallFilter, accounts: &[impl AsRef<str>], leg: &LegInfo)
     let CallFilter { to, from, parent, session, status, live, over, dialect, direction, created, answered, ended } =
         filter;
     let is = |text: &Option<String>, of_leg: &str| text.as_deref().is_none_or(|text| text == of_leg);
+    // The text of a party may need an allocation.
+    let is_party = |text: &Option<String>, of_leg: &Address| text.as_deref().is_none_or(|text| text == of_leg.text());
     let ended_at = leg.end.as_ref().map(|end| end.at);
     let within = |range: &TimeRange, at: Option<Timestamp>| {
         *range == TimeRange::default() || at.is_some_and(|at| range.contains(at))
     };
     let is_other_state = *live && ended_at.is_some() || *over && ended_at.is_none();
     !is_other_state
+        && session.is_none_or(|session| leg.session == CallId(session))
+        && parent.is_none_or(|parent| leg.parent == Some(LegId(parent)))
         && within(ended, ended_at)
         && within(answered, leg.answered_at)
-        && accounts.iter().any(|account| account.as_ref() == &*leg.account)
-        && is(from, &leg.from.text())
-        && is(to, &leg.to.text())
-        && parent.is_none_or(|parent| leg.parent == Some(LegId(parent)))
-        && session.is_none_or(|session| leg.session == CallId(session))
+        && created.contains(leg.created_at)
         && (status.is_empty() || status.iter().any(|status| status == records::status_word(leg.status)))
         && is(dialect, &leg.dialect)
         && is(direction, records::direction_word(leg.direction))
-        && created.contains(leg.created_at)
+        && is_party(from, &leg.from)
+        && is_party(to, &leg.to)
+        && accounts.iter().any(|account| account.as_ref() == &*leg.account)
 }
 
 /// Returns the position of a leg in a list with this filter. The database stores times in microseconds, so the position
@@ -158,7 +161,7 @@ impl Page {
     /// `limit`, so that the result shows whether another page follows.
     pub fn after(self, row: Option<store::Cursor>) -> store::Page {
         let limit = u32::try_from(self.limit.min(1_000) + 1).unwrap_or(1_001);
-        store::Page { limit, after: row, before: None, offset: self.offset as u64 }
+        store::Page { limit, after: row, offset: self.offset as u64 }
     }
 }
 

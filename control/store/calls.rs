@@ -78,13 +78,6 @@ impl std::fmt::Debug for LateRow {
     }
 }
 
-impl CallRow {
-    /// Returns the position of this row in the result of [`list`] with this filter.
-    pub fn cursor(&self, filter: &CallFilter) -> Cursor {
-        filter.cursor(self.id, self.created_at, self.answered_at, self.ended_at)
-    }
-}
-
 /// The time by which a list of calls is ordered. A filter for the time of the answer or of the end, without a filter for
 /// a party, a status or another call, orders the list by this time. Any other list is ordered by the time of creation.
 /// So each list reads an index from its newest row on.
@@ -182,17 +175,6 @@ pub fn upsert(store: &Store, row: impl Into<LateRow>) -> impl Future<Output = Re
 /// write is dropped.
 pub fn update(store: &Store, row: LateRow) {
     store.writer.try_submit(Write::CallDetails(row));
-}
-
-/// Returns the record of a leg, if the record belongs to `account`.
-pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRow>, StoreError> {
-    store.flush().await?;
-    let row = sqlx::query("SELECT * FROM calls WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
-        .bind(hex(id))
-        .fetch_optional(&store.pool)
-        .await?;
-    row.as_ref().map(read).transpose()
 }
 
 /// Returns the record of a leg of any account. Only the server may use this function, not a request of an account.

@@ -32,20 +32,12 @@ pub struct Page {
     /// If set, the page contains only rows after this position. These rows are older. Rows that are added later are
     /// newer, so they do not change the page.
     pub after: Option<Cursor>,
-    /// If set, the page contains only rows before this position. These rows are newer. The page then has the `limit`
-    /// rows that are nearest to the position, newest row first.
-    pub before: Option<Cursor>,
-    /// Number of rows to skip. The count begins at the position in `after` or `before`. If there is no such position,
-    /// the count begins at the start of the list.
+    /// Number of rows to skip. The count begins at the position in `after`. If there is no such position, the count begins
+    /// at the start of the list.
     pub offset: u64,
 }
 
 impl Page {
-    /// Whether the page has the rows before a position.
-    fn is_backwards(&self) -> bool {
-        self.before.is_some() && self.after.is_none()
-    }
-
     /// Returns the page of the first `limit` rows.
     pub fn first(limit: u32) -> Page {
         Page { limit, ..Page::default() }
@@ -220,18 +212,13 @@ impl Conditions {
         time_column: &'static str,
         page: &Page,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let backwards = page.is_backwards();
         let reader = self.reader.clone();
         let (sql, arguments) = self.page_query(store.reads.is_sqlite(), table, time_column, page);
         store.flush().await?;
-        let mut rows = store.reads.rows(reader.as_deref(), sql, arguments).await?;
-        if backwards {
-            rows.reverse();
-        }
-        Ok(rows)
+        store.reads.rows(reader.as_deref(), sql, arguments).await
     }
 
-    /// Returns the query of a page, and its arguments. The page of a list that goes backwards has its oldest row first.
+    /// Returns the query of a page, and its arguments.
     pub(super) fn page_query(
         mut self,
         sqlite: bool,
@@ -239,17 +226,14 @@ impl Conditions {
         time_column: &'static str,
         page: &Page,
     ) -> (String, AnyArguments) {
-        for (cursor, comparison) in [(page.after, "<"), (page.before, ">")] {
-            if let Some(cursor) = cursor {
-                let at = self.bind(microseconds(cursor.at));
-                let id = self.bind(hex(cursor.id));
-                self.and(&format!("({time_column}, id) {comparison} ({at}, {id})"));
-            }
+        if let Some(cursor) = page.after {
+            let at = self.bind(microseconds(cursor.at));
+            let id = self.bind(hex(cursor.id));
+            self.and(&format!("({time_column}, id) < ({at}, {id})"));
         }
         let (rows, skipped) = (page.limit.clamp(1, MAXIMUM_LIMIT), i64::try_from(page.offset).unwrap_or(i64::MAX));
         let limit = self.bind(i64::from(rows));
         let offset = self.bind(skipped);
-        let order = if page.is_backwards() { "ASC" } else { "DESC" };
         let source = match self.index.filter(|index| sqlite && !index.is_empty()) {
             Some(index) => format!("{table} INDEXED BY {index}"),
             None => table.to_owned(),
@@ -257,7 +241,7 @@ impl Conditions {
         let several = std::mem::take(&mut self.several);
         if several.is_empty() {
             let sql = format!(
-                "SELECT * FROM {source} WHERE {} ORDER BY {time_column} {order}, id {order} LIMIT {limit} OFFSET {offset}",
+                "SELECT * FROM {source} WHERE {} ORDER BY {time_column} DESC, id DESC LIMIT {limit} OFFSET {offset}",
                 self.sql
             );
             return (sql, self.arguments);
@@ -281,13 +265,13 @@ impl Conditions {
             }
             let condition = condition.trim_start_matches(" AND ");
             format!(
-                "SELECT {columns} FROM {source} WHERE {condition} ORDER BY {time_column} {order}, id {order} LIMIT {limit}"
+                "SELECT {columns} FROM {source} WHERE {condition} ORDER BY {time_column} DESC, id DESC LIMIT {limit}"
             )
         };
         // A page has rows of at most as many combinations as it has rows: of those whose newest row is the newest.
         let newest = |column: &str| each(column, &|index| format!("list{index}.value"), "1");
         let best = format!(
-            "(SELECT {} FROM {} ORDER BY ({}) {order} NULLS LAST, ({}) {order} NULLS LAST LIMIT {most}) AS best",
+            "(SELECT {} FROM {} ORDER BY ({}) DESC NULLS LAST, ({}) DESC NULLS LAST LIMIT {most}) AS best",
             names.join(", "),
             lists.join(" CROSS JOIN "),
             newest(time_column),
@@ -299,12 +283,12 @@ impl Conditions {
         let sql = match sqlite {
             true => format!(
                 "SELECT {table}.* FROM {best} CROSS JOIN {table} WHERE {table}.id IN ({}) ORDER BY \
-                 {table}.{time_column} {order}, {table}.id {order} LIMIT {limit} OFFSET {offset}",
+                 {table}.{time_column} DESC, {table}.id DESC LIMIT {limit} OFFSET {offset}",
                 each("id", &value, &most)
             ),
             false => format!(
-                "SELECT part.* FROM {best} CROSS JOIN LATERAL ({}) AS part ORDER BY part.{time_column} {order}, \
-                 part.id {order} LIMIT {limit} OFFSET {offset}",
+                "SELECT part.* FROM {best} CROSS JOIN LATERAL ({}) AS part ORDER BY part.{time_column} DESC, \
+                 part.id DESC LIMIT {limit} OFFSET {offset}",
                 each("*", &value, &most)
             ),
         };

@@ -317,7 +317,7 @@ async fn an_outage_of_postgresql_is_reported_within_seconds_and_loses_no_row() {
     server.stop();
     super::calls::upsert(&store, call(1)).await.unwrap();
     let bounded = Duration::from_secs(12);
-    let row = tokio::time::timeout(bounded, super::calls::get(&store, "acme", 1)).await.expect("an answer in time");
+    let row = tokio::time::timeout(bounded, super::calls::find(&store, 1)).await.expect("an answer in time");
     assert!(matches!(row, Err(StoreError::Away(_))), "{row:?}");
     let beaten = tokio::time::timeout(bounded, super::server::heartbeat(&store, time(2))).await;
     assert!(beaten.expect("an answer in time").is_err());
@@ -326,7 +326,7 @@ async fn an_outage_of_postgresql_is_reported_within_seconds_and_loses_no_row() {
     until_stored(&store).await;
     super::server::heartbeat(&store, time(3)).await.unwrap();
     assert_eq!(store.health().problem(), None);
-    assert!(super::calls::get(&store, "acme", 1).await.unwrap().is_some());
+    assert!(super::calls::find(&store, 1).await.unwrap().is_some());
     assert_eq!(store.writer().lost(), 0);
 }
 

@@ -206,11 +206,6 @@ impl Writer {
         self.shared.urgent.notify_one();
     }
 
-    /// Returns the number of writes that were submitted since the start.
-    pub fn submitted(&self) -> u64 {
-        self.shared.submitted.load(Ordering::SeqCst)
-    }
-
     /// Returns the number of writes that are not stored yet.
     pub fn waiting(&self) -> u64 {
         let finished = self.shared.finished.load(Ordering::SeqCst);

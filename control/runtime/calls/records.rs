@@ -51,7 +51,7 @@ impl Calls {
     }
 
     /// Returns a page of the legs of these accounts, newest leg first. Live legs come from memory, ended legs from the
-    /// database. `page.before` has no effect.
+    /// database.
     ///
     /// Each leg is on its page once, although legs end in the meantime. The live legs are read first. A leg that is not
     /// among them has ended before, and its record was submitted before the leg left the memory. The read of the database
@@ -75,7 +75,7 @@ impl Calls {
         // One read returns at most 1,000 rows.
         while over.len() < wanted {
             let limit = u32::try_from(wanted - over.len()).unwrap_or(u32::MAX).min(MAX_ROWS);
-            let part = store::Page { limit, offset: skipped + over.len() as u64, before: None, ..page.clone() };
+            let part = store::Page { limit, offset: skipped + over.len() as u64, ..page.clone() };
             let rows = store::calls::list(&self.services().store, accounts, &filter, &part).await?;
             let is_last = rows.len() < limit as usize;
             over.extend(rows);

@@ -156,12 +156,11 @@ fn lists() -> Vec<List> {
     lists
 }
 
-fn pages() -> [(&'static str, Page); 4] {
+fn pages() -> [(&'static str, Page); 3] {
     let cursor = Some(Cursor { at: time(7), id: 7 });
     [
         ("first page", Page::first(50)),
         ("next page", Page { after: cursor, ..Page::first(50) }),
-        ("page before", Page { before: cursor, ..Page::first(50) }),
         ("third page", Page { offset: 100, ..Page::first(50) }),
     ]
 }

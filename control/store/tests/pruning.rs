@@ -53,6 +53,6 @@ pub(super) async fn much_old_history_is_pruned_as_well_and_calls_and_recordings_
     }
     assert_eq!(server::prune(&store, time(20)).await.unwrap(), 2_500);
     assert_eq!(server::prune(&store, time(20)).await.unwrap(), 0);
-    assert!(calls::get(&store, "acme", 1).await.unwrap().is_some());
+    assert!(calls::find(&store, 1).await.unwrap().is_some());
     assert!(recordings::get(&store, "acme", 1).await.unwrap().is_some());
 }
