@@ -1,7 +1,7 @@
 //! `tandem dev URL` runs a server with a number for one application, and shows the calls of the server live.
 //!
 //! ```text
-//!   URL ─► a number ─► the server with its defaults ─► Feed (each call's log) ─► View (the terminal)
+//!   URL ─► a number ─► the server with its defaults ─► event bus (each call's log) ─► View (the terminal)
 //! ```
 
 mod view;

@@ -48,11 +48,6 @@ impl CallRow {
         &self.id
     }
 
-    /// Whether the leg has not ended.
-    pub(super) fn is_live(&self) -> bool {
-        self.live
-    }
-
     pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
         let dialect = services.dialects.get(&leg.dialect);
         let spelled = |id| dialect.map(|dialect| dialect.call_id(id));

@@ -97,6 +97,15 @@ pub(super) struct Lines {
 pub(super) struct Gone;
 
 impl Lines {
+    /// Creates the lines of a test, and the receiver of the lines.
+    #[cfg(test)]
+    pub(super) fn to_test() -> (Self, mpsc::Receiver<String>) {
+        static PLACES: Places = Places(Mutex::new(BTreeMap::new()));
+        let (sender, waiting) = mpsc::channel(WAITING);
+        let place = PLACES.take(None).expect("a place for each test");
+        (Self { sender, too_slow: Arc::default(), _place: place }, waiting)
+    }
+
     /// Sends a line. Waits until the queue has space.
     pub(super) async fn send(&self, line: String) -> Result<(), Gone> {
         match tokio::time::timeout(SEND_TIMEOUT, self.sender.send(line)).await {
@@ -171,7 +180,11 @@ where
 /// Answers a client that follows a list.
 pub(super) fn list<L: List>(app: App, scope: Scope, query: Arc<ListQuery>, headers: &HeaderMap) -> Response {
     let (own_app, own_scope) = (app.clone(), scope.clone());
-    answer(&own_app, &own_scope, headers, Filter::kinds(L::KINDS), move |lines, events| async move {
+    let filter = match scope.is_operator() {
+        true => Filter::kinds(L::KINDS),
+        false => Filter::kinds(L::KINDS).of_account(Arc::clone(&scope.account.name)),
+    };
+    answer(&own_app, &own_scope, headers, filter, move |lines, events| async move {
         follow::<L>(&app, &scope, &query, &lines, events).await
     })
 }

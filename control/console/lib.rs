@@ -20,6 +20,8 @@ mod numbers;
 mod phones;
 pub mod signature;
 mod story;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 mod trunks;
 mod webhooks;
@@ -211,12 +213,18 @@ impl Scope {
             }
         };
         let Some(session) = session else { return Ok(None) };
+        let legs = self.legs(app, session).await?;
+        let legs: Vec<_> = legs.into_iter().map(|leg| (services.call_id(&leg), leg)).collect();
+        Ok((!legs.is_empty()).then_some((session, legs)))
+    }
+
+    /// Returns the visible legs of a call, oldest leg first.
+    async fn legs(&self, app: &App, session: CallId) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let filter = CallFilter { session: Some(session.0), ..CallFilter::default() };
         let accounts = self.accounts(app, None);
         let mut legs = app.calls.page(&accounts, &filter, &store::Page::first(MAX_LEGS)).await?;
         legs.sort_by_key(|leg| (leg.created_at, leg.id));
-        let legs: Vec<_> = legs.into_iter().map(|leg| (services.call_id(&leg), leg)).collect();
-        Ok((!legs.is_empty()).then_some((session, legs)))
+        Ok(legs)
     }
 }
 

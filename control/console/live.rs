@@ -1,12 +1,9 @@
 //! `/console/live`: the live calls with their legs, and what each leg does now.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use axum::Router;
 use serde::Serialize;
 use tandem_call::leg::Quality;
-use tandem_events::{Event, Filter, Item, Kind};
+use tandem_events::{Event, Kind};
 use tandem_history::query::cursor;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
@@ -14,14 +11,10 @@ use tandem_runtime::app::App;
 use tandem_runtime::observation::{CallView, LegView};
 use tandem_store as store;
 use tandem_store::calls::CallFilter;
-use tokio::time::Instant;
 
 use super::call_row::CallRow;
 use super::list::{Change, List, Page};
 use super::{ListQuery, QueryError, Scope, list_route, names};
-
-/// Maximum time for the measurements of the legs of a page.
-const MEASURING: Duration = Duration::from_millis(500);
 
 pub(super) fn routes() -> Router<App> {
     list_route::of::<LiveCalls>()
@@ -91,15 +84,11 @@ impl List for LiveCalls {
         let filter = CallFilter { live: true, ..CallFilter::default() };
         let page: store::Page = query.page()?;
         let (legs, next) = query.cut(app.calls.page(&accounts, &filter, &page).await?, |leg| cursor(&filter, leg));
-        let mut measured = HashMap::new();
         if !query.follow {
             // A followed list gets the measurements as events.
-            measured = measure(app, legs.iter().filter(|leg| leg.answered_at.is_some()).map(|leg| leg.id)).await;
+            app.calls.measure(legs.iter().filter(|leg| leg.answered_at.is_some()).map(|leg| leg.id)).await;
         }
         let mut views = app.calls.inspect(&legs).await;
-        for leg in views.iter_mut().flat_map(|view| &mut view.legs) {
-            leg.quality = measured.remove(&leg.leg.id).or(leg.quality);
-        }
         views.sort_by_key(|view| std::cmp::Reverse(view.legs.first().map(|leg| (leg.leg.created_at, leg.leg.id))));
         let rows = views.into_iter().filter_map(|view| LiveCall::of(app, scope, query, view)).collect();
         Ok(Page { next: Some(next), ..Page::whole(rows) })
@@ -113,25 +102,4 @@ impl List for LiveCalls {
         };
         if scope.sees(account) && query.selects_account(account) { Change::List } else { Change::Nothing }
     }
-}
-
-/// Measures the audio quality of these legs. Legs whose measurement takes too long are missing in the result.
-async fn measure(app: &App, legs: impl Iterator<Item = LegId>) -> HashMap<LegId, Quality> {
-    let mut measured = HashMap::new();
-    let mut missing: Vec<LegId> = legs.collect();
-    let Ok(mut events) = app.calls.services().events.subscribe(Filter::kinds(&[Kind::LegQuality])) else {
-        return measured;
-    };
-    app.calls.measure(missing.iter().copied());
-    let until = Instant::now() + MEASURING;
-    while !missing.is_empty() {
-        let Ok(Some(item)) = tokio::time::timeout_at(until, events.next()).await else { break };
-        if let Item::Event(event) = item
-            && let Event::LegQuality(result) = &*event
-        {
-            missing.retain(|leg| *leg != result.leg);
-            measured.insert(result.leg, result.quality);
-        }
-    }
-    measured
 }

@@ -126,17 +126,24 @@ impl List for Numbers {
         Ok(Page::whole(rows(app, scope, query)))
     }
 
-    fn change(_app: &App, _scope: &Scope, _query: &ListQuery, event: &Event) -> Change<NumberRow> {
-        let Event::Resource(ResourceEvent { kind, .. }) = event else { return Change::Nothing };
-        match kind {
-            // A number may have an application or a trunk.
-            ResourceKind::Configuration
-            | ResourceKind::Numbers
-            | ResourceKind::Applications
-            | ResourceKind::SipUsers => Change::List,
-            ResourceKind::VerifiedCallers | ResourceKind::OutboundProfiles => Change::Nothing,
+    fn change(_app: &App, scope: &Scope, _query: &ListQuery, event: &Event) -> Change<NumberRow> {
+        match event {
+            Event::Resource(event) if may_change(scope, event) => Change::List,
+            _ => Change::Nothing,
         }
     }
+}
+
+/// Whether a change of resources may change the visible numbers.
+fn may_change(scope: &Scope, ResourceEvent { account, kind }: &ResourceEvent) -> bool {
+    let has_numbers = match kind {
+        // A number may have an application or a trunk.
+        ResourceKind::Configuration | ResourceKind::Numbers | ResourceKind::Applications | ResourceKind::SipUsers => {
+            true
+        }
+        ResourceKind::VerifiedCallers | ResourceKind::OutboundProfiles => false,
+    };
+    has_numbers && (account.is_empty() || scope.sees(account))
 }
 
 /// Returns the provider of a number of the configuration. A number with an application has the provider of the
@@ -183,4 +190,21 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     }));
     rows.sort_by(|a, b| (&a.account, &a.number).cmp(&(&b.account, &b.number)));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::scope;
+
+    #[test]
+    fn numbers_are_read_again_after_a_change_of_an_own_resource_or_of_all_accounts() {
+        let changed = |scope: &Scope, account: &str, kind| {
+            may_change(scope, &ResourceEvent { account: account.into(), kind })
+        };
+        let own = scope("acme", false);
+        assert!(changed(&own, "acme", ResourceKind::Numbers) && changed(&own, "", ResourceKind::Configuration));
+        assert!(!changed(&own, "other", ResourceKind::Numbers) && !changed(&own, "acme", ResourceKind::VerifiedCallers));
+        assert!(changed(&scope("acme", true), "other", ResourceKind::Applications));
+    }
 }

@@ -93,15 +93,17 @@ impl List for Phones {
     }
 
     fn change(_app: &App, scope: &Scope, _query: &ListQuery, event: &Event) -> Change<PhoneRow> {
-        let changes = match event {
-            Event::Phone(phone) => scope.sees(&phone.account),
-            Event::Problem(problem) => problem.report.details.request.is_some(),
-            Event::Resource(change) => {
-                matches!(change.kind, ResourceKind::Configuration | ResourceKind::SipUsers)
-            }
-            _ => false,
-        };
-        if changes { Change::List } else { Change::Nothing }
+        if may_change(scope, event) { Change::List } else { Change::Nothing }
+    }
+}
+
+/// Whether an event may change the visible phones.
+fn may_change(scope: &Scope, event: &Event) -> bool {
+    match event {
+        Event::Phone(phone) => scope.sees(&phone.account),
+        Event::Problem(problem) => problem.report.details.request.is_some() && scope.sees(&problem.report.account),
+        Event::Resource(change) => matches!(change.kind, ResourceKind::Configuration | ResourceKind::SipUsers),
+        _ => false,
     }
 }
 
@@ -113,5 +115,38 @@ fn contact(row: &BindingRow) -> Contact {
         transport: details.transport.clone(),
         user_agent: details.user_agent.clone(),
         expires_at: row.expires_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_events::ProblemEvent;
+    use tandem_history::report::{Report, SipRequest};
+    use tandem_store::resources::Resource;
+
+    use super::*;
+    use crate::testing::scope;
+
+    #[test]
+    fn phones_are_read_again_after_a_refusal_that_the_client_may_see() {
+        let problem = |account: &str, request: Option<SipRequest>| {
+            let (request, message) = (request.map(Box::new), String::new());
+            let report = Report { cause: None, code: None, message, hint: None, call: None, session: None, request };
+            Event::Problem(ProblemEvent { leg: None, report: Resource::new(account, "warning", report) })
+        };
+        let request = || SipRequest {
+            method: "REGISTER".into(),
+            from: "100".into(),
+            to: "100".into(),
+            username: "100".into(),
+            source: "127.0.0.1:5060".into(),
+            transport: "UDP".into(),
+            sip_call_id: "a".into(),
+        };
+        let refused = |account: &str| problem(account, Some(request()));
+        let own = scope("acme", false);
+        assert!(may_change(&own, &refused("acme")) && !may_change(&own, &problem("acme", None)));
+        assert!(!may_change(&own, &refused("other")) && !may_change(&own, &refused("")));
+        assert!(may_change(&scope("acme", true), &refused("other")));
     }
 }

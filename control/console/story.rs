@@ -1,16 +1,19 @@
 //! All data of one call: legs, timeline, HTTP exchanges, webhooks, recordings and errors.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::Quality;
 use tandem_call::recording::Recording;
 use tandem_causes::Cause;
-use tandem_history::event_log::ADVICE;
+use tandem_history::event_log::{ADVICE, Line};
 use tandem_history::records;
 use tandem_history::report::REPORTS;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
-use tandem_id::CallId;
+use tandem_id::{CallId, LegId};
 use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
 use tandem_store::{self as store, deliveries, resources};
@@ -65,6 +68,30 @@ pub(super) struct TimelineLine {
     data: Option<Box<serde_json::Value>>,
 }
 
+impl TimelineLine {
+    /// Returns a hash of the time, the leg, the kind and the text. The hash does not depend on the other lines.
+    pub(super) fn mark(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.at, &self.call, &self.kind, &self.text).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Returns the timeline of a call. `names` are the names of the call's legs.
+pub(super) fn timeline(lines: Vec<Line>, names: &HashMap<LegId, String>) -> Vec<TimelineLine> {
+    let first = lines.first().map(|line| line.at);
+    let line = |line: Line| TimelineLine {
+        at: line.at,
+        seconds: first.map_or(0.0, |first| line.at.duration_since(first).as_secs_f64()),
+        call: line.leg.and_then(|leg| names.get(&leg).cloned()),
+        cause: if line.kind == ADVICE { Cause::of_line(&line.text) } else { None },
+        kind: line.kind.into_owned(),
+        text: line.text,
+        data: line.data,
+    };
+    lines.into_iter().map(line).collect()
+}
+
 /// An HTTP exchange with an application, in either direction.
 #[derive(Serialize)]
 struct Request {
@@ -97,11 +124,6 @@ impl Story {
         &self.timeline
     }
 
-    /// Whether a leg of the call is live.
-    pub(super) fn is_live(&self) -> bool {
-        self.calls.iter().any(|leg| leg.row.is_live())
-    }
-
     /// Finds a call. `id` has one of the forms of [`Scope::session`]. Returns `None` if no such call is visible.
     pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, QueryError> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
@@ -114,16 +136,6 @@ impl Story {
         let names = names(legs.iter().map(|(_, leg)| &**leg));
         let lines = app.calls.log(session).await?;
         let exchanges = app.calls.exchanges(session).await?;
-        let first = lines.first().map(|line| line.at);
-        let timeline = lines.into_iter().map(|line| TimelineLine {
-            at: line.at,
-            seconds: first.map_or(0.0, |first| line.at.duration_since(first).as_secs_f64()),
-            call: line.leg.and_then(|leg| names.get(&leg).cloned()),
-            cause: if line.kind == ADVICE { Cause::of_line(&line.text) } else { None },
-            kind: line.kind.into_owned(),
-            text: line.text,
-            data: line.data,
-        });
         let requests = exchanges
             .into_iter()
             .map(|(leg, exchange)| Request { call: leg.and_then(|leg| names.get(&leg).cloned()), exchange });
@@ -153,7 +165,7 @@ impl Story {
                     quality: leg.sip.quality,
                 })
                 .collect(),
-            timeline: timeline.collect(),
+            timeline: timeline(lines, &names),
             requests: requests.collect(),
             pending_requests,
             webhooks: deliveries.filter_map(WebhookRow::of).collect(),
@@ -172,5 +184,27 @@ impl Story {
                 .collect(),
             errors: errors.into_iter().map(ErrorRow::of).collect(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_line_does_not_change_the_marks_of_the_other_lines() {
+        let line = |second: i64, text: &str| Line {
+            at: Timestamp::from_second(second).unwrap(),
+            leg: Some(LegId(1)),
+            kind: "call".into(),
+            text: text.to_owned(),
+            data: None,
+        };
+        let names = HashMap::from([(LegId(1), "caller".to_owned())]);
+        let before = timeline(vec![line(2, "ringing")], &names);
+        let after = timeline(vec![line(1, "initiated"), line(2, "ringing")], &names);
+        assert_eq!((before[0].seconds, after[1].seconds), (0.0, 1.0));
+        assert_eq!(before[0].mark(), after[1].mark());
+        assert_ne!(after[0].mark(), after[1].mark());
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -24,7 +24,7 @@ const MAX_OTHERS: usize = 256;
 const WAITING_OF_LEG: usize = 64;
 const WAITING: usize = 1_024;
 
-/// The bus. Cheap to clone: all clones are one bus. When the last clone is dropped, the subscriptions end.
+/// The bus. Cheap to clone: all clones are one bus. A subscription also keeps the bus.
 #[derive(Clone, Default, Debug)]
 pub struct Bus(Arc<Shared>);
 
@@ -79,7 +79,7 @@ pub enum Item {
 #[derive(Debug)]
 pub struct Subscription {
     reader: Arc<Reader>,
-    bus: Weak<Shared>,
+    bus: Arc<Shared>,
 }
 
 impl Bus {
@@ -104,7 +104,7 @@ impl Bus {
         self.0.wanted.fetch_or(reader.filter.bits(), Ordering::Release);
         drop(table);
         self.0.subscribed.notify_waiters();
-        Ok(Subscription { reader, bus: Arc::downgrade(&self.0) })
+        Ok(Subscription { reader, bus: Arc::clone(&self.0) })
     }
 
     /// Whether a reader takes events of this kind. A publisher may skip work for events that no reader takes.
@@ -189,13 +189,6 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let table = self.table.get_mut();
-        table.by_leg.values().flatten().chain(&table.others).for_each(|reader| reader.end());
-    }
-}
-
 impl Table {
     /// Returns the bits of the kinds that the readers select.
     fn bits(&self) -> u32 {
@@ -224,8 +217,8 @@ impl Reader {
 }
 
 impl Subscription {
-    /// Waits for the next event. Returns `None` after the last event: a subscription to a leg ends with the end of the
-    /// leg, and every subscription ends with the server. If the returned future is dropped, no event is lost.
+    /// Waits for the next event. A subscription to a leg returns `None` after the end of the leg. Any other subscription
+    /// does not end. If the returned future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Item> {
         loop {
             match self.try_next() {
@@ -275,8 +268,6 @@ struct Empty;
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(bus) = self.bus.upgrade() {
-            bus.remove(&self.reader);
-        }
+        self.bus.remove(&self.reader);
     }
 }

@@ -52,7 +52,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
     pub(crate) kind: Kind,
-    /// The account that the event belongs to; empty if it belongs to no account.
+    /// The account that the event belongs to; empty if it belongs to no account, or to several accounts.
     pub(crate) account: &'a str,
     pub(crate) leg: Option<LegId>,
     /// The call that the event belongs to. If other calls were merged into this call, these calls too.
@@ -104,7 +104,7 @@ impl Filter {
         Self { leg: Some(leg), ..Self::kinds(&[Kind::Call]) }
     }
 
-    /// Selects only events of this account. Log lines have no account.
+    /// Selects only events of this account, and events that belong to no account. Log lines belong to no account.
     #[must_use]
     pub fn of_account(self, account: Arc<str>) -> Self {
         Self { account: Some(account), ..self }
@@ -124,7 +124,7 @@ impl Filter {
     /// Whether an event with this topic is selected.
     pub fn selects(&self, topic: &Topic<'_>) -> bool {
         self.kinds & topic.kind.bit() != 0
-            && self.account.as_deref().is_none_or(|account| account == topic.account)
+            && (topic.account.is_empty() || self.account.as_deref().is_none_or(|account| account == topic.account))
             && (self.leg.is_none() || self.leg == topic.leg)
             && self.session.is_none_or(|session| topic.sessions.contains(&session))
     }

@@ -442,7 +442,7 @@ impl CallTask {
             Message::Inspect(reply) => {
                 let _ = reply.send(self.view());
             }
-            Message::MeasureQuality(leg) => self.engine(leg, media::Command::ReportStats),
+            Message::MeasureQuality { leg, done } => self.measure(leg, done),
             Message::HangupAll => {
                 self.state.call.handle_shutdown(now);
             }

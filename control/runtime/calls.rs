@@ -116,7 +116,7 @@ impl Calls {
         self.0.registry.hangup_all();
     }
 
-    /// Returns a leg that has had its first event and has not ended.
+    /// Returns the state of a leg that has not ended. An outbound leg has a state before its first event.
     pub fn live_leg(&self, leg: LegId) -> Option<Arc<LegInfo>> {
         self.0.registry.live().get(leg)
     }

@@ -182,7 +182,11 @@ pub(crate) enum Message {
     /// A request for the current state of the call and of its legs.
     Inspect(oneshot::Sender<CallView>),
     /// A request to measure the audio quality of a leg. The result is published on the event bus.
-    MeasureQuality(LegId),
+    MeasureQuality {
+        leg: LegId,
+        /// Receives a message when [`Message::Inspect`] returns the result.
+        done: Option<oneshot::Sender<()>>,
+    },
     /// A request to hang up all legs.
     HangupAll,
 }

@@ -14,7 +14,7 @@ pub(crate) struct LiveLegs<I>(RwLock<HashMap<u128, Live<I>>>);
 #[derive(Debug)]
 struct Live<I> {
     inbox: I,
-    /// The leg at its last event. `None` before the first event, after the end, and if the id is the id of a call.
+    /// The last state of the leg. `None` if the leg has no state yet, after the end, and if the id is the id of a call.
     leg: Option<Arc<LegInfo>>,
 }
 
@@ -70,15 +70,17 @@ impl<I: Clone> LiveLegs<I> {
         self.0.read().values().map(|live| live.inbox.clone()).collect()
     }
 
-    /// Returns a leg that has had its first event and has not ended.
+    /// Returns the state of a leg. Returns `None` if the leg has no state yet, or has ended.
     pub(crate) fn get(&self, leg: LegId) -> Option<Arc<LegInfo>> {
         self.0.read().get(&leg.0).and_then(|live| live.leg.clone())
     }
 
     /// Returns the selected legs, in any order.
     pub(crate) fn select(&self, selects: impl Fn(&LegInfo) -> bool) -> Vec<Arc<LegInfo>> {
-        let table = self.0.read();
-        table.values().filter_map(|live| live.leg.as_ref()).filter(|leg| selects(leg)).cloned().collect()
+        // The lock is released before the comparison, because every event of a call waits for it.
+        let mut legs: Vec<_> = self.0.read().values().filter_map(|live| live.leg.clone()).collect();
+        legs.retain(|leg| selects(leg));
+        legs
     }
 
     /// Whether nothing is live.

@@ -8,7 +8,7 @@ use tandem_call::leg::{LegInfo, Quality};
 use tandem_events::{Event, Kind, Topic, TrunkEvent};
 use tandem_id::{CallId, LegId};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::calls::Calls;
 use crate::inbox::Message;
@@ -17,8 +17,10 @@ use crate::inbox::Message;
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two comparisons of the state of all trunks.
 const TRUNK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time for the reply of a call.
+/// Maximum time for the replies of all calls to one request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum time for the measurements of one request.
+const MEASUREMENT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The current state of a call.
 #[derive(Clone, Debug)]
@@ -55,9 +57,10 @@ impl Calls {
             let asked = self.inbox(session).is_some_and(|inbox| inbox.offer(Message::Inspect(reply)).is_ok());
             replies.extend(asked.then_some(view));
         }
+        let until = Instant::now() + REPLY_TIMEOUT;
         let mut views: Vec<CallView> = Vec::new();
         for reply in replies {
-            if let Ok(Ok(view)) = timeout(REPLY_TIMEOUT, reply).await {
+            if let Ok(Ok(view)) = timeout_at(until, reply).await {
                 views.push(view);
             }
         }
@@ -66,13 +69,27 @@ impl Calls {
         views
     }
 
-    /// Requests a measurement of the audio quality of these legs. The results are published as [`Kind::LegQuality`].
-    pub fn measure(&self, legs: impl IntoIterator<Item = LegId>) {
+    /// Measures the audio quality of these legs, and waits for the results for at most 500 ms. Then [`Calls::inspect`]
+    /// returns the results.
+    pub async fn measure(&self, legs: impl IntoIterator<Item = LegId>) {
+        let mut results = Vec::new();
         for leg in legs {
-            if let Some(inbox) = self.registry().inbox(leg.0) {
-                // An overloaded call is not measured.
-                let _ = inbox.offer(Message::MeasureQuality(leg));
-            }
+            let (done, result) = oneshot::channel();
+            self.request_measurement(leg, Some(done));
+            results.push(result);
+        }
+        let until = Instant::now() + MEASUREMENT_TIMEOUT;
+        for result in results {
+            // An error means that the leg has ended, or that the measurement takes too long.
+            let _ = timeout_at(until, result).await;
+        }
+    }
+
+    /// Requests a measurement of the audio quality of a leg. The result is published as [`Kind::LegQuality`].
+    fn request_measurement(&self, leg: LegId, done: Option<oneshot::Sender<()>>) {
+        if let Some(inbox) = self.registry().inbox(leg.0) {
+            // An overloaded call is not measured.
+            let _ = inbox.offer(Message::MeasureQuality { leg, done });
         }
     }
 }
@@ -86,7 +103,7 @@ async fn watch_quality(calls: &Calls) {
     loop {
         calls.services().events.wanted(Kind::LegQuality).await;
         let answered = calls.registry().live().select(|leg| leg.answered_at.is_some());
-        calls.measure(answered.iter().map(|leg| leg.id));
+        answered.iter().for_each(|leg| calls.request_measurement(leg.id, None));
         sleep(QUALITY_INTERVAL).await;
     }
 }

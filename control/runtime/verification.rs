@@ -87,26 +87,32 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, V
     services.check_route(&verification.account, verification.dialect, &to, &[]).await?;
     let code = rand::random_range(100_000..1_000_000).to_string();
     let leg = LegId::new(clock::time(), &mut rand::rng());
-    // The subscription must begin before the call, so that no event is missed.
-    let following = services.events.subscribe(Filter::leg(leg)).map_err(|_| CreateError::Full)?;
     let call = new_call(services, &verification, to, code.len());
     let calls = calls.clone();
     let begun = Begun { leg, code: code.clone() };
     if verification.delay.is_zero() {
-        calls.create_as(leg, call).await?;
+        let following = create(&calls, leg, call).await?;
         tokio::spawn(async move { listen(&calls, leg, following, verification, &code).await });
         return Ok(begun);
     }
     tokio::spawn(async move {
         tokio::time::sleep(verification.delay).await;
-        match calls.create_as(leg, call).await {
-            Ok(_) => listen(&calls, leg, following, verification, &code).await,
+        match create(&calls, leg, call).await {
+            Ok(following) => listen(&calls, leg, following, verification, &code).await,
             Err(error) => {
                 tracing::warn!(account = %verification.account, %error, "the number could not be called for verification");
             }
         }
     });
     Ok(begun)
+}
+
+/// Makes the call. Returns the subscription to the events of its leg. The subscription begins before the call, so that no
+/// event is missed.
+async fn create(calls: &Calls, leg: LegId, call: NewCall) -> Result<Subscription, CreateError> {
+    let following = calls.services().events.subscribe(Filter::leg(leg)).map_err(|_| CreateError::Full)?;
+    calls.create_as(leg, call).await?;
+    Ok(following)
 }
 
 /// Waits for the entered code, and reports the outcome.

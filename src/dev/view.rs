@@ -163,34 +163,29 @@ impl View {
         Self { paint, shows_sip, calls, accounts, shown: HashMap::new(), order: Vec::new(), number: 0 }
     }
 
-    /// Prints the lines of calls until the server has ended. If the output is closed, the server ends.
+    /// Prints the lines of calls. If the output is closed, the function ends the server and returns.
     pub(super) async fn run(mut self, mut entries: Subscription) {
         let mut held = Held::default();
         loop {
             let wakes = held.wakes();
             let received = tokio::select! {
-                received = entries.next() => Some(received),
+                received = entries.next() => received,
                 () = tokio::time::sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => None,
             };
-            let is_closed = matches!(received, Some(None));
             let mut shown = Ok(());
             match received {
-                Some(Some(Item::Event(event))) => {
+                Some(Item::Event(event)) => {
                     if let Event::Log(entry) = &*event {
                         held.push(Instant::now(), entry.clone());
                     }
                 }
-                Some(Some(Item::Missed(missed))) => {
+                Some(Item::Missed(missed)) => {
                     shown = put(&self.paint.red(format!("{missed} lines were not shown")));
                 }
-                Some(None) | None => {}
+                None => {}
             }
-            let until = if is_closed { Instant::now() + HOLD } else { Instant::now() };
-            while let Some(item) = held.due(until).filter(|_| shown.is_ok()) {
+            while let Some(item) = held.due(Instant::now()).filter(|_| shown.is_ok()) {
                 shown = self.show(item).await;
-            }
-            if is_closed {
-                return;
             }
             if shown.is_err() {
                 // The server shuts down as after Ctrl-C. The signal cannot fail, because this process gets it.

@@ -11,6 +11,7 @@ use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_siprec as siprec;
 use tandem_speech::tap::SpeechTap;
 use tandem_streams::StreamHandle;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use tandem_legs::LegIo;
@@ -41,6 +42,8 @@ pub(crate) struct LiveLeg {
     pub conversation: Option<ConversationHandle>,
     /// The last measurement of the audio quality.
     pub quality: Option<Box<Quality>>,
+    /// The requests that wait for the next measurement.
+    pub awaiting_quality: Vec<oneshot::Sender<()>>,
 }
 
 impl LiveLeg {
@@ -59,6 +62,7 @@ impl LiveLeg {
             script: ScriptSlot::default(),
             conversation: None,
             quality: None,
+            awaiting_quality: Vec::new(),
         }
     }
 

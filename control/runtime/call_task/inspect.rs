@@ -7,6 +7,7 @@ use tandem_events::{Event, Kind, LegQuality, Topic};
 use tandem_id::{LegId, Now};
 use tandem_media as media;
 use tandem_metrics::quality;
+use tokio::sync::oneshot;
 
 use super::CallTask;
 use crate::observation::{CallView, LegView};
@@ -30,12 +31,26 @@ impl CallTask {
         }
     }
 
+    /// Requests the statistics of a live leg from the media engine. `done` receives a message when they have arrived.
+    pub(super) fn measure(&mut self, leg: LegId, done: Option<oneshot::Sender<()>>) {
+        if let Some(live) = self.state.legs.get_mut(&leg) {
+            // A reader waits only for a limited time.
+            live.awaiting_quality.retain(|reader| !reader.is_closed());
+            live.awaiting_quality.extend(done);
+        }
+        self.engine(leg, media::Command::ReportStats);
+    }
+
     /// Handles the statistics of a live leg.
     pub(super) fn measured(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
         let Some(info) = self.state.call.leg(leg) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);
         live.quality = Some(Box::new(quality));
+        for reader in live.awaiting_quality.drain(..) {
+            // An error means that the reader does not wait any more.
+            let _ = reader.send(());
+        }
         let topic = Topic::of_call(Kind::LegQuality, &info.account, slice::from_ref(&info.session), Some(leg));
         self.services.events.publish(topic, || {
             let (session, account) = (info.session, Arc::clone(&info.account));

@@ -48,7 +48,6 @@ impl CallTask {
     pub(super) async fn publish(&mut self, event: Box<CallEvent>) {
         self.log_event(&event);
         self.services.counters.count(&event);
-        self.services.events.publish_call(&event);
         if matches!(event.kind, EventKind::Answered { .. }) && event.leg.handover.is_none() {
             self.engine(event.leg.id, media::Command::ExpectAudio);
         }
@@ -70,6 +69,8 @@ impl CallTask {
             kind => matches!(kind, EventKind::Ended),
         };
         self.registry.live().update(&event.leg, &self.inbox);
+        // A follower that reads the leg because of the event sees the new state.
+        self.services.events.publish_call(&event);
         if !over {
             self.write_record(&event).await;
         }

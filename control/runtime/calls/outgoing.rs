@@ -97,25 +97,26 @@ impl Calls {
         let number = routing.stored_number_id(&call.owner.account, &call.invite.from);
         let (mut leg, others) = outbound_legs(id, session, call, now);
         leg.info.sip.number = number;
-        let info = Arc::new(leg.info.clone());
         let recording = leg.record.as_ref().map(|new| new.id);
+        let first = Arc::new(leg.info.clone());
+        let other_infos = others.iter().map(|leg| Arc::new(leg.info.clone()));
+        let infos: Vec<_> = iter::once(Arc::clone(&first)).chain(other_infos).collect();
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
-        let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
-        let infos: Vec<_> = legs.iter().map(|leg| Arc::new(leg.info.clone())).collect();
+        let free_channels = || infos.iter().for_each(|leg| services.channels.free(leg.id));
         if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&routing, &leg.info)) {
-            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            free_channels();
             return Err(barred.into());
         }
         for leg in &infos {
-            let row = records::call_row(leg, info.created_at);
+            let row = records::call_row(leg, now);
             if let Err(error) = store::calls::upsert(&services.store, row).await {
-                ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+                free_channels();
                 return Err(StoreFailed::from(error).into());
             }
         }
         // A client that receives the id of a call may request this call after a crash.
         if let Err(error) = services.store.flush().await {
-            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            free_channels();
             for leg in legs {
                 let info = Arc::new(never_called(leg.info, now));
                 store::calls::upsert(&services.store, records::call_row(&info, now))
@@ -129,9 +130,10 @@ impl Calls {
                 infos.iter().for_each(|info| self.0.registry.live().update(info, &inbox));
                 if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
                     // No client knows the ids of these legs yet.
-                    for id in ids {
-                        self.0.registry.forget(id);
-                        store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
+                    for leg in &infos {
+                        self.0.registry.forget(leg.id.0);
+                        let deleted = store::calls::delete(&services.store, &leg.account, leg.id.0).await;
+                        deleted.map_err(StoreFailed::from)?;
                     }
                     return Err(match not_taken {
                         PostError::Over => CreateError::NoSuchLeg,
@@ -146,7 +148,7 @@ impl Calls {
                 call_task::spawn(self.0.registry.clone(), session, inbox, receiver, CallStart::Outgoing(legs));
             }
         }
-        Ok(Created { leg: info, recording })
+        Ok(Created { leg: first, recording })
     }
 }
 
