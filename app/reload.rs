@@ -9,7 +9,6 @@ use tandem_http::{Origins, tls_config};
 use tandem_runtime::app::Reloaded;
 use tandem_settings::log_filter::LOG;
 use tandem_siprec::Connectors;
-use tandem_speech as speech;
 use tandem_stir::Stir;
 
 use crate::Server;
@@ -41,9 +40,7 @@ impl Server {
         services.client.set_origins(Origins::new(config.origins.clone()));
         services.client.set_tls(tls);
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
-        if let Some(missing) = speech::missing(&config.speech) {
-            tracing::warn!("{missing}; until then <Say> and speak play nothing");
-        }
+        crate::start::warn_of_missing_speech(&config);
         if self.config.load_full().speech != config.speech {
             services.recogniser.reconfigure(config.speech.clone());
             services.audio.voice().reconfigure(config.speech.clone());

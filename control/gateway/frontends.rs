@@ -120,8 +120,8 @@ pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static
     close(&mut socket, code, reason).await;
 }
 
-/// Sends the messages of the queue to the frontend, and passes the messages of the frontend to the function `heard`. If
-/// `heard` returns a message, this message goes only to this frontend. The function runs until one side ends the
+/// Sends the messages of the queue to the frontend, and passes the messages of the frontend to the function `receive`.
+/// If `receive` returns a message, this message goes only to this frontend. The function runs until one side ends the
 /// connection.
 pub(super) async fn serve(
     socket: &mut WebSocket,

@@ -141,7 +141,7 @@ impl<'a> Numbers<'a> {
         self.routing.pool().blocks(&self.taker()).collect()
     }
 
-    /// Returns the first `max` free numbers of the pool that `wanted` and `fits` accept, each with its block.
+    /// Returns the first `max` free numbers of the pool that `matches` and `fits` accept, each with its block.
     pub fn offered(
         &self,
         matches: impl Fn(&Block) -> bool,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use tandem_host::hash;
 use tokio::sync::Mutex;
 
 /// A directory with a size limit in octets. If there is no room, the oldest files are removed first.
@@ -95,8 +96,7 @@ impl Disk {
     }
 
     fn path(&self, key: &[u8; 32]) -> PathBuf {
-        let name: String = key.iter().map(|octet| format!("{octet:02x}")).collect();
-        self.directory.join(name)
+        self.directory.join(hash::hex(key))
     }
 }
 

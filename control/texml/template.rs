@@ -22,7 +22,7 @@ const DEEPEST: usize = 8;
 
 type Pairs = [(String, String)];
 
-/// Fills the template of a document with parameters. `asked` is the request for the document.
+/// Fills the template of a document with parameters. `request` is the request for the document.
 pub(super) fn filled<'a>(text: &'a [u8], request: &Notice) -> Cow<'a, [u8]> {
     let Some(template) = std::str::from_utf8(text).ok().filter(|text| text.contains("{{") && text.len() <= LONGEST)
     else {

@@ -376,8 +376,6 @@ impl Interpreter {
         }
     }
 
-    // ----- connect ----------------------------------------------------------------------------------------------------
-
     // ----- conferences ------------------------------------------------------------------------------------------------
 
     fn conference(&mut self, step: &Step, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
@@ -557,8 +555,8 @@ fn takes_part(participation: Participation) -> Instruction {
     Instruction::Conference(Conference { participation, time_limit: None, hangup_on_star: false, action: Some(next()) })
 }
 
-/// Removes and returns the job with the id `wanted`. If `wanted` is `None`, the function removes and returns the last
-/// job.
+/// Removes and returns the job with the id `control_id`. If `control_id` is `None`, the function removes and returns the
+/// last job.
 fn last<T: Copy>(jobs: &mut Vec<(String, T)>, control_id: Option<&str>) -> Option<T> {
     let at = match control_id {
         Some(control_id) => jobs.iter().rposition(|(id, _)| id == control_id)?,
