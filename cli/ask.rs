@@ -225,9 +225,10 @@ mod tests {
     async fn followed() -> (Lines, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let account: Account =
-            toml::from_str("name = \"acme\"\nsignalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }")
-                .unwrap();
+        let account: Account = toml::from_str(
+            "name = \"acme\"\nsignalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }",
+        )
+        .unwrap();
         let console = Console::new(&base, Source::Defaults, &[account], None).ok().unwrap();
         let accepted = async {
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -199,12 +199,13 @@ mod tests {
 
     #[test]
     fn numbers_are_read_again_after_a_change_of_an_own_resource_or_of_all_accounts() {
-        let changed = |scope: &Scope, account: &str, kind| {
-            may_change(scope, &ResourceEvent { account: account.into(), kind })
-        };
+        let changed =
+            |scope: &Scope, account: &str, kind| may_change(scope, &ResourceEvent { account: account.into(), kind });
         let own = scope("acme", false);
         assert!(changed(&own, "acme", ResourceKind::Numbers) && changed(&own, "", ResourceKind::Configuration));
-        assert!(!changed(&own, "other", ResourceKind::Numbers) && !changed(&own, "acme", ResourceKind::VerifiedCallers));
+        assert!(
+            !changed(&own, "other", ResourceKind::Numbers) && !changed(&own, "acme", ResourceKind::VerifiedCallers)
+        );
         assert!(changed(&scope("acme", true), "other", ResourceKind::Applications));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::cell::LazyCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
