@@ -5,6 +5,7 @@
 //! The first acceptance decides. Its branch becomes the signalling of the leg, and the other branches are ended. If an
 //! acceptance crosses such an end, the signalling ends that branch by itself.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ pub enum ForkEvent {
 pub struct Fork {
     /// Contacts that do not ring yet, in groups of the same preference.
     waiting: VecDeque<Vec<Contact>>,
-    branches: Vec<LegId>,
+    /// The branches that are not over.
+    branches: Vec<Branch>,
     /// The end that is reported if no branch answers.
     best: Option<SignalEnd>,
     /// The first branch that sent early media. Only the early media of this branch is passed on.
@@ -67,6 +69,14 @@ pub struct Fork {
     /// The offer to each contact. `None` if the contacts make the offer.
     offer: Option<Bytes>,
     orders: VecDeque<(LegId, BranchOrder)>,
+}
+
+/// A branch that is not over.
+#[derive(Clone, Debug)]
+struct Branch {
+    id: LegId,
+    /// The end of the wait for the branch's signalling, if it is interrupted.
+    lost: Option<Deadline>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,9 +118,9 @@ impl Fork {
         self.orders.pop_front()
     }
 
-    /// Returns the time at which the next contacts ring.
+    /// Returns the time at which [`Fork::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        self.next_group
+        self.branches.iter().filter_map(|branch| branch.lost).chain(self.next_group).min()
     }
 
     /// Returns the offer to each contact.
@@ -119,8 +129,8 @@ impl Fork {
     }
 
     /// The branches that are not over.
-    pub fn branches(&self) -> &[LegId] {
-        &self.branches
+    pub fn branches(&self) -> impl Iterator<Item = LegId> {
+        self.branches.iter().map(|branch| branch.id)
     }
 
     /// Whether no branch has answered yet.
@@ -133,12 +143,34 @@ impl Fork {
         self.branches.is_empty() && (self.state != State::Ringing || self.waiting.is_empty())
     }
 
-    /// Calls the next group of contacts, if the current group has rung for long enough.
-    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
-        if self.next_group.is_some_and(|at| at.instant() <= now.instant) {
+    /// Ends the branches whose signalling has not returned in time. Calls the next group of contacts, if the current
+    /// group has rung for long enough.
+    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) -> ForkEvent {
+        let is_due = |at: Deadline| at.instant() <= now.instant;
+        let mut means = ForkEvent::Nothing;
+        while let Some(branch) = self.branches.iter().find(|branch| branch.lost.is_some_and(is_due)) {
+            let (branch, answered_elsewhere) = (branch.id, self.state == State::Answered);
+            self.orders.push_back((branch, BranchOrder::End { answered_elsewhere }));
+            means = self.branch_ended(now, branch, not_resumed(), fresh);
+        }
+        if self.next_group.is_some_and(is_due) {
             self.end_branches(false);
             self.ring_next(now, fresh);
         }
+        means
+    }
+
+    /// Notes that the signalling of a branch is interrupted. If it is not resumed by this time, the branch ends. Returns
+    /// `false` if there is no such branch, or if its signalling is interrupted already.
+    pub fn lose(&mut self, branch: LegId, until: Deadline) -> bool {
+        let lost = self.branches.iter_mut().find(|one| one.id == branch).map(|one| &mut one.lost);
+        lost.filter(|lost| lost.is_none()).map(|lost| *lost = Some(until)).is_some()
+    }
+
+    /// Notes that the signalling of a branch is no longer interrupted. Returns `false` if it was not interrupted.
+    pub fn resume(&mut self, branch: LegId) -> bool {
+        let resumed = self.branches.iter_mut().find(|one| one.id == branch);
+        resumed.and_then(|branch| branch.lost.take()).is_some()
     }
 
     /// Ends all branches, because this server ends the leg. Returns the end of the leg if no branch must be ended first.
@@ -160,7 +192,7 @@ impl Fork {
         event: SignalEvent,
         fresh: &mut impl FnMut() -> LegId,
     ) -> ForkEvent {
-        if !self.branches.contains(&branch) {
+        if !self.branches().any(|one| one == branch) {
             return ForkEvent::Nothing;
         }
         match event {
@@ -170,7 +202,7 @@ impl Fork {
                 self.state = State::Answered;
                 self.next_group = None;
                 self.waiting.clear();
-                self.branches.retain(|one| *one != branch);
+                self.branches.retain(|one| one.id != branch);
                 self.end_branches(true);
                 ForkEvent::Answered(event)
             }
@@ -188,7 +220,7 @@ impl Fork {
         end: SignalEnd,
         fresh: &mut impl FnMut() -> LegId,
     ) -> ForkEvent {
-        self.branches.retain(|one| *one != branch);
+        self.branches.retain(|one| one.id != branch);
         let declined = end.cause == SignalEndCause::Refused && end.status.is_some_and(|status| status >= 600);
         if self.best.as_ref().is_none_or(|best| rank(&end) < rank(best)) {
             self.best = Some(end);
@@ -220,7 +252,8 @@ impl Fork {
     }
 
     fn end_branches(&mut self, answered_elsewhere: bool) {
-        self.orders.extend(self.branches.iter().map(|&branch| (branch, BranchOrder::End { answered_elsewhere })));
+        let end = BranchOrder::End { answered_elsewhere };
+        self.orders.extend(self.branches.iter().map(|branch| (branch.id, end.clone())));
     }
 
     fn ring_next(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
@@ -228,7 +261,7 @@ impl Fork {
         self.next_group = (!self.waiting.is_empty()).then(|| Deadline::after(now, GROUP_RING_TIME)).flatten();
         for contact in group {
             let branch = fresh();
-            self.branches.push(branch);
+            self.branches.push(Branch { id: branch, lost: None });
             self.orders.push_back((branch, BranchOrder::Place(contact)));
         }
     }
@@ -238,7 +271,7 @@ impl Fork {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForkSnapshot {
     waiting: VecDeque<Vec<Contact>>,
-    branches: Vec<LegId>,
+    branches: Vec<BranchSnapshot>,
     best: Option<SignalEnd>,
     early_media_from: Option<LegId>,
     state: State,
@@ -246,16 +279,26 @@ pub(crate) struct ForkSnapshot {
     offer: Option<Bytes>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct BranchSnapshot {
+    id: LegId,
+    lost: Option<Timestamp>,
+}
+
 impl Fork {
     pub(crate) fn write(&self, now: Now) -> ForkSnapshot {
         let Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: _ } = self.clone();
         let next_group = next_group.map(|at| at.to_wall_time(now));
+        let write = |Branch { id, lost }| BranchSnapshot { id, lost: lost.map(|at| at.to_wall_time(now)) };
+        let branches = branches.into_iter().map(write).collect();
         ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer }
     }
 
     pub(crate) fn read(snapshot: ForkSnapshot, now: Now) -> Self {
         let ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer } = snapshot;
         let next_group = next_group.map(|at| Deadline::from_wall_time(at, now));
+        let read = |BranchSnapshot { id, lost }| Branch { id, lost: lost.map(|at| Deadline::from_wall_time(at, now)) };
+        let branches = branches.into_iter().map(read).collect();
         Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: VecDeque::new() }
     }
 }
@@ -264,6 +307,12 @@ impl Fork {
 pub fn not_reachable(user: &str) -> SignalEnd {
     let (status, reason) = (Some(480), Some(format!("{user} is not registered")));
     SignalEnd { status, reason, ..SignalEnd::of(SignalEndCause::Refused) }
+}
+
+/// The end of a leg or a branch whose signalling was lost and did not return in time.
+pub(crate) fn not_resumed() -> SignalEnd {
+    let detail = Cow::Borrowed("the connection of the far end was lost, and did not return");
+    SignalEnd { detail, ..SignalEnd::of(SignalEndCause::Expired) }
 }
 
 /// Returns the rank of a branch's end. The end with the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx has the

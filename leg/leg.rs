@@ -1,6 +1,5 @@
 //! The machine of one leg.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::fork::{self, BranchOrder, Contact, Fork, ForkEvent};
 use crate::negotiation::{Describe, Effect, Input, Negotiation, Unusable};
 use crate::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent, TransferRequest};
 
-/// Time for which a leg waits for interrupted signalling. After this time, the leg ends.
+/// The usual time for which a leg waits for interrupted signalling.
 const LOST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The state of a leg's signalling.
@@ -50,6 +49,9 @@ pub struct Leg {
     pub(crate) digits: DigitDedup,
     /// The form in which the far end wants digits.
     pub wanted_digits: WantedForm,
+    /// The time for which interrupted signalling of the leg, or of a branch, is waited for. After this time, the leg or
+    /// the branch ends. The usual time is 30 s.
+    pub lost_limit: Duration,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -68,6 +70,17 @@ pub enum Output {
     /// This branch has answered. Its signalling is the leg's signalling from now on.
     Adopt {
         /// The branch.
+        branch: LegId,
+    },
+    /// The signalling of the leg or of a branch is interrupted. The media goes on. The driver holds the orders of the
+    /// leg until the signalling is resumed or over.
+    Lost {
+        /// The leg, or a branch of the leg.
+        branch: LegId,
+    },
+    /// The signalling is no longer interrupted. The driver sends the orders that it holds.
+    Resumed {
+        /// The leg, or a branch of the leg.
         branch: LegId,
     },
     /// Report this to the call.
@@ -126,6 +139,7 @@ impl Leg {
             adopted: None,
             digits: DigitDedup::default(),
             wanted_digits: WantedForm::default(),
+            lost_limit: LOST_LIMIT,
             outputs: VecDeque::new(),
         }
     }
@@ -157,7 +171,7 @@ impl Leg {
 
     /// Returns the branches whose signals may still come.
     pub fn branches(&self) -> impl Iterator<Item = LegId> {
-        self.fork.iter().flat_map(|fork| fork.branches()).copied().chain(self.adopted)
+        self.fork.iter().flat_map(|fork| fork.branches()).chain(self.adopted)
     }
 
     /// Returns the next output.
@@ -174,19 +188,27 @@ impl Leg {
         [lost, self.fork.as_ref().and_then(|fork| fork.poll_timeout())].into_iter().flatten().min()
     }
 
-    /// Handles the time. `fresh` makes ids of branches.
-    pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
+    /// Handles the time. `media` and `fresh` are as in [`Leg::handle_signal`].
+    pub fn handle_timeout<M: Describe>(
+        &mut self,
+        now: Now,
+        media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
         if let Some(fork) = &mut self.fork {
-            fork.handle_timeout(now, fresh);
+            let means = fork.handle_timeout(now, fresh);
             self.serve_fork();
+            if let ForkEvent::Over(end) = means {
+                self.handle_end(now, end, media, fresh);
+            }
+            self.fork.take_if(|fork| fork.is_over());
         }
         if let Signalling::Lost { until } = self.signalling
             && until.instant() <= now.instant
         {
             let headers = Vec::new();
             self.signal(SignalCommand::End { status: 480, reason: None, headers });
-            let detail = Cow::Borrowed("the connection of the far end was lost, and did not return");
-            self.report_end(SignalEnd { detail, ..SignalEnd::of(SignalEndCause::Expired) });
+            self.report_end(fork::not_resumed());
         }
     }
 
@@ -302,6 +324,21 @@ impl Leg {
             return self.handle_own(now, event, media, fresh);
         }
         let Some(fork) = &mut self.fork else { return };
+        match event {
+            SignalEvent::Lost => {
+                if Deadline::after(now, self.lost_limit).is_some_and(|until| fork.lose(branch, until)) {
+                    self.outputs.push_back(Output::Lost { branch });
+                }
+                return;
+            }
+            SignalEvent::Resumed => {
+                if fork.resume(branch) {
+                    self.outputs.push_back(Output::Resumed { branch });
+                }
+                return;
+            }
+            _ => {}
+        }
         let means = fork.handle(now, branch, event, fresh);
         self.serve_fork();
         match means {
@@ -366,13 +403,15 @@ impl Leg {
                 self.outputs.push_back(Output::Event(LegEvent::ReferProgress { status, done }));
             }
             SignalEvent::Lost => {
-                if let (Signalling::Up, Some(until)) = (self.signalling, Deadline::after(now, LOST_LIMIT)) {
+                if let (Signalling::Up, Some(until)) = (self.signalling, Deadline::after(now, self.lost_limit)) {
                     self.signalling = Signalling::Lost { until };
+                    self.outputs.push_back(Output::Lost { branch: self.id });
                 }
             }
             SignalEvent::Resumed => {
                 if let Signalling::Lost { .. } = self.signalling {
                     self.signalling = Signalling::Up;
+                    self.outputs.push_back(Output::Resumed { branch: self.id });
                 }
             }
             SignalEvent::Ended(end) => self.handle_end(now, *end, media, fresh),

@@ -1,5 +1,7 @@
 //! A leg that is written down, and read back by another process.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_id::{Deadline, LegId, Now};
@@ -21,6 +23,7 @@ pub struct LegSnapshot {
     fork: Option<ForkSnapshot>,
     adopted: Option<LegId>,
     wanted_digits: WantedForm,
+    lost_limit: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +50,13 @@ impl Leg {
             fork: self.fork.as_ref().map(|fork| fork.write(now)),
             adopted: self.adopted,
             wanted_digits: self.wanted_digits,
+            lost_limit: self.lost_limit,
         }
     }
 
     /// Reads a leg that was written down.
     pub fn read(snapshot: LegSnapshot, now: Now) -> Self {
-        let LegSnapshot { id, signalling, negotiation, attempt, fork, adopted, wanted_digits } = snapshot;
+        let LegSnapshot { id, signalling, negotiation, attempt, fork, adopted, wanted_digits, lost_limit } = snapshot;
         let signalling = match signalling {
             SignallingSnapshot::New => Signalling::New,
             SignallingSnapshot::Up => Signalling::Up,
@@ -60,6 +64,6 @@ impl Leg {
             SignallingSnapshot::Over => Signalling::Over,
         };
         let fork = fork.map(|fork| Box::new(Fork::read(fork, now)));
-        Self { signalling, negotiation, attempt, fork, adopted, wanted_digits, ..Self::outgoing(id) }
+        Self { signalling, negotiation, attempt, fork, adopted, wanted_digits, lost_limit, ..Self::outgoing(id) }
     }
 }

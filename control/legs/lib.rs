@@ -68,6 +68,10 @@ pub enum LegReport {
     Transfer(Box<TransferRequest>),
     /// A route has failed, and the next one is tried.
     RouteFailed(RouteFailed),
+    /// The signalling of the leg, or of a branch, is interrupted.
+    Lost,
+    /// The signalling is no longer interrupted.
+    Resumed,
     /// The calling number was signed for the route that is tried now.
     Signed(SigningOutcome),
 }
@@ -191,7 +195,7 @@ impl LegIo {
 
     /// Handles the time.
     pub fn handle_timeout(&mut self, now: Now, fresh: &mut impl FnMut() -> LegId) {
-        self.leg.handle_timeout(now, fresh);
+        self.leg.handle_timeout(now, self.media.as_mut(), fresh);
     }
 
     /// Carries out what the leg orders. Returns what it reports next.
@@ -314,6 +318,8 @@ impl LegIo {
                 }
                 return Some(LegReport::Event(event));
             }
+            Output::Lost { .. } => return Some(LegReport::Lost),
+            Output::Resumed { .. } => return Some(LegReport::Resumed),
             Output::Digit { digit, form } => return Some(LegReport::Digit(digit, form)),
             Output::Transfer(request) => return Some(LegReport::Transfer(request)),
             Output::RouteFailed(failed) => {

@@ -558,6 +558,8 @@ impl CallTask {
             LegReport::Event(event) => self.post_leg_event(leg, event),
             LegReport::Digit(digit, form) => self.handle_digit(now, leg, digit, form),
             LegReport::Transfer(request) => self.handle_refer(leg, *request),
+            LegReport::Lost => self.note_line(now.time, leg, "call", "the connection of the far end is interrupted"),
+            LegReport::Resumed => self.note_line(now.time, leg, "call", "the connection of the far end has returned"),
             LegReport::Signed(signing) => {
                 self.services.counters.stir.signed(signing.word());
                 self.note_line(now.time, leg, "sip", signing.to_string());

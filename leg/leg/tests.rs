@@ -287,7 +287,7 @@ impl Bench {
 
     fn wait(&mut self, milliseconds: u64) -> Vec<Output> {
         self.now += milliseconds;
-        self.leg.handle_timeout(at(self.now), &mut self.fresh);
+        self.leg.handle_timeout(at(self.now), Some(&mut self.media), &mut self.fresh);
         self.outputs()
     }
 
@@ -426,10 +426,10 @@ fn a_ringing_user_who_is_hung_up_is_gone_when_each_branch_is() {
 fn lost_signalling_may_return_within_thirty_seconds() {
     let mut bench = Bench::placed(vec![trunk("a")]);
     bench.own(accepted());
-    assert!(bench.own(SignalEvent::Lost).is_empty());
-    assert_eq!(bench.leg.poll_timeout(), Deadline::after(at(0), LOST_LIMIT));
+    assert_eq!(bench.own(SignalEvent::Lost), [Output::Lost { branch: LegId(1) }]);
+    assert_eq!(bench.leg.poll_timeout(), Deadline::after(at(0), Duration::from_secs(30)));
     assert!(bench.wait(29_999).is_empty());
-    assert!(bench.own(SignalEvent::Resumed).is_empty());
+    assert_eq!(bench.own(SignalEvent::Resumed), [Output::Resumed { branch: LegId(1) }]);
     assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (Signalling::Up, None));
     bench.own(SignalEvent::Lost);
     bench.own(SignalEvent::Lost);
@@ -441,6 +441,85 @@ fn lost_signalling_may_return_within_thirty_seconds() {
     assert_eq!(*reason, SipEndReason::Timeout);
     assert!(detail.contains("did not return"), "{detail}");
     assert!(bench.leg.is_gone());
+}
+
+#[test]
+fn a_leg_waits_for_lost_signalling_as_long_as_its_setting_says() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.leg.lost_limit = Duration::from_secs(5);
+    bench.own(accepted());
+    bench.own(SignalEvent::Lost);
+    assert!(bench.wait(4_999).is_empty());
+    assert!(matches!(bench.wait(1)[..], [Output::Signal { .. }, Output::Event(LegEvent::Ended { .. })]));
+}
+
+/// A leg that rings at contacts with these preferences, and its branches.
+fn ringing(qs: &[u16]) -> (Bench, Vec<LegId>) {
+    let contacts = qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect();
+    let user = Some(User { name: "alice".into(), contacts });
+    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
+    bench.outputs();
+    let branches = bench.leg.branches().collect();
+    (bench, branches)
+}
+
+#[test]
+fn a_branch_that_is_lost_while_it_rings_does_not_end_the_call_of_the_branch_that_answers() {
+    let (mut bench, branches) = ringing(&[1_000, 1_000]);
+    assert_eq!(bench.handle(branches[0], SignalEvent::Lost), [Output::Lost { branch: branches[0] }]);
+    assert!(bench.handle(branches[0], SignalEvent::Lost).is_empty());
+    bench.handle(branches[1], accepted());
+    assert_eq!(bench.leg.signalling(), Signalling::Up);
+    let outputs = bench.wait(30_000);
+    let [Output::Signal { branch, command: SignalCommand::End { reason: Some(reason), .. } }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((*branch, &**reason), (branches[0], ending::ELSEWHERE));
+    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (Signalling::Up, None));
+    assert_eq!(bench.leg.branches().collect::<Vec<_>>(), [branches[1]]);
+}
+
+#[test]
+fn a_lost_branch_may_return_and_answer() {
+    let (mut bench, branches) = ringing(&[1_000]);
+    bench.handle(branches[0], SignalEvent::Lost);
+    assert_eq!(bench.handle(branches[0], SignalEvent::Resumed), [Output::Resumed { branch: branches[0] }]);
+    assert!(bench.handle(branches[0], SignalEvent::Resumed).is_empty());
+    assert!(bench.wait(30_000).is_empty());
+    bench.handle(branches[0], accepted());
+    // From the answer on, the signalling of the branch is the leg's.
+    assert_eq!(bench.handle(branches[0], SignalEvent::Lost), [Output::Lost { branch: LegId(1) }]);
+    assert!(matches!(bench.wait(30_000)[..], [Output::Signal { .. }, Output::Event(LegEvent::Ended { .. })]));
+}
+
+#[test]
+fn a_leg_whose_branches_are_all_lost_ends_each_branch_and_then_itself() {
+    let (mut bench, branches) = ringing(&[1_000, 1_000]);
+    branches.iter().for_each(|branch| drop(bench.handle(*branch, SignalEvent::Lost)));
+    let outputs = bench.wait(30_000);
+    let [
+        Output::Signal { branch: first, .. },
+        Output::Signal { branch: second, .. },
+        Output::Event(LegEvent::Ended { reason, detail: Some(detail), .. }),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(([*first, *second], *reason), ([branches[0], branches[1]], SipEndReason::Timeout));
+    assert!(detail.contains("did not return"), "{detail}");
+    assert!(bench.leg.is_gone() && bench.leg.branches().next().is_none());
+}
+
+#[test]
+fn the_next_contacts_ring_when_the_only_branch_is_lost() {
+    let (mut bench, branches) = ringing(&[1_000, 500]);
+    bench.leg.lost_limit = Duration::from_secs(5);
+    bench.handle(branches[0], SignalEvent::Lost);
+    let outputs = bench.wait(5_000);
+    assert!(
+        matches!(&outputs[..], [Output::Signal { branch, .. }, Output::Place(_)] if *branch == branches[0]),
+        "{outputs:?}"
+    );
 }
 
 #[test]
