@@ -189,12 +189,7 @@ impl Leg {
     }
 
     /// Handles the time. `media` and `fresh` are as in [`Leg::handle_signal`].
-    pub fn handle_timeout<M: Describe>(
-        &mut self,
-        now: Now,
-        media: Option<&mut M>,
-        fresh: &mut impl FnMut() -> LegId,
-    ) {
+    pub fn handle_timeout<M: Describe>(&mut self, now: Now, media: Option<&mut M>, fresh: &mut impl FnMut() -> LegId) {
         if let Some(fork) = &mut self.fork {
             let means = fork.handle_timeout(now, fresh);
             self.serve_fork();
