@@ -2,7 +2,8 @@
 //! the calls, and [`Call::resume`] emits the commands that rebuild everything that the shell had running.
 //!
 //! The first octet is the version of the form. JSON follows (ADR 33). A field that a later version adds has a default, and
-//! needs no new version. The octets contain secrets: credentials, tokens and digits of callers.
+//! needs no new version. The octets contain secrets: credentials, tokens and digits of callers. Other states that belong
+//! to a call have the same form, each with a version of its own: [`write`] and [`read`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,8 +18,8 @@ use crate::leg_cx::Effects;
 use crate::leg_state::LegState;
 use crate::timer::{LegTimer, Timers};
 
-/// The version of the form that this code writes and reads.
-const VERSION: u8 = 1;
+/// The version of the form of a call and of a conference.
+pub(crate) const VERSION: u8 = 1;
 
 /// The reason why a state cannot be written or read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +37,7 @@ pub enum SnapshotError {
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version(version) => write!(f, "the state has version {version}, this server reads version {VERSION}"),
+            Self::Version(version) => write!(f, "the state has version {version}, which this server does not read"),
             Self::Malformed(why) => write!(f, "the state is malformed: {why}"),
             Self::UnpolledOutputs => f.write_str("the state has outputs that were not polled"),
             Self::Unwritable(why) => write!(f, "the state cannot be written: {why}"),
@@ -46,20 +47,20 @@ impl fmt::Display for SnapshotError {
 
 impl std::error::Error for SnapshotError {}
 
-/// Writes a state in the form of [`VERSION`].
-pub(crate) fn write(state: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
-    let mut octets = vec![VERSION];
+/// Writes a state in the form with this version.
+pub fn write(version: u8, state: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
+    let mut octets = vec![version];
     serde_json::to_writer(&mut octets, state).map_err(|why| SnapshotError::Unwritable(why.to_string()))?;
     Ok(octets)
 }
 
-/// Reads what [`write`] has written.
-pub(crate) fn read<S: DeserializeOwned>(octets: &[u8]) -> Result<S, SnapshotError> {
+/// Reads what [`write`] has written in the form with this version.
+pub fn read<S: DeserializeOwned>(version: u8, octets: &[u8]) -> Result<S, SnapshotError> {
     match octets.split_first() {
-        Some((&VERSION, state)) => {
+        Some((&found, state)) if found == version => {
             serde_json::from_slice(state).map_err(|why| SnapshotError::Malformed(why.to_string()))
         }
-        Some((&version, _)) => Err(SnapshotError::Version(version)),
+        Some((&found, _)) => Err(SnapshotError::Version(found)),
         None => Err(SnapshotError::Malformed("no octets".to_owned())),
     }
 }
@@ -82,7 +83,7 @@ impl Call {
         if !self.effects.outputs.is_empty() {
             return Err(SnapshotError::UnpolledOutputs);
         }
-        write(&CallRecord {
+        write(VERSION, &CallRecord {
             id: self.id,
             legs: &self.leg_states,
             entropy: &self.effects.entropy,
@@ -94,7 +95,7 @@ impl Call {
     /// Reads a call that [`Call::write`] has written. A timer whose time has passed is due at once. Call
     /// [`Call::resume`] next.
     pub fn read(octets: &[u8], now: Now) -> Result<Self, SnapshotError> {
-        let CallRecord { id, legs, entropy, timers, next_op } = read::<CallRecord<Vec<LegState>, Entropy>>(octets)?;
+        let CallRecord { id, legs, entropy, timers, next_op } = read::<CallRecord<Vec<LegState>, Entropy>>(VERSION, octets)?;
         let mut all = Timers::default();
         for (at, leg, timer) in timers {
             all.set(Deadline::from_wall_time(at, now), leg, timer);
@@ -124,17 +125,19 @@ pub(crate) mod double_option {
 }
 
 /// The written form of the octets of a file: base64.
-pub(crate) mod base64_octets {
+pub mod base64_octets {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(octets: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Writes the octets.
+    pub fn serialize<S: Serializer>(octets: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(octets))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    /// Reads the octets.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         let text = String::deserialize(deserializer)?;
         STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
     }

@@ -235,12 +235,12 @@ impl Conference {
 
     /// Writes the whole state of the conference. Poll every output first: outputs are not part of the state.
     pub fn write(&self) -> Result<Vec<u8>, SnapshotError> {
-        if self.outputs.is_empty() { snapshot::write(self) } else { Err(SnapshotError::UnpolledOutputs) }
+        if self.outputs.is_empty() { snapshot::write(snapshot::VERSION, self) } else { Err(SnapshotError::UnpolledOutputs) }
     }
 
     /// Reads a conference that [`Conference::write`] has written.
     pub fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
-        snapshot::read(octets)
+        snapshot::read(snapshot::VERSION, octets)
     }
 
     /// Emits again the commands of everything that stands, after [`Conference::read`]: recordings, and the wait audio of

@@ -9,19 +9,25 @@
 use tandem_accounts::Account;
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
+use tandem_call::snapshot::SnapshotError;
 
 use super::{Context, Notice};
 pub use tandem_http::{Request, Response, Timeouts};
 
-/// The program of one leg. The program lives as long as the leg and does no I/O.
+/// The program of one leg. The program lives as long as the leg and does no I/O. It is data: another process continues
+/// with the octets of [`Script::write`], which [`Documents::read_script`](super::Documents::read_script) reads.
 pub trait Script: Send {
     /// Returns the next step. The leg requests a step when the leg starts, and after the result of its last
-    /// instruction. The leg also requests a step after the leg was sent to another document.
+    /// instruction. The leg also requests a step after the leg was sent to another document. If the program still awaits
+    /// a response, because a restart has lost the response, the result is the request again.
     fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always
     /// a response with a 2xx status.
     fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
+
+    /// Writes the state of the program. The octets contain secrets of the application.
+    fn write(&self) -> Result<Vec<u8>, SnapshotError>;
 }
 
 /// The next step of a program.

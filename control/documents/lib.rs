@@ -1,6 +1,7 @@
 //! Fetches documents: signs and sends the request, follows redirects, and reads the response.
 #![forbid(unsafe_code)]
 
+mod slot;
 mod turns;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use tandem_http::{
     Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,
 };
 use tandem_webhooks::{Body, SignInput};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
+use slot::Given;
+pub use slot::{ScriptSlot, WrittenScript};
 pub use turns::Turns;
 
 /// Maximum size of a document in octets.
@@ -58,9 +60,6 @@ pub struct ScriptRequest {
     pub failure: Option<FetchFailure>,
 }
 
-/// The stateful program (script) that provides the leg's documents, if there is a script. Each leg has its own script.
-pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
-
 pub struct RequestContext<'a> {
     /// The HTTP client.
     pub client: &'a Client,
@@ -85,8 +84,8 @@ impl RequestContext<'_> {
     }
 }
 
-/// Fetches one document, or runs the next step of the leg's script. A second request for one leg waits until the first
-/// request is complete.
+/// Fetches one document, or runs the next step of the leg's script. A second request to a script waits until the first
+/// request is complete. A request that is repeated after a restart gets the instructions that the script has given.
 pub async fn fetch(
     request_context: RequestContext<'_>,
     fetch: &Fetch,
@@ -96,26 +95,33 @@ pub async fn fetch(
     let Some(documents) = request_context.dialect.documents() else { return undocumented(fetch) };
     let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
     if !listed && let Some(fresh) = documents.script() {
-        let mut slot = slot.lock().await;
-        let script = slot.get_or_insert(fresh);
+        let _turn = slot.turn().await;
+        if let Some(Given { line, result, .. }) = slot.given(fetch.id) {
+            return Fetched { before: Vec::new(), line, exchange: None, other_dialect: None, result };
+        }
+        if !slot.is_running() {
+            slot.start(request_context.dialect.name(), fresh);
+        }
         let account = request_context.account;
-        let first = request_context.work(|| script.handle_fetch(account, fetch, context)).await;
-        return run(&request_context, script, first, fetch).await;
+        let start = || slot.with(|script| script.handle_fetch(account, fetch, context));
+        let first = request_context.work(start).await;
+        return run(&request_context, slot, first, fetch).await;
     }
     let notice = documents.fetch(request_context.account, fetch, context);
     let exchanged = exchange(&request_context, &notice, documents.longest()).await;
     let Exchanged { line, exchange, outcome } = exchanged;
     let other_dialect = outcome.as_ref().ok().and_then(|response| documents.other_dialect(&response.body));
     if let (Some(name), Ok(response)) = (other_dialect, &outcome)
-        && let Some(mut script) = request_context.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
+        && let Some(script) = request_context.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
     {
-        let start = || {
+        let _turn = slot.turn().await;
+        slot.start(name, script);
+        let start = |script: &mut dyn Script| {
             script.handle_fetch(request_context.account, fetch, context);
             script.handle_response(fetch, Ok(response))
         };
-        let first = request_context.work(start).await;
-        let fetched = run(&request_context, &mut script, first, fetch).await;
-        *slot.lock().await = Some(script);
+        let first = request_context.work(|| slot.with(start)).await;
+        let fetched = run(&request_context, slot, first, fetch).await;
         let request = ScriptRequest { line, exchange, failure: None };
         let before = std::iter::once(request).chain(fetched.before).collect();
         return Fetched { before, other_dialect: Some(name.into()), ..fetched };
@@ -146,35 +152,42 @@ pub async fn fetch(
 /// Performs the steps of a script until the script has an instruction for its leg.
 async fn run(
     request_context: &RequestContext<'_>,
-    script: &mut Box<dyn Script>,
-    first: Step,
+    slot: &ScriptSlot,
+    first: Option<Step>,
     fetch: &Fetch,
 ) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
+    let done = |before, line: String, result: Result<Program, FetchFailure>| {
+        slot.keep(Given { id: fetch.id, line: line.clone(), result: result.clone() });
+        Fetched { before, line, exchange: None, other_dialect: None, result }
+    };
     // The URL of the document that the script has just got.
     let mut document: Option<String> = None;
     loop {
         let (line, exchange, answer, failure) = match step {
-            Step::Done { result, line } => {
+            // Nobody removes a script during its turn.
+            None => {
+                let detail = "the script is gone".to_owned();
+                return done(before, detail.clone(), Err(FetchFailure { kind: FailureKind::ScriptInvalid, detail }));
+            }
+            Some(Step::Done { result, line }) => {
                 let result = result.map_err(|failure| match &document {
                     Some(url) => with_url(url, failure),
                     None => failure,
                 });
-                return Fetched { before, line, exchange: None, other_dialect: None, result };
+                return done(before, line, result);
             }
             _ if before.len() >= MAX_REQUESTS => {
                 let detail = format!("{MAX_REQUESTS} requests in a row without an instruction for the call");
-                let line = detail.clone();
-                let result = Err(FetchFailure { kind: FailureKind::Loop, detail });
-                return Fetched { before, line, exchange: None, other_dialect: None, result };
+                return done(before, detail.clone(), Err(FetchFailure { kind: FailureKind::Loop, detail }));
             }
-            Step::Document(notice) => {
+            Some(Step::Document(notice)) => {
                 let longest = request_context.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
                 let Exchanged { line, exchange, outcome } = self::exchange(request_context, &notice, longest).await;
                 document = Some(exchange.url.clone());
                 (line, exchange, outcome, None)
             }
-            Step::Request(request) => {
+            Some(Step::Request(request)) => {
                 let (at, began) = (clock::time(), Instant::now());
                 let (method, url) = (request.method.to_string(), request.url.clone());
                 let client = request_context.client.of_account(&request_context.account.name);
@@ -190,7 +203,7 @@ async fn run(
             }
         };
         let answer = answer.as_ref().map_err(Clone::clone);
-        step = request_context.work(|| script.handle_response(fetch, answer)).await;
+        step = request_context.work(|| slot.with(|script| script.handle_response(fetch, answer))).await;
         before.push(ScriptRequest { line, exchange, failure });
     }
 }

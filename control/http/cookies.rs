@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ::http::{HeaderMap, header};
-use cookie_store::CookieStore;
+use cookie_store::{Cookie, CookieStore};
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 /// Maximum number of cookies in a jar. If the jar is full, new cookies are ignored, but existing cookies may still
@@ -49,6 +50,27 @@ impl CookieJar {
                 *store = before;
             }
         }
+    }
+}
+
+/// The written form has all cookies that have not expired, in the order of their domains, paths and names. It contains
+/// secrets of the application.
+impl Serialize for CookieJar {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let store = self.store.lock();
+        let mut cookies: Vec<_> = store.iter_unexpired().collect();
+        cookies.sort_by_cached_key(|cookie| {
+            (String::from(&cookie.domain), String::from(&cookie.path), cookie.name().to_owned())
+        });
+        serializer.collect_seq(cookies)
+    }
+}
+
+impl<'de> Deserialize<'de> for CookieJar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let cookies = Vec::<Cookie<'static>>::deserialize(deserializer)?;
+        let store = CookieStore::from_cookies(cookies.into_iter().map(Ok), false)?;
+        Ok(Self { store: Arc::new(Mutex::new(store)) })
     }
 }
 
@@ -104,6 +126,23 @@ mod tests {
             assert_eq!(get(&jar, &format!("https://{host}/next")), ["plain=2", "safe=1"], "{host}");
             assert_eq!(get(&jar, &format!("http://{host}/next")), ["plain=2"], "{host}");
         }
+    }
+
+    #[test]
+    fn a_jar_that_was_written_and_read_has_the_same_cookies() {
+        let jar = CookieJar::new();
+        set(&jar, "https://app.example/voice/", &["a=1; Max-Age=600; Domain=app.example", "b=\"2 2\"; Path=/; Secure"]);
+        set(&jar, "http://127.0.0.1:9/", &["own=1; HttpOnly; SameSite=Strict", "gone=1; Max-Age=0", "z=%20", "y="]);
+        let written = serde_json::to_string(&jar).unwrap();
+        let read: CookieJar = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+        for url in
+            ["https://app.example/voice/x", "https://sub.app.example/voice/", "http://app.example/", "http://127.0.0.1/"]
+        {
+            assert_eq!(get(&read, url), get(&jar, url), "{url}");
+        }
+        set(&read, "http://127.0.0.1:9/", &["own=2"]);
+        assert_eq!(get(&read, "http://127.0.0.1:9/"), ["own=2", "y=", "z=%20"]);
     }
 
     #[test]

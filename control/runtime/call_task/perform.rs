@@ -424,7 +424,7 @@ impl CallTask {
         let (services, registry) = (Arc::clone(&self.services), self.registry.clone());
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
         let jar = self.state.cookie_jars.entry(session).or_default().clone();
-        let script = self.state.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
+        let script = self.state.legs.get(&fetch.leg.id).map(|live| live.script.clone()).unwrap_or_default();
         let membership = self
             .state
             .legs

@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 /// Maximum work between two actions of the call, in units.
 pub(super) const BUDGET: usize = 4_000_000;
 /// The price of one step: a step of a document, a node of an expression, or a jump.
@@ -20,7 +22,8 @@ const YAML: (usize, usize) = (40, 150);
 const JSON: (usize, usize) = (2, STEP);
 
 /// The rest of a script's budget.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Budget {
     left: Cell<usize>,
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tandem_call::program::instruction::{AfterBridge, Connect, Credentials, Dequeue, Dial, DialTarget, Instruction};
 use tandem_call::{Method as HttpMethod, StatusEvent, Target};
 
-use super::document::{Inner, Step};
 use super::error::{Code, Fault};
 use super::interpreter::{Flow, Interpreter, PendingResult};
 use super::media::{self, DAY};
@@ -18,11 +17,7 @@ use super::value::{Object, Value};
 const MAX_RINGING_SECONDS: f64 = 600.0;
 
 impl Interpreter {
-    pub(super) fn connect(&mut self, step: &Step, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
-        let result = match &step.inner {
-            Inner::Over { result, .. } => result.as_deref().cloned(),
-            _ => None,
-        };
+    pub(super) fn connect(&mut self, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
         let then = parameters.get("transfer_after_bridge").map(as_dest);
         let to = parameters.get("to").map(Value::rendered).unwrap_or_default();
         let (scheme, rest) = to.split_once(':').unwrap_or_default();
@@ -32,25 +27,25 @@ impl Interpreter {
                     queue: Some(Dequeue { queue: rest.trim().into(), whisper: None }),
                     ..self.dial(parameters, Vec::new())
                 };
-                self.waits = PendingResult::Connect { next: VecDeque::new(), result, then };
+                self.waits = PendingResult::Connect { next: VecDeque::new(), then };
                 does(vec![Instruction::Dial(dial)])
             }
             "stream" => {
                 let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
                 let stream = media::stream(parameters, rest.trim().to_owned(), true, callback);
-                self.waits = PendingResult::ConnectStream { result };
+                self.waits = PendingResult::ConnectStream;
                 does(vec![Instruction::Connect(Connect { stream, action: Some(next()), outlives_failure: false })])
             }
             _ => {
                 let mut dials = self.dials(parameters);
                 match dials.pop_front() {
                     Some(first) => {
-                        self.waits = PendingResult::Connect { next: dials, result, then };
+                        self.waits = PendingResult::Connect { next: dials, then };
                         does(vec![Instruction::Dial(first)])
                     }
                     None => {
                         self.warn(Code::MethodExecuteFailed, "there is no target to connect to");
-                        self.connected(None, result)?;
+                        self.connected(None)?;
                         Ok(Flow::Continue)
                     }
                 }

@@ -4,12 +4,14 @@
 //! (`hangup` instead of `hangup: {}`, `play: "say:Hi"`). An unknown step is an error. If a step has a parameter that
 //! its method does not know, the server gives a warning.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::{Code, Fault};
 use super::text;
 use super::value::{Object, Value};
+use super::written;
 
 /// Maximum number of warnings about a document, and of stored warnings of a script. Further warnings are dropped.
 pub(super) const MAX_WARNINGS: usize = 100;
@@ -17,6 +19,8 @@ pub(super) const MAX_WARNINGS: usize = 100;
 /// A checked document. A clone is cheap.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Document {
+    /// The text in the form of [`written`](super::written). The written form of a script has it.
+    pub(super) source: Arc<str>,
     sections: Arc<BTreeMap<String, Steps>>,
     /// Warnings about the document.
     pub(super) warnings: Arc<Vec<Fault>>,
@@ -98,7 +102,7 @@ const fn open(name: &'static str, first: &'static str, needs: &'static [&'static
 const VOICE: [&str; 3] = ["say_voice", "say_language", "say_gender"];
 
 /// All methods of the schema, and `echo`.
-static METHODS: [Method; 44] = [
+pub(super) static METHODS: [Method; 44] = [
     method("answer", "max_duration", &[], &["codecs", "username", "password"]),
     method("cond", "", &[], &[]),
     method(
@@ -289,6 +293,7 @@ impl Document {
     /// Checks a parsed document, or a document that was part of a request.
     pub(crate) fn of(value: Value) -> Result<Self, Fault> {
         let wrong = |code, detail: &str| Fault::new(code, detail);
+        let source = written::text(&value).into();
         let Value::Object(mut document) = value else {
             return Err(wrong(Code::ElementWrongType, "a document must be an object with version and sections"));
         };
@@ -324,11 +329,51 @@ impl Document {
             }
             read.insert(name, steps);
         }
-        Ok(Self { sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
+        Ok(Self { source, sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
     }
 
     pub(super) fn section(&self, name: &str) -> Option<&Steps> {
         self.sections.get(name)
+    }
+
+    /// Whether both are the same document in memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.sections, &other.sections)
+    }
+
+    /// Returns the steps that begin with the step with this number.
+    pub(super) fn steps_from(&self, id: usize) -> Option<Steps> {
+        self.sections.values().find_map(|steps| steps_from(steps, id))
+    }
+}
+
+/// Finds the steps that begin with the step with the number `id`: these steps, or steps within them.
+fn steps_from(steps: &Steps, id: usize) -> Option<Steps> {
+    // The numbers of steps rise in the order of the document.
+    let first = steps.first()?.id;
+    match first.cmp(&id) {
+        Ordering::Equal => Some(Arc::clone(steps)),
+        Ordering::Greater => None,
+        Ordering::Less => {
+            let enclosing = steps.partition_point(|step| step.id < id).checked_sub(1)?;
+            inner_steps_from(&steps.get(enclosing)?.inner, id)
+        }
+    }
+}
+
+fn inner_steps_from(inner: &Inner, id: usize) -> Option<Steps> {
+    match inner {
+        Inner::None => None,
+        Inner::Branches(branches) => {
+            branches.iter().flat_map(|branch| [&branch.then, &branch.otherwise]).find_map(|steps| steps_from(steps, id))
+        }
+        Inner::Cases(cases) => {
+            let all = cases.cases.iter().map(|(_, steps)| steps).chain(&cases.default);
+            { all }.find_map(|steps| steps_from(steps, id))
+        }
+        Inner::Over { on_return, result } => {
+            steps_from(on_return, id).or_else(|| inner_steps_from(result.as_deref()?, id))
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// SWML's error codes, without the common prefix `relay_script_`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     ParseError,
     VersionInvalid,
@@ -59,7 +61,7 @@ impl fmt::Display for Code {
 const LONGEST_DETAIL: usize = 400;
 
 /// An error, with its position in the document.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Fault {
     pub(crate) code: Code,
     pub(crate) detail: String,

@@ -4,11 +4,14 @@
 //! outcome of the method ([`Interpreter::resume`]). The interpreter executes a method that needs no leg (`set`, `cond`,
 //! `goto`...) immediately.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tandem_call::program::instruction::{Dial, Instruction};
 use tandem_id::{RecordingId, StreamId};
 
@@ -17,6 +20,7 @@ use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps}
 use super::error::{Code, Fault};
 use super::expression::{self, EvalError, Found, Scope};
 use super::parameters::{WEB, is_url};
+use super::snapshot;
 use super::template::{self, expand};
 use super::text;
 use super::value::{Object, Value};
@@ -52,21 +56,23 @@ pub(super) enum Next {
 }
 
 /// An HTTP request of the `request` method.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct ScriptRequest {
+    #[serde(with = "snapshot::http_method")]
     pub(super) method: http::Method,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
+    #[serde(with = "tandem_call::snapshot::base64_octets")]
     pub(super) body: Bytes,
-    /// Maximum time for the whole request, in seconds.
-    pub(super) timeout: f64,
-    pub(super) connect_timeout: f64,
+    /// Maximum time for the whole request.
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
     /// Whether the members of a JSON answer become variables of the script.
     pub(super) save: bool,
 }
 
-/// The outcome that the interpreter waits for.
-#[derive(Clone, PartialEq, Debug, Default)]
+/// The outcome that the interpreter waits for. The step that waits is the current step of the innermost frame.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) enum PendingResult {
     #[default]
     Nothing,
@@ -79,7 +85,7 @@ pub(super) enum PendingResult {
     },
     /// Whether a job was started or stopped. `variable` is the name of the variable for the result.
     Done {
-        variable: &'static str,
+        variable: Cow<'static, str>,
     },
     Stream {
         control_id: String,
@@ -90,48 +96,47 @@ pub(super) enum PendingResult {
     /// The result of a dial. `next` has the further dials. The script starts the first of them if this dial fails.
     Connect {
         next: VecDeque<Dial>,
-        result: Option<Inner>,
         then: Option<String>,
     },
     /// The end of the stream that has taken over the call.
-    ConnectStream {
-        result: Option<Inner>,
-    },
+    ConnectStream,
     Queue {
         then: Option<String>,
     },
     Conference {
-        variable: &'static str,
-        result: Option<Inner>,
+        variable: Cow<'static, str>,
     },
     Refer,
     Detect,
-    /// The document of an `execute` or of a `transfer`. `over` has the steps after an `execute`.
+    /// The document at this URL.
     Document {
+        url: String,
+        #[serde(with = "snapshot::value")]
         params: Value,
-        over: Option<Box<Over>>,
+        entry: Entry,
     },
-    Request {
-        save: bool,
-    },
+    Request(Box<ScriptRequest>),
 }
 
-/// The steps that run after an executed section.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Over {
-    on_return: Steps,
-    result: Option<Inner>,
+/// How a script enters a section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// By `execute`: after the section, the script continues with the outcome of the `execute` step.
+    Execute,
+    /// By `transfer`, or as the first section: the script ends with the section.
+    Transfer,
 }
 
+/// A section or a condition whose steps run.
 #[derive(Clone, PartialEq, Debug)]
-enum Frame {
+pub(super) enum Frame {
     Section {
         name: String,
         document: Document,
         steps: Steps,
         at: usize,
         params: Value,
-        over: Option<Box<Over>>,
+        entry: Entry,
         /// The number of jumps of each step that has made jumps.
         jumps: BTreeMap<usize, u32>,
     },
@@ -140,7 +145,7 @@ enum Frame {
 }
 
 /// The jobs that run in the background.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Jobs {
     pub(super) recordings: Vec<(String, RecordingId)>,
     pub(super) streams: Vec<(String, StreamId)>,
@@ -150,9 +155,10 @@ pub(super) struct Jobs {
 }
 
 /// The properties of the call when a step runs.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct CallContext {
     /// The script's object `call`.
+    #[serde(with = "snapshot::object")]
     pub(super) call: Object,
     /// Whether the leg is answered.
     pub(super) answered: bool,
@@ -165,15 +171,18 @@ pub(super) struct CallContext {
 const MAX_PATH: usize = 10;
 const LONGEST_DECISION: usize = 60;
 
-/// A running script.
-#[derive(Clone, PartialEq, Debug)]
+/// A running script. Its written form is its state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Interpreter {
+    #[serde(with = "snapshot::frames")]
     frames: Vec<Frame>,
     /// The work that the script may do before its next action.
     pub(super) budget: Budget,
+    #[serde(with = "snapshot::object")]
     pub(super) vars: Object,
     /// The size of the variables, in octets.
     var_octets: usize,
+    #[serde(with = "snapshot::object")]
     pub(super) envs: Object,
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,
@@ -181,7 +190,7 @@ pub(super) struct Interpreter {
     transfers: u32,
     warnings: Vec<Fault>,
     /// Name of the method that started last.
-    method: &'static str,
+    method: Cow<'static, str>,
     /// The decisions since the last action: branches, jumps and sections. At most [`MAX_PATH`].
     path: Vec<String>,
     /// The reason why the script could not do the last thing that it wanted to do with the caller.
@@ -202,7 +211,7 @@ impl Interpreter {
     pub(super) fn read(text: &[u8], envs: Object) -> Result<Self, Fault> {
         let mut machine = Self { envs, ..Self::of_nothing() };
         // The size of a document bounds the time to parse it, so the script does not pay for its first document.
-        machine.enter(Document::read(text)?, "main", Value::Object(Object::default()), None);
+        machine.enter(Document::read(text)?, "main", Value::Object(Object::default()), Entry::Transfer);
         Ok(machine)
     }
 
@@ -219,7 +228,7 @@ impl Interpreter {
             jobs: Jobs::default(),
             transfers: 0,
             warnings: Vec::new(),
-            method: "",
+            method: Cow::Borrowed(""),
             path: Vec::new(),
             refused: None,
         }
@@ -239,7 +248,7 @@ impl Interpreter {
                 let _ = write!(place, "[{}].", at - 1);
             }
         }
-        place.push_str(self.method);
+        place.push_str(&self.method);
         place
     }
 
@@ -303,6 +312,15 @@ impl Interpreter {
         }
     }
 
+    /// Returns the request whose response the script waits for.
+    pub(super) fn awaited_response(&self) -> Option<Next> {
+        match &self.waits {
+            PendingResult::Document { url, .. } => Some(Next::Document(url.clone())),
+            PendingResult::Request(ask) => Some(Next::Request(ask.clone())),
+            _ => None,
+        }
+    }
+
     /// Pays for work of the script.
     ///
     /// # Errors
@@ -332,21 +350,31 @@ impl Interpreter {
 
     /// Leaves the innermost section or condition.
     fn leave(&mut self) -> Result<(), Fault> {
-        if let Some(Frame::Section { over, .. }) = self.frames.pop() {
-            match over {
-                Some(over) => {
+        if let Some(Frame::Section { entry, .. }) = self.frames.pop() {
+            match entry {
+                Entry::Execute => {
+                    let on_return = match self.current_step() {
+                        Some(Step { inner: Inner::Over { on_return, .. }, .. }) => on_return.clone(),
+                        _ => Steps::default(),
+                    };
                     // The block that is added last runs first. So `on_return` runs before `result`.
-                    self.follow(over.result.as_ref())?;
-                    self.block(over.on_return);
+                    self.follow_result()?;
+                    self.block(on_return);
                 }
-                None => self.frames.clear(),
+                Entry::Transfer => self.frames.clear(),
             }
         }
         Ok(())
     }
 
+    /// Returns the step of the innermost frame that started last.
+    fn current_step(&self) -> Option<&Step> {
+        let (Frame::Section { steps, at, .. } | Frame::Block { steps, at }) = self.frames.last()?;
+        steps.get(at.checked_sub(1)?)
+    }
+
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
-        self.method = step.method.name;
+        self.method = Cow::Borrowed(step.method.name);
         let parameters = match step.method.name {
             // `set` replaces placeholders entry by entry, so that each entry sees the values of earlier entries. The
             // other methods replace placeholders later or not at all.
@@ -382,13 +410,8 @@ impl Interpreter {
             }
             "goto" => self.goto(step, object)?,
             "return" => self.return_with(parameters)?,
-            "execute" => {
-                let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::Continue) };
-                let result = result.as_deref().cloned();
-                let over = Box::new(Over { on_return: on_return.clone(), result });
-                return self.go(object, Some(over));
-            }
-            "transfer" => return self.go(object, None),
+            "execute" => return self.go(object, Entry::Execute),
+            "transfer" => return self.go(object, Entry::Transfer),
             _ => return self.method(step, object),
         }
         Ok(Flow::Continue)
@@ -513,12 +536,16 @@ impl Interpreter {
         Ok(())
     }
 
-    /// Continues with the steps that the document has for the outcome of a method.
+    /// Continues with the steps that the current step has for its outcome.
     ///
     /// # Errors
     /// The budget is used up.
-    pub(super) fn follow(&mut self, result: Option<&Inner>) -> Result<(), Fault> {
-        match result {
+    pub(super) fn follow_result(&mut self) -> Result<(), Fault> {
+        let result = match self.current_step() {
+            Some(Step { inner: Inner::Over { result, .. }, .. }) => result.clone(),
+            _ => None,
+        };
+        match result.as_deref() {
             Some(Inner::Cases(cases)) => self.choose(cases),
             Some(Inner::Branches(branches)) => self.branch(branches),
             Some(Inner::None | Inner::Over { .. }) | None => Ok(()),
@@ -589,17 +616,16 @@ impl Interpreter {
         self.leave()
     }
 
-    /// Executes a section or a document, or transfers the call to a section or a document. `over` has the steps that
-    /// run after an execution. `None` means a transfer.
-    fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
+    /// Executes a section or a document, or transfers the call to a section or a document.
+    fn go(&mut self, object: &Object, entry: Entry) -> Result<Flow, Fault> {
         let params = object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default()));
         let params = as_params(params);
-        self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
+        self.go_to(object.get("dest").unwrap_or(&Value::Null), params, entry)
     }
 
     /// Does the same as `go` for the destination `dest`, which does not have to be a parameter of a method.
-    pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
-        if over.is_none() {
+    pub(super) fn go_to(&mut self, dest: &Value, params: Value, entry: Entry) -> Result<Flow, Fault> {
+        if entry == Entry::Transfer {
             self.transfers += 1;
             if self.transfers > MAX_TRANSFERS {
                 let detail = format!("more than {MAX_TRANSFERS} transfers in one call");
@@ -611,7 +637,7 @@ impl Interpreter {
         if is_url(text, WEB) {
             // The request contains all variables.
             self.pay(self.var_octets.saturating_add(params.size()).saturating_mul(PARAMETER_OCTET))?;
-            self.waits = PendingResult::Document { params, over };
+            self.waits = PendingResult::Document { url: text.to_owned(), params, entry };
             return Ok(Flow::Yield(Next::Document(text.to_owned())));
         }
         if text.starts_with("relay:") {
@@ -623,7 +649,7 @@ impl Interpreter {
             Frame::Block { .. } => None,
         });
         if let Some(document) = own.filter(|document| document.section(text).is_some()) {
-            self.enter(document, text, params, over);
+            self.enter(document, text, params, entry);
             return Ok(Flow::Continue);
         }
         let document = match dest {
@@ -637,7 +663,7 @@ impl Interpreter {
                 return Err(Fault::new(Code::SectionParameterUndefined, detail));
             }
         };
-        self.enter(document, "main", params, over);
+        self.enter(document, "main", params, entry);
         Ok(Flow::Continue)
     }
 
@@ -651,22 +677,17 @@ impl Interpreter {
         Document::read(text)
     }
 
-    /// Continues with the fetched document of an `execute` or a `transfer`.
-    pub(super) fn arrived(&mut self, document: Document, params: Value, over: Option<Box<Over>>) {
-        self.enter(document, "main", params, over);
-    }
-
-    fn enter(&mut self, document: Document, section: &str, params: Value, over: Option<Box<Over>>) {
+    /// Enters a section of a document.
+    pub(super) fn enter(&mut self, document: Document, section: &str, params: Value, entry: Entry) {
         let steps = document.section(section).cloned().unwrap_or_default();
         for fault in document.warnings.iter() {
             if self.warnings.len() < MAX_WARNINGS && section == "main" {
                 self.warnings.push(fault.clone());
             }
         }
-        if over.is_none() {
-            self.frames.clear();
-        } else {
-            self.unset("return_value");
+        match entry {
+            Entry::Transfer => self.frames.clear(),
+            Entry::Execute => self.unset("return_value"),
         }
         self.frames.push(Frame::Section {
             name: section.to_owned(),
@@ -674,7 +695,7 @@ impl Interpreter {
             steps,
             at: 0,
             params,
-            over,
+            entry,
             jumps: BTreeMap::new(),
         });
     }

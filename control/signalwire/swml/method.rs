@@ -16,7 +16,7 @@ use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Tr
 use tandem_call::{Method as HttpMethod, StatusEvent, Target};
 use tandem_markup::verb::conference;
 
-use super::document::{Inner, Step};
+use super::document::Step;
 use super::error::{Code, Fault};
 use super::interpreter::{Flow, Interpreter, Next, PendingResult, ScriptRequest};
 use super::media::{self, DAY, RECORDING_EVENTS, RecordingDefaults};
@@ -101,12 +101,12 @@ impl Interpreter {
                 let found = last(&mut self.jobs.taps, control_id.as_deref());
                 self.stop("stop_tap_result", found.map(|id| Command::StopStream(Some(id))))
             }
-            "connect" => self.connect(step, parameters),
+            "connect" => self.connect(parameters),
             "enter_queue" => self.enter_queue(parameters),
-            "join_conference" => self.conference(step, parameters),
+            "join_conference" => self.conference(parameters),
             "join_room" => {
                 let name = parameters.text("name").unwrap_or_default();
-                self.waits = PendingResult::Conference { variable: "join_room_result", result: None };
+                self.waits = PendingResult::Conference { variable: "join_room_result".into() };
                 does(vec![takes_part(Participation::new(name))])
             }
             "send_digits" => self.send_digits(parameters),
@@ -274,7 +274,7 @@ impl Interpreter {
         let control_id = self.control_id(parameters);
         let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
         self.set("transcribe_control_id", control_id);
-        self.waits = PendingResult::Done { variable: "transcribe_result" };
+        self.waits = PendingResult::Done { variable: "transcribe_result".into() };
         does(vec![order(Command::StartTranscription(Box::new(media::whole_transcription(callback))))])
     }
 
@@ -306,7 +306,7 @@ impl Interpreter {
     fn stop(&mut self, variable: &'static str, command: Option<Command>) -> Result<Flow, Fault> {
         match command {
             Some(command) => {
-                self.waits = PendingResult::Done { variable };
+                self.waits = PendingResult::Done { variable: variable.into() };
                 does(vec![order(command)])
             }
             None => {
@@ -378,11 +378,7 @@ impl Interpreter {
 
     // ----- conferences ------------------------------------------------------------------------------------------------
 
-    fn conference(&mut self, step: &Step, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
-        let result = match &step.inner {
-            Inner::Over { result, .. } => result.as_deref().cloned(),
-            _ => None,
-        };
+    fn conference(&mut self, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
         let beeps = [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
         let coach = parameters.text("coach").and_then(|id| super::ids().parse_call(&id));
         let wait = parameters.url("wait_url", WEB).map(|url| Target { url: url.into(), method: HttpMethod::Post });
@@ -421,7 +417,7 @@ impl Interpreter {
             opening: Some(opening).filter(|opening| *opening != ConferenceSettings::default()).map(Arc::new),
             ..Participation::new(parameters.text("name").unwrap_or_default())
         };
-        self.waits = PendingResult::Conference { variable: "join_conference_result", result };
+        self.waits = PendingResult::Conference { variable: "join_conference_result".into() };
         does(vec![takes_part(participation)])
     }
 
@@ -474,17 +470,20 @@ impl Interpreter {
             headers.push(("Content-Type".to_owned(), kind.to_owned()));
         }
         let save = parameters.flag("save_variables").unwrap_or(false);
-        let seconds = |name| parameters.number(name, 0.0..=DAY).filter(|seconds| *seconds > 0.0);
+        let seconds = |name, default: f64| {
+            let given = parameters.number(name, 0.0..=DAY).filter(|seconds| *seconds > 0.0);
+            Duration::try_from_secs_f64(given.unwrap_or(default).min(REQUEST)).unwrap_or_default()
+        };
         let ask = ScriptRequest {
             method,
             url,
             headers,
             body: body.into(),
-            timeout: seconds("timeout").unwrap_or(REQUEST).min(REQUEST),
-            connect_timeout: seconds("connect_timeout").unwrap_or(5.0).min(REQUEST),
+            timeout: seconds("timeout", REQUEST),
+            connect_timeout: seconds("connect_timeout", 5.0),
             save,
         };
-        self.waits = PendingResult::Request { save };
+        self.waits = PendingResult::Request(Box::new(ask.clone()));
         Ok(Flow::Yield(Next::Request(Box::new(ask))))
     }
 }

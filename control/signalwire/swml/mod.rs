@@ -6,6 +6,7 @@
 //!   text ──► value ──► document ──► interpreter ◄──► method    expression, operation, template: placeholders
 //!                                   │  budget         ├── connect, outcome
 //!                                   │                 └── parameters, sound, media: parameters of methods
+//!                                   │  snapshot, written: a script as data
 //!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
@@ -24,12 +25,14 @@ mod outcome;
 pub(super) mod parameters;
 mod script;
 mod signed_request;
+mod snapshot;
 pub(super) mod sound;
 mod template;
 #[cfg(test)]
 pub mod tests;
 pub(super) mod text;
 pub(super) mod value;
+mod written;
 
 use std::time::Duration;
 
@@ -41,6 +44,7 @@ use tandem_call::fetch::{Fetch, FetchFailure, FetchReason};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
+use tandem_call::snapshot::SnapshotError;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{Context, Dialect, Documents, Notice, Signing, StreamWire};
@@ -67,15 +71,19 @@ pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
 }
 
-/// Whether a method is supported. `None` if there is no such method. The function gives the method all parameters that
-/// any method may need.
+/// A document with this method alone. The method gets all parameters that any method may need.
 #[cfg(any(test, feature = "testing"))]
-pub fn serves(method: &str) -> Option<bool> {
+fn example_of(method: &str) -> String {
     let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
         digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
         payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
-    let text = format!("sections:\n  main:\n  - {method}: {{{given}}}\n");
-    let mut machine = interpreter::Interpreter::read(text.as_bytes(), value::Object::default()).ok()?;
+    format!("sections:\n  main:\n  - {method}: {{{given}}}\n")
+}
+
+/// Whether a method is supported. `None` if there is no such method.
+#[cfg(any(test, feature = "testing"))]
+pub fn serves(method: &str) -> Option<bool> {
+    let mut machine = interpreter::Interpreter::read(example_of(method).as_bytes(), value::Object::default()).ok()?;
     machine.context.answered = true;
     machine.next().ok()?;
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
@@ -206,6 +214,10 @@ impl Documents for Swml {
 
     fn script(&self) -> Option<Box<dyn Script>> {
         Some(Box::<LegScript>::default())
+    }
+
+    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, SnapshotError> {
+        Ok(Box::new(LegScript::read(octets)?))
     }
 
     fn recognises(&self, body: &[u8]) -> bool {

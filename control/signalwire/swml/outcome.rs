@@ -9,9 +9,8 @@ use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamStatus;
 
-use super::document::Inner;
 use super::error::Fault;
-use super::interpreter::{Flow, Interpreter, Next, PendingResult};
+use super::interpreter::{Entry, Flow, Interpreter, Next, PendingResult};
 use super::value::{Object, Value};
 
 /// Maximum number of header fields of an answer that become variables.
@@ -49,7 +48,7 @@ impl Interpreter {
                 self.set("record_call_result", if id.is_some() { "success" } else { "failed" });
             }
             (PendingResult::Done { variable }, reason) => {
-                self.set(variable, if accepted(reason).is_some() { "success" } else { "failed" });
+                self.set(&variable, if accepted(reason).is_some() { "success" } else { "failed" });
             }
             (PendingResult::Stream { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.stream);
@@ -67,29 +66,29 @@ impl Interpreter {
                 }
                 self.set("tap_result", if id.is_some() { "success" } else { "failed" });
             }
-            (PendingResult::Connect { mut next, result, then }, reason) => {
+            (PendingResult::Connect { mut next, then }, reason) => {
                 let dialled = match reason {
                     FetchReason::Dialed(dialled) => Some(dialled),
                     _ => None,
                 };
                 let joined = dialled.is_some_and(|dialled| dialled.bridged);
                 if let Some(dial) = next.pop_front().filter(|_| !joined) {
-                    self.waits = PendingResult::Connect { next, result, then };
+                    self.waits = PendingResult::Connect { next, then };
                     return Ok(Some(Next::Run(vec![Instruction::Dial(dial)])));
                 }
-                self.connected(dialled, result)?;
+                self.connected(dialled)?;
                 if let Some(dest) = then.filter(|_| joined) {
                     return self.transfer_to(&dest);
                 }
             }
-            (PendingResult::ConnectStream { result }, reason) => {
+            (PendingResult::ConnectStream, reason) => {
                 let failed = !matches!(reason, FetchReason::Connected(facts) if matches!(facts.status, StreamStatus::Started | StreamStatus::Stopped));
                 self.set("connect_result", if failed { "failed" } else { "connected" });
                 if failed {
                     self.set("connect_failed_reason", "error");
                 }
                 self.set("return_value", if failed { "failed" } else { "connected" });
-                self.follow(result.as_ref())?;
+                self.follow_result()?;
             }
             (PendingResult::Queue { then }, reason) => {
                 let outcome = match reason {
@@ -102,16 +101,16 @@ impl Interpreter {
                     return self.transfer_to(&dest);
                 }
             }
-            (PendingResult::Conference { variable, result }, reason) => {
+            (PendingResult::Conference { variable }, reason) => {
                 let joined = !matches!(reason, FetchReason::Dialed(DialResult { status: DialStatus::Failed, .. }));
-                let word = match (variable, joined) {
+                let word = match (&*variable, joined) {
                     ("join_room_result", true) => "joined",
                     (_, true) => "completed",
                     (_, false) => "failed",
                 };
-                self.set(variable, word);
+                self.set(&variable, word);
                 self.set("return_value", word);
-                self.follow(result.as_ref())?;
+                self.follow_result()?;
             }
             (PendingResult::Refer, reason) => self.referred(match reason {
                 FetchReason::Refer(facts) => Some(facts),
@@ -119,7 +118,7 @@ impl Interpreter {
             }),
             (PendingResult::Detect, FetchReason::Detected(facts)) => self.detected(facts),
             (PendingResult::Detect, _) => self.set("detect_result", "error"),
-            (PendingResult::Nothing | PendingResult::Document { .. } | PendingResult::Request { .. }, _) => {}
+            (PendingResult::Nothing | PendingResult::Document { .. } | PendingResult::Request(_), _) => {}
         }
         Ok(None)
     }
@@ -147,7 +146,7 @@ impl Interpreter {
     }
 
     /// Sets the variables after a connection has ended or has failed.
-    pub(super) fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) -> Result<(), Fault> {
+    pub(super) fn connected(&mut self, dialled: Option<&DialResult>) -> Result<(), Fault> {
         let joined = dialled.is_some_and(|dialled| dialled.bridged);
         let word = if joined { "connected" } else { "failed" };
         self.set("connect_result", word);
@@ -155,11 +154,11 @@ impl Interpreter {
             self.set("connect_failed_reason", dialled.map_or("error", failed_reason));
         }
         self.set("return_value", word);
-        self.follow(result.as_ref())
+        self.follow_result()
     }
 
     fn transfer_to(&mut self, dest: &str) -> Result<Option<Next>, Fault> {
-        match self.go_to(&Value::from(dest), Value::Object(Object::default()), None)? {
+        match self.go_to(&Value::from(dest), Value::Object(Object::default()), Entry::Transfer)? {
             Flow::Continue => Ok(None),
             Flow::Yield(next) => Ok(Some(next)),
         }

@@ -1,10 +1,12 @@
 //! The script of one leg: the interpreter, the script's requests to applications, and the programs for the leg.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_accounts::Account;
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
+use tandem_call::snapshot::{self as written, SnapshotError};
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Context, Notice};
@@ -16,8 +18,14 @@ use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
 use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRequest};
 use super::method::{NEXT, inlined, next};
+use super::snapshot;
 use super::value::{Object, Value};
 
+#[cfg(test)]
+mod tests;
+
+/// The version of the written form of a script.
+const VERSION: u8 = 1;
 /// The number of a warning. SWML's error codes are words, not numbers.
 const NO_NUMBER: u32 = 0;
 /// Maximum size of the answer to the `request` method, in octets.
@@ -25,11 +33,20 @@ const MAX_RESPONSE_OCTETS: usize = 1024 * 1024;
 /// Maximum number of methods in a document of sounds. Such a document is played in a loop.
 const MAX_SOUNDS: usize = 100;
 
-#[derive(Default)]
+/// The script of one leg, as data.
+#[derive(PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct LegScript {
     machine: Option<Interpreter>,
     /// The data with which the script will start. This field is set while the first document is being fetched.
-    begins: Option<(CallContext, Object)>,
+    begins: Option<Beginning>,
+}
+
+/// The data with which a script starts.
+#[derive(PartialEq, Debug, Serialize, Deserialize)]
+struct Beginning {
+    context: CallContext,
+    #[serde(with = "snapshot::object")]
+    envs: Object,
 }
 
 impl Script for LegScript {
@@ -47,6 +64,10 @@ impl Script for LegScript {
             let Some(machine) = &mut self.machine else {
                 return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
             };
+            // The response to the last request was lost in a restart.
+            if let Some(step) = machine.awaited_response() {
+                return self.does(step, fetch);
+            }
             machine.context = call_context;
             machine.budget.renew();
             return match machine.resume(&fetch.reason) {
@@ -61,14 +82,14 @@ impl Script for LegScript {
         }
         let notice =
             document_notice(&fetch.target, &call_context, &Object::default(), &envs, &Value::Object(Object::default()));
-        self.begins = Some((call_context, envs));
+        self.begins = Some(Beginning { context: call_context, envs });
         Step::Document(notice)
     }
 
     fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step {
-        if let Some((call_context, envs)) = self.begins.take() {
+        if let Some(Beginning { context, envs }) = self.begins.take() {
             return match answer {
-                Ok(response) => self.begin(&response.body, call_context, envs, fetch),
+                Ok(response) => self.begin(&response.body, context, envs, fetch),
                 Err(failure) => Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) },
             };
         }
@@ -76,15 +97,15 @@ impl Script for LegScript {
             return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
         };
         match (std::mem::take(&mut machine.waits), answer) {
-            (PendingResult::Request { save }, answer) => {
+            (PendingResult::Request(ask), answer) => {
                 let answer = answer.as_ref().ok().map(|answer| (answer.status, &answer.headers, &*answer.body));
-                machine.requested(answer, save);
+                machine.requested(answer, ask.save);
             }
             (PendingResult::Document { .. }, Ok(response)) if let Some(failure) = no_script(&response.body) => {
                 return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
             }
-            (PendingResult::Document { params, over }, Ok(response)) => match machine.document(&response.body) {
-                Ok(document) => machine.arrived(document, params, over),
+            (PendingResult::Document { params, entry, .. }, Ok(response)) => match machine.document(&response.body) {
+                Ok(document) => machine.enter(document, "main", params, entry),
                 Err(fault) => return failed(&fault),
             },
             (_, Err(failure)) => {
@@ -94,9 +115,18 @@ impl Script for LegScript {
         }
         self.go_on(fetch)
     }
+
+    fn write(&self) -> Result<Vec<u8>, SnapshotError> {
+        written::write(VERSION, self)
+    }
 }
 
 impl LegScript {
+    /// Reads a script that [`Script::write`] has written.
+    pub(super) fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
+        written::read(VERSION, octets)
+    }
+
     fn begin(&mut self, text: &[u8], call_context: CallContext, envs: Object, fetch: &Fetch) -> Step {
         if let Some(failure) = no_script(text) {
             return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
@@ -258,13 +288,12 @@ pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context)
 
 /// Converts the request of a `request` method to an HTTP request.
 fn request(ask: ScriptRequest) -> Request {
-    let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Request {
         method: ask.method,
         url: ask.url,
         headers: ask.headers,
         body: ask.body,
-        timeouts: Timeouts { connect: Some(seconds(ask.connect_timeout)), total: seconds(ask.timeout) },
+        timeouts: Timeouts { connect: Some(ask.connect_timeout), total: ask.timeout },
         max_body: MAX_RESPONSE_OCTETS,
     }
 }

@@ -393,7 +393,7 @@ fn record_call_sets_its_url_immediately_and_stop_record_call_stops_it() {
     assert_eq!(script.next().unwrap(), Next::End);
 }
 
-fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
+pub(super) fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
     FetchReason::Dialed(DialResult {
         called_uri: true,
         answered: true,
@@ -489,7 +489,7 @@ fn swml() -> Swml {
     dialect(crate::dialect(false))
 }
 
-fn account() -> Account {
+pub(super) fn account() -> Account {
     let signalwire = SignalwireCredentials {
         project_id: "00000000-0000-4000-8000-000000000001".into(),
         api_token: "PT".into(),
@@ -523,7 +523,7 @@ fn the_last_cxml_callback_has_the_sip_reason_phrase_and_packet_counts() {
     assert!(pushed.is_empty(), "only the end has figures");
 }
 
-fn leg() -> LegInfo {
+pub(super) fn leg() -> LegInfo {
     let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
     let owner = LegOwner::new("main", "swml");
     LegInfo {
@@ -537,16 +537,16 @@ fn leg() -> LegInfo {
     }
 }
 
-fn fetch(url: &str, reason: FetchReason) -> Fetch {
+pub(super) fn fetch(url: &str, reason: FetchReason) -> Fetch {
     let target = Target { url: url.into(), method: Method::Post };
     Fetch { id: FetchId(1), leg: Arc::new(leg()), target, reason, scope: Scope::Leg, first_method: Method::Post }
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context { public_url: "http://us".into(), sequence: 0, recording: None, queue: None }
 }
 
-fn response(body: &str) -> Response {
+pub(super) fn response(body: &str) -> Response {
     Response {
         status: 200,
         headers: http::HeaderMap::new(),

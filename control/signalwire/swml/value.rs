@@ -399,7 +399,7 @@ pub(super) fn number_text(number: f64) -> String {
 
 /// The number as an integer. `None` if JSON cannot represent the number exactly.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number of at most 53 bits")]
-fn whole(number: f64) -> Option<i64> {
+pub(super) fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
