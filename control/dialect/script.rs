@@ -18,8 +18,8 @@ pub use tandem_http::{Request, Response, Timeouts};
 /// with the octets of [`Script::write`], which [`Documents::read_script`](super::Documents::read_script) reads.
 pub trait Script: Send {
     /// Returns the next step. The leg requests a step when the leg starts, and after the result of its last
-    /// instruction. The leg also requests a step after the leg was sent to another document. If the program still awaits
-    /// a response, because a restart has lost the response, the result is the request again.
+    /// instruction. The leg also requests a step after the leg was sent to another document. If the leg repeats
+    /// its request, because a restart has lost the response that the program awaits, the step is the request again.
     fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always

@@ -10,6 +10,7 @@ use tandem_call::snapshot::{self as written, SnapshotError};
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Context, Notice};
+use tandem_id::FetchId;
 use tandem_markup::{WEB_PAGE, code, is_web_page};
 use tandem_webhooks::Body;
 use url::Url;
@@ -37,6 +38,8 @@ const MAX_SOUNDS: usize = 100;
 #[derive(PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct LegScript {
     machine: Option<Interpreter>,
+    /// The request of the leg that the script received last.
+    fetch: Option<FetchId>,
     /// The data with which the script will start. This field is set while the first document is being fetched.
     begins: Option<Beginning>,
 }
@@ -60,14 +63,15 @@ impl Script for LegScript {
             answered: fetch.leg.answered_at.is_some(),
             recordings: super::recordings(&context.public_url, account),
         };
+        // The leg repeats its request, because the response to the script's request was lost in a restart.
+        let repeats = self.fetch.replace(fetch.id) == Some(fetch.id) && self.begins.is_none();
+        if repeats && let Some(step) = self.machine.as_ref().and_then(Interpreter::awaited_response) {
+            return self.does(step, fetch);
+        }
         if &*fetch.target.url == NEXT {
             let Some(machine) = &mut self.machine else {
                 return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
             };
-            // The response to the last request was lost in a restart.
-            if let Some(step) = machine.awaited_response() {
-                return self.does(step, fetch);
-            }
             machine.context = call_context;
             machine.budget.renew();
             return match machine.resume(&fetch.reason) {

@@ -310,9 +310,9 @@ fn the_written_form_of_a_script_has_each_document_once() {
     let mut script = LegScript::default();
     let asked = fetch("http://app/swml", FetchReason::Start);
     script.handle_fetch(&account(), &asked, &context());
-    // A section that executes itself 50 times.
+    // A section that executes itself 40 times.
     let document = format!(
-        "sections:\n  main:\n  - execute: {{dest: s, params: {{n: '0'}}}}\n  s:\n  - cond: [{{when: '+params.n < 50', then: \
+        "sections:\n  main:\n  - execute: {{dest: s, params: {{n: '0'}}}}\n  s:\n  - cond: [{{when: '+params.n < 40', then: \
          [{{execute: {{dest: s, params: {{n: '${{+params.n + 1}}'}}}}}}]}}]\n  - play: 'say:{}'\n",
         "x".repeat(10_000)
     );
