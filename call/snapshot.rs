@@ -83,19 +83,23 @@ impl Call {
         if !self.effects.outputs.is_empty() {
             return Err(SnapshotError::UnpolledOutputs);
         }
-        write(VERSION, &CallRecord {
-            id: self.id,
-            legs: &self.leg_states,
-            entropy: &self.effects.entropy,
-            timers: self.effects.timers.iter().map(|(at, leg, timer)| (at.to_wall_time(now), leg, timer)).collect(),
-            next_op: self.effects.next_op,
-        })
+        write(
+            VERSION,
+            &CallRecord {
+                id: self.id,
+                legs: &self.leg_states,
+                entropy: &self.effects.entropy,
+                timers: self.effects.timers.iter().map(|(at, leg, timer)| (at.to_wall_time(now), leg, timer)).collect(),
+                next_op: self.effects.next_op,
+            },
+        )
     }
 
     /// Reads a call that [`Call::write`] has written. A timer whose time has passed is due at once. Call
     /// [`Call::resume`] next.
     pub fn read(octets: &[u8], now: Now) -> Result<Self, SnapshotError> {
-        let CallRecord { id, legs, entropy, timers, next_op } = read::<CallRecord<Vec<LegState>, Entropy>>(VERSION, octets)?;
+        let CallRecord { id, legs, entropy, timers, next_op } =
+            read::<CallRecord<Vec<LegState>, Entropy>>(VERSION, octets)?;
         let mut all = Timers::default();
         for (at, leg, timer) in timers {
             all.set(Deadline::from_wall_time(at, now), leg, timer);

@@ -235,7 +235,11 @@ impl Conference {
 
     /// Writes the whole state of the conference. Poll every output first: outputs are not part of the state.
     pub fn write(&self) -> Result<Vec<u8>, SnapshotError> {
-        if self.outputs.is_empty() { snapshot::write(snapshot::VERSION, self) } else { Err(SnapshotError::UnpolledOutputs) }
+        if self.outputs.is_empty() {
+            snapshot::write(snapshot::VERSION, self)
+        } else {
+            Err(SnapshotError::UnpolledOutputs)
+        }
     }
 
     /// Reads a conference that [`Conference::write`] has written.

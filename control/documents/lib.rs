@@ -150,12 +150,7 @@ pub async fn fetch(
 }
 
 /// Performs the steps of a script until the script has an instruction for its leg.
-async fn run(
-    request_context: &RequestContext<'_>,
-    slot: &ScriptSlot,
-    first: Option<Step>,
-    fetch: &Fetch,
-) -> Fetched {
+async fn run(request_context: &RequestContext<'_>, slot: &ScriptSlot, first: Option<Step>, fetch: &Fetch) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
     let done = |before, line: String, result: Result<Program, FetchFailure>| {
         slot.keep(Given { id: fetch.id, line: line.clone(), result: result.clone() });

@@ -136,9 +136,12 @@ mod tests {
         let written = serde_json::to_string(&jar).unwrap();
         let read: CookieJar = serde_json::from_str(&written).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), written);
-        for url in
-            ["https://app.example/voice/x", "https://sub.app.example/voice/", "http://app.example/", "http://127.0.0.1/"]
-        {
+        for url in [
+            "https://app.example/voice/x",
+            "https://sub.app.example/voice/",
+            "http://app.example/",
+            "http://127.0.0.1/",
+        ] {
             assert_eq!(get(&read, url), get(&jar, url), "{url}");
         }
         set(&read, "http://127.0.0.1:9/", &["own=2"]);

@@ -146,8 +146,7 @@ impl Process {
         let target = Target { url: "http://app.test/".into(), method: Method::Post };
         let first_method = Method::Post;
         let asked = Fetch { id: FetchId(id), leg: Arc::new(leg), target, reason, scope: Scope::Leg, first_method };
-        let account =
-            Account { name: "main".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        let account = Account { name: "main".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         let context = Context { public_url: "http://us".into(), sequence: 0, recording: None, queue: None };
         let request_context = RequestContext {
             client: &self.client,

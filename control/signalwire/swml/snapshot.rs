@@ -55,9 +55,7 @@ impl Position {
                 Level::Section { name, document: index, at: *at, params, entry: *entry, jumps }
             }
             // A block has steps.
-            Frame::Block { steps, at } => {
-                Level::Block { first: steps.first().map_or(0, |step| step.id), at: *at }
-            }
+            Frame::Block { steps, at } => Level::Block { first: steps.first().map_or(0, |step| step.id), at: *at },
         });
         let levels = levels.collect();
         Self { documents: documents.into_iter().map(|document| Arc::clone(&document.source)).collect(), levels }
@@ -78,7 +76,8 @@ impl Position {
         for level in self.levels {
             frames.push(match level {
                 Level::Section { name, document, at, params, entry, jumps } => {
-                    let document = documents.get(document).ok_or_else(|| malformed("there is no document with this index"))?;
+                    let document =
+                        documents.get(document).ok_or_else(|| malformed("there is no document with this index"))?;
                     current = Some(document);
                     let steps = document.section(&name).cloned().unwrap_or_default();
                     Frame::Section { name, document: document.clone(), steps, at, params, entry, jumps }

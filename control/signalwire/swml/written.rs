@@ -93,9 +93,8 @@ mod tests {
         let numbers = [0.0, -0.0, 1.0, -7.0, 0.1 + 0.2, 1e300, 5e-324, 9_007_199_254_740_993.0, f64::INFINITY];
         let texts = ["", "~", "~~", "~1", "a", "NaN", "\u{0}\"\\"];
         let plain = [Value::Undefined, Value::Null, Value::Bool(true), Value::Number(f64::NEG_INFINITY)];
-        let object: Object = [("z", Value::Undefined), ("~", Value::List(vec![Value::Null])), ("a", Value::Null)]
-            .into_iter()
-            .collect();
+        let object: Object =
+            [("z", Value::Undefined), ("~", Value::List(vec![Value::Null])), ("a", Value::Null)].into_iter().collect();
         let all: Vec<Value> = numbers
             .map(Value::Number)
             .into_iter()

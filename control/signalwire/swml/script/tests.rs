@@ -96,9 +96,7 @@ fn outcome(instructions: &[Instruction], outcomes: Outcomes) -> FetchReason {
         status: RecordingStatus::Completed,
     };
     match &instructions[0] {
-        Instruction::Gather(_) if succeeds => {
-            FetchReason::Gathered { digits: "123".to_owned(), terminator: Some('#') }
-        }
+        Instruction::Gather(_) if succeeds => FetchReason::Gathered { digits: "123".to_owned(), terminator: Some('#') },
         Instruction::Gather(_) => FetchReason::GatheredSpeech(RecognisedText::default()),
         Instruction::Record(record) => FetchReason::Recorded {
             recording: recording(record.spec.clone()),
