@@ -2,7 +2,7 @@
 //! exists here once, with typed errors.
 //!
 //! A provider's handler parses its request, calls a function of this crate, and renders the result. Only this crate
-//! writes numbers, applications, connections, trunks, accounts and keys.
+//! writes numbers, verified caller IDs, applications, connections, trunks, accounts and keys.
 #![forbid(unsafe_code)]
 
 pub mod accounts;
@@ -22,3 +22,5 @@ pub mod sip_domains;
 mod testing;
 pub mod trunks;
 pub mod usage;
+pub mod verification;
+pub mod verified_callers;

@@ -1,8 +1,8 @@
 //! Live calls. Each call has a task. The task drives the pure `Call` and performs the outputs of the `Call`.
 //!
 //! ```text
-//!   app, usage, verification, notify,     what uses calls
-//!   certificates, reporting, observation
+//!   app, usage, notify, certificates,     what uses calls
+//!   reporting, observation
 //!   calls                                 accepts and makes calls; gives requests to live ones; finds ended ones
 //!   call_task                             the task of one call
 //!   registry ─► inbox ─► call_state       finds live calls; the messages of a call; what moves when calls are merged
@@ -30,6 +30,5 @@ pub mod reporting;
 pub mod services;
 pub mod transcripts;
 pub mod usage;
-pub mod verification;
 
 pub use calls::Calls;

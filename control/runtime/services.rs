@@ -144,7 +144,7 @@ impl Services {
     ///
     /// # Errors
     /// [`CreateError::NoRoute`] or [`CreateError::ForbiddenTarget`].
-    pub(crate) async fn check_route(
+    pub async fn check_route(
         &self,
         account: &str,
         dialect: &str,

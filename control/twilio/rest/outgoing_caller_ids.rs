@@ -9,8 +9,9 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use tandem_call::address::Address;
 use tandem_markup::party;
-use tandem_routing::inventory::{self, VerifiedCaller};
-use tandem_runtime::verification::{self, Begun, ResultNotice, Verification, VerificationError};
+use tandem_operations::verification::{self, Begun, ResultNotice, Verification, VerificationError};
+use tandem_operations::verified_callers;
+use tandem_routing::inventory::VerifiedCaller;
 use tandem_store::resources::Resource;
 
 use super::super::error::{ApiError, allow};
@@ -33,7 +34,7 @@ fn list(x: &RestContext<'_>) -> Answer {
         x.parameters.get("PhoneNumber").is_none_or(|number| resource_fields::same(&row.name, number))
             && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
     };
-    let rows = x.inventory().callers.all(&x.account.name).into_iter().filter(fits).collect();
+    let rows = verified_callers::all(&x.routing(), &x.account.name).into_iter().filter(fits).collect();
     resource_pages::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| {
         resource_fields::caller(x.owner(), row)
     })
@@ -89,20 +90,19 @@ async fn verify(x: &RestContext<'_>) -> Answer {
 
 async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
     let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
-    let callers = &x.inventory().callers;
-    let row = callers.all(&x.account.name).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
+    let routing = x.routing();
+    let rows = verified_callers::all(&routing, &x.account.name);
+    let row = rows.into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
         Verb::Get => Ok(ok(resource_fields::caller(x.owner(), &row))),
         Verb::Post => {
-            let mut row = inventory::changed(&row);
-            resource_fields::change_name(&mut row.details.friendly_name, x.parameters)?;
-            let row = callers
-                .put(x.store(), row)
-                .await
-                .map_err(|error| resource_pages::inventory_error(error, x.not_found()))?;
+            let mut friendly_name = row.details.friendly_name.clone();
+            resource_fields::change_name(&mut friendly_name, x.parameters)?;
+            let renamed = verified_callers::rename(&routing, x.store(), &row, friendly_name).await;
+            let row = renamed.map_err(|error| resource_pages::inventory_error(error, x.not_found()))?;
             Ok(ok(resource_fields::caller(x.owner(), &row)))
         }
-        Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {
+        Verb::Delete => match verified_callers::delete(&routing, x.store(), &x.account.name, id).await? {
             true => Ok(StatusCode::NO_CONTENT.into_response()),
             false => Err(x.not_found()),
         },

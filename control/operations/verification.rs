@@ -1,5 +1,5 @@
-//! Verification of a caller ID. The server calls the number. The person who answers enters the code that the account
-//! received.
+//! The call that verifies a caller ID. The server calls the number. The person who answers enters the code that the
+//! account received.
 //!
 //! ```text
 //!   begin ─► call: "Please enter ..." ─► six digits ─► right: stored, "Thank you." ─┐
@@ -20,12 +20,11 @@ use tandem_dialect::{Notice, delivery};
 use tandem_events::{Filter, Subscription};
 use tandem_host::clock;
 use tandem_id::LegId;
-use tandem_routing::inventory::{InventoryError, VerifiedCaller};
 use tandem_routing::new_call::{CreateError, NewCall};
-use tandem_store::resources::Resource;
+use tandem_runtime::Calls;
+use tandem_runtime::services::Services;
 
-use crate::calls::Calls;
-use crate::services::Services;
+use crate::verified_callers;
 
 /// Number of attempts to enter the code.
 const TRIES: usize = 3;
@@ -79,8 +78,8 @@ pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send 
 /// Calls the number, at once or after the delay.
 pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, VerificationError> {
     let services = calls.services();
-    let key = VerifiedCaller::key(&verification.account, verification.number.as_str());
-    if services.routing.load_full().inventory().callers.find(&key).is_some() {
+    let routing = services.routing.load_full();
+    if verified_callers::find(&routing, &verification.account, verification.number.as_str()).is_some() {
         return Err(VerificationError::AlreadyVerified);
     }
     let to = Address::Phone(verification.number.clone());
@@ -144,16 +143,13 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Subscription, verifica
     }
 }
 
-/// Stores the number as a verified caller ID of the account. Returns the id of the stored resource, or `None` if the
-/// database did not store it.
+/// Stores the number as a verified caller ID of the account. Returns the id of the stored resource, or `None` if it was
+/// not stored.
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
-    let (account, number) = (&*verification.account, verification.number.as_str());
-    let inventory = Arc::clone(services.routing.load_full().inventory());
-    let row = Resource::new(account, number, VerifiedCaller { friendly_name: verification.friendly_name.clone() });
-    match inventory.callers.put(&services.store, row).await {
+    let Verification { account, number, friendly_name, .. } = verification;
+    let routing = services.routing.load_full();
+    match verified_callers::keep(&routing, &services.store, account, number.as_str(), friendly_name).await {
         Ok(row) => Some(row.id),
-        // Another verification of this number ended at the same time.
-        Err(InventoryError::Taken) => inventory.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
         Err(error) => {
             tracing::error!(%error, "verified number not stored");
             None
