@@ -8,22 +8,22 @@ fn main() {
     println!("cargo::rerun-if-env-changed=TANDEM_COMMIT");
     let commit = std::env::var("TANDEM_COMMIT")
         .ok()
-        .or_else(|| said(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
+        .or_else(|| output_of(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])));
     // It grows with each commit and each checkout.
-    let log = said(Command::new("git").args(["rev-parse", "--git-path", "logs/HEAD"]));
+    let log = output_of(Command::new("git").args(["rev-parse", "--git-path", "logs/HEAD"]));
     match log.filter(|log| Path::new(log).exists()) {
         Some(log) => println!("cargo::rerun-if-changed={log}"),
         None => println!("cargo::rerun-if-changed=build.rs"),
     }
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-    let version = said(Command::new(rustc).arg("--version")).unwrap_or_default();
+    let version = output_of(Command::new(rustc).arg("--version")).unwrap_or_default();
     let version = version.split_whitespace().nth(1).unwrap_or_default();
     println!("cargo::rustc-env=TANDEM_COMMIT={}", commit.unwrap_or_default());
     println!("cargo::rustc-env=TANDEM_RUSTC={version}");
 }
 
 /// What a program prints, if it can be run and ends well.
-fn said(command: &mut Command) -> Option<String> {
+fn output_of(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -31,7 +31,7 @@ pub(super) async fn sip_settings(config: &Config, phones: &Phones, store: &Store
     Ok(sip::Config {
         trunks: sources(trunks),
         tls_trunks: trunks.iter().map(TrunkConfig::tls).collect(),
-        trunk_settings: trunks.iter().map(trunk::peer).collect(),
+        trunk_settings: trunks.iter().map(trunk::sip_trunk).collect(),
         directory: phones.load(store).await.context("phones")?,
         prack_by_trunk: trunks.iter().filter_map(own_word).collect(),
         refer_by_trunk: trunks.iter().filter_map(transfers).collect(),

@@ -256,7 +256,7 @@ mod tests {
     use crate::output::Output;
 
     #[test]
-    fn the_state_of_a_leg_and_an_output_are_small() {
+    fn the_memory_of_a_leg_state_and_of_an_output_is_limited() {
         let (state, output) = (size_of::<LegState>(), size_of::<Output>());
         assert!(state <= 984 && output <= 32, "{state} and {output} octets");
     }

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_is_set_again_replaces_the_earlier_one() {
+    fn a_timer_that_is_set_again_replaces_the_earlier_timer() {
         let (now, mut timers) = (start(), Timers::default());
         for seconds in [1, 5] {
             timers.set(Deadline::after(now, seconds * SECOND).unwrap(), LEG, LegTimer::Ring);

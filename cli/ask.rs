@@ -66,7 +66,7 @@ impl Console {
 
     /// Returns the body of the response to `GET path`.
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        let missing = |said: String| Failure::Input(anyhow!(said));
+        let missing = |message: String| Failure::Input(anyhow!(message));
         self.request(path).await?.map_err(missing)
     }
 

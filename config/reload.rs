@@ -106,11 +106,15 @@ impl Config {
     /// `None` if `new` has everything.
     pub fn removed_by(&self, new: &Config) -> Option<String> {
         let removed = tables(self).into_iter().zip(tables(new)).filter_map(|((kind, old), (_, new))| {
-            let gone: Vec<_> = old.difference(&new).map(String::as_str).collect();
-            let shown = gone.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-            let more = if gone.len() > SHOWN { format!(" and {} more", gone.len() - SHOWN) } else { String::new() };
-            let plural = if gone.len() == 1 { "" } else { "s" };
-            (!gone.is_empty()).then(|| format!("{} {kind}{plural} ({shown}{more})", gone.len()))
+            let removed_names: Vec<_> = old.difference(&new).map(String::as_str).collect();
+            let shown = removed_names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+            let more = if removed_names.len() > SHOWN {
+                format!(" and {} more", removed_names.len() - SHOWN)
+            } else {
+                String::new()
+            };
+            let plural = if removed_names.len() == 1 { "" } else { "s" };
+            (!removed_names.is_empty()).then(|| format!("{} {kind}{plural} ({shown}{more})", removed_names.len()))
         });
         let removed: Vec<_> = removed.collect();
         (!removed.is_empty()).then(|| removed.join(", "))

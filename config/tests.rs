@@ -517,7 +517,7 @@ fn a_reload_must_keep_an_account_and_names_removed_objects() {
 }
 
 #[test]
-fn an_unreadable_value_is_reported_once_and_hides_no_other_error() {
+fn an_invalid_value_is_reported_once_and_all_other_errors_too() {
     let found = faults(
         r#"drain_timeout = "60"
 [[accounts]]

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_of_a_source_continues_where_the_source_was() {
+    fn a_copy_of_an_entropy_source_continues_at_the_same_position() {
         let mut source = Entropy::new([7; 32]);
         let mut numbers: Vec<_> = (0..300).map(|_| source.next_rng().next_u64()).collect();
         assert_eq!(source.clone().next_rng().next_u64(), source.next_rng().next_u64());

@@ -151,7 +151,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn an_id_is_spelled_as_the_formatter_does() {
+    fn an_id_is_written_as_32_hexadecimal_digits() {
         let mut rng = rand::rngs::StdRng::seed_from_u64(7);
         let ids = [0, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, rng.next_u64().into(), 9 << 124, 10 << 124];
         for id in ids {
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_reads_as_a_version_1_uuid() {
+    fn an_id_has_the_form_of_a_version_1_uuid() {
         let id = LegId::new(Timestamp::UNIX_EPOCH, &mut rand::rngs::StdRng::seed_from_u64(7)).to_string();
         assert_eq!(&id[12..13], "1");
         assert!("89ab".contains(&id[16..17]));
     }
 
     #[test]
-    fn ids_are_in_the_order_of_their_milliseconds_and_differ_within_one() {
+    fn ids_are_in_the_order_of_time_and_differ_within_a_millisecond() {
         let mut rng = rand::rngs::StdRng::seed_from_u64(7);
         let mut new = |millisecond| LegId::new(Timestamp::from_millisecond(millisecond).unwrap(), &mut rng);
         let ids = [0, 1, 1_795_342_203_804, 1_795_342_203_805, 253_000_000_000_000].map(&mut new);

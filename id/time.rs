@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_between_writing_and_reading_counts() {
+    fn a_deadline_is_nearer_by_the_time_between_writing_and_reading() {
         let now = start();
         let written = Deadline::after(now, 10 * SECOND).unwrap().to_wall_time(now);
         // Another process has another monotonic clock.
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn times_at_the_end_of_the_clocks_cause_no_panic() {
+    fn times_at_the_limits_of_the_clocks_cause_no_panic() {
         let now = start();
         assert_eq!(Deadline::after(now, Duration::MAX), None);
         for time in [Timestamp::MIN, Timestamp::MAX] {

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn no_attempt_follows_after_giving_up() {
+    fn no_attempt_follows_after_the_end_of_the_attempts() {
         let mut attempt = Attempt::new(vec![route("sip:a", &[503]), route("sip:b", &[])]);
         attempt.give_up();
         assert_eq!(attempt.next(&refused(503, &[])), None);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_fails_after_a_redirection_leads_to_the_next_route_with_contacts_of_its_own() {
+    fn a_route_that_fails_after_a_redirection_leads_to_the_next_route_with_its_own_contacts() {
         let mut attempt = Attempt::new(vec![route("sip:a", &[]), route("sip:b", &[])]);
         assert!(attempt.next(&refused(302, &[("sip:c", 1_000), ("sip:d", 500)])).is_some());
         assert_eq!(attempt.next(&SignalEnd::of(SignalEndCause::NoResponse)), Some(Next::Route(1)));

@@ -120,7 +120,7 @@ mod tests {
     use DigitForm::{Event, Signal, Tone};
 
     #[test]
-    fn a_digit_goes_on_once_in_the_form_that_the_other_leg_wants() {
+    fn a_digit_is_sent_to_the_bridged_leg_once_and_in_the_form_of_that_leg() {
         for (wanted, events, expected) in [
             (WantedForm::Media, true, [Relay::ByMedia, Relay::ByMedia, Relay::AsEvent]),
             (WantedForm::Media, false, [Relay::AsEvent, Relay::ByMedia, Relay::AsEvent]),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digit_in_two_forms_is_reported_once_whichever_form_is_first() {
+    fn a_digit_in_two_forms_is_reported_once_in_either_order() {
         for media in [Event, Tone] {
             let mut bench = Bench::new();
             assert!(bench.at(0, '5', media));
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_for_each_event_adds_nothing_even_when_digits_are_repeated() {
+    fn an_info_message_for_each_event_adds_no_digit_even_when_digits_are_repeated() {
         let mut bench = Bench::new();
         let arrivals = [(0, Event), (150, Event), (210, Signal), (330, Signal), (400, Event)];
         assert_eq!(arrivals.map(|(at, form)| bench.at(at, '0', form)), [true, true, false, false, true]);
     }
 
     #[test]
-    fn a_message_after_half_a_second_is_another_digit() {
+    fn an_info_message_after_half_a_second_is_another_digit() {
         let mut bench = Bench::new();
         assert!(bench.at(0, '5', Event));
         assert!(bench.at(501, '5', Signal));

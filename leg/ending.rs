@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_q850_cause_is_read_among_other_reasons_and_16_means_nothing() {
+    fn a_q850_cause_is_read_among_other_reasons_and_cause_16_is_ignored() {
         assert_eq!(q850_cause("SIP;cause=503, Q.850 ; cause=17;text=\"User busy\""), Some(EndCause::Busy));
         assert_eq!(q850_cause("q.850;text=\"x\";cause=1"), Some(EndCause::NotFound));
         for nothing in ["Q.850;cause=16", "Busy Here", "SIP;cause=486", "Q.850;cause=900", ""] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_has_a_kind_and_words() {
+    fn each_end_of_a_leg_has_a_kind_and_a_text() {
         let trunk = Route { name: "trunk \"t\" (sip:t)".to_owned(), ..Route::default() };
         let end = |cause, status, reason: Option<&str>| SignalEnd {
             status,

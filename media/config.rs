@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_table_gives_the_defaults_and_an_unknown_key_is_refused() {
+    fn an_empty_table_gives_the_defaults_and_an_unknown_setting_is_refused() {
         assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
         assert!(toml::from_str::<Config>("port = 1").is_err());
         let config: Config = toml::from_str("listen = \"::1\"\nports = \"5001-5004\"\nworkers = 2").unwrap();

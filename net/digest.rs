@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_in_one_value_are_told_apart_and_unknown_ones_skipped() {
+    fn several_challenges_in_one_header_field_are_separated_and_unknown_schemes_are_skipped() {
         let value = "Basic realm=\"x\", Digest realm=\"a, \\\"b\", nonce=\"1\", algorithm=SHA-256, Digest realm=\"c\",nonce=2,\
                      algorithm=SHA3, Digest realm=\"d\",nonce=\"3\",stale=TRUE";
         let challenges = parse_challenges(value, true);

@@ -212,9 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn a_port_replaces_the_port_of_the_sockets_to_which_it_leads_and_of_no_other() {
+    fn an_advertised_port_replaces_the_port_of_the_matching_sockets_only() {
         let mixed = ["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060", "tls://0.0.0.0:5061", "udp://[::]:5062"];
-        for (advertise, wanted) in [
+        for (advertise, expected) in [
             (&["203.0.113.7"][..], ["203.0.113.7:5060", "203.0.113.7:5060", "203.0.113.7:5061", "[::]:5062"]),
             (&["203.0.113.7:5060"], ["203.0.113.7:5060", "203.0.113.7:5060", "203.0.113.7:5061", "[::]:5062"]),
             (&["pbx.example:5061"], ["pbx.example:5060", "pbx.example:5060", "pbx.example:5061", "pbx.example:5062"]),
@@ -227,7 +227,7 @@ mod tests {
                 ["203.0.113.7:15060", "203.0.113.7:5060", "pbx.example:5061", "[2001:db8::7]:15062"],
             ),
         ] {
-            assert_eq!(seen(advertise, &mixed), wanted, "{advertise:?}");
+            assert_eq!(seen(advertise, &mixed), expected, "{advertise:?}");
         }
         let forwarded = ["udp://10.0.0.5:5060", "tcp://10.0.0.5:5060"];
         assert_eq!(seen(&["203.0.113.7:15060"], &forwarded), ["203.0.113.7:15060"; 2]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_address_are_refused() {
+    fn a_text_that_is_no_address_is_refused() {
         for text in ["", "a b", "pbx:", "pbx:0", "pbx:65536", "ftp://pbx", "udp://", "2001:db8::7:", "[pbx]", "a/b"] {
             assert!(text.parse::<Advertise>().is_err(), "{text:?}");
         }

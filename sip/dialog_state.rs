@@ -441,7 +441,7 @@ mod tests {
         "routes":["<sip:p;lr>"],"cseq":7,"transport":"udp","peer":"192.0.2.1:5060","pinned":true}"#;
 
     #[test]
-    fn a_row_of_version_1_is_read_as_a_dialog_alone() {
+    fn a_row_of_version_1_is_read_as_a_dialog_without_further_state() {
         let state: DialogState = FIRST.parse().unwrap();
         assert_eq!((state.version, state.leg.is_none(), state.dialog.remote_cseq), (1, true, None));
         assert_eq!(state.address(), (Transport::Udp, "192.0.2.1:5060".parse().unwrap()));
@@ -450,14 +450,14 @@ mod tests {
     }
 
     #[test]
-    fn octets_that_are_no_text_survive() {
+    fn octets_that_are_no_text_are_read_back_unchanged() {
         let mut state: DialogState = FIRST.parse().unwrap();
         state.dialog.call_id = Octets(Bytes::from_static(b"\xff\0x"));
         assert_eq!(state.to_string().parse::<DialogState>().unwrap(), state);
     }
 
     #[test]
-    fn a_later_version_and_another_text_are_errors_of_their_own() {
+    fn a_later_version_and_a_malformed_text_are_different_errors() {
         let later = FIRST.replacen('{', "{\"v\":3,", 1);
         assert!(matches!(later.parse::<DialogState>(), Err(DialogStateError::UnknownVersion(3))));
         let other_fields = r#"{"v":9,"everything":"new"}"#;

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_of_several_algorithms_is_answered_wherever_it_stands() {
+    fn the_strongest_of_several_algorithms_is_answered_in_any_order() {
         let mut session = Session::new(credentials("u", "p"));
         let value = "Digest realm=\"r\",nonce=\"1\",algorithm=MD5, Digest realm=\"r\",nonce=\"2\",algorithm=SHA-512-256, \
                      Digest realm=\"r\",nonce=\"3\",algorithm=SHA-256, Digest realm=\"s\",nonce=\"4\"";
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_for_their_trunks_addresses_only() {
+    fn credentials_are_sent_to_the_addresses_of_their_trunk_only() {
         let networks = vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()];
         let session = Session::new(credentials("u", "p")).for_networks(networks);
         let trusts = |peer: &str| session.trusts(peer.parse().unwrap());

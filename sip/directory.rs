@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_names_the_user_of_the_called_domain() {
+    fn a_user_name_selects_the_user_of_the_called_domain() {
         let domain = |name: &str, account: &str| Domain {
             name: name.into(),
             account: account.into(),

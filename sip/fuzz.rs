@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn mutated_conversations_neither_panic_nor_leave_anything_behind() {
+    fn mutated_calls_cause_no_panic_and_leave_no_legs() {
         let good = [conversation(&[180, 200]), conversation(&[180, 401]), conversation(&[302])];
         let mut rng = StdRng::from_seed([3; 32]);
         assert_eq!(fuzz_endpoint(instant(), &good[0]), 1, "the good one gets through");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn mutated_phones_neither_panic_nor_leave_anything_behind() {
+    fn mutated_messages_of_phones_cause_no_panic_and_leave_no_bindings() {
         let good = include_bytes!("../fuzz/seeds/phones/registers_and_calls");
         assert_eq!(fuzz_phones(instant(), good), 3, "the good ones get through");
         let mut rng = StdRng::from_seed([4; 32]);

@@ -481,8 +481,8 @@ impl Guard {
     pub fn unban(&self, now: Instant, source: IpAddr) -> bool {
         let mut table = self.lock();
         let now = table.since_start(now);
-        let wanted = Source::of(source);
-        let entry = table.entries.iter_mut().find(|entry| entry.source == Some(wanted));
+        let searched = Source::of(source);
+        let entry = table.entries.iter_mut().find(|entry| entry.source == Some(searched));
         let Some(entry) = entry else { return false };
         let banned = entry.ban.is_some_and(|ban| ban.until > now);
         *entry = Entry { source: entry.source, last_seen: entry.last_seen, ..Entry::default() };

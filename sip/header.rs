@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn titled_names_are_written_as_they_are() {
+    fn header_names_with_capital_initials_are_recognised() {
         assert!(is_titled(b"User-Agent") && is_titled(b"P-Asserted-Identity") && is_titled(b"X-Cid2"));
         assert!(!is_titled(b"user-agent") && !is_titled(b"X-CID") && !is_titled(b"X-") && !is_titled(b"Sip-Etag"));
     }
 
     #[test]
-    fn names_are_core_in_any_case_and_in_their_compact_form() {
+    fn core_header_names_are_recognised_in_any_case_and_in_their_compact_form() {
         assert!(is_core(b"VIA") && is_core(b"l") && is_core(b"proxy-authorization"));
         assert!(!is_core(b"X-Via") && !is_core(b"Diversion"));
     }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_flash_and_a_pressed_key_are_no_digits() {
+    fn a_hook_flash_and_the_start_of_an_event_are_no_digits() {
         for body in [&b"Signal=16"[..], b"Signal=hf", b"Signal=!"] {
             assert_eq!(Info::read(RELAY, body), Info::Nothing);
         }

@@ -66,7 +66,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn overload_is_being_behind_for_longer_than_the_limit_and_ends_with_catching_up() {
+    fn a_driver_that_stays_late_for_longer_than_the_limit_is_overloaded_until_it_is_in_time() {
         let (mut overload, start) = (Overload::new(400 * MS), instant());
         for at in 0..=400 {
             assert!(!overload.round(start + at * MS, true), "{at}");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_ring_late_are_overload_too() {
+    fn late_timers_count_as_overload() {
         let (mut overload, start) = (Overload::new(400 * MS), instant());
         overload.note_timer(start + 500 * MS, start);
         assert!(!overload.round(start + 500 * MS, false), "a hiccup");

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_answers_are_hidden_wherever_they_stand() {
+    fn digest_answers_are_hidden_in_each_header_and_position() {
         let digest = "Digest username=\"al,ice\", realm=\"r\", nonce=\"n0\", uri=\"sip:a\", response=\"0123abcd\", cnonce=\"c0ffee\"";
         check(
             &format!("INVITE sip:a SIP/2.0\r\nProxy-Authorization: {digest}\r\nIdentity: eyJ0.response=sig\r\n\r\n"),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_in_sdp_and_keys_that_were_pressed_are_hidden() {
+    fn srtp_keys_in_sdp_and_digits_in_info_are_hidden() {
         check(
             "SIP/2.0 200 OK\r\nContent-Type: application/sdp\r\n\r\nv=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9|2^20|1:4 FEC=x\r\na=ice-pwd:pass22\r\nk=clear:old\r\na=sendrecv\r\n",
             &["WVNfX19", "pass22", "clear:old"],

@@ -314,18 +314,18 @@ impl Registrar {
             if !contact.uri.is_sip() {
                 return Err(Refusal::Malformed("Contact is no SIP URI"));
             }
-            let asked = contact.expires.or(register.expires).unwrap_or(DEFAULT_EXPIRES);
+            let requested = contact.expires.or(register.expires).unwrap_or(DEFAULT_EXPIRES);
             // RFC 3261 §10.3: a lifetime of an hour or more must never be refused as too short, even if the setting is
             // larger.
-            if asked > 0 && asked < self.config.min_expires.min(3_600) {
+            if requested > 0 && requested < self.config.min_expires.min(3_600) {
                 return Err(Refusal::TooBrief(self.config.min_expires));
             }
             let known = self.find(&register.aor, &contact.uri, contact.instance.as_deref());
             if known.is_some_and(|entry| is_outdated(entry, &register)) {
                 return Err(Refusal::OutOfOrder);
             }
-            new += usize::from(known.is_none() && asked > 0);
-            lifetimes.push(Duration::from_secs(asked.min(self.config.max_expires).into()));
+            new += usize::from(known.is_none() && requested > 0);
+            lifetimes.push(Duration::from_secs(requested.min(self.config.max_expires).into()));
         }
         if self.len() + new > self.config.max_bindings {
             return Err(Refusal::Full);
@@ -435,7 +435,7 @@ impl Registrar {
     /// in its Contact, if the phone can be reached at this address. The bindings of a WebSocket connection are removed,
     /// because the server cannot connect to a browser. A browser that connects again has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
-        let mut gone = Vec::new();
+        let mut ended = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {
             let entries = self.keys.get(id).and_then(|key| self.users.get_mut(key));
             let entry = entries.into_iter().flatten().find(|entry| entry.binding.id == *id);
@@ -443,11 +443,11 @@ impl Registrar {
                 entry.flow.connection = None;
                 entry.flow.peer = entry.binding.direct.unwrap_or(peer);
                 if matches!(entry.flow.transport, Transport::Ws | Transport::Wss) {
-                    gone.push(*id);
+                    ended.push(*id);
                 }
             }
         }
-        self.remove_all(now, gone)
+        self.remove_all(now, ended)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -496,7 +496,7 @@ impl Registrar {
         let entries = self.users.get(&key(aor)).into_iter().flatten();
         let domain = aor.domain.clone();
         entries.filter(move |entry| match (&domain, &entry.binding.aor.domain) {
-            (Some(asked), Some(own)) => asked.eq_ignore_ascii_case(own),
+            (Some(requested), Some(own)) => requested.eq_ignore_ascii_case(own),
             _ => true,
         })
     }

@@ -326,31 +326,31 @@ mod tests {
     }
 
     #[test]
-    fn calls_survive_a_perfect_link() {
+    fn calls_are_complete_over_a_link_without_loss() {
         storm(Link { delay: 5, ..Link::default() }, 1, 0);
     }
 
     #[test]
-    fn calls_survive_loss_duplication_and_reordering_with_no_leg_stuck() {
+    fn calls_survive_loss_duplication_and_reordering_and_every_leg_ends() {
         for seed in 0..8 {
             storm(Link { loss: 30, duplication: 20, delay: 300 }, seed, 0);
         }
     }
 
     #[test]
-    fn calls_survive_being_written_down_and_resumed_at_any_moment() {
+    fn calls_that_are_resumed_from_snapshots_at_any_moment_are_complete() {
         assert!(storm(Link { delay: 5, ..Link::default() }, 1, 2) > 20);
     }
 
     #[test]
-    fn calls_survive_being_resumed_over_a_link_that_loses_duplicates_and_reorders() {
+    fn resumed_calls_survive_loss_duplication_and_reordering() {
         for seed in 0..2 {
             assert!(storm(Link { loss: 30, duplication: 20, delay: 300 }, seed, 30) > 20);
         }
     }
 
     #[test]
-    fn a_dead_link_ends_every_call_in_a_timeout() {
+    fn a_link_that_loses_every_packet_ends_every_call_with_a_timeout() {
         let mut pair = SipPair::new(Link { loss: 100, ..Link::default() }, 9);
         pair.command(Side::A, Command::Invite { leg: LegId(1), invite: outgoing("sip:x@127.0.0.2") });
         pair.drive(Duration::from_secs(40), |_, _| vec![]);

@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any start for the virtual clock")]
-    fn a_flood_becomes_a_few_lines_and_a_count() {
+    fn a_flood_is_logged_as_a_few_lines_and_a_count() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
         let passed: Vec<_> = (0..1_000).filter_map(|_| throttle.pass(start)).collect();
         assert_eq!(passed, [0, 0, 0]);

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn doubt_passes_with_time_or_an_answer() {
+    fn a_doubtful_trunk_is_unknown_after_a_time_and_up_after_a_response() {
         let (mut trunk, now) = (state(|_| {}), instant());
         assert_eq!(trunk.status().health, Health::Unknown);
         assert!(trunk.doubt(now));

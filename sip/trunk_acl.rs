@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_network_wins_and_mapped_addresses_count_as_ipv4() {
+    fn the_longest_prefix_selects_the_trunk_and_mapped_addresses_count_as_ipv4() {
         let trunks = [trunk("wide", "10.0.0.0/8"), trunk("narrow", "10.1.0.0/16"), trunk("six", "2001:db8::/32")];
         let find = |ip: &str| matching(&trunks, ip.parse().unwrap()).map(|name| name.to_string());
         assert_eq!(find("10.1.2.3").as_deref(), Some("narrow"));

@@ -50,15 +50,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_forms_of_time_are_read() {
-        for (tag, text, wanted) in [
+    fn both_forms_of_a_certificates_time_are_read() {
+        for (tag, text, expected) in [
             (UTC_TIME, "700101000000Z", 0),
             (UTC_TIME, "261125184448Z", 1_795_632_288),
             (UTC_TIME, "240229235959Z", 1_709_251_199),
             (GENERALIZED_TIME, "20500101000000Z", 2_524_608_000),
             (GENERALIZED_TIME, "99991231235959Z", 253_402_300_799),
         ] {
-            assert_eq!(seconds(tag, text), Some(wanted), "{text}");
+            assert_eq!(seconds(tag, text), Some(expected), "{text}");
         }
         for text in ["", "Z", "2611251844Z", "261325184448Z", "261125184448", "26112518444xZ", "991231235959+0000"] {
             assert_eq!(seconds(UTC_TIME, text), None, "{text}");

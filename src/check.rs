@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn the_host_of_a_sip_uri_is_found_in_every_form() {
-        for (uri, wanted) in [
+        for (uri, expected) in [
             ("sip:sip.example.com", "sip.example.com"),
             ("sips:a@sip.example.com:5061;transport=tls", "sip.example.com"),
             ("sip:[2001:db8::1]:5060", "2001:db8::1"),
             ("sip:192.0.2.1:5060;x=y", "192.0.2.1"),
         ] {
-            assert_eq!(host(uri), Some(wanted), "{uri}");
+            assert_eq!(host(uri), Some(expected), "{uri}");
         }
         assert_eq!(host("tel:+1555"), None);
     }

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn help_for_the_help_command_is_the_help() {
+    fn help_for_the_help_command_is_the_general_help() {
         let help = |given: &[&str]| {
             let words = super::words(given.iter().map(Into::into));
             let error = super::Arguments::try_parse_from(words).err().unwrap();

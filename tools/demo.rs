@@ -105,9 +105,9 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     checks.add("the mark came back once the echo had been played", marked);
 
     desk.answer().await?;
-    let (desk_heard, caller_heard) = (data.join("desk-heard.wav"), data.join("caller-heard.wav"));
-    desk.record(&desk_heard)?;
-    caller.record(&caller_heard)?;
+    let (desk_received, caller_received) = (data.join("desk-heard.wav"), data.join("caller-heard.wav"));
+    desk.record(&desk_received)?;
+    caller.record(&caller_received)?;
     let (one, other) = tokio::join!(caller.say(&to_desk), desk.say(&to_caller));
     one.and(other)?;
     let desk_stats = desk.end(true).await?;
@@ -131,7 +131,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
 
     let likeness = report::likeness(&path, &message)?;
     checks.add(format!("the recording contains the speech (correlation {likeness:.3})"), likeness > 0.9);
-    let (there, back) = (report::likeness(&desk_heard, &to_desk)?, report::likeness(&caller_heard, &to_caller)?);
+    let (there, back) = (report::likeness(&desk_received, &to_desk)?, report::likeness(&caller_received, &to_caller)?);
     checks
         .add(format!("the phones heard each other (correlation {there:.3} and {back:.3})"), there > 0.9 && back > 0.9);
     let lost = legs.iter().filter_map(|leg| leg.sip.quality.as_ref()).map(|quality| quality.lost).sum::<u64>();
@@ -160,9 +160,9 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn expect(app: &mut WebApp, what: &str, wanted: impl Fn(&AppEvent) -> bool) -> anyhow::Result<()> {
+async fn expect(app: &mut WebApp, what: &str, expected: impl Fn(&AppEvent) -> bool) -> anyhow::Result<()> {
     let event = app.next().await.with_context(|| format!("waiting for {what}"))?;
-    if wanted(&event) { Ok(()) } else { bail!("waiting for {what}, the application saw {event:?}") }
+    if expected(&event) { Ok(()) } else { bail!("waiting for {what}, the application saw {event:?}") }
 }
 
 async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {

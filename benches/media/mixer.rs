@@ -77,12 +77,12 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
 /// Returns [`FRAMES`] frames of a voice.
 fn say(seed: u32, rate: SampleRate) -> Vec<i16> {
     let mut voice = voice::Voice::new(seed);
-    let mut said = voice.say(FRAMES * 16);
-    said.extend(voice.silence(FRAMES * 4, -70.0));
+    let mut speech = voice.say(FRAMES * 16);
+    speech.extend(voice.silence(FRAMES * 4, -70.0));
     let mut resampler = Resampler::new(SampleRate::Hz8000, rate);
     let mut frame = vec![0; rate.frame()];
     let mut at_rate = Vec::new();
-    for piece in said.chunks_exact(SampleRate::Hz8000.frame()) {
+    for piece in speech.chunks_exact(SampleRate::Hz8000.frame()) {
         resampler.process(piece, &mut frame);
         at_rate.extend_from_slice(&frame);
     }

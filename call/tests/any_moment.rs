@@ -474,7 +474,7 @@ fn a_restarted_call_connects_its_legs_after_their_operations() {
 }
 
 #[test]
-fn a_restarted_playback_says_for_how_long_it_may_have_played() {
+fn a_restarted_playback_reports_its_longest_possible_played_time() {
     let mut script = CallScript::runs(vec![Instruction::Play(file("a"))]);
     script.advance(Duration::from_secs(7));
     let restarted = script.restarted();
@@ -487,7 +487,7 @@ fn a_restarted_playback_says_for_how_long_it_may_have_played() {
 }
 
 #[test]
-fn an_agent_that_is_restarted_knows_its_utterances_and_does_not_speak_first() {
+fn a_restarted_agent_keeps_its_utterances_and_does_not_speak_first() {
     let agent = AgentSpec { first_message: Some("Hello!".into()), ..AgentSpec::default() };
     let spec = ConversationSpec::new(ConversationTarget::Agent(Box::new(agent)));
     let mut script = CallScript::runs(vec![Instruction::Converse(Converse { spec: Box::new(spec), action: None })]);
@@ -520,7 +520,7 @@ fn a_recording_that_is_never_closed_holds_its_leg_for_ten_seconds_at_most() {
 }
 
 #[test]
-fn a_leg_that_is_cut_off_before_its_answer_leaves_nothing() {
+fn a_leg_that_is_cut_off_before_its_answer_leaves_no_timer_or_operation() {
     for end in ENDS {
         let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
         end(&mut script);
@@ -620,7 +620,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
 }
 
 #[test]
-fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
+fn random_inputs_cause_no_panic_and_every_leg_ends_once_and_is_released() {
     // There are 300 short runs and 4 long runs.
     for seed in 0..304 {
         let steps = if seed < 300 { 400 } else { 10_000 };

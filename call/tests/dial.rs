@@ -119,7 +119,7 @@ fn a_refused_dial_reports_the_status_of_the_refusal() {
 }
 
 #[test]
-fn a_target_that_rings_too_long_is_cancelled_and_did_not_answer() {
+fn a_target_that_rings_too_long_is_cancelled_and_reported_as_no_answer() {
     let mut script = run(one());
     let child = script.newest();
     script.advance(20 * SECOND);
@@ -284,7 +284,7 @@ fn an_answered_caller_hears_ringback_until_the_first_packet_of_early_media() {
 }
 
 #[test]
-fn early_media_alone_is_no_ringing() {
+fn early_media_without_ringing_starts_no_ringback() {
     let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
     script.progresses(script.newest(), EARLY_MEDIA);
     script.advance(SECOND);
@@ -328,7 +328,7 @@ fn early_media_of_the_last_target_is_connected_after_the_other_targets_have_refu
 }
 
 #[test]
-fn ringback_of_the_next_target_follows_the_early_media_of_the_one_before() {
+fn ringback_of_the_next_target_follows_the_early_media_of_the_previous_target() {
     let mut script = run(Dial { sequential: true, ring_tone: Some("us".to_owned()), ..two() });
     let first = script.newest();
     script.progresses(first, EARLY_MEDIA);
@@ -591,7 +591,7 @@ fn unreachable(detail: &str, reason: SipEndReason) -> LegEvent {
 }
 
 #[test]
-fn dials_that_take_no_time_end_as_a_loop() {
+fn dials_that_take_no_time_are_ended_as_a_loop() {
     for parties in [&["client:a"][..], &["client:a", "client:b", "client:c"]] {
         let dials = (0..1_800).map(|_| Instruction::Dial(dial(parties))).collect();
         let mut script = CallScript::new(7);
@@ -611,7 +611,7 @@ fn dials_that_take_no_time_end_as_a_loop() {
 }
 
 #[test]
-fn a_second_of_silence_does_not_make_up_for_a_thousand_dials() {
+fn dials_with_a_pause_of_a_second_after_every_twenty_are_ended_as_a_loop() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     script.rewrites = false;
     let mut answered = 1;
@@ -633,7 +633,7 @@ fn a_second_of_silence_does_not_make_up_for_a_thousand_dials() {
 }
 
 #[test]
-fn a_document_that_tries_a_phone_again_every_second_is_no_loop() {
+fn a_document_that_dials_a_phone_every_second_is_not_ended_as_a_loop() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     script.rewrites = false;
     for _ in 0..1_000 {

@@ -199,7 +199,7 @@ fn documents_that_form_a_loop_through_a_queue_are_ended() {
 }
 
 #[test]
-fn an_application_that_answers_slowly_is_no_loop() {
+fn an_application_that_answers_slowly_is_not_ended_as_a_loop() {
     let mut script = with_document();
     for _ in 0..100 {
         script.advance(SECOND * 95 / 100);

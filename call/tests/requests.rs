@@ -475,7 +475,7 @@ fn an_inbound_leg_and_its_bridged_leg_end_four_hours_after_the_answer() {
 }
 
 #[test]
-fn redirects_by_request_are_no_loop() {
+fn redirects_by_request_are_not_ended_as_a_loop() {
     let mut script = CallScript::commanded();
     for _ in 0..200 {
         script.request(Command::Redirect(target("hold"))).unwrap();
@@ -575,7 +575,7 @@ fn each_command_is_accepted_only_in_its_states() {
 }
 
 #[test]
-fn the_first_answer_of_a_race_ends_the_other_legs() {
+fn the_first_answered_leg_of_several_targets_cancels_the_other_legs() {
     let mut script = CallScript::new(7);
     let (first, second, third, unrelated) = (LegId(1), LegId(2), LegId(3), LegId(4));
     for leg in [first, second, third] {
@@ -650,7 +650,7 @@ fn audio_on_answer_plays_before_the_planned_bridge() {
 }
 
 #[test]
-fn a_transfers_target_hears_its_greeting_alone() {
+fn only_the_target_of_a_transfer_hears_its_greeting() {
     let mut script = CallScript::commanded();
     let mut transfer = dial(&["+15551230003"]);
     transfer.targets[0].greeting = Some(file("hello"));

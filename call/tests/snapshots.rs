@@ -68,7 +68,7 @@ fn a_call_with_unpolled_outputs_is_not_written() {
 }
 
 #[test]
-fn a_state_that_is_torn_at_any_octet_is_malformed() {
+fn a_state_that_is_truncated_at_any_octet_is_malformed() {
     let script = bridged();
     let octets = script.call.write(script.now).unwrap();
     for length in 0..octets.len() {
@@ -80,7 +80,7 @@ fn a_state_that_is_torn_at_any_octet_is_malformed() {
 }
 
 #[test]
-fn a_state_with_a_wrong_octet_is_malformed_or_ends_like_any_call() {
+fn a_state_with_a_changed_octet_is_malformed_or_its_call_can_be_ended() {
     let script = bridged();
     let octets = script.call.write(script.now).unwrap();
     for index in 1..octets.len() {
@@ -101,7 +101,7 @@ fn a_state_with_a_wrong_octet_is_malformed_or_ends_like_any_call() {
 }
 
 #[test]
-fn values_that_json_does_not_distinguish_stay_apart() {
+fn values_that_json_does_not_distinguish_are_restored() {
     for coach in [None, Some(None), Some(Some(Coaching::of(vec![LegId(7)])))] {
         let change = Change { hold: Some(None), coach: coach.clone(), ..Change::default() };
         let order = ExecuteCommand { command: Command::ChangeInConference(Box::new(change)), action: None };

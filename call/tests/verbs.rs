@@ -403,7 +403,7 @@ fn a_call_that_is_refused_for_a_reason_ends_with_the_reason() {
 }
 
 #[test]
-fn every_document_request_knows_the_method_of_the_first_one() {
+fn every_document_request_has_the_method_of_the_first_request() {
     let first = Target { method: Method::Get, ..target("start") };
     let mut script = CallScript::inbound(Decision::Document { target: first, fallback: None });
     script.fetched(vec![Instruction::Redirect(Target { method: Method::Post, ..target("next") })]);
@@ -439,7 +439,7 @@ fn the_end_of_a_leg_whose_agent_apologised_names_the_failed_engine() {
 }
 
 #[test]
-fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_request() {
+fn the_end_of_a_leg_names_the_end_of_the_document_an_instruction_or_a_request() {
     let ended = |instructions: Vec<Instruction>, then: &dyn Fn(&mut CallScript)| {
         let mut script = CallScript::runs(instructions);
         then(&mut script);

@@ -923,7 +923,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_requested_during_another_one_follows_it() {
+    fn an_answer_requested_during_another_answer_starts_after_that_answer() {
         let (mut one, now) = ready(json!({}));
         outputs(&mut one);
         let code = "conversation_already_has_active_response".to_owned();
@@ -973,7 +973,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_session_after_a_lost_one_gets_the_history() {
+    fn a_session_after_a_lost_session_gets_the_history() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "Hello.", 100);
         one.event(now, Duration::ZERO, Event::Heard("Are you open?".to_owned()));

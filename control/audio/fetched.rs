@@ -228,13 +228,13 @@ async fn exchange(
 fn entry(audio: Arc<Audio>, policy: CachePolicy) -> Entry {
     let reusable = policy.is_storable() && !policy.is_stale(now());
     // With a validator, the server can say later that the audio is unchanged.
-    let asked_again = match policy.before_request(&cache_request(), now()) {
+    let can_be_validated = match policy.before_request(&cache_request(), now()) {
         BeforeRequest::Stale { request, .. } => {
             [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name))
         }
         BeforeRequest::Fresh(_) => true,
     };
-    match policy.is_storable() && asked_again {
+    match policy.is_storable() && can_be_validated {
         true => Entry::Stored { audio, policy: Arc::new(policy), reusable },
         false => Entry::NotStorable,
     }

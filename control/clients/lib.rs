@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn contacts_come_best_first_and_the_most_recent_first_among_equals() {
+    fn contacts_are_ordered_by_q_and_then_by_the_latest_registration() {
         let (clients, alice) = (Clients::default(), user("alice", None));
         for (id, q) in [(1, 500), (2, 1_000), (3, 500), (4, 1_000)] {
             clients.add(&alice, client(id, q, None, false));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_contacts_leaves_nothing_behind() {
+    fn a_user_without_contacts_uses_no_memory() {
         let (clients, alice) = (Clients::default(), user("alice", None));
         clients.add(&alice, client(1, 1_000, None, false));
         clients.remove(&alice, 2);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_is_called_excludes_contacts_of_other_domains() {
+    fn a_call_to_a_domain_excludes_contacts_of_other_domains() {
         let clients = Clients::default();
         clients.add(&user("alice", Some("one.example")), client(1, 1_000, None, false));
         clients.add(&user("alice", Some("two.example")), client(2, 1_000, None, false));

@@ -773,13 +773,13 @@ pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize,
         info.updated_at = now;
         let mut first = None;
         for mut participant in participants {
-            let came = participant.status == ParticipantStatus::Connected;
+            let was_connected = participant.status == ParticipantStatus::Connected;
             // The recovery has already ended the leg records of the crashed server.
             let leg = store::calls::find(&services.store, participant.leg.0).await?;
             let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
-            participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
+            participant.status = if was_connected { ParticipantStatus::Left } else { ParticipantStatus::Failed };
             participant.updated_at = now;
-            let why = if came { LeftReason::Itself } else { LeftReason::NotReached };
+            let why = if was_connected { LeftReason::Itself } else { LeftReason::NotReached };
             let kind = ConferenceEventKind::Left { participant, why, call };
             let leg = leg.as_ref().and_then(records::leg_of).map(Arc::new);
             let first = first.get_or_insert_with(|| leg.clone()).clone();

@@ -364,13 +364,13 @@ mod tests {
     fn only_new_and_changed_rows_are_sent_and_elapsed_seconds_are_no_change() {
         let mut known = Known::default();
         let key = |row: &serde_json::Value| row["id"].as_str().unwrap_or_default().to_owned();
-        let mut told = |rows: &[serde_json::Value]| known.replace("call", rows, key);
+        let mut changes = |rows: &[serde_json::Value]| known.replace("call", rows, key);
         let row = |id: &str, status: &str, seconds: f64| serde_json::json!({ "id": id, "status": status, "seconds": seconds });
-        let first = told(&[row("b", "ringing", 0.0), row("a", "live", 1.0)]);
+        let first = changes(&[row("b", "ringing", 0.0), row("a", "live", 1.0)]);
         assert_eq!(first.len(), 2);
         assert!(first[0].starts_with("{\"call\":{\"id\":\"a\"") && first[0].ends_with("}\n"), "the oldest comes first");
-        assert!(told(&[row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
-        let second = told(&[row("b", "live", 0.0), row("a", "live", 2.0)]);
+        assert!(changes(&[row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
+        let second = changes(&[row("b", "live", 0.0), row("a", "live", 2.0)]);
         assert!(second.len() == 1 && second[0].contains("\"b\""));
         assert_eq!(note("x"), "{\"note\":\"x\"}\n");
         let mut changed = |row| known.changed("call", key(&row), &row);

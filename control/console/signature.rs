@@ -119,12 +119,12 @@ impl Comparison {
 }
 
 /// Lists the requests of a call with their signatures.
-async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<SignedQuery>) -> Response {
+async fn signed(State(app): State<App>, headers: HeaderMap, Query(parameters): Query<SignedQuery>) -> Response {
     let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    let SentRequests { session, legs, exchanges } = match requests(&app, &scope, &asked.call).await {
+    let SentRequests { session, legs, exchanges } = match requests(&app, &scope, &parameters.call).await {
         Ok(Some(found)) => found,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
         Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
@@ -133,7 +133,7 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
         return (StatusCode::BAD_REQUEST, "the requests of this call are not signed\n").into_response();
     };
     let requests: Vec<_> = exchanges.iter().map(|(_, exchange)| LoggedSignature::of(exchange)).collect();
-    let comparison = asked.url.map(|checked| Comparison::of(&signing, &requests, checked));
+    let comparison = parameters.url.map(|checked| Comparison::of(&signing, &requests, checked));
     let refused = requests.iter().rev().find(|request| request.is_refused());
     let usual = refused.filter(|_| signing.covers_url).map(|request| usual_urls(&request.url)).unwrap_or_default();
     let Signing { key, covers_url, check } = signing;

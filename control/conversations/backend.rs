@@ -98,7 +98,7 @@ impl ConversationBackend {
     /// Closes the connection. `malformed` says whether the reason is an invalid message.
     pub(super) async fn close(self, malformed: bool) {
         if let Self::Application(socket, wire) = self {
-            let (code, reason) = if malformed { wire.malformed() } else { wire.farewell() };
+            let (code, reason) = if malformed { wire.malformed() } else { wire.close_reason() };
             socket.close(code, reason).await;
         }
     }

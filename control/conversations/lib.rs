@@ -397,9 +397,9 @@ impl ConversationTask<'_> {
             }
             let due = self.turn_taking.poll_timeout();
             tokio::select! {
-                said = backend.next() => {
+                received = backend.next() => {
                     let now = clock::now().instant;
-                    match said {
+                    match received {
                         BackendMessage::Command(ask) => self.turn_taking.handle_command(now, ask),
                         BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),

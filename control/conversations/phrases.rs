@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_is_complete_when_the_next_one_begins() {
+    fn a_sentence_is_complete_when_the_next_sentence_begins() {
         let mut all = Phrases::default();
         assert!(all.push("Good").is_empty());
         assert!(all.push(" morning.").is_empty());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn long_sentences_are_cut_at_clauses_and_endless_ones_at_words() {
+    fn long_sentences_are_split_between_clauses_and_longer_sentences_between_words() {
         let long = "This is a sentence that goes on for a good while before it comes to a comma, and then goes on";
         assert_eq!(phrases(&[long]).len(), 2);
         let endless = "word ".repeat(200);

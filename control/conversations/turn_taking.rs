@@ -715,11 +715,11 @@ impl TurnTaking {
         let (Content::Text(text, _), PieceState::Put(length)) = (&piece.content, piece.state) else {
             return String::new();
         };
-        let gone = self.stopped_at.unwrap_or(now).saturating_duration_since(playing.piece_began);
-        if gone >= length {
+        let elapsed = self.stopped_at.unwrap_or(now).saturating_duration_since(playing.piece_began);
+        if elapsed >= length {
             return text.clone();
         }
-        let part = gone.as_secs_f64() / length.as_secs_f64().max(0.001);
+        let part = elapsed.as_secs_f64() / length.as_secs_f64().max(0.001);
         let characters = (text.chars().count() as f64 * part) as usize;
         let end = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
         let heard = text.get(..end).unwrap_or_default();

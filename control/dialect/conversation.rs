@@ -24,7 +24,7 @@ pub trait ConversationWire: Send {
     /// Returns the close code (RFC 6455 §7.4) and the reason for the close after too many consecutive invalid messages.
     fn malformed(&self) -> (u16, &'static str);
     /// Returns the close code and the reason for every other close.
-    fn farewell(&self) -> (u16, &'static str);
+    fn close_reason(&self) -> (u16, &'static str);
 }
 
 /// An event that is reported to the application.

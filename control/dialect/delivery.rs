@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_signed_by_its_dialect_and_is_empty_if_the_account_has_gone() {
+    fn a_delivery_is_signed_by_its_dialect_and_is_empty_if_the_account_was_removed() {
         let account = Account { name: "acme".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         let signer = DialectSigner { accounts: Arc::new(Accounts::new([account])), dialects: dialects() };
         let body = Body::Form(vec![("CallSid".to_owned(), "a1".to_owned())]);

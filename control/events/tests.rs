@@ -43,7 +43,7 @@ fn an_event_without_a_reader_is_never_built() {
 }
 
 #[test]
-fn a_kind_is_wanted_as_long_as_a_subscription_selects_it() {
+fn an_event_kind_has_readers_as_long_as_a_subscription_selects_it() {
     let bus = Bus::default();
     let one = bus.subscribe(Filter::kinds(&[Kind::Phone, Kind::Trunk])).unwrap();
     let other = bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
@@ -55,7 +55,7 @@ fn a_kind_is_wanted_as_long_as_a_subscription_selects_it() {
 }
 
 #[tokio::test]
-async fn a_publisher_can_wait_until_its_kind_is_wanted() {
+async fn a_publisher_can_wait_for_the_first_reader_of_an_event_kind() {
     let bus = Bus::default();
     let waiting = bus.clone();
     let wanted = tokio::spawn(async move { waiting.wanted(Kind::LegQuality).await });

@@ -173,14 +173,14 @@ async fn put(socket: &mut WebSocket, message: Message) -> bool {
 }
 
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    let farewell = async {
+    let handshake = async {
         if put(socket, Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await {
             // Waits for the close frame of the frontend and ignores all messages before it.
             while let Some(Ok(_)) = socket.recv().await {}
         }
     };
     // The connection ends even if the frontend does not answer.
-    let _ = timeout(Duration::from_secs(2), farewell).await;
+    let _ = timeout(Duration::from_secs(2), handshake).await;
 }
 
 #[cfg(test)]

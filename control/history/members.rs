@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_members_are_found_at_any_depth_and_the_outermost_one_counts() {
+    fn json_members_are_found_at_any_depth_and_the_outermost_member_counts() {
         let json = serde_json::json!({
             "data": { "payload": { "digits": "12", "status": "valid", "inner": { "status": "x" }, "empty": "" } },
         });

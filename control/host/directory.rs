@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_directory_has_mode_0700_and_an_existing_one_keeps_its_mode() {
+    fn a_new_directory_has_mode_0700_and_an_existing_directory_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         let (outer, inner) = (folder.path().join("a"), folder.path().join("a/b"));
         make(&inner).unwrap();

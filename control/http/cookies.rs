@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_cookie_jar_ignores_new_cookies_and_still_updates_old_ones() {
+    fn a_full_cookie_jar_ignores_new_cookies_and_updates_stored_cookies() {
         let jar = CookieJar::new();
         for number in 0..200 {
             set(&jar, "http://app.example/", &[&format!("name{number}=1")]);

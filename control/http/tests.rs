@@ -105,7 +105,7 @@ async fn private_targets_are_refused_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn the_checked_address_is_the_one_connected_to() {
+async fn a_connection_goes_to_the_checked_address() {
     let mut server = WebServer::start(|_| Answer::status(200)).await;
     // A second lookup would return another address. The client must not look up the name a second time.
     let names = Names::of(&[("app.example", "127.0.0.1"), ("app.example", "10.0.0.1")]);
@@ -445,7 +445,7 @@ async fn all_responses_of_a_client_stay_within_its_memory_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answers_of_one_account_leave_octets_to_another_account() {
+async fn the_responses_of_one_account_leave_memory_for_another_account() {
     let unit = 64 * 1024;
     let (whole, accounts) = (Budget::new(6 * unit), [Budget::new(unit), Budget::new(unit)]);
     let [mut greedy, mut more, mut third] = std::array::from_fn(|_| Share::of(Some(whole.with_part(&accounts[0]))));
@@ -467,7 +467,7 @@ async fn the_answers_of_one_account_leave_octets_to_another_account() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_always_continues_although_every_level_is_full() {
+async fn a_response_continues_although_every_memory_budget_is_used() {
     let unit = 64 * 1024;
     let (whole, part) = (Budget::new(2 * unit), Budget::new(unit));
     let mut shares: [Share; 3] = std::array::from_fn(|_| Share::of(Some(whole.with_part(&part))));

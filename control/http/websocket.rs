@@ -126,14 +126,14 @@ impl Socket {
     /// Closes the socket with a code of RFC 6455 §7.4.1 and a reason.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
-        let farewell = async {
+        let handshake = async {
             self.inner.close(Some(frame)).await?;
             // Waits for the close frame of the application and ignores all messages before it.
             while let Some(Ok(_)) = self.inner.next().await {}
             Ok::<_, WsError>(())
         };
         // The connection ends even if the application does not answer.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
     }
 
     async fn put(&mut self, message: Message) -> Result<(), StreamFailure> {

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_called_at_the_host_that_was_called_first() {
+    fn a_redirection_to_a_number_keeps_the_host_of_the_first_call() {
         let text = |text: &str| Some(text.to_owned());
         let invite = sip::Outgoing {
             request_uri: "sip:a@h".to_owned(),
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digit_of_the_signalling_is_read_as_it_was_written() {
+    fn a_digit_in_an_info_request_is_written_and_read_back() {
         let order = SignalCommand::Digit { digit: 'a', duration_ms: 160 };
         let sip::Command::Info { content_type, body, .. } = command(LegId(1), order) else { panic!() };
         assert_eq!((&*content_type, &body[..]), ("application/dtmf-relay", &b"Signal=A\r\nDuration=160\r\n"[..]));
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_of_a_dialog_has_a_kind_and_its_own_words() {
+    fn each_end_of_a_dialog_has_a_cause_and_a_text() {
         for (cause, kind, words) in [
             (sip::EndCause::Bye, SignalEndCause::HungUp, "hung up"),
             (sip::EndCause::LocalHangup, SignalEndCause::Local, "hung up by this server"),

@@ -53,23 +53,23 @@ struct ChannelTable {
 }
 
 impl Channels {
-    /// Takes all channels in `wanted` for a leg, or takes no channel. The second value of each entry in `wanted` is the
+    /// Takes all channels in `requested` for a leg, or takes no channel. The second value of each entry in `requested` is the
     /// limit of the channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and
     /// takes no other channels.
     ///
     /// # Errors
     /// Returns [`Barred::Full`] with the first channel that has reached its limit.
-    pub fn take(&self, leg: LegId, wanted: Vec<(Channel, Option<u32>)>) -> Result<(), Barred> {
+    pub fn take(&self, leg: LegId, requested: Vec<(Channel, Option<u32>)>) -> Result<(), Barred> {
         let mut taken = self.0.lock();
-        if wanted.is_empty() || taken.legs.contains_key(&leg) {
+        if requested.is_empty() || taken.legs.contains_key(&leg) {
             return Ok(());
         }
         let count = |channel: &Channel| taken.counts.get(channel).copied().unwrap_or(0);
-        let full = wanted.iter().find(|(channel, max)| max.is_some_and(|max| count(channel) >= max));
+        let full = requested.iter().find(|(channel, max)| max.is_some_and(|max| count(channel) >= max));
         if let Some((channel, _)) = full {
             return Err(Barred::Full(channel.clone()));
         }
-        let channels: Vec<Channel> = wanted.into_iter().map(|(channel, _)| channel).collect();
+        let channels: Vec<Channel> = requested.into_iter().map(|(channel, _)| channel).collect();
         for channel in &channels {
             *taken.counts.entry(channel.clone()).or_default() += 1;
         }
@@ -165,10 +165,10 @@ mod tests {
     fn a_leg_takes_all_of_its_channels_or_none_and_frees_them() {
         let channels = Channels::default();
         let (connection, profile) = (Channel::Outbound("1".into()), Channel::Profile(7));
-        let wanted = |max| vec![(connection.clone(), None), (profile.clone(), Some(max))];
-        assert_eq!(channels.take(LegId(1), wanted(1)), Ok(()));
-        assert_eq!(channels.take(LegId(1), wanted(1)), Ok(()), "it has them");
-        assert_eq!(channels.take(LegId(2), wanted(1)), Err(Barred::Full(profile.clone())));
+        let requested = |max| vec![(connection.clone(), None), (profile.clone(), Some(max))];
+        assert_eq!(channels.take(LegId(1), requested(1)), Ok(()));
+        assert_eq!(channels.take(LegId(1), requested(1)), Ok(()), "it has them");
+        assert_eq!(channels.take(LegId(2), requested(1)), Err(Barred::Full(profile.clone())));
         let alone = vec![(connection.clone(), Some(2))];
         assert_eq!(channels.take(LegId(3), alone.clone()), Ok(()), "nothing was taken for the refused one");
         assert_eq!(channels.take(LegId(4), alone.clone()), Err(Barred::Full(connection.clone())));

@@ -17,7 +17,7 @@ use tandem_sip as sip;
 use crate::with_user;
 
 /// Returns the settings of a trunk for the SIP endpoint.
-pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
+pub fn sip_trunk(trunk: &TrunkConfig) -> sip::Trunk {
     let credentials = trunk.username.as_ref().zip(trunk.password.as_ref()).map(|(username, password)| {
         sip::Credentials { username: username.to_string(), password: password.expose().to_owned() }
     });
@@ -80,7 +80,7 @@ mod tests {
             for (key, value) in more.as_object().unwrap() {
                 trunk[key] = value.clone();
             }
-            peer(&serde_json::from_value(trunk).unwrap()).register
+            sip_trunk(&serde_json::from_value(trunk).unwrap()).register
         };
         let plain = register(serde_json::json!({})).unwrap();
         assert_eq!(plain.registrar, "sip:10.0.0.1:5070;transport=tcp");

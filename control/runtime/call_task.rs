@@ -721,8 +721,8 @@ impl CallTask {
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
         }
-        if let Some(said) = tandem_legs::on_media(&event) {
-            self.state.call.handle_leg(now, leg, said);
+        if let Some(leg_event) = tandem_legs::on_media(&event) {
+            self.state.call.handle_leg(now, leg, leg_event);
         }
     }
 

@@ -394,15 +394,15 @@ mod tests {
             let (leg, far_end) = (LegId(1), "192.0.2.9:5060".parse().unwrap());
             inbox.trace(leg, &Trace { leg, sent: true, far_end, transport: "UDP", line: line.to_owned() });
         };
-        let told = || {
+        let reported = || {
             let lines = inbox.log().lines();
             lines.iter().filter(|line| line.kind == "call").map(|line| line.text.clone()).collect::<Vec<_>>()
         };
         invite("INVITE sip:600@192.0.2.9");
         invite("INVITE sip:600@192.0.2.9 (retransmission)");
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
         (0..4).for_each(|_| invite("INVITE sip:600@192.0.2.9 (retransmission)"));
-        assert_eq!(told(), ["no answer from 192.0.2.9:5060 yet: the INVITE is being repeated"]);
+        assert_eq!(reported(), ["no answer from 192.0.2.9:5060 yet: the INVITE is being repeated"]);
     }
 
     #[test]

@@ -66,14 +66,14 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         };
         problem.notified(code, message, Some(exchange.clone()))
     });
-    let text = format!("{text}{}", telling(&delivery.body));
+    let text = format!("{text}{}", shown_members(&delivery.body));
     let line = Line { at: clock::time(), leg: delivery.leg, kind: "webhook".into(), text, data: None };
     calls.exchanged(owner, session, exchange, Some(line), problem);
 }
 
 /// Returns the members of a JSON webhook that say what happened, as the end of the webhook's line. The webhooks with a
 /// form have a name that says what happened. Digits are left out, because they may be a PIN.
-fn telling(body: &Body) -> String {
+fn shown_members(body: &Body) -> String {
     let Body::Json(json) = body else { return String::new() };
     let short =
         |text: String| text.chars().take(LONGEST_MEMBER).map(|one| if one == ' ' { '_' } else { one }).collect();

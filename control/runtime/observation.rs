@@ -54,8 +54,8 @@ impl Calls {
         let mut replies = Vec::new();
         for session in sessions {
             let (reply, view) = oneshot::channel();
-            let asked = self.inbox(session).is_some_and(|inbox| inbox.offer(Message::Inspect(reply)).is_ok());
-            replies.extend(asked.then_some(view));
+            let accepted = self.inbox(session).is_some_and(|inbox| inbox.offer(Message::Inspect(reply)).is_ok());
+            replies.extend(accepted.then_some(view));
         }
         let until = Instant::now() + REPLY_TIMEOUT;
         let mut views: Vec<CallView> = Vec::new();

@@ -158,11 +158,11 @@ impl Registry {
     /// Waits until no call is live.
     pub(crate) async fn idle(&self) {
         loop {
-            let told = self.0.idle.notified();
+            let change = self.0.idle.notified();
             if self.0.live.is_empty() {
                 return;
             }
-            told.await;
+            change.await;
         }
     }
 

@@ -230,7 +230,7 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
         return denied.into_response();
     }
     match app.reload.ask().await {
-        Some(Ok(told)) => told.into_response(),
+        Some(Ok(unchanged)) => unchanged.into_response(),
         Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
         None => {
             (StatusCode::SERVICE_UNAVAILABLE, "the server cannot reload a configuration file now\n").into_response()

@@ -67,10 +67,10 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let now = clock::now();
     let (time, elapsed) = (began.time, now.instant.saturating_duration_since(began.instant));
     // An application cannot know at once that a call has ended. A request that comes too late is no problem.
-    let came_late = leg.as_ref().and_then(|leg| leg.end.as_ref()).is_some_and(|end| end.at <= now.time);
+    let after_the_end = leg.as_ref().and_then(|leg| leg.end.as_ref()).is_some_and(|end| end.at <= now.time);
     let why = refusal.as_ref().map(|refusal| refusal.why.clone());
     let problem = refusal
-        .filter(|_| !came_late)
+        .filter(|_| !after_the_end)
         .map(|refusal| refusal.problem(status.as_u16(), format_args!("{method} {}", short_path(&path))));
     let idle = (!unused.is_empty()).then(|| format!("without effect: {}", unused.join(", ")));
     let why = why.or_else(|| idle.clone());
@@ -88,8 +88,8 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     exchange = exchange.received(sent.body);
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     exchange.answer = Some(HttpAnswer::ours(status.as_u16(), kind, &redacted_text(&answer)));
-    let why =
-        why.map(|why| if came_late && status.is_client_error() { format!("{why}; the call has ended") } else { why });
+    let why = why
+        .map(|why| if after_the_end && status.is_client_error() { format!("{why}; the call has ended") } else { why });
     let line = line(&exchange, &path, &sent.words, why.as_deref(), leg.id);
     app.calls.exchanged(ProblemOwner::from(&*leg), leg.session, exchange, Some(line), problem);
     response

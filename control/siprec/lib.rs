@@ -356,10 +356,10 @@ impl Facts {
             since: leg.answered_at.unwrap_or(leg.created_at),
         };
         let other = match recorded.bridged_leg {
-            Some(peer) => Participant {
-                id: peer.id.0,
-                aor: aor(addresses(peer).0, recorded.host),
-                name: (peer.direction == Direction::Inbound).then(|| peer.caller_name.clone()).flatten(),
+            Some(bridged) => Participant {
+                id: bridged.id.0,
+                aor: aor(addresses(bridged).0, recorded.host),
+                name: (bridged.direction == Direction::Inbound).then(|| bridged.caller_name.clone()).flatten(),
                 since: self.joined,
             },
             None => Participant { id: !leg.id.0, aor: aor(ours, recorded.host), name: None, since: self.joined },

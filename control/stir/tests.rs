@@ -84,7 +84,7 @@ fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
 }
 
 #[tokio::test]
-async fn an_unverifiable_identity_is_unknown_a_false_one_failed_and_require_refuses_both() {
+async fn an_unverifiable_identity_is_unknown_a_wrong_identity_has_failed_and_require_refuses_both() {
     let verify = async |verify: Verify, value: &str| {
         let request = stir(verify).verification_request(None, &incoming(&[("Identity", value)])).unwrap();
         stir(verify).verify(request, &Tally::default()).await

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_passed_check_does_not_hide_a_failed_one() {
+    async fn a_passed_check_does_not_hide_a_failed_check() {
         let health = Health::default();
         health.note(Check::Recordings, Err("no space".into()));
         health.note(Check::Heartbeat, Ok(()));

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn container_formats_are_detected_by_their_headers_and_quiet_samples_are_none() {
+    fn container_formats_are_detected_by_their_headers_and_quiet_samples_have_no_format() {
         let mut mp3 = vec![0; 1_000];
         // The test file is MPEG-1 with 128 kbit/s and 44.1 kHz, so each frame has 417 octets.
         for at in [0, 417] {

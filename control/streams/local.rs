@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_fails_when_its_component_is_gone() {
+    async fn a_stream_fails_when_its_component_has_ended() {
         let streams = LocalStreams::default();
         drop(streams.expect(LEG));
         assert!(streams.take(LEG).is_none(), "the table keeps no channels of a component that is gone");

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_that_waits_extends_the_playback_and_begins_no_turn() {
+    fn waiting_audio_extends_the_playback_and_begins_no_turn() {
         let (at, timings) = (clock(), Timings::default());
         let mut stats = StreamStats::new(at(0), media::TapCodec::Native, true);
         stats.spoken(at(0), ms(1_000), &timings);

@@ -160,7 +160,7 @@ fn a_gather_without_a_method_uses_the_method_of_its_application() {
 }
 
 #[test]
-fn a_known_event_that_is_never_sent_has_its_own_warning() {
+fn a_known_event_that_the_server_never_sends_has_its_own_warning() {
     let warnings = |flavour, events: &str| {
         let text = format!(
             "<Response><Dial><Number statusCallback='http://x/' statusCallbackEvent='{events}'>+15550001</Number></Dial></Response>"

@@ -49,9 +49,11 @@ fn named(kind: &ConferenceEventKind) -> Option<(StatusEvent, &'static str)> {
         ConferenceEventKind::Ended => (StatusEvent::Over, "conference-end"),
         ConferenceEventKind::Joined(_) => (StatusEvent::Joined, "participant-join"),
         ConferenceEventKind::Left { .. } => (StatusEvent::Left, "participant-leave"),
-        ConferenceEventKind::Muted(who) if who.participation.muted => (StatusEvent::Muted, "participant-mute"),
+        ConferenceEventKind::Muted(member) if member.participation.muted => (StatusEvent::Muted, "participant-mute"),
         ConferenceEventKind::Muted(_) => (StatusEvent::Muted, "participant-unmute"),
-        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => (StatusEvent::Held, "participant-hold"),
+        ConferenceEventKind::Held(member) if member.participation.hold.is_some() => {
+            (StatusEvent::Held, "participant-hold")
+        }
         ConferenceEventKind::Held(_) => (StatusEvent::Held, "participant-unhold"),
         ConferenceEventKind::Modified(_) => (StatusEvent::Modified, "participant-modify"),
         ConferenceEventKind::Speaks { speaks: true, .. } => (StatusEvent::Speaks, "participant-speech-start"),
@@ -76,19 +78,19 @@ fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: 
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &event.kind {
         ConferenceEventKind::Ended => ended(owner, info.end.as_ref(), &mut push),
-        ConferenceEventKind::Joined(who)
-        | ConferenceEventKind::Muted(who)
-        | ConferenceEventKind::Held(who)
-        | ConferenceEventKind::Modified(who)
-        | ConferenceEventKind::Speaks { participant: who, .. } => of_participant(owner, who, &mut push),
+        ConferenceEventKind::Joined(member)
+        | ConferenceEventKind::Muted(member)
+        | ConferenceEventKind::Held(member)
+        | ConferenceEventKind::Modified(member)
+        | ConferenceEventKind::Speaks { participant: member, .. } => of_participant(owner, member, &mut push),
         ConferenceEventKind::Left { participant, why, call } => {
             of_participant(owner, participant, &mut push);
             push("ParticipantCallStatus", format::status(*call).into());
             push("ReasonParticipantLeft", why_left(*why).into());
         }
         ConferenceEventKind::Announced { url, to, failure } => {
-            if let Some(who) = to {
-                of_participant(owner, who, &mut push);
+            if let Some(member) = to {
+                of_participant(owner, member, &mut push);
             }
             push("AnnounceUrl", url.to_string());
             if let Some(failure) = failure {
@@ -107,9 +109,9 @@ fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: 
     webhook::form(name, callback, parameters, true)
 }
 
-fn of_participant(owner: Owner<'_>, who: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
-    let how = &who.participation;
-    push("CallSid", owner.ids.call(who.leg));
+fn of_participant(owner: Owner<'_>, member: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
+    let how = &member.participation;
+    push("CallSid", owner.ids.call(member.leg));
     push("Muted", how.muted.to_string());
     push("Hold", how.hold.is_some().to_string());
     push("Coaching", how.coach.as_ref().is_some_and(|coaching| coaching.on).to_string());
@@ -239,13 +241,13 @@ pub(super) fn conference(owner: Owner<'_>, info: &ConferenceInfo) -> Value {
 pub(super) fn participant(
     owner: Owner<'_>,
     info: &ConferenceInfo,
-    who: &ParticipantInfo,
+    member: &ParticipantInfo,
     call: Option<Status>,
 ) -> Value {
-    let (conference, call_sid) = (owner.ids.conference(info.id), owner.ids.call(who.leg));
+    let (conference, call_sid) = (owner.ids.conference(info.id), owner.ids.call(member.leg));
     let path = owner.uri(format_args!("Conferences/{conference}/Participants/{call_sid}"));
-    let how = &who.participation;
-    let status = match (who.status, call) {
+    let how = &member.participation;
+    let status = match (member.status, call) {
         (ParticipantStatus::Connected, _) => "connected",
         (ParticipantStatus::Left, _) => "complete",
         (ParticipantStatus::Failed, _) => "failed",
@@ -267,8 +269,8 @@ pub(super) fn participant(
         "end_conference_on_exit": how.ends,
         "status": status,
         "queue_time": null,
-        "date_created": format::rfc2822(who.created_at),
-        "date_updated": format::rfc2822(who.updated_at),
+        "date_created": format::rfc2822(member.created_at),
+        "date_updated": format::rfc2822(member.updated_at),
         "uri": path,
     })
 }

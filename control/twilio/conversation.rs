@@ -116,7 +116,7 @@ impl ConversationWire for Wire {
         (INCONSISTENT, "Too many consecutive malformed messages.")
     }
 
-    fn farewell(&self) -> (u16, &'static str) {
+    fn close_reason(&self) -> (u16, &'static str) {
         (NORMAL, "Closing websocket session")
     }
 }

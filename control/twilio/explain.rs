@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unexplained_signature_gets_the_expected_one_and_general_advice() {
+    fn an_unexplained_signature_is_shown_with_the_expected_signature_and_general_advice() {
         let explanation = explain(&keys(), &received("http://h/voice", &FORM), "bm9uc2Vuc2U=");
         assert!(!explanation.valid && explanation.key.is_none() && explanation.differences.is_empty());
         assert!(!explanation.expected.is_empty() && explanation.advice.starts_with("None"));

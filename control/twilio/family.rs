@@ -270,8 +270,8 @@ pub trait Provider: Debug + Sync {
         &TWIML
     }
 
-    /// Prepares a document for parsing. The document is the answer to the request `_asked`.
-    fn document<'a>(&self, text: &'a [u8], _asked: &Notice) -> Cow<'a, [u8]> {
+    /// Prepares a document for parsing. The document is the answer to the request `_request`.
+    fn document<'a>(&self, text: &'a [u8], _request: &Notice) -> Cow<'a, [u8]> {
         text.into()
     }
 

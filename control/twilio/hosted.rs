@@ -41,9 +41,9 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
         "demo.twilio.com" => demo(path),
         "api.twilio.com" if path == "cowbell.mp3" => Some(music()),
         "twimlets.com" | "www.twimlets.com" => {
-            let asked = Parameters::of(url, body);
-            let lacks = lacking(path, &asked).map(|name| format!("{LACKS}{name}{LACKS_END}")).unwrap_or_default();
-            twimlet(path, &asked).map(|verbs| document_after(&lacks, verbs))
+            let parameters = Parameters::of(url, body);
+            let lacks = lacking(path, &parameters).map(|name| format!("{LACKS}{name}{LACKS_END}")).unwrap_or_default();
+            twimlet(path, &parameters).map(|verbs| document_after(&lacks, verbs))
         }
         _ => None,
     }
@@ -61,7 +61,7 @@ pub(super) fn lacked<'a>(url: &Url, document: &'a [u8]) -> Option<&'a str> {
 
 /// The parameter that a Twimlet needs and does not have. `None` for the later requests of a Twimlet that has called
 /// somebody.
-fn lacking(twimlet: &str, asked: &Parameters) -> Option<&'static str> {
+fn lacking(twimlet: &str, parameters: &Parameters) -> Option<&'static str> {
     let needed = match twimlet {
         "echo" => "Twiml",
         "message" => "Message",
@@ -70,7 +70,7 @@ fn lacking(twimlet: &str, asked: &Parameters) -> Option<&'static str> {
         "menu" => "Options",
         _ => return None,
     };
-    (asked.get(needed).is_none() && asked.get("Dial").is_none()).then_some(needed)
+    (parameters.get(needed).is_none() && parameters.get("Dial").is_none()).then_some(needed)
 }
 
 /// The S3 bucket of a music file. The host name or the path names the bucket.

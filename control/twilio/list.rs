@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_pages_are_refused() {
+    fn invalid_page_parameters_are_refused() {
         for (query, code) in
             [("PageSize=1001", 20007), ("PageSize=x", 20001), ("Page=-1", 20001), ("PageToken=x", 20001)]
         {

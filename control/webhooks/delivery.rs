@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_report_of_an_attempt_names_the_next_step() {
-        let told = |number, status, error: Option<&str>, state, next| {
+        let line = |number, status, error: Option<&str>, state, next| {
             let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
             let elapsed = Duration::from_millis(12);
             let (at, failover) = (Timestamp::UNIX_EPOCH, false);
@@ -181,14 +181,14 @@ mod tests {
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };
         let (pending, failed) = (DeliveryState::Pending, DeliveryState::Failed);
-        assert_eq!(told(1, Some(200), None, DeliveryState::Delivered, Next::Done), "http://a/b 200 (12 ms)");
-        assert_eq!(told(1, Some(503), None, pending, again(4_000)), "http://a/b 503 (12 ms); again in 4 s");
-        assert_eq!(told(1, None, Some("refused"), pending, again(0)), "http://a/b failed: refused; again at once");
+        assert_eq!(line(1, Some(200), None, DeliveryState::Delivered, Next::Done), "http://a/b 200 (12 ms)");
+        assert_eq!(line(1, Some(503), None, pending, again(4_000)), "http://a/b 503 (12 ms); again in 4 s");
+        assert_eq!(line(1, None, Some("refused"), pending, again(0)), "http://a/b failed: refused; again at once");
         assert_eq!(
-            told(2, None, Some("late"), pending, Next::Failover),
+            line(2, None, Some("late"), pending, Next::Failover),
             "http://a/b failed: late; now the failover URL"
         );
-        assert_eq!(told(1, Some(404), None, failed, Next::Done), "http://a/b 404 (12 ms); given up");
-        assert_eq!(told(3, Some(500), None, failed, Next::Done), "http://a/b 500 (12 ms); given up after 3 attempts");
+        assert_eq!(line(1, Some(404), None, failed, Next::Done), "http://a/b 404 (12 ms); given up");
+        assert_eq!(line(3, Some(500), None, failed, Next::Done), "http://a/b 500 (12 ms); given up after 3 attempts");
     }
 }

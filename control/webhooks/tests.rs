@@ -26,7 +26,7 @@ async fn deliveries_of_one_queue_arrive_in_order() {
 }
 
 #[tokio::test]
-async fn the_next_delivery_waits_for_the_retries_of_the_one_before() {
+async fn the_next_delivery_waits_for_the_retries_of_the_previous_delivery() {
     let mut server = WebServer::start(answers_by_attempt(|id, attempt| match (id, attempt) {
         (1, 1) => Answer::status(503),
         (1, 2) => Answer::HangUp,
@@ -173,7 +173,7 @@ async fn a_private_target_is_refused_and_reported() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_times_out_and_an_endless_answer_counts_by_its_status() {
+async fn a_slow_receiver_times_out_and_an_endless_answer_has_the_result_of_its_status() {
     let server = WebServer::start(|request| match request.target.as_str() {
         "/silence" => Answer::Silence,
         _ => Answer::Endless,

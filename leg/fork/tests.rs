@@ -83,7 +83,7 @@ fn the_next_preference_rings_after_twenty_seconds_or_when_all_have_refused() {
 }
 
 #[test]
-fn the_best_of_the_refusals_is_reported() {
+fn the_best_refusal_of_all_contacts_is_reported() {
     for (statuses, best) in
         [([486, 404], 486), ([480, 404], 404), ([503, 487], 487), ([302, 486], 302), ([407, 404], 407)]
     {
@@ -116,7 +116,7 @@ fn only_the_early_media_of_one_branch_is_passed_on() {
 }
 
 #[test]
-fn a_leg_that_this_server_ends_is_over_when_its_branches_are() {
+fn a_leg_that_this_server_hangs_up_ends_with_its_last_branch() {
     let mut bench = Bench::new(&[1_000, 1_000, 500]);
     let (placed, _) = bench.orders();
     assert_eq!(bench.fork.end(), None);

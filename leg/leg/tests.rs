@@ -228,7 +228,7 @@ fn the_loss_repetition_or_delay_of_any_signal_leaves_no_leg_behind() {
 }
 
 #[test]
-fn a_leg_that_is_ended_at_any_moment_is_gone_on_both_sides() {
+fn a_leg_that_is_hung_up_at_any_moment_ends_on_both_sides() {
     for script in scripts() {
         let signals = Pair::new(Fault::None).run(&script);
         for number in 0..signals {
@@ -242,7 +242,7 @@ fn a_leg_that_is_ended_at_any_moment_is_gone_on_both_sides() {
 }
 
 #[test]
-fn a_leg_that_is_written_down_and_read_back_at_any_moment_goes_on_as_before() {
+fn a_leg_that_is_resumed_from_a_snapshot_at_any_moment_continues_unchanged() {
     for script in scripts() {
         let mut undisturbed = Pair::new(Fault::None);
         let signals = undisturbed.run(&script);
@@ -311,7 +311,7 @@ fn accepted() -> SignalEvent {
 }
 
 #[test]
-fn a_failed_route_leads_to_the_next_route_with_an_offer_of_its_own() {
+fn a_failed_route_leads_to_the_next_route_with_a_new_offer() {
     let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
     let [Output::Place(first)] = &bench.outputs()[..] else { panic!() };
     assert!(first.has_alternatives && first.offer.as_deref() == Some(b"offer 1"));
@@ -325,7 +325,7 @@ fn a_failed_route_leads_to_the_next_route_with_an_offer_of_its_own() {
 }
 
 #[test]
-fn a_redirection_is_placed_with_the_first_offer() {
+fn a_redirected_call_is_made_with_the_first_offer() {
     let mut bench = Bench::placed(vec![trunk("a")]);
     bench.outputs();
     let contacts = vec![RedirectContact { target: RedirectTarget::Number("+41".into()), q: 1_000 }];
@@ -406,7 +406,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
 }
 
 #[test]
-fn a_ringing_user_who_is_hung_up_is_gone_when_each_branch_is() {
+fn a_hangup_of_a_ringing_user_ends_the_leg_after_its_last_branch() {
     let contacts = (0..2).map(|id| Contact { id, q: 1_000 }).collect();
     let user = Some(User { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }, trunk("b")]);
@@ -547,7 +547,7 @@ fn an_answer_without_usable_media_ends_the_leg_with_its_reason() {
 }
 
 #[test]
-fn progress_says_whether_the_phone_rings() {
+fn progress_reports_whether_the_phone_rings() {
     let mut bench = Bench::placed(vec![trunk("a")]);
     bench.outputs();
     for (status, sdp, reported) in [

@@ -60,7 +60,7 @@ fn answer(sdp: &'static str) -> Effect {
 // ---- RFC 6337 §2.2, table 1: this server calls ----
 
 #[test]
-fn pattern_1_calling_the_answer_to_the_invite_is_in_the_200() {
+fn outbound_pattern_1_has_the_answer_in_the_200() {
     let mut bench = Bench::calling(false);
     assert_eq!(bench.handle(Input::Ringing(None)), Effect::Nothing);
     assert_eq!(bench.agreed(), None);
@@ -69,7 +69,7 @@ fn pattern_1_calling_the_answer_to_the_invite_is_in_the_200() {
 }
 
 #[test]
-fn pattern_2_calling_the_offer_is_in_the_200_and_the_answer_in_the_ack() {
+fn outbound_pattern_2_has_the_offer_in_the_200_and_the_answer_in_the_ack() {
     let mut bench = Bench::calling(true);
     assert_eq!(bench.handle(Input::Offer(b"o", false)), answer("answer to o"));
     assert_eq!(bench.handle(Input::Accepted(None)), Effect::Accepted);
@@ -77,7 +77,7 @@ fn pattern_2_calling_the_offer_is_in_the_200_and_the_answer_in_the_ack() {
 }
 
 #[test]
-fn pattern_3_calling_the_answer_is_in_a_provisional_response() {
+fn outbound_pattern_3_has_the_answer_in_a_provisional_response() {
     let mut bench = Bench::calling(false);
     assert_eq!(bench.handle(Input::Ringing(Some(b"early"))), Effect::EarlyMedia);
     assert_eq!(bench.handle(Input::Accepted(None)), Effect::Accepted);
@@ -85,7 +85,7 @@ fn pattern_3_calling_the_answer_is_in_a_provisional_response() {
 }
 
 #[test]
-fn pattern_4_calling_the_offer_is_in_a_provisional_response_and_counts_as_early_media_once() {
+fn outbound_pattern_4_has_the_offer_in_a_provisional_response_and_reports_early_media_once() {
     let mut bench = Bench::calling(true);
     assert_eq!(bench.handle(Input::Offer(b"o", false)), answer("answer to o"));
     assert_eq!(bench.handle(Input::Ringing(None)), Effect::EarlyMedia);
@@ -95,7 +95,7 @@ fn pattern_4_calling_the_offer_is_in_a_provisional_response_and_counts_as_early_
 }
 
 #[test]
-fn patterns_5_and_6_calling_an_offer_of_the_far_end_before_the_200_is_answered() {
+fn outbound_patterns_5_and_6_answer_an_offer_of_the_far_end_before_the_200() {
     let mut bench = Bench::calling(false);
     assert_eq!(bench.handle(Input::Ringing(Some(b"early"))), Effect::EarlyMedia);
     assert_eq!(bench.handle(Input::Offer(b"update", true)), answer("answer to update"));
@@ -106,7 +106,7 @@ fn patterns_5_and_6_calling_an_offer_of_the_far_end_before_the_200_is_answered()
 // ---- RFC 6337 §2.2, table 1: the far end calls ----
 
 #[test]
-fn pattern_1_called_the_answer_is_in_the_200_and_final_only_then() {
+fn inbound_pattern_1_has_the_answer_in_the_200_and_media_starts_with_the_200() {
     let mut bench = Bench::called(Some("o"));
     assert_eq!(bench.ring(false), None);
     assert!(bench.negotiation.is_open() && !bench.media.settled);
@@ -116,7 +116,7 @@ fn pattern_1_called_the_answer_is_in_the_200_and_final_only_then() {
 }
 
 #[test]
-fn pattern_2_called_the_offer_is_in_the_200_and_the_answer_in_the_ack() {
+fn inbound_pattern_2_has_the_offer_in_the_200_and_the_answer_in_the_ack() {
     let mut bench = Bench::called(None);
     assert!(bench.negotiation.wants_offer());
     assert_eq!(bench.accept(), "offer 1");
@@ -125,7 +125,7 @@ fn pattern_2_called_the_offer_is_in_the_200_and_the_answer_in_the_ack() {
 }
 
 #[test]
-fn pattern_3_called_the_answer_of_a_provisional_response_is_repeated_unchanged() {
+fn inbound_pattern_3_repeats_the_answer_of_a_provisional_response_unchanged() {
     let mut bench = Bench::called(Some("o"));
     assert_eq!(bench.ring(true).as_deref(), Some("answer to o"));
     assert!(bench.media.settled);
@@ -135,7 +135,7 @@ fn pattern_3_called_the_answer_of_a_provisional_response_is_repeated_unchanged()
 }
 
 #[test]
-fn pattern_4_called_the_offer_is_in_the_first_provisional_response_and_the_answer_in_the_prack() {
+fn inbound_pattern_4_has_the_offer_in_the_first_provisional_response_and_the_answer_in_the_prack() {
     let mut bench = Bench::called(None);
     assert_eq!(bench.ring(false).as_deref(), Some("offer 1"));
     assert_eq!(bench.ring(false), None, "the offer is made once");
@@ -145,7 +145,7 @@ fn pattern_4_called_the_offer_is_in_the_first_provisional_response_and_the_answe
 }
 
 #[test]
-fn patterns_5_and_6_called_an_offer_of_the_far_end_before_the_200_is_answered() {
+fn inbound_patterns_5_and_6_answer_an_offer_of_the_far_end_before_the_200() {
     for refusable in [false, true] {
         let mut bench = Bench::called(Some("o"));
         bench.ring(true);
@@ -168,7 +168,7 @@ fn an_unusable_first_offer_of_a_caller_is_refused_with_its_reason() {
 }
 
 #[test]
-fn only_a_malformed_description_has_its_reason_in_the_phrase() {
+fn only_a_malformed_description_has_its_reason_in_the_reason_phrase() {
     let why = "malformed é\r\n\"x\"".repeat(60);
     let (phrase, headers) = Unusable { status: 400, why, warning: 399 }.into_parts();
     assert!(phrase.is_some_and(|phrase| phrase.starts_with("malformed éxmalformed")));
@@ -192,7 +192,7 @@ fn an_offer_that_cannot_be_refused_is_answered_with_declined_streams() {
 }
 
 #[test]
-fn a_called_far_end_whose_first_offer_is_unusable_cannot_be_accepted_unless_it_makes_a_better_one() {
+fn an_answered_call_fails_if_every_offer_of_the_called_far_end_is_unusable() {
     let mut bench = Bench::calling(true);
     assert_eq!(bench.handle(Input::Offer(b"bad", false)), answer("declined"));
     assert_eq!(bench.handle(Input::Accepted(None)), Effect::Failed("no audio".to_owned()));
@@ -228,7 +228,7 @@ fn an_unusable_answer_in_a_provisional_response_does_not_end_the_call() {
 }
 
 #[test]
-fn the_200_of_another_phone_replaces_the_early_answer_and_an_unusable_one_fails() {
+fn the_200_of_another_phone_replaces_the_early_answer_and_an_unusable_200_fails() {
     for (sdp, works) in [(&b"other"[..], true), (b"bad", false)] {
         let mut bench = Bench::calling(false);
         assert_eq!(bench.handle(Input::Ringing(Some(b"early"))), Effect::EarlyMedia);
@@ -247,7 +247,7 @@ fn each_offer_of_the_far_end_is_answered() {
 }
 
 #[test]
-fn a_far_end_that_asks_for_an_offer_gets_one_and_answers_in_the_ack() {
+fn a_far_end_that_requests_an_offer_answers_this_offer_in_the_ack() {
     for (acknowledgement, agreed) in [(Some(&b"new"[..]), "new"), (Some(b"bad"), "first"), (None, "first")] {
         let mut bench = Bench::answered();
         assert_eq!(bench.handle(Input::OfferWanted), answer("offer 2"));
@@ -274,7 +274,7 @@ fn an_offer_of_this_server_is_answered_refused_or_unusable() {
 }
 
 #[test]
-fn an_offer_that_crosses_this_servers_offer_is_answered_and_the_own_offer_stays_open() {
+fn an_offer_that_crosses_an_offer_of_this_server_is_answered_and_the_offer_of_this_server_stays_open() {
     let mut bench = Bench::answered();
     bench.handle(Input::RefreshDue);
     assert_eq!(bench.handle(Input::Offer(b"crossed", true)), answer("answer to crossed"));
@@ -293,7 +293,7 @@ fn a_late_acknowledgement_is_no_answer_to_an_offer_of_this_server() {
 }
 
 #[test]
-fn a_far_end_that_needs_a_new_key_gets_one_more_offer() {
+fn a_far_end_that_needs_a_new_srtp_key_gets_another_offer() {
     for late in [false, true] {
         let mut bench = if late { Bench::called(None) } else { Bench::answered() };
         if late {
@@ -359,7 +359,7 @@ fn inputs() -> Vec<Input<'static>> {
 }
 
 #[test]
-fn no_signal_in_any_state_takes_back_an_agreement_and_each_signal_may_come_twice() {
+fn no_signal_in_any_state_removes_the_negotiated_media_and_each_signal_may_arrive_twice() {
     for state in 0..states().len() {
         for input in 0..inputs().len() {
             let (mut bench, mut twice) = (states().remove(state), inputs().into_iter());

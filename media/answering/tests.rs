@@ -117,7 +117,7 @@ fn frames_below_the_threshold_are_silence() {
 }
 
 #[test]
-fn the_listener_follows_the_sample_rate_and_counts_missing_audio_as_silence() {
+fn the_detector_follows_the_sample_rate_and_counts_missing_audio_as_silence() {
     use super::listener::MachineListener;
     use crate::event::Event;
     use crate::{OpId, resample::Resampler};

@@ -162,12 +162,12 @@ impl ToneDetector {
         let Some(current) = &mut self.current else { return };
         let latest = &self.blocks[WINDOW - LATEST..];
         let DigitTones { row, column } = current.tones;
-        let gone = [row, ROWS.len() + column].into_iter().zip(current.power).any(|(tone, power)| {
+        let is_missing = [row, ROWS.len() + column].into_iter().zip(current.power).any(|(tone, power)| {
             let (re, im) = latest.iter().fold((0.0, 0.0), |(re, im), block| (re + block.re[tone], im + block.im[tone]));
             let length = (LATEST * BLOCK) as f32;
             2.0 * (re * re + im * im) / (length * length) < power * FALLEN
         });
-        current.missing = if gone { current.missing + 1 } else { 0 };
+        current.missing = if is_missing { current.missing + 1 } else { 0 };
         if current.missing >= MISSING {
             self.current = None;
         }

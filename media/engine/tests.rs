@@ -119,7 +119,7 @@ fn a_leg_without_any_sent_packet_closes_without_a_bye() {
 }
 
 #[test]
-fn a_leg_gets_a_packet_now_and_then_after_the_bridged_leg_fell_silent() {
+fn a_leg_gets_a_packet_every_500_ms_after_the_bridged_leg_was_silent_for_two_seconds() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(50, 0x10, 0x20);

@@ -5,20 +5,20 @@ use super::*;
 const FRAME: usize = 160;
 const L16: Codec = Codec::L16(SampleRate::Hz8000);
 
-struct Witness {
+struct RecordedEvents {
     events: Mutex<Vec<RoomEvent>>,
     full: Mutex<bool>,
 }
 
-impl Witness {
+impl RecordedEvents {
     fn take(&self) -> Vec<RoomEvent> {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 }
 
-fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
-    let witness = Arc::new(Witness { events: Mutex::default(), full: Mutex::new(false) });
-    let log = Arc::clone(&witness);
+fn open(spec: RoomSpec) -> (Room, Arc<RecordedEvents>) {
+    let events_of_room = Arc::new(RecordedEvents { events: Mutex::default(), full: Mutex::new(false) });
+    let log = Arc::clone(&events_of_room);
     let sink: RoomSink = Arc::new(move |key, event| {
         assert_eq!(key, RoomKey(9));
         if *log.full.lock().unwrap() {
@@ -27,7 +27,7 @@ fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
         log.events.lock().unwrap().push(event);
         Ok(())
     });
-    (Room::new(RoomKey(9), spec, sink, Arc::new(|_, _| {})), witness)
+    (Room::new(RoomKey(9), spec, sink, Arc::new(|_, _| {})), events_of_room)
 }
 
 /// Returns a handle to a writer that was dropped.
@@ -46,40 +46,40 @@ fn waits() -> Participation {
 #[test]
 fn a_room_starts_with_the_first_starting_participant_and_the_minimum_number() {
     let music = Some(Arc::new(Audio::new(vec![70; 160])));
-    let (mut room, witness) = open(RoomSpec { starts_with: 2, music, ..RoomSpec::default() });
+    let (mut room, events_of_room) = open(RoomSpec { starts_with: 2, music, ..RoomSpec::default() });
     let joined = |number| RoomEvent::Joined { session: session(number) };
     let slot = room.join(session(1), waits()).unwrap();
     room.join(session(2), waits()).unwrap();
     room.handle_tick(&writer());
     assert_eq!(room.frame_for(slot, L16).unwrap().samples, [70; FRAME]);
-    assert_eq!(witness.take(), [joined(1), joined(2)]);
+    assert_eq!(events_of_room.take(), [joined(1), joined(2)]);
     room.join(session(3), Participation::default()).unwrap();
-    assert_eq!(witness.take(), [joined(3), RoomEvent::Started]);
-    let (mut alone, witness) = open(RoomSpec { starts_with: 2, ..RoomSpec::default() });
+    assert_eq!(events_of_room.take(), [joined(3), RoomEvent::Started]);
+    let (mut alone, events_of_room) = open(RoomSpec { starts_with: 2, ..RoomSpec::default() });
     alone.join(session(1), Participation::default()).unwrap();
-    assert_eq!(witness.take(), [joined(1)]);
+    assert_eq!(events_of_room.take(), [joined(1)]);
     alone.handle_command(RoomCommand::Start, &writer());
-    assert_eq!(witness.take(), [RoomEvent::Started]);
+    assert_eq!(events_of_room.take(), [RoomEvent::Started]);
     // The room also starts when a participant stops waiting.
-    let (mut room, witness) = open(RoomSpec::default());
+    let (mut room, events_of_room) = open(RoomSpec::default());
     room.join(session(1), waits()).unwrap();
     room.join(session(1), Participation::default()).unwrap();
-    assert_eq!(witness.take(), [joined(1), RoomEvent::Started]);
+    assert_eq!(events_of_room.take(), [joined(1), RoomEvent::Started]);
 }
 
 #[test]
 fn a_room_ends_with_its_ending_participant_and_then_refuses_others() {
-    let (mut room, witness) = open(RoomSpec::default());
+    let (mut room, events_of_room) = open(RoomSpec::default());
     room.join(session(1), Participation { ends_room: true, ..Participation::default() }).unwrap();
     room.join(session(2), Participation::default()).unwrap();
     let audio = Arc::new(Audio::new(vec![1; 99_999]));
     room.handle_command(RoomCommand::Play { op: OpId(4), audio, loops: None, to: None }, &writer());
     room.leave(session(2), &writer());
     room.join(session(3), Participation::default()).unwrap();
-    witness.take();
+    events_of_room.take();
     room.leave(session(1), &writer());
     assert_eq!(
-        witness.take(),
+        events_of_room.take(),
         [
             RoomEvent::Left { session: session(1) },
             RoomEvent::Left { session: session(3) },
@@ -92,7 +92,7 @@ fn a_room_ends_with_its_ending_participant_and_then_refuses_others() {
     room.leave(session(3), &writer());
     room.handle_command(RoomCommand::End, &writer());
     room.handle_tick(&writer());
-    assert_eq!(witness.take(), []);
+    assert_eq!(events_of_room.take(), []);
 }
 
 #[test]
@@ -132,19 +132,19 @@ fn entry_tones_play_only_after_the_start_and_for_participants_that_enable_them()
 
 #[test]
 fn a_full_sink_loses_only_speaker_events_and_ends_the_room_if_it_stays_full() {
-    let (mut room, witness) = open(RoomSpec::default());
+    let (mut room, events_of_room) = open(RoomSpec::default());
     let slot = room.join(session(1), Participation::default()).unwrap();
-    witness.take();
-    *witness.full.lock().unwrap() = true;
+    events_of_room.take();
+    *events_of_room.full.lock().unwrap() = true;
     room.join(session(2), Participation::default()).unwrap();
     for _ in 0..10 {
         room.add_frame(slot, SampleRate::Hz8000, &[9_000; FRAME]);
         room.handle_tick(&writer());
     }
-    *witness.full.lock().unwrap() = false;
+    *events_of_room.full.lock().unwrap() = false;
     room.handle_tick(&writer());
-    assert_eq!(witness.take(), [RoomEvent::Joined { session: session(2) }]);
-    *witness.full.lock().unwrap() = true;
+    assert_eq!(events_of_room.take(), [RoomEvent::Joined { session: session(2) }]);
+    *events_of_room.full.lock().unwrap() = true;
     for number in 0..1_000 {
         room.join(session(3), Participation::default()).ok();
         room.leave(session(3), &writer());

@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_read_whatever_follows_it_and_an_empty_payload_has_none() {
+    fn a_noise_level_is_read_before_any_other_octets_and_an_empty_payload_has_no_level() {
         assert_eq!(level(&[40]), Some(40));
         assert_eq!(level(&[40, 110, 220, 127]), Some(40));
         assert_eq!(level(&[0x80 | 127]), Some(127));

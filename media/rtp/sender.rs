@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_from_before_relaying_began_is_not_relayed() {
+    fn a_packet_from_before_the_start_of_the_relay_is_not_relayed() {
         let mut sender = Sender::new(2);
         assert!(sender.relayed(&packet(10, 1_600), 0, 160).is_some());
         assert!(sender.relayed(&packet(9, 1_440), 0, 160).is_none());

@@ -555,7 +555,7 @@ fn a_labelled_copy_only_sends_and_pauses_when_the_far_end_requests_it() {
 }
 
 #[test]
-fn an_offer_that_disables_its_audio_is_answered_and_a_later_one_enables_it() {
+fn an_offer_that_disables_its_audio_is_answered_and_a_later_offer_enables_the_audio() {
     let disabled = offer("m=audio 0 RTP/AVP 0 8\r\nm=video 5000 RTP/AVP 96\r\n");
     let enabled = offer("m=audio 4000 RTP/AVP 0 8\r\nm=video 0 RTP/AVP 96\r\n");
     for before in [None, Some(&enabled)] {
@@ -578,7 +578,7 @@ fn an_offer_that_disables_its_audio_is_answered_and_a_later_one_enables_it() {
 }
 
 #[test]
-fn several_spaces_between_the_fields_of_an_m_line_are_one() {
+fn several_spaces_between_the_fields_of_an_m_line_count_as_one_space() {
     for line in
         ["m=audio  4000 RTP/AVP 0", "m=audio 4000  RTP/AVP 0", "m=audio 4000 RTP/AVP  0  8", "m= audio\t4000 RTP/AVP 0"]
     {

@@ -37,18 +37,18 @@ impl Voice {
 
     /// Returns words without a pause. Each syllable lasts 120 to 250 ms and has a level of about -20 dBov.
     pub(crate) fn say(&mut self, milliseconds: usize) -> Vec<i16> {
-        let mut said = Vec::new();
-        while said.len() < milliseconds * 8 {
+        let mut speech = Vec::new();
+        while speech.len() < milliseconds * 8 {
             let length = ((120.0 + 130.0 * self.chance()) * 8.0) as usize;
-            let left = milliseconds * 8 - said.len();
+            let left = milliseconds * 8 - speech.len();
             // The last syllable must not be too short.
             let length = if left < length + 800 { left } else { length };
-            self.syllable(length, &mut said);
+            self.syllable(length, &mut speech);
         }
-        said
+        speech
     }
 
-    fn syllable(&mut self, length: usize, said: &mut Vec<i16>) {
+    fn syllable(&mut self, length: usize, speech: &mut Vec<i16>) {
         let from = VOWELS[(self.chance() * 4.99) as usize];
         let to = VOWELS[(self.chance() * 4.99) as usize];
         let hiss = if self.chance() < 0.4 { length / 5 } else { 0 };
@@ -75,7 +75,7 @@ impl Voice {
             }
             // The envelope rises for 15 ms and falls for 30 ms.
             let envelope = (at as f32 / 120.0).min((length - at) as f32 / 240.0).min(1.0);
-            said.push((out * envelope * 900.0).clamp(-30_000.0, 30_000.0) as i16);
+            speech.push((out * envelope * 900.0).clamp(-30_000.0, 30_000.0) as i16);
         }
     }
 

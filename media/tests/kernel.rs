@@ -177,7 +177,7 @@ fn the_kernel_relay_needs_only_the_two_documented_capabilities() {
     let Some(engine) = engine() else { return };
     engine.shutdown();
     drop(engine);
-    let test = "the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits";
+    let test = "the_kernel_drops_and_counts_audio_without_a_reader_and_passes_digits";
     let Some(output) = as_nobody(test, "+bpf,+net_admin") else { return };
     assert!(output.contains("1 passed") && !output.contains("skipped"), "{output}");
     let Some(output) = as_nobody(test, "+net_admin") else { return };
@@ -270,7 +270,7 @@ fn the_kernel_relays_a_recorded_call_and_only_relayed_audio_is_recorded() {
 }
 
 #[test]
-fn the_kernel_drops_and_counts_audio_without_a_listener_and_passes_digits() {
+fn the_kernel_drops_and_counts_audio_without_a_reader_and_passes_digits() {
     let Some(engine) = engine() else { return };
     let mut phone = Phone::call(&engine, 1, "127.0.63.8");
     let audio = Arc::new(Audio::new(vec![8_031; 160]));

@@ -114,7 +114,7 @@ impl Phone {
 }
 
 #[test]
-fn a_prepared_answer_has_no_effect_until_it_is_settled() {
+fn a_prepared_answer_has_no_effect_until_the_session_is_settled() {
     let engine = engine(1);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
@@ -384,7 +384,7 @@ fn a_tap_gets_a_frame_every_20_ms_and_ends_with_its_session() {
 }
 
 #[test]
-fn an_ipv4_and_an_ipv6_far_end_hear_each_other() {
+fn an_ipv4_and_an_ipv6_far_end_exchange_audio() {
     let mut listen = tandem_media::Addresses::from(std::net::IpAddr::from([127, 0, 0, 1]));
     listen.add(std::net::Ipv6Addr::LOCALHOST.into());
     let engine = Engine::start(Config { listen, ports: PORTS.parse().unwrap(), workers: 1, ..Config::default() });

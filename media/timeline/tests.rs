@@ -401,7 +401,7 @@ fn a_new_timestamp_origin_is_followed_at_once_if_ahead_and_at_the_third_packet_i
 }
 
 #[test]
-fn a_far_end_with_constant_timestamps_during_pauses_is_heard_afterwards() {
+fn a_far_end_with_constant_timestamps_during_pauses_is_played_afterwards() {
     for marker in [false, true] {
         let samples = spoken(160 * 40);
         let (heard, compositions, _) = recorded(150, |timeline, tick, now| {

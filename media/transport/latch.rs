@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_must_wait_gets_nothing_before_it_has_sent_a_packet() {
+    fn an_address_that_must_send_first_gets_no_packet_before_its_first_packet() {
         let now = start();
         let mut latch = Latch::default();
         latch.set_waits(true);
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_has_its_private_addresses_too() {
+    fn private_addresses_of_ipv6_are_recognised() {
         let now = start();
         for (signalled, comes, reached) in [
             ("[fd00::5]:4000", "[2001:db8::7]:5000", true),

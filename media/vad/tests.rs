@@ -60,7 +60,7 @@ fn silence_noise_hum_and_tones_are_not_speech() {
 }
 
 #[test]
-fn speech_goes_on_for_200_ms_after_its_last_active_frame() {
+fn speech_continues_for_200_ms_after_its_last_active_frame() {
     let mut samples = Voice::new(2).say(1_000);
     samples.resize(samples.len() + 8_000, 0);
     let frames = heard(&samples, SampleRate::Hz8000);
@@ -69,7 +69,7 @@ fn speech_goes_on_for_200_ms_after_its_last_active_frame() {
 }
 
 #[test]
-fn the_level_is_that_of_the_frame_in_dbov() {
+fn the_level_of_a_frame_is_measured_in_dbov() {
     let square = [16_384, -16_384].repeat(80);
     assert!((heard(&square, SampleRate::Hz8000)[0].level + 6.02).abs() < 0.01);
     assert_eq!(heard(&[0; 160], SampleRate::Hz8000)[0].level, -127.0);

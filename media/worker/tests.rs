@@ -211,7 +211,7 @@ fn a_message_that_only_changes_addresses_does_not_end_an_idle_sleep() {
 }
 
 #[test]
-fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
+fn the_rtcp_port_is_bound_at_the_first_sent_packet_and_its_reports_are_read() {
     let mut bench = Bench::new();
     let rtcp = ("127.0.0.1", bench.far_end.peer_addr().unwrap().port() + 1);
     assert!(UdpSocket::bind(rtcp).is_ok());

@@ -184,8 +184,8 @@ impl LegCx<'_, '_> {
             self.cx.respond(server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
             return;
         };
-        let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
-        let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
+        let requested = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
+        let expires = requested.unwrap_or(EXPIRES).min(EXPIRES);
         let (contact, lines) = (self.cx.core.contact(flow), format!("Expires: {expires}\r\n"));
         let contact = Some(contact.as_str());
         self.cx.respond(server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });

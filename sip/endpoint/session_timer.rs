@@ -75,18 +75,18 @@ pub(super) fn negotiate(request: &Request, ours: u32, min_se: u32) -> Result<Opt
     let content = &request.content;
     let min_se = min_se.max(LOWEST_MIN_SE);
     let known = content.has_token("Supported", "timer") || content.has_token("Require", "timer");
-    let asked = content.value("Session-Expires").and_then(|value| parse(&value));
+    let requested = content.value("Session-Expires").and_then(|value| parse(&value));
     let far_end_min_se = seconds(content, "Min-SE").unwrap_or(LOWEST_MIN_SE).min(MAX_INTERVAL);
-    let Some((asked, sender)) = asked else {
+    let Some((requested, sender)) = requested else {
         let negotiated_timer =
             NegotiatedTimer { interval: ours.max(far_end_min_se).max(min_se), we_refresh: false, known };
         return Ok((known && ours > 0).then_some(negotiated_timer));
     };
-    if asked < min_se && known {
+    if requested < min_se && known {
         return Err(min_se);
     }
     let limit = if ours > 0 { ours } else { MAX_INTERVAL };
-    let interval = asked.min(limit).max(far_end_min_se).max(min_se);
+    let interval = requested.min(limit).max(far_end_min_se).max(min_se);
     // The far end refreshes if it supports session timers, because its requests keep its NAT mapping open.
     let we_refresh = if known { sender == Some(false) } else { true };
     Ok(Some(NegotiatedTimer { interval, we_refresh, known }))

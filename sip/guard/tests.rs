@@ -140,7 +140,7 @@ fn each_offence_has_its_own_limit_and_reason_of_a_ban() {
 }
 
 #[test]
-fn offences_of_an_hour_are_none_of_a_minute() {
+fn only_offences_within_one_minute_are_added() {
     let (guard, start) = guard(Bans::default());
     for minute in 0..60 {
         for _ in 0..9 {
@@ -150,7 +150,7 @@ fn offences_of_an_hour_are_none_of_a_minute() {
 }
 
 #[test]
-fn a_ban_ends_a_second_ban_lasts_twice_as_long_and_an_operator_can_lift_it() {
+fn a_ban_ends_a_second_ban_lasts_twice_as_long_and_an_operator_can_lift_a_ban() {
     let (guard, start) = guard(Bans { malformed: 1, seconds: 100, ..Bans::default() });
     let source = ip("198.51.100.1");
     assert!(guard.record_offence(start, source, Offence::Malformed));
@@ -249,7 +249,7 @@ fn changed_bans_settings_apply_at_once_and_free_exempt_sources() {
 }
 
 #[test]
-fn the_hosts_of_trunks_are_never_banned_and_a_ban_ends_when_one_becomes_a_trunks_host() {
+fn the_host_of_a_trunk_is_never_banned_and_a_new_trunk_ends_the_ban_of_its_host() {
     let (guard, start) = guard(Bans { malformed: 1, ..Bans::default() });
     let carrier = ip("198.51.100.1");
     assert!(guard.record_offence(start, carrier, Offence::Malformed));
@@ -276,7 +276,7 @@ fn a_called_source_is_not_banned_unless_it_guessed_passwords() {
 }
 
 #[test]
-fn a_source_is_complained_of_once_in_ten_seconds_and_the_others_are_counted() {
+fn a_source_is_logged_once_in_ten_seconds_and_further_messages_are_counted() {
     let (guard, start) = guard(Bans::default());
     let lines = |at, source| (0..100).filter_map(|_| guard.take_log_line(at, ip(source))).collect::<Vec<_>>();
     assert_eq!(lines(start, "198.51.100.1"), [0]);

@@ -66,7 +66,7 @@ fn the_ladder_drops_ended_calls_first_and_live_calls_last() {
 }
 
 #[test]
-fn when_all_live_the_oldest_falls_out() {
+fn if_all_calls_are_live_the_oldest_call_is_dropped() {
     let (ladder, start) = (Ladder::new(64 * 1024), instant());
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
@@ -121,7 +121,7 @@ fn messages_before_the_leg_belong_to_its_trace() {
 }
 
 #[test]
-fn a_call_id_used_again_and_again_costs_no_more() {
+fn a_reused_call_id_uses_no_further_memory() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     for number in 0..100_000_u32 {
         ladder.begin(LegId(number.into()), b"same");

@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn bare_line_feeds_and_a_missing_first_line_break_do() {
+    fn bare_line_feeds_and_a_missing_first_line_break_are_accepted() {
         let body = format!("--b\nc: application/sdp\n\n{SDP}--b--");
         assert_eq!(find("multipart/mixed;boundary=b", &body).as_deref(), SDP.strip_suffix("\r\n"));
     }
 
     #[test]
-    fn a_part_that_is_encoded_or_for_something_else_is_not_the_session() {
+    fn an_encoded_part_or_a_part_with_another_disposition_is_not_the_sdp() {
         for field in ["Content-Transfer-Encoding: base64", "Content-Disposition: early-session"] {
             let body = format!("--b\r\nContent-Type: application/sdp\r\n{field}\r\n\r\n{SDP}\r\n--b--");
             assert_eq!(find("multipart/mixed;boundary=b", &body), None, "{field}");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_parts_are_bounded() {
+    fn the_depth_and_the_number_of_parts_are_limited() {
         let nested = |depth: usize| {
             let (mut kind, mut body) = ("application/sdp".to_owned(), SDP.to_owned());
             for level in 0..depth {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_has_no_sdp() {
+    fn a_malformed_body_has_no_sdp() {
         for kind in
             ["multipart/mixed;boundary=\"b", "multipart/mixed;boundary=", "multipart/mixed;;;=;b", "multipart/é"]
         {

@@ -181,7 +181,7 @@ fn a_folded_field_is_one_line_and_the_body_stays_where_it_is() {
 }
 
 #[test]
-fn via_may_have_spaces_everywhere_and_its_host_is_written_in_one_way() {
+fn spaces_in_a_via_are_ignored_and_its_host_has_one_spelling() {
     for (via, sent_by, port) in [
         ("SIP / 2.0 / UDP first.example.com: 4000;ttl=16 ;branch=z9hG4bKa", "first.example.com:4000", Some(4000)),
         ("SIP/2.0/TLS Example.COM;branch=z9hG4bKa", "example.com", None),
@@ -195,7 +195,7 @@ fn via_may_have_spaces_everywhere_and_its_host_is_written_in_one_way() {
 }
 
 #[test]
-fn names_of_fields_are_shown_to_the_application_as_they_are_usually_written() {
+fn the_application_gets_header_names_in_their_usual_spelling() {
     let data = options("Max-Forwards: 70", "USER-AGENT: a\r\ns: b\r\nX-cId: c\r\nsip-etag: d\r\nMax-Forwards: 70");
     let headers = accepted(&data).content.application_headers();
     let names: Vec<&str> = headers.iter().map(|header| &*header.name).collect();

@@ -211,7 +211,7 @@ fn a_browser_whose_websocket_is_closed_is_no_longer_registered() {
 }
 
 #[test]
-fn too_many_contacts_remove_the_oldest_and_a_full_registrar_refuses_new_ones() {
+fn too_many_contacts_remove_the_oldest_contact_and_a_full_registrar_refuses_new_contacts() {
     let mut office = Office::new(|config| (config.max_contacts, config.max_bindings) = (2, 3));
     for contact in ["<sip:a@h>", "<sip:b@h>", "<sip:a@h>", "<sip:c@h>"] {
         office.now += Duration::from_secs(1);
@@ -234,7 +234,7 @@ fn a_phone_that_registers_from_another_address_replaces_its_binding() {
 }
 
 #[test]
-fn a_phone_with_two_flows_is_called_over_the_one_that_is_open() {
+fn a_phone_with_two_flows_is_called_over_the_open_flow() {
     let mut office = Office::new(|_| {});
     let contact = |number: u8| format!("<sip:a@10.0.0.1:{number}000>;+sip.instance=\"<urn:uuid:1>\";reg-id={number}");
     office.register(&["<sip:other@h>"], None).unwrap();

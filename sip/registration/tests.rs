@@ -117,7 +117,7 @@ fn a_423_repeats_the_register_once_with_min_expires() {
 }
 
 #[test]
-fn a_server_that_fails_is_followed_by_the_next_and_the_last_by_a_pause() {
+fn after_a_failed_registrar_the_next_is_tried_and_after_the_last_a_pause_follows() {
     let mut bench = Bench::asking(3);
     assert_eq!((bench.at(), bench.status(503)), (1, Step::Send));
     assert_eq!((bench.at(), bench.silence()), (2, Step::Send));
@@ -237,7 +237,7 @@ fn an_inactive_registration_is_not_withdrawn() {
 }
 
 #[test]
-fn the_lifetime_of_a_registration_is_that_of_its_own_contact() {
+fn the_lifetime_of_a_registration_is_the_lifetime_of_its_own_contact() {
     let ours = |expires: &str| format!("<sip:t@h;line={:032x}>{expires}", 7);
     let granted = |lines: &[&str]| {
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();

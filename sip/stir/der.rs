@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_short_or_long_and_never_beyond_the_input() {
+    fn der_lengths_are_short_or_long_and_never_beyond_the_input() {
         let long = [&[OCTET_STRING, 0x82, 0x01, 0x00][..], &[7; 256]].concat();
         assert_eq!(take(&mut &long[..]), Some((OCTET_STRING, &[7; 256][..])));
         assert_eq!(take(&mut &long[..200]), None);

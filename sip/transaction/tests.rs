@@ -91,7 +91,7 @@ fn a_reliable_transport_retransmits_nothing_but_still_times_out() {
 }
 
 #[test]
-fn a_provisional_stops_timers_a_and_b_for_good() {
+fn a_provisional_response_stops_timers_a_and_b_permanently() {
     let mut bench = client(true, false);
     assert_eq!(bench.response(100, 180), [Action::Deliver]);
     assert_eq!(bench.run(1_000_000), []);
@@ -100,7 +100,7 @@ fn a_provisional_stops_timers_a_and_b_for_good() {
 }
 
 #[test]
-fn after_a_provisional_a_request_goes_on_at_t2_until_timer_f() {
+fn after_a_provisional_response_a_request_is_retransmitted_every_t2_until_timer_f() {
     let mut bench = client(false, false);
     bench.run(500);
     assert_eq!(bench.response(600, 100), [Action::Deliver]);

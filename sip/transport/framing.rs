@@ -119,7 +119,7 @@ mod tests {
     const ONE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nl : 3\r\n\r\nabc";
 
     #[test]
-    fn messages_are_found_however_the_stream_is_cut() {
+    fn messages_are_found_in_any_fragmentation_of_the_stream() {
         let mut stream = b"\r\n".to_vec();
         for _ in 0..3 {
             stream.extend_from_slice(ONE);

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn srv_records_come_by_priority_and_among_equals_by_weight() {
+    fn srv_records_are_ordered_by_priority_and_then_by_weight() {
         let srv = |priority, weight, target: &str| Srv { priority, weight, port: 5060, target: target.to_owned() };
         let records = vec![srv(20, 0, "last"), srv(10, 30, "a"), srv(10, 10, "b"), srv(10, 0, "never")];
         let mut rng = StdRng::from_seed([7; 32]);

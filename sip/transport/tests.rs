@@ -78,7 +78,7 @@ async fn receive_until(socket: &UdpSocket, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_rfc_4475_message_over_udp_and_tcp_leaves_the_server_answering() {
+async fn the_server_answers_after_every_rfc_4475_message_over_udp_and_tcp() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora/rfc4475");
     let Ok(entries) = std::fs::read_dir(folder) else {
         tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/rfc4475"));
@@ -149,7 +149,7 @@ async fn a_far_end_that_never_reads_is_disconnected_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_and_idle_ones_too() {
+async fn connections_above_the_limit_and_idle_connections_are_closed() {
     let (handle, _events) = driver(|config| {
         config.max_connections = 1;
         config.connection_idle_seconds = 1;

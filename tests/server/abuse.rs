@@ -9,9 +9,9 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use crate::audio::{FRAME, encode, noise};
 use crate::bridge::{arrived, live_call};
-use crate::house::{House, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Message, Phone, SipEvent};
+use crate::test_server::{TestServer, inline};
 
 const RUBBISH: [&[u8]; 8] = [
     b"",
@@ -25,22 +25,22 @@ const RUBBISH: [&[u8]; 8] = [
 ];
 
 /// Sends one OPTIONS over UDP and one OPTIONS over TCP. Asserts that both get a 200.
-pub(crate) async fn assert_answers(house: &House) {
+pub(crate) async fn assert_answers(server: &TestServer) {
     let options = |via: &str, from: SocketAddr| {
         format!(
             "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/{via} {from};branch=z9hG4bK{branch:x};rport\r\nMax-Forwards: 70\r\n\
              From: <sip:a@{from}>;tag=1\r\nTo: <sip:{to}>\r\nCall-ID: {branch:x}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-            to = house.udp,
+            to = server.udp,
             branch = rand::random::<u64>()
         )
     };
     let exchange = async {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        udp.send_to(options("UDP", udp.local_addr().unwrap()).as_bytes(), house.udp).await.unwrap();
+        udp.send_to(options("UDP", udp.local_addr().unwrap()).as_bytes(), server.udp).await.unwrap();
         let mut answer = [0; 4_096];
         let length = udp.recv(&mut answer).await.unwrap();
         assert_eq!(Message::parse(&answer[..length]).and_then(|message| message.status()), Some(200));
-        let mut tcp = TcpStream::connect(house.tcp).await.unwrap();
+        let mut tcp = TcpStream::connect(server.tcp).await.unwrap();
         tcp.write_all(options("TCP", tcp.local_addr().unwrap()).as_bytes()).await.unwrap();
         let length = tcp.read(&mut answer).await.unwrap();
         assert!(answer[..length].starts_with(b"SIP/2.0 200"), "{:?}", String::from_utf8_lossy(&answer[..length]));
@@ -59,20 +59,20 @@ async fn send(to: SocketAddr, octets: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_data_on_every_port_does_not_disturb_a_live_call() {
-    let (house, mut caller, mut called) = live_call().await;
+    let (server, mut caller, mut called) = live_call().await;
 
     let audio = noise(3_000, 31);
     caller.audio.say(&audio);
     let unknown = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for rubbish in RUBBISH {
-        unknown.send_to(rubbish, house.udp).await.unwrap();
+        unknown.send_to(rubbish, server.udp).await.unwrap();
         // A foreign socket sends to the RTP port and to the RTCP port. The caller's own socket sends to the RTP port.
         let rtp = caller.audio.remote();
         unknown.send_to(rubbish, rtp).await.unwrap();
         unknown.send_to(rubbish, SocketAddr::new(rtp.ip(), rtp.port() + 1)).await.unwrap();
         caller.audio.throw(rubbish);
-        send(house.tcp, rubbish).await;
-        send(house.api.0, rubbish).await;
+        send(server.tcp, rubbish).await;
+        send(server.api.0, rubbish).await;
     }
     // A foreign socket sends well-formed RTP and tries to inject audio into the call.
     let mut forged = vec![0x80, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9];
@@ -84,12 +84,12 @@ async fn random_data_on_every_port_does_not_disturb_a_live_call() {
     let heard = called.audio.heard().all();
     assert_eq!(arrived(&audio, &heard), (0..150).collect::<Vec<_>>());
     assert!(heard.iter().all(|packet| packet.payload != [0x55; FRAME]));
-    assert_answers(&house).await;
-    assert_eq!(house.api.get("/healthz").await.status, 200);
+    assert_answers(&server).await;
+    assert_eq!(server.api.get("/healthz").await.status, 200);
     caller.hangup().await;
     called.until(SipEvent::Bye).await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +99,7 @@ async fn the_server_answers_after_the_torture_messages_of_rfc_4475() {
         tandem_test_support::skip(tandem_test_support::Needs::Shared("corpora/rfc4475"));
         return;
     };
-    let house = House::start(&inline("600", "<Response><Hangup/></Response>")).await;
+    let server = TestServer::start(&inline("600", "<Response><Hangup/></Response>")).await;
     let mut sent = 0;
     for file in files {
         let path = file.unwrap().path();
@@ -108,19 +108,19 @@ async fn the_server_answers_after_the_torture_messages_of_rfc_4475() {
         }
         let message = std::fs::read(&path).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        udp.send_to(&message, house.udp).await.unwrap();
+        udp.send_to(&message, server.udp).await.unwrap();
         // The test does not wait for an answer, because the server must accept the next message in any case.
-        let mut tcp = TcpStream::connect(house.tcp).await.unwrap();
+        let mut tcp = TcpStream::connect(server.tcp).await.unwrap();
         tcp.write_all(&message).await.unwrap();
         sent += 1;
         if sent % 10 == 0 {
-            assert_answers(&house).await;
+            assert_answers(&server).await;
         }
     }
     assert!(sent > 40, "{sent} messages");
-    assert_answers(&house).await;
+    assert_answers(&server).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "600").await;
+    phone.call(server.udp, "600").await;
     phone.until(SipEvent::Bye).await;
-    house.end().await;
+    server.end().await;
 }

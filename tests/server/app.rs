@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::audio::encode;
-use crate::house::AUTH_TOKEN;
 use crate::log::{Log, PATIENCE};
+use crate::test_server::AUTH_TOKEN;
 
 /// An HTTP request that the application received.
 #[derive(Clone, Debug)]

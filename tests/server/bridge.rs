@@ -1,8 +1,8 @@
 //! Calls to a number that is directly connected to another phone.
 
 use crate::audio::{FRAME, Packet, encode, holds, noise, read_wav};
-use crate::house::House;
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::TestServer;
 
 /// The configuration of a number. Calls to this number are bridged to the phone `to`.
 pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
@@ -13,16 +13,16 @@ pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
 }
 
 /// Starts a server and a call between two bridged phones. Waits until both phones receive RTP.
-pub(crate) async fn live_call() -> (House, Phone, Phone) {
+pub(crate) async fn live_call() -> (TestServer, Phone, Phone) {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
-    let house = House::start(&through("700", &called, "off")).await;
-    caller.invite(house.udp, "700").await;
+    let server = TestServer::start(&through("700", &called, "off")).await;
+    caller.invite(server.udp, "700").await;
     called.until(SipEvent::Invited).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
     caller.audio.heard().reach(10, "RTP to the caller").await;
     called.audio.heard().reach(10, "RTP to the called").await;
-    (house, caller, called)
+    (server, caller, called)
 }
 
 /// The indices of the frames of `said` that have arrived, in the order of their arrival.
@@ -35,8 +35,8 @@ pub(crate) fn arrived(sent: &[i16], heard: &[Packet]) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_loses_no_audio_and_is_recorded_in_two_channels() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
-    let house = House::start(&through("700", &called, "dual")).await;
-    caller.invite(house.udp, "700").await;
+    let server = TestServer::start(&through("700", &called, "dual")).await;
+    caller.invite(server.udp, "700").await;
     called.until(SipEvent::Invited).await;
     called.ring().await;
     caller.until(SipEvent::Status(180)).await;
@@ -57,23 +57,23 @@ async fn a_bridge_loses_no_audio_and_is_recorded_in_two_channels() {
     caller.audio.heard().reach(more, "some more RTP").await;
     caller.hangup().await;
     called.until(SipEvent::Bye).await;
-    house.quiet().await;
+    server.quiet().await;
 
     let whole: Vec<usize> = (0..150).collect();
     assert_eq!(arrived(&left, &called.audio.heard().all()), whole);
     assert_eq!(arrived(&right, &caller.audio.heard().all()), whole);
 
-    let calls = house.api.calls().await;
+    let calls = server.api.calls().await;
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|call| call["status"] == "completed" && call["end_time"].is_string()), "{calls:?}");
-    let recordings = house.api.recordings().await;
+    let recordings = server.api.recordings().await;
     assert_eq!(
         (recordings.len(), &recordings[0]["status"], &recordings[0]["channels"]),
         (1, &"completed".into(), &2.into())
     );
-    let channels = read_wav(&house.api.wav(recordings[0]["sid"].as_str().unwrap()).await);
+    let channels = read_wav(&server.api.wav(recordings[0]["sid"].as_str().unwrap()).await);
     for (channel, sent) in channels.iter().zip([&left, &right]) {
         assert!(holds(sent, channel));
     }
-    house.end().await;
+    server.end().await;
 }

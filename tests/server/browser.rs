@@ -12,9 +12,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::audio::{Audio, noise};
 use crate::bridge::{arrived, through};
-use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, basic, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Message, Phone, SipEvent};
+use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, TestServer, basic, inline};
 
 const HOST: &str = "browser.invalid";
 const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
@@ -56,14 +56,14 @@ struct Browser {
 }
 
 impl Browser {
-    async fn open(house: &House) -> Self {
-        Self::open_through(None, house).await
+    async fn open(server: &TestServer) -> Self {
+        Self::open_through(None, server).await
     }
 
-    async fn open_through(forwarded_for: Option<&str>, house: &House) -> Self {
-        let socket = open_through(forwarded_for, house.api.0, "/sip", "sip").await.unwrap();
+    async fn open_through(forwarded_for: Option<&str>, server: &TestServer) -> Self {
+        let socket = open_through(forwarded_for, server.api.0, "/sip", "sip").await.unwrap();
         let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
-        Self { socket, audio, server: house.udp, cseq: 0 }
+        Self { socket, audio, server: server.udp, cseq: 0 }
     }
 
     async fn say(&mut self, text: String) {
@@ -163,26 +163,26 @@ impl Browser {
 async fn assert_hear_each_other(browser: &Browser, phone: &Phone) {
     for (from, to) in [(&browser.audio, &phone.audio), (&phone.audio, &browser.audio)] {
         to.heard().reach(5, "RTP").await;
-        let said = noise(1_000, 7);
-        from.say(&said);
-        let last = crate::audio::encode(&said)[said.len() - crate::audio::FRAME..].to_vec();
+        let sent = noise(1_000, 7);
+        from.say(&sent);
+        let last = crate::audio::encode(&sent)[sent.len() - crate::audio::FRAME..].to_vec();
         to.heard().find("the last word", |packet| packet.payload == last).await;
-        assert_eq!(arrived(&said, &to.heard().all()), (0..50).collect::<Vec<_>>());
+        assert_eq!(arrived(&sent, &to.heard().all()), (0..50).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
     let mut phone = Phone::new().await;
-    let house = House::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
-    assert_eq!(open(house.api.0, "/sip", "chat").await.err(), Some(400));
-    let mut browser = Browser::open(&house).await;
-    let registrar = format!("sip:{}", house.udp);
+    let server = TestServer::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
+    assert_eq!(open(server.api.0, "/sip", "chat").await.err(), Some(400));
+    let mut browser = Browser::open(&server).await;
+    let registrar = format!("sip:{}", server.udp);
     let guess = browser.ask("REGISTER", &registrar, "Expires: 300\r\n", "", "a guess").await;
     assert_eq!(guess.status(), Some(403));
     browser.register().await;
 
-    let uri = format!("sip:700@{}", house.udp);
+    let uri = format!("sip:700@{}", server.udp);
     let sdp = browser.sdp();
     let (answer, ()) =
         tokio::join!(browser.ask("INVITE", &uri, "Content-Type: application/sdp\r\n", &sdp, "of alice"), async {
@@ -201,27 +201,28 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
     browser.say(bye).await;
     assert_eq!(browser.outcome().await.status(), Some(200));
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
+    server.quiet().await;
 
     browser.socket.close(None).await.unwrap();
     let gone = async {
         // A second browser requests the bindings until the server has noticed the closed WebSocket.
-        let mut other = Browser::open(&house).await;
+        let mut other = Browser::open(&server).await;
         while !other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact").is_empty() {}
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("the registration goes");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_calls_a_browser() {
-    let house =
-        House::start(&(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")))
-            .await;
+    let server = TestServer::start(
+        &(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")),
+    )
+    .await;
     let mut phone = Phone::new().await;
-    let mut browser = Browser::open(&house).await;
+    let mut browser = Browser::open(&server).await;
     browser.register().await;
-    phone.invite(house.udp, "600").await;
+    phone.invite(server.udp, "600").await;
     let invite = browser.receive("INVITE", |message| message.first.starts_with("INVITE ")).await;
     assert!(invite.first.contains(HOST), "{}", invite.first);
     assert!(invite.get("Via").starts_with("SIP/2.0/WS "), "{invite:?}");
@@ -235,16 +236,16 @@ async fn a_phone_calls_a_browser() {
     phone.hangup().await;
     let bye = browser.receive("BYE", |message| message.first.starts_with("BYE ")).await;
     browser.answer(&bye, 200, "").await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn password_guesses_behind_a_web_proxy_ban_only_their_client() {
-    let house = House::start(ALICE).await;
-    let registrar = format!("sip:{}", house.udp);
-    assert_eq!(open_through(Some("unknown"), house.api.0, "/sip", "sip").await.err(), Some(400));
-    let mut attacker = Browser::open_through(Some("198.51.100.1, 203.0.113.66"), &house).await;
+    let server = TestServer::start(ALICE).await;
+    let registrar = format!("sip:{}", server.udp);
+    assert_eq!(open_through(Some("unknown"), server.api.0, "/sip", "sip").await.err(), Some(400));
+    let mut attacker = Browser::open_through(Some("198.51.100.1, 203.0.113.66"), &server).await;
     for _ in 0..10 {
         let answer = attacker.ask("REGISTER", &registrar, "Expires: 300\r\n", "", "a guess").await;
         assert_eq!(answer.status(), Some(403));
@@ -254,11 +255,11 @@ async fn password_guesses_behind_a_web_proxy_ban_only_their_client() {
     let closed = async { while let Some(Ok(_)) = attacker.socket.next().await {} };
     tokio::time::timeout(PATIENCE, closed).await.expect("the connection of the banned client closes");
     for client in [Some("203.0.113.67"), None] {
-        Browser::open_through(client, &house).await.register().await;
+        Browser::open_through(client, &server).await.register().await;
     }
-    let bans = house.api.get("/console/sip/bans").await.json().to_string();
+    let bans = server.api.get("/console/sip/bans").await.json().to_string();
     assert!(bans.contains("203.0.113.66") && !bans.contains("127.0.0.1") && !bans.contains("198.51.100.1"), "{bans}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,15 +271,15 @@ async fn an_account_cannot_take_the_domain_or_username_of_existing_phones() {
          signalwire = {{ project_id = \"{PROJECT}\", api_token = \"PT2\", signing_key = \"PSK_2\" }}\n\
          [[trunks]]\nname = \"carrier\"\naccount = \"acme\"\nuri = \"sip:sip.carrier.example:5070\"\n"
     );
-    let house = House::start(&(ALICE.to_owned() + &other)).await;
-    let mut browser = Browser::open(&house).await;
+    let server = TestServer::start(&(ALICE.to_owned() + &other)).await;
+    let mut browser = Browser::open(&server).await;
     let at = "sip:voice.operator.example";
     let answer = browser.ask("REGISTER", at, "Expires: 300\r\n", "", "of alice").await;
     assert_eq!(answer.status(), Some(200));
     let domain = async |name: &str, sid: &str, token: &str| {
         let path = format!("/2010-04-01/Accounts/{sid}/SIP/Domains.json");
         let body = format!("DomainName={name}");
-        house.api.request("POST", &path, &basic(sid, token), "application/x-www-form-urlencoded", &body).await.status
+        server.api.request("POST", &path, &basic(sid, token), "application/x-www-form-urlencoded", &body).await.status
     };
     for name in ["voice.operator.example", "VOICE.operator.example", "sip.carrier.example"] {
         assert_eq!(domain(name, OTHER, "theirs").await, 400, "{name}");
@@ -288,9 +289,9 @@ async fn an_account_cannot_take_the_domain_or_username_of_existing_phones() {
     let endpoint = async |name: &str| {
         let body = serde_json::json!({ "username": name, "password": "of alice" }).to_string();
         let (path, key) = ("/api/relay/rest/endpoints/sip", basic(PROJECT, "PT2"));
-        house.api.request("POST", path, &key, "application/json", &body).await.status
+        server.api.request("POST", path, &key, "application/json", &body).await.status
     };
     assert_eq!((endpoint("alice").await, endpoint("ALICE").await), (422, 422));
     assert_eq!(endpoint("mallory").await, 201);
-    house.end().await;
+    server.end().await;
 }

@@ -21,9 +21,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
-use crate::house::{API_KEY, Api, House, basic, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{API_KEY, Api, TestServer, basic, inline};
 
 /// The address of the callers that reach the numbers of every account.
 const CALLERS: &str = "127.0.17.6";
@@ -534,23 +534,24 @@ async fn each_cause_appears_with_advice_in_the_errors_the_call_and_the_metrics()
     let sockets = "udp://127.0.0.1:0, tcp://127.0.0.1:0, tls://127.0.0.1:0";
     // Only an operator's account sees the errors of the other accounts.
     let all = [&*more, &of_gone(&stage)].concat();
-    let house =
-        House::start_as(&[("TANDEM_SIP__LISTEN", sockets)], &all, |config| config.accounts[0].operator = true).await;
+    let test_server =
+        TestServer::start_as(&[("TANDEM_SIP__LISTEN", sockets)], &all, |config| config.accounts[0].operator = true)
+            .await;
 
     let acts = Cause::ALL.into_iter().filter(|cause| matches!(provocation(*cause, &stage), Act(_)));
     let (here, there): (Vec<Cause>, Vec<Cause>) = acts.partition(|cause| !OF_THE_OTHER_SERVER.contains(cause));
     let acts = async {
-        let phones = act(&house, &more, &all, &gate).await;
+        let phones = act(&test_server, &more, &all, &gate).await;
         for cause in here.iter().filter(|cause| **cause != Cause::Shutdown) {
-            error(house.api, *cause).await;
+            error(test_server.api, *cause).await;
         }
         drop(phones);
     };
-    tokio::join!(meet(&house, &called), acts, act_on_another(closed, &there));
-    house.calls().hangup_all();
-    error(house.api, Cause::Shutdown).await;
-    counted(house.api, called.iter().map(|(cause, _)| *cause).chain(here)).await;
-    house.end().await;
+    tokio::join!(meet(&test_server, &called), acts, act_on_another(closed, &there));
+    test_server.calls().hangup_all();
+    error(test_server.api, Cause::Shutdown).await;
+    counted(test_server.api, called.iter().map(|(cause, _)| *cause).chain(here)).await;
+    test_server.end().await;
 }
 
 /// Waits until this cause is in the metrics.
@@ -570,8 +571,8 @@ async fn counted(api: Api, causes: impl IntoIterator<Item = Cause>) {
 }
 
 /// Calls the numbers. Each call must meet its cause, and the report of the call must have the cause.
-async fn meet(house: &House, called: &[(Cause, String)]) {
-    let (api, server) = (house.api, house.udp);
+async fn meet(test_server: &TestServer, called: &[(Cause, String)]) {
+    let (api, server) = (test_server.api, test_server.udp);
     let (turns, mut calls, local) = (Arc::new(Semaphore::new(CALLS_AT_A_TIME)), JoinSet::new(), LocalSet::new());
     for (cause, number) in called.iter().cloned() {
         let turns = Arc::clone(&turns);
@@ -600,50 +601,50 @@ async fn meet(house: &House, called: &[(Cause, String)]) {
 
 /// Provokes the causes that need more than a call to a number. Returns the phones, which must live until the causes are
 /// in the list of errors.
-async fn act(house: &House, more: &str, all: &str, gate: &Semaphore) -> Vec<Phone> {
-    let api = house.api;
+async fn act(test_server: &TestServer, more: &str, all: &str, gate: &Semaphore) -> Vec<Phone> {
+    let api = test_server.api;
     assert_eq!(api.get_as(&basic("nobody", "x"), "/2010-04-01/Accounts.json").await.status, 401);
     assert_eq!(api.post("/Calls.json", "To=%2B15550000001").await.status, 400);
-    register_wrongly(house.udp).await;
-    invite_only(house.udp, "100", "nonsense").await;
+    register_wrongly(test_server.udp).await;
+    invite_only(test_server.udp, "100", "nonsense").await;
     let sdp = |family: &str, host: &str, profile: &str| {
         format!(
             "v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\nm=audio 4000 {profile} 0\r\n"
         )
     };
-    invite_only(house.udp, "100", &sdp("IP6", "::1", "RTP/AVP")).await;
-    invite_only(house.udp, "100", &sdp("IP4", "127.0.0.1", "RTP/SAVP")).await;
+    invite_only(test_server.udp, "100", &sdp("IP6", "::1", "RTP/AVP")).await;
+    invite_only(test_server.udp, "100", &sdp("IP4", "127.0.0.1", "RTP/SAVP")).await;
     let mut phones = Vec::new();
     for (number, status) in [("999999", 404), (limited(api).await, 486)] {
         let mut phone = Phone::new().await;
-        phone.invite(house.udp, number).await;
+        phone.invite(test_server.udp, number).await;
         assert_eq!(phone.outcome().await, status, "{number}");
     }
     let mut unsigned = Phone::at("127.0.17.4").await;
-    unsigned.invite(house.udp, "100").await;
+    unsigned.invite(test_server.udp, "100").await;
     assert_eq!(unsigned.outcome().await, 428);
     assert_eq!(api.post("/Queues.json", "FriendlyName=full&MaxSize=1").await.status, 201);
-    take_recordings_away(house);
+    take_recordings_away(test_server);
     for number in ["101", "102", "102", "102", "103", "103"] {
         let mut phone = Phone::new().await;
-        phone.call(house.udp, number).await;
+        phone.call(test_server.udp, number).await;
         phones.push(phone);
     }
     let mut gone = Phone::at(CALLERS).await;
-    gone.call(house.udp, GONE).await;
-    house.reload(more).await;
+    gone.call(test_server.udp, GONE).await;
+    test_server.reload(more).await;
     gate.add_permits(1);
     until_counted(api, Cause::StreamInternal).await;
     // The lists have only the errors of accounts that exist.
-    house.reload(all).await;
+    test_server.reload(all).await;
     phones
 }
 
 /// Puts a link that leads nowhere in place of the folder of recordings. The server would make a missing folder again.
-fn take_recordings_away(house: &House) {
-    let folder = house.data().join("recordings");
+fn take_recordings_away(test_server: &TestServer) {
+    let folder = test_server.data().join("recordings");
     std::fs::remove_dir_all(&folder).unwrap();
-    std::os::unix::fs::symlink(house.data().join("nowhere"), folder).unwrap();
+    std::os::unix::fs::symlink(test_server.data().join("nowhere"), folder).unwrap();
 }
 
 /// Makes a connection whose channel limit is 0, and returns its number.
@@ -684,36 +685,37 @@ async fn act_on_another(closed: SocketAddr, causes: &[Cause]) {
     );
     // Late packets of a call of the first server must not reach a call of this server, so the ports differ.
     let ports = [("TANDEM_MEDIA__PORTS", "30000-31999")];
-    let house = House::start_as(&ports, &more, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
+    let test_server =
+        TestServer::start_as(&ports, &more, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
     let (mut dumb, mut mute) = (Phone::new().await, Phone::new().await);
     dumb.send_no_audio();
-    dumb.call(house.udp, "101").await;
-    mute.call(house.udp, "102").await;
-    is_heard(house.api, "102").await;
+    dumb.call(test_server.udp, "101").await;
+    mute.call(test_server.udp, "102").await;
+    is_heard(test_server.api, "102").await;
     mute.audio.pause();
-    error(house.api, Cause::NoAudio).await;
-    error(house.api, Cause::AudioStopped).await;
+    error(test_server.api, Cause::NoAudio).await;
+    error(test_server.api, Cause::AudioStopped).await;
     // A server with phones asks an unknown caller for a password instead.
     let stranger = Phone::at("127.0.17.2").await;
-    stranger.invite(house.udp, "100").await;
+    stranger.invite(test_server.udp, "100").await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
-    let failed = error(house.api, Cause::SpeechToTextFailed).await;
+    phone.call(test_server.udp, "100").await;
+    let failed = error(test_server.api, Cause::SpeechToTextFailed).await;
     assert!(failed["advice"].as_str().unwrap().starts_with("Check that the engine runs"), "{failed}");
     let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
-    invite_only(house.udp, "101", sdp).await;
-    error(house.api, Cause::FarEndLost).await;
-    let (database, away) = (house.data().join("tandem.db"), house.data().join("away.db"));
+    invite_only(test_server.udp, "101", sdp).await;
+    error(test_server.api, Cause::FarEndLost).await;
+    let (database, away) = (test_server.data().join("tandem.db"), test_server.data().join("away.db"));
     std::fs::rename(&database, &away).unwrap();
     // Without its database, the server serves no list of errors.
-    until_counted(house.api, Cause::DatabaseAway).await;
+    until_counted(test_server.api, Cause::DatabaseAway).await;
     std::fs::rename(&away, &database).unwrap();
     for cause in causes {
-        error(house.api, *cause).await;
+        error(test_server.api, *cause).await;
     }
-    counted(house.api, causes.iter().copied()).await;
-    house.calls().hangup_all();
-    house.end().await;
+    counted(test_server.api, causes.iter().copied()).await;
+    test_server.calls().hangup_all();
+    test_server.end().await;
 }
 
 #[test]
@@ -749,23 +751,23 @@ async fn a_call_shows_its_commands_and_lists_refused_commands_as_errors() {
          webhook_url = \"{}\"\n[[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
         app.url("/telnyx")
     );
-    let house = House::start(&more).await;
+    let test_server = TestServer::start(&more).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(test_server.udp, "200").await;
     let call = app.event("call.initiated").await;
     let id = call["call_control_id"].as_str().unwrap().to_owned();
-    house.api.command(&id, "answer", &json!({ "client_state": "aGVsbG8=" })).await;
+    test_server.api.command(&id, "answer", &json!({ "client_state": "aGVsbG8=" })).await;
     phone.outcome().await;
     let key = format!("Bearer {API_KEY}");
     let path = format!("/v2/calls/{}/actions/transfer", id.replace(':', "%3A"));
     let body = json!({ "sip_auth_password": "a secret" }).to_string();
-    let refused = house.api.post_as(&key, &path, &body).await;
+    let refused = test_server.api.post_as(&key, &path, &body).await;
     assert_eq!(refused.status, 422);
-    house.api.command(&id, "hangup", &json!({})).await;
+    test_server.api.command(&id, "hangup", &json!({})).await;
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
+    test_server.quiet().await;
 
-    let story = house.api.get("/console/calls/last").await.json();
+    let story = test_server.api.get("/console/calls/last").await.json();
     let requests: Vec<&Value> = story["requests"].as_array().unwrap().iter().collect();
     let received: Vec<&&Value> = requests.iter().filter(|request| request["direction"] == "received").collect();
     let shown: Vec<(&str, u64)> = received
@@ -787,7 +789,7 @@ async fn a_call_shows_its_commands_and_lists_refused_commands_as_errors() {
             .iter()
             .any(|line| line["kind"] == "request" && line["text"].as_str().unwrap().contains("/actions/answer 200"))
     );
-    house.end().await;
+    test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -796,38 +798,39 @@ async fn a_failed_last_request_of_an_ended_call_is_an_error_of_the_call() {
     let (misbehaving, bad) = listener().await;
     tokio::spawn(misbehave(misbehaving, Arc::clone(&gate)));
     let record = |path: &str| format!("<Response><Record action=\"http://{bad}/{path}\"/></Response>");
-    let house = House::start(&[inline("100", &record("gate")), inline("101", &record("empty"))].concat()).await;
+    let test_server =
+        TestServer::start(&[inline("100", &record("gate")), inline("101", &record("empty"))].concat()).await;
     for number in ["101", "100"] {
         let mut phone = Phone::new().await;
-        phone.call(house.udp, number).await;
+        phone.call(test_server.udp, number).await;
         phone.hangup().await;
-        house.quiet().await;
+        test_server.quiet().await;
     }
     gate.add_permits(1);
-    let error = error(house.api, Cause::Status404).await;
-    let story = house.api.get(&format!("/console/calls/{}", error["session"].as_str().unwrap())).await.json();
+    let error = error(test_server.api, Cause::Status404).await;
+    let story = test_server.api.get(&format!("/console/calls/{}", error["session"].as_str().unwrap())).await.json();
     let rows = |list: &str| story[list].as_array().unwrap().clone();
     assert_eq!((&rows("calls")[0]["to"], rows("errors").len()), (&json!("100"), 1), "{story}");
     assert!(rows("timeline").iter().any(|line| line["cause"] == "answered-404"), "{story}");
     assert_eq!(rows("requests")[0]["answer"]["status"], 404, "{story}");
     // An application that has nothing to say about the recording answers without a document.
-    let errors = house.api.get("/console/errors").await.json();
+    let errors = test_server.api.get("/console/errors").await.json();
     assert_eq!(errors["errors"].as_array().unwrap().len(), 1, "{errors}");
-    house.end().await;
+    test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_recording_of_a_conference_is_an_error_of_its_account() {
     let document = "<Response><Dial><Conference record=\"record-from-start\">hall</Conference></Dial></Response>";
-    let house = House::start(&inline("100", document)).await;
-    take_recordings_away(&house);
+    let test_server = TestServer::start(&inline("100", document)).await;
+    take_recordings_away(&test_server);
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
-    one.call(house.udp, "100").await;
-    other.call(house.udp, "100").await;
+    one.call(test_server.udp, "100").await;
+    other.call(test_server.udp, "100").await;
     one.hangup().await;
     other.hangup().await;
-    let error = error(house.api, Cause::RecordingFailed).await;
+    let error = error(test_server.api, Cause::RecordingFailed).await;
     assert!(error["message"].as_str().unwrap().starts_with("conference hall: recording "), "{error}");
     assert_eq!(error["account"], "acme", "{error}");
-    house.end().await;
+    test_server.end().await;
 }

@@ -7,20 +7,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::app::{App, AppRequest};
-use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, TestServer, asks, basic, inline};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_root_page_lists_the_apis() {
-    let house = House::start("").await;
-    let root = house.api.get_as("", "/").await;
+    let server = TestServer::start("").await;
+    let root = server.api.get_as("", "/").await;
     let text = String::from_utf8(root.body).unwrap();
     assert_eq!((root.status, text.lines().count()), (200, 8), "{text}");
     assert!(text.contains("/2010-04-01/") && text.contains("/readyz"), "{text}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,20 +28,20 @@ async fn only_the_account_of_a_call_sees_its_event_log() {
     let other = format!(
         "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
     );
-    let house = House::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
+    let server = TestServer::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let page = Page { limit: 1, after: None, offset: 0 };
-    let session = house.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0).session;
+    let session = server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0).session;
     let path = format!("/console/sessions/{session}/events");
     let nobody = "/console/sessions/00000000000010008000000000000001/events";
     let (ours, theirs) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
 
-    let live = house.api.get_as(&ours, &path).await;
+    let live = server.api.get_as(&ours, &path).await;
     assert_eq!(live.status, 200);
     assert!(live.json().as_array().unwrap().iter().any(|line| line["kind"] == "sip"), "{}", live.json());
     phone.hangup().await;
-    house.quiet().await;
+    server.quiet().await;
 
     let wrong = [
         basic(ACCOUNT_SID, "theirs"),
@@ -51,62 +51,62 @@ async fn only_the_account_of_a_call_sees_its_event_log() {
         String::new(),
     ];
     for wrong in wrong {
-        assert_eq!(house.api.get_as(&wrong, &path).await.status, 401, "{wrong}");
-        assert_eq!(house.api.get_as(&wrong, nobody).await.status, 401, "{wrong}");
+        assert_eq!(server.api.get_as(&wrong, &path).await.status, 401, "{wrong}");
+        assert_eq!(server.api.get_as(&wrong, nobody).await.status, 401, "{wrong}");
     }
-    assert_eq!(house.api.get_as(&theirs, &path).await.status, 404);
+    assert_eq!(server.api.get_as(&theirs, &path).await.status, 404);
     for nothing in [nobody, "/console/sessions/x/events"] {
-        assert_eq!(house.api.get_as(&ours, nothing).await.status, 404, "{nothing}");
+        assert_eq!(server.api.get_as(&ours, nothing).await.status, 404, "{nothing}");
     }
     for right in [ours, format!("Bearer {API_KEY}")] {
-        let over = house.api.get_as(&right, &path).await;
+        let over = server.api.get_as(&right, &path).await;
         assert_eq!(over.status, 200);
         assert!(over.json().as_array().unwrap().len() >= live.json().as_array().unwrap().len());
     }
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_found_by_every_form_of_its_legs_id_and_shown_as_text() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.hangup().await;
-    house.quiet().await;
+    server.quiet().await;
     let page = Page { limit: 1, after: None, offset: 0 };
-    let leg = house.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0);
-    let by_session = house.api.get(&format!("/console/sessions/{}/events", leg.session)).await.body;
+    let leg = server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0);
+    let by_session = server.api.get(&format!("/console/sessions/{}/events", leg.session)).await.body;
     assert!(by_session.ends_with(b"]\n"));
     for id in [format!("CA{}", leg.id), call_control_id(leg.id).replace(':', "%3A"), uuid(leg.id.0), leg.id.to_string()]
     {
-        assert_eq!(house.api.get(&format!("/console/sessions/{id}/events")).await.body, by_session, "{id}");
+        assert_eq!(server.api.get(&format!("/console/sessions/{id}/events")).await.body, by_session, "{id}");
     }
-    let text = house.api.get(&format!("/console/sessions/CA{}/events?format=text", leg.id)).await.body;
+    let text = server.api.get(&format!("/console/sessions/CA{}/events?format=text", leg.id)).await.body;
     let text = String::from_utf8(text).unwrap();
     assert!(text.starts_with(&format!("caller: CA{}, inbound ", leg.id)), "{text}");
     assert!(text.contains("trunk here, PCMU, completed: hung up (the far end)\n"), "{text}");
     assert!(text.contains("  caller    call     ended: hung up (the far end)\n"), "{text}");
     let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
     assert!(place("100 Trying (INVITE)") < place("answered") && place("answered") < place("ended"), "{text}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_call_shows_its_reason() {
     let trunks = "[[trunks]]\nname = \"away\"\nuri = \"sip:127.0.0.1:9;transport=tcp\"\nprefixes = [\"+\"]\n";
-    let house = House::start(trunks).await;
+    let server = TestServer::start(trunks).await;
     let call =
-        house.api.post("/Calls.json", "From=%2B15551230001&To=%2B15551230002&Twiml=%3CResponse%2F%3E").await.json();
-    house.quiet().await;
+        server.api.post("/Calls.json", "From=%2B15551230001&To=%2B15551230002&Twiml=%3CResponse%2F%3E").await.json();
+    server.quiet().await;
     let sid = call["sid"].as_str().unwrap();
-    let text = house.api.get(&format!("/console/sessions/{sid}/events?format=text")).await.body;
+    let text = server.api.get(&format!("/console/sessions/{sid}/events?format=text")).await.body;
     let text = String::from_utf8(text).unwrap();
     let why = "trunk \"away\" (sip:127.0.0.1:9;transport=tcp): connection refused\n";
     assert!(text.contains(&format!(", trunk away, failed: {why}")), "{text}");
     assert!(text.contains(&format!("call     ended: {why}")), "{text}");
-    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    let metrics = String::from_utf8(server.api.get("/metrics").await.body).unwrap();
     assert!(metrics.contains("\ntandem_legs_ended_total{cause=\"failed\"} 1\n"), "{metrics}");
-    house.end().await;
+    server.end().await;
 }
 
 /// The row of a list with this value in the field `key`.
@@ -118,13 +118,13 @@ fn row<'a>(list: &'a Value, rows: &str, key: &str, value: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_application_is_reported_with_advice_in_the_call_and_in_the_errors() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let house = House::start(&asks("100", nobody)).await;
+    let server = TestServer::start(&asks("100", nobody)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
+    server.quiet().await;
 
-    let story = house.api.get("/console/calls/last").await.json();
+    let story = server.api.get("/console/calls/last").await.json();
     let end = story["calls"][0]["end"]["text"].as_str().unwrap();
     assert!(end.starts_with("apologised and hung up: the document failed (http://"), "{end}");
     assert_eq!(story["calls"][0]["end"]["cause"], "connection-refused");
@@ -140,43 +140,43 @@ async fn a_failed_application_is_reported_with_advice_in_the_call_and_in_the_err
     assert!(place("Start the application") < place("apologises") && place("apologises") < place("ended: apologised"));
     assert!(lines[place("document failed")].ends_with("(11202)"), "{lines:#?}");
     assert_eq!(story["timeline"][place("Start the application")]["cause"], "connection-refused");
-    let errors = house.api.get("/console/errors?level=error").await.json();
+    let errors = server.api.get("/console/errors?level=error").await.json();
     for list in [&story, &errors] {
         let error = row(list, "errors", "cause", "connection-refused");
         assert_eq!((error["code"].as_u64(), error["call"].as_str()), (Some(11202), story["calls"][0]["id"].as_str()));
         assert_eq!(error["page"], "docs/troubleshooting.md#connection-refused");
         assert!(error["advice"].as_str().unwrap().starts_with("Start the application"), "{error}");
     }
-    let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
+    let notifications = server.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
     let message = notifications["notifications"][0]["message_text"].as_str().unwrap();
     assert!(message.contains("&cause=connection-refused&advice=Start+the+application"), "{message}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_ended_after_a_failed_stream_names_the_stream_and_an_error() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let document = format!("<Response><Connect><Stream url=\"ws://{nobody}/media\"/></Connect></Response>");
-    let house = House::start(&inline("100", &document)).await;
+    let server = TestServer::start(&inline("100", &document)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
-    let end = house.api.get("/console/calls/last").await.json()["calls"][0]["end"].clone();
+    server.quiet().await;
+    let end = server.api.get("/console/calls/last").await.json()["calls"][0]["end"].clone();
     assert_eq!(end["text"], "the document ended (its stream had failed)", "{end}");
     assert_eq!((&end["by"], &end["cause"]), (&"the application".into(), &"stream-refused".into()));
-    let errors = house.api.get("/console/errors").await.json();
+    let errors = server.api.get("/console/errors").await.json();
     assert_eq!(row(&errors, "errors", "cause", "stream-refused")["level"], "error");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_to_an_unknown_number_is_an_error_with_caller_call_id_and_advice() {
-    let house = House::start(&inline("+15551230001", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("+15551230001", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "15551230001").await;
+    phone.invite(server.udp, "15551230001").await;
     assert_eq!(phone.outcome().await, 404);
-    let errors = house.api.get("/console/errors").await.json();
+    let errors = server.api.get("/console/errors").await.json();
     let error = row(&errors, "errors", "cause", "unknown-number");
     let advice = error["advice"].as_str().unwrap();
     let remedy =
@@ -188,32 +188,32 @@ async fn a_call_to_an_unknown_number_is_an_error_with_caller_call_id_and_advice(
     assert_eq!((&request["to"], &request["transport"]), (&"15551230001".into(), &"UDP".into()));
     let call_id = request["sip_call_id"].as_str().unwrap();
     for (id, reply_text) in [(call_id, "`tandem trace "), ("602", "`tandem calls --to 602`")] {
-        let reply = house.api.get(&format!("/console/calls/{id}")).await;
+        let reply = server.api.get(&format!("/console/calls/{id}")).await;
         let text = String::from_utf8(reply.body).unwrap();
         assert!(reply.status == 404 && text.contains(reply_text), "{text}");
     }
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_listed_in_pages_and_found_by_the_prefix_of_an_id() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phones = Vec::new();
     for _ in 0..3 {
         let mut phone = Phone::new().await;
-        phone.call(house.udp, "100").await;
+        phone.call(server.udp, "100").await;
         phones.push(phone);
     }
-    let live = house.api.get("/console/calls?status=live").await.json();
+    let live = server.api.get("/console/calls?status=live").await.json();
     assert_eq!((live["calls"].as_array().unwrap().len(), &live["next"]), (3, &Value::Null), "{live}");
-    assert_eq!(house.api.get("/console/calls?status=ended").await.json()["calls"], Value::Array(Vec::new()));
+    assert_eq!(server.api.get("/console/calls?status=ended").await.json()["calls"], Value::Array(Vec::new()));
     for mut phone in phones {
         phone.hangup().await;
     }
-    house.quiet().await;
-    let first = house.api.get("/console/calls?limit=2").await.json();
+    server.quiet().await;
+    let first = server.api.get("/console/calls?limit=2").await.json();
     let next =
-        house.api.get(&format!("/console/calls?limit=2&cursor={}", first["next"].as_str().unwrap())).await.json();
+        server.api.get(&format!("/console/calls?limit=2&cursor={}", first["next"].as_str().unwrap())).await.json();
     let ids = |page: &Value| -> Vec<String> {
         page["calls"].as_array().unwrap().iter().map(|call| call["id"].as_str().unwrap().to_owned()).collect()
     };
@@ -221,20 +221,20 @@ async fn calls_are_listed_in_pages_and_found_by_the_prefix_of_an_id() {
     assert_eq!((ids(&first).len(), all.len(), &next["next"]), (2, 3, &Value::Null));
     let call = &first["calls"][0];
     assert_eq!((&call["status"], &call["live"], &call["to"]), (&"completed".into(), &false.into(), &"100".into()));
-    let found = house.api.get(&format!("/console/calls/{}", &all[1][..20])).await.json();
+    let found = server.api.get(&format!("/console/calls/{}", &all[1][..20])).await.json();
     assert_eq!(found["calls"][0]["id"], all[1].as_str());
-    let last = house.api.get("/console/calls/last").await.json();
+    let last = server.api.get("/console/calls/last").await.json();
     assert_eq!(last["calls"][0]["id"], all[0].as_str());
     for path in ["sessions/last/events", "calls/last/webhooks", "calls/last/trace"] {
-        assert_eq!(house.api.get(&format!("/console/{path}")).await.status, 200, "{path}");
+        assert_eq!(server.api.get(&format!("/console/{path}")).await.status, 200, "{path}");
     }
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 3);
     for wrong in ["cursor=x", "status=x", "direction=x"] {
-        assert_eq!(house.api.get(&format!("/console/calls?{wrong}")).await.status, 400, "{wrong}");
+        assert_eq!(server.api.get(&format!("/console/calls?{wrong}")).await.status, 400, "{wrong}");
     }
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,34 +244,34 @@ async fn each_account_sees_its_own_lists_and_an_operator_sees_all() {
          [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
          [[endpoints]]\naccount = \"other\"\nusername = \"bob\"\npassword = \"secret of bob\"\n"
     );
-    let house = House::start(&(more + &inline("100", "<Response><Echo/></Response>"))).await;
+    let server = TestServer::start(&(more + &inline("100", "<Response><Echo/></Response>"))).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let count = async |who: &str, list: &str| {
-        let reply = house.api.get_as(who, &format!("/console/{list}")).await;
+        let reply = server.api.get_as(who, &format!("/console/{list}")).await;
         assert_eq!(reply.status, 200, "{list}");
         reply.json()[list].as_array().unwrap().len()
     };
     let (acme, operator) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
     for (list, own, all) in [("calls", 1, 1), ("phones", 1, 2), ("trunks", 1, 1), ("numbers", 1, 1)] {
         assert_eq!((count(&acme, list).await, count(&operator, list).await), (own, all), "{list}");
-        assert_eq!(house.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
+        assert_eq!(server.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
     }
     // A request without credentials belongs to no account. So only operators see its error.
     assert_eq!(count(&acme, "errors").await, 0);
-    let errors = house.api.get_as(&operator, "/console/errors").await.json();
+    let errors = server.api.get_as(&operator, "/console/errors").await.json();
     assert_eq!(row(&errors, "errors", "cause", "wrong-credentials")["account"], Value::Null);
-    assert_eq!(house.api.get_as(&operator, "/console/calls/last").await.status, 200);
-    let phones = house.api.get_as(&acme, "/console/phones").await.json();
+    assert_eq!(server.api.get_as(&operator, "/console/calls/last").await.status, 200);
+    let phones = server.api.get_as(&acme, "/console/phones").await.json();
     assert_eq!(row(&phones, "phones", "username", "alice")["registered"], false);
-    let numbers = house.api.get_as(&acme, "/console/numbers").await.json();
+    let numbers = server.api.get_as(&acme, "/console/numbers").await.json();
     assert_eq!(row(&numbers, "numbers", "number", "100")["goes_to"]["kind"], "document");
-    let trunks = house.api.get_as(&acme, "/console/trunks").await.json();
+    let trunks = server.api.get_as(&acme, "/console/trunks").await.json();
     let trunk = row(&trunks, "trunks", "name", "here");
     assert_eq!((&trunk["live_calls"], &trunk["registration"]), (&1.into(), &"none".into()));
     phone.hangup().await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,89 +280,89 @@ async fn no_filter_of_a_list_shows_rows_of_another_account() {
         "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n\
          [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n"
     );
-    let house = House::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
+    let server = TestServer::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let theirs = basic(OTHER_SID, "theirs");
-    let leg = house.api.get("/console/calls").await.json()["calls"][0]["id"].as_str().unwrap().to_owned();
+    let leg = server.api.get("/console/calls").await.json()["calls"][0]["id"].as_str().unwrap().to_owned();
     // Each of the first digits is a part of one of the two parties.
     let parts = ["from=1", "from=0", "from=sip", "to=1", "to=100", "to=0&from=1", "status=live", "direction=inbound"];
     for account in ["", "account=acme", "account=other", "account=nobody", "account="] {
         for list in ["calls", "phones", "trunks", "numbers", "errors"] {
             for part in std::iter::once("").chain(parts) {
                 let path = format!("/console/{list}?{account}&{part}");
-                let reply = house.api.get_as(&theirs, &path).await;
+                let reply = server.api.get_as(&theirs, &path).await;
                 assert_eq!((reply.status, &reply.json()[list]), (200, &Value::Array(Vec::new())), "{path}");
             }
         }
     }
     for id in ["last", &leg, &leg[2..12]] {
-        assert_eq!(house.api.get_as(&theirs, &format!("/console/calls/{id}")).await.status, 404, "{id}");
+        assert_eq!(server.api.get_as(&theirs, &format!("/console/calls/{id}")).await.status, 404, "{id}");
     }
     phone.hangup().await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_followed_list_sends_changes_until_the_server_stops() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
-    let following = house.api.get("/console/calls?follow=true");
+    phone.call(server.udp, "100").await;
+    let following = server.api.get("/console/calls?follow=true");
     let over = async {
         phone.hangup().await;
-        house.quiet().await;
-        house.calls().stop_accepting();
+        server.quiet().await;
+        server.calls().stop_accepting();
     };
     let (followed, ()) = tokio::join!(following, over);
     let text = String::from_utf8(followed.body).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     assert!(lines.iter().any(|line| line.contains("\"status\":\"completed\"")), "{text}");
     assert!(lines.last().unwrap().contains("{\"note\":\"the server is stopping\"}"), "{text}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_calls_show_the_running_verb_and_the_quality_of_each_leg_until_they_end() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
-    assert_eq!(house.api.get("/console/live").await.json()["live"], serde_json::json!([]));
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
+    assert_eq!(server.api.get("/console/live").await.json()["live"], serde_json::json!([]));
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
-    let live = house.api.get("/console/live").await.json();
+    phone.call(server.udp, "100").await;
+    let live = server.api.get("/console/live").await.json();
     let leg = &live["live"][0]["legs"][0];
     assert_eq!((&leg["name"], &leg["verb"], &leg["status"]), (&"caller".into(), &"echo".into(), &"in-progress".into()));
     assert_eq!((&leg["bridged_with"], &leg["codec"]), (&Value::Null, &"PCMU".into()));
     assert!(leg["quality"]["packets_in"].is_u64(), "{live}");
     phone.hangup().await;
-    house.quiet().await;
-    assert_eq!(house.api.get("/console/live").await.json()["live"], serde_json::json!([]));
-    house.end().await;
+    server.quiet().await;
+    assert_eq!(server.api.get("/console/live").await.json()["live"], serde_json::json!([]));
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_followed_call_sends_its_timeline_until_its_end_and_then_its_report() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
-    let (followed, ()) = tokio::join!(house.api.get("/console/calls/last?follow=true"), phone.hangup());
+    phone.call(server.udp, "100").await;
+    let (followed, ()) = tokio::join!(server.api.get("/console/calls/last?follow=true"), phone.hangup());
     let text = String::from_utf8(followed.body).unwrap();
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let texts: Vec<&str> = lines.iter().filter_map(|line| line["line"]["text"].as_str()).collect();
     assert_eq!(texts.iter().filter(|text| **text == "answered").count(), 1, "{text}");
     assert_eq!(lines.last().unwrap()["report"]["calls"][0]["status"], "completed", "{text}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_has_live_and_ended_calls_each_once() {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let (mut first, mut second) = (Phone::new().await, Phone::new().await);
-    first.call(house.udp, "100").await;
-    second.call(house.udp, "100").await;
+    first.call(server.udp, "100").await;
+    second.call(server.udp, "100").await;
     first.hangup().await;
     let one_leg = async {
-        while house.live_legs() > 1 {
+        while server.live_legs() > 1 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
@@ -370,21 +370,21 @@ async fn a_list_has_live_and_ended_calls_each_once() {
     let statuses = |list: Value| -> Vec<String> {
         list["calls"].as_array().unwrap().iter().map(|call| call["status"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(statuses(house.api.get("/console/calls").await.json()), ["in-progress", "completed"]);
-    assert_eq!(statuses(house.api.get("/console/calls?status=live").await.json()), ["in-progress"]);
-    assert_eq!(statuses(house.api.get("/console/calls?status=ended").await.json()), ["completed"]);
+    assert_eq!(statuses(server.api.get("/console/calls").await.json()), ["in-progress", "completed"]);
+    assert_eq!(statuses(server.api.get("/console/calls?status=live").await.json()), ["in-progress"]);
+    assert_eq!(statuses(server.api.get("/console/calls?status=ended").await.json()), ["completed"]);
     second.hangup().await;
-    house.quiet().await;
-    assert_eq!(statuses(house.api.get("/console/calls").await.json()), ["completed", "completed"]);
-    house.end().await;
+    server.quiet().await;
+    assert_eq!(statuses(server.api.get("/console/calls").await.json()), ["completed", "completed"]);
+    server.end().await;
 }
 
 /// Follows the list of calls. Returns the connection, and the first line of the response.
-async fn follow(house: &House, authorization: &str) -> (TcpStream, String) {
-    let mut stream = TcpStream::connect(house.api.0).await.unwrap();
+async fn follow(server: &TestServer, authorization: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(server.api.0).await.unwrap();
     let request = format!(
         "GET /console/calls?follow=true HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n\r\n",
-        house.api.0
+        server.api.0
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 12];
@@ -398,33 +398,33 @@ async fn subaccounts_share_the_limit_of_followers_with_their_account() {
     let other = format!(
         "[[accounts]]\nname = \"many\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
     );
-    let house = House::start(&other).await;
+    let server = TestServer::start(&other).await;
     let theirs = basic(OTHER_SID, "theirs");
     let (form, path) = ("application/x-www-form-urlencoded", "/2010-04-01/Accounts.json");
-    let below = house.api.request("POST", path, &theirs, form, "FriendlyName=below").await.json();
+    let below = server.api.request("POST", path, &theirs, form, "FriendlyName=below").await.json();
     let below = basic(below["sid"].as_str().unwrap(), below["auth_token"].as_str().unwrap());
     let mut open = Vec::new();
     for number in 0..8 {
-        let (stream, status) = follow(&house, if number % 2 == 0 { &theirs } else { &below }).await;
+        let (stream, status) = follow(&server, if number % 2 == 0 { &theirs } else { &below }).await;
         assert_eq!(status, "HTTP/1.1 200", "{number}");
         open.push(stream);
     }
     for login in [&theirs, &below] {
-        assert_eq!(follow(&house, login).await.1, "HTTP/1.1 503");
+        assert_eq!(follow(&server, login).await.1, "HTTP/1.1 503");
     }
     drop(open);
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_signature_page_shows_the_signed_text_and_names_a_different_host() {
     let app = App::start(|_: &AppRequest| "<Response><Hangup/></Response>".to_owned()).await;
-    let house = House::start(&asks("100", app.address)).await;
+    let server = TestServer::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
-    let signed = house.api.get("/console/signature?call=last&url=https%3A%2F%2Fapp.example%2Fvoice").await.json();
+    server.quiet().await;
+    let signed = server.api.get("/console/signature?call=last&url=https%3A%2F%2Fapp.example%2Fvoice").await.json();
     let request = app.request("/voice").await;
     assert_eq!(signed["key"], format!("the auth token of {ACCOUNT_SID}"));
     assert_eq!(signed["requests"][0]["url"], format!("http://{}/voice", app.address));
@@ -432,5 +432,5 @@ async fn the_signature_page_shows_the_signed_text_and_names_a_different_host() {
     let differences = signed["comparison"]["differences"].as_array().unwrap();
     let heads: Vec<&str> = differences.iter().map(|text| text.as_str().unwrap().split(':').next().unwrap()).collect();
     assert_eq!(heads, ["scheme", "host", "port"]);
-    house.end().await;
+    server.end().await;
 }

@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use crate::app::{App, AppRequest};
 use crate::audio::{holds, noise, parts, read_wav};
 use crate::bridge::through;
-use crate::house::{asks, inline, settings};
 use crate::phone::{Phone, SipEvent};
 use crate::program::Program;
+use crate::test_server::{asks, inline, settings};
 
 fn timestamp(value: &serde_json::Value) -> Timestamp {
     rfc2822::parse(value.as_str().unwrap()).unwrap().timestamp()

@@ -1,21 +1,22 @@
 //! Calls that are controlled by documents, and callers that are refused.
 
 use crate::app::{App, AppRequest};
-use crate::house::{House, asks, inline};
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{TestServer, asks, inline};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inline_document_answers_plays_speech_and_hangs_up() {
-    let house = House::start(&inline("600", "<Response><Say>Hello, this is a test.</Say><Hangup/></Response>")).await;
+    let server =
+        TestServer::start(&inline("600", "<Response><Say>Hello, this is a test.</Say><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "600").await;
+    phone.call(server.udp, "600").await;
     phone.until(SipEvent::Bye).await;
     let loud = phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count() * 20;
     assert!((500..5_000).contains(&loud), "{loud} ms of speech");
-    house.quiet().await;
-    let calls = house.api.calls().await;
+    server.quiet().await;
+    let calls = server.api.calls().await;
     assert_eq!((calls.len(), &calls[0]["status"], &calls[0]["to"]), (1, &"completed".into(), &"600".into()));
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,9 +29,9 @@ async fn an_application_gathers_digits_with_signed_requests() {
         _ => String::new(),
     })
     .await;
-    let house = House::start(&asks("100", app.address)).await;
+    let server = TestServer::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let first = app.request("/voice").await;
     assert_eq!((first.field("CallStatus").as_str(), first.field("To").as_str()), ("ringing", "100"));
     phone.audio.heard().find("the prompt", super::audio::Packet::is_loud).await;
@@ -41,21 +42,21 @@ async fn an_application_gathers_digits_with_signed_requests() {
     assert_eq!(gathered.field("CallSid"), first.field("CallSid"));
     assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
     assert!(app.requests.all().iter().all(AppRequest::is_signed));
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_from_an_unknown_source_is_refused_without_a_record() {
-    let house = House::start(&inline("600", "<Response><Say>Hello</Say></Response>")).await;
+    let server = TestServer::start(&inline("600", "<Response><Say>Hello</Say></Response>")).await;
     let mut unknown = Phone::at("127.0.0.2").await;
-    unknown.invite(house.udp, "600").await;
+    unknown.invite(server.udp, "600").await;
     assert_eq!(unknown.outcome().await, 403);
-    assert_eq!(house.live_legs(), 0);
-    assert!(house.api.calls().await.is_empty());
+    assert_eq!(server.live_legs(), 0);
+    assert!(server.api.calls().await.is_empty());
     let mut unknown = Phone::new().await;
-    unknown.invite(house.udp, "601").await;
+    unknown.invite(server.udp, "601").await;
     assert_eq!(unknown.outcome().await, 404);
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

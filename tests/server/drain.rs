@@ -3,9 +3,9 @@
 use tempfile::TempDir;
 
 use crate::app::{App, AppRequest};
-use crate::house::{asks, settings};
 use crate::phone::Phone;
 use crate::program::Program;
+use crate::test_server::{asks, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_refuses_new_calls_and_delivers_the_end_of_live_calls() {

@@ -8,9 +8,9 @@ use tandem_test_support::wait_for;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::house::{House, settings};
 use crate::log::PATIENCE;
 use crate::program::Program;
+use crate::test_server::{TestServer, settings};
 
 /// Runs a server that must refuse to start. Returns the exit code and the standard error output of the server.
 async fn refused(config: &Path, environment: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -55,18 +55,18 @@ async fn a_directory_for_recordings_without_write_access_stops_the_start() {
 async fn a_server_with_a_moved_database_is_not_ready_until_its_return() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tandem.db");
-    let house = House::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;
+    let server = TestServer::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;
     let ready = async |expected: u16| {
-        let ready = async || Some(house.api.get("/readyz").await).filter(|reply| reply.status == expected);
+        let ready = async || Some(server.api.get("/readyz").await).filter(|reply| reply.status == expected);
         let reply = wait_for(PATIENCE, &format!("/readyz answers {expected}"), ready).await;
         String::from_utf8(reply.body).unwrap()
     };
     ready(200).await;
     std::fs::rename(&path, folder.path().join("away")).unwrap();
     assert!(ready(503).await.contains("was deleted or moved"));
-    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    let metrics = String::from_utf8(server.api.get("/metrics").await.body).unwrap();
     assert!(metrics.contains("\ntandem_database_ready 0\n"), "{metrics}");
     std::fs::rename(folder.path().join("away"), &path).unwrap();
     ready(200).await;
-    house.end().await;
+    server.end().await;
 }

@@ -84,14 +84,14 @@ fn resident_kib() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
-    let (house, mut caller, mut called) = live_call().await;
+    let (server, mut caller, mut called) = live_call().await;
     let before = resident_kib();
 
     let audio = noise(4_000, 77);
     caller.audio.say(&audio);
     let mut attacks = JoinSet::new();
     for number in 0..CONNECTIONS {
-        attacks.spawn(attack(house.tcp, number));
+        attacks.spawn(attack(server.tcp, number));
     }
     // 1,000 addresses send one datagram each. Half of the datagrams are malformed, and half are well-formed requests.
     for source in 0..SOURCES {
@@ -104,23 +104,23 @@ async fn a_flood_does_not_disturb_a_live_call_and_uses_limited_memory() {
         let octets = if source % 2 == 0 { request.into_bytes() } else { malice(source as usize) };
         // Some messages are larger than the maximum size of a datagram. Such messages are not sent. The test does not
         // need them.
-        let _ = socket.send_to(&octets, house.udp).await;
+        let _ = socket.send_to(&octets, server.udp).await;
     }
     let last = encode(&audio)[audio.len() - FRAME..].to_vec();
     called.audio.heard().find("the last word", |packet| packet.payload == last).await;
     assert_eq!(arrived(&audio, &called.audio.heard().all()), (0..200).collect::<Vec<_>>(), "each packet came");
-    assert_answers(&house).await;
+    assert_answers(&server).await;
     let grown = resident_kib().saturating_sub(before);
     println!("the process grew by {grown} KiB");
     assert!(grown < GROWTH_KIB, "{grown} KiB");
     attacks.shutdown().await;
 
     // The server has closed all connections and has no state of refused requests.
-    let sip = || house.calls().services().sip.statistics();
+    let sip = || server.calls().services().sip.statistics();
     wait_until(PATIENCE, "no connection is left", async || sip().connections == 0).await;
     assert_eq!(sip().legs, 2, "the live call's, and no other");
     caller.hangup().await;
     called.until(SipEvent::Bye).await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::bridge::through;
-use crate::house::{House, inline};
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{TestServer, inline};
 
-async fn assert_over(house: &House, statuses: &[&str]) {
-    house.quiet().await;
-    let calls = house.api.calls().await;
+async fn assert_over(server: &TestServer, statuses: &[&str]) {
+    server.quiet().await;
+    let calls = server.api.calls().await;
     let mut found: Vec<&str> = calls.iter().filter_map(|call| call["status"].as_str()).collect();
     found.sort_unstable();
     assert_eq!(found, statuses);
@@ -18,40 +18,40 @@ async fn assert_over(house: &House, statuses: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hangup_while_ringing_cancels_the_called_phone() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
-    let house = House::start(&through("700", &called, "off")).await;
-    caller.invite(house.udp, "700").await;
+    let server = TestServer::start(&through("700", &called, "off")).await;
+    caller.invite(server.udp, "700").await;
     called.until(SipEvent::Invited).await;
     called.ring().await;
     caller.until(SipEvent::Status(180)).await;
     caller.cancel().await;
     called.until(SipEvent::Cancelled).await;
-    assert_over(&house, &["canceled", "canceled"]).await;
-    house.end().await;
+    assert_over(&server, &["canceled", "canceled"]).await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hangup_during_a_prompt_ends_the_call() {
-    let house = House::start(&inline("600", "<Response><Say loop=\"0\">This never ends.</Say></Response>")).await;
+    let server = TestServer::start(&inline("600", "<Response><Say loop=\"0\">This never ends.</Say></Response>")).await;
     let mut caller = Phone::new().await;
-    caller.call(house.udp, "600").await;
+    caller.call(server.udp, "600").await;
     caller.audio.heard().find("the prompt", super::audio::Packet::is_loud).await;
     caller.hangup().await;
-    assert_over(&house, &["completed"]).await;
-    house.end().await;
+    assert_over(&server, &["completed"]).await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hangup_within_a_bridge_hangs_up_the_bridged_leg() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let dial = format!("<Response><Dial><Sip>{}</Sip></Dial></Response>", called.uri());
-    let house = House::start(&inline("600", &dial)).await;
-    caller.call(house.udp, "600").await;
+    let server = TestServer::start(&inline("600", &dial)).await;
+    caller.call(server.udp, "600").await;
     called.until(SipEvent::Invited).await;
     called.pick_up().await;
     called.audio.heard().reach(5, "RTP to the called").await;
-    assert_eq!(house.live_legs(), 2);
+    assert_eq!(server.live_legs(), 2);
     caller.hangup().await;
     called.until(SipEvent::Bye).await;
-    assert_over(&house, &["completed", "completed"]).await;
-    house.end().await;
+    assert_over(&server, &["completed", "completed"]).await;
+    server.end().await;
 }

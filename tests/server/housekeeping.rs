@@ -7,8 +7,8 @@ use tandem_store::events::{self, EventRow};
 use tandem_test_support::wait_until;
 use tempfile::TempDir;
 
-use crate::house::House;
 use crate::log::PATIENCE;
+use crate::test_server::TestServer;
 
 const OLD: CallId = CallId(1);
 const NEW: CallId = CallId(2);
@@ -25,8 +25,8 @@ async fn history(url: &str) {
     store.close().await;
 }
 
-async fn lines(house: &House, session: CallId) -> usize {
-    house.calls().log(session).await.unwrap().len()
+async fn lines(server: &TestServer, session: CallId) -> usize {
+    server.calls().log(session).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,12 +35,12 @@ async fn event_logs_older_than_the_retention_are_deleted_after_the_start() {
     let url = format!("sqlite:{}/tandem.db", folder.path().display());
     history(&url).await;
 
-    let house = House::start(&format!("[database]\nurl = \"{url}\"\nretention_days = 0\n")).await;
-    assert_eq!((lines(&house, OLD).await, lines(&house, NEW).await), (1, 1));
-    house.end().await;
+    let server = TestServer::start(&format!("[database]\nurl = \"{url}\"\nretention_days = 0\n")).await;
+    assert_eq!((lines(&server, OLD).await, lines(&server, NEW).await), (1, 1));
+    server.end().await;
 
-    let house = House::start(&format!("[database]\nurl = \"{url}\"\n")).await;
-    wait_until(PATIENCE, "old lines are removed", async || lines(&house, OLD).await == 0).await;
-    assert_eq!(lines(&house, NEW).await, 1);
-    house.end().await;
+    let server = TestServer::start(&format!("[database]\nurl = \"{url}\"\n")).await;
+    wait_until(PATIENCE, "old lines are removed", async || lines(&server, OLD).await == 0).await;
+    assert_eq!(lines(&server, NEW).await, 1);
+    server.end().await;
 }

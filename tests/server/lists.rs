@@ -12,13 +12,13 @@ use tandem_id::LegId;
 use tandem_store::calls;
 
 use crate::audio::noise;
-use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, basic, inline};
 use crate::phone::Phone;
+use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, TestServer, basic, inline};
 
 /// Returns the newest leg of the server.
-async fn newest(house: &House) -> Arc<LegInfo> {
+async fn newest(server: &TestServer) -> Arc<LegInfo> {
     let page = Page { limit: 1, after: None, offset: 0 };
-    house.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0)
+    server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0)
 }
 
 fn seconds(text: &str) -> i64 {
@@ -28,14 +28,14 @@ fn seconds(text: &str) -> i64 {
 
 /// Calls with 0 to 25 s from their creation to their answer, so that the order of the answers is not the order of the
 /// creations. One call is not answered, and one is live: the call of the phone.
-async fn with_slow_answers() -> (House, Phone) {
-    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+async fn with_slow_answers() -> (TestServer, Phone) {
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.hangup().await;
-    house.quiet().await;
-    let services = house.calls().services();
-    let of = newest(&house).await;
+    server.quiet().await;
+    let services = server.calls().services();
+    let of = newest(&server).await;
     let midnight: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
     for (number, rings) in [25, 0, 10, 20, 15].into_iter().enumerate() {
         let mut leg = LegInfo::clone(&of);
@@ -50,23 +50,23 @@ async fn with_slow_answers() -> (House, Phone) {
         calls::upsert(&services.store, records::call_row(&Arc::new(leg), created)).await.unwrap();
     }
     let mut live = Phone::new().await;
-    live.call(house.udp, "100").await;
-    (house, live)
+    live.call(server.udp, "100").await;
+    (server, live)
 }
 
 /// A synchronisation reads `StartTime>=` the last `start_time` that it has seen, so no call may be missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_filter_compares_the_time_that_the_list_shows() {
-    let (house, mut phone) = with_slow_answers().await;
+    let (server, mut phone) = with_slow_answers().await;
     let twilio = (format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json"), basic(ACCOUNT_SID, AUTH_TOKEN));
     // The refusal of a foreign account names the account of the key.
     let key = format!("Bearer {API_KEY}");
-    let foreign = house.api.get_as(&key, &format!("/v2/texml/Accounts/{ACCOUNT_SID}/Calls.json")).await.json();
+    let foreign = server.api.get_as(&key, &format!("/v2/texml/Accounts/{ACCOUNT_SID}/Calls.json")).await.json();
     let own = foreign["errors"][0]["detail"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned();
     let texml = (format!("/v2/texml/Accounts/{own}/Calls.json"), key);
     for (path, login) in [twilio, texml] {
         let list = async |query: String| -> Vec<Value> {
-            let reply = house.api.get_as(&login, &format!("{path}?PageSize=50&{query}")).await;
+            let reply = server.api.get_as(&login, &format!("{path}?PageSize=50&{query}")).await;
             assert_eq!(reply.status, 200, "{path} {query}: {}", String::from_utf8_lossy(&reply.body));
             reply.json()["calls"].as_array().unwrap().clone()
         };
@@ -99,16 +99,16 @@ async fn a_time_filter_compares_the_time_that_the_list_shows() {
         }
     }
     phone.hangup().await;
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_a_time_filter_contain_each_call_once() {
-    let (house, mut phone) = with_slow_answers().await;
+    let (server, mut phone) = with_slow_answers().await;
     let mut path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json?PageSize=2&StartTime%3E=2026-03-01");
     let mut seen = Vec::new();
     loop {
-        let page = house.api.get(&path).await.json();
+        let page = server.api.get(&path).await.json();
         seen.extend(page["calls"].as_array().unwrap().iter().map(|row| row["sid"].to_string()));
         match page["next_page_uri"].as_str() {
             Some(next) => path = next.to_owned(),
@@ -117,14 +117,14 @@ async fn pages_of_a_time_filter_contain_each_call_once() {
     }
     assert_eq!((seen.len(), seen.iter().collect::<BTreeSet<_>>().len()), (6, 6), "{seen:?}");
     phone.hangup().await;
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_found_by_a_part_of_its_number_its_id_and_its_call_id() {
-    let (house, mut phone) = with_slow_answers().await;
-    let leg = newest(&house).await;
-    let list = async |query: &str| house.api.get(&format!("/console/calls?{query}")).await.json();
+    let (server, mut phone) = with_slow_answers().await;
+    let leg = newest(&server).await;
+    let list = async |query: &str| server.api.get(&format!("/console/calls?{query}")).await.json();
     let exact = list("to=100").await;
     assert_eq!((exact["calls"].as_array().unwrap().len(), exact.get("searched")), (7, None));
     let part = list("to=10&limit=3").await;
@@ -133,22 +133,22 @@ async fn a_call_is_found_by_a_part_of_its_number_its_id_and_its_call_id() {
     let id = leg.id.to_string();
     let call_id = leg.sip.call_id.clone().unwrap();
     for part in [&id[..12], &id[12..24], &id[8..], &call_id, &call_id[1..call_id.len().min(12)]] {
-        let found = house.api.get(&format!("/console/calls/{}", part.replace('@', "%40"))).await;
+        let found = server.api.get(&format!("/console/calls/{}", part.replace('@', "%40"))).await;
         assert_eq!(found.status, 200, "{part}");
         assert_eq!(found.json()["session"], leg.session.to_string(), "{part}");
     }
-    assert_eq!(house.api.get("/console/calls/0123456789abcdef").await.status, 404);
+    assert_eq!(server.api.get("/console/calls/0123456789abcdef").await.status, 404);
     phone.hangup().await;
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_json_body_is_refused_with_the_correct_content_type() {
-    let house = House::start("").await;
+    let server = TestServer::start("").await;
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json");
     let body = json!({ "To": "+15551230001", "From": "+15551230002", "Url": "http://127.0.0.1/" }).to_string();
     let login = basic(ACCOUNT_SID, AUTH_TOKEN);
-    let reply = house.api.request("POST", &path, &login, "application/json", &body).await;
+    let reply = server.api.request("POST", &path, &login, "application/json", &body).await;
     assert_eq!(reply.status, 400);
     assert!(
         reply.json()["message"].as_str().unwrap().contains("application/x-www-form-urlencoded"),
@@ -166,15 +166,15 @@ async fn a_json_body_is_refused_with_the_correct_content_type() {
             ("text/xml", "<Response/>"),
             ("Multipart/Form-Data; boundary=x", multipart),
         ] {
-            let reply = house.api.request("POST", &path, &login, kind, body).await;
+            let reply = server.api.request("POST", &path, &login, kind, body).await;
             let text = String::from_utf8(reply.body.clone()).unwrap();
             assert!(reply.status == 400 && text.contains("application/x-www-form-urlencoded"), "{kind}: {text}");
         }
     }
     // A form with a wrong content type is still a form.
     let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Queues.json");
-    assert_eq!(house.api.request("POST", &path, &login, "application/json", "FriendlyName=a").await.status, 201);
-    house.end().await;
+    assert_eq!(server.api.request("POST", &path, &login, "application/json", "FriendlyName=a").await.status, 201);
+    server.end().await;
 }
 
 /// A disk of 3 MiB. The test needs root to create the disk.
@@ -211,41 +211,41 @@ async fn a_recording_on_a_full_disk_keeps_its_audio_and_reports_the_failure() {
         "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\"/></Response>";
     let folder = disk.0.path().join("recordings");
     let more = format!("[recordings]\nurl = \"file:{}\"\n{}", folder.display(), inline("100", record));
-    let house = House::start(&more).await;
+    let server = TestServer::start(&more).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.audio.say(&noise(600, 3));
     phone.audio.heard().reach(150, "3 s of RTP").await;
     disk.fill();
     phone.audio.heard().reach(400, "5 s more").await;
     phone.hangup().await;
-    house.quiet().await;
+    server.quiet().await;
 
-    let recording = house.api.recordings().await.remove(0);
+    let recording = server.api.recordings().await.remove(0);
     assert_eq!((&recording["status"], &recording["error_code"]), (&json!("completed"), &json!(12_400)), "{recording}");
     let length: u64 = recording["duration"].as_str().unwrap().parse().unwrap();
     assert!((1..8).contains(&length), "{recording}");
     let sid = recording["sid"].as_str().unwrap();
-    let wav = house.api.wav(sid).await;
+    let wav = server.api.wav(sid).await;
     let samples = tandem_media::decode(&wav, None).unwrap().samples().len();
     assert!(samples >= 8_000, "{samples} samples");
     let (a, b, c, d, e) = (&sid[2..10], &sid[10..14], &sid[14..18], &sid[18..22], &sid[22..]);
-    let telnyx = house.api.get_as(&format!("Bearer {API_KEY}"), &format!("/v2/recordings/{a}-{b}-{c}-{d}-{e}")).await;
+    let telnyx = server.api.get_as(&format!("Bearer {API_KEY}"), &format!("/v2/recordings/{a}-{b}-{c}-{d}-{e}")).await;
     assert_eq!(telnyx.status, 200, "{}", String::from_utf8_lossy(&telnyx.body));
     // The MP3 file would need space. `wav` gives the path of the audio.
     disk.fill();
-    let mp3 = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.mp3")).await;
+    let mp3 = server.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.mp3")).await;
     assert_eq!((mp3.status, &mp3.json()["code"]), (503, &json!(20_503)), "{}", mp3.json());
     let path = format!("/v2/recordings/{a}-{b}-{c}-{d}-{e}/download.mp3");
-    let mp3 = house.api.get_as(&format!("Bearer {API_KEY}"), &path).await;
+    let mp3 = server.api.get_as(&format!("Bearer {API_KEY}"), &path).await;
     assert_eq!(mp3.status, 503, "{}", String::from_utf8_lossy(&mp3.body));
-    let errors = house.api.get("/console/errors").await.json();
+    let errors = server.api.get("/console/errors").await.json();
     let error = errors["errors"].as_array().unwrap().iter().find(|row| row["cause"] == "recording-failed");
     assert!(error.is_some_and(|row| row["advice"].as_str().unwrap().contains("df -h")), "{errors}");
-    let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
+    let notifications = server.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
     let full = errors["errors"].as_array().unwrap().iter().filter(|row| row["cause"] == "recordings-disk-full").count();
     assert!(full >= 1, "{errors}");
     let is_reported = notifications["notifications"].as_array().unwrap().iter().any(|row| row["error_code"] == "12400");
     assert!(is_reported, "{notifications}");
-    house.end().await;
+    server.end().await;
 }

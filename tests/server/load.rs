@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::app::{App, AppRequest};
-use crate::house::{House, asks, inline};
 use crate::phone::Phone;
+use crate::test_server::{TestServer, asks, inline};
 
 /// An address without a listener. The address is on a separate host, so that the system gives the address to no other
 /// test during this test.
@@ -27,9 +27,9 @@ async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
 }
 
 /// Makes two calls. The server relays both calls to the answerer. Returns the report.
-async fn relayed(house: &House, answerer: SocketAddr) -> Value {
+async fn relayed(server: &TestServer, answerer: SocketAddr) -> Value {
     let answerer = answerer.to_string();
-    load(house.udp, &["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--ring", "50"]).await
+    load(server.udp, &["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--ring", "50"]).await
 }
 
 fn bridge(answerer: SocketAddr) -> String {
@@ -49,10 +49,10 @@ fn assert_nothing_is_lost(report: &Value) {
 async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
     let (answerer, sink) = (free(3), free(4));
     let stream = format!("<Response><Start><Stream url=\"ws://{sink}/\"/></Start><Pause length=\"60\"/></Response>");
-    let house = House::start(&(bridge(answerer) + &inline("7*", &stream))).await;
+    let server = TestServer::start(&(bridge(answerer) + &inline("7*", &stream))).await;
     let sink = sink.to_string();
     let streams = ["--number", "7", "--no-answerer", "--calls", "2", "--seconds", "1", "--media", "--sink", &sink];
-    let (relayed, streamed) = tokio::join!(relayed(&house, answerer), load(house.udp, &streams));
+    let (relayed, streamed) = tokio::join!(relayed(&server, answerer), load(server.udp, &streams));
     assert_nothing_is_lost(&relayed);
     assert_eq!(relayed["clean"], true);
     assert_eq!(relayed["added_delay_ms"]["n"], 2);
@@ -62,8 +62,8 @@ async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
     let stamps = |name: &str| streams["stamps"][name].as_u64().unwrap();
     assert_eq!(stamps("found") + stamps("missing_between") + stamps("before_or_after"), stamps("sent"));
     assert!(stamps("found") > 0, "{streamed:#}");
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,16 +77,16 @@ async fn streams_that_flood_or_disconnect_do_not_disturb_other_calls() {
     })
     .await;
     let answerer = free(5);
-    let house = House::start(&(bridge(answerer) + &asks("300", app.address))).await;
+    let server = TestServer::start(&(bridge(answerer) + &asks("300", app.address))).await;
     let mut phones = Vec::new();
     for place in 0..4 {
         let mut phone = Phone::new().await;
-        phone.call(house.udp, "300").await;
+        phone.call(server.udp, "300").await;
         let stream = app.stream().await;
         stream.event("start").await;
         phones.push((place, phone, stream));
     }
-    let others = tokio::join!(relayed(&house, answerer), async {
+    let others = tokio::join!(relayed(&server, answerer), async {
         for (place, _, stream) in &phones {
             match place % 2 {
                 0 => (0..20).for_each(|_| stream.play(&vec![0; 8_000 * 30])),
@@ -98,6 +98,6 @@ async fn streams_that_flood_or_disconnect_do_not_disturb_other_calls() {
     for (_, mut phone, _) in phones {
         phone.hangup().await;
     }
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

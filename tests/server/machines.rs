@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::app::{App, AppRequest};
-use crate::house::{House, inline};
+use crate::test_server::{TestServer, inline};
 
 const PERSON: &str = "<Response><Say>Hello?</Say><Pause length=\"20\"/></Response>";
 const MACHINE: &str = "<Response><Say>Hello. You have reached the office of the lighthouse keepers. Nobody is here at the \
@@ -27,15 +27,15 @@ fn hangs_up(request: &AppRequest) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_document_is_requested_after_the_greeting_of_an_answering_machine() {
     let app = App::start(hangs_up).await;
-    let house = House::start(&application(&app)).await;
+    let server = TestServer::start(&application(&app)).await;
     let form = format!(
         "To=sip:811@{}&From=%2B15551230001&Url={}&StatusCallback={}&MachineDetection=DetectMessageEnd\
          &MachineDetectionSilenceTimeout=10000",
-        house.udp,
+        server.udp,
         app.url("/voice"),
         app.url("/status")
     );
-    let made = house.api.post("/Calls.json", &form).await;
+    let made = server.api.post("/Calls.json", &form).await;
     assert_eq!(made.status, 201);
     let request = app.request("/voice").await;
     assert_eq!(request.field("AnsweredBy"), "machine_end_silence");
@@ -43,11 +43,11 @@ async fn the_document_is_requested_after_the_greeting_of_an_answering_machine() 
     assert!((4_000..30_000).contains(&duration), "after {duration} ms");
     assert_eq!(app.request("/status").await.field("AnsweredBy"), "machine_end_silence");
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
-    let calls = house.api.calls().await;
+    let calls = server.api.calls().await;
     let call = calls.iter().find(|call| call["sid"] == sid.as_str()).unwrap();
     assert_eq!(call["answered_by"], "machine_end_silence");
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,41 +57,41 @@ async fn async_machine_detection_reports_a_person_while_the_document_runs() {
         _ => String::new(),
     })
     .await;
-    let house = House::start(&application(&app)).await;
+    let server = TestServer::start(&application(&app)).await;
     let form = format!(
         "To=sip:810@{}&From=%2B15551230001&Url={}&MachineDetection=Enable&AsyncAmd=true&AsyncAmdStatusCallback={}\
          &MachineDetectionSilenceTimeout=10000",
-        house.udp,
+        server.udp,
         app.url("/voice"),
         app.url("/amd")
     );
-    let made = house.api.post("/Calls.json", &form).await;
+    let made = server.api.post("/Calls.json", &form).await;
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
     let told = app.request("/amd").await;
     assert_eq!((told.field("AnsweredBy").as_str(), told.field("CallSid")), ("human", sid.clone()));
     assert!(app.requests.all()[0].path == "/voice", "it did not wait");
-    house.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await;
-    house.quiet().await;
-    house.end().await;
+    server.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dial_with_machine_detection_reports_an_answering_machine_by_webhook() {
     let app = App::start(|_| String::new()).await;
-    let house = House::start(&application(&app)).await;
+    let server = TestServer::start(&application(&app)).await;
     let order = json!({
         "connection_id": "1000000000000000001",
-        "to": format!("sip:811@{}", house.udp),
+        "to": format!("sip:811@{}", server.udp),
         "from": "+15551230001",
         "answering_machine_detection": "detect",
         // On a busy computer, the speech may start late.
         "answering_machine_detection_config": { "total_analysis_time_millis": 60_000, "initial_silence_millis": 30_000 },
     });
-    house.api.dial(&order).await;
+    server.api.dial(&order).await;
     let told = app.event("call.machine.detection.ended").await;
     assert_eq!((told["result"].as_str(), &told["from"]), (Some("machine"), &json!("+15551230001")));
-    house.api.command(told["call_control_id"].as_str().unwrap(), "hangup", &json!({})).await;
+    server.api.command(told["call_control_id"].as_str().unwrap(), "hangup", &json!({})).await;
     app.event("call.hangup").await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

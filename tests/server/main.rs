@@ -2,7 +2,7 @@
 //! applications. All run on loopback, with ports that the system chooses.
 //!
 //! ```text
-//!   Phone (SIP + RTP) ──► House: a server in this process, or Program: the binary ──► App (webhooks, streams)
+//!   Phone (SIP + RTP) ──► TestServer: a server in this process, or Program: the binary ──► App (webhooks, streams)
 //! ```
 
 #![allow(
@@ -15,10 +15,10 @@
 
 mod app;
 mod audio;
-mod house;
 mod log;
 mod phone;
 mod program;
+mod test_server;
 
 mod abuse;
 mod access;

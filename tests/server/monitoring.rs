@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tandem_causes::Cause;
 
-use crate::house::{House, Reply, inline};
 use crate::phone::Phone;
+use crate::test_server::{Reply, TestServer, inline};
 
 const DASHBOARD: &str = include_str!("../../docs/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../docs/monitoring/alerts.yml");
@@ -61,12 +61,12 @@ fn text(reply: Reply) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
-    let house = House::start(&inline("100", "<Response><Hangup/></Response>")).await;
+    let server = TestServer::start(&inline("100", "<Response><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     phone.until(crate::phone::SipEvent::Bye).await;
-    house.quiet().await;
-    let metrics = text(house.api.get("/metrics").await);
+    server.quiet().await;
+    let metrics = text(server.api.get("/metrics").await);
     let families = families(&metrics);
     assert!(metrics.contains("\ntandem_legs_ended_total{cause=\"hung_up\"} 1\n"), "{metrics}");
     assert!(metrics.contains("\ntandem_build_info{version=\""), "{metrics}");
@@ -135,5 +135,5 @@ async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
     for name in listed {
         assert!(families.contains_key(name), "docs/monitoring.md lists {name}, which is no metric");
     }
-    house.end().await;
+    server.end().await;
 }

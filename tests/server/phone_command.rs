@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::house::settings;
 use crate::log::PATIENCE;
 use crate::program::Program;
+use crate::test_server::settings;
 
 /// The ways in which an application or its call fails: the number, the path of the application, and the cause. The port
 /// 9 of `127.0.0.1` has no listener.
@@ -154,15 +154,15 @@ async fn tandem_call_reports_no_firewall_for_a_call_that_ends_immediately() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_answer_after_the_hang_up_is_a_problem_of_the_call() {
+async fn a_failed_answer_after_the_hangup_is_a_problem_of_the_call() {
     let folder = TempDir::new().unwrap();
     let (program, file) = start(&folder).await;
     let steps = ["--expect", "speech", "--press", "1", "--hangup"];
-    let (code, report, said) = call(&file, LATE, &steps).await;
-    assert_eq!((code, &report["problems"][0]["cause"]), (Some(1), &"answered-403".into()), "{said}");
+    let (code, report, printed) = call(&file, LATE, &steps).await;
+    assert_eq!((code, &report["problems"][0]["cause"]), (Some(1), &"answered-403".into()), "{printed}");
     for problem in ["problem answered-403", "problem 11200"] {
-        let (code, _, said) = call(&file, LATE, &[&steps[..], &["--expect", problem]].concat()).await;
-        assert_eq!(code, Some(0), "{problem}: {said}");
+        let (code, _, printed) = call(&file, LATE, &[&steps[..], &["--expect", problem]].concat()).await;
+        assert_eq!(code, Some(0), "{problem}: {printed}");
     }
     program.terminate();
     assert!(program.ended().await.success());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::house::Api;
 use crate::log::{Log, PATIENCE};
+use crate::test_server::Api;
 
 /// A running `tandem serve` process. It is killed when this value is dropped.
 pub(crate) struct Program {

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use tandem_test_support::{wait_for, wait_until};
 
 use crate::app::App;
-use crate::house::{ACCOUNT_SID, API_KEY, House, PROJECT_ID, PROJECT_TOKEN, basic};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{ACCOUNT_SID, API_KEY, PROJECT_ID, PROJECT_TOKEN, TestServer, basic};
 
 const APPLICATION: &str = "1000000000000000001";
 
@@ -24,14 +24,14 @@ fn commanded(number: &str, url: &str) -> String {
 }
 
 /// The list of errors. The newest error comes first.
-async fn errors(house: &House) -> Vec<Value> {
-    let errors = house.api.get("/console/errors?limit=100").await.json()["errors"].take();
+async fn errors(server: &TestServer) -> Vec<Value> {
+    let errors = server.api.get("/console/errors?limit=100").await.json()["errors"].take();
     errors.as_array().cloned().unwrap_or_default()
 }
 
 /// Waits until the list of errors has an error with this cause, and returns the error.
-async fn error(house: &House, cause: &str) -> Value {
-    let found = async || errors(house).await.into_iter().find(|error| error["cause"] == cause);
+async fn error(server: &TestServer, cause: &str) -> Value {
+    let found = async || errors(server).await.into_iter().find(|error| error["cause"] == cause);
     wait_for(PATIENCE, &format!("{cause} is in the list of errors"), found).await
 }
 
@@ -65,13 +65,13 @@ async fn each_mistake_of_a_script_has_its_own_cause() {
     let number = |place: usize| format!("30{place}");
     let numbers: String =
         cases.iter().enumerate().map(|(place, (path, _))| script(&number(place), &app.url(path))).collect();
-    let house = House::start(&numbers).await;
+    let server = TestServer::start(&numbers).await;
     for (place, (path, cause)) in cases.iter().enumerate() {
         let mut phone = Phone::new().await;
-        phone.invite(house.udp, &number(place)).await;
+        phone.invite(server.udp, &number(place)).await;
         let outcome = phone.outcome().await;
         assert_eq!(outcome, if *cause == "script-unanswered" { 480 } else { 200 }, "{path}");
-        let error = error(&house, cause).await;
+        let error = error(&server, cause).await;
         assert_eq!(error["code"], Value::Null, "{path}: {error}");
         let message = error["message"].as_str().unwrap();
         let is_document = !["/silent", "/condition", "/request"].contains(path);
@@ -79,28 +79,28 @@ async fn each_mistake_of_a_script_has_its_own_cause() {
         if *path == "/condition" {
             assert!(message.contains("main.[1].cond"), "{message}");
         }
-        house.calls().hangup_all();
-        house.quiet().await;
+        server.calls().hangup_all();
+        server.quiet().await;
     }
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_of_another_provider_is_an_error_that_names_the_provider() {
     let app = App::start(|_| "{\"version\": \"1.0.0\", \"sections\": {\"main\": [\"hangup\"]}}".to_owned()).await;
-    let house = House::start(&crate::house::asks("100", app.address)).await;
+    let server = TestServer::start(&crate::test_server::asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "100").await;
+    phone.invite(server.udp, "100").await;
     phone.outcome().await;
-    let error = error(&house, "other-provider").await;
+    let error = error(&server, "other-provider").await;
     assert!(error["message"].as_str().unwrap().contains("the provider \"swml\""), "{error}");
-    house.calls().hangup_all();
-    house.end().await;
+    server.calls().hangup_all();
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_refused_request_is_an_error_with_its_reason() {
-    let house = House::start("").await;
+    let server = TestServer::start("").await;
     let project = basic(PROJECT_ID, PROJECT_TOKEN);
     let unknown = "00000000-0000-4000-8000-00000000000f";
     let key = format!("Bearer {API_KEY}");
@@ -144,49 +144,49 @@ async fn every_refused_request_is_an_error_with_its_reason() {
     ] {
         // In one second, the server stores only a few errors with the same cause. So the request is repeated.
         let reported = async || {
-            let reply = house.api.post_as(login, path, &body).await;
+            let reply = server.api.post_as(login, path, &body).await;
             assert!((400..500).contains(&reply.status), "{body}: {}", reply.status);
-            errors(&house).await.into_iter().find(|error| error["message"].as_str().unwrap().contains(reason))
+            errors(&server).await.into_iter().find(|error| error["message"].as_str().unwrap().contains(reason))
         };
         let error = wait_for(PATIENCE, &format!("{reason} is reported"), reported).await;
         assert_eq!(error["cause"], cause, "{body}: {error}");
     }
     // Only an account learns of requests for paths that do not exist.
-    let before = errors(&house).await.len();
-    assert_eq!(house.api.post_as("", "/nowhere", "{}").await.status, 404);
-    assert_eq!(errors(&house).await.len(), before);
-    house.end().await;
+    let before = errors(&server).await.len();
+    assert_eq!(server.api.post_as("", "/nowhere", "{}").await.status, 404);
+    assert_eq!(errors(&server).await.len(), before);
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_after_the_end_of_a_call_is_no_error_and_an_invalid_command_shows_its_code() {
     let app = App::start(|_| String::new()).await;
-    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
+    let server = TestServer::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(server.udp, "200").await;
     let call = app.event("call.initiated").await;
     let id = call["call_control_id"].as_str().unwrap().to_owned();
-    house.api.command(&id, "answer", &json!({})).await;
+    server.api.command(&id, "answer", &json!({})).await;
     phone.outcome().await;
     let key = format!("Bearer {API_KEY}");
     let path = |action: &str| format!("/v2/calls/{}/actions/{action}", id.replace(':', "%3A"));
-    let wrong = house.api.post_as(&key, &path("gather"), "{\"maximum_digits\": 1000}").await;
+    let wrong = server.api.post_as(&key, &path("gather"), "{\"maximum_digits\": 1000}").await;
     assert_eq!(wrong.status, 422);
-    let error = error(&house, "api-request-refused").await;
+    let error = error(&server, "api-request-refused").await;
     assert_eq!(error["code"], 90023, "{error}");
     assert!(error["message"].as_str().unwrap().contains(": maximum_digits: "), "{error}");
     phone.hangup().await;
     app.event("call.hangup").await;
-    house.quiet().await;
-    let late = house.api.post_as(&key, &path("hangup"), "{}").await;
+    server.quiet().await;
+    let late = server.api.post_as(&key, &path("hangup"), "{}").await;
     assert_eq!(late.status, 422);
-    let story = house.api.get("/console/calls/last").await.json();
+    let story = server.api.get("/console/calls/last").await.json();
     assert_eq!(story["errors"].as_array().unwrap().len(), 1, "{story}");
     let lines = story["timeline"].as_array().unwrap();
     let has = |text: &str| lines.iter().any(|line| line["text"].as_str().unwrap().contains(text));
     assert!(has("(90018); the call has ended"), "{story}");
     assert!(has("hangup_cause=normal_clearing"), "{story}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,13 +196,13 @@ async fn the_signature_page_shows_the_signature_of_each_provider() {
     })
     .await;
     let more = format!("{}{}", script("300", &app.url("/swml")), commanded("200", &app.url("/telnyx")));
-    let house = House::start(&more).await;
-    let signature = || async { house.api.get("/console/signature?call=last").await.json() };
+    let server = TestServer::start(&more).await;
+    let signature = || async { server.api.get("/console/signature?call=last").await.json() };
 
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "300").await;
+    phone.call(server.udp, "300").await;
     phone.until(SipEvent::Bye).await;
-    house.quiet().await;
+    server.quiet().await;
     let signature_page = signature().await;
     let sent = app.request("/swml").await;
     assert_eq!(signature_page["key"], format!("the signing key of {PROJECT_ID}"));
@@ -217,11 +217,11 @@ async fn the_signature_page_shows_the_signature_of_each_provider() {
     );
 
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(server.udp, "200").await;
     app.event("call.initiated").await;
     phone.cancel().await;
     app.event("call.hangup").await;
-    house.quiet().await;
+    server.quiet().await;
     let signature_page = signature().await;
     let sent = app.request("/telnyx").await;
     let headers = signature_page["requests"][0]["headers"].as_array().unwrap();
@@ -235,23 +235,23 @@ async fn the_signature_page_shows_the_signature_of_each_provider() {
         "{signature_page}"
     );
     assert!(!signature_page.to_string().contains(ACCOUNT_SID), "{signature_page}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unused_parameter_causes_a_note() {
     let app = App::start(|_| "sections: {main: [answer]}".to_owned()).await;
-    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
+    let server = TestServer::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(server.udp, "200").await;
     let id = app.event("call.initiated").await["call_control_id"].as_str().unwrap().to_owned();
-    house.api.command(&id, "answer", &json!({ "langauge": "en-US" })).await;
+    server.api.command(&id, "answer", &json!({ "langauge": "en-US" })).await;
     phone.outcome().await;
-    let note = error(&house, "unused-parameter").await;
+    let note = error(&server, "unused-parameter").await;
     assert!(note["message"].as_str().unwrap().ends_with("/actions/answer: without effect: langauge"), "{note}");
     assert_eq!(note["level"], "warning");
-    house.calls().hangup_all();
-    house.quiet().await;
+    server.calls().hangup_all();
+    server.quiet().await;
 
     let callee = Phone::new().await;
     let params = json!({
@@ -259,11 +259,11 @@ async fn an_unused_parameter_causes_a_note() {
         "status_events": ["answred"],
     });
     let body = json!({ "command": "dial", "params": params }).to_string();
-    let reply = house.api.post_as(&basic(PROJECT_ID, PROJECT_TOKEN), "/api/calling/calls", &body).await;
+    let reply = server.api.post_as(&basic(PROJECT_ID, PROJECT_TOKEN), "/api/calling/calls", &body).await;
     assert_eq!(reply.status, 200);
     let message = "POST /api/calling/calls: without effect: timout, status_events answred";
-    let is_reported = async || errors(&house).await.iter().any(|error| error["message"] == message);
+    let is_reported = async || errors(&server).await.iter().any(|error| error["message"] == message);
     wait_until(PATIENCE, "the note about the Calling API", is_reported).await;
-    house.calls().hangup_all();
-    house.end().await;
+    server.calls().hangup_all();
+    server.end().await;
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::house::{House, inline, settings};
 use crate::phone::Phone;
 use crate::program::Program;
+use crate::test_server::{TestServer, inline, settings};
 
 const WAIT: &str = "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>";
 const BUSY: &str = "<Response><Reject reason=\"busy\"/></Response>";
@@ -103,17 +103,19 @@ async fn the_log_is_json_on_request_and_its_level_changes_at_runtime() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_changes_the_speech_engine() {
-    let house =
-        House::start(&format!("[speech]\ntts = \"off\"\n{}", inline("100", "<Response><Say>Hello</Say></Response>")))
-            .await;
+    let server = TestServer::start(&format!(
+        "[speech]\ntts = \"off\"\n{}",
+        inline("100", "<Response><Say>Hello</Say></Response>")
+    ))
+    .await;
     let timeline = async || {
         let mut phone = Phone::new().await;
-        phone.call(house.udp, "100").await;
+        phone.call(server.udp, "100").await;
         phone.until(crate::phone::SipEvent::Bye).await;
-        house.quiet().await;
-        let newest = house.api.calls().await.remove(0);
+        server.quiet().await;
+        let newest = server.api.calls().await.remove(0);
         let path = format!("/console/sessions/{}/events?format=text", newest["sid"].as_str().unwrap());
-        String::from_utf8(house.api.get(&path).await.body).unwrap()
+        String::from_utf8(server.api.get(&path).await.body).unwrap()
     };
     let text = timeline().await;
     assert!(text.contains("text to speech is off (speech.tts)"), "{text}");
@@ -121,25 +123,25 @@ async fn a_reload_changes_the_speech_engine() {
     // with espeak-ng. With or without espeak-ng, text to speech is not off.
     let other = "[speech]\ntts = \"http://127.0.0.1:9/v1/audio/speech\"\n";
     let number = inline("100", "<Response><Say>Hello</Say></Response>");
-    let restart = house.reload(&format!("{other}{number}")).await;
+    let restart = server.reload(&format!("{other}{number}")).await;
     assert!(restart.iter().all(|key| !key.starts_with("speech")), "no restart is needed: {restart:?}");
     let text = timeline().await;
     assert!(!text.contains("text to speech is off"), "{text}");
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_changes_credentials() {
-    let house = House::start("").await;
-    assert_eq!(house.api.calls().await.len(), 0);
+    let server = TestServer::start("").await;
+    assert_eq!(server.api.calls().await.len(), 0);
     let other = "[[accounts]]\nname = \"other\"\n\
                  twilio = { account_sid = \"AC00000000000000000000000000000002\", auth_token = \"another\" }\n";
     let path = "/2010-04-01/Accounts/AC00000000000000000000000000000002/Calls.json";
-    let login = crate::house::basic("AC00000000000000000000000000000002", "another");
-    assert_eq!(house.api.get_as(&login, path).await.status, 401);
-    house.reload(other).await;
-    assert_eq!(house.api.get_as(&login, path).await.status, 200);
-    house.reload("").await;
-    assert_eq!(house.api.get_as(&login, path).await.status, 401);
-    house.end().await;
+    let login = crate::test_server::basic("AC00000000000000000000000000000002", "another");
+    assert_eq!(server.api.get_as(&login, path).await.status, 401);
+    server.reload(other).await;
+    assert_eq!(server.api.get_as(&login, path).await.status, 200);
+    server.reload("").await;
+    assert_eq!(server.api.get_as(&login, path).await.status, 401);
+    server.end().await;
 }

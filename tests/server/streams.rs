@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::app::{App, AppRequest, Frame, Stream};
 use crate::audio::{decode, holds, noise, tone};
-use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks, commanded};
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, TestServer, asks, commanded};
 
 /// The differences between the messages of the two dialects.
 struct Wire {
@@ -38,9 +38,9 @@ async fn a_connected_stream_receives_and_sends_audio_and_then_the_document_conti
         }
     })
     .await;
-    let house = House::start(&asks("100", app.address)).await;
+    let server = TestServer::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let stream = app.stream().await;
     let signature = tandem_twilio::sign::signature(AUTH_TOKEN, &app.stream_url(), []);
     assert_eq!(stream.headers["x-twilio-signature"], signature.as_str());
@@ -78,14 +78,14 @@ async fn a_connected_stream_receives_and_sends_audio_and_then_the_document_conti
     let after = app.request("/after").await;
     assert_eq!((after.field("StreamSid").as_str(), after.is_signed()), (stream_sid, true));
     assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
-    house.quiet().await;
-    let lines = house.api.get(&format!("/console/sessions/{call_sid}/events")).await.json();
+    server.quiet().await;
+    let lines = server.api.get(&format!("/console/sessions/{call_sid}/events")).await.json();
     assert_timeline(lines.as_array().unwrap(), stream_sid);
-    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    let metrics = String::from_utf8(server.api.get("/metrics").await.body).unwrap();
     for series in ["tandem_stream_connect_seconds_count{kind=\"stream\"}", "tandem_stream_first_audio_seconds_count"] {
         assert!(metrics.contains(&format!("\n{series} 1\n")), "{metrics}");
     }
-    house.end().await;
+    server.end().await;
 }
 
 /// Asserts the lines of a stream in the log of a call: the start of the stream, its first audio, and its counters at
@@ -111,12 +111,12 @@ fn assert_timeline(lines: &[Value], stream_sid: &str) {
 async fn a_stream_started_by_command_receives_and_sends_audio_until_the_hangup() {
     let mut app = App::start(|_| String::new()).await;
     let application = commanded("200", &app.url("/telnyx"));
-    let house = House::start(&application).await;
+    let server = TestServer::start(&application).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(server.udp, "200").await;
     let leg = app.event("call.initiated").await;
     let control = leg["call_control_id"].as_str().unwrap();
-    house.api.command(control, "answer", &json!({})).await;
+    server.api.command(control, "answer", &json!({})).await;
     assert_eq!(phone.outcome().await, 200);
     app.event("call.answered").await;
     let order = json!({
@@ -126,7 +126,7 @@ async fn a_stream_started_by_command_receives_and_sends_audio_until_the_hangup()
         "stream_bidirectional_codec": "PCMU",
         "client_state": "YWJj",
     });
-    house.api.command(control, "streaming_start", &order).await;
+    server.api.command(control, "streaming_start", &order).await;
     let stream = app.stream().await;
     assert!(stream.headers["user-agent"].to_str().unwrap().to_lowercase().contains("telnyx"));
     app.event("streaming.started").await;
@@ -165,8 +165,8 @@ async fn a_stream_started_by_command_receives_and_sends_audio_until_the_hangup()
     assert_counted(&stream, &TELNYX);
     app.event("streaming.stopped").await;
     app.event("call.hangup").await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,11 +180,11 @@ async fn a_background_stream_receives_both_tracks_until_stop() {
         _ => String::new(),
     })
     .await;
-    let house = House::start(&asks("101", app.address)).await;
+    let server = TestServer::start(&asks("101", app.address)).await;
     let mut phone = Phone::new().await;
     let audio = noise(4_000, 3);
     phone.audio.say(&audio);
-    phone.call(house.udp, "101").await;
+    phone.call(server.udp, "101").await;
     let stream = app.stream().await;
     let (_, stop) = stream.event("stop").await;
     stream.closed().await;
@@ -202,22 +202,22 @@ async fn a_background_stream_receives_both_tracks_until_stop() {
     // The stream contains the same speech that the caller heard, from the first loud sample of the speech.
     let begin = spoken.iter().position(|sample| sample.unsigned_abs() > 2_000).expect("speech");
     assert!(spoken[begin..].chunks_exact(4_000).any(|spoken| holds(spoken, &heard)));
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn noise_suppression_before_the_answer_affects_the_stream_until_it_is_stopped() {
     let mut app = App::start(|_| String::new()).await;
     let application = commanded("201", &app.url("/telnyx"));
-    let house = House::start(&application).await;
+    let server = TestServer::start(&application).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "201").await;
+    phone.invite(server.udp, "201").await;
     let leg = app.event("call.initiated").await;
     let control = leg["call_control_id"].as_str().unwrap();
-    house.api.command(control, "suppression_start", &json!({ "direction": "both" })).await;
+    server.api.command(control, "suppression_start", &json!({ "direction": "both" })).await;
     let order = json!({ "stream_url": app.stream_url(), "stream_track": "inbound_track" });
-    house.api.command(control, "answer", &order).await;
+    server.api.command(control, "answer", &order).await;
     assert_eq!(phone.outcome().await, 200);
     let stream = app.stream().await;
     let hiss: Vec<i16> = noise(20_000, 5).into_iter().map(|sample| sample / 8).collect();
@@ -229,15 +229,15 @@ async fn noise_suppression_before_the_answer_affects_the_stream_until_it_is_stop
         stream.listen(3_000).await;
         cleaned.push(loudness(&track(&stream, "inbound")));
     }
-    house.api.command(control, "suppression_stop", &json!({})).await;
+    server.api.command(control, "suppression_stop", &json!({})).await;
     stream.listen(2_000).await;
     let plain = loudness(&track(&stream, "inbound"));
     assert!(plain > 400.0 && cleaned.last() < Some(&(plain / 8.0)), "{cleaned:?} when cleaned, {plain} when not");
     phone.hangup().await;
     stream.closed().await;
     app.event("call.hangup").await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 /// The root mean square of the last second of audio.

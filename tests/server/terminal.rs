@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::house::settings;
 use crate::log::PATIENCE;
+use crate::test_server::settings;
 
 fn command(arguments: &[&str], config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));

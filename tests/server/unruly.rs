@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::app::{App, AppRequest};
 use crate::audio::tone;
-use crate::house::{House, asks, commanded};
 use crate::phone::{Phone, SipEvent};
+use crate::test_server::{TestServer, asks, commanded};
 
 /// An application with a document that connects a stream to this application and then hangs up.
 async fn connecting() -> App {
@@ -25,9 +25,9 @@ async fn connecting() -> App {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_messages_harm_neither_the_stream_nor_the_call() {
     let mut app = connecting().await;
-    let house = House::start(&asks("100", app.address)).await;
+    let server = TestServer::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let stream = app.stream().await;
     stream.event("start").await;
     for wrong in ["", "{", "null", "[1]", "{\"event\":7}", "{\"event\":\"dance\"}", "\u{0}"] {
@@ -59,16 +59,16 @@ async fn invalid_messages_harm_neither_the_stream_nor_the_call() {
     phone.hangup().await;
     stream.event("stop").await;
     stream.closed().await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_document_continues_after_the_application_of_a_stream_disconnects() {
     let mut app = connecting().await;
-    let house = House::start(&asks("100", app.address)).await;
+    let server = TestServer::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
-    phone.call(house.udp, "100").await;
+    phone.call(server.udp, "100").await;
     let stream = app.stream().await;
     stream.listen(100).await;
     stream.vanish();
@@ -77,28 +77,28 @@ async fn the_document_continues_after_the_application_of_a_stream_disconnects() 
     let is_stream_error =
         |request: &AppRequest| request.path == "/stream-told" && request.field("StreamEvent") == "stream-error";
     assert!(app.requests.find("stream-error", is_stream_error).await.is_signed());
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_cannot_connect_leaves_the_call_running() {
     let app = App::start(|_| String::new()).await;
-    let house = House::start(&commanded("200", &app.url("/telnyx"))).await;
+    let server = TestServer::start(&commanded("200", &app.url("/telnyx"))).await;
     let mut phone = Phone::new().await;
-    phone.invite(house.udp, "200").await;
+    phone.invite(server.udp, "200").await;
     let leg = app.event("call.initiated").await;
     let control = leg["call_control_id"].as_str().unwrap();
-    house.api.command(control, "answer", &json!({})).await;
+    server.api.command(control, "answer", &json!({})).await;
     assert_eq!(phone.outcome().await, 200);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    house.api.command(control, "streaming_start", &json!({ "stream_url": format!("ws://{nobody}/") })).await;
+    server.api.command(control, "streaming_start", &json!({ "stream_url": format!("ws://{nobody}/") })).await;
     let failed = app.event("streaming.failed").await;
     assert_ne!(failed["failure_reason"], Value::Null);
-    assert_eq!(house.live_legs(), 1);
-    house.api.command(control, "hangup", &json!({})).await;
+    assert_eq!(server.live_legs(), 1);
+    server.api.command(control, "hangup", &json!({})).await;
     phone.until(SipEvent::Bye).await;
     app.event("call.hangup").await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::house::House;
 use crate::log::PATIENCE;
+use crate::test_server::TestServer;
 
 const RATE: usize = 8_000;
 
@@ -184,13 +184,13 @@ async fn baresip_phones_on_udp_and_tcp_call_and_transfer() {
     }
     let users = ["alice", "bob", "carol"]
         .map(|user| format!("[[endpoints]]\naccount = \"acme\"\nusername = \"{user}\"\npassword = \"of {user}\"\n"));
-    let house = House::start(&users.concat()).await;
+    let server = TestServer::start(&users.concat()).await;
     let (mut alice, mut bob, mut carol) = tokio::join!(
-        Baresip::start(1, "alice", 500, house.udp, "udp"),
-        Baresip::start(2, "bob", 800, house.tcp, "tcp"),
-        Baresip::start(3, "carol", 1_100, house.udp, "udp"),
+        Baresip::start(1, "alice", 500, server.udp, "udp"),
+        Baresip::start(2, "bob", 800, server.tcp, "tcp"),
+        Baresip::start(3, "carol", 1_100, server.udp, "udp"),
     );
-    alice.order("dial", &format!("sip:bob@{}", house.udp)).await;
+    alice.order("dial", &format!("sip:bob@{}", server.udp)).await;
     alice.until("CALL_ESTABLISHED").await;
     tokio::join!(alice.hears(&bob), bob.hears(&alice));
     // After bob puts the call on hold, bob's recorder loses the received audio (baresip 1.0). So the test checks only
@@ -200,15 +200,15 @@ async fn baresip_phones_on_udp_and_tcp_call_and_transfer() {
     bob.order("resume", "").await;
     bob.until("CALL_REMOTE_SDP").await;
     alice.hears(&bob).await;
-    bob.order("transfer", &format!("sip:carol@{}", house.udp)).await;
+    bob.order("transfer", &format!("sip:carol@{}", server.udp)).await;
     carol.until("CALL_ESTABLISHED").await;
     bob.until("CALL_CLOSED").await;
     tokio::join!(alice.hears(&carol), carol.hears(&alice));
     alice.order("hangup", "").await;
     carol.until("CALL_CLOSED").await;
-    house.quiet().await;
+    server.quiet().await;
     drop((alice, bob, carol));
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,25 +220,25 @@ async fn optional_srtp_serves_phones_with_and_without_srtp() {
         format!("[[endpoints]]\naccount = \"acme\"\nusername = \"{user}\"\npassword = \"of {user}\"\n{more}")
     };
     let optional = "srtp = \"optional\"\n";
-    let house = House::start(&(user("dave", "") + &user("erin", optional) + &user("frank", optional))).await;
+    let server = TestServer::start(&(user("dave", "") + &user("erin", optional) + &user("frank", optional))).await;
     let (mut dave, mut erin, mut frank) = tokio::join!(
-        Baresip::start(4, "dave", 500, house.udp, "udp"),
-        Baresip::start_with(5, "erin", 800, house.udp, "udp", ";mediaenc=srtp-mand"),
-        Baresip::start(6, "frank", 1_100, house.udp, "udp"),
+        Baresip::start(4, "dave", 500, server.udp, "udp"),
+        Baresip::start_with(5, "erin", 800, server.udp, "udp", ";mediaenc=srtp-mand"),
+        Baresip::start(6, "frank", 1_100, server.udp, "udp"),
     );
     for callee in [&mut erin, &mut frank] {
-        dave.order("dial", &format!("sip:{}@{}", callee.user, house.udp)).await;
+        dave.order("dial", &format!("sip:{}@{}", callee.user, server.udp)).await;
         dave.until("CALL_ESTABLISHED").await;
         tokio::join!(dave.hears(callee), callee.hears(&dave));
         dave.order("hangup", "").await;
         callee.until("CALL_CLOSED").await;
     }
     // Now this phone is the caller.
-    erin.order("dial", &format!("sip:dave@{}", house.udp)).await;
+    erin.order("dial", &format!("sip:dave@{}", server.udp)).await;
     erin.until("CALL_ESTABLISHED").await;
     tokio::join!(dave.hears(&erin), erin.hears(&dave));
     erin.order("hangup", "").await;
-    house.quiet().await;
+    server.quiet().await;
     drop((dave, erin, frank));
-    house.end().await;
+    server.end().await;
 }

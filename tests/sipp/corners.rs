@@ -1,8 +1,8 @@
 //! Unusual behaviour of some carriers and PBXs.
 
-use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
+use crate::test_server::{TestServer, inline};
 
 const ECHO: &str = "<Response><Echo/></Response>";
 
@@ -12,10 +12,10 @@ async fn unsupported_requests_within_a_call_are_refused_and_the_call_continues()
         return;
     }
     let caller = Sipp::new("asks_within");
-    let house = House::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
-    caller.to("100").call(house.udp).succeed().await;
-    house.quiet().await;
-    house.end().await;
+    let server = TestServer::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
+    caller.to("100").call(server.udp).succeed().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,10 +24,10 @@ async fn an_invite_with_unusual_header_forms_is_answered() {
         return;
     }
     let caller = Sipp::new("odd_forms");
-    let house = House::start(&(caller.trunk("caller", "") + &inline("+15551234567", ECHO))).await;
-    caller.to("+15551234567").key("far", "[2001:db8::9]:5061").call(house.udp).succeed().await;
-    house.quiet().await;
-    house.end().await;
+    let server = TestServer::start(&(caller.trunk("caller", "") + &inline("+15551234567", ECHO))).await;
+    caller.to("+15551234567").key("far", "[2001:db8::9]:5061").call(server.udp).succeed().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,10 @@
 
 use tandem_test_support::wait_for;
 
-use crate::house::{House, inline};
 use crate::log::PATIENCE;
 use crate::sipp::{Running, Sipp, is_missing};
 use crate::straight::{straight_through, through};
+use crate::test_server::{TestServer, inline};
 
 /// Waits until SIPp has logged this text.
 async fn logged(running: &Running, what: &str) -> String {
@@ -51,15 +51,15 @@ async fn a_called_party_transfers_its_caller_with_refer() {
     {
         let (caller, first, second) = (Sipp::new(call), Sipp::new(referrer), Sipp::new(target));
         let trunks = caller.trunk("caller", "") + &first.trunk("first", "refer = true") + &second.trunk("second", "");
-        let house = House::start(&(trunks + &through("1", "first") + &through("2", "second"))).await;
+        let server = TestServer::start(&(trunks + &through("1", "first") + &through("2", "second"))).await;
         let second = second.answer().await;
-        let first = first.key("target", "2000").key("server", &house.udp.to_string()).answer().await;
-        let caller = caller.to("1234").call(house.udp);
+        let first = first.key("target", "2000").key("server", &server.udp.to_string()).answer().await;
+        let caller = caller.to("1234").call(server.udp);
         first.succeed().await;
         second.succeed().await;
         caller.succeed().await;
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
     }
 }
 
@@ -83,24 +83,24 @@ async fn an_attended_transfer_merges_two_calls_and_an_invite_with_replaces_takes
         let newcomer = Sipp::new("replaces_call");
         let trunks = [("other", &other), ("peer", &peer), ("caller", &caller), ("first", &first), ("new", &newcomer)];
         let trunks: String = trunks.iter().map(|(name, sipp)| sipp.trunk(name, "refer = true")).collect();
-        let house = House::start(&(trunks + &through("1", "first") + &through("2", "peer"))).await;
+        let server = TestServer::start(&(trunks + &through("1", "first") + &through("2", "peer"))).await;
         let peer = peer.answer().await;
-        let other = other.to("2000").call(house.udp);
+        let other = other.to("2000").call(server.udp);
         let replaced = dialog(&logged(&other, "ACK sip:").await);
         if attended {
             let escaped = replaced.replace('@', "%40").replace(';', "%3B").replace('=', "%3D");
-            let first = first.key("replaces", &escaped).key("server", &house.udp.to_string()).answer().await;
-            let caller = caller.to("1234").call(house.udp);
+            let first = first.key("replaces", &escaped).key("server", &server.udp.to_string()).answer().await;
+            let caller = caller.to("1234").call(server.udp);
             first.succeed().await;
             other.succeed().await;
             caller.succeed().await;
         } else {
-            newcomer.key("replaces", &replaced).to("2000").call(house.udp).succeed().await;
+            newcomer.key("replaces", &replaced).to("2000").call(server.udp).succeed().await;
             other.succeed().await;
         }
         peer.succeed().await;
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
     }
 }
 
@@ -114,14 +114,14 @@ async fn a_redirected_call_goes_to_its_contacts_unless_the_trunk_forbids_redirec
     let contact = |sipp: &Sipp| format!("x@{}", sipp.address());
     let keys = (contact(&better), contact(&worse));
     let trunks = caller.trunk("caller", "") + &moved.trunk("moved", "");
-    let house = House::start(&(trunks + &through("1", "moved"))).await;
+    let server = TestServer::start(&(trunks + &through("1", "moved"))).await;
     let (better, worse) = (better.answer().await, worse.answer().await);
     let moved = moved.key("better", &keys.0).key("worse", &keys.1).answer().await;
-    caller.to("1234").call(house.udp).succeed().await;
+    caller.to("1234").call(server.udp).succeed().await;
     for sipp in [moved, better, worse] {
         sipp.succeed().await;
     }
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,11 +130,12 @@ async fn unsupported_methods_and_extensions_are_refused_according_to_the_rfcs() 
         return;
     }
     let caller = Sipp::new("refusals");
-    let house =
-        House::start(&(caller.trunk("caller", "refer = true") + &inline("600", "<Response><Echo/></Response>"))).await;
-    caller.to("600").call(house.udp).succeed().await;
-    house.quiet().await;
-    house.end().await;
+    let server =
+        TestServer::start(&(caller.trunk("caller", "refer = true") + &inline("600", "<Response><Echo/></Response>")))
+            .await;
+    caller.to("600").call(server.udp).succeed().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,14 +145,14 @@ async fn digits_arrive_by_info_and_a_caller_is_transferred_with_refer() {
     }
     let caller = Sipp::new("info_call");
     let gathers = r#"<Response><Gather numDigits="2" timeout="9"/><Echo/></Response>"#;
-    let house = House::start(&(caller.trunk("caller", "") + &inline("600", gathers))).await;
-    caller.to("600").call(house.udp).succeed().await;
-    house.end().await;
+    let server = TestServer::start(&(caller.trunk("caller", "") + &inline("600", gathers))).await;
+    caller.to("600").call(server.udp).succeed().await;
+    server.end().await;
 
     let caller = Sipp::new("refer_asked");
     let refers = "<Response><Refer><Sip>sip:elsewhere@192.0.2.1?X-Why=because</Sip></Refer></Response>";
-    let house = House::start(&(caller.trunk("caller", "") + &inline("600", refers))).await;
-    caller.to("600").call(house.udp).succeed().await;
-    house.quiet().await;
-    house.end().await;
+    let server = TestServer::start(&(caller.trunk("caller", "") + &inline("600", refers))).await;
+    caller.to("600").call(server.udp).succeed().await;
+    server.quiet().await;
+    server.end().await;
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::house::House;
 use crate::sipp::{Sipp, is_missing};
+use crate::test_server::TestServer;
 
 type Form = HashMap<String, String>;
 
@@ -86,15 +86,15 @@ async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() 
         return;
     }
     let (app, mut requests) = application("<Response><Echo/></Response>").await;
-    let house = House::start("").await;
-    let services = house.calls().services();
+    let server = TestServer::start("").await;
+    let services = server.calls().services();
     make_domain(&services.store, app).await;
     let directory = services.routing.load_full().phones().load(&services.store).await.unwrap();
     services.sip.send(tandem_sip::Command::Directory(directory)).unwrap();
     for callee in ["+15550001", "anybody"] {
         let phone = Sipp::new("domain_call").to("alice").option("-au", "alice").option("-ap", "of alice");
         let source = phone.address().ip();
-        phone.key("callee", callee).key("domain", "acme.sip.test").call(house.udp).succeed().await;
+        phone.key("callee", callee).key("domain", "acme.sip.test").call(server.udp).succeed().await;
         let (path, form) = requests.recv().await.unwrap();
         assert_eq!(path, "/voice");
         for (name, value) in [
@@ -117,6 +117,6 @@ async fn a_call_of_a_phone_in_a_domain_requests_the_application_of_the_domain() 
             ("/status", "completed", "acme.sip.test")
         );
     }
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

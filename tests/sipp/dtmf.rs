@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
+use crate::test_server::{TestServer, inline};
 
 /// Returns a configuration that bridges calls to 1* to another server.
 fn far(address: SocketAddr) -> String {
@@ -20,13 +20,13 @@ async fn digits_are_sent_by_info_on_a_trunk_with_dtmf_info() {
     let settings = "prefixes = [\"+\"]\ndtmf = \"info\"";
     let dials = "<Response><Dial><Number sendDigits=\"w5\">+15551230002</Number></Dial></Response>";
     let trunks = caller.trunk("caller", "") + &carrier.trunk("carrier", settings);
-    let house = House::start(&(trunks + &inline("100", dials))).await;
+    let server = TestServer::start(&(trunks + &inline("100", dials))).await;
     let carrier = carrier.answer().await;
-    let caller = caller.to("100").call(house.udp);
+    let caller = caller.to("100").call(server.udp);
     carrier.succeed().await;
     caller.succeed().await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
     // Now the digits go from one leg to the other leg.
     straight_through((Sipp::new("press_and_bye"), ""), (Sipp::new("pressed_answer_bye"), "dtmf = \"info\"")).await;
 }
@@ -39,13 +39,13 @@ async fn digits_are_converted_between_info_and_telephone_events() {
     let gathers = "<Response><Gather numDigits=\"1\" timeout=\"20\"/><Hangup/></Response>";
     let presses = "<Response><Play digits=\"w5\"/><Pause length=\"20\"/></Response>";
     for (scenario, document, settings) in [("press_call", gathers, ""), ("pressed_call", presses, "dtmf = \"info\"")] {
-        let other = House::start(&inline("1600", document)).await;
+        let other = TestServer::start(&inline("1600", document)).await;
         let caller = Sipp::new(scenario);
-        let house = House::start(&(caller.trunk("caller", settings) + &far(other.udp))).await;
-        caller.to("1600").call(house.udp).succeed().await;
-        for house in [house, other] {
-            house.quiet().await;
-            house.end().await;
+        let server = TestServer::start(&(caller.trunk("caller", settings) + &far(other.udp))).await;
+        caller.to("1600").call(server.udp).succeed().await;
+        for server in [server, other] {
+            server.quiet().await;
+            server.end().await;
         }
     }
 }
@@ -56,7 +56,8 @@ async fn an_unknown_info_package_gets_469() {
         return;
     }
     let caller = Sipp::new("info_package");
-    let house = House::start(&(caller.trunk("caller", "") + &inline("600", "<Response><Echo/></Response>"))).await;
-    caller.to("600").call(house.udp).succeed().await;
-    house.end().await;
+    let server =
+        TestServer::start(&(caller.trunk("caller", "") + &inline("600", "<Response><Echo/></Response>"))).await;
+    caller.to("600").call(server.udp).succeed().await;
+    server.end().await;
 }

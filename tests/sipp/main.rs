@@ -2,7 +2,7 @@
 //! SIPp.
 //!
 //! ```text
-//!   Sipp, calling ──► House: a server in this process ──► Sipp, answering
+//!   Sipp, calling ──► TestServer: a server in this process ──► Sipp, answering
 //! ```
 //!
 //! The tests in `baresip.rs` use an independent phone instead. Each capability has a file here with its tests. The
@@ -18,13 +18,13 @@
 )]
 
 #[allow(dead_code, reason = "shared with the tests of the whole server")]
-#[path = "../server/house.rs"]
-mod house;
-#[allow(dead_code, reason = "shared with the tests of the whole server")]
 #[path = "../server/log.rs"]
 mod log;
 mod sipp;
 mod straight;
+#[allow(dead_code, reason = "shared with the tests of the whole server")]
+#[path = "../server/test_server.rs"]
+mod test_server;
 
 mod baresip;
 mod bridge;

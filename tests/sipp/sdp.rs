@@ -1,8 +1,8 @@
 //! Offer and answer: hold, late offers, early media of several phones, and session descriptions of all kinds.
 
-use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
+use crate::test_server::{TestServer, inline};
 
 const ECHO: &str = "<Response><Echo/></Response>";
 
@@ -25,10 +25,10 @@ async fn a_call_is_held_and_resumed_in_every_form() {
         return;
     }
     let caller = Sipp::new("hold");
-    let house = House::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
-    caller.to("100").call(house.udp).succeed().await;
-    house.quiet().await;
-    house.end().await;
+    let server = TestServer::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
+    caller.to("100").call(server.udp).succeed().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,9 +72,9 @@ async fn each_offer_is_answered_line_by_line_or_refused_with_a_warning() {
         (&format!("m=audio 4000 RTP/AVP 0\n{v6}"), Err(())),
     ] {
         let caller = Sipp::new(if expected.is_ok() { "offer" } else { "offer_refused" });
-        let house = House::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
+        let server = TestServer::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
         let sdp = description(&caller.address().ip().to_string(), media);
-        let messages = caller.to("100").key("sdp", &sdp).call(house.udp).succeed().await;
+        let messages = caller.to("100").key("sdp", &sdp).call(server.udp).succeed().await;
         if let Ok(expected) = expected {
             let answer = answer(&messages);
             let lines: Vec<&String> = answer.iter().filter(|line| line.starts_with("m=")).collect();
@@ -89,7 +89,7 @@ async fn each_offer_is_answered_line_by_line_or_refused_with_a_warning() {
                 assert!(fits, "{media}: {answer:?}");
             }
         }
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
     }
 }

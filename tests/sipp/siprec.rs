@@ -1,7 +1,7 @@
 //! A session with a recording server (SIPREC, RFC 7866). SIPp is the recording server.
 
-use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
+use crate::test_server::{TestServer, inline};
 
 /// Returns the parts of a multipart body, without the boundaries.
 fn parts(message: &str) -> Vec<&str> {
@@ -17,15 +17,17 @@ async fn a_recording_server_gets_both_streams_and_metadata_until_the_bye() {
     for transport in ["u1", "t1"] {
         let (caller, recorder) = (Sipp::new("call_two_seconds"), Sipp::new("recorder").over(transport));
         let parameter = if transport == "t1" { ";transport=tcp" } else { "" };
-        let server = format!("[[siprec]]\nname = \"r\"\nuri = \"sip:srs@{}{parameter}\"\n", recorder.address());
+        let recording_server =
+            format!("[[siprec]]\nname = \"r\"\nuri = \"sip:srs@{}{parameter}\"\n", recorder.address());
         let document = "<Response><Start><Siprec connectorName=\"r\"><Parameter name=\"k\" value=\"v\"/></Siprec></Start>\
                         <Echo/></Response>";
-        let house = House::start(&(caller.trunk("caller", "") + &server + &inline("100", document))).await;
+        let server =
+            TestServer::start(&(caller.trunk("caller", "") + &recording_server + &inline("100", document))).await;
         let recorder = recorder.answer().await;
-        caller.to("100").call(house.udp).succeed().await;
+        caller.to("100").call(server.udp).succeed().await;
         let messages = recorder.succeed().await;
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
 
         let invite = messages.split("INVITE sip:srs@").nth(1).unwrap();
         let parts = parts(invite);

@@ -1,9 +1,9 @@
 //! SRTP keys in the SDP (RFC 4568), in both directions. The setting `srtp` of the trunk says whether keys are required.
 
-use crate::house::{House, inline};
 use crate::sdp::{answer, description};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::through;
+use crate::test_server::{TestServer, inline};
 
 const ECHO: &str = "<Response><Echo/></Response>";
 const KEY: &str = "AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
@@ -35,9 +35,9 @@ async fn srtp_offers_are_answered_according_to_the_trunk_or_refused_with_a_warni
     ] {
         let caller = Sipp::new(if expected.is_some() { "offer" } else { "offer_refused" });
         let trunk = caller.trunk("caller", &format!("srtp = \"{srtp}\""));
-        let house = House::start(&(trunk + &inline("100", ECHO))).await;
+        let server = TestServer::start(&(trunk + &inline("100", ECHO))).await;
         let sdp = description(&caller.address().ip().to_string(), &media(profile, key));
-        let messages = caller.to("100").key("sdp", &sdp).call(house.udp).succeed().await;
+        let messages = caller.to("100").key("sdp", &sdp).call(server.udp).succeed().await;
         match expected {
             None => assert!(messages.contains("SRTP"), "{srtp} {profile}: {messages}"),
             Some(encrypted) => {
@@ -48,8 +48,8 @@ async fn srtp_offers_are_answered_according_to_the_trunk_or_refused_with_a_warni
                 assert!(ours.iter().all(|line| line.starts_with("3 AES_CM_128_HMAC_SHA1_80 inline:")), "{ours:?}");
             }
         }
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
     }
 }
 
@@ -69,10 +69,10 @@ async fn srtp_is_offered_according_to_the_trunk_and_a_plain_answer_is_accepted_o
         // If the call fails, the caller receives 4xx or 5xx. The scenario "call" does not expect this.
         let (caller, answerer) = (Sipp::new("call"), Sipp::new("answer_sdp"));
         let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", &format!("srtp = \"{srtp}\""));
-        let house = House::start(&(trunks + &through("1", "answerer"))).await;
+        let server = TestServer::start(&(trunks + &through("1", "answerer"))).await;
         let sdp = description(&answerer.address().ip().to_string(), &media(profile, key));
         let answerer = answerer.key("sdp", &sdp).answer().await;
-        let caller = caller.to("1234").call(house.udp);
+        let caller = caller.to("1234").call(server.udp);
         if keeps {
             caller.succeed().await;
         }
@@ -82,7 +82,7 @@ async fn srtp_is_offered_according_to_the_trunk_and_a_plain_answer_is_accepted_o
         let ours = messages.matches("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:").count();
         let theirs = messages.matches(KEY).count();
         assert_eq!(ours > theirs, srtp != "off", "{srtp}: {messages}");
-        house.quiet().await;
-        house.end().await;
+        server.quiet().await;
+        server.end().await;
     }
 }

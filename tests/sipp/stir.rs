@@ -22,9 +22,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::house::{House, asks};
 use crate::log::PATIENCE;
 use crate::sipp::{Sipp, is_missing};
+use crate::test_server::{TestServer, asks};
 
 /// User part of the From header in the scenarios.
 const CALLER: &str = "15550100";
@@ -167,7 +167,7 @@ async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
         .enumerate()
         .map(|(index, caller)| caller.trunk(&format!("carrier{index}"), ""))
         .collect();
-    let house = House::start(&(pki.verifying("report") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
+    let server = TestServer::start(&(pki.verifying("report") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
     let stranger = KeyPair::generate().unwrap();
     let good = pki.identity(&pki.key, CALLED, 0);
     let cases = [
@@ -191,22 +191,22 @@ async fn the_application_gets_the_stir_verstat_of_a_signed_call() {
     ];
     for (caller, (identity, verstat, logged)) in [first].into_iter().chain(others).zip(cases) {
         let line = if identity.is_empty() { "X-None: none".to_owned() } else { format!("Identity: {identity}") };
-        let caller = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp);
+        let caller = caller.to(&format!("+{CALLED}")).key("identity", &line).call(server.udp);
         let form = tokio::time::timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
         caller.succeed().await;
         assert_eq!(form.get("StirVerstat").map(String::as_str), verstat, "{logged}");
         let token =
             identity.rsplit("y: ").next().and_then(|value| value.split(';').next()).filter(|one| !one.is_empty());
         assert_eq!(form.get("StirPassportToken").map(String::as_str), token);
-        house.quiet().await;
+        server.quiet().await;
         let sid = &form["CallSid"];
-        let log = house.api.get(&format!("/console/sessions/{sid}/events?format=text")).await;
+        let log = server.api.get(&format!("/console/sessions/{sid}/events?format=text")).await;
         let log = String::from_utf8_lossy(&log.body).into_owned();
         assert!(log.contains(logged), "{logged}: {log}");
     }
     // All cases have the same certificate URL. The server fetches the certificate once and caches it.
     assert_eq!(pki.fetches.load(Ordering::SeqCst), 1);
-    house.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,20 +219,20 @@ async fn calls_without_a_valid_identity_are_refused_before_the_application_with_
     let callers = [Sipp::new("signed"), Sipp::new("signed_refused"), Sipp::new("signed_refused")];
     let trunks: String =
         callers.iter().enumerate().map(|(index, caller)| caller.trunk(&format!("carrier{index}"), "")).collect();
-    let house = House::start(&(pki.verifying("require") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
+    let server = TestServer::start(&(pki.verifying("require") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
     let lines = [
         (format!("Identity: {}", pki.identity(&pki.key, CALLED, 0)), "SIP/2.0 200"),
         (format!("Identity: {}", pki.identity(&pki.key, "1", 0)), "SIP/2.0 438 Invalid Identity Header"),
         ("X-None: none".to_owned(), "SIP/2.0 428 Use Identity Header"),
     ];
     for (caller, (line, status)) in callers.into_iter().zip(lines) {
-        let messages = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
+        let messages = caller.to(&format!("+{CALLED}")).key("identity", &line).call(server.udp).succeed().await;
         assert!(messages.contains(status), "{status}: {messages}");
     }
-    house.quiet().await;
+    server.quiet().await;
     assert_eq!(requests.recv().await.unwrap()["StirVerstat"], "TN-Validation-Passed-A");
     assert!(requests.try_recv().is_err());
-    house.end().await;
+    server.end().await;
 }
 
 /// Verifies the signature of a PASSporT with openssl.
@@ -274,10 +274,10 @@ async fn openssl_verifies_the_signature_of_a_call_over_a_trunk() {
     let (key, url) = (pki.file("shaken.key"), pki.url());
     let stir = format!("[stir]\nkey = {key:?}\ncertificate_url = \"{url}\"\n");
     let trunk = carrier.trunk("carrier", "prefixes = [\"+\"]");
-    let house = House::start(&(stir + &trunk + &asks(&format!("+{CALLER}"), house_of_nobody()))).await;
+    let server = TestServer::start(&(stir + &trunk + &asks(&format!("+{CALLER}"), closed_address()))).await;
     let carrier = carrier.answer().await;
     let body = format!("To=%2B{CALLED}&From=%2B{CALLER}&Twiml=%3CResponse%2F%3E");
-    assert_eq!(house.api.post("/Calls.json", &body).await.status, 201);
+    assert_eq!(server.api.post("/Calls.json", &body).await.status, 201);
     let messages = carrier.succeed().await;
     let identity = identities(&messages)[0];
     let token = identity.split(';').next().unwrap();
@@ -295,8 +295,8 @@ async fn openssl_verifies_the_signature_of_a_call_over_a_trunk() {
     assert!(openssl_verifies(&pki.file("shaken.pub"), pki.folder.path(), token));
     let forged = format!("{}x.{}", &token[..token.len() - 90], &token[token.len() - 86..]);
     assert!(!openssl_verifies(&pki.file("shaken.pub"), pki.folder.path(), &forged));
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,40 +312,40 @@ async fn a_forwarded_call_has_a_diversion_that_the_next_server_verifies() {
     let document = format!("<Response><Dial><Number>+{next}</Number></Dial></Response>");
     let number = format!("[[numbers]]\nnumber = \"+{forwards}\"\naccount = \"acme\"\ntwiml = \"{document}\"\n");
     let trunks = caller.trunk("from", "") + &carrier.trunk("carrier", "prefixes = [\"+\"]");
-    let house = House::start(&(stir + &trunks + &number)).await;
+    let server = TestServer::start(&(stir + &trunks + &number)).await;
     let carrier = carrier.answer().await;
     let line = format!("Identity: {}", pki.identity(&pki.key, forwards, 0));
-    caller.to(&format!("+{forwards}")).key("identity", &line).call(house.udp).succeed().await;
+    caller.to(&format!("+{forwards}")).key("identity", &line).call(server.udp).succeed().await;
     let messages = carrier.succeed().await;
     let sent: Vec<String> = identities(&messages).into_iter().map(str::to_owned).collect();
     assert_eq!(sent.len(), 2, "{messages}");
     assert_eq!(format!("Identity: {}", sent[0]), line);
     assert!(sent[1].ends_with(";ppt=div"), "{sent:?}");
-    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    let metrics = String::from_utf8(server.api.get("/metrics").await.body).unwrap();
     assert!(metrics.contains("tandem_stir_verified_total{result=\"passed\"} 1\n"), "{metrics}");
     assert!(metrics.contains("tandem_stir_vouched_total{how=\"diverted\"} 1\n"), "{metrics}");
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 
     // The next server receives the call with the To header that this server sent.
     let (app, mut requests) = application().await;
     let caller = Sipp::new("signed");
     let trunk = caller.trunk("from", "");
-    let house = House::start(&(pki.verifying("report") + &trunk + &asks(&format!("+{next}"), app))).await;
+    let server = TestServer::start(&(pki.verifying("report") + &trunk + &asks(&format!("+{next}"), app))).await;
     for (lines, verstat) in [(&sent[..], "TN-Validation-Passed-A"), (&sent[..1], "TN-Validation-Failed-A")] {
         let lines: Vec<_> = lines.iter().map(|one| format!("Identity: {one}")).collect();
         let caller = Sipp::new("signed").at(caller.address());
-        let call = caller.to(&format!("+{next}")).key("identity", &lines.join("\r\n")).call(house.udp);
+        let call = caller.to(&format!("+{next}")).key("identity", &lines.join("\r\n")).call(server.udp);
         let form = tokio::time::timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
         call.succeed().await;
         assert_eq!(form["StirVerstat"], verstat);
-        house.quiet().await;
+        server.quiet().await;
     }
-    house.end().await;
+    server.end().await;
 }
 
 /// Returns an address without an application.
-fn house_of_nobody() -> SocketAddr {
+fn closed_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }
 
@@ -361,12 +361,12 @@ async fn a_bridged_call_keeps_the_identity_of_its_caller() {
     let stir = pki.verifying("report") + &format!("key = {key:?}\ncertificate_url = \"{url}\"\n");
     let number = format!("[[numbers]]\nnumber = \"+{CALLED}\"\naccount = \"acme\"\nbridge = \"trunk:carrier\"\n");
     let trunks = caller.trunk("from", "") + &carrier.trunk("carrier", "");
-    let house = House::start(&(stir + &trunks + &number)).await;
+    let server = TestServer::start(&(stir + &trunks + &number)).await;
     let carrier = carrier.answer().await;
     let line = format!("Identity: {identity}");
-    caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
+    caller.to(&format!("+{CALLED}")).key("identity", &line).call(server.udp).succeed().await;
     let messages = carrier.succeed().await;
     assert_eq!(identities(&messages), [identity]);
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

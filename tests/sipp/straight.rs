@@ -1,7 +1,7 @@
 //! Bridged calls. One SIPp makes a call, and another SIPp answers. The server is between them.
 
-use crate::house::House;
 use crate::sipp::Sipp;
+use crate::test_server::TestServer;
 
 /// Returns the configuration of a route. The server bridges numbers with this prefix to the trunk.
 pub(crate) fn through(prefix: &str, trunk: &str) -> String {
@@ -14,11 +14,11 @@ pub(crate) fn through(prefix: &str, trunk: &str) -> String {
 pub(crate) async fn straight_through(caller: (Sipp, &str), callee: (Sipp, &str)) -> [String; 2] {
     let ((caller, caller_keys), (callee, callee_keys)) = (caller, callee);
     let trunks = caller.trunk("caller", caller_keys) + &callee.trunk("callee", callee_keys);
-    let house = House::start(&(trunks + &through("1", "callee"))).await;
+    let server = TestServer::start(&(trunks + &through("1", "callee"))).await;
     let callee = callee.answer().await;
-    let called = caller.to("1234").call(house.udp).succeed().await;
+    let called = caller.to("1234").call(server.udp).succeed().await;
     let answered = callee.succeed().await;
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
     [called, answered]
 }

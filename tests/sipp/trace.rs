@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::house::House;
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::through;
+use crate::test_server::TestServer;
 
 fn lines_of(trace: &Value, party: usize) -> Vec<(String, String)> {
     let messages = trace["messages"].as_array().unwrap().iter().filter(|message| message["party"] == party);
@@ -20,19 +20,20 @@ async fn a_sip_ladder_has_every_message_of_both_legs_in_order() {
     for transport in ["u1", "t1"] {
         let (caller, answerer) = (Sipp::new("call").over(transport), Sipp::new("answer").over(transport));
         let there = answerer.address();
-        let house =
-            House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer")))
-                .await;
+        let server = TestServer::start(
+            &(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer")),
+        )
+        .await;
         let answerer = answerer.answer().await;
-        let server = if transport == "u1" { house.udp } else { house.tcp };
-        caller.to("1234").call(server).succeed().await;
+        let target = if transport == "u1" { server.udp } else { server.tcp };
+        caller.to("1234").call(target).succeed().await;
         let heard = answerer.succeed().await;
-        house.quiet().await;
+        server.quiet().await;
 
-        let trace = house.api.get("/console/calls/last/trace").await.json();
+        let trace = server.api.get("/console/calls/last/trace").await.json();
         let expected = |rows: &[(&str, &str)]| rows.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>();
         let caller = expected(&[
-            ("received", &format!("INVITE sip:1234@{server}")),
+            ("received", &format!("INVITE sip:1234@{target}")),
             ("sent", "100 Trying (INVITE)"),
             ("sent", "180 Ringing (INVITE)"),
             ("sent", "200 OK (INVITE)"),
@@ -62,16 +63,16 @@ async fn a_sip_ladder_has_every_message_of_both_legs_in_order() {
         let call_id = trace["parties"][0]["sip_call_ids"][0].as_str().unwrap().replace('@', "%40");
         for id in [id, trace["session"].as_str().unwrap(), &call_id] {
             assert_eq!(
-                house.api.get(&format!("/console/calls/{id}/trace")).await.json()["parties"],
+                server.api.get(&format!("/console/calls/{id}/trace")).await.json()["parties"],
                 trace["parties"],
                 "{id}"
             );
         }
-        assert_eq!(house.api.get("/console/calls/nonsense/trace").await.status, 404);
-        assert_eq!(house.api.get_as("", "/console/calls/last/trace").await.status, 401);
-        let pcap = house.api.get("/console/calls/last/trace.pcap").await.body;
+        assert_eq!(server.api.get("/console/calls/nonsense/trace").await.status, 404);
+        assert_eq!(server.api.get_as("", "/console/calls/last/trace").await.status, 401);
+        let pcap = server.api.get("/console/calls/last/trace.pcap").await.body;
         assert_eq!(pcap[..4], 0xa1b2_c3d4_u32.to_le_bytes());
-        house.end().await;
+        server.end().await;
     }
 }
 
@@ -82,12 +83,13 @@ async fn neither_far_end_learns_the_address_of_the_other() {
     }
     let (caller, answerer) = (Sipp::new("from_within"), Sipp::new("answer"));
     let (here, there) = (caller.address(), answerer.address());
-    let house =
-        House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer"))).await;
+    let server =
+        TestServer::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer")))
+            .await;
     let answerer = answerer.answer().await;
-    let messages = caller.to("1234").call(house.udp).succeed().await;
+    let messages = caller.to("1234").call(server.udp).succeed().await;
     let heard = answerer.succeed().await;
-    let trace = house.api.get("/console/calls/last/trace").await.json();
+    let trace = server.api.get("/console/calls/last/trace").await.json();
     let call_id = |party: usize| trace["parties"][party]["sip_call_ids"][0].as_str().unwrap().to_owned();
     for secret in [here.ip().to_string(), "caller.invalid".into(), call_id(0)] {
         assert!(messages.contains(&secret), "{secret}");
@@ -97,6 +99,6 @@ async fn neither_far_end_learns_the_address_of_the_other() {
         assert!(heard.contains(&secret), "{secret}");
         assert!(!messages.contains(&secret), "{secret} in {messages}");
     }
-    house.quiet().await;
-    house.end().await;
+    server.quiet().await;
+    server.end().await;
 }

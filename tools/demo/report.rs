@@ -74,20 +74,20 @@ fn who(leg: &LegInfo) -> &'static str {
     }
 }
 
-/// Returns the similarity between the recording at `path` and the audio `said`, from 0 to 1. The result is the highest
-/// normalised cross-correlation between the recording and the middle second of `said`.
-pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> {
+/// Returns the similarity between the recording at `path` and the audio `sent`, from 0 to 1. The result is the highest
+/// normalised cross-correlation between the recording and the middle second of `sent`.
+pub(super) fn likeness(path: &Path, sent: &media::Audio) -> anyhow::Result<f64> {
     let octets = std::fs::read(path).with_context(|| format!("no recording at {}", path.display()))?;
-    let heard = media::read_wav(&octets)?;
-    let middle = said.samples().len() / 2;
-    let needle = said.samples().get(middle.saturating_sub(4_000)..).unwrap_or_default();
+    let received = media::read_wav(&octets)?;
+    let middle = sent.samples().len() / 2;
+    let needle = sent.samples().get(middle.saturating_sub(4_000)..).unwrap_or_default();
     let needle: Vec<f32> = needle.iter().take(8_000).map(|sample| f32::from(*sample)).collect();
-    let heard: Vec<f32> = heard.samples().iter().map(|sample| f32::from(*sample)).collect();
+    let received: Vec<f32> = received.samples().iter().map(|sample| f32::from(*sample)).collect();
     let energy = |part: &[f32]| part.iter().map(|sample| f64::from(sample * sample)).sum::<f64>();
     let own = energy(&needle);
     let mut best = 0.0_f64;
-    for window in heard.windows(needle.len().max(1)) {
-        let product: f32 = window.iter().zip(&needle).map(|(heard, said)| heard * said).sum();
+    for window in received.windows(needle.len().max(1)) {
+        let product: f32 = window.iter().zip(&needle).map(|(received, sent)| received * sent).sum();
         // The energy of the window is computed only if the correlation may be higher than the best correlation found so
         // far.
         if f64::from(product) > best.max(0.3) * own * 0.2 {

@@ -371,7 +371,7 @@ fn the_first_participant_is_reported_once_and_each_event_has_the_current_facts()
 }
 
 #[test]
-fn a_host_or_a_request_that_clears_hangs_up_the_other_participants() {
+fn a_conference_end_that_clears_hangs_up_the_other_participants() {
     let mut script = Script::new();
     script.come(1, Participation { ends: true, clears: true, ..room() });
     script.come(2, room());
@@ -388,7 +388,7 @@ fn a_host_or_a_request_that_clears_hangs_up_the_other_participants() {
 }
 
 #[test]
-fn a_conference_with_unpolled_outputs_or_a_torn_state_is_an_error() {
+fn a_conference_with_unpolled_outputs_or_a_truncated_state_is_an_error() {
     let mut script = Script::new();
     script.come(1, room());
     let octets = script.conference.write().unwrap();
@@ -400,7 +400,7 @@ fn a_conference_with_unpolled_outputs_or_a_torn_state_is_an_error() {
 }
 
 #[test]
-fn a_conference_that_is_resumed_gives_its_recordings_and_its_wait_audio_again() {
+fn a_resumed_conference_repeats_the_commands_for_its_recordings_and_its_wait_audio() {
     let mut script = Script::new();
     let wait = Wait::Document(document("wait"));
     script.come(1, Participation { wait: wait.clone(), ..room() });

@@ -135,7 +135,7 @@ async fn a_stale_file_is_validated_and_its_audio_is_used_after_a_304() {
 }
 
 #[tokio::test]
-async fn a_changed_file_replaces_the_stored_one() {
+async fn a_changed_file_replaces_the_stored_file() {
     let count = AtomicUsize::new(0);
     let mut server = WebServer::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
         0 => answer('a', &[("ETag", "\"1\"")]),

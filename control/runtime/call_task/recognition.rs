@@ -19,8 +19,8 @@ impl CallTask {
     }
 
     pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(ear) = self.state.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
-            ear.finish();
+        if let Some(speech_tap) = self.state.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
+            speech_tap.finish();
         }
     }
 
@@ -56,7 +56,7 @@ impl CallTask {
             return Err("no audio path".to_owned());
         }
         // Ended taps are removed here, because no other code removes them.
-        live.speech_taps.retain(|_, ear| !ear.is_over());
+        live.speech_taps.retain(|_, speech_tap| !speech_tap.is_over());
         let report = move |event| {
             // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::LegEvent(leg, event));

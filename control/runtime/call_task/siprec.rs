@@ -30,14 +30,14 @@ impl CallTask {
         id: SiprecId,
         spec: Box<SiprecSpec>,
     ) -> Result<(), SiprecFailure> {
-        let gone = || SiprecFault::Internal.because("no such leg");
-        let account = Arc::clone(&self.state.call.leg(leg).ok_or_else(gone)?.account);
+        let no_such_leg = || SiprecFault::Internal.because("no such leg");
+        let account = Arc::clone(&self.state.call.leg(leg).ok_or_else(no_such_leg)?.account);
         let parent = self.services.accounts.parent(&account);
         let connectors = self.services.siprec.load_full();
         let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
             SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;
-        let live = self.state.legs.get(&leg).ok_or_else(gone)?;
+        let live = self.state.legs.get(&leg).ok_or_else(no_such_leg)?;
         let (services, affinity) = (Arc::clone(&self.services), self.state.call.id().0);
         let far_end = connector.uris.first().and_then(|uri| tandem_routing::address_in(uri));
         let open = || {
@@ -56,7 +56,7 @@ impl CallTask {
         self.registry.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
         let called = self.recorded(leg, |recorded| SiprecSession::call(new, recorded, open));
-        match called.unwrap_or_else(|| Err(gone())) {
+        match called.unwrap_or_else(|| Err(no_such_leg())) {
             Ok(session) => {
                 let uri = connector.uris.first().map_or("", |uri| uri);
                 let line = format!("calling recording server \"{}\" ({uri})", connector.name);
@@ -107,10 +107,10 @@ impl CallTask {
 
     /// Handles a SIP event of a recording session.
     pub(super) fn handle_recorder_event(&mut self, leg: LegId, id: SiprecId, event: &SignalEvent) {
-        let told = self.with_session(leg, id, |session, recorded| session.handle_signal(event, recorded));
+        let update = self.with_session(leg, id, |session, recorded| session.handle_signal(event, recorded));
         let is =
             |this: &mut Self, status| this.state.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
-        match told.unwrap_or(SiprecUpdate::Nothing) {
+        match update.unwrap_or(SiprecUpdate::Nothing) {
             SiprecUpdate::Nothing => {}
             SiprecUpdate::Status(status) => is(self, status),
             SiprecUpdate::Answered => {

@@ -30,22 +30,22 @@ impl CallTask {
         for leg in moved {
             all.seats.remove(leg);
         }
-        let mut wanted = BTreeMap::new();
+        let mut seats_needed = BTreeMap::new();
         for (supervisor, Supervision { of, role }) in &all.supervisions {
             let bridged = self.state.legs.get(of).and_then(|live| live.bridged_with);
             let room = bridged.map_or(*of, |bridged| bridged.min(*of));
             for one in [Some(*of), bridged].into_iter().flatten() {
-                wanted.insert(one, (room, media::Role::Speaker));
+                seats_needed.insert(one, (room, media::Role::Speaker));
             }
             let role = match role {
                 SupervisorRole::Barge => media::Role::Speaker,
                 SupervisorRole::Whisper => media::Role::Coach(vec![*of]),
                 SupervisorRole::Monitor => media::Role::Monitor,
             };
-            wanted.insert(*supervisor, (room, role));
+            seats_needed.insert(*supervisor, (room, role));
         }
-        let gone: Vec<LegId> = all.seats.keys().filter(|leg| !wanted.contains_key(leg)).copied().collect();
-        for leg in gone {
+        let left: Vec<LegId> = all.seats.keys().filter(|leg| !seats_needed.contains_key(leg)).copied().collect();
+        for leg in left {
             all.seats.remove(&leg);
             let Some(live) = self.state.legs.get(&leg) else { continue };
             live.io.command(match live.bridged_with {
@@ -54,7 +54,7 @@ impl CallTask {
                 None => media::Command::Leave,
             });
         }
-        for (leg, seat) in wanted {
+        for (leg, seat) in seats_needed {
             if all.seats.get(&leg) == Some(&seat) {
                 continue;
             }

@@ -156,7 +156,7 @@ impl Calls {
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
         }
-        let inquiry = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
+        let verification = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.is_secure;
         let route = match &incoming.caller {
@@ -205,7 +205,7 @@ impl Calls {
             incoming.trunk = Some(customer_trunk::name(domain.id));
             incoming.caller = None;
         }
-        self.begin(leg, incoming, waiting, (route, routing), inquiry);
+        self.begin(leg, incoming, waiting, (route, routing), verification);
     }
 
     /// Reports a call that was refused before it had a leg.
@@ -250,7 +250,7 @@ impl Calls {
         incoming: IncomingCall,
         waiting: PendingCall,
         (route, routing): (Route, Arc<Routing>),
-        inquiry: Option<VerificationRequest>,
+        verification: Option<VerificationRequest>,
     ) {
         let session = CallId::new(clock::time(), &mut rand::rng());
         let line = ["INVITE ", &incoming.request_uri].concat();
@@ -272,14 +272,14 @@ impl Calls {
             CallStart::Incoming { info, line, offer, phone, route, routing, waiting, internal: None }
         };
         let calls = self.clone();
-        let Some(inquiry) = inquiry else {
+        let Some(verification) = verification else {
             let registry = self.0.registry.clone();
             return call_task::spawn(registry, session, inbox, receiver, beginning(info, waiting));
         };
         // SIP events that arrive during the verification wait in the inbox.
         tokio::spawn(async move {
             drop(waiting);
-            match calls.services().stir.load_full().verify(inquiry, &calls.services().counters.stir).await {
+            match calls.services().stir.load_full().verify(verification, &calls.services().counters.stir).await {
                 Ok(found) => {
                     let (at, text) = (clock::time(), stir::line(&found));
                     inbox.log().push(at, Some(leg), "sip", text);

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_have_each_leg_once_however_live_and_ended_legs_alternate() {
+    fn pages_have_each_leg_once_in_any_order_of_live_and_ended_legs() {
         // Each bit of the number says whether the leg of this position is live.
         for pattern in 0..256_u32 {
             let (live, over): (Vec<u128>, Vec<u128>) = (0..8).partition(|id| pattern & (1 << id) != 0);

@@ -204,7 +204,7 @@ impl Documents for Swml {
     fn reply(
         &self,
         _fetch: &Fetch,
-        _asked: &Notice,
+        _request: &Notice,
         base: Option<&Url>,
         content_type: Option<&str>,
         body: &[u8],

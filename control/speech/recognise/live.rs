@@ -185,9 +185,9 @@ impl Utterance {
     /// Reports the words so far. A result without words is reported only if the engine withdraws words with it.
     fn partial(&mut self, words: RecognisedText, has_words: bool) -> Option<RecognitionEvent> {
         let text = words.text();
-        let is_told = has_words || text != self.reported;
+        let is_reported = has_words || text != self.reported;
         self.reported = text;
-        is_told.then_some(RecognitionEvent::Partial(words))
+        is_reported.then_some(RecognitionEvent::Partial(words))
     }
 
     /// Ends the utterance. `None` if the utterance has no final words. Its other words then stay reported, because a

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_variables_are_replaced_and_unknown_ones_stay() {
+    fn known_variables_are_replaced_and_unknown_variables_stay() {
         let variables = json!({ "name": "Ann", "age": 7 });
         let text = filled("{{name}} is {{age}}, {{unknown}}", variables.as_object().unwrap());
         assert_eq!(text, "Ann is 7, {{unknown}}");

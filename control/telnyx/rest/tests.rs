@@ -565,7 +565,7 @@ fn an_invalid_action_gets_telnyxs_error_code_and_a_pointer() {
 }
 
 #[test]
-fn an_unknown_action_gets_404_and_an_unsupported_one_422() {
+fn an_unknown_action_gets_404_and_an_unsupported_action_422() {
     for (action, code, status) in
         [("fly", 10005, StatusCode::NOT_FOUND), ("ai_assistant_join", 10038, StatusCode::UNPROCESSABLE_ENTITY)]
     {
@@ -629,7 +629,7 @@ fn a_call_has_the_published_fields() {
 }
 
 #[test]
-fn only_answer_returns_its_recording_id() {
+fn only_the_command_answer_returns_a_recording_id() {
     let accepted = Accepted { recording: Some(tandem_id::RecordingId(LEG.0)), ..Accepted::default() };
     let mut result = json!({"result": "ok"});
     add_recording(&mut result, Action::RecordStart, &accepted);

@@ -60,7 +60,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([], Verb::Get) => Ok(ok(conference::conference(x.owner(), &info))),
         ([], Verb::Post) => update(x, &info).await,
         (["Participants"], Verb::Get) => participants(x, &info).await,
-        (["Participants", who], verb) => participant(x, &info, who, verb).await,
+        (["Participants", member], verb) => participant(x, &info, member, verb).await,
         (["Recordings", below @ ..], _) => recordings(x, &info, below).await,
         (["Streams", below @ ..], _) if x.provider.streams_conferences() => streams(x, &info, below),
         ([], _) => Err(ApiError::method_not_allowed(allow::GET_POST)),
@@ -162,17 +162,17 @@ async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let paging = x.paging("CA")?;
     let flag = |name| x.parameters.word(name, &[("true", Some(true)), ("false", Some(false))], None, 20001);
     let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
-    let gone = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
-    let mut all = match gone {
+    let completed = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
+    let mut all = match completed {
         true => history::participants(&x.services().conferences, &x.account.name, info.id).await?,
         false => {
             x.services().conferences.get(&x.account.name, info.id).map(|seen| seen.participants).unwrap_or_default()
         }
     };
-    let left = |who: &ParticipantInfo| matches!(who.status, ParticipantStatus::Left | ParticipantStatus::Failed);
-    all.retain(|who| {
-        let how = &who.participation;
-        left(who) == gone
+    let left = |member: &ParticipantInfo| matches!(member.status, ParticipantStatus::Left | ParticipantStatus::Failed);
+    all.retain(|member| {
+        let how = &member.participation;
+        left(member) == completed
             && muted.is_none_or(|muted| how.muted == muted)
             && hold.is_none_or(|hold| how.hold.is_some() == hold)
             && coaching.is_none_or(|coaching| how.coach.as_ref().is_some_and(|one| one.on) == coaching)
@@ -181,23 +181,23 @@ async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     all.reverse();
     let page = paging.page();
     if let Some(after) = page.after {
-        let behind = all.iter().position(|who| who.leg.0 == after).map_or(all.len(), |place| place + 1);
+        let behind = all.iter().position(|member| member.leg.0 == after).map_or(all.len(), |place| place + 1);
         all.drain(..behind);
     }
     let mut items = Vec::new();
-    for who in all.iter().skip(page.offset).take(page.limit.saturating_add(1)) {
-        items.push((x.ids().call(who.leg), represent(x, info, who).await?));
+    for member in all.iter().skip(page.offset).take(page.limit.saturating_add(1)) {
+        items.push((x.ids().call(member.leg), represent(x, info, member).await?));
     }
     let name = format!("Conferences/{}/Participants", x.ids().conference(info.id));
     Ok(ok(x.list("participants", &name, &paging, items)))
 }
 
-async fn represent(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Result<Value, ApiError> {
-    let call = match who.status {
-        ParticipantStatus::Expected => x.app.calls.get(&x.account.name, who.leg).await?.map(|leg| leg.status),
+async fn represent(x: &RestContext<'_>, info: &ConferenceInfo, member: &ParticipantInfo) -> Result<Value, ApiError> {
+    let call = match member.status {
+        ParticipantStatus::Expected => x.app.calls.get(&x.account.name, member.leg).await?.map(|leg| leg.status),
         _ => None,
     };
-    Ok(conference::participant(x.owner(), info, who, call))
+    Ok(conference::participant(x.owner(), info, member, call))
 }
 
 /// Calls a new participant into a conference.
@@ -228,10 +228,10 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
         InviteError::NotCalled(why) => why.into(),
         InviteError::Store(failed) => ApiError::from(failed),
     })?;
-    let (info, who) = invited.participant(calls, &x.account.name).await?.ok_or_else(|| x.not_found())?;
-    let leg = x.leg(who.leg).await?;
+    let (info, member) = invited.participant(calls, &x.account.name).await?.ok_or_else(|| x.not_found())?;
+    let leg = x.leg(member.leg).await?;
     x.warn(ProblemOwner::from(&*leg), None, request::participant_warnings(parameters));
-    let mut body = conference::participant(x.owner(), &info, &who, None);
+    let mut body = conference::participant(x.owner(), &info, &member, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
     }
@@ -316,23 +316,23 @@ impl From<JoinRefusal> for ApiError {
 async fn participant(x: &RestContext<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
     let seen = x.services().conferences.get(&x.account.name, info.id);
     let there = seen.map(|seen| seen.participants).unwrap_or_default();
-    let named = |who: &ParticipantInfo| match x.ids().parse_call(name) {
-        Some(leg) => who.leg == leg,
-        None => who.participation.label.as_deref() == Some(name),
+    let named = |member: &ParticipantInfo| match x.ids().parse_call(name) {
+        Some(leg) => member.leg == leg,
+        None => member.participation.label.as_deref() == Some(name),
     };
-    let who = there.into_iter().find(named).ok_or_else(|| x.not_found())?;
+    let member = there.into_iter().find(named).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(represent(x, info, &who).await?)),
-        Verb::Post => change(x, info, &who).await,
+        Verb::Get => Ok(ok(represent(x, info, &member).await?)),
+        Verb::Post => change(x, info, &member).await,
         Verb::Delete => {
-            operations::remove(&x.app.calls, &who).await.map_err(|refused| x.refused(refused))?;
+            operations::remove(&x.app.calls, &member).await.map_err(|refused| x.refused(refused))?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Verb::Other => Err(ApiError::method_not_allowed(allow::GET_POST_DELETE)),
     }
 }
 
-async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Answer {
+async fn change(x: &RestContext<'_>, info: &ConferenceInfo, member: &ParticipantInfo) -> Answer {
     let parameters = x.parameters;
     let held = request::target_by_get(parameters, "HoldUrl", "HoldMethod")?;
     let change = Change {
@@ -341,22 +341,22 @@ async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInf
         wait: waits(parameters)?,
         ends: is_true(parameters, "EndConferenceOnExit"),
         beep_on_exit: is_true(parameters, "BeepOnExit"),
-        coach: coach(parameters, who.participation.coach.as_ref())?,
+        coach: coach(parameters, member.participation.coach.as_ref())?,
         ..Change::default()
     };
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
-    let changed = operations::change(&x.app.calls, &x.account.name, info.id, who.leg, change).await;
+    let changed = operations::change(&x.app.calls, &x.account.name, info.id, member.leg, change).await;
     changed.map_err(|why| match why {
         ChangeError::CannotCoach(why) => why.into(),
         ChangeError::Refused(refused) => x.refused(refused),
     })?;
     if let Some(target) = announcement
-        && !x.services().conferences.announce(info.id, Some(who.leg), target)
+        && !x.services().conferences.announce(info.id, Some(member.leg), target)
     {
         return Err(ApiError::bad(NO_CONFERENCE, "The participant is not in the conference"));
     }
-    let after = history::participant(&x.services().conferences, &x.account.name, info.id, who.leg).await?;
-    Ok(ok(represent(x, info, after.as_ref().unwrap_or(who)).await?))
+    let after = history::participant(&x.services().conferences, &x.account.name, info.id, member.leg).await?;
+    Ok(ok(represent(x, info, after.as_ref().unwrap_or(member)).await?))
 }
 
 // ----- recordings -----------------------------------------------------------------------------------------------------

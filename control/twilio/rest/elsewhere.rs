@@ -18,13 +18,13 @@ const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
 
 /// Answers requests for unsupported products with 404. All other requests go to the next handler.
 pub async fn refuse(request: Request, next: Next) -> Response {
-    match stranger(&request) {
+    match refusal_of(&request) {
         Some(error) => error.into_response(),
         None => next.run(request).await,
     }
 }
 
-fn stranger(request: &Request) -> Option<ApiError> {
+fn refusal_of(request: &Request) -> Option<ApiError> {
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = named.or_else(|| request.uri().host())?;
     let host = host.split(':').next().unwrap_or(host).to_ascii_lowercase();
@@ -48,7 +48,7 @@ mod tests {
     fn only_hosts_of_other_twilio_products_get_404() {
         let refused = |host: &str, path: &str| {
             let request = Request::builder().uri(path).header(header::HOST, host).body(Body::empty()).unwrap();
-            stranger(&request).map(|error| (error.status.as_u16(), error.code))
+            refusal_of(&request).map(|error| (error.status.as_u16(), error.code))
         };
         for (host, path) in [
             ("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"),

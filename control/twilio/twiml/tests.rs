@@ -554,7 +554,7 @@ fn fatal_failures_have_their_kind() {
 }
 
 #[test]
-fn the_error_names_a_web_page_or_json_as_such() {
+fn the_error_says_that_the_document_is_a_web_page_or_json() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let detail = |body: &[u8]| answer(&TWIML, origin, Some("text/html"), body).unwrap_err().detail;
@@ -630,7 +630,7 @@ fn a_document_is_decoded_with_its_declared_charset() {
 }
 
 #[test]
-fn the_content_type_decides_what_an_answer_is() {
+fn the_content_type_decides_how_an_answer_is_read() {
     let base = Url::parse("https://app.example/hello.mp3").unwrap();
     let origin = Origin { base: Some(&base), local_files: false, ..Default::default() };
     let first = |content_type, body: &[u8]| {
@@ -672,7 +672,7 @@ fn documents_of_the_official_libraries_are_read_without_a_warning() {
 }
 
 #[test]
-fn any_bytes_are_read_without_panic() {
+fn any_octets_are_read_without_panic() {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let seed = include_bytes!("../fixtures/everything.xml");

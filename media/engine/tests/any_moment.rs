@@ -145,7 +145,7 @@ fn the_scripted_call_has_audio_digits_and_events_in_both_directions() {
 }
 
 #[test]
-fn a_call_that_is_written_down_and_resumed_at_any_moment_sends_the_same_packets_and_events() {
+fn a_call_that_is_resumed_from_snapshots_at_any_moment_sends_the_same_packets_and_events() {
     for (key, every) in [(KEY, 3), (GCM, 17)] {
         let whole = run(key, |_, _| {});
         for moment in (0..LENGTH).step_by(every) {
@@ -160,13 +160,13 @@ fn a_call_that_is_written_down_and_resumed_at_any_moment_sends_the_same_packets_
 }
 
 #[test]
-fn a_call_that_is_written_down_and_resumed_in_each_millisecond_sends_the_same_packets_and_events() {
+fn a_call_that_is_resumed_from_snapshots_in_each_millisecond_sends_the_same_packets_and_events() {
     let whole = run(KEY, |_, _| {});
     assert_same(&run(KEY, |_, pair| resume(pair)), &whole, "each millisecond");
 }
 
 #[test]
-fn after_a_pause_the_far_ends_receive_one_stream_that_continues_with_the_time() {
+fn after_a_pause_before_the_resume_the_far_ends_receive_one_stream_with_later_timestamps() {
     for (pause, skipped) in [(0, 0), (400, 0), (3_001, 128)] {
         let mut both = Encrypted::new(KEY);
         both.talk(30);
@@ -192,7 +192,7 @@ fn after_a_pause_the_far_ends_receive_one_stream_that_continues_with_the_time() 
 }
 
 #[test]
-fn a_resumed_session_forgets_a_bridge_that_ends_before_the_other_session_is_here() {
+fn a_resumed_session_removes_a_bridge_that_ends_before_the_other_session_is_resumed() {
     let mut pair = MediaPair::new();
     let other = LegId(3);
     pair.core.insert(Box::new(MediaSession::new(other, 3, Arc::new(|_, _| Ok(())), true)));
@@ -205,7 +205,7 @@ fn a_resumed_session_forgets_a_bridge_that_ends_before_the_other_session_is_here
 }
 
 #[test]
-fn a_stranger_cannot_take_over_a_resumed_session() {
+fn an_unknown_source_cannot_take_over_a_resumed_session() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(30, 0x10, 0x20);
@@ -221,7 +221,7 @@ fn a_stranger_cannot_take_over_a_resumed_session() {
 }
 
 #[test]
-fn a_snapshot_shows_no_secret_and_refuses_other_forms_and_wrong_keys() {
+fn a_snapshot_shows_no_secret_and_a_malformed_or_undecryptable_snapshot_is_refused() {
     let both = &mut Encrypted::new(KEY);
     let (key, negotiation) = (both.pair.a.key, both.pair.a.negotiation.clone());
     let snapshot = SessionSnapshot { session: both.pair.state(Side::A), negotiation };

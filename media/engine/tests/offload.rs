@@ -247,7 +247,7 @@ fn played(kernel: bool) -> MediaPair {
 }
 
 #[test]
-fn packets_without_a_listener_are_dropped_by_the_kernel_and_counted() {
+fn packets_without_a_reader_are_dropped_by_the_kernel_and_counted() {
     let [with, without] = [true, false].map(|kernel| {
         let mut pair = played(kernel);
         for frame in 0..500 {
@@ -270,7 +270,7 @@ fn packets_without_a_listener_are_dropped_by_the_kernel_and_counted() {
 }
 
 #[test]
-fn a_digit_of_a_dropped_leg_is_reported_at_once_and_its_audio_is_dropped_again() {
+fn a_digit_of_a_leg_whose_audio_is_dropped_is_reported_at_once_and_its_audio_is_dropped_again() {
     let mut pair = played(true);
     let began = pair.now();
     send_digit(&mut pair);
@@ -283,7 +283,7 @@ fn a_digit_of_a_dropped_leg_is_reported_at_once_and_its_audio_is_dropped_again()
 }
 
 #[test]
-fn a_new_listener_gets_every_later_packet() {
+fn a_new_reader_gets_every_later_packet() {
     let file = TestFile::new("listen");
     let record = RecordingCommand::Start { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Inbound) };
     let (sink, _reader) = tap(16, TapCodec::Native);
@@ -428,7 +428,7 @@ fn an_offloaded_recorded_call_has_the_same_samples() {
 }
 
 #[test]
-fn an_unexpected_copy_is_not_a_packet() {
+fn an_unexpected_kernel_copy_counts_as_a_malformed_packet() {
     let mut pair = short();
     let mut forged = pair.a.next(0, &[9; 160]);
     forged[0] = crate::offload::COPY;

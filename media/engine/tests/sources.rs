@@ -115,7 +115,7 @@ fn detected_digits(pair: &mut MediaPair, side: Side) -> String {
 }
 
 #[test]
-fn events_beside_the_audio_arrive_as_one_event_each_and_leave_the_audio_alone() {
+fn events_beside_the_audio_are_relayed_as_one_event_each_and_do_not_change_the_audio() {
     for kernel in [false, true] {
         let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
         let other = "m=audio 4000 RTP/AVP 0 96\r\na=rtpmap:96 telephone-event/8000\r\n";
@@ -162,7 +162,7 @@ fn the_rest_of_a_digit_that_began_before_the_bridge_is_not_relayed() {
 }
 
 #[test]
-fn the_rest_of_a_digit_that_began_before_the_end_of_a_bridge_passes() {
+fn the_rest_of_a_digit_that_began_before_the_end_of_a_bridge_is_sent_by_the_echo() {
     let media = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
     let mut pair = MediaPair::between(media, media);
     pair.bridge();
@@ -180,7 +180,7 @@ fn the_rest_of_a_digit_that_began_before_the_end_of_a_bridge_passes() {
 }
 
 #[test]
-fn an_event_stays_one_event_whatever_comes_between_its_packets() {
+fn an_event_stays_one_event_with_any_packets_between_its_packets() {
     type Between = fn(&mut MediaPair, usize);
     let cases: [(&str, Between); 10] = [
         ("nothing", |_, _| {}),
@@ -320,7 +320,7 @@ fn two_digits_with_one_timestamp_get_two_timestamps() {
 }
 
 #[test]
-fn events_that_the_bridged_leg_does_not_take_leave_its_audio_alone() {
+fn events_that_the_bridged_leg_does_not_support_do_not_change_its_audio() {
     let mut pair = MediaPair::between(
         "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n",
         "m=audio 4000 RTP/AVP 0\r\n",
@@ -335,7 +335,7 @@ fn events_that_the_bridged_leg_does_not_take_leave_its_audio_alone() {
 }
 
 #[test]
-fn a_prompt_to_a_bridged_leg_has_one_marker() {
+fn a_prompt_to_a_bridged_leg_has_one_marker_bit() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -358,7 +358,7 @@ fn alternate(pair: &mut MediaPair, other: &mut Source, frames: usize) -> Vec<Sen
 }
 
 #[test]
-fn of_two_audio_sources_at_once_the_newer_is_heard_on_one_clock() {
+fn of_two_simultaneous_audio_sources_the_newer_is_relayed_on_one_clock() {
     for (payload_type, kernel) in [(0, false), (9, false), (0, true)] {
         let media = format!("m=audio 4000 RTP/AVP {payload_type} 96\r\na=rtpmap:96 telephone-event/8000\r\n");
         let new = if kernel { MediaPair::with_kernel } else { MediaPair::between };
@@ -392,7 +392,7 @@ fn of_two_audio_sources_at_once_the_newer_is_heard_on_one_clock() {
 }
 
 #[test]
-fn a_source_that_begins_is_heard_from_its_first_packet_on_also_when_it_returns() {
+fn a_new_or_returning_source_is_relayed_from_its_first_packet() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -417,7 +417,7 @@ fn a_source_that_begins_is_heard_from_its_first_packet_on_also_when_it_returns()
 }
 
 #[test]
-fn a_lone_packet_of_another_source_costs_no_packet() {
+fn a_single_packet_of_another_source_causes_no_loss() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -432,7 +432,7 @@ fn a_lone_packet_of_another_source_costs_no_packet() {
 }
 
 #[test]
-fn any_number_of_sources_needs_bounded_memory_and_time() {
+fn any_number_of_sources_uses_limited_memory_and_time() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -450,7 +450,7 @@ fn any_number_of_sources_needs_bounded_memory_and_time() {
 }
 
 #[test]
-fn timestamps_with_a_new_origin_continue_the_bridged_legs_clock_with_a_marker() {
+fn timestamps_with_a_new_origin_continue_the_bridged_legs_clock_with_a_marker_bit() {
     let seconds = |seconds: i32| seconds.wrapping_mul(8_000).cast_unsigned();
     for kernel in [false, true] {
         for jump in [seconds(1_000), seconds(-1_000), seconds(3), seconds(-3), seconds(100_000), 0x8000_0000] {
@@ -487,7 +487,7 @@ fn a_pause_whose_timestamps_advance_keeps_its_length() {
 }
 
 #[test]
-fn packets_that_were_delayed_together_are_no_new_origin() {
+fn packets_that_were_delayed_together_have_no_new_timestamp_origin() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(20, 0x11, 0x22);
@@ -502,7 +502,7 @@ fn packets_that_were_delayed_together_are_no_new_origin() {
 }
 
 #[test]
-fn events_that_the_far_end_encrypts_with_an_ssrc_of_their_own_stay_one_event_each() {
+fn events_that_the_far_end_encrypts_with_a_separate_ssrc_stay_one_event_each() {
     use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
     use crate::sdp::{Protection, RANDOM, Srtp};
     let mut pair = MediaPair::new();

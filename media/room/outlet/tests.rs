@@ -113,7 +113,7 @@ fn every_codec_gets_every_other_codec_in_a_room_of_any_rate() {
 }
 
 #[test]
-fn listeners_of_one_codec_share_one_encoding() {
+fn silent_participants_with_one_codec_share_one_encoding() {
     let codecs = [[Codec::G722; 40], [Codec::Pcmu; 40]].concat();
     let mut set = Set::new(SampleRate::Hz16000, &codecs);
     for frame in 0..30 {

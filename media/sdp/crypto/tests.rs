@@ -293,7 +293,7 @@ fn optional_srtp_has_a_second_offer_with_savp_and_accepts_either_answer() {
 }
 
 #[test]
-fn a_far_end_that_moves_gets_a_new_key_and_one_that_stays_does_not() {
+fn only_a_far_end_with_a_new_address_gets_a_new_srtp_key() {
     let mut leg = leg(Srtp::Required, 1);
     let from = |address: &str, key: &str| {
         let key = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
@@ -318,7 +318,7 @@ fn a_far_end_that_moves_gets_a_new_key_and_one_that_stays_does_not() {
 }
 
 #[test]
-fn a_far_end_that_moves_in_its_answer_gets_a_new_key_with_one_more_offer() {
+fn a_far_end_with_a_new_address_in_its_answer_gets_a_new_srtp_key_with_another_offer() {
     let from = |address: &str, key: &str| {
         let key = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
         media("RTP/SAVP", &[&key]).replace("127.0.0.2", address)
@@ -354,7 +354,7 @@ fn a_far_end_that_moves_in_its_answer_gets_a_new_key_with_one_more_offer() {
 }
 
 #[test]
-fn after_a_move_our_packets_open_for_a_receiver_that_begins_at_a_rollover_counter_of_0() {
+fn after_a_change_of_address_a_receiver_with_rollover_counter_0_decrypts_our_packets() {
     let mut leg = leg(Srtp::Required, 1);
     answer(&mut leg, &media("RTP/SAVP", &[&one()])).unwrap();
     let mut sender = SrtpSession::new(keyed(leg.plan()).unwrap()).unwrap();

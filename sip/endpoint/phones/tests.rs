@@ -323,7 +323,7 @@ fn as_account(exchange: &mut Exchange, name: &str) -> String {
 }
 
 #[test]
-fn a_local_account_calls_as_itself_at_the_address_of_a_trunk() {
+fn the_credentials_of_an_account_identify_the_account_at_the_address_of_a_trunk() {
     let mut exchange = with_an_account();
     let first = as_account(&mut exchange, "AC1");
     exchange.receive("127.0.0.1:9", first);
@@ -341,7 +341,7 @@ fn a_local_account_calls_as_itself_at_the_address_of_a_trunk() {
 }
 
 #[test]
-fn an_account_is_refused_with_a_wrong_secret_and_unknown_from_elsewhere() {
+fn an_account_with_a_wrong_secret_or_from_another_host_is_refused() {
     let mut exchange = with_an_account();
     let guess = as_account(&mut exchange, "AC1").replace("response=\"", "response=\"0");
     exchange.receive("127.0.0.1:9", guess);

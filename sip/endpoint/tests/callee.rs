@@ -61,7 +61,7 @@ impl Bench {
 }
 
 #[test]
-fn the_key_of_a_call_that_comes_in_reads_as_a_version_1_uuid() {
+fn the_leg_key_of_an_inbound_call_has_the_form_of_a_version_1_uuid() {
     for _ in 0..50 {
         let LegId(key) = Bench::ringing().1;
         assert_eq!(((key >> 76) & 0xf, (key >> 62) & 0x3), (1, 2), "{key:032x}");
@@ -69,7 +69,7 @@ fn the_key_of_a_call_that_comes_in_reads_as_a_version_1_uuid() {
 }
 
 #[test]
-fn the_keys_of_calls_that_come_in_begin_with_the_time_in_ms() {
+fn the_leg_keys_of_inbound_calls_begin_with_the_time_in_ms() {
     let mut bench = Bench::new();
     bench.endpoint.set_wall_clock(bench.now, Duration::from_millis(1_800_000_000_123));
     let mut keys = Vec::new();
@@ -85,7 +85,7 @@ fn the_keys_of_calls_that_come_in_begin_with_the_time_in_ms() {
 }
 
 #[test]
-fn an_invite_is_tried_reported_answered_and_hung_up_by_the_peer() {
+fn an_invite_gets_100_and_is_reported_answered_and_hung_up_by_the_far_end() {
     let mut bench = Bench::new();
     bench.receive(invite("i", "X-Account: 42\r\nP-Asserted-Identity: <sip:ann@example.org>\r\n"));
     let trying = bench.expect("SIP/2.0 100 Trying");
@@ -421,7 +421,7 @@ fn a_re_invite_without_sdp_gets_an_offer_and_its_ack_has_the_answer() {
 }
 
 #[test]
-fn a_refused_re_invite_leaves_the_call_alone() {
+fn a_refused_re_invite_does_not_change_the_call() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
     bench.expect("SIP/2.0 100 ");
@@ -481,7 +481,7 @@ fn info_is_answered_and_reported_and_out_of_order_requests_are_refused() {
 }
 
 #[test]
-fn a_bye_during_a_re_invite_ends_both() {
+fn a_bye_during_a_re_invite_ends_the_re_invite_and_the_call() {
     let (mut bench, _, tag) = Bench::talking();
     bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
     bench.expect("SIP/2.0 100 ");
@@ -542,7 +542,7 @@ fn every_message_of_a_leg_after_its_invite_is_traced_and_repetitions_are_flagged
 }
 
 #[test]
-fn keep_alives_and_noise_are_not_answered() {
+fn keep_alives_and_invalid_datagrams_get_no_response() {
     let mut bench = Bench::new();
     for noise in [&b""[..], b"\r\n\r\n", b"\0\0\0\0", b"\xff\xfe", b"SIP/2.0 200 OK\r\n\r\n"] {
         bench.receive(noise.to_vec());
@@ -551,7 +551,7 @@ fn keep_alives_and_noise_are_not_answered() {
 }
 
 #[test]
-fn a_body_that_may_be_passed_over_is_and_so_are_empty_lines_before_a_message() {
+fn an_optional_body_and_empty_lines_before_a_message_are_ignored() {
     let isup = |disposition: &str| {
         format!("Content-Type: application/ISUP;version=itu-t92+\r\nContent-Disposition: {disposition}\r\n\r\nxx")
     };
@@ -620,7 +620,7 @@ fn an_invite_that_expires_gets_487_and_its_call_ends() {
 }
 
 #[test]
-fn a_re_invite_that_overtakes_the_ack_is_served_if_the_first_offer_is_answered() {
+fn a_re_invite_that_arrives_before_the_ack_is_accepted_if_the_first_offer_is_answered() {
     let (mut bench, leg) = Bench::ringing();
     bench.command(answer(leg));
     let ok = bench.expect("SIP/2.0 200 ");
@@ -649,7 +649,7 @@ fn a_re_invite_that_overtakes_the_ack_is_served_if_the_first_offer_is_answered()
 }
 
 #[test]
-fn a_dialog_that_a_sips_uri_makes_has_sips_contacts() {
+fn a_dialog_with_a_sips_request_uri_has_sips_contacts() {
     let locals = [(Transport::Udp, "127.0.0.1:5060"), (Transport::Tls, "127.0.0.1:5061")];
     let contacted = |invite: String| {
         let mut bench = Bench::new();
@@ -686,7 +686,7 @@ fn a_dialog_that_a_sips_uri_makes_has_sips_contacts() {
 }
 
 #[test]
-fn a_trunk_behind_a_nat_is_answered_and_hung_up_at_the_address_of_its_router() {
+fn a_trunk_behind_a_nat_gets_responses_and_bye_at_the_address_of_its_router() {
     for nat in [false, true] {
         let mut bench = Bench::with(|config| {
             config.trunk_settings = vec![crate::Trunk { nat, ..crate::Trunk::new("anyone".into()) }];

@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// Returns a request of the far end in the dialog of `invite`.
-    pub(super) fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
+    pub(super) fn far_end_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
         let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
         let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
         format!(
@@ -47,7 +47,7 @@ impl Bench {
 }
 
 #[test]
-fn a_call_is_placed_rung_answered_and_hung_up() {
+fn an_outbound_call_rings_is_answered_and_is_hung_up() {
     let (mut bench, invite) = Bench::calling_with(|call| {
         call.from_display = Some("Ann \"A\"".into());
         call.headers.push(Header { name: "Via".into(), value: "not yours".into() });
@@ -82,7 +82,7 @@ fn a_call_is_placed_rung_answered_and_hung_up() {
 }
 
 #[test]
-fn a_repeated_200_gets_the_same_ack_and_another_forks_200_gets_ack_and_bye() {
+fn a_repeated_200_gets_the_same_ack_and_the_200_of_another_fork_gets_ack_and_bye() {
     let (mut bench, invite) = Bench::calling();
     let ok = response_to(&invite, 200, "them", WITH_SDP);
     bench.receive(ok.clone());
@@ -104,7 +104,7 @@ fn a_repeated_200_gets_the_same_ack_and_another_forks_200_gets_ack_and_bye() {
 }
 
 #[test]
-fn a_hang_up_sends_cancel_after_the_first_provisional_response() {
+fn a_hangup_sends_cancel_after_the_first_provisional_response() {
     let (mut bench, invite) = Bench::calling();
     bench.command(hangup(LEG));
     bench.silent();
@@ -126,7 +126,7 @@ fn a_hang_up_sends_cancel_after_the_first_provisional_response() {
 }
 
 #[test]
-fn a_hang_up_without_any_response_ends_with_timer_b() {
+fn a_hangup_without_any_response_ends_with_timer_b() {
     let (mut bench, _) = Bench::calling();
     bench.command(hangup(LEG));
     bench.wait(2_000);
@@ -140,7 +140,7 @@ fn a_hang_up_without_any_response_ends_with_timer_b() {
 }
 
 #[test]
-fn a_cancelled_invite_without_final_response_is_given_up() {
+fn a_cancelled_invite_without_final_response_ends_after_64_t1() {
     let (mut bench, invite) = Bench::calling();
     bench.receive(response_to(&invite, 180, "them", ""));
     bench.event();
@@ -283,7 +283,7 @@ fn an_offer_that_crosses_an_offer_of_this_server_gets_491() {
     let (mut bench, invite) = Bench::called();
     bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
     bench.expect("INVITE ");
-    bench.receive(Bench::peer_request(&invite, "INVITE", 1, WITH_SDP));
+    bench.receive(Bench::far_end_request(&invite, "INVITE", 1, WITH_SDP));
     bench.expect("SIP/2.0 491 ");
     assert!(bench.events.is_empty());
 }
@@ -319,7 +319,7 @@ fn a_broken_stream_fails_the_calls_without_a_response() {
 }
 
 #[test]
-fn calls_that_cannot_be_placed_end_at_once() {
+fn calls_that_cannot_be_sent_end_at_once() {
     for (uri, cause) in [
         ("not a uri", EndCause::Invalid),
         ("tel:+1", EndCause::Invalid),
@@ -350,26 +350,26 @@ fn responses_without_a_transaction_are_dropped() {
 #[test]
 fn an_icmp_error_fails_the_request_that_it_quotes_and_no_other() {
     let (mut bench, invite) = Bench::calling();
-    let (peer, why) = ("127.0.0.2:5060".parse().unwrap(), std::io::ErrorKind::ConnectionRefused);
+    let (far_end, why) = ("127.0.0.2:5060".parse().unwrap(), std::io::ErrorKind::ConnectionRefused);
     let forged = invite.replace("branch=z9hG4bK", "branch=z9hG4bK0");
-    for (from, quoted) in [(peer, "INVITE "), (peer, &*forged), ("127.0.0.2:5061".parse().unwrap(), &*invite)] {
+    for (from, quoted) in [(far_end, "INVITE "), (far_end, &*forged), ("127.0.0.2:5061".parse().unwrap(), &*invite)] {
         bench.endpoint.handle_icmp_error(bench.now, from, quoted.as_bytes(), why);
         bench.silent();
         assert!(bench.events.is_empty(), "{quoted}");
     }
-    bench.endpoint.handle_icmp_error(bench.now, peer, &invite.as_bytes()[..400], why);
+    bench.endpoint.handle_icmp_error(bench.now, far_end, &invite.as_bytes()[..400], why);
     bench.collect();
     assert!(matches!(bench.event(), Event::Ended { cause: EndCause::Unconnected(kind), .. } if kind == why));
     bench.empty();
 }
 
 #[test]
-fn a_far_end_that_has_answered_is_not_given_up_for_an_icmp_error() {
+fn an_icmp_error_does_not_fail_an_invite_with_a_response() {
     let (mut bench, invite) = Bench::calling();
     bench.receive(response_to(&invite, 180, "them", ""));
     bench.event();
-    let peer = "127.0.0.2:5060".parse().unwrap();
-    bench.endpoint.handle_icmp_error(bench.now, peer, invite.as_bytes(), std::io::ErrorKind::ConnectionRefused);
+    let far_end = "127.0.0.2:5060".parse().unwrap();
+    bench.endpoint.handle_icmp_error(bench.now, far_end, invite.as_bytes(), std::io::ErrorKind::ConnectionRefused);
     bench.silent();
     assert!(bench.events.is_empty());
 }
@@ -395,14 +395,14 @@ fn advertise_replaces_the_bound_host_and_ipv6_is_bracketed() {
 }
 
 #[test]
-fn a_re_invite_that_rings_when_the_call_ends_is_not_waited_for_forever() {
-    for peer_hangs_up in [false, true] {
+fn the_end_of_a_call_waits_a_limited_time_for_the_final_response_to_a_re_invite() {
+    for far_end_hangs_up in [false, true] {
         let (mut bench, invite) = Bench::called();
         bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
         let again = bench.expect("INVITE ");
         bench.receive(response_to(&again, 100, "", ""));
-        if peer_hangs_up {
-            bench.receive(Bench::peer_request(&invite, "BYE", 1, ""));
+        if far_end_hangs_up {
+            bench.receive(Bench::far_end_request(&invite, "BYE", 1, ""));
             bench.expect("SIP/2.0 200 ");
         } else {
             bench.command(hangup(LEG));
@@ -414,11 +414,11 @@ fn a_re_invite_that_rings_when_the_call_ends_is_not_waited_for_forever() {
 }
 
 #[test]
-fn a_tagless_bye_before_the_answer_ends_nothing() {
+fn a_bye_without_a_tag_before_the_answer_does_not_end_the_call() {
     let (mut bench, invite) = Bench::calling();
     bench.receive(response_to(&invite, 180, "them", ""));
     bench.event();
-    bench.receive(Bench::peer_request(&invite, "BYE", 1, "").replace(";tag=them", ""));
+    bench.receive(Bench::far_end_request(&invite, "BYE", 1, "").replace(";tag=them", ""));
     bench.expect("SIP/2.0 481 ");
     assert_eq!(bench.endpoint.legs(), 1);
 }
@@ -436,11 +436,11 @@ fn credentials_are_not_sent_to_the_target_of_a_re_invite() {
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));
     bench.expect("ACK ");
     let moved = "Contact: <sip:peer@127.0.0.66>\r\nContent-Type: application/sdp\r\nWWW-Authenticate: Digest realm=\"r\",nonce=\"2\"\r\n\r\nv=0\r\n";
-    bench.receive(Bench::peer_request(&invite, "INVITE", 5, moved));
+    bench.receive(Bench::far_end_request(&invite, "INVITE", 5, moved));
     bench.expect("SIP/2.0 100 ");
     bench.command(Command::AnswerOffer { leg: LEG, sdp: SDP.into() });
     bench.expect("SIP/2.0 200 ");
-    bench.receive(Bench::peer_request(&invite, "ACK", 5, ""));
+    bench.receive(Bench::far_end_request(&invite, "ACK", 5, ""));
     bench.command(hangup(LEG));
     let bye = bench.expect("BYE sip:peer@127.0.0.66 ");
     assert!(!bye.contains("Authorization"), "{bye}");
@@ -475,7 +475,7 @@ fn a_refused_offer_is_followed_by_the_second_offer_once() {
 }
 
 #[test]
-fn a_call_that_was_hung_up_makes_no_second_offer() {
+fn a_call_that_was_hung_up_sends_no_second_offer() {
     let (mut bench, invite) = Bench::calling_with(|call| call.second_offer = Bytes::from_static(b"v=0\r\n"));
     bench.receive(response_to(&invite, 180, "them", ""));
     bench.event();
@@ -490,7 +490,7 @@ fn a_call_that_was_hung_up_makes_no_second_offer() {
 fn requests_in_an_early_dialog_are_answered() {
     let (mut bench, invite) = Bench::calling();
     let ask = |bench: &mut Bench, method: &str, cseq: u32, more: &str| {
-        bench.receive(Bench::peer_request(&invite, method, cseq, more));
+        bench.receive(Bench::far_end_request(&invite, method, cseq, more));
         bench.sent()
     };
     let early = ask(&mut bench, "INFO", 1, "");

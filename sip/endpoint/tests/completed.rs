@@ -15,7 +15,7 @@ fn hung_up() -> (Bench, String, String) {
 }
 
 #[test]
-fn a_repeated_bye_gets_the_same_answer_for_as_long_as_it_may_be_repeated() {
+fn a_bye_gets_the_same_response_as_long_as_it_may_be_retransmitted() {
     let (mut bench, bye, ok) = hung_up();
     for _ in 0..3 {
         bench.wait(10_600);

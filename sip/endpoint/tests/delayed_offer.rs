@@ -88,7 +88,11 @@ fn the_offer_of_a_reliable_provisional_response_is_answered_in_its_prack() {
     assert_eq!(bench.offered(), ("v=0\r\ns=early\r\n".to_owned(), false));
     assert!(matches!(bench.event(), Event::Provisional { status: 183, sdp: None, .. }));
     bench.receive(reliable(&invite, 183, "them", 7, &offer("early")));
-    assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 1, WITH_SDP)), 491, "theirs has no answer yet");
+    assert_eq!(
+        bench.status_of(Bench::far_end_request(&invite, "UPDATE", 1, WITH_SDP)),
+        491,
+        "theirs has no answer yet"
+    );
     bench.command(answers());
     let prack = bench.expect("PRACK sip:peer@127.0.0.2:5060 ");
     assert_eq!((body(&prack), field(&prack, "RAck").split(' ').next()), ("v=ours", Some("7")));
@@ -96,7 +100,7 @@ fn the_offer_of_a_reliable_provisional_response_is_answered_in_its_prack() {
     bench.receive(reliable(&invite, 180, "them", 8, &offer("early")));
     assert_eq!(body(&bench.expect("PRACK ")), "", "the same description again is no other offer");
     assert!(matches!(bench.event(), Event::Provisional { status: 180, .. }));
-    bench.receive(Bench::peer_request(&invite, "UPDATE", 2, WITH_SDP));
+    bench.receive(Bench::far_end_request(&invite, "UPDATE", 2, WITH_SDP));
     assert!(bench.offered().1, "an offer like any other");
     bench.command(answers());
     bench.expect("SIP/2.0 200 ");
@@ -132,7 +136,7 @@ fn of_several_offers_the_offer_of_the_answering_phone_is_reported_last() {
 }
 
 #[test]
-fn an_offer_in_a_200_gets_its_ack_before_the_bye_of_a_hang_up() {
+fn an_offer_in_a_200_gets_its_ack_before_the_bye_of_a_hangup() {
     for command in [hangup(LEG), refuses()] {
         let (mut bench, invite) = Bench::calling_without_offer();
         bench.receive(response_to(&invite, 200, "them", &offer("late")));
@@ -154,7 +158,7 @@ fn an_offer_in_a_200_gets_its_ack_before_the_bye_of_a_hang_up() {
 }
 
 #[test]
-fn a_call_without_an_offer_that_gets_none_is_acknowledged_at_once() {
+fn a_200_without_an_offer_to_an_invite_without_an_offer_is_acknowledged_at_once() {
     let (mut bench, invite) = Bench::calling_without_offer();
     bench.receive(response_to(&invite, 200, "them", OK));
     bench.expect("ACK ");
@@ -249,7 +253,7 @@ fn a_late_offer_is_in_no_unreliable_response_and_waits_for_a_prack_with_an_answe
 }
 
 #[test]
-fn a_prack_may_bring_a_further_offer_which_its_200_answers_unless_two_cross() {
+fn the_200_to_a_prack_answers_the_offer_of_the_prack_unless_two_offers_cross() {
     let (mut bench, leg) = Bench::called_without_offer("Require: 100rel\r\n");
     let ringing = bench.ring_offering(leg);
     let tag = parameter(field(&ringing, "To"), "tag").to_owned();
@@ -275,7 +279,7 @@ fn a_prack_may_bring_a_further_offer_which_its_200_answers_unless_two_cross() {
 }
 
 #[test]
-fn a_second_offer_before_the_first_is_answered_is_put_off_by_up_to_ten_seconds() {
+fn a_second_offer_before_the_first_answer_gets_500_with_retry_after_up_to_ten_seconds() {
     let mut waits = std::collections::HashSet::new();
     for seed in 0..40 {
         let (mut bench, leg, tag) = Bench::talking();

@@ -92,7 +92,7 @@ fn the_answer_waits_for_the_prack_of_a_provisional_response_with_sdp_only() {
 }
 
 #[test]
-fn a_provisional_response_that_nobody_acknowledges_ends_the_call_with_504() {
+fn a_reliable_provisional_response_without_prack_ends_the_call_with_504() {
     let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
     bench.progress(leg, 180, false);
     bench.wait(31_999);
@@ -103,7 +103,7 @@ fn a_provisional_response_that_nobody_acknowledges_ends_the_call_with_504() {
 }
 
 #[test]
-fn reliable_responses_are_a_matter_of_configuration() {
+fn the_setting_prack_decides_about_reliable_responses() {
     let reliable = |prack, line: &str| {
         let mut bench = Bench::with(|config| config.prack = prack);
         bench.receive(invite("i", line));
@@ -164,7 +164,7 @@ fn reliable_responses_are_acknowledged_in_order_and_reported_once() {
 }
 
 #[test]
-fn of_several_reliable_answers_that_of_the_answering_phone_is_reported() {
+fn of_several_reliable_answers_the_answer_of_the_answering_phone_is_reported() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
@@ -184,14 +184,14 @@ fn of_several_reliable_answers_that_of_the_answering_phone_is_reported() {
 // ----- RFC 3311 ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn offers_in_an_early_dialog_wait_for_the_first_answer_then_come_one_at_a_time() {
+fn offers_in_an_early_dialog_wait_for_the_first_answer_and_are_sent_one_at_a_time() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
     let reliable = |rseq: u32, more: &str| {
         response_to(&invite, 183, "them", &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
     };
-    let update = |cseq| Bench::peer_request(&invite, "UPDATE", cseq, WITH_SDP);
+    let update = |cseq| Bench::far_end_request(&invite, "UPDATE", cseq, WITH_SDP);
     assert_eq!(bench.status_of(update(1)), 481, "no early dialog yet");
     bench.receive(reliable(1, ""));
     bench.expect("PRACK ");
@@ -213,9 +213,9 @@ fn offers_in_an_early_dialog_wait_for_the_first_answer_then_come_one_at_a_time()
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));
     bench.expect("ACK ");
     bench.event();
-    let late = Bench::peer_request(&invite, "UPDATE", 5, "").replace("z9hG4bKUPDATE5", "z9hG4bKlate");
+    let late = Bench::far_end_request(&invite, "UPDATE", 5, "").replace("z9hG4bKUPDATE5", "z9hG4bKlate");
     assert_eq!(bench.status_of(late), 500, "their numbers go on");
-    assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 6, "")), 200);
+    assert_eq!(bench.status_of(Bench::far_end_request(&invite, "UPDATE", 6, "")), 200);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_caller_may_send_an_update_with_an_offer_after_the_prack_of_the_answer() {
 // ----- RFC 4028 ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn too_small_a_session_interval_gets_422_and_a_422_raises_the_sent_interval() {
+fn a_too_small_session_interval_gets_422_and_a_422_raises_the_sent_interval() {
     let mut bench = Bench::with(|config| config.min_se = 120);
     bench.receive(invite("i", "Supported: timer\r\nSession-Expires: 90\r\n"));
     assert_eq!(field(&bench.expect("SIP/2.0 422 "), "Min-SE"), "120");
@@ -279,7 +279,7 @@ fn a_session_that_its_refresher_does_not_refresh_ends_with_bye() {
 }
 
 #[test]
-fn a_refresh_is_an_update_where_allowed_and_an_offer_elsewhere() {
+fn a_refresh_is_an_update_if_allowed_and_otherwise_a_re_invite() {
     let (mut bench, _) = Bench::answered_call(|_| {}, "Allow: INVITE, UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
     bench.wait(45_000);
     let update = bench.expect("UPDATE ");
@@ -306,7 +306,7 @@ fn crossing_refreshes_do_not_end_the_call() {
     let (mut bench, invite) = Bench::answered_call(|_| {}, "Allow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
     bench.wait(45_000);
     let ours = bench.expect("UPDATE ");
-    let theirs = Bench::peer_request(&invite, "UPDATE", 1, "Supported: timer\r\nSession-Expires: 90;refresher=uac");
+    let theirs = Bench::far_end_request(&invite, "UPDATE", 1, "Supported: timer\r\nSession-Expires: 90;refresher=uac");
     assert_eq!(bench.status_of(theirs), 200);
     bench.receive(response_to(&ours, 491, "", ""));
     bench.wait(30_000);
@@ -319,7 +319,7 @@ fn crossing_refreshes_do_not_end_the_call() {
 }
 
 #[test]
-fn a_refresh_that_finds_no_dialog_ends_the_call() {
+fn a_refresh_that_gets_481_ends_the_call() {
     let (mut bench, _) = Bench::answered_call(|_| {}, "Allow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
     bench.wait(45_000);
     let update = bench.expect("UPDATE ");
@@ -337,7 +337,7 @@ fn refer(branch: &str, cseq: u32, tag: &str, to: &str) -> String {
 }
 
 #[test]
-fn a_refer_is_reported_accepted_and_followed_by_notifys_in_order() {
+fn a_refer_is_reported_accepted_and_followed_by_notify_requests_in_order() {
     let (mut bench, leg, tag) = Bench::talking();
     bench.receive(refer("r", 2, &tag, "<sip:cy@127.0.0.3?X-Why=a%20b&Replaces=c1%3Bto-tag%3D1%3Bfrom-tag%3D2>"));
     let Event::Referred { referred, .. } = bench.event() else { panic!() };
@@ -412,7 +412,7 @@ fn malformed_transfers_and_subscriptions_are_refused() {
 }
 
 #[test]
-fn allow_has_refer_where_transfers_are_allowed_and_elsewhere_refer_gets_403() {
+fn allow_has_refer_if_transfers_are_allowed_and_otherwise_refer_gets_403() {
     for (general, own, may) in
         [(false, None, false), (true, None, true), (false, Some(true), true), (true, Some(false), false)]
     {
@@ -445,7 +445,7 @@ fn allow_has_refer_where_transfers_are_allowed_and_elsewhere_refer_gets_403() {
         bench.receive(response_to(&invite, 200, "them", WITH_SDP));
         bench.expect("ACK ");
         bench.event();
-        bench.receive(Bench::peer_request(&invite, "REFER", 1, "Refer-To: <sip:+19005550000@127.0.0.1>\r\n"));
+        bench.receive(Bench::far_end_request(&invite, "REFER", 1, "Refer-To: <sip:+19005550000@127.0.0.1>\r\n"));
         assert_eq!(matches!(bench.events.front(), Some(Event::Referred { .. })), may);
     }
 }
@@ -466,7 +466,7 @@ fn a_sent_refer_reports_its_response_and_its_progress() {
     let news = |cseq, state: &str, line: &str| {
         let lines =
             format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\n\r\n{line}");
-        Bench::peer_request(&invite, "NOTIFY", cseq, &lines)
+        Bench::far_end_request(&invite, "NOTIFY", cseq, &lines)
     };
     bench.receive(news(1, "active;expires=60", "SIP/2.0 100 Trying"));
     bench.expect("SIP/2.0 200 ");
@@ -496,7 +496,7 @@ fn a_sent_refer_reports_its_response_and_its_progress() {
 }
 
 #[test]
-fn an_invite_may_take_the_place_of_a_call_and_of_no_other() {
+fn an_invite_with_replaces_replaces_only_the_call_that_it_names() {
     let (mut bench, leg, tag) = Bench::talking();
     let replacing = |branch: &str, replaces: String| {
         invite(branch, &format!("Require: replaces\r\nReplaces: {replaces}\r\n"))
@@ -531,7 +531,7 @@ fn sent_back(invite: &str, uri: &str, hops: u8) -> String {
 }
 
 #[test]
-fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() {
+fn an_outbound_leg_has_one_hop_less_than_its_inbound_leg_and_a_returning_call_is_a_loop() {
     let mut bench = Bench::new();
     bench.receive(invite("i", "").replace("Max-Forwards: 70", "Max-Forwards: 20"));
     bench.expect("SIP/2.0 100 ");
@@ -638,7 +638,7 @@ fn a_dialog_of_a_lost_process_is_ended_along_its_route_with_its_tags_and_a_later
 }
 
 #[test]
-fn an_answer_to_an_invite_of_a_killed_process_is_acknowledged_once_each_time_and_ended_once() {
+fn each_200_to_an_invite_of_a_killed_process_gets_an_ack_and_only_the_first_a_bye() {
     let mut before = Bench::new();
     let mut call = outgoing("sip:x@127.0.0.2");
     call.call_id = Some("call-of-the-killed-process".into());

@@ -10,7 +10,7 @@ const SOURCES: u32 = 1_000_000;
 const FORMED: u32 = 500;
 
 #[test]
-fn a_million_sources_leave_nothing_behind() {
+fn a_million_sources_leave_no_legs_and_no_transactions() {
     let networks = vec!["10.0.0.0/8".parse().unwrap()];
     let mut bench = Bench::with(|config| config.trunks = vec![crate::TrunkAcl { name: "t".into(), networks }]);
     let rubbish = Bytes::from_static(b"\xffnot SIP at all\r\n\r\n");

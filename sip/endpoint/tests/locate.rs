@@ -177,7 +177,7 @@ fn alternatives_shorten_the_wait_for_a_first_response_but_not_for_an_answer() {
 }
 
 #[test]
-fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
+fn a_sip_uri_reaches_no_private_network_and_no_trunk_of_another_account() {
     let trunk = |name: &str, account: Option<&str>, uri: &str| crate::Trunk {
         account: account.map(Into::into),
         uri: Some(uri.to_owned()),
@@ -271,7 +271,7 @@ fn with_trunks_of_acme() -> Bench {
 }
 
 #[test]
-fn a_trunk_made_by_rest_leads_to_no_inner_network_and_to_no_trunk_of_the_file() {
+fn a_trunk_created_by_rest_reaches_no_private_network_and_no_configured_trunk() {
     for (uri, answer, may) in [
         ("sip:5.5.5.5", None, true),
         ("sip:pbx.example", Some("5.5.5.5:5060"), true),

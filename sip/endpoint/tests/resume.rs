@@ -99,7 +99,7 @@ fn an_open_re_invite_of_this_server_is_sent_again_unchanged() {
 }
 
 #[test]
-fn an_offer_that_waits_for_its_time_is_sent_at_this_time_after_a_restart() {
+fn a_delayed_offer_is_sent_at_its_time_after_a_restart() {
     let (mut bench, leg, _) = Bench::talking();
     bench.command(Command::Offer { leg, sdp: Bytes::from_static(SDP) });
     let offer = bench.expect("INVITE ");
@@ -212,7 +212,7 @@ fn a_leg_whose_invite_has_a_malformed_branch_is_not_continued() {
 }
 
 #[test]
-fn a_dialog_alone_is_continued_as_an_answered_leg() {
+fn a_dialog_without_further_state_is_continued_as_an_answered_leg() {
     let mut bench = Bench::new();
     bench.command(Command::Invite { leg: LegId(1), invite: outgoing("sip:+15551230002@127.0.0.2") });
     let invite = bench.expect("INVITE ");

@@ -157,7 +157,7 @@ fn a_refused_certificate_of_a_registrar_is_reported_with_its_tls_reason() {
 }
 
 #[test]
-fn a_trunk_whose_options_find_no_tls_is_down_with_the_reason_of_tls() {
+fn a_trunk_whose_options_fail_in_tls_is_down_with_the_tls_reason() {
     let mut bench = Bench::with_trunk(|trunk| {
         trunk.uri = Some("sip:carrier.example".into());
         trunk.options_interval = Some(Duration::from_secs(30));
@@ -227,7 +227,7 @@ fn a_trunk_is_down_from_an_unanswered_options_to_the_next_answer() {
 }
 
 #[test]
-fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
+fn calls_above_the_limit_of_a_trunk_are_refused_until_a_call_ends() {
     let mut bench = Bench::with_trunk(|trunk| trunk.max_calls = Some(1));
     bench.endpoint.core.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
     let mut call = outgoing("sip:+15551230002@127.0.0.2");
@@ -248,7 +248,7 @@ fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
 }
 
 #[test]
-fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
+fn a_trunk_whose_calls_fail_is_doubtful_for_a_limited_time() {
     let mut bench = Bench::with_trunk(|_| {});
     let place = |bench: &mut Bench, status: Option<u16>| {
         let mut call = outgoing("sip:+15551230002@127.0.0.2");
@@ -272,7 +272,7 @@ fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
 }
 
 #[test]
-fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
+fn a_trunk_is_also_doubtful_after_the_application_cancels_a_call_without_a_response() {
     let mut bench = Bench::with_trunk(|_| {});
     let mut place = |given_up_after: u64, provisional: bool| {
         let mut call = outgoing("sip:+15551230002@127.0.0.2");

@@ -97,7 +97,7 @@ async fn arrives(
 }
 
 #[tokio::test]
-async fn naptr_srv_and_addresses_lead_past_a_server_that_is_down() {
+async fn a_server_that_is_down_is_followed_by_the_next_of_naptr_srv_and_addresses() {
     let (b, mut b_events) = driver(|_| {}).await;
     let (udp, tcp) = (address(&b, Transport::Udp).port(), address(&b, Transport::Tcp).port());
     // No server listens on this port. A free port from the system could be given to another test.

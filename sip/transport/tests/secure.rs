@@ -113,7 +113,7 @@ fn written(own: &Certificate) -> CertificateDer<'static> {
 }
 
 #[tokio::test]
-async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
+async fn calls_go_over_tls_to_a_server_whose_certificate_has_its_name() {
     let authority = Authority::new();
     let (a, mut a_events) = driver(authority.listen(&["localhost"])).await;
     let (b, mut b_events) = driver(authority.listen(&["localhost", "127.0.0.1"])).await;
@@ -209,7 +209,7 @@ async fn a_client_certificate_that_the_server_refuses_is_reported_with_each_tls_
 }
 
 #[tokio::test]
-async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
+async fn a_trunk_may_have_its_own_authority_name_or_fingerprints() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (b, mut b_events) = driver(theirs.listen(&["pbx.example", "sip:voice.example"])).await;
     let own = theirs.file("server.pem");
@@ -282,7 +282,7 @@ async fn a_trunk_known_by_its_certificate_is_unknown_without_it() {
 }
 
 #[tokio::test]
-async fn a_reload_shows_other_certificates_and_changes_nothing_with_bad_ones() {
+async fn a_reload_replaces_certificates_unless_a_new_certificate_is_invalid() {
     let authority = Authority::new();
     let (handle, _events) = driver(authority.listen(&["one.example"])).await;
     let tls = address(&handle, Transport::Tls);
@@ -341,7 +341,7 @@ async fn a_trunk_with_alias_and_certificate_is_called_over_its_own_connection() 
 }
 
 #[tokio::test]
-async fn the_certificate_of_the_requested_name_is_shown_and_reloaded_with_its_file() {
+async fn the_certificate_of_the_requested_name_is_sent_and_reloaded_with_its_file() {
     let authority = Authority::new();
     let second = authority.issue("second", &["two.example"]);
     let (handle, _events) = driver(|config| {

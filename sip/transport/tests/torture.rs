@@ -550,13 +550,13 @@ async fn judge(rfc: &str, cases: Vec<Case>) {
 }
 
 #[tokio::test]
-async fn each_message_of_rfc_4475_gets_what_the_rfc_asks_for() {
+async fn each_message_of_rfc_4475_gets_the_response_that_the_rfc_requires() {
     let cases = rfc_4475();
     assert_eq!(cases.len(), 49);
     judge("RFC 4475", cases).await;
 }
 
 #[tokio::test]
-async fn each_message_of_rfc_5118_gets_what_the_rfc_asks_for() {
+async fn each_message_of_rfc_5118_gets_the_response_that_the_rfc_requires() {
     judge("RFC 5118", rfc_5118()).await;
 }

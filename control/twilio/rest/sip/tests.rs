@@ -81,7 +81,7 @@ fn sip_resources_have_every_field_of_the_published_examples() {
 }
 
 #[test]
-fn an_absent_parameter_keeps_a_domains_value_and_an_empty_one_clears_it() {
+fn an_absent_parameter_keeps_the_value_of_a_domain_and_an_empty_parameter_clears_it() {
     let mut details = DomainDetails::default();
     domains::apply(&parameters("VoiceMethod=GET&SipRegistration=true"), &mut details).unwrap();
     assert_eq!((details.registration, &details.voice), (true, &None));

@@ -74,7 +74,7 @@ pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
 }
 
 /// A running server with its addresses.
-pub(crate) struct House {
+pub(crate) struct TestServer {
     server: Server,
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
@@ -84,7 +84,7 @@ pub(crate) struct House {
     change: fn(&mut Config),
 }
 
-impl House {
+impl TestServer {
     /// Starts a server with `more` in its configuration.
     pub(crate) async fn start(more: &str) -> Self {
         Self::start_under(&[], more).await
