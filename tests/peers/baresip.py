@@ -1,11 +1,10 @@
-"""baresip, told what to do over its module ctrl_tcp (JSON in netstrings)."""
+"""baresip, controlled by its module ctrl_tcp (JSON in netstrings)."""
 
 import ctypes
 import json
 import shutil
 import socket
 import threading
-import time
 
 from phone import Phone, wait
 from server import password
@@ -15,7 +14,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def enter(namespace):
-    """This thread's next sockets are of that network namespace. Without the right to, nothing happens."""
+    """Creates the next sockets of this thread in this network namespace. Has no effect without the permission."""
     LIBC.setns(namespace.fileno(), 0)
 
 
@@ -113,10 +112,13 @@ class Baresip(Phone):
     since = 0
 
     def registered(self):
-        # The first answer may have come before the control port was open: it is asked.
+        # The response to the first REGISTER may be older than the control connection. The next check reads the reply.
         self.command("reginfo")
-        time.sleep(0.1)
         return any("mOK " in event.get("data", "") or event.get("type") == "REGISTER_OK" for event in self.events)
+
+    def is_idle(self):
+        types = [event.get("type") for event in self.events]
+        return types.count("CALL_CLOSED") >= types.count("CALL_INCOMING") + types.count("CALL_OUTGOING")
 
     def incoming(self):
         return self.seen("CALL_INCOMING", self.since)

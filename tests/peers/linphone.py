@@ -1,4 +1,4 @@
-"""Linphone's console (linphonec), told what to do over its standard input; it hears and plays files."""
+"""Linphone's console (linphonec), controlled by its standard input. It plays a file, and records to files."""
 
 import re
 import shutil
@@ -91,7 +91,7 @@ class Linphone(Phone):
 
     takes = 0
 
-    # What it says on the screen tells little; its log tells each change of state.
+    # The standard output has few details. The log has each change of a state.
 
     def log(self, since=None):
         try:
@@ -107,6 +107,11 @@ class Linphone(Phone):
 
     def registered(self):
         return "to [LinphoneRegistrationOk]" in self.log(0)
+
+    def is_idle(self):
+        log = self.log(0)
+        began = len(re.findall(r"moving from state \S+ to \[?LinphoneCall(?:IncomingReceived|OutgoingInit)\b", log))
+        return len(re.findall(r"moving from state \S+ to \[?LinphoneCallReleased\b", log)) >= began
 
     def incoming(self):
         return self.call_was("IncomingReceived")
@@ -148,7 +153,7 @@ class Linphone(Phone):
     def press(self, digits):
         for digit in digits:
             self.command(digit)
-            time.sleep(0.3)
+            time.sleep(0.3)  # The pause between two presses of a person.
 
     def pressed(self):
         return "".join(re.findall(r"Receiving tone (.)", "\n".join(self.lines)))

@@ -68,12 +68,12 @@ def talk(caller, callee):
 
 
 def is_kept(alice, bob):
-    time.sleep(3 * FORGETS)
+    time.sleep(3 * FORGETS)  # The NAT removes bindings without packets in this time.
     talk(bob, alice)
     bob.hangup()
     wait("its call does not end", alice.ended)
     talk(alice, bob)
-    # A call outlives the NAT's memory as long as somebody speaks.
+    # The audio of a call keeps the binding of the NAT, so the call must last longer than the NAT's timeout.
     time.sleep(2 * FORGETS)
     alice.hears(bob)
     bob.hears(alice)
@@ -82,11 +82,11 @@ def is_kept(alice, bob):
 
 
 def is_forgotten(alice, bob):
-    time.sleep(3 * FORGETS)
+    time.sleep(3 * FORGETS)  # The NAT removes bindings without packets in this time.
     alice.mark()
     bob.mark()
     bob.dial("alice")
-    time.sleep(5)
+    time.sleep(5)  # The phone would ring within this time.
     if alice.incoming():
         raise Failed("it rings all the same: the NAT does not forget")
 

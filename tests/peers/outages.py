@@ -56,14 +56,14 @@ def soon(caller, callee):
                 raise Failed(f"not within {LONGEST} s: {why}") from why
             for phone in (caller, callee):
                 phone.hang_up_all()
-            time.sleep(1)
+            time.sleep(1)  # The pause before the next attempt.
 
 
 def cut(_server, _phone):
     """For three seconds whoever says anything on a connection has it reset, as by a NAT that has forgotten it."""
     rules = "table ip cut {\n chain in {\n type filter hook input priority 0\n tcp dport { 5060, 5061, 8080 } reject with tcp reset\n }\n}\n"
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
-    time.sleep(3)
+    time.sleep(3)  # The duration of the outage.
     subprocess.run(["nft", "delete", "table", "ip", "cut"], check=True)
 
 

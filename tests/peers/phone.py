@@ -1,4 +1,4 @@
-"""What every phone can be asked to do. A phone is a real program without a screen; each kind has a file of its own."""
+"""The commands and states that all phones have. A phone is a real program without a screen. Each kind has its own file."""
 
 import struct
 import subprocess
@@ -6,44 +6,44 @@ import time
 
 import tone
 
-PATIENCE = 10  # seconds for whatever is waited for
-FRESH = 0.4  # seconds of audio that are looked at
+DEADLINE = 10  # seconds until a wait fails
+FRESH = 0.4  # seconds of audio that are analysed
 
 
 class Failed(Exception):
-    """It did not do what was waited for."""
+    """A condition did not become true before its deadline."""
 
 
 class CannotDo(Exception):
-    """This kind of phone has no command for it."""
+    """This kind of phone does not have the feature."""
 
 
-def wait(what, condition, patience=PATIENCE):
-    """The first true value of `condition`."""
-    until = time.monotonic() + patience
+def wait(failure, condition, seconds=DEADLINE):
+    """Returns the first true value of `condition`. Fails with `failure` after `seconds`."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         value = condition()
         if value:
             return value
         time.sleep(0.05)
-    raise Failed(what)
+    raise Failed(failure)
 
 
 class Phone:
-    """A phone of `user` at `address`. Its tone is its own; what it hears is written to files while it hears it."""
+    """A phone of `user` at `address`. Each phone sends its own tone, and writes the received audio to files."""
 
     kind = "?"
-    sends_events = True  # whether it sends keys as RFC 4733 has it
-    hears_keys = True  # whether it tells of the other's keys
-    sends_info = False  # whether it can send keys by INFO
-    outlives_failed_transfers = True  # whether its call goes on when who it was sent to does not answer
-    plays_music = False  # whether whom it holds hears its tone all the same, as music
+    sends_events = True  # whether the phone sends digits as telephone-events (RFC 4733)
+    hears_keys = True  # whether the phone reports received digits
+    sends_info = False  # whether the phone can send digits by INFO
+    outlives_failed_transfers = True  # whether the call continues when the target of a transfer does not answer
+    plays_music = False  # whether a held party hears the phone's tone as music
 
     def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=12000):
         self.user, self.address, self.server = user, address, server
         self.transport, self.srtp, self.hertz = transport, srtp, hertz
-        self.proxy = None  # ADDRESS:PORT of an edge proxy on UDP that all it says goes to, instead of the server
-        self.namespace = None  # the network namespace that it lives in, by name
+        self.proxy = None  # ADDRESS:PORT of an edge proxy on UDP that gets all messages of the phone instead of the server
+        self.namespace = None  # the name of the phone's network namespace
         self.rtp = range(rtp, rtp + 2000)
         self.folder = folder / f"{self.kind}-{user}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Phone:
     # Seen: registered ringing established ended incoming pressed
 
     def run(self, *command, **more):
-        """Starts a program where the phone lives."""
+        """Starts a program in the network namespace of the phone."""
         inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
         return subprocess.Popen([*inside, *command], stdin=subprocess.PIPE, **more)
 
@@ -70,19 +70,23 @@ class Phone:
     def hang_up_all(self):
         self.hangup()
 
+    def is_idle(self):
+        """Whether the phone has reported the end of all its calls. True for a phone without such reports."""
+        return True
+
     def consult(self, _target):
         raise CannotDo(f"{self.kind} has no attended transfer")
 
     def is_held(self):
-        """Whether it holds the call after a transfer that failed, by itself."""
+        """Whether the phone itself holds the call after a failed transfer."""
         return False
 
     def recordings(self):
-        """Files of raw PCM with what it heard, 16 bits mono with a header of 44 octets, oldest first."""
+        """The files of the received audio, oldest first: 16-bit mono samples after a header of 44 octets."""
         raise NotImplementedError
 
     def new_audio(self, before):
-        """Samples written since `before`, which `heard_so_far` gave."""
+        """The samples that were written since `before`, a result of `heard_so_far`."""
         samples = []
         for path in self.recordings():
             data = path.read_bytes()[max(44, before.get(path, 44)):]
@@ -93,12 +97,12 @@ class Phone:
         return {path: path.stat().st_size // 2 * 2 for path in self.recordings()}
 
     rate = tone.RATE
-    deaf = False  # whether it no longer writes down what it hears; then the wire is listened to
+    deaf = False  # whether the phone has stopped to write the received audio; then the packets on the wire are analysed
 
     def hears(self, other):
-        """Waits until the last of what it heard is the other's tone."""
+        """Waits until the newest received audio is the tone of the other phone."""
         if self.deaf and self.srtp:
-            raise CannotDo("no longer writes down what it hears, and the wire is encrypted")
+            raise CannotDo("no longer writes the received audio, and the packets are encrypted")
         before = self.heard_so_far()
         need = int(self.rate * FRESH)
 
@@ -111,12 +115,12 @@ class Phone:
         wait(f"{self.user} does not hear {other.user}", fresh)
 
     def hears_nothing(self):
-        """After a second to settle, nothing loud is heard for another."""
-        time.sleep(1)
+        """Waits for a second without loud audio."""
+        wait(f"{self.user} still hears something", self.is_silent_for_a_second)
+
+    def is_silent_for_a_second(self):
         before = self.heard_so_far()
-        time.sleep(1)
+        time.sleep(1)  # The measured second.
         heard = self.server.wire.heard(self.rtp, 1) if self.deaf else self.new_audio(before)
-        # Its file grows by blocks of a quarter of a second: where packets come twice a second, what it heard before turns up now.
-        loudest = tone.rms(heard) if len(heard) > self.rate / 2 else 0
-        if loudest > tone.LOUD / 5:
-            raise Failed(f"{self.user} still hears something (rms {loudest:.0f})")
+        # The file grows by blocks of a quarter of a second. If packets arrive only twice a second, a block has older audio.
+        return len(heard) <= self.rate / 2 or tone.rms(heard) <= tone.LOUD / 5

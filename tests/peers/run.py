@@ -4,7 +4,7 @@
     tests/peers/run.py                             all that is installed, over UDP, TCP, TLS, and TLS with SRTP
     tests/peers/run.py --phones linphone --over tcp --features "hold by it" --keep
 
-Everything runs on loopback addresses of its own (127.0.16.x by default). What the phones and the server said stays in --folder.
+Everything runs on loopback addresses of its own (127.0.16.x by default). The logs of the phones and of the server stay in --folder.
 """
 
 import argparse
@@ -53,10 +53,10 @@ class Company:
             phone.stop()
 
     def rest(self):
-        """Everyone hangs up; the next feature begins with silence."""
+        """Ends all calls before the next feature."""
         for phone in self.phones:
             phone.hang_up_all()
-        time.sleep(0.3)
+        wait("the calls do not end", lambda: self.server.is_idle() and all(phone.is_idle() for phone in self.phones))
         for phone in self.phones:
             phone.mark()
 
@@ -104,14 +104,14 @@ def keys_to_an_application(all):
 
 
 def press_for_the_application(all):
-    all.server.application.told.clear()
+    all.server.application.requests.clear()
     all.alice.mark()
     all.alice.dial("700")
     wait("not connected", all.alice.established)
-    time.sleep(1)
+    time.sleep(1)  # A person needs a second after the answer.
     all.alice.press("1590")
-    wait("the keys do not arrive", lambda: all.server.application.said("/digits", "Digits"))
-    digits = all.server.application.said("/digits", "Digits")
+    wait("the digits do not arrive", lambda: all.server.application.last_value("/digits", "Digits"))
+    digits = all.server.application.last_value("/digits", "Digits")
     if digits != "1590":
         raise Failed(f"1590 was pressed, {digits} arrived")
 
@@ -168,12 +168,10 @@ def hold_by_the_other(all):
 
 def hold_by_both(all):
     all.talk(all.alice, all.bob)
-    all.alice.hold()
-    time.sleep(0.5)
+    held(all.alice, all.bob)
     all.bob.hold()
     all.alice.hears_nothing()
     all.alice.resume()
-    time.sleep(0.5)
     all.alice.hears_nothing()
     all.bob.resume()
     all.both(all.alice, all.bob)
@@ -207,7 +205,7 @@ def blind_transfer_to_a_busy_one(all):
     all.alice.transfer("carol")
     wait("carol does not ring", all.carol.incoming)
     all.carol.decline()
-    time.sleep(1)
+    time.sleep(1)  # A lost call would end within this second.
     if all.alice.ended() or all.bob.ended():
         raise Failed("the call is lost")
     if all.alice.is_held():
@@ -253,7 +251,7 @@ def it_is_busy(all):
     all.bob.dial(all.alice.user)
     wait("it does not ring", all.alice.incoming)
     all.alice.decline()
-    wait("bob is not told", all.bob.ended)
+    wait("bob's call does not end", all.bob.ended)
 
 
 def it_calls_a_busy_one(all):
@@ -262,7 +260,7 @@ def it_calls_a_busy_one(all):
     all.alice.dial("bob")
     wait("bob does not ring", all.bob.incoming)
     all.bob.decline()
-    wait("it is not told", all.alice.ended)
+    wait("its call does not end", all.alice.ended)
 
 
 def it_cancels(all):
@@ -298,13 +296,13 @@ def nobody_answers(all):
 def nobody_is_there(all):
     all.alice.mark()
     all.alice.dial("799")
-    wait("it is not told", all.alice.ended)
+    wait("its call does not end", all.alice.ended)
 
 
 def sessions_are_refreshed(all):
-    """The server asks for 90 s: refreshed at 45 s, at 90 s, or the call is lost."""
+    """The session interval is 90 s. Without a refresh at 45 s and at 90 s, the call ends."""
     all.talk(all.alice, all.bob)
-    time.sleep(100)
+    time.sleep(100)  # The call must last longer than the session interval.
     all.both(all.alice, all.bob)
 
 
@@ -312,7 +310,7 @@ def it_unregisters(all):
     all.alice.stop()
     all.bob.mark()
     all.bob.dial(all.alice.user)
-    wait("bob is not told", all.bob.ended)
+    wait("bob's call does not end", all.bob.ended)
 
 
 QUICK = [

@@ -5,10 +5,10 @@ import pathlib
 import signal
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
 
+from phone import Failed, wait
 from wire import Wire
 
 USERS = {"alice": "", "bob": "", "carol": "", "dora": 'srtp = "required"\n'}
@@ -20,17 +20,17 @@ def password(user):
 
 
 class Application:
-    """Answers documents by path, and remembers what it was told."""
+    """Returns a document for each path, and stores the requests."""
 
     def __init__(self, address):
-        self.address, self.told = address, []
+        self.address, self.requests = address, []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 length = int(self.headers.get("Content-Length", 0))
                 form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
-                outer.told.append((self.path, form))
+                outer.requests.append((self.path, form))
                 body = outer.document(self.path).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/xml")
@@ -52,9 +52,9 @@ class Application:
             return '<Response><Dial timeout="3" action="/rung"><Client>bob</Client></Dial></Response>'
         return "<Response><Hangup/></Response>"
 
-    def said(self, path, field):
-        """The last value of that field at that path, or None."""
-        return next((form.get(field) for where, form in reversed(self.told) if where == path), None)
+    def last_value(self, path, field):
+        """The value of this field in the last request of this path, or None."""
+        return next((form.get(field) for where, form in reversed(self.requests) if where == path), None)
 
     def close(self):
         self.server.shutdown()
@@ -129,15 +129,28 @@ twiml = "<Response><Echo/></Response>"
         self.log = open(self.folder / "server.log", "ab")
         command = [self.binary, "serve", "--config", str(self.folder / "tandem.toml")]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            try:
-                return urllib.request.urlopen(f"http://{self.address}:8080/readyz", timeout=1).read()
-            except OSError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.1)
-        raise SystemExit(f"the server does not start: see {self.folder}/server.log")
+        failure = f"the server does not start: see {self.folder}/server.log"
+
+        def is_ready():
+            if self.process.poll() is not None:
+                raise SystemExit(failure)
+            return self.get("/readyz")
+
+        try:
+            wait(failure, is_ready, 20)
+        except Failed as error:
+            raise SystemExit(failure) from error
+
+    def get(self, path):
+        """The body of the response, or None if the server does not answer with success."""
+        try:
+            return urllib.request.urlopen(f"http://{self.address}:8080{path}", timeout=1).read().decode()
+        except OSError:
+            return None
+
+    def is_idle(self):
+        """Whether the server has no leg."""
+        return "\ntandem_live_legs 0\n" in (self.get("/metrics") or "")
 
     def stop(self, how=signal.SIGTERM):
         if self.process and self.process.poll() is None:

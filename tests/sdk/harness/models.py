@@ -146,7 +146,7 @@ class ChatModel(Engine):
         calls = 0
         for step in steps:
             if isinstance(step, float):
-                time.sleep(step)
+                time.sleep(step)  # The delay of a slow model.
             elif isinstance(step, str):
                 for word in step.split(" "):
                     chunk({"content": word if word == step.split(" ")[-1] else word + " "})
