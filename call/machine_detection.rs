@@ -3,7 +3,7 @@
 //! ```text
 //!   answered --DetectMachine--> listening --Human | Fax | Silence | NotSure--------------------> over
 //!                                   \------Machine--(only the first result was requested)------> over
-//!                                             \----- greeting goes on ----- GreetingEnded -----> over
+//!                                             \----- greeting continues --- GreetingEnded -----> over
 //! ```
 
 use std::borrow::Cow;

@@ -4,7 +4,7 @@
 //! the streams, recordings, playbacks and other operations, with the ids that they had. The shell reports results as
 //! before. Timers are part of the state, and timers whose time has passed are due at once.
 //!
-//! | what stands | command of `resume` | what is lost |
+//! | running operation | command of `resume` | what is lost |
 //! |---|---|---|
 //! | dialog of a leg: INVITE, ringing, answer, REFER, NOTIFY | none: the dialog is the state of the leg's signalling | - |
 //! | document that is awaited | the same request again | the application may receive the request twice; a request whose response is ignored is not repeated |

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-/// A source of random numbers that can be written down: a seed and a counter. After a call was written and read back, its
+/// A source of random numbers that can be stored: a seed and a counter. After a call was written and read back, its
 /// source continues, so the call does not create an id twice. The seed is a secret: the seed gives all ids.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entropy {

@@ -23,7 +23,7 @@ impl Now {
 /// The point in time at which a timer fires.
 ///
 /// A deadline in memory is a time of the monotonic clock, so a step of the wall clock does not move a timer. A time of
-/// the monotonic clock means nothing to another process. So a deadline is written down as a wall-clock time. The
+/// the monotonic clock means nothing to another process. So a deadline is stored as a wall-clock time. The
 /// conversion uses the two clocks at the moment of writing, and the conversion back uses the two clocks at the moment of
 /// reading. The time between writing and reading counts: a deadline that passed in this time is due at once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

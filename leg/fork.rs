@@ -267,7 +267,7 @@ impl Fork {
     }
 }
 
-/// A fork that is written down.
+/// A fork that is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ForkSnapshot {
     waiting: VecDeque<Vec<Contact>>,

@@ -164,7 +164,7 @@ pub enum SignalEvent {
         /// Whether this is the last report.
         done: bool,
     },
-    /// The signalling is interrupted, and the far end may take it up again. The media goes on.
+    /// The signalling is interrupted, and the far end may take it up again. The media continues.
     Lost,
     /// The far end has taken up the signalling again.
     Resumed,

@@ -1,4 +1,4 @@
-//! A leg that is written down, and read back by another process.
+//! A leg that is stored, and read back by another process.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::fork::{Fork, ForkSnapshot};
 use crate::leg::{Leg, Signalling};
 use crate::negotiation::Negotiation;
 
-/// A leg that is written down. It has no outputs that wait: they are carried out first. It does not have the digits of
+/// A leg that is stored. It has no outputs that wait: they are carried out first. It does not have the digits of
 /// the last half second: a digit that comes in two forms around the moment of writing may be reported twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegSnapshot {
@@ -54,7 +54,7 @@ impl Leg {
         }
     }
 
-    /// Reads a leg that was written down.
+    /// Reads a leg that was stored.
     pub fn read(snapshot: LegSnapshot, now: Now) -> Self {
         let LegSnapshot { id, signalling, negotiation, attempt, fork, adopted, wanted_digits, lost_limit } = snapshot;
         let signalling = match signalling {

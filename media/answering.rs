@@ -24,7 +24,7 @@ use beep::{PROGRESS_HERTZ, Run, Sound, ToneDetector};
 /// The number of active frames that count as a word. 5 frames last 100 ms, which is longer than a click or a cough.
 const WORD: u32 = 5;
 /// The longest pause that still counts as speech, in frames. 10 frames last 200 ms.
-const BREATH: u32 = 10;
+const SHORT_PAUSE: u32 = 10;
 /// The range for the length of a beep, in frames. 4 frames last 80 ms, and 250 frames last 5 s. The minimum is less
 /// than 100 ms, because a beep of 100 ms may not start at a frame boundary.
 const BEEP: std::ops::RangeInclusive<u16> = 4..=250;
@@ -276,7 +276,7 @@ impl AnsweringMachine {
                 self.finish(DetectionResult::Human)
             }
             Phase::Greeting if self.is_late() => {
-                if self.pause < BREATH && self.spoken >= self.figures.greeting / 2 {
+                if self.pause < SHORT_PAUSE && self.spoken >= self.figures.greeting / 2 {
                     self.report_machine(None)
                 } else {
                     self.finish(DetectionResult::NotSure)
@@ -309,7 +309,7 @@ impl AnsweringMachine {
             }
             return;
         }
-        if self.pause <= BREATH && self.spoken > 0 {
+        if self.pause <= SHORT_PAUSE && self.spoken > 0 {
             self.spoken = self.spoken.saturating_add(self.pause);
         } else if self.words == 0 {
             // The earlier active frames were too few for a word.

@@ -140,7 +140,7 @@ impl Core {
     }
 
     /// Adds a session that continues from data. Returns its slot. If the session was bridged, the bridge continues as
-    /// soon as the other session is here.
+    /// soon as the other session is on this worker.
     pub(crate) fn resume(&mut self, now: Instant, resumed: Resumed) -> usize {
         let (mut session, next_frame) = MediaSession::resume(resumed, now, &self.clock);
         session.schedule.arrive(now);

@@ -234,7 +234,7 @@ impl Engine {
     }
 
     /// Opens a session that continues the RTP streams of a snapshot, on the same ports. Its events go to `events`. Then
-    /// give the commands of what stands ([`SessionSnapshot::running`]).
+    /// give the commands of the running operations again ([`SessionSnapshot::running`]).
     pub fn resume(&self, snapshot: SessionSnapshot, spec: ResumeSpec, events: EventSink) -> Result<Session, OpenError> {
         let ResumeSpec { affinity, skipped_packets } = spec;
         let SessionSnapshot { session: state, negotiation } = snapshot;

@@ -1,5 +1,5 @@
 //! The kernel relay. This module is part of the shell (I/O and threads). An eBPF program relays plain RTP packets
-//! before the packets reach a socket. The program drops packets that have no listener (`kernel/relay.bpf.c`,
+//! before the packets reach a socket. The program drops packets that have no reader (`kernel/relay.bpf.c`,
 //! docs/kernel-relay.md).
 //!
 //! The program is attached to the interfaces on which RTP arrives. The kernel detaches the program when this process

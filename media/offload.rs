@@ -1,5 +1,5 @@
 //! Offload: the kernel relays the plain packets of a bridged leg. The kernel also drops the packets of a leg that has
-//! no listener. This module has the rules for the kernel, the kernel's counters, and the state that decides when a
+//! no reader. This module has the rules for the kernel, the kernel's counters, and the state that decides when a
 //! session's packets are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::network::Network`]
 //! executes the decision if the network can.
 //!
@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 /// The number of consecutive packets after which the kernel takes over a leg's packets. The engine relayed these
-/// packets, or they had no listener. 50 packets contain 1 s of audio.
+/// packets, or they had no reader. 50 packets contain 1 s of audio.
 const MIN_PACKETS_BEFORE_OFFLOAD: u16 = 50;
 /// The maximum number of consecutive packets after which the kernel takes over a leg's packets. A leg reaches this
 /// number if its offloads keep ending early. 1,600 packets contain 32 s of audio.
@@ -48,7 +48,7 @@ pub(crate) struct OffloadRule {
     pub(crate) clock_rate: u32,
     /// The engine's counters at the start of the offload. The kernel continues to count from these values.
     pub(crate) counted: FlowCounts,
-    /// The destination of the packets. If the value is `None`, the packets have no listener, and the kernel counts and
+    /// The destination of the packets. If the value is `None`, the packets have no reader, and the kernel counts and
     /// drops them.
     pub(crate) forward: Option<Forward>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Offload {
     /// The number of copies that the engine has received. After the end of the offload, this field is the number of
     /// copies that have not arrived yet.
     copies: u64,
-    /// The number of consecutive plain packets that the engine relayed or that had no listener.
+    /// The number of consecutive plain packets that the engine relayed or that had no reader.
     plain: u16,
     required_packets: u16,
     /// `frames` is the number of frames since the last due reading of the counters. `packets` is the kernel's number of
@@ -132,7 +132,7 @@ impl Offload {
         true
     }
 
-    /// Counts a plain packet that the engine relayed or that had no listener. Returns true when it is time to offload.
+    /// Counts a plain packet that the engine relayed or that had no reader. Returns true when it is time to offload.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
         self.plain >= self.required_packets.max(MIN_PACKETS_BEFORE_OFFLOAD)

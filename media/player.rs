@@ -19,7 +19,7 @@ pub(crate) struct Playback {
 
 #[derive(Debug)]
 enum Content {
-    /// The audio or tone is not here yet. The playback continues at `position`, in samples.
+    /// The audio or tone has not arrived yet. The playback continues at `position`, in samples.
     Awaited {
         position: u64,
         loops_left: Option<u32>,

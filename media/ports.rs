@@ -21,8 +21,8 @@ const MAX_IDLE_SOCKETS: usize = 64;
 
 /// The number of sockets that stay bound and wait. Beyond this number, the socket that has waited longest serves the
 /// next session. So at least this many sessions end before a socket is reused, and a late packet of an answered call
-/// reaches a socket that nobody uses: [`Free::next`] then closes this socket. The count costs no call a socket: after
-/// the first sessions, each session leaves one socket and takes one.
+/// reaches a socket that nobody uses: [`Free::next`] then closes this socket. After the first sessions, each session
+/// leaves one socket and takes one, so no further socket is created.
 const WAITING_SOCKETS: usize = 32;
 
 /// All port pairs of the configured range. A free pair goes to the end of the queue, so that late packets of an ended

@@ -152,7 +152,7 @@ impl Recorder {
     }
 
     /// Continues the limits and the pause of a recording from before a snapshot. The silence limit and the longest length
-    /// go on where they were.
+    /// continue at the recorded length.
     pub(crate) fn resume(&mut self, before: RecordingState) {
         self.recorded = before.recorded;
         self.pause = before.pause;

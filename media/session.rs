@@ -159,7 +159,7 @@ impl MediaSession {
         self.digit_input.set_inband(inband);
         self.plan = Some(plan);
         if inband {
-            self.listen_live(live);
+            self.add_live_reader(live);
         }
         self.drop_unused_tracks();
         if self.is_listened_to() {
@@ -215,7 +215,7 @@ impl MediaSession {
             Command::Recording(command) => self.handle_recording(command, now, writer, done),
             Command::DetectMachine { op, spec } => {
                 let live = self.wants_inbound_frames();
-                let rate = self.capture.listen_live(self.track_codec(), live).rate();
+                let rate = self.capture.add_live_reader(self.track_codec(), live).rate();
                 self.detection = Some(Box::new(MachineListener::new(op, &spec, rate)));
             }
             Command::Tap { op, tracks, sink } => {
@@ -273,7 +273,7 @@ impl MediaSession {
     }
 
     /// Continues the bridge from before a snapshot. In contrast to [`MediaSession::set_bridged_with`], the relayed stream
-    /// goes on.
+    /// continues.
     pub(crate) fn continue_bridge(&mut self, leg: BridgedLeg) {
         self.routing.joined = Joined::Leg(leg);
         self.routing.awaited = None;
@@ -288,7 +288,7 @@ impl MediaSession {
         if self.routing.room().is_none() {
             self.drop_unused_tracks();
         } else {
-            self.listen_live(live);
+            self.add_live_reader(live);
         }
     }
 
@@ -300,7 +300,7 @@ impl MediaSession {
             return;
         }
         if transcoded {
-            self.listen_live(live);
+            self.add_live_reader(live);
         } else {
             self.drop_unused_tracks();
         }
@@ -328,7 +328,7 @@ impl MediaSession {
         self.outbound.relay = RelayState::Off;
     }
 
-    // ---- listeners ----
+    // ---- readers ----
 
     /// Whether any consumer needs the inbound audio frame by frame.
     fn wants_inbound_frames(&self) -> bool {
@@ -340,12 +340,12 @@ impl MediaSession {
     }
 
     fn is_listened_to(&self) -> bool {
-        self.capture.has_listeners() || self.wants_inbound_frames()
+        self.capture.has_readers() || self.wants_inbound_frames()
     }
 
-    /// Adds a live listener to the inbound audio. `already` says whether the inbound audio has a live listener already.
-    fn listen_live(&mut self, already: bool) {
-        self.capture.listen_live(self.track_codec(), already);
+    /// Adds a live reader to the inbound audio. `already` says whether the inbound audio has a live reader already.
+    fn add_live_reader(&mut self, already: bool) {
+        self.capture.add_live_reader(self.track_codec(), already);
     }
 
     fn drop_unused_tracks(&mut self) {
@@ -435,7 +435,7 @@ impl MediaSession {
             self.playout.handle_tick(input, &mut output, &mut self.events, cx);
         }
         if self.capture.has_tracks() {
-            self.feed_listeners(writer, cx.clock.units(cx.now, 8_000));
+            self.feed_readers(writer, cx.clock.units(cx.now, 8_000));
         }
         if self.quality.tick() {
             self.send_report(false, cx);
@@ -446,7 +446,7 @@ impl MediaSession {
 
     /// Passes the audio of both directions to the taps in each frame, and to the recorders in batches. `now` is the
     /// media clock in units of 1/8,000 s.
-    fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
+    fn feed_readers(&mut self, writer: &WriterHandle, now: u32) {
         let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
         let native = self.codec().and_then(Codec::law).unwrap_or(Law::Mu);
         if self.capture.feed_taps(read, native, now, &mut self.events) {

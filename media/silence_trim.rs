@@ -107,7 +107,7 @@ impl FrameKind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     None,
-    /// The frame ends at least 100 ms after the start of a tone that goes on.
+    /// The frame ends at least 100 ms after the start of a tone that continues.
     Goes,
     /// The frame is loud and follows a tone, so the tone may end within this frame.
     Ends,

@@ -1,9 +1,9 @@
-//! A media session in written form. An application that writes its sessions down can continue their RTP streams in another
+//! A media session as octets. An application that stores the snapshots of its sessions can continue their RTP streams in another
 //! process. This module is pure.
 //!
 //! ```text
 //!   Session::snapshot -> SessionSnapshot --write(encrypt)--> octets
-//!   octets --read(decrypt)--> SessionSnapshot -> Engine::resume -> Session, then the commands of what stands
+//!   octets --read(decrypt)--> SessionSnapshot -> Engine::resume -> Session, then the commands of the running operations
 //! ```
 //!
 //! ```text
@@ -19,7 +19,7 @@ use crate::sdp::Negotiation;
 use crate::session::{RunningOperations, SessionState};
 
 const MAGIC: &[u8; 7] = b"TANDEMM";
-/// The version of the form. Raise it with each change that the older form cannot express, and go on reading the form
+/// The version of the form. Raise it with each change that the older form cannot express, and continue to read the form
 /// before.
 const VERSION: u8 = 1;
 
@@ -81,7 +81,7 @@ impl SessionSnapshot {
         Ok(octets)
     }
 
-    /// Reads what [`SessionSnapshot::write`] has written. `decrypt` is the reverse of `encrypt`, and returns `None` if the
+    /// Reads the octets of [`SessionSnapshot::write`]. `decrypt` is the reverse of `encrypt`, and returns `None` if the
     /// octets are not authentic.
     pub fn read(
         octets: &[u8],

@@ -189,7 +189,7 @@ impl MediaPair {
         self.wire.kernel.passes_on(slot) == Some(true)
     }
 
-    /// Whether the kernel drops the leg's packets, because they have no listener.
+    /// Whether the kernel drops the leg's packets, because they have no reader.
     pub(crate) fn is_dropped(&mut self, side: Side) -> bool {
         let slot = self.leg_mut(side).slot;
         self.wire.kernel.passes_on(slot) == Some(false)
@@ -258,8 +258,8 @@ impl MediaPair {
         self.core.snapshot(self.origin + self.now, key, &mut self.wire).unwrap()
     }
 
-    /// Writes both sessions down and ends their core. After `pause`, continues the sessions in another core, whose media
-    /// clock begins at this moment. The sessions may have sent `skipped` packets more. Returns what stands.
+    /// Takes snapshots of both sessions and ends their core. After `pause`, continues the sessions in another core, whose media
+    /// clock begins at this moment. The sessions may have sent `skipped` packets more. Returns the running operations.
     pub(crate) fn resume_elsewhere(&mut self, pause: Duration, skipped: u16) -> [RunningOperations; 2] {
         let written = [Side::A, Side::B].map(|side| {
             let (session, negotiation) = (self.state(side), self.leg_mut(side).negotiation.clone());

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!          late, or too much transcoding, for two windows in a row
-//!   calm ----------------------------------------------------------> overloaded
-//!        <----------------------------------------------------------
+//!   normal --------------------------------------------------------> overloaded
+//!          <--------------------------------------------------------
 //!          in time, and clearly below the share, for four windows in a row
 //! ```
 
@@ -16,9 +16,9 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// one window.
 const OVERLOADED_AFTER: u8 = 2;
 /// The number of windows in a row after which a thread takes calls again.
-const CALM_AFTER: u8 = 4;
+const NORMAL_AFTER: u8 = 4;
 /// The part of the share, in percent, below which transcoding must be before the thread takes calls again.
-const CALM: u32 = 80;
+const NORMAL_SHARE: u32 = 80;
 
 /// The load of one media thread.
 #[derive(Debug)]
@@ -94,10 +94,10 @@ impl ThreadLoad {
         let speaks_for_change = match self.overloaded {
             // If transcoding may use the whole thread, only lateness counts.
             false => late * 2 > wakes || (self.share < 100 && is_over(self.share)),
-            true => late == 0 && (self.share == 100 || !is_over(self.share * CALM / 100)),
+            true => late == 0 && (self.share == 100 || !is_over(self.share * NORMAL_SHARE / 100)),
         };
         self.windows = if speaks_for_change { self.windows + 1 } else { 0 };
-        let enough = if self.overloaded { CALM_AFTER } else { OVERLOADED_AFTER };
+        let enough = if self.overloaded { NORMAL_AFTER } else { OVERLOADED_AFTER };
         if self.windows < enough {
             return false;
         }
@@ -147,7 +147,7 @@ mod tests {
         assert!(!bench.run(1_000, IN_TIME, 0));
         assert!(bench.run(1_600, LATE, 0));
         assert_eq!(bench.load.latest(), LATE);
-        assert!(bench.run(1_500, IN_TIME, 0), "not yet calm");
+        assert!(bench.run(1_500, IN_TIME, 0), "still overloaded");
         assert!(bench.run(600, LATE, 0));
         assert!(bench.run(1_500, IN_TIME, 0), "the count starts again");
         assert!(!bench.run(1_600, IN_TIME, 0));

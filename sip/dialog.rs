@@ -45,12 +45,12 @@ pub(crate) struct Dialog {
 const CSEQ_STEP: u32 = 1 << 20;
 
 impl Dialog {
-    /// Returns the dialog alone, in a form that can be written down.
+    /// Returns the dialog alone, in a form that can be stored.
     pub(crate) fn state(&self) -> DialogState {
         DialogState::new(self.stored(None), None)
     }
 
-    /// Returns the parts of the dialog that can be written down. `socket` is the bound address of the local socket.
+    /// Returns the parts of the dialog that can be stored. `socket` is the bound address of the local socket.
     pub(crate) fn stored(&self, socket: Option<SocketAddr>) -> StoredDialog {
         StoredDialog {
             call_id: (&self.call_id).into(),
@@ -64,7 +64,7 @@ impl Dialog {
         }
     }
 
-    /// Creates the dialog that was written down. Returns `None` if the stored target is not a URI.
+    /// Creates the dialog that was stored. Returns `None` if the stored target is not a URI.
     pub(crate) fn of_stored(stored: StoredDialog, flow: Flow) -> Option<Self> {
         let StoredDialog { call_id, local, remote, target, routes, cseq, remote_cseq, flow: _ } = stored;
         Some(Self {

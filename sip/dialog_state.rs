@@ -1,4 +1,4 @@
-//! A dialog as data: all that a leg knows, in a form that can be written down. Another process reads the form back and
+//! A dialog as data: all that a leg knows, in a form that can be stored. Another process reads the form back and
 //! continues the dialog.
 //!
 //! The text is JSON with a version. Version 1 has only the dialog as it was at the answer, and no field `v`. A row of
@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The version of the text that this server writes.
 const VERSION: u32 = 2;
 
-/// A dialog in a form that can be written down (`Display`) and read back (`FromStr`).
+/// A dialog in a form that can be stored (`Display`) and read back (`FromStr`).
 ///
 /// [`Event::Answered`](crate::Event::Answered) and [`Incoming::dialog`](crate::Incoming::dialog) have the dialog alone:
 /// it is enough for the BYE of [`Command::End`](crate::Command::End).
@@ -38,7 +38,7 @@ pub struct DialogState {
     version: u32,
     #[serde(flatten)]
     pub(crate) dialog: StoredDialog,
-    /// The rest of the leg. `None` if only the dialog was written down.
+    /// The rest of the leg. `None` if only the dialog was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leg: Option<Box<StoredLeg>>,
 }
@@ -146,7 +146,7 @@ impl From<&Bytes> for Octets {
     }
 }
 
-/// The path to a far end. A connection belongs to one process, so it is not written down.
+/// The path to a far end. A connection belongs to one process, so it is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredFlow {
     pub(crate) transport: Transport,

@@ -25,7 +25,7 @@ enum Input {
     FinalWords,
     /// The recogniser found no words.
     NoWords,
-    /// The recogniser withdraws its words that may still change. The utterance goes on.
+    /// The recogniser withdraws its words that may still change. The utterance continues.
     WordsWithdrawn,
     /// One of the digits. If the gather has its number of digits, a further one.
     Key,

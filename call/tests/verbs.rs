@@ -719,7 +719,7 @@ fn a_document_that_ends_with_an_unsupported_part_ends_with_an_apology() {
         assert!(end.to_string().contains("<ConversationRelay> is not available on this server"), "{end}");
         script.assert_settled();
     }
-    // If the document goes on, the caller hears what follows.
+    // If the document continues, the caller hears what follows.
     let mut script = CallScript::runs(vec![refused(), Instruction::Play(file("a"))]);
     assert!(!apologises(&script));
     script.play_ends(script.leg());

@@ -15,13 +15,11 @@ use crate::calls::Calls;
 /// The shared state of the HTTP interfaces. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
-    /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
     /// The logins of all providers. Providers with the same REST paths share one entry.
     pub logins: &'static [Login],
     /// Live and ended calls.
     pub calls: Calls,
-    /// Recordings and their audio.
     pub recordings: Recordings,
     /// Audio files that accounts have uploaded.
     pub stored_media: Arc<StoredMedia>,

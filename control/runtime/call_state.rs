@@ -17,12 +17,10 @@ use tandem_id::{CallId, LegId, Now};
 pub(crate) use live_leg::LiveLeg;
 pub(crate) use supervised::{Room, Supervised};
 
-/// The complete state of a call.
 pub(crate) struct CallState {
     pub call: Call,
     /// The session id of this call, and the session ids of the calls that were merged into this call.
     pub sessions: Vec<CallId>,
-    /// The live legs.
     pub legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.
     pub ended: HashMap<LegId, PendingTeardown>,
@@ -65,7 +63,6 @@ impl CallState {
     }
 }
 
-/// A call that moves into another call.
 pub(crate) struct MovedCall {
     pub state: CallState,
     pub log: EventLog,

@@ -68,11 +68,8 @@ use crate::services::Services;
 /// Maximum time for which an ended call waits for the final events of its legs.
 const FINAL_EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The start of a call.
 pub(crate) enum CallStart {
-    /// An inbound call.
     Incoming {
-        /// The inbound leg.
         info: Box<LegInfo>,
         /// The INVITE as a line for the log.
         line: String,
@@ -80,7 +77,6 @@ pub(crate) enum CallStart {
         offer: Option<bytes::Bytes>,
         /// The address of record of the calling phone, if the phone has authenticated.
         phone: Option<Aor>,
-        /// The route of the call.
         route: Box<Route>,
         /// The routing that has found the route. It decides about the whole leg (ADR 28).
         routing: Arc<Routing>,
@@ -450,7 +446,6 @@ impl CallTask {
         LoopStep::Continue
     }
 
-    /// Adds a line to the call's log.
     fn note_line(&self, at: jiff::Timestamp, leg: LegId, kind: &'static str, text: impl AsRef<str>) {
         self.inbox.log().push(at, Some(leg), kind, text);
     }
@@ -543,7 +538,7 @@ impl CallTask {
         self.remove_ended_leg(leg);
     }
 
-    /// Carries out what a leg orders, and handles what it reports.
+    /// Performs the commands of a leg, and handles the reports of the leg.
     fn handle_reports(&mut self, now: Now, leg: LegId) {
         while let Some(report) = self.state.legs.get_mut(&leg).and_then(|live| live.io.poll_report()) {
             match report {

@@ -35,7 +35,6 @@ struct Shared {
 }
 
 impl Calls {
-    /// Creates the value for a server that has no calls yet. `services` are the services that calls use.
     pub fn new(services: Services) -> Self {
         clock::started();
         let services = Arc::new(services);
@@ -44,12 +43,10 @@ impl Calls {
         Self(Arc::new(Shared { registry, draining: CancellationToken::new(), refusals: Refusals::default() }))
     }
 
-    /// Returns the services that calls use.
     pub fn services(&self) -> &Arc<Services> {
         self.0.registry.services()
     }
 
-    /// Returns the inbox of a live call.
     pub(crate) fn inbox(&self, session: CallId) -> Option<Inbox> {
         self.0.registry.inbox(session.0)
     }
@@ -111,7 +108,6 @@ impl Calls {
         self.0.registry.idle().await;
     }
 
-    /// Hangs up all calls.
     pub fn hangup_all(&self) {
         self.0.registry.hangup_all();
     }
@@ -121,7 +117,6 @@ impl Calls {
         self.0.registry.live().get(leg)
     }
 
-    /// Whether a call with this leg is live.
     pub fn is_live(&self, leg: LegId) -> bool {
         self.0.registry.is_live(leg)
     }

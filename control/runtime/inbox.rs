@@ -64,17 +64,13 @@ pub(crate) enum PostError {
     Full,
 }
 
-/// A message to a call.
 pub(crate) enum Message {
     /// An order to the far end of a leg.
     SendSignal(LegId, SignalCommand),
-    /// A signal of a leg.
     Signal {
-        /// The leg.
         leg: LegId,
         /// The leg, or the branch of the leg that the signal is about.
         branch: LegId,
-        /// The signal.
         event: SignalEvent,
     },
     /// An event of the media engine.
@@ -87,9 +83,7 @@ pub(crate) enum Message {
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
     Rendered {
-        /// The leg that plays the audio.
         leg: LegId,
-        /// The id of the playback operation.
         op: OpId,
         /// The source of the audio and the number of repetitions.
         play: Play,
@@ -98,54 +92,40 @@ pub(crate) enum Message {
     },
     /// The WebSocket of a stream is open, and the leg of the stream is not answered yet.
     StreamOpen {
-        /// The leg of the stream.
         leg: LegId,
-        /// The id of the stream.
         id: StreamId,
     },
     /// The WebSocket of a stream is open, and the stream starts.
     StreamReady {
-        /// The leg of the stream.
         leg: LegId,
-        /// The id of the stream.
         id: StreamId,
         /// The sink and the source to attach.
         ready: Box<Ready>,
     },
     /// The application of a stream sends DTMF digits.
     StreamDigits {
-        /// The leg of the stream.
         leg: LegId,
-        /// The id of the stream.
         id: StreamId,
         /// The digits, from `0-9 A-D * #`.
         digits: String,
     },
     /// A stream has ended.
     Stream {
-        /// The leg of the stream.
         leg: LegId,
-        /// The id of the stream.
         id: StreamId,
         /// The status at the end of the stream.
         status: StreamStatus,
     },
     /// A report of a conversation.
     Conversation {
-        /// The leg of the conversation.
         leg: LegId,
-        /// The id of the conversation.
         id: ConversationId,
-        /// The report.
         update: Box<ConversationUpdate>,
     },
     /// A request of an application.
     Request {
-        /// The leg that the request concerns.
         leg: LegId,
-        /// The request.
         request: Box<Request>,
-        /// The sender for the result of the request.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
     /// An application adds these legs to the call.
@@ -160,7 +140,6 @@ pub(crate) enum Message {
     },
     /// A request to move the legs of this call into another call. Later messages are forwarded to the other call.
     MergeInto {
-        /// The inbox of the target call.
         target: Inbox,
         /// Maximum number of legs that the target call accepts. If this call has more legs, this call does not move its
         /// legs.
@@ -170,7 +149,6 @@ pub(crate) enum Message {
     },
     /// A request to take over the legs of another call.
     Merge {
-        /// The other call.
         moved: Box<MovedCall>,
         /// Receives a message when the legs are registered with this call.
         done: oneshot::Sender<()>,
@@ -187,7 +165,6 @@ pub(crate) enum Message {
         /// Receives a message when [`Message::Inspect`] returns the result.
         done: Option<oneshot::Sender<()>>,
     },
-    /// A request to hang up all legs.
     HangupAll,
 }
 
@@ -220,7 +197,6 @@ pub(crate) struct LoggedExchange {
 }
 
 impl Inbox {
-    /// Creates the sending side and the receiving side of an inbox.
     pub(crate) fn new() -> (Self, Messages) {
         let ((sender, receiver), shared) = (mpsc::channel(CAPACITY), Arc::<Shared>::default());
         (Self { sender, shared: Arc::clone(&shared) }, Messages { receiver, shared })
@@ -350,7 +326,6 @@ impl Messages {
         Some(*message)
     }
 
-    /// Returns the call's log.
     pub(crate) fn log(&self) -> MutexGuard<'_, EventLog> {
         self.shared.log.lock()
     }

@@ -83,7 +83,6 @@ impl<I: Clone> LiveLegs<I> {
         legs
     }
 
-    /// Whether nothing is live.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.read().is_empty()
     }

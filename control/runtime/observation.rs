@@ -1,4 +1,4 @@
-//! What people see of a running server: the state of live calls, and the events that exist only while a reader takes them.
+//! The view of a running server for people: the state of live calls, and the events that exist only while a reader takes them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,11 +34,9 @@ pub struct CallView {
 /// The current state of a live leg.
 #[derive(Clone, Debug)]
 pub struct LegView {
-    /// The leg.
     pub leg: Arc<LegInfo>,
     /// The name of the running instruction, if the leg runs one.
     pub verb: Option<&'static str>,
-    /// The leg that the leg is bridged with.
     pub bridged_with: Option<LegId>,
     /// The last measurement of the audio quality. The server measures only while a reader takes [`Kind::LegQuality`], or
     /// after [`Calls::measure`].

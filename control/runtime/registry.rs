@@ -23,7 +23,6 @@ struct Shared {
     services: Arc<Services>,
     /// The receiver of the log lines of live calls: the bus.
     log_listener: Arc<dyn LogListener>,
-    /// The live legs and calls.
     live: LiveLegs<Inbox>,
     /// The legs of branches that ring. An entry ends with the last signal of its branch, or with its leg.
     branches: RwLock<HashMap<LegId, LegId>>,
@@ -34,7 +33,6 @@ struct Shared {
 }
 
 impl Registry {
-    /// Creates an empty registry.
     pub(crate) fn new(services: Arc<Services>) -> Self {
         let log_listener = Arc::new(services.events.clone());
         let (live, branches) = (LiveLegs::default(), RwLock::default());
@@ -43,7 +41,6 @@ impl Registry {
         Self(Arc::new(shared))
     }
 
-    /// Returns the services that calls use.
     pub(crate) fn services(&self) -> &Arc<Services> {
         &self.0.services
     }
@@ -106,7 +103,6 @@ impl Registry {
         self.0.live.register(id, inbox);
     }
 
-    /// Returns the live legs and calls.
     pub(crate) fn live(&self) -> &LiveLegs<Inbox> {
         &self.0.live
     }
@@ -166,7 +162,6 @@ impl Registry {
         }
     }
 
-    /// Hangs up all calls.
     pub(crate) fn hangup_all(&self) {
         for inbox in self.0.live.inboxes() {
             // An error is ignored, because an ended call needs no hang-up.

@@ -32,17 +32,12 @@ pub const OF_CALLS: &str = "tandem_runtime::problems_of_calls";
 pub enum ProblemOwner<'a> {
     /// The server. Only operators see the problem.
     Server,
-    /// An account.
     Account(&'a str),
-    /// A leg of a call.
     Leg {
-        /// The id of the leg.
         id: LegId,
         /// The call in which the leg was created.
         session: CallId,
-        /// The account of the leg.
         account: &'a str,
-        /// The dialect of the leg.
         dialect: &'a str,
     },
 }

@@ -43,11 +43,9 @@ use crate::reporting::resource_changed;
 pub struct Services {
     /// The accounts of the configuration and their subaccounts.
     pub accounts: Arc<Accounts>,
-    /// The dialects, by name.
     pub dialects: Dialects,
     /// The routing of calls: numbers, trunks, phones.
     pub routing: ArcSwap<Routing>,
-    /// The media engine.
     pub media: media::Engine,
     /// The database of records and resources.
     pub store: Store,
@@ -71,7 +69,6 @@ pub struct Services {
     pub stir: ArcSwap<Stir>,
     /// The conferences. A conference connects legs of different calls.
     pub conferences: Conferences,
-    /// The call queues.
     pub queues: Queues,
     /// The channels that live legs have taken. Channels limit the concurrent calls of connections and outbound
     /// profiles.
@@ -86,9 +83,8 @@ pub struct Services {
     pub fetches: TaskTracker,
     /// The same requests for documents, by call.
     pub pending: PendingRequests,
-    /// Who is reachable as a client.
+    /// The users that can be called as clients, with their contacts.
     pub clients: Clients,
-    /// The SIP endpoint.
     pub sip: Arc<Endpoint>,
     /// The webhook queues.
     pub deliveries: Deliveries,

@@ -1,5 +1,5 @@
 //! Two legs, of which each is the far end of the other, on a virtual clock. Each signal is lost, repeated or delayed once;
-//! each leg is ended, and written down and read back, at each moment.
+//! each leg is ended, and stored and restored, at each moment.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ enum Fault {
     Late(usize),
     /// This leg is ended before the signal comes.
     EndedBefore(usize, Side),
-    /// This leg is written down and read back before the signal comes.
+    /// This leg is stored and restored before the signal comes.
     RestoredBefore(usize, Side),
 }
 

@@ -44,7 +44,7 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Counts a packet of `slot`, which is not bridged. After enough successive audio packets that have no listener,
+    /// Counts a packet of `slot`, which is not bridged. After enough successive audio packets that have no reader,
     /// tells the kernel to drop the next packets.
     pub(super) fn note_unheard(
         &mut self,

@@ -186,7 +186,7 @@ impl Session {
         self.try_post(Message::Command { key: self.key, command, of: None })
     }
 
-    /// Asks the worker for the session as data. The worker calls `done`, and then goes on as before. If the session is
+    /// Asks the worker for the session as data. The worker calls `done`, and then continues as before. If the session is
     /// closing, `done` is dropped without a call. `done` must not block.
     pub fn snapshot(&self, done: impl FnOnce(SessionSnapshot) + Send + 'static) -> Result<(), Busy> {
         let negotiation = self.negotiation.clone();

@@ -175,7 +175,7 @@ impl Reception {
     /// of these packets.
     pub(super) fn add(&mut self, packets: u64, gaps: u32, counted: &FlowCounts, arrival: u32) {
         if packets > 0 {
-            // The source was not silent, so its run goes on.
+            // The source was not silent, so its run continues.
             self.newest = arrival;
             self.run = u8::MAX;
         }

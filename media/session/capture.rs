@@ -99,15 +99,15 @@ impl Capture {
         }
     }
 
-    /// Creates the listeners from data. The recordings wait for their files ([`Recorders::resume`]).
+    /// Creates the readers from data. The recordings wait for their files ([`Recorders::resume`]).
     pub(super) fn resume(state: CaptureState) -> Capture {
         Capture { recorders: Recorders::resume(state.recordings), late: state.late, ..Capture::default() }
     }
 
-    // ---- listeners ----
+    // ---- readers ----
 
     /// Whether there is a recorder or a tap.
-    pub(super) fn has_listeners(&self) -> bool {
+    pub(super) fn has_readers(&self) -> bool {
         !self.recorders.is_empty() || self.has_taps()
     }
 
@@ -138,9 +138,9 @@ impl Capture {
         self.tracks.get_or_insert_with(|| Box::new(AudioTracks::new(codec)))
     }
 
-    /// Adds a live listener to the inbound audio. `already` says whether the inbound audio has a live listener already.
+    /// Adds a live reader to the inbound audio. `already` says whether the inbound audio has a live reader already.
     /// Returns the inbound track.
-    pub(super) fn listen_live(&mut self, codec: Codec, already: bool) -> &mut AudioTrack {
+    pub(super) fn add_live_reader(&mut self, codec: Codec, already: bool) -> &mut AudioTrack {
         let inbound = &mut self.tracks_for(codec).inbound;
         if !already {
             inbound.begin_live();
@@ -360,13 +360,13 @@ impl Capture {
     }
 
     /// Adds a tap, unless there are already [`MAX_TAPS`] taps. `live` says that the inbound audio already has a live
-    /// listener.
+    /// reader.
     pub(super) fn add_tap(&mut self, op: OpId, tracks: Tracks, sink: TapSink, codec: Codec, live: bool) {
         if self.taps.len() >= MAX_TAPS {
             return;
         }
         let first = self.taps.is_empty();
-        self.listen_live(codec, live || !first);
+        self.add_live_reader(codec, live || !first);
         if first {
             self.tracks_for(codec).outbound.begin_live();
         }

@@ -48,7 +48,7 @@ impl MediaSession {
     }
 
     /// Returns the rule by which the kernel drops this leg's packets. `from` is the header of a packet that has no
-    /// listener. At this time the leg waits, or hears a prompt.
+    /// reader. At this time the leg waits, or hears a prompt.
     pub(crate) fn drop_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let unheard = self.routing.joined == Joined::Nothing && !self.capture.has_tracks();
         if unheard { self.plain_rule(from, now) } else { None }

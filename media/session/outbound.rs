@@ -118,7 +118,7 @@ impl Outbound {
     }
 }
 
-/// The outbound path: the leg's stream together with the plan, the transport and the listeners.
+/// The outbound path: the leg's stream together with the plan, the transport and the readers.
 pub(super) struct Output<'a> {
     pub(super) audio: &'a AudioPlan,
     pub(super) outbound: &'a mut Outbound,

@@ -216,7 +216,7 @@ impl MediaSession {
     }
 
     /// Handles the copy of a packet that the kernel has already sent to this leg's far end. Updates the leg's stream,
-    /// and passes the audio to the leg's listeners.
+    /// and passes the audio to the leg's readers.
     pub(crate) fn note_sent_by_kernel(
         &mut self,
         from: &Header,

@@ -25,7 +25,7 @@ pub(crate) enum Joined {
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
     pub(crate) joined: Joined,
-    /// The other session of the bridge from before a snapshot, until this session is here too.
+    /// The other session of the bridge from before a snapshot, until this session is on the worker too.
     pub(crate) awaited: Option<LegId>,
     /// Whether the leg hears only itself.
     pub(crate) echo: bool,

@@ -182,7 +182,7 @@ impl MediaSession {
         session.suppression = suppression;
         session.plan = state.plan;
         if session.wants_inbound_frames() {
-            session.listen_live(false);
+            session.add_live_reader(false);
         }
         (session, next_frame)
     }

@@ -9,7 +9,7 @@ use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, FrameComposition, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 use crate::track_frame::TrackFrame;
 
-/// The audio of one direction. A track is created for the first listener.
+/// The audio of one direction. A track is created for the first reader.
 pub(super) struct AudioTrack {
     /// The decoder of packets that are not G.711.
     assembly: Option<Box<Assembly>>,
@@ -148,7 +148,7 @@ impl AudioTrack {
         self.before = None;
     }
 
-    /// Reads the frame that is due for live listeners. Samples after the frame do not change.
+    /// Reads the frame that is due for live readers. Samples after the frame do not change.
     pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> FrameComposition {
         let Some(samples) = samples.get_mut(..self.rate.frame()) else { return FrameComposition::default() };
         self.settle();

@@ -1,6 +1,6 @@
 //! The jitter buffer. The buffer aligns the packets of one direction of a leg with the media clock. The packets may
 //! have any length and may come in any order. The buffer conceals gaps and follows the drift of the far end's clock.
-//! Recorders and live listeners read the buffer, each with its own delay.
+//! Recorders and live readers read the buffer, each with its own delay.
 //!
 //! ```text
 //!   packets --> transit: where each lies on the media clock --> ring (1 s, in stream time) --> Reader::fixed    recorders

@@ -1,4 +1,4 @@
-//! A leg written down as data, and continued in another endpoint.
+//! A leg stored as data, and continued in another endpoint.
 //!
 //! ```text
 //!   Endpoint::dialog_state ──> DialogState ──> text ──> DialogState ──> Endpoint::resume ──> a live leg
@@ -6,7 +6,7 @@
 //!
 //! The new endpoint sends each open request of the leg again, unchanged. For the far end this is a retransmission, so
 //! the far end sends its last response again (RFC 3261 §17.2). Requests of the far end that are open keep their Via, so
-//! that the new endpoint can respond to them. Final responses of the old endpoint are not written down, except the 200
+//! that the new endpoint can respond to them. Final responses of the old endpoint are not stored, except the 200
 //! to an INVITE whose ACK is missing. If the far end retransmits another request that was answered, it gets 500.
 
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ use crate::leg::{EndCause, LegId, Outgoing};
 use crate::message::{Echo, Method, NameAddr};
 
 impl Endpoint {
-    /// Returns all that a leg knows, in a form that can be written down. Returns `None` if there is no such leg. The
+    /// Returns all that a leg knows, in a form that can be stored. Returns `None` if there is no such leg. The
     /// time is proportional to the number of transactions of the endpoint.
     #[must_use]
     pub fn dialog_state(&self, now: Now, leg: LegId) -> Option<DialogState> {

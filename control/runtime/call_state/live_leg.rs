@@ -20,7 +20,6 @@ use tandem_legs::LegIo;
 pub(crate) struct LiveLeg {
     /// The dialog and the media session.
     pub io: LegIo,
-    /// The leg that this leg is bridged with.
     pub bridged_with: Option<LegId>,
     /// The tasks that prepare audio, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
@@ -30,11 +29,9 @@ pub(crate) struct LiveLeg {
     pub queue_membership: Option<QueueMembership>,
     /// The leg's request for the first caller in a queue.
     pub agent_request: Option<AgentRequest>,
-    /// The streams of the leg, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     /// The sessions with recording servers. A leg has only a few of these sessions.
     pub siprec_sessions: Vec<siprec::SiprecSession>,
-    /// The speech taps of the leg, by operation.
     pub speech_taps: HashMap<OpId, SpeechTap>,
     /// The stateful program (script) that provides the leg's documents, if there is a script.
     pub script: ScriptSlot,

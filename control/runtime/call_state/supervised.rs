@@ -18,7 +18,6 @@ pub(crate) struct Supervised {
 
 /// A media room for a supervised leg.
 pub(crate) struct Room {
-    /// The key of the room.
     pub key: media::RoomKey,
     /// The handle of the room. The room closes when this handle is dropped.
     _handle: media::RoomHandle,

@@ -43,7 +43,6 @@ use crate::transcripts;
 const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl CallTask {
-    /// Performs all outputs of the call.
     pub(super) async fn perform(&mut self) {
         while let Some(output) = self.state.call.poll_output() {
             match output {

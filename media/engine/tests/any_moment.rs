@@ -108,7 +108,7 @@ fn run(key: &str, mut interrupt: impl FnMut(u64, &mut MediaPair)) -> Outcome {
     }
 }
 
-/// Continues both sessions from data, and gives the handles of what stands.
+/// Continues both sessions from data, and gives the handles of the running operations.
 fn resume(pair: &mut MediaPair) {
     let running = pair.resume_elsewhere(NOW, 0);
     for (side, RunningOperations { playback, .. }) in [Side::A, Side::B].into_iter().zip(running) {

@@ -222,7 +222,7 @@ fn unknown_sources_before_and_after_the_far_end_are_not_relayed() {
         pair.advance(20);
     }
     assert!(!loud(&mut pair).is_empty());
-    // But B's audio goes only to the address in A's SDP, although the strangers have sent packets for a long time.
+    // But B's audio goes only to the address in A's SDP, although the unknown sources have sent packets for a long time.
     let toward_a = pair.heard(Side::A);
     assert!(toward_a.len() > 390 && toward_a.iter().all(|sent| sent.to == pair.a.address));
     // As soon as the far end sends packets, the engine refuses the strangers, although they have sent packets for eight

@@ -235,7 +235,7 @@ fn packets_that_need_the_engine_are_never_offloaded() {
     assert_eq!(pair.passed(), 0, "and without a bridge there is nowhere to pass it on to");
 }
 
-/// Returns a leg that plays audio and whose own audio has no listener.
+/// Returns a leg that plays audio and whose own audio has no reader.
 fn played(kernel: bool) -> MediaPair {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
     pair.command(Side::A, Command::Play { op: OpId(1), audio: tone(1), loops: None });
@@ -303,7 +303,7 @@ fn a_new_reader_gets_every_later_packet() {
         if what.starts_with("DetectMachine") {
             pair.command(Side::A, Command::Stop { op: OpId(2) });
             pair.talk(60, 1, 2);
-            assert!(pair.is_dropped(Side::A), "the leg has no listener any more");
+            assert!(pair.is_dropped(Side::A), "the leg has no reader any more");
         }
     }
     // If several prompts follow each other, the offload does not count as ended early.

@@ -1,4 +1,4 @@
-//! Tests of dialogs that are written down, read back, and continued in a new endpoint.
+//! Tests of dialogs that are stored, restored, and continued in a new endpoint.
 
 use super::callee::{invite, request};
 use super::*;
