@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::dtmf::WantedForm;
-use crate::fork::Contact;
+use crate::fork::{Contact, MediaKind};
 use crate::signal::{RedirectContact, RedirectTarget, SignalEnd, SignalEndCause};
 
 /// Maximum number of contacts of redirections that are tried for one leg.
@@ -35,6 +35,14 @@ pub struct Route {
     pub failover_on: Vec<u16>,
     /// The user to call, if the far end is a user with contacts.
     pub user: Option<User>,
+}
+
+impl Route {
+    /// Returns the kind of media with which the leg begins on this route: the kind of the first contact.
+    pub fn media(&self) -> MediaKind {
+        let contact = self.user.as_ref().and_then(|user| user.contacts.first());
+        contact.map(|contact| contact.media).unwrap_or_default()
+    }
 }
 
 /// A user who is reachable at contacts.

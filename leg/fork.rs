@@ -26,6 +26,18 @@ pub struct Contact {
     pub id: u128,
     /// The preference of the contact, 0 to 1000.
     pub q: u16,
+    /// The media that the contact speaks.
+    pub media: MediaKind,
+}
+
+/// The kind of media that a far end speaks. Two kinds cannot share an offer (RFC 8829 §5.1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MediaKind {
+    /// RTP, or SRTP with keys in the SDP.
+    #[default]
+    Plain,
+    /// The media of browsers: ICE, and SRTP with keys of DTLS (RFC 8827).
+    WebRtc,
 }
 
 /// An order of a fork to one branch.
@@ -33,6 +45,8 @@ pub struct Contact {
 pub enum BranchOrder {
     /// Call this contact.
     Place(Contact),
+    /// Refuse the offer of a branch whose media is not in use.
+    RefuseOffer,
     /// End the branch. If another branch has answered, phones show no missed call.
     End {
         /// Whether another branch has answered.
@@ -47,8 +61,8 @@ pub enum ForkEvent {
     Nothing,
     /// The leg gets this event.
     Pass(SignalEvent),
-    /// The branch has become the signalling of the leg, which gets this event.
-    Answered(SignalEvent),
+    /// The branch has become the signalling of the leg, which gets this event and uses the media of this kind.
+    Answered(MediaKind, SignalEvent),
     /// No branch is left. The leg gets this end.
     Over(SignalEnd),
 }
@@ -64,9 +78,12 @@ pub struct Fork {
     best: Option<SignalEnd>,
     /// The first branch that sent early media. Only the early media of this branch is passed on.
     early_media_from: Option<LegId>,
+    /// Whether the contacts speak two kinds of media. No early media is passed on then, because the leg uses the media of
+    /// neither kind before the answer.
+    is_mixed: bool,
     state: State,
     next_group: Option<Deadline>,
-    /// The offer to each contact. `None` if the contacts make the offer.
+    /// The offer to each contact with the leg's kind of media. `None` if the contacts make the offer.
     offer: Option<Bytes>,
     orders: VecDeque<(LegId, BranchOrder)>,
 }
@@ -75,6 +92,9 @@ pub struct Fork {
 #[derive(Clone, Debug)]
 struct Branch {
     id: LegId,
+    media: MediaKind,
+    /// The answer for early media that was not passed on. It counts if the branch accepts without another answer.
+    withheld: Option<Bytes>,
     /// The end of the wait for the branch's signalling, if it is interrupted.
     lost: Option<Deadline>,
 }
@@ -99,7 +119,10 @@ impl Fork {
                 None => waiting.push_back(vec![contact]),
             }
         }
+        let mut kinds = waiting.iter().flatten().map(|contact| contact.media);
+        let is_mixed = kinds.next().is_some_and(|first| kinds.any(|other| other != first));
         let mut fork = Self {
+            is_mixed,
             waiting,
             branches: Vec::new(),
             best: None,
@@ -123,7 +146,7 @@ impl Fork {
         self.branches.iter().filter_map(|branch| branch.lost).chain(self.next_group).min()
     }
 
-    /// Returns the offer to each contact.
+    /// Returns the offer to each contact with the leg's kind of media.
     pub fn offer(&self) -> Option<&Bytes> {
         self.offer.as_ref()
     }
@@ -192,25 +215,49 @@ impl Fork {
         event: SignalEvent,
         fresh: &mut impl FnMut() -> LegId,
     ) -> ForkEvent {
-        if !self.branches().any(|one| one == branch) {
-            return ForkEvent::Nothing;
-        }
+        let Some(at) = self.branches().position(|one| one == branch) else { return ForkEvent::Nothing };
         match event {
             SignalEvent::Ended(end) => self.branch_ended(now, branch, *end, fresh),
             _ if self.state != State::Ringing => ForkEvent::Nothing,
-            SignalEvent::Accepted { .. } => {
-                self.state = State::Answered;
-                self.next_group = None;
-                self.waiting.clear();
-                self.branches.retain(|one| one.id != branch);
-                self.end_branches(true);
-                ForkEvent::Answered(event)
-            }
-            SignalEvent::Ringing { status, sdp: Some(_) } if *self.early_media_from.get_or_insert(branch) != branch => {
+            SignalEvent::Accepted { sdp, headers, dialog } => self.branch_accepted(at, sdp, |sdp| {
+                SignalEvent::Accepted { sdp, headers, dialog }
+            }),
+            SignalEvent::Ringing { status, sdp: Some(sdp) } => {
+                if !self.is_mixed && *self.early_media_from.get_or_insert(branch) == branch {
+                    return ForkEvent::Pass(SignalEvent::Ringing { status, sdp: Some(sdp) });
+                }
+                if let Some(branch) = self.branches.get_mut(at) {
+                    branch.withheld = Some(sdp);
+                }
                 ForkEvent::Pass(SignalEvent::Ringing { status, sdp: None })
+            }
+            // The session of the leg has not agreed on media with this branch.
+            SignalEvent::Offered { refusable, .. } if self.early_media_from != Some(branch) => {
+                self.orders.extend(refusable.then_some((branch, BranchOrder::RefuseOffer)));
+                ForkEvent::Nothing
             }
             event => ForkEvent::Pass(event),
         }
+    }
+
+    /// Ends the other branches. `event` is the acceptance with this description.
+    fn branch_accepted(
+        &mut self,
+        at: usize,
+        sdp: Option<Bytes>,
+        event: impl FnOnce(Option<Bytes>) -> SignalEvent,
+    ) -> ForkEvent {
+        let Branch { media, withheld, .. } = self.branches.remove(at);
+        self.state = State::Answered;
+        self.next_group = None;
+        self.waiting.clear();
+        self.end_branches(true);
+        ForkEvent::Answered(media, event(sdp.or(withheld)))
+    }
+
+    /// Ends a branch that cannot be called, because this server has no room for its media.
+    pub(crate) fn refuse(&mut self, now: Now, branch: LegId, fresh: &mut impl FnMut() -> LegId) -> ForkEvent {
+        self.branch_ended(now, branch, SignalEnd::of(SignalEndCause::Overloaded), fresh)
     }
 
     fn branch_ended(
@@ -261,7 +308,7 @@ impl Fork {
         self.next_group = (!self.waiting.is_empty()).then(|| Deadline::after(now, GROUP_RING_TIME)).flatten();
         for contact in group {
             let branch = fresh();
-            self.branches.push(Branch { id: branch, lost: None });
+            self.branches.push(Branch { id: branch, media: contact.media, withheld: None, lost: None });
             self.orders.push_back((branch, BranchOrder::Place(contact)));
         }
     }
@@ -274,32 +321,42 @@ pub(crate) struct ForkSnapshot {
     branches: Vec<BranchSnapshot>,
     best: Option<SignalEnd>,
     early_media_from: Option<LegId>,
+    is_mixed: bool,
     state: State,
     next_group: Option<Timestamp>,
     offer: Option<Bytes>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct BranchSnapshot {
     id: LegId,
+    media: MediaKind,
+    withheld: Option<Bytes>,
     lost: Option<Timestamp>,
 }
 
 impl Fork {
     pub(crate) fn write(&self, now: Now) -> ForkSnapshot {
-        let Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: _ } = self.clone();
+        let Self { waiting, branches, best, early_media_from, is_mixed, state, next_group, offer, orders: _ } =
+            self.clone();
         let next_group = next_group.map(|at| at.to_wall_time(now));
-        let write = |Branch { id, lost }| BranchSnapshot { id, lost: lost.map(|at| at.to_wall_time(now)) };
+        let write = |Branch { id, media, withheld, lost }| {
+            let lost = lost.map(|at: Deadline| at.to_wall_time(now));
+            BranchSnapshot { id, media, withheld, lost }
+        };
         let branches = branches.into_iter().map(write).collect();
-        ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer }
+        ForkSnapshot { waiting, branches, best, early_media_from, is_mixed, state, next_group, offer }
     }
 
     pub(crate) fn read(snapshot: ForkSnapshot, now: Now) -> Self {
-        let ForkSnapshot { waiting, branches, best, early_media_from, state, next_group, offer } = snapshot;
+        let ForkSnapshot { waiting, branches, best, early_media_from, is_mixed, state, next_group, offer } = snapshot;
         let next_group = next_group.map(|at| Deadline::from_wall_time(at, now));
-        let read = |BranchSnapshot { id, lost }| Branch { id, lost: lost.map(|at| Deadline::from_wall_time(at, now)) };
-        let branches = branches.into_iter().map(read).collect();
-        Self { waiting, branches, best, early_media_from, state, next_group, offer, orders: VecDeque::new() }
+        let read = |BranchSnapshot { id, media, withheld, lost }| {
+            let lost = lost.map(|at| Deadline::from_wall_time(at, now));
+            Branch { id, media, withheld, lost }
+        };
+        let (branches, orders) = (branches.into_iter().map(read).collect(), VecDeque::new());
+        Self { waiting, branches, best, early_media_from, is_mixed, state, next_group, offer, orders }
     }
 }
 

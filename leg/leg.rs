@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tandem_call::output::{HangupReason, LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{Deadline, LegId, Now};
@@ -12,7 +13,7 @@ use tandem_id::{Deadline, LegId, Now};
 use crate::attempt::{Attempt, Next, Route};
 use crate::dtmf::{DigitDedup, DigitForm, WantedForm};
 use crate::ending;
-use crate::fork::{self, BranchOrder, Contact, Fork, ForkEvent};
+use crate::fork::{self, BranchOrder, Contact, Fork, ForkEvent, MediaKind};
 use crate::negotiation::{Describe, Effect, Input, Negotiation, Unusable};
 use crate::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent, TransferRequest};
 
@@ -42,6 +43,10 @@ pub struct Leg {
     pub(crate) id: LegId,
     pub(crate) signalling: Signalling,
     pub(crate) negotiation: Negotiation,
+    /// The kind of media in use.
+    pub(crate) media: MediaKind,
+    /// The offer to the contacts with the other kind of media, if the leg rings at contacts with two kinds.
+    pub(crate) other_offer: Option<Box<OtherOffer>>,
     pub(crate) attempt: Option<Box<Attempt>>,
     pub(crate) fork: Option<Box<Fork>>,
     /// The branch that has answered. Its signals are the leg's, whatever id they have.
@@ -53,6 +58,13 @@ pub struct Leg {
     /// the branch ends. The usual time is 30 s.
     pub lost_limit: Duration,
     pub(crate) outputs: VecDeque<Output>,
+}
+
+/// The offer to the contacts whose kind of media is not in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OtherOffer {
+    offer: Bytes,
+    negotiation: Negotiation,
 }
 
 /// An output of a leg. The driver carries out the outputs in their order.
@@ -134,6 +146,8 @@ impl Leg {
             id,
             signalling: Signalling::New,
             negotiation: Negotiation::default(),
+            media: MediaKind::default(),
+            other_offer: None,
             attempt: None,
             fork: None,
             adopted: None,
@@ -152,6 +166,11 @@ impl Leg {
     /// Returns the id of the leg.
     pub fn id(&self) -> LegId {
         self.id
+    }
+
+    /// Returns the kind of media in use.
+    pub fn media(&self) -> MediaKind {
+        self.media
     }
 
     /// Returns the state of the negotiation.
@@ -192,11 +211,7 @@ impl Leg {
     pub fn handle_timeout<M: Describe>(&mut self, now: Now, media: Option<&mut M>, fresh: &mut impl FnMut() -> LegId) {
         if let Some(fork) = &mut self.fork {
             let means = fork.handle_timeout(now, fresh);
-            self.serve_fork();
-            if let ForkEvent::Over(end) = means {
-                self.handle_end(now, end, media, fresh);
-            }
-            self.fork.take_if(|fork| fork.is_over());
+            self.handle_fork(now, self.id, means, media, fresh);
         }
         if let Signalling::Lost { until } = self.signalling
             && until.instant() <= now.instant
@@ -231,6 +246,7 @@ impl Leg {
         media: &mut M,
         fresh: &mut impl FnMut() -> LegId,
     ) {
+        self.media = routes.first().map(Route::media).unwrap_or_default();
         self.attempt = Some(Box::new(Attempt::new(routes)));
         self.place_route(now, 0, Some(media), fresh);
     }
@@ -282,7 +298,7 @@ impl Leg {
         match self.fork.as_mut().filter(|fork| fork.is_ringing()) {
             Some(fork) => {
                 let over = fork.end();
-                self.serve_fork_with(reason);
+                self.end_branches(reason.as_deref());
                 if over.is_some() {
                     self.signalling = Signalling::Over;
                 }
@@ -293,7 +309,11 @@ impl Leg {
 
     /// Sends this order to the far end.
     pub fn signal(&mut self, command: SignalCommand) {
-        self.outputs.push_back(Output::Signal { branch: self.id, command });
+        self.signal_to(self.id, command);
+    }
+
+    fn signal_to(&mut self, branch: LegId, command: SignalCommand) {
+        self.outputs.push_back(Output::Signal { branch, command });
     }
 
     /// Handles a digit of the far end in this form. A digit that has arrived in another form is ignored.
@@ -316,7 +336,7 @@ impl Leg {
         fresh: &mut impl FnMut() -> LegId,
     ) {
         if branch == self.id || self.adopted == Some(branch) {
-            return self.handle_own(now, event, media, fresh);
+            return self.handle_own(now, self.id, event, media, fresh);
         }
         let Some(fork) = &mut self.fork else { return };
         match event {
@@ -335,23 +355,56 @@ impl Leg {
             _ => {}
         }
         let means = fork.handle(now, branch, event, fresh);
-        self.serve_fork();
+        self.handle_fork(now, branch, means, media, fresh);
+    }
+
+    /// Carries out the orders of the fork, and handles the meaning of an event of this branch.
+    fn handle_fork<M: Describe>(
+        &mut self,
+        now: Now,
+        branch: LegId,
+        mut means: ForkEvent,
+        mut media: Option<&mut M>,
+        fresh: &mut impl FnMut() -> LegId,
+    ) {
+        // A branch for whose media there is no room ends, and other contacts may ring then.
+        while let Some(refused) = self.serve_fork(media.as_deref_mut()) {
+            let Some(fork) = &mut self.fork else { return };
+            if let over @ ForkEvent::Over(_) = fork.refuse(now, refused, fresh) {
+                means = over;
+            }
+        }
         match means {
             ForkEvent::Nothing => {}
-            ForkEvent::Pass(event) => self.handle_own(now, event, media, fresh),
-            ForkEvent::Answered(event) => {
+            ForkEvent::Pass(event) => self.handle_own(now, branch, event, media, fresh),
+            ForkEvent::Answered(kind, event) => {
                 self.adopted = Some(branch);
                 self.outputs.push_back(Output::Adopt { branch });
-                self.handle_own(now, event, media, fresh);
+                if let Some(media) = media.as_deref_mut() {
+                    self.keep_media(kind, media);
+                }
+                self.handle_own(now, self.id, event, media, fresh);
             }
             ForkEvent::Over(end) => self.handle_end(now, end, media, fresh),
         }
         self.fork.take_if(|fork| fork.is_over());
     }
 
+    /// Uses the media of this kind from now on, and closes the session of the other kind.
+    fn keep_media(&mut self, kind: MediaKind, media: &mut impl Describe) {
+        let other = self.other_offer.take();
+        if let Some(other) = other.filter(|_| kind != self.media) {
+            (self.media, self.negotiation) = (kind, other.negotiation);
+            media.switch();
+        }
+        media.close_other();
+    }
+
+    /// Handles a signal of the leg, or a signal of a branch that concerns the leg. `branch` gets the response.
     fn handle_own<M: Describe>(
         &mut self,
         now: Now,
+        branch: LegId,
         event: SignalEvent,
         media: Option<&mut M>,
         fresh: &mut impl FnMut() -> LegId,
@@ -380,15 +433,17 @@ impl Leg {
                         let codec = media.codec().map(str::to_owned);
                         self.outputs.push_back(Output::Event(LegEvent::Answered { codec, headers, dialog }));
                     }
-                    effect => self.carry_out(effect),
+                    effect => self.carry_out(branch, effect),
                 }
             }
-            SignalEvent::Acknowledged { sdp } => self.exchange(Input::Acknowledged(sdp.as_deref()), media),
-            SignalEvent::Offered { sdp: Some(sdp), refusable } => self.exchange(Input::Offer(&sdp, refusable), media),
-            SignalEvent::Offered { sdp: None, .. } => self.exchange(Input::OfferWanted, media),
-            SignalEvent::OfferAnswered { sdp } => self.exchange(Input::Answer(&sdp), media),
-            SignalEvent::OfferRefused { .. } => self.exchange(Input::Refused, media),
-            SignalEvent::RefreshDue => self.exchange(Input::RefreshDue, media),
+            SignalEvent::Acknowledged { sdp } => self.exchange(branch, Input::Acknowledged(sdp.as_deref()), media),
+            SignalEvent::Offered { sdp: Some(sdp), refusable } => {
+                self.exchange(branch, Input::Offer(&sdp, refusable), media);
+            }
+            SignalEvent::Offered { sdp: None, .. } => self.exchange(branch, Input::OfferWanted, media),
+            SignalEvent::OfferAnswered { sdp } => self.exchange(branch, Input::Answer(&sdp), media),
+            SignalEvent::OfferRefused { .. } => self.exchange(branch, Input::Refused, media),
+            SignalEvent::RefreshDue => self.exchange(branch, Input::RefreshDue, media),
             SignalEvent::Digit(digit) => self.handle_digit(now, digit, DigitForm::Signal),
             SignalEvent::Referred(request) => self.outputs.push_back(Output::Transfer(request)),
             SignalEvent::ReferAnswered { status } => {
@@ -414,9 +469,9 @@ impl Leg {
     }
 
     /// Handles an input of the negotiation and carries out its effect.
-    fn exchange(&mut self, input: Input<'_>, media: Option<&mut impl Describe>) {
+    fn exchange(&mut self, branch: LegId, input: Input<'_>, media: Option<&mut impl Describe>) {
         let effect = self.negotiate(input, media);
-        self.carry_out(effect);
+        self.carry_out(branch, effect);
     }
 
     fn negotiate(&mut self, input: Input<'_>, media: Option<&mut impl Describe>) -> Effect {
@@ -429,9 +484,9 @@ impl Leg {
         effect
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, branch: LegId, effect: Effect) {
         match effect {
-            Effect::Send(command) => self.signal(command),
+            Effect::Send(command) => self.signal_to(branch, command),
             Effect::Failed(why) => self.end_without_audio(&why),
             Effect::Nothing | Effect::EarlyMedia | Effect::Accepted => {}
         }
@@ -506,6 +561,16 @@ impl Leg {
         let Some(attempt) = &self.attempt else { return };
         let (Some(route), Some(media)) = (attempt.route(), media) else { return };
         let (late, user, has_alternatives) = (route.late_offer, route.user.clone(), attempt.has_alternatives());
+        let kind = route.media();
+        if kind != self.media {
+            if self.other_offer.is_none() && !media.open_other() {
+                return self.report_end(SignalEnd::of(SignalEndCause::Overloaded));
+            }
+            media.switch();
+            self.media = kind;
+        }
+        self.other_offer = None;
+        media.close_other();
         media.use_route(index);
         self.wanted_digits = route.wanted_digits;
         let offer = self.negotiation.place(late, media);
@@ -521,33 +586,68 @@ impl Leg {
             }
             Some(user) => {
                 self.fork = Some(Box::new(Fork::new(now, user.contacts, offer, fresh)));
-                self.serve_fork();
+                self.handle_fork(now, self.id, ForkEvent::Nothing, Some(media), fresh);
             }
         }
     }
 
-    fn serve_fork(&mut self) {
-        self.serve_fork_with(None);
+    /// Carries out the orders of the fork. Returns a branch that cannot be called, because there is no room for its
+    /// media. The other orders wait then.
+    fn serve_fork(&mut self, mut media: Option<&mut impl Describe>) -> Option<LegId> {
+        while let Some((branch, order)) = self.fork.as_mut()?.poll_order() {
+            match order {
+                BranchOrder::Place(contact) => {
+                    let Some(offer) = self.offer_to(contact, media.as_deref_mut()) else { return Some(branch) };
+                    let attempt = self.attempt.as_ref()?;
+                    let (next, has_alternatives) = (Next::Route(attempt.index()), attempt.has_alternatives());
+                    let placement = Placement { branch, next, contact: Some(contact), offer, has_alternatives };
+                    self.outputs.push_back(Output::Place(placement));
+                }
+                BranchOrder::RefuseOffer => {
+                    self.signal_to(
+                        branch,
+                        SignalCommand::RefuseOffer { status: 488, reason: None, headers: Vec::new() },
+                    );
+                }
+                BranchOrder::End { answered_elsewhere } => self.end_branch(branch, answered_elsewhere, None),
+            }
+        }
+        None
     }
 
-    /// Carries out the orders of the fork. `reason` is the reason with which branches end, unless another branch has
-    /// answered.
-    fn serve_fork_with(&mut self, reason: Option<String>) {
-        let (Some(fork), Some(attempt)) = (&mut self.fork, &self.attempt) else { return };
-        let has_alternatives = attempt.has_alternatives();
-        while let Some((branch, order)) = fork.poll_order() {
-            self.outputs.push_back(match order {
-                BranchOrder::Place(contact) => {
-                    let (next, offer) = (Next::Route(attempt.index()), fork.offer().cloned());
-                    Output::Place(Placement { branch, next, contact: Some(contact), offer, has_alternatives })
-                }
-                BranchOrder::End { answered_elsewhere } => {
-                    let reason = if answered_elsewhere { Some(ending::ELSEWHERE.to_owned()) } else { reason.clone() };
-                    let command = SignalCommand::End { status: 487, reason, headers: Vec::new() };
-                    Output::Signal { branch, command }
-                }
-            });
+    /// Ends the branches of a fork that this server ends. `reason` is the reason with which the branches end.
+    fn end_branches(&mut self, reason: Option<&str>) {
+        while let Some((branch, order)) = self.fork.as_mut().and_then(|fork| fork.poll_order()) {
+            if let BranchOrder::End { answered_elsewhere } = order {
+                self.end_branch(branch, answered_elsewhere, reason);
+            }
         }
+    }
+
+    fn end_branch(&mut self, branch: LegId, answered_elsewhere: bool, reason: Option<&str>) {
+        let reason = if answered_elsewhere { Some(ending::ELSEWHERE) } else { reason };
+        let reason = reason.map(str::to_owned);
+        self.signal_to(branch, SignalCommand::End { status: 487, reason, headers: Vec::new() });
+    }
+
+    /// Returns the offer to a contact. The first contact whose media is of the other kind opens a session for it. Returns
+    /// `None` if there is no room for this session.
+    fn offer_to(&mut self, contact: Contact, media: Option<&mut impl Describe>) -> Option<Option<Bytes>> {
+        if contact.media == self.media {
+            return Some(self.fork.as_ref()?.offer().cloned());
+        }
+        if self.other_offer.is_none() {
+            let media = media?;
+            if !media.open_other() {
+                return None;
+            }
+            media.switch();
+            let mut negotiation = Negotiation::default();
+            let offer = negotiation.place(false, media).unwrap_or_default();
+            media.switch();
+            self.other_offer = Some(Box::new(OtherOffer { offer, negotiation }));
+        }
+        self.other_offer.as_ref().map(|other| Some(other.offer.clone()))
     }
 }
 

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::signal::{HeaderFields, SignalCommand};
 
 /// The writer and reader of a leg's media descriptions. The media session implements this trait.
+///
+/// A leg that rings at contacts with two kinds of media ([`MediaKind`](crate::fork::MediaKind)) has two sessions. One of
+/// them is in use, and all functions concern the session in use unless they say otherwise.
 pub trait Describe {
     /// Returns an offer. The codecs of the bridged leg come first.
     fn offer(&mut self) -> Bytes;
@@ -38,6 +41,12 @@ pub trait Describe {
     fn decline(&mut self, offer: &[u8]) -> Option<Bytes>;
     /// Applies the media settings of the route with this index, because the leg is placed on this route now.
     fn use_route(&mut self, index: usize);
+    /// Opens the session of the other kind of media. Returns `false` if there is no room for it.
+    fn open_other(&mut self) -> bool;
+    /// Changes the session in use to the session of the other kind of media.
+    fn switch(&mut self);
+    /// Closes the session of the other kind of media, if there is one.
+    fn close_other(&mut self);
     /// Returns the name of the agreed codec.
     fn codec(&self) -> Option<&'static str>;
     /// Whether the far end must get another offer now, for example because it needs a new key.

@@ -8,8 +8,8 @@ use tandem_id::{Deadline, LegId, Now};
 
 use crate::attempt::Attempt;
 use crate::dtmf::WantedForm;
-use crate::fork::{Fork, ForkSnapshot};
-use crate::leg::{Leg, Signalling};
+use crate::fork::{Fork, ForkSnapshot, MediaKind};
+use crate::leg::{Leg, OtherOffer, Signalling};
 use crate::negotiation::Negotiation;
 
 /// A leg that is stored. It has no outputs that wait: they are carried out first. It does not have the digits of
@@ -19,6 +19,8 @@ pub struct LegSnapshot {
     id: LegId,
     signalling: SignallingSnapshot,
     negotiation: Negotiation,
+    media: MediaKind,
+    other_offer: Option<Box<OtherOffer>>,
     attempt: Option<Box<Attempt>>,
     fork: Option<ForkSnapshot>,
     adopted: Option<LegId>,
@@ -46,6 +48,8 @@ impl Leg {
                 Signalling::Over => SignallingSnapshot::Over,
             },
             negotiation: self.negotiation.clone(),
+            media: self.media,
+            other_offer: self.other_offer.clone(),
             attempt: self.attempt.clone(),
             fork: self.fork.as_ref().map(|fork| fork.write(now)),
             adopted: self.adopted,
@@ -56,7 +60,8 @@ impl Leg {
 
     /// Reads a leg that was stored.
     pub fn read(snapshot: LegSnapshot, now: Now) -> Self {
-        let LegSnapshot { id, signalling, negotiation, attempt, fork, adopted, wanted_digits, lost_limit } = snapshot;
+        let LegSnapshot { id, signalling, negotiation, media, other_offer, .. } = snapshot;
+        let LegSnapshot { attempt, fork, adopted, wanted_digits, lost_limit, .. } = snapshot;
         let signalling = match signalling {
             SignallingSnapshot::New => Signalling::New,
             SignallingSnapshot::Up => Signalling::Up,
@@ -64,6 +69,17 @@ impl Leg {
             SignallingSnapshot::Over => Signalling::Over,
         };
         let fork = fork.map(|fork| Box::new(Fork::read(fork, now)));
-        Self { signalling, negotiation, attempt, fork, adopted, wanted_digits, lost_limit, ..Self::outgoing(id) }
+        Self {
+            signalling,
+            negotiation,
+            media,
+            other_offer,
+            attempt,
+            fork,
+            adopted,
+            wanted_digits,
+            lost_limit,
+            ..Self::outgoing(id)
+        }
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn ended(end: SignalEnd) -> SignalEvent {
     SignalEvent::Ended(Box::new(end))
 }
 
-/// A media session that numbers its offers. It refuses descriptions that begin with `bad`.
+/// A media session that numbers its offers. It refuses descriptions that begin with `bad`. The offers of the session of
+/// the other kind of media begin with `other`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Media {
     pub(crate) offers: u32,
@@ -38,6 +39,11 @@ pub(crate) struct Media {
     pub(crate) agreed: Option<String>,
     pub(crate) settled: bool,
     pub(crate) owes_offer: bool,
+    /// Whether this is the second session.
+    pub(crate) is_other: bool,
+    pub(crate) other: Option<Box<Media>>,
+    /// Whether there is no room for a second session.
+    pub(crate) is_full: bool,
 }
 
 pub(crate) fn text(sdp: &[u8]) -> String {
@@ -57,7 +63,7 @@ impl Media {
 impl Describe for Media {
     fn offer(&mut self) -> Bytes {
         self.offers += 1;
-        format!("offer {}", self.offers).into()
+        format!("{}offer {}", if self.is_other { "other " } else { "" }, self.offers).into()
     }
 
     fn refresh_offer(&mut self) -> Bytes {
@@ -92,6 +98,23 @@ impl Describe for Media {
     }
 
     fn use_route(&mut self, _: usize) {}
+
+    fn open_other(&mut self) -> bool {
+        if !self.is_full {
+            self.other = Some(Box::new(Self { is_other: true, ..Self::default() }));
+        }
+        !self.is_full
+    }
+
+    fn switch(&mut self) {
+        let mut other = self.other.take().expect("there is another session");
+        std::mem::swap(self, &mut *other);
+        self.other = Some(other);
+    }
+
+    fn close_other(&mut self) {
+        self.other = None;
+    }
 
     fn codec(&self) -> Option<&'static str> {
         self.agreed.as_ref().map(|_| "PCMU")

@@ -183,6 +183,20 @@ impl Core {
         Some((slot, self.sessions.try_remove(slot)?))
     }
 
+    /// Gives a session another key. The session's bridge ends, and the session leaves its room.
+    pub(crate) fn rename(&mut self, now: Instant, key: LegId, to: LegId, network: &mut dyn Network) {
+        self.revoke_offload(now, key, network);
+        self.unbridge(key);
+        self.leave_room(key);
+        self.leave_budget(key);
+        let Some(slot) = self.slots.remove(&key) else { return };
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.rename(to);
+        }
+        self.slots.insert(to, slot);
+        self.enter_budget(slot);
+    }
+
     /// Updates the suppression budget for the session in `slot`. Directions with noise suppression are added to the
     /// budget. The other directions are removed from the budget.
     fn enter_budget(&mut self, slot: usize) {

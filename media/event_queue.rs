@@ -22,6 +22,11 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         EventQueue { key, sink, waiting: VecDeque::new() }
     }
 
+    /// Sends all further events with this key, the waiting events included.
+    pub(crate) fn rename(&mut self, key: K) {
+        self.key = key;
+    }
+
     /// Sends an event after all waiting events. If the sink is full, the event waits.
     pub(crate) fn send(&mut self, event: E) {
         if !self.try_send(event.clone()) {

@@ -134,6 +134,12 @@ impl MediaSession {
         }
     }
 
+    /// Gives the session another key. Its events have this key from now on.
+    pub(crate) fn rename(&mut self, key: LegId) {
+        self.key = key;
+        self.events.rename(key);
+    }
+
     /// Sets the slot that the session has on its new worker.
     pub(crate) fn set_slot(&mut self, slot: usize) {
         self.transport.set_slot(slot);

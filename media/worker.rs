@@ -264,6 +264,11 @@ pub(crate) enum Message {
     Close {
         key: LegId,
     },
+    /// Gives a session another key.
+    Rename {
+        key: LegId,
+        to: LegId,
+    },
     Recorded {
         key: LegId,
         event: Event,
@@ -303,6 +308,7 @@ impl Message {
             Message::Open { .. }
                 | Message::Plan { .. }
                 | Message::Close { .. }
+                | Message::Rename { .. }
                 | Message::Command { command: Command::Bridge { .. } | Command::Unbridge, .. }
         )
     }
@@ -603,6 +609,7 @@ impl Worker {
             Message::Plan { key, .. }
             | Message::Command { key, .. }
             | Message::Close { key }
+            | Message::Rename { key, .. }
             | Message::Recorded { key, .. }
             | Message::Snapshot { key, .. }
             | Message::Bring { key, .. } => *key,
@@ -656,6 +663,7 @@ impl Worker {
             }
             Message::Command { key, command, of } => self.handle_command(now, key, command, of),
             Message::Close { key } => self.core.close(now, key, &mut self.sockets),
+            Message::Rename { key, to } => self.core.rename(now, key, to, &mut self.sockets),
             Message::Recorded { key, event } => {
                 self.core.handle_recorded(key, event);
             }

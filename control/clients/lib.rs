@@ -112,6 +112,8 @@ fn key(user: &User) -> UserKey {
 
 #[cfg(test)]
 mod tests {
+    use tandem_leg::fork::MediaKind;
+
     use super::*;
 
     fn user(name: &str, domain: Option<&str>) -> User {
@@ -119,7 +121,7 @@ mod tests {
     }
 
     fn client(id: u128, q: u16, device: Option<&str>, shares_device: bool) -> Client {
-        Client { contact: Contact { id, q }, device: device.map(Into::into), shares_device }
+        Client { contact: Contact { id, q, media: MediaKind::Plain }, device: device.map(Into::into), shares_device }
     }
 
     fn ids(clients: &Clients, user: &User, device: Option<&str>) -> Vec<u128> {

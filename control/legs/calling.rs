@@ -6,6 +6,7 @@ use tandem_call::output::Invite;
 use tandem_id::LegId;
 use tandem_leg::attempt::{Route, User};
 use tandem_leg::dtmf::WantedForm;
+use tandem_leg::fork::MediaKind;
 use tandem_media as media;
 use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::{Outbound, Routing};
@@ -36,6 +37,16 @@ pub struct OutgoingCall {
 }
 
 impl OutgoingCall {
+    /// Whether the leg may ring at contacts with two kinds of media.
+    pub fn has_two_kinds_of_media(&self) -> bool {
+        let kinds_of = |route: &CallRoute| match &route.user {
+            Some(user) => user.contacts.iter().map(|contact| contact.media).collect(),
+            None => vec![MediaKind::Plain],
+        };
+        let mut kinds = self.routes.iter().flat_map(kinds_of);
+        kinds.next().is_some_and(|first| kinds.any(|other| other != first))
+    }
+
     /// Returns the routes as the leg needs them.
     pub(crate) fn leg_routes(&self) -> Vec<Route> {
         let route = |route: &CallRoute| {

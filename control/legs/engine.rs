@@ -17,7 +17,7 @@ impl LegIo {
     /// command and returns `false`.
     pub fn command(&self, command: media::Command) -> bool {
         match &self.media {
-            Some(media) => match media.session.command(command) {
+            Some(media) => match media.command(command) {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::warn!(leg = %self.leg.id(), ?error, "media engine accepts no commands");

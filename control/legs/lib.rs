@@ -23,6 +23,7 @@ use tandem_stir::SigningOutcome;
 
 pub use self::calling::{CallRoute, OutgoingCall, RouteMedia};
 use self::description::Description;
+pub use self::description::OpenSession;
 pub use self::engine::{on_media, tone};
 use self::internal::{CallChain, InternalSignalling};
 pub use self::machine_detection::detection;
@@ -47,6 +48,8 @@ pub struct LegIo {
     leg: Leg,
     media: Option<Description>,
     signalling: Signalling,
+    /// The signalling of each branch that rings.
+    branches: Vec<(LegId, Signalling)>,
     /// The outbound call, as long as the leg may be placed again.
     call: Option<Box<OutgoingCall>>,
     /// Header fields for the next message that answers, rejects or ends the call.
@@ -92,6 +95,7 @@ impl LegIo {
             leg: Leg::outgoing(leg),
             media: None,
             signalling,
+            branches: Vec::new(),
             call: None,
             headers: Vec::new(),
             handed_back: Vec::new(),
@@ -162,25 +166,34 @@ impl LegIo {
     }
 
     /// Places the leg on the first route. `preferred` is the codec preference of the leg that will be bridged with this
-    /// leg. `fresh` makes and registers the ids of branches.
+    /// leg. `open` opens another session if the leg rings at contacts with two kinds of media. `fresh` makes and registers
+    /// the ids of branches.
     pub fn place(
         &mut self,
         now: Now,
-        session: media::Session,
-        preferred: media::Preference,
+        (session, preferred): (media::Session, media::Preference),
         call: OutgoingCall,
+        open: Option<OpenSession>,
         fresh: &mut impl FnMut() -> LegId,
     ) {
         let routes = call.leg_routes();
         let settings = call.routes.iter().map(|route| route.media.clone()).collect();
-        let media = self.media.insert(Description::new(session, preferred, settings));
+        let media = Description::new(session, preferred, settings);
+        let media = self.media.insert(match open {
+            Some(open) => media.with_two_kinds(open),
+            None => media,
+        });
         self.call = Some(Box::new(call));
         self.leg.place(now, routes, media, fresh);
     }
 
     /// Handles a signal of the leg or of one of its branches. `fresh` makes and registers the ids of branches.
     pub fn handle_signal(&mut self, now: Now, branch: LegId, event: SignalEvent, fresh: &mut impl FnMut() -> LegId) {
+        let is_over = matches!(event, SignalEvent::Ended(_));
         self.leg.handle_signal(now, branch, event, self.media.as_mut(), fresh);
+        if is_over {
+            self.branches.retain(|(one, _)| *one != branch);
+        }
     }
 
     /// Handles a digit that the media engine has found. A digit that has arrived in the signalling is ignored.
@@ -302,16 +315,15 @@ impl LegIo {
         match output {
             Output::Signal { branch, command } => self.send(branch, command),
             Output::Place(placement) => return self.place_now(placement).map(LegReport::Signed),
-            Output::Adopt { branch } => {
-                if let Signalling::Sip(sip) = &self.signalling {
-                    sip.adopt(branch, self.leg.id());
-                }
-            }
+            Output::Adopt { branch } => self.adopt(branch),
             Output::SendSilence(on) => drop(self.command(media::Command::SendSilence(on))),
             Output::Event(event) => {
                 // An answered leg is not placed again.
                 if let LegEvent::Answered { .. } = event {
                     self.call = None;
+                    if let Some(media) = &mut self.media {
+                        media.answered();
+                    }
                     if let Signalling::Sip(sip) = &mut self.signalling {
                         sip.forget_invite();
                     }
@@ -332,8 +344,23 @@ impl LegIo {
 
     fn place_now(&mut self, placement: Placement) -> Option<SigningOutcome> {
         let (Signalling::Sip(sip), Some(call)) = (&mut self.signalling, &self.call) else { return None };
-        let second = placement.offer.as_ref().and_then(|_| self.media.as_mut()?.session.offer_secured());
+        let of_other = placement.contact.is_some_and(|contact| contact.media != self.leg.media());
+        let second = placement.offer.as_ref().and_then(|_| self.media.as_mut()?.offer_secured(of_other));
+        if placement.branch != self.leg.id() {
+            self.branches.push((placement.branch, Signalling::Sip(sip.of_branch())));
+        }
         sip.place(call, placement, second)
+    }
+
+    /// Makes the signalling of a branch the signalling of the leg.
+    fn adopt(&mut self, branch: LegId) {
+        if let Some(at) = self.branches.iter().position(|(one, _)| *one == branch) {
+            (_, self.signalling) = self.branches.swap_remove(at);
+        }
+        match &self.signalling {
+            Signalling::Sip(sip) => sip.adopt(branch, self.leg.id()),
+            Signalling::Internal(_) => {}
+        }
     }
 
     /// Sends an order to the far end, with the header fields that wait for such a message.
@@ -356,7 +383,8 @@ impl LegIo {
             }
             _ => {}
         }
-        match &self.signalling {
+        let of_branch = self.branches.iter().find(|(one, _)| *one == branch).map(|(_, signalling)| signalling);
+        match of_branch.unwrap_or(&self.signalling) {
             Signalling::Internal(internal) => internal.send(order),
             Signalling::Sip(sip) => sip.send(branch, order),
         }

@@ -42,6 +42,11 @@ impl SipSignalling {
         Self { endpoint, invite: None }
     }
 
+    /// Returns the signalling of a branch of the leg.
+    pub(crate) fn of_branch(&self) -> Self {
+        Self::new(Arc::clone(&self.endpoint))
+    }
+
     /// Sends an order of a leg, or of one of its branches.
     pub(crate) fn send(&self, branch: LegId, order: SignalCommand) {
         self.endpoint.post(command(branch, order));
@@ -74,11 +79,15 @@ impl SipSignalling {
         let first = self.invite.as_ref().filter(|(of, _)| *of == index).map(|(_, invite)| invite);
         let (mut invite, signing) = match (first, redirect) {
             (Some(first), Some(target)) => (redirected(first, &target), None),
-            (Some(first), None) if contact.is_some() => (first.clone(), None),
+            (Some(first), None) if contact.is_some() => {
+                let mut invite = first.clone();
+                // Contacts with another kind of media get another offer.
+                (invite.sdp, invite.second_offer) = (offer.unwrap_or_default(), second_offer.unwrap_or_default());
+                (invite, None)
+            }
             _ => {
                 let (mut invite, signing) = invitation(call, route);
-                invite.sdp = offer.unwrap_or_default();
-                invite.second_offer = second_offer.unwrap_or_default();
+                (invite.sdp, invite.second_offer) = (offer.unwrap_or_default(), second_offer.unwrap_or_default());
                 invite.has_alternatives = has_alternatives;
                 if route.follows_redirects || contact.is_some() {
                     self.invite = Some((index, invite.clone()));

@@ -50,7 +50,7 @@ use tandem_leg::negotiation::Unusable;
 use tandem_leg::signal::SignalEvent;
 use tandem_legs::internal::InternalSignalling;
 use tandem_legs::sip::{Aor, PendingCall, SipSignalling};
-use tandem_legs::{LegIo, LegReport, RouteMedia, Signalling};
+use tandem_legs::{LegIo, LegReport, OpenSession, RouteMedia, Signalling};
 use tandem_media as media;
 use tandem_metrics::quality;
 use tandem_routing::Routing;
@@ -336,11 +336,27 @@ impl CallTask {
         settings: &RouteMedia,
     ) -> Result<media::Session, u16> {
         let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(leg, self.state.call.id().0) };
-        let opened = self.services.media.open(spec, self.inbox.sink());
+        let opened = self.services.media.open(spec, self.inbox.sink(leg));
         let mut session = self.media_session(leg, opened)?;
         session.set_sip_source(source);
         settings.apply(&mut session);
         Ok(session)
+    }
+
+    /// Returns the function that opens another media session for a leg, with another key. The other arguments are as in
+    /// [`CallTask::open`].
+    fn opener(&self, leg: LegId, (far_end, source): (Option<IpAddr>, Option<IpAddr>)) -> OpenSession {
+        let (services, inbox, affinity) = (Arc::clone(&self.services), self.inbox.clone(), self.state.call.id().0);
+        Box::new(move || {
+            let key = LegId::new(clock::time(), &mut rand::rng());
+            let spec = media::OpenSpec { far_end: far_end.into(), ..media::OpenSpec::new(key, affinity) };
+            let opened = services.media.open(spec, inbox.sink(leg)).inspect_err(|error| {
+                inbox.log().push(clock::time(), Some(leg), "media", format!("a contact does not ring: {error}"));
+            });
+            let mut session = opened.ok()?;
+            session.set_sip_source(source);
+            Some(session)
+        })
     }
 
     /// Adds the reason to the call's log if the media engine has no session for a leg. The end of the leg reports the

@@ -302,12 +302,18 @@ impl Inbox {
         self.sender.same_channel(&other.sender)
     }
 
-    /// Returns the sink for events of the media engine.
-    pub(crate) fn sink(&self) -> media::EventSink {
+    /// Returns the sink for events of a leg's media session. Events of a session with another key are dropped: the leg
+    /// does not use this session, or no longer.
+    pub(crate) fn sink(&self, leg: LegId) -> media::EventSink {
         let inbox = self.clone();
-        Arc::new(move |key, event| match inbox.offer(Message::Media(key, Box::new(event))) {
-            Err(PostError::Full) => Err(media::Full),
-            _ => Ok(()),
+        Arc::new(move |key, event| {
+            if key != leg {
+                return Ok(());
+            }
+            match inbox.offer(Message::Media(leg, Box::new(event))) {
+                Err(PostError::Full) => Err(media::Full),
+                _ => Ok(()),
+            }
         })
     }
 }

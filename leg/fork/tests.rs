@@ -5,7 +5,7 @@ use crate::testing::{at, ended, ids};
 type Orders = (Vec<(u128, LegId)>, Vec<(LegId, bool)>);
 
 fn contacts(qs: &[u16]) -> Vec<Contact> {
-    qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect()
+    qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain }).collect()
 }
 
 struct Bench {
@@ -15,8 +15,12 @@ struct Bench {
 
 impl Bench {
     fn new(qs: &[u16]) -> Self {
+        Self::of(contacts(qs))
+    }
+
+    fn of(contacts: Vec<Contact>) -> Self {
         let mut fresh: Box<dyn FnMut() -> LegId> = Box::new(ids());
-        let fork = Fork::new(at(0), contacts(qs), None, &mut fresh);
+        let fork = Fork::new(at(0), contacts, None, &mut fresh);
         Self { fork, fresh }
     }
 
@@ -25,6 +29,7 @@ impl Bench {
         let (mut placed, mut over) = (Vec::new(), Vec::new());
         while let Some((branch, order)) = self.fork.poll_order() {
             match order {
+                BranchOrder::RefuseOffer => panic!("no branch has offered"),
                 BranchOrder::Place(contact) => placed.push((contact.id, branch)),
                 BranchOrder::End { answered_elsewhere } => over.push((branch, answered_elsewhere)),
             }
@@ -54,7 +59,7 @@ fn all_contacts_of_a_preference_ring_and_the_first_acceptance_ends_the_others() 
     let mut bench = Bench::new(&[1_000, 1_000, 1_000]);
     let (placed, _) = bench.orders();
     assert_eq!(placed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!(bench.handle(placed[1].1, accepted()), ForkEvent::Answered(accepted()));
+    assert_eq!(bench.handle(placed[1].1, accepted()), ForkEvent::Answered(MediaKind::Plain, accepted()));
     assert_eq!(bench.orders().1, [(placed[0].1, true), (placed[2].1, true)]);
     assert!(!bench.fork.is_ringing() && !bench.fork.is_over());
     // A second acceptance crosses the end of its branch.
@@ -109,10 +114,53 @@ fn a_6xx_counts_for_all_contacts() {
 fn only_the_early_media_of_one_branch_is_passed_on() {
     let mut bench = Bench::new(&[1_000, 1_000]);
     let (placed, _) = bench.orders();
-    let early = |sdp: Option<&'static str>| SignalEvent::Ringing { status: 183, sdp: sdp.map(Into::into) };
     assert_eq!(bench.handle(placed[0].1, early(Some("a"))), ForkEvent::Pass(early(Some("a"))));
     assert_eq!(bench.handle(placed[1].1, early(Some("b"))), ForkEvent::Pass(early(None)));
     assert_eq!(bench.handle(placed[0].1, early(Some("a"))), ForkEvent::Pass(early(Some("a"))));
+}
+
+fn early(sdp: Option<&'static str>) -> SignalEvent {
+    SignalEvent::Ringing { status: 183, sdp: sdp.map(Into::into) }
+}
+
+#[test]
+fn a_branch_that_accepts_without_an_answer_is_answered_with_its_own_early_media() {
+    let mut bench = Bench::new(&[1_000, 1_000]);
+    let (placed, _) = bench.orders();
+    bench.handle(placed[0].1, early(Some("a")));
+    bench.handle(placed[1].1, early(Some("b")));
+    let accepted = |sdp: Option<&'static str>| SignalEvent::Accepted {
+        sdp: sdp.map(Into::into),
+        headers: Vec::new(),
+        dialog: None,
+    };
+    let answered = ForkEvent::Answered(MediaKind::Plain, accepted(Some("b")));
+    assert_eq!(bench.handle(placed[1].1, accepted(None)), answered);
+}
+
+#[test]
+fn contacts_with_two_kinds_of_media_pass_on_no_early_media() {
+    let mut mixed = contacts(&[1_000, 1_000]);
+    mixed[1].media = MediaKind::WebRtc;
+    let mut bench = Bench::of(mixed);
+    let (placed, _) = bench.orders();
+    assert_eq!(bench.handle(placed[0].1, early(Some("a"))), ForkEvent::Pass(early(None)));
+    assert_eq!(bench.handle(placed[1].1, early(Some("b"))), ForkEvent::Pass(early(None)));
+    assert_eq!(bench.handle(placed[1].1, accepted()), ForkEvent::Answered(MediaKind::WebRtc, accepted()));
+}
+
+#[test]
+fn only_the_branch_whose_early_media_is_in_use_can_change_the_media() {
+    let mut bench = Bench::new(&[1_000, 1_000]);
+    let (placed, _) = bench.orders();
+    bench.handle(placed[0].1, early(Some("a")));
+    bench.handle(placed[1].1, early(Some("b")));
+    let offered = |refusable| SignalEvent::Offered { sdp: Some("c".into()), refusable };
+    assert_eq!(bench.handle(placed[0].1, offered(true)), ForkEvent::Pass(offered(true)));
+    assert_eq!(bench.handle(placed[1].1, offered(false)), ForkEvent::Nothing);
+    assert_eq!(bench.fork.poll_order(), None);
+    assert_eq!(bench.handle(placed[1].1, offered(true)), ForkEvent::Nothing);
+    assert_eq!(bench.fork.poll_order(), Some((placed[1].1, BranchOrder::RefuseOffer)));
 }
 
 #[test]

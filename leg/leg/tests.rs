@@ -7,7 +7,7 @@ use super::*;
 use crate::attempt::User;
 use crate::internal::Link;
 use crate::signal::{RedirectContact, RedirectTarget};
-use crate::testing::{Media, at, ended, ids};
+use crate::testing::{Media, at, ended, ids, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -377,7 +377,7 @@ fn a_user_without_contacts_is_unavailable_and_the_next_route_is_tried_if_480_cou
 
 #[test]
 fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
-    let contacts = [1_000, 1_000, 500].iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect();
+    let contacts = [1_000, 1_000, 500].iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain }).collect();
     let user = Some(User { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
     let outputs = bench.outputs();
@@ -407,7 +407,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
 
 #[test]
 fn a_hangup_of_a_ringing_user_ends_the_leg_after_its_last_branch() {
-    let contacts = (0..2).map(|id| Contact { id, q: 1_000 }).collect();
+    let contacts = (0..2).map(|id| Contact { id, q: 1_000, media: MediaKind::Plain }).collect();
     let user = Some(User { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }, trunk("b")]);
     bench.outputs();
@@ -453,11 +453,14 @@ fn a_leg_waits_for_lost_signalling_as_long_as_its_setting_says() {
     assert!(matches!(bench.wait(1)[..], [Output::Signal { .. }, Output::Event(LegEvent::Ended { .. })]));
 }
 
+fn user(contacts: Vec<Contact>) -> Option<User> {
+    Some(User { name: "alice".into(), contacts })
+}
+
 /// A leg that rings at contacts with these preferences, and its branches.
 fn ringing(qs: &[u16]) -> (Bench, Vec<LegId>) {
-    let contacts = qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q }).collect();
-    let user = Some(User { name: "alice".into(), contacts });
-    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
+    let contacts = qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain });
+    let mut bench = Bench::placed(vec![Route { user: user(contacts.collect()), ..trunk("a") }]);
     bench.outputs();
     let branches = bench.leg.branches().collect();
     (bench, branches)
@@ -520,6 +523,109 @@ fn the_next_contacts_ring_when_the_only_branch_is_lost() {
         matches!(&outputs[..], [Output::Signal { branch, .. }, Output::Place(_)] if *branch == branches[0]),
         "{outputs:?}"
     );
+}
+
+// ---- two kinds of media ----
+
+/// Contacts with the same preference and these kinds of media.
+fn kinds(kinds: &[MediaKind]) -> Vec<Contact> {
+    kinds.iter().enumerate().map(|(id, &media)| Contact { id: id as u128, q: 1_000, media }).collect()
+}
+
+/// A leg that rings at a desk phone, a browser and another desk phone. Also returns the placements.
+fn ringing_everywhere() -> (Bench, [Placement; 3]) {
+    let contacts = kinds(&[MediaKind::Plain, MediaKind::WebRtc, MediaKind::Plain]);
+    let mut bench = Bench::placed(vec![Route { user: user(contacts), ..trunk("a") }]);
+    let outputs = bench.outputs();
+    let [Output::Place(phone), Output::Place(browser), Output::Place(other)] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let placed = [phone.clone(), browser.clone(), other.clone()];
+    (bench, placed)
+}
+
+#[test]
+fn a_phone_and_a_browser_ring_together_with_an_offer_for_each_kind_of_media() {
+    let (bench, [phone, browser, other]) = ringing_everywhere();
+    let offer = |placement: &Placement| text(placement.offer.as_ref().unwrap());
+    assert_eq!([offer(&phone), offer(&browser), offer(&other)], ["offer 1", "other offer 1", "offer 1"]);
+    assert!(!bench.media.is_other && bench.media.other.is_some());
+}
+
+#[test]
+fn the_session_of_the_kind_that_did_not_answer_is_closed() {
+    for (answers, uses_other) in [(0, false), (1, true), (2, false)] {
+        let (mut bench, placed) = ringing_everywhere();
+        let outputs = bench.handle(placed[answers].branch, accepted());
+        let [
+            Output::Signal { .. },
+            Output::Signal { .. },
+            Output::Adopt { branch },
+            Output::Event(LegEvent::Answered { .. }),
+        ] = &outputs[..]
+        else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(*branch, placed[answers].branch);
+        assert_eq!((bench.media.is_other, bench.media.other.is_some()), (uses_other, false));
+        assert_eq!(bench.media.agreed.as_deref(), Some("a"));
+        // From now on, the leg negotiates with the session that is left.
+        let outputs = bench.own(SignalEvent::Offered { sdp: Some("b".into()), refusable: true });
+        let [Output::Signal { command: SignalCommand::Answer { sdp }, .. }] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(text(sdp), "answer to b");
+    }
+}
+
+#[test]
+fn a_browser_that_has_no_room_for_its_media_does_not_stop_the_phone_from_ringing() {
+    let mut leg = Leg::outgoing(LegId(1));
+    let mut media = Media { is_full: true, ..Media::default() };
+    let contacts = kinds(&[MediaKind::WebRtc, MediaKind::Plain]);
+    leg.place(at(0), vec![Route { user: user(contacts), ..trunk("a") }], &mut media, &mut ids());
+    let Some(Output::Place(placement)) = leg.poll_output() else { panic!() };
+    assert_eq!((placement.contact.unwrap().media, leg.poll_output()), (MediaKind::WebRtc, None));
+    assert_eq!(leg.branches().collect::<Vec<_>>(), [placement.branch]);
+}
+
+#[test]
+fn the_next_route_closes_the_session_of_the_other_kind() {
+    let browser_first = kinds(&[MediaKind::WebRtc, MediaKind::Plain]);
+    let first = Route { user: user(browser_first), failover_on: vec![503], ..trunk("a") };
+    let mut bench = Bench::placed(vec![first, trunk("b")]);
+    bench.outputs();
+    let branches: Vec<_> = bench.leg.branches().collect();
+    bench.handle(branches[0], ended(refused(503)));
+    let outputs = bench.handle(branches[1], ended(refused(503)));
+    let [Output::RouteFailed(_), Output::Place(placement)] = &outputs[..] else { panic!("{outputs:?}") };
+    // The trunk speaks plain RTP, as the second contact does.
+    assert_eq!(placement.offer.as_deref(), Some(&b"other offer 2"[..]));
+    assert!(bench.media.is_other && bench.media.other.is_none());
+}
+
+#[test]
+fn a_leg_that_rings_with_two_kinds_of_media_can_be_written_down() {
+    let (mut bench, placed) = ringing_everywhere();
+    let bytes = serde_json::to_vec(&bench.leg.write(at(1))).unwrap();
+    bench.leg = Leg::read(serde_json::from_slice(&bytes).unwrap(), at(1));
+    bench.handle(placed[1].branch, accepted());
+    assert!(bench.media.is_other && bench.media.agreed.is_some());
+}
+
+#[test]
+fn an_offer_of_a_ringing_branch_is_answered_to_this_branch() {
+    let (mut bench, branches) = ringing(&[1_000, 1_000]);
+    bench.handle(branches[0], SignalEvent::Ringing { status: 183, sdp: Some("a".into()) });
+    let offered = || SignalEvent::Offered { sdp: Some("c".into()), refusable: true };
+    let outputs = bench.handle(branches[0], offered());
+    let [Output::Signal { branch, command: SignalCommand::Answer { .. } }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(*branch, branches[0]);
+    let outputs = bench.handle(branches[1], offered());
+    let [Output::Signal { branch, command: SignalCommand::RefuseOffer { status: 488, .. } }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*branch, branches[1]);
 }
 
 #[test]

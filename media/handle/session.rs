@@ -1,7 +1,7 @@
 //! The handle of one leg's media: its negotiation and the connection to its worker.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
@@ -32,6 +32,25 @@ impl Session {
     /// The key that was passed to [`Engine::open`](crate::Engine::open).
     pub fn key(&self) -> LegId {
         self.key
+    }
+
+    /// Gives the session another key. Returns `false`, and changes nothing, if an open session has this key. Call this
+    /// function before the session's first command: what runs in the session reports to the old key.
+    pub fn rename(&mut self, to: LegId) -> bool {
+        let mut homes = self.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        if homes.contains_key(&to) {
+            return false;
+        }
+        if let Some(home) = homes.remove(&self.key) {
+            homes.insert(to, home);
+        }
+        // A message to the new key is posted after this message, because the lock is held.
+        if let Some(inbox) = self.shared.inboxes.get(self.home) {
+            inbox.post(Message::Rename { key: self.key, to });
+        }
+        drop(homes);
+        self.key = to;
+        true
     }
 
     /// The RTP port. The RTCP port is the next port.

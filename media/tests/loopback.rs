@@ -28,6 +28,8 @@ struct Phone {
     socket: UdpSocket,
     to: std::net::SocketAddr,
     events: mpsc::Receiver<Event>,
+    /// The key of the session in its last event.
+    reported: Arc<Mutex<LegId>>,
     session: Session,
     sequence: u16,
 }
@@ -68,7 +70,10 @@ impl Phone {
     fn call(engine: &Engine, key: u128, affinity: u128, codec: Codec) -> Phone {
         let (sender, events) = mpsc::channel();
         let sender = Mutex::new(sender);
-        let sink = Arc::new(move |_, event| {
+        let reported = Arc::new(Mutex::new(LegId(key)));
+        let last = Arc::clone(&reported);
+        let sink = Arc::new(move |key, event| {
+            *last.lock().unwrap() = key;
             let _ = sender.lock().unwrap().send(event);
             Ok(())
         });
@@ -84,7 +89,7 @@ impl Phone {
         assert!(answer.contains(&format!("m=audio {} RTP/AVP {number} 101", session.port())), "{answer}");
         assert_eq!(session.codec(), Some(codec));
         let to = ([127, 0, 0, 1], session.port()).into();
-        Phone { socket, to, events, session, sequence: 0 }
+        Phone { socket, to, events, reported, session, sequence: 0 }
     }
 
     fn say(&mut self, payload_type: u8, payload: &[u8]) {
@@ -197,6 +202,32 @@ fn two_hundred_packets_each_way_are_relayed_and_transcoded_without_loss() {
     relay_200(&engine, (1, 9), (2, 9));
     engine.shutdown();
     assert!(engine.load().relayed >= 400);
+}
+
+#[test]
+fn a_session_takes_the_key_of_a_session_that_closes() {
+    let engine = engine(2);
+    let mut closing = Phone::call(&engine, 1, 1, Codec::Pcmu);
+    let mut kept = Phone::call(&engine, 2, 2, Codec::Pcmu);
+    let mut other = Phone::call(&engine, 3, 3, Codec::Pcmu);
+    assert!(!kept.session.rename(LegId(1)), "an open session has this key");
+    assert!(closing.session.rename(LegId(9)) && kept.session.rename(LegId(1)));
+    drop(closing.session);
+    b_closed(&closing.events);
+    assert_eq!((*closing.reported.lock().unwrap(), kept.session.key()), (LegId(9), LegId(1)));
+    other.session.command(Command::Bridge { with: LegId(1) }).unwrap();
+    wait_for_blocking(SOON, FRAME, "audio at both phones", || {
+        other.say(0, &[0x20; 160]);
+        kept.say(0, &[0x30; 160]);
+        let hears = |phone: &Phone, octet| drain(phone).iter().any(|packet| packet[12] == octet);
+        (hears(&kept, 0x20) && hears(&other, 0x30)).then_some(())
+    });
+    // The first key of the kept session is free.
+    engine.open(OpenSpec::new(LegId(2), 2), Arc::new(|_, _| Ok(()))).unwrap();
+    drop(kept.session);
+    b_closed(&kept.events);
+    assert_eq!(*kept.reported.lock().unwrap(), LegId(1));
+    engine.shutdown();
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Phones in browsers: SIP over the WebSocket at `/sip` (RFC 7118), written by hand.
+//! Phones in browsers: SIP over the WebSocket at `/sip` (RFC 7118), written by hand. One test also has a desk phone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use md5::{Digest as _, Md5};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -47,12 +47,25 @@ async fn open_through(
     }
 }
 
-/// A SIP client in a browser, with Alice's credentials.
+/// A SIP client with Alice's credentials: in a browser, or in a desk phone.
 struct Browser {
-    socket: WebSocketStream<TcpStream>,
+    socket: Socket,
+    /// The address in the Via and Contact of the client.
+    host: String,
     audio: Arc<Audio>,
     server: SocketAddr,
     cseq: u32,
+}
+
+enum Socket {
+    Web(Box<WebSocketStream<TcpStream>>),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    fn transport(&self) -> &'static str {
+        if let Self::Web(_) = self { "WS" } else { "UDP" }
+    }
 }
 
 impl Browser {
@@ -63,19 +76,52 @@ impl Browser {
     async fn open_through(forwarded_for: Option<&str>, server: &TestServer) -> Self {
         let socket = open_through(forwarded_for, server.api.0, "/sip", "sip").await.unwrap();
         let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
-        Self { socket, audio, server: server.udp, cseq: 0 }
+        let (socket, host) = (Socket::Web(Box::new(socket)), HOST.to_owned());
+        Self { socket, host, audio, server: server.udp, cseq: 0 }
+    }
+
+    async fn desk_phone(server: &TestServer) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(server.udp).await.unwrap();
+        let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
+        let host = socket.local_addr().unwrap().to_string();
+        Self { socket: Socket::Udp(socket), host, audio, server: server.udp, cseq: 0 }
+    }
+
+    async fn close(&mut self) {
+        let Socket::Web(socket) = &mut self.socket else { panic!("a desk phone has no connection") };
+        (**socket).close(None).await.unwrap();
     }
 
     async fn say(&mut self, text: String) {
-        self.socket.send(Frame::text(text)).await.unwrap();
+        match &mut self.socket {
+            Socket::Web(socket) => socket.send(Frame::text(text)).await.unwrap(),
+            Socket::Udp(socket) => assert_eq!(socket.send(text.as_bytes()).await.unwrap(), text.len()),
+        }
+    }
+
+    /// Waits for the next message of the server. `None` if the connection is closed.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        match &mut self.socket {
+            Socket::Web(socket) => socket.next().await?.ok().map(|frame| frame.into_data().to_vec()),
+            Socket::Udp(socket) => {
+                let mut datagram = vec![0; 65_536];
+                let length = socket.recv(&mut datagram).await.unwrap();
+                datagram.truncate(length);
+                Some(datagram)
+            }
+        }
+    }
+
+    fn contact(&self) -> String {
+        format!("<sip:alice@{};transport={}>", self.host, self.socket.transport().to_lowercase())
     }
 
     /// Waits for the next matching message and skips other messages.
     async fn receive(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let heard = async {
             loop {
-                let frame = self.socket.next().await.expect("open").unwrap();
-                let message = frame.to_text().ok().and_then(|text| Message::parse(text.as_bytes()));
+                let message = Message::parse(&self.next().await.expect("the connection is open"));
                 if let Some(message) = message.filter(&fits) {
                     return message;
                 }
@@ -94,11 +140,13 @@ impl Browser {
     fn request(&mut self, method: &str, uri: &str, to: &str, lines: &str, body: &str) -> String {
         self.cseq += u32::from(method != "ACK");
         let asks = method == "REGISTER" && !lines.contains("Expires");
-        let contact = if asks { String::new() } else { format!("Contact: <sip:alice@{HOST};transport=ws>\r\n") };
+        let contact = if asks { String::new() } else { format!("Contact: {}\r\n", self.contact()) };
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS {HOST};branch=z9hG4bK{branch:x}\r\nMax-Forwards: 70\r\n\
-             From: <sip:alice@{server}>;tag=browser\r\nTo: {to}\r\nCall-ID: of the browser\r\nCSeq: {cseq} {method}\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {host};branch=z9hG4bK{branch:x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:alice@{server}>;tag=browser\r\nTo: {to}\r\nCall-ID: of {host}\r\nCSeq: {cseq} {method}\r\n\
              {contact}{lines}Content-Length: {length}\r\n\r\n{body}",
+            transport = self.socket.transport(),
+            host = self.host,
             branch = rand::random::<u64>(),
             server = self.server,
             cseq = self.cseq,
@@ -133,7 +181,8 @@ impl Browser {
         let uri = format!("sip:{}", self.server);
         let answer = self.ask("REGISTER", &uri, "Expires: 300\r\n", "", "of alice").await;
         assert_eq!(answer.status(), Some(200));
-        assert!(answer.get("Contact").contains(HOST), "{answer:?}");
+        // The answer has the contacts of all clients of the user.
+        assert!(format!("{answer:?}").contains(&self.contact()), "{answer:?}");
     }
 
     fn sdp(&self) -> String {
@@ -151,8 +200,8 @@ impl Browser {
         let tag = if to.contains(";tag=") { "" } else { ";tag=answers" };
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
-            "SIP/2.0 {status} Status\r\n{lines}To: {to}{tag}\r\nContact: <sip:alice@{HOST};transport=ws>\r\n{kind}\
-             Content-Length: {}\r\n\r\n{body}",
+            "SIP/2.0 {status} Status\r\n{lines}To: {to}{tag}\r\nContact: {}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            self.contact(),
             body.len()
         );
         self.say(text).await;
@@ -203,7 +252,7 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
     phone.until(SipEvent::Bye).await;
     server.quiet().await;
 
-    browser.socket.close(None).await.unwrap();
+    browser.close().await;
     let gone = async {
         // A second browser requests the bindings until the server has noticed the closed WebSocket.
         let mut other = Browser::open(&server).await;
@@ -215,10 +264,9 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_calls_a_browser() {
-    let server = TestServer::start(
-        &(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")),
-    )
-    .await;
+    let server =
+        TestServer::start(&(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")))
+            .await;
     let mut phone = Phone::new().await;
     let mut browser = Browser::open(&server).await;
     browser.register().await;
@@ -241,6 +289,41 @@ async fn a_phone_calls_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_desk_phone_and_a_browser_of_one_user_ring_together_and_each_has_its_own_offer() {
+    let dial = "<Response><Dial><Client>alice</Client></Dial></Response>";
+    for browser_answers in [true, false] {
+        let server = TestServer::start(&(ALICE.to_owned() + &inline("600", dial))).await;
+        let mut caller = Phone::new().await;
+        let (mut desk, mut browser) = (Browser::desk_phone(&server).await, Browser::open(&server).await);
+        desk.register().await;
+        browser.register().await;
+        caller.invite(server.udp, "600").await;
+        let is_invite = |message: &Message| message.first.starts_with("INVITE ");
+        let invites = [desk.receive("INVITE", is_invite).await, browser.receive("INVITE", is_invite).await];
+        let ports = invites.each_ref().map(|invite| invite.media().unwrap().port());
+        assert_ne!(ports[0], ports[1], "each kind of media has its own session");
+        let (answers, other) = if browser_answers { (&mut browser, &mut desk) } else { (&mut desk, &mut browser) };
+        let (invite, cancelled) = if browser_answers { (&invites[1], &invites[0]) } else { (&invites[0], &invites[1]) };
+        other.answer(cancelled, 180, "").await;
+        let sdp = answers.sdp();
+        answers.answer(invite, 200, &sdp).await;
+        answers.receive("ACK", |message| message.first.starts_with("ACK ")).await;
+        assert_eq!(caller.outcome().await, 200);
+        let cancel = other.receive("CANCEL", |message| message.first.starts_with("CANCEL ")).await;
+        assert!(cancel.get("Reason").contains("cause=200"), "{cancel:?}");
+        other.answer(&cancel, 200, "").await;
+        other.answer(cancelled, 487, "").await;
+        answers.audio.connect(invite.media().unwrap());
+        assert_hear_each_other(answers, &caller).await;
+        caller.hangup().await;
+        let bye = answers.receive("BYE", |message| message.first.starts_with("BYE ")).await;
+        answers.answer(&bye, 200, "").await;
+        server.quiet().await;
+        server.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn password_guesses_behind_a_web_proxy_ban_only_their_client() {
     let server = TestServer::start(ALICE).await;
     let registrar = format!("sip:{}", server.udp);
@@ -252,7 +335,7 @@ async fn password_guesses_behind_a_web_proxy_ban_only_their_client() {
     }
     let again = attacker.request("REGISTER", &registrar, &format!("<{registrar}>"), "Expires: 300\r\n", "");
     attacker.say(again).await;
-    let closed = async { while let Some(Ok(_)) = attacker.socket.next().await {} };
+    let closed = async { while attacker.next().await.is_some() {} };
     tokio::time::timeout(PATIENCE, closed).await.expect("the connection of the banned client closes");
     for client in [Some("203.0.113.67"), None] {
         Browser::open_through(client, &server).await.register().await;

@@ -100,7 +100,7 @@ impl CallTask {
     pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
         let spec = media::OpenSpec::new(leg, self.state.call.id().0);
         let spec = media::OpenSpec { far_end: media::FarEnd::Within, ..spec };
-        self.media_session(leg, self.services.media.open(spec, self.inbox.sink()))
+        self.media_session(leg, self.services.media.open(spec, self.inbox.sink(leg)))
     }
 }
 

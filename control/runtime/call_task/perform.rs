@@ -286,7 +286,8 @@ impl CallTask {
         let (on_behalf_of, call_id) = (info.parent, info.sip.call_id.clone());
         let accounts = routing.trunk_owners(&info.account);
         let call = OutgoingCall { invite, parent_leg, on_behalf_of, call_id, signing, late_offer, routes, accounts };
-        io.place(clock::now(), session, preferred, call, &mut || self.registry.add_branch(leg));
+        let open = call.has_two_kinds_of_media().then(|| self.opener(leg, addresses));
+        io.place(clock::now(), (session, preferred), call, open, &mut || self.registry.add_branch(leg));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use tandem_history::problem::Problem;
 use tandem_history::report::SipRequest;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
-use tandem_leg::fork::Contact;
+use tandem_leg::fork::{Contact, MediaKind};
 use tandem_leg::signal::{IncomingCall, SignalCommand};
 use tandem_legs::sip::{Aor, PendingCall, Report, command, report};
 use tandem_routing::channels::Barred;
@@ -62,7 +62,8 @@ impl Calls {
         let (services, sip::Aor { account, username, domain }) = (self.services(), binding.aor.clone());
         let user = clients::User { account, name: username, domain };
         if registered {
-            let contact = Contact { id: binding.id.0, q: binding.q };
+            let media = if binding.transport.is_websocket() { MediaKind::WebRtc } else { MediaKind::Plain };
+            let contact = Contact { id: binding.id.0, q: binding.q, media };
             let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
             let device = device.map(str::to_owned);
             services.clients.add(&user, clients::Client { contact, device, shares_device });
