@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tandem_call::leg::EndCause;
 use tandem_call::output::{HangupReason, LegEvent, Progress, SipEndReason};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{Deadline, LegId, Now};
@@ -305,6 +306,17 @@ impl Leg {
             }
             None => self.signal(SignalCommand::End { status: 480, reason, headers: Vec::new() }),
         }
+    }
+
+    /// Ends the leg, because its media cannot reach the far end. `why` is the reason for people. The call gets the report of
+    /// the end at once.
+    pub fn fail_media(&mut self, why: String) {
+        if self.is_gone() {
+            return;
+        }
+        self.end(Some(HangupReason { cause: EndCause::Failed, answered_elsewhere: false }));
+        let event = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(why) };
+        self.outputs.push_back(Output::Event(event));
     }
 
     /// Sends this order to the far end.

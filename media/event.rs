@@ -118,6 +118,12 @@ pub enum Event {
     },
     /// Packets arrive again after [`Event::AudioMissing`], or the far end need not send any more.
     AudioResumed,
+    /// The session can exchange no media with the far end any more, or never could. The leg should end. The session stays
+    /// open until it is closed.
+    TransportFailed {
+        /// The reason.
+        reason: TransportFailure,
+    },
     /// The media thread has no time for noise suppression in this direction. The audio passes unchanged.
     SuppressionShed {
         /// The direction in which suppression has stopped.
@@ -168,6 +174,23 @@ pub enum RecordingReason {
     /// An error occurred while the file was written. The text describes the error. The data written before the error
     /// remains in the file.
     Error(String),
+}
+
+/// The reason why a session can exchange no media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransportFailure {
+    /// No pair of addresses passed the connectivity checks (ICE, RFC 8445 §8.1.2).
+    #[error("ICE found no route to the far end")]
+    NoRoute,
+    /// The far end no longer answers the checks of its consent (RFC 7675 §5.1).
+    #[error("the far end no longer consents to receive media")]
+    ConsentExpired,
+    /// The DTLS handshake failed (RFC 5763 §5).
+    #[error("the DTLS handshake failed")]
+    DtlsFailed,
+    /// The far end's certificate does not have the fingerprint of its SDP (RFC 8122 §5).
+    #[error("the far end's certificate does not fit the fingerprint in its SDP")]
+    WrongFingerprint,
 }
 
 /// The statistics of a session, as RFC 3550 defines them.

@@ -71,7 +71,7 @@ pub use command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand, 
 pub use config::{CodecName, Config, PortRange, UseKernel};
 pub use dtmf::{DtmfMethod, ToneDetector};
 pub use encrypted::{EncryptedWriter, RecordingKey};
-pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats, TransportFailure};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{

@@ -293,6 +293,12 @@ impl LegIo {
         self.leg.branches()
     }
 
+    /// Ends the call after the media engine has found that no media can reach the far end. The media session stays open
+    /// until [`LegIo::release`].
+    pub fn fail_media(&mut self, reason: media::TransportFailure) {
+        self.leg.fail_media(reason.to_string());
+    }
+
     /// Ends the call after the media engine has closed the media session.
     pub fn lose_media(&mut self) {
         self.media = None;

@@ -719,6 +719,13 @@ impl CallTask {
                 self.services.counters.audio_resumed(leg);
                 self.note_line(now.time, leg, "media", "audio from the far end arrives again");
             }
+            media::Event::TransportFailed { reason } => {
+                self.note_line(now.time, leg, "media", reason.to_string());
+                if let Some(live) = self.state.legs.get_mut(&leg) {
+                    live.io.fail_media(*reason);
+                }
+                return self.handle_reports(now, leg);
+            }
             media::Event::SuppressionShed { track } => {
                 self.services.counters.suppression_shed();
                 let text = format!("noise suppression of {} is paused: the CPU has no time for it", side(*track));

@@ -525,6 +525,38 @@ fn the_next_contacts_ring_when_the_only_branch_is_lost() {
     );
 }
 
+#[test]
+fn a_leg_whose_media_has_no_route_ends_and_tries_no_other_route() {
+    let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
+    bench.own(accepted());
+    bench.leg.fail_media("no route".to_owned());
+    let outputs = bench.outputs();
+    let [
+        Output::Signal { command: SignalCommand::End { reason: Some(reason), .. }, .. },
+        Output::Event(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) }),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert!(reason.starts_with("Q.850;cause=41;") && detail == "no route", "{reason}: {detail}");
+    // The signalling confirms the end, and the call gets no second report.
+    assert!(bench.own(ended(SignalEnd::of(SignalEndCause::Local))).is_empty() && bench.leg.is_gone());
+    bench.leg.fail_media("no route".to_owned());
+    assert!(bench.outputs().is_empty());
+}
+
+#[test]
+fn a_leg_whose_media_has_no_route_while_it_rings_ends_each_branch() {
+    let (mut bench, branches) = ringing(&[1_000, 1_000]);
+    bench.leg.fail_media("no route".to_owned());
+    let outputs = bench.outputs();
+    let [Output::Signal { branch: first, .. }, Output::Signal { branch: second, .. }, Output::Event(_)] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!([*first, *second], [branches[0], branches[1]]);
+}
+
 // ---- two kinds of media ----
 
 /// Contacts with the same preference and these kinds of media.
