@@ -219,9 +219,9 @@ impl Fork {
         match event {
             SignalEvent::Ended(end) => self.branch_ended(now, branch, *end, fresh),
             _ if self.state != State::Ringing => ForkEvent::Nothing,
-            SignalEvent::Accepted { sdp, headers, dialog } => self.branch_accepted(at, sdp, |sdp| {
-                SignalEvent::Accepted { sdp, headers, dialog }
-            }),
+            SignalEvent::Accepted { sdp, headers, dialog } => {
+                self.branch_accepted(at, sdp, |sdp| SignalEvent::Accepted { sdp, headers, dialog })
+            }
             SignalEvent::Ringing { status, sdp: Some(sdp) } => {
                 if !self.is_mixed && *self.early_media_from.get_or_insert(branch) == branch {
                     return ForkEvent::Pass(SignalEvent::Ringing { status, sdp: Some(sdp) });

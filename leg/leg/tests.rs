@@ -377,7 +377,11 @@ fn a_user_without_contacts_is_unavailable_and_the_next_route_is_tried_if_480_cou
 
 #[test]
 fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
-    let contacts = [1_000, 1_000, 500].iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain }).collect();
+    let contacts = [1_000, 1_000, 500]
+        .iter()
+        .enumerate()
+        .map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain })
+        .collect();
     let user = Some(User { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
     let outputs = bench.outputs();
@@ -651,7 +655,9 @@ fn an_offer_of_a_ringing_branch_is_answered_to_this_branch() {
     bench.handle(branches[0], SignalEvent::Ringing { status: 183, sdp: Some("a".into()) });
     let offered = || SignalEvent::Offered { sdp: Some("c".into()), refusable: true };
     let outputs = bench.handle(branches[0], offered());
-    let [Output::Signal { branch, command: SignalCommand::Answer { .. } }] = &outputs[..] else { panic!("{outputs:?}") };
+    let [Output::Signal { branch, command: SignalCommand::Answer { .. } }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
     assert_eq!(*branch, branches[0]);
     let outputs = bench.handle(branches[1], offered());
     let [Output::Signal { branch, command: SignalCommand::RefuseOffer { status: 488, .. } }] = &outputs[..] else {

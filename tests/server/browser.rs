@@ -264,9 +264,10 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_calls_a_browser() {
-    let server =
-        TestServer::start(&(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")))
-            .await;
+    let server = TestServer::start(
+        &(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")),
+    )
+    .await;
     let mut phone = Phone::new().await;
     let mut browser = Browser::open(&server).await;
     browser.register().await;
