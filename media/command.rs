@@ -156,6 +156,9 @@ pub enum Command {
         audio: Arc<Audio>,
         /// The number of times that the audio plays. If the value is `None`, the audio repeats without end.
         loops: Option<NonZeroU32>,
+        /// The part of all repetitions that was played before. If a resumed session waits for this playback, the exact
+        /// position of the session counts instead.
+        elapsed: Duration,
     },
     /// Plays a tone. The new tone replaces the audio or tone that plays now.
     Tone {

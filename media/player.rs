@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,9 @@ use crate::audio::Audio;
 use crate::command::OpId;
 use crate::rtp::FRAME;
 use crate::tone::{Tone, ToneGenerator};
+
+/// The number of samples of one millisecond.
+const SAMPLES_PER_MS: u64 = 8;
 
 /// A running `Play` or `Tone`.
 #[derive(Debug)]
@@ -84,6 +88,20 @@ impl Playback {
         Playback { op, content: Content::Audio { audio, position: 0, loops_left: loops.map(NonZeroU32::get) } }
     }
 
+    /// Returns this playback of audio after the first `elapsed` of it. A tone begins anew.
+    pub(crate) fn after(mut self, elapsed: Duration) -> Playback {
+        if let Content::Audio { audio, position, loops_left } = &mut self.content
+            && audio.length() > 0
+        {
+            let samples = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(SAMPLES_PER_MS);
+            *position = samples % audio.length();
+            if let Some(left) = loops_left {
+                *left = left.saturating_sub(u32::try_from(samples / audio.length()).unwrap_or(u32::MAX));
+            }
+        }
+        self
+    }
+
     pub(crate) fn tone(op: OpId, tone: Tone) -> Playback {
         Playback { op, content: Content::Tone(ToneGenerator::new(tone)) }
     }
@@ -117,5 +135,38 @@ impl Playback {
                 filled > 0
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays audio of three frames, whose samples have the number of their frame. Returns the first samples of all frames.
+    fn frames(loops: u32, elapsed_ms: u64) -> Vec<i16> {
+        let samples = (1..=3).flat_map(|number| [number; FRAME]).collect();
+        let playback = Playback::audio(OpId(1), Arc::new(Audio::new(samples)), NonZeroU32::new(loops));
+        let mut playback = playback.after(Duration::from_millis(elapsed_ms));
+        let mut frame = [0; FRAME];
+        std::iter::from_fn(|| playback.next_frame(&mut frame).then_some(frame[0])).take(7).collect()
+    }
+
+    #[test]
+    fn a_playback_continues_after_the_part_that_was_played() {
+        assert_eq!(frames(2, 0), [1, 2, 3, 1, 2, 3]);
+        assert_eq!(frames(2, 40), [3, 1, 2, 3]);
+        assert_eq!(frames(2, 80), [2, 3]);
+        assert_eq!(frames(2, 120), []);
+        assert_eq!(frames(2, u64::MAX), []);
+        // Without end.
+        assert_eq!(frames(0, 3_620), [2, 3, 1, 2, 3, 1, 2]);
+    }
+
+    #[test]
+    fn empty_audio_and_a_tone_have_no_position() {
+        let empty = Playback::audio(OpId(1), Arc::new(Audio::new(Vec::new())), None);
+        assert!(!empty.after(Duration::from_secs(1)).next_frame(&mut [0; FRAME]));
+        let tone = Playback::tone(OpId(1), Tone::Beep { milliseconds: 40 }).after(Duration::from_secs(1));
+        assert_eq!(tone.state().position, 0);
     }
 }

@@ -205,8 +205,8 @@ impl MediaSession {
             return;
         }
         match command {
-            Command::Play { op, audio, loops } => {
-                self.playout.play(Playback::audio(op, audio, loops), &mut self.events);
+            Command::Play { op, audio, loops, elapsed } => {
+                self.playout.play(Playback::audio(op, audio, loops).after(elapsed), &mut self.events);
             }
             Command::Tone { op, tone } => self.playout.play(Playback::tone(op, tone), &mut self.events),
             Command::SendDigits { op, digits, duration_ms } => {

@@ -32,9 +32,7 @@ pub struct Conference {
     /// Members in the order in which they joined. The list also has members that have left but are still in the
     /// engine's room.
     members: Vec<Member>,
-    recordings: Vec<Recording>,
-    /// The content of the paused recordings for the time of the pause.
-    pauses: Vec<(RecordingId, PauseBehavior)>,
+    recordings: Vec<RoomRecording>,
     /// Cause of the conference's end, if the cause is known before the room ends.
     ending: Option<ConferenceEnd>,
     /// Cause of the conference's end if the last member has left. The cause is not used if another member joins before
@@ -116,6 +114,17 @@ impl fmt::Display for Refused {
     }
 }
 
+/// A recording whose file is not complete.
+#[derive(Debug, Serialize, Deserialize)]
+struct RoomRecording {
+    facts: Recording,
+    /// The content of the paused recording for the time of the pause. `None` if the recording is not paused.
+    pause: Option<PauseBehavior>,
+    /// Whether the recording was stopped.
+    #[serde(default)]
+    stopping: bool,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Member {
     info: ParticipantInfo,
@@ -183,7 +192,6 @@ impl Conference {
             max_participants: spec.max_participants.into(),
             members: Vec::new(),
             recordings: Vec::new(),
-            pauses: Vec::new(),
             ending: None,
             last: None,
             first: None,
@@ -219,8 +227,8 @@ impl Conference {
     }
 
     /// Returns the recordings whose files are not complete yet.
-    pub fn recordings(&self) -> &[Recording] {
-        &self.recordings
+    pub fn recordings(&self) -> impl Iterator<Item = &Recording> {
+        self.recordings.iter().map(|recording| &recording.facts)
     }
 
     /// Returns whether the conference is ending and takes no further participants.
@@ -250,12 +258,11 @@ impl Conference {
     /// Emits again the commands of everything that stands, after [`Conference::read`]: recordings, and the wait audio of
     /// the members. The calls of the members emit the commands with which the members join the new room.
     pub fn resume(&mut self) {
-        for recording in &self.recordings {
-            let (id, spec) = (recording.id, recording.spec.clone());
+        for RoomRecording { facts, pause, stopping } in &self.recordings {
+            let (id, spec) = (facts.id, facts.spec.clone());
             self.outputs.push_back(Output::Record { id, spec });
-            if let Some((_, pause_behavior)) = self.pauses.iter().find(|(of, _)| *of == id) {
-                self.outputs.push_back(Output::PauseRecording { id, pause_behavior: *pause_behavior });
-            }
+            self.outputs.extend(pause.map(|pause_behavior| Output::PauseRecording { id, pause_behavior }));
+            self.outputs.extend(stopping.then_some(Output::StopRecording(id)));
         }
         for member in self.members.iter().filter(|member| member.wait_audio.is_some()) {
             self.outputs.push_back(Output::SetWaitAudio { leg: member.info.leg, audio: member.wait_audio.clone() });
@@ -440,7 +447,7 @@ impl Conference {
             limit: None,
             status: RecordingStatus::InProgress,
         };
-        self.recordings.push(recording.clone());
+        self.recordings.push(RoomRecording { facts: recording.clone(), pause: None, stopping: false });
         self.outputs.push_back(Output::Record { id, spec });
         self.emit(now, ConferenceEventKind::Recording(recording.clone()));
         Some(recording)
@@ -453,13 +460,12 @@ impl Conference {
         id: RecordingId,
         pause_behavior: Option<PauseBehavior>,
     ) -> Result<Recording, Refused> {
-        let recording = self.recordings.iter_mut().find(|one| one.id == id).ok_or(Refused::Unknown)?;
+        let running = self.recordings.iter_mut().find(|one| one.facts.id == id).ok_or(Refused::Unknown)?;
         let status = if pause_behavior.is_some() { RecordingStatus::Paused } else { RecordingStatus::InProgress };
-        let before = std::mem::replace(&mut recording.status, status);
-        let recording = recording.clone();
+        let before = std::mem::replace(&mut running.facts.status, status);
+        let recording = running.facts.clone();
         if before != recording.status {
-            self.pauses.retain(|(of, _)| *of != id);
-            self.pauses.extend(pause_behavior.map(|pause_behavior| (id, pause_behavior)));
+            running.pause = pause_behavior;
             self.outputs.push_back(match pause_behavior {
                 Some(pause_behavior) => Output::PauseRecording { id, pause_behavior },
                 None => Output::ResumeRecording(id),
@@ -471,9 +477,10 @@ impl Conference {
 
     /// Stops a recording.
     pub fn stop_recording(&mut self, id: RecordingId) -> Result<Recording, Refused> {
-        let recording = self.recordings.iter().find(|one| one.id == id).ok_or(Refused::Unknown)?.clone();
+        let running = self.recordings.iter_mut().find(|one| one.facts.id == id).ok_or(Refused::Unknown)?;
+        running.stopping = true;
         self.outputs.push_back(Output::StopRecording(id));
-        Ok(recording)
+        Ok(running.facts.clone())
     }
 
     // ----- inputs from the engine's room --------------------------------------------------------------------------
@@ -567,9 +574,8 @@ impl Conference {
 
     /// Handles the room's report that the file of a recording is complete.
     pub fn handle_recorded(&mut self, now: Timestamp, id: RecordingId, end: RecordingEnd, duration: Duration) {
-        let Some(index) = self.recordings.iter().position(|one| one.id == id) else { return };
-        let mut recording = self.recordings.remove(index);
-        self.pauses.retain(|(of, _)| *of != id);
+        let Some(index) = self.recordings.iter().position(|one| one.facts.id == id) else { return };
+        let mut recording = self.recordings.remove(index).facts;
         recording.ended_at = Some(now);
         recording.duration = Some(duration);
         recording.limit = end.limit();
@@ -599,7 +605,7 @@ impl Conference {
         }
         for recording in std::mem::take(&mut self.recordings) {
             let status = RecordingStatus::Failed("the conference was given up".to_owned());
-            let recording = Recording { ended_at: Some(now), status, ..recording };
+            let recording = Recording { ended_at: Some(now), status, ..recording.facts };
             self.emit(now, ConferenceEventKind::Recording(recording));
         }
         let failed = ConferenceEnd { cause: EndCause::Failed, by: None, label: None };

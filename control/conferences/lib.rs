@@ -285,7 +285,7 @@ impl Conferences {
 
     /// Returns the unfinished recordings of a conference.
     pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
-        self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
+        self.0.table.lock().live.get(&id).map(|live| live.state.recordings().cloned().collect()).unwrap_or_default()
     }
 
     /// Pauses or resumes a recording. If `pause_behavior` is `None`, the recording resumes. Otherwise the recording

@@ -391,7 +391,7 @@ impl CallTask {
                 }
                 self.state.call.handle_fetched(now, leg, id, result);
             }
-            Message::Rendered { leg, op, play, audio } => self.handle_audio(leg, op, &play, audio),
+            Message::Rendered { leg, op, loops, elapsed, audio } => self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed }),
             Message::StreamOpen { leg, id } => {
                 let stream = self.state.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
                 let waiting_invite = stream.and_then(|stream| {
@@ -798,7 +798,14 @@ impl CallTask {
         }
     }
 
-    fn handle_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Loaded, AudioError>) {
+    /// Plays the audio of a playback with the command that `play` creates.
+    fn handle_audio(
+        &mut self,
+        leg: LegId,
+        op: OpId,
+        audio: Result<Loaded, AudioError>,
+        play: impl FnOnce(Arc<media::Audio>) -> media::Command,
+    ) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if live.renders.remove(&op).is_none() {
             return;
@@ -809,8 +816,7 @@ impl CallTask {
                     let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
                     self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
                 }
-                let command = media::Command::Play { op, audio, loops: play.loops };
-                (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
+                (!live.io.command(play(audio))).then(|| AudioError::Unusable("no audio path".to_owned()))
             }
             Err(why) => Some(why),
         };

@@ -1,6 +1,7 @@
 //! The inbox of a call, and the messages in the inbox.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -10,7 +11,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::LegInfo;
 use tandem_call::new_leg::NewLeg;
 use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::{Play, Program};
+use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamStatus;
 use tandem_conversations::ConversationUpdate;
 use tandem_history::event_log::{EventLog, Exchanged, Line};
@@ -85,8 +86,10 @@ pub(crate) enum Message {
     Rendered {
         leg: LegId,
         op: OpId,
-        /// The source of the audio and the number of repetitions.
-        play: Play,
+        /// The number of times that the audio plays. `None` means without end.
+        loops: Option<NonZeroU32>,
+        /// The part that was played before a restart.
+        elapsed: Duration,
         /// The audio, or the reason why there is no audio.
         audio: Result<Loaded, AudioError>,
     },

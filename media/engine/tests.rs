@@ -41,7 +41,7 @@ fn tone(frames: usize) -> Arc<Audio> {
 }
 
 fn play(op: u64, frames: usize) -> Command {
-    Command::Play { op: OpId(op), audio: tone(frames), loops: NonZeroU32::new(1) }
+    Command::Play { op: OpId(op), audio: tone(frames), loops: NonZeroU32::new(1), elapsed: Duration::ZERO }
 }
 
 fn spec(file: &TestFile, channels: Channels, track: Tracks) -> RecordSpec {
@@ -221,7 +221,7 @@ fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
 #[test]
 fn a_new_prompt_replaces_the_current_one_and_stop_ends_it_within_a_frame() {
     let mut pair = MediaPair::new();
-    let forever = Command::Play { op: OpId(1), audio: tone(1), loops: None };
+    let forever = Command::Play { op: OpId(1), audio: tone(1), loops: None, elapsed: Duration::ZERO };
     pair.command(Side::A, forever);
     pair.advance(1_000);
     pair.command(Side::A, Command::Tone { op: OpId(2), tone: Tone::Ringback(crate::Country::Us) });

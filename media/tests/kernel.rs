@@ -274,7 +274,7 @@ fn the_kernel_drops_and_counts_audio_without_a_reader_and_passes_digits() {
     let Some(engine) = engine() else { return };
     let mut phone = Phone::call(&engine, 1, "127.0.63.8");
     let audio = Arc::new(Audio::new(vec![8_031; 160]));
-    phone.session.command(Command::Play { op: OpId(1), audio, loops: None }).unwrap();
+    phone.session.command(Command::Play { op: OpId(1), audio, loops: None, elapsed: Duration::ZERO }).unwrap();
     let deadline = Instant::now() + Duration::from_secs(15);
     let say_until = |phone: &mut Phone, done: &mut dyn FnMut(&Phone) -> bool| {
         wait_for_blocking(

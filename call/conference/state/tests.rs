@@ -329,9 +329,9 @@ fn a_conference_recording_starts_with_the_conference_and_reports_its_pause() {
         Script::opened(250, Some(ConferenceSettings { record: Some(spec()), ..ConferenceSettings::default() }));
     script.come(1, room());
     script.come(2, room());
-    assert!(script.conference.recordings().is_empty());
+    assert!(script.conference.recordings().next().is_none());
     script.start();
-    let facts = script.conference.recordings()[0].clone();
+    let facts = script.conference.recordings().next().unwrap().clone();
     assert_eq!((facts.id, facts.leg, facts.conference), (RECORDING, leg(1), Some(ConferenceId(9))));
     for pause_behavior in [Some(PauseBehavior::Skip), Some(PauseBehavior::Skip), None] {
         script.conference.pause_recording(NOW, RECORDING, pause_behavior).unwrap();
@@ -408,6 +408,7 @@ fn a_resumed_conference_repeats_the_commands_for_its_recordings_and_its_wait_aud
         script.conference.record(NOW, id, spec()).unwrap();
     }
     script.conference.pause_recording(NOW, RecordingId(2), Some(PauseBehavior::Skip)).unwrap();
+    script.conference.stop_recording(RecordingId(1)).unwrap();
     script.drain();
     script.commands.clear();
     script.conference.resume();
@@ -415,6 +416,7 @@ fn a_resumed_conference_repeats_the_commands_for_its_recordings_and_its_wait_aud
     let paused = Output::PauseRecording { id: RecordingId(2), pause_behavior: PauseBehavior::Skip };
     let again = [
         Output::Record { id: RecordingId(1), spec: spec() },
+        Output::StopRecording(RecordingId(1)),
         Output::Record { id: RecordingId(2), spec: spec() },
         paused,
         Output::SetWaitAudio { leg: leg(1), audio: Some(wait) },

@@ -66,7 +66,7 @@ impl CallTask {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
             LegCommand::Bridge { with } => self.bridge(leg, with),
             LegCommand::Unbridge => self.unbridge(leg),
-            LegCommand::Play { op, play, .. } => self.play(leg, op, play),
+            LegCommand::Play { op, play, elapsed } => self.play(leg, op, play, elapsed.unwrap_or_default()),
             LegCommand::SendDigits { op, digits, .. }
                 if self.state.legs.get(&leg).is_some_and(|live| live.io.wants_digits_in_signalling()) =>
             {
@@ -358,7 +358,8 @@ impl CallTask {
         }
     }
 
-    fn play(&mut self, leg: LegId, op: OpId, play: Play) {
+    /// Plays audio. `elapsed` is the part that was played before a restart.
+    fn play(&mut self, leg: LegId, op: OpId, play: Play, elapsed: Duration) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if let AudioSource::Tone(tone) = &play.source {
             let command = media::Command::Tone { op, tone: tandem_legs::tone(tone) };
@@ -378,7 +379,7 @@ impl CallTask {
         let render = tokio::spawn(async move {
             let audio = audio_loader.get(&play.source, &account).await;
             // The call may have ended, so an error is ignored.
-            let _ = inbox.post(Message::Rendered { leg, op, play, audio });
+            let _ = inbox.post(Message::Rendered { leg, op, loops: play.loops, elapsed, audio });
         });
         live.renders.insert(op, render.abort_handle());
     }
