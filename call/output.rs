@@ -327,7 +327,7 @@ pub struct HangupReason {
 }
 
 /// Parameters of an outbound INVITE.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Invite {
     /// Address of the called party.
     pub to: Address,

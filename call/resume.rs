@@ -27,7 +27,8 @@
 //! | `DetectMachine` | `DetectMachine` | the audio before: the detection starts anew, and may report its first result again |
 //! | `Echo`, `Mute`, noise suppression, `ReturnValues` | the same command | - |
 //!
-//! A script that provides the documents of a leg, and the cookies of an application, are states of the shell.
+//! A script that provides the documents of a leg, and the cookies of an application, are states of the shell, which the
+//! shell writes beside the call (ADR 37).
 
 use tandem_id::Now;
 

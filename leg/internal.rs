@@ -1,10 +1,12 @@
 //! The signalling between two legs of this server, of which each is the far end of the other. An order of one leg is the
 //! event that a protocol would make of it for the other leg.
 
+use serde::{Deserialize, Serialize};
+
 use crate::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
 
 /// The connection of two legs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     answered: bool,
     over: bool,

@@ -194,6 +194,13 @@ impl Leg {
         self.fork.iter().flat_map(|fork| fork.branches()).chain(self.adopted)
     }
 
+    /// Gives up the routes after the route that is being tried.
+    pub fn keep_route(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.give_up();
+        }
+    }
+
     /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -144,7 +144,7 @@ mod tests {
 
     /// Plays audio of three frames, whose samples have the number of their frame. Returns the first samples of all frames.
     fn frames(loops: u32, elapsed_ms: u64) -> Vec<i16> {
-        let samples = (1..=3).flat_map(|number| [number; FRAME]).collect();
+        let samples: Vec<i16> = (1..=3).flat_map(|number| [number; FRAME]).collect();
         let playback = Playback::audio(OpId(1), Arc::new(Audio::new(samples)), NonZeroU32::new(loops));
         let mut playback = playback.after(Duration::from_millis(elapsed_ms));
         let mut frame = [0; FRAME];
@@ -156,15 +156,14 @@ mod tests {
         assert_eq!(frames(2, 0), [1, 2, 3, 1, 2, 3]);
         assert_eq!(frames(2, 40), [3, 1, 2, 3]);
         assert_eq!(frames(2, 80), [2, 3]);
-        assert_eq!(frames(2, 120), []);
-        assert_eq!(frames(2, u64::MAX), []);
+        assert!(frames(2, 120).is_empty() && frames(2, u64::MAX).is_empty());
         // Without end.
         assert_eq!(frames(0, 3_620), [2, 3, 1, 2, 3, 1, 2]);
     }
 
     #[test]
     fn empty_audio_and_a_tone_have_no_position() {
-        let empty = Playback::audio(OpId(1), Arc::new(Audio::new(Vec::new())), None);
+        let empty = Playback::audio(OpId(1), Arc::new(Audio::new(Vec::<i16>::new())), None);
         assert!(!empty.after(Duration::from_secs(1)).next_frame(&mut [0; FRAME]));
         let tone = Playback::tone(OpId(1), Tone::Beep { milliseconds: 40 }).after(Duration::from_secs(1));
         assert_eq!(tone.state().position, 0);

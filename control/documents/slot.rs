@@ -25,10 +25,10 @@ struct Slot {
     /// The turn to run the script. A second request waits until the first request is complete.
     turn: tokio::sync::Mutex<()>,
     /// Locked for the steps of the script only, so that the script can be written while it awaits a response.
-    script: Mutex<Option<LegScript>>,
+    script: Mutex<Option<RunningScript>>,
 }
 
-struct LegScript {
+struct RunningScript {
     /// The name of the dialect that reads the script.
     dialect: String,
     script: Box<dyn Script>,
@@ -67,12 +67,12 @@ impl ScriptSlot {
 
     /// Replaces the script.
     pub(crate) fn start(&self, dialect: &str, script: Box<dyn Script>) {
-        *self.0.script.lock() = Some(LegScript { dialect: dialect.to_owned(), script, given: None });
+        *self.0.script.lock() = Some(RunningScript { dialect: dialect.to_owned(), script, given: None });
     }
 
     /// Calls `act` with the script. Returns `None` if there is no script.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut dyn Script) -> T) -> Option<T> {
-        self.0.script.lock().as_mut().map(|leg| act(&mut *leg.script))
+        self.0.script.lock().as_mut().map(|running| act(&mut *running.script))
     }
 
     /// Whether there is a script.
@@ -82,8 +82,8 @@ impl ScriptSlot {
 
     /// Keeps the instructions that the script has given.
     pub(crate) fn keep(&self, given: Given) {
-        if let Some(leg) = &mut *self.0.script.lock() {
-            leg.given = Some(given);
+        if let Some(running) = &mut *self.0.script.lock() {
+            running.given = Some(given);
         }
     }
 
@@ -95,7 +95,7 @@ impl ScriptSlot {
     /// Writes the script. Returns `None` if there is no script.
     pub fn write(&self) -> Result<Option<WrittenScript>, SnapshotError> {
         let slot = self.0.script.lock();
-        let Some(LegScript { dialect, script, given }) = &*slot else { return Ok(None) };
+        let Some(RunningScript { dialect, script, given }) = &*slot else { return Ok(None) };
         let state = script.write()?.into();
         Ok(Some(WrittenScript { dialect: dialect.clone(), state, given: given.clone() }))
     }
@@ -110,7 +110,7 @@ impl ScriptSlot {
         let script = reader.read_script(&state)?;
         Ok(Self(Arc::new(Slot {
             turn: tokio::sync::Mutex::default(),
-            script: Mutex::new(Some(LegScript { dialect, script, given })),
+            script: Mutex::new(Some(RunningScript { dialect, script, given })),
         })))
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tandem_id::LegId;
 use tandem_leg::internal::Link;
 use tandem_leg::signal::{SignalCommand, SignalEvent};
@@ -35,6 +36,15 @@ pub struct InternalSignalling {
     call_chain: CallChain,
 }
 
+/// The connection of a leg to another leg of this server, as data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InternalSnapshot {
+    other: LegId,
+    link: Link,
+    /// The number of internal calls of the call chain.
+    chain: usize,
+}
+
 /// A counter of the internal calls that have a common origin. The origin is a leg that no other leg has dialled. An
 /// internal call has this origin directly, or through other dialled legs and internal calls. The counter is never
 /// decreased, so it counts the calls of the whole life of the origin.
@@ -42,6 +52,16 @@ pub struct InternalSignalling {
 pub struct CallChain(Arc<AtomicUsize>);
 
 impl CallChain {
+    /// Creates the counter of an origin that has caused this number of internal calls.
+    pub(crate) fn with(count: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(count)))
+    }
+
+    /// Returns the number of internal calls.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Counts another internal call. Returns `false` if the limit is reached. The call must then not be made.
     pub fn try_add(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) < MAX_CALLS_OF_ONE_ORIGIN
@@ -61,6 +81,22 @@ impl InternalSignalling {
             call_chain: call_chain.clone(),
         };
         (signalling(caller, called), signalling(called, caller))
+    }
+
+    /// Writes the connection.
+    pub(crate) fn write(&self) -> InternalSnapshot {
+        InternalSnapshot { other: self.other, link: *self.link.lock(), chain: self.call_chain.count() }
+    }
+
+    /// Reads the signalling of the leg `own`. `other` is the signalling of the other leg, if it was read before: both
+    /// legs share the connection.
+    pub fn read(deliver: &Deliver, own: LegId, snapshot: InternalSnapshot, other: Option<&Self>) -> Self {
+        let InternalSnapshot { other: other_leg, link, chain } = snapshot;
+        let (link, call_chain) = match other {
+            Some(other) => (Arc::clone(&other.link), other.call_chain.clone()),
+            None => (Arc::new(Mutex::new(link)), CallChain::with(chain)),
+        };
+        Self { deliver: Arc::clone(deliver), own, other: other_leg, link, call_chain }
     }
 
     /// Returns the chain that contains this internal call.
@@ -136,6 +172,23 @@ mod tests {
         caller.send(message("application/dtmf-relay"));
         caller.send(message("text/plain"));
         assert_eq!(*signals.lock(), [(LegId(2), SignalEvent::Digit('5'))]);
+    }
+
+    #[test]
+    fn legs_that_were_written_and_read_share_their_connection_again() {
+        let (caller, called, _) = connected();
+        called.send(SignalCommand::Accept { sdp: "a".into(), headers: Vec::new() });
+        assert!(caller.call_chain().try_add());
+        let signals: Signals = Arc::new(Mutex::new(Vec::new()));
+        let delivered = Arc::clone(&signals);
+        let deliver: Deliver = Arc::new(move |leg, event| delivered.lock().push((leg, event)));
+        let read_caller = InternalSignalling::read(&deliver, LegId(1), caller.write(), None);
+        let read_called = InternalSignalling::read(&deliver, LegId(2), called.write(), Some(&read_caller));
+        assert_eq!((read_caller.write(), read_called.write()), (caller.write(), called.write()));
+        read_caller.send(end());
+        let ends = signals.lock().iter().filter(|(_, event)| matches!(event, SignalEvent::Ended(_))).count();
+        assert_eq!(ends, 2);
+        assert_eq!(read_called.write().link, read_caller.write().link, "the end is the end of both");
     }
 
     #[test]

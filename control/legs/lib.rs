@@ -8,6 +8,7 @@ mod engine;
 pub mod internal;
 mod machine_detection;
 pub mod sip;
+mod snapshot;
 mod track;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub use self::engine::{on_media, tone};
 use self::internal::{CallChain, InternalSignalling};
 pub use self::machine_detection::detection;
 use self::sip::SipSignalling;
+pub use self::snapshot::{LegIoSnapshot, LegParts, MediaPart, NoParts};
 pub use self::track::tracks;
 
 /// Duration, in milliseconds, of a digit that is passed on in another form.

@@ -1,12 +1,13 @@
 //! SIP as the signalling of a leg. This is the only file that knows both: orders become commands of the SIP endpoint, and
 //! events of the endpoint become signals.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_host::clock;
-use tandem_id::LegId;
+use tandem_id::{LegId, Now};
 use tandem_leg::Placement;
 use tandem_leg::attempt::Next;
 use tandem_leg::fork::Contact;
@@ -28,6 +29,20 @@ pub type Endpoint = sip::transport::Handle;
 /// A guard that is dropped when an inbound call was handled. If calls wait too long, the endpoint refuses new calls.
 pub type PendingCall = sip::PendingCallGuard;
 
+/// The reason why the signalling of a leg does not continue.
+#[derive(Debug, thiserror::Error)]
+pub enum NotResumed {
+    /// The written dialog cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] sip::DialogStateError),
+    /// The endpoint cannot continue the dialog.
+    #[error(transparent)]
+    Refused(#[from] sip::ResumeError),
+    /// The endpoint has stopped.
+    #[error("SIP has stopped")]
+    Stopped,
+}
+
 /// The signalling of a leg over SIP.
 #[derive(Clone)]
 pub struct SipSignalling {
@@ -45,6 +60,46 @@ impl SipSignalling {
     /// Returns the signalling of a branch of the leg.
     pub(crate) fn of_branch(&self) -> Self {
         Self::new(Arc::clone(&self.endpoint))
+    }
+
+    /// Asks the endpoint for the dialogs of these legs and branches, as texts. A leg that has no dialog is left out.
+    pub(crate) fn dialogs(
+        &self,
+        now: Now,
+        ids: Vec<LegId>,
+    ) -> impl Future<Output = BTreeMap<LegId, Arc<str>>> + Send + use<> {
+        let endpoint = Arc::clone(&self.endpoint);
+        async move {
+            let mut dialogs = BTreeMap::new();
+            for id in ids {
+                if let Some(state) = endpoint.dialog_state(now, id).await {
+                    dialogs.insert(id, state.to_string().into());
+                }
+            }
+            dialogs
+        }
+    }
+
+    /// Continues the dialogs of a leg and its branches in this endpoint. `credentials` are those of the application, if
+    /// the leg does not use the credentials of its trunk.
+    ///
+    /// # Errors
+    /// A dialog cannot be continued. The dialogs before this dialog continue, and the leg must be ended.
+    pub async fn resume(
+        endpoint: Arc<Endpoint>,
+        now: Now,
+        dialogs: &BTreeMap<LegId, Arc<str>>,
+        credentials: Option<(&str, &str)>,
+    ) -> Result<Self, NotResumed> {
+        for (id, text) in dialogs {
+            let state: sip::DialogState = text.parse()?;
+            let own = credentials.map(|(username, password)| sip::Credentials {
+                username: username.into(),
+                password: password.into(),
+            });
+            endpoint.resume(now, *id, state, own).await.ok_or(NotResumed::Stopped)??;
+        }
+        Ok(Self::new(endpoint))
     }
 
     /// Sends an order of a leg, or of one of its branches.

@@ -37,7 +37,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::new_leg::NewLeg;
 use tandem_call::output::{LegEvent, SipEndReason};
-use tandem_call::program::instruction::{Play, Program, RejectReason};
+use tandem_call::program::instruction::{Program, RejectReason};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::{Cause, NO_MEDIA};
 use tandem_history::problem::Problem;
@@ -153,7 +153,7 @@ impl CallTask {
         let mut set = None;
         loop {
             if self.state.call.is_finished() && self.expected.is_none() {
-                if self.state.ended.is_empty() {
+                if self.state.facts.ended.is_empty() {
                     break;
                 }
                 teardown.get_or_insert_with(|| tokio::time::Instant::now() + FINAL_EVENTS_TIMEOUT);
@@ -217,13 +217,13 @@ impl CallTask {
         }
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
-        log.write(&self.services.store, &self.state.sessions, clock::time());
+        log.write(&self.services.store, &self.state.facts.sessions, clock::time());
         // Legs whose final event did not arrive in time are unregistered too.
         let live = self.state.legs.values().flat_map(|live| live.io.branches());
         self.registry
-            .forget_branches(live.chain(self.state.ended.values().flat_map(|teardown| teardown.branches.clone())));
-        let legs = self.state.ended.keys().chain(self.state.legs.keys()).map(|leg| leg.0);
-        for id in legs.chain(self.state.sessions.iter().map(|session| session.0)) {
+            .forget_branches(live.chain(self.state.facts.ended.values().flat_map(|teardown| teardown.branches.clone())));
+        let legs = self.state.facts.ended.keys().chain(self.state.legs.keys()).map(|leg| leg.0);
+        for id in legs.chain(self.state.facts.sessions.iter().map(|session| session.0)) {
             self.registry.forget(id);
         }
     }
@@ -393,26 +393,26 @@ impl CallTask {
             }
             Message::Rendered { leg, op, loops, elapsed, audio } => self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed }),
             Message::StreamOpen { leg, id } => {
-                let stream = self.state.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
-                let waiting_invite = stream.and_then(|stream| {
-                    stream.delays_invite = false;
-                    stream.waiting_invite.take()
+                let waiting_invite = self.state.legs.get_mut(&leg).and_then(|live| {
+                    live.attachments.streams.get_mut(&id)?.delays_invite = false;
+                    live.facts.waiting_invite.take()
                 });
                 waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::StreamDigits { leg, id, digits } => {
                 if let Some(op) =
-                    self.state.legs.get(&leg).and_then(|live| live.streams.get(&id)).map(|stream| stream.op)
+                    self.state.legs.get(&leg).and_then(|live| live.attachments.streams.get(&id)).map(|stream| stream.op)
                 {
                     self.send_dtmf(leg, op, digits);
                 }
             }
             Message::Stream { leg, id, status } => {
                 // At this point the stream has already ended.
-                let stream = self.detach_stream(leg, id);
+                let delays_invite = self.detach_stream(leg, id).is_some_and(|stream| stream.delays_invite);
                 self.state.call.handle_leg(now, leg, LegEvent::Stream { id, status });
-                let waiting_invite = stream.and_then(|stream| stream.waiting_invite);
+                let live = self.state.legs.get_mut(&leg).filter(|_| delays_invite);
+                let waiting_invite = live.and_then(|live| live.facts.waiting_invite.take());
                 waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::Conversation { leg, id, update } => self.handle_conversation(leg, id, *update),
@@ -503,9 +503,9 @@ impl CallTask {
     }
 
     fn merge(&mut self, MovedCall { state, log }: MovedCall) {
-        let recorders = state.legs.values().flat_map(|live| &live.siprec_sessions).map(|session| session.id().0);
-        let legs = state.call.legs().map(|leg| leg.id.0).chain(state.ended.keys().map(|leg| leg.0));
-        for id in legs.chain(recorders).chain(state.sessions.iter().map(|session| session.0)) {
+        let recorders = state.legs.values().flat_map(|live| &live.attachments.siprec_sessions).map(|session| session.id().0);
+        let legs = state.call.legs().map(|leg| leg.id.0).chain(state.facts.ended.keys().map(|leg| leg.0));
+        for id in legs.chain(recorders).chain(state.facts.sessions.iter().map(|session| session.0)) {
             self.registry.register(id, self.inbox.clone());
         }
         self.state.merge(clock::now(), state);
@@ -519,7 +519,7 @@ impl CallTask {
 
     /// Handles a signal of a leg, or of a branch of the leg.
     fn handle_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
-        if !self.state.legs.contains_key(&leg) || self.state.ended.contains_key(&leg) {
+        if !self.state.legs.contains_key(&leg) || self.state.facts.ended.contains_key(&leg) {
             return self.handle_late_signal(now, leg, branch, event);
         }
         if let Some(returned) = self.state.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
@@ -535,7 +535,7 @@ impl CallTask {
 
     /// Handles a signal of a leg whose end was reported, or of the session with a recording server.
     fn handle_late_signal(&mut self, now: Now, leg: LegId, branch: LegId, event: SignalEvent) {
-        let Some(teardown) = self.state.ended.get_mut(&leg) else {
+        let Some(teardown) = self.state.facts.ended.get_mut(&leg) else {
             if let Some((owner, id)) = self.siprec_of(leg) {
                 self.handle_recorder_event(owner, id, &event);
             }
@@ -594,8 +594,8 @@ impl CallTask {
             bridged.io.relay_digit(digit, form);
         }
         let Some(live) = self.state.legs.get(&leg) else { return };
-        live.streams.values().for_each(|stream| stream.dtmf(digit));
-        if let Some(conversation) = &live.conversation {
+        live.attachments.streams.values().for_each(|stream| stream.dtmf(digit));
+        if let Some(conversation) = &live.attachments.conversation {
             conversation.digit(digit);
         }
         self.state.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
@@ -674,14 +674,14 @@ impl CallTask {
                 return self.handle_reports(now, leg);
             }
             media::Event::MarkReached { op, name } => {
-                let conversation = self.state.legs.get(&leg).and_then(|live| live.conversation.as_ref());
+                let conversation = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op == *op) {
                     return conversation.mark(Arc::clone(name));
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
-                let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.streams.values());
+                let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.attachments.streams.values());
                 // The stream may belong to the current or former bridged leg of this leg.
-                let others = self.state.legs.values().flat_map(|live| live.streams.values());
+                let others = self.state.legs.values().flat_map(|live| live.attachments.streams.values());
                 let reached = own
                     .filter(|stream| stream.op == *op)
                     .chain(others.filter(|stream| stream.bridged_op() == *op))
@@ -749,7 +749,7 @@ impl CallTask {
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
-        let Some(teardown) = self.state.ended.get_mut(&leg) else {
+        let Some(teardown) = self.state.facts.ended.get_mut(&leg) else {
             // The leg has not ended. The engine has closed the media session, and a leg without audio must end.
             if let Some(live) = self.state.legs.get_mut(&leg) {
                 live.io.lose_media();
@@ -769,7 +769,7 @@ impl CallTask {
     /// Logs an answered leg that sent no audio, or that sent audio from an address other than the address in its SDP.
     /// Reports the problem if one party did not hear the other party.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
-        let Some(info) = self.state.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
+        let Some(info) = self.state.facts.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
         let Some(one_sided) = quality::one_sided(stats, info.duration(now.time)) else { return };
         // A leg that has lacked audio since its answer has been reported.
         let is_known = one_sided.cause == Cause::NoAudio && self.services.counters.lacks_audio(leg);
@@ -781,7 +781,7 @@ impl CallTask {
 
     /// Adds the text of a problem of a live leg to the call's log as a line of this kind, and reports the problem.
     pub(super) fn report_of(&self, leg: LegId, kind: &'static str, problem: Problem) {
-        let ended = || self.state.ended.get(&leg).and_then(|teardown| teardown.info.as_ref());
+        let ended = || self.state.facts.ended.get(&leg).and_then(|teardown| teardown.info.as_ref());
         match self.state.call.leg(leg).or_else(ended) {
             Some(info) => self.report_as(info, kind, problem),
             None => self.services.report(ProblemOwner::Server, clock::time(), problem),
@@ -790,8 +790,8 @@ impl CallTask {
 
     /// Removes an ended leg when both SIP and the media engine have reported their final event.
     fn remove_ended_leg(&mut self, leg: LegId) {
-        if self.state.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media)
-            && let Some(teardown) = self.state.ended.remove(&leg)
+        if self.state.facts.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media)
+            && let Some(teardown) = self.state.facts.ended.remove(&leg)
         {
             self.registry.forget_branches(teardown.branches.into_iter());
             self.registry.forget(leg.0);
@@ -807,7 +807,7 @@ impl CallTask {
         play: impl FnOnce(Arc<media::Audio>) -> media::Command,
     ) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
-        if live.renders.remove(&op).is_none() {
+        if live.attachments.renders.remove(&op).is_none() {
             return;
         }
         let failed = match audio {
@@ -883,6 +883,6 @@ mod tests {
     #[test]
     fn the_memory_of_a_call_task_is_limited() {
         let (run, task, leg) = (future(CallTask::run), size_of::<CallTask>(), size_of::<LiveLeg>());
-        assert!(run <= 6_400 && task <= 1_024 && leg <= 1_568, "{run}, {task} and {leg} octets");
+        assert!(run <= 6_400 && task <= 1_024 && leg <= 1_576, "{run}, {task} and {leg} octets");
     }
 }

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_call::leg::TargetLegs;
-use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
 use tandem_call::recording::Track;
 use tandem_call::stream::{
@@ -82,8 +81,6 @@ pub struct StreamHandle {
     buffer: Duration,
     /// The state of a stream that waits for the answer of its leg. `None` if the stream does not wait.
     waiting: Option<PendingStream>,
-    /// The INVITE of the leg. The call sends this INVITE after the socket has opened or failed.
-    pub waiting_invite: Option<Box<Invite>>,
     /// Whether the INVITE of the leg must wait for the socket.
     pub delays_invite: bool,
 }
@@ -202,7 +199,6 @@ impl StreamHandle {
         let handle = Self {
             delays_invite: waiting.is_some() && new.spec.connect_timing == ConnectTiming::BeforeCalling,
             waiting,
-            waiting_invite: None,
             inputs,
             op: new.op,
             plays: new.spec.bidirectional_mode.is_some(),

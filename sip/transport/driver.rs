@@ -407,10 +407,7 @@ impl Driver {
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
                 Wake::Settings(config) => self.reconfigure(*config),
-                Wake::Question(Question { accounts, uri, answer }) => {
-                    // The client that asks may have disconnected.
-                    let _ = answer.send(self.endpoint.refusal_of(&accounts, &uri));
-                }
+                Wake::Question(question) => question.answer(&mut self.endpoint),
                 Wake::Check => {}
                 Wake::Stop => {
                     while let Ok(command) = self.command_queue.try_recv() {

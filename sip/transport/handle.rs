@@ -4,15 +4,19 @@ use super::capture::{self};
 use super::stream::{Accepted, Incoming, Octets, StreamEvent};
 use super::tls::{BadFile, OwnCertificate, Tls};
 use crate::config::Config;
+use crate::dialog_state::{DialogState, ResumeError};
+use crate::digest::Credentials;
+use crate::endpoint::Endpoint;
 use crate::flow::Transport;
 use crate::guard::Guard;
 use crate::ladder::Ladder;
-use crate::leg::Command;
+use crate::leg::{Command, LegId};
 use crate::trunk::TrunkStatus;
 use crate::trunk_acl::TrunkName;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use tandem_id::Now;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The error for a command that the driver did not accept. The command queue is full, or the driver has stopped. The
@@ -193,9 +197,31 @@ impl Handle {
     /// the driver has stopped.
     pub async fn refusal_of(&self, accounts: &[Arc<str>], uri: &str) -> Option<String> {
         let (answer, answered) = oneshot::channel();
-        let question = Question { accounts: accounts.to_vec(), uri: uri.to_owned(), answer };
+        let question = Question::RefusalOf { accounts: accounts.to_vec(), uri: uri.to_owned(), answer };
         self.questions.send(question).await.ok()?;
         answered.await.ok()?
+    }
+
+    /// Returns all that a leg knows ([`crate::Endpoint::dialog_state`]). Returns `None` if there is no such leg, or if the
+    /// driver has stopped.
+    pub async fn dialog_state(&self, now: Now, leg: LegId) -> Option<DialogState> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(Question::DialogState { now, leg, answer }).await.ok()?;
+        answered.await.ok().flatten().map(|state| *state)
+    }
+
+    /// Continues a dialog of another endpoint ([`crate::Endpoint::resume`]). Returns `None` if the driver has stopped.
+    pub async fn resume(
+        &self,
+        now: Now,
+        leg: LegId,
+        state: DialogState,
+        credentials: Option<Credentials>,
+    ) -> Option<Result<(), ResumeError>> {
+        let (answer, answered) = oneshot::channel();
+        let (state, credentials) = (Box::new(state), credentials.map(Box::new));
+        self.questions.send(Question::Resume { now, leg, state, credentials, answer }).await.ok()?;
+        answered.await.ok()
     }
 
     /// Changes the settings while calls continue ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`,
@@ -221,13 +247,37 @@ impl Handle {
     }
 }
 
-/// The question whether accounts may call a SIP URI.
+/// A question to the endpoint. The application that asks may have gone before the answer.
 #[derive(Debug)]
-pub(super) struct Question {
-    pub(super) accounts: Vec<Arc<str>>,
-    pub(super) uri: String,
-    /// The reason against the call, or `None`.
-    pub(super) answer: oneshot::Sender<Option<String>>,
+pub(super) enum Question {
+    /// Whether accounts may call a SIP URI. The answer is the reason against the call, or `None`.
+    RefusalOf { accounts: Vec<Arc<str>>, uri: String, answer: oneshot::Sender<Option<String>> },
+    /// All that a leg knows.
+    DialogState { now: Now, leg: LegId, answer: oneshot::Sender<Option<Box<DialogState>>> },
+    /// Whether a leg of another endpoint continues in this endpoint.
+    Resume {
+        now: Now,
+        leg: LegId,
+        state: Box<DialogState>,
+        credentials: Option<Box<Credentials>>,
+        answer: oneshot::Sender<Result<(), ResumeError>>,
+    },
+}
+
+impl Question {
+    pub(super) fn answer(self, endpoint: &mut Endpoint) {
+        match self {
+            Self::RefusalOf { accounts, uri, answer } => {
+                let _ = answer.send(endpoint.refusal_of(&accounts, &uri));
+            }
+            Self::DialogState { now, leg, answer } => {
+                let _ = answer.send(endpoint.dialog_state(now, leg).map(Box::new));
+            }
+            Self::Resume { now, leg, state, credentials, answer } => {
+                let _ = answer.send(endpoint.resume(now, leg, *state, credentials.map(|own| *own)));
+            }
+        }
+    }
 }
 
 /// The latest status of each trunk. The index is the trunk's index in the endpoint. The entry is `None` for a trunk

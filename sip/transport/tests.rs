@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tandem_id::Now;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{Handle, start};
 use crate::testing::{answer, hangup, outgoing};
-use crate::{Command, Config, EndCause, Event, LegId, Transport, TrunkAcl};
+use crate::{Command, Config, EndCause, Event, LegId, ResumeError, Transport, TrunkAcl};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -224,6 +225,32 @@ async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() 
     a.shutdown().await;
     b.shutdown().await;
     assert!(a.send(hangup(LegId(1))).is_err());
+}
+
+#[tokio::test]
+async fn another_driver_continues_the_dialog_of_a_call_from_its_text() {
+    let (a, mut a_events) = driver(|_| {}).await;
+    let (b, mut b_events) = driver(|_| {}).await;
+    let leg = LegId(1);
+    a.send(Command::Invite { leg, invite: outgoing(&format!("sip:x@{}", address(&b, Transport::Udp))) }).unwrap();
+    let Event::Incoming { leg: other, .. } = event(&mut b_events).await else { panic!() };
+    b.send(answer(other)).unwrap();
+    assert!(matches!(event(&mut a_events).await, Event::Answered { .. }));
+    assert!(matches!(event(&mut b_events).await, Event::Acknowledged { .. }));
+    let now = Now { instant: tokio::time::Instant::now().into_std(), time: jiff::Timestamp::UNIX_EPOCH };
+    assert_eq!(a.dialog_state(now, LegId(9)).await, None);
+    let text = a.dialog_state(now, leg).await.expect("the leg is live").to_string();
+    let (new, mut new_events) = driver(|_| {}).await;
+    for expected in [Ok(()), Err(ResumeError::Live)] {
+        assert_eq!(new.resume(now, leg, text.parse().unwrap(), None).await, Some(expected));
+    }
+    new.send(hangup(leg)).unwrap();
+    assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::Bye, .. }));
+    assert!(matches!(event(&mut new_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));
+    new.shutdown().await;
+    assert_eq!(new.dialog_state(now, leg).await, None);
+    a.shutdown().await;
+    b.shutdown().await;
 }
 
 #[tokio::test]

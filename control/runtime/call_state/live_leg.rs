@@ -1,7 +1,9 @@
 //! A live leg of a call: the dialog, the media session, and everything that the call runs for the leg.
 
 use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
 use tandem_call::leg::Quality;
+use tandem_call::output::Invite;
 use tandem_conferences::Seat;
 use tandem_conversations::ConversationHandle;
 use tandem_documents::ScriptSlot;
@@ -20,7 +22,29 @@ use tandem_legs::LegIo;
 pub(crate) struct LiveLeg {
     /// The dialog and the media session.
     pub io: LegIo,
+    /// What the shell knows about the leg.
+    pub facts: LegFacts,
+    /// The stateful program (script) that provides the leg's documents, if there is a script.
+    pub script: ScriptSlot,
+    /// The leg that this leg is bridged with. The call gives the bridge again after a restart.
     pub bridged_with: Option<LegId>,
+    /// The handles of everything that runs for the leg.
+    pub attachments: Attachments,
+}
+
+/// What the shell knows about a leg, as data.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LegFacts {
+    /// The INVITE of the leg, which waits until the socket of a stream has opened or failed.
+    pub waiting_invite: Option<Box<Invite>>,
+    /// The last measurement of the audio quality.
+    pub quality: Option<Box<Quality>>,
+}
+
+/// The handles of everything that the call runs for a leg. They are not data: the commands that brought them bring them
+/// again ([`Call::resume`](tandem_call::call::Call::resume)).
+#[derive(Default)]
+pub(crate) struct Attachments {
     /// The tasks that prepare audio, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
     /// The leg's membership in a conference.
@@ -33,13 +57,9 @@ pub(crate) struct LiveLeg {
     /// The sessions with recording servers. A leg has only a few of these sessions.
     pub siprec_sessions: Vec<siprec::SiprecSession>,
     pub speech_taps: HashMap<OpId, SpeechTap>,
-    /// The stateful program (script) that provides the leg's documents, if there is a script.
-    pub script: ScriptSlot,
     /// The conversation with an application.
     pub conversation: Option<ConversationHandle>,
-    /// The last measurement of the audio quality.
-    pub quality: Option<Box<Quality>>,
-    /// The requests that wait for the next measurement.
+    /// The requests that wait for the next measurement of the audio quality.
     pub awaiting_quality: Vec<oneshot::Sender<()>>,
 }
 
@@ -48,24 +68,16 @@ impl LiveLeg {
     pub(crate) fn new(io: LegIo) -> Self {
         Self {
             io,
-            bridged_with: None,
-            renders: HashMap::default(),
-            seat: None,
-            queue_membership: None,
-            agent_request: None,
-            streams: HashMap::default(),
-            siprec_sessions: Vec::new(),
-            speech_taps: HashMap::default(),
+            facts: LegFacts::default(),
             script: ScriptSlot::default(),
-            conversation: None,
-            quality: None,
-            awaiting_quality: Vec::new(),
+            bridged_with: None,
+            attachments: Attachments::default(),
         }
     }
 
     /// Stops a playback. If the audio of the playback is still being prepared, stops the preparation.
     pub(crate) fn stop(&mut self, op: OpId) {
-        match self.renders.remove(&op) {
+        match self.attachments.renders.remove(&op) {
             Some(render) => render.abort(),
             None => {
                 self.io.command(media::Command::Stop { op });
@@ -76,6 +88,14 @@ impl LiveLeg {
     /// Ends everything that runs for the leg, and closes the media session of the leg. Returns whether the media engine
     /// will report a final event.
     pub(crate) fn release(&mut self) -> bool {
+        self.attachments.end();
+        self.io.release()
+    }
+}
+
+impl Attachments {
+    /// Ends everything that runs for the leg.
+    fn end(&mut self) {
         for (_, render) in self.renders.drain() {
             render.abort();
         }
@@ -91,6 +111,5 @@ impl LiveLeg {
         self.seat = None;
         self.queue_membership = None;
         self.agent_request = None;
-        self.io.release()
     }
 }

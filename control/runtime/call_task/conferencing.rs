@@ -18,7 +18,7 @@ impl CallTask {
     pub(super) fn join_conference(&mut self, leg: LegId, participation: &Participation) {
         let Some(info) = self.state.call.leg(leg).cloned() else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
-        let seat = match live.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+        let seat = match live.attachments.seat.take_if(|seat| seat.is_in(&participation.conference)) {
             Some(seat) => {
                 seat.change(participation);
                 Ok(seat)
@@ -41,7 +41,7 @@ impl CallTask {
         let taken = match seat {
             Ok(seat) => {
                 let command = seat.command(participation);
-                live.seat = Some(seat);
+                live.attachments.seat = Some(seat);
                 live.io.command(command)
             }
             Err(JoinRefusal::Refused(refused)) => {

@@ -37,11 +37,11 @@ impl CallTask {
         let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
             inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
         });
-        live.conversation = Some(services.conversations.start(Box::new(call), new));
+        live.attachments.conversation = Some(services.conversations.start(Box::new(call), new));
     }
 
     pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
-        let own = self.state.legs.get(&leg).and_then(|live| live.conversation.as_ref()).filter(|own| own.id == id);
+        let own = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref()).filter(|own| own.id == id);
         match (update, own.map(|own| own.op)) {
             (ConversationUpdate::Command(command), _) => {
                 // The call writes the result to its log.
@@ -86,7 +86,7 @@ impl CallTask {
     /// Removes a conversation, and disconnects the conversation from the leg's audio.
     pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
-        if let Some(conversation) = live.conversation.take_if(|own| own.id == id) {
+        if let Some(conversation) = live.attachments.conversation.take_if(|own| own.id == id) {
             conversation.stop();
             let op = conversation.op;
             live.io.command(media::Command::Untap { op });

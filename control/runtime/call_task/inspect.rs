@@ -26,7 +26,7 @@ impl CallTask {
         LegView {
             verb: self.state.call.running_verb(leg.id),
             bridged_with: live.and_then(|live| live.bridged_with),
-            quality: live.and_then(|live| live.quality.as_deref().copied()),
+            quality: live.and_then(|live| live.facts.quality.as_deref().copied()),
             leg: Arc::clone(leg),
         }
     }
@@ -35,8 +35,8 @@ impl CallTask {
     pub(super) fn measure(&mut self, leg: LegId, done: Option<oneshot::Sender<()>>) {
         if let Some(live) = self.state.legs.get_mut(&leg) {
             // A reader waits only for a limited time.
-            live.awaiting_quality.retain(|reader| !reader.is_closed());
-            live.awaiting_quality.extend(done);
+            live.attachments.awaiting_quality.retain(|reader| !reader.is_closed());
+            live.attachments.awaiting_quality.extend(done);
         }
         self.engine(leg, media::Command::ReportStats);
     }
@@ -46,8 +46,8 @@ impl CallTask {
         let Some(info) = self.state.call.leg(leg) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);
-        live.quality = Some(Box::new(quality));
-        for reader in live.awaiting_quality.drain(..) {
+        live.facts.quality = Some(Box::new(quality));
+        for reader in live.attachments.awaiting_quality.drain(..) {
             // An error means that the reader does not wait any more.
             let _ = reader.send(());
         }

@@ -110,12 +110,12 @@ impl CallTask {
             LegCommand::EnterQueue { op, queue, max_size } => self.enter_queue(leg, op, &queue, max_size),
             LegCommand::ResumeWait { queue, since, called } => self.resume_wait(leg, &queue, since, called),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
-            LegCommand::LeaveQueue => self.with_leg(leg, |live| live.queue_membership = None),
+            LegCommand::LeaveQueue => self.with_leg(leg, |live| live.attachments.queue_membership = None),
             LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),
-            LegCommand::StopDequeue => self.with_leg(leg, |live| live.agent_request = None),
+            LegCommand::StopDequeue => self.with_leg(leg, |live| live.attachments.agent_request = None),
             LegCommand::LeaveConference { why, leg: info } => {
                 self.with_leg(leg, |live| {
-                    if let Some(seat) = live.seat.take() {
+                    if let Some(seat) = live.attachments.seat.take() {
                         seat.leave(&info, why);
                     }
                     live.io.command(media::Command::Leave);
@@ -191,7 +191,7 @@ impl CallTask {
         for one in [Some(leg), bridged].into_iter().flatten() {
             self.with_leg(one, |live| {
                 live.bridged_with = None;
-                live.streams.values().for_each(StreamHandle::part);
+                live.attachments.streams.values().for_each(StreamHandle::part);
             });
             self.update_recorders(one);
         }
@@ -224,9 +224,10 @@ impl CallTask {
     }
 
     pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
-        let streams = self.state.legs.get_mut(&leg).into_iter().flat_map(|live| live.streams.values_mut());
-        if let Some(stream) = { streams }.find(|stream| stream.delays_invite) {
-            stream.waiting_invite = Some(Box::new(invite));
+        if let Some(live) = self.state.legs.get_mut(&leg)
+            && live.attachments.streams.values().any(|stream| stream.delays_invite)
+        {
+            live.facts.waiting_invite = Some(Box::new(invite));
             return;
         }
         self.registry.register(leg.0, self.inbox.clone());
@@ -381,7 +382,7 @@ impl CallTask {
             // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Rendered { leg, op, loops: play.loops, elapsed, audio });
         });
-        live.renders.insert(op, render.abort_handle());
+        live.attachments.renders.insert(op, render.abort_handle());
     }
 
     /// Sends digits in the signalling. A separate task controls the timing. This task is aborted in the same way as a
@@ -401,18 +402,18 @@ impl CallTask {
             // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::LegEvent(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
         });
-        live.renders.insert(op, task.abort_handle());
+        live.attachments.renders.insert(op, task.abort_handle());
     }
 
     pub(super) fn release(&mut self, leg: LegId) {
-        self.state.sequences.remove(&leg);
-        self.state.own_recordings.remove(&leg);
+        self.state.facts.sequences.remove(&leg);
+        self.state.facts.own_recordings.remove(&leg);
         // The call of a queue's agent may have merged the calls of many callers. Only the cookies of the sessions with
         // remaining legs are kept.
         let call = &self.state.call;
-        self.state.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
-        let (Some(mut live), Some(teardown)) = (self.state.legs.remove(&leg), self.state.ended.get_mut(&leg)) else {
-            self.state.ended.remove(&leg);
+        self.state.facts.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
+        let (Some(mut live), Some(teardown)) = (self.state.legs.remove(&leg), self.state.facts.ended.get_mut(&leg)) else {
+            self.state.facts.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };
         teardown.dialog |= live.io.is_gone();
@@ -424,13 +425,13 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let (services, registry) = (Arc::clone(&self.services), self.registry.clone());
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
-        let jar = self.state.cookie_jars.entry(session).or_default().clone();
+        let jar = self.state.facts.cookie_jars.entry(session).or_default().clone();
         let script = self.state.legs.get(&fetch.leg.id).map(|live| live.script.clone()).unwrap_or_default();
         let membership = self
             .state
             .legs
             .get(&fetch.leg.id)
-            .and_then(|live| live.queue_membership.as_ref())
+            .and_then(|live| live.attachments.queue_membership.as_ref())
             .filter(|_| fetch.scope == Scope::Queue);
         let queue = membership.and_then(|membership| membership.position(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };

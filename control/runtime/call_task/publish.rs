@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::CallTask;
-use crate::call_state::{OwnRecording, PendingTeardown};
+use crate::call_state::{DelayedEnd, OwnRecording, PendingTeardown};
 use crate::reporting::{ProblemOwner, signature_hint};
 use crate::services::Services;
 
@@ -99,7 +99,7 @@ impl CallTask {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
-                    self.state.ended.insert(
+                    self.state.facts.ended.insert(
                         event.leg.id,
                         PendingTeardown { info, dialog: false, branches: Vec::new(), media: false },
                     );
@@ -265,13 +265,13 @@ impl CallTask {
     /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If
     /// the recording is not complete after a short time, the call abandons the recording.
     fn delays_end(&mut self, event: &CallEvent) -> bool {
-        let Some(own) = self.state.own_recordings.get_mut(&event.leg.id) else { return false };
+        let Some(own) = self.state.facts.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);
         let holds = matches!(event.kind, EventKind::Ended)
             && own.facts.ended_at.is_none()
             && dialect.is_some_and(|dialect| dialect.ends_with_recording());
         if holds {
-            own.end = Some(Box::new(event.clone()));
+            own.end = Some(DelayedEnd { at: event.at, leg: Arc::clone(&event.leg) });
         }
         holds
     }
@@ -282,18 +282,19 @@ impl CallTask {
         if facts.spec.source != RecordingSource::Outbound {
             return None;
         }
-        let own = self.state.own_recordings.entry(event.leg.id);
+        let own = self.state.facts.own_recordings.entry(event.leg.id);
         let own = own.or_insert_with(|| OwnRecording { facts: facts.clone(), end: None });
         own.facts = facts.clone();
-        own.end.take_if(|_| facts.ended_at.is_some())
+        let DelayedEnd { at, leg } = own.end.take_if(|_| facts.ended_at.is_some())?;
+        Some(Box::new(CallEvent { at, leg, kind: EventKind::Ended }))
     }
 
     async fn notify(&mut self, event: &CallEvent) {
         let leg = event.leg.id;
-        let recording = self.state.own_recordings.get(&leg).map(|own| &own.facts);
-        let sequence = self.state.sequences.get(&leg).copied().unwrap_or_default();
+        let recording = self.state.facts.own_recordings.get(&leg).map(|own| &own.facts);
+        let sequence = self.state.facts.sequences.get(&leg).copied().unwrap_or_default();
         for delivery in self.services.notices(event, sequence, recording) {
-            *self.state.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
+            *self.state.facts.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
             match self.services.deliveries.submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));

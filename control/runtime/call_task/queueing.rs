@@ -27,7 +27,7 @@ impl CallTask {
                     });
                 }
                 if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.queue_membership = Some(entered.membership);
+                    live.attachments.queue_membership = Some(entered.membership);
                 }
                 // Posted after the leg has stored its queue membership.
                 self.post_leg_event(leg, LegEvent::Enqueued { op, result: Ok(entered.queue.id) });
@@ -44,7 +44,7 @@ impl CallTask {
         match self.services.queues.resume(&account, name, leg, since, called) {
             Ok((membership, pair)) => {
                 if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.queue_membership = Some(membership);
+                    live.attachments.queue_membership = Some(membership);
                 }
                 self.registry.connect_to_agent(pair);
             }
@@ -57,7 +57,7 @@ impl CallTask {
             .state
             .legs
             .get(&leg)
-            .and_then(|live| live.queue_membership.as_ref())
+            .and_then(|live| live.attachments.queue_membership.as_ref())
             .and_then(tandem_queues::QueueMembership::wait_again);
         self.registry.connect_to_agent(pair);
     }
@@ -66,9 +66,9 @@ impl CallTask {
         let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         // The leg may already have a request for a caller.
-        live.agent_request = None;
+        live.attachments.agent_request = None;
         let (request, pair) = self.services.queues.take(&account, name, leg);
-        live.agent_request = Some(request);
+        live.attachments.agent_request = Some(request);
         self.registry.connect_to_agent(pair);
     }
 }

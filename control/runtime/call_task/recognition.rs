@@ -19,14 +19,14 @@ impl CallTask {
     }
 
     pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(speech_tap) = self.state.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
+        if let Some(speech_tap) = self.state.legs.get_mut(&leg).and_then(|live| live.attachments.speech_taps.get_mut(&op)) {
             speech_tap.finish();
         }
     }
 
     pub(super) fn stop_recognition(&mut self, leg: LegId, op: OpId) {
         if let Some(live) = self.state.legs.get_mut(&leg) {
-            live.speech_taps.remove(&op);
+            live.attachments.speech_taps.remove(&op);
             live.io.command(media::Command::Untap { op });
         }
     }
@@ -56,12 +56,12 @@ impl CallTask {
             return Err("no audio path".to_owned());
         }
         // Ended taps are removed here, because no other code removes them.
-        live.speech_taps.retain(|_, speech_tap| !speech_tap.is_over());
+        live.attachments.speech_taps.retain(|_, speech_tap| !speech_tap.is_over());
         let report = move |event| {
             // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::LegEvent(leg, event));
         };
-        live.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
+        live.attachments.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
         Ok(())
     }
 }

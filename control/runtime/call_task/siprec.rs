@@ -62,7 +62,7 @@ impl CallTask {
                 let line = format!("calling recording server \"{}\" ({uri})", connector.name);
                 self.note_line(now, leg, "siprec", line);
                 if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.siprec_sessions.push(session);
+                    live.attachments.siprec_sessions.push(session);
                 }
                 Ok(())
             }
@@ -79,6 +79,7 @@ impl CallTask {
         let dialog = session.dialog();
         if session.hangup() {
             self.state
+                .facts
                 .ended
                 .insert(dialog, PendingTeardown { info: None, dialog: false, branches: Vec::new(), media: true });
         } else {
@@ -89,8 +90,8 @@ impl CallTask {
     /// Removes an ended recording session, and disconnects the session from the audio of the leg.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<SiprecSession> {
         let live = self.state.legs.get_mut(&leg)?;
-        let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
-        let session = live.siprec_sessions.swap_remove(place);
+        let place = live.attachments.siprec_sessions.iter().position(|one| one.id() == id)?;
+        let session = live.attachments.siprec_sessions.swap_remove(place);
         session.detach(|command| live.io.command(command));
         Some(session)
     }
@@ -101,7 +102,7 @@ impl CallTask {
         self.state
             .legs
             .iter()
-            .find(|(_, live)| live.siprec_sessions.iter().any(|one| one.id() == id))
+            .find(|(_, live)| live.attachments.siprec_sessions.iter().any(|one| one.id() == id))
             .map(|(leg, _)| (*leg, id))
     }
 
@@ -117,11 +118,11 @@ impl CallTask {
                 is(self, SiprecStatus::Started);
                 let Some(live) = self.state.legs.get_mut(&leg) else { return };
                 let wide = live.io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
-                let Some(place) = live.siprec_sessions.iter().position(|one| one.id() == id) else { return };
-                let mut session = live.siprec_sessions.swap_remove(place);
+                let Some(place) = live.attachments.siprec_sessions.iter().position(|one| one.id() == id) else { return };
+                let mut session = live.attachments.siprec_sessions.swap_remove(place);
                 session.attach(wide, |command| live.io.command(command));
                 let paused = session.begins_paused();
-                live.siprec_sessions.push(session);
+                live.attachments.siprec_sessions.push(session);
                 if paused {
                     is(self, SiprecStatus::Paused);
                 }
@@ -148,7 +149,7 @@ impl CallTask {
             .state
             .legs
             .get(&leg)
-            .map(|live| live.siprec_sessions.iter().map(SiprecSession::id).collect())
+            .map(|live| live.attachments.siprec_sessions.iter().map(SiprecSession::id).collect())
             .unwrap_or_default();
         for id in ids {
             let now = clock::time();
@@ -163,11 +164,11 @@ impl CallTask {
         act: impl FnOnce(&mut SiprecSession, &RecordedLeg<'_>) -> R,
     ) -> Option<R> {
         let live = self.state.legs.get_mut(&leg)?;
-        let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
-        let mut session = live.siprec_sessions.swap_remove(place);
+        let place = live.attachments.siprec_sessions.iter().position(|one| one.id() == id)?;
+        let mut session = live.attachments.siprec_sessions.swap_remove(place);
         let done = self.recorded(leg, |recorded| act(&mut session, recorded));
         if let Some(live) = self.state.legs.get_mut(&leg) {
-            live.siprec_sessions.push(session);
+            live.attachments.siprec_sessions.push(session);
         }
         done
     }

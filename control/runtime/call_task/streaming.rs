@@ -46,12 +46,12 @@ impl CallTask {
         let signalling = self.sip();
         let live =
             self.state.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, signalling))));
-        live.streams.insert(id, handle);
+        live.attachments.streams.insert(id, handle);
     }
 
     pub(super) fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
-        let Some(stream) = live.streams.get_mut(&id) else { return };
+        let Some(stream) = live.attachments.streams.get_mut(&id) else { return };
         stream.attached = true;
         let (op, tracks) = (stream.op, tracks(stream.track));
         live.io.command(media::Command::Tap { op, tracks, sink: ready.sink });
@@ -68,7 +68,7 @@ impl CallTask {
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let (Some((dialect, account)), Some(live)) = (found, self.state.legs.get_mut(&leg)) else { return };
-        for (id, stream) in &mut live.streams {
+        for (id, stream) in &mut live.attachments.streams {
             stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
         }
     }
@@ -78,7 +78,7 @@ impl CallTask {
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(live) = self.state.legs.get(&leg) else { return };
         let Some(bridged) = live.bridged_with.and_then(|bridged| self.state.legs.get(&bridged)) else { return };
-        for stream in live.streams.values().filter(|stream| stream.attached) {
+        for stream in live.attachments.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
                 bridged.io.command(media::Command::Source { op: stream.bridged_op(), source });
             }
@@ -88,7 +88,7 @@ impl CallTask {
     /// Removes a stream, and disconnects the stream from the audio of the leg and of the bridged leg.
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
         let live = self.state.legs.get_mut(&leg)?;
-        let stream = live.streams.remove(&id)?;
+        let stream = live.attachments.streams.remove(&id)?;
         live.io.command(media::Command::Untap { op: stream.op });
         if stream.plays {
             live.io.command(media::Command::Unsource { op: stream.op });

@@ -19,11 +19,12 @@ use super::budget::{BUDGET, Budget, Exhausted, STEP};
 use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps};
 use super::error::{Code, Fault};
 use super::expression::{self, EvalError, Found, Scope};
+use super::frame::{self, Entry, Frame};
 use super::parameters::{WEB, is_url};
-use super::snapshot;
 use super::template::{self, expand};
 use super::text;
 use super::value::{Object, Value};
+use super::written;
 
 /// Maximum number of transfers in a call.
 const MAX_TRANSFERS: u32 = 32;
@@ -58,7 +59,7 @@ pub(super) enum Next {
 /// An HTTP request of the `request` method.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct ScriptRequest {
-    #[serde(with = "snapshot::http_method")]
+    #[serde(with = "written::http_method")]
     pub(super) method: http::Method,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
@@ -111,37 +112,11 @@ pub(super) enum PendingResult {
     /// The document at this URL.
     Document {
         url: String,
-        #[serde(with = "snapshot::value")]
+        #[serde(with = "written::value")]
         params: Value,
         entry: Entry,
     },
     Request(Box<ScriptRequest>),
-}
-
-/// How a script enters a section.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) enum Entry {
-    /// By `execute`: after the section, the script continues with the outcome of the `execute` step.
-    Execute,
-    /// By `transfer`, or as the first section: the script ends with the section.
-    Transfer,
-}
-
-/// A section or a condition whose steps run.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Frame {
-    Section {
-        name: String,
-        document: Document,
-        steps: Steps,
-        at: usize,
-        params: Value,
-        entry: Entry,
-        /// The number of jumps of each step that has made jumps.
-        jumps: BTreeMap<usize, u32>,
-    },
-    /// Steps within a section.
-    Block { steps: Steps, at: usize },
 }
 
 /// The jobs that run in the background.
@@ -158,7 +133,7 @@ pub(super) struct Jobs {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct CallContext {
     /// The script's object `call`.
-    #[serde(with = "snapshot::object")]
+    #[serde(with = "written::object")]
     pub(super) call: Object,
     /// Whether the leg is answered.
     pub(super) answered: bool,
@@ -174,15 +149,15 @@ const LONGEST_DECISION: usize = 60;
 /// A running script. Its written form is its state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Interpreter {
-    #[serde(with = "snapshot::frames")]
+    #[serde(with = "frame::written")]
     frames: Vec<Frame>,
     /// The work that the script may do before its next action.
     pub(super) budget: Budget,
-    #[serde(with = "snapshot::object")]
+    #[serde(with = "written::object")]
     pub(super) vars: Object,
     /// The size of the variables, in octets.
     var_octets: usize,
-    #[serde(with = "snapshot::object")]
+    #[serde(with = "written::object")]
     pub(super) envs: Object,
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,

@@ -6,7 +6,7 @@
 //!   text ──► value ──► document ──► interpreter ◄──► method    expression, operation, template: placeholders
 //!                                   │  budget         ├── connect, outcome
 //!                                   │                 └── parameters, sound, media: parameters of methods
-//!                                   │  snapshot, written: a script as data
+//!                                   │  frame: position     written: values as data
 //!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod expression;
 pub(super) mod facts;
+mod frame;
 mod interpreter;
 pub(super) mod media;
 pub(super) mod method;
@@ -25,7 +26,6 @@ mod outcome;
 pub(super) mod parameters;
 mod script;
 mod signed_request;
-mod snapshot;
 pub(super) mod sound;
 mod template;
 #[cfg(test)]

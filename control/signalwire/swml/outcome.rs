@@ -10,7 +10,8 @@ use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamStatus;
 
 use super::error::Fault;
-use super::interpreter::{Entry, Flow, Interpreter, Next, PendingResult};
+use super::frame::Entry;
+use super::interpreter::{Flow, Interpreter, Next, PendingResult};
 use super::value::{Object, Value};
 
 /// Maximum number of header fields of an answer that become variables.

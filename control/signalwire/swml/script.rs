@@ -6,7 +6,7 @@ use tandem_accounts::Account;
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
-use tandem_call::snapshot::{self as written, SnapshotError};
+use tandem_call::snapshot::{self, SnapshotError};
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Context, Notice};
@@ -19,8 +19,8 @@ use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
 use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRequest};
 use super::method::{NEXT, inlined, next};
-use super::snapshot;
 use super::value::{Object, Value};
+use super::written;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +48,7 @@ pub(super) struct LegScript {
 #[derive(PartialEq, Debug, Serialize, Deserialize)]
 struct Beginning {
     context: CallContext,
-    #[serde(with = "snapshot::object")]
+    #[serde(with = "written::object")]
     envs: Object,
 }
 
@@ -121,14 +121,14 @@ impl Script for LegScript {
     }
 
     fn write(&self) -> Result<Vec<u8>, SnapshotError> {
-        written::write(VERSION, self)
+        snapshot::write(VERSION, self)
     }
 }
 
 impl LegScript {
     /// Reads a script that [`Script::write`] has written.
     pub(super) fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
-        written::read(VERSION, octets)
+        snapshot::read(VERSION, octets)
     }
 
     fn begin(&mut self, text: &[u8], call_context: CallContext, envs: Object, fetch: &Fetch) -> Step {

@@ -84,6 +84,48 @@ fn restored(value: Value) -> Option<Value> {
     })
 }
 
+pub(super) mod value {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Value, Written};
+
+    pub(in super::super) fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+        Written(value).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        Written::deserialize(deserializer).map(|written: Written<Value>| written.0)
+    }
+}
+
+pub(super) mod object {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Object, Written};
+
+    pub(in super::super) fn serialize<S: Serializer>(object: &Object, serializer: S) -> Result<S::Ok, S::Error> {
+        Written(object).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+        Written::deserialize(deserializer).map(|written: Written<Object>| written.0)
+    }
+}
+
+pub(super) mod http_method {
+    use http::Method;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(method.as_str())
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

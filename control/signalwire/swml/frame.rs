@@ -1,4 +1,4 @@
-//! The written form of a running script, for the derives of [`Interpreter`](super::interpreter::Interpreter).
+//! The position of a script in its documents: a stack of sections and conditions, and its written form.
 //!
 //! A document is written once, as the application's text in the form of [`written`](super::written). A position is the
 //! number of a step in its document, so positions are valid as long as [`Document::of`] numbers the steps in this order.
@@ -10,9 +10,34 @@ use serde::{Deserialize, Serialize};
 use tandem_call::snapshot::SnapshotError;
 
 use super::document::{Document, Steps};
-use super::interpreter::{Entry, Frame};
-use super::value::Value as ScriptValue;
-use super::written::Written;
+use super::value::Value;
+use super::written::{self as values, Written};
+
+/// How a script enters a section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// By `execute`: after the section, the script continues with the outcome of the `execute` step.
+    Execute,
+    /// By `transfer`, or as the first section: the script ends with the section.
+    Transfer,
+}
+
+/// A section or a condition whose steps run.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Frame {
+    Section {
+        name: String,
+        document: Document,
+        steps: Steps,
+        at: usize,
+        params: Value,
+        entry: Entry,
+        /// The number of jumps of each step that has made jumps.
+        jumps: BTreeMap<usize, u32>,
+    },
+    /// Steps within a section.
+    Block { steps: Steps, at: usize },
+}
 
 /// The written form of the frames.
 #[derive(Serialize, Deserialize)]
@@ -29,8 +54,8 @@ enum Level {
         /// The index of the document.
         document: usize,
         at: usize,
-        #[serde(with = "value")]
-        params: ScriptValue,
+        #[serde(with = "values::value")]
+        params: Value,
         entry: Entry,
         jumps: BTreeMap<usize, u32>,
     },
@@ -66,7 +91,7 @@ impl Position {
     fn into_frames(self) -> Result<Vec<Frame>, SnapshotError> {
         let malformed = |why: &str| SnapshotError::Malformed(why.to_owned());
         let read = |source: &Arc<str>| {
-            let value = serde_json::from_str::<Written<ScriptValue>>(source);
+            let value = serde_json::from_str::<Written<Value>>(source);
             let value = value.map_err(|why| malformed(&why.to_string()))?;
             Document::of(value.0).map_err(|fault| malformed(&fault.to_string()))
         };
@@ -92,7 +117,8 @@ impl Position {
     }
 }
 
-pub(super) mod frames {
+/// The written form of all frames of a script.
+pub(super) mod written {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -104,48 +130,5 @@ pub(super) mod frames {
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Frame>, D::Error> {
         Position::deserialize(deserializer)?.into_frames().map_err(D::Error::custom)
-    }
-}
-
-pub(super) mod value {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{ScriptValue, Written};
-
-    pub(in super::super) fn serialize<S: Serializer>(value: &ScriptValue, serializer: S) -> Result<S::Ok, S::Error> {
-        Written(value).serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ScriptValue, D::Error> {
-        Written::deserialize(deserializer).map(|written: Written<ScriptValue>| written.0)
-    }
-}
-
-pub(super) mod object {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Written;
-    use crate::swml::value::Object;
-
-    pub(in super::super) fn serialize<S: Serializer>(object: &Object, serializer: S) -> Result<S::Ok, S::Error> {
-        Written(object).serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        Written::deserialize(deserializer).map(|written: Written<Object>| written.0)
-    }
-}
-
-pub(super) mod http_method {
-    use http::Method;
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(in super::super) fn serialize<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(method.as_str())
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
