@@ -93,10 +93,8 @@ impl SipSignalling {
     ) -> Result<Self, NotResumed> {
         for (id, text) in dialogs {
             let state: sip::DialogState = text.parse()?;
-            let own = credentials.map(|(username, password)| sip::Credentials {
-                username: username.into(),
-                password: password.into(),
-            });
+            let own = credentials
+                .map(|(username, password)| sip::Credentials { username: username.into(), password: password.into() });
             endpoint.resume(now, *id, state, own).await.ok_or(NotResumed::Stopped)??;
         }
         Ok(Self::new(endpoint))

@@ -220,8 +220,9 @@ impl CallTask {
         log.write(&self.services.store, &self.state.facts.sessions, clock::time());
         // Legs whose final event did not arrive in time are unregistered too.
         let live = self.state.legs.values().flat_map(|live| live.io.branches());
-        self.registry
-            .forget_branches(live.chain(self.state.facts.ended.values().flat_map(|teardown| teardown.branches.clone())));
+        self.registry.forget_branches(
+            live.chain(self.state.facts.ended.values().flat_map(|teardown| teardown.branches.clone())),
+        );
         let legs = self.state.facts.ended.keys().chain(self.state.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.state.facts.sessions.iter().map(|session| session.0)) {
             self.registry.forget(id);
@@ -391,7 +392,9 @@ impl CallTask {
                 }
                 self.state.call.handle_fetched(now, leg, id, result);
             }
-            Message::Rendered { leg, op, loops, elapsed, audio } => self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed }),
+            Message::Rendered { leg, op, loops, elapsed, audio } => {
+                self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed })
+            }
             Message::StreamOpen { leg, id } => {
                 let waiting_invite = self.state.legs.get_mut(&leg).and_then(|live| {
                     live.attachments.streams.get_mut(&id)?.delays_invite = false;
@@ -503,7 +506,8 @@ impl CallTask {
     }
 
     fn merge(&mut self, MovedCall { state, log }: MovedCall) {
-        let recorders = state.legs.values().flat_map(|live| &live.attachments.siprec_sessions).map(|session| session.id().0);
+        let recorders =
+            state.legs.values().flat_map(|live| &live.attachments.siprec_sessions).map(|session| session.id().0);
         let legs = state.call.legs().map(|leg| leg.id.0).chain(state.facts.ended.keys().map(|leg| leg.0));
         for id in legs.chain(recorders).chain(state.facts.sessions.iter().map(|session| session.0)) {
             self.registry.register(id, self.inbox.clone());

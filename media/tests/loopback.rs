@@ -312,7 +312,10 @@ fn a_prompt_is_sent_a_digit_is_reported_and_a_recording_is_written() {
     let spec = RecordSpec::new(path.clone(), Channels::Dual);
     phone.session.command(Command::Recording(RecordingCommand::Start { op: OpId(1), spec })).unwrap();
     let audio = Arc::new(Audio::new(vec![8_031i16; 1_600]));
-    phone.session.command(Command::Play { op: OpId(2), audio, loops: std::num::NonZeroU32::new(1), elapsed: Duration::ZERO }).unwrap();
+    phone
+        .session
+        .command(Command::Play { op: OpId(2), audio, loops: std::num::NonZeroU32::new(1), elapsed: Duration::ZERO })
+        .unwrap();
     let mut loud = 0;
     for _ in 0..25 {
         phone.say(0, &[0x10; 160]);

@@ -140,7 +140,12 @@ impl Phone {
     /// Plays audio. An event with the returned id reports the end.
     pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<OpId> {
         let (op, audio) = (self.op(), Arc::clone(audio));
-        self.command(media::Command::Play { op, audio, loops: std::num::NonZeroU32::new(1), elapsed: std::time::Duration::ZERO })?;
+        self.command(media::Command::Play {
+            op,
+            audio,
+            loops: std::num::NonZeroU32::new(1),
+            elapsed: std::time::Duration::ZERO,
+        })?;
         Ok(op)
     }
 

@@ -101,7 +101,12 @@ impl Phone {
     /// Plays audio, and waits until the audio has ended.
     pub(super) async fn say(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<()> {
         let op = self.op();
-        self.command(media::Command::Play { op, audio: Arc::clone(audio), loops: std::num::NonZeroU32::new(1), elapsed: Duration::ZERO })?;
+        self.command(media::Command::Play {
+            op,
+            audio: Arc::clone(audio),
+            loops: std::num::NonZeroU32::new(1),
+            elapsed: Duration::ZERO,
+        })?;
         self.until_finished(op).await
     }
 

@@ -68,10 +68,7 @@ impl CallState {
 impl CallSnapshot {
     /// Reads what [`CallState::write`] has written. `decrypt` is the reverse of `encrypt`, and returns `None` if the
     /// octets are not authentic.
-    pub(crate) fn read(
-        octets: &[u8],
-        decrypt: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Self, SnapshotError> {
+    pub(crate) fn read(octets: &[u8], decrypt: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Result<Self, SnapshotError> {
         let plain = decrypt(octets).ok_or_else(|| SnapshotError::Malformed("not authentic".to_owned()))?;
         snapshot::read(VERSION, &plain)
     }

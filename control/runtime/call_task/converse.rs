@@ -41,7 +41,12 @@ impl CallTask {
     }
 
     pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
-        let own = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref()).filter(|own| own.id == id);
+        let own = self
+            .state
+            .legs
+            .get(&leg)
+            .and_then(|live| live.attachments.conversation.as_ref())
+            .filter(|own| own.id == id);
         match (update, own.map(|own| own.op)) {
             (ConversationUpdate::Command(command), _) => {
                 // The call writes the result to its log.

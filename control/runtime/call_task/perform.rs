@@ -412,7 +412,8 @@ impl CallTask {
         // remaining legs are kept.
         let call = &self.state.call;
         self.state.facts.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
-        let (Some(mut live), Some(teardown)) = (self.state.legs.remove(&leg), self.state.facts.ended.get_mut(&leg)) else {
+        let (Some(mut live), Some(teardown)) = (self.state.legs.remove(&leg), self.state.facts.ended.get_mut(&leg))
+        else {
             self.state.facts.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };

@@ -19,7 +19,9 @@ impl CallTask {
     }
 
     pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(speech_tap) = self.state.legs.get_mut(&leg).and_then(|live| live.attachments.speech_taps.get_mut(&op)) {
+        if let Some(speech_tap) =
+            self.state.legs.get_mut(&leg).and_then(|live| live.attachments.speech_taps.get_mut(&op))
+        {
             speech_tap.finish();
         }
     }

@@ -118,7 +118,9 @@ impl CallTask {
                 is(self, SiprecStatus::Started);
                 let Some(live) = self.state.legs.get_mut(&leg) else { return };
                 let wide = live.io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
-                let Some(place) = live.attachments.siprec_sessions.iter().position(|one| one.id() == id) else { return };
+                let Some(place) = live.attachments.siprec_sessions.iter().position(|one| one.id() == id) else {
+                    return;
+                };
                 let mut session = live.attachments.siprec_sessions.swap_remove(place);
                 session.attach(wide, |command| live.io.command(command));
                 let paused = session.begins_paused();

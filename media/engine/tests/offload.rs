@@ -238,7 +238,10 @@ fn packets_that_need_the_engine_are_never_offloaded() {
 /// Returns a leg that plays audio and whose own audio has no reader.
 fn played(kernel: bool) -> MediaPair {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
-    pair.command(Side::A, Command::Play { op: OpId(1), audio: tone(1), loops: None, elapsed: std::time::Duration::ZERO });
+    pair.command(
+        Side::A,
+        Command::Play { op: OpId(1), audio: tone(1), loops: None, elapsed: std::time::Duration::ZERO },
+    );
     pair.talk(100, 1, 2);
     assert_eq!(pair.is_dropped(Side::A), kernel);
     pair.events(Side::A);
@@ -309,7 +312,10 @@ fn a_new_reader_gets_every_later_packet() {
     // If several prompts follow each other, the offload does not count as ended early.
     let mut pair = played(true);
     for op in 2..10 {
-        pair.command(Side::A, Command::Play { op: OpId(op), audio: tone(1), loops: None, elapsed: std::time::Duration::ZERO });
+        pair.command(
+            Side::A,
+            Command::Play { op: OpId(op), audio: tone(1), loops: None, elapsed: std::time::Duration::ZERO },
+        );
         pair.talk(60, 1, 2);
         assert!(pair.is_dropped(Side::A));
     }

@@ -115,7 +115,12 @@ fn a_short_prompt_between_relayed_packets_is_recorded_unchanged() {
         if frame == 10 {
             pair.command(
                 Side::A,
-                Command::Play { op: OpId(1), audio: Arc::new(Audio::new(vec![0; 640])), loops: NonZeroU32::new(1), elapsed: std::time::Duration::ZERO },
+                Command::Play {
+                    op: OpId(1),
+                    audio: Arc::new(Audio::new(vec![0; 640])),
+                    loops: NonZeroU32::new(1),
+                    elapsed: std::time::Duration::ZERO,
+                },
             );
         }
         b.say(&mut pair, Side::B);

@@ -166,7 +166,12 @@ fn a_call_in_any_state_is_written_and_read_and_gives_its_commands_again() {
         ("in a conference", in_conference, 1, Box::new(|command| matches!(command, LegCommand::JoinConference(_)))),
         ("gathering", gathering, 1, Box::new(|command| !matches!(command, LegCommand::Answer))),
         ("playing", playing, 1, Box::new(is_play(Duration::from_secs(7)))),
-        ("recorded", recorded, 1, Box::new(|command| matches!(command, LegCommand::Record { .. } | LegCommand::Echo(true)))),
+        (
+            "recorded",
+            recorded,
+            1,
+            Box::new(|command| matches!(command, LegCommand::Record { .. } | LegCommand::Echo(true))),
+        ),
     ];
     for (name, script, legs, expected) in states {
         let (state, now) = state_of(script());
