@@ -393,7 +393,7 @@ impl CallTask {
                 self.state.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, loops, elapsed, audio } => {
-                self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed })
+                self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed });
             }
             Message::StreamOpen { leg, id } => {
                 let waiting_invite = self.state.legs.get_mut(&leg).and_then(|live| {

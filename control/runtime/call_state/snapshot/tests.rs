@@ -159,8 +159,9 @@ fn outputs(mut state: CallState, now: Now) -> Vec<Output> {
 
 #[test]
 fn a_call_in_any_state_is_written_and_read_and_gives_its_commands_again() {
-    type Expected = Box<dyn Fn(&LegCommand) -> bool>;
-    let states: [(&str, fn() -> CallScript, usize, Expected); 6] = [
+    // The name of the state, the call, the number of its legs, and the commands that the call gives again.
+    type State = (&'static str, fn() -> CallScript, usize, Box<dyn Fn(&LegCommand) -> bool>);
+    let states: [State; 6] = [
         ("ringing", ringing, 2, Box::new(|command| !matches!(command, LegCommand::Invite(_) | LegCommand::Hangup(_)))),
         ("bridged", bridged, 2, Box::new(|command| matches!(command, LegCommand::Bridge { .. }))),
         ("in a conference", in_conference, 1, Box::new(|command| matches!(command, LegCommand::JoinConference(_)))),
