@@ -15,7 +15,7 @@ use crate::machine_detection::AnsweredBy;
 use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 /// Facts about a leg at one moment. The call passes an `Arc` of the facts with every event, so an event does not copy
 /// the facts. Unknown facts are not serialised, because every leg is stored and most facts are unknown for most legs.
@@ -29,7 +29,7 @@ pub struct LegInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<LegId>,
     /// Name of the account that the leg belongs to.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Name of the dialect of the leg's webhooks.
     pub dialect: Arc<str>,
     /// Id of the application that the leg belongs to (Telnyx: connection id).
@@ -82,7 +82,7 @@ pub struct LegInfo {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LegOwner {
     /// Name of the account.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Name of the dialect of the leg's webhooks.
     pub dialect: Arc<str>,
     /// Id of the application (Telnyx: connection id), if the leg belongs to one.
@@ -91,8 +91,8 @@ pub struct LegOwner {
 
 impl LegOwner {
     /// Creates the owner of a leg that belongs to no application.
-    pub fn new(account: impl Into<Arc<str>>, dialect: impl Into<Arc<str>>) -> Self {
-        Self { account: account.into(), dialect: dialect.into(), application: None }
+    pub fn new(account: AccountName, dialect: impl Into<Arc<str>>) -> Self {
+        Self { account, dialect: dialect.into(), application: None }
     }
 }
 
@@ -138,7 +138,7 @@ impl LegInfo {
     /// Returns the owner of the leg.
     pub fn owner(&self) -> LegOwner {
         LegOwner {
-            account: Arc::clone(&self.account),
+            account: self.account.clone(),
             dialect: Arc::clone(&self.dialect),
             application: self.application.clone(),
         }

@@ -30,7 +30,7 @@ use crate::route::{Decision, Route};
 use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{ConnectTiming, StreamSpec, StreamStatus, StreamTransport};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
-use tandem_id::Now;
+use tandem_id::{AccountName, Now};
 use tandem_id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 
 /// 180 without SDP.
@@ -139,7 +139,8 @@ impl CallScript {
 
     /// Adds an inbound leg.
     pub fn incoming(&mut self, leg: LegId, decision: Decision) {
-        let route = Route { owner: LegOwner::new("main", "test"), status: None, record: None, decision };
+        let route =
+            Route { owner: LegOwner::new(AccountName::new("main"), "test"), status: None, record: None, decision };
         self.call.handle_incoming(self.now, info(leg, Direction::Inbound), route);
         self.drain();
     }
@@ -518,7 +519,14 @@ impl CallScript {
 /// Returns the facts of a leg. The leg belongs to a call from `+15550001` to `+15550002`.
 pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-    let info = LegInfo::inbound(leg, CallId(1), LegOwner::new("main", "test"), from, to, jiff::Timestamp::UNIX_EPOCH);
+    let info = LegInfo::inbound(
+        leg,
+        CallId(1),
+        LegOwner::new(AccountName::new("main"), "test"),
+        from,
+        to,
+        jiff::Timestamp::UNIX_EPOCH,
+    );
     LegInfo { direction, status: Status::Queued, ..info }
 }
 

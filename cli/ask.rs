@@ -184,9 +184,9 @@ impl Lines {
 /// Returns the Authorization header for the account with this name. If there is no name, returns the header for the
 /// first account that has credentials.
 fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Failure> {
-    let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| *name == *account.name));
+    let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| account.name == name));
     asked.find_map(header).ok_or_else(|| {
-        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         Failure::Input(match name {
             Some(name) => anyhow!("no account {name:?} has credentials; the accounts are: {}", names.join(", ")),
             None => anyhow!("no account has credentials to log in with"),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tandem_accounts::{Account, TwilioCredentials};
 use tandem_app::Listening;
 use tandem_config::Config;
+use tandem_id::AccountName;
 use tandem_settings::{ApplicationKind, PROVIDERS};
 use tandem_telnyx as telnyx;
 
@@ -48,8 +49,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let (config, source) = super::client_config(arguments.config.as_deref())?;
     let accounts = super::accounts(&config, source)?;
     let named = arguments.account.as_deref();
-    let found = accounts.iter().find(|account| named.is_none_or(|name| name == &*account.name)).ok_or_else(|| {
-        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+    let found = accounts.iter().find(|account| named.is_none_or(|name| account.name == name)).ok_or_else(|| {
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         Failure::Input(anyhow!("no account {:?}; the accounts are: {}", named.unwrap_or_default(), names.join(", ")))
     })?;
     let provider = arguments.provider.as_deref();
@@ -66,17 +67,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Returns the id of an application of the account that works with commands. The application is in the configuration,
 /// or a running server names it, for example the server of `tandem dev`.
-fn connection(config: &Config, source: Source, accounts: &[Account], account: &str) -> Option<String> {
+fn connection(config: &Config, source: Source, accounts: &[Account], account: &AccountName) -> Option<String> {
     let configured = config.applications.iter();
-    let mut own = configured.filter(|one| &*one.account == account && one.works_by == ApplicationKind::Commands);
+    let mut own = configured.filter(|one| one.account == *account && one.works_by == ApplicationKind::Commands);
     if let Some(application) = own.next() {
         return Some(application.id.to_string());
     }
     // Without a running server there is nobody to ask.
     Listening::of(&config.data_dir)?;
     let base = format!("http://{}", super::reachable(config.http.listen));
-    let console = Console::new(&base, source, accounts, Some(account)).ok()?;
-    let path = format!("/console/numbers?account={}", escaped(account));
+    let console = Console::new(&base, source, accounts, Some(account.as_str())).ok()?;
+    let path = format!("/console/numbers?account={}", escaped(account.as_str()));
     let answer = super::block_on(console.json(&path)).ok()?.ok()?;
     let mut numbers = answer.get("numbers").and_then(Value::as_array).into_iter().flatten();
     numbers.find_map(|number| {

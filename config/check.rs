@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use tandem_accounts::DEFAULT_ACCOUNT;
+use tandem_id::AccountName;
 
 use crate::Config;
 use crate::decode::{MAX_FAULTS, nearest};
@@ -111,15 +112,15 @@ impl Report<'_> {
 
     /// Adds a fault if the account that owns an object does not exist, or if the key is missing although there are
     /// several accounts.
-    fn owner<V>(&mut self, path: String, account: &str, accounts: &HashMap<&str, V>) {
-        if account.is_empty() && accounts.len() > 1 {
+    fn owner<V>(&mut self, path: String, account: &AccountName, accounts: &HashMap<&str, V>) {
+        if account.is_server() && accounts.len() > 1 {
             let mut names: Vec<&str> = accounts.keys().copied().collect();
             names.sort_unstable();
             names.truncate(MAX_NAMES);
             let names = names.join("\", \"");
             self.fault(path, format!("is missing: there are several accounts, \"{names}\""));
         } else {
-            self.exists(path, "account", account, accounts);
+            self.exists(path, "account", account.as_str(), accounts);
         }
     }
 

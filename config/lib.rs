@@ -21,7 +21,6 @@ mod tests;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -31,6 +30,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Program;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
+use tandem_id::AccountName;
 use tandem_markup::Origin as Source;
 use tandem_media::Addresses;
 use tandem_routing::number_pool::Block;
@@ -224,16 +224,16 @@ impl Config {
     /// Sets the account of numbers, phones and applications without this key, if there is only one account. Without
     /// `[[accounts]]`, this is the account that the server creates.
     fn set_accounts(&mut self) {
-        let only: Arc<str> = match self.accounts.as_slice() {
-            [] => DEFAULT_ACCOUNT.into(),
-            [one] => Arc::clone(&one.name),
+        let only = match self.accounts.as_slice() {
+            [] => AccountName::new(DEFAULT_ACCOUNT),
+            [one] => one.name.clone(),
             _ => return,
         };
         let numbers = self.numbers.iter_mut().map(|number| &mut number.account);
         let phones = self.endpoints.iter_mut().map(|phone| &mut phone.account);
         let applications = self.applications.iter_mut().map(|application| &mut application.account);
-        for account in numbers.chain(phones).chain(applications).filter(|account| account.is_empty()) {
-            *account = Arc::clone(&only);
+        for account in numbers.chain(phones).chain(applications).filter(|account| account.is_server()) {
+            *account = only.clone();
         }
     }
 

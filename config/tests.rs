@@ -652,7 +652,7 @@ fn the_name_of_the_only_account_may_be_omitted() {
     {
         let config = read(&format!("{accounts}{objects}")).unwrap();
         let owners = [&config.numbers[0].account, &config.endpoints[0].account, &config.applications[0].account];
-        assert!(owners.iter().all(|owner| &***owner == expected), "{owners:?}");
+        assert!(owners.iter().all(|owner| **owner == expected), "{owners:?}");
     }
     let two = "[[accounts]]\nname = \"a\"\n[[accounts]]\nname = \"b\"\n";
     let found = faults(&format!("{two}{objects}"));
@@ -667,7 +667,7 @@ fn the_account_of_the_first_start_may_have_numbers_and_trunks() {
     let number = |account: &str| {
         format!("[[numbers]]\nnumber = \"600\"\naccount = \"{account}\"\ntwiml = \"<Response><Hangup/></Response>\"\n")
     };
-    assert_eq!(&*read(&number("default")).unwrap().numbers[0].account, "default");
+    assert_eq!(read(&number("default")).unwrap().numbers[0].account, "default");
     let found = faults(&number("acme")).join("\n");
     assert!(found.contains("add [[accounts]] as in tandem.example.toml, or use \"default\""), "{found}");
     let other = "[[accounts]]\nname = \"acme\"\n";

@@ -1,11 +1,13 @@
-//! The ids and the time that the SIP stack, the media engine and the call model share. Every id of a thing that is stored
+//! The ids, the names of accounts and the time that the SIP stack, the media engine and the call model share. Every id of a thing that is stored
 //! has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` + base64url, a UUID).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod account;
 mod entropy;
 mod time;
 
+pub use account::AccountName;
 pub use entropy::Entropy;
 pub use time::{Deadline, Now};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 
 /// Names and values of header fields. A protocol without header fields drops them, or carries them in another form.
 pub type HeaderFields = Vec<(String, String)>;
@@ -213,7 +213,7 @@ pub struct IncomingCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The account to which the caller belongs.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The user whose password the caller proved. `None` if the server recognised the caller by its address.
     pub username: Option<Arc<str>>,
     /// The called domain, if it belongs to an account.

@@ -278,11 +278,12 @@ mod tests {
     use crate::digest::{Attempts, Credentials, Session};
     use crate::directory::Ha1;
     use crate::testing::instant;
+    use tandem_id::AccountName;
     use tandem_net::digest::parse_challenges;
 
     fn directory() -> Directory {
         let user = User {
-            account: "acme".into(),
+            account: AccountName::new("acme"),
             username: "alice".into(),
             ha1: Ha1::of("alice", "tandem", "secret"),
             domain: None,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::trunk_acl::TrunkName;
 use ipnet::IpNet;
+use tandem_id::AccountName;
 use tandem_net::digest::Hash;
 
 /// The users that have a password, and this server's domains.
@@ -27,7 +28,7 @@ pub struct Directory {
 #[derive(Debug, Clone)]
 pub struct User {
     /// The account to which the user belongs.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The Digest user name, which is also the user part of the address-of-record.
     pub username: Arc<str>,
     /// The hashes of the password.
@@ -49,7 +50,7 @@ pub struct Domain {
     /// The host name of the domain in a Request-URI. Letter case is ignored.
     pub name: Arc<str>,
     /// The account to which the domain belongs.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The networks from which calls to the domain may come. If the domain has users who may call, such a call also
     /// needs a password. If the list is empty, calls may come from any network, but only with a password.
     pub networks: Vec<IpNet>,
@@ -155,7 +156,7 @@ impl Directory {
         users.iter().filter(move |user| match (domain, &user.domain) {
             (None, None) => true,
             (None, Some(_)) => first == Some(&user.account),
-            (Some(domain), None) => user.account == domain.account || user.account.is_empty(),
+            (Some(domain), None) => user.account == domain.account || user.account.is_server(),
             (Some(domain), Some(own)) => own.eq_ignore_ascii_case(&domain.name),
         })
     }
@@ -181,13 +182,13 @@ impl Directory {
     /// Returns whether the account has a user with this name that belongs to a phone. If `domain` is given, the user
     /// must belong to this domain or to no domain.
     #[must_use]
-    pub fn has(&self, account: &str, username: &str, domain: Option<&str>) -> bool {
+    pub fn has(&self, account: &AccountName, username: &str, domain: Option<&str>) -> bool {
         self.users.get(username).into_iter().flatten().any(|user| {
             let there = match (domain, &user.domain) {
                 (Some(domain), Some(own)) => own.eq_ignore_ascii_case(domain),
                 _ => true,
             };
-            &*user.account == account && there && user.trunk.is_none()
+            &user.account == account && there && user.trunk.is_none()
         })
     }
 }
@@ -207,7 +208,7 @@ mod tests {
 
     fn user(account: &str, username: &str, domain: Option<&str>) -> User {
         User {
-            account: account.into(),
+            account: AccountName::new(account),
             username: username.into(),
             ha1: Ha1::of(username, "r", "p"),
             domain: domain.map(Into::into),
@@ -221,17 +222,17 @@ mod tests {
     fn a_user_name_selects_the_user_of_the_called_domain() {
         let domain = |name: &str, account: &str| Domain {
             name: name.into(),
-            account: account.into(),
+            account: AccountName::new(account),
             networks: vec![],
             for_any_host: false,
         };
         let users = [
-            user("a", "alice", None),
-            user("b", "alice", Some("B.example")),
-            user("b", "alice", None),
-            user("b", "bob", Some("b.example")),
-            user("a", "bob", Some("a.example")),
-            user("b", "bob", Some("c.example")),
+            user(AccountName::new("a").as_str(), "alice", None),
+            user(AccountName::new("b").as_str(), "alice", Some("B.example")),
+            user(AccountName::new("b").as_str(), "alice", None),
+            user(AccountName::new("b").as_str(), "bob", Some("b.example")),
+            user(AccountName::new("a").as_str(), "bob", Some("a.example")),
+            user(AccountName::new("b").as_str(), "bob", Some("c.example")),
         ];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);
         let found = |name: &str, host: &str| {
@@ -247,7 +248,10 @@ mod tests {
         ] {
             assert_eq!(found(name, host), accounts, "{name} at {host}");
         }
-        assert!(directory.has("b", "alice", Some("b.EXAMPLE")) && !directory.has("c", "alice", None));
+        assert!(
+            directory.has(&AccountName::new("b"), "alice", Some("b.EXAMPLE"))
+                && !directory.has(&AccountName::new("c"), "alice", None)
+        );
     }
 
     #[test]

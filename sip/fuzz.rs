@@ -18,6 +18,7 @@ use crate::flow::{ConnectionId, Transport};
 use crate::leg::{Command, Event, LegId, Outgoing};
 use crate::registrar::{BindingRef, Change};
 use crate::trunk_acl::TrunkAcl;
+use tandem_id::AccountName;
 use tandem_net::digest::parse_challenges;
 
 pub use crate::message::fuzz_message;
@@ -51,7 +52,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
 pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
     let mut office = Office::new(now, Config::default());
     let users = ["alice", "bob"].map(|name| User {
-        account: "fuzz".into(),
+        account: AccountName::new("fuzz"),
         username: name.into(),
         ha1: Ha1::of(name, "fuzz", "secret"),
         domain: None,

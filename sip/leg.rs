@@ -22,6 +22,7 @@ use crate::waiting::PendingCallGuard;
 
 /// The key of a leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the key of an
 /// outgoing leg. The endpoint generates the key of an incoming leg, and never uses a key twice.
+use tandem_id::AccountName;
 pub use tandem_id::LegId;
 
 /// A command of the application to the endpoint. A command is ignored if its leg has ended, or if it does not fit the
@@ -230,7 +231,7 @@ pub struct Referred {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The account to which the caller belongs.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The user whose password the caller proved. `None` if the server recognised the caller by the networks of a
     /// domain.
     pub username: Option<Arc<str>>,
@@ -286,7 +287,7 @@ pub struct Outgoing {
     /// The accounts that pay for the call. The call may go to registered phones and over the trunks of these accounts.
     /// [`crate::Config::allow_networks`] decides about other destinations. If the list is empty, the operator makes the
     /// call and may call any address.
-    pub accounts: Vec<Arc<str>>,
+    pub accounts: Vec<AccountName>,
     /// The offer. If empty, the far end sends the offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
     /// A second offer, which is sent if the far end refuses `sdp` with 488 or 606. Empty if there is no second offer.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::Rng;
 use serde::Deserialize;
+use tandem_id::AccountName;
 
 use crate::flow::{Flow, Transport};
 use crate::gruu;
@@ -103,7 +104,7 @@ pub enum KeepAlive {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Aor {
     /// The account that owns the phone.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The user part of the address-of-record.
     pub username: Arc<str>,
     /// The domain that was called. `None` means any domain.
@@ -247,7 +248,7 @@ pub(crate) enum Due {
     KeepAlive(Box<ContactTarget>),
 }
 
-type Key = (Arc<str>, Arc<str>);
+type Key = (AccountName, Arc<str>);
 
 #[derive(Debug)]
 struct Entry {
@@ -603,7 +604,7 @@ fn is_open(flow: Flow) -> bool {
 }
 
 fn key(aor: &Aor) -> Key {
-    (Arc::clone(&aor.account), Arc::clone(&aor.username))
+    (aor.account.clone(), Arc::clone(&aor.username))
 }
 
 /// Returns whether the REGISTER is older than the binding (RFC 3261 §10.3 step 7).

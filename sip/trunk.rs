@@ -5,8 +5,9 @@
 //! internal state.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tandem_id::AccountName;
 
 use crate::digest::Credentials;
 use crate::probe::Probe;
@@ -27,7 +28,7 @@ pub struct Trunk {
     /// The configured name of the trunk.
     pub trunk: TrunkName,
     /// The account that owns the trunk. `None` if all accounts share the trunk.
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The URI `sip:HOST[:PORT][;transport=...]`. `None` for a trunk that only receives calls from the carrier.
     pub uri: Option<String>,
     /// Credentials with which the server answers challenges of the trunk.
@@ -131,7 +132,7 @@ pub struct TrunkTrouble {
     /// The trunk.
     pub trunk: TrunkName,
     /// The account that owns the trunk. `None` if all accounts share the trunk.
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The kind of the trouble.
     pub fault: TrunkFault,
     /// The reason, as a text for the log.

@@ -152,7 +152,7 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
     }
     let before = load(arguments, &extra)?;
-    let names: Vec<&str> = before.accounts.iter().map(|account| &*account.name).collect();
+    let names: Vec<&str> = before.accounts.iter().map(|account| account.name.as_str()).collect();
     let account = match &arguments.account {
         Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
             return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
@@ -180,7 +180,7 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
     // The account that the server creates has credentials of every provider.
-    let documents = before.accounts.iter().find(|one| *one.name == *account).map_or("twilio", Account::documents);
+    let documents = before.accounts.iter().find(|one| one.name == *account).map_or("twilio", Account::documents);
     let provider = arguments.provider.clone().unwrap_or_else(|| documents.to_owned());
     // The REST API of these providers places calls only for an application, which needs an entry in `[[applications]]`.
     // For any other application, the number has a `voice_url`.
@@ -307,7 +307,7 @@ fn greet(server: &Server, info: &StartInfo) {
     let phone = udp.map(|(_, address)| format!("sip:{extension}@{}", tandem_cli::reachable(*address)));
     let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
     text.push('\n');
-    if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
+    if let Some(account) = server.accounts().iter().find(|one| one.name == **account) {
         let mut config = config.clone();
         config.http.listen = server.http_addr();
         let to = phone.clone().unwrap_or_else(|| "+15550109999".to_owned());

@@ -23,7 +23,7 @@ use tandem_call::new_leg::{LegPlan, OnAnswer};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_config::Config;
 use tandem_history::query::{LegFilter, Page};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_routing::new_call::NewCall;
 use tandem_sip as sip;
 use tokio::net::UdpSocket;
@@ -253,7 +253,7 @@ async fn server(callee: SocketAddr, front: Option<SocketAddr>) -> (Server, tempf
 
 async fn legs(server: &Server) -> Vec<Arc<LegInfo>> {
     let page = Page { limit: 1_000, after: None, offset: 0 };
-    server.calls().list("acme", &LegFilter::default(), page).await.unwrap()
+    server.calls().list(&AccountName::new("acme"), &LegFilter::default(), page).await.unwrap()
 }
 
 async fn command(server: &Server, leg: LegId, command: Command) {
@@ -264,7 +264,7 @@ async fn command(server: &Server, leg: LegId, command: Command) {
 fn new_call(callee: SocketAddr) -> NewCall {
     let (to, from) = (Address::from(format!("sip:somebody@{callee}").as_str()), Address::from("sip:us@127.0.0.1"));
     let plan = LegPlan::waiting(DEADLINE);
-    NewCall { plan, ..NewCall::plain(LegOwner::new("acme", "twilio"), to, from, OnAnswer::Wait) }
+    NewCall { plan, ..NewCall::plain(LegOwner::new(AccountName::new("acme"), "twilio"), to, from, OnAnswer::Wait) }
 }
 
 fn tasks() -> usize {

@@ -134,7 +134,7 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     let named = arguments.account.as_deref();
     let account = target::account(&config, &accounts, named, &arguments.target);
     if let (Some(name), None) = (named, account) {
-        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
     }
     // The credentials are sent only to the configured server, and only if this server is on this machine.
@@ -189,7 +189,7 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     let sip_call_id = format!("{:032x}", rand::random::<u128>());
     if target.own {
         let base = format!("http://{}", tandem_cli::reachable(config.http.listen));
-        let console = Console::new(&base, source, &accounts, account.map(|account| &*account.name));
+        let console = Console::new(&base, source, &accounts, account.map(|account| account.name.as_str()));
         conversation.ask(match console {
             Ok(console) => Informant::Server(Server::new(console, sip_call_id.clone())),
             Err(failure) => Informant::Silent(failure.to_string()),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_cli::say;
+use tandem_id::AccountName;
 
 use anyhow::{Context, bail};
 use tandem_app::{Server, Signals};
@@ -119,14 +120,15 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     tokio::time::timeout(Duration::from_secs(10), server.calls().idle()).await.context("the call did not end")?;
 
     let page = Page { limit: 10, after: None, offset: 0 };
-    let newest = server.calls().list(ACCOUNT, &LegFilter::default(), page).await?;
+    let account = AccountName::new(ACCOUNT);
+    let newest = server.calls().list(&account, &LegFilter::default(), page).await?;
     let inbound = newest.iter().find(|leg| leg.direction == Direction::Inbound).context("no call record")?;
     let legs: Vec<&LegInfo> = newest.iter().filter(|leg| leg.session == inbound.session).map(AsRef::as_ref).collect();
     let lines = server.calls().log(inbound.session).await?;
     let services = server.calls().services();
     let recordings = tandem_history::recordings::Recordings::new(services.store.clone(), services.recordings.clone());
     let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };
-    let recording = recordings.list(ACCOUNT, &filter, page).await?.into_iter().next().context("no recording")?;
+    let recording = recordings.list(&account, &filter, page).await?.into_iter().next().context("no recording")?;
     let path = services.recording_path(recording.id);
 
     let likeness = report::likeness(&path, &message)?;

@@ -10,7 +10,7 @@ use crate::leg::{LegInfo, Status};
 use crate::program::instruction::AudioSource;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
-use tandem_id::{ConferenceId, LegId};
+use tandem_id::{AccountName, ConferenceId, LegId};
 
 /// Facts about a conference at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct ConferenceInfo {
     /// Id of the conference.
     pub id: ConferenceId,
     /// Name of the account that the conference belongs to.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Name of the dialect of the conference's webhooks: the dialect of the first participant.
     pub dialect: Arc<str>,
     /// The name that the account uses for the conference, unique among the account's live conferences.

@@ -19,7 +19,7 @@ use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 use crate::snapshot::{self, SnapshotError};
-use tandem_id::{ConferenceId, LegId, RecordingId};
+use tandem_id::{AccountName, ConferenceId, LegId, RecordingId};
 
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
 pub const MAX_RECORDINGS: usize = 8;
@@ -161,7 +161,7 @@ impl Member {
 #[derive(Clone, Debug)]
 pub struct ConferenceSpec<'a> {
     /// Name of the account.
-    pub account: &'a Arc<str>,
+    pub account: &'a AccountName,
     /// Name of the dialect of the conference's webhooks.
     pub dialect: &'a Arc<str>,
     /// The name that the account uses for the conference.
@@ -177,7 +177,7 @@ impl Conference {
     pub fn open(id: ConferenceId, spec: ConferenceSpec<'_>, now: Timestamp) -> Self {
         let info = Arc::new(ConferenceInfo {
             id,
-            account: Arc::clone(spec.account),
+            account: spec.account.clone(),
             dialect: Arc::clone(spec.dialect),
             name: Arc::clone(spec.name),
             status: ConferenceStatus::Waiting,

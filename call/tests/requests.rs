@@ -19,7 +19,7 @@ use tandem_call::recording::{PauseBehavior, RecordingStatus, Track};
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -315,8 +315,12 @@ fn a_second_bridge_of_the_same_legs_changes_nothing() {
 fn a_leg_of_another_call_can_be_bridged_after_the_merge() {
     let mut script = CallScript::commanded();
     let mut other = Call::new(CallId(2), [2; 32], script.now);
-    let route =
-        Route { owner: LegOwner::new("main", "test"), status: None, record: None, decision: Decision::Commands };
+    let route = Route {
+        owner: LegOwner::new(AccountName::new("main"), "test"),
+        status: None,
+        record: None,
+        decision: Decision::Commands,
+    };
     let b = LegId(9);
     other.handle_incoming(script.now, info(b, tandem_call::leg::Direction::Inbound), route);
     let with = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
@@ -702,7 +706,7 @@ fn a_recording_of_the_route_starts_with_the_answer() {
     let mut script = CallScript::new(1);
     let leg = LegId(1);
     let route = Route {
-        owner: LegOwner::new("main", "test"),
+        owner: LegOwner::new(AccountName::new("main"), "test"),
         status: None,
         record: Some(recording()),
         decision: Decision::Commands,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_accounts::DEFAULT_ACCOUNT;
 use tandem_gateway::{DashConfig, StarlisConfig};
+use tandem_id::AccountName;
 use tandem_settings::{Secret, web_origin};
 
 use super::Report;
@@ -26,8 +27,9 @@ fn check_dash(config: &Config, dash: &DashConfig, names: &Names<'_>, report: &mu
         report.fault("gateways.dash.calls_per_minute", "is outside 1 to 10000");
     }
     if let Some(id) = &dash.application {
-        let first = config.accounts.first().map_or(DEFAULT_ACCOUNT, |account| &account.name);
-        let account = dash.account.as_deref().unwrap_or(first);
+        let first =
+            config.accounts.first().map_or_else(|| AccountName::new(DEFAULT_ACCOUNT), |account| account.name.clone());
+        let account = dash.account.as_ref().unwrap_or(&first);
         own_application(names, "gateways.dash.application", id, account, report);
     }
     if let Some(host) = &dash.stream_host
@@ -94,9 +96,15 @@ fn check_access(
     }
 }
 
-fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, names: &Names<'_>, report: &mut Report<'_>) {
+fn check_common(
+    config: &Config,
+    path: &str,
+    account: Option<&AccountName>,
+    names: &Names<'_>,
+    report: &mut Report<'_>,
+) {
     match account {
-        Some(account) => report.exists(format!("{path}.account"), "account", account, &names.accounts),
+        Some(account) => report.exists(format!("{path}.account"), "account", account.as_str(), &names.accounts),
         None if names.accounts.len() > 1 => {
             report.fault(path, "several accounts are configured: name the account whose calls it makes (account)");
         }

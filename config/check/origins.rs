@@ -19,7 +19,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>)
     for (index, origin) in config.origins.iter().enumerate() {
         let path = format!("origins[{index}]");
         if let Some(account) = &origin.account {
-            report.exists(format!("{path}.account"), "account", account, &names.accounts);
+            report.exists(format!("{path}.account"), "account", account.as_str(), &names.accounts);
         }
         if origin.from == origin.to {
             report.fault(format!("{path}.to"), format!("{} is the same as `from`; remove this table", origin.to));

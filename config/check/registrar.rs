@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tandem_id::AccountName;
 use tandem_sip::KeepAlive;
 
 use super::Report;
@@ -63,14 +64,14 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
 /// only by its user name and password.
 fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let phones = config.endpoints.iter().enumerate().map(|(index, phone)| {
-        let owner = Some(&*phone.account);
+        let owner = Some(&phone.account);
         ((&*phone.username, phone.password.expose()), owner, format!("endpoints[{index}].password"))
     });
     let trunks = config.trunks.iter().enumerate().filter_map(|(index, trunk)| {
         let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
         Some(((&**username, password.expose()), None, format!("trunks[{index}].inbound_password")))
     });
-    let mut all: HashMap<(&str, &str), (Option<&str>, String)> = HashMap::new();
+    let mut all: HashMap<(&str, &str), (Option<&AccountName>, String)> = HashMap::new();
     for (key, owner, path) in phones.chain(trunks) {
         match all.get(&key) {
             // Another check reports two phones of one account that have the same user name.

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_agent::AgentConfig;
 use tandem_http::{NetworkPolicy, Origin};
+use tandem_id::AccountName;
 use tandem_media::Srtp;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_settings::{Application, ApplicationKind, Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
@@ -71,7 +72,7 @@ pub(super) struct Names<'a> {
     pub(super) applications: HashMap<&'a str, &'a Application>,
     pub(super) agents: HashMap<&'a str, &'a AgentConfig>,
     /// The accounts of the trunks that have prefixes. `None` is a trunk for all accounts.
-    with_prefixes: HashSet<Option<&'a str>>,
+    with_prefixes: HashSet<Option<&'a AccountName>>,
     config: &'a Config,
 }
 
@@ -81,26 +82,26 @@ impl<'a> Names<'a> {
         Self {
             accounts: match config.accounts.is_empty() {
                 true => HashMap::from([(DEFAULT_ACCOUNT, None)]),
-                false => by(&config.accounts, |one| &one.name).map(|(name, one)| (name, Some(one))).collect(),
+                false => by(&config.accounts, |one| one.name.as_str()).map(|(name, one)| (name, Some(one))).collect(),
             },
             trunks: by(&config.trunks, |one| &one.name).collect(),
             applications: by(&config.applications, |one| &one.id).collect(),
             agents: by(&config.agents, |one| &one.name).collect(),
-            with_prefixes: trunks().filter(|one| !one.prefixes.is_empty()).map(|one| one.account.as_deref()).collect(),
+            with_prefixes: trunks().filter(|one| !one.prefixes.is_empty()).map(|one| one.account.as_ref()).collect(),
             config,
         }
     }
 
-    fn account(&self, name: &str) -> Option<&'a Account> {
-        self.accounts.get(name).copied().flatten()
+    fn account(&self, name: &AccountName) -> Option<&'a Account> {
+        self.accounts.get(name.as_str()).copied().flatten()
     }
 
-    fn documents(&self, account: &str) -> &'static str {
+    fn documents(&self, account: &AccountName) -> &'static str {
         self.account(account).map_or("twilio", Account::documents)
     }
 
     /// Whether a trunk with prefixes takes calls of this account.
-    fn has_prefixes(&self, account: &str) -> bool {
+    fn has_prefixes(&self, account: &AccountName) -> bool {
         self.with_prefixes.contains(&None) || self.with_prefixes.contains(&Some(account))
     }
 }
@@ -114,7 +115,7 @@ fn by<T>(list: &[T], name: fn(&T) -> &str) -> impl Iterator<Item = (&str, &T)> {
 fn check_accounts(config: &Config, report: &mut Report<'_>) {
     for (index, account) in config.accounts.iter().enumerate() {
         let path = format!("accounts[{index}]");
-        name(&format!("{path}.name"), &account.name, report);
+        name(&format!("{path}.name"), account.name.as_str(), report);
         if let Some(twilio) = &account.twilio {
             let digits = twilio.account_sid.strip_prefix("AC").unwrap_or_default();
             if digits.len() != 32 || !digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
@@ -145,7 +146,7 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             .filter_map(|(i, one)| Some((format!("accounts[{i}].{name}"), key(one)?.to_owned())))
             .collect::<Vec<_>>()
     };
-    report.unique("the name", each(|one| Some(&one.name), "name"));
+    report.unique("the name", each(|one| Some(one.name.as_str()), "name"));
     let sids = each(|one| one.twilio.as_ref().map(|keys| &*keys.account_sid), "twilio.account_sid");
     report.unique("the account_sid", sids);
     report.unique("the key", each(|one| one.telnyx.as_ref().map(|keys| &*keys.api_key), "telnyx.api_key"));
@@ -176,13 +177,13 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
 
 /// Returns the provider whose document format the account uses by default. The default applies if a number or endpoint
 /// does not name a provider.
-pub(crate) fn documents(config: &Config, account: &str) -> &'static str {
-    config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
+pub(crate) fn documents(config: &Config, account: &AccountName) -> &'static str {
+    config.accounts.iter().find(|one| one.name == *account).map_or("twilio", Account::documents)
 }
 
 /// Checks that the provider exists. Also checks that the account has the credentials that sign the requests of this
 /// provider's format.
-fn check_provider(names: &Names<'_>, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
+fn check_provider(names: &Names<'_>, provider: &str, account: &AccountName, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
     let Some((table, is_set)) = credentials(provider) else {
         report.exists(key, "provider", provider, &PROVIDERS.into_iter().map(|name| (name, ())).collect());
@@ -229,7 +230,7 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             report.fault(format!("{path}.last"), message);
         }
         if let Some(account) = &block.account {
-            report.exists(format!("{path}.account"), "account", account, &names.accounts);
+            report.exists(format!("{path}.account"), "account", account.as_str(), &names.accounts);
         }
         let is_country = |country: &str| country.len() == 2 && country.bytes().all(|octet| octet.is_ascii_uppercase());
         if block.country.as_deref().is_some_and(|country| !is_country(country)) {
@@ -381,9 +382,9 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
 }
 
 /// Checks that the application exists and belongs to the account.
-pub(super) fn own_application(names: &Names<'_>, path: &str, id: &str, account: &str, report: &mut Report<'_>) {
+pub(super) fn own_application(names: &Names<'_>, path: &str, id: &str, account: &AccountName, report: &mut Report<'_>) {
     report.exists(path.to_owned(), "application", id, &names.applications);
-    if let Some(other) = names.applications.get(id).filter(|one| &*one.account != account) {
+    if let Some(other) = names.applications.get(id).filter(|one| one.account != *account) {
         report.fault(path, format!("belongs to account {:?}", other.account));
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>)
 fn check_server(server: &SiprecConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
     name(&format!("{path}.name"), &server.name, report);
     if let Some(account) = &server.account {
-        report.exists(format!("{path}.account"), "account", account, &names.accounts);
+        report.exists(format!("{path}.account"), "account", account.as_str(), &names.accounts);
     }
     if server.uris.is_empty() {
         report.fault(format!("{path}.uri"), "is empty; name at least one SIP URI");

@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>)
 fn check_trunk(config: &Config, trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
     name(&format!("{path}.name"), &trunk.name, report);
     if let Some(account) = &trunk.account {
-        report.exists(format!("{path}.account"), "account", account, &names.accounts);
+        report.exists(format!("{path}.account"), "account", account.as_str(), &names.accounts);
     }
     check_far_end(trunk, path, report);
     check_inbound(config, trunk, path, report);

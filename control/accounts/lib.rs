@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 use parking_lot::RwLock;
 use serde::Deserialize;
+use tandem_id::AccountName;
 use tandem_store::{Store, StoreError};
 
 use subaccount::{AccountStatus, Key, Subaccount};
@@ -22,7 +23,7 @@ pub const DEFAULT_ACCOUNT: &str = "default";
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// The account's name in this server.
-    pub name: Arc<str>,
+    pub name: AccountName,
     /// Credentials for the Twilio-compatible API.
     pub twilio: Option<TwilioCredentials>,
     /// Credentials for the Telnyx-compatible API.
@@ -39,7 +40,8 @@ impl Account {
     /// Creates a subaccount. The name of the subaccount in this server is `id`. If there is a signing key, the
     /// subaccount is a SignalWire project. If there is no signing key, the subaccount is a Twilio subaccount.
     pub fn of_subaccount(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
-        let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        let mut made =
+            Self { name: AccountName::new(id), twilio: None, telnyx: None, signalwire: None, operator: false };
         match (secret, signing_key) {
             (Some(api_token), Some(signing_key)) => {
                 made.signalwire = Some(SignalwireCredentials { project_id: id.to_owned(), api_token, signing_key });
@@ -63,7 +65,7 @@ impl Account {
         let own = [twilio, telnyx, signalwire];
         let secret = own.iter().flatten().map(|(_, secret)| *secret).next();
         let ids = own.into_iter().flatten().filter_map(|(id, secret)| Some((id?, secret)));
-        secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
+        secret.map(|secret| (self.name.as_str(), secret)).into_iter().chain(ids)
     }
 
     /// The dialect of the account's documents that have no configured dialect. The function tries the dialects in the
@@ -146,14 +148,14 @@ pub struct Accounts(RwLock<AccountTable>);
 #[derive(Debug, Default)]
 struct AccountTable {
     configured: Vec<Arc<Account>>,
-    configured_names: HashSet<Arc<str>>,
+    configured_names: HashSet<AccountName>,
     /// The subaccounts, and the REST changes to accounts of the configuration. The key is the account's name.
-    subaccounts: HashMap<Arc<str>, Arc<Subaccount>>,
+    subaccounts: HashMap<AccountName, Arc<Subaccount>>,
     /// All API keys of the database. The map key is the id of the API key.
     keys: HashMap<u128, Arc<Key>>,
     /// The accounts of the configuration, and then the subaccounts. The oldest subaccount comes first.
     all: Arc<Vec<Arc<Account>>>,
-    by_name: HashMap<Arc<str>, Arc<Account>>,
+    by_name: HashMap<AccountName, Arc<Account>>,
     by_sid: HashMap<String, Arc<Account>>,
 }
 
@@ -163,12 +165,12 @@ impl AccountTable {
     fn settle(&mut self) {
         let mut made: Vec<_> = self.subaccounts.values().filter(|made| made.parent.is_some()).collect();
         made.retain(|made| !self.is_configured(&made.account.name));
-        made.sort_by_key(|made| (made.created_at, Arc::clone(&made.account.name)));
+        made.sort_by_key(|made| (made.created_at, made.account.name.clone()));
         let all: Vec<_> = self.configured.iter().chain(made.iter().map(|made| &made.account)).cloned().collect();
         self.by_name.clear();
         self.by_sid.clear();
         for account in &all {
-            self.by_name.entry(Arc::clone(&account.name)).or_insert_with(|| Arc::clone(account));
+            self.by_name.entry(account.name.clone()).or_insert_with(|| Arc::clone(account));
             let twilio = account.twilio.iter().map(|own| &own.account_sid);
             let signalwire = account.signalwire.iter().map(|own| &own.project_id);
             for sid in twilio.chain(signalwire) {
@@ -178,17 +180,17 @@ impl AccountTable {
         self.all = Arc::new(all);
     }
 
-    fn is_configured(&self, name: &str) -> bool {
+    fn is_configured(&self, name: &AccountName) -> bool {
         self.configured_names.contains(name)
     }
 
-    fn status(&self, name: &str) -> AccountStatus {
+    fn status(&self, name: &AccountName) -> AccountStatus {
         if self.is_configured(name) {
             return AccountStatus::Active;
         }
         match self.subaccounts.get(name) {
             // A subaccount is closed if the configuration no longer contains the parent account.
-            Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.status,
+            Some(made) if made.parent.as_ref().is_some_and(|parent| self.is_configured(parent)) => made.status,
             _ => AccountStatus::Closed,
         }
     }
@@ -206,7 +208,7 @@ impl Accounts {
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
         let mut known = self.0.write();
         known.configured = accounts.into_iter().map(Arc::new).collect();
-        known.configured_names = known.configured.iter().map(|account| Arc::clone(&account.name)).collect();
+        known.configured_names = known.configured.iter().map(|account| account.name.clone()).collect();
         known.settle();
     }
 
@@ -215,7 +217,7 @@ impl Accounts {
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         let (made, keys) = (subaccount::all(store).await?, subaccount::keys(store).await?);
         let mut known = self.0.write();
-        known.subaccounts = made.into_iter().map(|made| (Arc::clone(&made.account.name), Arc::new(made))).collect();
+        known.subaccounts = made.into_iter().map(|made| (made.account.name.clone(), Arc::new(made))).collect();
         known.keys = keys.into_iter().map(|key| (key.id, Arc::new(key))).collect();
         known.settle();
         Ok(())
@@ -224,7 +226,7 @@ impl Accounts {
     /// Adds or replaces an account. The database must already contain the account in this form.
     pub fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
-        known.subaccounts.insert(Arc::clone(&made.account.name), Arc::new(made));
+        known.subaccounts.insert(made.account.name.clone(), Arc::new(made));
         known.settle();
     }
 
@@ -245,27 +247,27 @@ impl Accounts {
 
     /// The REST record of the account with this name. The record is a subaccount, or the changes to an account of the
     /// configuration.
-    pub fn subaccount(&self, name: &str) -> Option<Arc<Subaccount>> {
+    pub fn subaccount(&self, name: &AccountName) -> Option<Arc<Subaccount>> {
         self.0.read().subaccounts.get(name).cloned()
     }
 
     /// The subaccounts of this account. The oldest subaccount comes first.
-    pub fn below(&self, name: &str) -> Vec<Arc<Subaccount>> {
+    pub fn below(&self, name: &AccountName) -> Vec<Arc<Subaccount>> {
         let known = self.0.read();
         let mut below: Vec<_> =
-            known.subaccounts.values().filter(|made| made.parent.as_deref() == Some(name)).cloned().collect();
+            known.subaccounts.values().filter(|made| made.parent.as_ref() == Some(name)).cloned().collect();
         below.sort_by_key(|made| (made.created_at, made.id));
         below
     }
 
     /// The name of the account that created this account. `None` for an account of the configuration.
-    pub fn parent(&self, name: &str) -> Option<Arc<str>> {
+    pub fn parent(&self, name: &AccountName) -> Option<AccountName> {
         let known = self.0.read();
         known.subaccounts.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
     }
 
     /// The status of an account. An account of the configuration is always active.
-    pub fn status(&self, name: &str) -> AccountStatus {
+    pub fn status(&self, name: &AccountName) -> AccountStatus {
         self.0.read().status(name)
     }
 
@@ -281,13 +283,13 @@ impl Accounts {
         account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
     }
 
-    pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
+    pub fn by_name(&self, name: &AccountName) -> Option<Arc<Account>> {
         self.0.read().by_name.get(name).cloned()
     }
 
     /// The dialect of the account's documents that have no configured dialect ([`Account::documents`]). For an unknown
     /// account, the dialect is `twilio`.
-    pub fn documents(&self, name: &str) -> &'static str {
+    pub fn documents(&self, name: &AccountName) -> &'static str {
         self.by_name(name).map_or("twilio", |account| account.documents())
     }
 
@@ -297,8 +299,8 @@ impl Accounts {
     }
 
     /// The number of API keys of the account.
-    pub fn keys_of(&self, name: &str) -> usize {
-        self.0.read().keys.values().filter(|key| &*key.account == name).count()
+    pub fn keys_of(&self, name: &AccountName) -> usize {
+        self.0.read().keys.values().filter(|key| key.account == *name).count()
     }
 
     /// The account that owns this API key. `None` if the secret is wrong.

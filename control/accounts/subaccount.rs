@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tandem_host::hash::{hex, sha256};
+use tandem_id::AccountName;
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -51,7 +52,7 @@ pub struct Subaccount {
     /// The account. If the account comes from the configuration, only the configuration has the account's credentials.
     pub account: Arc<Account>,
     /// The name of the account that created this account. `None` for an account of the configuration.
-    pub parent: Option<Arc<str>>,
+    pub parent: Option<AccountName>,
     /// The display name (`FriendlyName`).
     pub friendly_name: String,
     pub status: AccountStatus,
@@ -68,7 +69,7 @@ struct Details {
     /// The webhook signing key of a SignalWire project.
     #[serde(default)]
     signing_key: Option<String>,
-    parent: Option<Arc<str>>,
+    parent: Option<AccountName>,
     #[serde(rename = "standing")]
     status: AccountStatus,
 }
@@ -79,7 +80,7 @@ pub struct Key {
     /// The number from which the key's SID is derived.
     pub id: u128,
     /// The name of the account that owns the key.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The display name (`FriendlyName`).
     pub friendly_name: String,
     /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so nobody can guess the secret from the
@@ -100,9 +101,9 @@ pub struct KeyDetails {
 
 impl Subaccount {
     /// Creates an active subaccount of `parent`. The name of the subaccount in this server contains `id`.
-    pub fn new(id: u128, account: Account, parent: &Arc<str>, friendly_name: String) -> Self {
+    pub fn new(id: u128, account: Account, parent: &AccountName, friendly_name: String) -> Self {
         let now = Timestamp::now();
-        let parent = Some(Arc::clone(parent));
+        let parent = Some(parent.clone());
         let account = Arc::new(account);
         Self { id, account, parent, friendly_name, status: AccountStatus::Active, created_at: now, updated_at: now }
     }
@@ -126,7 +127,7 @@ impl Subaccount {
         let (secret, signing_key) = if self.parent.is_some() { self.account.secrets() } else { (None, None) };
         let row = Resource {
             id: self.id,
-            account: self.account.name.to_string(),
+            account: self.account.name.clone(),
             parent: None,
             name: self.friendly_name.clone(),
             claim: None,
@@ -145,13 +146,13 @@ impl Subaccount {
 
 impl Key {
     /// Creates a key. Returns the key with its secret. The secret is not stored.
-    pub fn new(account: &Arc<str>, friendly_name: String) -> (Self, String) {
+    pub fn new(account: &AccountName, friendly_name: String) -> (Self, String) {
         let secret: [u8; 32] = rand::random();
         let secret = hex(&secret);
         let now = Timestamp::now();
         let key = Self {
             id: rand::random(),
-            account: Arc::clone(account),
+            account: account.clone(),
             friendly_name,
             hash: sha256([secret.as_bytes()]),
             created_at: now,
@@ -168,7 +169,7 @@ impl Key {
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
         let row = Resource {
             id: self.id,
-            account: self.account.to_string(),
+            account: self.account.clone(),
             parent: None,
             name: self.friendly_name.clone(),
             claim: None,
@@ -180,7 +181,7 @@ impl Key {
     }
 
     /// Deletes a key from the store. Returns `false` if the account has no key with this id.
-    pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    pub async fn delete(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
         resources::delete(store, KEY, account, id).await
     }
 
@@ -188,7 +189,7 @@ impl Key {
         let Resource { id, account, name, details, created_at, updated_at, .. } = row;
         let hash = unhex(&details.sha256);
         let hash = hash.ok_or(StoreError::Corrupt { column: "details", value: details.sha256 })?;
-        Ok(Self { id, account: account.into(), friendly_name: name, hash, created_at, updated_at })
+        Ok(Self { id, account, friendly_name: name, hash, created_at, updated_at })
     }
 }
 
@@ -204,14 +205,14 @@ pub async fn keys(store: &Store) -> Result<Vec<Key>, StoreError> {
 }
 
 /// The account's API key with this id, from the store.
-pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, StoreError> {
+pub async fn key(store: &Store, account: &AccountName, id: u128) -> Result<Option<Key>, StoreError> {
     resources::get(store, KEY, account, id).await?.map(Key::of).transpose()
 }
 
 fn read(row: Resource<Details>) -> Subaccount {
     let Resource { id, account: name, name: friendly_name, details, created_at, updated_at, .. } = row;
     let Details { auth_token, signing_key, parent, status } = details;
-    let account = Arc::new(Account::of_subaccount(&name, auth_token, signing_key));
+    let account = Arc::new(Account::of_subaccount(name.as_str(), auth_token, signing_key));
     Subaccount { id, account, parent, friendly_name, status, created_at, updated_at }
 }
 
@@ -232,44 +233,55 @@ mod tests {
     use super::*;
 
     fn configured(name: &str) -> Account {
-        Account { name: name.into(), ..Account::of_subaccount("AC1", Some("token".into()), None) }
+        Account { name: AccountName::new(name), ..Account::of_subaccount("AC1", Some("token".into()), None) }
     }
 
     fn made(name: &str, parent: &str) -> Subaccount {
-        Subaccount::new(7, Account::of_subaccount(name, Some("secret".into()), None), &parent.into(), "sub".into())
+        Subaccount::new(
+            7,
+            Account::of_subaccount(name, Some("secret".into()), None),
+            &AccountName::new(parent),
+            "sub".into(),
+        )
     }
 
     #[test]
     fn configured_accounts_have_precedence_over_stored_subaccounts() {
         let accounts = Accounts::new([configured("acme")]);
         accounts.put(made("AC2", "acme"));
-        assert_eq!(accounts.by_sid("AC2").unwrap().name, "AC2".into());
-        assert_eq!((accounts.parent("AC2").as_deref(), accounts.parent("acme")), (Some("acme"), None));
-        let operator = |name: &str| accounts.is_operator(&accounts.by_name(name).unwrap());
+        assert_eq!(accounts.by_sid("AC2").unwrap().name, "AC2");
+        assert_eq!(
+            (
+                accounts.parent(&AccountName::new("AC2")).as_ref().map(AccountName::as_str),
+                accounts.parent(&AccountName::new("acme"))
+            ),
+            (Some("acme"), None)
+        );
+        let operator = |name: &str| accounts.is_operator(&accounts.by_name(&AccountName::new(name)).unwrap());
         assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
         // The configuration file does not name subaccounts, so a reload of the configuration keeps them.
         accounts.replace([configured("acme")]);
-        assert_eq!(accounts.status("AC2"), AccountStatus::Active);
+        assert_eq!(accounts.status(&AccountName::new("AC2")), AccountStatus::Active);
         // A database row cannot replace an account of the configuration.
         let mut intruder = made("acme", "acme");
         intruder.status = AccountStatus::Closed;
         accounts.put(intruder);
-        assert_eq!(accounts.status("acme"), AccountStatus::Active);
-        assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
+        assert_eq!(accounts.status(&AccountName::new("acme")), AccountStatus::Active);
+        assert_eq!(accounts.by_name(&AccountName::new("acme")).unwrap().secrets(), (Some("token"), None));
         // A subaccount is closed if the configuration no longer contains the parent account.
         accounts.replace([configured("other")]);
-        assert_eq!(accounts.status("AC2"), AccountStatus::Closed);
-        assert_eq!(accounts.status("nobody"), AccountStatus::Closed);
+        assert_eq!(accounts.status(&AccountName::new("AC2")), AccountStatus::Closed);
+        assert_eq!(accounts.status(&AccountName::new("nobody")), AccountStatus::Closed);
     }
 
     #[test]
     fn an_api_key_is_accepted_with_its_secret_until_it_is_removed() {
         let accounts = Accounts::new([configured("acme")]);
-        let (key, secret) = Key::new(&"acme".into(), "ci".into());
+        let (key, secret) = Key::new(&AccountName::new("acme"), "ci".into());
         let id = key.id;
         assert!(!format!("{:?}", key.hash).contains(&secret));
         accounts.put_key(key);
-        assert_eq!(accounts.by_key(id, &secret).unwrap().name, "acme".into());
+        assert_eq!(accounts.by_key(id, &secret).unwrap().name, "acme");
         assert!(accounts.by_key(id, "").is_none() && accounts.by_key(id + 1, &secret).is_none());
         accounts.forget_key(id);
         assert!(accounts.by_key(id, &secret).is_none());
@@ -282,15 +294,15 @@ mod tests {
         let mut one = made("AC2", "acme");
         one.status = AccountStatus::Suspended;
         one.store(&store).await.unwrap();
-        let (key, secret) = Key::new(&"AC2".into(), "ci".into());
+        let (key, secret) = Key::new(&AccountName::new("AC2"), "ci".into());
         key.store(&store).await.unwrap();
         let accounts = Accounts::new([configured("acme")]);
         accounts.load(&store).await.unwrap();
-        assert_eq!(accounts.status("AC2"), AccountStatus::Suspended);
+        assert_eq!(accounts.status(&AccountName::new("AC2")), AccountStatus::Suspended);
         assert_eq!(accounts.by_sid("AC2").unwrap().secrets(), (Some("secret"), None));
-        assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2".into());
-        assert_eq!(accounts.below("acme").len(), 1);
-        assert!(Key::delete(&store, "AC2", key.id).await.unwrap());
+        assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2");
+        assert_eq!(accounts.below(&AccountName::new("acme")).len(), 1);
+        assert!(Key::delete(&store, &AccountName::new("AC2"), key.id).await.unwrap());
         assert!(subaccount::keys(&store).await.unwrap().is_empty());
     }
 

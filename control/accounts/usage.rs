@@ -7,6 +7,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use tandem_call::Target;
 use tandem_host::clock;
+use tandem_id::AccountName;
 use tandem_store::resources::Kind;
 use tandem_store::usage::{CallUsage, RecordingUsage};
 use tandem_store::{Store, StoreError, TimeRange, usage as records};
@@ -61,7 +62,7 @@ impl Usage {
     /// days is `None`, the range has no limit on this side.
     pub async fn read(
         store: &Store,
-        accounts: &[String],
+        accounts: &[AccountName],
         (from, until): (Option<Date>, Option<Date>),
     ) -> Result<Self, StoreError> {
         let range = TimeRange {
@@ -187,9 +188,9 @@ impl Trigger {
     }
 }
 
-pub fn with_subaccounts(accounts: &Accounts, name: &str) -> Vec<String> {
+pub fn with_subaccounts(accounts: &Accounts, name: &AccountName) -> Vec<AccountName> {
     let below = accounts.below(name);
-    std::iter::once(name.to_owned()).chain(below.iter().map(|made| made.account.name.to_string())).collect()
+    std::iter::once(name.clone()).chain(below.iter().map(|made| made.account.name.clone())).collect()
 }
 
 /// Returns the current date in UTC.

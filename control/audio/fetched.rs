@@ -17,6 +17,7 @@ use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePoli
 use moka::future::Cache;
 use tandem_host::clock;
 use tandem_http::{Budget, Client, FetchError, RedirectRules, Response, without_credentials};
+use tandem_id::AccountName;
 use tandem_media::Audio;
 use tandem_shares::{ParentOf, PerAccount};
 use tokio::sync::Mutex;
@@ -61,7 +62,7 @@ pub(crate) struct FetchedAudio {
 struct Key {
     url: String,
     /// The account, if the account has its own `[[origins]]`. They may map the URL to another file.
-    account: Option<Arc<str>>,
+    account: Option<AccountName>,
 }
 
 #[derive(Clone)]
@@ -115,16 +116,16 @@ impl FetchedAudio {
     }
 
     /// Returns the audio at this URL. A stored file is used if its server permits it.
-    pub(crate) async fn get(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
+    pub(crate) async fn get(&self, url: &str, account: &AccountName) -> Result<Arc<Audio>, AudioError> {
         self.follow(url, account, true).await
     }
 
     /// Requests the audio at this URL without the cache.
-    pub(crate) async fn get_uncached(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
+    pub(crate) async fn get_uncached(&self, url: &str, account: &AccountName) -> Result<Arc<Audio>, AudioError> {
         self.follow(url, account, false).await
     }
 
-    async fn follow(&self, url: &str, account: &str, cached: bool) -> Result<Arc<Audio>, AudioError> {
+    async fn follow(&self, url: &str, account: &AccountName, cached: bool) -> Result<Arc<Audio>, AudioError> {
         let part = self.parts.of(account);
         let client = self.client.of_account(account).with_budget(self.in_flight.with_part(&part));
         let limit = RedirectRules::PROVIDER.limit;

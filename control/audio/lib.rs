@@ -14,6 +14,7 @@ use moka::future::Cache;
 use tandem_call::program::instruction::AudioSource;
 use tandem_host::clock;
 use tandem_http::{Client, RedirectRules, Request, Timeouts};
+use tandem_id::AccountName;
 use tandem_media::Audio;
 use tandem_shares::ParentOf;
 use tandem_speech::{SpeechError, Spoken, Voice};
@@ -90,7 +91,7 @@ impl AudioLoader {
 
     /// Returns the audio of a source, for a call of this account. For a tone, the function returns an error, because
     /// the media engine generates tones.
-    pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
+    pub async fn get(&self, source: &AudioSource, account: &AccountName) -> Result<Loaded, AudioError> {
         let audio = match source {
             AudioSource::Speech(speech) => return spoken(self.voice.say(account, speech).await),
             AudioSource::Url(url) => match url.strip_prefix("file://") {
@@ -112,7 +113,7 @@ impl AudioLoader {
 
     /// Returns the audio of a source like [`Self::get`], for a caller who waits for the audio. So the synthesis has
     /// priority ([`Voice::say_soon`]).
-    pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Loaded, AudioError> {
+    pub async fn get_soon(&self, source: &AudioSource, account: &AccountName) -> Result<Loaded, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
         spoken(self.voice.say_soon(account, speech).await)
     }

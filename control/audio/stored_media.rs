@@ -18,6 +18,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_host::directory;
+use tandem_id::AccountName;
 use tandem_routing::inventory::{InventoryError, InventoryItem, MAX_ROWS, ResourceCache};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
@@ -84,7 +85,7 @@ impl InventoryItem for StoredFile {
 
 /// Returns the key of a file in memory. The key consists of the account, a line break and the name. No name contains a
 /// line break.
-fn key(account: &str, name: &str) -> String {
+fn key(account: &AccountName, name: &str) -> String {
     format!("{account}\n{name}")
 }
 
@@ -100,14 +101,14 @@ impl StoredMedia {
     }
 
     /// Returns the account's files that have not expired, newest file first.
-    pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<StoredFile>>> {
+    pub fn all(&self, account: &AccountName, now: Timestamp) -> Vec<Arc<Resource<StoredFile>>> {
         let mut all = self.media.all(account);
         all.retain(|row| row.details.expires_at > now);
         all
     }
 
     /// Returns the account's file with this name. Returns `None` if the file has expired.
-    pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<StoredFile>>> {
+    pub fn find(&self, account: &AccountName, name: &str, now: Timestamp) -> Option<Arc<Resource<StoredFile>>> {
         self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
     }
 
@@ -119,7 +120,7 @@ impl StoredMedia {
     pub async fn add(
         &self,
         store: &Store,
-        account: &str,
+        account: &AccountName,
         name: &str,
         content: (Bytes, String),
         expires_at: Timestamp,
@@ -183,7 +184,7 @@ impl StoredMedia {
     /// Writes a new file. `replaced` is the size in octets of the old file that the new file replaces.
     async fn write(
         &self,
-        account: &str,
+        account: &AccountName,
         (content, content_type): (Bytes, String),
         expires_at: Timestamp,
         replaced: u64,
@@ -252,22 +253,25 @@ mod tests {
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let (folder, now) = (directory.path().join("media"), Timestamp::now());
         let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
-        let row = stored.add(&store, "acme", "hello", wav("one"), now + HOUR).await.unwrap();
-        assert!(matches!(stored.add(&store, "acme", "hello", wav("two"), now + HOUR).await, Err(NotStored::NameTaken)));
-        stored.add(&store, "other", "hello", wav("theirs"), now + HOUR).await.unwrap();
+        let row = stored.add(&store, &AccountName::new("acme"), "hello", wav("one"), now + HOUR).await.unwrap();
+        assert!(matches!(
+            stored.add(&store, &AccountName::new("acme"), "hello", wav("two"), now + HOUR).await,
+            Err(NotStored::NameTaken)
+        ));
+        stored.add(&store, &AccountName::new("other"), "hello", wav("theirs"), now + HOUR).await.unwrap();
         let changed = stored.change(&store, &row, Some(wav("three")), now + HOUR + HOUR).await.unwrap();
         assert!(!stored.path(&row.details).exists(), "the file before it is gone");
 
         std::fs::write(folder.join("stray"), "cut short").unwrap();
         let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
-        let found = stored.find("acme", "hello", now).unwrap();
+        let found = stored.find(&AccountName::new("acme"), "hello", now).unwrap();
         assert_eq!(
             (&found.details, std::fs::read_to_string(stored.path(&found.details)).unwrap()),
             (&changed.details, "three".into())
         );
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "the stray file is gone");
 
-        assert!(stored.find("other", "hello", now + HOUR).is_none());
+        assert!(stored.find(&AccountName::new("other"), "hello", now + HOUR).is_none());
         assert_eq!(stored.sweep(&store, now + HOUR).await.unwrap(), 1);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
         assert!(stored.delete(&store, &found).await.unwrap() && !stored.delete(&store, &found).await.unwrap());
@@ -280,13 +284,16 @@ mod tests {
         let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
         let (folder, now) = (directory.path().join("media"), Timestamp::now());
         let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
-        let row = stored.add(&store, "acme", "hello", wav("one"), now + HOUR).await.unwrap();
+        let row = stored.add(&store, &AccountName::new("acme"), "hello", wav("one"), now + HOUR).await.unwrap();
         store.close().await;
         for content in [None, Some(wav("two"))] {
             assert!(matches!(stored.change(&store, &row, content, now + HOUR).await, Err(NotStored::Store(_))));
         }
-        assert!(matches!(stored.add(&store, "acme", "new", wav("three"), now + HOUR).await, Err(NotStored::Store(_))));
-        let found = stored.find("acme", "hello", now).unwrap();
+        assert!(matches!(
+            stored.add(&store, &AccountName::new("acme"), "new", wav("three"), now + HOUR).await,
+            Err(NotStored::Store(_))
+        ));
+        let found = stored.find(&AccountName::new("acme"), "hello", now).unwrap();
         assert_eq!(std::fs::read_to_string(stored.path(&found.details)).unwrap(), "one");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
     }

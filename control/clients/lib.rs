@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
+use tandem_id::AccountName;
 use tandem_leg::fork::Contact;
 
 /// A user of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User {
     /// The account.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The name of the user.
     pub name: Arc<str>,
     /// The domain. `None` means any domain.
@@ -51,7 +52,7 @@ struct Table {
 }
 
 /// The account and the name of a user.
-type UserKey = (Arc<str>, Arc<str>);
+type UserKey = (AccountName, Arc<str>);
 
 #[derive(Debug)]
 struct Entry {
@@ -107,7 +108,7 @@ impl Clients {
 }
 
 fn key(user: &User) -> UserKey {
-    (Arc::clone(&user.account), Arc::clone(&user.name))
+    (user.account.clone(), Arc::clone(&user.name))
 }
 
 #[cfg(test)]
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     fn user(name: &str, domain: Option<&str>) -> User {
-        User { account: "a".into(), name: name.into(), domain: domain.map(Into::into) }
+        User { account: AccountName::new("a"), name: name.into(), domain: domain.map(Into::into) }
     }
 
     fn client(id: u128, q: u16, device: Option<&str>, shares_device: bool) -> Client {

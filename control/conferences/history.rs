@@ -8,7 +8,7 @@ use tandem_call::conference::event::{
 use tandem_history::query::{Page, Range};
 use tandem_history::recordings::RecordingFiles;
 use tandem_history::records;
-use tandem_id::{ConferenceId, LegId};
+use tandem_id::{AccountName, ConferenceId, LegId};
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Cursor, Store, StoreError};
 
@@ -63,7 +63,7 @@ pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &Confere
         | ConferenceEventKind::Left { participant, .. } => {
             let row = Resource {
                 id: participant.leg.0 ^ info.id.0,
-                account: info.account.to_string(),
+                account: info.account.clone(),
                 parent: Some(info.id.0),
                 name: participant.leg.to_string(),
                 claim: None,
@@ -95,7 +95,7 @@ pub(super) async fn write(store: &Store, files: &RecordingFiles, event: &Confere
 async fn put(store: &Store, info: &ConferenceInfo) -> Result<(), StoreError> {
     let row = Resource {
         id: info.id.0,
-        account: info.account.to_string(),
+        account: info.account.clone(),
         parent: None,
         name: info.name.to_string(),
         claim: None,
@@ -109,7 +109,7 @@ async fn put(store: &Store, info: &ConferenceInfo) -> Result<(), StoreError> {
 fn mark(info: &ConferenceInfo) -> Resource<()> {
     Resource {
         id: !info.id.0,
-        account: info.account.to_string(),
+        account: info.account.clone(),
         parent: Some(info.id.0),
         name: info.name.to_string(),
         claim: None,
@@ -122,7 +122,7 @@ fn mark(info: &ConferenceInfo) -> Resource<()> {
 /// Returns the account's conference with this id, live or ended.
 pub async fn get(
     conferences: &Conferences,
-    account: &str,
+    account: &AccountName,
     id: ConferenceId,
 ) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
     if let Some(seen) = conferences.get(account, id) {
@@ -135,7 +135,7 @@ pub async fn get(
 /// Returns the live conference with this name. If there is none, returns the newest ended conference with this name.
 pub async fn named(
     conferences: &Conferences,
-    account: &str,
+    account: &AccountName,
     name: &str,
 ) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
     let live = conferences.find(account, name).and_then(|id| conferences.get(account, ConferenceId(id)));
@@ -150,7 +150,7 @@ pub async fn named(
 /// conferences.
 pub async fn list(
     conferences: &Conferences,
-    account: &str,
+    account: &AccountName,
     filter: &ConferenceFilter,
     page: Page,
 ) -> Result<Vec<Arc<ConferenceInfo>>, StoreError> {
@@ -201,7 +201,7 @@ pub async fn list(
 /// that have left, and legs that were called and did not join.
 pub async fn participants(
     conferences: &Conferences,
-    account: &str,
+    account: &AccountName,
     id: ConferenceId,
 ) -> Result<Vec<ParticipantInfo>, StoreError> {
     let there = conferences.get(account, id).map(|seen| seen.participants).unwrap_or_default();
@@ -218,7 +218,7 @@ pub async fn participants(
 /// Returns a participant of a conference, even if the participant has left.
 pub async fn participant(
     conferences: &Conferences,
-    account: &str,
+    account: &AccountName,
     id: ConferenceId,
     leg: LegId,
 ) -> Result<Option<ParticipantInfo>, StoreError> {
@@ -269,7 +269,7 @@ mod tests {
     fn room(status: ConferenceStatus) -> ConferenceInfo {
         ConferenceInfo {
             id: ConferenceId(7),
-            account: "acme".into(),
+            account: AccountName::new("acme"),
             dialect: "test".into(),
             name: "room".into(),
             status,
@@ -315,7 +315,7 @@ mod tests {
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
         let left = unfinished(&store).await.unwrap();
         assert_eq!(left.iter().map(|one| one.info.id).collect::<Vec<_>>(), [ConferenceId(7)]);
-        resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
+        resources::delete(&store, CONFERENCE(), &AccountName::new("acme"), 7).await.unwrap();
         assert!(unfinished(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
     }
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(left.iter().map(|one| one.info.status).collect::<Vec<_>>(), [ConferenceStatus::InProgress]);
         stored(&store, ConferenceStatus::Completed, vec![Ended]).await;
         assert!(unfinished(&store).await.unwrap().is_empty());
-        let row = resources::get(&store, CONFERENCE(), "acme", 7).await.unwrap().unwrap();
+        let row = resources::get(&store, CONFERENCE(), &AccountName::new("acme"), 7).await.unwrap().unwrap();
         assert_eq!(row.details.status, ConferenceStatus::Completed, "the record stays");
         store.close().await;
     }

@@ -45,7 +45,7 @@ use tandem_history::call_port::CallPort;
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_host::clock;
-use tandem_id::{ConferenceId, LegId, OpId, RecordingId, StreamId};
+use tandem_id::{AccountName, ConferenceId, LegId, OpId, RecordingId, StreamId};
 use tandem_media as media;
 use tandem_store::{self as store, StoreError};
 use tokio::runtime::Handle;
@@ -66,7 +66,7 @@ const MAX_ANNOUNCEMENTS: usize = 16;
 const MAX_PLAYBACKS: usize = 128;
 
 /// Name of the account, and name of the conference.
-type Name = (Arc<str>, Arc<str>);
+type Name = (AccountName, Arc<str>);
 
 /// All conferences. The number of media rooms limits the number of conferences. This type is cheap to clone.
 #[derive(Clone)]
@@ -152,31 +152,31 @@ impl Conferences {
     }
 
     /// Returns the id of the account's conference with this name, if a leg can join the conference.
-    pub fn find(&self, account: &str, name: &str) -> Option<u128> {
-        self.0.table.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
+    pub fn find(&self, account: &AccountName, name: &str) -> Option<u128> {
+        self.0.table.lock().names.get(&(account.clone(), name.into())).map(|id| id.0)
     }
 
     /// Returns the name of the account's live conference with this id.
-    pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
+    pub fn name(&self, account: &AccountName, id: u128) -> Option<Arc<str>> {
         self.get(account, ConferenceId(id)).map(|snapshot| Arc::clone(&snapshot.info.name))
     }
 
     /// Returns the legs of the conference's participants, including legs that are still being called. Returns an empty
     /// list if the conference has ended.
-    pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
+    pub fn members(&self, account: &AccountName, id: u128) -> Vec<LegId> {
         let snapshot = self.get(account, ConferenceId(id));
         snapshot.map(|snapshot| snapshot.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
     }
 
     /// Returns a snapshot of the account's conference with this id, if the conference is live.
-    pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
+    pub fn get(&self, account: &AccountName, id: ConferenceId) -> Option<ConferenceSnapshot> {
         self.0.table.lock().of(account, id).map(LiveConference::snapshot)
     }
 
     /// Returns snapshots of the account's live conferences, newest conference first.
-    pub fn all(&self, account: &str) -> Vec<ConferenceSnapshot> {
+    pub fn all(&self, account: &AccountName) -> Vec<ConferenceSnapshot> {
         let table = self.0.table.lock();
-        let own = table.live.values().filter(|live| *live.state.info().account == *account);
+        let own = table.live.values().filter(|live| live.state.info().account == *account);
         let mut all: Vec<_> = own.map(LiveConference::snapshot).collect();
         all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.info.created_at, snapshot.info.id)));
         all
@@ -228,7 +228,7 @@ impl Conferences {
     /// conference of the account has this name.
     pub fn open(&self, spec: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, media::OpenError> {
         let mut table = self.0.table.lock();
-        if table.names.contains_key(&(Arc::clone(spec.account), Arc::clone(spec.name))) {
+        if table.names.contains_key(&(spec.account.clone(), Arc::clone(spec.name))) {
             return Ok(None);
         }
         let id = table.reserve(self, spec)?;
@@ -459,8 +459,8 @@ impl Conferences {
 }
 
 impl ConferenceTable {
-    fn of(&self, account: &str, id: ConferenceId) -> Option<&LiveConference> {
-        self.live.get(&id).filter(|live| *live.state.info().account == *account)
+    fn of(&self, account: &AccountName, id: ConferenceId) -> Option<&LiveConference> {
+        self.live.get(&id).filter(|live| live.state.info().account == *account)
     }
 
     /// Reserves the conference with this name. Opens the conference if it does not exist.
@@ -482,7 +482,7 @@ impl ConferenceTable {
         conferences: &Conferences,
         spec: ConferenceSpec<'_>,
     ) -> Result<ConferenceId, media::OpenError> {
-        let place = (Arc::clone(spec.account), Arc::clone(spec.name));
+        let place = (spec.account.clone(), Arc::clone(spec.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
@@ -531,7 +531,7 @@ impl ConferenceTable {
         let info = live.state.info();
         if live.state.is_closing() {
             // From now on, a leg that joins opens a new conference.
-            let name = (Arc::clone(&info.account), Arc::clone(&info.name));
+            let name = (info.account.clone(), Arc::clone(&info.name));
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);
             }

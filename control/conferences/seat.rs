@@ -5,7 +5,7 @@ use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Coaching, Participation};
 use tandem_call::leg::LegInfo;
-use tandem_id::{ConferenceId, LegId};
+use tandem_id::{AccountName, ConferenceId, LegId};
 use tandem_media as media;
 
 use super::{Conferences, Reservation};
@@ -77,7 +77,7 @@ impl Conferences {
     }
 
     /// Checks that each participant to be coached is present and not on hold.
-    pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), JoinRefusal> {
+    pub fn may_coach(&self, account: &AccountName, id: ConferenceId, coaching: &Coaching) -> Result<(), JoinRefusal> {
         if !coaching.on {
             return Ok(());
         }

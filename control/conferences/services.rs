@@ -13,6 +13,7 @@ use tandem_events::Bus;
 use tandem_history::problem::Problem;
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
+use tandem_id::AccountName;
 use tandem_media as media;
 use tandem_store::Store;
 use tandem_webhooks::Deliveries;
@@ -57,16 +58,16 @@ pub struct ConferenceServices {
 #[derive(Default)]
 pub struct Reporter(OnceLock<Receiver>);
 
-type Receiver = Box<dyn Fn(&str, Problem) + Send + Sync>;
+type Receiver = Box<dyn Fn(&AccountName, Problem) + Send + Sync>;
 
 impl Reporter {
     /// Sets the receiver of all later problems. The receiver must not wait. Further calls have no effect.
-    pub fn set(&self, receiver: impl Fn(&str, Problem) + Send + Sync + 'static) {
+    pub fn set(&self, receiver: impl Fn(&AccountName, Problem) + Send + Sync + 'static) {
         // An error means that there is a receiver already.
         let _ = self.0.set(Box::new(receiver));
     }
 
-    pub(super) fn report(&self, account: &str, problem: Problem) {
+    pub(super) fn report(&self, account: &AccountName, problem: Problem) {
         if let Some(receiver) = self.0.get() {
             receiver(account, problem);
         }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::LegInfo;
 use tandem_history::records;
+use tandem_id::AccountName;
 use tandem_runtime::services::Services;
 
 /// One leg, as a row of the list of calls.
@@ -13,7 +14,7 @@ pub(super) struct CallRow {
     session: String,
     /// The id of the parent leg.
     parent: Option<String>,
-    account: String,
+    account: AccountName,
     provider: String,
     direction: &'static str,
     from: String,
@@ -55,7 +56,7 @@ impl CallRow {
             id: services.call_id(leg),
             session: leg.session.to_string(),
             parent: leg.parent.and_then(spelled),
-            account: leg.account.to_string(),
+            account: leg.account.clone(),
             provider: leg.dialect.to_string(),
             direction: records::direction_word(leg.direction),
             from: leg.from.to_string(),

@@ -40,7 +40,7 @@ impl List for Calls {
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<CallRow>, QueryError> {
         let filter = filter(query)?;
         let page = query.page()?;
-        let accounts = scope.accounts(app, query.account.as_deref());
+        let accounts = scope.accounts(app, query.account.as_ref());
         let filters = spellings(&filter);
         // A party is either the whole text, or a part of it. Only whole texts have an index.
         let mut is_part = query.has_party();
@@ -79,7 +79,7 @@ impl List for Calls {
             return Change::List;
         }
         match filter(query) {
-            Ok(filter) if selects(&filter, &[&*leg.account], leg) => {
+            Ok(filter) if selects(&filter, std::slice::from_ref(&leg.account), leg) => {
                 Change::Row(CallRow::of(app.calls.services(), leg, clock::time()))
             }
             _ => Change::Nothing,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tandem_causes::Cause;
 use tandem_events::{Event, Kind, ProblemEvent};
 use tandem_history::report::{REPORTS, Report, SipRequest};
+use tandem_id::AccountName;
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Cursor, TimeRange};
@@ -27,7 +28,7 @@ pub(super) struct ErrorRow {
     /// The level: `error` or `warning`.
     level: String,
     /// The account. `None` if the error belongs to no account.
-    account: Option<String>,
+    account: Option<AccountName>,
     call: Option<String>,
     session: Option<String>,
     cause: Option<Cause>,
@@ -52,7 +53,7 @@ impl ErrorRow {
             id: format!("{:032x}", row.id),
             at: row.created_at,
             level: row.name,
-            account: Some(row.account).filter(|name| !name.is_empty()),
+            account: Some(row.account).filter(|name| !name.is_server()),
             call,
             session,
             cause,
@@ -85,10 +86,10 @@ impl List for Errors {
             created: TimeRange { since: query.since, before: None },
             ..Filter::default()
         };
-        let mut accounts = scope.accounts(app, query.account.as_deref());
+        let mut accounts = scope.accounts(app, query.account.as_ref());
         if scope.is_operator() && query.account.is_none() {
             // The empty name selects errors that belong to no account.
-            accounts.push("".into());
+            accounts.push(AccountName::server());
         }
         let rows = resources::list_of(store, REPORTS, &accounts, &filter, &page).await?;
         let (mut rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });

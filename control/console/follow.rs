@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use tandem_events::{Filter, Item, Subscription};
+use tandem_id::AccountName;
 use tandem_runtime::app::App;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -53,14 +54,14 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of followers of each account. Operators share one entry.
 static FOLLOWED: Places = Places(Mutex::new(BTreeMap::new()));
 
-struct Places(Mutex<BTreeMap<Option<Arc<str>>, usize>>);
+struct Places(Mutex<BTreeMap<Option<AccountName>, usize>>);
 
 /// The place of one follower. Dropping this value frees the place.
-struct Place(&'static Places, Option<Arc<str>>);
+struct Place(&'static Places, Option<AccountName>);
 
 impl Places {
     /// Takes a place. `account` is `None` for an operator. Returns `None` if there is no place.
-    fn take(&'static self, account: Option<Arc<str>>) -> Option<Place> {
+    fn take(&'static self, account: Option<AccountName>) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&account).copied().unwrap_or_default();
         let others: usize = taken.iter().filter(|(name, _)| name.is_some()).map(|(_, count)| count).sum();
@@ -148,7 +149,7 @@ where
 {
     // An account and its subaccounts share their places, because an account can create many subaccounts.
     let own = &scope.account.name;
-    let shared_by = || app.accounts.parent(own).unwrap_or_else(|| Arc::clone(own));
+    let shared_by = || app.accounts.parent(own).unwrap_or_else(|| own.clone());
     let account = (!scope.is_operator()).then(shared_by);
     let place = FOLLOWED.take(account);
     let Some((place, events)) =
@@ -182,7 +183,7 @@ pub(super) fn list<L: List>(app: App, scope: Scope, query: Arc<ListQuery>, heade
     let (own_app, own_scope) = (app.clone(), scope.clone());
     let filter = match scope.is_operator() {
         true => Filter::kinds(L::KINDS),
-        false => Filter::kinds(L::KINDS).of_account(Arc::clone(&scope.account.name)),
+        false => Filter::kinds(L::KINDS).of_account(scope.account.name.clone()),
     };
     answer(&own_app, &own_scope, headers, filter, move |lines, events| async move {
         follow::<L>(&app, &scope, &query, &lines, events).await
@@ -346,7 +347,7 @@ mod tests {
     fn the_number_of_followers_is_limited_per_account_and_in_total_and_separately_for_operators() {
         static PLACES: Places = Places(Mutex::new(BTreeMap::new()));
         let take = |name: &str, count: usize| -> Vec<Place> {
-            let account = || (!name.is_empty()).then(|| Arc::from(name));
+            let account = || (!name.is_empty()).then(|| AccountName::new(name));
             std::iter::repeat_with(|| PLACES.take(account())).take(count).flatten().collect()
         };
         let greedy = take("greedy", 40);

@@ -40,7 +40,7 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::{Line, timeline};
 use tandem_history::records;
 use tandem_history::report::{REPORTS, Report, SipRequest};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_runtime::app::App;
 use tandem_settings::printable::printable;
 use tandem_store::calls::{CallFilter, CallRow, Parts};
@@ -102,9 +102,9 @@ impl Scope {
         Ok(Self::of(app, account))
     }
 
-    /// Whether data of this account is visible. Data that belongs to no account (`""`) is visible to operators.
-    pub fn sees(&self, account: &str) -> bool {
-        self.all_accounts || *account == *self.account.name
+    /// Whether data of this account is visible. Data that belongs to the server is visible to operators.
+    pub fn sees(&self, account: &AccountName) -> bool {
+        self.all_accounts || *account == self.account.name
     }
 
     /// Whether data of all accounts is visible.
@@ -114,14 +114,14 @@ impl Scope {
 
     /// Returns the visible accounts. The client's own account comes first. If `one` is given, returns only the account
     /// `one`, if this account is visible.
-    fn accounts(&self, app: &App, one: Option<&str>) -> Vec<Arc<str>> {
-        let mut names = vec![Arc::clone(&self.account.name)];
+    fn accounts(&self, app: &App, one: Option<&AccountName>) -> Vec<AccountName> {
+        let mut names = vec![self.account.name.clone()];
         if self.all_accounts {
             let others = app.accounts.all();
             let others = others.iter().map(|account| &account.name).filter(|name| **name != self.account.name);
             names.extend(others.cloned());
         }
-        names.retain(|name| one.is_none_or(|one| one == &**name));
+        names.retain(|name| one.is_none_or(|one| one == name));
         names
     }
 
@@ -138,7 +138,7 @@ impl Scope {
         let mut accounts = self.accounts(app, None);
         if self.all_accounts {
             // The empty name selects reports that belong to no account.
-            accounts.push("".into());
+            accounts.push(AccountName::server());
         }
         let page = store::Page::first(LATEST_ERRORS);
         let reports = resources::list_of(store, REPORTS, &accounts, &resources::Filter::default(), &page).await?;
@@ -306,7 +306,7 @@ pub struct ListQuery {
     /// row.
     follow: bool,
     /// If set, only rows of this account match.
-    account: Option<String>,
+    account: Option<AccountName>,
     /// If set, only calls in this state match. `live` and `ended` each include several states.
     status: Option<String>,
     from: Option<String>,
@@ -327,8 +327,8 @@ impl ListQuery {
     }
 
     /// Whether the query selects rows of this account.
-    fn selects_account(&self, account: &str) -> bool {
-        self.account.as_deref().is_none_or(|one| one == account)
+    fn selects_account(&self, account: &AccountName) -> bool {
+        self.account.as_ref().is_none_or(|one| one == account)
     }
 
     fn limit(&self) -> u32 {

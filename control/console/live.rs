@@ -80,7 +80,7 @@ impl List for LiveCalls {
 
     /// The pages are pages of legs. A call is on each page that has one of its legs.
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<LiveCall>, QueryError> {
-        let accounts = scope.accounts(app, query.account.as_deref());
+        let accounts = scope.accounts(app, query.account.as_ref());
         let filter = CallFilter { live: true, ..CallFilter::default() };
         let page: store::Page = query.page()?;
         let (legs, next) = query.cut(app.calls.page(&accounts, &filter, &page).await?, |leg| cursor(&filter, leg));

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use axum::Router;
 use serde::Serialize;
 use tandem_events::{Event, Kind, ResourceEvent, ResourceKind};
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
@@ -24,7 +25,7 @@ struct Numbers;
 struct NumberRow {
     /// The number in the dialled form. If `*` is at the end, the row stands for all numbers with this prefix.
     number: String,
-    account: String,
+    account: AccountName,
     provider: Option<String>,
     friendly_name: Option<String>,
     /// The source of the number: `file` (the configuration) or `api`.
@@ -60,7 +61,7 @@ impl GoesTo {
         Some(Self { url: Some(url.clone()), method: Some(method), ..Self::plain("url", format!("{method} {url}")) })
     }
 
-    fn application(routing: &Routing, account: &str, dialect: &str, id: &str) -> Self {
+    fn application(routing: &Routing, account: &AccountName, dialect: &str, id: &str) -> Self {
         let voice = routing.application(account, dialect, id);
         match voice.as_ref().and_then(Self::voice) {
             Some(to) => Self {
@@ -99,7 +100,7 @@ impl GoesTo {
 
     /// Returns the destination of a number in the account's inventory. If the number has no destination in the
     /// inventory, `file` decides.
-    fn of_number(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
+    fn of_number(routing: &Routing, account: &AccountName, held: &Number, file: Option<&NumberConfig>) -> Self {
         if let Some(trunk) = &held.trunk {
             return Self::plain("trunk", format!("SIP trunk {trunk}"));
         }
@@ -143,7 +144,7 @@ fn may_change(scope: &Scope, ResourceEvent { account, kind }: &ResourceEvent) ->
         }
         ResourceKind::VerifiedCallers | ResourceKind::OutboundProfiles => false,
     };
-    has_numbers && (account.is_empty() || scope.sees(account))
+    has_numbers && (account.is_server() || scope.sees(account))
 }
 
 /// Returns the provider of a number of the configuration. A number with an application has the provider of the
@@ -157,7 +158,7 @@ fn provider(routing: &Routing, number: &NumberConfig) -> Option<String> {
 
 fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.load_full();
-    let accounts = scope.accounts(app, query.account.as_deref());
+    let accounts = scope.accounts(app, query.account.as_ref());
     let mut rows = Vec::new();
     let mut known = HashSet::new();
     for account in &accounts {
@@ -168,7 +169,7 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
             let status_callback = number.voice.status_callback.as_deref();
             rows.push(NumberRow {
                 number: held.name.clone(),
-                account: account.to_string(),
+                account: account.clone(),
                 provider: Some(number.dialect.clone()),
                 friendly_name: name,
                 source: if file.is_some() { "file" } else { "api" },
@@ -181,7 +182,7 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let configured = accounts.iter().flat_map(|account| routing.configured_of(account));
     rows.extend(configured.filter(|number| !known.contains(&number.number.to_string())).map(|number| NumberRow {
         number: number.number.to_string(),
-        account: number.account.to_string(),
+        account: number.account.clone(),
         provider: provider(&routing, number),
         friendly_name: None,
         source: "file",
@@ -199,8 +200,9 @@ mod tests {
 
     #[test]
     fn numbers_are_read_again_after_a_change_of_an_own_resource_or_of_all_accounts() {
-        let changed =
-            |scope: &Scope, account: &str, kind| may_change(scope, &ResourceEvent { account: account.into(), kind });
+        let changed = |scope: &Scope, account: &str, kind| {
+            may_change(scope, &ResourceEvent { account: AccountName::new(account), kind })
+        };
         let own = scope("acme", false);
         assert!(changed(&own, "acme", ResourceKind::Numbers) && changed(&own, "", ResourceKind::Configuration));
         assert!(

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tandem_events::{Event, Kind, ResourceKind};
 use tandem_history::refusals::LastRefusal;
 use tandem_host::clock;
+use tandem_id::AccountName;
 use tandem_runtime::app::App;
 use tandem_store::bindings::{self, BindingRow};
 
@@ -24,7 +25,7 @@ struct Phones;
 /// A SIP user. A user may have several phones.
 #[derive(Serialize)]
 struct PhoneRow {
-    account: String,
+    account: AccountName,
     username: String,
     /// The SIP domain of the user, if the account has created a domain.
     domain: Option<String>,
@@ -65,20 +66,20 @@ impl List for Phones {
         let bound = bindings::list(&services.store, now).await?;
         let routing = services.routing.load_full();
         let phones = routing.phones();
-        let seen = |account: &str| scope.sees(account) && query.selects_account(account);
+        let seen = |account: &AccountName| scope.sees(account) && query.selects_account(account);
         let mut rows: Vec<_> = phones
             .users()
             .into_iter()
             .filter(|aor| seen(&aor.account))
             .map(|aor| {
                 let of_it = |row: &&BindingRow| {
-                    *row.account == *aor.account
+                    row.account == aor.account
                         && *row.username == *aor.username
                         && row.details.domain.as_deref() == aor.domain.as_deref()
                 };
                 let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
                 PhoneRow {
-                    account: aor.account.to_string(),
+                    account: aor.account.clone(),
                     username: aor.username.to_string(),
                     domain: aor.domain.as_deref().map(str::to_owned),
                     uri: phones.uri(&aor),
@@ -132,7 +133,10 @@ mod tests {
         let problem = |account: &str, request: Option<SipRequest>| {
             let (request, message) = (request.map(Box::new), String::new());
             let report = Report { cause: None, code: None, message, hint: None, call: None, session: None, request };
-            Event::Problem(ProblemEvent { leg: None, report: Resource::new(account, "warning", report) })
+            Event::Problem(ProblemEvent {
+                leg: None,
+                report: Resource::new(&AccountName::new(account), "warning", report),
+            })
         };
         let request = || SipRequest {
             method: "REGISTER".into(),

@@ -4,6 +4,7 @@ use axum::Router;
 use serde::Serialize;
 use tandem_causes::Cause;
 use tandem_events::{Event, Kind, ResourceEvent, ResourceKind, TrunkEvent};
+use tandem_id::AccountName;
 use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
@@ -22,7 +23,7 @@ struct Trunks;
 struct TrunkRow {
     name: String,
     /// The account that owns the trunk. `None` for a trunk that all accounts use.
-    account: Option<String>,
+    account: Option<AccountName>,
     uri: Option<String>,
     prefixes: Vec<String>,
     inbound_from: Vec<String>,
@@ -77,7 +78,7 @@ impl TrunkRow {
         let reason = reasons.into_iter().map(|(_, reason)| reason).reduce(|all, reason| format!("{all}; {reason}"));
         Self {
             name: trunk.name.to_string(),
-            account: trunk.account.as_deref().map(str::to_owned),
+            account: trunk.account.clone(),
             uri: trunk.uri.as_deref().map(str::to_owned),
             prefixes: texts(&trunk.prefixes),
             inbound_from: trunk.inbound_from.iter().map(ToString::to_string).collect(),
@@ -129,5 +130,5 @@ impl List for Trunks {
 
 /// Whether a trunk is in the list. A trunk without an account is in the list of every account.
 fn is_visible(scope: &Scope, query: &ListQuery, trunk: &TrunkConfig) -> bool {
-    trunk.account.as_deref().is_none_or(|account| scope.sees(account) && query.selects_account(account))
+    trunk.account.as_ref().is_none_or(|account| scope.sees(account) && query.selects_account(account))
 }

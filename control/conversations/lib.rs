@@ -38,7 +38,7 @@ use tandem_history::call_port::CallPort;
 use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::Socket;
-use tandem_id::{ConversationId, LegId, OpId};
+use tandem_id::{AccountName, ConversationId, LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tandem_speech::recognise::{self, RecogniseError, Recogniser, RecognitionSession};
@@ -71,7 +71,7 @@ pub struct NewConversation {
     /// The leg of the caller.
     pub leg: LegId,
     /// The name of the leg's account.
-    pub account: Arc<str>,
+    pub account: AccountName,
     pub id: ConversationId,
     /// The id of the operation that will own the conversation's tap and source in the media session.
     pub op: OpId,
@@ -244,7 +244,7 @@ async fn run(
 /// Connects to the application, or creates the agent.
 async fn open_backend(
     shared: &Conversations,
-    account: &str,
+    account: &AccountName,
     spec: &mut ConversationSpec,
     wire: Option<Box<dyn ConversationWire>>,
 ) -> Result<ConversationBackend, StreamFailure> {
@@ -303,7 +303,7 @@ struct ConversationTask<'a> {
     log: ConversationLog<'a>,
     shared: &'a Conversations,
     call: &'a dyn CallPort<ConversationUpdate>,
-    account: Arc<str>,
+    account: AccountName,
     writer: media::StreamWriter,
     /// The audio of the pieces that are not yet played, as octets.
     made: HashMap<u64, Bytes>,
@@ -448,7 +448,7 @@ impl ConversationTask<'_> {
         while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
-                    let (audio, account) = (self.shared.audio.clone(), Arc::clone(&self.account));
+                    let (audio, account) = (self.shared.audio.clone(), self.account.clone());
                     let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
                     self.making.insert(piece, making);
                 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tandem_accounts::Accounts;
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::LegInfo;
+use tandem_id::AccountName;
 use tandem_webhooks::{Delivery, DeliverySigner, SignInput, SignedRequest};
 
 use crate::{Dialect, Dialects, Notice};
@@ -27,16 +28,16 @@ pub fn of_conference(notice: Notice, dialect: &dyn Dialect, conference: &Confere
 }
 
 /// Creates the delivery of a notice that does not concern a call.
-pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: String, id: u128) -> Delivery {
+pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &AccountName, queue: String, id: u128) -> Delivery {
     Delivery { queue, ..deliver(notice, dialect, (0, account), id) }
 }
 
-fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
+fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &AccountName), id: u128) -> Delivery {
     Delivery {
         id,
         queue: format!("{session:032x}"),
         session,
-        account: account.to_owned(),
+        account: account.clone(),
         dialect: dialect.name().to_owned(),
         event: notice.event,
         policy: dialect.retry_policy(&notice.target.url),
@@ -59,7 +60,7 @@ pub struct DialectSigner {
 }
 
 impl DeliverySigner for DialectSigner {
-    fn sign(&self, account: &str, dialect: &str, input: &SignInput<'_>) -> SignedRequest {
+    fn sign(&self, account: &AccountName, dialect: &str, input: &SignInput<'_>) -> SignedRequest {
         match (self.dialects.get(dialect), self.accounts.by_name(account)) {
             (Some(dialect), Some(account)) => dialect.sign(&account, input),
             // The account was removed from the configuration. Its last notices are sent unsigned and without a body.
@@ -108,21 +109,23 @@ mod tests {
 
     #[test]
     fn a_notice_without_a_call_is_in_the_given_queue() {
-        let delivery = of_account(notice("http://app.test/"), &Fake("a"), "acme", "usage".to_owned(), 5);
+        let delivery =
+            of_account(notice("http://app.test/"), &Fake("a"), &AccountName::new("acme"), "usage".to_owned(), 5);
         assert_eq!((delivery.queue.as_str(), delivery.session, delivery.leg), ("usage", 0, None));
     }
 
     #[test]
     fn a_delivery_is_signed_by_its_dialect_and_is_empty_if_the_account_was_removed() {
-        let account = Account { name: "acme".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        let account =
+            Account { name: AccountName::new("acme"), twilio: None, telnyx: None, signalwire: None, operator: false };
         let signer = DialectSigner { accounts: Arc::new(Accounts::new([account])), dialects: dialects() };
         let body = Body::Form(vec![("CallSid".to_owned(), "a1".to_owned())]);
         let (method, now) = (Method::Post, Timestamp::UNIX_EPOCH);
         let input = SignInput { url: "http://app.test/", method, body: &body, id: 1, attempt: 1, now };
-        let signed = signer.sign("acme", "b", &input);
+        let signed = signer.sign(&AccountName::new("acme"), "b", &input);
         assert_eq!(signed.headers, [("Signed".to_owned(), "acme by b".to_owned())]);
         for (account, dialect) in [("gone", "b"), ("acme", "c")] {
-            let unsigned = signer.sign(account, dialect, &input);
+            let unsigned = signer.sign(&AccountName::new(account), dialect, &input);
             assert_eq!(
                 (unsigned.url.as_str(), unsigned.headers.len(), unsigned.body.len()),
                 ("http://app.test/", 0, 0)

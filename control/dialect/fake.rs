@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tandem_call::leg::LegOwner;
-use tandem_id::CallId;
+use tandem_id::{AccountName, CallId};
 
 use super::*;
 
@@ -77,5 +77,12 @@ pub(crate) fn notice(url: &str) -> Notice {
 
 pub(crate) fn leg() -> LegInfo {
     let (from, to) = ("+15550001".into(), "+15550002".into());
-    LegInfo::inbound(LegId(1), CallId(0x2a), LegOwner::new("acme", "a"), from, to, Timestamp::UNIX_EPOCH)
+    LegInfo::inbound(
+        LegId(1),
+        CallId(0x2a),
+        LegOwner::new(AccountName::new("acme"), "a"),
+        from,
+        to,
+        Timestamp::UNIX_EPOCH,
+    )
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tandem_id::AccountName;
 use tandem_shares::{ParentOf, PerAccount};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
@@ -47,7 +48,7 @@ impl Turns {
 
     /// Waits for the account's turn, and then does the work. The other tasks of the thread continue on another thread
     /// meanwhile.
-    pub async fn work<T>(&self, account: &str, work: impl FnOnce() -> T) -> T {
+    pub async fn work<T>(&self, account: &AccountName, work: impl FnOnce() -> T) -> T {
         let own = self.0.accounts.of(account);
         // A semaphore that is never closed always gives a permit.
         let _turn = own.acquire().await;
@@ -78,16 +79,16 @@ mod tests {
                     started.send(()).unwrap();
                     ends.recv().unwrap();
                 };
-                turns.work("a", wait).await;
+                turns.work(&AccountName::new("a"), wait).await;
             }
         });
         let second = tokio::spawn({
             let turns = turns.clone();
-            async move { turns.work("a", || "second").await }
+            async move { turns.work(&AccountName::new("a"), || "second").await }
         });
         // The only thread of the runtime is free, although the first account's work has not ended.
-        turns.work("b", || begins.recv().unwrap()).await;
-        assert_eq!(turns.work("b", || "other").await, "other");
+        turns.work(&AccountName::new("b"), || begins.recv().unwrap()).await;
+        assert_eq!(turns.work(&AccountName::new("b"), || "other").await, "other");
         assert!(!second.is_finished());
         end.send(()).unwrap();
         long.await.unwrap();
@@ -96,6 +97,6 @@ mod tests {
 
     #[tokio::test]
     async fn work_runs_in_a_runtime_with_one_thread() {
-        assert_eq!(Turns::default().work("a", || 7).await, 7);
+        assert_eq!(Turns::default().work(&AccountName::new("a"), || 7).await, 7);
     }
 }

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tandem_call::event::CallEvent;
 use tandem_history::live_log::{Entry, LogEntry, LogListener};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tokio::sync::Notify;
 
 use crate::event::Event;
@@ -154,7 +154,8 @@ impl Bus {
 impl LogListener for Bus {
     fn entry(&self, sessions: &[CallId], leg: Option<LegId>, entry: &dyn Fn() -> Entry) {
         let Some(session) = sessions.first() else { return };
-        let topic = Topic::of_call(Kind::Log, "", sessions, leg);
+        let server = AccountName::server();
+        let topic = Topic::of_call(Kind::Log, &server, sessions, leg);
         self.publish(topic, || Event::Log(LogEntry { session: *session, entry: entry() }));
     }
 }

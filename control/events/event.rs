@@ -8,7 +8,7 @@ use tandem_call::event::CallEvent;
 use tandem_call::leg::Quality;
 use tandem_history::live_log::LogEntry;
 use tandem_history::report::Report;
-use tandem_id::{CallId, LegId, QueueId};
+use tandem_id::{AccountName, CallId, LegId, QueueId};
 use tandem_sip as sip;
 use tandem_store::resources::Resource;
 
@@ -39,7 +39,7 @@ pub enum Event {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueEvent {
     /// The account that owns the queue.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The id of the queue.
     pub queue: QueueId,
     /// Name of the queue.
@@ -73,7 +73,7 @@ pub struct TrunkEvent {
     /// Name of the trunk.
     pub trunk: Arc<str>,
     /// The account that owns the trunk. `None` for a trunk that all accounts use.
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The state of the trunk after the change.
     pub status: sip::TrunkStatus,
 }
@@ -82,7 +82,7 @@ pub struct TrunkEvent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PhoneEvent {
     /// The account of the phone's user.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The user name of the phone.
     pub username: Arc<str>,
     /// The SIP domain of the user, if the account has created a domain.
@@ -95,7 +95,7 @@ pub struct PhoneEvent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResourceEvent {
     /// The account that owns the resources; empty if resources of several accounts have changed.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The kind of the resources.
     pub kind: ResourceKind,
 }
@@ -136,7 +136,7 @@ pub struct LegQuality {
     /// The call in which the leg was created.
     pub session: CallId,
     /// The account of the leg.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The figures.
     pub quality: Quality,
 }

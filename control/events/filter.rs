@@ -1,10 +1,9 @@
 //! The choice of a reader: which events the reader receives.
 
 use std::slice;
-use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 /// The kinds of events. Each kind is a variant of [`Event`](crate::Event).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +51,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
     pub(crate) kind: Kind,
-    /// The account that the event belongs to; empty if it belongs to no account, or to several accounts.
-    pub(crate) account: &'a str,
+    /// The account that the event belongs to; the server if it belongs to no account, or to several accounts.
+    pub(crate) account: &'a AccountName,
     pub(crate) leg: Option<LegId>,
     /// The call that the event belongs to. If other calls were merged into this call, these calls too.
     sessions: &'a [CallId],
@@ -64,13 +63,13 @@ pub struct Topic<'a> {
 impl<'a> Topic<'a> {
     /// Creates the topic of an event that belongs to no leg and no call. `account` is empty if the event belongs to no
     /// account.
-    pub fn new(kind: Kind, account: &'a str) -> Self {
+    pub fn new(kind: Kind, account: &'a AccountName) -> Self {
         Self { kind, account, leg: None, sessions: &[], ends_leg: false }
     }
 
     /// Creates the topic of an event of a call. `sessions` are the ids of the call and of the calls that were merged into
     /// it. `leg` is the leg that the event belongs to, if it belongs to one.
-    pub fn of_call(kind: Kind, account: &'a str, sessions: &'a [CallId], leg: Option<LegId>) -> Self {
+    pub fn of_call(kind: Kind, account: &'a AccountName, sessions: &'a [CallId], leg: Option<LegId>) -> Self {
         Self { leg, sessions, ..Self::new(kind, account) }
     }
 }
@@ -87,7 +86,7 @@ impl<'a> From<&'a CallEvent> for Topic<'a> {
 #[derive(Clone, Debug)]
 pub struct Filter {
     kinds: u32,
-    account: Option<Arc<str>>,
+    account: Option<AccountName>,
     pub(crate) leg: Option<LegId>,
     session: Option<CallId>,
 }
@@ -106,7 +105,7 @@ impl Filter {
 
     /// Selects only events of this account, and events that belong to no account. Log lines belong to no account.
     #[must_use]
-    pub fn of_account(self, account: Arc<str>) -> Self {
+    pub fn of_account(self, account: AccountName) -> Self {
         Self { account: Some(account), ..self }
     }
 
@@ -124,7 +123,7 @@ impl Filter {
     /// Whether an event with this topic is selected.
     pub fn selects(&self, topic: &Topic<'_>) -> bool {
         self.kinds & topic.kind.bit() != 0
-            && (topic.account.is_empty() || self.account.as_deref().is_none_or(|account| account == topic.account))
+            && (topic.account.is_server() || self.account.as_ref().is_none_or(|account| account == topic.account))
             && (self.leg.is_none() || self.leg == topic.leg)
             && self.session.is_none_or(|session| topic.sessions.contains(&session))
     }

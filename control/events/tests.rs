@@ -1,8 +1,6 @@
-use std::sync::Arc;
-
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::testing::CallScript;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 use super::*;
 
@@ -16,7 +14,7 @@ fn ended(event: &CallEvent) -> CallEvent {
 }
 
 fn phone(username: &str) -> Event {
-    let (account, username) = ("acme".into(), username.into());
+    let (account, username) = (AccountName::new("acme"), username.into());
     Event::Phone(PhoneEvent { account, username, domain: None, registered: true })
 }
 
@@ -34,11 +32,12 @@ async fn next_phone(subscription: &mut Subscription) -> String {
 #[test]
 fn an_event_without_a_reader_is_never_built() {
     let bus = Bus::default();
-    let topic = Topic::new(Kind::Phone, "acme");
+    let acme = AccountName::new("acme");
+    let topic = Topic::new(Kind::Phone, &acme);
     bus.publish(topic, || unreachable!("no subscription"));
     let _calls = bus.subscribe(Filter::kinds(&[Kind::Call])).unwrap();
     bus.publish(topic, || unreachable!("a subscription to another kind"));
-    let _other = bus.subscribe(Filter::kinds(&[Kind::Phone]).of_account("other".into())).unwrap();
+    let _other = bus.subscribe(Filter::kinds(&[Kind::Phone]).of_account(AccountName::new("other"))).unwrap();
     bus.publish(topic, || unreachable!("a subscription of another account"));
 }
 
@@ -80,14 +79,20 @@ fn a_filter_selects_only_events_that_match_each_of_its_fields() {
         (Filter::leg(LegId(leg.0 + 1)), false),
         (calls().of_session(session), true),
         (calls().of_session(CallId(session.0 + 1)), false),
-        (calls().of_account(Arc::clone(&event.leg.account)), true),
-        (calls().of_account("another".into()), false),
-        (Filter::leg(leg).of_account("another".into()), false),
+        (calls().of_account(event.leg.account.clone()), true),
+        (calls().of_account(AccountName::new("another")), false),
+        (Filter::leg(leg).of_account(AccountName::new("another")), false),
     ] {
         assert_eq!(filter.selects(&topic), selects, "{filter:?}");
     }
-    assert!(!calls().of_session(session).selects(&Topic::new(Kind::Call, "")), "an event of no call");
-    assert!(calls().of_account("another".into()).selects(&Topic::new(Kind::Call, "")), "an event of no account");
+    assert!(
+        !calls().of_session(session).selects(&Topic::new(Kind::Call, &AccountName::server())),
+        "an event of no call"
+    );
+    assert!(
+        calls().of_account(AccountName::new("another")).selects(&Topic::new(Kind::Call, &AccountName::server())),
+        "an event of no account"
+    );
 }
 
 #[tokio::test]
@@ -114,7 +119,7 @@ async fn a_slow_reader_misses_the_oldest_events_and_learns_their_number() {
     let phones = || bus.subscribe(Filter::kinds(&[Kind::Phone])).unwrap();
     let (mut slow, mut quick) = (phones(), phones());
     for number in 0..1_026 {
-        bus.publish(Topic::new(Kind::Phone, "acme"), || phone(&number.to_string()));
+        bus.publish(Topic::new(Kind::Phone, &AccountName::new("acme")), || phone(&number.to_string()));
         assert_eq!(next_phone(&mut quick).await, number.to_string());
     }
     assert_eq!(next_phone(&mut slow).await, "missed 2");

@@ -15,12 +15,11 @@ mod frontends;
 mod limits;
 mod starlis;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
+use tandem_id::AccountName;
 use tandem_runtime::app::App;
 
 pub use dash::DashConfig;
@@ -64,10 +63,10 @@ pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
 
 /// Returns the account of a gateway. If no account is configured for the gateway, returns the first account of the
 /// server.
-fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
+fn account(app: &App, named: Option<&AccountName>) -> Option<AccountName> {
     match named {
-        Some(name) => Some(Arc::clone(name)),
-        None => app.accounts.all().first().map(|account| Arc::clone(&account.name)),
+        Some(name) => Some(name.clone()),
+        None => app.accounts.all().first().map(|account| account.name.clone()),
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::RecordingStatus;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_store::calls::CallFilter;
 use tandem_store::{self as store, TimeRange};
 
@@ -105,7 +105,7 @@ impl LegFilter {
 }
 
 /// Whether a leg matches the criteria. `accounts` are the accounts whose legs match.
-pub fn selects(filter: &CallFilter, accounts: &[impl AsRef<str>], leg: &LegInfo) -> bool {
+pub fn selects(filter: &CallFilter, accounts: &[AccountName], leg: &LegInfo) -> bool {
     let CallFilter { to, from, parent, session, status, live, over, dialect, direction, created, answered, ended } =
         filter;
     let is = |text: &Option<String>, of_leg: &str| text.as_deref().is_none_or(|text| text == of_leg);
@@ -127,7 +127,7 @@ pub fn selects(filter: &CallFilter, accounts: &[impl AsRef<str>], leg: &LegInfo)
         && is(direction, records::direction_word(leg.direction))
         && is_party(from, &leg.from)
         && is_party(to, &leg.to)
-        && accounts.iter().any(|account| account.as_ref() == &*leg.account)
+        && accounts.contains(&leg.account)
 }
 
 /// Returns the position of a leg in a list with this filter. The database stores times in microseconds, so the position
@@ -212,9 +212,9 @@ mod tests {
             (CallFilter { answered: range(21, 22), ..none() }, false),
             (CallFilter { ended: range(0, 100), ..none() }, false),
         ] {
-            assert_eq!(selects(&filter, &[&*leg.account], &leg), expected, "{filter:?}");
+            assert_eq!(selects(&filter, std::slice::from_ref(&leg.account), &leg), expected, "{filter:?}");
         }
-        assert!(!selects(&none(), &["another"], &leg));
+        assert!(!selects(&none(), &[AccountName::new("another")], &leg));
         let end = LegEnd {
             at: at(30),
             cause: EndCause::NormalClearing,
@@ -230,10 +230,14 @@ mod tests {
             (CallFilter { over: true, ended: range(30, 31), ..none() }, true),
             (CallFilter { ended: range(31, 32), ..none() }, false),
         ] {
-            assert_eq!(selects(&filter, &[&*ended.account], &ended), expected, "{filter:?}");
+            assert_eq!(selects(&filter, std::slice::from_ref(&ended.account), &ended), expected, "{filter:?}");
         }
         let unanswered = LegInfo { answered_at: None, ..leg };
-        assert!(!selects(&CallFilter { answered: range(0, 100), ..none() }, &[&*unanswered.account], &unanswered));
+        assert!(!selects(
+            &CallFilter { answered: range(0, 100), ..none() },
+            std::slice::from_ref(&unanswered.account),
+            &unanswered
+        ));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat};
 use tandem_causes::cause::Cause;
-use tandem_id::RecordingId;
+use tandem_id::{AccountName, RecordingId};
 use tandem_store::{self as store, Store, StoreFailed};
 
 use crate::query::{Page, RecordingFilter};
@@ -56,7 +56,7 @@ impl Recordings {
     }
 
     /// Returns a recording of this account.
-    pub async fn get(&self, account: &str, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
+    pub async fn get(&self, account: &AccountName, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
         let row = store::recordings::get(&self.store, account, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
@@ -70,7 +70,7 @@ impl Recordings {
     /// Returns recordings of this account, newest recording first. Returns at most `page.limit + 1` recordings.
     pub async fn list(
         &self,
-        account: &str,
+        account: &AccountName,
         filter: &RecordingFilter,
         page: Page,
     ) -> Result<Vec<Recording>, StoreFailed> {
@@ -80,18 +80,18 @@ impl Recordings {
             Some(id) => store::recordings::get(store, account, id).await?.map(|row| row.cursor()),
             None => None,
         };
-        let rows = store::recordings::list(store, &[account], &columns, &page.after(after)).await?;
+        let rows = store::recordings::list(store, std::slice::from_ref(account), &columns, &page.after(after)).await?;
         Ok(rows.iter().filter_map(records::recording_of).collect())
     }
 
     /// Returns the number of this account's recordings that match the filter.
-    pub async fn count(&self, account: &str, filter: &RecordingFilter) -> Result<usize, StoreFailed> {
+    pub async fn count(&self, account: &AccountName, filter: &RecordingFilter) -> Result<usize, StoreFailed> {
         let counted = store::recordings::count(&self.store, account, &filter.columns()).await;
         Ok(usize::try_from(counted?).unwrap_or(usize::MAX))
     }
 
     /// Deletes a recording and its audio. Returns `false` if there is no such recording.
-    pub async fn delete(&self, account: &str, id: RecordingId) -> Result<bool, StoreFailed> {
+    pub async fn delete(&self, account: &AccountName, id: RecordingId) -> Result<bool, StoreFailed> {
         let found = store::recordings::delete(&self.store, account, id.0).await?;
         if found {
             let wav = self.files.path(id);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingStatus, Track};
+use tandem_id::AccountName;
 use tandem_store::calls::{CallRow, LateRow};
 use tandem_store::recordings::RecordingRow;
 
@@ -20,7 +21,7 @@ fn row_of(leg: &LegInfo, now: Timestamp) -> CallRow {
         id: leg.id.0,
         session: leg.session.0,
         parent: leg.parent.map(|parent| parent.0),
-        account: String::from(&*leg.account),
+        account: leg.account.clone(),
         dialect: String::from(&*leg.dialect),
         direction: direction_word(leg.direction).to_owned(),
         from: leg.from.text().into_owned(),
@@ -46,7 +47,7 @@ pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
 pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Path) -> RecordingRow {
     let session = recording.conference.map_or(leg.session.0, |conference| conference.0);
     RecordingRow {
-        account: leg.account.to_string(),
+        account: leg.account.clone(),
         dialect: leg.dialect.to_string(),
         ..facts_row(recording, session, path)
     }
@@ -59,22 +60,22 @@ pub fn conference_recording_row(
     path: &std::path::Path,
 ) -> RecordingRow {
     RecordingRow {
-        account: conference.account.to_string(),
+        account: conference.account.clone(),
         dialect: conference.dialect.to_string(),
         ..facts_row(recording, conference.id.0, path)
     }
 }
 
 /// Returns the row of a recovered recording file whose call is unknown.
-pub fn adopted_recording_row(recording: &Recording, account: &str, path: &std::path::Path) -> RecordingRow {
-    RecordingRow { account: account.to_owned(), ..facts_row(recording, 0, path) }
+pub fn adopted_recording_row(recording: &Recording, account: &AccountName, path: &std::path::Path) -> RecordingRow {
+    RecordingRow { account: account.clone(), ..facts_row(recording, 0, path) }
 }
 
 /// Returns the columns that do not depend on the owner of the recording.
 fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> RecordingRow {
     RecordingRow {
         id: recording.id.0,
-        account: String::new(),
+        account: AccountName::server(),
         dialect: String::new(),
         leg: recording.leg.0,
         session,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tandem_id::AccountName;
 use tandem_sip as sip;
 
 use crate::report::SipRequest;
@@ -17,7 +18,7 @@ const MAX_USERS: usize = 10_000;
 
 /// The last refusal of each user, by account and user name.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<(Arc<str>, String), LastRefusal>>);
+pub struct Refusals(Mutex<HashMap<(AccountName, String), LastRefusal>>);
 
 /// The last refusal of a user.
 #[derive(Clone, Debug, Serialize)]
@@ -32,11 +33,11 @@ pub struct LastRefusal {
 
 impl Refusals {
     /// Stores a refusal, which replaces the previous refusal of the user.
-    pub fn note(&self, account: &Arc<str>, refused: &sip::RefusedRequest, at: Timestamp) {
+    pub fn note(&self, account: &AccountName, refused: &sip::RefusedRequest, at: Timestamp) {
         let mut kept = self.0.lock();
         let full = kept.len() >= MAX_USERS;
         let last = |count| LastRefusal { at, reason: refused.why.clone(), count, request: refused.into() };
-        match kept.entry((Arc::clone(account), refused.username.clone())) {
+        match kept.entry((account.clone(), refused.username.clone())) {
             Entry::Occupied(mut entry) => {
                 let count = entry.get().count + 1;
                 entry.insert(last(count));
@@ -47,13 +48,13 @@ impl Refusals {
     }
 
     /// Removes the refusal of a user after the user has registered.
-    pub fn forget(&self, account: &Arc<str>, username: &Arc<str>) {
-        self.0.lock().remove(&(Arc::clone(account), username.to_string()));
+    pub fn forget(&self, account: &AccountName, username: &Arc<str>) {
+        self.0.lock().remove(&(account.clone(), username.to_string()));
     }
 
     /// Returns the last refusal of a user of an account. Returns `None` if there was no refusal since the start of the
     /// server.
-    pub fn last(&self, account: &Arc<str>, username: &str) -> Option<LastRefusal> {
-        self.0.lock().get(&(Arc::clone(account), username.to_owned())).cloned()
+    pub fn last(&self, account: &AccountName, username: &str) -> Option<LastRefusal> {
+        self.0.lock().get(&(account.clone(), username.to_owned())).cloned()
     }
 }

@@ -38,6 +38,7 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
+use tandem_id::AccountName;
 use tandem_net::digest::{self, Login, SignedParts};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -74,7 +75,7 @@ const IDLE: Duration = Duration::from_millis(1500);
 pub struct Client {
     shared: Arc<Shared>,
     /// The account that makes the requests. `None` for the server's own requests.
-    account: Option<Arc<str>>,
+    account: Option<AccountName>,
     /// The limit on the bodies of all running requests together. `None` means that only each single body is limited.
     budget: Option<Budget>,
 }
@@ -272,8 +273,8 @@ impl Client {
     }
 
     /// Returns a clone for the requests of one account. The `[[origins]]` of the account apply to the clone.
-    pub fn of_account(&self, account: &str) -> Client {
-        Client { account: Some(account.into()), ..self.clone() }
+    pub fn of_account(&self, account: &AccountName) -> Client {
+        Client { account: Some(account.clone()), ..self.clone() }
     }
 
     /// Returns a clone for requests whose answers share a budget.
@@ -307,7 +308,7 @@ impl Client {
 
     /// Returns the account of this client, if some `[[origins]]` apply only to this account. In this case the files
     /// that this account fetches must not be shared with other accounts.
-    pub fn account_with_origins(&self) -> Option<Arc<str>> {
+    pub fn account_with_origins(&self) -> Option<AccountName> {
         self.account.clone().filter(|account| self.shared.origins.load_full().names(account))
     }
 
@@ -315,7 +316,7 @@ impl Client {
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
         let named = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
         let origins = self.shared.origins.load_full();
-        match origins.place(self.account.as_deref(), url) {
+        match origins.place(self.account.as_ref(), url) {
             None => Ok(Route { to: named, named: None }),
             Some(to) => Ok(Route { to: to.clone(), named: Some(named) }),
         }

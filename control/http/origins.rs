@@ -7,9 +7,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::Deserialize;
+use tandem_id::AccountName;
 use url::{Host, Url};
 
 /// An entry of `[[origins]]`.
@@ -23,7 +23,7 @@ pub struct OriginConfig {
     /// The account of the entry. The entry applies only to requests of this account. `None` means all accounts and the
     /// server's own requests.
     #[serde(default)]
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
 }
 
 /// An origin: `scheme://host[:port]` with `http` or `https`. `ws` counts as `http`, and `wss` counts as `https`.
@@ -148,13 +148,13 @@ impl Origins {
     /// Returns the origin to which a request for `url` connects. `account` is the account that makes the request.
     /// `None` means the origin in the URL. An entry for the account has priority over an entry for all accounts. After
     /// that, an entry with the scheme of the URL has priority over an entry with the other scheme.
-    pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
+    pub fn place(&self, account: Option<&AccountName>, url: &Url) -> Option<&Origin> {
         if self.0.is_empty() {
             return None;
         }
         let origin = Origin::of(url)?;
-        let find = |account: Option<&str>| {
-            let own = || self.0.iter().filter(|one| one.account.as_deref() == account);
+        let find = |account: Option<&AccountName>| {
+            let own = || self.0.iter().filter(|one| one.account.as_ref() == account);
             let exact = own().find(|one| one.from == origin);
             exact.or_else(|| own().find(|one| one.from.covers(&origin))).map(|one| &one.to)
         };
@@ -162,8 +162,8 @@ impl Origins {
     }
 
     /// Whether the table has an entry that applies only to this account.
-    pub fn names(&self, account: &str) -> bool {
-        self.0.iter().any(|one| one.account.as_deref() == Some(account))
+    pub fn names(&self, account: &AccountName) -> bool {
+        self.0.iter().any(|one| one.account.as_ref() == Some(account))
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn table(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
-        OriginConfig { from: origin(from).unwrap(), to: origin(to).unwrap(), account: account.map(Into::into) }
+        OriginConfig { from: origin(from).unwrap(), to: origin(to).unwrap(), account: account.map(AccountName::new) }
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         ]);
         let placed = |account: Option<&str>, url: &str| {
             let url = Url::parse(url).unwrap();
-            origins.place(account, &url).map(|origin| origin.place(&url).to_string())
+            origins.place(account.map(AccountName::new).as_ref(), &url).map(|origin| origin.place(&url).to_string())
         };
         assert_eq!(placed(None, "https://app.test/v?a=b#c").as_deref(), Some("http://127.0.0.1:1/v?a=b#c"));
         assert_eq!(placed(Some("other"), "https://APP.test:443/").as_deref(), Some("http://127.0.0.1:1/"));

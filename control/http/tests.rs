@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use tandem_id::AccountName;
+
 use super::testing::{Answer, WebServer};
 use super::*;
 
@@ -295,7 +297,7 @@ async fn a_private_ca_is_trusted_through_its_configured_file() {
     assert_eq!(&trusting.send(&get(url.clone())).await.unwrap().body[..], b"secure");
     // A client that runs takes over the authority of a file that has changed, and so do its clones.
     let running = with(loopback(), names());
-    let clone = running.of_account("acme");
+    let clone = running.of_account(&AccountName::new("acme"));
     assert_eq!(clone.send(&get(url.clone())).await.unwrap_err().kind(), "tls");
     running.set_tls(tls_config(Some(&file)).unwrap());
     assert_eq!(&clone.send(&get(url.clone())).await.unwrap().body[..], b"secure");
@@ -342,14 +344,18 @@ async fn the_origin_of_an_account_serves_only_this_account_and_changes_apply_imm
         let response = client.send(&get("https://app.test:8443/".into())).await?;
         Ok::<_, FetchError>(String::from_utf8_lossy(&response.body).into_owned())
     };
-    let (of_acme, of_other) = (client.of_account("acme"), client.of_account("other"));
+    let (of_acme, of_other) =
+        (client.of_account(&AccountName::new("acme")), client.of_account(&AccountName::new("other")));
     client.set_origins(Origins::new(vec![
         origin("https://app.test:8443", &all.url(""), None),
         origin("https://app.test:8443", &acme.url(""), Some("acme")),
     ]));
     assert_eq!(ask(&of_acme).await.unwrap(), "acme");
     assert_eq!(ask(&of_other).await.unwrap(), "all");
-    assert_eq!((of_acme.account_with_origins().as_deref(), of_other.account_with_origins()), (Some("acme"), None));
+    assert_eq!(
+        (of_acme.account_with_origins(), of_other.account_with_origins()),
+        (Some(AccountName::new("acme")), None)
+    );
     client.set_origins(Origins::new(vec![origin("https://app.test:8443", &acme.url(""), Some("acme"))]));
     assert_eq!(ask(&of_acme).await.unwrap(), "acme");
     assert_eq!(ask(&of_other).await.unwrap_err().kind(), "dns");
@@ -482,7 +488,7 @@ async fn a_response_continues_although_every_memory_budget_is_used() {
 
 fn origin(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
     let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
-    OriginConfig { from: origin(from), to: origin(to), account: account.map(Into::into) }
+    OriginConfig { from: origin(from), to: origin(to), account: account.map(AccountName::new) }
 }
 
 /// A resolver with scripted addresses. If a name has several addresses, each lookup returns the next address.

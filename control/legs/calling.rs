@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::output::Invite;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_leg::attempt::{Route, User};
 use tandem_leg::dtmf::WantedForm;
 use tandem_leg::fork::MediaKind;
@@ -33,7 +33,7 @@ pub struct OutgoingCall {
     /// The routes, best first.
     pub routes: Vec<CallRoute>,
     /// The accounts whose trunks the call may use, in addition to the trunks of the routes.
-    pub accounts: Vec<Arc<str>>,
+    pub accounts: Vec<AccountName>,
 }
 
 impl OutgoingCall {

@@ -22,7 +22,7 @@ use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::{Direction, EndCause};
 use tandem_causes::Cause;
 use tandem_host::clock;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_media as media;
 use tandem_sip::Throttle;
 
@@ -64,7 +64,7 @@ pub struct Counters {
     /// Limits the number of log lines for each cause of failure. The map has at most one entry per cause.
     log_lines: Mutex<HashMap<Cause, Throttle>>,
     /// Limits the number of log lines about unplaced calls of each account. The number of accounts limits the map.
-    unplaced_lines: Mutex<HashMap<Arc<str>, Throttle>>,
+    unplaced_lines: Mutex<HashMap<AccountName, Throttle>>,
     /// Limits the number of stored problems of ended calls.
     late_problems: Mutex<Throttle>,
     documents_failed: AtomicU64,
@@ -107,12 +107,12 @@ impl Counters {
     /// Returns `Some` if the server must log now that a leg of this account ended at once, before it was answered. One
     /// document can cause hundreds of such legs. The value is the number of lines about the account that were suppressed
     /// since the last log line.
-    pub fn unplaced_line(&self, account: &Arc<str>, now: Instant) -> Option<u64> {
+    pub fn unplaced_line(&self, account: &AccountName, now: Instant) -> Option<u64> {
         let mut lines = self.unplaced_lines.lock();
         if let Some(throttle) = lines.get_mut(account) {
             return throttle.pass(now);
         }
-        lines.entry(Arc::clone(account)).or_default().pass(now)
+        lines.entry(account.clone()).or_default().pass(now)
     }
 
     /// Returns whether a problem of an ended call may be stored now.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tandem_accounts::subaccount::{AccountStatus, Subaccount};
 use tandem_accounts::{Account, Accounts};
+use tandem_id::AccountName;
 use tandem_store::{Store, StoreError};
 
 /// Maximum number of subaccounts of an account.
@@ -45,7 +46,7 @@ pub struct AccountChange {
 pub async fn create(
     accounts: &Accounts,
     store: &Store,
-    parent: &Arc<str>,
+    parent: &AccountName,
     friendly_name: String,
     make: impl FnOnce(u128) -> Option<Account>,
 ) -> Result<Subaccount, AccountError> {
@@ -100,8 +101,8 @@ pub async fn change(
 /// the parent requests the transfer. `by_itself` says whether `from` itself requests the transfer.
 pub fn may_transfer(accounts: &Accounts, from: &Account, to: &Account, by_itself: bool) -> bool {
     accounts.is_operator(from)
-        || accounts.parent(&to.name).as_deref() == Some(&*from.name)
-        || (accounts.parent(&from.name).as_deref() == Some(&*to.name) && !by_itself)
+        || accounts.parent(&to.name).as_ref() == Some(&from.name)
+        || (accounts.parent(&from.name).as_ref() == Some(&to.name) && !by_itself)
 }
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
     async fn only_a_parent_suspends_its_subaccount_and_a_subaccount_creates_none() {
         let (store, _folder) = store().await;
         let accounts = Accounts::new([account("acme"), account("other")]);
-        let acme: Arc<str> = "acme".into();
+        let acme = AccountName::new("acme");
         let made = create(&accounts, &store, &acme, "sub".into(), |_| Some(account("AC2"))).await.unwrap();
         let below = create(&accounts, &store, &made.account.name, "below".into(), |_| Some(account("AC3"))).await;
         assert!(matches!(below, Err(AccountError::IsSubaccount)));
@@ -124,8 +125,8 @@ mod tests {
         let by_itself = change(&accounts, &store, &made.account, made.id, true, suspend()).await;
         assert!(matches!(by_itself, Err(AccountError::StatusIsForParent)));
         change(&accounts, &store, &made.account, made.id, false, suspend()).await.unwrap();
-        assert_eq!(accounts.status("AC2"), AccountStatus::Suspended);
-        let configured = accounts.by_name("acme").unwrap();
+        assert_eq!(accounts.status(&AccountName::new("AC2")), AccountStatus::Suspended);
+        let configured = accounts.by_name(&AccountName::new("acme")).unwrap();
         let closed = change(&accounts, &store, &configured, 1, false, suspend()).await;
         assert!(matches!(closed, Err(AccountError::StatusIsForParent)), "it is in the configuration");
     }
@@ -135,9 +136,14 @@ mod tests {
         let (store, _folder) = store().await;
         let operator = Account { operator: true, ..account("operator") };
         let accounts = Accounts::new([account("acme"), account("other"), operator]);
-        create(&accounts, &store, &"acme".into(), "sub".into(), |_| Some(account("AC2"))).await.unwrap();
+        create(&accounts, &store, &AccountName::new("acme"), "sub".into(), |_| Some(account("AC2"))).await.unwrap();
         let may = |from: &str, to: &str, by_itself| {
-            may_transfer(&accounts, &accounts.by_name(from).unwrap(), &accounts.by_name(to).unwrap(), by_itself)
+            may_transfer(
+                &accounts,
+                &accounts.by_name(&AccountName::new(from)).unwrap(),
+                &accounts.by_name(&AccountName::new(to)).unwrap(),
+                by_itself,
+            )
         };
         assert!(may("acme", "AC2", true) && !may("acme", "other", true));
         assert!(may("AC2", "acme", false) && !may("AC2", "acme", true), "by its parent only");

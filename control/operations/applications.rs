@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{self, InventoryError, Voice, VoiceApplication};
 use tandem_settings::Application;
@@ -47,7 +48,7 @@ type ResourceId<'a> = Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>;
 pub struct Applications<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
-    account: &'a str,
+    account: &'a AccountName,
     dialect: &'static str,
     /// Whether the list also contains the applications that the account has created for all other dialects.
     every: bool,
@@ -62,7 +63,7 @@ impl<'a> Applications<'a> {
     pub fn new(
         routing: Arc<Routing>,
         store: &'a Store,
-        account: &'a str,
+        account: &'a AccountName,
         dialect: &'static str,
         id: impl Fn(&str) -> Option<u128> + Send + Sync + 'a,
     ) -> Self {
@@ -122,7 +123,7 @@ impl<'a> Applications<'a> {
     }
 
     fn of_the_file(&self) -> Vec<Resource<VoiceApplication>> {
-        let own = |app: &&Application| &*app.account == self.account && &*app.provider == self.dialect;
+        let own = |app: &&Application| app.account == *self.account && &*app.provider == self.dialect;
         let row = |app: &Application| {
             let (id, voice) = (app.id.to_string(), Voice::from(app));
             let details =
@@ -166,7 +167,8 @@ mod tests {
     #[tokio::test]
     async fn an_updated_configured_application_keeps_the_other_configured_settings() {
         let (store, _folder) = store().await;
-        let applications = Applications::new(routing(), &store, "acme", "one", |id| id.parse().ok());
+        let acme = AccountName::new("acme");
+        let applications = Applications::new(routing(), &store, &acme, "one", |id| id.parse().ok());
         let shown = || {
             let mut all: Vec<_> =
                 applications.all().iter().map(|row| (row.details.id.clone(), row.name.clone())).collect();
@@ -185,7 +187,7 @@ mod tests {
         assert_eq!(shown(), [pair("1", "desk"), pair("2", "2")]);
 
         let other = VoiceApplication { id: "9".into(), dialect: "two".into(), ..VoiceApplication::default() };
-        applications.keep(Resource::new("acme", "other", other)).await.unwrap();
+        applications.keep(Resource::new(&AccountName::new("acme"), "other", other)).await.unwrap();
         assert_eq!(shown().len(), 2, "another dialect's");
         applications.delete(&kept).await.unwrap();
         assert_eq!(shown(), [pair("1", "1"), pair("2", "2")], "the file's settings apply again");
@@ -196,12 +198,13 @@ mod tests {
     async fn an_application_with_a_number_is_deleted_only_without_the_check() {
         let (store, _folder) = store().await;
         let routing = routing();
-        let applications = Applications::new(Arc::clone(&routing), &store, "acme", "one", |_| None);
+        let acme = AccountName::new("acme");
+        let applications = Applications::new(Arc::clone(&routing), &store, &acme, "one", |_| None);
         let details = VoiceApplication { id: "9".into(), dialect: "one".into(), ..VoiceApplication::default() };
-        let row = applications.keep(Resource::new("acme", "desk", details)).await.unwrap();
+        let row = applications.keep(Resource::new(&AccountName::new("acme"), "desk", details)).await.unwrap();
         let number = |application: Option<&str>| {
             let details = Number { application: application.map(str::to_owned), ..Number::default() };
-            Resource { id: 1, ..Resource::new("acme", "+15551230001", details) }
+            Resource { id: 1, ..Resource::new(&AccountName::new("acme"), "+15551230001", details) }
         };
         routing.inventory().numbers.put(&store, number(Some("9"))).await.unwrap();
         let refused = applications.delete_unused(&row).await;

@@ -1,7 +1,7 @@
 //! Makes calls, and deletes the records of ended calls.
 
 use tandem_call::leg::Direction;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
@@ -34,7 +34,7 @@ pub async fn place(calls: &Calls, new: NewCall, forwards: Option<LegId>) -> Resu
 }
 
 /// Deletes the record of an ended call.
-pub async fn delete(calls: &Calls, account: &str, leg: LegId) -> Result<(), DeleteError> {
+pub async fn delete(calls: &Calls, account: &AccountName, leg: LegId) -> Result<(), DeleteError> {
     match calls.get(account, leg).await? {
         None => Err(DeleteError::Unknown),
         Some(leg) if !leg.status.is_final() => Err(DeleteError::Live),

@@ -9,7 +9,7 @@ use tandem_call::conference::{Change, Participation};
 use tandem_call::leg::LegInfo;
 use tandem_conferences::{ConferenceSnapshot, history};
 use tandem_conferences::{JoinRefusal, ReservedSeat as Seat};
-use tandem_id::{ConferenceId, LegId};
+use tandem_id::{AccountName, ConferenceId, LegId};
 use tandem_media as media;
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
@@ -76,7 +76,7 @@ pub fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapsho
 /// Opens a conference with a live call as its first participant.
 pub async fn open_with(
     calls: &Calls,
-    account: &str,
+    account: &AccountName,
     leg: LegId,
     participation: Participation,
     client_state: Option<String>,
@@ -116,7 +116,7 @@ impl Invited {
     pub async fn participant(
         &self,
         calls: &Calls,
-        account: &str,
+        account: &AccountName,
     ) -> Result<Option<(Arc<ConferenceInfo>, ParticipantInfo)>, StoreFailed> {
         let services = calls.services();
         let Some(info) = history::get(&services.conferences, account, self.seat.conference()).await? else {
@@ -149,7 +149,7 @@ pub async fn remove(calls: &Calls, participant: &ParticipantInfo) -> Result<(), 
 /// Changes how a leg participates. A leg can coach only participants who are in the conference and not on hold.
 pub async fn change(
     calls: &Calls,
-    account: &str,
+    account: &AccountName,
     id: ConferenceId,
     leg: LegId,
     change: Change,

@@ -1,6 +1,7 @@
 //! The connections of an account. A connection is an application of the account, or a SIP connection of the account (a
 //! customer trunk or a phone). A number has a connection, and a call belongs to a connection.
 
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_runtime::services::Services;
 use tandem_store::StoreError;
@@ -33,15 +34,15 @@ pub struct Connection {
 
 /// Returns the account's connection with this id. `dialects` are the dialects of the connections of the API. SIP
 /// connections have the first of these dialects.
-pub fn find(routing: &Routing, account: &str, id: &str, dialects: &[&'static str]) -> Option<Connection> {
+pub fn find(routing: &Routing, account: &AccountName, id: &str, dialects: &[&'static str]) -> Option<Connection> {
     if let Some((_, connection)) = routing.phones().connections().get(account, id) {
         return Some(Connection { name: connection.name.clone(), dialect: dialects.first()? });
     }
     let known = |name: &str| dialects.iter().find(|dialect| **dialect == name).copied();
-    if let Some(held) = routing.inventory().applications.find(id).filter(|held| held.account == account) {
+    if let Some(held) = routing.inventory().applications.find(id).filter(|held| held.account == *account) {
         return Some(Connection { name: held.name.clone(), dialect: known(&held.details.dialect)? });
     }
-    let file = routing.applications().iter().find(|app| &*app.account == account && &*app.id == id)?;
+    let file = routing.applications().iter().find(|app| app.account == *account && &*app.id == id)?;
     Some(Connection { name: id.to_owned(), dialect: known(&file.provider)? })
 }
 
@@ -49,7 +50,7 @@ pub fn find(routing: &Routing, account: &str, id: &str, dialects: &[&'static str
 ///
 /// # Errors
 /// [`ConnectionError::InUse`]
-pub fn check_unused(routing: &Routing, account: &str, id: &str) -> Result<(), ConnectionError> {
+pub fn check_unused(routing: &Routing, account: &AccountName, id: &str) -> Result<(), ConnectionError> {
     match routing.number_of_application(account, id) {
         Some(number) => Err(ConnectionError::InUse(number.name.clone())),
         None => Ok(()),

@@ -1,11 +1,10 @@
 //! API keys: credentials that a program uses instead of the account's own credentials. Each change is made in the database
 //! first, and then in memory. A change in memory applies at once.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use tandem_accounts::Accounts;
 use tandem_accounts::subaccount::Key;
+use tandem_id::AccountName;
 use tandem_store::{Store, StoreError};
 
 /// Maximum number of API keys of an account.
@@ -26,7 +25,7 @@ pub enum KeyError {
 pub async fn create(
     accounts: &Accounts,
     store: &Store,
-    account: &Arc<str>,
+    account: &AccountName,
     friendly_name: String,
 ) -> Result<(Key, String), KeyError> {
     if accounts.keys_of(account) >= MAX_KEYS {
@@ -69,13 +68,13 @@ mod tests {
     async fn a_renamed_api_key_is_accepted_until_it_is_deleted() {
         let (store, _folder) = store().await;
         let accounts = Accounts::new([account("acme")]);
-        let (mut key, secret) = create(&accounts, &store, &"acme".into(), "ci".into()).await.unwrap();
+        let (mut key, secret) = create(&accounts, &store, &AccountName::new("acme"), "ci".into()).await.unwrap();
         rename(&accounts, &store, &mut key, "build".into()).await.unwrap();
-        let stored = subaccount::key(&store, "acme", key.id).await.unwrap().unwrap();
-        assert_eq!((stored.friendly_name.as_str(), accounts.keys_of("acme")), ("build", 1));
+        let stored = subaccount::key(&store, &AccountName::new("acme"), key.id).await.unwrap().unwrap();
+        assert_eq!((stored.friendly_name.as_str(), accounts.keys_of(&AccountName::new("acme"))), ("build", 1));
         assert!(accounts.by_key(key.id, &secret).is_some());
         delete(&accounts, &store, &key).await.unwrap();
         assert!(accounts.by_key(key.id, &secret).is_none());
-        assert!(subaccount::key(&store, "acme", key.id).await.unwrap().is_none());
+        assert!(subaccount::key(&store, &AccountName::new("acme"), key.id).await.unwrap().is_none());
     }
 }

@@ -9,7 +9,7 @@ use tandem_call::Target;
 use tandem_call::leg::{LegInfo, Status};
 use tandem_dialect::Notice;
 use tandem_dialect::delivery;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_runtime::Calls;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{Page, StoreError, StoreFailed};
@@ -69,7 +69,7 @@ impl<'a> CallMessages<'a> {
     ///
     /// # Errors
     /// Returns [`MessageError::NoCall`] or [`MessageError::NotInProgress`].
-    pub async fn of(calls: &'a Calls, account: &str, leg: LegId) -> Result<Self, MessageError> {
+    pub async fn of(calls: &'a Calls, account: &AccountName, leg: LegId) -> Result<Self, MessageError> {
         let leg = calls.get(account, leg).await?.ok_or(MessageError::NoCall)?;
         if leg.status != Status::InProgress {
             return Err(MessageError::NotInProgress);
@@ -138,7 +138,7 @@ impl<'a> CallMessages<'a> {
 }
 
 /// Deletes a subscription. Returns `false` if the call has no such subscription.
-pub async fn unsubscribe(calls: &Calls, account: &str, leg: LegId, id: u128) -> Result<bool, StoreFailed> {
+pub async fn unsubscribe(calls: &Calls, account: &AccountName, leg: LegId, id: u128) -> Result<bool, StoreFailed> {
     let store = &calls.services().store;
     let found = resources::get(store, SUBSCRIPTIONS, account, id).await?;
     if found.is_none_or(|found| found.parent != Some(leg.0)) {

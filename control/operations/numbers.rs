@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tandem_accounts::Accounts;
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{self, InventoryError, Number, Voice};
 use tandem_routing::number_pool::Block;
@@ -60,7 +61,7 @@ pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
     accounts: &'a Accounts,
-    account: &'a str,
+    account: &'a AccountName,
     dialect: &'static str,
     also: Option<&'static str>,
 }
@@ -71,7 +72,7 @@ impl<'a> Numbers<'a> {
         routing: Arc<Routing>,
         store: &'a Store,
         accounts: &'a Accounts,
-        account: &'a str,
+        account: &'a AccountName,
         dialect: &'static str,
     ) -> Self {
         Self { routing, store, accounts, account, dialect, also: None }
@@ -127,8 +128,8 @@ impl<'a> Numbers<'a> {
     }
 
     /// Returns the account for the search in the pool: the parent account, or the account itself if it has no parent.
-    fn taker(&self) -> Arc<str> {
-        self.accounts.parent(self.account).unwrap_or_else(|| self.account.into())
+    fn taker(&self) -> AccountName {
+        self.accounts.parent(self.account).unwrap_or_else(|| self.account.clone())
     }
 
     /// Returns the block of the pool that contains a number, if the account may take numbers from this block.
@@ -212,11 +213,11 @@ impl<'a> Numbers<'a> {
     pub async fn hand_over(
         &self,
         mut row: Resource<Number>,
-        new_owner: &str,
+        new_owner: &AccountName,
         application: Option<String>,
     ) -> Result<NumberRow, NumberError> {
         self.check_not_in_the_file(&row.name)?;
-        new_owner.clone_into(&mut row.account);
+        row.account = new_owner.clone();
         (row.details.application, row.details.trunk) = (application, None);
         self.keep(row).await
     }
@@ -322,7 +323,7 @@ mod tests {
     /// `[[number_pool]]`.
     async fn takers(accounts: Vec<tandem_accounts::Account>, pool: serde_json::Value) -> Vec<Result<(), String>> {
         let (store, _folder) = store().await;
-        let names: Vec<_> = accounts.iter().map(|account| Arc::clone(&account.name)).collect();
+        let names: Vec<_> = accounts.iter().map(|account| account.name.clone()).collect();
         let accounts = Arc::new(Accounts::new(accounts));
         let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
         let routing = routing().with_inventory(Arc::default(), pool).with_accounts(Arc::clone(&accounts));
@@ -356,7 +357,8 @@ mod tests {
     async fn a_number_of_the_file_loses_its_changes_but_is_never_released_completely() {
         let (store, _folder) = store().await;
         let (routing, accounts) = (Arc::new(routing()), Accounts::new([]));
-        let numbers = Numbers::new(routing, &store, &accounts, "acme", "one");
+        let acme = AccountName::new("acme");
+        let numbers = Numbers::new(routing, &store, &accounts, &acme, "one");
         let url = |text: &str| Some(Arc::from(text));
         let mut row = (*numbers.all().remove(0)).clone();
         assert!(matches!(numbers.release(&row).await, Err(NumberError::InTheFile(_))), "unchanged");
@@ -366,7 +368,7 @@ mod tests {
         assert!(matches!(numbers.release_completely(&kept).await, Err(NumberError::InTheFile(_))));
         numbers.release(&kept).await.unwrap();
         assert_eq!(numbers.all().remove(0).details.voice.url, url("http://file/"));
-        let moved = numbers.hand_over((*kept).clone(), "other", None).await;
+        let moved = numbers.hand_over((*kept).clone(), &AccountName::new("other"), None).await;
         assert!(matches!(moved, Err(NumberError::InTheFile(_))));
     }
 
@@ -376,9 +378,15 @@ mod tests {
         let (routing, accounts) = (Arc::new(routing()), Accounts::new([]));
         for (account, id, dialect) in [("acme", "1", "one"), ("acme", "2", "two"), ("other", "3", "one")] {
             let details = VoiceApplication { id: id.into(), dialect: dialect.into(), ..VoiceApplication::default() };
-            routing.inventory().applications.put(&store, Resource::new(account, id, details)).await.unwrap();
+            routing
+                .inventory()
+                .applications
+                .put(&store, Resource::new(&AccountName::new(account), id, details))
+                .await
+                .unwrap();
         }
-        let numbers = Numbers::new(routing, &store, &accounts, "acme", "one");
+        let acme = AccountName::new("acme");
+        let numbers = Numbers::new(routing, &store, &accounts, &acme, "one");
         let before = Number { trunk: Some("trunk".into()), ..Number::default() };
         let connect = |id: Option<&str>| {
             let mut number = before.clone();

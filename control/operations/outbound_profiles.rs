@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{InventoryError, OutboundProfile};
 use tandem_store::resources::Resource;
@@ -23,7 +24,7 @@ pub enum ProfileError {
 }
 
 /// Returns how many connections and applications of the account use a profile.
-pub fn users(routing: &Routing, account: &str, profile: u128) -> usize {
+pub fn users(routing: &Routing, account: &AccountName, profile: u128) -> usize {
     let applications = routing.inventory().applications.all(account);
     let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
     applications + routing.phones().connections().of_profile(account, profile)
@@ -58,14 +59,18 @@ mod tests {
     async fn a_profile_is_deleted_only_when_no_application_uses_it() {
         let (store, _folder) = store().await;
         let routing = Routing::new(Vec::new(), Arc::default(), Vec::new(), |_| None);
-        let profile = keep(&routing, &store, Resource::new("acme", "main", OutboundProfile::default())).await.unwrap();
+        let profile =
+            keep(&routing, &store, Resource::new(&AccountName::new("acme"), "main", OutboundProfile::default()))
+                .await
+                .unwrap();
         let limits = Limits { profile: Some(profile.id), ..Limits::default() };
         let details = VoiceApplication { id: "1".into(), limits, ..VoiceApplication::default() };
-        let application = routing.inventory().applications.put(&store, Resource::new("acme", "a", details));
+        let application =
+            routing.inventory().applications.put(&store, Resource::new(&AccountName::new("acme"), "a", details));
         let application = application.await.unwrap();
-        assert_eq!(users(&routing, "acme", profile.id), 1);
+        assert_eq!(users(&routing, &AccountName::new("acme"), profile.id), 1);
         assert!(matches!(delete(&routing, &store, &profile).await, Err(ProfileError::InUse)));
-        routing.inventory().applications.delete(&store, "acme", application.id).await.unwrap();
+        routing.inventory().applications.delete(&store, &AccountName::new("acme"), application.id).await.unwrap();
         delete(&routing, &store, &profile).await.unwrap();
         assert!(matches!(delete(&routing, &store, &profile).await, Err(ProfileError::Unknown)));
     }

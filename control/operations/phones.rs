@@ -2,6 +2,7 @@
 //! the database. Then the change applies to all later SIP messages.
 
 use serde::Serialize;
+use tandem_id::AccountName;
 use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::services::Services;
 use tandem_store::StoreError;
@@ -48,7 +49,12 @@ pub async fn add<T: Serialize>(
 
 /// Deletes a resource and its child resources. Returns `false` if the account has no resource of this kind with this
 /// id.
-pub async fn remove<T>(services: &Services, kind: Kind<T>, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn remove<T>(
+    services: &Services,
+    kind: Kind<T>,
+    account: &AccountName,
+    id: u128,
+) -> Result<bool, StoreError> {
     let deleted = resources::delete(&services.store, kind, account, id).await?;
     services.phones_changed().await?;
     Ok(deleted)

@@ -1,11 +1,9 @@
 //! Creates, changes and deletes queues, and takes callers out of queues.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use tandem_call::Target;
 use tandem_call::command::{Command, Request};
-use tandem_id::{LegId, QueueId};
+use tandem_id::{AccountName, LegId, QueueId};
 use tandem_queues::{self as queues, Member, QueueError, QueueSnapshot};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
@@ -38,7 +36,7 @@ pub enum NotAdmitted {
 /// Creates a queue. `max_size` is the maximum number of waiting calls.
 pub async fn create(
     calls: &Calls,
-    account: &Arc<str>,
+    account: &AccountName,
     name: &str,
     max_size: u32,
 ) -> Result<QueueSnapshot, QueueFailure> {
@@ -55,7 +53,7 @@ pub async fn create(
 /// Changes the name or the maximum size of a queue.
 pub async fn change(
     calls: &Calls,
-    account: &str,
+    account: &AccountName,
     id: QueueId,
     name: Option<&str>,
     max_size: Option<u32>,
@@ -69,7 +67,7 @@ pub async fn change(
 }
 
 /// Deletes an empty queue.
-pub async fn delete(calls: &Calls, account: &str, id: QueueId) -> Result<(), QueueFailure> {
+pub async fn delete(calls: &Calls, account: &AccountName, id: QueueId) -> Result<(), QueueFailure> {
     let services = calls.services();
     let deleted = services.queues.delete(account, id)?;
     queues::forget(&services.store, &deleted).await.map_err(StoreFailed::from)?;
@@ -80,7 +78,7 @@ pub async fn delete(calls: &Calls, account: &str, id: QueueId) -> Result<(), Que
 /// `max_size`. If `max_size` is `None`, the new queue has the size `default`.
 pub async fn admit(
     calls: &Calls,
-    account: &Arc<str>,
+    account: &AccountName,
     name: &str,
     max_size: Option<u32>,
     default: u32,
@@ -109,7 +107,7 @@ pub async fn admit(
 /// first call that can be redirected. Returns the queue member that was redirected, or `None` if no such call waits.
 pub async fn redirect_member(
     calls: &Calls,
-    account: &str,
+    account: &AccountName,
     id: QueueId,
     which: Option<LegId>,
     target: &Target,
@@ -134,7 +132,7 @@ pub async fn redirect_member(
 
 /// Reserves the first caller in the queue with this name, so that no agent gets the caller. [`remove`] must be called
 /// afterwards. Returns `None` if there is no such queue, or if no caller waits in the queue.
-pub fn reserve_first(calls: &Calls, account: &str, name: &str) -> Option<LegId> {
+pub fn reserve_first(calls: &Calls, account: &AccountName, name: &str) -> Option<LegId> {
     let queues = &calls.services().queues;
     let queue = queues.named(account, name, Timestamp::now())?.queue.id;
     queues.call(account, queue, None).map(|member| member.leg)

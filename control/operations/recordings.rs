@@ -2,6 +2,7 @@
 
 use tandem_call::recording::{Recording, RecordingStatus};
 use tandem_history::recordings::Recordings;
+use tandem_id::AccountName;
 use tandem_runtime::services::Services;
 use tandem_runtime::transcripts::TRANSCRIPTS;
 use tandem_store::StoreError;
@@ -10,7 +11,7 @@ use tandem_store::resources;
 use crate::calls::DeleteError;
 
 /// Deletes an ended recording and its audio.
-pub async fn delete(recordings: &Recordings, account: &str, recording: &Recording) -> Result<(), DeleteError> {
+pub async fn delete(recordings: &Recordings, account: &AccountName, recording: &Recording) -> Result<(), DeleteError> {
     if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
         return Err(DeleteError::Live);
     }
@@ -18,6 +19,6 @@ pub async fn delete(recordings: &Recordings, account: &str, recording: &Recordin
 }
 
 /// Deletes a transcription. Returns `false` if the account has no transcription with this id.
-pub async fn delete_transcript(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_transcript(services: &Services, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     resources::delete(&services.store, TRANSCRIPTS, account, id).await
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_host::clock;
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::phones::DomainNameError;
 use tandem_runtime::services::Services;
@@ -59,10 +60,10 @@ pub enum DomainRefusal {
 
 /// Checks that a text can be the name of a domain of the account, and returns the name in lower case. A name at which
 /// phones of another account are registered is refused, because these phones could not register there any more.
-pub async fn domain_name(services: &Services, account: &str, text: &str) -> Result<String, DomainRefusal> {
+pub async fn domain_name(services: &Services, account: &AccountName, text: &str) -> Result<String, DomainRefusal> {
     let phones = Arc::clone(services.routing.load().phones());
     let name = phones.domain_name(text)?;
-    let is_own = phones.domain(&name).is_some_and(|domain| domain.account == account);
+    let is_own = phones.domain(&name).is_some_and(|domain| domain.account == *account);
     if !is_own && bindings::uses_host(&services.store, account, &name, clock::time()).await? {
         return Err(DomainRefusal::Taken);
     }
@@ -87,20 +88,20 @@ async fn keep_domain(services: &Services, row: &DomainRow) -> Result<(), AccessE
 }
 
 /// Deletes a domain and the mappings of the domain. Returns `false` if the account has no domain with this id.
-pub async fn delete_domain(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_domain(services: &Services, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     applied(services, domains::delete_domain(&services.store, account, id).await?).await
 }
 
 /// Adds a list without entries.
 pub async fn add_list(
     services: &Services,
-    account: &str,
+    account: &AccountName,
     kind: ListKind,
     name: String,
 ) -> Result<ListRow, AccessError> {
     limited(domains::count_lists(&services.store, account, kind).await?, MAX_COUNT)?;
     let now = Timestamp::now();
-    let account = account.to_owned();
+    let account = account.clone();
     let row = ListRow { id: rand::random(), account, kind, name, created_at: now, updated_at: now };
     domains::upsert_list(&services.store, &row).await?;
     Ok(row)
@@ -113,7 +114,7 @@ pub async fn rename_list(services: &Services, row: &mut ListRow, name: String) -
 }
 
 /// Deletes a list, and the entries and mappings of the list. Returns `false` if the account has no list with this id.
-pub async fn delete_list(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_list(services: &Services, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     applied(services, domains::delete_list(&services.store, account, id).await?).await
 }
 
@@ -132,7 +133,11 @@ pub async fn change_entry<T: EntryDetails>(services: &Services, row: &mut Entry<
 }
 
 /// Deletes an entry of a list. Returns `false` if the account has no entry with this id.
-pub async fn delete_entry<T: EntryDetails>(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_entry<T: EntryDetails>(
+    services: &Services,
+    account: &AccountName,
+    id: u128,
+) -> Result<bool, StoreError> {
     applied(services, domains::delete_entry::<T>(&services.store, account, id).await?).await
 }
 
@@ -146,12 +151,12 @@ pub fn credential(routing: &Routing, username: &str, password: &str) -> Credenti
 /// Maps a list to a domain or to a trunk.
 pub async fn map(
     services: &Services,
-    account: &str,
+    account: &AccountName,
     domain: u128,
     list: u128,
     purpose: Purpose,
 ) -> Result<MappingRow, AccessError> {
-    let (id, account, created_at) = (rand::random(), account.to_owned(), Timestamp::now());
+    let (id, account, created_at) = (rand::random(), account.clone(), Timestamp::now());
     let row = MappingRow { id, account, domain, list, purpose, created_at };
     taken(domains::map(&services.store, &row).await?)?;
     services.phones_changed().await?;
@@ -161,7 +166,7 @@ pub async fn map(
 /// Removes the mapping of a list to a domain or to a trunk. Returns `false` if the mapping does not exist.
 pub async fn unmap(
     services: &Services,
-    account: &str,
+    account: &AccountName,
     domain: u128,
     list: u128,
     purpose: Purpose,

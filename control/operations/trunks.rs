@@ -2,6 +2,7 @@
 //! the PBX calls, and URIs at which this server calls the PBX. A change applies to new calls at once.
 
 use jiff::Timestamp;
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::connections::{MAX_ROWS, TrunkAddress};
 use tandem_routing::customer_trunk::{CustomerTrunk, Login, ORIGINATION, Origination, TRUNK};
@@ -114,7 +115,7 @@ impl From<StoreError> for TargetError {
 }
 
 /// Checks that calls of the account may go to the URI.
-async fn check_target(services: &Services, account: &str, uri: &str) -> Result<(), TargetError> {
+async fn check_target(services: &Services, account: &AccountName, uri: &str) -> Result<(), TargetError> {
     // Some applications write `sip://host` instead of `sip:host`.
     let uri = uri.replacen("://", ":", 1);
     match services.refusal_of_target(account, &uri).await {
@@ -141,7 +142,7 @@ pub struct UserNameTaken;
 
 /// Returns the credentials that a trunk uses for calls to this server. They contain hashes of the password and not the
 /// password.
-pub fn login(routing: &Routing, account: &str, username: &str, password: &str) -> Result<Login, UserNameTaken> {
+pub fn login(routing: &Routing, account: &AccountName, username: &str, password: &str) -> Result<Login, UserNameTaken> {
     if routing.phones().is_taken(account, username) {
         return Err(UserNameTaken);
     }
@@ -177,6 +178,6 @@ pub async fn change_origination(services: &Services, row: &mut Resource<Originat
 }
 
 /// Deletes an origination URI.
-pub async fn delete_origination(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_origination(services: &Services, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     phones::remove(services, ORIGINATION, account, id).await
 }

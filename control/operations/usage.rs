@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use tandem_accounts::usage::{self, TRIGGER, Trigger, Usage};
+use tandem_id::AccountName;
 use tandem_runtime::services::Services;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Filter, NotAdded, Resource};
@@ -10,7 +11,7 @@ use tandem_store::resources::{self, Filter, NotAdded, Resource};
 const MAX_TRIGGERS: u64 = 1000;
 
 /// Returns the total usage of an account and its subaccounts. The usage is not limited to a period.
-pub async fn used(services: &Services, account: &str) -> Result<Usage, StoreError> {
+pub async fn used(services: &Services, account: &AccountName) -> Result<Usage, StoreError> {
     let names = usage::with_subaccounts(&services.accounts, account);
     Usage::read(&services.store, &names, (None, None)).await
 }
@@ -19,7 +20,7 @@ pub async fn used(services: &Services, account: &str) -> Result<Usage, StoreErro
 /// trigger measures. If `more` is true, the value of the trigger counts from the current usage.
 pub async fn create_trigger(
     services: &Services,
-    account: &str,
+    account: &AccountName,
     name: String,
     mut trigger: Trigger,
     more: bool,
@@ -42,6 +43,6 @@ pub async fn change_trigger(services: &Services, row: &mut Resource<Trigger>) ->
 }
 
 /// Deletes a trigger. Returns `false` if the account has no trigger with this id.
-pub async fn delete_trigger(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_trigger(services: &Services, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     resources::delete(&services.store, TRIGGER, account, id).await
 }

@@ -7,7 +7,6 @@
 //!                         └────── again ───────┘
 //! ```
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::{Address, PhoneNumber};
@@ -19,7 +18,7 @@ use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, 
 use tandem_dialect::{Notice, delivery};
 use tandem_events::{Filter, Subscription};
 use tandem_host::clock;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_routing::new_call::{CreateError, NewCall};
 use tandem_runtime::Calls;
 use tandem_runtime::services::Services;
@@ -36,7 +35,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(180);
 /// A request to verify a number.
 pub struct Verification {
     /// The account that wants to use the number.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Name of the dialect in which the request was made.
     pub dialect: &'static str,
     /// The number to verify.
@@ -176,7 +175,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address, digit
         send_digits: verification.extension.clone().map(SendDigits::new),
         ..LegPlan::waiting(RINGING)
     };
-    let owner = LegOwner::new(Arc::clone(&verification.account), verification.dialect);
+    let owner = LegOwner::new(verification.account.clone(), verification.dialect);
     NewCall { plan, ..NewCall::plain(owner, to, from, OnAnswer::Wait) }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tandem_id::AccountName;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{self, InventoryError, VerifiedCaller};
 use tandem_store::resources::Resource;
@@ -12,12 +13,12 @@ use tandem_store::{Store, StoreError};
 pub type VerifiedCallerRow = Arc<Resource<VerifiedCaller>>;
 
 /// Returns the verified caller IDs of an account, newest first.
-pub fn all(routing: &Routing, account: &str) -> Vec<VerifiedCallerRow> {
+pub fn all(routing: &Routing, account: &AccountName) -> Vec<VerifiedCallerRow> {
     routing.inventory().callers.all(account)
 }
 
 /// Returns the verified caller ID of an account with this number.
-pub fn find(routing: &Routing, account: &str, number: &str) -> Option<VerifiedCallerRow> {
+pub fn find(routing: &Routing, account: &AccountName, number: &str) -> Option<VerifiedCallerRow> {
     routing.inventory().callers.find(&VerifiedCaller::key(account, number))
 }
 
@@ -25,7 +26,7 @@ pub fn find(routing: &Routing, account: &str, number: &str) -> Option<VerifiedCa
 pub async fn keep(
     routing: &Routing,
     store: &Store,
-    account: &str,
+    account: &AccountName,
     number: &str,
     friendly_name: &str,
 ) -> Result<VerifiedCallerRow, InventoryError> {
@@ -50,7 +51,7 @@ pub async fn rename(
 
 /// Deletes a verified caller ID. From the next call on, the account may not show the number. Returns `false` if the
 /// account has no verified caller ID with this id.
-pub async fn delete(routing: &Routing, store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete(routing: &Routing, store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     routing.inventory().callers.delete(store, account, id).await
 }
 
@@ -68,24 +69,28 @@ mod tests {
     #[tokio::test]
     async fn an_account_may_show_a_verified_number_until_the_number_is_deleted() {
         let ((store, _folder), routing) = (store().await, strict_routing());
-        let may_show = |account: &str| routing.may_call_from(account, &NUMBER.into());
+        let may_show = |account: &str| routing.may_call_from(&AccountName::new(account), &NUMBER.into());
         assert!(!may_show("acme"));
-        let row = keep(&routing, &store, "acme", NUMBER, "office").await.unwrap();
+        let row = keep(&routing, &store, &AccountName::new("acme"), NUMBER, "office").await.unwrap();
         assert!(may_show("acme") && !may_show("other"));
-        assert!(!delete(&routing, &store, "other", row.id).await.unwrap());
-        assert!(delete(&routing, &store, "acme", row.id).await.unwrap());
-        assert!(!may_show("acme") && !delete(&routing, &store, "acme", row.id).await.unwrap());
+        assert!(!delete(&routing, &store, &AccountName::new("other"), row.id).await.unwrap());
+        assert!(delete(&routing, &store, &AccountName::new("acme"), row.id).await.unwrap());
+        assert!(!may_show("acme") && !delete(&routing, &store, &AccountName::new("acme"), row.id).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_number_that_is_verified_twice_keeps_its_id_and_name() {
         let ((store, _folder), routing) = (store().await, strict_routing());
-        let first = keep(&routing, &store, "acme", NUMBER, "office").await.unwrap();
+        let first = keep(&routing, &store, &AccountName::new("acme"), NUMBER, "office").await.unwrap();
         let renamed = rename(&routing, &store, &first, "reception".into()).await.unwrap();
-        let again = keep(&routing, &store, "acme", NUMBER, "office").await.unwrap();
+        let again = keep(&routing, &store, &AccountName::new("acme"), NUMBER, "office").await.unwrap();
         assert_eq!((renamed.id, &*again.details.friendly_name), (first.id, "reception"));
-        assert_eq!(all(&routing, "acme"), [again]);
-        let other = keep(&routing, &store, "other", NUMBER, "office").await.unwrap();
-        assert_eq!(find(&routing, "other", NUMBER), Some(other), "each account verifies the number for itself");
+        assert_eq!(all(&routing, &AccountName::new("acme")), [again]);
+        let other = keep(&routing, &store, &AccountName::new("other"), NUMBER, "office").await.unwrap();
+        assert_eq!(
+            find(&routing, &AccountName::new("other"), NUMBER),
+            Some(other),
+            "each account verifies the number for itself"
+        );
     }
 }

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tandem_call::queue::{NotQueued, QueuePosition};
 use tandem_events::{Bus, Event, QueueChange, QueueEvent, Topic};
-use tandem_id::{LegId, QueueId};
+use tandem_id::{AccountName, LegId, QueueId};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -34,14 +34,14 @@ pub const MAX_QUEUE_SIZE: u32 = 5_000;
 pub const DEFAULT_QUEUE_SIZE: u32 = 1_000;
 
 /// Name of the account, and name of the queue.
-type Name = (Arc<str>, Arc<str>);
+type Name = (AccountName, Arc<str>);
 
 /// The stored settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
     pub id: QueueId,
     /// The account that owns the queue.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Name of the queue. The name is unique within the account.
     pub name: Arc<str>,
     /// Maximum number of waiting legs.
@@ -179,7 +179,7 @@ const KIND: Kind<Details> = Kind::new("queue");
 pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     let row = Resource {
         id: queue.id.0,
-        account: queue.account.to_string(),
+        account: queue.account.clone(),
         parent: None,
         name: queue.name.to_string(),
         claim: None,
@@ -203,7 +203,7 @@ impl Queues {
         for row in resources::all(store, KIND).await? {
             table.add(Queue {
                 id: QueueId(row.id),
-                account: row.account.into(),
+                account: row.account,
                 name: row.name.into(),
                 max_size: row.details.max_size,
                 created_at: row.created_at,
@@ -222,14 +222,14 @@ impl Queues {
     /// Returns [`NotQueued`] if the queue is full or cannot be created.
     pub fn enter(
         &self,
-        account: &Arc<str>,
+        account: &AccountName,
         name: &Arc<str>,
         max_size: Option<u32>,
         leg: LegId,
         now: Timestamp,
     ) -> Result<EnterResult, NotQueued> {
         let mut table = self.0.lock();
-        let known = table.names.get(&(Arc::clone(account), Arc::clone(name))).copied();
+        let known = table.names.get(&(account.clone(), Arc::clone(name))).copied();
         let id = match known {
             Some(id) => id,
             None => table.make(account, name, DEFAULT_QUEUE_SIZE, now).map_err(|_| NotQueued::TooManyQueues)?,
@@ -258,14 +258,14 @@ impl Queues {
     /// Returns [`QueueError::Unknown`] if the queue does not exist any more.
     pub fn resume(
         &self,
-        account: &Arc<str>,
+        account: &AccountName,
         name: &Arc<str>,
         leg: LegId,
         since: Timestamp,
         called: bool,
     ) -> Result<(QueueMembership, Option<Pair>), QueueError> {
         let mut table = self.0.lock();
-        let id = *table.names.get(&(Arc::clone(account), Arc::clone(name))).ok_or(QueueError::Unknown)?;
+        let id = *table.names.get(&(account.clone(), Arc::clone(name))).ok_or(QueueError::Unknown)?;
         let live = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
         let position = live.callers.partition_point(|caller| caller.since <= since);
         live.callers.insert(position, WaitingCaller { leg, since, called });
@@ -276,8 +276,8 @@ impl Queues {
 
     /// Registers an agent for the first leg in the account's queue with this name. The agent may have to wait for the
     /// leg.
-    pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {
-        let name = (Arc::clone(account), Arc::clone(name));
+    pub fn take(&self, account: &AccountName, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {
+        let name = (account.clone(), Arc::clone(name));
         let mut table = self.0.lock();
         table.agents.entry(name.clone()).or_default().push_back(WaitingAgent { leg, paired: false });
         let pair = table.names.get(&name).copied().and_then(|id| table.pair(id));
@@ -306,23 +306,23 @@ impl Queues {
     // The following functions are for requests of applications.
 
     /// Returns the queues of an account, newest queue first.
-    pub fn list(&self, account: &str, now: Timestamp) -> Vec<QueueSnapshot> {
+    pub fn list(&self, account: &AccountName, now: Timestamp) -> Vec<QueueSnapshot> {
         let table = self.0.lock();
-        let own = table.queues.values().filter(|live| *live.queue.account == *account);
+        let own = table.queues.values().filter(|live| live.queue.account == *account);
         let mut all: Vec<_> = own.map(|live| live.snapshot(now)).collect();
         all.sort_by_key(|one| std::cmp::Reverse((one.queue.created_at, one.queue.id)));
         all
     }
 
     /// Returns a queue of an account by its id.
-    pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<QueueSnapshot> {
+    pub fn get(&self, account: &AccountName, id: QueueId, now: Timestamp) -> Option<QueueSnapshot> {
         let table = self.0.lock();
-        table.queues.get(&id).filter(|live| *live.queue.account == *account).map(|live| live.snapshot(now))
+        table.queues.get(&id).filter(|live| live.queue.account == *account).map(|live| live.snapshot(now))
     }
 
-    pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
+    pub fn named(&self, account: &AccountName, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
         let table = self.0.lock();
-        let id = table.names.get(&(account.into(), name.into()))?;
+        let id = table.names.get(&(account.clone(), name.into()))?;
         table.queues.get(id).map(|live| live.snapshot(now))
     }
 
@@ -349,14 +349,14 @@ impl Queues {
     /// Returns [`QueueError::NameTaken`] or [`QueueError::TooMany`].
     pub fn create(
         &self,
-        account: &Arc<str>,
+        account: &AccountName,
         name: &str,
         max_size: u32,
         now: Timestamp,
     ) -> Result<QueueSnapshot, QueueError> {
         let mut table = self.0.lock();
         let name: Arc<str> = name.into();
-        if table.names.contains_key(&(Arc::clone(account), Arc::clone(&name))) {
+        if table.names.contains_key(&(account.clone(), Arc::clone(&name))) {
             return Err(QueueError::NameTaken);
         }
         let id = table.make(account, &name, max_size, now)?;
@@ -371,21 +371,21 @@ impl Queues {
     /// Returns [`QueueError::Unknown`] or [`QueueError::NameTaken`].
     pub fn change(
         &self,
-        account: &str,
+        account: &AccountName,
         id: QueueId,
         name: Option<&str>,
         max_size: Option<u32>,
         now: Timestamp,
     ) -> Result<(QueueSnapshot, Option<Pair>), QueueError> {
         let mut table = self.0.lock();
-        let before = table.queues.get(&id).filter(|live| *live.queue.account == *account).ok_or(QueueError::Unknown)?;
-        let (owner, old) = (Arc::clone(&before.queue.account), Arc::clone(&before.queue.name));
+        let before = table.queues.get(&id).filter(|live| live.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let (owner, old) = (before.queue.account.clone(), Arc::clone(&before.queue.name));
         let new: Arc<str> = name.map_or_else(|| Arc::clone(&old), Into::into);
         if *new != *old {
-            if table.names.contains_key(&(Arc::clone(&owner), Arc::clone(&new))) {
+            if table.names.contains_key(&(owner.clone(), Arc::clone(&new))) {
                 return Err(QueueError::NameTaken);
             }
-            table.names.remove(&(Arc::clone(&owner), old));
+            table.names.remove(&(owner.clone(), old));
             table.names.insert((owner, Arc::clone(&new)), id);
         }
         let live = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
@@ -401,9 +401,9 @@ impl Queues {
     ///
     /// # Errors
     /// Returns [`QueueError::Unknown`] or [`QueueError::InUse`].
-    pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, QueueError> {
+    pub fn delete(&self, account: &AccountName, id: QueueId) -> Result<Queue, QueueError> {
         let mut table = self.0.lock();
-        let live = table.queues.get(&id).filter(|live| *live.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let live = table.queues.get(&id).filter(|live| live.queue.account == *account).ok_or(QueueError::Unknown)?;
         // A leg that is being connected counts as waiting, because the leg may have to wait again.
         if !live.callers.is_empty() {
             return Err(QueueError::InUse);
@@ -411,15 +411,15 @@ impl Queues {
         let queue = live.queue.clone();
         table.publish(id, QueueChange::Deleted);
         table.queues.remove(&id);
-        table.names.remove(&(Arc::clone(&queue.account), Arc::clone(&queue.name)));
+        table.names.remove(&(queue.account.clone(), Arc::clone(&queue.name)));
         Ok(queue)
     }
 
     /// Reserves the given waiting leg, or the first waiting leg if `leg` is `None`. The leg is not paired until
     /// [`Queues::wait_again`] is called.
-    pub fn call(&self, account: &str, id: QueueId, leg: Option<LegId>) -> Option<Member> {
+    pub fn call(&self, account: &AccountName, id: QueueId, leg: Option<LegId>) -> Option<Member> {
         let mut table = self.0.lock();
-        let live = table.queues.get_mut(&id).filter(|live| *live.queue.account == *account)?;
+        let live = table.queues.get_mut(&id).filter(|live| live.queue.account == *account)?;
         let member = live.waiting().find(|member| leg.is_none_or(|leg| leg == member.leg))?;
         if let Some(caller) = live.callers.iter_mut().find(|caller| caller.leg == member.leg) {
             caller.called = true;
@@ -439,13 +439,13 @@ impl Queues {
 
 impl QueueTable {
     fn add(&mut self, queue: Queue) {
-        self.names.insert((Arc::clone(&queue.account), Arc::clone(&queue.name)), queue.id);
+        self.names.insert((queue.account.clone(), Arc::clone(&queue.name)), queue.id);
         self.queues.insert(queue.id, LiveQueue { queue, callers: VecDeque::new() });
     }
 
     fn make(
         &mut self,
-        account: &Arc<str>,
+        account: &AccountName,
         name: &Arc<str>,
         max_size: u32,
         now: Timestamp,
@@ -453,7 +453,7 @@ impl QueueTable {
         if self.names.keys().filter(|(of, _)| of == account).count() >= MAX_QUEUES {
             return Err(QueueError::TooMany);
         }
-        let (account, name) = (Arc::clone(account), Arc::clone(name));
+        let (account, name) = (account.clone(), Arc::clone(name));
         let id = QueueId::new(now, &mut rand::rng());
         self.add(Queue { id, account, name, max_size, created_at: now, updated_at: now });
         self.publish(id, QueueChange::Created);
@@ -464,7 +464,7 @@ impl QueueTable {
         let Some(live) = self.queues.get(&id) else { return };
         let Queue { account, name, .. } = &live.queue;
         self.events.publish(Topic::new(tandem_events::Kind::Queue, account), || {
-            let (account, name, waiting) = (Arc::clone(account), Arc::clone(name), live.waiting().count());
+            let (account, name, waiting) = (account.clone(), Arc::clone(name), live.waiting().count());
             Event::Queue(QueueEvent { account, queue: id, name, waiting, change })
         });
     }
@@ -481,7 +481,7 @@ impl QueueTable {
 
     fn pair(&mut self, id: QueueId) -> Option<Pair> {
         let live = self.queues.get_mut(&id)?;
-        let name = (Arc::clone(&live.queue.account), Arc::clone(&live.queue.name));
+        let name = (live.queue.account.clone(), Arc::clone(&live.queue.name));
         let caller = live.callers.iter_mut().find(|caller| !caller.called)?;
         let agent = self.agents.get_mut(&name)?.iter_mut().find(|agent| !agent.paired)?;
         (caller.called, agent.paired) = (true, true);

@@ -1,4 +1,5 @@
 use tandem_events::{Filter, Item, Kind};
+use tandem_id::AccountName;
 
 use super::*;
 
@@ -6,8 +7,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn names() -> (Arc<str>, Arc<str>) {
-    ("acme".into(), "support".into())
+fn names() -> (AccountName, Arc<str>) {
+    (AccountName::new("acme"), "support".into())
 }
 
 fn enter(queues: &Queues, leg: u128, second: i64) -> EnterResult {
@@ -25,7 +26,12 @@ fn legs(pair: &Option<Pair>) -> Option<(u128, u128)> {
 }
 
 fn waiting(queues: &Queues) -> Vec<u128> {
-    queues.list("acme", at(0)).into_iter().flat_map(|one| one.members).map(|member| member.leg.0).collect()
+    queues
+        .list(&AccountName::new("acme"), at(0))
+        .into_iter()
+        .flat_map(|one| one.members)
+        .map(|member| member.leg.0)
+        .collect()
 }
 
 #[test]
@@ -48,8 +54,8 @@ fn callers_wait_in_order_of_arrival_and_know_their_position() {
     assert_eq!(second.membership.position(at(120)).unwrap().position, 1);
     drop(second.membership);
     assert_eq!(waiting(&queues), [0_u128; 0]);
-    assert_eq!(queues.list("acme", at(120)).len(), 1, "the queue stays");
-    assert!(queues.list("other", at(120)).is_empty());
+    assert_eq!(queues.list(&AccountName::new("acme"), at(120)).len(), 1, "the queue stays");
+    assert!(queues.list(&AccountName::new("other"), at(120)).is_empty());
 }
 
 #[test]
@@ -60,9 +66,9 @@ fn a_full_queue_refuses_callers_until_a_caller_is_called() {
     let _first = enter(&queues, 1, 1);
     let refused = queues.enter(&account, &name, None, LegId(2), at(2)).map(|_| ());
     assert_eq!(refused, Err(NotQueued::Full));
-    queues.call("acme", id, None).unwrap();
+    queues.call(&AccountName::new("acme"), id, None).unwrap();
     let _second = enter(&queues, 2, 3);
-    queues.change("acme", id, None, Some(9), at(4)).unwrap();
+    queues.change(&AccountName::new("acme"), id, None, Some(9), at(4)).unwrap();
     let refused = queues.enter(&account, &name, Some(1), LegId(3), at(5)).map(|_| ());
     assert_eq!(refused, Err(NotQueued::Full), "who comes may ask for fewer");
 }
@@ -75,7 +81,7 @@ fn a_caller_is_paired_with_one_agent_only() {
     assert_eq!(legs(&pair), Some((1, 11)));
     let (_second, none) = take(&queues, 12);
     assert_eq!(none, None);
-    assert!(queues.call("acme", caller.queue.id, None).is_none());
+    assert!(queues.call(&AccountName::new("acme"), caller.queue.id, None).is_none());
     assert_eq!(waiting(&queues), [0_u128; 0]);
     // The next caller goes to the second agent, which already waits.
     let next = enter(&queues, 2, 1);
@@ -143,10 +149,10 @@ fn a_queue_with_callers_is_not_deleted() {
     assert_eq!(queues.create(&account, &name, 5, at(0)), Err(QueueError::NameTaken));
     let caller = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
-    assert_eq!(queues.delete("acme", id), Err(QueueError::InUse), "it may have to wait again");
+    assert_eq!(queues.delete(&AccountName::new("acme"), id), Err(QueueError::InUse), "it may have to wait again");
     drop((caller.membership, pair));
-    assert_eq!(queues.delete("other", id), Err(QueueError::Unknown));
-    queues.delete("acme", id).unwrap();
+    assert_eq!(queues.delete(&AccountName::new("other"), id), Err(QueueError::Unknown));
+    queues.delete(&AccountName::new("acme"), id).unwrap();
     // An agent that still waits receives the first caller of a new queue with the same name.
     let (_second, none) = take(&queues, 12);
     assert_eq!(none, None);
@@ -161,7 +167,7 @@ fn a_renamed_queue_is_found_by_its_new_name() {
     let (taking, none) = queues.take(&account, &"sales".into(), LegId(11));
     assert_eq!(none, None);
     queues.create(&account, "taken", 5, at(0)).unwrap();
-    let change = |to: &str| queues.change("acme", caller.queue.id, Some(to), None, at(9));
+    let change = |to: &str| queues.change(&AccountName::new("acme"), caller.queue.id, Some(to), None, at(9));
     assert_eq!(change("taken"), Err(QueueError::NameTaken));
     let (snapshot, pair) = change("sales").unwrap();
     assert_eq!((&*snapshot.queue.name, legs(&pair)), ("sales", Some((1, 11))));
@@ -194,10 +200,10 @@ async fn queues_survive_a_restart_without_their_callers() {
     for queue in [&made, &gone] {
         keep(&store, queue).await.unwrap();
     }
-    let (changed, _) = queues.change("acme", made.id, Some("sales"), Some(9), at(8)).unwrap();
+    let (changed, _) = queues.change(&AccountName::new("acme"), made.id, Some("sales"), Some(9), at(8)).unwrap();
     keep(&store, &changed.queue).await.unwrap();
     forget(&store, &gone).await.unwrap();
-    let found = Queues::load(&store, Bus::default()).await.unwrap().list("acme", at(9));
+    let found = Queues::load(&store, Bus::default()).await.unwrap().list(&AccountName::new("acme"), at(9));
     let nobody = QueueSnapshot { members: Vec::new(), average: Duration::ZERO, ..changed };
     assert_eq!(found, [nobody]);
 }
@@ -215,7 +221,7 @@ async fn each_change_of_a_queue_is_an_event_with_the_number_of_waiting_legs() {
     queues.unpair(&pair.unwrap(), true);
     drop(agent);
     drop((caller, other));
-    queues.delete("acme", queues.list("acme", at(2))[0].queue.id).unwrap();
+    queues.delete(&AccountName::new("acme"), queues.list(&AccountName::new("acme"), at(2))[0].queue.id).unwrap();
     for expected in [
         (QueueChange::Created, 0),
         (QueueChange::Waits(LegId(1)), 1),
@@ -229,14 +235,14 @@ async fn each_change_of_a_queue_is_an_event_with_the_number_of_waiting_legs() {
         let Some(Item::Event(event)) = changes.next().await else { panic!("{expected:?} is missing") };
         let Event::Queue(event) = &*event else { panic!("{event:?}") };
         assert_eq!((event.change, event.waiting), expected);
-        assert_eq!((&*event.account, &*event.name), ("acme", "support"));
+        assert_eq!((event.account.as_str(), &*event.name), ("acme", "support"));
     }
     store.close().await;
 }
 
 #[test]
 fn legs_that_waited_before_a_restart_get_their_positions_back() {
-    let (queues, account, name) = (Queues::default(), Arc::from("main"), Arc::from("support"));
+    let (queues, account, name) = (Queues::default(), AccountName::new("main"), Arc::from("support"));
     let first = queues.enter(&account, &name, None, LegId(1), at(100)).ok().unwrap();
     assert_eq!(queues.resume(&account, &Arc::from("other"), LegId(9), at(0), false).err(), Some(QueueError::Unknown));
     // The calls are resumed in any order. Leg 4 is being connected to an agent.

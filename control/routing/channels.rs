@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tandem_call::address::Address;
 use tandem_call::route::{Decision, Route};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_leg::signal::Caller;
 
 use crate::Routing;
@@ -93,11 +93,11 @@ impl Channels {
 
 impl Routing {
     /// Returns the limits on concurrent calls for a connection or an application of an account.
-    fn limits(&self, account: &str, connection: &str) -> Limits {
+    fn limits(&self, account: &AccountName, connection: &str) -> Limits {
         if let Some((_, connection)) = self.phones.connections().get(account, connection) {
             return connection.limits;
         }
-        let application = self.inventory.applications.find(connection).filter(|held| held.account == account);
+        let application = self.inventory.applications.find(connection).filter(|held| held.account == *account);
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
@@ -110,7 +110,7 @@ impl Routing {
         route: &Route,
         user: &str,
     ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
-        let account = &*route.owner.account;
+        let account = &route.owner.account;
         if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
             let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
             let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
@@ -118,7 +118,7 @@ impl Routing {
                 return self.outbound_channels(account, Some(&id), &Address::from(user));
             }
         }
-        let held = self.number(user).filter(|held| held.account == account);
+        let held = self.number(user).filter(|held| held.account == *account);
         let of_number = held.and_then(|held| held.details.application.clone());
         let connection = route.owner.application.as_deref().map(str::to_owned).or(of_number);
         let channel = |id: String| {
@@ -132,7 +132,7 @@ impl Routing {
     /// outbound profile forbids the call.
     pub fn outbound_channels(
         &self,
-        account: &str,
+        account: &AccountName,
         connection: Option<&str>,
         to: &Address,
     ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
@@ -140,7 +140,7 @@ impl Routing {
         let limits = self.limits(account, connection);
         let mut channels = vec![(Channel::Outbound(connection.to_owned()), limits.outbound)];
         let profile = limits.profile.and_then(|id| self.inventory.profiles.find(&format!("{id:032x}")));
-        if let Some(profile) = profile.filter(|profile| profile.account == account) {
+        if let Some(profile) = profile.filter(|profile| profile.account == *account) {
             let OutboundProfile { disabled, most_calls, destinations, .. } = &profile.details;
             if *disabled {
                 return Err(Barred::Disabled);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tandem_call::program::instruction::Program;
+use tandem_id::AccountName;
 use tandem_settings::{Application, NumberConfig};
 
 /// A number of the file, and its document if the file contains the document.
@@ -20,7 +21,7 @@ pub(crate) struct ConfiguredNumbers {
     prefixes: HashMap<Arc<str>, usize>,
     /// Length of the longest prefix in octets.
     longest_prefix: usize,
-    of_account: HashMap<Arc<str>, Vec<usize>>,
+    of_account: HashMap<AccountName, Vec<usize>>,
 }
 
 impl ConfiguredNumbers {
@@ -34,7 +35,7 @@ impl ConfiguredNumbers {
                 index.longest_prefix = index.longest_prefix.max(text.len());
                 index.prefixes.insert(text, place);
             }
-            index.of_account.entry(Arc::clone(&one.account)).or_default().push(place);
+            index.of_account.entry(one.account.clone()).or_default().push(place);
         }
         Self { all, ..index }
     }
@@ -57,7 +58,7 @@ impl ConfiguredNumbers {
     }
 
     /// Returns the entries of an account, in the order of the file.
-    pub(crate) fn of_account(&self, account: &str) -> impl Iterator<Item = &NumberConfig> {
+    pub(crate) fn of_account(&self, account: &AccountName) -> impl Iterator<Item = &NumberConfig> {
         let places = self.of_account.get(account).into_iter().flatten();
         places.filter_map(|place| self.all.get(*place)).map(|(number, _)| number)
     }
@@ -117,9 +118,9 @@ mod tests {
             let found: Vec<_> = index.fitting(user).map(|(one, _)| one.number.to_string()).collect();
             assert_eq!(found, searched, "{user}");
         }
-        let own: Vec<_> = index.of_account("a").map(|one| one.number.to_string()).collect();
+        let own: Vec<_> = index.of_account(&AccountName::new("a")).map(|one| one.number.to_string()).collect();
         assert_eq!(own, ["*", "+1555*", "+15551230001*"]);
-        assert_eq!(index.exact("+15551230001").unwrap().account.as_ref(), "c");
-        assert!(index.exact("+1").is_none() && index.of_account("nobody").next().is_none());
+        assert_eq!(index.exact("+15551230001").unwrap().account, "c");
+        assert!(index.exact("+1").is_none() && index.of_account(&AccountName::new("nobody")).next().is_none());
     }
 }

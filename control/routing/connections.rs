@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tandem_id::AccountName;
 use tandem_sip as sip;
 use tandem_store::domains::{DomainDetails, DomainRow};
 use tandem_store::resources::{self, Kind, Resource};
@@ -54,7 +55,7 @@ pub struct TrunkAddress {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The name of the account that owns the connection.
-    pub account: String,
+    pub account: AccountName,
     /// The name that people see.
     pub name: String,
     /// The limits on the concurrent calls of the connection.
@@ -70,7 +71,7 @@ pub struct Connection {
 pub struct Connections {
     by_id: HashMap<u128, Connection>,
     /// The connection of each phone, by account and user name.
-    phones: HashMap<(String, String), u128>,
+    phones: HashMap<(AccountName, String), u128>,
     phone_rows: Vec<Resource<ProvisionedPhone>>,
     trunks: Vec<(Resource<CustomerTrunk>, Vec<Resource<TrunkAddress>>)>,
     expires_at: Option<Timestamp>,
@@ -113,21 +114,21 @@ impl Connections {
     }
 
     /// Returns the account's connection with this id. `id` is in decimal digits.
-    pub fn get(&self, account: &str, id: &str) -> Option<(u128, &Connection)> {
+    pub fn get(&self, account: &AccountName, id: &str) -> Option<(u128, &Connection)> {
         let id = id.parse().ok()?;
-        self.by_id.get(&id).filter(|connection| connection.account == account).map(|connection| (id, connection))
+        self.by_id.get(&id).filter(|connection| connection.account == *account).map(|connection| (id, connection))
     }
 
     /// Returns the number of the account's connections that use this outbound profile.
-    pub fn of_profile(&self, account: &str, profile: u128) -> usize {
-        let of_it = |one: &&Connection| one.account == account && one.limits.profile == Some(profile);
+    pub fn of_profile(&self, account: &AccountName, profile: u128) -> usize {
+        let of_it = |one: &&Connection| one.account == *account && one.limits.profile == Some(profile);
         self.by_id.values().filter(of_it).count()
     }
 
     /// Returns the id of the connection that makes a call, in decimal digits. This is the connection of the trunk
     /// `trunk`, or of the phone with this user name.
-    pub fn calling(&self, account: &str, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
-        let phone = || self.phones.get(&(account.to_owned(), username?.to_owned())).copied();
+    pub fn calling(&self, account: &AccountName, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
+        let phone = || self.phones.get(&(account.clone(), username?.to_owned())).copied();
         trunk.or_else(phone).filter(|id| self.by_id.contains_key(id)).map(|id| id.to_string())
     }
 
@@ -163,7 +164,7 @@ impl Connections {
     pub fn sip_domains(&self) -> impl Iterator<Item = sip::Domain> {
         self.active_trunks().map(|(row, places)| sip::Domain {
             name: domain_of(row.id).into(),
-            account: row.account.as_str().into(),
+            account: row.account.clone(),
             networks: places.iter().filter_map(|place| place.details.source).map(IpNet::from).collect(),
             for_any_host: true,
         })
@@ -174,7 +175,7 @@ impl Connections {
         self.active_trunks().filter_map(|(row, _)| {
             let login = row.details.login.as_ref()?;
             Some(sip::User {
-                account: row.account.as_str().into(),
+                account: row.account.clone(),
                 username: login.username.as_str().into(),
                 ha1: sip::Ha1 { md5: login.ha1_md5.as_str().into(), sha256: login.ha1_sha256.as_str().into() },
                 domain: Some(domain_of(row.id).into()),
@@ -222,11 +223,11 @@ mod tests {
     fn a_trunk_is_called_at_its_preferred_addresses_and_then_in_order_of_creation() {
         let place = |id, uri: &str| Resource {
             id,
-            ..Resource::new("acme", "", TrunkAddress { uri: uri.into(), ..TrunkAddress::default() })
+            ..Resource::new(&AccountName::new("acme"), "", TrunkAddress { uri: uri.into(), ..TrunkAddress::default() })
         };
         let places = [place(1, "sip:a:5060"), place(2, "sip:b:5060"), place(3, "sip:c:5060")];
         let called = |trunk: CustomerTrunk| -> Vec<(String, u16)> {
-            originations(&Resource::new("acme", "", trunk), &places)
+            originations(&Resource::new(&AccountName::new("acme"), "", trunk), &places)
                 .into_iter()
                 .map(|one| (one.uri, one.priority))
                 .collect()

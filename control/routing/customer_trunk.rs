@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::program::instruction::{DialTarget, Instruction, Program};
 use tandem_call::{Method, Target};
+use tandem_id::AccountName;
 use tandem_settings::{RecordBridge, TrunkConfig};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
@@ -157,8 +158,8 @@ impl CustomerTrunks {
     }
 
     /// Returns a customer trunk, if the trunk belongs to the account.
-    pub fn get(&self, account: &str, id: u128) -> Option<&CustomerTrunk> {
-        self.0.get(&id).filter(|known| known.row.account == account).map(|known| &known.row.details)
+    pub fn get(&self, account: &AccountName, id: u128) -> Option<&CustomerTrunk> {
+        self.0.get(&id).filter(|known| known.row.account == *account).map(|known| &known.row.details)
     }
 
     /// Whether the trunk with this name accepts only encrypted calls.
@@ -182,8 +183,8 @@ impl CustomerTrunks {
 
     /// Returns the routes of a call to `user`, best route first. Returns an empty list if the trunk does not belong to
     /// the account.
-    pub fn originate(&self, account: &str, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
-        let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == account) else { return Vec::new() };
+    pub fn originate(&self, account: &AccountName, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
+        let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == *account) else { return Vec::new() };
         let enabled = known.originations.iter().filter(|one| one.enabled);
         let mut ways: Vec<_> = enabled.map(|one| (one.priority, weighted_sort_key(one.weight, rng), one)).collect();
         ways.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
@@ -281,7 +282,7 @@ mod tests {
             .iter()
             .map(|&(uri, priority, weight, enabled)| Origination { uri: uri.into(), priority, weight, enabled })
             .collect();
-        let row = Resource { id: 7, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
+        let row = Resource { id: 7, ..Resource::new(&AccountName::new("acme"), "pbx", CustomerTrunk::default()) };
         CustomerTrunks([(7, TrunkEntry { row, originations })].into())
     }
 
@@ -296,14 +297,17 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut firsts = 0;
         for _ in 0..1_000 {
-            let ways = customer_trunks.originate("acme", 7, "+15551230001", &mut rng);
+            let ways = customer_trunks.originate(&AccountName::new("acme"), 7, "+15551230001", &mut rng);
             let uris: Vec<_> = ways.iter().map(|way| way.request_uri.as_str()).collect();
             assert_eq!(uris.len(), 3);
             assert_eq!(uris[2], "sip:+15551230001@third.example");
             firsts += usize::from(uris[0] == "sip:+15551230001@first.example:5070;transport=tcp");
         }
         assert!((850..950).contains(&firsts), "{firsts} of 1000, where 900 are to be expected");
-        assert!(customer_trunks.originate("other", 7, "+1", &mut rng).is_empty(), "it is not theirs");
+        assert!(
+            customer_trunks.originate(&AccountName::new("other"), 7, "+1", &mut rng).is_empty(),
+            "it is not theirs"
+        );
     }
 
     #[test]
@@ -352,10 +356,13 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_customer_trunk_is_visible_to_its_account_only() {
         tandem_store::testing::on_each_database(async |store| {
-            let trunk = Resource { id: 2, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
+            let trunk = Resource { id: 2, ..Resource::new(&AccountName::new("acme"), "pbx", CustomerTrunk::default()) };
             assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());
             let customer_trunks = CustomerTrunks::load(&store, &Connections::default()).await.unwrap();
-            assert!(customer_trunks.get("acme", 2).is_some() && customer_trunks.get("other", 2).is_none());
+            assert!(
+                customer_trunks.get(&AccountName::new("acme"), 2).is_some()
+                    && customer_trunks.get(&AccountName::new("other"), 2).is_none()
+            );
         })
         .await;
     }

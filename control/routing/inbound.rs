@@ -9,6 +9,7 @@ use tandem_call::program::instruction::{DialTarget, Instruction, Program, Reject
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, Target};
+use tandem_id::AccountName;
 use tandem_leg::signal::Caller;
 use tandem_settings::{Application, ApplicationKind, Bridge, EndpointConfig, NumberConfig, RecordBridge};
 use tandem_sip as sip;
@@ -23,7 +24,7 @@ use crate::{ALL_EVENTS, Routing, agent_program, bridge_program, with_user};
 impl Routing {
     /// Returns the route of a call to `user` that arrived over `trunk`. Returns `None` if the number is unknown.
     pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
-        let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
+        let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_ref());
         self.to_number(account, user)
     }
 
@@ -40,10 +41,10 @@ impl Routing {
 
     /// Returns the route of a call to the number `user`. If `account` is given, only numbers of this account are
     /// considered.
-    pub(crate) fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
+    pub(crate) fn to_number(&self, account: Option<&AccountName>, user: &str) -> Option<Route> {
         // A call for an account may also go to a number of its subaccounts.
-        let theirs = |held: &Arc<Resource<Number>>, own: &str| {
-            held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
+        let theirs = |held: &Arc<Resource<Number>>, own: &AccountName| {
+            held.account == *own || self.accounts.parent(&held.account).as_ref() == Some(own)
         };
         match self.number(user).filter(|held| account.is_none_or(|own| theirs(held, own))) {
             Some(held) => Some(self.to_inventory_number(&held, user)),
@@ -66,11 +67,11 @@ impl Routing {
     fn route_of_number(&self, held: &Resource<Number>, user: &str) -> Route {
         let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
-            return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
+            return straight(dialect.as_str().into(), &held.account, Address::Phone(number), None);
         }
         let owner = |application: Option<&str>| LegOwner {
             application: application.map(Arc::from),
-            ..LegOwner::new(held.account.as_str(), dialect.as_str())
+            ..LegOwner::new(held.account.clone(), dialect.as_str())
         };
         let route = |voice: &Voice, application: Option<&str>, decision| Route {
             owner: owner(application),
@@ -81,12 +82,12 @@ impl Routing {
         let nobody = || Decision::Reject(RejectReason::Status(404));
         let document = |voice: &Voice| voice.decision().unwrap_or_else(nobody);
         if let Some(id) = trunk.as_deref().and_then(customer_trunk::spelled) {
-            let account = held.account.as_str().into();
+            let account = held.account.clone();
             return self.to_customer_trunk(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
         }
         if let Some(id) = application.as_deref() {
             if let Some((trunk, connection)) = self.phones.connections().get(&held.account, id) {
-                let account: Arc<str> = held.account.as_str().into();
+                let account = held.account.clone();
                 let rings = |phone: &Arc<str>| {
                     straight(dialect.as_str().into(), &account, Address::Client(Arc::clone(phone)), None)
                 };
@@ -98,7 +99,7 @@ impl Routing {
                 return leads.unwrap_or_else(|| route(voice, None, nobody()));
             }
             if ApplicationKind::of(dialect) == ApplicationKind::Commands {
-                let account = held.account.as_str().into();
+                let account = held.account.clone();
                 let commanding = self.commanding(&held.account, id);
                 return commanding.map_or_else(
                     || route(voice, Some(id), nobody()),
@@ -121,19 +122,23 @@ impl Routing {
 
     /// Returns the number in the file that matches `user` best. If `account` is given, only numbers of this account are
     /// considered.
-    pub(crate) fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
-        let mine = |(number, _): &&ConfiguredNumber| account.is_none_or(|own| own == &*number.account);
+    pub(crate) fn best_fit(
+        &self,
+        account: Option<&AccountName>,
+        user: &str,
+    ) -> Option<(&NumberConfig, Option<&Program>)> {
+        let mine = |(number, _): &&ConfiguredNumber| account.is_none_or(|own| *own == number.account);
         self.numbers.fitting(user).find(mine).map(|(number, program)| (number, program.as_ref()))
     }
 
-    fn to_configured(&self, account: Option<&str>, user: &str) -> Option<Route> {
+    fn to_configured(&self, account: Option<&AccountName>, user: &str) -> Option<Route> {
         let (number, program) = self.best_fit(account, user)?;
         let application = number.application.as_ref().and_then(|id| self.configured_application(id));
         Some(match application {
-            Some(application) => to_application(Arc::clone(&number.account), application),
+            Some(application) => to_application(number.account.clone(), application),
             None => Route {
                 owner: LegOwner::new(
-                    Arc::clone(&number.account),
+                    number.account.clone(),
                     number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
                 ),
                 status: target(number.status_callback.as_ref(), number.status_callback_method).map(completed),
@@ -198,7 +203,7 @@ impl Routing {
             fallback: details.fallback.as_ref().map(target),
         };
         Some(Route {
-            owner: LegOwner::new(domain.account.as_str(), self.documents(&domain.account)),
+            owner: LegOwner::new(domain.account.clone(), self.documents(&domain.account)),
             status: details.status_callback.as_ref().map(|status| completed(target(status))),
             record: None,
             decision,
@@ -207,7 +212,7 @@ impl Routing {
 
     /// Returns the route of a call from the PBX of a customer trunk to a number. The call goes over the server's trunks
     /// without an application. If no trunk accepts the number, the call may go to a number of the account.
-    fn route_from_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
+    fn route_from_customer_trunk(&self, account: &AccountName, trunk: u128, user: &str) -> Result<Route, u16> {
         let customer_trunks = self.phones.customer_trunks();
         let customer_trunk = customer_trunks.get(account, trunk).ok_or(404u16)?;
         let to = Address::Phone(user.parse().map_err(|_| 404u16)?);
@@ -219,14 +224,14 @@ impl Routing {
 
     /// Returns the route of a call to a number of a customer trunk. The call goes to the PBX without an application.
     /// Returns `None` if the account has no such trunk.
-    pub fn to_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
+    pub fn to_customer_trunk(&self, account: &AccountName, trunk: u128, user: &str) -> Option<Route> {
         let customer_trunks = self.phones.customer_trunks();
         let customer_trunk = customer_trunks.get(account, trunk)?;
         Some(programmed(self.documents(account), account, customer_trunk::originate(customer_trunk, trunk, user)))
     }
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
-        let account = Arc::clone(&endpoint.account);
+        let account = endpoint.account.clone();
         let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
         if let Some(id) = &endpoint.application {
             if let Some(application) = self.configured_application(id).filter(|app| app.account == endpoint.account) {
@@ -286,7 +291,7 @@ impl Routing {
     }
 }
 
-fn to_application(account: Arc<str>, application: &Application) -> Route {
+fn to_application(account: AccountName, application: &Application) -> Route {
     let method = application.webhook_method;
     let target = Target { url: Arc::clone(&application.webhook_url), method };
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
@@ -309,7 +314,7 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
 }
 
 /// Returns the route from a phone to the called party, without an application.
-fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
+fn straight(dialect: Arc<str>, account: &AccountName, to: Address, caller_id: Option<Address>) -> Route {
     let mut program = bridge_program(DialTarget::new(to), RecordBridge::Off);
     for instruction in &mut program.instructions {
         if let Instruction::Dial(dial) = instruction {
@@ -320,7 +325,7 @@ fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Optio
 }
 
 /// Returns the route of a call that runs a program without a request to an application.
-fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
-    let owner = LegOwner::new(Arc::clone(account), dialect);
+fn programmed(dialect: Arc<str>, account: &AccountName, program: Program) -> Route {
+    let owner = LegOwner::new(account.clone(), dialect);
     Route { owner, status: None, record: None, decision: Decision::Program(program) }
 }

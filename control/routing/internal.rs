@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::route::Route;
+use tandem_id::AccountName;
 use tandem_settings::{Bridge, NumberConfig};
 
 use crate::Routing;
@@ -23,7 +24,13 @@ impl Routing {
     /// Returns the destination on this server for a call from a leg of `account` to `to`. Returns `None` if the call
     /// leaves the server or rings a phone. `via` names the chosen trunks. A call over a chosen trunk always leaves the
     /// server.
-    pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
+    pub fn own(
+        &self,
+        account: &AccountName,
+        dialect: &str,
+        to: &Address,
+        via: &[Arc<str>],
+    ) -> Option<InternalDestination> {
         if let Address::Application(id) = to {
             let called = Address::Name(Arc::clone(id));
             return Some(InternalDestination { route: self.to_own_application(account, dialect, id)?, called });
@@ -62,18 +69,17 @@ impl Routing {
     /// Some numbers in the file only define a route: prefixes with `bridge`, prefixes of fewer than seven digits, and
     /// `bridge = "trunk:*"`. These numbers are not destinations of internal calls. Calls to these numbers go over the
     /// trunks.
-    fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
+    fn to_own_number(&self, account: &AccountName, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let caller = account;
         let account = (!is_international).then_some(account);
         let is_held =
-            self.number(user).filter(|held| account.is_none_or(|own| held.account == own)).is_some_and(|held| {
+            self.number(user).filter(|held| account.is_none_or(|own| held.account == *own)).is_some_and(|held| {
                 let of_family = || {
-                    let parent = |name: &str| self.accounts.parent(name);
-                    parent(&held.account).as_deref() == Some(caller)
-                        || parent(caller).as_deref() == Some(&*held.account)
+                    let parent = |name: &AccountName| self.accounts.parent(name);
+                    parent(&held.account).as_ref() == Some(caller) || parent(caller).as_ref() == Some(&held.account)
                 };
-                held.account == caller || !self.pool.is_open() || of_family() || !self.has_way_out(caller, user)
+                held.account == *caller || !self.pool.is_open() || of_family() || !self.has_way_out(caller, user)
             });
         let is_given = || self.best_fit(account, user).is_some_and(|(number, _)| is_destination(number, user));
         if is_held || is_given() { self.to_number(account, user) } else { None }
@@ -81,8 +87,8 @@ impl Routing {
 
     /// Returns the route of an internal call to a SIP domain of the same account. A call to the domain of another
     /// account goes over SIP. The domain of the other account then requires a password.
-    fn to_own_domain(&self, account: &str, uri: &str) -> Option<Route> {
-        let domain = self.phones.domain_of(uri).filter(|domain| domain.account == account)?;
+    fn to_own_domain(&self, account: &AccountName, uri: &str) -> Option<Route> {
+        let domain = self.phones.domain_of(uri).filter(|domain| domain.account == *account)?;
         self.to_domain(&domain)
     }
 }

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use tandem_call::route::Decision;
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_host::hash;
+use tandem_id::AccountName;
 use tandem_settings::{Application, NumberConfig};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
@@ -179,7 +180,7 @@ pub struct VerifiedCaller {
 
 impl VerifiedCaller {
     /// Returns the key of a verified caller ID in the cache.
-    pub fn key(account: &str, number: &str) -> String {
+    pub fn key(account: &AccountName, number: &str) -> String {
         format!("{account} {number}")
     }
 }
@@ -297,12 +298,12 @@ impl InventoryItem for VerifiedCaller {
 }
 
 /// Returns the id of a number in the file. The number has this id after every start.
-pub fn file_id(account: &str, number: &str) -> u128 {
-    hash::id([&b"number\n"[..], account.as_bytes(), b"\n", number.as_bytes()])
+pub fn file_id(account: &AccountName, number: &str) -> u128 {
+    hash::id([&b"number\n"[..], account.as_str().as_bytes(), b"\n", number.as_bytes()])
 }
 
 /// Creates a resource for an entry in the file. The times in the year 1970 mark that the resource is not stored.
-pub fn of_the_file<T>(id: u128, account: &str, name: &str, details: T) -> Resource<T> {
+pub fn of_the_file<T>(id: u128, account: &AccountName, name: &str, details: T) -> Resource<T> {
     let (created_at, updated_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     Resource { id, created_at, updated_at, ..Resource::new(account, name, details) }
 }
@@ -327,12 +328,12 @@ mod tests {
 
     #[test]
     fn a_configured_number_has_a_stable_and_unique_id() {
-        let id = file_id("acme", "+15551230001");
+        let id = file_id(&AccountName::new("acme"), "+15551230001");
         assert_eq!(format!("{id:032x}"), "0e930f797ee83ca792a38291817b31ff");
-        assert_ne!(id, file_id("acme", "+15551230002"));
-        assert_ne!(id, file_id("other", "+15551230001"));
-        assert!(is_of_the_file(&of_the_file(id, "acme", "+15551230001", Number::default())));
-        assert!(!is_of_the_file(&Resource::new("acme", "+15551230001", Number::default())));
+        assert_ne!(id, file_id(&AccountName::new("acme"), "+15551230002"));
+        assert_ne!(id, file_id(&AccountName::new("other"), "+15551230001"));
+        assert!(is_of_the_file(&of_the_file(id, &AccountName::new("acme"), "+15551230001", Number::default())));
+        assert!(!is_of_the_file(&Resource::new(&AccountName::new("acme"), "+15551230001", Number::default())));
     }
 
     #[test]
@@ -365,9 +366,10 @@ mod tests {
     async fn one_holder(store: Store) {
         let number = |account: &str| {
             let details = Number { friendly_name: account.into(), dialect: "one".into(), ..Number::default() };
-            Resource::new(account, "+15551230001", details)
+            Resource::new(&AccountName::new(account), "+15551230001", details)
         };
-        let caller = |account: &str| Resource::new(account, "+15551230009", VerifiedCaller::default());
+        let caller =
+            |account: &str| Resource::new(&AccountName::new(account), "+15551230009", VerifiedCaller::default());
         let inventory = Inventory::default();
         let held = inventory.numbers.put(&store, number("acme")).await.unwrap();
         assert!(matches!(inventory.numbers.put(&store, number("other")).await, Err(InventoryError::Taken)));
@@ -377,15 +379,18 @@ mod tests {
         }
         let again = Inventory::load(&store).await.unwrap();
         let found = again.numbers.find("+15551230001").unwrap();
-        assert_eq!((found.id, &*found.account, &found.details), (held.id, "acme", &held.details));
-        assert_eq!(again.callers.find(&VerifiedCaller::key("other", "+15551230009")).unwrap().account, "other");
+        assert_eq!((found.id, found.account.as_str(), &found.details), (held.id, "acme", &held.details));
+        assert_eq!(
+            again.callers.find(&VerifiedCaller::key(&AccountName::new("other"), "+15551230009")).unwrap().account,
+            "other"
+        );
 
-        let moved = Resource { account: "other".into(), ..(*found).clone() };
+        let moved = Resource { account: AccountName::new("other"), ..(*found).clone() };
         again.numbers.put(&store, moved).await.unwrap();
-        assert!(again.numbers.all("acme").is_empty());
-        assert_eq!(again.numbers.all("other").len(), 1);
-        assert!(!again.numbers.delete(&store, "acme", held.id).await.unwrap());
-        assert!(again.numbers.delete(&store, "other", held.id).await.unwrap());
+        assert!(again.numbers.all(&AccountName::new("acme")).is_empty());
+        assert_eq!(again.numbers.all(&AccountName::new("other")).len(), 1);
+        assert!(!again.numbers.delete(&store, &AccountName::new("acme"), held.id).await.unwrap());
+        assert!(again.numbers.delete(&store, &AccountName::new("other"), held.id).await.unwrap());
         assert!(again.numbers.find("+15551230001").is_none());
         assert!(Inventory::load(&store).await.unwrap().numbers.find("+15551230001").is_none());
         again.numbers.put(&store, number("other")).await.unwrap();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tandem_accounts::Accounts;
 use tandem_call::StatusEvent;
 use tandem_call::program::instruction::Program;
+use tandem_id::AccountName;
 use tandem_settings::{Application, NumberConfig, TrunkConfig};
 use tandem_sip as sip;
 
@@ -111,7 +112,7 @@ impl Routing {
     }
 
     /// Returns the numbers of an account in the configuration.
-    pub fn configured_of(&self, account: &str) -> impl Iterator<Item = &NumberConfig> {
+    pub fn configured_of(&self, account: &AccountName) -> impl Iterator<Item = &NumberConfig> {
         self.numbers.of_account(account)
     }
 
@@ -151,7 +152,7 @@ impl Routing {
     }
 
     /// Returns the default dialect for the documents of an account.
-    pub(crate) fn documents(&self, account: &str) -> Arc<str> {
+    pub(crate) fn documents(&self, account: &AccountName) -> Arc<str> {
         self.accounts.documents(account).into()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
+use tandem_id::AccountName;
 
 /// Maximum number of telephone numbers in one block.
 pub const LARGEST_BLOCK: u64 = 10_000;
@@ -25,7 +26,7 @@ pub struct Block {
     pub last: Option<PhoneNumber>,
     /// The account that may take the numbers. `None` means every account.
     #[serde(default)]
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The type of the numbers.
     #[serde(default, rename = "type")]
     pub kind: NumberKind,
@@ -132,8 +133,8 @@ impl Block {
         (first..first.saturating_add(LARGEST_BLOCK)).contains(&last).then_some((first, last))
     }
 
-    fn is_for(&self, account: &str) -> bool {
-        self.account.as_deref().is_none_or(|own| own == account)
+    fn is_for(&self, account: &AccountName) -> bool {
+        self.account.as_ref().is_none_or(|own| own == account)
     }
 }
 
@@ -195,14 +196,18 @@ impl NumberPool {
     }
 
     /// Returns an iterator over the blocks from which the account may take numbers.
-    pub fn blocks(&self, account: &str) -> impl Iterator<Item = &Block> {
+    pub fn blocks(&self, account: &AccountName) -> impl Iterator<Item = &Block> {
         self.blocks.iter().filter(move |block| block.is_for(account))
     }
 
     /// Returns an iterator over the numbers of the pool, in the order of the configuration. The iterator uses only the
     /// blocks that `matches` accepts and from which the account may take numbers. Numbers that are already taken are
     /// included.
-    pub fn numbers(&self, account: &str, matches: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
+    pub fn numbers(
+        &self,
+        account: &AccountName,
+        matches: impl Fn(&Block) -> bool,
+    ) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
         let all = self.blocks(account).filter(move |block| matches(block)).flat_map(|block| {
             let (first, last) = block.bounds().unwrap_or((1, 0));
@@ -212,7 +217,7 @@ impl NumberPool {
     }
 
     /// Returns the block that contains a number, if the account may take numbers from this block.
-    pub fn find(&self, account: &str, number: &str) -> Option<&Block> {
+    pub fn find(&self, account: &AccountName, number: &str) -> Option<&Block> {
         let digits: u64 = number.strip_prefix('+')?.parse().ok()?;
         let holds = |block: &&Block| block.bounds().is_some_and(|(first, last)| (first..=last).contains(&digits));
         self.blocks(account).find(holds)
@@ -234,21 +239,26 @@ mod tests {
             { "number": "+15551230010" },
             { "number": "+445551230010", "account": "other", "type": "toll_free" },
         ]));
-        let numbers = |account| pool.numbers(account, |_| true).map(|(number, _)| number).collect::<Vec<_>>();
+        let numbers = |account: &str| {
+            pool.numbers(&AccountName::new(account), |_| true).map(|(number, _)| number).collect::<Vec<_>>()
+        };
         assert_eq!(numbers("acme"), ["+15551230009", "+15551230010", "+15551230011"]);
         assert_eq!(numbers("other").last().unwrap(), "+445551230010");
-        assert!(pool.find("acme", "+15551230011").is_some() && pool.find("acme", "+15551230012").is_none());
-        assert!(pool.find("acme", "+445551230010").is_none());
-        assert_eq!(pool.find("other", "+445551230010").unwrap().kind, NumberKind::TollFree);
+        assert!(
+            pool.find(&AccountName::new("acme"), "+15551230011").is_some()
+                && pool.find(&AccountName::new("acme"), "+15551230012").is_none()
+        );
+        assert!(pool.find(&AccountName::new("acme"), "+445551230010").is_none());
+        assert_eq!(pool.find(&AccountName::new("other"), "+445551230010").unwrap().kind, NumberKind::TollFree);
     }
 
     #[test]
     fn an_empty_number_pool_offers_fictitious_numbers_and_accepts_others() {
         let pool = NumberPool::fictitious();
-        let numbers: Vec<_> = pool.numbers("acme", |_| true).map(|(number, _)| number).collect();
+        let numbers: Vec<_> = pool.numbers(&AccountName::new("acme"), |_| true).map(|(number, _)| number).collect();
         assert_eq!((numbers.len(), numbers[0].as_str()), (400, "+14155550100"));
         assert!(numbers.iter().all(|number| number[5..].starts_with("55501")));
-        assert!(pool.is_open() && NumberPool::default().blocks("acme").count() == 0);
+        assert!(pool.is_open() && NumberPool::default().blocks(&AccountName::new("acme")).count() == 0);
         let one = serde_json::json!([{ "number": "+15551230009" }]);
         assert!(NumberPool::new(Vec::new()).is_open() && !self::pool(one).is_open());
     }
@@ -259,7 +269,7 @@ mod tests {
             [("100", None), ("+15", Some("+14")), ("+15551", Some("+155512")), ("+10000", Some("+20000"))]
         {
             let pool = pool(serde_json::json!([{ "number": number, "last": last }]));
-            assert_eq!(pool.numbers("acme", |_| true).count(), 0, "{number}");
+            assert_eq!(pool.numbers(&AccountName::new("acme"), |_| true).count(), 0, "{number}");
         }
     }
 }

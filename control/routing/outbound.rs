@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand::Rng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::is_trunk_id;
+use tandem_id::AccountName;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
@@ -77,13 +78,13 @@ pub fn address_in(uri: &str) -> Option<IpAddr> {
 
 impl Routing {
     /// Returns the accounts whose trunks an account may use: the account itself and the account that created it.
-    pub fn trunk_owners(&self, account: &str) -> Vec<Arc<str>> {
-        std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
+    pub fn trunk_owners(&self, account: &AccountName) -> Vec<AccountName> {
+        std::iter::once(account.clone()).chain(self.accounts.parent(account)).collect()
     }
 
-    fn may_use(&self, account: &str, trunk: &TrunkConfig) -> bool {
-        let own = trunk.account.as_deref();
-        own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
+    fn may_use(&self, account: &AccountName, trunk: &TrunkConfig) -> bool {
+        let own = trunk.account.as_ref();
+        own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_ref())
     }
 
     /// Returns the trunk whose `byoc` setting is this id.
@@ -92,12 +93,12 @@ impl Routing {
     }
 
     /// Whether the account may use a trunk with this `byoc` setting.
-    pub fn has_trunk_id(&self, account: &str, id: &str) -> bool {
+    pub fn has_trunk_id(&self, account: &AccountName, id: &str) -> bool {
         self.byoc(id).is_some_and(|trunk| self.may_use(account, trunk))
     }
 
     /// Whether a trunk that the account may use accepts the number.
-    pub(crate) fn has_way_out(&self, account: &str, number: &str) -> bool {
+    pub(crate) fn has_way_out(&self, account: &AccountName, number: &str) -> bool {
         let accepts = |trunk: &TrunkConfig| trunk.prefixes.iter().any(|prefix| number.starts_with(&**prefix));
         self.trunks.iter().any(|trunk| self.may_use(account, trunk) && accepts(trunk))
     }
@@ -119,7 +120,7 @@ impl Routing {
     /// priority value. The order of otherwise equal trunks is random and depends on their weights.
     pub fn outbound(
         &self,
-        account: &str,
+        account: &AccountName,
         to: &Address,
         via: &[Arc<str>],
         health: impl Fn(&str) -> sip::Health,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::address::{Address, PhoneNumber};
+use tandem_id::AccountName;
 use tandem_settings::{NumberConfig, NumberPattern};
 use tandem_store::resources::Resource;
 
@@ -38,46 +39,46 @@ impl Routing {
 
     /// Whether the configuration file gives the number to another account. A number of the parent account counts as the
     /// account's own.
-    fn is_configured_for_another(&self, account: &str, number: &str) -> bool {
+    fn is_configured_for_another(&self, account: &AccountName, number: &str) -> bool {
         let parent = self.accounts.parent(account);
-        let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
+        let own = |one: &NumberConfig| one.account == *account || Some(&one.account) == parent.as_ref();
         self.numbers.fitting(number).any(|(one, _)| !own(one) && names(&one.number, number))
     }
 
     /// Whether another account owns a number, or the file assigns the number to an account. In both cases, `account`
     /// cannot take the number. An account can take numbers from its own blocks.
-    pub fn is_taken(&self, account: &str, number: &str) -> bool {
+    pub fn is_taken(&self, account: &AccountName, number: &str) -> bool {
         let given = || self.configured_number(number).is_some();
         self.inventory.numbers.find(number).is_some() || given() || self.is_configured_for_another(account, number)
     }
 
     /// Returns the id of an account's number, in the form that a leg stores: 32 hex digits.
-    pub fn stored_number_id(&self, account: &str, address: &Address) -> Option<Arc<str>> {
+    pub fn stored_number_id(&self, account: &AccountName, address: &Address) -> Option<Arc<str>> {
         self.number_id(account, address).map(|id| format!("{id:032x}").into())
     }
 
     /// Returns the id of an account's number. The number is in the inventory of the account, is in the file, or is a
     /// verified caller ID of the account. Returns `None` for any other number.
-    pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
+    pub fn number_id(&self, account: &AccountName, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();
-        if let Some(held) = self.number(number).filter(|held| held.account == account) {
+        if let Some(held) = self.number(number).filter(|held| held.account == *account) {
             return Some(held.id);
         }
-        if self.configured_number(number).is_some_and(|one| &*one.account == account) {
+        if self.configured_number(number).is_some_and(|one| one.account == *account) {
             return Some(inventory::file_id(account, number));
         }
         self.inventory.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
     }
 
     /// Returns a number of the account whose calls go to this application or connection, if there is one.
-    pub fn number_of_application(&self, account: &str, id: &str) -> Option<Arc<Resource<Number>>> {
+    pub fn number_of_application(&self, account: &AccountName, id: &str) -> Option<Arc<Resource<Number>>> {
         let numbers = self.inventory.numbers.all(account);
         numbers.into_iter().find(|number| number.details.application.as_deref() == Some(id))
     }
 
     /// Returns one of the account's numbers in international format, if the account has such a number.
-    pub fn any_number(&self, account: &str) -> Option<Address> {
+    pub fn any_number(&self, account: &AccountName) -> Option<Address> {
         let given = self.configured_of(account).filter_map(|one| one.number.exact());
         let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
         let held = || self.inventory.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
@@ -85,7 +86,7 @@ impl Routing {
     }
 
     /// Whether an account may use a calling number. If the configuration is not strict, every number is allowed.
-    pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
+    pub fn may_call_from(&self, account: &AccountName, from: &Address) -> bool {
         self.caller(account, from) != CallerIdCheck::Refused
     }
 
@@ -101,7 +102,7 @@ impl Routing {
 
     /// Applies the policy for calling numbers. The policy is the same for every dialect: a telephone number must belong
     /// to the account. The configuration decides whether another number is refused or tolerated.
-    pub fn caller(&self, account: &str, from: &Address) -> CallerIdCheck {
+    pub fn caller(&self, account: &AccountName, from: &Address) -> CallerIdCheck {
         match from {
             Address::Phone(number) if !self.owns(account, number.as_str()) => {
                 if self.strict_callers {
@@ -117,12 +118,12 @@ impl Routing {
     /// Whether a calling number belongs to an account. This is true if the number is in the account's inventory or is a
     /// verified caller ID of the account. It is also true if the file gives the account this number. A prefix with
     /// seven or more digits in the file gives the account all numbers with this prefix.
-    pub fn owns(&self, account: &str, number: &str) -> bool {
-        let held = self.number(number).is_some_and(|held| held.account == account);
+    pub fn owns(&self, account: &AccountName, number: &str) -> bool {
+        let held = self.number(number).is_some_and(|held| held.account == *account);
         if held || self.inventory.callers.find(&VerifiedCaller::key(account, number)).is_some() {
             return true;
         }
-        self.numbers.fitting(number).any(|(one, _)| &*one.account == account && names(&one.number, number))
+        self.numbers.fitting(number).any(|(one, _)| one.account == *account && names(&one.number, number))
     }
 }
 

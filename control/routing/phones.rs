@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use tandem_accounts::Account;
 use tandem_call::address::Address;
 use tandem_host::clock;
+use tandem_id::AccountName;
 use tandem_media::Srtp;
 use tandem_settings::{EndpointConfig, TrunkConfig};
 use tandem_sip as sip;
@@ -42,13 +43,13 @@ pub enum DomainNameError {
 }
 
 /// Phones by their accounts, and then by their user names.
-type EndpointsByName = HashMap<Arc<str>, HashMap<Arc<str>, Arc<EndpointConfig>>>;
+type EndpointsByName = HashMap<AccountName, HashMap<Arc<str>, Arc<EndpointConfig>>>;
 
 /// If several phones have the same name, the first phone is found.
 fn by_name(endpoints: impl IntoIterator<Item = Arc<EndpointConfig>>) -> EndpointsByName {
     let mut map = EndpointsByName::new();
     for one in endpoints {
-        let own = map.entry(Arc::clone(&one.account)).or_default();
+        let own = map.entry(one.account.clone()).or_default();
         own.entry(Arc::clone(&one.username)).or_insert(one);
     }
     map
@@ -127,7 +128,7 @@ impl Phones {
     pub async fn load(&self, store: &Store) -> Result<Arc<sip::Directory>, StoreError> {
         let rows = domains::all_domains(store).await?;
         let own = self.endpoints.iter().map(|endpoint| sip::User {
-            account: Arc::clone(&endpoint.account),
+            account: endpoint.account.clone(),
             username: Arc::clone(&endpoint.username),
             ha1: sip::Ha1::of(&endpoint.username, &self.realm, endpoint.password.expose()),
             domain: None,
@@ -138,17 +139,20 @@ impl Phones {
         let connections = Connections::load(store, clock::time()).await?;
         let mut made = resources::all(store, provisioned::PHONES).await?;
         made.extend(connections.phones().iter().cloned());
-        let mut owners: HashMap<&str, &str> = HashMap::new();
+        let server = AccountName::server();
+        let mut owners: HashMap<&str, &AccountName> = HashMap::new();
         for endpoint in &self.endpoints {
             owners.insert(&endpoint.username, &endpoint.account);
         }
         for trunk in &self.trunks {
-            owners.extend(trunk.inbound_username.as_deref().map(|name| (name, trunk.account.as_deref().unwrap_or(""))));
+            owners.extend(
+                trunk.inbound_username.as_deref().map(|name| (name, trunk.account.as_ref().unwrap_or(&server))),
+            );
         }
         let is_in_file =
-            |account: &str, name: &str| self.by_name.get(account).is_some_and(|own| own.contains_key(name));
+            |account: &AccountName, name: &str| self.by_name.get(account).is_some_and(|own| own.contains_key(name));
         let of_accounts = made.iter().filter(|row| {
-            let (account, name) = (row.account.as_str(), row.name.as_str());
+            let (account, name) = (&row.account, row.name.as_str());
             *owners.entry(name).or_insert(account) == account || is_in_file(account, name)
         });
         let of_accounts: Vec<_> = of_accounts.map(provisioned::user).collect();
@@ -168,7 +172,7 @@ impl Phones {
         // At an address of this server, a name belongs to the account that has used it first.
         of_domains.sort_by_key(|user| user.created_at);
         let of_domains = of_domains.into_iter().map(|user| sip::User {
-            account: user.account.into(),
+            account: user.account,
             username: user.username.into(),
             ha1: sip::Ha1 { md5: user.ha1_md5.into(), sha256: user.ha1_sha256.into() },
             domain: Some(user.domain.into()),
@@ -182,14 +186,14 @@ impl Phones {
         }
         let ours = rows.iter().map(|row| sip::Domain {
             name: row.name.as_str().into(),
-            account: row.account.as_str().into(),
+            account: row.account.clone(),
             networks: networks.remove(&row.name).unwrap_or_default(),
             for_any_host: false,
         });
         let ours = ours.chain(connections.sip_domains());
         let accounts = self.accounts.iter().flat_map(|account| {
             account.callers().map(|(name, secret)| sip::User {
-                account: Arc::clone(&account.name),
+                account: account.name.clone(),
                 username: name.into(),
                 ha1: sip::Ha1::of(name, &self.realm, secret),
                 domain: None,
@@ -268,12 +272,12 @@ impl Phones {
 
     /// Returns the address of record that an account calls with `to`. Returns `None` if `to` is not a phone of the
     /// account.
-    pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
+    pub fn find(&self, account: &AccountName, to: &Address) -> Option<sip::Aor> {
         let known = Arc::clone(&self.known.read());
         let (username, domain): (Cow<'_, str>, Option<Arc<str>>) = match to {
             Address::Client(name) => ((&**name).into(), None),
             Address::Sip(uri) => {
-                let domain = known.directory.domain(host_of(uri).0).filter(|domain| &*domain.account == account);
+                let domain = known.directory.domain(host_of(uri).0).filter(|domain| domain.account == *account);
                 if domain.is_none() && !self.is_here(uri) {
                     return None;
                 }
@@ -288,7 +292,7 @@ impl Phones {
             Address::Phone(_) => self.endpoint(account, &username).is_some(),
             _ => known.directory.has(account, &username, domain.as_deref()),
         };
-        there.then(|| sip::Aor { account: account.into(), username: username.as_ref().into(), domain })
+        there.then(|| sip::Aor { account: account.clone(), username: username.as_ref().into(), domain })
     }
 
     /// Returns every user that may register.
@@ -296,7 +300,7 @@ impl Phones {
         let known = Arc::clone(&self.known.read());
         let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
         let aor = |user: &sip::User| sip::Aor {
-            account: Arc::clone(&user.account),
+            account: user.account.clone(),
             username: Arc::clone(&user.username),
             domain: user.domain.clone(),
         };
@@ -306,7 +310,7 @@ impl Phones {
     /// Returns the account of the phone in a SIP URI. The host in the URI is a name or an address of this server, or
     /// the domain of an account. Returns `None` if no account has such a phone, or if several accounts have such a
     /// phone.
-    pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
+    pub fn owner(&self, uri: &str) -> Option<AccountName> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
         if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
             return None;
@@ -316,11 +320,11 @@ impl Phones {
         let phones = known.directory.users(&username, host.0).filter(|user| user.trunk.is_none());
         let mut owners = phones.map(|user| &user.account);
         let first = owners.next()?;
-        owners.all(|other| other == first).then(|| Arc::clone(first))
+        owners.all(|other| other == first).then(|| first.clone())
     }
 
     /// Returns a phone of the configuration, or a phone that its account has created.
-    pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
+    pub fn endpoint(&self, account: &AccountName, username: &str) -> Option<Arc<EndpointConfig>> {
         let known = Arc::clone(&self.known.read());
         [&self.by_name, &known.made].into_iter().find_map(|all| all.get(account)?.get(username)).cloned()
     }
@@ -329,11 +333,11 @@ impl Phones {
     /// configuration and all users of other accounts have their names for themselves: at an address of this server, only
     /// the name says whose password is meant. Otherwise an account could create the name of another account's phone with
     /// a guessed password, and could see whether the guess is right. The comparison ignores case.
-    pub fn is_taken(&self, account: &str, username: &str) -> bool {
+    pub fn is_taken(&self, account: &AccountName, username: &str) -> bool {
         let is_it = |name: &str| name.eq_ignore_ascii_case(username);
         let known = Arc::clone(&self.known.read());
-        self.endpoints.iter().any(|endpoint| &*endpoint.account == account && is_it(&endpoint.username))
-            || known.directory.all().any(|user| &*user.account != account && is_it(&user.username))
+        self.endpoints.iter().any(|endpoint| endpoint.account == *account && is_it(&endpoint.username))
+            || known.directory.all().any(|user| user.account != *account && is_it(&user.username))
     }
 
     /// Returns the encryption setting for the media of a phone's calls.
@@ -443,7 +447,7 @@ fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
     let life = jiff::SignedDuration::try_from(binding.expires_in).unwrap_or_default();
     BindingRow {
         id: binding.id.0,
-        account: binding.aor.account.to_string(),
+        account: binding.aor.account.clone(),
         username: binding.aor.username.to_string(),
         expires_at: now.checked_add(life).unwrap_or(now),
         details: BindingDetails {
@@ -469,7 +473,7 @@ fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
     let expires_in = Duration::try_from(expires_at.duration_since(now)).ok()?;
     Some(sip::Binding {
         id: sip::BindingId(id),
-        aor: sip::Aor { account: account.into(), username: username.into(), domain: details.domain.map(Into::into) },
+        aor: sip::Aor { account, username: username.into(), domain: details.domain.map(Into::into) },
         host: details.host,
         contact: details.contact,
         q: details.q,
@@ -521,7 +525,9 @@ mod tests {
         let (phones, _directory) = loaded().await;
         let target = |to: &str| {
             let to = Address::from(to);
-            phones.find("acme", &to).map(|aor| phones.target(&aor, &to).replace(&phones.uri(&aor), ""))
+            phones
+                .find(&AccountName::new("acme"), &to)
+                .map(|aor| phones.target(&aor, &to).replace(&phones.uri(&aor), ""))
         };
         let gruu = "sip:alice@phones.example;transport=tcp;GR=urn:uuid:d?X-A=;gr=no";
         assert_eq!(target(gruu).as_deref(), Some(";gr=urn:uuid:d"));
@@ -532,7 +538,7 @@ mod tests {
     #[tokio::test]
     async fn a_phone_is_found_by_its_username_at_every_host_name_of_the_server_within_its_account() {
         let (phones, _directory) = loaded().await;
-        let found = |account: &str, to: &str| phones.find(account, &Address::from(to)).is_some();
+        let found = |account: &str, to: &str| phones.find(&AccountName::new(account), &Address::from(to)).is_some();
         for to in [
             "client:alice",
             "sip:alice@PHONES.example",
@@ -570,7 +576,7 @@ mod tests {
             "name": "carrier", "inbound_username": "carrier", "inbound_password": "p",
         }))
         .unwrap();
-        trunk.account = Some("acme".into());
+        trunk.account = Some(AccountName::new("acme"));
         let phones = phones().with_trunks(&[trunk]);
         phones.load(&store).await.unwrap();
         for (account, name, taken) in [
@@ -581,13 +587,14 @@ mod tests {
             ("acme", "carrier", false),
             ("other", "dave", false),
         ] {
-            assert_eq!(phones.is_taken(account, name), taken, "{account} {name}");
+            assert_eq!(phones.is_taken(&AccountName::new(account), name), taken, "{account} {name}");
         }
         // Phones of an earlier version, which did not refuse these names.
         for (account, name) in
             [("other", "alice"), ("acme", "dave"), ("other", "dave"), ("other", "twin"), ("other", "carrier")]
         {
-            let row = resources::Resource::new(account, name, provisioned::ProvisionedPhone::default());
+            let row =
+                resources::Resource::new(&AccountName::new(account), name, provisioned::ProvisionedPhone::default());
             let added = resources::add(&store, provisioned::PHONES, &row, &resources::Filter::default(), 10).await;
             assert!(added.is_ok(), "{account} {name}");
         }
@@ -605,7 +612,9 @@ mod tests {
         ] {
             assert_eq!(owners(name), accounts, "{name}");
         }
-        assert!(phones.is_taken("other", "dave") && !phones.is_taken("acme", "dave"));
+        assert!(
+            phones.is_taken(&AccountName::new("other"), "dave") && !phones.is_taken(&AccountName::new("acme"), "dave")
+        );
     }
 
     #[test]
@@ -630,7 +639,11 @@ mod tests {
         let now = "2026-11-21T08:00:00Z".parse().unwrap();
         let kept = sip::Binding {
             id: sip::BindingId(7),
-            aor: sip::Aor { account: "acme".into(), username: "alice".into(), domain: Some("a.example".into()) },
+            aor: sip::Aor {
+                account: AccountName::new("acme"),
+                username: "alice".into(),
+                domain: Some("a.example".into()),
+            },
             host: Some("voice.example".into()),
             contact: "sip:a@10.0.0.1".into(),
             q: 500,

@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::Instruction;
 use tandem_call::route::Decision;
+use tandem_id::AccountName;
 use tandem_media as media;
 use tandem_store::Store;
 use tandem_store::resources::Resource;
@@ -47,7 +48,7 @@ async fn the_account_of_a_number_overrides_its_configured_route() {
         _ => None,
     };
     let hold = async |number: &str, details: Number| {
-        inventory.numbers.put(&store, Resource::new("acme", number, details)).await.unwrap().id
+        inventory.numbers.put(&store, Resource::new(&AccountName::new("acme"), number, details)).await.unwrap().id
     };
     let voice = |url: &str| Voice { url: Some(url.into()), ..Voice::default() };
     let at = |url: &str| Number { dialect: "twilio".into(), voice: voice(url), ..Number::default() };
@@ -59,7 +60,7 @@ async fn the_account_of_a_number_overrides_its_configured_route() {
     let renamed = Number { friendly_name: "main".into(), ..Number::default() };
     let changed = hold("+15551230001", renamed).await;
     assert_eq!(route_of(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
-    inventory.numbers.delete(&store, "acme", changed).await.unwrap();
+    inventory.numbers.delete(&store, &AccountName::new("acme"), changed).await.unwrap();
     hold("+15551230001", at("http://rest/")).await;
     assert_eq!(route_of(&routing, "+15551230001").as_deref(), Some("http://rest/"));
     hold("+15551230003", at("http://rest/")).await;
@@ -72,19 +73,24 @@ async fn the_account_of_a_number_overrides_its_configured_route() {
         voice: voice("http://app/"),
         ..VoiceApplication::default()
     };
-    inventory.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
+    inventory.applications.put(&store, Resource::new(&AccountName::new("acme"), "app", details)).await.unwrap();
     assert_eq!(route_of(&routing, "+15551230004").as_deref(), Some("http://app/"));
     hold("+15551230005", Number::default()).await;
     assert_eq!(route_of(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
 
     hold("+15552220001", at("http://rest/")).await;
     assert_eq!(route_of(&routing, "+15552220001").as_deref(), Some("http://file/"), "of another account's block");
-    assert!(routing.is_taken("acme", "+15552220002") && !routing.is_taken("other", "+15552220002"));
+    assert!(
+        routing.is_taken(&AccountName::new("acme"), "+15552220002")
+            && !routing.is_taken(&AccountName::new("other"), "+15552220002")
+    );
 
-    let from = |number: &str| routing.clone().with_strict_callers(true).may_call_from("acme", &number.into());
+    let from = |number: &str| {
+        routing.clone().with_strict_callers(true).may_call_from(&AccountName::new("acme"), &number.into())
+    };
     assert!(from("+15551230001") && from("+15551230005") && from("client:alice"));
     assert!(!from("+15551230003") && !from("+15559999999"));
-    assert!(routing.may_call_from("acme", &"+15559999999".into()));
+    assert!(routing.may_call_from(&AccountName::new("acme"), &"+15559999999".into()));
     let strict = routing.clone().with_strict_callers(true);
     for (name, is_refused) in [
         ("P-Asserted-Identity", true),
@@ -104,8 +110,8 @@ async fn the_account_of_a_number_overrides_its_configured_route() {
         assert_eq!(strict.refused_header(&headers), is_refused.then_some(name));
         assert_eq!(routing.refused_header(&headers), None);
     }
-    assert!(routing.number_id("acme", &"+15551230001".into()).is_some());
-    assert_eq!(routing.number_id("other", &"+15551230001".into()), None);
+    assert!(routing.number_id(&AccountName::new("acme"), &"+15551230001".into()).is_some());
+    assert_eq!(routing.number_id(&AccountName::new("other"), &"+15551230001".into()), None);
 }
 
 #[test]
@@ -130,7 +136,13 @@ fn a_call_uses_the_trunk_of_the_given_id_if_the_account_owns_it() {
     let routing = routing(&trunks);
     let over = |via: &str| {
         let (via, to) = ([Arc::from(via)], Address::from("+15551230001"));
-        let routes = routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]));
+        let routes = routing.outbound(
+            &AccountName::new("acme"),
+            &to,
+            &via,
+            |_| sip::Health::Up,
+            &mut StdRng::from_seed([1; 32]),
+        );
         routes.first().map(|route| route.request_uri.clone())
     };
     assert_eq!(over(&id(1)).as_deref(), Some("sip:+15551230001@own"));
@@ -143,7 +155,11 @@ fn an_id_of_a_trunk_is_never_the_name_of_a_trunk() {
     let routing = routing(&[serde_json::json!({ "name": id, "uri": "sip:theirs", "account": "other" })]);
     let via = [Arc::from(&*id)];
     let to = Address::from("+15551230001");
-    assert!(routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32])).is_empty());
+    assert!(
+        routing
+            .outbound(&AccountName::new("acme"), &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -153,11 +169,11 @@ async fn a_number_of_another_account_outside_of_the_pool_does_not_divert_calls_f
     let inventory = Arc::new(Inventory::default());
     let voice = Voice { url: Some("http://taker/".into()), ..Voice::default() };
     let details = Number { dialect: "twilio".into(), voice, ..Number::default() };
-    inventory.numbers.put(&store, Resource::new("taker", "+15551230001", details)).await.unwrap();
+    inventory.numbers.put(&store, Resource::new(&AccountName::new("taker"), "+15551230001", details)).await.unwrap();
     let reaches = |trunks: &[serde_json::Value], pool: serde_json::Value, account: &str| {
         let pool = NumberPool::new(serde_json::from_value(pool).unwrap());
         let routing = routing(trunks).with_inventory(Arc::clone(&inventory), pool);
-        routing.own(account, "twilio", &Address::from("+15551230001"), &[]).is_some()
+        routing.own(&AccountName::new(account), "twilio", &Address::from("+15551230001"), &[]).is_some()
     };
     let carrier = [trunk("carrier", &["+"], 0, 1)];
     let pool = || serde_json::json!([{ "number": "+15551230001" }]);
@@ -169,7 +185,7 @@ async fn a_number_of_another_account_outside_of_the_pool_does_not_divert_calls_f
 }
 
 fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
-    routing.outbound("acme", to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
+    routing.outbound(&AccountName::new("acme"), to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
 }
 
 fn routing(trunks: &[serde_json::Value]) -> Routing {
@@ -213,7 +229,13 @@ fn unhealthy_trunks_are_tried_last() {
         "b" => sip::Health::Doubtful,
         _ => sip::Health::Up,
     };
-    let routes = routing.outbound("acme", &"+15551230001".into(), &[], health, &mut StdRng::from_seed([1; 32]));
+    let routes = routing.outbound(
+        &AccountName::new("acme"),
+        &"+15551230001".into(),
+        &[],
+        health,
+        &mut StdRng::from_seed([1; 32]),
+    );
     assert_eq!(names(&routes), ["c", "b", "a"]);
 }
 
@@ -236,7 +258,7 @@ fn a_bridge_uses_its_trunks_in_order_with_healthy_ones_first() {
         let Some(Instruction::Dial(dial)) = program.instructions.first() else { panic!() };
         let health = |name: &str| if name == down { sip::Health::Down } else { sip::Health::Up };
         let (to, via) = (&dial.targets[0].to, &dial.targets[0].via);
-        let routes = routing.outbound("acme", to, via, health, &mut StdRng::from_seed([1; 32]));
+        let routes = routing.outbound(&AccountName::new("acme"), to, via, health, &mut StdRng::from_seed([1; 32]));
         routes.into_iter().map(|route| route.request_uri).collect::<Vec<_>>()
     };
     let list = serde_json::json!(["trunk:national", "trunk:a"]);
@@ -259,7 +281,8 @@ fn trunks_of_equal_priority_share_calls_by_weight() {
     let mut rng = StdRng::from_seed([5; 32]);
     let mut heavy = 0;
     for _ in 0..4_000 {
-        let routes = routing.outbound("acme", &"+15551230001".into(), &[], |_| sip::Health::Up, &mut rng);
+        let routes =
+            routing.outbound(&AccountName::new("acme"), &"+15551230001".into(), &[], |_| sip::Health::Up, &mut rng);
         assert_eq!(routes.len(), 2);
         heavy += usize::from(names(&routes)[0] == "heavy");
     }
@@ -353,7 +376,7 @@ fn numbers_of_the_server_are_called_internally_unless_they_are_bridged() {
         serde_json::from_value(serde_json::json!({ "name": "usual", "uri": "sip:h", "prefixes": ["+"] })).unwrap();
     let routing = Routing::new(numbers, Arc::default(), vec![trunk], |_| None);
     let owner = |to: &str| {
-        let own = routing.own("acme", "twilio", &Address::from(to), &[])?;
+        let own = routing.own(&AccountName::new("acme"), "twilio", &Address::from(to), &[])?;
         assert_eq!(own.called, Address::from(to));
         Some(own.route.owner.account.to_string())
     };
@@ -374,7 +397,11 @@ fn numbers_of_the_server_are_called_internally_unless_they_are_bridged() {
         assert_eq!(owner(to).as_deref(), account, "{to}");
     }
     let chosen = [Arc::from("usual")];
-    assert_eq!(routing.own("acme", "twilio", &Address::from("+15551230001"), &chosen), None, "over a chosen trunk");
+    assert_eq!(
+        routing.own(&AccountName::new("acme"), "twilio", &Address::from("+15551230001"), &chosen),
+        None,
+        "over a chosen trunk"
+    );
 }
 
 #[test]
@@ -382,7 +409,7 @@ fn a_caller_id_is_owned_tolerated_or_refused() {
     let number = serde_json::json!({ "number": "+15551230001", "account": "acme", "voice_url": "http://file/" });
     let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
     let strict = routing.clone().with_strict_callers(true);
-    let check = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
+    let check = |routing: &Routing, from: &str| routing.caller(&AccountName::new("acme"), &Address::from(from));
     assert_eq!(check(&strict, "+15551230001"), CallerIdCheck::Own);
     assert_eq!(check(&strict, "client:alice"), CallerIdCheck::Own);
     assert_eq!(check(&strict, "+15559999999"), CallerIdCheck::Refused);

@@ -1,7 +1,5 @@
 //! The explanation for a refused call to a number that no account has.
 
-use std::sync::Arc;
-
 use crate::Routing;
 
 /// Maximum number of numbers in the file, and in the inventory, with which an unknown number is compared. The comparison
@@ -49,8 +47,8 @@ impl Routing {
     fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
         let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
         let near = near.and_then(|near| self.configured_number(near));
-        let of_near = near.map(|one| Arc::clone(&one.account));
-        let first = || self.accounts.all().first().map(|account| Arc::clone(&account.name));
+        let of_near = near.map(|one| one.account.clone());
+        let first = || self.accounts.all().first().map(|account| account.name.clone());
         of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
     }
 }

@@ -47,7 +47,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
     exchange.signature = attempt.signature.clone();
     calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);
-    let (account, dialect) = (&*delivery.account, &*delivery.dialect);
+    let (account, dialect) = (&delivery.account, &*delivery.dialect);
     let owner = match delivery.leg {
         Some(id) => ProblemOwner::Leg { id, session, account, dialect },
         None => ProblemOwner::Account(account),

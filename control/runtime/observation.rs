@@ -116,8 +116,8 @@ async fn watch_trunks(calls: &Calls) {
         for trunk in routing.trunks() {
             let status = services.sip.trunk_status(&trunk.name);
             if known.get(&trunk.name) != Some(&status) {
-                let account = trunk.account.as_deref().unwrap_or_default();
-                services.events.publish(Topic::new(Kind::Trunk, account), || {
+                let account = trunk.account.clone().unwrap_or_default();
+                services.events.publish(Topic::new(Kind::Trunk, &account), || {
                     let (trunk, account) = (Arc::clone(&trunk.name), trunk.account.clone());
                     Event::Trunk(TrunkEvent { trunk, account, status })
                 });

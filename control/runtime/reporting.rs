@@ -15,7 +15,7 @@ use tandem_history::problem::Problem;
 use tandem_history::report::REPORTS;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_store::resources::{self, Resource};
 
 use crate::calls::Calls;
@@ -32,12 +32,12 @@ pub const OF_CALLS: &str = "tandem_runtime::problems_of_calls";
 pub enum ProblemOwner<'a> {
     /// The server. Only operators see the problem.
     Server,
-    Account(&'a str),
+    Account(&'a AccountName),
     Leg {
         id: LegId,
         /// The call in which the leg was created.
         session: CallId,
-        account: &'a str,
+        account: &'a AccountName,
         dialect: &'a str,
     },
 }
@@ -61,9 +61,9 @@ impl<'a> From<&'a LegInfo> for ProblemOwner<'a> {
 /// Makes the database and the conferences report their problems with [`Services::report`], and makes the inventory publish
 /// its changes. Their crates are below this crate, so they cannot call the functions of this crate themselves.
 pub(crate) fn connect(services: &Arc<Services>) {
-    fn report(services: &Weak<Services>, account: &str, problem: Problem) {
+    fn report(services: &Weak<Services>, account: &AccountName, problem: Problem) {
         if let Some(services) = services.upgrade() {
-            let owner = if account.is_empty() { ProblemOwner::Server } else { ProblemOwner::Account(account) };
+            let owner = if account.is_server() { ProblemOwner::Server } else { ProblemOwner::Account(account) };
             services.report(owner, clock::time(), problem);
         }
     }
@@ -73,7 +73,7 @@ pub(crate) fn connect(services: &Arc<Services>) {
     services.conferences.reporter().set(move |account, problem| report(&own, account, problem));
     let publish = |kind| {
         let events = services.events.clone();
-        move |account: &str| resource_changed(&events, account, kind)
+        move |account: &AccountName| resource_changed(&events, account, kind)
     };
     let routing = services.routing.load_full();
     let inventory = routing.inventory();
@@ -84,9 +84,9 @@ pub(crate) fn connect(services: &Arc<Services>) {
 }
 
 /// Publishes a change of resources. `account` is empty if resources of several accounts have changed.
-pub(crate) fn resource_changed(events: &Bus, account: &str, kind: ResourceKind) {
+pub(crate) fn resource_changed(events: &Bus, account: &AccountName, kind: ResourceKind) {
     let topic = Topic::new(Kind::Resource, account);
-    events.publish(topic, || Event::Resource(ResourceEvent { account: account.into(), kind }));
+    events.publish(topic, || Event::Resource(ResourceEvent { account: account.clone(), kind }));
 }
 
 impl Services {
@@ -133,7 +133,7 @@ impl Services {
     }
 
     /// Returns how the requests of an account are signed in a dialect. `None` if they are not signed.
-    pub fn signing(&self, account: &str, dialect: &str) -> Option<Signing> {
+    pub fn signing(&self, account: &AccountName, dialect: &str) -> Option<Signing> {
         self.dialects.get(dialect)?.signing(&*self.accounts.by_name(account)?)
     }
 
@@ -147,8 +147,9 @@ impl Services {
     pub fn report<'a>(&self, owner: impl Into<ProblemOwner<'a>>, at: Timestamp, mut problem: Problem) {
         let owner = owner.into();
         self.counters.problem(problem.cause);
+        let server = AccountName::server();
         let (account, leg) = match owner {
-            ProblemOwner::Server => ("", None),
+            ProblemOwner::Server => (&server, None),
             ProblemOwner::Account(account) => (account, None),
             ProblemOwner::Leg { id, session, account, dialect } => {
                 let call = self.dialects.get(dialect).map_or_else(|| id.to_string(), |dialect| dialect.call_id(id));
@@ -299,9 +300,9 @@ pub(crate) fn signature_hint(
 }
 
 /// Writes a problem to the server's log. `call` is the id of the call, and the id of the leg in the provider's form.
-fn log(account: &str, call: Option<(CallId, &str)>, held_back: u64, problem: &Problem) {
+fn log(account: &AccountName, call: Option<(CallId, &str)>, held_back: u64, problem: &Problem) {
     let Problem { cause, message, request, .. } = problem;
-    let account = (!account.is_empty()).then_some(account);
+    let account = (!account.is_server()).then_some(account.as_str());
     let (held_back, advice) = ((held_back > 0).then_some(held_back), problem.advice());
     match call {
         Some((session, leg)) => {

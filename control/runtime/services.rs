@@ -17,7 +17,7 @@ pub use tandem_documents::Turns;
 use tandem_events::{Bus, ResourceKind};
 use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
-use tandem_id::{LegId, RecordingId};
+use tandem_id::{AccountName, LegId, RecordingId};
 use tandem_leg::signal::Caller;
 use tandem_legs::sip::Endpoint;
 use tandem_media as media;
@@ -107,30 +107,36 @@ impl Services {
         let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.load_full().phones().load(&self.store).await?;
         self.sip.post(sip::Command::Directory(directory));
-        resource_changed(&self.events, "", ResourceKind::SipUsers);
+        resource_changed(&self.events, &AccountName::server(), ResourceKind::SipUsers);
         Ok(())
     }
 
     /// Publishes that the configuration file was read again.
     pub fn reloaded(&self) {
-        resource_changed(&self.events, "", ResourceKind::Configuration);
+        resource_changed(&self.events, &AccountName::server(), ResourceKind::Configuration);
     }
 
     /// Returns the current routes of a leg, best route first. `via` names the trunks to use.
-    pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
+    pub fn routes(&self, account: &AccountName, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = &self.sip;
         self.routing.load_full().outbound(account, to, via, |trunk| sip.trunk_status(trunk).health, &mut rand::rng())
     }
 
     /// Returns the reason why calls of an account may not go to a SIP URI, as far as the reason is known without a lookup
     /// of the host name. A request that stores a SIP URI is refused for this reason. The call itself is checked again.
-    pub async fn refusal_of_target(&self, account: &str, uri: &str) -> Option<String> {
+    pub async fn refusal_of_target(&self, account: &AccountName, uri: &str) -> Option<String> {
         let accounts = self.routing.load_full().trunk_owners(account);
         self.sip.refusal_of(&accounts, uri).await
     }
 
     /// Returns the destination on this server that a leg reaches without SIP, if there is one.
-    pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
+    pub fn own(
+        &self,
+        account: &AccountName,
+        dialect: &str,
+        to: &Address,
+        via: &[Arc<str>],
+    ) -> Option<InternalDestination> {
         self.routing.load_full().own(account, dialect, to, via)
     }
 
@@ -142,7 +148,7 @@ impl Services {
     /// [`CreateError::NoRoute`] or [`CreateError::ForbiddenTarget`].
     pub async fn check_route(
         &self,
-        account: &str,
+        account: &AccountName,
         dialect: &str,
         to: &Address,
         via: &[Arc<str>],

@@ -12,6 +12,7 @@ use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_subaccounts};
 use tandem_dialect::delivery;
 use tandem_host::clock;
+use tandem_id::AccountName;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
@@ -47,7 +48,7 @@ async fn check(services: &Arc<Services>) -> Result<(), StoreError> {
     let today = today();
     triggers.retain(|row| !row.details.is_reported(today));
     triggers.sort_by(|a, b| a.account.cmp(&b.account));
-    let mut known: Option<(String, Usage)> = None;
+    let mut known: Option<(AccountName, Usage)> = None;
     for row in triggers {
         if services.accounts.status(&row.account) != AccountStatus::Active {
             continue;

@@ -144,7 +144,7 @@ async fn named_call(app: &App, account: &Account, path: &str, sent: &Sent, answe
     for id in found {
         let Ok(Some(leg)) = app.calls.find(id).await else { continue };
         let parent = app.accounts.parent(&leg.account);
-        if *leg.account == *account.name || parent.is_some_and(|parent| *parent == *account.name) {
+        if leg.account == account.name || parent.is_some_and(|parent| parent == account.name) {
             return Some(leg);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tandem_call::Method;
+use tandem_id::AccountName;
 
 use super::method;
 
@@ -17,7 +18,7 @@ pub struct Application {
     /// Name of the account that owns the calls of the application. If there is only one account, the key may be left
     /// out.
     #[serde(default)]
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The dialect: `twilio`, `telnyx`, `texml` or `signalwire`. If this text is empty, the configuration derives the
     /// dialect from the id.
     #[serde(default)]

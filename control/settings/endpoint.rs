@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tandem_call::Method;
 use tandem_call::address::PhoneNumber;
+use tandem_id::AccountName;
 
 use super::{Secret, method};
 
@@ -14,7 +15,7 @@ use super::{Secret, method};
 pub struct EndpointConfig {
     /// The account that owns the phone. If there is only one account, the key may be left out.
     #[serde(default)]
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The user name, which is used for digest authentication and for calls to the phone.
     pub username: Arc<str>,
     /// The digest password.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tandem_call::Method;
+use tandem_id::AccountName;
 
 use super::bridge::{Bridge, RecordBridge};
 use super::method;
@@ -18,7 +19,7 @@ pub struct NumberConfig {
     pub number: NumberPattern,
     /// The account that owns the number. If there is only one account, the key may be left out.
     #[serde(default)]
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// The dialect of the number's web application, one of [`PROVIDERS`](super::PROVIDERS). If `application` is set,
     /// the dialect comes from the application. The default is `twilio`.
     #[serde(default)]

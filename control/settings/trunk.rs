@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use tandem_id::AccountName;
 
 use super::Secret;
 use super::header_pattern::{self, HeaderPattern};
@@ -20,7 +21,7 @@ pub struct TrunkConfig {
     /// The account of the trunk. Only this account may use the trunk for outbound calls, and this account receives the
     /// trunk's inbound calls. `None` means all accounts.
     #[serde(default)]
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The destination of outbound calls, `sip:HOST[:PORT][;transport=tcp]`. `None` means that the trunk has only
     /// inbound calls.
     #[serde(default)]

@@ -7,16 +7,17 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tandem_id::AccountName;
 
 /// Number of values from which the values that nobody uses are removed. Accounts may be deleted.
 const FULL: usize = 1_024;
 
 /// Returns the main account of a subaccount, and `None` for a main account. The function must not wait.
-pub type ParentOf = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
+pub type ParentOf = Arc<dyn Fn(&AccountName) -> Option<AccountName> + Send + Sync>;
 
 /// One value for each account that uses a value now. Subaccounts use the value of their main account.
 pub struct PerAccount<T> {
-    values: Mutex<HashMap<Arc<str>, Arc<T>>>,
+    values: Mutex<HashMap<AccountName, Arc<T>>>,
     parent_of: OnceLock<ParentOf>,
     make: fn() -> T,
 }
@@ -34,9 +35,9 @@ impl<T> PerAccount<T> {
     }
 
     /// Returns the value of this account. The value exists at least as long as somebody uses it.
-    pub fn of(&self, account: &str) -> Arc<T> {
+    pub fn of(&self, account: &AccountName) -> Arc<T> {
         let main = self.parent_of.get().and_then(|parent_of| parent_of(account));
-        let account = main.as_deref().unwrap_or(account);
+        let account = main.as_ref().unwrap_or(account);
         let mut values = self.values.lock();
         if let Some(value) = values.get(account) {
             return Arc::clone(value);
@@ -44,7 +45,7 @@ impl<T> PerAccount<T> {
         if values.len() >= FULL {
             values.retain(|_, value| Arc::strong_count(value) > 1);
         }
-        Arc::clone(values.entry(account.into()).or_insert_with(|| Arc::new((self.make)())))
+        Arc::clone(values.entry(account.clone()).or_insert_with(|| Arc::new((self.make)())))
     }
 }
 
@@ -61,21 +62,21 @@ mod tests {
     #[test]
     fn subaccounts_use_the_value_of_their_main_account() {
         let values = PerAccount::new(Mutex::<u32>::default);
-        assert!(!Arc::ptr_eq(&values.of("acme"), &values.of("acme/one")));
-        values.share(Arc::new(|account| account.split_once('/').map(|(main, _)| main.into())));
-        assert!(Arc::ptr_eq(&values.of("acme"), &values.of("acme/one")));
-        assert!(!Arc::ptr_eq(&values.of("acme"), &values.of("other")));
+        assert!(!Arc::ptr_eq(&values.of(&AccountName::new("acme")), &values.of(&AccountName::new("acme/one"))));
+        values.share(Arc::new(|account| account.as_str().split_once('/').map(|(main, _)| AccountName::new(main))));
+        assert!(Arc::ptr_eq(&values.of(&AccountName::new("acme")), &values.of(&AccountName::new("acme/one"))));
+        assert!(!Arc::ptr_eq(&values.of(&AccountName::new("acme")), &values.of(&AccountName::new("other"))));
     }
 
     #[test]
     fn values_without_a_user_are_forgotten() {
         let values = PerAccount::new(Mutex::<u32>::default);
-        let used = values.of("used");
+        let used = values.of(&AccountName::new("used"));
         *used.lock() = 7;
         for account in 0..3 * FULL {
-            values.of(&account.to_string());
+            values.of(&AccountName::new(account.to_string()));
         }
         assert!(values.values.lock().len() <= FULL);
-        assert_eq!(*values.of("used").lock(), 7);
+        assert_eq!(*values.of(&AccountName::new("used")).lock(), 7);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
+use tandem_id::AccountName;
 use tandem_media as media;
 use tandem_settings::Secret;
 
@@ -15,7 +16,7 @@ pub struct SiprecConfig {
     /// The account that may use the recording server for its own calls and for the calls of its subaccounts. `None`
     /// allows every account.
     #[serde(default)]
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// SIP URIs of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`. If the server at one URI does not
     /// accept a session, the next URI is called.
     #[serde(rename = "uri", deserialize_with = "one_or_many")]
@@ -82,9 +83,8 @@ impl Connectors {
 
     /// Returns the recording server with this name, if the account may use the server. `parent` is the account's
     /// parent.
-    pub fn find(&self, name: &str, account: &str, parent: Option<&str>) -> Option<&Arc<SiprecConfig>> {
-        let usable =
-            |one: &SiprecConfig| one.account.as_deref().is_none_or(|own| own == account || Some(own) == parent);
+    pub fn find(&self, name: &str, account: &AccountName, parent: Option<&AccountName>) -> Option<&Arc<SiprecConfig>> {
+        let usable = |one: &SiprecConfig| one.account.as_ref().is_none_or(|own| own == account || Some(own) == parent);
         self.0.iter().find(|one| &*one.name == name && usable(one))
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     fn an_account_finds_only_its_own_and_shared_recording_servers() {
         let one = |name: &str, account: Option<&str>| SiprecConfig {
             name: name.into(),
-            account: account.map(Into::into),
+            account: account.map(AccountName::new),
             uris: vec!["sip:srs@127.0.0.1".into()],
             from: caller(),
             username: None,
@@ -128,7 +128,9 @@ mod tests {
             srtp: media::Srtp::Off,
         };
         let all = Connectors::new(vec![one("every", None), one("own", Some("acme"))]);
-        let found = |name, account, parent| all.find(name, account, parent).is_some();
+        let found = |name: &str, account: &str, parent: Option<&str>| {
+            all.find(name, &AccountName::new(account), parent.map(AccountName::new).as_ref()).is_some()
+        };
         assert!(found("every", "acme", None) && found("every", "other", None));
         assert!(found("own", "acme", None) && found("own", "below", Some("acme")));
         assert!(!found("own", "other", None) && !found("none", "acme", None));

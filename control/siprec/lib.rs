@@ -434,6 +434,7 @@ fn records(track: Track, one: media::Track) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tandem_id::AccountName;
 
     #[test]
     fn a_session_records_one_or_both_directions_of_the_leg() {
@@ -480,7 +481,7 @@ mod tests {
         use tandem_call::leg::LegOwner;
         use tandem_id::CallId;
         let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-        let owner = LegOwner::new("acme", "twilio");
+        let owner = LegOwner::new(AccountName::new("acme"), "twilio");
         let mut leg = LegInfo::inbound(LegId(1), CallId(1), owner, from.clone(), to.clone(), Timestamp::UNIX_EPOCH);
         assert_eq!(addresses(&leg), (&from, &to));
         leg.direction = Direction::OutboundDial;

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use tandem_call::program::instruction::Speech;
+use tandem_id::AccountName;
 use tandem_shares::PerAccount;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -57,7 +58,12 @@ impl Espeak {
     }
 
     /// Returns the speech for a text of this account as samples at 8,000 Hz.
-    pub(super) async fn speak(&self, account: &str, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+    pub(super) async fn speak(
+        &self,
+        account: &AccountName,
+        voice: &str,
+        speech: &Speech,
+    ) -> Result<Arc<[i16]>, SpeechError> {
         let own = self.accounts.of(account);
         let _own_place = own.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
         let _place = self.all.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;

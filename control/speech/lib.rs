@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use tandem_call::program::instruction::Speech;
 use tandem_host::hash;
 use tandem_http::{Budget, Client};
+use tandem_id::AccountName;
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tandem_shares::{ParentOf, PerAccount};
 use tokio::time::Instant;
@@ -152,12 +153,12 @@ impl Voice {
     /// Returns the speech for a text of no account as samples at 8,000 Hz, with one channel. The same text in the same
     /// voice is synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        Ok(self.say("", speech).await?.samples)
+        Ok(self.say(&AccountName::server(), speech).await?.samples)
     }
 
     /// Does the same as [`Self::speak`] for an account, and also returns the failure of the configured engine if espeak-ng
     /// speaks in its place. An account with many texts waits for itself.
-    pub async fn say(&self, account: &str, speech: &Speech) -> Result<Spoken, SpeechError> {
+    pub async fn say(&self, account: &AccountName, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
         if speech.text.len() > LONGEST_TEXT {
@@ -184,7 +185,7 @@ impl Voice {
 
     /// Does the same as [`Self::say`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
     /// espeak-ng speaks the text. After that, espeak-ng also speaks the texts of the next 10 s.
-    pub async fn say_soon(&self, account: &str, speech: &Speech) -> Result<Spoken, SpeechError> {
+    pub async fn say_soon(&self, account: &AccountName, speech: &Speech) -> Result<Spoken, SpeechError> {
         let engine = self.engine.load_full();
         let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.say(account, speech).await };
         if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
@@ -220,7 +221,12 @@ impl Voice {
         }
     }
 
-    async fn by_espeak(&self, espeak: &Espeak, account: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+    async fn by_espeak(
+        &self,
+        espeak: &Espeak,
+        account: &AccountName,
+        speech: &Speech,
+    ) -> Result<Arc<[i16]>, SpeechError> {
         let voice = espeak.voice(speech).await?;
         let mut marked = speech.clone();
         if speech.ssml

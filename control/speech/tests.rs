@@ -1,6 +1,7 @@
 //! Tests of synthesis, caching and the choice of voices.
 
 use tandem_http::NetworkPolicy;
+use tandem_id::AccountName;
 
 use super::*;
 
@@ -44,17 +45,19 @@ async fn a_sentence_is_synthesised_once_and_then_comes_from_the_cache() {
 async fn texts_of_one_account_do_not_wait_for_those_of_another() {
     let directory = tempfile::tempdir().unwrap();
     let Some(voice) = voice(&directory) else { return };
-    voice.share(Arc::new(|account| account.split_once('/').map(|(main, _)| main.into())));
+    voice.share(Arc::new(|account| account.as_str().split_once('/').map(|(main, _)| AccountName::new(main))));
     let voice = Arc::new(voice);
     let mut greedy = tokio::task::JoinSet::new();
     for number in 0..60 {
         let voice = Arc::clone(&voice);
         let text = format!("This is sentence {number} of many. ").repeat(100);
-        greedy.spawn(async move { voice.say(&format!("greedy/{number}"), &speech(&text)).await.map(drop) });
+        greedy.spawn(async move {
+            voice.say(&AccountName::new(format!("greedy/{number}")), &speech(&text)).await.map(drop)
+        });
     }
     // The first text of the account has been spoken, so the other texts wait.
     greedy.join_next().await.unwrap().unwrap().unwrap();
-    voice.say("modest", &speech("Hello.")).await.unwrap();
+    voice.say(&AccountName::new("modest"), &speech("Hello.")).await.unwrap();
     assert!(greedy.len() > 30, "{} texts wait", greedy.len());
 }
 

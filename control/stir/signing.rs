@@ -8,6 +8,7 @@ use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
 use tandem_host::hash;
+use tandem_id::AccountName;
 use tandem_leg::signal::HeaderFields;
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::PresentedCaller;
@@ -97,7 +98,7 @@ impl Stir {
     pub fn signing_request(
         &self,
         routing: &Routing,
-        account: &str,
+        account: &AccountName,
         invite: &Invite,
         parent_leg: Option<&LegInfo>,
     ) -> SigningRequest {

@@ -2,7 +2,7 @@ use tandem_call::address::Address;
 use tandem_call::leg::{LegInfo, LegOwner};
 use tandem_call::output::Invite;
 use tandem_http::testing::{Answer, WebServer};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::{ParentLeg, PresentedCaller, present};
 
@@ -78,8 +78,11 @@ fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
     assert!(stir(Verify::Report).verification_request(None, &plain).is_none());
     assert!(stir(Verify::Require).verification_request(None, &plain).unwrap().required);
     let mut phone = signed.clone();
-    phone.caller =
-        Some(tandem_leg::signal::Caller { account: "acme".into(), username: Some("alice".into()), domain: None });
+    phone.caller = Some(tandem_leg::signal::Caller {
+        account: AccountName::new("acme"),
+        username: Some("alice".into()),
+        domain: None,
+    });
     assert!(stir(Verify::Require).verification_request(None, &phone).is_none());
 }
 
@@ -266,8 +269,14 @@ fn invite(from: &str, to: &str) -> Invite {
 }
 
 fn leg_with_headers(headers: &[(&str, &str)]) -> LegInfo {
-    tandem_routing::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), incoming(headers), None)
-        .0
+    tandem_routing::new_call::inbound_leg(
+        LegId(1),
+        CallId(1),
+        LegOwner::new(AccountName::new("acme"), "twilio"),
+        incoming(headers),
+        None,
+    )
+    .0
 }
 
 fn now() -> jiff::Timestamp {
@@ -281,7 +290,7 @@ fn identity_headers(
     invite: &Invite,
     parent_leg: Option<&LegInfo>,
 ) -> Vec<String> {
-    let signing = stir.signing_request(&routing(), "acme", invite, parent_leg);
+    let signing = stir.signing_request(&routing(), &AccountName::new("acme"), invite, parent_leg);
     let parent_leg = parent_leg.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
     let presented: PresentedCaller = present(trunk, invite, parent_leg.as_ref(), "h");
     let (headers, _) = signing.headers(trunk, invite, &presented, now());
@@ -315,7 +324,8 @@ fn own_numbers_get_attestation_a_other_numbers_b_and_numbers_from_a_trunk_c() {
     assert_ne!(ours, theirs);
     let is_uuid = ours.len() == 36 && ours.as_bytes()[14] == b'8' && b"89ab".contains(&ours.as_bytes()[19]);
     assert!(is_uuid, "{ours}");
-    let other = signing(&[]).signing_request(&routing(), "other", &invite("+12155550100", CALLED), None);
+    let other =
+        signing(&[]).signing_request(&routing(), &AccountName::new("other"), &invite("+12155550100", CALLED), None);
     let presented = present(Some(&carrier), &invite("+12155550100", CALLED), None, "h");
     let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, now());
     let names: Vec<_> = headers.iter().map(|(name, _)| &**name).collect();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::{Store, StoreError};
@@ -17,7 +18,7 @@ pub struct BindingRow {
     /// Id of the registration.
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// User name of the phone.
     pub username: String,
     /// Time at which the registration expires.
@@ -75,11 +76,11 @@ pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, Stor
 
 /// Returns whether a phone of another account has registered at this host name, and the registration is valid at `now`.
 /// `host` must be a host name in lower case, without any character that `LIKE` or JSON treats specially.
-pub async fn uses_host(store: &Store, account: &str, host: &str, now: Timestamp) -> Result<bool, StoreError> {
+pub async fn uses_host(store: &Store, account: &AccountName, host: &str, now: Timestamp) -> Result<bool, StoreError> {
     store.flush().await?;
     let found =
         sqlx::query("SELECT id FROM bindings WHERE account <> $1 AND expires_at > $2 AND details LIKE $3 LIMIT 1")
-            .bind(account.to_owned())
+            .bind(account.to_string())
             .bind(microseconds(now))
             .bind(format!("%\"host\":\"{host}\"%"))
             .fetch_optional(&store.pool)
@@ -96,7 +97,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> R
          ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, details = excluded.details",
     )
     .bind(hex(row.id))
-    .bind(row.account.clone())
+    .bind(row.account.to_string())
     .bind(row.username.clone())
     .bind(microseconds(row.expires_at))
     .bind(details)
@@ -116,7 +117,7 @@ fn read(row: &AnyRow) -> Result<BindingRow, StoreError> {
     let details = columns.text("details")?;
     Ok(BindingRow {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         username: columns.text("username")?,
         expires_at: columns.time("expires_at")?,
         details: serde_json::from_str(&details)

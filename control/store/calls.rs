@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::{AnyArguments, AnyRow};
+use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::insert::{Backend, Insert};
@@ -20,7 +21,7 @@ pub struct CallRow {
     /// The leg that dialled this leg.
     pub parent: Option<u128>,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Name of the leg's dialect.
     pub dialect: String,
     /// The direction: `inbound`, `outbound-api` or `outbound-dial`.
@@ -202,10 +203,10 @@ pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<Cal
 }
 
 /// Deletes the record. Returns `false` if `account` has no record with this id.
-pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM calls WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(hex(id))
         .execute(&store.pool)
         .await?;
@@ -216,7 +217,7 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
 /// latest answer comes first. If it is a range of `ended_at`, the latest end comes first.
 pub async fn list(
     store: &Store,
-    accounts: &[impl AsRef<str>],
+    accounts: &[AccountName],
     filter: &CallFilter,
     page: &Page,
 ) -> Result<Vec<CallRow>, StoreError> {
@@ -243,7 +244,7 @@ pub struct Parts<'a> {
 /// accounts, the page is empty. The fields `from` and `to` of the filter have no effect.
 pub async fn search(
     store: &Store,
-    accounts: &[impl AsRef<str>],
+    accounts: &[AccountName],
     filter: &CallFilter,
     parts: Parts<'_>,
     page: &Page,
@@ -253,7 +254,6 @@ pub async fn search(
     let mut conditions = match accounts {
         [] => return Ok(Vec::new()),
         [account] => {
-            let account = account.as_ref();
             let oldest = Page { limit: 1, offset: u64::from(SEARCHED) - 1, ..Page::default() };
             let oldest = Conditions::account(account).page(store, "calls", "created_at", &oldest).await?;
             let since = oldest.first().map(|row| Columns(row).time("created_at")).transpose()?;
@@ -283,8 +283,8 @@ pub async fn search(
 }
 
 /// Returns the number of the account's calls that match the filter.
-pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<u64, StoreError> {
-    conditions(&[account], filter).count(store, "calls").await
+pub async fn count(store: &Store, account: &AccountName, filter: &CallFilter) -> Result<u64, StoreError> {
+    conditions(std::slice::from_ref(account), filter).count(store, "calls").await
 }
 
 /// Returns the rows of calls that have not ended, of all accounts. Returns at most 1000 rows, the oldest first. After a
@@ -320,7 +320,7 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> 
                 .bind(hex(row.id))
                 .bind(hex(row.session))
                 .bind(row.parent.map(hex))
-                .bind(row.account)
+                .bind(row.account.to_string())
                 .bind(row.dialect)
                 .bind(row.direction)
                 .bind(row.from)
@@ -351,7 +351,7 @@ pub(super) async fn write_details(connection: &mut AnyConnection, row: &LateRow)
     Ok(())
 }
 
-pub(super) fn conditions(accounts: &[impl AsRef<str>], filter: &CallFilter) -> Conditions {
+pub(super) fn conditions(accounts: &[AccountName], filter: &CallFilter) -> Conditions {
     filter_conditions(Conditions::accounts(accounts), filter)
 }
 
@@ -388,7 +388,7 @@ fn read(row: &AnyRow) -> Result<CallRow, StoreError> {
         id: columns.id("id")?,
         session: columns.id("session")?,
         parent: columns.optional_id("parent")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         dialect: columns.text("dialect")?,
         direction: columns.text("direction")?,
         from: columns.text("from_address")?,

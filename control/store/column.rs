@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::StoreError;
 
@@ -22,6 +23,10 @@ pub(super) struct Columns<'r>(pub(super) &'r AnyRow);
 impl Columns<'_> {
     pub(super) fn text(&self, column: &'static str) -> Result<String, StoreError> {
         Ok(self.0.try_get(column)?)
+    }
+
+    pub(super) fn account(&self) -> Result<AccountName, StoreError> {
+        Ok(AccountName::new(self.text("account")?))
     }
 
     pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {

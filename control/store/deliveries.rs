@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::writer::{Begun, Write};
@@ -21,7 +22,7 @@ pub struct DeliveryRow {
     /// The id of the call that the delivery concerns. 0 means no call.
     pub session: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Name of the delivery's dialect.
     pub dialect: String,
     /// Name of the event, for logs.
@@ -125,10 +126,10 @@ pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Ve
 }
 
 /// Returns a delivery, if the delivery belongs to `account`.
-pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<DeliveryRow>, StoreError> {
+pub async fn get(store: &Store, account: &AccountName, id: u128) -> Result<Option<DeliveryRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM deliveries WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(hex(id))
         .fetch_optional(&store.pool)
         .await?;
@@ -158,7 +159,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> 
     .bind(row.queue.clone())
     .bind(row.seq)
     .bind(hex(row.session))
-    .bind(row.account.clone())
+    .bind(row.account.to_string())
     .bind(row.dialect.clone())
     .bind(row.event.clone())
     .bind(row.request.clone())
@@ -222,7 +223,7 @@ fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
         queue: columns.text("queue")?,
         seq: columns.integer("seq")?,
         session: columns.id("session")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         dialect: columns.text("dialect")?,
         event: columns.text("event")?,
         request: columns.text("request")?,

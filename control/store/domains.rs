@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
@@ -29,7 +30,7 @@ pub use entries::{
 pub struct DomainRow {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Host name in lower case. The name is unique in the server.
     pub name: String,
     /// The settings that have no column of their own.
@@ -77,7 +78,7 @@ pub enum ListKind {
 pub struct ListRow {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Kind of the entries.
     pub kind: ListKind,
     /// Name that users see.
@@ -104,7 +105,7 @@ pub enum Purpose {
 pub struct MappingRow {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Id of the domain.
     pub domain: u128,
     /// Id of the list.
@@ -121,7 +122,7 @@ pub struct DomainUser {
     /// Name of the domain.
     pub domain: String,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// User name for digest authentication.
     pub username: String,
     /// MD5 hash `H(A1)` for the server's realm.
@@ -182,7 +183,7 @@ pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, Store
              updated_at = excluded.updated_at",
         )
         .bind(hex(row.id))
-        .bind(row.account.clone())
+        .bind(row.account.to_string())
         .bind(row.name.to_ascii_lowercase())
         .bind(details)
         .bind(microseconds(row.created_at))
@@ -193,7 +194,7 @@ pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, Store
 }
 
 /// Returns a domain, if the domain belongs to `account`.
-pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<DomainRow>, StoreError> {
+pub async fn domain(store: &Store, account: &AccountName, id: u128) -> Result<Option<DomainRow>, StoreError> {
     one(store, "SELECT * FROM sip_domains WHERE account = $1 AND id = $2", account, id)
         .await?
         .as_ref()
@@ -202,14 +203,14 @@ pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<Dom
 }
 
 /// Returns a page of the account's domains, newest domain first. The result does not contain the domains of trunks.
-pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
+pub async fn domains(store: &Store, account: &AccountName, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("sip_domains.id");
     conditions.page(store, "sip_domains", "created_at", page).await?.iter().map(read_domain).collect()
 }
 
 /// Returns the number of [`domains`] of an account.
-pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreError> {
+pub async fn count_domains(store: &Store, account: &AccountName) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("sip_domains.id");
     conditions.count(store, "sip_domains").await
@@ -217,9 +218,9 @@ pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreErr
 
 /// Returns the purposes for which the account's domains use lists. The result has one entry for each domain and
 /// purpose.
-pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose)>, StoreError> {
+pub async fn purposes(store: &Store, account: &AccountName) -> Result<Vec<(u128, Purpose)>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT domain, purpose FROM sip_mappings WHERE account = $1")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .fetch_all(&store.pool)
         .await?;
     let read = |row: &AnyRow| Ok((Columns(row).id("domain")?, Purpose::read(Columns(row).text("purpose")?)?));
@@ -232,7 +233,7 @@ pub async fn all_domains(store: &Store) -> Result<Vec<DomainRow>, StoreError> {
 }
 
 /// Deletes a domain and its mappings. Returns `false` if `account` has no domain with this id.
-pub async fn delete_domain(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_domain(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     let also = ["DELETE FROM sip_mappings WHERE account = $1 AND domain = $2"];
     delete(store, "DELETE FROM sip_domains WHERE account = $1 AND id = $2", &also, account, id).await
 }
@@ -244,7 +245,7 @@ pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError>
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at",
     )
     .bind(hex(row.id))
-    .bind(row.account.clone())
+    .bind(row.account.to_string())
     .bind(row.kind.word())
     .bind(row.name.clone())
     .bind(microseconds(row.created_at))
@@ -255,7 +256,7 @@ pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError>
 }
 
 /// Returns a list, if the list belongs to `account`.
-pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListRow>, StoreError> {
+pub async fn list(store: &Store, account: &AccountName, id: u128) -> Result<Option<ListRow>, StoreError> {
     one(store, "SELECT * FROM sip_lists WHERE account = $1 AND id = $2", account, id)
         .await?
         .as_ref()
@@ -264,21 +265,26 @@ pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListR
 }
 
 /// Returns a page of the account's lists of one kind, newest list first.
-pub async fn lists(store: &Store, account: &str, kind: ListKind, page: &Page) -> Result<Vec<ListRow>, StoreError> {
+pub async fn lists(
+    store: &Store,
+    account: &AccountName,
+    kind: ListKind,
+    page: &Page,
+) -> Result<Vec<ListRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.page(store, "sip_lists", "created_at", page).await?.iter().map(read_list).collect()
 }
 
 /// Returns the number of [`lists`] of an account.
-pub async fn count_lists(store: &Store, account: &str, kind: ListKind) -> Result<u64, StoreError> {
+pub async fn count_lists(store: &Store, account: &AccountName, kind: ListKind) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.count(store, "sip_lists").await
 }
 
 /// Deletes a list with its entries and mappings. Returns `false` if `account` has no list with this id.
-pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_list(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     let also = [
         "DELETE FROM sip_credentials WHERE account = $1 AND list = $2",
         "DELETE FROM sip_addresses WHERE account = $1 AND list = $2",
@@ -299,7 +305,7 @@ pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
             "INSERT INTO sip_mappings (id, account, domain, list, purpose, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(hex(row.id))
-        .bind(row.account.clone())
+        .bind(row.account.to_string())
         .bind(hex(row.domain))
         .bind(hex(row.list))
         .bind(row.purpose.word())
@@ -312,7 +318,7 @@ pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
 /// Returns a page of a domain's mappings with this purpose, newest mapping first.
 pub async fn mappings(
     store: &Store,
-    account: &str,
+    account: &AccountName,
     domain: u128,
     purpose: Purpose,
     page: &Page,
@@ -326,14 +332,14 @@ pub async fn mappings(
 /// Returns the mapping of a list to a domain with this purpose.
 pub async fn mapping(
     store: &Store,
-    account: &str,
+    account: &AccountName,
     domain: u128,
     list: u128,
     purpose: Purpose,
 ) -> Result<Option<MappingRow>, StoreError> {
     let row =
         sqlx::query("SELECT * FROM sip_mappings WHERE account = $1 AND domain = $2 AND list = $3 AND purpose = $4")
-            .bind(account.to_owned())
+            .bind(account.to_string())
             .bind(hex(domain))
             .bind(hex(list))
             .bind(purpose.word())
@@ -345,14 +351,14 @@ pub async fn mapping(
 /// Deletes the mapping of a list to a domain with this purpose. Returns `false` if there is no such mapping.
 pub async fn unmap(
     store: &Store,
-    account: &str,
+    account: &AccountName,
     domain: u128,
     list: u128,
     purpose: Purpose,
 ) -> Result<bool, StoreError> {
     let done =
         sqlx::query("DELETE FROM sip_mappings WHERE account = $1 AND domain = $2 AND list = $3 AND purpose = $4")
-            .bind(account.to_owned())
+            .bind(account.to_string())
             .bind(hex(domain))
             .bind(hex(list))
             .bind(purpose.word())
@@ -378,7 +384,7 @@ pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
         let purpose = Purpose::read(columns.text("purpose")?)?;
         let user = DomainUser {
             domain: columns.text("domain")?,
-            account: columns.text("account")?,
+            account: columns.account()?,
             username: columns.text("username")?,
             ha1_md5: columns.text("ha1_md5")?,
             ha1_sha256: columns.text("ha1_sha256")?,
@@ -412,21 +418,21 @@ pub async fn networks(store: &Store) -> Result<Vec<(String, IpNet)>, StoreError>
     rows.iter().map(|row| Ok((Columns(row).text("domain")?, entries::network(&Columns(row))?))).collect()
 }
 
-async fn one(store: &Store, sql: &'static str, account: &str, id: u128) -> Result<Option<AnyRow>, StoreError> {
-    Ok(sqlx::query(sql).bind(account.to_owned()).bind(hex(id)).fetch_optional(&store.pool).await?)
+async fn one(store: &Store, sql: &'static str, account: &AccountName, id: u128) -> Result<Option<AnyRow>, StoreError> {
+    Ok(sqlx::query(sql).bind(account.to_string()).bind(hex(id)).fetch_optional(&store.pool).await?)
 }
 
 async fn delete(
     store: &Store,
     sql: &'static str,
     also: &[&'static str],
-    account: &str,
+    account: &AccountName,
     id: u128,
 ) -> Result<bool, StoreError> {
     let mut transaction = store.pool.begin().await?;
-    let done = sqlx::query(sql).bind(account.to_owned()).bind(hex(id)).execute(&mut *transaction).await?;
+    let done = sqlx::query(sql).bind(account.to_string()).bind(hex(id)).execute(&mut *transaction).await?;
     for sql in also {
-        sqlx::query(*sql).bind(account.to_owned()).bind(hex(id)).execute(&mut *transaction).await?;
+        sqlx::query(*sql).bind(account.to_string()).bind(hex(id)).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
     Ok(done.rows_affected() > 0)
@@ -454,7 +460,7 @@ fn read_domain(row: &AnyRow) -> Result<DomainRow, StoreError> {
     let columns = Columns(row);
     Ok(DomainRow {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         name: columns.text("name")?,
         details: read_details(&columns)?,
         created_at: columns.time("created_at")?,
@@ -466,7 +472,7 @@ fn read_list(row: &AnyRow) -> Result<ListRow, StoreError> {
     let columns = Columns(row);
     Ok(ListRow {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         kind: ListKind::read(columns.text("kind")?)?,
         name: columns.text("name")?,
         created_at: columns.time("created_at")?,
@@ -478,7 +484,7 @@ fn read_mapping(row: &AnyRow) -> Result<MappingRow, StoreError> {
     let columns = Columns(row);
     Ok(MappingRow {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         domain: columns.id("domain")?,
         list: columns.id("list")?,
         purpose: Purpose::read(columns.text("purpose")?)?,

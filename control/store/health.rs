@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tandem_causes::cause::Cause;
+use tandem_id::AccountName;
 use tokio::time::Instant;
 
 /// An aspect of the server's health.
@@ -30,7 +31,7 @@ pub struct Health {
 }
 
 /// The receiver of a problem: the account that the problem concerns (empty for the server), the cause, and a text.
-type Reporter = Box<dyn Fn(&str, Cause, String) + Send + Sync>;
+type Reporter = Box<dyn Fn(&AccountName, Cause, String) + Send + Sync>;
 
 struct Outage {
     since: Instant,
@@ -40,17 +41,17 @@ struct Outage {
 impl Health {
     /// Sets the receiver of all later problems. Before that, and in a program without reports, a problem is only a log
     /// line. The receiver must not wait. Further calls of this function have no effect.
-    pub fn report_to(&self, reporter: impl Fn(&str, Cause, String) + Send + Sync + 'static) {
+    pub fn report_to(&self, reporter: impl Fn(&AccountName, Cause, String) + Send + Sync + 'static) {
         // An error means that there is a receiver already.
         let _ = self.reporter.set(Box::new(reporter));
     }
 
-    /// Reports a problem. `account` is the account that the problem concerns, or empty.
-    pub(super) fn report(&self, account: &str, cause: Cause, message: String) {
+    /// Reports a problem. `account` is the account that the problem concerns, or the server.
+    pub(super) fn report(&self, account: &AccountName, cause: Cause, message: String) {
         match self.reporter.get() {
             Some(reporter) => reporter(account, cause, message),
             None => {
-                let account = (!account.is_empty()).then_some(account);
+                let account = (!account.is_server()).then_some(account.as_str());
                 tracing::error!(%cause, account, advice = cause.advice(), "{message}");
             }
         }
@@ -59,7 +60,7 @@ impl Health {
     /// Stores the result of a check. Reports a failure if the result has changed.
     pub fn note(&self, check: Check, outcome: Result<(), String>) {
         if let Some(reason) = self.changed(check, outcome) {
-            self.report("", check.cause(), format!("not ready: {reason}"));
+            self.report(&AccountName::server(), check.cause(), format!("not ready: {reason}"));
         }
     }
 
@@ -161,7 +162,7 @@ mod tests {
     async fn each_new_reason_is_reported_once_with_the_cause_of_its_check() {
         let (health, reports) = (Health::default(), Arc::new(Mutex::new(Vec::new())));
         let receiver = Arc::clone(&reports);
-        health.report_to(move |account, cause, text| receiver.lock().unwrap().push((account.to_owned(), cause, text)));
+        health.report_to(move |account, cause, text| receiver.lock().unwrap().push((account.to_string(), cause, text)));
         for reason in ["disk full", "disk full", "disk away"] {
             health.note(Check::Writer, Err(reason.into()));
         }

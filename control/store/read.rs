@@ -14,6 +14,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use sqlx::{AnyPool, Row as _};
 use tandem_causes::cause::Cause;
+use tandem_id::AccountName;
 use tandem_shares::{ParentOf, PerAccount};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -127,11 +128,12 @@ impl Reads {
     /// of several accounts. `arguments` must not depend on the database.
     pub(super) async fn rows(
         &self,
-        account: Option<&str>,
+        account: Option<&AccountName>,
         sql: String,
         arguments: AnyArguments,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let account = account.unwrap_or_default();
+        let server = AccountName::server();
+        let account = account.unwrap_or(&server);
         let queue = self.queues.of(account);
         let done = async {
             let _place = place(&queue).await?;
@@ -147,7 +149,7 @@ impl Reads {
     /// Returns the number in the first column of the only row of a query.
     pub(super) async fn number(
         &self,
-        account: Option<&str>,
+        account: Option<&AccountName>,
         sql: String,
         arguments: AnyArguments,
     ) -> Result<i64, StoreError> {

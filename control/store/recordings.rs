@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::calls::{self, CallFilter};
 use super::column::{Columns, hex, microseconds};
@@ -15,7 +16,7 @@ use super::{Cursor, Page, Store, StoreError, TimeRange};
 pub struct RecordingRow {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Name of the recording's dialect.
     pub dialect: String,
     pub leg: u128,
@@ -86,10 +87,10 @@ pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(
 }
 
 /// Returns a recording, if the recording belongs to `account`.
-pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<RecordingRow>, StoreError> {
+pub async fn get(store: &Store, account: &AccountName, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(hex(id))
         .fetch_optional(&store.pool)
         .await?;
@@ -104,10 +105,10 @@ pub async fn find(store: &Store, id: u128) -> Result<Option<RecordingRow>, Store
 }
 
 /// Deletes the record and keeps the file. Returns `false` if `account` has no record with this id.
-pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM recordings WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(hex(id))
         .execute(&store.pool)
         .await?;
@@ -117,7 +118,7 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
 /// Returns a page of the recordings of these accounts, newest recording first.
 pub async fn list(
     store: &Store,
-    accounts: &[impl AsRef<str>],
+    accounts: &[AccountName],
     filter: &RecordingFilter,
     page: &Page,
 ) -> Result<Vec<RecordingRow>, StoreError> {
@@ -128,8 +129,8 @@ pub async fn list(
 }
 
 /// Returns the number of the account's recordings that match the filter.
-pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Result<u64, StoreError> {
-    match conditions(store, &[account], filter).await? {
+pub async fn count(store: &Store, account: &AccountName, filter: &RecordingFilter) -> Result<u64, StoreError> {
+    match conditions(store, std::slice::from_ref(account), filter).await? {
         Some(conditions) => conditions.count(store, "recordings").await,
         None => Ok(0),
     }
@@ -159,7 +160,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) ->
          duration_ms = excluded.duration_ms, bytes = excluded.bytes, details = excluded.details",
     )
     .bind(hex(row.id))
-    .bind(row.account.clone())
+    .bind(row.account.to_string())
     .bind(row.dialect.clone())
     .bind(hex(row.leg))
     .bind(hex(row.session))
@@ -182,7 +183,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) ->
 /// Returns the conditions of a list. `None` if no recording can match.
 async fn conditions(
     store: &Store,
-    accounts: &[impl AsRef<str>],
+    accounts: &[AccountName],
     filter: &RecordingFilter,
 ) -> Result<Option<Conditions>, StoreError> {
     let mut conditions = Conditions::accounts(accounts);
@@ -220,7 +221,7 @@ fn read(row: &AnyRow) -> Result<RecordingRow, StoreError> {
     let columns = Columns(row);
     Ok(RecordingRow {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         dialect: columns.text("dialect")?,
         leg: columns.id("leg")?,
         session: columns.id("session")?,

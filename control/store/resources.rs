@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use tandem_id::AccountName;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
@@ -54,7 +55,7 @@ impl<T> Kind<T> {
 pub struct Resource<T> {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Id of the parent resource, which may have any kind.
     pub parent: Option<u128>,
     /// A friendly name or a number. Queries can use this name as a filter.
@@ -71,11 +72,11 @@ pub struct Resource<T> {
 
 impl<T> Resource<T> {
     /// Creates a resource with a new id and the current time. The resource has no parent and no claim.
-    pub fn new(account: &str, name: impl Into<String>, details: T) -> Self {
+    pub fn new(account: &AccountName, name: impl Into<String>, details: T) -> Self {
         let now = Timestamp::now();
         Self {
             id: rand::random(),
-            account: account.to_owned(),
+            account: account.clone(),
             parent: None,
             name: name.into(),
             claim: None,
@@ -131,7 +132,7 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
     unique(
         sqlx::query(PUT)
             .bind(hex(row.id))
-            .bind(row.account.clone())
+            .bind(row.account.to_string())
             .bind(kind.word)
             .bind(row.parent.map(hex))
             .bind(row.name.clone())
@@ -187,7 +188,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(
     let Row { resource, kind } = row;
     sqlx::query(PUT)
         .bind(hex(resource.id))
-        .bind(resource.account.clone())
+        .bind(resource.account.to_string())
         .bind(*kind)
         .bind(resource.parent.map(hex))
         .bind(resource.name.clone())
@@ -204,12 +205,12 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(
 pub async fn get<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
-    account: &str,
+    account: &AccountName,
     id: u128,
 ) -> Result<Option<Resource<T>>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM resources WHERE account = $1 AND kind = $2 AND id = $3")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(kind.word)
         .bind(hex(id))
         .fetch_optional(&store.pool)
@@ -221,7 +222,7 @@ pub async fn get<T: DeserializeOwned>(
 pub async fn named<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
-    account: &str,
+    account: &AccountName,
     name: &str,
 ) -> Result<Option<Resource<T>>, StoreError> {
     let filter = Filter { name: Some(name), ..Filter::default() };
@@ -232,18 +233,18 @@ pub async fn named<T: DeserializeOwned>(
 pub async fn list<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
-    account: &str,
+    account: &AccountName,
     filter: &Filter<'_>,
     page: &Page,
 ) -> Result<Vec<Resource<T>>, StoreError> {
-    list_of(store, kind, &[account], filter, page).await
+    list_of(store, kind, std::slice::from_ref(account), filter, page).await
 }
 
 /// Returns a page of the resources of this kind that these accounts have, newest resource first.
 pub async fn list_of<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
-    accounts: &[impl AsRef<str>],
+    accounts: &[AccountName],
     filter: &Filter<'_>,
     page: &Page,
 ) -> Result<Vec<Resource<T>>, StoreError> {
@@ -256,7 +257,7 @@ pub async fn list_of<T: DeserializeOwned>(
 pub async fn every<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
-    account: &str,
+    account: &AccountName,
     filter: &Filter<'_>,
 ) -> Result<Vec<Resource<T>>, StoreError> {
     let (word, mut page, mut all) = (kind.word, Page::first(1000), Vec::new());
@@ -272,9 +273,9 @@ pub async fn every<T: DeserializeOwned>(
 }
 
 /// Returns the position of a resource in the result of [`list`]. The next page begins after this position.
-pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cursor>, StoreError> {
+pub async fn cursor(store: &Store, account: &AccountName, id: u128) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query("SELECT created_at FROM resources WHERE account = $1 AND id = $2")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(hex(id))
         .fetch_optional(&store.pool)
         .await?;
@@ -282,8 +283,13 @@ pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cur
 }
 
 /// Returns the number of resources that [`list`] would return.
-pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filter<'_>) -> Result<u64, StoreError> {
-    conditions(&[account], kind.word, filter).count(store, "resources").await
+pub async fn count<T>(
+    store: &Store,
+    kind: Kind<T>,
+    account: &AccountName,
+    filter: &Filter<'_>,
+) -> Result<u64, StoreError> {
+    conditions(std::slice::from_ref(account), kind.word, filter).count(store, "resources").await
 }
 
 /// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
@@ -297,10 +303,10 @@ pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Ve
 }
 
 /// Deletes a resource and its children. Returns `false` if `account` has no resource of this kind with this id.
-pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     let mut transaction = store.pool.begin().await?;
     let done = sqlx::query("DELETE FROM resources WHERE account = $1 AND kind = $2 AND id = $3")
-        .bind(account.to_owned())
+        .bind(account.to_string())
         .bind(kind.word)
         .bind(hex(id))
         .execute(&mut *transaction)
@@ -312,7 +318,7 @@ pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &str, id: u128) ->
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) fn conditions(accounts: &[impl AsRef<str>], kind: &'static str, filter: &Filter<'_>) -> Conditions {
+pub(super) fn conditions(accounts: &[AccountName], kind: &'static str, filter: &Filter<'_>) -> Conditions {
     let mut conditions = Conditions::accounts(accounts);
     conditions.equal("kind", Some(kind));
     conditions.is(("parent", "resources_by_parent"), filter.parent.map(hex));
@@ -327,7 +333,7 @@ fn read<T: DeserializeOwned>(row: &AnyRow) -> Result<Resource<T>, StoreError> {
     let details = columns.text("details")?;
     Ok(Resource {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         parent: columns.optional_id("parent")?,
         name: columns.text("name")?,
         claim: columns.optional_text("claim")?,

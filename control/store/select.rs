@@ -8,6 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::{Arguments as _, Encode, Type};
+use tandem_id::AccountName;
 
 use super::column::{hex, microseconds};
 use super::{Store, StoreError};
@@ -76,7 +77,7 @@ pub(super) struct Conditions {
     sql: String,
     arguments: AnyArguments,
     /// The account that reads. `None` for an operator.
-    reader: Option<String>,
+    reader: Option<AccountName>,
     /// Columns with several allowed values.
     several: Vec<(&'static str, Vec<String>)>,
     /// The index of a condition that also has the order of the list. The empty text forbids such an index.
@@ -84,27 +85,27 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    pub(super) fn account(account: &str) -> Conditions {
-        Conditions::accounts(&[account])
+    pub(super) fn account(account: &AccountName) -> Conditions {
+        Conditions::accounts(std::slice::from_ref(account))
     }
 
     /// The rows of several accounts. With one account, the placeholder $1 is this account.
-    pub(super) fn accounts(accounts: &[impl AsRef<str>]) -> Conditions {
+    pub(super) fn accounts(accounts: &[AccountName]) -> Conditions {
         let one = match accounts {
-            [one] => Some(one.as_ref().to_owned()),
+            [one] => Some(one),
             _ => None,
         };
         let mut conditions = Conditions {
             sql: String::new(),
             arguments: AnyArguments::default(),
-            reader: one.clone(),
+            reader: one.cloned(),
             several: Vec::new(),
             index: None,
         };
         match one {
-            Some(one) => conditions.equal("account", Some(&one)),
+            Some(one) => conditions.equal("account", Some(one.as_str())),
             None => {
-                let accounts = accounts.iter().map(|one| one.as_ref().to_owned()).collect();
+                let accounts = accounts.iter().map(AccountName::to_string).collect();
                 conditions.several.push(("account", accounts));
             }
         }
@@ -215,7 +216,7 @@ impl Conditions {
         let reader = self.reader.clone();
         let (sql, arguments) = self.page_query(store.reads.is_sqlite(), table, time_column, page);
         store.flush().await?;
-        store.reads.rows(reader.as_deref(), sql, arguments).await
+        store.reads.rows(reader.as_ref(), sql, arguments).await
     }
 
     /// Returns the query of a page, and its arguments.
@@ -306,7 +307,7 @@ impl Conditions {
         }
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
         store.flush().await?;
-        let count = store.reads.number(self.reader.as_deref(), sql, self.arguments).await?;
+        let count = store.reads.number(self.reader.as_ref(), sql, self.arguments).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
+use tandem_id::AccountName;
 use tandem_test_support::wait_until;
 
 use super::calls::{CallFilter, CallRow};
@@ -101,7 +102,7 @@ async fn rows_submitted_during_an_outage_are_stored_after_the_outage() {
     }
     server.start_again();
     until_stored(&store).await;
-    assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 500);
+    assert_eq!(super::calls::count(&store, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 500);
     assert_eq!(store.writer().lost(), 0);
 }
 
@@ -175,7 +176,7 @@ async fn rows_submitted_while_the_disk_is_full_are_stored_when_space_is_free() {
     sqlx::query("COMMIT").execute(&mut *lock).await.unwrap();
     until_stored(&store).await;
     // Another store reads the rows, because it does not see a transaction that is never committed.
-    assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
+    assert_eq!(super::calls::count(&other, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 500);
     super::calls::upsert(&other, call(501)).await.unwrap();
     other.flush().await.unwrap();
     assert_eq!((store.writer().lost(), other.writer().lost()), (0, 0));
@@ -241,7 +242,7 @@ async fn a_full_disk_loses_no_row_and_leaves_no_lock() {
     // Another store reads the rows. It does not see a transaction that is never committed, and the locks of such a
     // transaction block it.
     let other = Store::open(&url).await.unwrap();
-    assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
+    assert_eq!(super::calls::count(&other, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 500);
     super::calls::upsert(&other, call(501)).await.unwrap();
     other.flush().await.unwrap();
     assert_eq!((store.writer().lost(), other.writer().lost()), (0, 0));
@@ -346,7 +347,7 @@ async fn a_frozen_postgresql_server_is_reported_within_seconds() {
     assert!(store.health().problem().is_some());
     server.freeze(false);
     until_stored(&store).await;
-    assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 2);
+    assert_eq!(super::calls::count(&store, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,7 +423,7 @@ async fn rows_submitted_before_close_are_stored() {
     store.close().await;
     assert!(matches!(super::calls::upsert(&store, call(1)).await, Err(StoreError::Closed)));
     let store = Store::open(&url).await.unwrap();
-    assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 1000);
+    assert_eq!(super::calls::count(&store, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 1000);
 }
 
 #[tokio::test]
@@ -454,7 +455,7 @@ fn call(id: u128) -> CallRow {
         id,
         session: 40,
         parent: None,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         dialect: "first".into(),
         direction: "inbound".into(),
         from: "+15550001".into(),
@@ -473,7 +474,7 @@ fn call(id: u128) -> CallRow {
 fn recording(id: u128) -> RecordingRow {
     RecordingRow {
         id,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         dialect: "first".into(),
         leg: 30,
         session: 40,
@@ -497,7 +498,7 @@ fn delivery(id: u128, queue: &str) -> DeliveryRow {
         queue: queue.into(),
         seq: 0,
         session: 40,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         dialect: "first".into(),
         event: "answered".into(),
         request: "{}".into(),

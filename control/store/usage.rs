@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::Arguments as _;
 use sqlx::any::{AnyArguments, AnyRow};
+use tandem_id::AccountName;
 
 use super::column::Columns;
 use super::server::PAUSE;
@@ -43,7 +44,7 @@ pub struct RecordingUsage {
 
 /// Returns the usage of the calls that began within the range. The range begins and ends at midnight UTC. `accounts` has
 /// at most a thousand accounts.
-pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Result<Vec<CallUsage>, StoreError> {
+pub async fn calls(store: &Store, accounts: &[AccountName], range: TimeRange) -> Result<Vec<CallUsage>, StoreError> {
     let recent = format!("SELECT created_at / {DAY} AS day, {CALLS} AND {} GROUP BY 1, 2, 3", within("created_at"));
     let read = |row: &AnyRow| {
         let columns = Columns(row);
@@ -62,7 +63,7 @@ pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Resu
 /// `accounts` has at most a thousand accounts.
 pub async fn recordings(
     store: &Store,
-    accounts: &[String],
+    accounts: &[AccountName],
     range: TimeRange,
 ) -> Result<Vec<RecordingUsage>, StoreError> {
     let recent = format!("SELECT started_at / {DAY} AS day, {RECORDED} AND {} GROUP BY 1", within("started_at"));
@@ -100,7 +101,7 @@ async fn rows(
     store: &Store,
     settled: &str,
     recent: &str,
-    accounts: &[String],
+    accounts: &[AccountName],
     range: TimeRange,
 ) -> Result<Vec<AnyRow>, StoreError> {
     store.flush().await?;
@@ -124,10 +125,10 @@ async fn rows(
             let _ = arguments.add(number);
         }
         for account in accounts {
-            let _ = arguments.add(account.clone());
+            let _ = arguments.add(account.to_string());
         }
         let sql = sql.replace("ACCOUNTS", &marks.join(", "));
-        all.extend(store.reads.rows(accounts.first().map(String::as_str), sql, arguments).await?);
+        all.extend(store.reads.rows(accounts.first(), sql, arguments).await?);
     }
     Ok(all)
 }
@@ -180,29 +181,29 @@ pub async fn settle(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
 }
 
 /// Returns the accounts with calls or recordings. The function reads the index once for each account.
-async fn accounts(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+async fn accounts(store: &Store) -> Result<BTreeSet<AccountName>, StoreError> {
     let mut accounts = BTreeSet::new();
     for sql in
         ["SELECT MIN(account) FROM calls WHERE account > $1", "SELECT MIN(account) FROM recordings WHERE account > $1"]
     {
         let mut last = String::new();
         while let Some(next) = sqlx::query_scalar::<_, Option<String>>(sql).bind(last).fetch_one(&store.pool).await? {
-            accounts.insert(next.clone());
+            accounts.insert(AccountName::new(next.as_str()));
             last = next;
         }
     }
     Ok(accounts)
 }
 
-async fn day_of(store: &Store, sql: &'static str, account: Option<&str>) -> Result<Option<i64>, StoreError> {
+async fn day_of(store: &Store, sql: &'static str, account: Option<&AccountName>) -> Result<Option<i64>, StoreError> {
     let mut query = sqlx::query_scalar::<_, Option<i64>>(sql);
     if let Some(account) = account {
-        query = query.bind(account.to_owned());
+        query = query.bind(account.to_string());
     }
     Ok(query.fetch_one(&store.pool).await?.map(|at| at.div_euclid(DAY)))
 }
 
-async fn settle_day(store: &Store, accounts: &BTreeSet<String>, day: i64) -> Result<(), StoreError> {
+async fn settle_day(store: &Store, accounts: &BTreeSet<AccountName>, day: i64) -> Result<(), StoreError> {
     let (from, until) = (day.saturating_mul(DAY), (day + 1).saturating_mul(DAY));
     let mut totals = Vec::new();
     for account in accounts {
@@ -210,7 +211,7 @@ async fn settle_day(store: &Store, accounts: &BTreeSet<String>, day: i64) -> Res
             format!("SELECT {CALLS} AND account = $1 AND created_at >= $2 AND created_at < $3 GROUP BY 1, 2"),
             format!("SELECT {RECORDED} AND account = $1 AND started_at >= $2 AND started_at < $3 HAVING COUNT(*) > 0"),
         ] {
-            let query = sqlx::query(assembled(sql)).bind(account.clone()).bind(from).bind(until);
+            let query = sqlx::query(assembled(sql)).bind(account.to_string()).bind(from).bind(until);
             totals.extend(query.fetch_all(&store.pool).await?.into_iter().map(|row| (account, row)));
         }
     }
@@ -221,7 +222,7 @@ async fn settle_day(store: &Store, accounts: &BTreeSet<String>, day: i64) -> Res
         sqlx::query(
             "INSERT INTO usage_days (account, day, direction, party, entries, minutes) VALUES ($1, $2, $3, $4, $5, $6)",
         )
-        .bind((*account).clone())
+        .bind(account.to_string())
         .bind(day)
         .bind(columns.text("direction")?)
         .bind(columns.text("party")?)

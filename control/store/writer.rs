@@ -14,6 +14,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection};
 use tandem_causes::cause::Cause;
+use tandem_id::AccountName;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -395,7 +396,11 @@ impl WriterTask {
         let error = Plain(error);
         for pending in batch {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
-            self.shared.health.report("", Cause::DatabaseAway, format!("a row could not be stored: {error}"));
+            self.shared.health.report(
+                &AccountName::server(),
+                Cause::DatabaseAway,
+                format!("a row could not be stored: {error}"),
+            );
             if let Some(acknowledgement) = pending.acknowledgement {
                 let _ = acknowledgement.send(Err(StoreError::NotWritten(error.to_string())));
             }

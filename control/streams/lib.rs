@@ -29,7 +29,7 @@ use tandem_history::event_log::Line;
 use tandem_host::clock;
 use tandem_http::Client;
 use tandem_http::websocket::SocketMessage;
-use tandem_id::{LegId, OpId};
+use tandem_id::{AccountName, LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tandem_settings::{ByteOrder, StreamsConfig};
@@ -131,7 +131,7 @@ pub struct Ready {
 pub struct NewStream {
     pub leg: LegId,
     /// The account of the leg.
-    pub account: Arc<str>,
+    pub account: AccountName,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// The settings from the request that starts the stream.

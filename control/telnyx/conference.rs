@@ -109,13 +109,14 @@ mod tests {
 
     use super::*;
     use crate::fixture;
+    use tandem_id::AccountName;
     use tandem_webhooks::Body;
 
     fn webhook_data(leg: LegInfo, kind: ConferenceEventKind, cause: Option<EndCause>) -> Option<(String, Value)> {
         let at = "2026-11-21T02:00:00Z".parse().unwrap();
         let info = ConferenceInfo {
             id: ConferenceId(9),
-            account: "acme".into(),
+            account: AccountName::new("acme"),
             dialect: NAME.into(),
             name: "room".into(),
             status: ConferenceStatus::InProgress,

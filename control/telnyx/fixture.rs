@@ -9,7 +9,7 @@ use serde_json::Value;
 use tandem_accounts::{Account, TelnyxCredentials};
 use tandem_call::leg::{LegInfo, LegOwner, SipFacts};
 use tandem_call::{Callback, Method, StatusEvent, Target};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 pub(super) const LEG: LegId = LegId(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69);
 pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0a69);
@@ -17,7 +17,7 @@ pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0
 pub(super) fn account() -> Account {
     let seed = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     let telnyx = TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed };
-    Account { name: "acme".into(), twilio: None, telnyx: Some(telnyx), signalwire: None, operator: false }
+    Account { name: AccountName::new("acme"), twilio: None, telnyx: Some(telnyx), signalwire: None, operator: false }
 }
 
 pub(super) fn callback() -> Callback {
@@ -33,7 +33,10 @@ pub(super) fn callback() -> Callback {
 
 /// An inbound leg with the status ringing.
 pub fn leg() -> LegInfo {
-    let owner = LegOwner { application: Some("1000000000000000001".into()), ..LegOwner::new("acme", "telnyx") };
+    let owner = LegOwner {
+        application: Some("1000000000000000001".into()),
+        ..LegOwner::new(AccountName::new("acme"), "telnyx")
+    };
     let (from, to) = ("+15551230001".into(), "+15551230002".into());
     LegInfo {
         caller_name: Some("Alice".into()),

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tandem_host::hash;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 pub use tandem_id::{parse_uuid, uuid};
 
 /// Number of bytes that follow `v3:` in base64url. These bytes are the leg's id and a digest of the leg's id. Because
@@ -51,8 +51,8 @@ pub fn uuid_v4(id: u128) -> String {
 }
 
 /// The `user_id` of an account. This value is computed from the account's name, so the value never changes.
-pub fn user_id(account: &str) -> String {
-    uuid_v4(hash::id([&b"telnyx user "[..], account.as_bytes()]))
+pub fn user_id(account: &AccountName) -> String {
+    uuid_v4(hash::id([&b"telnyx user "[..], account.as_str().as_bytes()]))
 }
 
 fn filler(leg: LegId) -> [u8; 32] {
@@ -100,7 +100,7 @@ mod tests {
             assert!("89ab".contains(&shown[19..20]));
         }
         assert_eq!(uuid(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69), "1af5aabe-a9b8-11f0-bb0d-02420a1f0a69");
-        assert_eq!(user_id("acme"), user_id("acme"));
+        assert_eq!(user_id(&AccountName::new("acme")), user_id(&AccountName::new("acme")));
     }
 
     #[test]

@@ -254,6 +254,7 @@ mod tests {
     use tandem_id::{CallId, LegId};
 
     use super::*;
+    use tandem_id::AccountName;
 
     fn spec() -> ConversationSpec {
         ConversationSpec {
@@ -280,7 +281,7 @@ mod tests {
 
     fn leg() -> LegInfo {
         let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-        let owner = LegOwner::new("acme", "twilio");
+        let owner = LegOwner::new(AccountName::new("acme"), "twilio");
         let leg = LegInfo::inbound(LegId(1), CallId(1), owner, from, to, Timestamp::UNIX_EPOCH);
         LegInfo { status: Status::InProgress, ..leg }
     }

@@ -55,8 +55,8 @@ pub(super) fn parse(path: &str) -> Option<Path<'_>> {
 }
 
 /// The path of a resource of an account. `name` is the part of the path below the account, without `.json`.
-pub(super) fn uri(account: &str, name: &str) -> String {
-    format!("/{VERSION}/Accounts/{account}/{name}.json")
+pub(super) fn uri(account_sid: &str, name: &str) -> String {
+    format!("/{VERSION}/Accounts/{account_sid}/{name}.json")
 }
 
 fn decoded(segment: &str) -> Cow<'_, str> {

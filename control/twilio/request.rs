@@ -19,7 +19,7 @@ use tandem_call::recording::{
 };
 use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::{Callback, Method, StatusEvent, Target};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_markup::verb::stream::CODECS;
 use tandem_markup::verb::{conference, record};
 use tandem_markup::{self as markup, Origin, party};
@@ -65,7 +65,7 @@ pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
 /// application's SID.
 pub(super) fn new_call(
     parameters: &Parameters,
-    account: &Arc<str>,
+    account: &AccountName,
     application: &dyn Fn(&str) -> Option<Voice>,
 ) -> Result<NewCall, ApiError> {
     let start = start(parameters, application)?;
@@ -129,7 +129,7 @@ fn separate_events(parameters: &Parameters) -> Option<(u32, String)> {
 /// call is answered, the call joins the conference.
 pub(super) fn participant_call(
     parameters: &Parameters,
-    account: &Arc<str>,
+    account: &AccountName,
     program: Program,
 ) -> Result<NewCall, ApiError> {
     let status = parameters.callback("StatusCallback", &STATUS_EVENTS)?;
@@ -227,7 +227,7 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
 }
 
 /// A new call that runs `start` when the call is answered.
-fn new_call_with(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
+fn new_call_with(parameters: &Parameters, account: &AccountName, start: Start) -> Result<NewCall, ApiError> {
     let Called { to, mut headers, handover } = called(parameters)?;
     headers.extend(own_headers(parameters)?);
     if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
@@ -248,7 +248,7 @@ fn new_call_with(parameters: &Parameters, account: &Arc<str>, start: Start) -> R
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
     let dialect = parameters.provider().name();
     Ok(NewCall {
-        owner: LegOwner { application, ..LegOwner::new(Arc::clone(account), dialect) },
+        owner: LegOwner { application, ..LegOwner::new(account.clone(), dialect) },
         invite: Invite {
             caller_name: display_name(parameters)?,
             headers,

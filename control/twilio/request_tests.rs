@@ -3,6 +3,7 @@
 use tandem_call::Method;
 use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{Instruction, SendDigits};
+use tandem_id::AccountName;
 
 use super::*;
 
@@ -28,7 +29,7 @@ fn application(sid: &str) -> Option<Voice> {
 }
 
 fn create(form: &str) -> Result<NewCall, ApiError> {
-    new_call(&parameters(form), &"acme".into(), &application)
+    new_call(&parameters(form), &AccountName::new("acme"), &application)
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Tests of every parameter of numbers and applications, and of every key of Twilio's published examples.
 
+use tandem_id::AccountName;
+
 use super::*;
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
@@ -20,7 +22,11 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn a_number_has_exactly_the_published_fields() {
-    let row = Resource::new("acme", "+18089255327", Number { friendly_name: "main".into(), ..Number::default() });
+    let row = Resource::new(
+        &AccountName::new("acme"),
+        "+18089255327",
+        Number { friendly_name: "main".into(), ..Number::default() },
+    );
     let value = number(crate::owner(ACCOUNT), &row);
     let published = [
         "account_sid",
@@ -74,14 +80,17 @@ fn a_number_has_exactly_the_published_fields() {
         assert_eq!(value[key], expected, "{key}");
     }
     assert_eq!(
-        number(crate::owner(ACCOUNT), &Resource::new("acme", "+18005550100", Number::default()))["type"],
+        number(crate::owner(ACCOUNT), &Resource::new(&AccountName::new("acme"), "+18005550100", Number::default()))["type"],
         "toll_free"
     );
 }
 
 #[test]
 fn an_application_and_a_verified_caller_have_exactly_the_published_fields() {
-    let value = application(crate::owner(ACCOUNT), &Resource::new("acme", "app", VoiceApplication::default()));
+    let value = application(
+        crate::owner(ACCOUNT),
+        &Resource::new(&AccountName::new("acme"), "app", VoiceApplication::default()),
+    );
     let published = [
         "account_sid",
         "api_version",
@@ -107,7 +116,10 @@ fn an_application_and_a_verified_caller_have_exactly_the_published_fields() {
     ];
     assert_eq!(keys(&value), published);
     assert_eq!((&value["voice_url"], &value["sms_method"]), (&Value::Null, &json!("POST")));
-    let value = caller(crate::owner(ACCOUNT), &Resource::new("acme", "+14158675309", VerifiedCaller::default()));
+    let value = caller(
+        crate::owner(ACCOUNT),
+        &Resource::new(&AccountName::new("acme"), "+14158675309", VerifiedCaller::default()),
+    );
     let published = ["account_sid", "date_created", "date_updated", "friendly_name", "phone_number", "sid", "uri"];
     assert_eq!(keys(&value), published);
 }
@@ -120,7 +132,8 @@ fn every_parameter_of_a_number_is_stored_and_returned() {
                 &SmsFallbackMethod=GET&SmsApplicationSid=AP1&EmergencyStatus=Active&EmergencyAddressSid=AD1\
                 &AddressSid=AD2&IdentitySid=RI1&BundleSid=BU1&ApiVersion=2008-08-01";
     let details = changed(&Number::default(), form).unwrap();
-    let value = number(crate::owner(ACCOUNT), &Resource::new("acme", "+15551230001", details.clone()));
+    let value =
+        number(crate::owner(ACCOUNT), &Resource::new(&AccountName::new("acme"), "+15551230001", details.clone()));
     for (key, expected) in [
         ("friendly_name", json!("desk")),
         ("voice_url", json!("http://127.0.0.1/v")),

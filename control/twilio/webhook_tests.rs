@@ -14,7 +14,9 @@ use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
-use tandem_id::{CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
+use tandem_id::{
+    AccountName, CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId,
+};
 
 use super::*;
 
@@ -30,7 +32,7 @@ fn target(url: &str) -> Target {
 
 fn leg() -> LegInfo {
     let invite = Invite::new(Address::from("+15550002222"), Address::from("+15550001111"));
-    let owner = LegOwner::new("acme", "twilio");
+    let owner = LegOwner::new(AccountName::new("acme"), "twilio");
     LegInfo {
         status: Status::Ringing,
         status_callback: Some(Callback::new(

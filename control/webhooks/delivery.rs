@@ -9,7 +9,7 @@ use tandem_call::Method;
 use tandem_causes::Cause;
 use tandem_http::Redirect;
 use tandem_http::exchange::{HttpAnswer, SentSignature};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_store::deliveries::DeliveryState;
 
 use crate::request::Body;
@@ -28,7 +28,7 @@ pub struct Delivery {
     #[serde(with = "hexadecimal")]
     pub session: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Name of the dialect that wrote the delivery. This dialect also signs the delivery.
     pub dialect: String,
     /// Event name for logs.

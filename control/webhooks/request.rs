@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::Method;
+use tandem_id::AccountName;
 
 /// The parameters of a request to an application, before serialisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,5 +47,5 @@ pub struct SignedRequest {
 /// Signs the requests of deliveries. An implementation does no I/O and gets the time as an argument.
 pub trait DeliverySigner: Send + Sync {
     /// Returns the signed request of one attempt to send a delivery of this account and dialect.
-    fn sign(&self, account: &str, dialect: &str, input: &SignInput<'_>) -> SignedRequest;
+    fn sign(&self, account: &AccountName, dialect: &str, input: &SignInput<'_>) -> SignedRequest;
 }

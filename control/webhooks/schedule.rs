@@ -128,13 +128,14 @@ mod tests {
 
     use super::super::{Body, Retries, RetryOn, RetryPolicy, StatusRange};
     use super::*;
+    use tandem_id::AccountName;
 
     fn delivery(delays_ms: &[u64], failover: bool) -> Delivery {
         Delivery {
             id: 1,
             queue: "q".into(),
             session: 2,
-            account: "acme".into(),
+            account: AccountName::new("acme"),
             dialect: "first".into(),
             event: "answered".into(),
             url: "http://a/".into(),

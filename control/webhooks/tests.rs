@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tandem_call::Method;
 use tandem_http::NetworkPolicy;
 use tandem_http::testing::{Answer, Received, WebServer};
+use tandem_id::AccountName;
 use tandem_store::deliveries::DeliveryProgress;
 use tokio::sync::mpsc;
 
@@ -323,7 +324,7 @@ impl Bench {
 struct PlainSigner;
 
 impl DeliverySigner for PlainSigner {
-    fn sign(&self, _account: &str, _dialect: &str, input: &SignInput<'_>) -> SignedRequest {
+    fn sign(&self, _account: &AccountName, _dialect: &str, input: &SignInput<'_>) -> SignedRequest {
         let SignInput { url, attempt, .. } = *input;
         let body = match input.body {
             Body::Form(fields) => {
@@ -344,7 +345,7 @@ fn delivery(id: u128, queue: &str, url: &str) -> Delivery {
         id,
         queue: queue.into(),
         session: 40,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         dialect: "first".into(),
         event: "answered".into(),
         url: url.into(),

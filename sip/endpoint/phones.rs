@@ -326,7 +326,7 @@ impl Phones {
             && trunks.trunk_of(core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
         {
-            let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
+            let (account, domain) = (domain.account.clone(), Some(Arc::clone(&domain.name)));
             return Admission::Caller(Caller { account, username: None, domain });
         }
         let known = !core.is_unknown_source(arrival) || trunks.registrar_of(request).is_some();
@@ -350,7 +350,7 @@ impl Phones {
                 return Admission::Refused;
             }
             if !directory.has_callers(&domain.name) && !arrival.from_page {
-                let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
+                let (account, domain) = (domain.account.clone(), Some(Arc::clone(&domain.name)));
                 return Admission::Caller(Caller { account, username: None, domain });
             }
         }
@@ -383,7 +383,7 @@ impl Phones {
     fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
         self.registrar.is_source(arrival.source)
             && self.directory.users(name, host).any(|user| {
-                let (account, username) = (Arc::clone(&user.account), Arc::clone(&user.username));
+                let (account, username) = (user.account.clone(), Arc::clone(&user.username));
                 self.registrar.is_phone(arrival.source, &Aor { account, username, domain: None })
             })
     }
@@ -525,7 +525,7 @@ fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &R
 
 fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
     Aor {
-        account: Arc::clone(&user.account),
+        account: user.account.clone(),
         username: Arc::clone(&user.username),
         domain: user.domain.clone().or_else(|| directory.domain(host).map(|domain| Arc::clone(&domain.name))),
     }

@@ -10,7 +10,6 @@
 //! the trunk. So the address of a trunk is closed to all other accounts.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use super::Endpoint;
 use super::core::Core;
@@ -19,6 +18,7 @@ use crate::flow::{Target, Transport};
 use crate::leg::Outgoing;
 use crate::message::{Host, Uri};
 use crate::trunk::Trunk;
+use tandem_id::AccountName;
 use tandem_net::address;
 
 /// The policy, with the state on which it depends.
@@ -30,7 +30,7 @@ pub(super) struct Targets<'a> {
 impl Targets<'_> {
     /// Returns the reason why the accounts may not call an address. Returns `None` if the accounts may call the
     /// address: it is public, in an allowed network, at a trunk that the accounts may use, or a socket of this server.
-    fn why_not(&self, accounts: &[Arc<str>], transport: Transport, address: SocketAddr) -> Option<String> {
+    fn why_not(&self, accounts: &[AccountName], transport: Transport, address: SocketAddr) -> Option<String> {
         let ip = address.ip().to_canonical();
         let usable = |trunk: &Trunk| trunk.account.as_ref().is_none_or(|own| accounts.contains(own));
         let mut own = self.core.own_sockets(transport, address).peekable();
@@ -59,7 +59,7 @@ impl Targets<'_> {
 
     /// Returns the reason why the accounts may not call this host. The addresses of a host name are not known here:
     /// [`Self::why_not`] checks them at the call.
-    fn why_not_host(&self, accounts: &[Arc<str>], uri: &Uri) -> Option<String> {
+    fn why_not_host(&self, accounts: &[AccountName], uri: &Uri) -> Option<String> {
         let destination = uri.destination()?;
         let transport = destination.transport.unwrap_or(Transport::Udp);
         let port = destination.port.unwrap_or(if transport.is_secure() { 5061 } else { 5060 });
@@ -133,7 +133,7 @@ impl Endpoint {
     /// Returns the reason why these accounts may not call a SIP URI, as far as the reason is known without a lookup of
     /// the host name. The first account is the one that chose the URI. A text that is not a SIP URI has no reason.
     #[must_use]
-    pub fn refusal_of(&self, accounts: &[Arc<str>], uri: &str) -> Option<String> {
+    pub fn refusal_of(&self, accounts: &[AccountName], uri: &str) -> Option<String> {
         self.targets().why_not_host(accounts, &Uri::parse(uri.as_bytes())?)
     }
 
@@ -151,7 +151,7 @@ impl Endpoint {
         hops.retain(|hop| {
             let why = of_host.clone().or_else(|| policy.why_not(accounts, hop.transport, hop.address));
             if let Some(why) = &why {
-                let (account, address) = (accounts.first().map(|account| &**account), hop.address);
+                let (account, address) = (accounts.first().map(AccountName::as_str), hop.address);
                 tracing::warn!(account, "call to {uri} refused: {address} is {why}");
             }
             why.is_none()

@@ -1,5 +1,6 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tandem_id::AccountName;
 
 use super::*;
 use crate::flow::ConnectionId;
@@ -78,7 +79,7 @@ impl Office {
 }
 
 fn aor(user: &str) -> Aor {
-    Aor { account: "acme".into(), username: user.into(), domain: None }
+    Aor { account: AccountName::new("acme"), username: user.into(), domain: None }
 }
 
 fn flow(peer: &str, transport: Transport) -> Flow {

@@ -16,7 +16,7 @@ use crate::trunk_acl::TrunkName;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use tandem_id::Now;
+use tandem_id::{AccountName, Now};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The error for a command that the driver did not accept. The command queue is full, or the driver has stopped. The
@@ -195,7 +195,7 @@ impl Handle {
 
     /// Returns the reason why these accounts may not call a SIP URI ([`crate::Endpoint::refusal_of`]). Returns `None` if
     /// the driver has stopped.
-    pub async fn refusal_of(&self, accounts: &[Arc<str>], uri: &str) -> Option<String> {
+    pub async fn refusal_of(&self, accounts: &[AccountName], uri: &str) -> Option<String> {
         let (answer, answered) = oneshot::channel();
         let question = Question::RefusalOf { accounts: accounts.to_vec(), uri: uri.to_owned(), answer };
         self.questions.send(question).await.ok()?;
@@ -251,7 +251,7 @@ impl Handle {
 #[derive(Debug)]
 pub(super) enum Question {
     /// Whether accounts may call a SIP URI. The answer is the reason against the call, or `None`.
-    RefusalOf { accounts: Vec<Arc<str>>, uri: String, answer: oneshot::Sender<Option<String>> },
+    RefusalOf { accounts: Vec<AccountName>, uri: String, answer: oneshot::Sender<Option<String>> },
     /// All that a leg knows.
     DialogState { now: Now, leg: LegId, answer: oneshot::Sender<Option<Box<DialogState>>> },
     /// Whether a leg of another endpoint continues in this endpoint.

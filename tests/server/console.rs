@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
+use tandem_id::AccountName;
 use tandem_telnyx::id::{call_control_id, uuid};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -32,7 +33,8 @@ async fn only_the_account_of_a_call_sees_its_event_log() {
     let mut phone = Phone::new().await;
     phone.call(server.udp, "100").await;
     let page = Page { limit: 1, after: None, offset: 0 };
-    let session = server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0).session;
+    let session =
+        server.calls().list(&AccountName::new("acme"), &LegFilter::default(), page).await.unwrap().remove(0).session;
     let path = format!("/console/sessions/{session}/events");
     let nobody = "/console/sessions/00000000000010008000000000000001/events";
     let (ours, theirs) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
@@ -74,7 +76,7 @@ async fn a_call_is_found_by_every_form_of_its_legs_id_and_shown_as_text() {
     phone.hangup().await;
     server.quiet().await;
     let page = Page { limit: 1, after: None, offset: 0 };
-    let leg = server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0);
+    let leg = server.calls().list(&AccountName::new("acme"), &LegFilter::default(), page).await.unwrap().remove(0);
     let by_session = server.api.get(&format!("/console/sessions/{}/events", leg.session)).await.body;
     assert!(by_session.ends_with(b"]\n"));
     for id in [format!("CA{}", leg.id), call_control_id(leg.id).replace(':', "%3A"), uuid(leg.id.0), leg.id.to_string()]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tandem_call::leg::LegInfo;
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_store::calls;
 
 use crate::audio::noise;
@@ -18,7 +18,7 @@ use crate::test_server::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, TestServer, basic, in
 /// Returns the newest leg of the server.
 async fn newest(server: &TestServer) -> Arc<LegInfo> {
     let page = Page { limit: 1, after: None, offset: 0 };
-    server.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0)
+    server.calls().list(&AccountName::new("acme"), &LegFilter::default(), page).await.unwrap().remove(0)
 }
 
 fn seconds(text: &str) -> i64 {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use tandem_id::AccountName;
 use tandem_store::Store;
 use tandem_store::domains::{self, DomainDetails, DomainRow, ListKind, ListRow, MappingRow, Purpose};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +54,7 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
 /// Creates a domain with the user alice. This user may register and make calls.
 async fn make_domain(store: &Store, app: SocketAddr) {
     let now = "2026-11-21T08:00:00Z".parse().unwrap();
-    let account = || "acme".to_owned();
+    let account = || AccountName::new("acme");
     let at = |path: &str| Some((format!("http://{app}{path}"), "POST".to_owned()));
     let details = DomainDetails {
         registration: true,
@@ -73,7 +74,9 @@ async fn make_domain(store: &Store, app: SocketAddr) {
         ha1_md5: ha1.md5.to_string(),
         ha1_sha256: ha1.sha256.to_string(),
     };
-    assert!(domains::upsert_entry(store, &domains::Entry::new("acme", 0x11, credential)).await.unwrap());
+    assert!(
+        domains::upsert_entry(store, &domains::Entry::new(&AccountName::new("acme"), 0x11, credential)).await.unwrap()
+    );
     for (id, purpose) in [(0x31, Purpose::Registrations), (0x32, Purpose::CallsByPassword)] {
         let mapping = MappingRow { id, account: account(), domain: 0xd0, list: 0x11, purpose, created_at: now };
         assert!(domains::map(store, &mapping).await.unwrap());

@@ -147,7 +147,7 @@ pub(super) fn account<'a>(
     name: Option<&str>,
     target: &str,
 ) -> Option<&'a Account> {
-    let of = |name: &str| accounts.iter().find(|account| &*account.name == name);
+    let of = |name: &str| accounts.iter().find(|account| account.name == name);
     if let Some(name) = name {
         return of(name);
     }
@@ -155,7 +155,7 @@ pub(super) fn account<'a>(
     let numbers = config.numbers.iter().filter_map(|one| Some((one.number.fits(user)?, &one.account)));
     let number = numbers.max_by_key(|(fit, _)| *fit).map(|(_, account)| account);
     let phone = || config.endpoints.iter().find(|one| &*one.username == user).map(|one| &one.account);
-    number.or_else(phone).and_then(|name| of(name)).or(accounts.first())
+    number.or_else(phone).and_then(|name| of(name.as_str())).or(accounts.first())
 }
 
 /// Returns the credentials with which the account makes calls to the server. The user name is the account's id at a

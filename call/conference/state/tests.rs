@@ -1,3 +1,5 @@
+use tandem_id::AccountName;
+
 use super::*;
 use crate::Method;
 use crate::Target;
@@ -58,7 +60,7 @@ fn room() -> Participation {
 
 impl Script {
     fn opened(max_participants: u16, opening: Option<ConferenceSettings>) -> Self {
-        let (account, dialect, name) = (&"main".into(), &"test".into(), &"room".into());
+        let (account, dialect, name) = (&AccountName::new("main"), &"test".into(), &"room".into());
         let spec = ConferenceSpec { account, dialect, name, max_participants, opening: opening.map(Arc::new) };
         let conference = Conference::open(ConferenceId(9), spec, NOW);
         let mut script = Self { conference, commands: Vec::new(), events: Vec::new() };

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tandem_http::NetworkPolicy;
 use tandem_http::testing::{Answer, Received, WebServer};
+use tandem_id::AccountName;
 
 use super::*;
 
@@ -37,8 +38,8 @@ async fn changing(headers: &'static [(&'static str, &'static str)]) -> WebServer
 /// Whether the second use of a file has the audio of the first use, and the number of requests.
 async fn two_uses(files: &FetchedAudio, server: &mut WebServer, path: &str) -> (bool, usize) {
     let url = server.url(path);
-    let first = files.get(&url, "acme").await.unwrap();
-    let second = files.get(&url, "acme").await.unwrap();
+    let first = files.get(&url, &AccountName::new("acme")).await.unwrap();
+    let second = files.get(&url, &AccountName::new("acme")).await.unwrap();
     (first.samples() == second.samples(), server.rest().len())
 }
 
@@ -113,7 +114,7 @@ async fn a_stale_file_is_validated_and_its_audio_is_used_after_a_304() {
         let mut server = WebServer::start(move |request| validated(request, header, value, &headers, &on_304)).await;
         let files = files();
         assert_eq!(two_uses(&files, &mut server, "/a.wav").await, (true, 2), "{header}: {value}");
-        files.get(&server.url("/a.wav"), "acme").await.unwrap();
+        files.get(&server.url("/a.wav"), &AccountName::new("acme")).await.unwrap();
         assert_eq!(server.rest().len(), 1, "the new headers permit no use without a request either");
     }
     // The 304 may have a new lifetime.
@@ -129,7 +130,7 @@ async fn a_stale_file_is_validated_and_its_audio_is_used_after_a_304() {
     .await;
     let files = files();
     assert_eq!(two_uses(&files, &mut server, "/a.wav").await, (true, 2));
-    files.get(&server.url("/a.wav"), "acme").await.unwrap();
+    files.get(&server.url("/a.wav"), &AccountName::new("acme")).await.unwrap();
     // A stored response takes over only headers that it has (RFC 9111 §3.2 permits more).
     assert!(server.rest().len() <= 1);
 }
@@ -144,7 +145,7 @@ async fn a_changed_file_replaces_the_stored_file() {
     .await;
     let files = files();
     assert_eq!(two_uses(&files, &mut server, "/a.wav").await, (false, 2));
-    files.get(&server.url("/a.wav"), "acme").await.unwrap();
+    files.get(&server.url("/a.wav"), &AccountName::new("acme")).await.unwrap();
     assert!(server.rest().is_empty());
 }
 
@@ -156,7 +157,7 @@ async fn credentials_and_queries_belong_to_the_identity_of_a_file() {
     let with = plain.replace("http://", "http://user:one@");
     let other = plain.replace("http://", "http://user:two@");
     for url in [&plain, &with, &other, &format!("{plain}?v=2"), &with] {
-        files.get(url, "acme").await.unwrap();
+        files.get(url, &AccountName::new("acme")).await.unwrap();
     }
     let requests = server.rest();
     assert_eq!(requests.len(), 4);
@@ -172,7 +173,7 @@ async fn a_redirect_is_requested_each_time_and_its_target_is_cached() {
     .await;
     assert_eq!(two_uses(&files(), &mut server, "/latest").await, (true, 3));
     let mut server = WebServer::start(|_| Answer::redirect(302, "/again")).await;
-    assert!(files().get(&server.url("/"), "acme").await.is_err());
+    assert!(files().get(&server.url("/"), &AccountName::new("acme")).await.is_err());
     assert_eq!(server.rest().len(), 11);
 }
 
@@ -180,10 +181,10 @@ async fn a_redirect_is_requested_each_time_and_its_target_is_cached() {
 async fn an_uncached_use_sends_a_request_and_keeps_the_stored_audio() {
     let mut server = changing(&[("Cache-Control", "max-age=60")]).await;
     let (files, url) = (files(), server.url("/a.wav"));
-    let first = files.get(&url, "acme").await.unwrap();
-    let uncached = files.get_uncached(&url, "acme").await.unwrap();
+    let first = files.get(&url, &AccountName::new("acme")).await.unwrap();
+    let uncached = files.get_uncached(&url, &AccountName::new("acme")).await.unwrap();
     assert_ne!(first.samples(), uncached.samples());
-    assert_eq!(files.get(&url, "acme").await.unwrap().samples(), first.samples());
+    assert_eq!(files.get(&url, &AccountName::new("acme")).await.unwrap().samples(), first.samples());
     assert_eq!(server.rest().len(), 2);
 }
 
@@ -192,7 +193,8 @@ async fn calls_that_wait_for_one_file_share_a_request_if_the_file_may_be_shared(
     for (cache_control, requests) in [("max-age=60", 1), ("no-store", 8)] {
         let mut server = WebServer::start(move |_| answer('a', &[("Cache-Control", cache_control)])).await;
         let (files, url) = (files(), server.url("/a.wav"));
-        let uses = (0..8).map(|_| files.get(&url, "acme"));
+        let account = AccountName::new("acme");
+        let uses = (0..8).map(|_| files.get(&url, &account));
         for audio in futures_util::future::join_all(uses).await {
             assert_eq!(audio.unwrap().samples().len(), 100);
         }
@@ -209,6 +211,6 @@ async fn a_missing_file_is_requested_again() {
     })
     .await;
     let (files, url) = (files(), server.url("/a.wav"));
-    assert!(matches!(files.get(&url, "acme").await, Err(AudioError::Missing(_))));
-    assert!(files.get(&url, "acme").await.is_ok());
+    assert!(matches!(files.get(&url, &AccountName::new("acme")).await, Err(AudioError::Missing(_))));
+    assert!(files.get(&url, &AccountName::new("acme")).await.is_ok());
 }

@@ -16,7 +16,7 @@ use tandem_call::{Method, Target};
 use tandem_dialect::script::{Request, Response, Step, Timeouts};
 use tandem_dialect::{Context, Dialect, Documents, Notice, StreamWire};
 use tandem_http::{Client, CookieJar, NetworkPolicy};
-use tandem_id::{CallId, LegId, StreamId};
+use tandem_id::{AccountName, CallId, LegId, StreamId};
 use tandem_webhooks::{Body, SignInput, SignedRequest};
 use url::Url;
 
@@ -141,12 +141,13 @@ impl Process {
     /// Requests the next instructions. Returns the length of the pause, which is the number of the step.
     async fn next(&self, slot: &ScriptSlot, id: u64, reason: FetchReason) -> u64 {
         let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-        let owner = LegOwner::new("main", "counting");
+        let owner = LegOwner::new(AccountName::new("main"), "counting");
         let leg = LegInfo::inbound(LegId(1), CallId(2), owner, from, to, Timestamp::UNIX_EPOCH);
         let target = Target { url: "http://app.test/".into(), method: Method::Post };
         let first_method = Method::Post;
         let asked = Fetch { id: FetchId(id), leg: Arc::new(leg), target, reason, scope: Scope::Leg, first_method };
-        let account = Account { name: "main".into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        let account =
+            Account { name: AccountName::new("main"), twilio: None, telnyx: None, signalwire: None, operator: false };
         let context = Context { public_url: "http://us".into(), sequence: 0, recording: None, queue: None };
         let request_context = RequestContext {
             client: &self.client,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, de::Error};
+use tandem_id::AccountName;
 use tandem_settings::Secret;
 
 /// The settings of the dash gateway (`[gateways.dash]`).
@@ -12,7 +13,7 @@ use tandem_settings::Secret;
 #[serde(default, deny_unknown_fields)]
 pub struct DashConfig {
     /// The account that makes the calls. This setting may be absent if the server has one account.
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The id of an application of `[[applications]]`. The calls have this id as their `connection_id`.
     pub application: Option<Arc<str>>,
     /// The port for `/call-events`. Frontends connect to this port. 0 means that only `http.listen` serves this path.

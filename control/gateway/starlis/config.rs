@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
+use tandem_id::AccountName;
 use tandem_settings::Secret;
 
 /// The settings of the starlis gateway (`[gateways.starlis]`).
@@ -11,7 +12,7 @@ use tandem_settings::Secret;
 #[serde(default, deny_unknown_fields)]
 pub struct StarlisConfig {
     /// The account that makes the calls. This setting may be absent if the server has one account.
-    pub account: Option<Arc<str>>,
+    pub account: Option<AccountName>,
     /// The number from which the gateway calls. If this setting is absent, the gateway calls from a number of the
     /// account.
     pub from: Option<PhoneNumber>,

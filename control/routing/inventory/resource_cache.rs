@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tandem_id::AccountName;
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -38,7 +39,7 @@ pub struct ResourceCache<T> {
 struct Listener(OnceLock<Box<Listen>>);
 
 /// A function that takes the account of a change.
-type Listen = dyn Fn(&str) + Send + Sync;
+type Listen = dyn Fn(&AccountName) + Send + Sync;
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +48,7 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    fn changed(&self, account: &str) {
+    fn changed(&self, account: &AccountName) {
         if let Some(listener) = self.0.get() {
             listener(account);
         }
@@ -58,7 +59,7 @@ impl Listener {
 struct Rows<T> {
     by_id: HashMap<u128, Arc<Resource<T>>>,
     ids: HashMap<String, u128>,
-    of_account: HashMap<String, HashSet<u128>>,
+    of_account: HashMap<AccountName, HashSet<u128>>,
 }
 
 /// The reason why a resource was not stored.
@@ -85,7 +86,7 @@ impl<T> Default for ResourceCache<T> {
 impl<T: InventoryItem> ResourceCache<T> {
     /// Calls this function with the account after each later change. The function must not wait. Further calls have no
     /// effect.
-    pub fn on_change(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+    pub fn on_change(&self, listener: impl Fn(&AccountName) + Send + Sync + 'static) {
         // An error means that there is a listener already.
         let _ = self.listener.0.set(Box::new(listener));
     }
@@ -116,7 +117,7 @@ impl<T: InventoryItem> ResourceCache<T> {
     }
 
     /// Returns the resources of an account, newest resource first.
-    pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
+    pub fn all(&self, account: &AccountName) -> Vec<Arc<Resource<T>>> {
         let rows = self.rows.read();
         let own = rows.of_account.get(account).into_iter().flatten();
         let mut own: Vec<_> = own.filter_map(|id| rows.by_id.get(id)).cloned().collect();
@@ -150,7 +151,7 @@ impl<T: InventoryItem> ResourceCache<T> {
     }
 
     /// Deletes a resource. Returns `false` if the account has no resource with this id.
-    pub async fn delete(&self, store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    pub async fn delete(&self, store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
         let _one_at_a_time = self.changing.lock().await;
         let deleted = resources::delete(store, Kind::<T>::new(T::WORD), account, id).await?;
         if deleted {

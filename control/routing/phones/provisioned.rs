@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tandem_call::Method;
+use tandem_id::AccountName;
 use tandem_media::Srtp;
 use tandem_settings::{EndpointConfig, Secret};
 use tandem_sip as sip;
@@ -62,7 +63,7 @@ impl ProvisionedPhone {
 
     /// Returns the claim that makes user names unique within an account. The claim contains the user name in lower
     /// case, so user names that differ only in case are equal.
-    pub fn claim(account: &str, username: &str) -> String {
+    pub fn claim(account: &AccountName, username: &str) -> String {
         format!("phone {account} {}", username.to_ascii_lowercase())
     }
 }
@@ -70,7 +71,7 @@ impl ProvisionedPhone {
 pub(super) fn user(row: &Resource<ProvisionedPhone>) -> sip::User {
     let phone = &row.details;
     sip::User {
-        account: row.account.as_str().into(),
+        account: row.account.clone(),
         username: row.name.as_str().into(),
         ha1: sip::Ha1 { md5: phone.ha1_md5.as_str().into(), sha256: phone.ha1_sha256.as_str().into() },
         domain: None,
@@ -84,7 +85,7 @@ pub(super) fn user(row: &Resource<ProvisionedPhone>) -> sip::User {
 pub(super) fn endpoint(row: &Resource<ProvisionedPhone>) -> EndpointConfig {
     let phone = &row.details;
     EndpointConfig {
-        account: row.account.as_str().into(),
+        account: row.account.clone(),
         username: row.name.as_str().into(),
         password: Secret::new(""),
         provider: Some(phone.dialect.as_str().into()),

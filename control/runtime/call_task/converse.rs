@@ -1,7 +1,5 @@
 //! A leg's conversation with an application: the start, the connection to the leg's audio, and the end.
 
-use std::sync::Arc;
-
 use tandem_call::command::Request;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus};
 use tandem_call::leg::Status;
@@ -33,7 +31,7 @@ impl CallTask {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
-        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, provider_ids: names };
+        let new = NewConversation { leg, account: info.account.clone(), id, op, spec, wire, provider_ids: names };
         let call = InboxPort::new(&self.inbox, move |inbox: &Inbox, update: ConversationUpdate| {
             inbox.post(Message::Conversation { leg, id, update: Box::new(update) })
         });

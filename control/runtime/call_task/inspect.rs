@@ -53,7 +53,7 @@ impl CallTask {
         }
         let topic = Topic::of_call(Kind::LegQuality, &info.account, slice::from_ref(&info.session), Some(leg));
         self.services.events.publish(topic, || {
-            let (session, account) = (info.session, Arc::clone(&info.account));
+            let (session, account) = (info.session, info.account.clone());
             Event::LegQuality(LegQuality { at: now.time, leg, session, account, quality })
         });
     }

@@ -299,7 +299,7 @@ impl CallTask {
         let route = |outbound: Outbound| {
             let user = outbound.aor.as_ref().map(|aor| {
                 let called = clients::User {
-                    account: Arc::clone(&aor.account),
+                    account: aor.account.clone(),
                     name: Arc::clone(&aor.username),
                     domain: aor.domain.clone(),
                 };
@@ -375,7 +375,7 @@ impl CallTask {
             let unsupported = self.services.audio.voice().unsupported(speech);
             unsupported.into_iter().for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
-        let account = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let account = self.state.call.leg(leg).map(|info| info.account.clone()).unwrap_or_default();
         let (audio_loader, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
             let audio = audio_loader.get(&play.source, &account).await;

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 
 impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, max_size: Option<u32>) {
-        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| info.account.clone()) else { return };
         let services = &self.services;
         let result = match services.queues.enter(&account, name, max_size, leg, clock::time()) {
             Ok(entered) => {
@@ -40,7 +40,7 @@ impl CallTask {
 
     /// Puts a leg that waited before a restart to its position in the queue.
     pub(super) fn resume_wait(&mut self, leg: LegId, name: &Arc<str>, since: Timestamp, called: bool) {
-        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| info.account.clone()) else { return };
         match self.services.queues.resume(&account, name, leg, since, called) {
             Ok((membership, pair)) => {
                 if let Some(live) = self.state.legs.get_mut(&leg) {
@@ -63,7 +63,7 @@ impl CallTask {
     }
 
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
-        let Some(account) = self.state.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(account) = self.state.call.leg(leg).map(|info| info.account.clone()) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         // The leg may already have a request for a caller.
         live.attachments.agent_request = None;

@@ -31,10 +31,10 @@ impl CallTask {
         spec: Box<SiprecSpec>,
     ) -> Result<(), SiprecFailure> {
         let no_such_leg = || SiprecFault::Internal.because("no such leg");
-        let account = Arc::clone(&self.state.call.leg(leg).ok_or_else(no_such_leg)?.account);
+        let account = self.state.call.leg(leg).ok_or_else(no_such_leg)?.account.clone();
         let parent = self.services.accounts.parent(&account);
         let connectors = self.services.siprec.load_full();
-        let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
+        let connector = connectors.find(&spec.connector, &account, parent.as_ref()).ok_or_else(|| {
             SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;
         let live = self.state.legs.get(&leg).ok_or_else(no_such_leg)?;

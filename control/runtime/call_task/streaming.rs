@@ -1,8 +1,6 @@
 //! The streams of a leg. This module starts and ends streams, and connects a stream to the audio of the leg and of the
 //! bridged leg.
 
-use std::sync::Arc;
-
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
@@ -40,7 +38,7 @@ impl CallTask {
                 StreamUpdate::Over(status) => Message::Stream { leg, id, status },
             })
         });
-        let account = Arc::clone(&info.account);
+        let account = info.account.clone();
         let handle =
             services.streams.start(Box::new(call), NewStream { leg, account, op, spec, wire, law, waits, name });
         let signalling = self.sip();

@@ -53,8 +53,8 @@ impl CallTask {
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
         // A GRUU identifies one particular phone of a user.
         let gruu = Address::Sip(request.uri.as_str().into());
-        let account = self.state.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
-        if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
+        let account = self.state.call.leg(leg).map(|info| info.account.clone()).unwrap_or_default();
+        if phones::instance(&gruu).is_some() && !self.services.routes(&account, &gruu, &[]).is_empty() {
             return call(gruu, None, Vec::new());
         }
         let number = match request.own_user.as_ref().or(request.telephone.as_ref()) {
@@ -79,10 +79,10 @@ impl CallTask {
             }
             Some(decision) => ReferTarget::Number(Box::new(decision)),
             None => {
-                let (account, dialect) = info.map(|info| (&*info.account, &*info.dialect)).unwrap_or_default();
+                let (account, dialect) = info.map(|info| (info.account.clone(), &*info.dialect)).unwrap_or_default();
                 let known = |to: &Address| {
-                    self.services.own(account, dialect, to, &[]).is_some()
-                        || !self.services.routes(account, to, &[]).is_empty()
+                    self.services.own(&account, dialect, to, &[]).is_some()
+                        || !self.services.routes(&account, to, &[]).is_empty()
                 };
                 let places = [Address::from(number), Address::Client(number.into())];
                 match places.into_iter().find(known) {

@@ -88,7 +88,7 @@ impl Calls {
         if let Some(owner) = owner {
             self.0.refusals.note(owner, refused, clock::time());
         }
-        let owner = owner.map_or(ProblemOwner::Server, |owner| ProblemOwner::Account(owner));
+        let owner = owner.map_or(ProblemOwner::Server, ProblemOwner::Account);
         self.refused(owner, Cause::WrongSipPassword, *line, text, refused);
     }
 
@@ -101,7 +101,7 @@ impl Calls {
             sip::TrunkFault::Down => Cause::TrunkDown,
             sip::TrunkFault::Tls => Cause::TrunkTls,
         };
-        let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
+        let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
         self.services().report(owner, clock::time(), Problem::new(cause, format!("trunk {trunk}: {why}")));
     }
 
@@ -218,7 +218,7 @@ impl Calls {
         let text = format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
         let routing = services.routing.load_full();
         let trunk = || routing.trunk(incoming.trunk.as_deref()).and_then(|trunk| trunk.account.clone());
-        let account = incoming.caller.as_ref().map(|caller| Arc::clone(&caller.account)).or_else(trunk);
+        let account = incoming.caller.as_ref().map(|caller| caller.account.clone()).or_else(trunk);
         let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
         let request = SipRequest {
             method: "INVITE".to_owned(),
@@ -229,7 +229,7 @@ impl Calls {
             transport: transport.to_owned(),
             sip_call_id: shown(&incoming.signalling_id),
         };
-        let owner = account.as_deref().map_or(ProblemOwner::Server, ProblemOwner::Account);
+        let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
         let problem = Problem { hint, request: Some(Box::new(request)), ..Problem::new(cause, text) };
         services.report(owner, clock::time(), problem);
     }
@@ -257,7 +257,7 @@ impl Calls {
         let line = ["INVITE ", &incoming.request_uri].concat();
         let line = inbox::trace_line(false, incoming.source, incoming.transport, &line);
         let phone = incoming.caller.as_ref().and_then(|caller| {
-            let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
+            let (account, domain) = (caller.account.clone(), caller.domain.clone());
             Some(Aor { account, username: caller.username.clone()?, domain })
         });
         let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());

@@ -6,7 +6,7 @@ use tandem_call::leg::LegInfo;
 use tandem_history::event_log::{self, Exchanged, Line};
 use tandem_history::query::{self, LegFilter, Page};
 use tandem_history::records;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_store::calls::{CallFilter, Parts};
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::oneshot;
@@ -19,8 +19,8 @@ const MAX_ROWS: u32 = 1_000;
 
 impl Calls {
     /// Returns a leg of this account, live or ended. A live leg is found without the database.
-    pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
-        Ok(self.find(leg).await?.filter(|leg| *leg.account == *account))
+    pub async fn get(&self, account: &AccountName, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
+        Ok(self.find(leg).await?.filter(|leg| leg.account == *account))
     }
 
     /// Returns a leg of any account, live or ended. A live leg is found without the database.
@@ -39,13 +39,18 @@ impl Calls {
 
     /// Returns legs of this account, newest leg first. Returns at most `page.limit + 1` legs. The additional leg shows
     /// that another page follows.
-    pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
+    pub async fn list(
+        &self,
+        account: &AccountName,
+        filter: &LegFilter,
+        page: Page,
+    ) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let columns = filter.columns();
         let after = match page.after {
             Some(id) => self.get(account, LegId(id)).await?.map(|leg| query::cursor(&columns, &leg)),
             None => None,
         };
-        let mut legs = self.page(&[account], &columns, &page.after(after)).await?;
+        let mut legs = self.page(std::slice::from_ref(account), &columns, &page.after(after)).await?;
         legs.retain(|leg| filter.fits(leg));
         Ok(legs)
     }
@@ -59,7 +64,7 @@ impl Calls {
     /// then the record counts.
     pub async fn page(
         &self,
-        accounts: &[impl AsRef<str>],
+        accounts: &[AccountName],
         filter: &CallFilter,
         page: &store::Page,
     ) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
@@ -91,7 +96,7 @@ impl Calls {
     /// database, because it also finds texts in the stored records. Live legs have their current state.
     pub async fn search(
         &self,
-        accounts: &[impl AsRef<str>],
+        accounts: &[AccountName],
         filter: &CallFilter,
         parts: Parts<'_>,
         page: &store::Page,
@@ -103,7 +108,7 @@ impl Calls {
     }
 
     /// Deletes the record of an ended leg. Returns `false` if there is no such record.
-    pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
+    pub async fn delete(&self, account: &AccountName, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
         Ok(store::calls::delete(store, account, leg.0).await?)
     }

@@ -16,7 +16,7 @@ use tandem_call::program::instruction::{
 use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_history::report::Unused;
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_routing::new_call::NewCall;
 
 use super::error::ApiError;
@@ -99,7 +99,7 @@ pub(super) enum Plan {
 }
 
 /// Parses a request.
-pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<(Plan, Unused), ApiError> {
+pub(super) fn plan(body: &Value, account: &AccountName) -> Result<(Plan, Unused), ApiError> {
     let body = body.object().ok_or_else(|| ApiError::BadRequest("the body must be a JSON object".to_owned()))?;
     let none = Object::default();
     let given = match body.get("params") {
@@ -121,7 +121,7 @@ pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<(Plan, Unused), A
     }
 }
 
-fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc<str>) -> Result<Plan, ApiError> {
+fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &AccountName) -> Result<Plan, ApiError> {
     match command {
         "dial" => return dial(parameters, account).map(|call| Plan::Dial(Box::new(call))),
         "update" => return update(leg_of(parameters.text("id").as_deref())?, parameters),
@@ -345,7 +345,7 @@ fn destination(dest: &Value) -> Result<Target, ApiError> {
     }
 }
 
-fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiError> {
+fn dial(parameters: &Parameters<'_>, account: &AccountName) -> Result<NewCall, ApiError> {
     let to = parameters.text("to").ok_or_else(|| ApiError::missing("to"))?;
     let from = parameters.text("caller_id").or_else(|| parameters.text("from"));
     let from = from.ok_or_else(|| ApiError::missing("from"))?;
@@ -381,7 +381,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     let credentials = credentials.map(|(username, password)| Credentials { username, password });
     let timeout = parameters.seconds("timeout", 1.0..=MAX_RINGING_SECONDS).unwrap_or(RINGING_TIMEOUT);
     Ok(NewCall {
-        owner: LegOwner::new(Arc::clone(account), NAME),
+        owner: LegOwner::new(account.clone(), NAME),
         invite: Invite { credentials, ..Invite::new(called, caller) },
         also: Vec::new(),
         plan: LegPlan {
@@ -541,7 +541,7 @@ mod tests {
     const ID: &str = "00000000-0000-0000-0000-000000000007";
 
     fn planned(json: &str) -> Result<Plan, ApiError> {
-        plan(&serde_json::from_str(json).unwrap(), &"main".into()).map(|(plan, _)| plan)
+        plan(&serde_json::from_str(json).unwrap(), &AccountName::new("main")).map(|(plan, _)| plan)
     }
 
     fn commanded(command: &str, params: &str) -> Vec<Command> {

@@ -19,7 +19,7 @@ use tandem_call::recording::{
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Context, Dialect, Documents};
-use tandem_id::{CallId, FetchId, LegId, OpId, RecordingId};
+use tandem_id::{AccountName, CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_twilio::family::Provider as _;
 use tandem_webhooks::Body;
 
@@ -495,7 +495,13 @@ pub(super) fn account() -> Account {
         api_token: "PT".into(),
         signing_key: "PSK".into(),
     };
-    Account { name: "main".into(), twilio: None, telnyx: None, signalwire: Some(signalwire), operator: false }
+    Account {
+        name: AccountName::new("main"),
+        twilio: None,
+        telnyx: None,
+        signalwire: Some(signalwire),
+        operator: false,
+    }
 }
 
 #[test]
@@ -525,7 +531,7 @@ fn the_last_cxml_callback_has_the_sip_reason_phrase_and_packet_counts() {
 
 pub(super) fn leg() -> LegInfo {
     let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-    let owner = LegOwner::new("main", "swml");
+    let owner = LegOwner::new(AccountName::new("main"), "swml");
     LegInfo {
         client_state: Remembered { envs: vec![("who".into(), "Ann".into())] }.spelled(),
         sip: SipFacts {

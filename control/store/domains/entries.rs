@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::query::Query;
+use tandem_id::AccountName;
 
 use super::super::column::{Columns, hex, microseconds};
 use super::super::select::Conditions;
@@ -15,7 +16,7 @@ use super::{ListKind, delete, one};
 pub struct Entry<T> {
     pub id: u128,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// Id of the list.
     pub list: u128,
     /// The user or the network.
@@ -54,9 +55,9 @@ pub struct Network {
 
 impl<T> Entry<T> {
     /// Creates an entry with a new id and the current time.
-    pub fn new(account: &str, list: u128, details: T) -> Self {
+    pub fn new(account: &AccountName, list: u128, details: T) -> Self {
         let now = Timestamp::now();
-        Self { id: rand::random(), account: account.to_owned(), list, details, created_at: now, updated_at: now }
+        Self { id: rand::random(), account: account.clone(), list, details, created_at: now, updated_at: now }
     }
 
     /// Returns the position of the entry in the result of [`entries`].
@@ -144,7 +145,7 @@ impl columns::EntryColumns for Network {
 pub async fn upsert_entry<T: EntryDetails>(store: &Store, row: &Entry<T>) -> Result<bool, StoreError> {
     let query = sqlx::query(T::UPSERT)
         .bind(hex(row.id))
-        .bind(row.account.clone())
+        .bind(row.account.to_string())
         .bind(hex(row.list))
         .bind(microseconds(row.created_at))
         .bind(microseconds(row.updated_at));
@@ -152,14 +153,18 @@ pub async fn upsert_entry<T: EntryDetails>(store: &Store, row: &Entry<T>) -> Res
 }
 
 /// Returns an entry, if the entry belongs to `account`.
-pub async fn entry<T: EntryDetails>(store: &Store, account: &str, id: u128) -> Result<Option<Entry<T>>, StoreError> {
+pub async fn entry<T: EntryDetails>(
+    store: &Store,
+    account: &AccountName,
+    id: u128,
+) -> Result<Option<Entry<T>>, StoreError> {
     one(store, T::SELECT, account, id).await?.as_ref().map(read).transpose()
 }
 
 /// Returns a page of a list's entries, newest entry first.
 pub async fn entries<T: EntryDetails>(
     store: &Store,
-    account: &str,
+    account: &AccountName,
     list: u128,
     page: &Page,
 ) -> Result<Vec<Entry<T>>, StoreError> {
@@ -167,12 +172,16 @@ pub async fn entries<T: EntryDetails>(
 }
 
 /// Returns the number of [`entries`] of a list.
-pub async fn count_entries<T: EntryDetails>(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
+pub async fn count_entries<T: EntryDetails>(
+    store: &Store,
+    account: &AccountName,
+    list: u128,
+) -> Result<u64, StoreError> {
     of_list(account, list).count(store, T::TABLE).await
 }
 
 /// Deletes an entry. Returns `false` if `account` has no entry with this id.
-pub async fn delete_entry<T: EntryDetails>(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+pub async fn delete_entry<T: EntryDetails>(store: &Store, account: &AccountName, id: u128) -> Result<bool, StoreError> {
     delete(store, T::DELETE, &[], account, id).await
 }
 
@@ -182,7 +191,7 @@ pub(super) fn network(columns: &Columns<'_>) -> Result<IpNet, StoreError> {
     network.parse().map_err(|_| StoreError::Corrupt { column: "network", value: network })
 }
 
-fn of_list(account: &str, list: u128) -> Conditions {
+fn of_list(account: &AccountName, list: u128) -> Conditions {
     let mut conditions = Conditions::account(account);
     conditions.equal_id("list", Some(list));
     conditions
@@ -192,7 +201,7 @@ fn read<T: EntryDetails>(row: &AnyRow) -> Result<Entry<T>, StoreError> {
     let columns = Columns(row);
     Ok(Entry {
         id: columns.id("id")?,
-        account: columns.text("account")?,
+        account: columns.account()?,
         list: columns.id("list")?,
         details: T::of_row(row)?,
         created_at: columns.time("created_at")?,

@@ -1,5 +1,7 @@
 //! Tests of the records of calls and recordings, and of queries for these records.
 
+use tandem_id::AccountName;
+
 use super::{call, recording, time};
 use crate::calls::{self, CallFilter, CallRow, Parts};
 use crate::recordings::{self, RecordingFilter, RecordingRow};
@@ -39,11 +41,17 @@ pub(super) async fn an_upsert_replaces_all_but_the_creation_time(store: Store) {
 
 pub(super) async fn an_account_sees_and_deletes_only_its_own_calls(store: Store) {
     calls::upsert(&store, call(1)).await.unwrap();
-    calls::upsert(&store, CallRow { account: "other".into(), ..call(2) }).await.unwrap();
-    assert!(!calls::delete(&store, "other", 1).await.unwrap());
-    assert_eq!(calls::list(&store, &["other"], &CallFilter::default(), &Page::first(50)).await.unwrap().len(), 1);
-    assert!(calls::delete(&store, "acme", 1).await.unwrap());
-    assert!(!calls::delete(&store, "acme", 1).await.unwrap());
+    calls::upsert(&store, CallRow { account: AccountName::new("other"), ..call(2) }).await.unwrap();
+    assert!(!calls::delete(&store, &AccountName::new("other"), 1).await.unwrap());
+    assert_eq!(
+        calls::list(&store, &[AccountName::new("other")], &CallFilter::default(), &Page::first(50))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(calls::delete(&store, &AccountName::new("acme"), 1).await.unwrap());
+    assert!(!calls::delete(&store, &AccountName::new("acme"), 1).await.unwrap());
     assert_eq!(calls::find(&store, 1).await.unwrap(), None);
 }
 
@@ -84,9 +92,9 @@ pub(super) async fn calls_are_filtered_by_each_field(store: Store) {
         (CallFilter { created: TimeRange { since: None, before: Some(time(2)) }, ..none() }, &[1]),
     ];
     for (filter, expected) in filters {
-        let found = calls::list(&store, &["acme"], &filter, &Page::first(50)).await.unwrap();
+        let found = calls::list(&store, &[AccountName::new("acme")], &filter, &Page::first(50)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
-        assert_eq!(calls::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+        assert_eq!(calls::count(&store, &AccountName::new("acme"), &filter).await.unwrap(), expected.len() as u64);
     }
 }
 
@@ -95,7 +103,7 @@ pub(super) async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
         calls::upsert(&store, call(id)).await.unwrap();
     }
     let ids = async |page: Page| -> Vec<u128> {
-        let rows = calls::list(&store, &["acme"], &CallFilter::default(), &page).await.unwrap();
+        let rows = calls::list(&store, &[AccountName::new("acme")], &CallFilter::default(), &page).await.unwrap();
         rows.iter().map(|row| row.id).collect()
     };
     assert_eq!(ids(Page::first(4)).await, [10, 9, 8, 7]);
@@ -117,7 +125,7 @@ pub(super) async fn rows_of_the_same_instant_are_paged_without_loss(store: Store
     let mut seen = Vec::new();
     let mut page = Page::first(7);
     loop {
-        let rows = calls::list(&store, &["acme"], &CallFilter::default(), &page).await.unwrap();
+        let rows = calls::list(&store, &[AccountName::new("acme")], &CallFilter::default(), &page).await.unwrap();
         let Some(last) = rows.last() else { break };
         page.after = Some(cursor(&CallFilter::default(), last));
         seen.extend(rows.iter().map(|row| row.id));
@@ -145,11 +153,13 @@ pub(super) async fn recordings_are_read_back_filtered_and_deleted(store: Store) 
     recordings::upsert(&store, closed.clone()).await.unwrap();
     recordings::upsert(&store, RecordingRow { leg: 50, ..recording(2) }).await.unwrap();
     recordings::upsert(&store, RecordingRow { session: 60, status: "absent".into(), ..recording(3) }).await.unwrap();
-    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), Some(closed));
+    assert_eq!(recordings::get(&store, &AccountName::new("acme"), 1).await.unwrap(), Some(closed));
     let none = RecordingFilter::default;
     calls::upsert(&store, CallRow { from: "+1".into(), to: "+2".into(), ..call(50) }).await.unwrap();
-    calls::upsert(&store, CallRow { account: "other".into(), from: "+1".into(), ..call(51) }).await.unwrap();
-    recordings::upsert(&store, RecordingRow { leg: 51, account: "other".into(), ..recording(4) }).await.unwrap();
+    calls::upsert(&store, CallRow { account: AccountName::new("other"), from: "+1".into(), ..call(51) }).await.unwrap();
+    recordings::upsert(&store, RecordingRow { leg: 51, account: AccountName::new("other"), ..recording(4) })
+        .await
+        .unwrap();
     let filters: [(RecordingFilter, &[u128]); 10] = [
         (none(), &[3, 2, 1]),
         (RecordingFilter { leg: Some(50), ..none() }, &[2]),
@@ -163,23 +173,23 @@ pub(super) async fn recordings_are_read_back_filtered_and_deleted(store: Store) 
         (RecordingFilter { dialect: Some("no such".into()), ..none() }, &[]),
     ];
     for (filter, expected) in filters {
-        let found = recordings::list(&store, &["acme"], &filter, &Page::first(50)).await.unwrap();
+        let found = recordings::list(&store, &[AccountName::new("acme")], &filter, &Page::first(50)).await.unwrap();
         assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
-        assert_eq!(recordings::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+        assert_eq!(recordings::count(&store, &AccountName::new("acme"), &filter).await.unwrap(), expected.len() as u64);
     }
-    assert!(!recordings::delete(&store, "other", 1).await.unwrap());
-    assert!(recordings::delete(&store, "acme", 1).await.unwrap());
-    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), None);
+    assert!(!recordings::delete(&store, &AccountName::new("other"), 1).await.unwrap());
+    assert!(recordings::delete(&store, &AccountName::new("acme"), 1).await.unwrap());
+    assert_eq!(recordings::get(&store, &AccountName::new("acme"), 1).await.unwrap(), None);
 }
 
 pub(super) async fn several_accounts_and_statuses_are_one_list(store: Store) {
     for id in 1..=60_u128 {
-        let account = ["acme", "other", "third"][id as usize % 3].to_owned();
+        let account = AccountName::new(["acme", "other", "third"][id as usize % 3]);
         let status = ["ringing", "busy", "failed", "completed"][id as usize % 4].to_owned();
         calls::upsert(&store, CallRow { account, status, ..call(id) }).await.unwrap();
     }
     let filter = CallFilter { status: vec!["busy".into(), "failed".into()], ..CallFilter::default() };
-    let accounts = ["acme", "third"];
+    let accounts = ["acme", "third"].map(AccountName::new);
     let expected: Vec<u128> = (1..=60).rev().filter(|id| id % 3 != 1 && [1, 2].contains(&(id % 4))).collect();
     let ids = |rows: Vec<CallRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
     let all = calls::list(&store, &accounts, &filter, &Page::first(100)).await.unwrap();
@@ -189,14 +199,21 @@ pub(super) async fn several_accounts_and_statuses_are_one_list(store: Store) {
     assert_eq!(ids(page), expected[7..12]);
     let page = calls::list(&store, &accounts, &filter, &Page { offset: 9, ..Page::first(4) }).await.unwrap();
     assert_eq!(ids(page), expected[9..13]);
-    assert!(calls::list(&store, &[""; 0], &filter, &Page::first(9)).await.unwrap().is_empty());
+    assert!(calls::list(&store, &[], &filter, &Page::first(9)).await.unwrap().is_empty());
     // The list has more recordings of a call than a page.
     for id in 1..=4_u128 {
         recordings::upsert(&store, RecordingRow { leg: 5 - id % 2, ..recording(id) }).await.unwrap();
     }
     let parties = RecordingFilter { from: Some("+15550001".into()), ..RecordingFilter::default() };
-    assert_eq!(recordings::count(&store, "acme", &parties).await.unwrap(), 0, "the calls belong to other accounts");
-    let found = recordings::list(&store, &["acme", "other"], &parties, &Page::first(9)).await.unwrap();
+    assert_eq!(
+        recordings::count(&store, &AccountName::new("acme"), &parties).await.unwrap(),
+        0,
+        "the calls belong to other accounts"
+    );
+    let found =
+        recordings::list(&store, &[AccountName::new("acme"), AccountName::new("other")], &parties, &Page::first(9))
+            .await
+            .unwrap();
     assert!(found.iter().all(|row| row.leg == 4) && found.len() == 2, "{found:?}");
 }
 
@@ -210,7 +227,7 @@ pub(super) async fn a_list_by_the_time_of_the_answer_is_paged_without_loss(store
     let filter = CallFilter { answered: TimeRange { since: Some(time(103)), before: None }, ..CallFilter::default() };
     let (mut seen, mut page) = (Vec::new(), Page::first(4));
     loop {
-        let rows = calls::list(&store, &["acme"], &filter, &page).await.unwrap();
+        let rows = calls::list(&store, &[AccountName::new("acme")], &filter, &page).await.unwrap();
         let Some(last) = rows.last() else { break };
         page.after = Some(cursor(&filter, last));
         seen.extend(rows.iter().map(|row| row.id));
@@ -223,28 +240,29 @@ pub(super) async fn a_part_of_a_party_or_an_id_is_found_among_the_newest_calls(s
     let rows = [
         CallRow { from: "+4930555100".into(), ..call(0xaaaa_1111) },
         CallRow { to: "sip:100%_x@host".into(), ..call(0xbbbb_2222) },
-        CallRow { account: "other".into(), from: "+4930555200".into(), ..call(0xcccc_3333) },
+        CallRow { account: AccountName::new("other"), from: "+4930555200".into(), ..call(0xcccc_3333) },
         CallRow { details: r#"{"call_id":"Xyz-1@pbx"}"#.into(), ..call(0xdddd_4444) },
     ];
     for row in rows {
         calls::upsert(&store, row).await.unwrap();
     }
     let none = Parts::default;
-    let both = &["acme", "other"][..];
-    let cases: [(&[&str], Parts<'_>, &[u128]); 9] = [
-        (&["acme"], Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111]),
+    let (acme, other) = ([AccountName::new("acme")], [AccountName::new("other")]);
+    let both = &["acme", "other"].map(AccountName::new)[..];
+    let cases: [(&[AccountName], Parts<'_>, &[u128]); 9] = [
+        (&acme, Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111]),
         (both, Parts { from: Some("4930555"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
-        (&["acme"], Parts { to: Some("100%_"), ..none() }, &[0xbbbb_2222]),
-        (&["acme"], Parts { to: Some("100__x"), ..none() }, &[]),
-        (&["acme"], Parts { any: Some("b2222"), ..none() }, &[0xbbbb_2222]),
+        (&acme, Parts { to: Some("100%_"), ..none() }, &[0xbbbb_2222]),
+        (&acme, Parts { to: Some("100__x"), ..none() }, &[]),
+        (&acme, Parts { any: Some("b2222"), ..none() }, &[0xbbbb_2222]),
         (both, Parts { any: Some("yz-1@p"), ..none() }, &[0xdddd_4444]),
-        (&["other"], Parts { any: Some("b2222"), ..none() }, &[]),
+        (&other, Parts { any: Some("b2222"), ..none() }, &[]),
         (&[], Parts { from: Some("4930555"), ..none() }, &[]),
         (both, Parts { from: Some("30555"), to: Some("0002"), ..none() }, &[0xaaaa_1111, 0xcccc_3333]),
     ];
     let ringing = CallFilter { status: vec!["ringing".into(), "busy".into()], live: true, ..CallFilter::default() };
     let parts = Parts { from: Some("4930555"), ..none() };
-    for accounts in [both, &["acme"]] {
+    for accounts in [both, &acme] {
         let rows = calls::search(&store, accounts, &ringing, parts, &Page::first(1)).await.unwrap();
         assert_eq!(rows.len(), 1, "other filters hold too");
     }

@@ -1,6 +1,7 @@
 //! Tests of the resources of accounts: phones, domains, numbers, usage.
 
 use serde_json::{Value, json};
+use tandem_id::AccountName;
 
 use super::{call, recording, time};
 use crate::calls::{self, CallRow};
@@ -25,7 +26,7 @@ pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: S
             transport: "udp".into(),
             user_agent: Some("phone".into()),
         };
-        bindings::BindingRow { id, account: "acme".into(), username: "alice".into(), expires_at, details }
+        bindings::BindingRow { id, account: AccountName::new("acme"), username: "alice".into(), expires_at, details }
     };
     for row in [binding(1, time(10)), binding(2, time(20)), binding(2, time(30)), binding(3, time(30))] {
         store.writer().submit(Write::Binding(Box::new(row))).await.unwrap();
@@ -38,7 +39,7 @@ pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: S
         ("other", "voice.operator.exampl", 10, false),
         ("other", "voice.operator.example", 30, false),
     ] {
-        let uses = bindings::uses_host(&store, account, host, time(now)).await.unwrap();
+        let uses = bindings::uses_host(&store, &AccountName::new(account), host, time(now)).await.unwrap();
         assert_eq!(uses, used, "{account} {host} {now}");
     }
     assert_eq!(bindings::restore(&store, time(10)).await.unwrap(), [binding(2, time(30))]);
@@ -48,7 +49,7 @@ pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: S
 pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_are_found(store: Store) {
     let domain = |id, account: &str, name: &str| domains::DomainRow {
         id,
-        account: account.into(),
+        account: AccountName::new(account),
         name: name.into(),
         details: domains::DomainDetails {
             registration: true,
@@ -61,13 +62,16 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     assert!(domains::upsert_domain(&store, &domain(1, "acme", "a.example")).await.unwrap());
     assert!(!domains::upsert_domain(&store, &domain(2, "other", "A.example")).await.unwrap(), "the name is taken");
     assert!(domains::upsert_domain(&store, &domain(2, "other", "b.example")).await.unwrap());
-    assert_eq!(domains::domain(&store, "acme", 1).await.unwrap(), Some(domain(1, "acme", "a.example")));
-    assert_eq!(domains::domain(&store, "other", 1).await.unwrap(), None);
-    assert_eq!(domains::domains(&store, "acme", &Page::first(10)).await.unwrap().len(), 1);
+    assert_eq!(
+        domains::domain(&store, &AccountName::new("acme"), 1).await.unwrap(),
+        Some(domain(1, "acme", "a.example"))
+    );
+    assert_eq!(domains::domain(&store, &AccountName::new("other"), 1).await.unwrap(), None);
+    assert_eq!(domains::domains(&store, &AccountName::new("acme"), &Page::first(10)).await.unwrap().len(), 1);
 
     let list = |id, kind| domains::ListRow {
         id,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         kind,
         name: "list".into(),
         created_at: time(2),
@@ -75,27 +79,36 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     };
     domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
     domains::upsert_list(&store, &list(11, domains::ListKind::Addresses)).await.unwrap();
-    let lists = domains::lists(&store, "acme", domains::ListKind::Addresses, &Page::first(10)).await.unwrap();
+    let lists = domains::lists(&store, &AccountName::new("acme"), domains::ListKind::Addresses, &Page::first(10))
+        .await
+        .unwrap();
     assert_eq!(lists, [list(11, domains::ListKind::Addresses)]);
     let credential = |id, username: &str, ha1: &str| {
         let details = domains::Credential { username: username.into(), ha1_md5: ha1.into(), ha1_sha256: ha1.into() };
-        domains::Entry { id, ..domains::Entry::new("acme", 10, details) }
+        domains::Entry { id, ..domains::Entry::new(&AccountName::new("acme"), 10, details) }
     };
     assert!(domains::upsert_entry(&store, &credential(20, "alice", "one")).await.unwrap());
     assert!(!domains::upsert_entry(&store, &credential(21, "alice", "two")).await.unwrap(), "one of each name");
     assert!(domains::upsert_entry(&store, &credential(20, "alice", "new")).await.unwrap());
-    let stored = domains::entry::<domains::Credential>(&store, "acme", 20).await.unwrap().unwrap();
+    let stored = domains::entry::<domains::Credential>(&store, &AccountName::new("acme"), 20).await.unwrap().unwrap();
     assert_eq!((stored.details.ha1_md5.as_str(), stored.list), ("new", 10));
     let network = domains::Network { name: "office".into(), network: "192.0.2.0/24".parse().unwrap() };
-    let network =
-        domains::Entry { id: 30, created_at: time(3), updated_at: time(3), ..domains::Entry::new("acme", 11, network) };
+    let network = domains::Entry {
+        id: 30,
+        created_at: time(3),
+        updated_at: time(3),
+        ..domains::Entry::new(&AccountName::new("acme"), 11, network)
+    };
     assert!(domains::upsert_entry(&store, &network).await.unwrap());
-    assert_eq!(domains::entries(&store, "acme", 11, &Page::first(10)).await.unwrap(), std::slice::from_ref(&network));
-    assert_eq!(domains::count_entries::<domains::Network>(&store, "acme", 10).await.unwrap(), 0);
+    assert_eq!(
+        domains::entries(&store, &AccountName::new("acme"), 11, &Page::first(10)).await.unwrap(),
+        std::slice::from_ref(&network)
+    );
+    assert_eq!(domains::count_entries::<domains::Network>(&store, &AccountName::new("acme"), 10).await.unwrap(), 0);
 
     let mapping = |id, domain, list, purpose| domains::MappingRow {
         id,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         domain,
         list,
         purpose,
@@ -114,16 +127,17 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     assert!(domains::map(&store, &mapping(43, 1, 10, CallsByPassword)).await.unwrap());
     assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, true)]);
     assert_eq!(domains::networks(&store).await.unwrap(), [("a.example".to_owned(), network.details.network)]);
-    let mapped = domains::mappings(&store, "acme", 1, Registrations, &Page::first(10)).await.unwrap();
+    let mapped =
+        domains::mappings(&store, &AccountName::new("acme"), 1, Registrations, &Page::first(10)).await.unwrap();
     assert_eq!(mapped, [mapping(40, 1, 10, Registrations)]);
-    assert!(domains::unmap(&store, "acme", 1, 10, Registrations).await.unwrap());
+    assert!(domains::unmap(&store, &AccountName::new("acme"), 1, 10, Registrations).await.unwrap());
     assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), false, true)]);
 
-    assert!(!domains::delete_list(&store, "other", 10).await.unwrap());
-    assert!(domains::delete_list(&store, "acme", 10).await.unwrap());
+    assert!(!domains::delete_list(&store, &AccountName::new("other"), 10).await.unwrap());
+    assert!(domains::delete_list(&store, &AccountName::new("acme"), 10).await.unwrap());
     assert!(domains::users(&store).await.unwrap().is_empty());
-    assert_eq!(domains::entry::<domains::Credential>(&store, "acme", 20).await.unwrap(), None);
-    assert!(domains::delete_domain(&store, "acme", 1).await.unwrap());
+    assert_eq!(domains::entry::<domains::Credential>(&store, &AccountName::new("acme"), 20).await.unwrap(), None);
+    assert!(domains::delete_domain(&store, &AccountName::new("acme"), 1).await.unwrap());
     assert!(domains::networks(&store).await.unwrap().is_empty());
     assert_eq!(domains::all_domains(&store).await.unwrap().len(), 1);
 }
@@ -131,34 +145,45 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
 pub(super) async fn resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent(store: Store) {
     const QUEUE: fn() -> resources::Kind<Vec<u32>> = || resources::Kind::new("queue");
     const MEMBER: fn() -> resources::Kind<String> = || resources::Kind::new("member");
-    let mut queue = resources::Resource::new("acme", "support", vec![1, 2]);
+    let mut queue = resources::Resource::new(&AccountName::new("acme"), "support", vec![1, 2]);
     (queue.created_at, queue.updated_at) = (time(1), time(1));
     queue.claim = Some("queue acme support".into());
     assert!(resources::put(&store, QUEUE(), &queue).await.unwrap());
     let twin = resources::Resource { id: 7, ..queue.clone() };
     assert!(!resources::put(&store, QUEUE(), &twin).await.unwrap(), "the claim is taken");
-    assert_eq!(resources::get(&store, QUEUE(), "acme", queue.id).await.unwrap(), Some(queue.clone()));
-    assert_eq!(resources::get(&store, QUEUE(), "other", queue.id).await.unwrap(), None);
-    assert_eq!(resources::get(&store, MEMBER(), "acme", queue.id).await.unwrap(), None, "of another kind");
+    assert_eq!(
+        resources::get(&store, QUEUE(), &AccountName::new("acme"), queue.id).await.unwrap(),
+        Some(queue.clone())
+    );
+    assert_eq!(resources::get(&store, QUEUE(), &AccountName::new("other"), queue.id).await.unwrap(), None);
+    assert_eq!(
+        resources::get(&store, MEMBER(), &AccountName::new("acme"), queue.id).await.unwrap(),
+        None,
+        "of another kind"
+    );
     let changed = resources::Resource { name: "sales".into(), details: vec![3], updated_at: time(2), ..queue.clone() };
     assert!(resources::put(&store, QUEUE(), &changed).await.unwrap());
-    assert_eq!(resources::named(&store, QUEUE(), "acme", "sales").await.unwrap(), Some(changed.clone()));
-    assert_eq!(resources::named(&store, QUEUE(), "acme", "support").await.unwrap(), None);
+    assert_eq!(
+        resources::named(&store, QUEUE(), &AccountName::new("acme"), "sales").await.unwrap(),
+        Some(changed.clone())
+    );
+    assert_eq!(resources::named(&store, QUEUE(), &AccountName::new("acme"), "support").await.unwrap(), None);
     for n in 0..3 {
-        let mut member = resources::Resource::new("acme", format!("member {n}"), String::new());
+        let mut member = resources::Resource::new(&AccountName::new("acme"), format!("member {n}"), String::new());
         (member.parent, member.created_at) = (Some(queue.id), time(10 + n));
         assert!(resources::put(&store, MEMBER(), &member).await.unwrap());
     }
     let of_queue = resources::Filter { parent: Some(queue.id), ..resources::Filter::default() };
-    let newest = resources::list(&store, MEMBER(), "acme", &of_queue, &Page::first(2)).await.unwrap();
+    let newest =
+        resources::list(&store, MEMBER(), &AccountName::new("acme"), &of_queue, &Page::first(2)).await.unwrap();
     assert_eq!(newest.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["member 2", "member 1"]);
-    assert_eq!(resources::count(&store, MEMBER(), "acme", &of_queue).await.unwrap(), 3);
+    assert_eq!(resources::count(&store, MEMBER(), &AccountName::new("acme"), &of_queue).await.unwrap(), 3);
     let late = TimeRange { since: Some(time(12)), before: None };
     let late = resources::Filter { created: late, ..resources::Filter::default() };
-    assert_eq!(resources::count(&store, MEMBER(), "acme", &late).await.unwrap(), 1);
+    assert_eq!(resources::count(&store, MEMBER(), &AccountName::new("acme"), &late).await.unwrap(), 1);
     assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 3);
-    assert!(!resources::delete(&store, QUEUE(), "other", queue.id).await.unwrap());
-    assert!(resources::delete(&store, QUEUE(), "acme", queue.id).await.unwrap());
+    assert!(!resources::delete(&store, QUEUE(), &AccountName::new("other"), queue.id).await.unwrap());
+    assert!(resources::delete(&store, QUEUE(), &AccountName::new("acme"), queue.id).await.unwrap());
     assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 0, "gone with their queue");
 }
 
@@ -176,8 +201,8 @@ pub(super) async fn usage_is_counted_by_day_direction_and_party(store: Store) {
         over(3, 2, 0),
         CallRow { direction: "outbound-api".into(), to: "sip:a@b".into(), ..over(4, 3, 1) },
         CallRow { from: "client:alice".into(), to: "sip:a@b".into(), ..over(5, 2 * 86_400, 1) },
-        CallRow { account: "below".into(), ..over(6, 4, 1) },
-        CallRow { account: "other".into(), ..over(7, 4, 1) },
+        CallRow { account: AccountName::new("below"), ..over(6, 4, 1) },
+        CallRow { account: AccountName::new("other"), ..over(7, 4, 1) },
         CallRow { ended_at: None, ..over(8, 4, 1) },
         CallRow { answered_at: None, ..over(9, 4, 1) },
     ];
@@ -185,7 +210,7 @@ pub(super) async fn usage_is_counted_by_day_direction_and_party(store: Store) {
         calls::upsert(&store, row).await.unwrap();
     }
     let counted = async |accounts: &[&str], range: TimeRange| {
-        let accounts: Vec<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
+        let accounts: Vec<_> = accounts.iter().map(|name| AccountName::new(*name)).collect();
         let rows = usage::calls(&store, &accounts, range).await.unwrap();
         let mut rows: Vec<_> =
             rows.into_iter().map(|row| (row.day - day(0), row.direction, row.party, row.count, row.minutes)).collect();
@@ -212,33 +237,33 @@ pub(super) async fn usage_is_counted_by_day_direction_and_party(store: Store) {
     {
         recordings::upsert(&store, row).await.unwrap();
     }
-    let rows = usage::recordings(&store, &["acme".to_owned()], TimeRange::default()).await.unwrap();
+    let rows = usage::recordings(&store, &[AccountName::new("acme")], TimeRange::default()).await.unwrap();
     assert_eq!(rows.iter().map(|row| (row.count, row.minutes)).collect::<Vec<_>>(), [(2, 2)]);
 }
 
 pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
     let domain = |id, name: &str, trunk| domains::DomainRow {
         id,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         name: name.into(),
         details: domains::DomainDetails { trunk, ..Default::default() },
         created_at: time(1),
         updated_at: time(1),
     };
     const TRUNK: resources::Kind<()> = resources::Kind::new("trunk");
-    let trunk = resources::Resource { id: 2, ..resources::Resource::new("acme", "pbx", ()) };
+    let trunk = resources::Resource { id: 2, ..resources::Resource::new(&AccountName::new("acme"), "pbx", ()) };
     assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(1, "a.example", false)).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(2, "pbx.example", true)).await.unwrap());
     assert!(!domains::upsert_domain(&store, &domain(3, "pbx.example", false)).await.unwrap(), "the name is taken");
-    let listed = domains::domains(&store, "acme", &Page::first(10)).await.unwrap();
+    let listed = domains::domains(&store, &AccountName::new("acme"), &Page::first(10)).await.unwrap();
     assert_eq!(listed, [domain(1, "a.example", false)]);
-    assert_eq!(domains::count_domains(&store, "acme").await.unwrap(), 1);
+    assert_eq!(domains::count_domains(&store, &AccountName::new("acme")).await.unwrap(), 1);
     assert_eq!(domains::all_domains(&store).await.unwrap().len(), 2);
     use domains::Purpose::{CallsByAddress, CallsByPassword};
     let list = |id, kind| domains::ListRow {
         id,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         kind,
         name: "list".into(),
         created_at: time(2),
@@ -246,28 +271,36 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
     };
     domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
     for (id, domain, purpose) in [(20, 1, CallsByPassword), (21, 2, CallsByPassword), (22, 2, CallsByAddress)] {
-        let mapping =
-            domains::MappingRow { id, account: "acme".into(), domain, list: 10, purpose, created_at: time(3) };
+        let mapping = domains::MappingRow {
+            id,
+            account: AccountName::new("acme"),
+            domain,
+            list: 10,
+            purpose,
+            created_at: time(3),
+        };
         assert!(domains::map(&store, &mapping).await.unwrap());
-        let found = domains::mapping(&store, "acme", domain, 10, purpose).await.unwrap();
+        let found = domains::mapping(&store, &AccountName::new("acme"), domain, 10, purpose).await.unwrap();
         assert_eq!(found, Some(mapping));
     }
-    assert_eq!(domains::mapping(&store, "other", 1, 10, CallsByPassword).await.unwrap(), None);
-    let mut purposes = domains::purposes(&store, "acme").await.unwrap();
+    assert_eq!(domains::mapping(&store, &AccountName::new("other"), 1, 10, CallsByPassword).await.unwrap(), None);
+    let mut purposes = domains::purposes(&store, &AccountName::new("acme")).await.unwrap();
     purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
     assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
 }
 
 pub(super) async fn an_application_of_an_earlier_version_stays_open(store: Store) {
     const APPLICATIONS: resources::Kind<Value> = resources::Kind::new("application");
-    let row = |id, details| resources::Resource { id, ..resources::Resource::new("acme", "app", details) };
+    let row =
+        |id, details| resources::Resource { id, ..resources::Resource::new(&AccountName::new("acme"), "app", details) };
     let other = |open| json!({ "public_application_connect_enabled": open });
     for (id, open) in [(1, true), (2, false)] {
         resources::put(&store, APPLICATIONS, &row(id, json!({ "other": other(open) }))).await.unwrap();
     }
     let (.., migration) = crate::MIGRATIONS[3];
     sqlx::query(migration).execute(&store.pool).await.unwrap();
-    let details = async |id| resources::get(&store, APPLICATIONS, "acme", id).await.unwrap().unwrap().details;
+    let details =
+        async |id| resources::get(&store, APPLICATIONS, &AccountName::new("acme"), id).await.unwrap().unwrap().details;
     assert_eq!(details(1).await, json!({ "open": true, "other": other(true) }));
     assert_eq!(details(2).await, json!({ "other": other(false) }));
 }
@@ -278,7 +311,7 @@ pub(super) async fn usage_of_days_that_are_over_is_the_same_as_before_and_after(
     for number in 0..40_i64 {
         let began = start + number / 10 * DAY + number * 60;
         let row = CallRow {
-            account: if number % 4 == 0 { "below" } else { "acme" }.into(),
+            account: AccountName::new(if number % 4 == 0 { "below" } else { "acme" }),
             direction: if number % 3 == 0 { "inbound" } else { "outbound-api" }.into(),
             created_at: time(began),
             answered_at: Some(time(began + 5)),
@@ -296,7 +329,7 @@ pub(super) async fn usage_of_days_that_are_over_is_the_same_as_before_and_after(
         };
         recordings::upsert(&store, row).await.unwrap();
     }
-    let accounts = ["acme".to_owned(), "below".to_owned()];
+    let accounts = ["acme", "below"].map(AccountName::new);
     let day = |number: i64| Some(time(start + number * DAY));
     let ranges = [
         TimeRange::default(),
@@ -334,6 +367,6 @@ pub(super) async fn usage_of_days_that_are_over_is_the_same_as_before_and_after(
     let before = read().await;
     assert_eq!(usage::settle(&store, time(start + 5 * DAY)).await.unwrap(), 2);
     assert_eq!(read().await, before);
-    calls::delete(&store, "acme", 1_001).await.unwrap();
+    calls::delete(&store, &AccountName::new("acme"), 1_001).await.unwrap();
     assert_eq!(read().await, before, "a deleted call stays in the usage of a day that is over");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::Arguments as _;
 use sqlx::any::AnyArguments;
 use tandem_causes::cause::Cause;
+use tandem_id::AccountName;
 
 use super::{call, time};
 use crate::calls::{self, CallFilter};
@@ -28,7 +29,7 @@ fn endless(store: &Store) -> String {
 }
 
 async fn read(store: &Store, account: &str, sql: String) -> Result<usize, StoreError> {
-    Ok(store.reads.rows(Some(account), sql, AnyArguments::default()).await?.len())
+    Ok(store.reads.rows(Some(&AccountName::new(account)), sql, AnyArguments::default()).await?.len())
 }
 
 /// More slow lists than there are connections, of several accounts.
@@ -36,7 +37,7 @@ async fn slow_lists_harm_nobody(store: Store) {
     calls::upsert(&store, call(1)).await.unwrap();
     let reports = Arc::new(Mutex::new(Vec::new()));
     let receiver = Arc::clone(&reports);
-    store.health().report_to(move |account, cause, _| receiver.lock().unwrap().push((account.to_owned(), cause)));
+    store.health().report_to(move |account, cause, _| receiver.lock().unwrap().push((account.to_string(), cause)));
     let mut lists = tokio::task::JoinSet::new();
     for number in 0..READ_CONNECTIONS * 4 {
         let store = store.clone();
@@ -62,7 +63,7 @@ async fn slow_lists_harm_nobody(store: Store) {
     // Each account is told once in a minute.
     assert_eq!(reports, [0, 1].map(|number| (format!("account {number}"), Cause::ReadLimit)));
     // The connections are free again.
-    let list = calls::list(&store, &["acme"], &CallFilter::default(), &Page::first(9)).await.unwrap();
+    let list = calls::list(&store, &[AccountName::new("acme")], &CallFilter::default(), &Page::first(9)).await.unwrap();
     assert_eq!(list.len(), 2);
     assert_eq!(store.health().problem(), None);
 }
@@ -102,7 +103,7 @@ async fn an_account_uses_a_limited_number_of_connections_and_queued_reads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subaccounts_share_the_places_of_their_main_account() {
     let (store, _directory) = sqlite().await;
-    store.share_reads(Arc::new(|account| account.split_once('/').map(|(main, _)| main.into())));
+    store.share_reads(Arc::new(|account| account.as_str().split_once('/').map(|(main, _)| AccountName::new(main))));
     let mut lists = tokio::task::JoinSet::new();
     for number in 0..100 {
         let store = store.clone();
@@ -121,6 +122,6 @@ async fn arguments_of_text_and_number_reach_the_read_connection() {
     arguments.add("text".to_owned()).unwrap();
     arguments.add(7_i64).unwrap();
     let sql = "SELECT 1 WHERE $1 = 'text' AND $2 = 7".to_owned();
-    assert_eq!(store.reads.number(Some("acme"), sql, arguments).await.unwrap(), 1);
+    assert_eq!(store.reads.number(Some(&AccountName::new("acme")), sql, arguments).await.unwrap(), 1);
     assert_eq!(Duration::from_secs(5), READ_TIME);
 }

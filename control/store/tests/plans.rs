@@ -3,6 +3,7 @@
 
 use sqlx::Row;
 use sqlx::any::AnyArguments;
+use tandem_id::AccountName;
 
 use super::{call, time};
 use crate::calls::{self, CallFilter};
@@ -123,7 +124,8 @@ fn lists() -> Vec<List> {
         ),
     ];
     let mut lists = Vec::new();
-    for (who, accounts) in [("an account", vec!["acme"]), ("an operator", vec!["acme", "other", ""])] {
+    for (who, accounts) in [("an account", &["acme"][..]), ("an operator", &["acme", "other", ""])] {
+        let accounts: Vec<_> = accounts.iter().map(|name| AccountName::new(*name)).collect();
         for (name, filter, index) in &calls {
             let (name, filter, accounts) = (format!("calls of {who}: {name}"), filter.clone(), accounts.clone());
             let order = filter.order_column();
@@ -142,7 +144,7 @@ fn lists() -> Vec<List> {
         }
     }
     let domains = || {
-        let mut domains = Conditions::account("acme");
+        let mut domains = Conditions::account(&AccountName::new("acme"));
         domains.no_resource("sip_domains.id");
         domains
     };

@@ -1,5 +1,7 @@
 //! Tests of pruning. The tests check which rows are deleted and which rows are kept.
 
+use tandem_id::AccountName;
+
 use super::{call, delivery, recording, time};
 use crate::calls::{self, CallRow};
 use crate::deliveries::{self, DeliveryProgress, DeliveryState};
@@ -27,7 +29,7 @@ pub(super) async fn old_history_is_pruned_and_what_is_pending_stays(store: Store
     deliveries::update(&store, done(1, 10)).await.unwrap();
     deliveries::update(&store, done(2, 20)).await.unwrap();
     let trouble = |id, second, text: &str| {
-        let mut row = resources::Resource::new("acme", "warning", text.to_owned());
+        let mut row = resources::Resource::new(&AccountName::new("acme"), "warning", text.to_owned());
         (row.id, row.created_at, row.updated_at) = (id, time(second), time(second));
         row
     };
@@ -37,7 +39,7 @@ pub(super) async fn old_history_is_pruned_and_what_is_pending_stays(store: Store
     resources::submit(&store, resources::Kind::new(resources::REPORT), &trouble(3, 10, "old"));
     assert_eq!(server::prune(&store, time(20)).await.unwrap(), 4);
     let filter = resources::Filter::default();
-    let kept = resources::list(&store, kind(), "acme", &filter, &Page::first(9)).await.unwrap();
+    let kept = resources::list(&store, kind(), &AccountName::new("acme"), &filter, &Page::first(9)).await.unwrap();
     assert_eq!(kept, [trouble(2, 20, "new")]);
     assert_eq!(events::list(&store, 5).await.unwrap()[0].text, "new");
     let left: Vec<u128> = deliveries::list(&store, 40).await.unwrap().iter().map(|row| row.id).collect();
@@ -54,5 +56,5 @@ pub(super) async fn much_old_history_is_pruned_as_well_and_calls_and_recordings_
     assert_eq!(server::prune(&store, time(20)).await.unwrap(), 2_500);
     assert_eq!(server::prune(&store, time(20)).await.unwrap(), 0);
     assert!(calls::find(&store, 1).await.unwrap().is_some());
-    assert!(recordings::get(&store, "acme", 1).await.unwrap().is_some());
+    assert!(recordings::get(&store, &AccountName::new("acme"), 1).await.unwrap().is_some());
 }

@@ -1,5 +1,7 @@
 //! Tests of the writer task: order, bursts, refusals.
 
+use tandem_id::AccountName;
+
 use super::{call, delivery, time};
 use crate::calls::{self, CallFilter, CallRow};
 use crate::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
@@ -69,8 +71,8 @@ pub(super) async fn a_burst_of_writes_is_stored_and_collapsed(store: Store) {
     }
     let last =
         CallFilter { status: (900..1000).map(|number| format!("step {number}")).collect(), ..Default::default() };
-    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 400);
-    assert_eq!(calls::count(&store, "acme", &last).await.unwrap(), 400);
+    assert_eq!(calls::count(&store, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 400);
+    assert_eq!(calls::count(&store, &AccountName::new("acme"), &last).await.unwrap(), 400);
     assert_eq!(store.writer().lost(), 0);
 }
 
@@ -80,7 +82,7 @@ pub(super) async fn one_refused_write_does_not_take_others_with_it(store: Store)
     let duplicate = store.writer().write(Write::Delivery(Box::new(delivery(1, "a"))));
     let (refused, ()) = tokio::join!(duplicate, async { calls::upsert(&store, call(2)).await.unwrap() });
     assert!(matches!(refused, Err(StoreError::NotWritten(_))), "{refused:?}");
-    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 2);
+    assert_eq!(calls::count(&store, &AccountName::new("acme"), &CallFilter::default()).await.unwrap(), 2);
     assert_eq!(store.writer().lost(), 1);
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn list(
     if let Some(session) = session(&app, &account, &query).await? {
         let stored = deliveries::list(&app.calls.services().store, session).await.map_err(StoreFailed::from)?;
         rows.extend(
-            stored.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
+            stored.into_iter().filter(|row| row.account == account.name && row.dialect == NAME).filter_map(event),
         );
     }
     let Json(mut answer) = listing.answer(rows, &LIST_FIELDS)?;

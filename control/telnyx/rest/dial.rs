@@ -13,6 +13,7 @@ use tandem_call::recording::RecordingSource;
 use tandem_call::stream::{ConnectTiming, StreamSpec};
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::{Callback, Target};
+use tandem_id::AccountName;
 use tandem_routing::new_call::NewCall;
 use tandem_settings::Application;
 
@@ -99,7 +100,7 @@ pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiErr
 /// Parses the request for a new call. `application` finds an application of the account by its id.
 pub(super) fn new_call(
     parameters: Parameters<'_>,
-    account: &Arc<str>,
+    account: &AccountName,
     application: impl FnOnce(&str) -> Option<Application>,
 ) -> Result<NewCall, ApiError> {
     let connection = parameters.required("connection_id")?;
@@ -158,7 +159,7 @@ pub(super) fn new_call(
     let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());
     status.timeout = timeout.or(status.timeout);
     Ok(NewCall {
-        owner: LegOwner { application: Some(application.id.clone()), ..LegOwner::new(Arc::clone(account), NAME) },
+        owner: LegOwner { application: Some(application.id.clone()), ..LegOwner::new(account.clone(), NAME) },
         invite: Invite {
             caller_name: outbound.caller_name,
             headers: outbound.headers,

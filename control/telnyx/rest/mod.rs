@@ -214,7 +214,7 @@ async fn dial(
         };
         Ok(json!({ "data": dialled(&created) }))
     };
-    let answer = once(&repeats, &account.name, parameters, execute).await?;
+    let answer = once(&repeats, account.name.as_str(), parameters, execute).await?;
     Ok((Extension(published::unused("dial", &body)), answer))
 }
 

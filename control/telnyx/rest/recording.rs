@@ -14,7 +14,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::recording::Recording;
 use tandem_history::query::{Page, RecordingFilter};
 use tandem_history::recordings::disk_fault;
-use tandem_id::{CallId, LegId, RecordingId};
+use tandem_id::{AccountName, CallId, LegId, RecordingId};
 use tandem_runtime::app::App;
 
 use super::error::ApiError;
@@ -135,7 +135,7 @@ fn parse(recording: &str) -> Result<RecordingId, ApiError> {
     id::parse_uuid(recording).map(RecordingId).ok_or_else(ApiError::no_recording)
 }
 
-async fn one(app: &App, account: &str, recording: &str) -> Result<Value, ApiError> {
+async fn one(app: &App, account: &AccountName, recording: &str) -> Result<Value, ApiError> {
     let recording = app.recordings.get(account, parse(recording)?).await?;
     let recording = recording.filter(|recording| recording.has_audio()).ok_or_else(ApiError::no_recording)?;
     let leg = app.calls.get(account, recording.leg).await?;

@@ -12,6 +12,7 @@ use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectRe
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
+use tandem_id::AccountName;
 
 mod parameters;
 
@@ -36,7 +37,7 @@ fn merged(mut value: Value, more: Value) -> Value {
 fn applications() -> Vec<Application> {
     let application = |id: &str, provider: &str, account: &str| Application {
         id: id.into(),
-        account: account.into(),
+        account: AccountName::new(account),
         provider: provider.into(),
         works_by: ApplicationKind::of(provider),
         webhook_url: "http://127.0.0.1:9000/telnyx".into(),
@@ -50,12 +51,12 @@ fn applications() -> Vec<Application> {
 }
 
 fn application(id: &str) -> Option<Application> {
-    applications().into_iter().find(|app| &*app.id == id && &*app.account == "acme")
+    applications().into_iter().find(|app| &*app.id == id && &app.account == "acme")
 }
 
 fn new_call(more: Value) -> Result<NewCall, ApiError> {
     let body = merged(json!({"connection_id": "1", "to": "+15551230002", "from": "+15551230001"}), more);
-    dial::new_call(Parameters(&members(body)), &"acme".into(), application)
+    dial::new_call(Parameters(&members(body)), &AccountName::new("acme"), application)
 }
 
 fn planned(action: &str, body: Value) -> Result<action::Plan, ApiError> {
@@ -72,7 +73,10 @@ fn command(action: &str, body: Value) -> Command {
 #[test]
 fn a_dial_has_the_documented_defaults() {
     let call = new_call(json!({})).unwrap();
-    assert_eq!(call.owner, LegOwner { application: Some("1".into()), ..LegOwner::new("acme", "telnyx") });
+    assert_eq!(
+        call.owner,
+        LegOwner { application: Some("1".into()), ..LegOwner::new(AccountName::new("acme"), "telnyx") }
+    );
     assert_eq!(
         (call.invite.to.to_string(), call.invite.from.to_string()),
         ("+15551230002".into(), "+15551230001".into())
@@ -761,6 +765,6 @@ fn the_webhook_timeout_comes_from_the_call_or_its_application() {
     assert_eq!(timeout(json!({"webhook_timeout_secs": 31})).unwrap_err().code, 10033);
     let slow = Application { webhook_timeout_secs: Some(20), ..applications().remove(0) };
     let body = json!({"connection_id": "1", "to": "sip:a@h", "from": "b", "webhook_url": "http://a/"});
-    let call = dial::new_call(Parameters(&members(body)), &"acme".into(), |_| Some(slow)).unwrap();
+    let call = dial::new_call(Parameters(&members(body)), &AccountName::new("acme"), |_| Some(slow)).unwrap();
     assert_eq!(call.status.unwrap().timeout, Some(Duration::from_secs(20)));
 }

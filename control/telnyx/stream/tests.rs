@@ -1,6 +1,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
 use tandem_call::stream::{ConnectTiming, SampleRate, StreamTransport};
+use tandem_id::AccountName;
 
 use super::*;
 use crate::fixture::{LEG, account, leg};
@@ -44,7 +45,7 @@ fn a_streams_frames_are_numbered_from_its_start() {
     let expected = json!({
         "event": "start", "sequence_number": "1", "stream_id": STREAM,
         "start": {
-            "user_id": id::user_id("acme"), "call_control_id": id::call_control_id(LEG),
+            "user_id": id::user_id(&AccountName::new("acme")), "call_control_id": id::call_control_id(LEG),
             "call_session_id": "1af5a4ce-a9b8-11f0-8e2d-02420a1f0a69",
             "from": "+15551230001", "to": "+15551230002", "tags": [], "client_state": null, "custom_parameters": {},
             "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
@@ -71,7 +72,7 @@ fn a_streams_frames_are_numbered_from_its_start() {
     assert_eq!(parsed(&wire.mark("a\"b")), expected);
     let expected = json!({
         "event": "stop", "sequence_number": "7", "stream_id": STREAM,
-        "stop": {"user_id": id::user_id("acme"), "call_control_id": id::call_control_id(LEG)},
+        "stop": {"user_id": id::user_id(&AccountName::new("acme")), "call_control_id": id::call_control_id(LEG)},
     });
     assert_eq!(parsed(&wire.stop()), expected);
 }

@@ -176,10 +176,10 @@ pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
 }
 
 /// The Address resource. This server does not verify addresses.
-pub(super) fn address(account: &str, row: &Resource<Details>) -> Value {
+pub(super) fn address(account_sid: &str, row: &Resource<Details>) -> Value {
     let (sid, details) = (sid::spell("AD", row.id), &row.details);
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "city": details.city,
         "customer_name": details.customer_name,
         "date_created": format::rfc2822(row.created_at),
@@ -193,7 +193,7 @@ pub(super) fn address(account: &str, row: &Resource<Details>) -> Value {
         "street_secondary": details.street_secondary,
         "validated": false,
         "verified": false,
-        "uri": path::uri(account, &format!("Addresses/{sid}")),
+        "uri": path::uri(account_sid, &format!("Addresses/{sid}")),
         "sid": sid,
     })
 }

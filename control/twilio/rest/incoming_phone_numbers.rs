@@ -1,8 +1,6 @@
 //! `IncomingPhoneNumbers`: the account's numbers. Either the account took the number by REST, or the configuration file
 //! assigns the number to the account.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -150,7 +148,7 @@ async fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
     if let Some(sid) = x.parameters.get("VoiceApplicationSid") {
         let owner = match x.parameters.get("AccountSid") {
             Some(account) if account != x.account_sid() => x.new_owner(account)?.name.clone(),
-            _ => Arc::clone(&x.account.name),
+            _ => x.account.name.clone(),
         };
         x.routing()
             .application(&owner, x.provider.name(), sid)

@@ -100,8 +100,8 @@ pub fn routes(members: Members) -> Router<App> {
 }
 
 /// The notice that a usage trigger sends when the usage has reached the trigger's value.
-pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
-    usage::notice(account, trigger, figure)
+pub(super) fn usage_notice(account_sid: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
+    usage::notice(account_sid, trigger, figure)
 }
 
 /// The account that a request's credentials for this provider belong to. `None` if there is no such account, or if the
@@ -415,7 +415,7 @@ impl Request<'_> {
             return Ok(Arc::clone(&login.account));
         };
         let account = accounts.by_sid(requested).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
-        if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
+        if accounts.parent(&account.name) != Some(login.account.name.clone()) {
             return Err(ApiError::unauthenticated());
         }
         // The parent account may still read an inactive subaccount, and change the status of the subaccount.

@@ -65,7 +65,7 @@ async fn verify(x: &RestContext<'_>) -> Answer {
             })
         });
     let verification = Verification {
-        account: Arc::clone(&x.account.name),
+        account: x.account.name.clone(),
         dialect: x.provider.name(),
         number: number.clone(),
         friendly_name: friendly_name.clone(),

@@ -19,7 +19,7 @@ async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let spec = siprec::spec(x.parameters)?;
     let services = x.app.calls.services();
     let (account, parent) = (&x.account.name, services.accounts.parent(&x.account.name));
-    if services.siprec.load_full().find(&spec.connector, account, parent.as_deref()).is_none() {
+    if services.siprec.load_full().find(&spec.connector, account, parent.as_ref()).is_none() {
         let message = format!("ConnectorName: there is no connector {:?}", spec.connector);
         return Err(ApiError::bad(siprec::NO_CONNECTOR, message));
     }

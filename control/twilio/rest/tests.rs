@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegOwner, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
-use tandem_id::{CallId, RecordingId};
+use tandem_id::{AccountName, CallId, RecordingId};
 
 use super::super::{account, call, recording, transcription};
 use super::calls::leg_filter;
@@ -26,7 +26,7 @@ fn leg(status: Status) -> LegInfo {
         failure: None,
     };
     let (from, to) = (Address::from("+14158675308"), Address::from("+14158675309"));
-    let owner = LegOwner::new("acme", "twilio");
+    let owner = LegOwner::new(AccountName::new("acme"), "twilio");
     LegInfo {
         parent: Some(LegId(3)),
         caller_name: Some("Ann".into()),
@@ -55,7 +55,7 @@ fn facts(status: RecordingStatus) -> Recording {
 
 fn acme() -> Account {
     Account {
-        name: "acme".into(),
+        name: AccountName::new("acme"),
         twilio: Some(tandem_accounts::TwilioCredentials { account_sid: ACCOUNT.into(), auth_token: "token".into() }),
         telnyx: None,
         signalwire: None,
@@ -145,7 +145,8 @@ fn calls_recordings_and_accounts_have_every_field_of_the_published_examples() {
         callback: None,
         state: tandem_call::transcription::TranscriptState::Completed(words),
     };
-    let transcript = transcription::transcript(crate::owner(ACCOUNT), &Resource::new("acme", "", transcript));
+    let transcript =
+        transcription::transcript(crate::owner(ACCOUNT), &Resource::new(&AccountName::new("acme"), "", transcript));
     let parameters = Parameters::parse(&crate::Twilio, b"");
     let paging = |key, prefix, item: &Value| {
         Paging::parse(&parameters, Ids::Prefixed, prefix).unwrap().envelope(

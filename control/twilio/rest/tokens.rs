@@ -25,9 +25,9 @@ pub(super) fn answer(x: &RestContext<'_>) -> Answer {
 }
 
 /// The Token resource. Without a shared secret, the password is random and the resource lists no TURN server.
-pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) -> Value {
+pub(super) fn token(ice: &IceConfig, account_sid: &str, ttl: u64, now: Timestamp) -> Value {
     let expires = now.as_second().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));
-    let username = format!("{expires}:{account}");
+    let username = format!("{expires}:{account_sid}");
     let secret = ice.turn_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
     let turns = secret.is_some();
     let secret = secret.unwrap_or_else(|| rand::random::<[u8; 20]>().to_vec());
@@ -38,7 +38,7 @@ pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) ->
     let servers: Vec<Value> = stun.chain(turn).collect();
     let at = format::rfc2822(now);
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "username": username,
         "password": password,
         "ttl": ttl.to_string(),

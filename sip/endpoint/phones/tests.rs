@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tandem_id::AccountName;
 use tandem_net::digest::parse_challenges;
 
 use super::*;
@@ -44,7 +45,7 @@ pub(in crate::endpoint) struct Exchange {
 
 fn user(username: &str, domain: Option<&str>) -> User {
     User {
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         username: username.into(),
         ha1: Ha1::of(username, "tandem", "secret"),
         domain: domain.map(Into::into),
@@ -286,7 +287,7 @@ fn a_phone_needs_its_password_for_a_call_but_not_for_bye() {
     assert!(answer.starts_with("SIP/2.0 100 "), "{answer}");
     let Some(Event::Incoming { leg, incoming }) = exchange.events.pop_front() else { panic!("no call") };
     let caller = incoming.caller.clone().unwrap();
-    assert_eq!((&*caller.account, caller.username.as_deref(), &incoming.trunk), ("acme", Some("alice"), &None));
+    assert_eq!((caller.account.as_str(), caller.username.as_deref(), &incoming.trunk), ("acme", Some("alice"), &None));
     exchange.command(testing::answer(leg));
     let ok = exchange.next().text;
     let tag = ok.split(";tag=").nth(2).and_then(|rest| rest.split("\r\n").next()).unwrap().to_owned();
@@ -336,7 +337,7 @@ fn the_credentials_of_an_account_identify_the_account_at_the_address_of_a_trunk(
     exchange.receive("127.0.0.1:9", again);
     assert!(exchange.next().text.starts_with("SIP/2.0 100 "));
     let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
-    let caller = Caller { account: "acme".into(), username: None, domain: None };
+    let caller = Caller { account: AccountName::new("acme"), username: None, domain: None };
     assert_eq!((incoming.caller, incoming.trunk), (Some(caller), None));
 }
 
@@ -437,7 +438,7 @@ fn networks_of_a_domain_admit_callers_and_its_users_belong_to_it_alone() {
     let mut exchange = Exchange::new();
     let domain = |name: &str, networks: &[&str]| Domain {
         name: name.into(),
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
         for_any_host: false,
     };
@@ -465,7 +466,7 @@ fn calls_from_the_network_of_a_domain_belong_to_it_at_any_host() {
     let mut exchange = Exchange::new();
     let domain = Domain {
         name: "pbx.invalid".into(),
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         networks: vec!["192.0.2.1/32".parse().unwrap()],
         for_any_host: true,
     };
@@ -634,7 +635,7 @@ fn a_call_of_this_server_to_its_own_socket_causes_no_ban_and_checks_no_password(
     let guard = guarded(&mut exchange);
     for call in 0..100 {
         let mut invite = outgoing("sip:q1@127.0.0.1:5060");
-        invite.accounts = vec!["acme".into()];
+        invite.accounts = vec![AccountName::new("acme")];
         // An application may also choose the credentials.
         let password = ["guess", "secret"][call % 2];
         invite.credentials = Some(Credentials { username: "alice".into(), password: password.into() });

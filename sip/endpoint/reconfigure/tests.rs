@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tandem_id::AccountName;
+
 use super::*;
 use crate::digest::Credentials;
 use crate::endpoint::{Arrival, Output};
@@ -226,7 +228,7 @@ fn a_reload_keeps_an_unchanged_registration_and_renews_a_changed_one() {
 fn a_reload_with_users_challenges_unknown_callers() {
     let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     let user = crate::directory::User {
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         username: "alice".into(),
         ha1: crate::directory::Ha1::of("alice", "elsewhere", "secret"),
         domain: None,

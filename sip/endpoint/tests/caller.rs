@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use tandem_id::AccountName;
+
 use super::*;
 use crate::digest::Credentials;
 
@@ -523,7 +525,7 @@ fn requests_in_dialog(host: &str, headers: &str, change: impl FnOnce(&mut Config
     let mut bench = Bench::with(|config| {
         config.listen = vec!["udp://192.0.2.50:5060".into(), "tcp://192.0.2.50:5060".into()];
         let trunk = |name: &str, account: &str, uri: &str| crate::Trunk {
-            account: Some(account.into()),
+            account: Some(AccountName::new(account)),
             uri: Some(uri.to_owned()),
             ..crate::Trunk::new(name.into())
         };

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use tandem_id::AccountName;
+
 use super::*;
 use crate::digest::Credentials;
 
@@ -179,7 +181,7 @@ fn alternatives_shorten_the_wait_for_a_first_response_but_not_for_an_answer() {
 #[test]
 fn a_sip_uri_reaches_no_private_network_and_no_trunk_of_another_account() {
     let trunk = |name: &str, account: Option<&str>, uri: &str| crate::Trunk {
-        account: account.map(Into::into),
+        account: account.map(AccountName::new),
         uri: Some(uri.to_owned()),
         ..crate::Trunk::new(name.into())
     };
@@ -198,7 +200,7 @@ fn a_sip_uri_reaches_no_private_network_and_no_trunk_of_another_account() {
     let mut call = |bench: &mut Bench, uri: &str, change: &dyn Fn(&mut crate::Outgoing)| {
         leg += 1;
         let mut invite = outgoing(uri);
-        invite.accounts = vec!["acme".into()];
+        invite.accounts = vec![AccountName::new("acme")];
         change(&mut invite);
         bench.command(Command::Invite { leg: LegId(leg), invite });
         if let Some((lookup, ..)) = bench.asked.pop_front() {
@@ -239,7 +241,7 @@ fn loopback_targets_are_allowed_if_all_sockets_are_loopback() {
     for (listen, may) in [("udp://127.0.0.1:5060", true), ("udp://0.0.0.0:5060", false)] {
         let mut bench = Bench::with(|config| config.listen = vec![listen.into()]);
         let mut invite = outgoing("sip:100@127.0.0.1:5070");
-        invite.accounts = vec!["acme".into()];
+        invite.accounts = vec![AccountName::new("acme")];
         bench.command(Command::Invite { leg: LegId(1), invite });
         assert_eq!(!bench.sent.is_empty(), may, "{listen}");
     }
@@ -248,7 +250,7 @@ fn loopback_targets_are_allowed_if_all_sockets_are_loopback() {
 /// Trunks of the file at public, private and named hosts. All of them belong to the account `acme`.
 fn with_trunks_of_acme() -> Bench {
     let trunk = |name: &str, uri: &str| crate::Trunk {
-        account: Some("acme".into()),
+        account: Some(AccountName::new("acme")),
         uri: Some(uri.to_owned()),
         ..crate::Trunk::new(name.into())
     };
@@ -294,7 +296,8 @@ fn a_trunk_created_by_rest_reaches_no_private_network_and_no_configured_trunk() 
     ] {
         let mut bench = with_trunks_of_acme();
         let mut invite = outgoing(&uri.replacen("sip:", "sip:+19005550001@", 1));
-        (invite.accounts, invite.trunk) = (vec!["other".into()], Some("pbx:00000000000000000000000000000007".into()));
+        (invite.accounts, invite.trunk) =
+            (vec![AccountName::new("other")], Some("pbx:00000000000000000000000000000007".into()));
         invite.next_hop = Some(uri.into());
         bench.command(Command::Invite { leg: LEG, invite });
         if let Some(answer) = answer {
@@ -306,7 +309,11 @@ fn a_trunk_created_by_rest_reaches_no_private_network_and_no_configured_trunk() 
         assert_eq!(!bench.sent.is_empty(), may, "{uri} {answer:?}");
         assert_eq!(bench.events.is_empty(), may, "{uri}: the refusal is reported");
         if answer.is_none() {
-            assert_eq!(bench.endpoint.refusal_of(&["other".into()], uri).is_none(), may, "{uri} at its creation");
+            assert_eq!(
+                bench.endpoint.refusal_of(&[AccountName::new("other")], uri).is_none(),
+                may,
+                "{uri} at its creation"
+            );
         }
     }
 }
@@ -314,7 +321,7 @@ fn a_trunk_created_by_rest_reaches_no_private_network_and_no_configured_trunk() 
 #[test]
 fn a_stored_uri_is_refused_if_its_host_is_known_to_be_forbidden() {
     let bench = with_trunks_of_acme();
-    let of = |account: &str, uri: &str| bench.endpoint.refusal_of(&[account.into()], uri);
+    let of = |account: &str, uri: &str| bench.endpoint.refusal_of(&[AccountName::new(account)], uri);
     for uri in
         ["sip:localhost", "sip:x@pbx.localhost:6379", "sips:GW.carrier.example", "sip:+1900@9.8.0.1", "sip:127.1.1.1"]
     {
@@ -331,7 +338,7 @@ fn a_stored_uri_is_refused_if_its_host_is_known_to_be_forbidden() {
 #[test]
 fn another_spelling_of_an_address_is_no_host_name() {
     let bench = with_trunks_of_acme();
-    let of = |uri: &str| bench.endpoint.refusal_of(&["other".into()], uri);
+    let of = |uri: &str| bench.endpoint.refusal_of(&[AccountName::new("other")], uri);
     for host in [
         "0177.0.0.1",
         "2130706433",
@@ -368,7 +375,7 @@ fn a_call_reaches_no_listener_of_this_server_that_is_not_for_sip() {
             (Transport::Ws, at(8080)),
             (Transport::Wss, at(5061)),
         ]);
-        let may = |uri: &str| bench.endpoint.refusal_of(&["acme".into()], uri).is_none();
+        let may = |uri: &str| bench.endpoint.refusal_of(&[AccountName::new("acme")], uri).is_none();
         assert!(may("sip:x@127.0.0.1") && may("sip:x@127.0.0.1;transport=tcp"));
         for uri in [
             "sip:x@127.0.0.1:8080;transport=tcp",
@@ -383,7 +390,7 @@ fn a_call_reaches_no_listener_of_this_server_that_is_not_for_sip() {
         assert_eq!(may("sip:x@127.0.0.1:8080"), loopback);
         assert_eq!(may("sip:x@127.0.0.1:6379;transport=tcp"), loopback);
         let mut invite = outgoing("sip:x@127.0.0.1:8080;transport=tcp");
-        invite.accounts = vec!["acme".into()];
+        invite.accounts = vec![AccountName::new("acme")];
         bench.command(Command::Invite { leg: LEG, invite });
         assert!(bench.sent.is_empty());
     }
@@ -397,7 +404,7 @@ fn an_own_address_that_is_a_trunk_of_another_account_is_forbidden() {
                 config.listen = vec![listen.into()];
                 config.allow_networks = Some(vec!["127.0.0.0/8".parse().unwrap()]);
                 let mut trunk = crate::Trunk::new("pbx".into());
-                trunk.account = Some("acme".into());
+                trunk.account = Some(AccountName::new("acme"));
                 config.trunk_settings = vec![trunk];
                 let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
                 config.trunks = vec![crate::TrunkAcl { name: "pbx".into(), networks }];
@@ -406,7 +413,7 @@ fn an_own_address_that_is_a_trunk_of_another_account_is_forbidden() {
             bench.collect();
             for (leg, account) in ["other", "acme"].into_iter().enumerate() {
                 let mut invite = outgoing("sip:+19005550001@127.0.0.1:5060");
-                invite.accounts = vec![account.into()];
+                invite.accounts = vec![AccountName::new(account)];
                 bench.command(Command::Invite { leg: LegId(leg as u128), invite });
                 let sent = bench.sent.drain(..).count() > 0;
                 assert_eq!(sent, may || account == "acme", "{networks:?} {listen} {account}");

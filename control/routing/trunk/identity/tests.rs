@@ -1,7 +1,7 @@
 use serde_json::json;
 use tandem_call::leg::LegOwner;
 use tandem_call::output::Invite;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 
 use super::*;
 
@@ -43,7 +43,13 @@ fn parent(headers: &[(&str, &str)]) -> LegInfo {
     let mut incoming = incoming(headers);
     incoming.from_user = "+493011111111".to_owned();
     incoming.to_user = "+493012345678".to_owned();
-    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), incoming, None);
+    let (info, _) = crate::new_call::inbound_leg(
+        LegId(1),
+        CallId(1),
+        LegOwner::new(AccountName::new("acme"), "twilio"),
+        incoming,
+        None,
+    );
     info
 }
 
@@ -125,7 +131,13 @@ fn a_caller_with_privacy_is_anonymous() {
     ] {
         let mut call = IncomingCall { from_user: user.to_owned(), from_uri: uri.to_owned(), ..incoming(&[]) };
         receive(&trunk(json!({})), &mut call);
-        let (leg, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), LegOwner::new("acme", "twilio"), call, None);
+        let (leg, _) = crate::new_call::inbound_leg(
+            LegId(1),
+            CallId(1),
+            LegOwner::new(AccountName::new("acme"), "twilio"),
+            call,
+            None,
+        );
         assert_eq!(leg.from, Address::Name("anonymous".into()), "{uri}");
     }
     let mut call = incoming(&[("Privacy", "none")]);

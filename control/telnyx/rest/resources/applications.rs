@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
+use tandem_id::AccountName;
 use tandem_operations::applications::{ApplicationError, Applications};
 use tandem_operations::connections::ConnectionError;
 use tandem_routing::inventory::{self, Voice, VoiceApplication};
@@ -27,7 +28,7 @@ type Row = Resource<VoiceApplication>;
 
 /// The account's applications. An application in the configuration file has only a text as its id, so all these
 /// applications get the number 0.
-fn applications<'a>(app: &'a App, account: &'a str) -> Applications<'a> {
+fn applications<'a>(app: &'a App, account: &'a AccountName) -> Applications<'a> {
     let services = app.calls.services();
     Applications::new(services.routing.load_full(), &services.store, account, NAME, |_| Some(0))
 }

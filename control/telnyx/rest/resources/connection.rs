@@ -7,6 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_call::address::PhoneNumber;
+use tandem_id::AccountName;
 use tandem_routing::inventory::Limits;
 use tandem_runtime::app::App;
 
@@ -103,7 +104,7 @@ async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, Ap
 
 /// The channel limits from the settings of a connection. The function checks that the connection's outbound voice
 /// profile belongs to the account.
-pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<Limits, ApiError> {
+pub(super) fn limits(app: &App, account: &AccountName, kept: Parameters<'_>) -> Result<Limits, ApiError> {
     let limit = |side: &str| kept.object(side)?.integer("channel_limit", 0..=u32::MAX);
     let profile = kept.object("outbound")?.text(PROFILE)?.filter(|id| !id.is_empty());
     let profile = match profile {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use tandem_id::AccountName;
 use tandem_operations::phones;
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
@@ -15,7 +16,7 @@ use super::super::error::ApiError;
 pub(super) async fn all<T: DeserializeOwned>(
     app: &App,
     kind: Kind<T>,
-    account: &str,
+    account: &AccountName,
 ) -> Result<Vec<Arc<Resource<T>>>, ApiError> {
     let store = &app.calls.services().store;
     let rows = resources::every(store, kind, account, &Filter::default()).await.map_err(failed)?;

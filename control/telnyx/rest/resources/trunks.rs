@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
+use tandem_id::AccountName;
 use tandem_operations::connections;
 use tandem_operations::trunks::{self, TargetError, UserNameTaken};
 use tandem_routing::connections::{ADDRESSES, HOSTS, TO_ADDRESSES, TO_HOSTS, TrunkAddress};
@@ -172,7 +173,7 @@ impl<F: TrunkAddressing> Kind for Trunk<F> {
 /// credentials change only if the request changes the user name or the password.
 fn login(
     app: &App,
-    account: &str,
+    account: &AccountName,
     kept: Parameters<'_>,
     given: Parameters<'_>,
     before: Option<Login>,

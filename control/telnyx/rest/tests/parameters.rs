@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use tandem_id::AccountName;
+
 use super::published::PUBLISHED;
 use super::*;
 
@@ -71,9 +73,8 @@ fn own(command: &str, name: &str) -> Option<Value> {
 fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     let body = Value::Object(body.clone());
     let done = match command {
-        "dial" => {
-            dial::new_call(Parameters(&members(body)), &"acme".into(), application).map(|call| format!("{call:?}"))
-        }
+        "dial" => dial::new_call(Parameters(&members(body)), &AccountName::new("acme"), application)
+            .map(|call| format!("{call:?}")),
         action => planned(action, body).map(|plan| format!("{plan:?}")),
     };
     done.map_err(|error| error.code)

@@ -38,7 +38,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
 
 async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("SD")?;
-    let (store, account) = (x.store(), &*x.account.name);
+    let (store, account) = (x.store(), &x.account.name);
     let place = async |id| Ok(domains::domain(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::domains(store, account, &page(&paging, place).await?).await?;
     let used = domains::purposes(store, account).await?;
@@ -56,7 +56,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     apply(x.parameters, &mut details)?;
     check_owned(x)?;
     let now = Timestamp::now();
-    let account = x.account.name.to_string();
+    let account = x.account.name.clone();
     let row = DomainRow { id: rand::random(), account, name, details, created_at: now, updated_at: now };
     sip_domains::add_domain(x.services(), &row).await.map_err(|why| not_kept(why, &row))?;
     Ok(created(domain(x.account_sid(), &row, &[])))
@@ -166,10 +166,10 @@ pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Res
 }
 
 /// The Domain resource.
-pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Value {
-    let mut body = base(account, ("SD", row.id), "Domains", (row.created_at, row.updated_at));
+pub(super) fn domain(account_sid: &str, row: &DomainRow, purposes: &[Purpose]) -> Value {
+    let mut body = base(account_sid, ("SD", row.id), "Domains", (row.created_at, row.updated_at));
     let (kept, details) = (StoredFields::of(&row.details), &row.details);
-    let below = |name: &str| path::uri(account, &format!("SIP/Domains/{}/{name}", sid::spell("SD", row.id)));
+    let below = |name: &str| path::uri(account_sid, &format!("SIP/Domains/{}/{name}", sid::spell("SD", row.id)));
     let url = |target: &Option<(String, String)>| target.as_ref().map(|(url, _)| url.clone());
     let method = |method: Option<String>| method.unwrap_or_else(|| "POST".into());
     format::extend(

@@ -68,7 +68,7 @@ async fn find<T: Resource>(x: &RestContext<'_>, list: u128, name: &str) -> Resul
 
 async fn all<T: Resource>(x: &RestContext<'_>, list: u128) -> Answer {
     let paging = x.paging(T::PREFIX)?;
-    let (store, account) = (x.store(), &*x.account.name);
+    let (store, account) = (x.store(), &x.account.name);
     let cursor = async |id| Ok(domains::entry::<T>(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::entries::<T>(store, account, list, &page(&paging, cursor).await?).await?;
     let items = rows.iter().map(|row| (sid::spell(T::PREFIX, row.id), represent(x.account_sid(), row))).collect();
@@ -91,9 +91,9 @@ async fn update<T: Resource>(x: &RestContext<'_>, mut row: Entry<T>) -> Answer {
 }
 
 /// The resource of an entry.
-pub(super) fn represent<T: Resource>(account: &str, row: &Entry<T>) -> Value {
+pub(super) fn represent<T: Resource>(account_sid: &str, row: &Entry<T>) -> Value {
     let dates = (row.created_at, row.updated_at);
-    let mut body = base(account, (T::PREFIX, row.id), &place::<T>(row.list), dates);
+    let mut body = base(account_sid, (T::PREFIX, row.id), &place::<T>(row.list), dates);
     format::extend(&mut body, row.details.fields(&sid::spell(words(T::KIND).2, row.list)));
     body
 }

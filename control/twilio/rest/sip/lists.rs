@@ -56,7 +56,7 @@ pub(in super::super) async fn find(
 async fn list(x: &RestContext<'_>, kind: ListKind) -> Answer {
     let (place, key, prefix) = words(kind);
     let paging = x.paging(prefix)?;
-    let (store, account) = (x.store(), &*x.account.name);
+    let (store, account) = (x.store(), &x.account.name);
     let cursor = async |id| Ok(domains::list(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::lists(store, account, kind, &page(&paging, cursor).await?).await?;
     let items = rows.iter().map(|row| (sid::spell(prefix, row.id), represent(x.account_sid(), row))).collect();
@@ -78,14 +78,14 @@ async fn update(x: &RestContext<'_>, mut row: ListRow) -> Answer {
 }
 
 /// The REST resource of a list.
-pub(super) fn represent(account: &str, row: &ListRow) -> Value {
+pub(super) fn represent(account_sid: &str, row: &ListRow) -> Value {
     let (place, _, prefix) = words(row.kind);
     let (key, name) = match row.kind {
         ListKind::Credentials => ("credentials", "Credentials"),
         ListKind::Addresses => ("ip_addresses", "IpAddresses"),
     };
-    let mut body = base(account, (prefix, row.id), place, (row.created_at, row.updated_at));
-    let inside = path::uri(account, &format!("SIP/{place}/{}/{name}", sid::spell(prefix, row.id)));
+    let mut body = base(account_sid, (prefix, row.id), place, (row.created_at, row.updated_at));
+    let inside = path::uri(account_sid, &format!("SIP/{place}/{}/{name}", sid::spell(prefix, row.id)));
     format::extend(&mut body, json!({ "friendly_name": row.name, "subresource_uris": { key: inside } }));
     body
 }

@@ -86,7 +86,7 @@ pub(super) async fn answer(x: &RestContext<'_>, domain: u128, below: &[&str]) ->
 async fn all(x: &RestContext<'_>, domain: u128, path: MappingPath) -> Answer {
     let prefix = words(path.kind()).2;
     let paging = x.paging(prefix)?;
-    let (store, account) = (x.store(), &*x.account.name);
+    let (store, account) = (x.store(), &x.account.name);
     let cursor =
         async |list| Ok(domains::mapping(store, account, domain, list, path.purpose).await?.map(|row| row.cursor()));
     let rows = domains::mappings(store, account, domain, path.purpose, &page(&paging, cursor).await?).await?;
@@ -115,17 +115,17 @@ async fn create(x: &RestContext<'_>, domain: u128, path: MappingPath) -> Answer 
 }
 
 /// The REST resource of a mapping.
-pub(super) fn represent(account: &str, path: MappingPath, row: &MappingRow, list: &ListRow) -> Value {
+pub(super) fn represent(account_sid: &str, path: MappingPath, row: &MappingRow, list: &ListRow) -> Value {
     let (sid, domain) = (sid::spell(words(path.kind()).2, row.list), sid::spell("SD", row.domain));
     let mut body = json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "date_created": format::rfc2822(row.created_at),
         "date_updated": format::rfc2822(row.created_at),
         "friendly_name": list.name,
         "sid": sid,
     });
     if path.legacy {
-        let uri = path::uri(account, &format!("SIP/Domains/{domain}/{}/{sid}", path.name()));
+        let uri = path::uri(account_sid, &format!("SIP/Domains/{domain}/{}/{sid}", path.name()));
         format::extend(&mut body, json!({ "domain_sid": domain, "uri": uri }));
     }
     body

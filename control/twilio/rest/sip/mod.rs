@@ -53,13 +53,13 @@ pub(super) async fn page(
 }
 
 /// The keys that every SIP resource has: SID, account, dates and URI.
-fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestamp, Timestamp)) -> Value {
+fn base(account_sid: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestamp, Timestamp)) -> Value {
     let sid = sid::spell(prefix, id);
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "date_created": format::rfc2822(dates.0),
         "date_updated": format::rfc2822(dates.1),
-        "uri": path::uri(account, &format!("SIP/{place}/{sid}")),
+        "uri": path::uri(account_sid, &format!("SIP/{place}/{sid}")),
         "sid": sid,
     })
 }

@@ -2,6 +2,7 @@
 //! server.
 
 use jiff::Timestamp;
+use tandem_id::AccountName;
 use tandem_store::domains::{Credential, DomainDetails, DomainRow, Entry, ListRow, MappingRow, Network, Purpose};
 
 use super::super::super::form::Parameters;
@@ -16,12 +17,12 @@ fn parameters(form: &str) -> Parameters {
 }
 
 fn row(details: DomainDetails) -> DomainRow {
-    let (account, name) = ("acme".to_owned(), "a.example".to_owned());
+    let (account, name) = (AccountName::new("acme"), "a.example".to_owned());
     DomainRow { id: 1, account, name, details, created_at: AT, updated_at: AT }
 }
 
 fn list(kind: ListKind) -> ListRow {
-    ListRow { id: 2, account: "acme".into(), kind, name: "staff".into(), created_at: AT, updated_at: AT }
+    ListRow { id: 2, account: AccountName::new("acme"), kind, name: "staff".into(), created_at: AT, updated_at: AT }
 }
 
 #[test]
@@ -39,14 +40,14 @@ fn sip_resources_have_every_field_of_the_published_examples() {
     let (credentials, networks) = (list(ListKind::Credentials), list(ListKind::Addresses));
     let credential = Credential { username: "alice".into(), ha1_md5: String::new(), ha1_sha256: String::new() };
     let address = Network { name: "office".into(), network: "192.0.2.7/24".parse().unwrap() };
-    let credential = entries::represent(ACCOUNT, &Entry::new("acme", 2, credential));
-    let address = entries::represent(ACCOUNT, &Entry::new("acme", 2, address));
+    let credential = entries::represent(ACCOUNT, &Entry::new(&AccountName::new("acme"), 2, credential));
+    let address = entries::represent(ACCOUNT, &Entry::new(&AccountName::new("acme"), 2, address));
     assert_eq!((&address["ip_address"], &address["cidr_prefix_length"]), (&json!("192.0.2.7"), &json!(24)));
     let mapped = |path: &[&str], list: &ListRow| {
         let (mapping_path, _) = mappings::parse_path(path).unwrap();
         let row = MappingRow {
             id: 5,
-            account: "acme".into(),
+            account: AccountName::new("acme"),
             domain: 1,
             list: 2,
             purpose: Purpose::Registrations,

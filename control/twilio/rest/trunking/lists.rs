@@ -48,7 +48,7 @@ fn purpose(kind: ListKind) -> Purpose {
 async fn all(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
     let (x, (name, key, prefix), purpose) = (v.x, words(kind), purpose(kind));
     let paging = x.paging(prefix)?;
-    let (store, account) = (x.store(), &*x.account.name);
+    let (store, account) = (x.store(), &x.account.name);
     let cursor =
         async |list| Ok(domains::mapping(store, account, trunk.id, list, purpose).await?.map(|row| row.cursor()));
     let rows = domains::mappings(store, account, trunk.id, purpose, &page(&paging, cursor).await?).await?;
@@ -78,11 +78,11 @@ async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: 
 }
 
 /// The REST resource of a mapping. The SID of the mapping is the SID of the mapped list.
-pub(super) fn represent(base: &str, account: &str, row: &MappingRow, list: &ListRow) -> Value {
+pub(super) fn represent(base: &str, account_sid: &str, row: &MappingRow, list: &ListRow) -> Value {
     let (name, _, prefix) = words(list.kind);
     let sid = sid::spell(prefix, row.list);
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "trunk_sid": sid::spell("TK", row.domain),
         "friendly_name": list.name,
         "date_created": date(row.created_at),

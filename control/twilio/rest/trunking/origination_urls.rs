@@ -41,7 +41,7 @@ async fn find(
 
 async fn list(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
-    let (paging, account) = (x.paging("OU")?, &*x.account.name);
+    let (paging, account) = (x.paging("OU")?, &x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
     let page = page(&paging, cursor).await?;
     let filter = Filter { parent: Some(trunk.id), ..Filter::default() };
@@ -119,7 +119,7 @@ fn is_sip(uri: &str) -> bool {
 }
 
 /// The OriginationUrl resource.
-pub(super) fn represent(base: &str, account: &str, row: &Resource<Origination>) -> Value {
+pub(super) fn represent(base: &str, account_sid: &str, row: &Resource<Origination>) -> Value {
     let (sid, trunk) = (sid::spell("OU", row.id), row.parent.unwrap_or_default());
     let details = &row.details;
     json!({
@@ -128,7 +128,7 @@ pub(super) fn represent(base: &str, account: &str, row: &Resource<Origination>) 
         "enabled": details.enabled,
         "friendly_name": row.name,
         "sip_url": details.uri,
-        "account_sid": account,
+        "account_sid": account_sid,
         "trunk_sid": sid::spell("TK", trunk),
         "date_created": date(row.created_at),
         "date_updated": date(row.updated_at),

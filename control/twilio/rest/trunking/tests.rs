@@ -1,5 +1,6 @@
 use jiff::Timestamp;
 use serde_json::json;
+use tandem_id::AccountName;
 use tandem_routing::customer_trunk::{CustomerTrunk, Origination, Record, RecordFrom};
 use tandem_store::domains::{ListRow, MappingRow, Purpose};
 use tandem_store::resources::Resource;
@@ -36,23 +37,30 @@ fn trunk_resources_have_every_field_of_the_published_examples() {
     let base = "http://x";
     let mut trunk = CustomerTrunk { domain: Some("a.example".into()), ..CustomerTrunk::default() };
     trunks::apply(&parameters("DisasterRecoveryUrl=http://a/&TransferMode=sip-only&Secure=true"), &mut trunk).unwrap();
-    let trunk = Resource { id: 1, ..Resource::new("acme", "name", trunk) };
+    let trunk = Resource { id: 1, ..Resource::new(&AccountName::new("acme"), "name", trunk) };
     let trunk = trunks::represent(base, ACCOUNT, &trunk, &[Purpose::CallsByPassword]);
     assert_eq!((&trunk["auth_type"], &trunk["transfer_mode"]), (&json!("CREDENTIAL_LIST"), &json!("sip-only")));
     let mut origination = Origination { uri: String::new(), priority: 0, weight: 1, enabled: true };
     let form = "SipUrl=sip://sip-box.com:1234&Weight=2&Priority=3&Enabled=false";
     origination_urls::apply(&parameters(form), &mut origination).unwrap();
-    let row = Resource { parent: Some(1), ..Resource::new("acme", "name", origination) };
+    let row = Resource { parent: Some(1), ..Resource::new(&AccountName::new("acme"), "name", origination) };
     let origination = origination_urls::represent(base, ACCOUNT, &row);
     let mapping = MappingRow {
         id: 2,
-        account: "acme".into(),
+        account: AccountName::new("acme"),
         domain: 1,
         list: 3,
         purpose: Purpose::CallsByPassword,
         created_at: AT,
     };
-    let list = |kind| ListRow { id: 3, account: "acme".into(), kind, name: "x".into(), created_at: AT, updated_at: AT };
+    let list = |kind| ListRow {
+        id: 3,
+        account: AccountName::new("acme"),
+        kind,
+        name: "x".into(),
+        created_at: AT,
+        updated_at: AT,
+    };
     let credentials = lists::represent(base, ACCOUNT, &mapping, &list(ListKind::Credentials));
     let networks = lists::represent(base, ACCOUNT, &mapping, &list(ListKind::Addresses));
     let page = |key: &'static str, item: &Value| {
@@ -65,7 +73,7 @@ fn trunk_resources_have_every_field_of_the_published_examples() {
     };
     let of_trunk = |name: &str| format!("/v1/Trunks/{{TrunkSid}}/{name}");
     let recording = recording::represent(Record::default());
-    let number = Resource::new("acme", "+14158675309", tandem_routing::inventory::Number::default());
+    let number = Resource::new(&AccountName::new("acme"), "+14158675309", tandem_routing::inventory::Number::default());
     let number = phone_numbers::represent(base, crate::owner(ACCOUNT), 1, &number);
     published(
         "twilio_trunking_v1.json",

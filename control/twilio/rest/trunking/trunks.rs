@@ -39,7 +39,7 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, row: Resource<CustomerTrunk>
 
 async fn list(v: &TrunkingContext<'_>) -> Answer {
     let x = v.x;
-    let (paging, account) = (x.paging("TK")?, &*x.account.name);
+    let (paging, account) = (x.paging("TK")?, &x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
     let page = page(&paging, cursor).await?;
     let rows = resources::list(x.store(), customer_trunk::TRUNK, account, &Filter::default(), &page).await?;
@@ -130,14 +130,14 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut CustomerTrunk) -> Resul
 /// The Trunk resource.
 pub(super) fn trunk(
     v: &TrunkingContext<'_>,
-    account: &str,
+    account_sid: &str,
     row: &Resource<CustomerTrunk>,
     purposes: &[Purpose],
 ) -> Value {
-    represent(&v.base, account, row, purposes)
+    represent(&v.base, account_sid, row, purposes)
 }
 
-pub(super) fn represent(base: &str, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
+pub(super) fn represent(base: &str, account_sid: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
     let (place, trunk) = (place(row.id), &row.details);
     let kept = |key: &str, default: &str| trunk.other.get(key).cloned().unwrap_or_else(|| default.into());
     let mode = TRANSFER_MODES.iter().find(|(_, transfers)| *transfers == trunk.transfers);
@@ -145,7 +145,7 @@ pub(super) fn represent(base: &str, account: &str, row: &Resource<CustomerTrunk>
     let below = |name: &str| url(base, &format!("{place}/{name}"));
     json!({
         "sid": sid::spell("TK", row.id),
-        "account_sid": account,
+        "account_sid": account_sid,
         "domain_name": trunk.domain,
         "disaster_recovery_method": trunk.recovery_method.name(),
         "disaster_recovery_url": trunk.recovery.as_deref(),

@@ -99,7 +99,7 @@ async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
     };
     let names = match x.parameters.flag("IncludeSubaccounts", true)? {
         true => usage::with_subaccounts(&x.app.accounts, &x.account.name),
-        false => vec![x.account.name.to_string()],
+        false => vec![x.account.name.clone()],
     };
     let open = matches!(period, Period::Whole | Period::Daily | Period::Monthly | Period::Yearly) && range.0.is_none();
     let bounds = match open {
@@ -178,7 +178,7 @@ fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>
 
 /// The UsageRecord resource.
 fn record(
-    account: &str,
+    account_sid: &str,
     place: &str,
     (name, description, category, count_unit, usage_unit): &(&str, &str, Category, &str, &str),
     used: &Usage,
@@ -186,11 +186,11 @@ fn record(
     as_of: Timestamp,
 ) -> Value {
     let total = used.total(*category, span);
-    let of = |place: &str| format!("{}?Category={name}", path::uri(account, place));
+    let of = |place: &str| format!("{}?Category={name}", path::uri(account_sid, place));
     let subresources: serde_json::Map<String, Value> =
         PERIODS.iter().map(|(key, word, _)| ((*key).to_owned(), json!(of(&format!("Usage/Records/{word}"))))).collect();
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "api_version": path::VERSION,
         "as_of": as_of.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
         "category": name,

@@ -1,3 +1,4 @@
+use tandem_id::AccountName;
 use tandem_store::resources::Resource;
 
 use super::super::super::form::Parameters;
@@ -49,7 +50,7 @@ fn usage_resources_have_every_field_of_the_published_examples() {
     assert_eq!((&record["count"], &record["usage_unit"]), (&json!("0"), &json!("minutes")));
     let form = "CallbackUrl=http://a/&TriggerValue=50&UsageCategory=totalprice&Recurring=yearly&TriggerBy=price\
                 &CallbackMethod=GET";
-    let row = Resource::new("acme", "x", triggers::read(&parameters(form)).unwrap());
+    let row = Resource::new(&AccountName::new("acme"), "x", triggers::read(&parameters(form)).unwrap());
     let trigger = triggers::trigger(ACCOUNT, &row, 0.0);
     assert_eq!((&trigger["trigger_value"], &trigger["current_value"]), (&json!("50"), &json!("0")));
     let usage = "/2010-04-01/Accounts/{AccountSid}/Usage";
@@ -87,7 +88,7 @@ fn usage_triggers_are_parsed_or_refused_and_their_webhook_is_complete() {
         assert!(triggers::read(&parameters(bad)).is_err(), "{bad}");
     }
     let row = Resource::new(
-        "acme",
+        &AccountName::new("acme"),
         "",
         triggers::read(&parameters("CallbackUrl=http://a/&TriggerValue=1&UsageCategory=calls&Recurring=daily"))
             .unwrap(),

@@ -141,10 +141,10 @@ pub(super) fn read(parameters: &Parameters) -> Result<Trigger, ApiError> {
 }
 
 /// The UsageTrigger resource.
-pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Value {
+pub(super) fn trigger(account_sid: &str, row: &Resource<Trigger>, figure: f64) -> Value {
     let (sid, details) = (sid::spell("UT", row.id), &row.details);
     json!({
-        "account_sid": account,
+        "account_sid": account_sid,
         "api_version": path::VERSION,
         "callback_method": details.callback.method.name(),
         "callback_url": &*details.callback.url,
@@ -156,28 +156,28 @@ pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Va
         "recurring": details.recurring.map(recurring_word),
         "trigger_by": figure_word(details.by),
         "trigger_value": details.written,
-        "uri": path::uri(account, &format!("Usage/Triggers/{sid}")),
+        "uri": path::uri(account_sid, &format!("Usage/Triggers/{sid}")),
         "usage_category": details.word,
-        "usage_record_uri": record_uri(account, details),
+        "usage_record_uri": record_uri(account_sid, details),
         "sid": sid,
     })
 }
 
 /// The notice that a trigger sends when the usage has reached the trigger's value.
-pub(in super::super::super) fn notice(account: &str, row: &Resource<Trigger>, figure: f64) -> Notice {
+pub(in super::super::super) fn notice(account_sid: &str, row: &Resource<Trigger>, figure: f64) -> Notice {
     let details = &row.details;
     let fired = details.fired_at.unwrap_or(row.updated_at);
     let sid = sid::spell("UT", row.id);
     let token = format!("{sid}-FIRES-{}", format::iso8601(fired));
     let fields = [
-        ("AccountSid", account.to_owned()),
+        ("AccountSid", account_sid.to_owned()),
         ("UsageTriggerSid", sid),
         ("Recurring", details.recurring.map_or("", recurring_word).to_owned()),
         ("TriggerBy", figure_word(details.by).to_owned()),
         ("TriggerValue", details.written.clone()),
         ("CurrentValue", figure.to_string()),
         ("UsageCategory", details.word.clone()),
-        ("UsageRecordUri", record_uri(account, details)),
+        ("UsageRecordUri", record_uri(account_sid, details)),
         ("DateFired", format::rfc2822(fired)),
         ("IdempotencyToken", token),
     ];
@@ -190,14 +190,14 @@ pub(in super::super::super) fn notice(account: &str, row: &Resource<Trigger>, fi
     }
 }
 
-fn record_uri(account: &str, trigger: &Trigger) -> String {
+fn record_uri(account_sid: &str, trigger: &Trigger) -> String {
     let name = match trigger.recurring {
         Some(Recurring::Daily) => "/Today",
         Some(Recurring::Monthly) => "/ThisMonth",
         Some(Recurring::Yearly) => "/Yearly",
         Some(Recurring::Alltime) | None => "",
     };
-    format!("{}?Category={}", path::uri(account, &format!("Usage/Records{name}")), trigger.word)
+    format!("{}?Category={}", path::uri(account_sid, &format!("Usage/Records{name}")), trigger.word)
 }
 
 fn figure_word(figure: Figure) -> &'static str {

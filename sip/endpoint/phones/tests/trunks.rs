@@ -1,5 +1,7 @@
 //! Trunks that are recognised by a password.
 
+use tandem_id::AccountName;
+
 use super::*;
 use crate::registrar::DigestAlgorithm;
 use crate::trunk::Trunk;
@@ -20,8 +22,12 @@ impl Exchange {
             config.trunk_settings = vec![Trunk { known_by, credentials, ..Trunk::new("carrier".into()) }];
             change(config);
         });
-        let carrier =
-            User { account: "".into(), trunk: Some("carrier".into()), registers: false, ..user("carrier", None) };
+        let carrier = User {
+            account: AccountName::server(),
+            trunk: Some("carrier".into()),
+            registers: false,
+            ..user("carrier", None)
+        };
         let users = [user("alice", None), carrier];
         exchange.endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
         exchange.endpoint.start_trunks(exchange.now);
@@ -151,7 +157,7 @@ fn a_trunks_password_registers_no_phone() {
     let response =
         exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
     assert!(response.starts_with("SIP/2.0 403 "), "{response}");
-    assert!(!exchange.endpoint.phones.directory.has("", "carrier", None), "nor is it rung");
+    assert!(!exchange.endpoint.phones.directory.has(&AccountName::server(), "carrier", None), "nor is it rung");
 }
 
 #[test]
