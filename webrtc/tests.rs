@@ -1,0 +1,454 @@
+//! Two connections, a virtual clock and a virtual link.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+static OURS: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
+static THEIRS: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
+
+const MS: Duration = Duration::from_millis(1);
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn credentials(name: &str) -> Credentials {
+    Credentials { ufrag: name.repeat(4), password: name.repeat(24) }
+}
+
+fn remote(name: &str, identity: &Identity, role: Role) -> Remote {
+    Remote { credentials: credentials(name), fingerprints: vec![identity.fingerprint().clone()], role, lite: false }
+}
+
+/// The start of a virtual clock.
+#[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+/// What the link does with a datagram.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Deliver,
+    Lose,
+    Repeat,
+    Delay,
+}
+
+/// One side: a connection, its address, its events.
+struct Side {
+    connection: Connection,
+    address: SocketAddr,
+    /// The source that the other side sees, if a NAT changes it.
+    outside: SocketAddr,
+    events: Vec<Event>,
+}
+
+impl Side {
+    fn keys(&self) -> Option<&Keys> {
+        self.events.iter().rev().find_map(|event| match event {
+            Event::Keys(keys) => Some(keys),
+            _ => None,
+        })
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        self.events.iter().rev().find_map(|event| match event {
+            Event::Failed(failure) => Some(failure),
+            _ => None,
+        })
+    }
+}
+
+struct Link {
+    now: Instant,
+    sides: [Side; 2],
+    /// The datagrams on the way: the time of arrival, the receiver, the source, the content.
+    way: VecDeque<(Instant, usize, SocketAddr, Vec<u8>)>,
+    /// Decides about each datagram. The argument is the sender.
+    fate: Box<dyn FnMut(usize) -> Fate>,
+    sent: [usize; 2],
+}
+
+impl Link {
+    /// Two sides that know each other's description. The first has made the offer, and the second is the DTLS client.
+    fn new() -> Link {
+        let mut link = Link::unknown();
+        link.describe();
+        link
+    }
+
+    /// Two sides without the other's description.
+    fn unknown() -> Link {
+        let now = origin();
+        let side = |name: &str, identity: &Arc<Identity>, at: &str, controlling| {
+            let address = address(at);
+            let local = [LocalAddress { protocol: Protocol::Udp, address }];
+            let connection = Connection::new(now, Arc::clone(identity), &credentials(name), &local, controlling, false);
+            Side { connection, address, outside: address, events: Vec::new() }
+        };
+        let sides = [side("a", &OURS, "192.0.2.1:4000", true), side("b", &THEIRS, "192.0.2.2:5000", false)];
+        Link { now, sides, way: VecDeque::new(), fate: Box::new(|_| Fate::Deliver), sent: [0; 2] }
+    }
+
+    fn describe(&mut self) {
+        let now = self.now;
+        self.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+        self.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
+        for (from, to) in [(0, 1), (1, 0)] {
+            let local = LocalAddress { protocol: Protocol::Udp, address: self.sides[from].outside };
+            for line in Connection::local_candidates(&[local]) {
+                self.sides[to].connection.add_candidate(now, &line);
+            }
+        }
+    }
+
+    /// Lets `time` pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        for step in 0.. {
+            assert!(step < 1_000, "the time does not advance");
+            self.flush();
+            let next = self
+                .way
+                .iter()
+                .map(|(at, ..)| *at)
+                .chain(self.sides.iter_mut().filter_map(|side| side.connection.poll_timeout()))
+                .min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            for side in &mut self.sides {
+                side.connection.handle_timeout(self.now);
+            }
+            self.flush();
+            let now = self.now;
+            while let Some(place) = self.way.iter().position(|(at, ..)| *at <= now) {
+                let (_, to, from, octets) = self.way.remove(place).unwrap();
+                self.receive(to, from, &octets);
+            }
+        }
+        self.now = end;
+    }
+
+    fn receive(&mut self, to: usize, from: SocketAddr, octets: &[u8]) -> Datagram {
+        let side = &mut self.sides[to];
+        let route = Route { protocol: Protocol::Udp, local: side.address, remote: from };
+        side.connection.handle_datagram(self.now, route, octets)
+    }
+
+    fn flush(&mut self) {
+        for from in 0..2 {
+            while let Some(transmit) = self.sides[from].connection.poll_transmit() {
+                self.sent[from] += 1;
+                let to = 1 - from;
+                let reached = transmit.route.remote == self.sides[to].outside;
+                let fate = (self.fate)(from);
+                let arrival = match fate {
+                    _ if !reached => continue,
+                    Fate::Lose => continue,
+                    Fate::Delay => self.now + 120 * MS,
+                    Fate::Deliver | Fate::Repeat => self.now + 10 * MS,
+                };
+                let source = self.sides[from].outside;
+                self.way.push_back((arrival, to, source, transmit.octets.clone()));
+                if fate == Fate::Repeat {
+                    self.way.push_back((arrival + 5 * MS, to, source, transmit.octets));
+                }
+            }
+        }
+        for side in &mut self.sides {
+            while let Some(event) = side.connection.poll_event() {
+                side.events.push(event);
+            }
+        }
+    }
+
+    fn assert_connected(&self) {
+        let [a, b] = &self.sides;
+        let (ours, theirs) = (a.keys().expect("keys"), b.keys().expect("keys"));
+        assert_eq!((ours.suite, &ours.send, &ours.receive), (theirs.suite, &theirs.receive, &theirs.send));
+        assert_ne!(ours.send, ours.receive);
+        assert_eq!(a.connection.route().map(|route| route.remote), Some(b.outside));
+        assert_eq!(b.connection.route().map(|route| route.remote), Some(a.outside));
+        assert_eq!((a.failure(), b.failure()), (None, None));
+    }
+}
+
+#[test]
+fn two_connections_find_a_route_and_agree_on_keys() {
+    let mut link = Link::new();
+    link.run(1_000 * MS);
+    link.assert_connected();
+    // A repeated description changes nothing.
+    let sent = link.sent;
+    link.sides[0].events.clear();
+    let now = link.now;
+    link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+    link.flush();
+    assert_eq!((link.sent, &link.sides[0].events), (sent, &Vec::new()));
+}
+
+#[test]
+fn a_connection_is_complete_despite_any_single_loss_repetition_or_delay() {
+    for fate in [Fate::Lose, Fate::Repeat, Fate::Delay] {
+        for unlucky in 0..30 {
+            let mut link = Link::new();
+            let mut number = 0;
+            link.fate = Box::new(move |_| {
+                number += 1;
+                if number == unlucky { fate } else { Fate::Deliver }
+            });
+            link.run(4_000 * MS);
+            link.assert_connected();
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_complete_when_a_third_of_the_datagrams_are_lost() {
+    for seed in 1..=20_u32 {
+        let mut link = Link::new();
+        let mut random = seed.wrapping_mul(0x9E37_79B9);
+        link.fate = Box::new(move |_| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            if random % 3 == 0 { Fate::Lose } else { Fate::Deliver }
+        });
+        link.run(20_000 * MS);
+        link.assert_connected();
+    }
+}
+
+#[test]
+fn a_far_end_behind_a_nat_is_found_by_its_checks() {
+    let mut link = Link::unknown();
+    link.sides[1].outside = address("198.51.100.9:61000");
+    let now = link.now;
+    link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+    link.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
+    // Only the far end has candidates of the other side: its own have a name that nobody resolves.
+    link.sides[0].connection.add_candidate(now, "candidate:1 1 udp 2113937151 4f1a.local 5000 typ host");
+    for line in
+        Connection::local_candidates(&[LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }])
+    {
+        link.sides[1].connection.add_candidate(now, &line);
+    }
+    link.run(2_000 * MS);
+    link.assert_connected();
+    assert_eq!(link.sides[0].connection.counts().skipped_candidates, 1);
+}
+
+#[test]
+fn checks_and_a_client_hello_that_come_before_the_description_are_not_lost() {
+    let mut link = Link::unknown();
+    let now = link.now;
+    link.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
+    for line in
+        Connection::local_candidates(&[LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }])
+    {
+        link.sides[1].connection.add_candidate(now, &line);
+    }
+    link.run(300 * MS);
+    let now = link.now;
+    link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+    link.run(500 * MS);
+    link.assert_connected();
+}
+
+#[test]
+fn a_certificate_with_another_fingerprint_brings_no_keys() {
+    let mut link = Link::unknown();
+    let now = link.now;
+    let stranger = Identity::generate().unwrap();
+    link.sides[0].connection.set_remote(now, &remote("b", &stranger, Role::Server));
+    link.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
+    for line in
+        Connection::local_candidates(&[LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }])
+    {
+        link.sides[1].connection.add_candidate(now, &line);
+    }
+    link.run(5_000 * MS);
+    assert_eq!(link.sides[0].failure(), Some(&Failure::Fingerprint));
+    assert_eq!(link.sides[0].keys(), None);
+}
+
+#[test]
+fn datagrams_of_strangers_change_nothing_and_are_counted() {
+    let mut link = Link::new();
+    link.run(1_000 * MS);
+    link.assert_connected();
+    let before = link.sides[0].connection.route();
+    let stranger = address("203.0.113.66:7000");
+    // A STUN request with a wrong password, a STUN header without content, a ClientHello, a record of another kind, noise.
+    let mut others = IceOfStranger::request();
+    others.extend([
+        vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42],
+        vec![22, 254, 255, 0],
+        vec![20; 60],
+        vec![77; 10],
+        vec![],
+    ]);
+    for octets in &others {
+        assert_eq!(link.receive(0, stranger, octets), Datagram::Refused);
+    }
+    let counts = link.sides[0].connection.counts();
+    assert_eq!((counts.refused_stun, counts.refused_dtls, counts.unknown), (2, 2, 2));
+    link.sides[0].events.clear();
+    link.run(20_000 * MS);
+    assert_eq!(link.sides[0].connection.route(), before);
+    assert_eq!(link.sides[0].events, []);
+}
+
+/// Another agent that does not know our password.
+struct IceOfStranger;
+
+impl IceOfStranger {
+    fn request() -> Vec<Vec<u8>> {
+        let now = origin();
+        let local = [LocalAddress { protocol: Protocol::Udp, address: address("203.0.113.66:7000") }];
+        let mut connection = Connection::new(now, Arc::clone(&THEIRS), &credentials("b"), &local, true, false);
+        let mut forged = remote("a", &OURS, Role::Client);
+        forged.credentials.password = "x".repeat(24);
+        connection.set_remote(now, &forged);
+        let ours = [LocalAddress { protocol: Protocol::Udp, address: address("192.0.2.1:4000") }];
+        connection.add_candidate(now, &Connection::local_candidates(&ours)[0]);
+        connection.handle_timeout(now + 50 * MS);
+        vec![connection.poll_transmit().unwrap().octets]
+    }
+}
+
+#[test]
+fn a_far_end_without_consent_is_interrupted_then_restored_or_ended() {
+    for (silence, ends) in [(20, false), (40, true)] {
+        let mut link = Link::new();
+        link.run(1_000 * MS);
+        link.assert_connected();
+        link.sides.iter_mut().for_each(|side| side.events.clear());
+        link.fate = Box::new(|_| Fate::Lose);
+        link.run(Duration::from_secs(silence));
+        assert_eq!(link.sides[0].events.first(), Some(&Event::Interrupted));
+        link.fate = Box::new(|_| Fate::Deliver);
+        link.run(Duration::from_secs(8));
+        let expected = if ends { Event::Failed(Failure::ConsentExpired) } else { Event::Restored };
+        assert_eq!(link.sides[0].events.get(1), Some(&expected), "{silence}");
+    }
+}
+
+#[test]
+fn a_connection_without_a_route_fails_after_30_s() {
+    let mut link = Link::new();
+    link.fate = Box::new(|_| Fate::Lose);
+    link.run(Duration::from_secs(29));
+    assert_eq!(link.sides[0].failure(), None);
+    link.run(Duration::from_secs(2));
+    assert_eq!(link.sides[0].failure(), Some(&Failure::NoRoute));
+}
+
+#[test]
+fn an_ice_restart_moves_the_route_and_keeps_the_keys() {
+    let mut link = Link::new();
+    link.run(1_000 * MS);
+    link.assert_connected();
+    let keys = link.sides[0].keys().cloned();
+    // The far end is on another network now.
+    link.sides[1].outside = address("198.51.100.77:33000");
+    link.run(500 * MS);
+    let now = link.now;
+    for (side, own, other, identity, role) in [(0, "c", "d", &THEIRS, Role::Server), (1, "d", "c", &OURS, Role::Client)]
+    {
+        let connection = &mut link.sides[side].connection;
+        connection.restart(now, &credentials(own));
+        connection.set_remote(now, &remote(other, identity, role));
+    }
+    let local = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
+    link.sides[1].connection.add_candidate(now, &Connection::local_candidates(&local)[0]);
+    link.run(2_000 * MS);
+    link.assert_connected();
+    assert_eq!(link.sides[0].keys().cloned(), keys);
+    assert_eq!(link.sides[0].connection.route().map(|route| route.remote), Some(address("198.51.100.77:33000")));
+}
+
+#[test]
+fn a_far_end_with_another_certificate_gets_new_keys_and_the_old_ones_serve_until_then() {
+    let mut link = Link::new();
+    link.run(1_000 * MS);
+    let old = link.sides[0].keys().cloned();
+    let now = link.now;
+    let other = Arc::new(Identity::generate().unwrap());
+    let at = link.sides[1].address;
+    let local = [LocalAddress { protocol: Protocol::Udp, address: at }];
+    let mut tab = Connection::new(now, Arc::clone(&other), &credentials("e"), &local, false, false);
+    tab.set_remote(now, &remote("f", &OURS, Role::Client));
+    let ours = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
+    tab.add_candidate(now, &Connection::local_candidates(&ours)[0]);
+    link.sides[1] = Side { connection: tab, address: at, outside: at, events: Vec::new() };
+    link.sides[0].connection.restart(now, &credentials("f"));
+    link.sides[0].connection.set_remote(now, &remote("e", &other, Role::Server));
+    assert_eq!(link.sides[0].keys().cloned(), old);
+    link.run(2_000 * MS);
+    link.assert_connected();
+    assert_ne!(link.sides[0].keys().cloned(), old);
+}
+
+#[test]
+fn a_lite_side_answers_checks_and_connects() {
+    let mut link = Link::unknown();
+    let now = link.now;
+    let local = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
+    link.sides[0].connection = Connection::new(now, Arc::clone(&OURS), &credentials("a"), &local, true, true);
+    link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+    let lite = Remote { lite: true, ..remote("a", &OURS, Role::Client) };
+    link.sides[1].connection.set_remote(now, &lite);
+    link.sides[1].connection.add_candidate(now, &Connection::local_candidates(&local)[0]);
+    link.run(2_000 * MS);
+    link.assert_connected();
+    link.run(Duration::from_secs(60));
+    assert_eq!(link.sides[0].failure(), None);
+}
+
+#[test]
+fn the_end_of_one_side_ends_the_other_after_2_s() {
+    let mut link = Link::new();
+    link.run(1_000 * MS);
+    link.sides[1].connection.close();
+    link.run(1_900 * MS);
+    assert_eq!(link.sides[0].failure(), None);
+    link.run(200 * MS);
+    assert_eq!(link.sides[0].failure(), Some(&Failure::Closed));
+}
+
+#[test]
+fn candidates_are_limited_and_malformed_ones_are_skipped() {
+    let mut link = Link::unknown();
+    let now = link.now;
+    let connection = &mut link.sides[0].connection;
+    connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+    for line in
+        ["", "candidate:", "candidate:1 1 udp x 192.0.2.9 1 typ host", "candidate:1 1 udp 1 224.0.0.1 9 typ host"]
+    {
+        connection.add_candidate(now, line);
+    }
+    assert_eq!(connection.counts().skipped_candidates, 4);
+    for port in 1_000..1_100 {
+        connection.add_candidate(now, &format!("a=candidate:1 1 udp 2113937151 192.0.2.9 {port} typ host\r\n"));
+    }
+    assert_eq!(connection.counts().skipped_candidates, 4 + 100 - 28);
+}
+
+#[test]
+fn a_fingerprint_is_read_and_written_in_the_form_of_the_signalling() {
+    let text = OURS.fingerprint().to_string();
+    assert_eq!(text.parse::<Fingerprint>().as_ref(), Ok(OURS.fingerprint()));
+    assert_eq!(text.to_lowercase().parse::<Fingerprint>().as_ref(), Ok(OURS.fingerprint()));
+    assert_eq!((text.len(), &text[..8]), (8 + 95, "sha-256 "));
+    for wrong in
+        ["", "sha-256", "sha-1 AA:BB", "sha-256 AA:BB", &text[..100], &format!("{text}:00"), &text.replace(':', "-")]
+    {
+        assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");
+    }
+}
