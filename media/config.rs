@@ -48,6 +48,9 @@ pub struct Config {
     pub overload_ms: u32,
     /// Whether the kernel relays the plain RTP packets of bridged calls.
     pub kernel_relay: UseKernel,
+    /// Whether this server only answers the connectivity checks of ICE (RFC 8445 §2.5). This saves packets. The far ends must
+    /// then reach the server at its advertised address.
+    pub ice_lite: bool,
     /// The SRTP mode of a phone that has no SRTP setting of its own.
     pub endpoint_srtp: Srtp,
 }
@@ -87,6 +90,7 @@ impl Default for Config {
             transcoding_budget: 70,
             overload_ms: 100,
             kernel_relay: UseKernel::Auto,
+            ice_lite: false,
             endpoint_srtp: Srtp::Off,
         }
     }

@@ -256,7 +256,8 @@ impl Core {
         self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
         let Some(session) = self.sessions.get_mut(*slot) else { return false };
-        if session.apply(plan) {
+        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
+        if session.apply(plan, &mut cx) {
             network.pin(*slot, None);
         }
         // A held leg sends no packets, so the engine sends silence to the leg bridged with it.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_webrtc::Failure;
+
 use crate::answering::DetectionResult;
 use crate::command::{LegId, OpId, Track};
 use crate::dtmf::DtmfMethod;
@@ -134,6 +136,10 @@ pub enum Event {
         /// The direction in which suppression works again.
         track: Track,
     },
+    /// The far end has answered no connectivity check for 15 s (RFC 7675). The session goes on trying.
+    ConnectionInterrupted,
+    /// The far end answers connectivity checks again after [`Event::ConnectionInterrupted`].
+    ConnectionRestored,
     /// The statistics of the session so far, after [`Command::ReportStats`](crate::Command::ReportStats).
     Stats {
         /// The statistics since the start of the session.
@@ -177,7 +183,7 @@ pub enum RecordingReason {
 }
 
 /// The reason why a session can exchange no media.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportFailure {
     /// No pair of addresses passed the connectivity checks (ICE, RFC 8445 §8.1.2).
     #[error("ICE found no route to the far end")]
@@ -185,12 +191,27 @@ pub enum TransportFailure {
     /// The far end no longer answers the checks of its consent (RFC 7675 §5.1).
     #[error("the far end no longer consents to receive media")]
     ConsentExpired,
-    /// The DTLS handshake failed (RFC 5763 §5).
-    #[error("the DTLS handshake failed")]
-    DtlsFailed,
+    /// The DTLS handshake failed (RFC 5763 §5). The text is the error of the handshake.
+    #[error("the DTLS handshake failed: {0}")]
+    DtlsFailed(String),
     /// The far end's certificate does not have the fingerprint of its SDP (RFC 8122 §5).
     #[error("the far end's certificate does not fit the fingerprint in its SDP")]
     WrongFingerprint,
+    /// The far end has closed the DTLS association, and its signalling has not ended the leg within 2 s.
+    #[error("the far end has closed its media connection")]
+    Closed,
+}
+
+impl From<Failure> for TransportFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoRoute => Self::NoRoute,
+            Failure::ConsentExpired => Self::ConsentExpired,
+            Failure::Fingerprint => Self::WrongFingerprint,
+            Failure::Handshake(why) => Self::DtlsFailed(why),
+            Failure::Closed => Self::Closed,
+        }
+    }
 }
 
 /// The statistics of a session, as RFC 3550 defines them.
@@ -251,6 +272,11 @@ pub struct Stats {
     /// The number of packets that were dropped because they were replayed, or because the agreed SRTP key did not
     /// authenticate them.
     pub dropped_srtp: u64,
+    /// The number of STUN and DTLS datagrams that changed nothing: they had a wrong password, or their source had passed no
+    /// connectivity check.
+    pub dropped_connection: u64,
+    /// The number of the far end's ICE candidates that were not used: they were malformed, had a host name, or were too many.
+    pub skipped_candidates: u64,
     /// The number of packets that were dropped because the far end's SDP says that the far end does not send.
     pub dropped_held: u64,
     /// The number of RTCP packets that were dropped because they report on streams of other sessions.

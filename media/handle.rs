@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tandem_webrtc::{Identity, IdentityError};
+
 use crate::addresses::{Addresses, MediaPlace};
 use crate::codec::Codec;
 use crate::command::LegId;
@@ -23,7 +25,7 @@ use crate::event::EventSink;
 use crate::kernel::{KernelRelay, Unavailable};
 use crate::ports::{Ports, Sockets};
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
-use crate::sdp::{Local, Negotiation};
+use crate::sdp::{ICE_SECRET, IceSetup, Local, Negotiation};
 use crate::session::{MediaSession, Resumed};
 use crate::snapshot::SessionSnapshot;
 use crate::suppress::budget::SuppressionBudget;
@@ -45,6 +47,9 @@ struct Inner {
     relatch_probation: Option<Duration>,
     codecs: Vec<Codec>,
     seeds: RandomState,
+    /// Our certificate for DTLS, and what the sessions need to negotiate ICE.
+    identity: Arc<Identity>,
+    ice: Arc<IceSetup>,
     stopping: AtomicBool,
     /// The worker threads, followed by the writer threads. The engine joins the threads in this order.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -106,6 +111,9 @@ pub enum StartError {
     /// `kernel_relay` is "required", but the kernel relay cannot start. The text gives the reason.
     #[error("media.kernel_relay is \"required\": {0}")]
     Kernel(String),
+    /// The certificate for DTLS could not be created.
+    #[error("the media engine cannot start: {0}")]
+    Identity(#[from] IdentityError),
     /// The system could not create a thread, an eventfd or an epoll.
     #[error("the media engine cannot start: {0}")]
     System(#[from] io::Error),
@@ -195,6 +203,10 @@ impl Engine {
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
         }
         threads.extend(writing);
+        let identity = Arc::new(Identity::generate()?);
+        let mut secret = [0; ICE_SECRET];
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+        let ice = IceSetup { secret, fingerprint: identity.fingerprint().clone(), lite: config.ice_lite };
         let inner = Inner {
             shared,
             places: places.into_iter().map(|place| Place::new(place, config.ports)).collect(),
@@ -202,6 +214,8 @@ impl Engine {
             relatch_probation: config.relatch_probation(),
             codecs: CodecName::codecs(&config.codecs),
             seeds: RandomState::new(),
+            identity,
+            ice: Arc::new(ice),
             stopping: AtomicBool::new(false),
             threads: Mutex::new(threads),
         };
@@ -225,7 +239,9 @@ impl Engine {
         let port = sockets.port;
         let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
         session.set_relatch_probation(inner.relatch_probation);
+        session.set_identity(Arc::clone(&inner.identity));
         let mut negotiation = Negotiation::new(local);
+        negotiation.set_ice(Arc::clone(&inner.ice), key.0);
         negotiation.set_codecs(&inner.codecs);
         if let Some(inbox) = inner.shared.inboxes.get(home) {
             inbox.post(Message::Open { session, sockets });
@@ -237,8 +253,9 @@ impl Engine {
     /// give the commands of the running operations again ([`SessionSnapshot::running`]).
     pub fn resume(&self, snapshot: SessionSnapshot, spec: ResumeSpec, events: EventSink) -> Result<Session, OpenError> {
         let ResumeSpec { affinity, skipped_packets } = spec;
-        let SessionSnapshot { session: state, negotiation } = snapshot;
+        let SessionSnapshot { session: state, mut negotiation } = snapshot;
         let inner = &*self.inner;
+        negotiation.set_ice(Arc::clone(&inner.ice), state.key.0);
         let (key, Local { address, port, .. }) = (state.key, negotiation.local());
         let place = self.place_for(address).ok_or(OpenError::PortsExhausted)?;
         let (home, sockets) = self.enter(key, affinity, || place.ports.bind_again(port))?;
@@ -248,6 +265,7 @@ impl Engine {
             send_silence: inner.send_silence,
             relatch_probation: inner.relatch_probation,
             skipped: skipped_packets,
+            identity: Some(Arc::clone(&inner.identity)),
         });
         if let Some(inbox) = inner.shared.inboxes.get(home) {
             inbox.post(Message::Resume { resumed, sockets });

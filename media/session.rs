@@ -46,7 +46,10 @@ pub use snapshot::RunningOperations;
 pub(crate) use snapshot::{Resumed, SessionState};
 use suppression::Suppression;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tandem_webrtc::Identity;
 
 use crate::answering::listener::MachineListener;
 use crate::codec::g711::Law;
@@ -59,7 +62,7 @@ use crate::player::Playback;
 use crate::quality::{self, Path};
 use crate::rtp::dtmf::DigitSender;
 use crate::sdp::{AudioPlan, MediaPlan};
-use crate::transport::{Applied, Transport};
+use crate::transport::{Applied, Change, Transport};
 use crate::writer::{Done, WriterHandle};
 
 /// The number of frames for which a closed session waits for a sink that stays full. They last 10 s.
@@ -147,11 +150,12 @@ impl MediaSession {
 
     /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again, so that the
     /// session can learn another source.
-    pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
+    pub(crate) fn apply(&mut self, plan: MediaPlan, cx: &mut Context<'_>) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
         }
-        let Applied { opens, refused } = self.transport.apply(&plan.transport);
+        let Applied { opens, refused } = self.transport.apply(&plan.transport, cx);
+        self.note_connection();
         if let Some(to) = refused {
             self.events.send(Event::TargetRefused { to });
         }
@@ -172,6 +176,23 @@ impl MediaSession {
             self.capture.need_tracks(self.track_codec());
         }
         opens
+    }
+
+    /// Reports the changes of a connection that ICE has made.
+    fn note_connection(&mut self) {
+        for change in self.transport.take_changes() {
+            match change {
+                Change::Route => self.routing.moved = true,
+                Change::Interrupted => self.events.send(Event::ConnectionInterrupted),
+                Change::Restored => self.events.send(Event::ConnectionRestored),
+                Change::Failed(failure) => self.events.send(Event::TransportFailed { reason: failure.into() }),
+            }
+        }
+    }
+
+    /// Sets our certificate for DTLS.
+    pub(crate) fn set_identity(&mut self, identity: Arc<Identity>) {
+        self.transport.set_identity(identity);
     }
 
     /// Whether the far end's SDP says that the far end sends nothing. In this case the far end is on hold, or the far
@@ -434,7 +455,7 @@ impl MediaSession {
         self.outbound.sender.tick();
         self.digit_input.tick();
         self.inbound.budget.tick();
-        self.transport.handle_timeout(cx);
+        self.handle_transport_timeout(cx);
         if let Some(plan) = &self.plan {
             let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
             let mut output = Output { audio: &plan.audio, outbound, transport, capture };
@@ -479,6 +500,7 @@ impl MediaSession {
     /// Lets the transport do the work that is due at `cx.now`.
     pub(crate) fn handle_transport_timeout(&mut self, cx: &mut Context<'_>) {
         self.transport.handle_timeout(cx);
+        self.note_connection();
     }
 
     /// Records `frames` frames as silence. The worker was blocked and missed these frames.
@@ -530,6 +552,7 @@ impl MediaSession {
         if self.outbound.sender.packets > 0 || self.quality.reports.has_written {
             self.send_report(true, cx);
         }
+        self.transport.close(cx);
         self.catch_up(writer);
         self.capture.finish_recordings(cx.clock.units(cx.now, 8_000), writer);
         self.capture.drop_tracks();
@@ -598,6 +621,7 @@ impl MediaSession {
             expected: self.is_expected(),
             dropped_digits: self.digit_input.dropped,
             not_relayed: self.outbound.not_relayed,
+            skipped_candidates: self.transport.connection_counts().map_or(0, |counts| counts.skipped_candidates),
             ..Stats::default()
         };
         self.inbound.add_dropped(&mut stats);

@@ -8,8 +8,10 @@ use kernel::FakeKernel;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+use tandem_webrtc::Identity;
 
 use crate::command::{Command, LegId};
 use crate::engine::{Core, TICK};
@@ -17,10 +19,18 @@ use crate::event::{Event, EventSink, Full};
 use crate::network::{Flow, MediaClock, Network, Pin};
 use crate::offload::{COPY, FlowCounts, OffloadRule};
 use crate::rtp::Header;
-use crate::sdp::{Local, Negotiation};
+use crate::sdp::{ICE_SECRET, IceSetup, Local, Negotiation};
 use crate::session::{MediaSession, Resumed, RunningOperations, SessionState};
 use crate::snapshot::SessionSnapshot;
 use crate::writer::{Writer, WriterHandle};
+
+/// The certificate of the engine under test.
+static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
+
+/// What sessions need to negotiate ICE.
+pub(crate) fn ice_setup() -> Arc<IceSetup> {
+    Arc::new(IceSetup { secret: [5; ICE_SECRET], fingerprint: IDENTITY.fingerprint().clone(), lite: false })
+}
 
 /// A packet that the engine sent.
 #[derive(Debug, Clone)]
@@ -211,6 +221,17 @@ impl MediaPair {
         self.now
     }
 
+    /// Replaces A by a leg before its first offer or answer.
+    pub(crate) fn renew_a(&mut self) {
+        self.core.remove(self.origin + self.now, self.a.key, &mut self.wire);
+        self.a = TestLeg::without_plan(&mut self.core, 7, self.a.address);
+    }
+
+    /// The virtual time as an instant.
+    pub(crate) fn instant(&self) -> Instant {
+        self.origin + self.now
+    }
+
     /// Handles a new offer from the far end.
     pub(crate) fn offer(&mut self, side: Side, media: &str) {
         let leg = self.leg_mut(side);
@@ -284,9 +305,17 @@ impl MediaPair {
             let running = snapshot.running();
             let leg = self.leg_mut(side);
             leg.negotiation = snapshot.negotiation;
+            leg.negotiation.set_ice(ice_setup(), leg.key.0);
             let events = sink(&leg.log);
             let (state, send_silence) = (snapshot.session, true);
-            let resumed = Resumed { state, events, send_silence, relatch_probation: None, skipped };
+            let resumed = Resumed {
+                state,
+                events,
+                send_silence,
+                relatch_probation: None,
+                skipped,
+                identity: Some(Arc::clone(&IDENTITY)),
+            };
             let slot = self.core.resume(instant, resumed);
             self.leg_mut(side).slot = slot;
             running
@@ -411,17 +440,26 @@ impl MediaPair {
 
 impl TestLeg {
     fn new(core: &mut Core, origin: Instant, key: u128, address: &str, media: &str) -> TestLeg {
+        let address = SocketAddr::new(address.parse().unwrap(), 4_000);
+        let mut leg = TestLeg::without_plan(core, key, address);
+        leg.negotiation.answer(offer(address, media).as_bytes()).unwrap();
+        let plan = leg.negotiation.plan().unwrap().clone();
+        leg.payload_type = plan.audio.payload_type;
+        assert!(core.apply(origin, LegId(key), plan, &mut Wire::default()));
+        leg
+    }
+
+    /// Creates a leg before its first offer or answer.
+    fn without_plan(core: &mut Core, key: u128, address: SocketAddr) -> TestLeg {
         let log = Arc::new(Mutex::new(EventLog::default()));
         let sink = sink(&log);
-        let slot = core.insert(Box::new(MediaSession::new(LegId(key), key as u64, sink, true)));
+        let mut session = Box::new(MediaSession::new(LegId(key), key as u64, sink, true));
+        session.set_identity(Arc::clone(&IDENTITY));
+        let slot = core.insert(session);
         let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
         let mut negotiation = Negotiation::new(local);
         negotiation.set_codecs(&crate::sdp::CODECS);
-        let address = SocketAddr::new(address.parse().unwrap(), 4_000);
-        negotiation.answer(offer(address, media).as_bytes()).unwrap();
-        let plan = negotiation.plan().unwrap().clone();
-        let payload_type = plan.audio.payload_type;
-        assert!(core.apply(origin, LegId(key), plan, &mut Wire::default()));
+        negotiation.set_ice(ice_setup(), key);
         TestLeg {
             key: LegId(key),
             slot,
@@ -430,7 +468,7 @@ impl TestLeg {
             log,
             sequence: 65_500,
             timestamp: u32::MAX - 2_000,
-            payload_type,
+            payload_type: 0,
         }
     }
 

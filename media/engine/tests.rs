@@ -29,6 +29,7 @@ mod sources;
 mod streams;
 mod suppression;
 mod unlucky;
+mod webrtc;
 
 const NOW: Duration = Duration::ZERO;
 

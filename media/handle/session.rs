@@ -78,6 +78,25 @@ impl Session {
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
+    /// Makes the first offer an offer with ICE and DTLS-SRTP (RFC 8839, RFC 5763), for a browser. Call this function before
+    /// the first offer. Offers of a far end with ICE and DTLS-SRTP are answered in any case.
+    pub fn offer_ice(&mut self) {
+        self.negotiation.offer_ice();
+    }
+
+    /// Restarts ICE with the next offer. Returns false if the session does not use ICE.
+    pub fn restart_ice(&mut self) -> bool {
+        self.negotiation.restart_ice()
+    }
+
+    /// Adds a candidate of the far end that came after its description (RFC 8838). `candidate` is the text after `a=`. At
+    /// most 32 candidates are accepted.
+    pub fn add_candidate(&mut self, candidate: &str) {
+        if self.negotiation.add_candidate(candidate) {
+            self.send_plan();
+        }
+    }
+
     /// Sets the hosts from which packets are accepted. Call this function before the first offer or answer.
     pub fn set_source(&mut self, source: MediaSource) {
         self.negotiation.set_source(source);

@@ -311,6 +311,8 @@ pub(super) struct AudioNegotiation {
     numbers: Vec<Format>,
     /// Whether telephone-events are offered and accepted.
     events: bool,
+    /// Whether offers have telephone-events at one clock rate only: that of the first codec.
+    one_event_rate: bool,
     /// The label (RFC 4574) of the session. Only a session that sends a copy of another stream and receives nothing has
     /// a label.
     label: Option<u16>,
@@ -328,6 +330,7 @@ impl AudioNegotiation {
             codecs_in_use: vec![Codec::Pcmu, Codec::Pcma],
             numbers: Vec::new(),
             events: true,
+            one_event_rate: false,
             label: None,
             offered: Vec::new(),
             common: Vec::new(),
@@ -336,6 +339,10 @@ impl AudioNegotiation {
 
     pub(super) fn set_events(&mut self, events: bool) {
         self.events = events;
+    }
+
+    pub(super) fn set_one_event_rate(&mut self, one: bool) {
+        self.one_event_rate = one;
     }
 
     pub(super) fn set_label(&mut self, label: u16) {
@@ -378,7 +385,8 @@ impl AudioNegotiation {
         if noise && codecs.iter().any(|codec| codec.law().is_some()) {
             meanings.push(Meaning::Noise);
         }
-        for codec in codecs {
+        let rates = if self.one_event_rate { 1 } else { codecs.len() };
+        for codec in codecs.into_iter().take(rates) {
             let events = Meaning::Events(codec.clock_rate());
             if self.events && !meanings.contains(&events) {
                 meanings.push(events);

@@ -53,6 +53,8 @@ pub(crate) enum Protection {
     /// We have offered keys, and the far end has not answered yet. Packets from the far end cannot be decrypted yet.
     Open,
     Keyed(Box<Keys>),
+    /// SRTP with keys from DTLS. The transport gets the keys by itself.
+    Dtls,
 }
 
 /// The number of random octets that are enough for all our keys of a leg: the first keys, and the secret from which the
@@ -215,7 +217,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// The number of octets to derive.
-struct Length(usize);
+pub(super) struct Length(pub(super) usize);
 
 impl KeyType for Length {
     fn len(&self) -> usize {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The module `audio` has the lines about codecs and the direction. The module `transport` has the lines about addresses
-//! and keys.
+//! and keys, and the module `ice` those about ICE and DTLS.
 //!
 //! The far end's `ptime` and `maxptime` determine the length of our packets. The length is `ptime`, rounded down to a
 //! multiple of 20 ms. It is 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
@@ -19,6 +19,7 @@
 mod audio;
 mod combine;
 mod crypto;
+mod ice;
 mod negotiate;
 mod parse;
 mod section;
@@ -28,6 +29,7 @@ pub(crate) use audio::{AudioPlan, Events};
 pub use combine::{combine_descriptions, split_description};
 pub use crypto::Srtp;
 pub(crate) use crypto::{Protection, RANDOM};
+pub(crate) use ice::{ICE_SECRET, IcePlan, IceSetup};
 pub(crate) use negotiate::Negotiation;
 pub use transport::MediaSource;
 pub(crate) use transport::{Local, TransportPlan};
@@ -120,6 +122,9 @@ pub(crate) fn fuzz(octets: &[u8]) {
         let mut negotiation = Negotiation::new(local);
         negotiation.set_codecs(&CODECS);
         negotiation.set_srtp(Srtp::Optional, Some(&[7; RANDOM]));
+        let fingerprint = tandem_webrtc::Fingerprint::of(tandem_webrtc::Hash::Sha256, &[]);
+        let setup = IceSetup { secret: [7; ICE_SECRET], fingerprint, lite: false };
+        negotiation.set_ice(std::sync::Arc::new(setup), 1);
         negotiation
     };
     let mut callee = speaker();
@@ -131,6 +136,12 @@ pub(crate) fn fuzz(octets: &[u8]) {
         let _ = callee.answer_preferring(octets, &caller.preference());
     }
     let _ = combine_descriptions(&split_description(octets));
+    let mut browser = speaker();
+    browser.offer_ice();
+    let _ = browser.offer();
+    if browser.accept(octets).is_ok() {
+        let _ = browser.offer();
+    }
     let mut caller = speaker();
     let _ = caller.offer();
     if caller.accept(octets).is_ok() {

@@ -1,16 +1,18 @@
 //! Our offers, our answers, and the answers that we receive (RFC 3264).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use serde::{Deserialize, Serialize};
 
 use super::audio::{AudioNegotiation, Format};
-use super::crypto::{self, RANDOM, Srtp};
+use super::crypto::{RANDOM, Srtp};
+use super::ice::IceSetup;
 use super::parse::{Description, Line, Stream};
 use super::section;
-use super::transport::{Local, OwnKeys, TransportNegotiation, connection};
+use super::transport::{Choice, Local, OwnKeys, TransportNegotiation, connection};
 use super::{AudioPlan, MediaPlan, MediaSource, Preference, SdpError};
 use crate::codec::Codec;
 
@@ -59,6 +61,28 @@ impl Negotiation {
     /// `random`.
     pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
         self.transport.set_srtp(srtp, random);
+    }
+
+    /// Lets the session use ICE and DTLS. Call this before the first offer or answer.
+    pub(crate) fn set_ice(&mut self, setup: Arc<IceSetup>, id: u128) {
+        self.transport.set_ice(setup, id);
+    }
+
+    /// Makes our first offer an offer with ICE and DTLS. Without this, only answers to such offers have ICE.
+    pub(crate) fn offer_ice(&mut self) {
+        self.transport.offer_ice();
+    }
+
+    /// Restarts ICE with our next offer. Returns false if the session does not use ICE.
+    pub(crate) fn restart_ice(&mut self) -> bool {
+        self.transport.restart_ice()
+    }
+
+    /// Adds a candidate of the far end that came after its description (RFC 8838): the text after `a=`. Returns whether
+    /// the plan has changed.
+    pub(crate) fn add_candidate(&mut self, candidate: &str) -> bool {
+        let Some(transport) = self.transport.add_candidate(candidate) else { return false };
+        self.plan.as_mut().map(|plan| plan.transport = transport).is_some()
     }
 
     /// Sets the hosts from which media is accepted. Call this before the first offer or answer.
@@ -124,6 +148,8 @@ impl Negotiation {
 
     /// Returns our offer or re-offer. The agreed codec comes first, then the codecs that another leg prefers.
     pub(crate) fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
+        // Chrome sends only the last packets of a digit if several clock rates are offered.
+        self.audio.set_one_event_rate(self.transport.offers_ice());
         self.audio.begin_offer(self.plan.as_ref().filter(|_| self.agreed).map(|plan| &plan.audio), preferred);
         self.transport.begin_offer(self.agreed);
         let body = self.describe_offer(self.transport.offer());
@@ -167,15 +193,19 @@ impl Negotiation {
         if let Some(refusal) = no_common_codec(&description, self.audio.codecs_in_use()) {
             return Err(refusal);
         }
-        let Usable { index, line, stream, key } = usable(&description, self.audio.codecs_in_use(), &self.transport)?;
-        self.transport.begin_answer(&stream.transport, key);
-        let answer = self.audio.answer(&stream.audio, preferred, stream.transport.remote.is_some())?;
-        let transport = self.transport.answer(&stream.transport, key);
+        let Usable { index, line, stream, choice } = usable(&description, self.audio.codecs_in_use(), &self.transport)?;
+        self.transport.begin_answer(&stream.transport, choice);
+        let answer = self.audio.answer(&stream.audio, preferred, stream.transport.has_address())?;
+        let transport = self.transport.answer(&stream.transport, choice);
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = index;
         self.plan = Some(MediaPlan { audio: answer.plan, transport });
         self.agreed = true;
-        let keys = key.map_or(OwnKeys::Nothing, OwnKeys::Answer);
+        let keys = match choice {
+            Choice::Plain => OwnKeys::Nothing,
+            Choice::Key(line) => OwnKeys::Answer(line),
+            Choice::Dtls(_) => OwnKeys::Dtls { offers: false },
+        };
         let body = self.describe(&answer.formats, answer.direction, line.proto, keys);
         Ok(self.finish_description(body))
     }
@@ -219,7 +249,7 @@ impl Negotiation {
         if !stream.transport.is_reachable(local) {
             return Err(SdpError::other_family(local));
         }
-        let accepted = self.audio.accept(&stream.audio, stream.transport.remote.is_some());
+        let accepted = self.audio.accept(&stream.audio, stream.transport.has_address());
         let Some((audio, common)) = accepted else { return Err(refused) };
         let transport = self.transport.accept(&stream.transport)?;
         self.audio.set_common(common);
@@ -231,6 +261,7 @@ impl Negotiation {
     /// Returns the lines of a description after `o=`.
     fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: OwnKeys<'_>) -> String {
         let mut body = self.begin();
+        self.transport.write_head(keys, &mut body);
         let count = self.lines.len().max(1);
         for index in 0..count {
             if index != self.ours {
@@ -270,11 +301,10 @@ struct Usable<'a> {
     index: usize,
     line: &'a Line<'a>,
     stream: &'a Stream,
-    /// The chosen key line. It is set only if SRTP will be used.
-    key: Option<&'a crypto::Line>,
+    choice: Choice<'a>,
 }
 
-/// Returns the first m-line that we can use. Lines with a usable key have priority.
+/// Returns the first m-line that we can use. Lines with encryption have priority.
 fn usable<'a>(
     description: &'a Description<'a>,
     wanted: &[Codec],
@@ -290,9 +320,9 @@ fn usable<'a>(
     let reachable = || speakable().filter(|(.., stream)| stream.transport.is_reachable(local));
     reachable()
         .filter_map(|(index, line, stream)| {
-            Some(Usable { index, line, stream, key: transport.choose(&stream.transport)? })
+            Some(Usable { index, line, stream, choice: transport.choose(&stream.transport)? })
         })
-        .min_by_key(|usable| usable.key.is_none())
+        .min_by_key(|usable| usable.choice.is_plain())
         .ok_or_else(|| match reachable().next().or(speakable().next()) {
             Some((.., stream)) if !stream.transport.is_reachable(local) => SdpError::other_family(local),
             _ => transport.refusal(&mut reachable().map(|(.., stream)| &stream.transport)),
@@ -326,5 +356,6 @@ fn only_disabled(description: &Description<'_>) -> Option<usize> {
 
 /// Returns the m-line with port 0, which refuses the stream.
 fn refused(line: &Line<'_>) -> String {
-    ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n"].concat()
+    let mid = line.mid.map_or_else(String::new, |mid| format!("a=mid:{mid}\r\n"));
+    ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n", &mid].concat()
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::SdpError;
 use super::audio::{AudioLines, encodings};
+use super::ice;
 use super::section::{Section, lines, malformed};
 use super::transport::{TransportLines, address};
 
@@ -31,6 +32,8 @@ pub(super) struct Line<'a> {
     pub(super) media: &'a str,
     pub(super) proto: &'a str,
     pub(super) formats: &'a str,
+    /// The value of `a=mid`, if the profile has DTLS. A refused m-line keeps it.
+    pub(super) mid: Option<&'a str>,
     /// The indices in `text` of the lines that belong to this m-line.
     more: Range<usize>,
     /// The stream of the line. The value is `None` if we cannot use the line. The reason may be another media type,
@@ -109,6 +112,7 @@ impl<'a> Line<'a> {
         let (Ok(port), Ok(_)) = (port.parse::<u16>(), count.parse::<u16>()) else {
             return Err(malformed("an m-line without a port", line));
         };
+        let mid = rest.iter().find_map(|line| line.strip_prefix("a=mid:")).filter(|_| ice::is_dtls(proto));
         let rest = Section(rest);
         let mut own = None;
         for value in rest.values("c=") {
@@ -117,10 +121,12 @@ impl<'a> Line<'a> {
         }
         let ours = media == "audio" && port != 0;
         let remote = own.or(connection).flatten().filter(|_| ours).map(|ip| SocketAddr::new(ip, port));
-        let stream = remote.and_then(|remote| {
-            let transport = TransportLines::read(remote, proto, rest)?;
+        // With ICE, the address of the m-line has no meaning (RFC 8839 §4.2.1.3).
+        let usable = remote.is_some() || ours && ice::is_dtls(proto);
+        let stream = usable.then(|| {
+            let transport = TransportLines::read(remote, proto, rest, head)?;
             Some(Stream { audio: AudioLines::read(formats, rest, head)?, transport })
         });
-        Ok(Line { media, proto, formats, more, stream, is_disabled: port == 0 })
+        Ok(Line { media, proto, formats, mid, more, stream: stream.flatten(), is_disabled: port == 0 })
     }
 }

@@ -2,11 +2,13 @@
 //! `a=rtcp`, `a=crypto`), and keeps the part of a negotiation that concerns them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::SdpError;
 use super::crypto::{self, Crypto, Offered, Protection, RANDOM, Srtp};
+use super::ice::{self, IceLines, IceNegotiation, IcePlan, IceSetup};
 use super::section::{Section, malformed};
 
 /// The part of a plan that says where a leg's packets go and how they are protected.
@@ -24,6 +26,8 @@ pub(crate) struct TransportPlan {
     /// Whether nothing may be sent to `remote` before a packet has arrived from there. This is so if `remote` is an
     /// address that only a host of our own network could reach, and the far end's SIP comes from elsewhere.
     pub(crate) waits: bool,
+    /// How the connection is made, if ICE finds the addresses. Then the other addresses here are `None`.
+    pub(crate) ice: Option<Box<IcePlan>>,
 }
 
 /// The hosts from which the engine accepts a far end's RTP.
@@ -55,22 +59,61 @@ pub(super) struct TransportLines {
     /// 0.0.0.0 in `c=`.
     pub(super) remote: Option<SocketAddr>,
     remote_rtcp: Option<SocketAddr>,
-    pub(super) keys: Offered,
+    security: Security,
+}
+
+/// The lines about the protection of packets.
+#[derive(Debug)]
+enum Security {
+    /// Plain RTP, or keys in the description.
+    Keys(Offered),
+    /// Keys from DTLS, over a connection that ICE finds; or the reason why these lines cannot be used.
+    Dtls(Result<Box<IceLines>, &'static str>),
+}
+
+/// The way in which an offered m-line can be used.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Choice<'a> {
+    Plain,
+    Key(&'a crypto::Line),
+    Dtls(&'a IceLines),
+}
+
+impl Choice<'_> {
+    pub(super) fn is_plain(self) -> bool {
+        matches!(self, Choice::Plain)
+    }
 }
 
 impl TransportLines {
-    /// Reads the transport of an m-line. `remote` is the address of the m-line and its `c=` line. Returns `None` for a
-    /// profile that we do not support.
-    pub(super) fn read(remote: SocketAddr, proto: &str, media: Section<'_>) -> Option<TransportLines> {
-        let keys = Offered::read(proto, media.values("a="))?;
-        let remote = (!remote.ip().is_unspecified()).then_some(remote);
+    /// Reads the transport of an m-line. `remote` is the address of the m-line and its `c=` line. `head` are the lines
+    /// before the first m-line. Returns `None` for a profile that we do not support, and for an m-line without an address
+    /// that needs one.
+    pub(super) fn read(
+        remote: Option<SocketAddr>,
+        proto: &str,
+        media: Section<'_>,
+        head: Section<'_>,
+    ) -> Option<TransportLines> {
+        if ice::is_dtls(proto) {
+            let security = Security::Dtls(IceLines::read(media, head).map(Box::new));
+            return Some(TransportLines { remote: None, remote_rtcp: None, security });
+        }
+        let security = Security::Keys(Offered::read(proto, media.values("a="))?);
+        let remote = remote.filter(|remote| !remote.ip().is_unspecified());
         let remote_rtcp = remote.map(|remote| rtcp_address(media, remote));
-        Some(TransportLines { remote, remote_rtcp, keys })
+        Some(TransportLines { remote, remote_rtcp, security })
     }
 
     /// Whether the address of the stream has the same address family as our socket.
     pub(super) fn is_reachable(&self, local: IpAddr) -> bool {
         self.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
+    }
+
+    /// Whether the description says where the far end is. With ICE, its candidates and its checks say so. During a hold by
+    /// the old method, the address is 0.0.0.0.
+    pub(super) fn has_address(&self) -> bool {
+        self.remote.is_some() || matches!(self.security, Security::Dtls(_))
     }
 }
 
@@ -89,6 +132,10 @@ pub(super) enum OwnKeys<'a> {
     Nothing,
     Offer,
     Answer(&'a crypto::Line),
+    /// No keys, but the fingerprint of our certificate. `offers` says whether the description is an offer.
+    Dtls {
+        offers: bool,
+    },
 }
 
 /// The part of a negotiation that concerns the transport.
@@ -103,6 +150,11 @@ pub(super) struct TransportNegotiation {
     /// The hosts from which media is accepted.
     source: MediaSource,
     sip_source: SipSource,
+    /// What ICE needs, and the session's id, if this session can use ICE.
+    #[serde(skip)]
+    available: Option<(Arc<IceSetup>, u128)>,
+    /// The negotiation of ICE, if this session uses ICE.
+    ice: Option<Box<IceNegotiation>>,
 }
 
 impl TransportNegotiation {
@@ -114,7 +166,42 @@ impl TransportNegotiation {
             remote: None,
             source: MediaSource::Any,
             sip_source: SipSource::Chosen,
+            available: None,
+            ice: None,
         }
+    }
+
+    pub(super) fn set_ice(&mut self, setup: Arc<IceSetup>, id: u128) {
+        self.available = Some((setup, id));
+    }
+
+    /// The negotiation of ICE, which begins now if it has not begun. `None` if this session cannot use ICE.
+    fn ice(&mut self) -> Option<&mut IceNegotiation> {
+        if self.ice.is_none() {
+            let (setup, id) = self.available.as_ref()?;
+            let local = SocketAddr::new(self.local.address, self.local.port);
+            self.ice = Some(Box::new(IceNegotiation::new((**setup).clone(), *id, local)));
+        }
+        self.ice.as_deref_mut()
+    }
+
+    /// Makes our first offer an offer with ICE. Has no effect if this session cannot use ICE.
+    pub(super) fn offer_ice(&mut self) {
+        if let Some(ice) = self.ice() {
+            ice.set_offers();
+        }
+    }
+
+    /// Restarts ICE with our next offer. Returns whether the session uses ICE.
+    pub(super) fn restart_ice(&mut self) -> bool {
+        let ice = self.ice.as_mut().filter(|ice| ice.is_offered());
+        ice.map(|ice| ice.restart()).is_some()
+    }
+
+    /// Adds a trickled candidate. Returns the new plan if the candidate is new.
+    pub(super) fn add_candidate(&mut self, candidate: &str) -> Option<TransportPlan> {
+        let is_new = self.ice.as_mut().is_some_and(|ice| ice.is_offered() && ice.add_candidate(candidate));
+        is_new.then(|| self.ice_plan())
     }
 
     pub(super) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
@@ -140,27 +227,44 @@ impl TransportNegotiation {
         remote_rtcp: Option<SocketAddr>,
         protection: Protection,
     ) -> TransportPlan {
-        let may_send = |to: SocketAddr| match self.sip_source {
+        TransportPlan {
+            remote,
+            remote_rtcp: remote_rtcp.filter(|to| self.may_send(*to)),
+            protection,
+            source: self.source,
+            waits: remote.is_some_and(|to| !self.may_send(to)),
+            ice: None,
+        }
+    }
+
+    fn ice_plan(&self) -> TransportPlan {
+        let ice = self.ice.as_ref().map(|ice| Box::new(ice.plan(|to| self.may_send(to))));
+        TransportPlan { ice, ..self.plan(None, None, Protection::Dtls) }
+    }
+
+    /// Whether we may send to an address before a packet has arrived from there.
+    fn may_send(&self, to: SocketAddr) -> bool {
+        match self.sip_source {
             SipSource::Chosen => true,
             SipSource::At(address) => {
                 let neighbours = [address, Some(self.local.address)];
                 let to = to.ip().to_canonical();
                 is_reachable_by_anyone(to) || neighbours.into_iter().flatten().any(|own| are_neighbours(own, to))
             }
-        };
-        TransportPlan {
-            remote,
-            remote_rtcp: remote_rtcp.filter(|to| may_send(*to)),
-            protection,
-            source: self.source,
-            waits: remote.is_some_and(|to| !may_send(to)),
         }
+    }
+
+    pub(super) fn offers_ice(&self) -> bool {
+        self.ice.as_ref().is_some_and(|ice| ice.is_offered())
     }
 
     // ---- our offer ----
 
     /// Prepares the keys of our next offer. `agreed` says whether an offer or answer of the far end was accepted.
     pub(super) fn begin_offer(&mut self, agreed: bool) {
+        if let Some(ice) = self.ice.as_mut().filter(|ice| ice.is_offered()) {
+            ice.begin_offer();
+        }
         self.crypto.offered_new_keys = self.crypto.owes_new_keys || !agreed;
         if self.crypto.owes_new_keys {
             self.crypto.renew();
@@ -170,13 +274,16 @@ impl TransportNegotiation {
     /// Returns the profile and the keys of our offer. A re-offer uses the profile that the far end has accepted. A first
     /// offer with optional SRTP uses the plain profile.
     pub(super) fn offer(&self) -> (&'static str, OwnKeys<'static>) {
+        if self.offers_ice() {
+            return (IceNegotiation::profile(), OwnKeys::Dtls { offers: true });
+        }
         self.offer_as(self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required))
     }
 
     /// Returns the secure profile and the keys of our first offer. Returns `None` if SRTP is not optional, or if a
     /// profile is already agreed.
     pub(super) fn offer_secured(&self) -> Option<(&'static str, OwnKeys<'static>)> {
-        let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none();
+        let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offers_ice();
         open.then(|| self.offer_as(true))
     }
 
@@ -187,6 +294,9 @@ impl TransportNegotiation {
 
     /// Returns the plan for media that arrives before the answer to our offer.
     pub(super) fn early(&self) -> TransportPlan {
+        if self.offers_ice() {
+            return self.ice_plan();
+        }
         let open = self.crypto.wanted() != Srtp::Off;
         self.plan(None, None, if open { Protection::Open } else { Protection::Plain })
     }
@@ -197,39 +307,78 @@ impl TransportNegotiation {
         TransportPlan { remote: None, remote_rtcp: None, waits: false, ..before }
     }
 
-    /// Reads the transport of the far end's answer to our offer. The negotiation does not change if the answer's keys do
-    /// not fit.
+    /// Reads the transport of the far end's answer to our offer. The negotiation does not change if the answer's profile
+    /// or its keys do not fit.
     pub(super) fn accept(&mut self, lines: &TransportLines) -> Result<TransportPlan, SdpError> {
-        let protection = self.crypto.accept(&lines.keys)?;
+        let keys = match (&lines.security, self.ice.as_mut().filter(|ice| ice.is_offered())) {
+            (Security::Keys(keys), None) => keys,
+            (Security::Dtls(Ok(lines)), Some(ice)) => {
+                ice.accept(lines);
+                return Ok(self.ice_plan());
+            }
+            (Security::Dtls(Err(why)), _) => return Err(SdpError::Srtp(why)),
+            (Security::Keys(_), Some(_)) => {
+                return Err(SdpError::Srtp("the offer has DTLS-SRTP, but the answer has not"));
+            }
+            (Security::Dtls(_), None) => return Err(SdpError::Srtp("the answer has DTLS-SRTP, but the offer has not")),
+        };
+        let protection = self.crypto.accept(keys)?;
         let moved = self.has_moved(lines.remote) && matches!(protection, Protection::Keyed(_));
         self.crypto.owes_new_keys |= moved && !self.crypto.offered_new_keys;
-        self.secure = Some(lines.keys.secure);
+        self.secure = Some(keys.secure);
         Ok(self.plan(lines.remote, lines.remote_rtcp, protection))
     }
 
     // ---- our answer ----
 
-    /// Decides about an offered m-line ([`Crypto::choose`]).
-    pub(super) fn choose<'a>(&self, lines: &'a TransportLines) -> Option<Option<&'a crypto::Line>> {
-        self.crypto.choose(&lines.keys)
+    /// Decides about an offered m-line. `None` means that the m-line cannot be used.
+    pub(super) fn choose<'a>(&self, lines: &'a TransportLines) -> Option<Choice<'a>> {
+        match &lines.security {
+            Security::Keys(keys) => self.crypto.choose(keys).map(|key| key.map_or(Choice::Plain, Choice::Key)),
+            Security::Dtls(Ok(lines)) if self.ice.is_some() || self.available.is_some() => Some(Choice::Dtls(lines)),
+            Security::Dtls(_) => None,
+        }
     }
 
     /// Returns the error that says why no m-line was usable ([`Crypto::refusal`]).
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &TransportLines>) -> SdpError {
-        self.crypto.refusal(&mut lines.map(|lines| &lines.keys))
-    }
-
-    /// Renews our keys before an answer with `key`, if the far end's media moves or new keys are owed.
-    pub(super) fn begin_answer(&mut self, lines: &TransportLines, key: Option<&crypto::Line>) {
-        if key.is_some() && (self.has_moved(lines.remote) || self.crypto.owes_new_keys) {
-            self.crypto.renew();
+        let mut dtls = None;
+        let mut keys = Vec::new();
+        for line in lines {
+            match &line.security {
+                Security::Keys(offered) => keys.push(offered),
+                Security::Dtls(Err(why)) => dtls = dtls.or(Some(*why)),
+                Security::Dtls(Ok(_)) => dtls = dtls.or(Some("this session cannot use DTLS-SRTP")),
+            }
+        }
+        match dtls {
+            Some(why) if keys.is_empty() => SdpError::Srtp(why),
+            _ => self.crypto.refusal(&mut keys.into_iter()),
         }
     }
 
-    /// Answers the transport of the far end's offer with `key`, which [`TransportNegotiation::choose`] has returned.
-    pub(super) fn answer(&mut self, lines: &TransportLines, key: Option<&crypto::Line>) -> TransportPlan {
+    /// Renews our keys before an answer, if the far end's media moves or new keys are owed. With ICE, takes the offer.
+    pub(super) fn begin_answer(&mut self, lines: &TransportLines, choice: Choice<'_>) {
+        match choice {
+            Choice::Key(_) if self.has_moved(lines.remote) || self.crypto.owes_new_keys => self.crypto.renew(),
+            Choice::Key(_) | Choice::Plain => {}
+            Choice::Dtls(lines) => {
+                if let Some(ice) = self.ice() {
+                    ice.answer(lines);
+                }
+            }
+        }
+    }
+
+    /// Answers the transport of the far end's offer with a choice of [`TransportNegotiation::choose`].
+    pub(super) fn answer(&mut self, lines: &TransportLines, choice: Choice<'_>) -> TransportPlan {
+        let (key, secure) = match (choice, &lines.security) {
+            (Choice::Dtls(_), _) | (_, Security::Dtls(_)) => return self.ice_plan(),
+            (Choice::Key(line), Security::Keys(keys)) => (Some(line), keys.secure),
+            (Choice::Plain, Security::Keys(keys)) => (None, keys.secure),
+        };
         let protection = self.crypto.take(key);
-        self.secure = Some(lines.keys.secure);
+        self.secure = Some(secure);
         self.plan(lines.remote, lines.remote_rtcp, protection)
     }
 
@@ -247,6 +396,14 @@ impl TransportNegotiation {
             OwnKeys::Nothing => {}
             OwnKeys::Offer => self.crypto.offer(body),
             OwnKeys::Answer(line) => self.crypto.answer(line, body),
+            OwnKeys::Dtls { offers } => self.ice.iter().for_each(|ice| ice.write(offers, body)),
+        }
+    }
+
+    /// Writes the lines about the transport before the first m-line.
+    pub(super) fn write_head(&self, keys: OwnKeys<'_>, body: &mut String) {
+        if matches!(keys, OwnKeys::Dtls { .. }) {
+            self.ice.iter().for_each(|ice| ice.write_head(body));
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum DropReason {
     OnHold,
     /// The packet is not authentic under the agreed SRTP key, or it is a replay.
     Srtp,
+    /// The datagram is STUN or DTLS of a stranger.
+    Connection,
     /// The datagram is neither RTP nor RTCP.
     Malformed,
     /// The payload type was not agreed.
@@ -50,6 +52,7 @@ pub(super) enum DropReason {
 struct Dropped {
     on_hold: u64,
     srtp: u64,
+    connection: u64,
     malformed: u64,
     payload_type: u64,
     unknown_source: u64,
@@ -65,6 +68,7 @@ impl From<Refusal> for DropReason {
             Refusal::OnHold => DropReason::OnHold,
             Refusal::UnknownRtcpSource => DropReason::RtcpUnknownSource,
             Refusal::Srtp => DropReason::Srtp,
+            Refusal::Connection => DropReason::Connection,
         }
     }
 }
@@ -76,6 +80,7 @@ impl Inbound {
         let count = match why {
             DropReason::OnHold => &mut dropped.on_hold,
             DropReason::Srtp => &mut dropped.srtp,
+            DropReason::Connection => &mut dropped.connection,
             DropReason::Malformed => &mut dropped.malformed,
             DropReason::PayloadType => &mut dropped.payload_type,
             DropReason::UnknownSource => {
@@ -99,6 +104,7 @@ impl Inbound {
         let Dropped {
             on_hold,
             srtp,
+            connection,
             malformed,
             payload_type,
             unknown_source,
@@ -109,6 +115,7 @@ impl Inbound {
         } = self.dropped;
         stats.dropped_held = on_hold;
         stats.dropped_srtp = srtp;
+        stats.dropped_connection = connection;
         stats.dropped_malformed = malformed;
         stats.dropped_payload_type = payload_type;
         stats.dropped_unknown_source = unknown_source;

@@ -33,9 +33,13 @@ impl MediaSession {
         cx: &mut Context<'_>,
     ) -> Option<(Header, PacketKind)> {
         let receives = self.audio().is_none_or(|audio| audio.receives);
-        let handled = match self.transport.handle_datagram(flow, from, packet, receives) {
+        let handled = match self.transport.handle_datagram(flow, from, packet, receives, cx) {
             Ok(Datagram::Rtp(packet)) => self.handle_rtp(from, packet, cx),
             Ok(Datagram::Rtcp(packet)) => self.handle_rtcp(from, packet, cx).map(|()| None),
+            Ok(Datagram::Handled) => {
+                self.note_connection();
+                Ok(None)
+            }
             Err(refusal) => Err(refusal.into()),
         };
         match handled {

@@ -5,9 +5,11 @@
 //! again with the commands that gave them at first ([`RunningOperations`]). The codec states and the audio in the jitter
 //! buffers are not data either: the far end may hear a gap of some frames in transcoded audio.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tandem_webrtc::Identity;
 
 use super::capture::{Capture, CaptureState};
 use super::digit_input::{DigitInput, DigitInputState};
@@ -91,6 +93,8 @@ pub(crate) struct Resumed {
     /// The highest number of packets that the session may have sent since the snapshot. Their sequence numbers and SRTP
     /// indices are not used again.
     pub(crate) skipped: u16,
+    /// Our certificate for DTLS.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 /// The length of a frame.
@@ -151,12 +155,12 @@ impl MediaSession {
 
     /// Creates a session from data at `now`. The function also returns the time until the session's next frame.
     pub(crate) fn resume(resumed: Resumed, now: Instant, clock: &MediaClock) -> (MediaSession, Duration) {
-        let Resumed { state, events, send_silence, relatch_probation, skipped } = resumed;
+        let Resumed { state, events, send_silence, relatch_probation, skipped, identity } = resumed;
         let elapsed = clock.since(state.taken, now);
         let (missed, next_frame) = missed_frames(state.next_frame, elapsed);
         let taken = now.checked_sub(elapsed).unwrap_or(now);
         let mut session = MediaSession::new(state.key, 0, events, send_silence);
-        session.transport = Transport::resume(state.transport, taken, skipped);
+        session.transport = Transport::resume(state.transport, [taken, now], skipped, identity);
         session.transport.set_relatch_probation(relatch_probation);
         session.inbound = state.inbound;
         // The origin of the media clock is another one now.

@@ -6,22 +6,27 @@
 //!   RTP, RTCP -> SRTP -> path: to which address? -> network
 //! ```
 //!
-//! [`Path`] has a variant for each kind of transport. There is one kind: a pair of ports, with keys from the SDP. ICE with
-//! DTLS becomes a second variant, in a file beside `pair.rs`. The SRTP context and the slot are not part of the path,
-//! because every kind has both. So a kind adds addresses, timers, and at most the source of its keys.
+//! [`Path`] has a variant for each kind of transport: a pair of ports with addresses from the SDP, or a connection that
+//! ICE finds, with keys from DTLS. The far end's description decides ([`TransportPlan::ice`]). The SRTP context and the slot
+//! are not part of the path, because every kind has both.
 
+mod ice;
 mod latch;
 mod pair;
 mod srtp_context;
 
+pub(crate) use ice::Change;
+use ice::{IcePath, IcePathState};
 pub(crate) use latch::Admission;
 use pair::{PortPair, PortPairState};
 use srtp_context::{SrtpContext, SrtpContextState};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tandem_webrtc::{Counts, Identity};
 
 use crate::network::{Context, Flow};
 use crate::rtp::{Header, is_rtcp};
@@ -32,14 +37,19 @@ use crate::sdp::TransportPlan;
 pub(crate) struct Transport {
     /// The session's slot on its worker. It identifies the session's sockets to the [`crate::network::Network`].
     slot: usize,
+    /// Our certificate for DTLS, if the engine has one.
+    identity: Option<Arc<Identity>>,
     srtp: SrtpContext,
     path: Path,
 }
 
 /// How packets reach the far end.
+#[expect(clippy::large_enum_variant, reason = "nearly all sessions have a pair, and each packet uses its state")]
 enum Path {
     /// RTP and RTCP on two neighbouring ports. The far end's address comes from the SDP or from its packets.
     Pair(PortPair),
+    /// Everything on one port. The far end's address comes from ICE.
+    Ice(Box<IcePath>),
 }
 
 impl Default for Path {
@@ -53,6 +63,8 @@ impl Default for Path {
 pub(crate) enum Datagram<'a> {
     Rtp(&'a mut [u8]),
     Rtcp(&'a mut [u8]),
+    /// The transport itself has handled the datagram.
+    Handled,
 }
 
 /// The reason why a transport refuses a datagram.
@@ -65,6 +77,8 @@ pub(crate) enum Refusal {
     UnknownRtcpSource,
     /// The packet is not authentic under the agreed SRTP key, or it is a replay.
     Srtp,
+    /// The datagram is STUN or DTLS of a stranger.
+    Connection,
 }
 
 /// The effect of a new plan on a transport.
@@ -86,6 +100,7 @@ pub(crate) struct TransportSnapshot {
 #[derive(Serialize, Deserialize)]
 enum PathState {
     Pair(PortPairState),
+    Ice(IcePathState),
 }
 
 impl Transport {
@@ -93,17 +108,32 @@ impl Transport {
     pub(crate) fn snapshot(&self, now: Instant) -> TransportSnapshot {
         let path = match &self.path {
             Path::Pair(pair) => PathState::Pair(pair.state(now)),
+            Path::Ice(ice) => PathState::Ice(ice.state()),
         };
         TransportSnapshot { srtp: self.srtp.state(), path }
     }
 
-    /// Creates a transport from data. `taken` is the moment of the snapshot. `skipped` is the number of packets that may
-    /// have been sent since then.
-    pub(crate) fn resume(snapshot: TransportSnapshot, taken: Instant, skipped: u16) -> Transport {
-        let path = match snapshot.path {
-            PathState::Pair(pair) => Path::Pair(PortPair::resume(pair, taken)),
+    /// Creates a transport from data at `now`. `taken` is the moment of the snapshot. `skipped` is the number of packets
+    /// that may have been sent since then.
+    pub(crate) fn resume(
+        snapshot: TransportSnapshot,
+        [taken, now]: [Instant; 2],
+        skipped: u16,
+        identity: Option<Arc<Identity>>,
+    ) -> Transport {
+        let path = match (snapshot.path, &identity) {
+            (PathState::Pair(pair), _) => Path::Pair(PortPair::resume(pair, taken)),
+            (PathState::Ice(ice), Some(identity)) => {
+                Path::Ice(Box::new(IcePath::resume(now, Arc::clone(identity), ice)))
+            }
+            (PathState::Ice(_), None) => Path::default(),
         };
-        Transport { slot: 0, srtp: SrtpContext::resume(snapshot.srtp, skipped), path }
+        Transport { slot: 0, identity, srtp: SrtpContext::resume(snapshot.srtp, skipped), path }
+    }
+
+    /// Sets our certificate for DTLS. Without it, the transport cannot use ICE.
+    pub(crate) fn set_identity(&mut self, identity: Arc<Identity>) {
+        self.identity = Some(identity);
     }
 
     /// Sets the slot that the session has on its new worker.
@@ -116,10 +146,28 @@ impl Transport {
     }
 
     /// Applies the addresses and keys of a new plan.
-    pub(crate) fn apply(&mut self, plan: &TransportPlan) -> Applied {
+    pub(crate) fn apply(&mut self, plan: &TransportPlan, cx: &mut Context<'_>) -> Applied {
         self.srtp.set(&plan.protection);
-        match &mut self.path {
-            Path::Pair(pair) => pair.apply(plan),
+        let slot = self.slot;
+        match (&plan.ice, &mut self.path, &self.identity) {
+            (Some(plan), Path::Ice(ice), _) => {
+                ice.apply(slot, plan, cx);
+                Applied { opens: false, refused: None }
+            }
+            (Some(plan), Path::Pair(_), Some(identity)) => {
+                let mut ice = Box::new(IcePath::new(cx.now, Arc::clone(identity), plan));
+                ice.apply(slot, plan, cx);
+                self.path = Path::Ice(ice);
+                Applied { opens: true, refused: None }
+            }
+            // The far end has left ICE, which only a far end with another kind of transport does after a transfer.
+            (None, Path::Ice(_), _) => {
+                let mut pair = PortPair::default();
+                let applied = pair.apply(plan);
+                self.path = Path::Pair(pair);
+                applied
+            }
+            (_, Path::Pair(pair), _) => pair.apply(plan),
         }
     }
 
@@ -128,6 +176,7 @@ impl Transport {
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         match &mut self.path {
             Path::Pair(pair) => pair.set_probation(probation),
+            Path::Ice(_) => {}
         }
     }
 
@@ -142,7 +191,18 @@ impl Transport {
         from: SocketAddr,
         packet: &'a mut [u8],
         receives: bool,
+        cx: &mut Context<'_>,
     ) -> Result<Datagram<'a>, Refusal> {
+        if let Path::Ice(ice) = &mut self.path {
+            match ice.handle_datagram(self.slot, from, packet, cx) {
+                tandem_webrtc::Datagram::Media => {}
+                tandem_webrtc::Datagram::Handled => {
+                    self.take_keys();
+                    return Ok(Datagram::Handled);
+                }
+                tandem_webrtc::Datagram::Refused => return Err(Refusal::Connection),
+            }
+        }
         // Some far ends send RTCP to the RTP port.
         if flow == Flow::Rtcp || is_rtcp(packet) {
             if self.is_unknown_rtcp_source(from) {
@@ -154,6 +214,15 @@ impl Transport {
             return Err(Refusal::OnHold);
         }
         self.decrypt(Flow::Rtp, packet).map(Datagram::Rtp)
+    }
+
+    /// Takes the keys of a complete handshake.
+    fn take_keys(&mut self) {
+        if let Path::Ice(ice) = &mut self.path
+            && let Some(keys) = ice.take_keys()
+        {
+            self.srtp.set_keys(keys);
+        }
     }
 
     #[inline]
@@ -168,6 +237,8 @@ impl Transport {
         let authentic = !self.srtp.is_plain();
         match &mut self.path {
             Path::Pair(pair) => pair.admit(self.slot, from, header, authentic, cx),
+            // SRTP has authenticated the packet.
+            Path::Ice(_) => Admission::FarEnd,
         }
     }
 
@@ -176,6 +247,7 @@ impl Transport {
     pub(crate) fn note_accepted(&mut self, from: SocketAddr, cx: &mut Context<'_>) {
         match &mut self.path {
             Path::Pair(pair) => pair.pin_when_settled(self.slot, from, cx),
+            Path::Ice(_) => {}
         }
     }
 
@@ -183,6 +255,7 @@ impl Transport {
     pub(crate) fn note_heard(&mut self, at: Instant, sequence: u16) {
         match &mut self.path {
             Path::Pair(pair) => pair.note_heard(at, sequence),
+            Path::Ice(_) => {}
         }
     }
 
@@ -190,6 +263,7 @@ impl Transport {
     pub(crate) fn note_rtcp_source(&mut self, from: SocketAddr) {
         match &mut self.path {
             Path::Pair(pair) => pair.note_rtcp_source(from),
+            Path::Ice(_) => {}
         }
     }
 
@@ -197,6 +271,7 @@ impl Transport {
     pub(crate) fn is_unknown_rtcp_source(&self, from: SocketAddr) -> bool {
         match &self.path {
             Path::Pair(pair) => pair.is_unknown_rtcp_source(from),
+            Path::Ice(_) => false,
         }
     }
 
@@ -204,6 +279,7 @@ impl Transport {
     pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
         match &self.path {
             Path::Pair(pair) => pair.refuses(from, now),
+            Path::Ice(_) => false,
         }
     }
 
@@ -214,6 +290,10 @@ impl Transport {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.path {
             Path::Pair(pair) => pair.handle_timeout(self.slot, cx),
+            Path::Ice(ice) => {
+                ice.handle_timeout(self.slot, cx);
+                self.take_keys();
+            }
         }
     }
 
@@ -223,6 +303,7 @@ impl Transport {
         match &self.path {
             // The latch moves its limit with each packet, and a frame is precise enough for this limit.
             Path::Pair(_) => None,
+            Path::Ice(ice) => ice.poll_timeout(),
         }
     }
 
@@ -233,12 +314,13 @@ impl Transport {
     pub(crate) fn target(&self) -> Option<SocketAddr> {
         match &self.path {
             Path::Pair(pair) => pair.target(),
+            Path::Ice(ice) => ice.target(),
         }
     }
 
     /// Sends an RTP packet. A packet that cannot be encrypted is not sent.
     pub(crate) fn send_rtp(&mut self, to: SocketAddr, packet: &[u8], cx: &mut Context<'_>) {
-        self.srtp.send(self.slot, Flow::Rtp, to, packet, cx.network);
+        self.srtp.send((self.slot, Flow::Rtp), Flow::Rtp, to, packet, cx.network);
     }
 
     /// Sends a compound RTCP packet. `write` writes the packet into a buffer, and is not called if there is no target.
@@ -247,14 +329,16 @@ impl Transport {
         cx: &mut Context<'_>,
         write: impl FnOnce(&mut [u8; N]) -> usize,
     ) {
-        let target = match &self.path {
-            Path::Pair(pair) => pair.rtcp_target(),
+        let (target, socket) = match &self.path {
+            Path::Pair(pair) => (pair.rtcp_target(), Flow::Rtcp),
+            // RTP and RTCP share a port (RFC 5761).
+            Path::Ice(ice) => (ice.target(), Flow::Rtp),
         };
         let Some(target) = target else { return };
         let mut packet = [0; N];
         let length = write(&mut packet);
         if let Some(packet) = packet.get(..length) {
-            self.srtp.send(self.slot, Flow::Rtcp, target, packet, cx.network);
+            self.srtp.send((self.slot, socket), Flow::Rtcp, target, packet, cx.network);
         }
     }
 
@@ -264,6 +348,7 @@ impl Transport {
     pub(crate) fn has_address(&self) -> bool {
         match &self.path {
             Path::Pair(pair) => pair.has_address(),
+            Path::Ice(ice) => ice.is_described(),
         }
     }
 
@@ -271,6 +356,7 @@ impl Transport {
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         match &self.path {
             Path::Pair(pair) => pair.is_settled(now),
+            Path::Ice(_) => false,
         }
     }
 
@@ -278,6 +364,7 @@ impl Transport {
     pub(crate) fn is_pinned_both_ways(&self) -> bool {
         match &self.path {
             Path::Pair(pair) => pair.is_pinned_both_ways(),
+            Path::Ice(_) => false,
         }
     }
 
@@ -289,6 +376,7 @@ impl Transport {
     pub(crate) fn signalled(&self) -> Option<SocketAddr> {
         match &self.path {
             Path::Pair(pair) => pair.signalled(),
+            Path::Ice(_) => None,
         }
     }
 
@@ -296,6 +384,30 @@ impl Transport {
     pub(crate) fn learnt(&self) -> Option<SocketAddr> {
         match &self.path {
             Path::Pair(pair) => pair.learnt(),
+            Path::Ice(ice) => ice.target(),
+        }
+    }
+
+    /// Returns the changes of the connection since the last call. A pair of ports has none.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        match &mut self.path {
+            Path::Pair(_) => Vec::new(),
+            Path::Ice(ice) => ice.take_changes(),
+        }
+    }
+
+    /// The numbers of datagrams and candidates of ICE and DTLS that changed nothing.
+    pub(crate) fn connection_counts(&self) -> Option<Counts> {
+        match &self.path {
+            Path::Pair(_) => None,
+            Path::Ice(ice) => Some(ice.counts()),
+        }
+    }
+
+    /// Tells the far end that the connection ends.
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
+        if let Path::Ice(ice) = &mut self.path {
+            ice.close(self.slot, cx);
         }
     }
 }

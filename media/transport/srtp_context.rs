@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Flow, Network};
-use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp, SrtpState};
+use crate::rtp::srtp::{Keys, LONGEST, LONGEST_TRAILER, Refused, Srtp, SrtpState};
 use crate::sdp::Protection;
 
 /// The state of the protection. `former` is the SRTP context of earlier keys. If the same keys return, their packet
@@ -60,13 +60,16 @@ impl SrtpContext {
 
     /// Applies the negotiated protection. Unchanged keys keep their state.
     pub(super) fn set(&mut self, protection: &Protection) {
+        if matches!((&protection, &self), (Protection::Dtls, SrtpContext::Keyed(_))) {
+            return;
+        }
         let former = match std::mem::take(self) {
             SrtpContext::Plain { former } | SrtpContext::AwaitingKeys { former } => former,
             SrtpContext::Keyed(srtp) => Some(srtp),
         };
         *self = match (protection, former) {
             (Protection::Plain, former) => SrtpContext::Plain { former },
-            (Protection::Open, former) => SrtpContext::AwaitingKeys { former },
+            (Protection::Open | Protection::Dtls, former) => SrtpContext::AwaitingKeys { former },
             (Protection::Keyed(keys), Some(mut srtp)) => {
                 srtp.rekey((**keys).clone());
                 SrtpContext::Keyed(srtp)
@@ -76,6 +79,11 @@ impl SrtpContext {
                 None => SrtpContext::AwaitingKeys { former: None },
             },
         };
+    }
+
+    /// Applies the keys of a handshake.
+    pub(super) fn set_keys(&mut self, keys: Keys) {
+        self.set(&Protection::Keyed(Box::new(keys)));
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -93,10 +101,17 @@ impl SrtpContext {
         }
     }
 
-    /// Sends a packet through the sockets of `slot`. A packet that cannot be encrypted is not sent.
-    pub(super) fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8], network: &mut dyn Network) {
+    /// Sends an RTP or RTCP packet through the socket `socket` of `slot`. A packet that cannot be encrypted is not sent.
+    pub(super) fn send(
+        &mut self,
+        (slot, socket): (usize, Flow),
+        flow: Flow,
+        to: SocketAddr,
+        packet: &[u8],
+        network: &mut dyn Network,
+    ) {
         match self {
-            SrtpContext::Plain { .. } => network.send(slot, flow, to, packet),
+            SrtpContext::Plain { .. } => network.send(slot, socket, to, packet),
             SrtpContext::Keyed(srtp) => {
                 let mut buffer = [0; LONGEST + LONGEST_TRAILER];
                 let Some(place) = buffer.get_mut(..packet.len()) else { return };
@@ -106,7 +121,7 @@ impl SrtpContext {
                     Flow::Rtcp => srtp.protect_rtcp(&mut buffer, packet.len()),
                 };
                 if let Some(packet) = length.and_then(|length| buffer.get(..length)) {
-                    network.send(slot, flow, to, packet);
+                    network.send(slot, socket, to, packet);
                 }
             }
             SrtpContext::AwaitingKeys { .. } => {}

@@ -39,7 +39,7 @@ fn offered(leg: &mut Negotiation) -> String {
 fn keyed(plan: Option<&MediaPlan>) -> Option<Keys> {
     match &plan?.transport.protection {
         Protection::Keyed(keys) => Some((**keys).clone()),
-        Protection::Plain | Protection::Open => None,
+        Protection::Plain | Protection::Open | Protection::Dtls => None,
     }
 }
 
@@ -69,7 +69,7 @@ fn the_srtp_setting_and_the_offer_decide_the_protection() {
             vec!["1 F8_128_HMAC_SHA1_80 inline:AAAA"],
             Err("no offered key has a supported suite"),
         ),
-        (Srtp::Optional, "UDP/TLS/RTP/SAVPF", vec![&*key], Err("no audio stream")),
+        (Srtp::Optional, "UDP/TLS/RTP/SAVPF", vec![&*key], Err("no usable a=ice-ufrag")),
     ] {
         let mut leg = leg(srtp, 1);
         let answered = answer(&mut leg, &media(profile, &keys));
