@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing prepared but Rust, make, and Debian's apt as root or by sudo.
 
 SECONDS ?= 60
-FUZZ_TARGETS ?= sip phones identity sdp rtp codec markup texml swml
+FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml
 
 .PHONY: demo test check bench instructions bpf run release fuzz peers
 
