@@ -591,6 +591,7 @@ impl Leg {
         self.other_offer = None;
         media.close_other();
         media.use_route(index);
+        media.use_media(kind);
         self.wanted_digits = route.wanted_digits;
         let offer = self.negotiation.place(late, media);
         self.signalling = Signalling::Up;
@@ -661,6 +662,7 @@ impl Leg {
                 return None;
             }
             media.switch();
+            media.use_media(contact.media);
             let mut negotiation = Negotiation::default();
             let offer = negotiation.place(false, media).unwrap_or_default();
             media.switch();

@@ -8,11 +8,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fork::MediaKind;
 use crate::signal::{HeaderFields, SignalCommand};
 
 /// The writer and reader of a leg's media descriptions. The media session implements this trait.
 ///
-/// A leg that rings at contacts with two kinds of media ([`MediaKind`](crate::fork::MediaKind)) has two sessions. One of
+/// A leg that rings at contacts with two kinds of media ([`MediaKind`]) has two sessions. One of
 /// them is in use, and all functions concern the session in use unless they say otherwise.
 pub trait Describe {
     /// Returns an offer. The codecs of the bridged leg come first.
@@ -41,6 +42,8 @@ pub trait Describe {
     fn decline(&mut self, offer: &[u8]) -> Option<Bytes>;
     /// Applies the media settings of the route with this index, because the leg is placed on this route now.
     fn use_route(&mut self, index: usize);
+    /// Makes the session in use a session with this kind of media. The leg calls this function before the first offer.
+    fn use_media(&mut self, kind: MediaKind);
     /// Opens the session of the other kind of media. Returns `false` if there is no room for it.
     fn open_other(&mut self) -> bool;
     /// Changes the session in use to the session of the other kind of media.

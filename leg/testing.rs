@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tandem_id::{LegId, Now};
 
+use crate::fork::MediaKind;
 use crate::negotiation::{Describe, Unusable};
 use crate::signal::{SignalEnd, SignalEvent};
 
@@ -41,6 +42,8 @@ pub(crate) struct Media {
     pub(crate) owes_offer: bool,
     /// Whether this is the second session.
     pub(crate) is_other: bool,
+    /// The kind of media of the newest first offer.
+    pub(crate) kind: MediaKind,
     pub(crate) other: Option<Box<Media>>,
     /// Whether there is no room for a second session.
     pub(crate) is_full: bool,
@@ -98,6 +101,10 @@ impl Describe for Media {
     }
 
     fn use_route(&mut self, _: usize) {}
+
+    fn use_media(&mut self, kind: MediaKind) {
+        self.kind = kind;
+    }
 
     fn open_other(&mut self) -> bool {
         if !self.is_full {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_host::clock;
 use tandem_id::LegId;
+use tandem_leg::fork::MediaKind;
 use tandem_leg::negotiation::{Describe, Unusable};
 use tandem_media as media;
 
@@ -130,6 +131,13 @@ impl Describe for Description {
 
     fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         self.session.decline(offer)
+    }
+
+    fn use_media(&mut self, kind: MediaKind) {
+        match kind {
+            MediaKind::Plain => {}
+            MediaKind::WebRtc => self.session.offer_ice(),
+        }
     }
 
     fn open_other(&mut self) -> bool {

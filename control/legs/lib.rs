@@ -297,7 +297,7 @@ impl LegIo {
 
     /// Ends the call after the media engine has found that no media can reach the far end. The media session stays open
     /// until [`LegIo::release`].
-    pub fn fail_media(&mut self, reason: media::TransportFailure) {
+    pub fn fail_media(&mut self, reason: &media::TransportFailure) {
         self.leg.fail_media(reason.to_string());
     }
 

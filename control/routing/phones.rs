@@ -348,6 +348,12 @@ impl Phones {
         self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
     }
 
+    /// Whether calls to a phone have the media of browsers. `by_websocket` says whether the phone has registered over a
+    /// WebSocket.
+    pub fn is_webrtc(&self, phone: &sip::Aor, by_websocket: bool) -> bool {
+        self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.webrtc).unwrap_or(by_websocket)
+    }
+
     /// Whether calls to this domain of an account must use TLS.
     pub fn is_secure(&self, domain: &str) -> bool {
         self.known.read().domains.get(&domain.to_ascii_lowercase()).is_some_and(|domain| domain.details.secure)

@@ -723,10 +723,17 @@ impl CallTask {
                 self.services.counters.audio_resumed(leg);
                 self.note_line(now.time, leg, "media", "audio from the far end arrives again");
             }
+            media::Event::ConnectionInterrupted => {
+                let text = "the far end has answered no connectivity check for 15 s: its network may have changed";
+                self.note_line(now.time, leg, "media", text);
+            }
+            media::Event::ConnectionRestored => {
+                self.note_line(now.time, leg, "media", "the far end answers connectivity checks again");
+            }
             media::Event::TransportFailed { reason } => {
                 self.note_line(now.time, leg, "media", reason.to_string());
                 if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.io.fail_media(*reason);
+                    live.io.fail_media(reason);
                 }
                 return self.handle_reports(now, leg);
             }

@@ -44,4 +44,8 @@ pub struct EndpointConfig {
     /// setting `media.endpoint_srtp`.
     #[serde(default)]
     pub srtp: Option<tandem_media::Srtp>,
+    /// Whether calls to the phone have the media of browsers: ICE and DTLS-SRTP (RFC 8827). `None` means that phones with a
+    /// WebSocket are browsers, and other phones are not. Calls from the phone may have either kind in any case.
+    #[serde(default)]
+    pub webrtc: Option<bool>,
 }

@@ -94,6 +94,7 @@ pub(super) fn endpoint(row: &Resource<ProvisionedPhone>) -> EndpointConfig {
         application: phone.application.clone(),
         outbound: phone.outbound,
         caller_id: phone.caller_id.as_deref().and_then(|number| number.parse().ok()),
+        webrtc: None,
         srtp: phone.encrypted.map(|encrypted| if encrypted { Srtp::Required } else { Srtp::Off }),
     }
 }

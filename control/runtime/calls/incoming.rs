@@ -62,7 +62,9 @@ impl Calls {
         let (services, sip::Aor { account, username, domain }) = (self.services(), binding.aor.clone());
         let user = clients::User { account, name: username, domain };
         if registered {
-            let media = if binding.transport.is_websocket() { MediaKind::WebRtc } else { MediaKind::Plain };
+            let by_websocket = binding.transport.is_websocket();
+            let is_webrtc = services.routing.load().phones().is_webrtc(&binding.aor, by_websocket);
+            let media = if is_webrtc { MediaKind::WebRtc } else { MediaKind::Plain };
             let contact = Contact { id: binding.id.0, q: binding.q, media };
             let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
             let device = device.map(str::to_owned);
