@@ -34,7 +34,7 @@ pub struct Route {
     /// The statuses that count as a failure of the route, so that the next route is tried.
     pub failover_on: Vec<u16>,
     /// The user to call, if the far end is a user with contacts.
-    pub user: Option<User>,
+    pub user: Option<CalledUser>,
 }
 
 impl Route {
@@ -47,7 +47,7 @@ impl Route {
 
 /// A user who is reachable at contacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
+pub struct CalledUser {
     /// The name of the user.
     pub name: String,
     /// The contacts that ring, best first. Empty if the user has none now.

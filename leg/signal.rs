@@ -187,6 +187,8 @@ pub struct IncomingCall {
     pub from_display: Option<String>,
     /// The user in `request_uri`. Empty if the URI has no user.
     pub to_user: String,
+    /// The message of the call for the log: `INVITE sip:...`.
+    pub line: String,
     /// The id that the far end has given to the call (the SIP Call-ID).
     pub signalling_id: String,
     /// The source address of the signalling.
@@ -197,7 +199,7 @@ pub struct IncomingCall {
     pub is_secure: bool,
     /// The trunk from which the call came, if it came from a trunk.
     pub trunk: Option<Arc<str>>,
-    /// The account and user of the caller, if the call did not come from a trunk.
+    /// The caller, if the call did not come from a trunk.
     pub caller: Option<Caller>,
     /// The header fields for the application.
     pub headers: HeaderFields,
@@ -209,15 +211,50 @@ pub struct IncomingCall {
     pub dialog: Option<Arc<str>>,
 }
 
-/// The account and user of a caller that is not a trunk.
+/// A caller that is not a trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The account to which the caller belongs.
     pub account: AccountName,
-    /// The user whose password the caller proved. `None` if the server recognised the caller by its address.
-    pub username: Option<Arc<str>>,
-    /// The called domain, if it belongs to an account.
-    pub domain: Option<Arc<str>>,
+    /// How the caller has identified itself.
+    pub identity: Identity,
+}
+
+/// How a caller has identified itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// As a user of SIP.
+    Sip {
+        /// The user whose password the caller proved. `None` if the server recognised the caller by its address.
+        username: Option<Arc<str>>,
+        /// The called domain, if it belongs to an account.
+        domain: Option<Arc<str>>,
+    },
+    /// With a token that the account has signed.
+    Token {
+        /// The name of the client.
+        name: Arc<str>,
+        /// The id of the application to which the calls of the client go. `None` if the token permits no calls.
+        application: Option<Arc<str>>,
+    },
+}
+
+impl Caller {
+    /// Returns the name that the caller has proved to have.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        match &self.identity {
+            Identity::Sip { username, .. } => username.as_ref(),
+            Identity::Token { name, .. } => Some(name),
+        }
+    }
+
+    /// Returns the called domain, if it belongs to an account.
+    pub fn domain(&self) -> Option<&Arc<str>> {
+        match &self.identity {
+            Identity::Sip { domain, .. } => domain.as_ref(),
+            Identity::Token { .. } => None,
+        }
+    }
 }
 
 /// The party that the far end wants to be transferred to.

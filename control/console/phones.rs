@@ -70,21 +70,21 @@ impl List for Phones {
         let mut rows: Vec<_> = phones
             .users()
             .into_iter()
-            .filter(|aor| seen(&aor.account))
-            .map(|aor| {
+            .filter(|user| seen(&user.account))
+            .map(|user| {
                 let of_it = |row: &&BindingRow| {
-                    row.account == aor.account
-                        && *row.username == *aor.username
-                        && row.details.domain.as_deref() == aor.domain.as_deref()
+                    row.account == user.account
+                        && *row.username == *user.name
+                        && row.details.domain.as_deref() == user.domain.as_deref()
                 };
                 let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
                 PhoneRow {
-                    account: aor.account.clone(),
-                    username: aor.username.to_string(),
-                    domain: aor.domain.as_deref().map(str::to_owned),
-                    uri: phones.uri(&aor),
+                    account: user.account.clone(),
+                    username: user.name.to_string(),
+                    domain: user.domain.as_deref().map(str::to_owned),
+                    uri: phones.uri(&user),
                     registered: !contacts.is_empty(),
-                    last_refusal: app.calls.refusals().last(&aor.account, &aor.username),
+                    last_refusal: app.calls.refusals().last(&user.account, &user.name),
                     contacts,
                 }
             })

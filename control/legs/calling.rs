@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tandem_call::output::Invite;
+use tandem_clients as clients;
 use tandem_id::{AccountName, LegId};
-use tandem_leg::attempt::{Route, User};
+use tandem_leg::attempt::{CalledUser, Route};
 use tandem_leg::dtmf::WantedForm;
 use tandem_leg::fork::MediaKind;
 use tandem_media as media;
@@ -13,7 +14,6 @@ use tandem_routing::{Outbound, Routing};
 use tandem_settings::DtmfMode;
 use tandem_stir::SigningRequest;
 
-use crate::sip::Aor;
 
 /// An outbound call and its routes.
 pub struct OutgoingCall {
@@ -76,7 +76,7 @@ pub struct CallRoute {
     /// The destination.
     pub outbound: Outbound,
     /// The user to call, if the destination is a user with contacts.
-    pub user: Option<User>,
+    pub user: Option<CalledUser>,
     /// Whether 3xx responses are followed. Redirections from a phone of this server are not followed, because the phone
     /// is not identified by its own URI.
     pub follows_redirects: bool,
@@ -86,10 +86,10 @@ pub struct CallRoute {
 
 impl CallRoute {
     /// Creates the route to this destination. `user` has the contacts of the destination's user, if it has one.
-    pub fn new(outbound: Outbound, user: Option<User>, routing: &Routing) -> Self {
+    pub fn new(outbound: Outbound, user: Option<CalledUser>, routing: &Routing) -> Self {
         let name = outbound.trunk_name();
-        let media = RouteMedia::new(routing, name, outbound.aor.as_ref());
-        let follows_redirects = outbound.aor.is_none() && routing.redirects(name);
+        let media = RouteMedia::new(routing, name, outbound.user.as_ref());
+        let follows_redirects = outbound.user.is_none() && routing.redirects(name);
         Self { outbound, user, follows_redirects, media }
     }
 }
@@ -105,7 +105,7 @@ pub struct RouteMedia {
 
 impl RouteMedia {
     /// Returns the settings for a leg over this trunk, or to or from this phone.
-    pub fn new(routing: &Routing, trunk: Option<&str>, phone: Option<&Aor>) -> Self {
+    pub fn new(routing: &Routing, trunk: Option<&str>, phone: Option<&clients::User>) -> Self {
         Self {
             codecs: routing.codecs(trunk),
             source: routing.media_source(trunk),

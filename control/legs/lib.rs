@@ -45,6 +45,19 @@ pub enum Signalling {
     Internal(InternalSignalling),
 }
 
+impl Signalling {
+    /// Refuses a call that has no leg. `reason` is the reason phrase; `None` means the usual phrase.
+    pub fn refuse(&self, leg: LegId, status: u16, reason: Option<String>) {
+        // A client that obeys Retry-After sends no request before that time.
+        let headers = (status == 503).then(retry_after).into_iter().collect();
+        let order = SignalCommand::Refuse { status, reason, headers };
+        match self {
+            Self::Sip(sip) => sip.refuse(leg, order),
+            Self::Internal(internal) => internal.send(order),
+        }
+    }
+}
+
 /// A leg with its signalling and its media session.
 pub struct LegIo {
     leg: Leg,

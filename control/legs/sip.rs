@@ -6,19 +6,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clients as clients;
 use tandem_host::clock;
 use tandem_id::{LegId, Now};
 use tandem_leg::Placement;
 use tandem_leg::attempt::Next;
 use tandem_leg::fork::Contact;
 use tandem_leg::signal::{
-    Caller, HeaderFields, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd, SignalEndCause,
-    SignalEvent, TransferRequest,
+    Caller, HeaderFields, Identity, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd,
+    SignalEndCause, SignalEvent, TransferRequest,
 };
 use tandem_routing::trunk::{identity, passing};
 use tandem_routing::with_user;
 use tandem_sip as sip;
-pub use tandem_sip::{Aor, escape_user};
+pub use tandem_sip::escape_user;
 use tandem_stir::SigningOutcome;
 
 use crate::calling::{CallRoute, OutgoingCall};
@@ -55,6 +56,13 @@ impl SipSignalling {
     /// Creates the signalling of a leg over this endpoint.
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
         Self { endpoint, invite: None }
+    }
+
+    /// Refuses a call that has no leg. If the queue of the endpoint is full, the refusal is dropped with a warning.
+    pub(crate) fn refuse(&self, leg: LegId, order: SignalCommand) {
+        if let Err(error) = self.endpoint.send(command(leg, order)) {
+            tracing::warn!(?error, "SIP accepts no command");
+        }
     }
 
     /// Returns the signalling of a branch of the leg.
@@ -148,8 +156,10 @@ impl SipSignalling {
                 (invite, signing)
             }
         };
-        if let (Some(Contact { id, .. }), Some(aor)) = (contact, &route.outbound.aor) {
-            invite.binding = Some(sip::BindingRef { aor: aor.clone(), id: sip::BindingId(id) });
+        if let (Some(Contact { id, .. }), Some(user)) = (contact, &route.outbound.user) {
+            let clients::User { account, name: username, domain } = user.clone();
+            let aor = sip::Aor { account, username, domain };
+            invite.binding = Some(sip::BindingRef { aor, id: sip::BindingId(id) });
         }
         self.endpoint.post(sip::Command::Invite { leg: branch, invite });
         signing
@@ -209,7 +219,7 @@ fn invitation(call: &OutgoingCall, route: &CallRoute) -> (Box<sip::Outgoing>, Op
     let (outbound, trunk, invite) = (&route.outbound, route.outbound.trunk.as_deref(), &call.invite);
     let mut presented = identity::present(trunk, invite, call.parent_leg.as_ref(), &outbound.host());
     let mut signing = None;
-    if outbound.aor.is_none() {
+    if outbound.user.is_none() {
         let (signature, outcome) = call.signing.headers(trunk, invite, &presented, clock::time());
         presented.headers.extend(signature);
         signing = outcome;
@@ -357,6 +367,7 @@ fn incoming_call(incoming: sip::Incoming) -> (IncomingCall, PendingCall) {
     let sip::Incoming { request_uri, to_uri, from_uri, from_user, from_display, to_user, sip_call_id, .. } = incoming;
     let sip::Incoming { source, transport, trunk, caller, headers, offer, replaces, dialog, waiting, .. } = incoming;
     let call = IncomingCall {
+        line: ["INVITE ", &request_uri].concat(),
         request_uri,
         to_uri,
         from_uri,
@@ -368,7 +379,10 @@ fn incoming_call(incoming: sip::Incoming) -> (IncomingCall, PendingCall) {
         transport: transport.token(),
         is_secure: transport.is_secure(),
         trunk,
-        caller: caller.map(|sip::Caller { account, username, domain }| Caller { account, username, domain }),
+        caller: caller.map(|sip::Caller { account, username, domain }| Caller {
+            account,
+            identity: Identity::Sip { username, domain },
+        }),
         headers: fields(headers),
         offer,
         replaces,

@@ -112,9 +112,9 @@ impl Routing {
     ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
         let account = &route.owner.account;
         if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
-            let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
+            let domain = caller.domain().and_then(|domain| self.phones.domain(domain));
             let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
-            if let Some(id) = self.phones.connections().calling(account, caller.username.as_deref(), trunk) {
+            if let Some(id) = self.phones.connections().calling(account, caller.name().map(|name| &**name), trunk) {
                 return self.outbound_channels(account, Some(&id), &Address::from(user));
             }
         }

@@ -266,7 +266,7 @@ fn outbound(trunk: u128, origination: &Origination, user: &str) -> Option<Outbou
         from_host: None,
         credentials: None,
         trunk: Some(Arc::new(settings)),
-        aor: None,
+        user: None,
     })
 }
 

@@ -10,7 +10,7 @@ use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, Target};
 use tandem_id::AccountName;
-use tandem_leg::signal::Caller;
+use tandem_leg::signal::{Caller, Identity};
 use tandem_settings::{Application, ApplicationKind, Bridge, EndpointConfig, NumberConfig, RecordBridge};
 use tandem_sip as sip;
 use tandem_store::domains::DomainRow;
@@ -148,19 +148,30 @@ impl Routing {
         })
     }
 
+    /// Returns the route of a call from a client of an account. The error is the SIP status for the client.
+    pub fn from_client(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+        match &caller.identity {
+            Identity::Sip { .. } => self.from_phone(caller, request_uri, user),
+            Identity::Token { application, .. } => {
+                let id = application.as_ref().ok_or(403u16)?;
+                self.to_application_of(&caller.account, self.documents(&caller.account), id).ok_or(404)
+            }
+        }
+    }
+
     /// Returns the route of a call from a phone. The called domain decides first. The application of the phone decides
     /// next. Then the account's phones, numbers and trunks decide, in this order. The error is the SIP status for the
     /// phone.
-    pub fn from_phone(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+    fn from_phone(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
-        let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
+        let domain = caller.domain().and_then(|domain| self.phones.domain(domain));
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
             return self.route_from_customer_trunk(account, domain.id, user);
         }
         if let Some(route) = domain.and_then(|domain| self.to_domain(&domain)) {
             return Ok(route);
         }
-        let endpoint = caller.username.as_deref().and_then(|username| self.phones.endpoint(account, username));
+        let endpoint = caller.name().and_then(|username| self.phones.endpoint(account, username));
         if let Some(route) = endpoint.as_deref().and_then(|endpoint| self.to_its_application(endpoint)) {
             return Ok(route);
         }
@@ -234,16 +245,7 @@ impl Routing {
         let account = endpoint.account.clone();
         let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
         if let Some(id) = &endpoint.application {
-            if let Some(application) = self.configured_application(id).filter(|app| app.account == endpoint.account) {
-                return Some(to_application(account, application));
-            }
-            let voice = self.application(&account, &dialect, id)?;
-            return Some(Route {
-                owner: LegOwner { application: Some(Arc::clone(id)), ..LegOwner::new(account, dialect) },
-                status: voice.status(),
-                record: None,
-                decision: voice.decision()?,
-            });
+            return self.to_application_of(&account, dialect, id);
         }
         let target = target(endpoint.voice_url.as_ref(), endpoint.voice_method)?;
         Some(Route {
@@ -251,6 +253,20 @@ impl Routing {
             status: None,
             record: None,
             decision: Decision::Document { target, fallback: None },
+        })
+    }
+
+    /// Returns the route to the account's application with this id.
+    fn to_application_of(&self, account: &AccountName, dialect: Arc<str>, id: &Arc<str>) -> Option<Route> {
+        if let Some(application) = self.configured_application(id).filter(|app| app.account == *account) {
+            return Some(to_application(account.clone(), application));
+        }
+        let voice = self.application(account, &dialect, id)?;
+        Some(Route {
+            owner: LegOwner { application: Some(Arc::clone(id)), ..LegOwner::new(account.clone(), dialect) },
+            status: voice.status(),
+            record: None,
+            decision: voice.decision()?,
         })
     }
 

@@ -35,7 +35,7 @@ impl Routing {
             let called = Address::Name(Arc::clone(id));
             return Some(InternalDestination { route: self.to_own_application(account, dialect, id)?, called });
         }
-        // A phone of the account takes precedence over a number, as in `from_phone`.
+        // A phone of the account takes precedence over a number, as in `from_client`.
         if !via.is_empty() || self.phones.find(account, to).is_some() {
             return None;
         }

@@ -15,7 +15,7 @@ use tandem_call::{Callback, Target};
 use tandem_causes::Cause;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId, RecordingId};
-use tandem_leg::signal::IncomingCall;
+use tandem_leg::signal::{Identity, IncomingCall};
 use tandem_store::StoreFailed;
 use tandem_store::domains::DomainRow;
 
@@ -154,7 +154,11 @@ pub fn inbound_leg(
         Err(_) => Address::from(uri),
     };
     // A phone is identified by the user name of its credentials, and not by its From header.
-    let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
+    let identity = incoming.caller.as_ref().map(|caller| &caller.identity);
+    let username = match identity {
+        Some(Identity::Sip { username, .. }) => username.as_deref(),
+        Some(Identity::Token { .. }) | None => None,
+    };
     let (from, to) = match &domain {
         Some(domain) => {
             let at = |user: &str| Address::Sip(with_user(&format!("sip:{}", domain.name), user).into());
@@ -170,6 +174,11 @@ pub fn inbound_leg(
             };
             (from, party(&incoming.to_user, &incoming.request_uri))
         }
+    };
+    // The name in a token has no host.
+    let from = match identity {
+        Some(Identity::Token { name, .. }) => Address::Client(Arc::clone(name)),
+        Some(Identity::Sip { .. }) | None => from,
     };
     let info = LegInfo {
         caller_name: incoming.from_display.clone(),

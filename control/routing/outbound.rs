@@ -8,6 +8,7 @@ use rand::Rng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::is_trunk_id;
 use tandem_id::AccountName;
+use tandem_clients as clients;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
@@ -31,8 +32,9 @@ pub struct Outbound {
     pub credentials: Option<sip::Credentials>,
     /// The trunk. The field is also set if the call goes to a SIP URI that belongs to the trunk.
     pub trunk: Option<Arc<TrunkConfig>>,
-    /// The user whose registered phones ring. If this field is set, the other fields are not used.
-    pub aor: Option<sip::Aor>,
+    /// The user whose contacts ring. If this field is set, `request_uri` is the URI of the user, and the other fields are
+    /// empty.
+    pub user: Option<clients::User>,
 }
 
 impl Outbound {
@@ -49,7 +51,7 @@ impl Outbound {
     /// Returns `None` for the URIs of configured trunks and for phones.
     pub fn chosen_uri(&self) -> Option<&str> {
         let of_operator = self.trunk.as_ref().is_some_and(|trunk| customer_trunk::id(&trunk.name).is_none());
-        if self.aor.is_some() || of_operator && self.next_hop.is_some() {
+        if self.user.is_some() || of_operator && self.next_hop.is_some() {
             return None;
         }
         Some(self.next_hop.as_deref().unwrap_or(&self.request_uri))
@@ -80,6 +82,13 @@ impl Routing {
     /// Returns the accounts whose trunks an account may use: the account itself and the account that created it.
     pub fn trunk_owners(&self, account: &AccountName) -> Vec<AccountName> {
         std::iter::once(account.clone()).chain(self.accounts.parent(account)).collect()
+    }
+
+    /// Returns the route to the contacts of a user, who is called at the address `to`.
+    pub fn to_user(&self, user: clients::User, to: &Address) -> Outbound {
+        let request_uri = self.phones.target(&user, to);
+        let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
+        Outbound { request_uri, next_hop, from_host, credentials, trunk, user: Some(user) }
     }
 
     fn may_use(&self, account: &AccountName, trunk: &TrunkConfig) -> bool {
@@ -136,10 +145,8 @@ impl Routing {
         if !via.is_empty() {
             return self.over(via, &to.user(), health);
         }
-        if let Some(aor) = self.phones.find(account, to) {
-            let request_uri = self.phones.target(&aor, to);
-            let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
-            return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, aor: Some(aor) }];
+        if let Some(user) = self.phones.find(account, to) {
+            return vec![self.to_user(user, to)];
         }
         match to {
             Address::Phone(number) => {
@@ -171,7 +178,7 @@ impl Routing {
                 let from_host =
                     trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(std::string::ToString::to_string);
                 let trunk = trunk.cloned();
-                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
+                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, user: None }]
             }
             // A call to an application is an internal call.
             Address::Client(_) | Address::Application(_) | Address::Name(_) => Vec::new(),
@@ -188,7 +195,7 @@ fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
         from_host: trunk.from_domain.as_ref().map(std::string::ToString::to_string),
         credentials: trunk_credentials(trunk),
         trunk: Some(Arc::clone(trunk)),
-        aor: None,
+        user: None,
     })
 }
 

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tandem_accounts::Account;
 use tandem_call::address::Address;
+use tandem_clients as clients;
 use tandem_host::clock;
 use tandem_id::AccountName;
 use tandem_media::Srtp;
@@ -270,9 +271,8 @@ impl Phones {
         Ok(name)
     }
 
-    /// Returns the address of record that an account calls with `to`. Returns `None` if `to` is not a phone of the
-    /// account.
-    pub fn find(&self, account: &AccountName, to: &Address) -> Option<sip::Aor> {
+    /// Returns the user that an account calls with `to`. Returns `None` if `to` is not a phone of the account.
+    pub fn find(&self, account: &AccountName, to: &Address) -> Option<clients::User> {
         let known = Arc::clone(&self.known.read());
         let (username, domain): (Cow<'_, str>, Option<Arc<str>>) = match to {
             Address::Client(name) => ((&**name).into(), None),
@@ -292,19 +292,19 @@ impl Phones {
             Address::Phone(_) => self.endpoint(account, &username).is_some(),
             _ => known.directory.has(account, &username, domain.as_deref()),
         };
-        there.then(|| sip::Aor { account: account.clone(), username: username.as_ref().into(), domain })
+        there.then(|| clients::User { account: account.clone(), name: username.as_ref().into(), domain })
     }
 
     /// Returns every user that may register.
-    pub fn users(&self) -> Vec<sip::Aor> {
+    pub fn users(&self) -> Vec<clients::User> {
         let known = Arc::clone(&self.known.read());
         let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
-        let aor = |user: &sip::User| sip::Aor {
+        let client = |user: &sip::User| clients::User {
             account: user.account.clone(),
-            username: Arc::clone(&user.username),
+            name: Arc::clone(&user.username),
             domain: user.domain.clone(),
         };
-        phones.map(aor).collect()
+        phones.map(client).collect()
     }
 
     /// Returns the account of the phone in a SIP URI. The host in the URI is a name or an address of this server, or
@@ -341,11 +341,11 @@ impl Phones {
     }
 
     /// Returns the encryption setting for the media of a phone's calls.
-    pub fn srtp(&self, phone: &sip::Aor) -> Srtp {
+    pub fn srtp(&self, phone: &clients::User) -> Srtp {
         if phone.domain.as_deref().is_some_and(|domain| self.is_secure(domain)) {
             return Srtp::Required;
         }
-        self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
+        self.endpoint(&phone.account, &phone.name).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
     }
 
     /// Whether calls to a phone have the media of browsers. `by_websocket` says whether the phone has registered over a
@@ -370,20 +370,20 @@ impl Phones {
     }
 
     /// Returns the SIP URI of a phone's user.
-    pub fn uri(&self, aor: &sip::Aor) -> String {
-        let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
+    pub fn uri(&self, user: &clients::User) -> String {
+        let host = match (&user.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
             (Some(domain), _, _) => domain.to_string(),
             (None, Some(name), _) => name.clone(),
             (None, None, Some(address)) => address.to_string(),
             (None, None, None) => "localhost".to_owned(),
         };
-        with_user(&format!("sip:{host}"), &aor.username)
+        with_user(&format!("sip:{host}"), &user.name)
     }
 
-    /// Returns the URI for a call to `to`, which is an address of the user `aor`. If `to` names an instance (GRUU), the
+    /// Returns the URI for a call to `to`, which is an address of the user. If `to` names an instance (GRUU), the
     /// URI includes this instance.
-    pub fn target(&self, aor: &sip::Aor, to: &Address) -> String {
-        let uri = self.uri(aor);
+    pub fn target(&self, user: &clients::User, to: &Address) -> String {
+        let uri = self.uri(user);
         match instance(to) {
             Some(instance) => format!("{uri};gr={instance}"),
             None => uri,

@@ -3,9 +3,11 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tandem_call::address::Address;
+use tandem_call::leg::LegOwner;
 use tandem_call::program::instruction::Instruction;
 use tandem_call::route::Decision;
-use tandem_id::AccountName;
+use tandem_id::{AccountName, CallId, LegId};
+use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_media as media;
 use tandem_store::Store;
 use tandem_store::resources::Resource;
@@ -429,4 +431,50 @@ fn a_uri_with_an_ip_address_as_host_has_this_address() {
     ] {
         assert_eq!(address_in(uri), address.map(|address| address.parse().unwrap()), "{uri}");
     }
+}
+
+#[test]
+fn a_client_with_a_token_calls_the_application_of_its_token_and_no_other() {
+    let application = serde_json::json!({
+        "id": "AP00000000000000000000000000000001", "account": "acme", "provider": "twilio", "webhook_url": "http://app/"
+    });
+    let applications = Arc::new(vec![serde_json::from_value(application).unwrap()]);
+    let routing = Routing::new(Vec::new(), applications, Vec::new(), |_| None);
+    let route = |account: &str, application: Option<&str>| {
+        let identity = Identity::Token { name: "alice".into(), application: application.map(Into::into) };
+        let caller = Caller { account: AccountName::new(account), identity };
+        routing.from_client(&caller, "+15551230001", "+15551230001").map(|route| route.owner.application)
+    };
+    let id = "AP00000000000000000000000000000001";
+    assert_eq!(route("acme", Some(id)), Ok(Some(id.into())));
+    assert_eq!(route("other", Some(id)), Err(404), "the application of another account");
+    assert_eq!(route("acme", Some("AP00000000000000000000000000000002")), Err(404));
+    assert_eq!(route("acme", None), Err(403), "the token permits no calls");
+}
+
+#[test]
+fn a_call_from_a_client_with_a_token_has_the_name_in_the_token_as_its_caller() {
+    let identity = Identity::Token { name: "alice".into(), application: None };
+    let incoming = IncomingCall {
+        line: String::new(),
+        request_uri: "+15551230001".to_owned(),
+        to_uri: "+15551230001".to_owned(),
+        from_uri: "client:mallory".to_owned(),
+        from_user: "mallory".to_owned(),
+        from_display: None,
+        to_user: "+15551230001".to_owned(),
+        signalling_id: "c".to_owned(),
+        source: ([192, 0, 2, 1], 5060).into(),
+        transport: "WSS",
+        is_secure: true,
+        trunk: None,
+        caller: Some(Caller { account: AccountName::new("acme"), identity }),
+        headers: Vec::new(),
+        offer: None,
+        replaces: None,
+        dialog: None,
+    };
+    let owner = LegOwner::new(AccountName::new("acme"), "twilio");
+    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), owner, incoming, None);
+    assert_eq!((info.from, info.to), (Address::from("client:alice"), Address::from("+15551230001")));
 }

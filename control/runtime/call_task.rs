@@ -48,12 +48,10 @@ use tandem_id::{CallId, LegId, OpId};
 use tandem_leg::dtmf::DigitForm;
 use tandem_leg::negotiation::Unusable;
 use tandem_leg::signal::SignalEvent;
-use tandem_legs::internal::InternalSignalling;
-use tandem_legs::sip::{Aor, PendingCall, SipSignalling};
+use tandem_legs::sip::{PendingCall, SipSignalling};
 use tandem_legs::{LegIo, LegReport, OpenSession, RouteMedia, Signalling};
 use tandem_media as media;
 use tandem_metrics::quality;
-use tandem_routing::Routing;
 use tandem_store as store;
 use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
@@ -71,19 +69,16 @@ const FINAL_EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum CallStart {
     Incoming {
         info: Box<LegInfo>,
-        /// The INVITE as a line for the log.
+        /// The message of the call as a line for the log.
         line: String,
-        /// The SDP offer, if the INVITE has one.
+        /// The SDP offer, if the call has one.
         offer: Option<bytes::Bytes>,
-        /// The address of record of the calling phone, if the phone has authenticated.
-        phone: Option<Aor>,
+        signalling: Signalling,
+        /// The settings of the leg's media, from the routing that has found the route (ADR 28).
+        media: RouteMedia,
         route: Box<Route>,
-        /// The routing that has found the route. It decides about the whole leg (ADR 28).
-        routing: Arc<Routing>,
-        /// Measures how long the INVITE waits. The value is dropped when the first outputs are performed.
+        /// Measures how long the call waits. The value is dropped when the first outputs are performed.
         waiting: PendingCall,
-        /// The connection to the calling leg, if the call is an internal call from a leg of this server.
-        internal: Option<InternalSignalling>,
     },
     /// An outbound call that an application requested.
     Outgoing(Vec<NewLeg>),
@@ -243,21 +238,18 @@ impl CallTask {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
                 PendingCall::default()
             }
-            CallStart::Incoming { mut info, line, offer, phone, route, routing, waiting, internal } => {
+            CallStart::Incoming { mut info, line, offer, signalling, media: settings, route, waiting } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
-                let settings = RouteMedia::new(&routing, info.sip.trunk.as_deref(), phone.as_ref());
-                let (mut io, session) = match internal {
-                    Some(internal) => {
-                        (LegIo::incoming(leg, Signalling::Internal(internal)), self.open_internal_media(leg))
-                    }
-                    None => {
-                        // Without an offer, the far end most likely has the address family of its SIP.
+                let session = match &signalling {
+                    Signalling::Internal(_) => self.open_internal_media(leg),
+                    Signalling::Sip(_) => {
+                        // Without an offer, the far end most likely has the address family of its signalling.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
-                        let session = self.open(leg, (far_end, info.sip.source_ip), &settings);
-                        (LegIo::incoming(leg, self.sip()), session)
+                        self.open(leg, (far_end, info.sip.source_ip), &settings)
                     }
                 };
+                let mut io = LegIo::incoming(leg, signalling);
                 match session {
                     Ok(session) => match io.accept_offer(session, &settings, offer.clone()) {
                         Ok(()) => {

@@ -29,6 +29,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         to_uri: "sip:+1-215-555-1214;x=1@h".to_owned(),
         request_uri: format!("sip:{CALLED}@h"),
         headers: headers.iter().map(header).collect(),
+        line: String::new(),
         signalling_id: "c".to_owned(),
         source: ([192, 0, 2, 1], 5060).into(),
         transport: "UDP",
@@ -80,8 +81,7 @@ fn calls_of_phones_and_calls_without_an_identity_are_not_verified() {
     let mut phone = signed.clone();
     phone.caller = Some(tandem_leg::signal::Caller {
         account: AccountName::new("acme"),
-        username: Some("alice".into()),
-        domain: None,
+        identity: tandem_leg::signal::Identity::Sip { username: Some("alice".into()), domain: None },
     });
     assert!(stir(Verify::Require).verification_request(None, &phone).is_none());
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::attempt::User;
+use crate::attempt::CalledUser;
 use crate::internal::Link;
 use crate::signal::{RedirectContact, RedirectTarget};
 use crate::testing::{Media, at, ended, ids, text};
@@ -363,7 +363,7 @@ fn a_leg_that_was_ended_tries_no_other_route() {
 
 #[test]
 fn a_user_without_contacts_is_unavailable_and_the_next_route_is_tried_if_480_counts_as_failure() {
-    let user = |name: &str| Some(User { name: name.into(), contacts: Vec::new() });
+    let user = |name: &str| Some(CalledUser { name: name.into(), contacts: Vec::new() });
     let mut bench = Bench::placed(vec![Route { user: user("alice"), ..trunk("a") }]);
     let outputs = bench.outputs();
     let [Output::Event(LegEvent::Ended { sip_status: Some(480), detail: Some(detail), .. })] = &outputs[..] else {
@@ -382,7 +382,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
         .enumerate()
         .map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain })
         .collect();
-    let user = Some(User { name: "alice".into(), contacts });
+    let user = Some(CalledUser { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
     let outputs = bench.outputs();
     let [Output::Place(a), Output::Place(b)] = &outputs[..] else { panic!("{outputs:?}") };
@@ -412,7 +412,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
 #[test]
 fn a_hangup_of_a_ringing_user_ends_the_leg_after_its_last_branch() {
     let contacts = (0..2).map(|id| Contact { id, q: 1_000, media: MediaKind::Plain }).collect();
-    let user = Some(User { name: "alice".into(), contacts });
+    let user = Some(CalledUser { name: "alice".into(), contacts });
     let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }, trunk("b")]);
     bench.outputs();
     let branches: Vec<_> = bench.leg.branches().collect();
@@ -457,8 +457,8 @@ fn a_leg_waits_for_lost_signalling_as_long_as_its_setting_says() {
     assert!(matches!(bench.wait(1)[..], [Output::Signal { .. }, Output::Event(LegEvent::Ended { .. })]));
 }
 
-fn user(contacts: Vec<Contact>) -> Option<User> {
-    Some(User { name: "alice".into(), contacts })
+fn user(contacts: Vec<Contact>) -> Option<CalledUser> {
+    Some(CalledUser { name: "alice".into(), contacts })
 }
 
 /// A leg that rings at contacts with these preferences, and its branches.

@@ -1,8 +1,8 @@
 //! The settings of a trunk for the SIP and the media of its legs.
 
+use tandem_clients as clients;
 use tandem_media as media;
 use tandem_settings::DtmfMode;
-use tandem_sip as sip;
 
 use crate::Routing;
 
@@ -15,7 +15,7 @@ impl Routing {
 
     /// Returns the encryption setting for a leg's media, from its trunk or its phone. Without a trunk and a phone, the
     /// media is not encrypted.
-    pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
+    pub fn srtp(&self, trunk: Option<&str>, phone: Option<&clients::User>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
             (None, _) if trunk.is_some_and(|name| self.phones.customer_trunks().is_secure(name)) => {

@@ -13,7 +13,7 @@ use tandem_call::route::{Decision, Route};
 use tandem_causes::NO_MEDIA;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
-use tandem_legs::LegIo;
+use tandem_legs::{LegIo, RouteMedia, Signalling};
 use tandem_legs::internal::{Deliver, InternalSignalling};
 use tandem_legs::sip::PendingCall;
 use tandem_media as media;
@@ -131,11 +131,10 @@ fn begin(
         line: format!("called by leg {from} of this server"),
         info: Box::new(info),
         offer: Some(offer),
-        phone: None,
+        signalling: Signalling::Internal(internal),
+        media: RouteMedia::new(&routing, None, None),
         route: Box::new(route),
-        routing,
         waiting: PendingCall::default(),
-        internal: Some(internal),
     };
     super::spawn(registry.clone(), session, inbox, receiver, beginning);
 }

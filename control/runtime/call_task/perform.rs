@@ -19,7 +19,7 @@ use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_host::clock;
 use tandem_id::{LegId, OpId, RecordingId};
-use tandem_leg::attempt::User;
+use tandem_leg::attempt::CalledUser;
 use tandem_leg::dtmf;
 use tandem_leg::signal::SignalCommand;
 use tandem_legs::{CallRoute, LegIo, OutgoingCall, sip};
@@ -296,19 +296,24 @@ impl CallTask {
     fn call_routes(&self, routing: &Routing, info: &LegInfo, invite: &Invite) -> Vec<CallRoute> {
         let health = |trunk: &str| self.services.sip.trunk_status(trunk).health;
         let routes = routing.outbound(&info.account, &invite.to, &invite.via, health, &mut rand::rng());
+        let contacts_of = |user: &clients::User, device: Option<&str>| self.services.clients.contacts(user, device);
         let route = |outbound: Outbound| {
-            let user = outbound.aor.as_ref().map(|aor| {
-                let called = clients::User {
-                    account: aor.account.clone(),
-                    name: Arc::clone(&aor.username),
-                    domain: aor.domain.clone(),
-                };
-                let device = phones::instance_in(&outbound.request_uri);
-                User { name: aor.username.to_string(), contacts: self.services.clients.contacts(&called, device) }
+            let user = outbound.user.as_ref().map(|user| {
+                let contacts = contacts_of(user, phones::instance_in(&outbound.request_uri));
+                CalledUser { name: user.name.to_string(), contacts }
             });
             CallRoute::new(outbound, user, routing)
         };
-        routes.into_iter().map(route).collect()
+        // A client that is connected with a token is no user of SIP.
+        let connected = match &invite.to {
+            Address::Client(name) if routes.is_empty() => {
+                let user = clients::User { account: info.account.clone(), name: Arc::clone(name), domain: None };
+                Some(user).filter(|user| !contacts_of(user, None).is_empty())
+            }
+            _ => None,
+        };
+        let connected = connected.map(|user| routing.to_user(user, &invite.to));
+        routes.into_iter().chain(connected).map(route).collect()
     }
 
     /// Returns the reason why the leg may not be called: it may not show its calling number, or the application sets a

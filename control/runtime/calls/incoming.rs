@@ -1,4 +1,4 @@
-//! Calls from SIP. This module admits a call, finds its route, and verifies its calling number.
+//! Calls from outside. This module admits a call, finds its route, and verifies its calling number.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use tandem_history::report::SipRequest;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
 use tandem_leg::fork::{Contact, MediaKind};
-use tandem_leg::signal::{IncomingCall, SignalCommand};
-use tandem_legs::sip::{Aor, PendingCall, Report, command, report};
+use tandem_leg::signal::IncomingCall;
+use tandem_legs::sip::{PendingCall, Report, SipSignalling, report};
+use tandem_legs::{RouteMedia, Signalling};
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
@@ -43,7 +44,10 @@ impl Calls {
             sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
             sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
             event => match report(event) {
-                Some(Report::Incoming(leg, call, waiting)) => self.incoming(leg, *call, waiting),
+                Some(Report::Incoming(leg, call, waiting)) => {
+                    let sip = SipSignalling::new(Arc::clone(&self.services().sip));
+                    self.incoming(leg, Signalling::Sip(sip), *call, waiting);
+                }
                 Some(Report::Signal(leg, event)) => self.0.registry.signal(leg, event),
                 Some(Report::Trace(trace)) => self.0.registry.trace(&trace),
                 None => {}
@@ -83,7 +87,7 @@ impl Calls {
     fn phone_refused(&self, refused: &sip::RefusedRequest) {
         let services = self.services();
         let users = services.routing.load_full().phones().users();
-        let mut owners = users.iter().filter(|aor| *aor.username == *refused.username).map(|aor| &aor.account);
+        let mut owners = users.iter().filter(|user| *user.name == *refused.username).map(|user| &user.account);
         let owner = owners.next().filter(|first| owners.all(|other| other == *first));
         let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
         let text = format!("{method} of user {username:?} from {source} {} refused: {why}", transport.token());
@@ -128,17 +132,17 @@ impl Calls {
         self.services().report(owner, clock::time(), Problem { request, held_back: line, ..Problem::new(cause, text) });
     }
 
-    fn incoming(&self, leg: LegId, mut incoming: IncomingCall, waiting: PendingCall) {
+    /// Admits a call, or refuses it. `signalling` is the signalling of the leg.
+    fn incoming(&self, leg: LegId, signalling: Signalling, mut incoming: IncomingCall, waiting: PendingCall) {
         let services = self.services();
-        let refuse = |status| self.refuse(leg, status, None);
         if !self.accepts() {
             self.call_refused(&incoming, Cause::Shutdown, 503, "the server is being stopped", None);
-            return refuse(503);
+            return signalling.refuse(leg, 503, None);
         }
         if let Some(replaced) = incoming.replaces {
             let calls = self.clone();
             drop(waiting);
-            tokio::spawn(async move { calls.replace(leg, replaced, incoming).await });
+            tokio::spawn(async move { calls.replace(leg, signalling, replaced, incoming).await });
             return;
         }
         let routing = services.routing.load_full();
@@ -154,7 +158,7 @@ impl Calls {
                     "its trunk was removed from the configuration",
                     None,
                 );
-                return refuse(403);
+                return signalling.refuse(leg, 403, None);
             }
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
@@ -163,8 +167,8 @@ impl Calls {
         let user = &incoming.to_user;
         let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.is_secure;
         let route = match &incoming.caller {
-            Some(caller) if caller.domain.as_deref().is_some_and(open) => Err(403),
-            Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
+            Some(caller) if caller.domain().is_some_and(|domain| open(domain)) => Err(403),
+            Some(caller) => routing.from_client(caller, &incoming.request_uri, user),
             None => {
                 let trunk = incoming.trunk.as_deref();
                 routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
@@ -175,7 +179,7 @@ impl Calls {
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
-                let phone = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());
+                let phone = incoming.caller.as_ref().is_some_and(|caller| caller.name().is_some());
                 let (why, hint) = match phone {
                     true => ("the phone may not call this number".to_owned(), None),
                     false => {
@@ -184,31 +188,31 @@ impl Calls {
                     }
                 };
                 self.call_refused(&incoming, Cause::UnknownNumber, status, &why, hint);
-                return refuse(status);
+                return signalling.refuse(leg, status, None);
             }
         };
         if let Some(shortage) = services.media.shortage() {
             self.call_refused(&incoming, Cause::MediaFull, 503, &shortage.to_string(), None);
-            return refuse(503);
+            return signalling.refuse(leg, 503, None);
         }
         if let Err(barred) = services.take_inbound(&routing, leg, incoming.caller.as_ref(), &route, user) {
             let status = if matches!(barred, Barred::Full(_)) { 486 } else { 403 };
             self.call_refused(&incoming, Cause::CallLimit, status, &barred.to_string(), None);
-            return refuse(status);
+            return signalling.refuse(leg, status, None);
         }
         // A PBX calls from many different numbers, like a carrier.
-        let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
+        let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.owner.account, &Address::from(&*incoming.from_user)) {
                 let why = "the PBX's account does not own the calling number";
                 self.call_refused(&incoming, Cause::ForeignCallerId, 403, why, None);
                 services.channels.free(leg);
-                return refuse(403);
+                return signalling.refuse(leg, 403, None);
             }
             incoming.trunk = Some(customer_trunk::name(domain.id));
             incoming.caller = None;
         }
-        self.begin(leg, incoming, waiting, (route, routing), verification);
+        self.begin((leg, signalling), incoming, waiting, (route, routing), verification);
     }
 
     /// Reports a call that was refused before it had a leg.
@@ -221,12 +225,12 @@ impl Calls {
         let routing = services.routing.load_full();
         let trunk = || routing.trunk(incoming.trunk.as_deref()).and_then(|trunk| trunk.account.clone());
         let account = incoming.caller.as_ref().map(|caller| caller.account.clone()).or_else(trunk);
-        let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
+        let username = incoming.caller.as_ref().and_then(|caller| caller.name());
         let request = SipRequest {
             method: "INVITE".to_owned(),
             from,
             to,
-            username: username.unwrap_or_default().to_owned(),
+            username: username.map(|name| name.to_string()).unwrap_or_default(),
             source: source.to_string(),
             transport: transport.to_owned(),
             sip_call_id: shown(&incoming.signalling_id),
@@ -236,33 +240,23 @@ impl Calls {
         services.report(owner, clock::time(), problem);
     }
 
-    fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
-        let (leg, reason) = (leg, reason.map(str::to_owned));
-        // A client that obeys Retry-After sends no request before that time.
-        let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
-        let reject = command(leg, SignalCommand::Refuse { status, reason, headers });
-        if let Err(error) = self.services().sip.send(reject) {
-            tracing::warn!(?error, "SIP accepts no command");
-        }
-    }
-
     /// Begins the call of an inbound leg. The routing is the one that has found the route.
     fn begin(
         &self,
-        leg: LegId,
+        (leg, signalling): (LegId, Signalling),
         incoming: IncomingCall,
         waiting: PendingCall,
         (route, routing): (Route, Arc<Routing>),
         verification: Option<VerificationRequest>,
     ) {
         let session = CallId::new(clock::time(), &mut rand::rng());
-        let line = ["INVITE ", &incoming.request_uri].concat();
-        let line = inbox::trace_line(false, incoming.source, incoming.transport, &line);
-        let phone = incoming.caller.as_ref().and_then(|caller| {
-            let (account, domain) = (caller.account.clone(), caller.domain.clone());
-            Some(Aor { account, username: caller.username.clone()?, domain })
+        let line = inbox::trace_line(false, incoming.source, incoming.transport, &incoming.line);
+        let caller = incoming.caller.as_ref().and_then(|caller| {
+            let (account, domain) = (caller.account.clone(), caller.domain().cloned());
+            Some(clients::User { account, name: caller.name()?.clone(), domain })
         });
-        let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
+        let media = RouteMedia::new(&routing, incoming.trunk.as_deref(), caller.as_ref());
+        let domain = incoming.caller.as_ref().and_then(|caller| caller.domain());
         let domain = domain.and_then(|name| routing.phones().domain(name));
         let domain = domain.filter(|domain| domain.details.voice.is_some());
         let (mut info, offer) = inbound_leg(leg, session, route.owner.clone(), incoming, domain);
@@ -270,14 +264,14 @@ impl Calls {
         let (inbox, receiver) = self.0.registry.open(session);
         self.0.registry.register(leg.0, inbox.clone());
         self.0.registry.register(session.0, inbox.clone());
-        let beginning = |info, waiting| {
+        let beginning = |info, signalling, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            CallStart::Incoming { info, line, offer, phone, route, routing, waiting, internal: None }
+            CallStart::Incoming { info, line, offer, signalling, media, route, waiting }
         };
         let calls = self.clone();
         let Some(verification) = verification else {
             let registry = self.0.registry.clone();
-            return call_task::spawn(registry, session, inbox, receiver, beginning(info, waiting));
+            return call_task::spawn(registry, session, inbox, receiver, beginning(info, signalling, waiting));
         };
         // SIP events that arrive during the verification wait in the inbox.
         tokio::spawn(async move {
@@ -292,7 +286,7 @@ impl Calls {
                         session,
                         inbox,
                         receiver,
-                        beginning(info, PendingCall::default()),
+                        beginning(info, signalling, PendingCall::default()),
                     );
                 }
                 Err(fault) => {
@@ -308,7 +302,7 @@ impl Calls {
                         clock::time(),
                         Problem::new(Cause::NotVerified, text),
                     );
-                    calls.refuse(leg, fault.status(), Some(fault.phrase()));
+                    signalling.refuse(leg, fault.status(), Some(fault.phrase().to_owned()));
                     calls.0.registry.forget(leg.0);
                     calls.0.registry.forget(session.0);
                 }
@@ -318,14 +312,13 @@ impl Calls {
 
     /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg receives the account, the dialect and the
     /// application of the replaced leg.
-    async fn replace(&self, leg: LegId, replaced: LegId, incoming: IncomingCall) {
+    async fn replace(&self, leg: LegId, signalling: Signalling, replaced: LegId, incoming: IncomingCall) {
         let Some(info) = self.find(replaced).await.ok().flatten() else {
-            let refuse = SignalCommand::Refuse { status: 481, reason: None, headers: Vec::new() };
-            return self.services().sip.post(command(leg, refuse));
+            return signalling.refuse(leg, 481, None);
         };
         let route = Route { owner: info.owner(), status: None, record: None, decision: Decision::Commands };
         let routing = self.services().routing.load_full();
-        self.begin(leg, incoming, PendingCall::default(), (route, routing), None);
+        self.begin((leg, signalling), incoming, PendingCall::default(), (route, routing), None);
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot replace another leg");

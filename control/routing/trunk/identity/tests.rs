@@ -23,6 +23,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         headers,
         request_uri: "sip:03012345678@h".to_owned(),
         to_uri: "sip:03012345678@h".to_owned(),
+        line: String::new(),
         signalling_id: "c".to_owned(),
         source: ([192, 0, 2, 1], 5060).into(),
         transport: "UDP",
