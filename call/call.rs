@@ -18,10 +18,10 @@ use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Stat
 use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::new_leg::{NewLeg, OnAnswer};
-use crate::output::{LegCommand, LegEvent, Output, Progress, SipEndReason};
+use crate::output::{EndReason, LegCommand, LegEvent, Output, Progress};
 use crate::program::instruction::{AfterBridge, Instruction, Program, RejectReason};
 use crate::program::send_digits::SendingDigits;
-use crate::program::{ChildEvent, Running, Signal};
+use crate::program::{ChildEvent, Input, Running};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
 use crate::timer::{LegTimer, Timers};
@@ -166,23 +166,23 @@ impl Call {
             LegEvent::Answered { codec, headers, dialog } => self.far_end_answered(leg, codec, headers, dialog),
             LegEvent::Ended { reason, sip_status, detail } => {
                 let (answered, parent) = (state.info.answered_at.is_some(), state.info.parent);
-                if let (SipEndReason::Loop, Some(parent)) = (reason, parent) {
+                if let (EndReason::Loop, Some(parent)) = (reason, parent) {
                     self.with_leg(parent, |cx| cx.found_loop(detail.clone().unwrap_or_default()));
                 }
                 let cause = cause_of(reason, sip_status, answered);
                 let by = match reason {
-                    SipEndReason::Failed | SipEndReason::Unreachable | SipEndReason::Loop => EndedBy::Server,
-                    SipEndReason::Timeout if !answered => EndedBy::Server,
+                    EndReason::Failed | EndReason::Unreachable | EndReason::Loop => EndedBy::Server,
+                    EndReason::Timeout if !answered => EndedBy::Server,
                     _ => EndedBy::FarEnd,
                 };
                 self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail, failure: None });
             }
             LegEvent::Referred(referred) => self.referred(leg, *referred),
-            LegEvent::ReferAnswered { status } => self.signal(leg, Signal::ReferAnswered { status }),
-            LegEvent::ReferProgress { status, done } => self.signal(leg, Signal::ReferProgress { status, done }),
+            LegEvent::ReferAnswered { status } => self.handle_input(leg, Input::ReferAnswered { status }),
+            LegEvent::ReferProgress { status, done } => self.handle_input(leg, Input::ReferProgress { status, done }),
             LegEvent::Dtmf(digit) => {
                 self.emit(leg, EventKind::DtmfReceived { digit });
-                self.signal(leg, Signal::Dtmf(digit));
+                self.handle_input(leg, Input::Dtmf(digit));
             }
             LegEvent::PlayFinished { op, .. }
                 if state.sending_digits.as_ref().is_some_and(|sending| sending.op == op) =>
@@ -191,14 +191,14 @@ impl Call {
                 self.notify_parent(leg, ChildEvent::Ready);
             }
             LegEvent::MachineDetected { op, result, after } => self.machine_detected(leg, op, result, after),
-            LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
+            LegEvent::PlayFinished { op, end } => self.handle_input(leg, Input::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::Siprec { id, status } => {
                 self.with_leg(leg, |cx| cx.siprec_changed(id, status));
             }
-            LegEvent::Recognition { op, event } => self.signal(leg, Signal::Recognition { op, event }),
-            LegEvent::RecognitionEnded { op, failed } => self.signal(leg, Signal::RecognitionEnded { op, failed }),
-            LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
+            LegEvent::Recognition { op, event } => self.handle_input(leg, Input::Recognition { op, event }),
+            LegEvent::RecognitionEnded { op, failed } => self.handle_input(leg, Input::RecognitionEnded { op, failed }),
+            LegEvent::Conversation { id, status } => self.handle_input(leg, Input::Conversation { id, status }),
             LegEvent::ConferenceOver { clears } => self.conference_over(leg, LeaveReason::Over, clears),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::EngineFailed(failure) => {
@@ -210,8 +210,8 @@ impl Call {
             LegEvent::AgentHungUp => self.agent_hung_up(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued { op, result } if self.waits_by_request(leg) => self.entered_by_request(leg, op, result),
-            LegEvent::Enqueued { op, result } => self.signal(leg, Signal::Enqueued { op, result }),
-            LegEvent::DequeueFailed => self.signal(leg, Signal::DequeueFailed),
+            LegEvent::Enqueued { op, result } => self.handle_input(leg, Input::Enqueued { op, result }),
+            LegEvent::DequeueFailed => self.handle_input(leg, Input::DequeueFailed),
             LegEvent::Called { .. } => {}
         }
     }
@@ -220,7 +220,7 @@ impl Call {
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.effects.now = now;
         self.with_leg(leg, |cx| cx.begin_waiting_transcript(Some(id)));
-        self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
+        self.handle_input(leg, Input::Fetched { id, result: Box::new(result) });
         self.release_if_idle(leg);
     }
 
@@ -382,20 +382,20 @@ impl Call {
         self.with_leg(leg, |cx| cx.leg.runner.running = Some(Running::fetch(cx, target, reason)));
     }
 
-    /// Delivers a signal to every instruction and gather that runs on the leg.
-    pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
+    /// Delivers an input to every instruction and gather that runs on the leg.
+    pub(crate) fn handle_input(&mut self, leg: LegId, input: Input) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if let Some(transfer) = state.transfer.take() {
-            let step = transfer.handle(self, leg, &signal);
+            let step = transfer.handle(self, leg, &input);
             self.step_transfer(leg, step);
         }
-        self.with_leg(leg, |cx| cx.signal_overlay(&signal));
+        self.with_leg(leg, |cx| cx.handle_overlay_input(&input));
         let Some(state) = self.leg_state_mut(leg) else { return };
         if let Some(side) = state.side_gather.take() {
-            self.with_leg(leg, |cx| cx.leg.side_gather = side.handle(cx, &signal));
+            self.with_leg(leg, |cx| cx.leg.side_gather = side.handle(cx, &input));
         }
         let Some(running) = self.leg_state_mut(leg).and_then(|state| state.runner.running.take()) else { return };
-        let step = running.handle(self, leg, signal);
+        let step = running.handle(self, leg, input);
         self.step(leg, step);
     }
 
@@ -464,7 +464,7 @@ impl Call {
 
     pub(crate) fn notify_parent(&mut self, child: LegId, event: ChildEvent) {
         if let Some(parent) = self.leg_state(child).and_then(|state| state.progress_listener.or(state.info.parent)) {
-            self.signal(parent, Signal::Child { leg: child, event });
+            self.handle_input(parent, Input::Child { leg: child, event });
         }
     }
 
@@ -482,7 +482,7 @@ impl Call {
             LegTimer::Siprec(op) => {
                 self.with_leg(leg, |cx| cx.siprec_timed_out(op));
             }
-            LegTimer::Instruction(op) => self.signal(leg, Signal::Timer(op)),
+            LegTimer::Instruction(op) => self.handle_input(leg, Input::Timer(op)),
         }
     }
 

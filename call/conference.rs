@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::call::Call;
 use crate::event::EventKind;
 use crate::output::LegCommand;
-use crate::program::Signal;
+use crate::program::Input;
 use crate::program::instruction::Wait;
 use crate::recording::RecordingSpec;
 use crate::snapshot::double_option;
@@ -280,7 +280,7 @@ impl Call {
     /// true, the leg is also hung up.
     pub(crate) fn conference_over(&mut self, leg: LegId, why: LeaveReason, clears: bool) {
         if self.leave_conference(leg, why) {
-            self.signal(leg, Signal::ConferenceOver);
+            self.handle_input(leg, Input::ConferenceOver);
             if clears {
                 self.clear_for_application(leg, CONFERENCE_OVER);
             }
@@ -290,7 +290,7 @@ impl Call {
     /// Takes the leg out of a conference that refused the leg.
     pub(crate) fn conference_refused(&mut self, leg: LegId) {
         if self.leave_conference(leg, LeaveReason::Over) {
-            self.signal(leg, Signal::ConferenceRefused);
+            self.handle_input(leg, Input::ConferenceRefused);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::conference::LeaveReason;
 use crate::engine::EngineFailure;
 use crate::event::EventKind;
 use crate::leg::{BY_AGENT, DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
-use crate::output::{HangupReason, LegCommand, SipEndReason};
+use crate::output::{EndReason, HangupReason, LegCommand};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 use crate::timer::LegTimer;
@@ -204,18 +204,16 @@ impl Call {
     }
 }
 
-pub(crate) fn cause_of(reason: SipEndReason, sip_status: Option<u16>, answered: bool) -> EndCause {
+pub(crate) fn cause_of(reason: EndReason, sip_status: Option<u16>, answered: bool) -> EndCause {
     match reason {
-        SipEndReason::Bye => EndCause::NormalClearing,
-        SipEndReason::Cancelled => EndCause::OriginatorCancel,
-        SipEndReason::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
-        SipEndReason::Refused(cause) => cause,
-        SipEndReason::Timeout if answered => EndCause::Unspecified,
+        EndReason::HungUp => EndCause::NormalClearing,
+        EndReason::Cancelled => EndCause::OriginatorCancel,
+        EndReason::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
+        EndReason::Refused(cause) => cause,
+        EndReason::Timeout if answered => EndCause::Unspecified,
         // A timeout of the transaction means that not even a provisional response came, so the far end was not reached.
         // If the far end rings and nobody answers, the leg ends with another cause.
-        SipEndReason::Timeout | SipEndReason::Unreachable | SipEndReason::Failed | SipEndReason::Loop => {
-            EndCause::Failed
-        }
+        EndReason::Timeout | EndReason::Unreachable | EndReason::Failed | EndReason::Loop => EndCause::Failed,
     }
 }
 

@@ -43,7 +43,7 @@ impl Effects {
     }
 
     /// Sets a timer. When the timer fires, the instruction that runs on the leg receives
-    /// [`Signal::Timer`](crate::program::Signal::Timer).
+    /// [`Input::Timer`](crate::program::Input::Timer).
     pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
         let op = self.new_op();
         self.set_timer(leg, LegTimer::Instruction(op), after);

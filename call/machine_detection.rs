@@ -18,7 +18,7 @@ use crate::call::Call;
 use crate::event::{EventKind, MachineFacts};
 use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
-use crate::program::Signal;
+use crate::program::Input;
 use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
 
@@ -202,7 +202,7 @@ impl Call {
             self.proceed(leg);
         }
         if over {
-            self.signal(leg, Signal::Detected { op, facts: Box::new(facts) });
+            self.handle_input(leg, Input::Detected { op, facts: Box::new(facts) });
         }
     }
 }

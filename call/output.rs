@@ -387,7 +387,7 @@ pub enum LegEvent {
     /// The leg ended without an order from this call.
     Ended {
         /// The reason why the leg ended, as SIP saw it.
-        reason: SipEndReason,
+        reason: EndReason,
         /// Status code of the SIP response that ended the leg, if a response ended it.
         sip_status: Option<u16>,
         /// Further details in words.
@@ -510,19 +510,18 @@ pub enum LegEvent {
     DequeueFailed,
 }
 
-/// The way in which a leg ended, from the view of SIP.
+/// The way in which a leg ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SipEndReason {
-    /// The far end sent BYE.
-    Bye,
-    /// The caller sent CANCEL.
+pub enum EndReason {
+    /// The far end hung up.
+    HungUp,
+    /// The caller gave up before the answer.
     Cancelled,
-    /// The far end sent a final response of 300 or more.
+    /// The far end refused.
     Rejected,
-    /// The far end sent a final response of 300 or more. The response contains a Q.850 cause from the telephone
-    /// network.
+    /// The far end refused, with a Q.850 cause from the telephone network.
     Refused(EndCause),
-    /// The far end sent no response to a request of this server.
+    /// The far end did not respond to a request of this server.
     Timeout,
     /// The request could not be sent, because there was no route, no port or no connection.
     Unreachable,

@@ -23,7 +23,7 @@ pub(crate) const VERSION: u8 = 1;
 
 /// The reason why a state cannot be written or read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SnapshotError {
+pub enum CallSnapshotError {
     /// The octets have another version. Contains this version.
     Version(u8),
     /// The octets are not a state of this version. Contains the reason in words.
@@ -34,7 +34,7 @@ pub enum SnapshotError {
     Unwritable(String),
 }
 
-impl fmt::Display for SnapshotError {
+impl fmt::Display for CallSnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => write!(f, "the state has version {version}, which this server does not read"),
@@ -45,23 +45,23 @@ impl fmt::Display for SnapshotError {
     }
 }
 
-impl std::error::Error for SnapshotError {}
+impl std::error::Error for CallSnapshotError {}
 
 /// Writes a state in the form with this version.
-pub fn write(version: u8, state: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
+pub fn write(version: u8, state: &impl Serialize) -> Result<Vec<u8>, CallSnapshotError> {
     let mut octets = vec![version];
-    serde_json::to_writer(&mut octets, state).map_err(|why| SnapshotError::Unwritable(why.to_string()))?;
+    serde_json::to_writer(&mut octets, state).map_err(|why| CallSnapshotError::Unwritable(why.to_string()))?;
     Ok(octets)
 }
 
 /// Reads what [`write`] has written in the form with this version.
-pub fn read<S: DeserializeOwned>(version: u8, octets: &[u8]) -> Result<S, SnapshotError> {
+pub fn read<S: DeserializeOwned>(version: u8, octets: &[u8]) -> Result<S, CallSnapshotError> {
     match octets.split_first() {
         Some((&found, state)) if found == version => {
-            serde_json::from_slice(state).map_err(|why| SnapshotError::Malformed(why.to_string()))
+            serde_json::from_slice(state).map_err(|why| CallSnapshotError::Malformed(why.to_string()))
         }
-        Some((&found, _)) => Err(SnapshotError::Version(found)),
-        None => Err(SnapshotError::Malformed("no octets".to_owned())),
+        Some((&found, _)) => Err(CallSnapshotError::Version(found)),
+        None => Err(CallSnapshotError::Malformed("no octets".to_owned())),
     }
 }
 
@@ -79,9 +79,9 @@ struct CallRecord<L, E> {
 impl Call {
     /// Writes the whole state of the call. `now` converts the timers into wall-clock times. Poll every output first:
     /// outputs are not part of the state.
-    pub fn write(&self, now: Now) -> Result<Vec<u8>, SnapshotError> {
+    pub fn write(&self, now: Now) -> Result<Vec<u8>, CallSnapshotError> {
         if !self.effects.outputs.is_empty() {
-            return Err(SnapshotError::UnpolledOutputs);
+            return Err(CallSnapshotError::UnpolledOutputs);
         }
         write(
             VERSION,
@@ -97,7 +97,7 @@ impl Call {
 
     /// Reads a call that [`Call::write`] has written. A timer whose time has passed is due at once. Call
     /// [`Call::resume`] next.
-    pub fn read(octets: &[u8], now: Now) -> Result<Self, SnapshotError> {
+    pub fn read(octets: &[u8], now: Now) -> Result<Self, CallSnapshotError> {
         let CallRecord { id, legs, entropy, timers, next_op } =
             read::<CallRecord<Vec<LegState>, Entropy>>(VERSION, octets)?;
         let mut all = Timers::default();

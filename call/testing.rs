@@ -18,7 +18,7 @@ use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::leg::{Direction, LegInfo, LegOwner, Status, TargetLegs};
 use crate::new_leg::{LegPlan, NewLeg, OnAnswer};
-use crate::output::{Invite, LegCommand, LegEvent, Output, Progress, SipEndReason};
+use crate::output::{EndReason, Invite, LegCommand, LegEvent, Output, Progress};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
@@ -207,12 +207,12 @@ impl CallScript {
 
     /// Lets the far end of a leg refuse with this SIP status code.
     pub fn refuses(&mut self, leg: LegId, status: u16) {
-        self.feed_to(leg, LegEvent::Ended { reason: SipEndReason::Rejected, sip_status: Some(status), detail: None });
+        self.feed_to(leg, LegEvent::Ended { reason: EndReason::Rejected, sip_status: Some(status), detail: None });
     }
 
     /// Lets the far end of a leg hang up.
     pub fn hangs_up(&mut self, leg: LegId) {
-        self.feed_to(leg, LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None });
+        self.feed_to(leg, LegEvent::Ended { reason: EndReason::HungUp, sip_status: None, detail: None });
     }
 
     /// Reports whether the queue admitted the first leg. Does nothing if the call has not tried to enter a queue.

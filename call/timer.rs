@@ -19,7 +19,7 @@ pub(crate) enum LegTimer {
     Wait,
     /// The maximum time until a recording server answers. Contains the first operation of the session.
     Siprec(OpId),
-    /// A timer of an instruction or gather, which receives [`Signal::Timer`](crate::program::Signal::Timer).
+    /// A timer of an instruction or gather, which receives [`Input::Timer`](crate::program::Input::Timer).
     Instruction(OpId),
 }
 

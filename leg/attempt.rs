@@ -16,7 +16,7 @@ const MAX_CONTACTS: usize = 5;
 
 /// A way to the far end. The driver keeps what the protocol needs to place the leg; this is what the leg decides by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct LegRoute {
     /// The far end's URI.
     pub uri: String,
     /// The name of the far end for people: the trunk and the URI, or the URI alone.
@@ -37,7 +37,7 @@ pub struct Route {
     pub user: Option<CalledUser>,
 }
 
-impl Route {
+impl LegRoute {
     /// Returns the kind of media with which the leg begins on this route: the kind of the first contact.
     pub fn media(&self) -> MediaKind {
         let contact = self.user.as_ref().and_then(|user| user.contacts.first());
@@ -66,7 +66,7 @@ pub enum Next {
 /// The routes of a leg that is not answered yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    routes: Vec<Route>,
+    routes: Vec<LegRoute>,
     /// The index of the route that is being tried.
     at: usize,
     /// Whether the far end has been reached, so that no other route is tried.
@@ -78,13 +78,13 @@ pub struct Attempt {
 
 impl Attempt {
     /// Creates the attempts on these routes. The first route is tried first.
-    pub fn new(routes: Vec<Route>) -> Self {
+    pub fn new(routes: Vec<LegRoute>) -> Self {
         let tried = routes.first().map(|route| vec![route.uri.clone()]).unwrap_or_default();
         Self { routes, tried, ..Self::default() }
     }
 
     /// Returns the route that is being tried.
-    pub fn route(&self) -> Option<&Route> {
+    pub fn route(&self) -> Option<&LegRoute> {
         self.routes.get(self.at)
     }
 
@@ -160,9 +160,15 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    fn route(uri: &str, failover_on: &[u16]) -> Route {
+    fn route(uri: &str, failover_on: &[u16]) -> LegRoute {
         let failover_on = failover_on.to_vec();
-        Route { uri: uri.to_owned(), name: uri.to_owned(), failover_on, follows_redirects: true, ..Route::default() }
+        LegRoute {
+            uri: uri.to_owned(),
+            name: uri.to_owned(),
+            failover_on,
+            follows_redirects: true,
+            ..LegRoute::default()
+        }
     }
 
     fn refused(status: u16, contacts: &[(&str, u16)]) -> SignalEnd {
@@ -266,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_route_that_follows_no_redirections_ends_with_the_redirection() {
-        let mut attempt = Attempt::new(vec![Route { follows_redirects: false, ..route("sip:a", &[]) }]);
+        let mut attempt = Attempt::new(vec![LegRoute { follows_redirects: false, ..route("sip:a", &[]) }]);
         assert_eq!(attempt.next(&refused(302, &[("sip:b", 1_000)])), None);
     }
 

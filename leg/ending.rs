@@ -2,9 +2,9 @@
 //! with the Q.850 cause of the telephone network.
 
 use tandem_call::leg::EndCause;
-use tandem_call::output::{HangupReason, SipEndReason};
+use tandem_call::output::{EndReason, HangupReason};
 
-use crate::attempt::Route;
+use crate::attempt::LegRoute;
 use crate::signal::{SignalEnd, SignalEndCause};
 
 /// The Reason value if this server hangs up because the description of the far end is unusable (RFC 3261 §21.4.26).
@@ -52,22 +52,22 @@ fn q850_cause(value: &str) -> Option<EndCause> {
 }
 
 /// Returns the kind of an end for the call.
-pub(crate) fn kind_of(end: &SignalEnd) -> SipEndReason {
+pub(crate) fn kind_of(end: &SignalEnd) -> EndReason {
     match end.cause {
-        SignalEndCause::HungUp => SipEndReason::Bye,
-        SignalEndCause::Cancelled => SipEndReason::Cancelled,
+        SignalEndCause::HungUp => EndReason::HungUp,
+        SignalEndCause::Cancelled => EndReason::Cancelled,
         SignalEndCause::Refused => {
-            end.reason.as_deref().and_then(q850_cause).map_or(SipEndReason::Rejected, SipEndReason::Refused)
+            end.reason.as_deref().and_then(q850_cause).map_or(EndReason::Rejected, EndReason::Refused)
         }
-        SignalEndCause::NoResponse | SignalEndCause::Expired => SipEndReason::Timeout,
-        SignalEndCause::Unreachable | SignalEndCause::Invalid => SipEndReason::Unreachable,
-        SignalEndCause::Local | SignalEndCause::RouteFull | SignalEndCause::Overloaded => SipEndReason::Failed,
+        SignalEndCause::NoResponse | SignalEndCause::Expired => EndReason::Timeout,
+        SignalEndCause::Unreachable | SignalEndCause::Invalid => EndReason::Unreachable,
+        SignalEndCause::Local | SignalEndCause::RouteFull | SignalEndCause::Overloaded => EndReason::Failed,
     }
 }
 
 /// Returns the reason of an end for people: the reason of the far end, or the reason of the local failure. `route` is the
 /// route on which the leg was placed.
-pub(crate) fn why(route: Option<&Route>, end: &SignalEnd) -> Option<String> {
+pub(crate) fn why(route: Option<&LegRoute>, end: &SignalEnd) -> Option<String> {
     let SignalEnd { cause, detail, status, reason, .. } = end;
     match (cause, status, route) {
         (SignalEndCause::HungUp | SignalEndCause::Cancelled, ..) => {
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn each_end_of_a_leg_has_a_kind_and_a_text() {
-        let trunk = Route { name: "trunk \"t\" (sip:t)".to_owned(), ..Route::default() };
+        let trunk = LegRoute { name: "trunk \"t\" (sip:t)".to_owned(), ..LegRoute::default() };
         let end = |cause, status, reason: Option<&str>| SignalEnd {
             status,
             reason: reason.map(str::to_owned),
@@ -114,26 +114,26 @@ mod tests {
         };
         use SignalEndCause as C;
         for (end, kind, words) in [
-            (end(C::HungUp, None, None), SipEndReason::Bye, None),
+            (end(C::HungUp, None, None), EndReason::HungUp, None),
             (
                 end(C::HungUp, None, Some("Q.850;cause=16")),
-                SipEndReason::Bye,
+                EndReason::HungUp,
                 Some("hung up by the far end (Q.850;cause=16)"),
             ),
-            (end(C::Cancelled, None, None), SipEndReason::Cancelled, None),
-            (end(C::Refused, Some(486), Some("Busy Here")), SipEndReason::Rejected, Some("486 Busy Here")),
+            (end(C::Cancelled, None, None), EndReason::Cancelled, None),
+            (end(C::Refused, Some(486), Some("Busy Here")), EndReason::Rejected, Some("486 Busy Here")),
             (
                 end(C::Refused, Some(503), Some("Q.850;cause=17")),
-                SipEndReason::Refused(EndCause::Busy),
+                EndReason::Refused(EndCause::Busy),
                 Some("503 Q.850;cause=17"),
             ),
             (
                 end(C::Refused, Some(407), None),
-                SipEndReason::Rejected,
+                EndReason::Rejected,
                 Some("407: trunk \"t\" (sip:t) demands credentials, but none are configured"),
             ),
-            (end(C::Unreachable, None, None), SipEndReason::Unreachable, Some("trunk \"t\" (sip:t): unreachable")),
-            (end(C::RouteFull, None, None), SipEndReason::Failed, Some("trunk \"t\" (sip:t): the route has no room")),
+            (end(C::Unreachable, None, None), EndReason::Unreachable, Some("trunk \"t\" (sip:t): unreachable")),
+            (end(C::RouteFull, None, None), EndReason::Failed, Some("trunk \"t\" (sip:t): the route has no room")),
         ] {
             assert_eq!((kind_of(&end), why(Some(&trunk), &end).as_deref()), (kind, words), "{end:?}");
         }

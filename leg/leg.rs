@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tandem_call::leg::EndCause;
-use tandem_call::output::{HangupReason, LegEvent, Progress, SipEndReason};
+use tandem_call::output::{EndReason, HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{Deadline, LegId, Now};
 
-use crate::attempt::{Attempt, Next, Route};
+use crate::attempt::{Attempt, LegRoute, Next};
 use crate::dtmf::{DigitDedup, DigitForm, WantedForm};
 use crate::ending;
 use crate::fork::{self, BranchOrder, Contact, Fork, ForkEvent, MediaKind};
-use crate::negotiation::{Describe, Effect, Input, Negotiation, Unusable};
+use crate::offer_answer::{Describe, Effect, Input, OfferAnswer, Unusable};
 use crate::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent, TransferRequest};
 
 /// The usual time for which a leg waits for interrupted signalling.
@@ -23,7 +23,7 @@ const LOST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The state of a leg's signalling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Signalling {
+pub enum SignallingState {
     /// The leg is not placed yet.
     #[default]
     New,
@@ -42,8 +42,8 @@ pub enum Signalling {
 #[derive(Debug)]
 pub struct Leg {
     pub(crate) id: LegId,
-    pub(crate) signalling: Signalling,
-    pub(crate) negotiation: Negotiation,
+    pub(crate) signalling: SignallingState,
+    pub(crate) negotiation: OfferAnswer,
     /// The kind of media in use.
     pub(crate) media: MediaKind,
     /// The offer to the contacts with the other kind of media, if the leg rings at contacts with two kinds.
@@ -65,7 +65,7 @@ pub struct Leg {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OtherOffer {
     offer: Bytes,
-    negotiation: Negotiation,
+    negotiation: OfferAnswer,
 }
 
 /// An output of a leg. The driver carries out the outputs in their order.
@@ -145,8 +145,8 @@ impl Leg {
     pub fn outgoing(id: LegId) -> Self {
         Self {
             id,
-            signalling: Signalling::New,
-            negotiation: Negotiation::default(),
+            signalling: SignallingState::New,
+            negotiation: OfferAnswer::default(),
             media: MediaKind::default(),
             other_offer: None,
             attempt: None,
@@ -161,7 +161,7 @@ impl Leg {
 
     /// Creates a leg whose far end calls this server.
     pub fn incoming(id: LegId) -> Self {
-        Self { signalling: Signalling::Up, ..Self::outgoing(id) }
+        Self { signalling: SignallingState::Up, ..Self::outgoing(id) }
     }
 
     /// Returns the id of the leg.
@@ -175,18 +175,18 @@ impl Leg {
     }
 
     /// Returns the state of the negotiation.
-    pub fn negotiation(&self) -> &Negotiation {
+    pub fn negotiation(&self) -> &OfferAnswer {
         &self.negotiation
     }
 
     /// Returns the state of the signalling.
-    pub fn signalling(&self) -> Signalling {
+    pub fn signalling(&self) -> SignallingState {
         self.signalling
     }
 
     /// Whether the signalling is over or does not exist yet.
     pub fn is_gone(&self) -> bool {
-        matches!(self.signalling, Signalling::New | Signalling::Over)
+        matches!(self.signalling, SignallingState::New | SignallingState::Over)
     }
 
     /// Returns the branches whose signals may still come.
@@ -194,8 +194,9 @@ impl Leg {
         self.fork.iter().flat_map(|fork| fork.branches()).chain(self.adopted)
     }
 
-    /// Gives up the routes after the route that is being tried.
+    /// Gives up the routes after the route that is being tried, and the session of the other kind of media.
     pub fn keep_route(&mut self) {
+        self.other_offer = None;
         if let Some(attempt) = &mut self.attempt {
             attempt.give_up();
         }
@@ -209,8 +210,8 @@ impl Leg {
     /// Returns the time at which [`Leg::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let lost = match self.signalling {
-            Signalling::Lost { until } => Some(until),
-            Signalling::New | Signalling::Up | Signalling::Over => None,
+            SignallingState::Lost { until } => Some(until),
+            SignallingState::New | SignallingState::Up | SignallingState::Over => None,
         };
         [lost, self.fork.as_ref().and_then(|fork| fork.poll_timeout())].into_iter().flatten().min()
     }
@@ -221,7 +222,7 @@ impl Leg {
             let means = fork.handle_timeout(now, fresh);
             self.handle_fork(now, self.id, means, media, fresh);
         }
-        if let Signalling::Lost { until } = self.signalling
+        if let SignallingState::Lost { until } = self.signalling
             && until.instant() <= now.instant
         {
             let headers = Vec::new();
@@ -234,7 +235,7 @@ impl Leg {
 
     /// Calls a far end to which the driver connects the leg itself, without a route. Returns the offer.
     pub fn call(&mut self, media: &mut impl Describe) -> Bytes {
-        self.signalling = Signalling::Up;
+        self.signalling = SignallingState::Up;
         self.negotiation.place(false, media).unwrap_or_default()
     }
 
@@ -250,11 +251,11 @@ impl Leg {
     pub fn place<M: Describe>(
         &mut self,
         now: Now,
-        routes: Vec<Route>,
+        routes: Vec<LegRoute>,
         media: &mut M,
         fresh: &mut impl FnMut() -> LegId,
     ) {
-        self.media = routes.first().map(Route::media).unwrap_or_default();
+        self.media = routes.first().map(LegRoute::media).unwrap_or_default();
         self.attempt = Some(Box::new(Attempt::new(routes)));
         self.place_route(now, 0, Some(media), fresh);
     }
@@ -308,7 +309,7 @@ impl Leg {
                 let over = fork.end();
                 self.end_branches(reason.as_deref());
                 if over.is_some() {
-                    self.signalling = Signalling::Over;
+                    self.signalling = SignallingState::Over;
                 }
             }
             None => self.signal(SignalCommand::End { status: 480, reason, headers: Vec::new() }),
@@ -322,7 +323,7 @@ impl Leg {
             return;
         }
         self.end(Some(HangupReason { cause: EndCause::Failed, answered_elsewhere: false }));
-        let event = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(why) };
+        let event = LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: Some(why) };
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -472,14 +473,14 @@ impl Leg {
                 self.outputs.push_back(Output::Event(LegEvent::ReferProgress { status, done }));
             }
             SignalEvent::Lost => {
-                if let (Signalling::Up, Some(until)) = (self.signalling, Deadline::after(now, self.lost_limit)) {
-                    self.signalling = Signalling::Lost { until };
+                if let (SignallingState::Up, Some(until)) = (self.signalling, Deadline::after(now, self.lost_limit)) {
+                    self.signalling = SignallingState::Lost { until };
                     self.outputs.push_back(Output::Lost { branch: self.id });
                 }
             }
             SignalEvent::Resumed => {
-                if let Signalling::Lost { .. } = self.signalling {
-                    self.signalling = Signalling::Up;
+                if let SignallingState::Lost { .. } = self.signalling {
+                    self.signalling = SignallingState::Up;
                     self.outputs.push_back(Output::Resumed { branch: self.id });
                 }
             }
@@ -520,7 +521,7 @@ impl Leg {
         let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
         self.signal(SignalCommand::End { status: 488, reason, headers: Vec::new() });
         let detail = Some(format!("its SDP has no usable audio: {why}"));
-        let event = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: Some(488), detail };
+        let event = LegEvent::Ended { reason: EndReason::Failed, sip_status: Some(488), detail };
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -534,7 +535,7 @@ impl Leg {
         media: Option<&mut M>,
         fresh: &mut impl FnMut() -> LegId,
     ) {
-        self.signalling = Signalling::Over;
+        self.signalling = SignallingState::Over;
         self.fork = None;
         let next = self.attempt.as_mut().filter(|_| media.is_some()).and_then(|attempt| {
             let failed = attempt.route().cloned();
@@ -550,7 +551,7 @@ impl Leg {
                 self.place_route(now, index, media, fresh);
             }
             Some((_, next @ Next::Redirect(..))) => {
-                self.signalling = Signalling::Up;
+                self.signalling = SignallingState::Up;
                 let has_alternatives = self.attempt.as_ref().is_some_and(|attempt| attempt.has_alternatives());
                 let (branch, contact, offer) = (self.id, None, None);
                 let placement = Placement { branch, next, contact, offer, has_alternatives };
@@ -561,7 +562,7 @@ impl Leg {
 
     /// Reports the end of the signalling, unless this server has ended it.
     fn report_end(&mut self, end: SignalEnd) {
-        self.signalling = Signalling::Over;
+        self.signalling = SignallingState::Over;
         if end.cause == SignalEndCause::Local {
             return;
         }
@@ -594,7 +595,7 @@ impl Leg {
         media.use_media(kind);
         self.wanted_digits = route.wanted_digits;
         let offer = self.negotiation.place(late, media);
-        self.signalling = Signalling::Up;
+        self.signalling = SignallingState::Up;
         match user {
             None => {
                 let (branch, next, contact) = (self.id, Next::Route(index), None);
@@ -663,7 +664,7 @@ impl Leg {
             }
             media.switch();
             media.use_media(contact.media);
-            let mut negotiation = Negotiation::default();
+            let mut negotiation = OfferAnswer::default();
             let offer = negotiation.place(false, media).unwrap_or_default();
             media.switch();
             self.other_offer = Some(Box::new(OtherOffer { offer, negotiation }));

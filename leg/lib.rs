@@ -17,11 +17,11 @@ mod ending;
 pub mod fork;
 pub mod internal;
 mod leg;
-pub mod negotiation;
+pub mod offer_answer;
 pub mod signal;
 mod snapshot;
 #[cfg(test)]
 mod testing;
 
-pub use leg::{Leg, Output, Placement, RouteFailed, Signalling};
+pub use leg::{Leg, Output, Placement, RouteFailed, SignallingState};
 pub use snapshot::LegSnapshot;

@@ -9,8 +9,8 @@ use tandem_id::{Deadline, LegId, Now};
 use crate::attempt::Attempt;
 use crate::dtmf::WantedForm;
 use crate::fork::{Fork, ForkSnapshot, MediaKind};
-use crate::leg::{Leg, OtherOffer, Signalling};
-use crate::negotiation::Negotiation;
+use crate::leg::{Leg, OtherOffer, SignallingState};
+use crate::offer_answer::OfferAnswer;
 
 /// A leg that is stored. It has no outputs that wait: they are carried out first. It does not have the digits of
 /// the last half second: a digit that comes in two forms around the moment of writing may be reported twice.
@@ -18,7 +18,7 @@ use crate::negotiation::Negotiation;
 pub struct LegSnapshot {
     id: LegId,
     signalling: SignallingSnapshot,
-    negotiation: Negotiation,
+    negotiation: OfferAnswer,
     media: MediaKind,
     other_offer: Option<Box<OtherOffer>>,
     attempt: Option<Box<Attempt>>,
@@ -42,10 +42,10 @@ impl Leg {
         LegSnapshot {
             id: self.id,
             signalling: match self.signalling {
-                Signalling::New => SignallingSnapshot::New,
-                Signalling::Up => SignallingSnapshot::Up,
-                Signalling::Lost { until } => SignallingSnapshot::Lost { until: until.to_wall_time(now) },
-                Signalling::Over => SignallingSnapshot::Over,
+                SignallingState::New => SignallingSnapshot::New,
+                SignallingState::Up => SignallingSnapshot::Up,
+                SignallingState::Lost { until } => SignallingSnapshot::Lost { until: until.to_wall_time(now) },
+                SignallingState::Over => SignallingSnapshot::Over,
             },
             negotiation: self.negotiation.clone(),
             media: self.media,
@@ -63,10 +63,10 @@ impl Leg {
         let LegSnapshot { id, signalling, negotiation, media, other_offer, .. } = snapshot;
         let LegSnapshot { attempt, fork, adopted, wanted_digits, lost_limit, .. } = snapshot;
         let signalling = match signalling {
-            SignallingSnapshot::New => Signalling::New,
-            SignallingSnapshot::Up => Signalling::Up,
-            SignallingSnapshot::Lost { until } => Signalling::Lost { until: Deadline::from_wall_time(until, now) },
-            SignallingSnapshot::Over => Signalling::Over,
+            SignallingSnapshot::New => SignallingState::New,
+            SignallingSnapshot::Up => SignallingState::Up,
+            SignallingSnapshot::Lost { until } => SignallingState::Lost { until: Deadline::from_wall_time(until, now) },
+            SignallingSnapshot::Over => SignallingState::Over,
         };
         let fork = fork.map(|fork| Box::new(Fork::read(fork, now)));
         Self {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tandem_id::{LegId, Now};
 
 use crate::fork::MediaKind;
-use crate::negotiation::{Describe, Unusable};
+use crate::offer_answer::{Describe, Unusable};
 use crate::signal::{SignalEnd, SignalEvent};
 
 /// Returns the time at this number of milliseconds after the start of the virtual clock.

@@ -95,7 +95,7 @@ pub use sdp::{
     MediaSource, Preference, SdpError, Srtp, combine_descriptions, offered_address, offered_codecs, split_description,
 };
 pub use session::RunningOperations;
-pub use snapshot::{SessionSnapshot, SnapshotError};
+pub use snapshot::{SessionSnapshot, SessionSnapshotError};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

@@ -39,7 +39,7 @@ impl std::fmt::Debug for SessionSnapshot {
 
 /// The reason why octets are not a snapshot that this version can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotError {
+pub enum SessionSnapshotError {
     /// The octets do not begin like a snapshot.
     #[error("this is no snapshot of a media session")]
     NoSnapshot,
@@ -70,9 +70,9 @@ impl SessionSnapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Malformed`] if a part of the session cannot be written as JSON. This is a defect.
-    pub fn write(&self, encrypt: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<Vec<u8>, SnapshotError> {
-        let plain = serde_json::to_vec(self).map_err(|_| SnapshotError::Malformed)?;
+    /// [`SessionSnapshotError::Malformed`] if a part of the session cannot be written as JSON. This is a defect.
+    pub fn write(&self, encrypt: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<Vec<u8>, SessionSnapshotError> {
+        let plain = serde_json::to_vec(self).map_err(|_| SessionSnapshotError::Malformed)?;
         let encrypted = encrypt(plain);
         let mut octets = Vec::with_capacity(MAGIC.len() + 1 + encrypted.len());
         octets.extend_from_slice(MAGIC);
@@ -86,13 +86,13 @@ impl SessionSnapshot {
     pub fn read(
         octets: &[u8],
         decrypt: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<SessionSnapshot, SnapshotError> {
-        let rest = octets.strip_prefix(MAGIC).ok_or(SnapshotError::NoSnapshot)?;
-        let (version, encrypted) = rest.split_first().ok_or(SnapshotError::NoSnapshot)?;
+    ) -> Result<SessionSnapshot, SessionSnapshotError> {
+        let rest = octets.strip_prefix(MAGIC).ok_or(SessionSnapshotError::NoSnapshot)?;
+        let (version, encrypted) = rest.split_first().ok_or(SessionSnapshotError::NoSnapshot)?;
         if *version != VERSION {
-            return Err(SnapshotError::Version(*version));
+            return Err(SessionSnapshotError::Version(*version));
         }
-        let plain = decrypt(encrypted).ok_or(SnapshotError::NotDecrypted)?;
-        serde_json::from_slice(&plain).map_err(|_| SnapshotError::Malformed)
+        let plain = decrypt(encrypted).ok_or(SessionSnapshotError::NotDecrypted)?;
+        serde_json::from_slice(&plain).map_err(|_| SessionSnapshotError::Malformed)
     }
 }

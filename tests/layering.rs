@@ -100,7 +100,7 @@ const RULES: &[Rule] = &[
         tests_too: true,
     },
     Rule {
-        says: "the signalling of a leg is SIP in control/legs/sip.rs only",
+        says: "only control/legs/sip.rs translates between the signals of a leg and SIP",
         about: |path| below(path, "control/") && path != "control/legs/sip.rs",
         words: &[
             "sip::Command",
@@ -123,7 +123,7 @@ const RULES: &[Rule] = &[
         tests_too: true,
     },
     Rule {
-        says: "live calls know no SIP",
+        says: "live calls do not use the crate of SIP; control/legs/sip.rs translates for them",
         about: |path| {
             let areas = ["runtime", "legs", "siprec", "conferences", "queues", "streams", "agent", "conversations"];
             areas.iter().any(|area| below(path, &format!("control/{area}/"))) && path != "control/legs/sip.rs"

@@ -18,7 +18,7 @@ use crate::conference::{ConferenceSettings, LeaveReason, Participation};
 use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, CallSnapshotError};
 use tandem_id::{AccountName, ConferenceId, LegId, RecordingId};
 
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
@@ -242,16 +242,16 @@ impl Conference {
     }
 
     /// Writes the whole state of the conference. Poll every output first: outputs are not part of the state.
-    pub fn write(&self) -> Result<Vec<u8>, SnapshotError> {
+    pub fn write(&self) -> Result<Vec<u8>, CallSnapshotError> {
         if self.outputs.is_empty() {
             snapshot::write(snapshot::VERSION, self)
         } else {
-            Err(SnapshotError::UnpolledOutputs)
+            Err(CallSnapshotError::UnpolledOutputs)
         }
     }
 
     /// Reads a conference that [`Conference::write`] has written.
-    pub fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
+    pub fn read(octets: &[u8]) -> Result<Self, CallSnapshotError> {
         snapshot::read(snapshot::VERSION, octets)
     }
 

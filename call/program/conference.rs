@@ -9,7 +9,7 @@ use crate::conference::LeaveReason;
 use crate::event::{DialResult, DialStatus};
 use crate::fetch::FetchReason;
 use crate::program::instruction::Conference;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use tandem_id::{LegId, OpId};
 
 /// A running conference instruction.
@@ -29,12 +29,12 @@ impl InConference {
         Step::Stay(Running::Conference(Self { began: call.now().time, limit, hangup_on_star, action }))
     }
 
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-        let status = match signal {
-            Signal::ConferenceOver => DialStatus::Answered,
-            Signal::ConferenceRefused => DialStatus::Failed,
-            Signal::Dtmf('*') if self.hangup_on_star => DialStatus::Answered,
-            Signal::Timer(op) if self.limit == Some(*op) => DialStatus::Answered,
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, input: &Input) -> Step {
+        let status = match input {
+            Input::ConferenceOver => DialStatus::Answered,
+            Input::ConferenceRefused => DialStatus::Failed,
+            Input::Dtmf('*') if self.hangup_on_star => DialStatus::Answered,
+            Input::Timer(op) if self.limit == Some(*op) => DialStatus::Answered,
             _ => return Step::Stay(Running::Conference(self)),
         };
         let result = self.end(call, leg, LeaveReason::Itself, status);

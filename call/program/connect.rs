@@ -12,7 +12,7 @@ use crate::leg_cx::LegCx;
 use crate::leg_state::MAX_STREAMS;
 use crate::output::LegCommand;
 use crate::program::instruction::Connect;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::stream::{ActiveStream, StreamFacts, StreamSpec, StreamStatus};
 use tandem_id::{LegId, StreamId};
 
@@ -36,12 +36,12 @@ impl Connected {
         }
     }
 
-    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
-        match signal {
-            Signal::Stream { id, status: StreamStatus::Failed(_) } if id == self.id && self.outlives_failure => {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, input: Input) -> Step {
+        match input {
+            Input::Stream { id, status: StreamStatus::Failed(_) } if id == self.id && self.outlives_failure => {
                 Step::Stay(Running::Connect(self))
             }
-            Signal::Stream { id, status } if id == self.id && status != StreamStatus::Started => match self.action {
+            Input::Stream { id, status } if id == self.id && status != StreamStatus::Started => match self.action {
                 Some(action) => {
                     Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
                 }
@@ -92,7 +92,7 @@ impl Call {
         let ActiveStream { id, spec, .. } = state.streams.remove(index);
         self.push_command(leg, LegCommand::StopStream { id });
         self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: StreamStatus::Stopped }));
-        self.signal(leg, Signal::Stream { id, status: StreamStatus::Stopped });
+        self.handle_input(leg, Input::Stream { id, status: StreamStatus::Stopped });
         true
     }
 
@@ -123,6 +123,6 @@ impl Call {
         if let Some(spec) = spec {
             self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: status.clone() }));
         }
-        self.signal(leg, Signal::Stream { id, status });
+        self.handle_input(leg, Input::Stream { id, status });
     }
 }

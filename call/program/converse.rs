@@ -14,7 +14,7 @@ use crate::leg::{EndFailure, Status};
 use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::resume::Standing;
 use tandem_id::{ConversationId, OpId};
 
@@ -55,8 +55,8 @@ impl Conversing {
         Step::Stay(Running::Converse(Self { op, id, spec, status, action, began, started: false, agent }))
     }
 
-    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
-        let Signal::Conversation { id, mut status } = signal else { return Step::Stay(Running::Converse(self)) };
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, input: Input) -> Step {
+        let Input::Conversation { id, mut status } = input else { return Step::Stay(Running::Converse(self)) };
         if id != self.id {
             return Step::Stay(Running::Converse(self));
         }

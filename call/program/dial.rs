@@ -21,7 +21,7 @@ use crate::output::{Invite, LegCommand, Progress};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
 };
-use crate::program::{ChildEvent, Running, Signal, Step};
+use crate::program::{ChildEvent, Input, Running, Step};
 use crate::recording::{CutInstruction, Recording};
 use crate::resume::Standing;
 use tandem_id::{LegId, OpId};
@@ -106,47 +106,47 @@ impl Dialing {
         Step::Stay(Running::Dial(Box::new(this)))
     }
 
-    pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-        match signal {
-            Signal::Child { leg: child, event } if self.ringing.contains(child) || self.chosen == Some(*child) => {
+    pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, input: &Input) -> Step {
+        match input {
+            Input::Child { leg: child, event } if self.ringing.contains(child) || self.chosen == Some(*child) => {
                 return self.child(call, leg, *child, *event);
             }
-            Signal::Dtmf('*') if self.dial.hangup_on_star => {
+            Input::Dtmf('*') if self.dial.hangup_on_star => {
                 let children = self.children();
                 for child in children {
                     self.record_child(call, child);
                     dismiss(call, leg, child, None);
                 }
-                // While the dial handles a signal, it does not receive the ends of its dialled legs. So the end of
+                // While the dial handles an input, it does not receive the ends of its dialled legs. So the end of
                 // these legs is recorded here.
                 return self.end_without_child(call, leg, DialStatus::Canceled);
             }
-            Signal::Timer(op) if self.limit == Some(*op) => {
+            Input::Timer(op) if self.limit == Some(*op) => {
                 if let Some(child) = self.chosen {
                     self.record_child(call, child);
                     dismiss(call, leg, child, Some(EndCause::TimeLimit));
                 }
                 return self.end_without_child(call, leg, DialStatus::Completed);
             }
-            Signal::Called(first) if self.dequeue_timer.is_some() => match first {
+            Input::Called(first) if self.dequeue_timer.is_some() => match first {
                 Some(child) => self.take_from_queue(call, leg, *child),
                 // The offered leg has left the queue meanwhile. Take the next leg.
                 None => self.request_dequeue(call, leg),
             },
-            Signal::Timer(op) if self.packet_gap == Some(*op) => {
+            Input::Timer(op) if self.packet_gap == Some(*op) => {
                 self.packet_gap = None;
                 if !self.hears_early_media(call) {
                     self.start_ringback(call, leg);
                 }
             }
-            Signal::Timer(op) if self.dequeue_timer == Some(*op) => {
+            Input::Timer(op) if self.dequeue_timer == Some(*op) => {
                 return self.end_without_child(call, leg, DialStatus::NoAnswer);
             }
-            Signal::DequeueFailed if self.dequeue_timer.is_some() => {
+            Input::DequeueFailed if self.dequeue_timer.is_some() => {
                 return self.end_without_child(call, leg, DialStatus::Failed);
             }
-            Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
-            Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
+            Input::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
+            Input::Recorded { op, recording, .. } if self.recording == Some(*op) => {
                 self.result.recording = Some(Recording::clone(recording));
                 self.recording = None;
                 if self.finishing {

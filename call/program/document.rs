@@ -27,7 +27,7 @@ use crate::leg_cx::LegCx;
 use crate::leg_state::{MAX_LEGS, Mode};
 use crate::output::{LegCommand, Output};
 use crate::program::instruction::{AudioSource, Instruction, Play, Speech};
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::resume::Standing;
 use tandem_id::{FetchId, OpId};
 
@@ -160,9 +160,9 @@ pub(crate) fn end_loop(cx: &mut LegCx<'_>) -> Option<Running> {
 }
 
 impl Fetching {
-    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
-        match signal {
-            Signal::Fetched { id, result } if id == self.id => match *result {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, input: Input) -> Step {
+        match input {
+            Input::Fetched { id, result } if id == self.id => match *result {
                 Ok(program) => {
                     let now = cx.now().time;
                     let is_fallback = self.is_fallback();

@@ -20,7 +20,7 @@ use crate::leg_state::Mode;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
 use crate::program::play::Playing;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 use crate::resume::Standing;
 use crate::timer::LegTimer;
@@ -80,8 +80,8 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     Step::Stay(Running::Queueing)
 }
 
-pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-    let Signal::Enqueued { op, result } = signal else { return Step::Stay(Running::Queueing) };
+pub(crate) fn handle(call: &mut Call, leg: LegId, input: &Input) -> Step {
+    let Input::Enqueued { op, result } = input else { return Step::Stay(Running::Queueing) };
     let now = call.now().time;
     let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == *op;
     let Some(waiting) = call.waiting_mut(leg).filter(entering) else {
@@ -331,7 +331,7 @@ impl Call {
             waiting.stage = Stage::Called;
             waiting.waited = Some(waiting.waited(now));
         });
-        self.signal(by, Signal::Called(called.map(|()| leg)));
+        self.handle_input(by, Input::Called(called.map(|()| leg)));
         let taken = self.leg_state(leg).is_some_and(|state| state.progress_listener == Some(by));
         if called.is_some() && !taken {
             self.return_to_queue(leg);

@@ -10,7 +10,7 @@ use crate::leg_cx::LegCx;
 use crate::program::instruction::Gather;
 use crate::program::play::Playing;
 use crate::program::speech_gather::{SpeechGather, SpeechProgress};
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::recognition::RecognisedText;
 use crate::resume::Standing;
 use tandem_id::OpId;
@@ -83,8 +83,8 @@ impl Gathering {
         }
     }
 
-    pub(crate) fn handle_in_runner(mut self: Box<Self>, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
-        let Some(outcome) = self.handle_signal(cx, signal) else { return Step::Stay(Running::Gather(self)) };
+    pub(crate) fn handle_in_runner(mut self: Box<Self>, cx: &mut LegCx<'_>, input: &Input) -> Step {
+        let Some(outcome) = self.handle_input(cx, input) else { return Step::Stay(Running::Gather(self)) };
         let Self { gather, digits, recognition, .. } = self.report(cx, &outcome);
         let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.digits);
         match (gather.action, recognition) {
@@ -103,8 +103,8 @@ impl Gathering {
 
     /// Does the same as [`Self::handle_in_runner`] for a gather that runs at the same time as the leg's program.
     /// Returns `None` if the gather has ended.
-    pub(crate) fn handle(mut self: Box<Self>, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Box<Self>> {
-        match self.handle_signal(cx, signal) {
+    pub(crate) fn handle(mut self: Box<Self>, cx: &mut LegCx<'_>, input: &Input) -> Option<Box<Self>> {
+        match self.handle_input(cx, input) {
             Some(outcome) => {
                 self.report(cx, &outcome);
                 None
@@ -130,20 +130,20 @@ impl Gathering {
         }
     }
 
-    fn handle_signal(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Outcome> {
-        if let Some(outcome) = self.listen(cx, signal) {
+    fn handle_input(&mut self, cx: &mut LegCx<'_>, input: &Input) -> Option<Outcome> {
+        if let Some(outcome) = self.listen(cx, input) {
             return Some(outcome);
         }
-        match signal {
-            Signal::Dtmf(digit) => self.pressed(cx, *digit),
-            Signal::Timer(op) if self.silence == Some(*op) && self.speaks() => {
+        match input {
+            Input::Dtmf(digit) => self.pressed(cx, *digit),
+            Input::Timer(op) if self.silence == Some(*op) && self.speaks() => {
                 (self.silence, self.silence_expired) = (None, true);
                 None
             }
-            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => self.timed_out(cx),
-            signal => {
+            Input::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => self.timed_out(cx),
+            input => {
                 let (index, playing) = self.prompt.take()?;
-                match playing.finished(cx, signal) {
+                match playing.finished(cx, input) {
                     Some(playing) => self.prompt = Some((index, playing)),
                     None => self.prompt_from(cx, index + 1),
                 }
@@ -152,10 +152,10 @@ impl Gathering {
         }
     }
 
-    /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
-    fn listen(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Outcome> {
+    /// Passes an input to the speech recognition. Returns the result if this input ends the gather.
+    fn listen(&mut self, cx: &mut LegCx<'_>, input: &Input) -> Option<Outcome> {
         let SpeechState::Open(speech_gather) = &mut self.recognition else { return None };
-        match speech_gather.handle(cx, signal) {
+        match speech_gather.handle(cx, input) {
             SpeechProgress::Nothing => None,
             SpeechProgress::Voice | SpeechProgress::Words => {
                 self.interrupt_prompt(cx);

@@ -1,7 +1,7 @@
 //! The interpreter of programs, with one file per verb.
 //!
 //! A leg runs one instruction at a time. An instruction that takes time is stored as a `Running`. A `Running` receives
-//! every `Signal` of its leg and returns a `Step`. Only `Call::step` executes a `Step`.
+//! every `Input` of its leg and returns a `Step`. Only `Call::step` executes a `Step`.
 
 pub(crate) mod conference;
 pub(crate) mod connect;
@@ -44,7 +44,7 @@ use tandem_id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 /// An input for a running instruction. `Called` goes to a dial that requested a leg of a queue, and contains the first
 /// leg of this queue. `Called(None)` means that the first leg has left the queue meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) enum Signal {
+pub(crate) enum Input {
     Dtmf(char),
     Played { op: OpId, end: PlaybackEnd },
     Recorded { op: OpId, recording: Box<Recording>, recorded: Duration },
@@ -101,7 +101,7 @@ pub(crate) enum Running {
     Detecting(OpId, Option<Target>),
 }
 
-/// The next action of a leg, after an instruction has handled a signal.
+/// The next action of a leg, after an instruction has handled an input.
 pub(crate) enum Step {
     /// The instruction continues.
     Stay(Running),
@@ -139,35 +139,35 @@ impl Running {
         }
     }
 
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, input: Input) -> Step {
         match self {
-            Self::Dial(dialing) => dialing.handle(call, leg, &signal),
-            Self::Conference(conferring) => conferring.handle(call, leg, &signal),
-            Self::Queueing => enqueue::handle(call, leg, &signal),
-            running => call.with_leg(leg, |cx| running.handle_in_leg(cx, signal)).unwrap_or(Step::Next),
+            Self::Dial(dialing) => dialing.handle(call, leg, &input),
+            Self::Conference(conferring) => conferring.handle(call, leg, &input),
+            Self::Queueing => enqueue::handle(call, leg, &input),
+            running => call.with_leg(leg, |cx| running.handle_in_leg(cx, input)).unwrap_or(Step::Next),
         }
     }
 
-    /// Handles a signal of an instruction that concerns only its leg.
-    fn handle_in_leg(self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
+    /// Handles an input of an instruction that concerns only its leg.
+    fn handle_in_leg(self, cx: &mut LegCx<'_>, input: Input) -> Step {
         match self {
-            Self::Fetching(fetching) => fetching.handle(cx, signal),
-            Self::Playing(playing) => playing.handle(cx, &signal),
-            Self::Gather(gathering) => gathering.handle_in_runner(cx, &signal),
-            Self::Record(verb) => verb.handle(cx, signal),
-            Self::Connect(connected) => connected.handle(cx, signal),
-            Self::Converse(conversing) => conversing.handle(cx, signal),
-            Self::Refer(referring) => referring.handle(cx, &signal),
-            Self::SendingDigits(sending) => match signal {
-                Signal::Played { op, .. } if op == sending.op => Step::Next,
+            Self::Fetching(fetching) => fetching.handle(cx, input),
+            Self::Playing(playing) => playing.handle(cx, &input),
+            Self::Gather(gathering) => gathering.handle_in_runner(cx, &input),
+            Self::Record(verb) => verb.handle(cx, input),
+            Self::Connect(connected) => connected.handle(cx, input),
+            Self::Converse(conversing) => conversing.handle(cx, input),
+            Self::Refer(referring) => referring.handle(cx, &input),
+            Self::SendingDigits(sending) => match input {
+                Input::Played { op, .. } if op == sending.op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(sending)),
             },
-            Self::Apologising(apology) => match signal {
-                Signal::Played { op, .. } if op == apology.op => Step::GiveUp(apology.why),
+            Self::Apologising(apology) => match input {
+                Input::Played { op, .. } if op == apology.op => Step::GiveUp(apology.why),
                 _ => Step::Stay(Self::Apologising(apology)),
             },
-            Self::Pausing(op) => match signal {
-                Signal::Timer(due) if due == op => {
+            Self::Pausing(op) => match input {
+                Input::Timer(due) if due == op => {
                     // A pause at the start of a document only delays the answer; the leg must be answered after the
                     // pause.
                     cx.ensure_answered();
@@ -175,8 +175,8 @@ impl Running {
                 }
                 _ => Step::Stay(Self::Pausing(op)),
             },
-            Self::Detecting(op, action) => match signal {
-                Signal::Detected { op: done, facts } if done == op => {
+            Self::Detecting(op, action) => match input {
+                Input::Detected { op: done, facts } if done == op => {
                     action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Detected(facts)))
                 }
                 _ => Step::Stay(Self::Detecting(op, action)),

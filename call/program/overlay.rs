@@ -12,7 +12,7 @@ use crate::call::Abort;
 use crate::command::Refused;
 use crate::leg_cx::LegCx;
 use crate::leg_state::MAX_QUEUED;
-use crate::program::Signal;
+use crate::program::Input;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
 use crate::resume::Standing;
@@ -52,10 +52,10 @@ impl LegCx<'_> {
         true
     }
 
-    pub(crate) fn signal_overlay(&mut self, signal: &Signal) {
+    pub(crate) fn handle_overlay_input(&mut self, input: &Input) {
         let Some(overlay) = self.leg.overlay.take() else { return };
         let Overlay { playing, waiting } = *overlay;
-        match playing.finished(self, signal) {
+        match playing.finished(self, input) {
             Some(playing) => self.leg.overlay = Some(Box::new(Overlay { playing, waiting })),
             None => self.start_overlay(waiting),
         }

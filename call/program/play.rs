@@ -8,7 +8,7 @@ use crate::event::{EventKind, Playback, PlaybackEnd};
 use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Play;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::resume::Standing;
 use tandem_id::OpId;
 
@@ -49,22 +49,22 @@ impl Playing {
         Playback { op, source: play.source, prompt, callback: play.callback }
     }
 
-    pub(crate) fn handle(self, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
-        match self.finished(cx, signal) {
+    pub(crate) fn handle(self, cx: &mut LegCx<'_>, input: &Input) -> Step {
+        match self.finished(cx, input) {
             Some(playing) => Step::Stay(Running::Playing(playing)),
             None => Step::Next,
         }
     }
 
-    /// Handles a signal. Returns `None` if the playback has ended.
-    pub(crate) fn finished(self, cx: &mut LegCx<'_>, signal: &Signal) -> Option<Self> {
-        match signal {
-            Signal::Played { op, end } if *op == self.op => {
+    /// Handles an input. Returns `None` if the playback has ended.
+    pub(crate) fn finished(self, cx: &mut LegCx<'_>, input: &Input) -> Option<Self> {
+        match input {
+            Input::Played { op, end } if *op == self.op => {
                 cx.cancel_timer(self.limit);
                 cx.emit(EventKind::PlaybackEnded(self.playback(), end.clone()));
                 None
             }
-            Signal::Timer(op) if self.limit == Some(*op) => {
+            Input::Timer(op) if self.limit == Some(*op) => {
                 cx.command(LegCommand::Stop { op: self.op });
                 cx.emit(EventKind::PlaybackEnded(self.playback(), PlaybackEnd::Completed));
                 None

@@ -12,7 +12,7 @@ use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::MAX_RECORDINGS;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 use crate::recording::{
     ActiveRecording, CutInstruction, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec,
     RecordingStatus,
@@ -56,17 +56,15 @@ impl RecordVerb {
         }
     }
 
-    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: Signal) -> Step {
-        match (&mut self.phase, signal) {
-            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => Self::start(cx, self.record),
-            (Phase::Recording { op, key: key @ None }, Signal::Dtmf(digit))
-                if self.record.finish_on.contains(digit) =>
-            {
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, input: Input) -> Step {
+        match (&mut self.phase, input) {
+            (Phase::Beeping(beep), Input::Played { op, .. }) if *beep == op => Self::start(cx, self.record),
+            (Phase::Recording { op, key: key @ None }, Input::Dtmf(digit)) if self.record.finish_on.contains(digit) => {
                 *key = Some(digit);
                 cx.end_recording(*op);
                 Step::Stay(Running::Record(self))
             }
-            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording, recorded }) if *op == done => {
+            (Phase::Recording { op, key }, Input::Recorded { op: done, recording, recorded }) if *op == done => {
                 let key = *key;
                 match self.record.action {
                     Some(action) => {
@@ -320,7 +318,7 @@ impl Call {
                 cx.leg.waiting_transcript = Some(Box::new(waiting));
             });
         }
-        self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });
+        self.handle_input(leg, Input::Recorded { op, recording: Box::new(facts), recorded });
         if let Some(state) = self.leg_state_mut(leg) {
             let running = state.runner.running.as_ref();
             let action = running.and_then(Running::awaited_document).filter(|id| *id > nothing);

@@ -9,7 +9,7 @@ use crate::fetch::FetchReason;
 use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
 use crate::program::instruction::Refer;
-use crate::program::{Running, Signal, Step};
+use crate::program::{Input, Running, Step};
 
 /// A running refer instruction.
 #[derive(Serialize, Deserialize)]
@@ -27,16 +27,16 @@ impl Referring {
         Step::Stay(Running::Refer(Self { facts, action }))
     }
 
-    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, signal: &Signal) -> Step {
-        match *signal {
-            Signal::ReferAnswered { status } => {
+    pub(crate) fn handle(mut self, cx: &mut LegCx<'_>, input: &Input) -> Step {
+        match *input {
+            Input::ReferAnswered { status } => {
                 self.facts.answer = Some(status);
                 if status < 300 {
                     return Step::Stay(Running::Refer(self));
                 }
                 self.facts.state = ReferState::Failed;
             }
-            Signal::ReferProgress { status, done } => {
+            Input::ReferProgress { status, done } => {
                 self.facts.progress = Some(status);
                 if !done {
                     return Step::Stay(Running::Refer(self));

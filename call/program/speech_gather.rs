@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineFailure};
 use crate::event::EventKind;
 use crate::leg_cx::LegCx;
 use crate::output::LegCommand;
-use crate::program::Signal;
+use crate::program::Input;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
 use crate::resume::Standing;
@@ -53,7 +53,7 @@ pub(crate) struct SpeechGather {
     max_duration: Option<OpId>,
 }
 
-/// What a signal means for the gather.
+/// What an input means for the gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SpeechProgress {
     Nothing,
@@ -111,10 +111,10 @@ impl SpeechGather {
         self.op.is_some() && (self.speaking || self.pause.is_some())
     }
 
-    pub(crate) fn handle(&mut self, cx: &mut LegCx<'_>, signal: &Signal) -> SpeechProgress {
-        match signal {
-            Signal::Recognition { op, event } if self.op == Some(*op) => self.handle_event(cx, event),
-            Signal::RecognitionEnded { op, failed } if self.op == Some(*op) => {
+    pub(crate) fn handle(&mut self, cx: &mut LegCx<'_>, input: &Input) -> SpeechProgress {
+        match input {
+            Input::Recognition { op, event } if self.op == Some(*op) => self.handle_event(cx, event),
+            Input::RecognitionEnded { op, failed } if self.op == Some(*op) => {
                 self.op = None;
                 self.cancel_timers(cx);
                 if let Some(why) = failed {
@@ -129,11 +129,11 @@ impl SpeechGather {
                     }
                 }
             }
-            Signal::Timer(op) if self.pause == Some(*op) => {
+            Input::Timer(op) if self.pause == Some(*op) => {
                 self.pause = None;
                 if self.finishing { SpeechProgress::Over } else { self.finish(cx) }
             }
-            Signal::Timer(op) if self.max_duration == Some(*op) => {
+            Input::Timer(op) if self.max_duration == Some(*op) => {
                 self.max_duration = None;
                 self.finish(cx)
             }

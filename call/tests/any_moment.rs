@@ -22,7 +22,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::new_leg::OnAnswer;
-use tandem_call::output::{LegCommand, LegEvent, Progress, SipEndReason};
+use tandem_call::output::{EndReason, LegCommand, LegEvent, Progress};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
 use tandem_call::recognition::RecognitionEvent;
@@ -173,9 +173,9 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
 /// Inputs that cut off a leg. Each entry is one way.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
-    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Cancelled, sip_status: None, detail: None }),
-    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Timeout, sip_status: None, detail: None }),
-    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: EndReason::Cancelled, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: EndReason::Timeout, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: None }),
     |script| {
         let _ = script.request(Command::Hangup { headers: Vec::new() });
     },
@@ -593,12 +593,10 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         0 | 1 => LegEvent::Ringing { progress: Progress { alerting: rng.random(), early_media } },
         23 => LegEvent::PacketArrived,
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
-        7 => LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None },
-        8 => LegEvent::Ended {
-            reason: SipEndReason::Rejected,
-            sip_status: Some(rng.random_range(300..700)),
-            detail: None,
-        },
+        7 => LegEvent::Ended { reason: EndReason::HungUp, sip_status: None, detail: None },
+        8 => {
+            LegEvent::Ended { reason: EndReason::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None }
+        }
         9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),
         14..=17 => LegEvent::PlayFinished { op: op_of(&script.plays), end: PlaybackEnd::Completed },
         18..=20 => LegEvent::RecordingFinished {

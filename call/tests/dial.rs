@@ -14,7 +14,7 @@ use tandem_call::event::{DialResult, DialStatus, EventKind};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
-use tandem_call::output::{LegCommand, LegEvent, Progress, SipEndReason};
+use tandem_call::output::{EndReason, LegCommand, LegEvent, Progress};
 use tandem_call::program::instruction::*;
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
@@ -586,7 +586,7 @@ fn loops(script: &CallScript) -> usize {
     script.events().filter(|event| is_loop(&event.kind)).count()
 }
 
-fn unreachable(detail: &str, reason: SipEndReason) -> LegEvent {
+fn unreachable(detail: &str, reason: EndReason) -> LegEvent {
     LegEvent::Ended { reason, sip_status: None, detail: Some(detail.to_owned()) }
 }
 
@@ -601,7 +601,7 @@ fn dials_that_take_no_time_are_ended_as_a_loop() {
         while script.legs.len() > answered {
             let child = script.legs[answered];
             answered += 1;
-            script.feed_to(child, unreachable("nobody is there", SipEndReason::Rejected));
+            script.feed_to(child, unreachable("nobody is there", EndReason::Rejected));
         }
         assert_eq!(loops(&script), 1);
         assert!((60..=100).contains(&(script.legs.len() - 1)), "{} parties were called", script.legs.len() - 1);
@@ -624,7 +624,7 @@ fn dials_with_a_pause_of_a_second_after_every_twenty_are_ended_as_a_loop() {
         script.fetched(document);
         while script.legs.len() > answered {
             answered += 1;
-            script.feed_to(script.legs[answered - 1], unreachable("nobody is there", SipEndReason::Rejected));
+            script.feed_to(script.legs[answered - 1], unreachable("nobody is there", EndReason::Rejected));
         }
         script.advance(SECOND);
     }
@@ -642,7 +642,7 @@ fn a_document_that_dials_a_phone_every_second_is_not_ended_as_a_loop() {
             Instruction::Pause(SECOND),
             Instruction::Redirect(target("start")),
         ]);
-        script.feed_to(script.newest(), unreachable("nobody is there", SipEndReason::Rejected));
+        script.feed_to(script.newest(), unreachable("nobody is there", EndReason::Rejected));
         script.advance(SECOND);
     }
     assert_eq!(loops(&script), 0);
@@ -659,7 +659,7 @@ fn an_internal_call_over_the_limit_ends_the_document_that_dials() {
         one(),
     ] {
         let mut script = CallScript::runs(vec![Instruction::Dial(one.clone()), Instruction::Dial(one)]);
-        script.feed_to(script.newest(), unreachable(detail, SipEndReason::Loop));
+        script.feed_to(script.newest(), unreachable(detail, EndReason::Loop));
         assert_eq!((script.legs.len(), loops(&script), script.document_requests().count()), (2, 1, 0));
         assert!(
             script.has_event(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.detail == detail))

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tandem_call::call::Call;
 use tandem_call::command::Command;
 use tandem_call::conference::{Change, Coaching};
-use tandem_call::output::{LegCommand, SipEndReason};
+use tandem_call::output::{EndReason, LegCommand};
 use tandem_call::program::instruction::*;
-use tandem_call::snapshot::SnapshotError;
+use tandem_call::snapshot::CallSnapshotError;
 use tandem_call::testing::*;
 use tandem_id::LegId;
 
@@ -53,7 +53,7 @@ fn a_state_of_another_version_is_refused_with_its_version() {
     let mut octets = script.call.write(script.now).unwrap();
     for version in [0, 2, 255] {
         octets[0] = version;
-        assert_eq!(Call::read(&octets, script.now).err(), Some(SnapshotError::Version(version)));
+        assert_eq!(Call::read(&octets, script.now).err(), Some(CallSnapshotError::Version(version)));
     }
 }
 
@@ -62,7 +62,7 @@ fn a_call_with_unpolled_outputs_is_not_written() {
     let mut script = CallScript::commanded();
     let request = tandem_call::command::Request { client_state: None, command: Command::Mute(true) };
     script.call.handle_request(script.now, LegId(1), request).unwrap();
-    assert_eq!(script.call.write(script.now).err(), Some(SnapshotError::UnpolledOutputs));
+    assert_eq!(script.call.write(script.now).err(), Some(CallSnapshotError::UnpolledOutputs));
     script.drain();
     assert!(script.call.write(script.now).is_ok());
 }
@@ -73,10 +73,10 @@ fn a_state_that_is_truncated_at_any_octet_is_malformed() {
     let octets = script.call.write(script.now).unwrap();
     for length in 0..octets.len() {
         let read = Call::read(&octets[..length], script.now);
-        assert!(matches!(read.err(), Some(SnapshotError::Malformed(_))), "torn at {length}");
+        assert!(matches!(read.err(), Some(CallSnapshotError::Malformed(_))), "torn at {length}");
     }
     let longer = [&octets[..], b"}"].concat();
-    assert!(matches!(Call::read(&longer, script.now).err(), Some(SnapshotError::Malformed(_))));
+    assert!(matches!(Call::read(&longer, script.now).err(), Some(CallSnapshotError::Malformed(_))));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_state_with_a_changed_octet_is_malformed_or_its_call_can_be_ended() {
             let legs: Vec<_> = call.legs().map(|leg| leg.id).collect();
             call.handle_timeout(script.now);
             for leg in legs {
-                let reason = SipEndReason::Bye;
+                let reason = EndReason::HungUp;
                 let ended = tandem_call::output::LegEvent::Ended { reason, sip_status: None, detail: None };
                 call.handle_leg(script.now, leg, ended);
             }

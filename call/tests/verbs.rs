@@ -16,7 +16,7 @@ use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
 use tandem_call::new_leg::OnAnswer;
-use tandem_call::output::{LegCommand, LegEvent, Output, SipEndReason};
+use tandem_call::output::{EndReason, LegCommand, LegEvent, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
@@ -605,7 +605,7 @@ fn the_end_of_a_refused_outbound_leg_has_the_status_of_the_refusal() {
         script.assert_settled();
     }
     // The far end was not reached, because there was no route, no connection or no response.
-    for reason in [SipEndReason::Unreachable, SipEndReason::Timeout] {
+    for reason in [EndReason::Unreachable, EndReason::Timeout] {
         let mut script = CallScript::outbound(OnAnswer::Wait);
         script.feed(LegEvent::Ended { reason, sip_status: None, detail: None });
         assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed, "{reason:?}");

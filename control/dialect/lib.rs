@@ -33,7 +33,7 @@ use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
 use tandem_call::queue::QueuePosition;
 use tandem_call::recording::{Recording, Track};
-use tandem_call::snapshot::SnapshotError;
+use tandem_call::snapshot::CallSnapshotError;
 use tandem_call::stream::StreamSpec;
 use tandem_id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_store::resources::Resource;
@@ -183,8 +183,8 @@ pub trait Documents: Sync {
     }
 
     /// Reads a script that [`Script::write`] has written.
-    fn read_script(&self, _octets: &[u8]) -> Result<Box<dyn Script>, SnapshotError> {
-        Err(SnapshotError::Malformed("documents of this dialect are not scripts".to_owned()))
+    fn read_script(&self, _octets: &[u8]) -> Result<Box<dyn Script>, CallSnapshotError> {
+        Err(CallSnapshotError::Malformed("documents of this dialect are not scripts".to_owned()))
     }
 
     /// Returns the name of another dialect if `_body` is written in that dialect.

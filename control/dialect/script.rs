@@ -9,7 +9,7 @@
 use tandem_accounts::Account;
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
-use tandem_call::snapshot::SnapshotError;
+use tandem_call::snapshot::CallSnapshotError;
 
 use super::{Context, Notice};
 pub use tandem_http::{Request, Response, Timeouts};
@@ -27,7 +27,7 @@ pub trait Script: Send {
     fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
 
     /// Writes the state of the program. The octets contain secrets of the application.
-    fn write(&self) -> Result<Vec<u8>, SnapshotError>;
+    fn write(&self) -> Result<Vec<u8>, CallSnapshotError>;
 }
 
 /// The next step of a program.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Program;
-use tandem_call::snapshot::{SnapshotError, base64_octets};
+use tandem_call::snapshot::{CallSnapshotError, base64_octets};
 use tandem_dialect::Dialects;
 use tandem_dialect::script::Script;
 use tandem_id::FetchId;
@@ -93,7 +93,7 @@ impl ScriptSlot {
     }
 
     /// Writes the script. Returns `None` if there is no script.
-    pub fn write(&self) -> Result<Option<WrittenScript>, SnapshotError> {
+    pub fn write(&self) -> Result<Option<WrittenScript>, CallSnapshotError> {
         let slot = self.0.script.lock();
         let Some(RunningScript { dialect, script, given }) = &*slot else { return Ok(None) };
         let state = script.write()?.into();
@@ -101,11 +101,11 @@ impl ScriptSlot {
     }
 
     /// Reads a script that [`ScriptSlot::write`] has written.
-    pub fn read(dialects: &Dialects, written: WrittenScript) -> Result<Self, SnapshotError> {
+    pub fn read(dialects: &Dialects, written: WrittenScript) -> Result<Self, CallSnapshotError> {
         let WrittenScript { dialect, state, given } = written;
         let reader = dialects.get(&dialect).and_then(|dialect| dialect.documents());
         let Some(reader) = reader else {
-            return Err(SnapshotError::Malformed(format!("no dialect {dialect:?} has scripts")));
+            return Err(CallSnapshotError::Malformed(format!("no dialect {dialect:?} has scripts")));
         };
         let script = reader.read_script(&state)?;
         Ok(Self(Arc::new(Slot {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tandem_call::output::Invite;
 use tandem_clients as clients;
 use tandem_id::{AccountName, LegId};
-use tandem_leg::attempt::{CalledUser, Route};
+use tandem_leg::attempt::{CalledUser, LegRoute};
 use tandem_leg::dtmf::WantedForm;
 use tandem_leg::fork::MediaKind;
 use tandem_media as media;
@@ -13,7 +13,6 @@ use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::{Outbound, Routing};
 use tandem_settings::DtmfMode;
 use tandem_stir::SigningRequest;
-
 
 /// An outbound call and its routes.
 pub struct OutgoingCall {
@@ -48,11 +47,11 @@ impl OutgoingCall {
     }
 
     /// Returns the routes as the leg needs them.
-    pub(crate) fn leg_routes(&self) -> Vec<Route> {
+    pub(crate) fn leg_routes(&self) -> Vec<LegRoute> {
         let route = |route: &CallRoute| {
             let (outbound, trunk) = (&route.outbound, route.outbound.trunk.as_ref());
             let uri = outbound.next_hop.as_ref().unwrap_or(&outbound.request_uri);
-            Route {
+            LegRoute {
                 uri: outbound.request_uri.clone(),
                 name: match trunk {
                     Some(trunk) => format!("trunk \"{}\" ({uri})", trunk.name),

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::fork::MediaKind;
-use tandem_leg::negotiation::{Describe, Unusable};
+use tandem_leg::offer_answer::{Describe, Unusable};
 use tandem_media as media;
 
 use crate::calling::RouteMedia;

@@ -16,7 +16,7 @@ use tandem_call::output::{HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{LegId, Now, OpId};
 use tandem_leg::dtmf::{DigitForm, Relay, WantedForm, relay};
-use tandem_leg::negotiation::Unusable;
+use tandem_leg::offer_answer::Unusable;
 use tandem_leg::signal::{HeaderFields, SignalCommand, SignalEvent, TransferRequest};
 use tandem_leg::{Leg, Output, Placement, RouteFailed};
 use tandem_media as media;

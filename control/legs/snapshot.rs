@@ -60,7 +60,7 @@ pub enum NoParts {
     Busy,
     /// The media session cannot be written.
     #[error(transparent)]
-    Media(#[from] media::SnapshotError),
+    Media(#[from] media::SessionSnapshotError),
 }
 
 impl LegIoSnapshot {

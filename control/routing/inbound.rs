@@ -151,7 +151,7 @@ impl Routing {
     /// Returns the route of a call from a client of an account. The error is the SIP status for the client.
     pub fn from_client(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         match &caller.identity {
-            Identity::Sip { .. } => self.from_phone(caller, request_uri, user),
+            Identity::Sip { .. } => self.route_from_phone(caller, request_uri, user),
             Identity::Token { application, .. } => {
                 let id = application.as_ref().ok_or(403u16)?;
                 self.to_application_of(&caller.account, self.documents(&caller.account), id).ok_or(404)
@@ -162,7 +162,7 @@ impl Routing {
     /// Returns the route of a call from a phone. The called domain decides first. The application of the phone decides
     /// next. Then the account's phones, numbers and trunks decide, in this order. The error is the SIP status for the
     /// phone.
-    fn from_phone(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+    fn route_from_phone(&self, caller: &Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain().and_then(|domain| self.phones.domain(domain));
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rand::Rng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::is_trunk_id;
-use tandem_id::AccountName;
 use tandem_clients as clients;
+use tandem_id::AccountName;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 

@@ -36,7 +36,7 @@ use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::new_leg::NewLeg;
-use tandem_call::output::{LegEvent, SipEndReason};
+use tandem_call::output::{EndReason, LegEvent};
 use tandem_call::program::instruction::{Program, RejectReason};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::{Cause, NO_MEDIA};
@@ -46,7 +46,7 @@ use tandem_host::clock;
 use tandem_id::Now;
 use tandem_id::{CallId, LegId, OpId};
 use tandem_leg::dtmf::DigitForm;
-use tandem_leg::negotiation::Unusable;
+use tandem_leg::offer_answer::Unusable;
 use tandem_leg::signal::SignalEvent;
 use tandem_legs::sip::{PendingCall, SipSignalling};
 use tandem_legs::{LegIo, LegReport, OpenSession, RouteMedia, Signalling};
@@ -758,7 +758,7 @@ impl CallTask {
                 live.io.lose_media();
             }
             let detail = Some("the media engine closed the session".to_owned());
-            let gone = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail };
+            let gone = LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail };
             return self.state.call.handle_leg(now, leg, gone);
         };
         teardown.media = true;

@@ -66,7 +66,7 @@ impl Pair {
 
     /// Runs the steps, then ends both legs. Returns the number of signals.
     fn run(&mut self, steps: &[Step]) -> usize {
-        let routes = vec![Route { uri: "sip:b".into(), name: "b".into(), ..Route::default() }];
+        let routes = vec![LegRoute { uri: "sip:b".into(), name: "b".into(), ..LegRoute::default() }];
         let [caller, called] = &mut self.legs;
         caller.place(at(0), routes, &mut self.media[0], &mut ids());
         let Some(Output::Place(Placement { offer, .. })) = caller.poll_output() else { panic!() };
@@ -269,7 +269,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn placed(routes: Vec<Route>) -> Self {
+    fn placed(routes: Vec<LegRoute>) -> Self {
         let (leg, media) = (Leg::outgoing(LegId(1)), Media::default());
         let mut bench = Self { leg, media, now: 0, fresh: Box::new(ids()) };
         bench.leg.place(at(0), routes, &mut bench.media, &mut bench.fresh);
@@ -296,10 +296,10 @@ impl Bench {
     }
 }
 
-fn trunk(name: &str) -> Route {
+fn trunk(name: &str) -> LegRoute {
     let failover_on = vec![503];
     let (uri, name, trunk) = (format!("sip:{name}"), format!("trunk {name}"), Some(name.into()));
-    Route { uri, name, trunk, failover_on, follows_redirects: true, ..Route::default() }
+    LegRoute { uri, name, trunk, failover_on, follows_redirects: true, ..LegRoute::default() }
 }
 
 fn refused(status: u16) -> SignalEnd {
@@ -364,13 +364,13 @@ fn a_leg_that_was_ended_tries_no_other_route() {
 #[test]
 fn a_user_without_contacts_is_unavailable_and_the_next_route_is_tried_if_480_counts_as_failure() {
     let user = |name: &str| Some(CalledUser { name: name.into(), contacts: Vec::new() });
-    let mut bench = Bench::placed(vec![Route { user: user("alice"), ..trunk("a") }]);
+    let mut bench = Bench::placed(vec![LegRoute { user: user("alice"), ..trunk("a") }]);
     let outputs = bench.outputs();
     let [Output::Event(LegEvent::Ended { sip_status: Some(480), detail: Some(detail), .. })] = &outputs[..] else {
         panic!("{outputs:?}")
     };
     assert_eq!(detail, "480 alice is not registered");
-    let first = Route { user: user("alice"), failover_on: vec![480], ..trunk("a") };
+    let first = LegRoute { user: user("alice"), failover_on: vec![480], ..trunk("a") };
     let mut bench = Bench::placed(vec![first, trunk("b")]);
     assert!(matches!(bench.outputs()[..], [Output::RouteFailed(_), Output::Place(_)]));
 }
@@ -383,7 +383,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
         .map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain })
         .collect();
     let user = Some(CalledUser { name: "alice".into(), contacts });
-    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }]);
+    let mut bench = Bench::placed(vec![LegRoute { user, ..trunk("a") }]);
     let outputs = bench.outputs();
     let [Output::Place(a), Output::Place(b)] = &outputs[..] else { panic!("{outputs:?}") };
     assert!(a.offer.is_some() && a.offer == b.offer && a.branch != b.branch);
@@ -413,7 +413,7 @@ fn a_user_rings_at_each_contact_and_the_answered_branch_becomes_the_leg() {
 fn a_hangup_of_a_ringing_user_ends_the_leg_after_its_last_branch() {
     let contacts = (0..2).map(|id| Contact { id, q: 1_000, media: MediaKind::Plain }).collect();
     let user = Some(CalledUser { name: "alice".into(), contacts });
-    let mut bench = Bench::placed(vec![Route { user, ..trunk("a") }, trunk("b")]);
+    let mut bench = Bench::placed(vec![LegRoute { user, ..trunk("a") }, trunk("b")]);
     bench.outputs();
     let branches: Vec<_> = bench.leg.branches().collect();
     let cause = tandem_call::leg::EndCause::NoAnswer;
@@ -434,7 +434,7 @@ fn lost_signalling_may_return_within_thirty_seconds() {
     assert_eq!(bench.leg.poll_timeout(), Deadline::after(at(0), Duration::from_secs(30)));
     assert!(bench.wait(29_999).is_empty());
     assert_eq!(bench.own(SignalEvent::Resumed), [Output::Resumed { branch: LegId(1) }]);
-    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (Signalling::Up, None));
+    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (SignallingState::Up, None));
     bench.own(SignalEvent::Lost);
     bench.own(SignalEvent::Lost);
     let outputs = bench.wait(30_000);
@@ -442,7 +442,7 @@ fn lost_signalling_may_return_within_thirty_seconds() {
     else {
         panic!("{outputs:?}")
     };
-    assert_eq!(*reason, SipEndReason::Timeout);
+    assert_eq!(*reason, EndReason::Timeout);
     assert!(detail.contains("did not return"), "{detail}");
     assert!(bench.leg.is_gone());
 }
@@ -464,7 +464,7 @@ fn user(contacts: Vec<Contact>) -> Option<CalledUser> {
 /// A leg that rings at contacts with these preferences, and its branches.
 fn ringing(qs: &[u16]) -> (Bench, Vec<LegId>) {
     let contacts = qs.iter().enumerate().map(|(id, &q)| Contact { id: id as u128, q, media: MediaKind::Plain });
-    let mut bench = Bench::placed(vec![Route { user: user(contacts.collect()), ..trunk("a") }]);
+    let mut bench = Bench::placed(vec![LegRoute { user: user(contacts.collect()), ..trunk("a") }]);
     bench.outputs();
     let branches = bench.leg.branches().collect();
     (bench, branches)
@@ -476,13 +476,13 @@ fn a_branch_that_is_lost_while_it_rings_does_not_end_the_call_of_the_branch_that
     assert_eq!(bench.handle(branches[0], SignalEvent::Lost), [Output::Lost { branch: branches[0] }]);
     assert!(bench.handle(branches[0], SignalEvent::Lost).is_empty());
     bench.handle(branches[1], accepted());
-    assert_eq!(bench.leg.signalling(), Signalling::Up);
+    assert_eq!(bench.leg.signalling(), SignallingState::Up);
     let outputs = bench.wait(30_000);
     let [Output::Signal { branch, command: SignalCommand::End { reason: Some(reason), .. } }] = &outputs[..] else {
         panic!("{outputs:?}")
     };
     assert_eq!((*branch, &**reason), (branches[0], ending::ELSEWHERE));
-    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (Signalling::Up, None));
+    assert_eq!((bench.leg.signalling(), bench.leg.poll_timeout()), (SignallingState::Up, None));
     assert_eq!(bench.leg.branches().collect::<Vec<_>>(), [branches[1]]);
 }
 
@@ -512,7 +512,7 @@ fn a_leg_whose_branches_are_all_lost_ends_each_branch_and_then_itself() {
     else {
         panic!("{outputs:?}")
     };
-    assert_eq!(([*first, *second], *reason), ([branches[0], branches[1]], SipEndReason::Timeout));
+    assert_eq!(([*first, *second], *reason), ([branches[0], branches[1]], EndReason::Timeout));
     assert!(detail.contains("did not return"), "{detail}");
     assert!(bench.leg.is_gone() && bench.leg.branches().next().is_none());
 }
@@ -537,7 +537,7 @@ fn a_leg_whose_media_has_no_route_ends_and_tries_no_other_route() {
     let outputs = bench.outputs();
     let [
         Output::Signal { command: SignalCommand::End { reason: Some(reason), .. }, .. },
-        Output::Event(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) }),
+        Output::Event(LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: Some(detail) }),
     ] = &outputs[..]
     else {
         panic!("{outputs:?}")
@@ -571,7 +571,7 @@ fn kinds(kinds: &[MediaKind]) -> Vec<Contact> {
 /// A leg that rings at a desk phone, a browser and another desk phone. Also returns the placements.
 fn ringing_everywhere() -> (Bench, [Placement; 3]) {
     let contacts = kinds(&[MediaKind::Plain, MediaKind::WebRtc, MediaKind::Plain]);
-    let mut bench = Bench::placed(vec![Route { user: user(contacts), ..trunk("a") }]);
+    let mut bench = Bench::placed(vec![LegRoute { user: user(contacts), ..trunk("a") }]);
     let outputs = bench.outputs();
     let [Output::Place(phone), Output::Place(browser), Output::Place(other)] = &outputs[..] else {
         panic!("{outputs:?}")
@@ -619,7 +619,7 @@ fn a_browser_that_has_no_room_for_its_media_does_not_stop_the_phone_from_ringing
     let mut leg = Leg::outgoing(LegId(1));
     let mut media = Media { is_full: true, ..Media::default() };
     let contacts = kinds(&[MediaKind::WebRtc, MediaKind::Plain]);
-    leg.place(at(0), vec![Route { user: user(contacts), ..trunk("a") }], &mut media, &mut ids());
+    leg.place(at(0), vec![LegRoute { user: user(contacts), ..trunk("a") }], &mut media, &mut ids());
     let Some(Output::Place(placement)) = leg.poll_output() else { panic!() };
     assert_eq!((placement.contact.unwrap().media, leg.poll_output()), (MediaKind::WebRtc, None));
     assert_eq!(leg.branches().collect::<Vec<_>>(), [placement.branch]);
@@ -628,7 +628,7 @@ fn a_browser_that_has_no_room_for_its_media_does_not_stop_the_phone_from_ringing
 #[test]
 fn the_next_route_closes_the_session_of_the_other_kind() {
     let browser_first = kinds(&[MediaKind::WebRtc, MediaKind::Plain]);
-    let first = Route { user: user(browser_first), failover_on: vec![503], ..trunk("a") };
+    let first = LegRoute { user: user(browser_first), failover_on: vec![503], ..trunk("a") };
     let mut bench = Bench::placed(vec![first, trunk("b")]);
     bench.outputs();
     let branches: Vec<_> = bench.leg.branches().collect();

@@ -395,10 +395,10 @@ fn a_conference_with_unpolled_outputs_or_a_truncated_state_is_an_error() {
     script.come(1, room());
     let octets = script.conference.write().unwrap();
     for length in 0..octets.len() {
-        assert!(matches!(Conference::read(&octets[..length]).err(), Some(SnapshotError::Malformed(_))), "{length}");
+        assert!(matches!(Conference::read(&octets[..length]).err(), Some(CallSnapshotError::Malformed(_))), "{length}");
     }
     script.conference.end(NOW, true);
-    assert_eq!(script.conference.write(), Err(SnapshotError::UnpolledOutputs));
+    assert_eq!(script.conference.write(), Err(CallSnapshotError::UnpolledOutputs));
 }
 
 #[test]

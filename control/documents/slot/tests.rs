@@ -63,7 +63,7 @@ impl Script for Count {
         self.done()
     }
 
-    fn write(&self) -> Result<Vec<u8>, SnapshotError> {
+    fn write(&self) -> Result<Vec<u8>, CallSnapshotError> {
         Ok(format!("{} {}", self.steps, self.awaits).into_bytes())
     }
 }
@@ -119,7 +119,7 @@ impl Documents for Counting {
         Some(Box::new(Count { steps: 0, url: self.url.clone(), awaits: false }))
     }
 
-    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, SnapshotError> {
+    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, CallSnapshotError> {
         let text = String::from_utf8_lossy(octets);
         let (steps, awaits) = text.split_once(' ').unwrap();
         Ok(Box::new(Count { steps: steps.parse().unwrap(), url: self.url.clone(), awaits: awaits == "true" }))
@@ -208,5 +208,5 @@ async fn a_script_can_be_written_while_it_awaits_a_response() {
 fn a_script_of_an_unknown_dialect_is_refused() {
     let written = WrittenScript { dialect: "other".to_owned(), state: bytes::Bytes::new(), given: None };
     let read = ScriptSlot::read(&Dialects::default(), written).map(|_| ());
-    assert!(matches!(read, Err(SnapshotError::Malformed(_))), "{read:?}");
+    assert!(matches!(read, Err(CallSnapshotError::Malformed(_))), "{read:?}");
 }

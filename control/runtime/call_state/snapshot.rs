@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tandem_call::call::Call;
-use tandem_call::snapshot::{self, SnapshotError, base64_octets};
+use tandem_call::snapshot::{self, CallSnapshotError, base64_octets};
 use tandem_dialect::Dialects;
 use tandem_documents::{ScriptSlot, WrittenScript};
 use tandem_id::{LegId, Now};
@@ -53,7 +53,7 @@ impl CallState {
         now: Now,
         mut parts: BTreeMap<LegId, LegParts>,
         encrypt: impl FnOnce(Vec<u8>) -> Vec<u8>,
-    ) -> Result<Vec<u8>, SnapshotError> {
+    ) -> Result<Vec<u8>, CallSnapshotError> {
         let mut legs = BTreeMap::new();
         for (id, live) in &self.legs {
             let LiveLeg { io, facts, script, bridged_with: _, attachments: _ } = &**live;
@@ -68,8 +68,11 @@ impl CallState {
 impl CallSnapshot {
     /// Reads what [`CallState::write`] has written. `decrypt` is the reverse of `encrypt`, and returns `None` if the
     /// octets are not authentic.
-    pub(crate) fn read(octets: &[u8], decrypt: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Result<Self, SnapshotError> {
-        let plain = decrypt(octets).ok_or_else(|| SnapshotError::Malformed("not authentic".to_owned()))?;
+    pub(crate) fn read(
+        octets: &[u8],
+        decrypt: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Self, CallSnapshotError> {
+        let plain = decrypt(octets).ok_or_else(|| CallSnapshotError::Malformed("not authentic".to_owned()))?;
         snapshot::read(VERSION, &plain)
     }
 
@@ -86,7 +89,7 @@ impl CallSnapshot {
         now: Now,
         dialects: &Dialects,
         mut attach: impl FnMut(LegId, LegIoSnapshot) -> Option<LegIo>,
-    ) -> Result<CallState, SnapshotError> {
+    ) -> Result<CallState, CallSnapshotError> {
         let Self { call, facts, legs } = self;
         let mut state = CallState { facts, ..CallState::new(Call::read(&call, now)?) };
         for (id, LiveLegSnapshot { io, parts: _, facts, script }) in legs {

@@ -7,15 +7,15 @@ use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::internal_call::{InternalCall, MAX_CHAIN};
 use tandem_call::leg::{LegInfo, SipFacts};
-use tandem_call::output::{Invite, SipEndReason};
+use tandem_call::output::{EndReason, Invite};
 use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::NO_MEDIA;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
-use tandem_legs::{LegIo, RouteMedia, Signalling};
 use tandem_legs::internal::{Deliver, InternalSignalling};
 use tandem_legs::sip::PendingCall;
+use tandem_legs::{LegIo, RouteMedia, Signalling};
 use tandem_media as media;
 use tandem_routing::{InternalDestination, Routing};
 
@@ -24,7 +24,7 @@ use crate::registry::Registry;
 
 /// The reason why an internal call was not made, with a text for people.
 pub(super) struct NotCalled {
-    pub(super) reason: SipEndReason,
+    pub(super) reason: EndReason,
     pub(super) detail: String,
 }
 
@@ -44,7 +44,7 @@ impl CallTask {
         let not_called =
             |why: &str, reason| NotCalled { reason, detail: format!("{} was not called: {why}", invite.to) };
         let InternalDestination { route, called } = own;
-        let unreachable = SipEndReason::Unreachable;
+        let unreachable = EndReason::Unreachable;
         let info = self.state.call.leg(leg).cloned().ok_or_else(|| not_called("the leg is over", unreachable))?;
         let parent = info.parent.and_then(|parent| self.state.call.leg(parent));
         let depth = match &info.handover {
@@ -53,10 +53,10 @@ impl CallTask {
         };
         if depth > MAX_CHAIN {
             let why = format!("a chain of {MAX_CHAIN} calls within this server leads to it already");
-            return Err(not_called(&why, SipEndReason::Loop));
+            return Err(not_called(&why, EndReason::Loop));
         }
         if !io.call_chain.try_add() {
-            return Err(not_called("too many calls within this server have the same origin", SipEndReason::Loop));
+            return Err(not_called("too many calls within this server have the same origin", EndReason::Loop));
         }
         let services = Arc::clone(&self.services);
         if services.accounts.status(&route.owner.account) != AccountStatus::Active {

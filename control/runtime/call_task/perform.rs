@@ -8,7 +8,7 @@ use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection};
-use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
+use tandem_call::output::{EndReason, Invite, LegCommand, LegEvent, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{Cause, FOREIGN_CALLER, FOREIGN_IDENTITY, NO_MEDIA, NO_PHONE, NO_TRUNK};
@@ -250,7 +250,7 @@ impl CallTask {
     /// # Errors
     /// Returns the end of the leg, if the leg cannot be placed.
     fn place(&mut self, leg: LegId, invite: Invite, io: &mut LegIo) -> Result<(), LegEvent> {
-        let failed = |detail| LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) };
+        let failed = |detail| LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: Some(detail) };
         let routing = self.services.routing.load_full();
         let Some(info) = self.state.call.leg(leg).cloned() else { return Err(failed("the leg is over".to_owned())) };
         let parent = info.parent.and_then(|parent| self.state.call.leg(parent)).cloned();
@@ -267,7 +267,7 @@ impl CallTask {
         }
         let routes = self.call_routes(&routing, &info, &invite);
         let Some(first) = routes.first() else {
-            let not_called = NotCalled { reason: SipEndReason::Unreachable, detail: unreachable_reason(&invite.to) };
+            let not_called = NotCalled { reason: EndReason::Unreachable, detail: unreachable_reason(&invite.to) };
             return Err(self.not_called(leg, &info, &invite.to, not_called));
         };
         let addresses = (first.outbound.address(), first.outbound.address());
@@ -349,7 +349,7 @@ impl CallTask {
         // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable for an
         // outbound call of the API.
         let (reason, sip_status) = match to {
-            Address::Client(_) if info.direction != Direction::OutboundApi => (SipEndReason::Rejected, Some(480)),
+            Address::Client(_) if info.direction != Direction::OutboundApi => (EndReason::Rejected, Some(480)),
             _ => (reason, None),
         };
         LegEvent::Ended { reason, sip_status, detail: Some(detail) }

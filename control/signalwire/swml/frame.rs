@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tandem_call::snapshot::SnapshotError;
+use tandem_call::snapshot::CallSnapshotError;
 
 use super::document::{Document, Steps};
 use super::value::Value;
@@ -88,8 +88,8 @@ impl Position {
 
     /// # Errors
     /// A document or a position is wrong.
-    fn into_frames(self) -> Result<Vec<Frame>, SnapshotError> {
-        let malformed = |why: &str| SnapshotError::Malformed(why.to_owned());
+    fn into_frames(self) -> Result<Vec<Frame>, CallSnapshotError> {
+        let malformed = |why: &str| CallSnapshotError::Malformed(why.to_owned());
         let read = |source: &Arc<str>| {
             let value = serde_json::from_str::<Written<Value>>(source);
             let value = value.map_err(|why| malformed(&why.to_string()))?;

@@ -44,7 +44,7 @@ use tandem_call::fetch::{Fetch, FetchFailure, FetchReason};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
-use tandem_call::snapshot::SnapshotError;
+use tandem_call::snapshot::CallSnapshotError;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
 use tandem_dialect::{Context, Dialect, Documents, Notice, Signing, StreamWire};
@@ -216,7 +216,7 @@ impl Documents for Swml {
         Some(Box::<LegScript>::default())
     }
 
-    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, SnapshotError> {
+    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, CallSnapshotError> {
         Ok(Box::new(LegScript::read(octets)?))
     }
 

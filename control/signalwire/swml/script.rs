@@ -6,7 +6,7 @@ use tandem_accounts::Account;
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
 use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
-use tandem_call::snapshot::{self, SnapshotError};
+use tandem_call::snapshot::{self, CallSnapshotError};
 use tandem_causes::UNANSWERED_SCRIPT;
 use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
 use tandem_dialect::{Context, Notice};
@@ -120,14 +120,14 @@ impl Script for LegScript {
         self.go_on(fetch)
     }
 
-    fn write(&self) -> Result<Vec<u8>, SnapshotError> {
+    fn write(&self) -> Result<Vec<u8>, CallSnapshotError> {
         snapshot::write(VERSION, self)
     }
 }
 
 impl LegScript {
     /// Reads a script that [`Script::write`] has written.
-    pub(super) fn read(octets: &[u8]) -> Result<Self, SnapshotError> {
+    pub(super) fn read(octets: &[u8]) -> Result<Self, CallSnapshotError> {
         snapshot::read(VERSION, octets)
     }
 

@@ -4,7 +4,7 @@
 use super::encrypted::{Encrypted, GCM, KEY, NEW_KEY};
 use super::*;
 use crate::session::RunningOperations;
-use crate::snapshot::{SessionSnapshot, SnapshotError};
+use crate::snapshot::{SessionSnapshot, SessionSnapshotError};
 
 /// The length of the scripted call in ms.
 const LENGTH: u64 = 2_600;
@@ -230,15 +230,15 @@ fn a_snapshot_shows_no_secret_and_a_malformed_or_undecryptable_snapshot_is_refus
     let decrypt = |encrypted: &[u8]| Some(encrypted.to_vec());
     assert_eq!(SessionSnapshot::read(&octets, decrypt).unwrap().key(), key);
     let error = |octets: &[u8]| SessionSnapshot::read(octets, decrypt).unwrap_err();
-    assert_eq!(error(b"TANDEM"), SnapshotError::NoSnapshot);
-    assert_eq!(error(&octets[..7]), SnapshotError::NoSnapshot);
-    assert_eq!(SessionSnapshot::read(&octets, |_| None).unwrap_err(), SnapshotError::NotDecrypted);
+    assert_eq!(error(b"TANDEM"), SessionSnapshotError::NoSnapshot);
+    assert_eq!(error(&octets[..7]), SessionSnapshotError::NoSnapshot);
+    assert_eq!(SessionSnapshot::read(&octets, |_| None).unwrap_err(), SessionSnapshotError::NotDecrypted);
     let mut newer = octets.clone();
     newer[7] += 1;
-    assert_eq!(error(&newer), SnapshotError::Version(newer[7]));
+    assert_eq!(error(&newer), SessionSnapshotError::Version(newer[7]));
     // A snapshot that is torn at any octet is refused.
     for length in 8..octets.len() {
-        assert_eq!(error(&octets[..length]), SnapshotError::Malformed, "{length}");
+        assert_eq!(error(&octets[..length]), SessionSnapshotError::Malformed, "{length}");
     }
 }
 

@@ -230,11 +230,11 @@ fn octets_that_are_torn_or_forged_or_of_another_version_are_refused() {
     let octets = state.write(now, parts_of(&state), |plain| plain).unwrap();
     let read = |octets: &[u8]| CallSnapshot::read(octets, |octets| Some(octets.to_vec())).map(|_| ());
     for length in (0..octets.len()).step_by(61) {
-        assert!(matches!(read(&octets[..length]), Err(SnapshotError::Malformed(_))), "torn at {length}");
+        assert!(matches!(read(&octets[..length]), Err(CallSnapshotError::Malformed(_))), "torn at {length}");
     }
     let mut newer = octets.clone();
     newer[0] += 1;
-    assert_eq!(read(&newer), Err(SnapshotError::Version(VERSION + 1)));
+    assert_eq!(read(&newer), Err(CallSnapshotError::Version(VERSION + 1)));
     let forged = CallSnapshot::read(&octets, |_| None).map(|_| ());
-    assert!(matches!(forged, Err(SnapshotError::Malformed(_))));
+    assert!(matches!(forged, Err(CallSnapshotError::Malformed(_))));
 }

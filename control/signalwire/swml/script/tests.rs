@@ -328,16 +328,16 @@ fn a_torn_script_and_another_version_are_refused() {
     script.handle_response(&asked, Ok(&response(EVERYTHING)));
     let octets = script.write().unwrap();
     for length in 0..octets.len() {
-        assert!(matches!(LegScript::read(&octets[..length]), Err(SnapshotError::Malformed(_))), "torn at {length}");
+        assert!(matches!(LegScript::read(&octets[..length]), Err(CallSnapshotError::Malformed(_))), "torn at {length}");
     }
     let mut newer = octets.clone();
     newer[0] += 1;
-    assert_eq!(LegScript::read(&newer).unwrap_err(), SnapshotError::Version(VERSION + 1));
+    assert_eq!(LegScript::read(&newer).unwrap_err(), CallSnapshotError::Version(VERSION + 1));
     // A position that the document does not have.
     let text = String::from_utf8(octets).unwrap();
     for (written, other) in [("\"first\":", "\"first\":9"), ("\"document\":0", "\"document\":1")] {
         assert!(text.contains(written), "{text}");
         let read = LegScript::read(text.replacen(written, other, 1).as_bytes());
-        assert!(matches!(read, Err(SnapshotError::Malformed(_))), "{other}");
+        assert!(matches!(read, Err(CallSnapshotError::Malformed(_))), "{other}");
     }
 }

@@ -78,7 +78,7 @@ impl Unusable {
 
 /// The state of a leg's offers and answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Negotiation {
+pub enum OfferAnswer {
     /// Nothing was offered.
     #[default]
     Idle,
@@ -157,7 +157,7 @@ pub enum Effect {
     Failed(String),
 }
 
-impl Negotiation {
+impl OfferAnswer {
     /// Handles the far end's call. Without an offer, this server makes the first offer.
     ///
     /// # Errors

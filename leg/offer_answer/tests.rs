@@ -4,14 +4,14 @@ use super::*;
 use crate::testing::{Media, text, unusable};
 
 struct Bench {
-    negotiation: Negotiation,
+    negotiation: OfferAnswer,
     media: Media,
 }
 
 impl Bench {
     /// This server calls, with an offer unless `late`.
     fn calling(late: bool) -> Self {
-        let mut bench = Self { negotiation: Negotiation::default(), media: Media::default() };
+        let mut bench = Self { negotiation: OfferAnswer::default(), media: Media::default() };
         let offer = bench.negotiation.place(late, &mut bench.media);
         assert_eq!(offer.is_none(), late);
         bench
@@ -19,7 +19,7 @@ impl Bench {
 
     /// The far end calls.
     fn called(offer: Option<&'static str>) -> Self {
-        let mut bench = Self { negotiation: Negotiation::default(), media: Media::default() };
+        let mut bench = Self { negotiation: OfferAnswer::default(), media: Media::default() };
         bench.negotiation.begin(offer.map(Bytes::from), &mut bench.media).unwrap();
         bench
     }
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn is_at_rest(&self) -> bool {
-        matches!(self.negotiation, Negotiation::Agreed(_))
+        matches!(self.negotiation, OfferAnswer::Agreed(_))
     }
 }
 
@@ -158,7 +158,7 @@ fn inbound_patterns_5_and_6_answer_an_offer_of_the_far_end_before_the_200() {
 
 #[test]
 fn an_unusable_first_offer_of_a_caller_is_refused_with_its_reason() {
-    let (mut negotiation, mut media) = (Negotiation::default(), Media::default());
+    let (mut negotiation, mut media) = (OfferAnswer::default(), Media::default());
     assert_eq!(negotiation.begin(Some("bad".into()), &mut media), Err(unusable()));
     assert_eq!(negotiation.take_unusable(486), None, "a busy leg is refused for another reason");
     let (phrase, headers) = negotiation.take_unusable(488).unwrap().into_parts();
@@ -332,7 +332,7 @@ fn states() -> Vec<Bench> {
     refreshing.handle(Input::RefreshDue);
     let mut wanted = Bench::answered();
     wanted.handle(Input::OfferWanted);
-    let idle = Bench { negotiation: Negotiation::Idle, media: Media::default() };
+    let idle = Bench { negotiation: OfferAnswer::Idle, media: Media::default() };
     vec![
         idle,
         Bench::calling(false),
