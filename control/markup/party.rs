@@ -62,14 +62,19 @@ pub fn split_parameters(text: &str) -> (&str, Headers) {
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
 
+/// The name of a parameter that cannot be a SIP header: the name or the value has characters that no header may have.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the parameter {0} cannot be a SIP header")]
+pub struct NotAHeader(pub String);
+
 /// Converts the parameters for a phone into SIP headers of the call to the phone. Adds the prefix `X-` to each name
-/// without this prefix. The error is the name of a parameter that cannot be a header.
-pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
+/// without this prefix.
+pub fn as_headers(parameters: Headers) -> Result<Headers, NotAHeader> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
         let header = if own { name.clone() } else { format!("X-{name}") };
         let fits = !name.is_empty() && is_allowed_header(&header) && !value.chars().any(char::is_control);
-        if fits { Ok((header, value)) } else { Err(name) }
+        if fits { Ok((header, value)) } else { Err(NotAHeader(name)) }
     };
     parameters.into_iter().map(header).collect()
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use jiff::SignedDuration;
-use tandem_call::engine::SPEECH_TO_TEXT_OFF;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::LegInfo;
 use tandem_call::recognition::{RecognisedText, RecognitionSpec};
@@ -18,6 +17,7 @@ use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_host::clock;
 use tandem_id::TranscriptionId;
+use tandem_speech::recognise::RecogniseError;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Page, StoreError, TimeRange};
 
@@ -68,7 +68,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
 async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Transcript>) {
     row.details.state = match words(services, &row.details.recording).await {
         Ok(words) => TranscriptState::Completed(words),
-        Err(why) => TranscriptState::Failed(why),
+        Err(why) => TranscriptState::Failed(why.to_string()),
     };
     row.updated_at = clock::time();
     if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
@@ -89,23 +89,33 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     }
 }
 
-async fn words(services: &Services, recording: &Recording) -> Result<RecognisedText, String> {
+/// The reason why a recording was not transcribed.
+#[derive(Debug, thiserror::Error)]
+enum NotTranscribed {
+    #[error("the recording's file: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("the recording is too long ({minutes} minutes)")]
+    TooLong { minutes: u64 },
+    #[error(transparent)]
+    Recogniser(#[from] RecogniseError),
+}
+
+async fn words(services: &Services, recording: &Recording) -> Result<RecognisedText, NotTranscribed> {
     if services.recogniser.is_off() {
-        return Err(SPEECH_TO_TEXT_OFF.to_owned());
+        return Err(RecogniseError::Off.into());
     }
-    let unreadable = |error: std::io::Error| format!("the recording's file: {error}");
     let files = &services.recordings;
-    let audio = files.open(files.path(recording.id), true).await.map_err(unreadable)?;
+    let audio = files.open(files.path(recording.id), true).await?;
     let length = audio.len();
     if length > LARGEST {
         let minutes = recording.duration.unwrap_or(Duration::ZERO).as_secs() / 60;
-        return Err(format!("the recording is too long ({minutes} minutes)"));
+        return Err(NotTranscribed::TooLong { minutes });
     }
     let mut wav = BytesMut::new();
     let mut blocks = std::pin::pin!(audio.read(0, length));
     while let Some(block) = blocks.next().await {
-        wav.extend_from_slice(&block.map_err(unreadable)?);
+        wav.extend_from_slice(&block?);
     }
     let how = RecognitionSpec { punctuation: true, ..RecognitionSpec::default() };
-    services.recogniser.transcribe(Bytes::from(wav), &how).await.map_err(|why| why.to_string())
+    Ok(services.recogniser.transcribe(Bytes::from(wav), &how).await?)
 }

@@ -533,7 +533,9 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
             // The called party is a phone, which takes no parameters. The parameters become header fields of the
             // INVITE.
             let headers = party::as_headers(parameters)
-                .map_err(|name| ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header")))?;
+                .map_err(|party::NotAHeader(name)| {
+                    ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header"))
+                })?;
             if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
         }
         Address::Application(text) => {

@@ -19,6 +19,7 @@ use tandem_events::{Filter, Subscription};
 use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_routing::new_call::{CreateError, NewCall};
+use tandem_store::StoreFailed;
 use tandem_streams::local::{LocalMessage, LocalStream};
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
@@ -31,6 +32,31 @@ const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// Maximum ringing time of a call. Other calls through this provider's API have the same maximum.
 const RINGING_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The reason why a request of a frontend was not carried out.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The server has no account.
+    NoAccount,
+    /// The call was not created.
+    NotCreated(CreateError),
+    /// The call refused the command, or there is no such call.
+    Refused(Refused),
+    /// The database did not answer.
+    Store(StoreFailed),
+}
+
+impl CallError {
+    /// Returns the text for the user, as the provider's API words it.
+    pub(super) fn detail(self) -> String {
+        match self {
+            Self::NoAccount => "The server has no account.".to_owned(),
+            Self::NotCreated(error) => rest::why_not_made(error),
+            Self::Refused(refused) => rest::why_refused(refused),
+            Self::Store(failed) => failed.to_string(),
+        }
+    }
+}
+
 /// A call that the gateway has started.
 pub(super) struct PlacedCall {
     pub(super) leg: LegId,
@@ -39,23 +65,23 @@ pub(super) struct PlacedCall {
 }
 
 impl Dash {
-    /// Calls a number for a human agent. The error is a text for the user.
+    /// Calls a number for a human agent.
     pub(super) async fn call(
         self: &Arc<Self>,
         to: PhoneNumber,
         from: Address,
         agent: &str,
-    ) -> Result<PlacedCall, String> {
+    ) -> Result<PlacedCall, CallError> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
-        let account = account.ok_or_else(|| "The server has no account.".to_owned())?;
+        let account = account.ok_or(CallError::NoAccount)?;
         let at = clock::time();
         let leg = LegId::new(at, &mut rand::rng());
         let control_id = telnyx::id::call_control_id(leg);
         // The subscription starts before the call, so that no event and no message is lost.
         let following =
-            services.events.subscribe(Filter::leg(leg)).map_err(|_| rest::why_not_made(CreateError::Full))?;
+            services.events.subscribe(Filter::leg(leg)).map_err(|_| CallError::NotCreated(CreateError::Full))?;
         let stream = services.streams.local().expect(leg);
         let (upstream, words) = self.upstreams.open(&control_id);
         self.own.lock().insert(leg);
@@ -69,7 +95,7 @@ impl Dash {
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.upstreams.close(upstream);
             self.own.lock().remove(&leg);
-            return Err(rest::why_not_made(error));
+            return Err(CallError::NotCreated(error));
         }
         let suppress = Command::SuppressNoise { track: Track::Both, on: true };
         // If the command fails, the call continues without noise suppression.
@@ -148,31 +174,31 @@ impl Dash {
         }
     }
 
-    /// Hangs up a call. The error is a text for the user.
-    pub(super) async fn end(&self, control_id: &str) -> Result<(), String> {
+    /// Hangs up a call.
+    pub(super) async fn end(&self, control_id: &str) -> Result<(), CallError> {
         let leg = self.live(control_id).await?;
         let command = Command::Hangup { headers: Vec::new() };
         let done = self.app.calls.request(leg, Request { client_state: None, command }).await;
-        done.map(drop).map_err(rest::why_refused)
+        done.map(drop).map_err(CallError::Refused)
     }
 
-    /// Mutes or unmutes the frontends in a call. The error is a text for the user.
-    pub(super) async fn mute(&self, control_id: &str, muted: bool) -> Result<(), String> {
+    /// Mutes or unmutes the frontends in a call.
+    pub(super) async fn mute(&self, control_id: &str, muted: bool) -> Result<(), CallError> {
         self.live(control_id).await?;
         match self.upstreams.mute(control_id, muted) {
             true => Ok(()),
-            false => Err(rest::why_refused(Refused::NoSuchLeg)),
+            false => Err(CallError::Refused(Refused::NoSuchLeg)),
         }
     }
 
-    /// Finds a live call that the gateway has made. The error is a text for the user.
-    async fn live(&self, control_id: &str) -> Result<LegId, String> {
-        let unknown = || rest::why_refused(Refused::NoSuchLeg);
+    /// Finds a live call that the gateway has made.
+    async fn live(&self, control_id: &str) -> Result<LegId, CallError> {
+        let unknown = || CallError::Refused(Refused::NoSuchLeg);
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = telnyx::id::parse_call_control_id(control_id).ok_or_else(unknown)?;
-        let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
+        let found = self.app.calls.get(&account, leg).await.map_err(CallError::Store)?;
         match found.ok_or_else(unknown)? {
-            leg if leg.status.is_final() => Err(rest::why_refused(Refused::Ended)),
+            leg if leg.status.is_final() => Err(CallError::Refused(Refused::Ended)),
             // The account has this call, but the gateway did not make the call.
             _ if !self.own.lock().contains(&leg) => Err(unknown()),
             _ => Ok(leg),

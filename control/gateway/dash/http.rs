@@ -40,7 +40,7 @@ pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Resu
     dash.access.take_call(&to, clock::now().instant).map_err(|limit| limit.response(failed(&limit.to_string()).1))?;
     Ok(match dash.call(to, from, &agent).await {
         Ok(made) => (StatusCode::CREATED, Json(json!({ "success": true, "data": initiated(&dash, &made, &agent) }))),
-        Err(detail) => failed(&detail),
+        Err(error) => failed(&error.detail()),
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn end(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
     };
     match dash.end(&id).await {
         Ok(()) => (StatusCode::OK, Json(done())),
-        Err(detail) => refused(&format!("Failed to end call: {detail}")),
+        Err(error) => refused(&format!("Failed to end call: {}", error.detail())),
     }
 }
 
@@ -97,7 +97,7 @@ async fn change(dash: &Dash, id: &str, muted: bool, verb: &str) -> Answer {
             let data = json!({ "success": true, "message": format!("Call {verb}d successfully"), "data": done() });
             (StatusCode::OK, Json(json!({ "success": true, "data": data })))
         }
-        Err(detail) => refused(&format!("Failed to {verb} call: {detail}")),
+        Err(error) => refused(&format!("Failed to {verb} call: {}", error.detail())),
     }
 }
 

@@ -21,7 +21,8 @@ use tandem_events::{Filter, Subscription};
 use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_routing::agent_program;
-use tandem_routing::new_call::NewCall;
+use tandem_routing::new_call::{CreateError, NewCall};
+use tandem_store::StoreFailed;
 use tandem_streams::local::{LocalMessage, LocalStream};
 use tandem_twilio as twilio;
 
@@ -40,6 +41,28 @@ const OWN_CALL: &str = "gateways.starlis ";
 /// Name of the transcription that the gateway starts on a call.
 const TRANSCRIPTION: &str = "gateway";
 
+/// The reason why a request of a user was not carried out. The text is for the user.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("the server has no account")]
+    NoAccount,
+    #[error("the account has no calling number: set gateways.starlis.from")]
+    NoCallingNumber,
+    #[error("the server accepts no more calls")]
+    Full,
+    #[error(transparent)]
+    NotCreated(#[from] CreateError),
+    /// The user has no call with this id.
+    #[error("The requested call {0} was not found")]
+    Unknown(String),
+    #[error("Call is not in-progress. Cannot redirect.")]
+    Ended,
+    #[error(transparent)]
+    Refused(Refused),
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
 /// A request for a call: the user, the number to call, and the texts for the agent.
 pub(super) struct CallRequest {
     pub(super) user: Arc<str>,
@@ -49,19 +72,18 @@ pub(super) struct CallRequest {
 }
 
 impl Starlis {
-    /// Calls a number. The error is a text for the user.
-    pub(super) async fn call(self: &Arc<Self>, request: CallRequest) -> Result<LegId, String> {
+    /// Calls a number.
+    pub(super) async fn call(self: &Arc<Self>, request: CallRequest) -> Result<LegId, CallError> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
-        let account = account.ok_or_else(|| "the server has no account".to_owned())?;
+        let account = account.ok_or(CallError::NoAccount)?;
         let own = || services.routing.load_full().any_number(&account);
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
-        let from = from.ok_or_else(|| "the account has no calling number: set gateways.starlis.from".to_owned())?;
+        let from = from.ok_or(CallError::NoCallingNumber)?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // The subscription starts before the call, so that no event and no message is lost.
-        let following =
-            services.events.subscribe(Filter::leg(leg)).map_err(|_| "the server accepts no more calls".to_owned())?;
+        let following = services.events.subscribe(Filter::leg(leg)).map_err(|_| CallError::Full)?;
         let stream = services.streams.local().expect(leg);
         let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
         let client_state = Some(format!("{OWN_CALL}{}", request.user));
@@ -72,7 +94,7 @@ impl Starlis {
         self.live.lock().insert(leg, LiveCall { user, frontends: Arc::clone(&frontends) });
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.live.lock().remove(&leg);
-            return Err(error.to_string());
+            return Err(error.into());
         }
         let starlis = Arc::clone(self);
         tokio::spawn(async move {
@@ -195,25 +217,25 @@ impl Starlis {
         }
     }
 
-    /// Finds a live or ended call that the gateway has made for this user. The error is a text for the user.
-    pub(super) async fn find(&self, call_sid: &str, user: &str) -> Result<Arc<LegInfo>, String> {
-        let unknown = || format!("The requested call {call_sid} was not found");
+    /// Finds a live or ended call that the gateway has made for this user.
+    pub(super) async fn find(&self, call_sid: &str, user: &str) -> Result<Arc<LegInfo>, CallError> {
+        let unknown = || CallError::Unknown(call_sid.to_owned());
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = self.leg(call_sid).ok_or_else(unknown)?;
-        let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
+        let found = self.app.calls.get(&account, leg).await?;
         let of =
             |leg: &LegInfo| leg.client_state.as_deref().and_then(|state| state.strip_prefix(OWN_CALL)) == Some(user);
         found.filter(|leg| of(leg)).ok_or_else(unknown)
     }
 
-    /// Ends a call of this user. The error is a text for the user.
-    pub(super) async fn end(&self, call_sid: &str, user: &str) -> Result<(), String> {
+    /// Ends a call of this user.
+    pub(super) async fn end(&self, call_sid: &str, user: &str) -> Result<(), CallError> {
         let leg = self.find(call_sid, user).await?;
         let command = Command::Hangup { headers: Vec::new() };
         match self.app.calls.request(leg.id, Request { client_state: None, command }).await {
             Ok(_) => Ok(()),
-            Err(Refused::NoSuchLeg | Refused::Ended) => Err("Call is not in-progress. Cannot redirect.".to_owned()),
-            Err(refused) => Err(refused.to_string()),
+            Err(Refused::NoSuchLeg | Refused::Ended) => Err(CallError::Ended),
+            Err(refused) => Err(CallError::Refused(refused)),
         }
     }
 

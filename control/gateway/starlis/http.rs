@@ -58,7 +58,7 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
             let call_sid = starlis.call_sid(leg);
             Json(json!({ "success": true, "message": "Call initiated", "callSid": call_sid })).into_response()
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(&error.to_string()),
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -
     };
     match starlis.end(&call_sid, &user).await {
         Ok(()) => Json(json!({ "success": true, "message": "Call ended successfully" })).into_response(),
-        Err(error) => failed(&error),
+        Err(error) => failed(&error.to_string()),
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means
     }
     match starlis.find(&means.call_sid, &means.user_id).await {
         Ok(leg) => Json(shown(&means.call_sid, &leg, clock::time())).into_response(),
-        Err(error) => failed(&error),
+        Err(error) => failed(&error.to_string()),
     }
 }
 

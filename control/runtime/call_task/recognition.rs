@@ -6,15 +6,27 @@ use tandem_call::recording::Track;
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_id::{LegId, OpId, TranscriptionId};
 use tandem_media as media;
+use tandem_speech::recognise::RecogniseError;
 use tandem_speech::tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
 
 use super::CallTask;
 use crate::inbox::Message;
 
+/// The reason why the speech of a leg is not recognised.
+#[derive(Debug, thiserror::Error)]
+enum NoTap {
+    #[error(transparent)]
+    Recogniser(#[from] RecogniseError),
+    #[error("no such leg")]
+    NoLeg,
+    #[error("no audio path")]
+    NoAudioPath,
+}
+
 impl CallTask {
     pub(super) fn start_recognition(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {
         if let Err(why) = self.open_speech_tap(leg, op, RecognitionOwner::Gather(op), Track::Inbound, how) {
-            self.post_leg_event(leg, LegEvent::RecognitionEnded { op, failed: Some(why) });
+            self.post_leg_event(leg, LegEvent::RecognitionEnded { op, failed: Some(why.to_string()) });
         }
     }
 
@@ -35,7 +47,7 @@ impl CallTask {
 
     pub(super) fn start_transcription(&mut self, leg: LegId, op: OpId, id: TranscriptionId, spec: &TranscriptionSpec) {
         let opened = self.open_speech_tap(leg, op, RecognitionOwner::Transcription(id), spec.track, &spec.recognition);
-        let status = opened.map_or_else(TranscriptionStatus::Failed, |()| TranscriptionStatus::Started);
+        let status = opened.map_or_else(|why| TranscriptionStatus::Failed(why.to_string()), |()| TranscriptionStatus::Started);
         self.post_leg_event(leg, LegEvent::Transcription { id, status });
     }
 
@@ -46,16 +58,15 @@ impl CallTask {
         listener: RecognitionOwner,
         track: Track,
         how: &RecognitionSpec,
-    ) -> Result<(), String> {
+    ) -> Result<(), NoTap> {
         let tracks = [Track::Inbound, Track::Outbound].into_iter().filter(|one| track == Track::Both || track == *one);
-        let sessions =
-            tracks.map(|one| Ok((one, self.services.recogniser.listen(how).map_err(|why| why.to_string())?)));
-        let sessions = sessions.collect::<Result<Vec<_>, String>>()?;
+        let sessions = tracks.map(|one| Ok((one, self.services.recogniser.listen(how)?)));
+        let sessions = sessions.collect::<Result<Vec<_>, RecogniseError>>()?;
         let inbox = self.inbox.clone();
-        let live = self.state.legs.get_mut(&leg).ok_or("no such leg")?;
+        let live = self.state.legs.get_mut(&leg).ok_or(NoTap::NoLeg)?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
         if !live.io.command(media::Command::Tap { op, tracks: tandem_legs::tracks(track), sink }) {
-            return Err("no audio path".to_owned());
+            return Err(NoTap::NoAudioPath);
         }
         // Ended taps are removed here, because no other code removes them.
         live.attachments.speech_taps.retain(|_, speech_tap| !speech_tap.is_over());
