@@ -14,6 +14,7 @@ use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::EventKind;
 use crate::fetch::{FetchFailure, FetchReason};
+use crate::header_fields::HeaderFields;
 use crate::leg::{Direction, EndCause, EndFailure, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
@@ -509,13 +510,7 @@ impl Call {
         }
     }
 
-    fn far_end_answered(
-        &mut self,
-        leg: LegId,
-        codec: Option<String>,
-        headers: Vec<(String, String)>,
-        dialog: Option<Arc<str>>,
-    ) {
+    fn far_end_answered(&mut self, leg: LegId, codec: Option<String>, headers: HeaderFields, dialog: Option<Arc<str>>) {
         let time = self.effects.now.time;
         let Some(state) = self.leg_state_mut(leg) else { return };
         if state.info.answered_at.is_some() || state.info.direction == Direction::Inbound {

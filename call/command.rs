@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Target;
 use crate::conference::{Change, Participation};
+use crate::header_fields::HeaderFields;
 use crate::leg::TargetLegs;
 use crate::machine_detection::MachineDetection;
 use crate::program::instruction::{Dial, Enqueue, Gather, Instruction, Play, Program, RejectReason, SendDigits};
@@ -35,14 +36,14 @@ pub enum Command {
         /// The stream that starts with the answer.
         stream: Option<StreamSpec>,
         /// Additional SIP headers in the 200 response.
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
     },
     /// Refuse an inbound leg that is not answered yet.
     Reject(RejectReason),
     /// End the leg in any state.
     Hangup {
         /// Additional SIP headers in the message that ends the leg.
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
     },
     /// End the leg if it is not answered yet; otherwise do nothing.
     Cancel,

@@ -13,6 +13,7 @@ use crate::conference::Participation;
 use crate::conversation::ConversationFacts;
 use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
+use crate::header_fields::HeaderFields;
 use crate::leg::LegInfo;
 use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{AudioSource, Unsupported, Warning};
@@ -261,7 +262,7 @@ pub struct DialResult {
     /// SIP Call-ID of the dialled leg.
     pub sip_call_id: Option<Arc<str>>,
     /// Headers of the final SIP response.
-    pub sip_headers: Vec<(String, String)>,
+    pub sip_headers: HeaderFields,
     /// Values that the called application returned.
     pub returned: Vec<(String, String)>,
     /// The complete recording of the dial, if there is one.

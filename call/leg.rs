@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::engine::EngineFailure;
 use crate::fetch::FetchFailure;
+use crate::header_fields::HeaderFields;
 use crate::internal_call::InternalCall;
 use crate::machine_detection::AnsweredBy;
 use crate::output::Invite;
@@ -404,8 +405,8 @@ pub struct SipFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
     /// Received SIP headers, for example `X-*` and `User-to-User`. Headers for routing are left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "HeaderFields::is_empty")]
+    pub headers: HeaderFields,
     /// Verification result for the calling number, if the INVITE had an Identity header and the header was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CallerIdentity>>,

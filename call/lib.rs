@@ -21,6 +21,7 @@ mod ending;
 pub mod engine;
 pub mod event;
 pub mod fetch;
+pub mod header_fields;
 pub mod internal_call;
 pub mod leg;
 mod leg_cx;

@@ -12,6 +12,7 @@ use crate::conversation::{ConversationSpec, ConversationStatus};
 use crate::engine::EngineFailure;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
+use crate::header_fields::HeaderFields;
 use crate::leg::{EndCause, LegInfo, Status};
 use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
@@ -55,7 +56,7 @@ pub enum LegCommand {
     /// Report the next RTP packet of the far end with [`LegEvent::PacketArrived`].
     ReportNextPacket,
     /// Add these SIP headers to the next message that answers, refuses or ends the leg.
-    Headers(Vec<(String, String)>),
+    Headers(HeaderFields),
     /// Return these values to the far end when the leg ends. The far end is another leg of this server.
     ReturnValues(Vec<(String, String)>),
     /// Send the 200 response to the INVITE.
@@ -290,7 +291,7 @@ pub enum LegCommand {
         /// SIP URI of the party to call.
         to: String,
         /// Additional SIP headers of the REFER.
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
     },
     /// Respond to the REFER that the far end has sent.
     AnswerRefer {
@@ -336,7 +337,7 @@ pub struct Invite {
     /// Display name of the caller.
     pub caller_name: Option<String>,
     /// Additional SIP headers of the INVITE.
-    pub headers: Vec<(String, String)>,
+    pub headers: HeaderFields,
     /// Whether the call continues the call of its parent leg. If true, the INVITE also gets headers of the parent's
     /// INVITE. The settings of the trunk say which headers are passed on.
     pub inherits_headers: bool,
@@ -356,7 +357,7 @@ impl Invite {
             to,
             from,
             caller_name: None,
-            headers: Vec::new(),
+            headers: HeaderFields::new(),
             inherits_headers: false,
             credentials: None,
             via: Vec::new(),
@@ -380,7 +381,7 @@ pub enum LegEvent {
         /// Name of the negotiated codec.
         codec: Option<String>,
         /// Headers of the 200 response.
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
         /// The dialog of the leg, as a text from the SIP side; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
         dialog: Option<Arc<str>>,
     },

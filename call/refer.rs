@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
+use crate::header_fields::HeaderFields;
 use crate::leg::{Direction, EndCause, EndedBy};
 use crate::leg_state::LegState;
 use crate::new_leg::{LegPlan, NewLeg};
@@ -52,7 +53,7 @@ pub enum ReferTarget {
         /// Address of the called party.
         to: Address,
         /// Additional SIP headers of the INVITE.
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
         /// Value of the Replaces header in the INVITE.
         replaces: Option<String>,
         /// Credentials for digest authentication, if the far end sends a challenge.

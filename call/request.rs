@@ -8,6 +8,7 @@ use crate::command::{Accepted, Command, Interrupt, Refused, Request};
 use crate::conference::{Change, LeaveReason, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
+use crate::header_fields::HeaderFields;
 use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, TargetLegs};
 use crate::leg_cx::LegCx;
 use crate::leg_state::{LegState, MAX_QUEUED, Mode};
@@ -147,7 +148,7 @@ impl Call {
         &mut self,
         leg: LegId,
         stream: Option<StreamSpec>,
-        headers: Vec<(String, String)>,
+        headers: HeaderFields,
     ) -> Result<(), Refused> {
         let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
         if state.info.answered_at.is_some() {
@@ -418,7 +419,7 @@ impl LegCx<'_> {
         Ok(accepted)
     }
 
-    fn add_headers(&mut self, headers: Vec<(String, String)>) {
+    fn add_headers(&mut self, headers: HeaderFields) {
         if !headers.is_empty() {
             self.command(LegCommand::Headers(headers));
         }

@@ -16,6 +16,7 @@ use crate::command::{Accepted, Command, Refused, Request};
 use crate::conversation::{ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
+use crate::header_fields::HeaderFields;
 use crate::leg::{Direction, LegInfo, LegOwner, Status, TargetLegs};
 use crate::new_leg::{LegPlan, NewLeg, OnAnswer};
 use crate::output::{EndReason, Invite, LegCommand, LegEvent, Output, Progress};
@@ -125,7 +126,7 @@ impl CallScript {
     pub fn commanded() -> Self {
         let mut script = Self::inbound(Decision::Commands);
         script
-            .request(Command::Answer { record: None, stream: None, headers: Vec::new() })
+            .request(Command::Answer { record: None, stream: None, headers: HeaderFields::new() })
             .expect("answer is accepted");
         script
     }
@@ -202,7 +203,10 @@ impl CallScript {
 
     /// Lets the far end of a leg answer.
     pub fn answers(&mut self, leg: LegId) {
-        self.feed_to(leg, LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: Vec::new(), dialog: None });
+        self.feed_to(
+            leg,
+            LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: HeaderFields::new(), dialog: None },
+        );
     }
 
     /// Lets the far end of a leg refuse with this SIP status code.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::EndCause;
 use tandem_call::output::{EndReason, HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
@@ -225,7 +226,7 @@ impl Leg {
         if let SignallingState::Lost { until } = self.signalling
             && until.instant() <= now.instant
         {
-            let headers = Vec::new();
+            let headers = HeaderFields::new();
             self.signal(SignalCommand::End { status: 480, reason: None, headers });
             self.report_end(fork::not_resumed());
         }
@@ -281,7 +282,7 @@ impl Leg {
         let Some(media) = media else { return self.refuse(RejectReason::Status(500)) };
         let sdp = self.negotiation.accept(media);
         self.outputs.push_back(Output::SendSilence(true));
-        self.signal(SignalCommand::Accept { sdp, headers: Vec::new() });
+        self.signal(SignalCommand::Accept { sdp, headers: HeaderFields::new() });
     }
 
     /// Refuses the call of the far end. The refusal says which part of the offer cannot be used, if that is the reason.
@@ -312,7 +313,7 @@ impl Leg {
                     self.signalling = SignallingState::Over;
                 }
             }
-            None => self.signal(SignalCommand::End { status: 480, reason, headers: Vec::new() }),
+            None => self.signal(SignalCommand::End { status: 480, reason, headers: HeaderFields::new() }),
         }
     }
 
@@ -519,7 +520,7 @@ impl Leg {
             attempt.give_up();
         }
         let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
-        self.signal(SignalCommand::End { status: 488, reason, headers: Vec::new() });
+        self.signal(SignalCommand::End { status: 488, reason, headers: HeaderFields::new() });
         let detail = Some(format!("its SDP has no usable audio: {why}"));
         let event = LegEvent::Ended { reason: EndReason::Failed, sip_status: Some(488), detail };
         self.outputs.push_back(Output::Event(event));
@@ -627,7 +628,7 @@ impl Leg {
                 BranchOrder::RefuseOffer => {
                     self.signal_to(
                         branch,
-                        SignalCommand::RefuseOffer { status: 488, reason: None, headers: Vec::new() },
+                        SignalCommand::RefuseOffer { status: 488, reason: None, headers: HeaderFields::new() },
                     );
                 }
                 BranchOrder::End { answered_elsewhere } => self.end_branch(branch, answered_elsewhere, None),
@@ -648,7 +649,7 @@ impl Leg {
     fn end_branch(&mut self, branch: LegId, answered_elsewhere: bool, reason: Option<&str>) {
         let reason = if answered_elsewhere { Some(ending::ELSEWHERE) } else { reason };
         let reason = reason.map(str::to_owned);
-        self.signal_to(branch, SignalCommand::End { status: 487, reason, headers: Vec::new() });
+        self.signal_to(branch, SignalCommand::End { status: 487, reason, headers: HeaderFields::new() });
     }
 
     /// Returns the offer to a contact. The first contact whose media is of the other kind opens a session for it. Returns

@@ -8,8 +8,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use tandem_call::header_fields::HeaderFields;
+
 use crate::fork::MediaKind;
-use crate::signal::{HeaderFields, SignalCommand};
+use crate::signal::SignalCommand;
 
 /// The writer and reader of a leg's media descriptions. The media session implements this trait.
 ///
@@ -72,7 +74,7 @@ impl Unusable {
     pub fn into_parts(self) -> (Option<String>, HeaderFields) {
         let text: String = self.why.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).take(128).collect();
         let warning = ("Warning".to_owned(), format!("{} tandem \"{text}\"", self.warning));
-        ((self.status == 400).then_some(text), vec![warning])
+        ((self.status == 400).then_some(text), HeaderFields::from([warning]))
     }
 }
 
@@ -321,7 +323,7 @@ impl OfferAnswer {
             }
             // One offer at a time: the far end's first offer is not answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
             (Self::Offered { .. }, Input::OfferWanted | Input::Offer(_, true)) => {
-                Effect::Send(SignalCommand::RefuseOffer { status: 500, reason: None, headers: Vec::new() })
+                Effect::Send(SignalCommand::RefuseOffer { status: 500, reason: None, headers: HeaderFields::new() })
             }
             (_, Input::Offer(offer, refusable)) => self.answer_offer(offer, refusable, media),
             (_, Input::OfferWanted) => {

@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tandem_call::header_fields::HeaderFields;
 use tandem_id::{AccountName, LegId};
-
-/// Names and values of header fields. A protocol without header fields drops them, or carries them in another form.
-pub type HeaderFields = Vec<(String, String)>;
 
 /// An order to the far end of a leg. An order that does not fit the state of the signalling has no effect, because the far
 /// end often ends the leg at the same time.
@@ -296,7 +294,7 @@ pub struct SignalEnd {
 impl SignalEnd {
     /// An end without a status.
     pub fn of(cause: SignalEndCause) -> Self {
-        let (detail, headers, contacts) = (cause.word().into(), Vec::new(), Vec::new());
+        let (detail, headers, contacts) = (cause.word().into(), HeaderFields::new(), Vec::new());
         Self { cause, detail, status: None, reason: None, headers, contacts }
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tandem_app::{Server, Signals};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner, Status};
 use tandem_call::new_leg::{LegPlan, OnAnswer};
 use tandem_call::program::instruction::AfterBridge;
@@ -166,7 +167,7 @@ async fn merged_calls_leave_no_task() {
         }
         let bridge = Command::Bridge { with: joined[1], after: AfterBridge::Hangup, if_free: false };
         command(&server, joined[0], bridge).await;
-        command(&server, joined[0], Command::Hangup { headers: Vec::new() }).await;
+        command(&server, joined[0], Command::Hangup { headers: HeaderFields::new() }).await;
         for _ in 0..2 {
             callee.until(|event| matches!(event, sip::Event::Ended { .. })).await;
         }

@@ -8,6 +8,7 @@ use crate::call::{Abort, Call};
 use crate::conference::LeaveReason;
 use crate::event::{DialResult, DialStatus};
 use crate::fetch::FetchReason;
+use crate::header_fields::HeaderFields;
 use crate::program::instruction::Conference;
 use crate::program::{Input, Running, Step};
 use tandem_id::{LegId, OpId};
@@ -63,7 +64,7 @@ impl InConference {
             taken: false,
             sip_status: None,
             sip_call_id: None,
-            sip_headers: Vec::new(),
+            sip_headers: HeaderFields::new(),
             returned: Vec::new(),
             recording: None,
         }

@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::call::{Abort, Call};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
+use crate::header_fields::HeaderFields;
 use crate::internal_call::InternalCall;
 use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
 use crate::leg_state::Mode;
@@ -71,7 +72,7 @@ impl Dialing {
             taken: false,
             sip_status: None,
             sip_call_id: None,
-            sip_headers: Vec::new(),
+            sip_headers: HeaderFields::new(),
             returned: Vec::new(),
             recording: None,
         };

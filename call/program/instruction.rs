@@ -15,6 +15,7 @@ use crate::command::Command;
 use crate::conference::Participation;
 use crate::conversation::ConversationSpec;
 use crate::engine::EngineFailure;
+use crate::header_fields::HeaderFields;
 use crate::internal_call::InternalCall;
 use crate::machine_detection::MachineDetection;
 use crate::recognition::RecognitionSpec;
@@ -438,7 +439,7 @@ pub struct Refer {
     /// SIP URI of the transfer target.
     pub to: String,
     /// Additional SIP headers of the REFER.
-    pub headers: Vec<(String, String)>,
+    pub headers: HeaderFields,
     /// Target that receives the result. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
@@ -467,7 +468,7 @@ pub struct DialTarget {
     /// Address of the target: a number (called over a trunk), a SIP URI, a registered endpoint or an application.
     pub to: Address,
     /// Additional SIP headers of the INVITE.
-    pub headers: Vec<(String, String)>,
+    pub headers: HeaderFields,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
     /// Names of the trunks, in the order in which they are tried, or the id of one trunk ([`is_trunk_id`]). If the call over one trunk fails, the next trunk is
@@ -499,7 +500,7 @@ impl DialTarget {
     pub fn new(to: Address) -> Self {
         Self {
             to,
-            headers: Vec::new(),
+            headers: HeaderFields::new(),
             credentials: None,
             via: Vec::new(),
             send_digits: None,

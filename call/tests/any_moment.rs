@@ -19,6 +19,7 @@ use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationStatus,
 use tandem_call::engine::{Engine, EngineFailure};
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::new_leg::OnAnswer;
@@ -177,7 +178,7 @@ const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.feed(LegEvent::Ended { reason: EndReason::Timeout, sip_status: None, detail: None }),
     |script| script.feed(LegEvent::Ended { reason: EndReason::Failed, sip_status: None, detail: None }),
     |script| {
-        let _ = script.request(Command::Hangup { headers: Vec::new() });
+        let _ = script.request(Command::Hangup { headers: HeaderFields::new() });
     },
     |script| {
         if script.request(Command::Redirect(target("elsewhere"))).is_err() {
@@ -382,7 +383,7 @@ fn bridged_by_dial() -> (CallScript, LegId) {
 }
 
 fn refers(script: &mut CallScript, leg: LegId) {
-    let (to, headers, via) = (Address::from("sip:cy@h"), Vec::new(), Vec::new());
+    let (to, headers, via) = (Address::from("sip:cy@h"), HeaderFields::new(), Vec::new());
     let target = ReferTarget::Call { to, headers, replaces: None, credentials: None, via };
     script.feed_to(leg, LegEvent::Referred(Box::new(Referred { target, uri: "sip:cy@h".to_owned(), by: None })));
 }
@@ -545,9 +546,9 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
     match rng.random_range(0..32) {
-        0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: Vec::new() },
+        0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: HeaderFields::new() },
         2 => Command::Reject(RejectReason::Busy),
-        3 => Command::Hangup { headers: Vec::new() },
+        3 => Command::Hangup { headers: HeaderFields::new() },
         4 => Command::Cancel,
         5 | 6 => Command::Run(program(random_instructions(rng))),
         7 => Command::Redirect(target("redirected")),
@@ -592,7 +593,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         29 => LegEvent::DequeueFailed,
         0 | 1 => LegEvent::Ringing { progress: Progress { alerting: rng.random(), early_media } },
         23 => LegEvent::PacketArrived,
-        2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
+        2..=6 => LegEvent::Answered { codec: None, headers: HeaderFields::new(), dialog: None },
         7 => LegEvent::Ended { reason: EndReason::HungUp, sip_status: None, detail: None },
         8 => {
             LegEvent::Ended { reason: EndReason::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
@@ -29,7 +30,7 @@ fn outcome(script: &CallScript) -> FetchReason {
 }
 
 fn answer() -> Command {
-    Command::Answer { record: None, stream: None, headers: Vec::new() }
+    Command::Answer { record: None, stream: None, headers: HeaderFields::new() }
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn a_command_that_needs_an_answer_answers_the_leg_first() {
 fn a_command_that_hangs_up_ends_its_document() {
     let script = CallScript::runs(vec![
         Instruction::Play(Play { early: true, ..file("a") }),
-        execute(Command::Hangup { headers: Vec::new() }),
+        execute(Command::Hangup { headers: HeaderFields::new() }),
         Instruction::Play(file("never")),
     ]);
     let mut script = script;

@@ -12,6 +12,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialResult, DialStatus, EventKind};
 use tandem_call::fetch::{FailureKind, FetchReason};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
 use tandem_call::output::{EndReason, LegCommand, LegEvent, Progress};
@@ -402,7 +403,7 @@ fn the_result_of_a_recorded_dial_that_is_aborted_names_its_recording() {
         match cut {
             "the caller hangs up" => script.hangs_up(script.leg()),
             "a redirection" => _ = script.request(Command::Redirect(target("elsewhere"))).unwrap(),
-            _ => _ = script.request(Command::Hangup { headers: Vec::new() }).unwrap(),
+            _ => _ = script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap(),
         }
         let reported = |script: &CallScript| {
             script.document_requests().find_map(|fetch| match &fetch.reason {

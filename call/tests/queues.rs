@@ -11,6 +11,7 @@ use std::time::Duration;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialStatus, EventKind};
 use tandem_call::fetch::{FailureKind, FetchReason, Scope};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::{NotQueued, QueueResult};
@@ -451,7 +452,7 @@ fn a_leg_in_another_queue_ignores_late_events_of_the_first_queue() {
 /// Creates a leg that commands control. A request has put this leg into a queue.
 fn in_line(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::inbound(Decision::Commands);
-    script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request(Command::Answer { record: None, stream: None, headers: HeaderFields::new() }).unwrap();
     script.request(Command::EnterQueue(Box::new(enqueue))).unwrap();
     script.is_enqueued(Ok(QUEUE));
     script
@@ -485,7 +486,7 @@ fn a_waiting_leg_that_a_request_bridges_reports_the_result_bridged() {
     let mut script = in_line(enqueue("support"));
     script.incoming(AGENT, Decision::Commands);
     let bridge = Command::Bridge { with: CALLER, after: AfterBridge::Continue, if_free: false };
-    script.request_to(AGENT, Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request_to(AGENT, Command::Answer { record: None, stream: None, headers: HeaderFields::new() }).unwrap();
     script.request_to(AGENT, bridge).unwrap();
     assert_eq!((result(&script), left(&script)), (Some(QueueResult::Bridged), 1));
     assert!(joined(&script));

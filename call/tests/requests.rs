@@ -11,6 +11,7 @@ use std::time::Duration;
 use tandem_call::call::Call;
 use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, LegOwner, Status, TargetLegs};
 use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::LegCommand;
@@ -459,7 +460,7 @@ fn an_inbound_leg_without_an_answer_ends_after_half_an_hour() {
 fn an_inbound_leg_that_is_answered_late_has_its_full_time_limit() {
     let mut script = CallScript::inbound(Decision::Commands);
     script.advance(1_799 * SECOND);
-    script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request(Command::Answer { record: None, stream: None, headers: HeaderFields::new() }).unwrap();
     script.advance(14_399 * SECOND);
     assert!(script.ended.is_empty());
 }
@@ -498,14 +499,14 @@ fn a_cancel_ends_only_unanswered_legs_and_a_hangup_ends_every_leg() {
     let mut script = CallScript::commanded();
     script.request(Command::Cancel).unwrap();
     assert!(script.ended.is_empty());
-    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+    script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap();
     script.assert_settled();
 }
 
 #[test]
 fn an_inbound_leg_that_is_hung_up_before_its_answer_is_canceled() {
     let mut script = CallScript::inbound(Decision::Commands);
-    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+    script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap();
     assert_eq!(end_of(&script, LegId(1)), Some((Status::Canceled, EndCause::NormalClearing)));
     script.assert_settled();
 }
@@ -535,7 +536,7 @@ fn a_leg_has_at_most_a_hundred_instructions_eight_recordings_and_four_streams() 
 #[test]
 fn each_command_is_accepted_only_in_its_states() {
     use Refused::{AlreadyAnswered, CannotBridge, Ended, NotAnswered, NotRunning};
-    let answer = || Command::Answer { record: None, stream: None, headers: Vec::new() };
+    let answer = || Command::Answer { record: None, stream: None, headers: HeaderFields::new() };
     let digits = || SendDigits { digits: "1".to_owned(), tone: SECOND };
     let program = || program(vec![Instruction::Echo]);
     let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup, if_free: false };
@@ -544,7 +545,7 @@ fn each_command_is_accepted_only_in_its_states() {
     let table = [
         (answer(), Ok(()), Err(NotAnswered), Err(AlreadyAnswered)),
         (Command::Reject(RejectReason::Busy), Ok(()), Err(AlreadyAnswered), Err(AlreadyAnswered)),
-        (Command::Hangup { headers: Vec::new() }, Ok(()), Ok(()), Ok(())),
+        (Command::Hangup { headers: HeaderFields::new() }, Ok(()), Ok(()), Ok(())),
         (Command::Cancel, Ok(()), Ok(()), Ok(())),
         (Command::Run(program()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::Redirect(target("x")), Err(NotAnswered), Err(NotAnswered), Ok(())),
@@ -631,10 +632,10 @@ fn a_leg_can_require_that_the_leg_of_its_bridge_is_free() {
 fn a_hangup_by_request_refuses_an_unanswered_inbound_leg() {
     let mut script = CallScript::inbound(Decision::Commands);
     let headers = vec![("X-Why".to_owned(), "closed".to_owned())];
-    script.request(Command::Hangup { headers: headers.clone() }).unwrap();
+    script.request(Command::Hangup { headers: headers.clone().into() }).unwrap();
     let commands: Vec<_> = script.commands(script.leg()).rev().take(3).cloned().collect();
     let refusal = LegCommand::Reject(RejectReason::Status(480));
-    assert_eq!(commands, [LegCommand::Release, refusal, LegCommand::Headers(headers)]);
+    assert_eq!(commands, [LegCommand::Release, refusal, LegCommand::Headers(headers.into())]);
     let end = script.events().last().unwrap().leg.end.clone().unwrap();
     assert_eq!((end.cause, end.sip_status), (EndCause::NormalClearing, Some(480)));
 }
@@ -715,6 +716,6 @@ fn a_recording_of_the_route_starts_with_the_answer() {
     script.drain();
     let records = |command: &LegCommand| matches!(command, LegCommand::Record { .. });
     assert!(!script.has_command(leg, records));
-    script.request_to(leg, Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request_to(leg, Command::Answer { record: None, stream: None, headers: HeaderFields::new() }).unwrap();
     assert!(script.has_command(leg, records));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::EventKind;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::output::LegCommand;
 use tandem_call::program::instruction::Instruction;
 use tandem_call::recording::Track;
@@ -65,7 +66,7 @@ fn a_recording_that_never_began_is_a_failure_at_the_end_of_the_call() {
         if hangs_up {
             script.hangs_up(script.leg());
         } else {
-            script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+            script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap();
         }
         let failures: Vec<_> = script
             .events()

@@ -5,6 +5,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{EventKind, ReferState};
 use tandem_call::fetch::FetchReason;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::refer::{ReferTarget, Referred};
@@ -30,7 +31,7 @@ fn refers(script: &mut CallScript, leg: LegId, target: ReferTarget) {
 }
 
 fn to_cy() -> ReferTarget {
-    let (to, headers, via) = (Address::from("sip:cy@h"), Vec::new(), Vec::new());
+    let (to, headers, via) = (Address::from("sip:cy@h"), HeaderFields::new(), Vec::new());
     ReferTarget::Call { to, headers, replaces: None, credentials: None, via }
 }
 
@@ -203,8 +204,13 @@ fn a_transfer_to_a_number_of_this_server_runs_the_route_of_the_number() {
 
 #[test]
 fn a_refer_instruction_waits_for_the_last_report_of_the_far_end() {
-    let refer =
-        || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
+    let refer = || {
+        Instruction::Refer(Refer {
+            to: "sip:cy@h".into(),
+            headers: HeaderFields::new(),
+            action: Some(target("referred")),
+        })
+    };
     let state = |script: &CallScript| {
         let reported = |event: &tandem_call::event::CallEvent| match &event.kind {
             EventKind::Refer(facts) => Some((facts.state, facts.answer, facts.progress)),

@@ -14,6 +14,7 @@ use tandem_call::conversation::ConversationStatus;
 use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
 use tandem_call::new_leg::OnAnswer;
 use tandem_call::output::{EndReason, LegCommand, LegEvent, Output};
@@ -458,7 +459,7 @@ fn the_end_of_a_leg_names_the_end_of_the_document_an_instruction_or_a_request() 
     let (hung_up, failure) = ended(vec![pause.clone(), Instruction::Hangup], &|script| script.advance(SECOND));
     assert_eq!((hung_up.as_str(), failure), ("hung up (an instruction of the document)", None));
     let (hung_up, failure) = ended(vec![Instruction::Play(file("a"))], &|script| {
-        script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+        script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap();
     });
     assert_eq!((hung_up.as_str(), failure), ("hung up (a request of the application)", None));
 
@@ -486,7 +487,7 @@ fn a_connect_may_outlive_a_failed_stream_but_not_a_closed_stream() {
     script.stream_is(script.leg(), StreamStatus::Failed(StreamFault::Refused.because("refused")));
     script.advance(SECOND * 60);
     assert_eq!(script.events().next_back().unwrap().leg.end, None, "it stays");
-    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+    script.request(Command::Hangup { headers: HeaderFields::new() }).unwrap();
     script.assert_settled();
 
     let mut script = CallScript::runs(vec![connect()]);
@@ -764,7 +765,7 @@ fn a_redirect_reports_the_results_of_the_verbs_that_it_aborts() {
     let owed = [
         Instruction::Dial(Dial { action: Some(target("done")), ..dial(&["+15550003"]) }),
         Instruction::Conference(conference),
-        Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("done")) }),
+        Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: HeaderFields::new(), action: Some(target("done")) }),
     ];
     let waiting = [
         Instruction::Gather(Gather { action: Some(target("done")), ..gather() }),

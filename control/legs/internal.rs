@@ -126,6 +126,8 @@ impl InternalSignalling {
 
 #[cfg(test)]
 mod tests {
+    use tandem_call::header_fields::HeaderFields;
+
     use super::*;
 
     /// The signals of both legs, each with its leg.
@@ -141,13 +143,13 @@ mod tests {
     }
 
     fn end() -> SignalCommand {
-        SignalCommand::End { status: 480, reason: None, headers: vec![("X".into(), "1".into())] }
+        SignalCommand::End { status: 480, reason: None, headers: HeaderFields::from([("X".into(), "1".into())]) }
     }
 
     #[test]
     fn the_end_of_a_leg_is_reported_to_both_legs_and_only_the_first_end_has_values() {
         let (caller, called, signals) = connected();
-        called.send(SignalCommand::Accept { sdp: "a".into(), headers: Vec::new() });
+        called.send(SignalCommand::Accept { sdp: "a".into(), headers: HeaderFields::new() });
         called.send(end());
         caller.send(end());
         let signals = std::mem::take(&mut *signals.lock());
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn legs_that_were_written_and_read_share_their_connection_again() {
         let (caller, called, _) = connected();
-        called.send(SignalCommand::Accept { sdp: "a".into(), headers: Vec::new() });
+        called.send(SignalCommand::Accept { sdp: "a".into(), headers: HeaderFields::new() });
         assert!(caller.call_chain().try_add());
         let signals: Signals = Arc::new(Mutex::new(Vec::new()));
         let delivered = Arc::clone(&signals);

@@ -12,12 +12,13 @@ mod snapshot;
 mod track;
 
 use bytes::Bytes;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::output::{HangupReason, LegEvent, Progress};
 use tandem_call::program::instruction::RejectReason;
 use tandem_id::{LegId, Now, OpId};
 use tandem_leg::dtmf::{DigitForm, Relay, WantedForm, relay};
 use tandem_leg::offer_answer::Unusable;
-use tandem_leg::signal::{HeaderFields, SignalCommand, SignalEvent, TransferRequest};
+use tandem_leg::signal::{SignalCommand, SignalEvent, TransferRequest};
 use tandem_leg::{Leg, Output, Placement, RouteFailed};
 use tandem_media as media;
 use tandem_stir::SigningOutcome;
@@ -112,8 +113,8 @@ impl LegIo {
             signalling,
             branches: Vec::new(),
             call: None,
-            headers: Vec::new(),
-            handed_back: Vec::new(),
+            headers: HeaderFields::new(),
+            handed_back: HeaderFields::new(),
             call_chain: CallChain::default(),
         }
     }
@@ -291,9 +292,11 @@ impl LegIo {
     }
 
     /// Returns the values that the other leg of an internal call sent with the end of the call.
-    pub fn returned(&self, event: &SignalEvent) -> Option<HeaderFields> {
+    pub fn returned(&self, event: &SignalEvent) -> Option<Vec<(String, String)>> {
         match (event, &self.signalling) {
-            (SignalEvent::Ended(end), Signalling::Internal(_)) => Some(end.headers.clone()).filter(|it| !it.is_empty()),
+            (SignalEvent::Ended(end), Signalling::Internal(_)) => {
+                Some(end.headers.to_vec()).filter(|it| !it.is_empty())
+            }
             _ => None,
         }
     }
@@ -391,7 +394,7 @@ impl LegIo {
             SignalCommand::Refuse { status, headers, .. } => {
                 *headers = self.final_headers(std::mem::take(headers));
                 // The far end waits for this time before its next call.
-                if *status == 503 && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Retry-After")) {
+                if *status == 503 && headers.named("Retry-After").next().is_none() {
                     headers.push(retry_after());
                 }
             }

@@ -13,7 +13,7 @@ use tandem_leg::Placement;
 use tandem_leg::attempt::Next;
 use tandem_leg::fork::Contact;
 use tandem_leg::signal::{
-    Caller, HeaderFields, Identity, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd,
+    Caller, Identity, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd,
     SignalEndCause, SignalEvent, TransferRequest,
 };
 use tandem_routing::trunk::{identity, passing};
@@ -23,6 +23,7 @@ pub use tandem_sip::escape_user;
 use tandem_stir::SigningOutcome;
 
 use crate::calling::{CallRoute, OutgoingCall};
+use tandem_call::header_fields::HeaderFields;
 
 /// The SIP endpoint.
 pub type Endpoint = sip::transport::Handle;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::snapshot::base64_octets;
 use tandem_id::{LegId, Now};
-use tandem_leg::signal::HeaderFields;
 use tandem_leg::{Leg, LegSnapshot};
 use tandem_media as media;
 use tokio::sync::oneshot;

@@ -1,9 +1,7 @@
 //! The called parties in documents and REST requests: telephone numbers, SIP URIs, and the headers of SIP URIs.
 
 use tandem_call::address::{Address, PhoneNumber};
-
-/// Names and values of SIP headers, in order.
-pub type Headers = Vec<(String, String)>;
+use tandem_call::header_fields::HeaderFields;
 
 /// Limit for all headers of one SIP URI together, in octets. The headers must be shorter than this limit.
 pub const MAX_HEADERS: usize = 1024;
@@ -32,7 +30,7 @@ pub fn north_american(text: &str) -> Option<Address> {
 }
 
 /// Splits a SIP URI and its headers. The headers are percent-decoded, but their names and values are not checked.
-pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
+pub fn split_sip_uri(text: &str) -> Result<(String, HeaderFields), &'static str> {
     let text = text.trim();
     let scheme = text.split(':').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
@@ -57,7 +55,7 @@ pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
 }
 
 /// Splits a name and the parameters after the `?`. The parameters are percent-decoded.
-pub fn split_parameters(text: &str) -> (&str, Headers) {
+pub fn split_parameters(text: &str) -> (&str, Vec<(String, String)>) {
     let (name, parameters) = text.split_once('?').unwrap_or((text, ""));
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
@@ -69,7 +67,7 @@ pub struct NotAHeader(pub String);
 
 /// Converts the parameters for a phone into SIP headers of the call to the phone. Adds the prefix `X-` to each name
 /// without this prefix.
-pub fn as_headers(parameters: Headers) -> Result<Headers, NotAHeader> {
+pub fn as_headers(parameters: Vec<(String, String)>) -> Result<HeaderFields, NotAHeader> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
         let header = if own { name.clone() } else { format!("X-{name}") };

@@ -6,6 +6,7 @@ use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conference::event::{ConferenceInfo, ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::ConferenceSpec;
 use tandem_call::conference::{Change, Participation};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::LegInfo;
 use tandem_conferences::{ConferenceSnapshot, history};
 use tandem_conferences::{JoinRefusal, ReservedSeat as Seat};
@@ -131,7 +132,7 @@ impl Invited {
 /// conference are always hung up. These legs get `client_state` as their new client state.
 pub async fn end(calls: &Calls, id: ConferenceId, clears: bool, client_state: Option<String>) {
     for leg in calls.services().conferences.end(id, clears) {
-        let command = Command::Hangup { headers: Vec::new() };
+        let command = Command::Hangup { headers: HeaderFields::new() };
         // The leg may have hung up already.
         let _ = calls.request(leg, Request { client_state: client_state.clone(), command }).await;
     }
@@ -140,7 +141,7 @@ pub async fn end(calls: &Calls, id: ConferenceId, clears: bool, client_state: Op
 /// Removes a participant from a conference. If the leg of the participant is still being called, the leg is hung up.
 pub async fn remove(calls: &Calls, participant: &ParticipantInfo) -> Result<(), Refused> {
     let command = match participant.status {
-        ParticipantStatus::Expected => Command::Hangup { headers: Vec::new() },
+        ParticipantStatus::Expected => Command::Hangup { headers: HeaderFields::new() },
         _ => Command::LeaveConference,
     };
     calls.request(participant.leg, Request { client_state: None, command }).await.map(drop)

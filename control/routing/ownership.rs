@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::header_fields::HeaderFields;
 use tandem_id::AccountName;
 use tandem_settings::{NumberConfig, NumberPattern};
 use tandem_store::resources::Resource;
@@ -92,7 +93,7 @@ impl Routing {
 
     /// Returns the first of these header fields of an application that states who calls. If the configuration is strict,
     /// an application may not set such a field, because it would replace the checked calling number at many carriers.
-    pub fn refused_header<'a>(&self, headers: &'a [(String, String)]) -> Option<&'a str> {
+    pub fn refused_header<'a>(&self, headers: &'a HeaderFields) -> Option<&'a str> {
         let stated = headers
             .iter()
             .map(|(name, _)| name.as_str())

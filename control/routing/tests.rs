@@ -2,6 +2,7 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::address::Address;
 use tandem_call::leg::LegOwner;
 use tandem_call::program::instruction::Instruction;
@@ -108,7 +109,8 @@ async fn the_account_of_a_number_overrides_its_configured_route() {
         ("Privacy", false),
         ("Referred-By", false),
     ] {
-        let headers = [("X-Order".to_owned(), "7".to_owned()), (name.to_owned(), "<sip:+15559999999@h>".to_owned())];
+        let headers =
+            [("X-Order".to_owned(), "7".to_owned()), (name.to_owned(), "<sip:+15559999999@h>".to_owned())].into();
         assert_eq!(strict.refused_header(&headers), is_refused.then_some(name));
         assert_eq!(routing.refused_header(&headers), None);
     }
@@ -469,7 +471,7 @@ fn a_call_from_a_client_with_a_token_has_the_name_in_the_token_as_its_caller() {
         is_secure: true,
         trunk: None,
         caller: Some(Caller { account: AccountName::new("acme"), identity }),
-        headers: Vec::new(),
+        headers: HeaderFields::new(),
         offer: None,
         replaces: None,
         dialog: None,

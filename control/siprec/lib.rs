@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
@@ -215,7 +216,7 @@ impl SiprecSession {
             return false;
         }
         self.state = SessionState::Over;
-        self.signalling.send(SignalCommand::End { status: 480, reason: None, headers: Vec::new() });
+        self.signalling.send(SignalCommand::End { status: 480, reason: None, headers: HeaderFields::new() });
         true
     }
 
@@ -244,7 +245,7 @@ impl SiprecSession {
                 match answers {
                     Some(sdp) => self.signalling.send(SignalCommand::Answer { sdp }),
                     None => {
-                        let (reason, headers) = (None, Vec::new());
+                        let (reason, headers) = (None, HeaderFields::new());
                         self.signalling.send(SignalCommand::RefuseOffer { status: 488, reason, headers });
                     }
                 }

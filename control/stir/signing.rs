@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
 use tandem_host::hash;
 use tandem_id::AccountName;
-use tandem_leg::signal::HeaderFields;
 use tandem_routing::Routing;
 use tandem_routing::trunk::identity::PresentedCaller;
 use tandem_routing::trunk::numbering::Numbering;
@@ -117,7 +117,8 @@ impl Stir {
             None => (Attestation::B, format!("account {account}")),
         };
         let headers = || headers.iter().map(|(name, value)| (&**name, &**value));
-        let mut passed_on: Vec<_> = identities(headers()).map(|value| header("Identity", value.to_owned())).collect();
+        let mut passed_on: HeaderFields =
+            identities(headers()).map(|value| header("Identity", value.to_owned())).collect();
         let date = headers().find(|(name, _)| name.eq_ignore_ascii_case("Date")).filter(|_| !passed_on.is_empty());
         passed_on.extend(date.map(|(_, value)| header("Date", value.to_owned())));
         SigningRequest { signers: Arc::clone(&self.signers), attestation, origin, passed_on, diverted_by }
@@ -135,31 +136,34 @@ impl SigningRequest {
         now: Timestamp,
     ) -> (HeaderFields, Option<SigningOutcome>) {
         if trunk.is_some_and(|trunk| !trunk.stir.sign) {
-            return (Vec::new(), None);
+            return (HeaderFields::new(), None);
         }
         if !self.passed_on.is_empty() && self.diverted_by.is_none() {
             return (self.passed_on.clone(), Some(SigningOutcome::PassedOn));
         }
         let Some((trunk, signer)) = trunk.and_then(|trunk| Some((trunk, self.signer(trunk)?))) else {
-            return (Vec::new(), None);
+            return (HeaderFields::new(), None);
         };
         let orig = presented.number.as_deref().and_then(international);
         let Some((orig, dest)) = orig.zip(called(trunk, &invite.to)) else {
-            return (Vec::new(), Some(SigningOutcome::Unsigned));
+            return (HeaderFields::new(), Some(SigningOutcome::Unsigned));
         };
         let iat = now.as_second().unsigned_abs();
         if let Some(div) = self.diverted_by.as_deref().and_then(international).filter(|_| !self.passed_on.is_empty()) {
             let claims = Diverted { orig, div: div.clone(), dest, iat };
-            let Some(identity) = signer.diversion(&claims) else { return (Vec::new(), None) };
+            let Some(identity) = signer.diversion(&claims) else { return (HeaderFields::new(), None) };
             let headers = self.passed_on.iter().cloned().chain([header("Identity", identity)]);
             return (headers.collect(), Some(SigningOutcome::Diverted { div }));
         }
         let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
         let claims = Claims { attestation, orig: orig.clone(), dest, iat, origid: origid(signer, &self.origin) };
-        let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
+        let Some(identity) = signer.identity(&claims) else { return (HeaderFields::new(), None) };
         // Some verifiers require a matching Date header (RFC 8224 §6.1, with the format of RFC 3261 §20.17).
         let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        (vec![header("Date", date), header("Identity", identity)], Some(SigningOutcome::Signed { attestation, orig }))
+        (
+            HeaderFields::from([header("Date", date), header("Identity", identity)]),
+            Some(SigningOutcome::Signed { attestation, orig }),
+        )
     }
 
     fn signer(&self, trunk: &TrunkConfig) -> Option<&Signer> {

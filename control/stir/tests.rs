@@ -1,4 +1,5 @@
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner};
 use tandem_call::output::Invite;
 use tandem_http::testing::{Answer, WebServer};
@@ -260,7 +261,7 @@ fn invite(from: &str, to: &str) -> Invite {
         from: Address::from(from),
         to: Address::from(to),
         caller_name: None,
-        headers: Vec::new(),
+        headers: HeaderFields::new(),
         inherits_headers: false,
         credentials: None,
         via: Vec::new(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base64::Engine;
 use serde_json::Value;
 use tandem_accounts::{Account, TelnyxCredentials};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner, SipFacts};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_id::{AccountName, CallId, LegId};
@@ -42,7 +43,7 @@ pub fn leg() -> LegInfo {
         caller_name: Some("Alice".into()),
         status_callback: Some(callback()),
         sip: SipFacts {
-            headers: vec![("X-Ticket".into(), "42".into()), ("User-to-User".into(), "1234".into())],
+            headers: HeaderFields::from([("X-Ticket".into(), "42".into()), ("User-to-User".into(), "1234".into())]),
             offered_codecs: ["PCMU".into(), "PCMA".into()].into(),
             ..SipFacts::default()
         },

@@ -8,6 +8,7 @@ use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::conference::{Beep, ConferenceSettings};
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::{LegOwner, TargetLegs};
 use tandem_call::machine_detection::{MachineDetection, Until};
@@ -156,8 +157,8 @@ fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
 }
 
 /// The header fields of the INVITE that parameters such as `SipHeader_X-Name` set.
-fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiError> {
-    let mut headers = Vec::new();
+fn own_headers(parameters: &Parameters) -> Result<HeaderFields, ApiError> {
+    let mut headers = HeaderFields::new();
     for (name, value) in parameters.pairs().filter_map(|(name, value)| Some((name.strip_prefix(SIP_HEADER)?, value))) {
         if !party::is_allowed_header(name) {
             return Err(ApiError::bad(21228, format!("The SIP header {name} cannot be set")));
@@ -493,12 +494,12 @@ pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)
 /// `handover` has the parameters for a called application.
 struct Called {
     to: Address,
-    headers: Vec<(String, String)>,
+    headers: HeaderFields,
     handover: Option<Box<InternalCall>>,
 }
 
 impl Called {
-    fn with(to: Address, headers: Vec<(String, String)>) -> Self {
+    fn with(to: Address, headers: HeaderFields) -> Self {
         Self { to, headers, handover: None }
     }
 }
@@ -511,7 +512,7 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     }
     let number = doubled_plus(text).unwrap_or(text);
     if let Some(number) = party::north_american(number) {
-        return Ok(Called::with(number, Vec::new()));
+        return Ok(Called::with(number, HeaderFields::new()));
     }
     match Address::from(number) {
         Address::Sip(_) => {
@@ -532,10 +533,9 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
             let (name, parameters) = party::split_parameters(&name);
             // The called party is a phone, which takes no parameters. The parameters become header fields of the
             // INVITE.
-            let headers = party::as_headers(parameters)
-                .map_err(|party::NotAHeader(name)| {
-                    ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header"))
-                })?;
+            let headers = party::as_headers(parameters).map_err(|party::NotAHeader(name)| {
+                ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header"))
+            })?;
             if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
         }
         Address::Application(text) => {
@@ -544,7 +544,7 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
             let id = ids.parse("AP", id).map(|id| ids.spell("AP", id)).ok_or_else(bad)?;
             let handover = InternalCall { parameters: handed, depth: 1, ..InternalCall::default() };
             let to = Address::Application(id.into());
-            Ok(Called { to, headers: Vec::new(), handover: Some(Box::new(handover)) })
+            Ok(Called { to, headers: HeaderFields::new(), handover: Some(Box::new(handover)) })
         }
         _ => Err(bad()),
     }

@@ -73,7 +73,7 @@ fn every_parameter_of_a_new_call_is_used() {
     assert_eq!(record.source, RecordingSource::Outbound);
     assert_eq!(record.callback.unwrap().events, [StatusEvent::InProgress, StatusEvent::Completed]);
     assert_eq!(call.invite.credentials.unwrap().username, "u");
-    assert_eq!(call.invite.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
+    assert_eq!(*call.invite.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
     let OnAnswer::Document(target) = call.plan.then else { panic!() };
     assert_eq!((target.method, call.fallback.unwrap().method), (Method::Get, Method::Get));
 }
@@ -219,7 +219,7 @@ fn to_and_from_may_be_numbers_sip_uris_clients_or_names() {
     assert_eq!(to("client:alice").invite.to, Address::Client("alice".into()));
     let sip = to("sip:bob@127.0.0.1:5080%3Btransport%3Dtcp%3FX-Order%3Da%2520b%26X-B%3D2");
     assert_eq!(sip.invite.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
-    assert_eq!(sip.invite.headers, [("X-Order".into(), "a b".into()), ("X-B".into(), "2".into())]);
+    assert_eq!(*sip.invite.headers, [("X-Order".into(), "a b".into()), ("X-B".into(), "2".into())]);
     let named = create("To=sip:b@h&From=alice&Url=http://x/").unwrap();
     assert_eq!(named.invite.from, Address::Name("alice".into()));
 }

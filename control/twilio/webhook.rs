@@ -8,6 +8,7 @@ use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::program::instruction::Unsupported;
 use tandem_call::queue::{QueueOutcome, QueuePosition, QueueResult};
@@ -251,7 +252,7 @@ fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
 }
 
 /// The SIP header fields that applications receive: `X-*` and `User-to-User`.
-fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+fn passed_on(headers: &HeaderFields) -> impl Iterator<Item = &(String, String)> {
     headers.iter().filter(|(name, _)| {
         name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) || name.eq_ignore_ascii_case("User-to-User")
     })

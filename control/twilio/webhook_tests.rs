@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, LegOwner, SipFacts, Status, Verstat};
 use tandem_call::machine_detection::{AnsweredBy, DetectionResult, GreetingEnd, MachineDetection, Until};
@@ -185,7 +186,7 @@ fn a_document_request_has_the_standard_parameters() {
         sip: SipFacts {
             call_id: Some("abc@h".into()),
             source_ip: Some("127.0.0.9".parse().unwrap()),
-            headers: vec![("X-Order".into(), "7".into()), ("Server".into(), "x".into())],
+            headers: HeaderFields::from([("X-Order".into(), "7".into()), ("Server".into(), "x".into())]),
             ..SipFacts::default()
         },
         ..leg()
@@ -265,7 +266,7 @@ fn action_requests_have_the_results_of_their_verbs() {
         taken: false,
         sip_status: Some(200),
         sip_call_id: Some("x".into()),
-        sip_headers: vec![("X-Agent".into(), "7".into()), ("Server".into(), "phone".into())],
+        sip_headers: HeaderFields::from([("X-Agent".into(), "7".into()), ("Server".into(), "phone".into())]),
         returned: Vec::new(),
         recording: Some(done),
     };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{at, ended, ids};
+use tandem_call::header_fields::HeaderFields;
 
 /// The contacts that are called now, each with its branch, and the branches that are ended.
 type Orders = (Vec<(u128, LegId)>, Vec<(LegId, bool)>);
@@ -47,7 +48,7 @@ fn refused(status: u16) -> SignalEvent {
 }
 
 fn accepted() -> SignalEvent {
-    SignalEvent::Accepted { sdp: Some("a".into()), headers: Vec::new(), dialog: None }
+    SignalEvent::Accepted { sdp: Some("a".into()), headers: HeaderFields::new(), dialog: None }
 }
 
 fn local() -> SignalEvent {
@@ -131,7 +132,7 @@ fn a_branch_that_accepts_without_an_answer_is_answered_with_its_own_early_media(
     bench.handle(placed[1].1, early(Some("b")));
     let accepted = |sdp: Option<&'static str>| SignalEvent::Accepted {
         sdp: sdp.map(Into::into),
-        headers: Vec::new(),
+        headers: HeaderFields::new(),
         dialog: None,
     };
     let answered = ForkEvent::Answered(MediaKind::Plain, accepted(Some("b")));

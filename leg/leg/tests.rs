@@ -8,6 +8,7 @@ use crate::attempt::CalledUser;
 use crate::internal::Link;
 use crate::signal::{RedirectContact, RedirectTarget};
 use crate::testing::{Media, at, ended, ids, text};
+use tandem_call::header_fields::HeaderFields;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -307,7 +308,7 @@ fn refused(status: u16) -> SignalEnd {
 }
 
 fn accepted() -> SignalEvent {
-    SignalEvent::Accepted { sdp: Some("a".into()), headers: Vec::new(), dialog: None }
+    SignalEvent::Accepted { sdp: Some("a".into()), headers: HeaderFields::new(), dialog: None }
 }
 
 #[test]
@@ -680,13 +681,14 @@ fn a_digit_in_the_signalling_and_in_the_media_is_one_digit() {
 fn an_answer_without_usable_media_ends_the_leg_with_its_reason() {
     let mut bench = Bench::placed(vec![trunk("a"), trunk("b")]);
     bench.outputs();
-    let outputs = bench.own(SignalEvent::Accepted { sdp: Some("bad".into()), headers: Vec::new(), dialog: None });
+    let outputs =
+        bench.own(SignalEvent::Accepted { sdp: Some("bad".into()), headers: HeaderFields::new(), dialog: None });
     let [Output::Signal { command, .. }, Output::Event(LegEvent::Ended { sip_status, detail, .. })] = &outputs[..]
     else {
         panic!("{outputs:?}")
     };
     let reason = Some(ending::NOT_ACCEPTABLE.to_owned());
-    assert_eq!(*command, SignalCommand::End { status: 488, reason, headers: Vec::new() });
+    assert_eq!(*command, SignalCommand::End { status: 488, reason, headers: HeaderFields::new() });
     assert_eq!((*sip_status, detail.as_deref()), (Some(488), Some("its SDP has no usable audio: no audio")));
 }
 

@@ -163,7 +163,7 @@ fn an_unusable_first_offer_of_a_caller_is_refused_with_its_reason() {
     assert_eq!(negotiation.take_unusable(486), None, "a busy leg is refused for another reason");
     let (phrase, headers) = negotiation.take_unusable(488).unwrap().into_parts();
     assert_eq!(phrase, None);
-    assert_eq!(headers, [("Warning".to_owned(), "305 tandem \"no audio\"".to_owned())]);
+    assert_eq!(*headers, [("Warning".to_owned(), "305 tandem \"no audio\"".to_owned())]);
     assert_eq!(negotiation.take_unusable(488), None);
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::event::CallEvent;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, LegOwner, TargetLegs};
 use tandem_call::new_leg::OnAnswer;
 use tandem_call::recording::Track;
@@ -177,7 +178,7 @@ impl Dash {
     /// Hangs up a call.
     pub(super) async fn end(&self, control_id: &str) -> Result<(), CallError> {
         let leg = self.live(control_id).await?;
-        let command = Command::Hangup { headers: Vec::new() };
+        let command = Command::Hangup { headers: HeaderFields::new() };
         let done = self.app.calls.request(leg, Request { client_state: None, command }).await;
         done.map(drop).map_err(CallError::Refused)
     }

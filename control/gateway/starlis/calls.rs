@@ -10,6 +10,7 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner, TargetLegs};
 use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{AudioSource, Play, Speech};
@@ -231,7 +232,7 @@ impl Starlis {
     /// Ends a call of this user.
     pub(super) async fn end(&self, call_sid: &str, user: &str) -> Result<(), CallError> {
         let leg = self.find(call_sid, user).await?;
-        let command = Command::Hangup { headers: Vec::new() };
+        let command = Command::Hangup { headers: HeaderFields::new() };
         match self.app.calls.request(leg.id, Request { client_state: None, command }).await {
             Ok(_) => Ok(()),
             Err(Refused::NoSuchLeg | Refused::Ended) => Err(CallError::Ended),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::internal_call::InternalCall;
 use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget, is_trunk_id};
@@ -68,7 +69,7 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
 /// Reads a `Sip`. The SIP URI is the text of the element. If the element has `Uri` elements, the SIP URIs are the texts
 /// of these `Uri` elements, in the order of their priority.
 pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<DialTarget>) -> Result<(), FetchFailure> {
-    let mut headers = Vec::new();
+    let mut headers = HeaderFields::new();
     let mut uris: Vec<(u64, &Element)> = Vec::new();
     for child in element.elements() {
         if reader.rule(child).is_none() {
@@ -107,7 +108,7 @@ pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Dial
 pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let identity =
         element.elements().find(|child| child.name == "Identity").map_or_else(|| element.text(), Element::text);
-    let mut headers = Vec::new();
+    let mut headers = HeaderFields::new();
     for child in element.elements() {
         let known = reader.rule_in(child, element).is_some();
         if known && child.name == "Parameter" {
@@ -161,10 +162,10 @@ pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<
 }
 
 /// Reads a SIP URI and the headers after the `?` (RFC 3261 §19.1.1). If the URI is invalid, warns and returns `None`.
-fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, String)>)> {
+fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, HeaderFields)> {
     match split_sip_uri(text) {
         Ok((uri, headers)) => {
-            let mut kept = Vec::new();
+            let mut kept = HeaderFields::new();
             for (name, value) in headers {
                 push_header(reader, &name, &value, &mut kept);
             }
@@ -177,7 +178,7 @@ fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, 
     }
 }
 
-fn push_header(reader: &mut Reader<'_>, name: &str, value: &str, out: &mut Vec<(String, String)>) {
+fn push_header(reader: &mut Reader<'_>, name: &str, value: &str, out: &mut HeaderFields) {
     let used: usize = out.iter().map(|(name, value)| name.len() + value.len()).sum();
     if !is_allowed_header(name) {
         reader.warn(SIP_HEADER_NAME, format!("header {} may not be set; it was skipped", short(name)));

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
-use tandem_leg::signal::{HeaderFields, IncomingCall};
+use tandem_leg::signal::IncomingCall;
 use tandem_settings::{CallerId, Forwarding, TrunkConfig};
 use tandem_sip::{Party, header_values};
 
@@ -61,22 +62,17 @@ pub fn withhold(incoming: &mut IncomingCall) -> bool {
 }
 
 /// Returns the user part of P-Asserted-Identity, even if the sender is not trusted.
-pub fn asserted(headers: &[(String, String)]) -> Option<String> {
+pub fn asserted(headers: &HeaderFields) -> Option<String> {
     party_in(headers, "P-Asserted-Identity").map(|party| party.user())
 }
 
 /// Returns the number that last forwarded the call: the number in the top Diversion header, or in the next-to-last
 /// History-Info entry.
-pub fn forwarded_from(headers: &[(String, String)]) -> Option<String> {
+pub fn forwarded_from(headers: &HeaderFields) -> Option<String> {
     if let Some(party) = party_in(headers, "Diversion") {
         return Some(party.user());
     }
-    let history: Vec<String> = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("History-Info"))
-        .flat_map(|(_, value)| Party::all(value))
-        .map(|party| party.user())
-        .collect();
+    let history: Vec<String> = headers.named("History-Info").flat_map(Party::all).map(|party| party.user()).collect();
     let [.., before, last] = history.as_slice() else { return None };
     (before != last).then(|| before.clone())
 }
@@ -136,7 +132,7 @@ pub fn present(
         from_display: invite.caller_name.clone(),
         from_host: None,
         number: public,
-        headers: Vec::new(),
+        headers: HeaderFields::new(),
     };
     if private {
         "anonymous".clone_into(&mut presented.from_user);
@@ -183,8 +179,8 @@ impl PresentedCaller {
         let own = format!("sip:{host}");
         let called = with_user(&own, &numbering.caller_out(&called));
         let before = |name: &str| {
-            let lines = parent.sip.headers.iter().filter(move |(one, _)| one.eq_ignore_ascii_case(name));
-            lines.flat_map(|(_, value)| header_values(value)).map(str::to_owned).collect::<Vec<_>>()
+            let lines = parent.sip.headers.named(name);
+            lines.flat_map(header_values).map(str::to_owned).collect::<Vec<_>>()
         };
         match trunk.forwarding {
             Forwarding::Off => {}
@@ -212,10 +208,9 @@ impl PresentedCaller {
 
 /// Returns the first party with a user in the header fields of this name. There may be a SIP URI and a telephone number
 /// (RFC 3325 §9.1). A Remote-Party-ID may also describe the called party.
-fn party_in(headers: &[(String, String)], name: &str) -> Option<Party> {
-    let fields = headers.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
+fn party_in(headers: &HeaderFields, name: &str) -> Option<Party> {
     let is_calling = |party: &Party| party.parameter("party").is_none_or(|word| word.eq_ignore_ascii_case("calling"));
-    fields.flat_map(|(_, value)| Party::all(value)).find(|party| is_calling(party) && !party.user().is_empty())
+    headers.named(name).flat_map(Party::all).find(|party| is_calling(party) && !party.user().is_empty())
 }
 
 /// Whether the headers request privacy (RFC 3323 §4.2, RFC 3325 §9.3, or the privacy parameter of Remote-Party-ID).

@@ -5,7 +5,7 @@
 //! another line. The fields of SIP itself are never passed on here. [`super::identity`] handles the identity of the
 //! caller.
 
-use tandem_leg::signal::HeaderFields;
+use tandem_call::header_fields::HeaderFields;
 use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
 
 /// Maximum number of fields that are passed on. Further fields are dropped.
@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 20;
 const MAX_OCTETS: usize = 4_096;
 
 /// Returns the fields to pass on, in their original order.
-pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> HeaderFields {
+pub fn passed(patterns: &[HeaderPattern], headers: &HeaderFields) -> HeaderFields {
     let mut room = MAX_OCTETS;
     let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));
     let foreign = fitting.filter(|(name, _)| !is_made_here(name));
@@ -33,7 +33,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn headers(pairs: &[(&str, &str)]) -> HeaderFields {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_number_and_size_of_passed_headers_are_limited() {
-        let many: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
+        let many: HeaderFields = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
         assert_eq!(passed(&usual(), &many).len(), MAX_FIELDS);
         let (large, larger) = ("a".repeat(4_000), "b".repeat(5_000));
         let received = [("X-Larger", &*larger), ("X-Large", &*large), ("X-Medium", &large[..200]), ("X-Small", "c")];

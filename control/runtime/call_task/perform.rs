@@ -129,7 +129,7 @@ impl CallTask {
                 self.engine(leg, media::Command::Suppress { direction: tandem_legs::tracks(track), on });
             }
             LegCommand::Headers(headers) => self.with_leg(leg, |live| live.io.headers = headers),
-            LegCommand::ReturnValues(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs),
+            LegCommand::ReturnValues(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs.into()),
             LegCommand::Answer => self.with_leg(leg, |live| live.io.answer()),
             LegCommand::Reject(reason) => self.with_leg(leg, |live| live.io.reject(reason)),
             LegCommand::Hangup(reason) => self.with_leg(leg, |live| live.io.hangup(Some(reason))),

@@ -47,7 +47,8 @@ impl CallTask {
 
     pub(super) fn start_transcription(&mut self, leg: LegId, op: OpId, id: TranscriptionId, spec: &TranscriptionSpec) {
         let opened = self.open_speech_tap(leg, op, RecognitionOwner::Transcription(id), spec.track, &spec.recognition);
-        let status = opened.map_or_else(|why| TranscriptionStatus::Failed(why.to_string()), |()| TranscriptionStatus::Started);
+        let status =
+            opened.map_or_else(|why| TranscriptionStatus::Failed(why.to_string()), |()| TranscriptionStatus::Started);
         self.post_leg_event(leg, LegEvent::Transcription { id, status });
     }
 

@@ -1,6 +1,7 @@
 //! Transfers that a far end requests with REFER. This module finds the destination of a transfer.
 
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Instruction, Program, RejectReason};
 use tandem_call::refer::{ReferTarget, Referred};
@@ -46,7 +47,7 @@ impl CallTask {
         if let Some(other) = request.replaced {
             return ReferTarget::BridgedWith(other);
         }
-        let mut headers: Vec<_> =
+        let mut headers: HeaderFields =
             request.headers.iter().filter(|(name, _)| party::is_allowed_header(name)).cloned().collect();
         headers.extend(request.by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
         let replaces = request.replaces.clone();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clients as clients;
@@ -322,7 +323,7 @@ impl Calls {
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot replace another leg");
-            let hangup = Command::Hangup { headers: Vec::new() };
+            let hangup = Command::Hangup { headers: HeaderFields::new() };
             // An error is ignored, because the leg may have ended already.
             let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
         }

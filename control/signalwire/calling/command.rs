@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{LegInfo, LegOwner, Status};
 use tandem_call::new_leg::{LegPlan, OnAnswer};
 use tandem_call::output::Invite;
@@ -204,7 +205,7 @@ fn end(parameters: &Parameters<'_>) -> Vec<Command> {
     let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
     // If the call is already answered, the call refuses the reject, and the hangup ends the call.
     let reject = reason.map(Command::Reject);
-    reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect()
+    reject.into_iter().chain([Command::Hangup { headers: HeaderFields::new() }]).collect()
 }
 
 /// The command that starts a recording.
@@ -278,7 +279,7 @@ fn refer(parameters: &Parameters<'_>) -> Result<Command, ApiError> {
     let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
     let to = device.get("params").and_then(Value::object).and_then(|params| params.get("to"));
     let to = to.and_then(Value::text).ok_or_else(|| ApiError::missing("device.params.to"))?;
-    let refer = Refer { to: to.to_owned(), headers: Vec::new(), action: None };
+    let refer = Refer { to: to.to_owned(), headers: HeaderFields::new(), action: None };
     let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
     Ok(Command::Run(program))
 }
@@ -435,7 +436,7 @@ fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
             }
         }
         (None, Some("completed")) => {
-            commands.push(Command::Hangup { headers: Vec::new() });
+            commands.push(Command::Hangup { headers: HeaderFields::new() });
             |leg| if leg.status.is_final() { Err(over()) } else { Ok(()) }
         }
         (None, Some(_)) => {

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::conference::{Beep, Coaching, ConferenceSettings, Participation};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::program::instruction::{
     Conference, DetectMachine, Enqueue, ExecuteCommand, Gather, Instruction, Play, Record, Refer, RejectReason,
     SendDigits, Wait,
@@ -114,7 +115,7 @@ impl Interpreter {
                 let to = parameters.text("to_uri").unwrap_or_default();
                 self.set("sip_refer_to", to.as_str());
                 self.waits = PendingResult::Refer;
-                does(vec![Instruction::Refer(Refer { to, headers: Vec::new(), action: Some(next()) })])
+                does(vec![Instruction::Refer(Refer { to, headers: HeaderFields::new(), action: Some(next()) })])
             }
             "denoise" | "stop_denoise" => {
                 let on = step.method.name == "denoise";
@@ -147,7 +148,7 @@ impl Interpreter {
 
     /// Answers the call, and limits its duration.
     fn answer(parameters: &Parameters<'_>) -> Result<Flow, Fault> {
-        let answer = Command::Answer { record: None, stream: None, headers: Vec::new() };
+        let answer = Command::Answer { record: None, stream: None, headers: HeaderFields::new() };
         let limit = parameters.seconds("max_duration", 1.0..=DAY).map(Command::TimeLimit);
         let order = |command| Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: None }));
         does([Some(answer), limit].into_iter().flatten().map(order).collect())

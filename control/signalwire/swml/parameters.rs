@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use url::Url;
 
@@ -150,9 +151,9 @@ impl<'a> Parameters<'a> {
     }
 
     /// Header fields: `[{name, value}]`. Invalid header fields are left out.
-    pub(crate) fn headers(&self, name: &str) -> Vec<(String, String)> {
-        let Some(value) = self.get(name) else { return Vec::new() };
-        let mut headers = Vec::new();
+    pub(crate) fn headers(&self, name: &str) -> HeaderFields {
+        let Some(value) = self.get(name) else { return HeaderFields::new() };
+        let mut headers = HeaderFields::new();
         for item in value.list().unwrap_or_default() {
             let part = |key| item.object().and_then(|object| object.get(key)).map(Value::rendered);
             match (part("name"), part("value")) {
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(parameters.url("a", WEB), None);
         assert_eq!(parameters.url("b", WEB), None);
         assert_eq!(parameters.url("c", WEB).as_deref(), Some("https://h/"));
-        assert_eq!(parameters.headers("headers"), [("X-A".to_owned(), "1".to_owned())]);
+        assert_eq!(*parameters.headers("headers"), [("X-A".to_owned(), "1".to_owned())]);
         assert_eq!(parameters.wrong().len(), 6);
     }
 }

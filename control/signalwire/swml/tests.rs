@@ -10,6 +10,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, GatherEnd, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, LegOwner, Quality, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recognition::RecognisedText;
@@ -404,7 +405,7 @@ pub(super) fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
         taken: false,
         sip_status: None,
         sip_call_id: None,
-        sip_headers: Vec::new(),
+        sip_headers: HeaderFields::new(),
         returned: Vec::new(),
         recording: None,
     })
@@ -426,8 +427,8 @@ fn connect_dials_the_groups_of_serial_parallel_in_order() {
     let [Instruction::Dial(first)] = &run(&mut script)[..] else { panic!() };
     assert_eq!(first.targets.len(), 2);
     assert_eq!((first.timeout, first.sequential, first.answer_on_bridge), (5 * SECOND, false, false));
-    assert_eq!(first.targets[0].headers, [("X-A".to_owned(), "1".to_owned())]);
-    assert_eq!(first.targets[1].headers, [("X-B".to_owned(), "2".to_owned())]);
+    assert_eq!(*first.targets[0].headers, [("X-A".to_owned(), "1".to_owned())]);
+    assert_eq!(*first.targets[1].headers, [("X-B".to_owned(), "2".to_owned())]);
     let Some(Next::Run(second)) = script.resume(&dialled(DialStatus::NoAnswer, false)).unwrap() else { panic!() };
     let [Instruction::Dial(second)] = &second[..] else { panic!() };
     assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
@@ -536,7 +537,7 @@ pub(super) fn leg() -> LegInfo {
         client_state: Remembered { envs: vec![("who".into(), "Ann".into())] }.spelled(),
         sip: SipFacts {
             trunk: Some("carrier".into()),
-            headers: vec![("X-A".into(), "1".into())],
+            headers: HeaderFields::from([("X-A".into(), "1".into())]),
             ..SipFacts::default()
         },
         ..LegInfo::inbound(LegId(1), CallId(2), owner, from, to, Timestamp::UNIX_EPOCH)

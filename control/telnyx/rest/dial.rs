@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, LegOwner};
 use tandem_call::machine_detection::MachineDetection;
 use tandem_call::new_leg::{LegPlan, OnAnswer};
@@ -32,7 +33,7 @@ pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
 /// The parameters of a new outbound leg. The actions dial and transfer both have these parameters.
 pub(super) struct Outbound {
     pub(super) caller_name: Option<String>,
-    pub(super) headers: Vec<(String, String)>,
+    pub(super) headers: HeaderFields,
     pub(super) credentials: Option<Credentials>,
     pub(super) timeout: Duration,
     pub(super) time_limit: Duration,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tandem_call::address::Address;
 use tandem_call::command::Interrupt;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::Credentials;
 use tandem_call::{Callback, Method, StatusEvent, Target};
@@ -258,7 +259,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// The header fields of an INVITE that `custom_headers`, `sip_headers` and `privacy` describe.
-    pub(super) fn invite_headers(self) -> Result<Vec<(String, String)>, ApiError> {
+    pub(super) fn invite_headers(self) -> Result<HeaderFields, ApiError> {
         let mut headers = self.headers()?;
         if self.check("privacy", &["id", "none"])? == Some("id") {
             // The privacy value `id` asks the next hop to hide the caller's identity (RFC 3323 §4.2).
@@ -268,8 +269,8 @@ impl<'a> Parameters<'a> {
     }
 
     /// The header fields in `custom_headers` and `sip_headers`.
-    pub(super) fn headers(self) -> Result<Vec<(String, String)>, ApiError> {
-        let mut headers = self.pairs("custom_headers")?;
+    pub(super) fn headers(self) -> Result<HeaderFields, ApiError> {
+        let mut headers = HeaderFields::from(self.pairs("custom_headers")?);
         headers.extend(self.pairs("sip_headers")?);
         for (name, value) in &headers {
             let token =

@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng};
 use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegOwner, TargetLegs};
 use tandem_call::machine_detection::Until;
 use tandem_call::new_leg::OnAnswer;
@@ -160,7 +161,7 @@ fn every_parameter_of_a_dial_is_used() {
     let status = call.status.unwrap();
     assert_eq!((&*status.target.url, status.target.method), ("http://127.0.0.1:9002/x", tandem_call::Method::Get));
     let headers = [("X-A", "1"), ("User-to-User", "2"), ("Privacy", "id")];
-    assert_eq!(call.invite.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(*call.invite.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(call.invite.credentials.unwrap().password, "p");
     assert_eq!(call.plan.send_digits, Some(SendDigits::new("1w2W#")));
     assert_eq!(call.client_state.as_deref(), Some("c3RhdGU="));
@@ -240,8 +241,8 @@ fn answer_and_hangup_send_custom_headers() {
     let body = json!({"custom_headers": [{"name": "X-A", "value": "1"}], "sip_headers": [{"name": "User-to-User", "value": "2"}]});
     let given = [("X-A", "1"), ("User-to-User", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let Command::Answer { headers, .. } = command("answer", body.clone()) else { panic!() };
-    assert_eq!(headers, given);
-    assert_eq!(command("hangup", body), Command::Hangup { headers: given.to_vec() });
+    assert_eq!(*headers, given);
+    assert_eq!(command("hangup", body), Command::Hangup { headers: given.into() });
 }
 
 #[test]
@@ -348,10 +349,13 @@ fn an_invalid_dial_gets_telnyxs_error_code_and_a_pointer() {
 
 #[test]
 fn every_action_becomes_its_command() {
-    assert_eq!(command("answer", json!({})), Command::Answer { record: None, stream: None, headers: Vec::new() });
+    assert_eq!(
+        command("answer", json!({})),
+        Command::Answer { record: None, stream: None, headers: HeaderFields::new() }
+    );
     assert_eq!(command("reject", json!({"cause": "USER_BUSY"})), Command::Reject(RejectReason::Busy));
     assert_eq!(command("reject", json!({"cause": "CALL_REJECTED"})), Command::Reject(RejectReason::Rejected));
-    assert_eq!(command("hangup", json!({})), Command::Hangup { headers: Vec::new() });
+    assert_eq!(command("hangup", json!({})), Command::Hangup { headers: HeaderFields::new() });
     let role = json!({"role": "whisper"});
     assert_eq!(command("switch_supervisor_role", role), Command::Supervise(SupervisorRole::Whisper));
     assert_eq!(command("mute", json!({"command_id": "1"})), Command::Mute(true));

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
@@ -360,7 +361,7 @@ fn events_unknown_to_telnyx_send_no_webhook() {
         bridged: false,
         taken: false,
         sip_status: None,
-        sip_headers: Vec::new(),
+        sip_headers: HeaderFields::new(),
         returned: Vec::new(),
         sip_call_id: None,
         recording: None,

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Command};
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::Status;
 use tandem_history::query::LegFilter;
 use tandem_host::clock;
@@ -104,7 +105,7 @@ async fn update(x: &RestContext<'_>, id: LegId) -> Answer {
             // If the call was answered or has ended in the meantime, `canceled` has no effect, as Twilio documents.
             Some(Change::Cancel) => x.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
             Some(Change::Complete) => {
-                x.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| x.refused(r))
+                x.request(id, Command::Hangup { headers: HeaderFields::new() }).await.map_err(|r| x.refused(r))
             }
             Some(Change::Redirect(command)) => x.request(id, *command).await.map_err(|_| cannot_redirect()),
         };

@@ -188,11 +188,11 @@ fn dial_reads_its_attributes_and_nouns() {
         assert_eq!(number.whisper.as_ref().unwrap().url.as_ref(), "https://app.example/whisper");
         assert_eq!(number.status.as_ref().unwrap().events.len(), 4);
         assert_eq!(sip.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
-        assert_eq!(sip.headers, [("X-Order".into(), "a b".into())]);
+        assert_eq!(*sip.headers, [("X-Order".into(), "a b".into())]);
         assert_eq!(sip.credentials.as_ref().unwrap().username, "u");
         assert_eq!(alice.to, Address::Client("alice".into()));
         assert_eq!(carol.to, Address::Client("carol".into()));
-        assert_eq!(carol.headers, [("X-k".into(), "v".into())]);
+        assert_eq!(*carol.headers, [("X-k".into(), "v".into())]);
         let record = dial.record.as_ref().unwrap();
         assert_eq!((record.from_ringing, record.spec.channels), (false, RecordingChannels::Dual));
         assert_eq!((record.spec.track, record.spec.trim), (Track::Inbound, false));
@@ -337,7 +337,7 @@ fn a_sip_noun_may_hold_several_uris_and_headers() {
     expect!(one(text), Instruction::Dial(dial) => {
         assert_eq!(dial.targets[0].to.to_string(), "sip:a@h");
         assert_eq!(dial.targets[1].to.to_string(), "sip:b@h");
-        assert!(dial.targets.iter().all(|t| t.headers == [("X-A".into(), "1".into())]));
+        assert!(dial.targets.iter().all(|t| *t.headers == [("X-A".into(), "1".into())]));
     });
 }
 

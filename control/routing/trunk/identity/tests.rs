@@ -105,7 +105,7 @@ fn an_identity_is_read_by_the_grammar_of_addresses() {
     }
     let pair = [("Remote-Party-ID", "<sip:2@h>;party=called"), ("Remote-Party-ID", "<sip:1@h>;party=calling")];
     assert_eq!(caller_of("rpid", &pair).0, "1");
-    let forwarded = |name: &str, value: &str| forwarded_from(&[header(name, value)]);
+    let forwarded = |name: &str, value: &str| forwarded_from(&[header(name, value)].into());
     let quoted = r#""<sip:x@y>, \"z\"" <sip:+41-22-1@h>;reason=no-answer"#;
     assert_eq!(forwarded("Diversion", quoted).as_deref(), Some("+41221"));
     let history = "<tel:+41-22-1>;index=1, \"a,b\" <sip:+41222@h;cause=302>;index=1.1";
@@ -148,9 +148,8 @@ fn a_caller_with_privacy_is_anonymous() {
 
 #[test]
 fn the_last_forwarding_party_is_found() {
-    let from = |headers: &[(&str, &str)]| {
-        forwarded_from(&headers.iter().map(|(name, value)| header(name, value)).collect::<Vec<_>>())
-    };
+    let from =
+        |headers: &[(&str, &str)]| forwarded_from(&headers.iter().map(|(name, value)| header(name, value)).collect());
     assert_eq!(from(&[("Diversion", "\"A, B\" <tel:+491>;reason=no-answer, <sip:+492@h>")]).as_deref(), Some("+491"));
     assert_eq!(from(&[("Diversion", "sip:+493@h;reason=unconditional")]).as_deref(), Some("+493"));
     let history = "<sip:+491@h>;index=1, <sip:+492@h;cause=302>;index=1.1, <sip:+493@h;cause=302>;index=1.1.1";

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::conference::Participation;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::Quality;
 use tandem_call::output::{Invite, LegCommand, Output};
 use tandem_call::program::instruction::{Conference, Gather, Instruction};
@@ -89,8 +90,8 @@ fn state_of(script: CallScript) -> (CallState, Now) {
         assert!(chain.try_add());
         let (signalling, _) = InternalSignalling::pair(&deliver(), *leg, LegId(900), &chain);
         let mut io = LegIo::incoming(*leg, Signalling::Internal(signalling));
-        io.headers = vec![("X-A".to_owned(), number.to_string())];
-        io.handed_back = vec![("value".to_owned(), "1".to_owned())];
+        io.headers = HeaderFields::from([("X-A".to_owned(), number.to_string())]);
+        io.handed_back = HeaderFields::from([("value".to_owned(), "1".to_owned())]);
         let mut live = LiveLeg::new(io);
         live.facts.quality = Some(Box::new(Quality { packets_in: number, ..Quality::default() }));
         live.facts.waiting_invite =
