@@ -10,10 +10,10 @@
 //! | document that is awaited | the same request again | the application may receive the request twice; a request whose response is ignored is not repeated |
 //! | `Play`, prompts of a gather, audio of a queue, overlay | `Play` with the time since its first command | the exact position; a second `PlaybackStarted` is not reported |
 //! | tone before a recording, ringback tone, apology | `Play` | the position |
-//! | `SendDigits`, digits after the answer | `SendDigits` with the time since its first command | the exact position; digits that a request sends are not repeated |
+//! | `SendDigits`, digits after the answer | `SendDigits` with the time since its first command | nothing, if the session continues from its data; otherwise the exact position; digits that a request sends are not repeated |
 //! | `Pause`, every time limit | none: a timer | - |
 //! | `Gather` | its prompt and its recognition; the digits are part of the state | unreported words of the current utterance |
-//! | `Record`, recordings | `Record` with the id of the existing file, `PauseRecording`, `StopRecording` | the audio of the outage |
+//! | `Record`, recordings | `Record` with the same id, `PauseRecording`, `StopRecording`. The shell gives the id a new file, because the engine overwrites a file that exists | the audio of the outage |
 //! | transcription of a recording that waits for a response | `Transcribe` at once if the response cannot come any more | - |
 //! | `Dial` | `DequeueFirst`, `ReportNextPacket`; its parties are legs of the call | - |
 //! | bridge, early media | `Bridge` | the audio of the outage |

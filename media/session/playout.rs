@@ -48,6 +48,9 @@ struct Digits {
     timestamp: u32,
     /// The tone of the current digit, for a far end without telephone-events.
     tone: Option<ToneGenerator>,
+    /// Whether the digits come from data, and the application has not given their command again. This command has all
+    /// digits of the operation, and the data has the digits that remain.
+    is_resumed: bool,
 }
 
 /// The sources of a leg's outbound audio as data.
@@ -86,7 +89,7 @@ impl Digits {
 
     fn resume(state: DigitsState) -> Digits {
         let DigitsState { op, sender, timestamp, tone } = state;
-        let mut digits = Digits { op, sender, timestamp, tone: None };
+        let mut digits = Digits { op, sender, timestamp, tone: None, is_resumed: true };
         if let (Some(position), Some(event)) = (tone, digits.sender.current()) {
             let mut generator = digits.tone_of(event);
             generator.set_position(position);
@@ -143,11 +146,16 @@ impl Playout {
     }
 
     /// Starts to send digits. If the same operation still has digits to send, the new digits follow them. The new
-    /// digits replace the digits of another operation.
+    /// digits replace the digits of another operation. The first command of an operation from data adds nothing.
     pub(super) fn send_digits(&mut self, op: OpId, sender: DigitSender, events: &mut SessionEvents) {
         if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
-            running.sender.append(sender);
-        } else if let Some(before) = self.digits.replace(Box::new(Digits { op, sender, timestamp: 0, tone: None })) {
+            if !std::mem::take(&mut running.is_resumed) {
+                running.sender.append(sender);
+            }
+            return;
+        }
+        let digits = Digits { op, sender, timestamp: 0, tone: None, is_resumed: false };
+        if let Some(before) = self.digits.replace(Box::new(digits)) {
             events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
         }
     }

@@ -205,6 +205,36 @@ fn a_resumed_session_removes_a_bridge_that_ends_before_the_other_session_is_resu
 }
 
 #[test]
+fn a_resumed_session_sends_the_digits_that_remain_and_no_digit_twice() {
+    let digits = |pair: &mut MediaPair| {
+        let (digits, duration_ms) = ("12345".to_owned(), 100);
+        pair.command(Side::A, Command::SendDigits { op: OpId(9), digits, duration_ms });
+    };
+    let mut pair = MediaPair::new();
+    digits(&mut pair);
+    pair.advance(430);
+    pair.resume_elsewhere(NOW, 0);
+    digits(&mut pair);
+    pair.advance(1_500);
+    let ends = pair.heard(Side::A).into_iter().filter(|sent| sent.header().payload_type == 101).map(|sent| {
+        let payload = sent.payload();
+        (payload[0], payload[1] & 0x80 != 0)
+    });
+    let mut sent: Vec<u8> = ends.filter(|(_, is_end)| *is_end).map(|(event, _)| event).collect();
+    sent.dedup();
+    assert_eq!(sent, [1, 2, 3, 4, 5]);
+    // More digits of the same operation follow.
+    let more = |pair: &mut MediaPair| {
+        pair.command(Side::A, Command::SendDigits { op: OpId(10), digits: "1".to_owned(), duration_ms: 100 });
+    };
+    more(&mut pair);
+    more(&mut pair);
+    pair.advance(1_000);
+    let began = pair.heard(Side::A).into_iter().filter(|sent| sent.header().payload_type == 101 && sent.header().marker);
+    assert_eq!(began.count(), 2);
+}
+
+#[test]
 fn an_unknown_source_cannot_take_over_a_resumed_session() {
     let mut pair = MediaPair::new();
     pair.bridge();
