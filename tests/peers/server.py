@@ -90,7 +90,7 @@ class Server:
             for number, path in (("700", "gather"), ("701", "ring"))
         )
         users = "".join(
-            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\n{more}'
+            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\nwebrtc = false\n{more}'
             for user, more in USERS.items()
         )
         return f"""
