@@ -263,9 +263,11 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_phone_calls_a_browser() {
+async fn a_phone_calls_a_phone_with_plain_rtp_over_its_websocket() {
     let server = TestServer::start(
-        &(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")),
+        &(ALICE.to_owned()
+            + "webrtc = false\n"
+            + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")),
     )
     .await;
     let mut phone = Phone::new().await;
@@ -292,36 +294,36 @@ async fn a_phone_calls_a_browser() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_desk_phone_and_a_browser_of_one_user_ring_together_and_each_has_its_own_offer() {
     let dial = "<Response><Dial><Client>alice</Client></Dial></Response>";
-    for browser_answers in [true, false] {
-        let server = TestServer::start(&(ALICE.to_owned() + &inline("600", dial))).await;
-        let mut caller = Phone::new().await;
-        let (mut desk, mut browser) = (Browser::desk_phone(&server).await, Browser::open(&server).await);
-        desk.register().await;
-        browser.register().await;
-        caller.invite(server.udp, "600").await;
-        let is_invite = |message: &Message| message.first.starts_with("INVITE ");
-        let invites = [desk.receive("INVITE", is_invite).await, browser.receive("INVITE", is_invite).await];
-        let ports = invites.each_ref().map(|invite| invite.media().unwrap().port());
-        assert_ne!(ports[0], ports[1], "each kind of media has its own session");
-        let (answers, other) = if browser_answers { (&mut browser, &mut desk) } else { (&mut desk, &mut browser) };
-        let (invite, cancelled) = if browser_answers { (&invites[1], &invites[0]) } else { (&invites[0], &invites[1]) };
-        other.answer(cancelled, 180, "").await;
-        let sdp = answers.sdp();
-        answers.answer(invite, 200, &sdp).await;
-        answers.receive("ACK", |message| message.first.starts_with("ACK ")).await;
-        assert_eq!(caller.outcome().await, 200);
-        let cancel = other.receive("CANCEL", |message| message.first.starts_with("CANCEL ")).await;
-        assert!(cancel.get("Reason").contains("cause=200"), "{cancel:?}");
-        other.answer(&cancel, 200, "").await;
-        other.answer(cancelled, 487, "").await;
-        answers.audio.connect(invite.media().unwrap());
-        assert_hear_each_other(answers, &caller).await;
-        caller.hangup().await;
-        let bye = answers.receive("BYE", |message| message.first.starts_with("BYE ")).await;
-        answers.answer(&bye, 200, "").await;
-        server.quiet().await;
-        server.end().await;
-    }
+    let server = TestServer::start(&(ALICE.to_owned() + &inline("600", dial))).await;
+    let mut caller = Phone::new().await;
+    let (mut desk, mut browser) = (Browser::desk_phone(&server).await, Browser::open(&server).await);
+    desk.register().await;
+    browser.register().await;
+    caller.invite(server.udp, "600").await;
+    let is_invite = |message: &Message| message.first.starts_with("INVITE ");
+    let [invite, cancelled] = [desk.receive("INVITE", is_invite).await, browser.receive("INVITE", is_invite).await];
+    assert_ne!(invite.media().unwrap().port(), cancelled.media().unwrap().port(), "each kind has its own session");
+    assert!(invite.body.contains(" RTP/AVP ") && !invite.body.contains("a=fingerprint"), "{invite:?}");
+    assert!(
+        cancelled.body.contains(" UDP/TLS/RTP/SAVPF ") && cancelled.body.contains("a=fingerprint"),
+        "{cancelled:?}"
+    );
+    browser.answer(&cancelled, 180, "").await;
+    let sdp = desk.sdp();
+    desk.answer(&invite, 200, &sdp).await;
+    desk.receive("ACK", |message| message.first.starts_with("ACK ")).await;
+    assert_eq!(caller.outcome().await, 200);
+    let cancel = browser.receive("CANCEL", |message| message.first.starts_with("CANCEL ")).await;
+    assert!(cancel.get("Reason").contains("cause=200"), "{cancel:?}");
+    browser.answer(&cancel, 200, "").await;
+    browser.answer(&cancelled, 487, "").await;
+    desk.audio.connect(invite.media().unwrap());
+    assert_hear_each_other(&desk, &caller).await;
+    caller.hangup().await;
+    let bye = desk.receive("BYE", |message| message.first.starts_with("BYE ")).await;
+    desk.answer(&bye, 200, "").await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

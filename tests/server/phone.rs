@@ -17,7 +17,7 @@ use crate::log::PATIENCE;
 pub(crate) struct Message {
     pub(crate) first: String,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Message {

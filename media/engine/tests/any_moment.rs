@@ -230,7 +230,8 @@ fn a_resumed_session_sends_the_digits_that_remain_and_no_digit_twice() {
     more(&mut pair);
     more(&mut pair);
     pair.advance(1_000);
-    let began = pair.heard(Side::A).into_iter().filter(|sent| sent.header().payload_type == 101 && sent.header().marker);
+    let began =
+        pair.heard(Side::A).into_iter().filter(|sent| sent.header().payload_type == 101 && sent.header().marker);
     assert_eq!(began.count(), 2);
 }
 
