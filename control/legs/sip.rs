@@ -13,8 +13,8 @@ use tandem_leg::Placement;
 use tandem_leg::attempt::Next;
 use tandem_leg::fork::Contact;
 use tandem_leg::signal::{
-    Caller, Identity, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd,
-    SignalEndCause, SignalEvent, TransferRequest,
+    Caller, Identity, IncomingCall, RedirectContact, RedirectTarget, SignalCommand, SignalEnd, SignalEndCause,
+    SignalEvent, TransferRequest,
 };
 use tandem_routing::trunk::{identity, passing};
 use tandem_routing::with_user;

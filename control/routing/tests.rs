@@ -2,8 +2,8 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tandem_call::header_fields::HeaderFields;
 use tandem_call::address::Address;
+use tandem_call::header_fields::HeaderFields;
 use tandem_call::leg::LegOwner;
 use tandem_call::program::instruction::Instruction;
 use tandem_call::route::Decision;
