@@ -469,7 +469,7 @@ impl Attestation {
     }
 }
 
-/// RTP statistics of a leg at its end.
+/// RTP statistics of a leg from its start to its end, or to the time of the measurement for a live leg.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quality {

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::LegInfo;
 use tandem_history::records;
-use tandem_id::AccountName;
+use tandem_id::{AccountName, CallId};
 use tandem_runtime::services::Services;
 
 /// One leg, as a row of the list of calls.
 #[derive(Serialize)]
 pub(super) struct CallRow {
     id: String,
-    session: String,
+    session: CallId,
     /// The id of the parent leg.
     parent: Option<String>,
     account: AccountName,
@@ -49,12 +49,17 @@ impl CallRow {
         &self.id
     }
 
+    /// Returns the id of the call in which the leg was created.
+    pub(super) fn session(&self) -> CallId {
+        self.session
+    }
+
     pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
         let dialect = services.dialects.get(&leg.dialect);
         let spelled = |id| dialect.map(|dialect| dialect.call_id(id));
         Self {
             id: services.call_id(leg),
-            session: leg.session.to_string(),
+            session: leg.session,
             parent: leg.parent.and_then(spelled),
             account: leg.account.clone(),
             provider: leg.dialect.to_string(),

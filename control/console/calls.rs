@@ -59,7 +59,7 @@ impl List for Calls {
         let (legs, next) = query.cut(legs, |leg| cursor(&filter, leg));
         let now = clock::time();
         let rows = legs.iter().map(|leg| CallRow::of(app.calls.services(), leg, now)).collect();
-        Ok(Page { rows, next: Some(next), searched: is_part.then_some(SEARCHED) })
+        Ok(Page { next: Some(next), searched: is_part.then_some(SEARCHED), ..Page::whole(rows) })
     }
 
     fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<CallRow> {
@@ -82,7 +82,8 @@ impl List for Calls {
             Ok(filter) if selects(&filter, std::slice::from_ref(&leg.account), leg) => {
                 Change::Row(CallRow::of(app.calls.services(), leg, clock::time()))
             }
-            _ => Change::Nothing,
+            Ok(_) => Change::Gone(app.calls.services().call_id(leg)),
+            Err(_) => Change::Nothing,
         }
     }
 }

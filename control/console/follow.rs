@@ -1,6 +1,6 @@
-//! Followed lists and calls. The response has one line of JSON for each row (NDJSON). For each row that is new or has
-//! changed later, the response gets a further line. A client that accepts `text/event-stream` gets the same lines as
-//! server-sent events.
+//! Followed lists and calls. The response has one line of JSON for each row (NDJSON). For each row that is new, has
+//! changed or has left the list later, the response gets a further line. A client that accepts `text/event-stream` gets
+//! the same lines as server-sent events.
 //!
 //! A follower reads the event bus, so an idle server reads no list. There are two limits. First, the server serves at
 //! most [`FOLLOWERS`] followers of all accounts at the same time, and at most [`FOLLOWERS_OF_ACCOUNT`] of one account and
@@ -8,7 +8,7 @@
 //! `Retry-After`. Second, at most [`WAITING`] lines wait for a slow client. If a client accepts no line within
 //! [`SEND_TIMEOUT`], the server sends a last line with the reason and disconnects the client.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use tandem_events::{Filter, Item, Subscription};
-use tandem_id::AccountName;
+use tandem_id::{AccountName, CallId};
 use tandem_runtime::app::App;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -29,9 +29,11 @@ use tokio::time::Instant;
 use super::list::{Change, List};
 use super::{ListQuery, Scope};
 
-/// Time between an event after which the list must be read again, and the read. Further events in this time cause no
-/// further read.
+/// Time between an event after which a call or the list must be read again, and the read. Further events in this time
+/// cause no further read.
 const DEBOUNCE: Duration = Duration::from_millis(250);
+/// Time after which the list is read again if calls have not replied.
+const RETRY: Duration = Duration::from_secs(1);
 /// Time without a line after which the server sends an empty line. The empty line shows that the connection is alive.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Maximum number of concurrent followers of accounts that are not operators.
@@ -46,7 +48,7 @@ const RETRY_AFTER: &str = "5";
 const WAITING: usize = 1_024;
 /// The media type of server-sent events.
 const EVENT_STREAM: &str = "text/event-stream";
-/// Maximum number of rows that a follower remembers.
+/// Maximum number of rows to which a list grows by single new rows. Such rows leave the list only if it is full.
 const MAX_KNOWN: usize = 4_000;
 /// Maximum time for which a new line waits for space in the queue.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -190,7 +192,7 @@ pub(super) fn list<L: List>(app: App, scope: Scope, query: Arc<ListQuery>, heade
     })
 }
 
-/// Sends all rows of a list, and later each new or changed row.
+/// Sends all rows of a list, and later each change.
 async fn follow<L: List>(
     app: &App,
     scope: &Scope,
@@ -198,127 +200,218 @@ async fn follow<L: List>(
     lines: &Lines,
     mut events: Subscription,
 ) -> Result<(), Gone> {
-    let mut known = Known::default();
+    let mut follower = Follower { app, scope, query, known: Known::default(), due: Due::list(Instant::now()) };
     let mut alive_at = Instant::now() + KEEPALIVE;
-    let mut read_at = Some(Instant::now());
     loop {
-        tokio::select! {
+        let next_at = follower.due.at.map_or(alive_at, |at| at.min(alive_at));
+        let ready = tokio::select! {
             biased;
             () = lines.closed() => return Err(Gone),
-            () = tokio::time::sleep_until(read_at.map_or(alive_at, |at| at.min(alive_at))) => {
-                if read_at.take_if(|at| *at <= Instant::now()).is_some() {
-                    if known.read::<L>(app, scope, query, lines).await? {
-                        alive_at = Instant::now() + KEEPALIVE;
-                    }
-                } else {
-                    lines.send("\n".to_owned()).await?;
-                    alive_at = Instant::now() + KEEPALIVE;
-                }
-            }
-            item = events.next() => {
-                let change = match item {
-                    Some(Item::Event(event)) => L::change(app, scope, query, &event),
-                    Some(Item::Missed(_)) => Change::List,
-                    None => return Ok(()),
-                };
-                match change {
-                    Change::Nothing => {}
-                    // The first read is due, and has this row too.
-                    Change::Row(_) | Change::List if known.is_empty() && read_at.is_some() => {}
-                    Change::Row(row) => {
-                        if let Some(line) = known.changed(L::ROW, L::key(&row), &row) {
-                            lines.send(line).await?;
-                            alive_at = Instant::now() + KEEPALIVE;
-                        }
-                    }
-                    Change::List => read_at = read_at.or_else(|| Some(Instant::now() + DEBOUNCE)),
-                }
-            }
+            () = tokio::time::sleep_until(next_at) => match follower.due.take(Instant::now()) {
+                Some(due) => follower.read::<L>(due, lines).await?,
+                None => vec!["\n".to_owned()],
+            },
+            item = events.next() => match item {
+                Some(Item::Event(event)) => follower.take(L::change(app, scope, query, &event), Entry::of::<L>),
+                Some(Item::Missed(_)) => follower.take(Change::List, Entry::of::<L>),
+                None => return Ok(()),
+            },
             () = app.calls.draining() => {
                 // The last changes come before the note.
-                known.read::<L>(app, scope, query, lines).await?;
+                for line in follower.read::<L>(Due::list(Instant::now()), lines).await? {
+                    lines.send(line).await?;
+                }
                 return lines.note("the server is stopping").await;
             }
+        };
+        for line in ready {
+            lines.send(line).await?;
+            alive_at = Instant::now() + KEEPALIVE;
         }
     }
 }
 
-/// The rows that the client has, by key. Each row is represented by a hash.
-#[derive(Default)]
-struct Known(HashMap<String, u64>);
+/// The state of the follower of a list.
+struct Follower<'a> {
+    app: &'a App,
+    scope: &'a Scope,
+    query: &'a ListQuery,
+    known: Known,
+    due: Due,
+}
 
-impl Known {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Reads the list and sends new and changed rows, oldest row first. Returns whether there were such rows.
-    async fn read<L: List>(
-        &mut self,
-        app: &App,
-        scope: &Scope,
-        query: &ListQuery,
-        lines: &Lines,
-    ) -> Result<bool, Gone> {
-        let rows = match L::page(app, scope, query).await {
-            Ok(page) => page.rows,
+impl Follower<'_> {
+    /// Reads what is due. Returns the lines of the changes.
+    async fn read<L: List>(&mut self, due: Due, lines: &Lines) -> Result<Vec<String>, Gone> {
+        let page = match due.is_list {
+            true => L::page(self.app, self.scope, self.query).await,
+            false => Ok(L::rows_of(self.app, self.scope, self.query, &due.calls).await),
+        };
+        let page = match page {
+            Ok(page) => page,
             Err(wrong) => {
                 lines.note(&wrong.to_string()).await?;
                 return Err(Gone);
             }
         };
-        let changed = self.replace(L::ROW, &rows, L::key);
-        let any = !changed.is_empty();
-        for line in changed {
-            lines.send(line).await?;
+        let entries: Vec<_> = page.rows.iter().map(Entry::of::<L>).collect();
+        if page.is_partial {
+            // Nobody knows whether the missing rows have left the list.
+            self.due = Due::list(Instant::now() + RETRY);
+            return Ok(entries.into_iter().rev().filter_map(|entry| self.known.changed(entry)).collect());
         }
-        Ok(any)
+        Ok(match due.is_list {
+            true => self.known.replace(entries),
+            false => self.known.replace_calls(&due.calls, entries),
+        })
     }
 
-    /// Returns the lines of new and changed rows, oldest row first. `rows` are all rows of the list, newest row first.
-    fn replace<T: Serialize>(&mut self, kind: &str, rows: &[T], key: impl Fn(&T) -> String) -> Vec<String> {
-        let before = std::mem::take(&mut self.0);
-        let mut lines = Vec::new();
-        // The new map contains only rows that are in the list, so the map stays as small as the list.
-        for row in rows.iter().rev() {
-            let (key, mark) = (key(row), mark(row));
-            if before.get(&key) != Some(&mark) {
-                lines.push(line(kind, &serde_json::to_string(row).unwrap_or_default()));
+    /// Takes a change of the list. Returns the lines that can be sent at once.
+    fn take<T>(&mut self, change: Change<T>, entry: impl Fn(&T) -> Entry) -> Vec<String> {
+        // If the first read is due, it has this change too.
+        let is_first = self.due.is_list && self.known.0.is_empty();
+        match change {
+            Change::Nothing => Vec::new(),
+            _ if is_first => Vec::new(),
+            Change::Row(row) => self.known.insert(entry(&row)),
+            Change::Gone(key) => self.known.remove(&key).into_iter().collect(),
+            Change::Part(json) => vec![format!("{json}\n")],
+            Change::Call(call) => {
+                self.due.calls.insert(call);
+                self.due.at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+                Vec::new()
             }
-            self.0.insert(key, mark);
+            Change::List => {
+                self.due.is_list = true;
+                self.due.at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+                Vec::new()
+            }
         }
-        lines
-    }
-
-    /// Returns the line of a row, if the row is new or has changed.
-    fn changed(&mut self, kind: &str, key: String, row: &impl Serialize) -> Option<String> {
-        let mark = mark(row);
-        if self.0.len() >= MAX_KNOWN {
-            // The client gets some rows again.
-            self.0.clear();
-        }
-        let before = self.0.insert(key, mark);
-        (before != Some(mark)).then(|| line(kind, &serde_json::to_string(row).unwrap_or_default()))
     }
 }
 
-/// Returns the hash of a row without the seconds of live calls, because this field changes by itself.
+/// What must be read again.
+#[derive(Default)]
+struct Due {
+    /// The time of the read. `None` if nothing is due.
+    at: Option<Instant>,
+    /// Whether the whole list is due.
+    is_list: bool,
+    /// The calls whose rows are due.
+    calls: BTreeSet<CallId>,
+}
+
+impl Due {
+    fn list(at: Instant) -> Self {
+        Self { at: Some(at), is_list: true, calls: BTreeSet::new() }
+    }
+
+    /// Returns what is due at `now`. From then on, nothing is due.
+    fn take(&mut self, now: Instant) -> Option<Self> {
+        self.at.is_some_and(|at| at <= now).then(|| std::mem::take(self))
+    }
+}
+
+/// A row of a list, as a follower sends it.
+struct Entry {
+    key: String,
+    /// As in [`List::calls`].
+    calls: Vec<CallId>,
+    mark: u64,
+    line: String,
+}
+
+impl Entry {
+    fn of<L: List>(row: &L::Row) -> Self {
+        let key = L::key(row);
+        let (json, name) = (serde_json::to_string(row).unwrap_or_default(), serde_json::json!(key));
+        let line = format!("{{\"{}\":{json},\"key\":{name}}}\n", L::ROW);
+        Self { calls: L::calls(row), mark: mark(row), line, key }
+    }
+}
+
+/// The rows that the client has, by key.
+#[derive(Default)]
+struct Known(HashMap<String, Sent>);
+
+/// A row that the client has.
+struct Sent {
+    /// The hash of the row.
+    mark: u64,
+    calls: Vec<CallId>,
+    /// The time at which the client received the row first.
+    since: Instant,
+}
+
+impl Known {
+    /// Makes `entries` the rows of the client. They are all rows of the list, newest row first. Returns the lines: first
+    /// the rows that have left the list, then new and changed rows, oldest row first.
+    fn replace(&mut self, entries: Vec<Entry>) -> Vec<String> {
+        let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
+        let left: Vec<String> = self.0.keys().filter(|key| !listed.contains(&***key)).cloned().collect();
+        let gone: Vec<String> = left.iter().filter_map(|key| self.remove(key)).collect();
+        gone.into_iter().chain(entries.into_iter().rev().filter_map(|entry| self.changed(entry))).collect()
+    }
+
+    /// Makes `entries` the client's rows of these calls, newest row first. Returns the lines.
+    fn replace_calls(&mut self, calls: &BTreeSet<CallId>, entries: Vec<Entry>) -> Vec<String> {
+        let live: HashSet<CallId> = entries.iter().flat_map(|entry| entry.calls.iter().copied()).collect();
+        let mut lines = Vec::new();
+        for entry in entries.into_iter().rev() {
+            // The rows of calls that were merged into this call.
+            let merged = entry.calls.iter().map(ToString::to_string).filter(|key| *key != entry.key);
+            lines.extend(merged.filter_map(|key| self.remove(&key)));
+            lines.extend(self.changed(entry));
+        }
+        let is_over = |call: &CallId| calls.contains(call) && !live.contains(call);
+        let over = self.0.iter().filter(|(_, sent)| sent.calls.iter().any(is_over));
+        let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
+        lines.extend(over.iter().filter_map(|key| self.remove(key)));
+        lines
+    }
+
+    /// Adds or changes a single row. Returns the lines. If the client has [`MAX_KNOWN`] rows, the oldest row makes room
+    /// for a new row.
+    fn insert(&mut self, entry: Entry) -> Vec<String> {
+        let is_full = self.0.len() >= MAX_KNOWN && !self.0.contains_key(&entry.key);
+        let oldest = self.0.iter().min_by_key(|(_, sent)| sent.since).map(|(key, _)| key.clone()).filter(|_| is_full);
+        let gone = oldest.and_then(|key| self.remove(&key));
+        gone.into_iter().chain(self.changed(entry)).collect()
+    }
+
+    /// Returns the line of a row, if the row is new or has changed.
+    fn changed(&mut self, entry: Entry) -> Option<String> {
+        let Entry { key, calls, mark, line } = entry;
+        let before = self.0.get(&key);
+        let (is_same, since) = (before.is_some_and(|sent| sent.mark == mark), before.map(|sent| sent.since));
+        self.0.insert(key, Sent { mark, calls, since: since.unwrap_or_else(Instant::now) });
+        (!is_same).then_some(line)
+    }
+
+    /// Removes a row. Returns the line for the client, if the client has the row.
+    fn remove(&mut self, key: &str) -> Option<String> {
+        self.0.remove(key).map(|_| format!("{}\n", serde_json::json!({ "gone": key })))
+    }
+}
+
+/// Returns the hash of a row without the fields that change by themselves: the seconds and the quality of live calls.
 fn mark(row: &impl Serialize) -> u64 {
     let mut value = serde_json::to_value(row).unwrap_or_default();
-    remove_clock(&mut value);
+    remove_measurements(&mut value);
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
     hasher.finish()
 }
 
-/// Removes the seconds of a row and of the legs of a row.
-fn remove_clock(value: &mut Value) {
+/// Removes the seconds and the quality of a row and of the legs of a row.
+fn remove_measurements(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("seconds");
-            fields.values_mut().filter(|field| field.is_array()).for_each(remove_clock);
+            fields.remove("quality");
+            fields.values_mut().filter(|field| field.is_array()).for_each(remove_measurements);
         }
-        Value::Array(rows) => rows.iter_mut().for_each(remove_clock),
+        Value::Array(rows) => rows.iter_mut().for_each(remove_measurements),
         _ => {}
     }
 }
@@ -361,28 +454,72 @@ mod tests {
         assert!(PLACES.0.lock().unwrap().is_empty());
     }
 
+    /// The row of a list as a follower sends it.
+    fn entry(key: &str, status: &str, seconds: f64, calls: &[u128]) -> Entry {
+        let calls: Vec<_> = calls.iter().copied().map(CallId).collect();
+        let legs: Vec<_> =
+            calls.iter().map(|_| serde_json::json!({ "seconds": seconds, "quality": { "mos": seconds } })).collect();
+        let row = serde_json::json!({ "id": key, "status": status, "seconds": seconds, "legs": legs });
+        Entry { key: key.to_owned(), calls, mark: mark(&row), line: format!("{key} {status}") }
+    }
+
     #[test]
-    fn only_new_and_changed_rows_are_sent_and_elapsed_seconds_are_no_change() {
+    fn only_new_and_changed_rows_are_sent_and_measurements_are_no_change() {
         let mut known = Known::default();
-        let key = |row: &serde_json::Value| row["id"].as_str().unwrap_or_default().to_owned();
-        let mut changes = |rows: &[serde_json::Value]| known.replace("call", rows, key);
-        let row = |id: &str, status: &str, seconds: f64| serde_json::json!({ "id": id, "status": status, "seconds": seconds });
-        let first = changes(&[row("b", "ringing", 0.0), row("a", "live", 1.0)]);
-        assert_eq!(first.len(), 2);
-        assert!(first[0].starts_with("{\"call\":{\"id\":\"a\"") && first[0].ends_with("}\n"), "the oldest comes first");
-        assert!(changes(&[row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
-        let second = changes(&[row("b", "live", 0.0), row("a", "live", 2.0)]);
-        assert!(second.len() == 1 && second[0].contains("\"b\""));
+        let row = |key: &str, status: &str, seconds: f64| entry(key, status, seconds, &[1]);
+        let first = known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.0)]);
+        assert_eq!(first, ["a live", "b ringing"], "the oldest comes first");
+        assert!(known.replace(vec![row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
+        assert_eq!(known.replace(vec![row("b", "live", 0.0), row("a", "live", 2.0)]), ["b live"]);
+        assert!(known.insert(row("b", "live", 9.0)).is_empty());
+        assert_eq!(known.insert(row("c", "ringing", 0.0)), ["c ringing"]);
         assert_eq!(note("x"), "{\"note\":\"x\"}\n");
-        let mut changed = |row| known.changed("call", key(&row), &row);
-        assert_eq!(changed(row("b", "live", 9.0)), None);
-        let third = changed(row("c", "ringing", 0.0)).unwrap();
-        assert!(third.starts_with("{\"call\":{\"id\":\"c\""));
+    }
+
+    #[test]
+    fn each_row_that_leaves_the_list_is_gone_once() {
+        let mut known = Known::default();
+        let row = |key: &str| entry(key, "live", 0.0, &[]);
+        assert_eq!(known.replace(vec![row("b"), row("a")]).len(), 2);
+        assert_eq!(known.replace(vec![row("c"), row("b")]), ["{\"gone\":\"a\"}\n", "c live"]);
+        assert_eq!(known.remove("b").as_deref(), Some("{\"gone\":\"b\"}\n"));
+        assert_eq!(known.remove("b"), None);
+        assert_eq!(known.insert(row("b")), ["b live"], "a row can return");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_row_makes_room_for_a_new_row() {
+        let mut known = Known::default();
+        for number in 0..MAX_KNOWN {
+            assert_eq!(known.insert(entry(&number.to_string(), "live", 0.0, &[])).len(), 1);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(known.insert(entry("0", "ended", 0.0, &[])), ["0 ended"], "a known row needs no room");
+        assert_eq!(known.insert(entry("new", "live", 0.0, &[])), ["{\"gone\":\"0\"}\n", "new live"]);
+        assert_eq!(known.0.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn a_merged_call_has_one_row_which_is_gone_after_the_last_leg() {
+        let mut known = Known::default();
+        let key = |call: u128| CallId(call).to_string();
+        let gone = |call: u128| format!("{}\n", serde_json::json!({ "gone": key(call) }));
+        let row = |call: u128, status: &str, calls: &[u128]| entry(&key(call), status, 0.0, calls);
+        let due = |calls: &[u128]| calls.iter().copied().map(CallId).collect::<BTreeSet<_>>();
+        assert_eq!(known.replace(vec![row(3, "live", &[3]), row(2, "live", &[2]), row(1, "live", &[1])]).len(), 3);
+        // Call 2 is merged into call 1. The event has either id.
+        let merged = known.replace_calls(&due(&[2]), vec![row(1, "bridged", &[1, 2])]);
+        assert_eq!(merged, [gone(2), format!("{} bridged", key(1))]);
+        // The leg of call 1 ends, then the leg that was created in call 2.
+        assert_eq!(known.replace_calls(&due(&[1]), vec![row(1, "one", &[2])]), [format!("{} one", key(1))]);
+        assert_eq!(known.replace_calls(&due(&[2]), vec![]), [gone(1)]);
+        assert!(known.replace_calls(&due(&[1, 2]), vec![]).is_empty());
+        assert_eq!(known.0.len(), 1, "call 3 is not concerned");
     }
 
     #[test]
     fn a_line_is_one_server_sent_event_and_an_empty_line_is_a_comment() {
-        assert_eq!(server_sent(&line("call", "{\"id\":\"a\"}")), "data: {\"call\":{\"id\":\"a\"}}\n\n");
+        assert_eq!(server_sent(&line("line", "{\"text\":\"a\"}")), "data: {\"line\":{\"text\":\"a\"}}\n\n");
         assert_eq!(server_sent("\n"), ":\n\n");
     }
 }

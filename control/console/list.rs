@@ -1,9 +1,12 @@
 //! The lists of the console. Each list is one implementation of [`List`]: the page of rows, and the rows that an event
 //! changes.
 
+use std::collections::BTreeSet;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use tandem_events::{Event, Kind};
+use tandem_id::CallId;
 use tandem_runtime::app::App;
 
 use super::{ListQuery, QueryError, Scope};
@@ -24,12 +27,27 @@ pub(super) trait List: Send + Sync + 'static {
     /// Returns the key of a row. The row replaces an earlier row with this key.
     fn key(row: &Self::Row) -> String;
 
+    /// Returns the calls of a row, if [`Change::Call`] changes rows of this list. The key of a row is then the id of a call.
+    fn calls(_row: &Self::Row) -> Vec<CallId> {
+        Vec::new()
+    }
+
     /// Returns a page of the list, newest row first.
     fn page(
         app: &App,
         scope: &Scope,
         query: &ListQuery,
     ) -> impl Future<Output = Result<Page<Self::Row>, QueryError>> + Send;
+
+    /// Returns the rows of these calls, newest row first.
+    fn rows_of(
+        _app: &App,
+        _scope: &Scope,
+        _query: &ListQuery,
+        _calls: &BTreeSet<CallId>,
+    ) -> impl Future<Output = Page<Self::Row>> + Send {
+        std::future::ready(Page::whole(Vec::new()))
+    }
 
     /// Returns the change of the list by an event of one of the [`Self::KINDS`].
     fn change(app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<Self::Row>;
@@ -41,6 +59,12 @@ pub(super) enum Change<T> {
     Nothing,
     /// This row is new or has changed.
     Row(T),
+    /// The row with this key is not in the list, or not any more.
+    Gone(String),
+    /// Something that belongs to a row has changed. The value is a JSON object for the followers.
+    Part(String),
+    /// The row of this call must be read again.
+    Call(CallId),
     /// The list must be read again.
     List,
 }
@@ -54,12 +78,14 @@ pub(super) struct Page<T> {
     pub(super) next: Option<Option<String>>,
     /// If the list has the calls whose parties contain a text: the number of calls that were searched, the newest calls.
     pub(super) searched: Option<u32>,
+    /// Whether rows are missing, because calls have not replied in time.
+    pub(super) is_partial: bool,
 }
 
 impl<T> Page<T> {
     /// Creates the page of a list that has no further pages.
     pub(super) fn whole(rows: Vec<T>) -> Self {
-        Self { rows, next: None, searched: None }
+        Self { rows, next: None, searched: None, is_partial: false }
     }
 }
 
@@ -68,7 +94,7 @@ pub(super) struct Keyed<T>(pub(super) &'static str, pub(super) Page<T>);
 
 impl<T: Serialize> Serialize for Keyed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(key, Page { rows, next, searched }) = self;
+        let Self(key, Page { rows, next, searched, .. }) = self;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(key, rows)?;
         if let Some(next) = next {

@@ -57,7 +57,8 @@ impl List for Phones {
     const KINDS: &'static [Kind] = &[Kind::Phone, Kind::Resource, Kind::Problem];
 
     fn key(row: &PhoneRow) -> String {
-        format!("{} {} {:?}", row.account, row.username, row.domain)
+        let domain = row.domain.as_ref().map(|domain| format!("@{domain}")).unwrap_or_default();
+        format!("{} {}{domain}", row.account, row.username)
     }
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<PhoneRow>, QueryError> {

@@ -33,6 +33,8 @@ pub enum Event {
     Problem(ProblemEvent),
     /// The audio quality of a live leg. The event comes every few seconds, but only while a reader takes such events.
     LegQuality(LegQuality),
+    /// A live leg runs another verb now. This event has no webhook and no line in the call's log.
+    Verb(VerbChange),
 }
 
 /// A change of a call queue.
@@ -139,4 +141,17 @@ pub struct LegQuality {
     pub account: AccountName,
     /// The figures.
     pub quality: Quality,
+}
+
+/// A change of the running verb of a live leg.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerbChange {
+    /// The leg.
+    pub leg: LegId,
+    /// The call in which the leg was created.
+    pub session: CallId,
+    /// The account of the leg.
+    pub account: AccountName,
+    /// The name of the verb that runs now. `None` if the leg runs none.
+    pub verb: Option<&'static str>,
 }

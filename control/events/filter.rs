@@ -26,11 +26,13 @@ pub enum Kind {
     Problem,
     /// The audio quality of live legs.
     LegQuality,
+    /// Changes of the running verbs of live legs.
+    Verb,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Call,
         Self::Log,
         Self::Conference,
@@ -40,6 +42,7 @@ impl Kind {
         Self::Resource,
         Self::Problem,
         Self::LegQuality,
+        Self::Verb,
     ];
 
     pub(crate) fn bit(self) -> u32 {

@@ -16,6 +16,7 @@ mod filter;
 pub use bus::{Bus, Item, Subscription, TooManySubscriptions};
 pub use event::{
     Event, LegQuality, PhoneEvent, ProblemEvent, QueueChange, QueueEvent, ResourceEvent, ResourceKind, TrunkEvent,
+    VerbChange,
 };
 pub use filter::{Filter, Kind, Topic};
 

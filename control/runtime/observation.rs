@@ -1,6 +1,6 @@
 //! The view of a running server for people: the state of live calls, and the events that exist only while a reader takes them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::calls::Calls;
-use crate::inbox::Message;
+use crate::inbox::{Message, PostError};
 
 /// Time between two measurements of the audio quality of a leg.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,6 +31,15 @@ pub struct CallView {
     pub legs: Vec<LegView>,
 }
 
+/// The replies of calls to one request for their state.
+#[derive(Clone, Debug, Default)]
+pub struct Inspection {
+    /// Each call that has replied, once. Calls that have ended are left out.
+    pub views: Vec<CallView>,
+    /// Whether a live call has not replied in time.
+    pub is_partial: bool,
+}
+
 /// The current state of a live leg.
 #[derive(Clone, Debug)]
 pub struct LegView {
@@ -44,27 +53,31 @@ pub struct LegView {
 }
 
 impl Calls {
-    /// Returns the calls that these legs belong to, each call once. Calls that have ended are left out.
-    pub async fn inspect(&self, legs: &[Arc<LegInfo>]) -> Vec<CallView> {
-        let mut sessions: Vec<_> = legs.iter().map(|leg| leg.session).collect();
-        sessions.sort_unstable_by_key(|session| session.0);
-        sessions.dedup();
+    /// Returns the state of these calls. All calls receive the request before the function waits for the first reply.
+    /// Waits for at most 1 s.
+    pub async fn inspect(&self, calls: &BTreeSet<CallId>) -> Inspection {
+        let mut inspection = Inspection::default();
         let mut replies = Vec::new();
-        for session in sessions {
+        for inbox in calls.iter().filter_map(|call| self.inbox(*call)) {
             let (reply, view) = oneshot::channel();
-            let accepted = self.inbox(session).is_some_and(|inbox| inbox.offer(Message::Inspect(reply)).is_ok());
-            replies.extend(accepted.then_some(view));
-        }
-        let until = Instant::now() + REPLY_TIMEOUT;
-        let mut views: Vec<CallView> = Vec::new();
-        for reply in replies {
-            if let Ok(Ok(view)) = timeout_at(until, reply).await {
-                views.push(view);
+            match inbox.offer(Message::Inspect(reply)) {
+                Ok(()) => replies.push(view),
+                Err(PostError::Full) => inspection.is_partial = true,
+                Err(PostError::Over) => {}
             }
         }
+        let until = Instant::now() + REPLY_TIMEOUT;
         let mut known = HashSet::new();
-        views.retain(|view| known.insert(view.id));
-        views
+        for reply in replies {
+            match timeout_at(until, reply).await {
+                // Several ids belong to one call, if calls were merged.
+                Ok(Ok(view)) if known.insert(view.id) => inspection.views.push(view),
+                // Without a reply, the call has ended.
+                Ok(_) => {}
+                Err(_) => inspection.is_partial = true,
+            }
+        }
+        inspection
     }
 
     /// Measures the audio quality of these legs, and waits for the results for at most 500 ms. Then [`Calls::inspect`]

@@ -52,7 +52,7 @@ pub(crate) fn names_this_server(public_url: &str, headers: &HeaderMap) -> bool {
 /// already, and captures are not text.
 pub(crate) async fn printable(response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_stream = kind == "application/x-ndjson";
+    let is_stream = matches!(kind, "application/x-ndjson" | "text/event-stream");
     if !is_stream && kind != "application/json" {
         return response;
     }
@@ -99,9 +99,14 @@ mod tests {
             String::from_utf8(body.to_vec()).unwrap()
         };
         assert_eq!(sent("application/json", text.into()).await, shown);
-        let lines = futures_util::stream::iter([text, "\n", "{\"é\":1}\n"].map(Ok::<_, std::convert::Infallible>));
-        let lines = sent("application/x-ndjson", Body::from_stream(lines)).await;
-        assert_eq!(lines, format!("{shown}\n{{\"é\":1}}\n"));
+        let stream = |pieces: [String; 3]| {
+            Body::from_stream(futures_util::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)))
+        };
+        let lines = stream([text.into(), "\n".into(), "{\"é\":1}\n".into()]);
+        assert_eq!(sent("application/x-ndjson", lines).await, format!("{shown}\n{{\"é\":1}}\n"));
+        let events = stream([format!("data: {text}\n"), ":\n\n".into(), "data: {\"é\":1}\n\n".into()]);
+        let events = sent("text/event-stream", events).await;
+        assert_eq!(events, format!("data: {shown}\n:\n\ndata: {{\"é\":1}}\n\n"));
         assert_eq!(sent("application/vnd.tcpdump.pcap", text.into()).await, text);
     }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
 use tandem_id::AccountName;
 use tandem_telnyx::id::{call_control_id, uuid};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 
 use crate::app::{App, AppRequest};
@@ -378,6 +378,92 @@ async fn a_list_has_live_and_ended_calls_each_once() {
     second.hangup().await;
     server.quiet().await;
     assert_eq!(statuses(server.api.get("/console/calls").await.json()), ["completed", "completed"]);
+    server.end().await;
+}
+
+/// The lines of a followed list, as server-sent events.
+struct Followed {
+    lines: Lines<BufReader<TcpStream>>,
+    seen: Vec<Value>,
+}
+
+impl Followed {
+    /// Follows a list with the Twilio credentials of the account.
+    async fn start(server: &TestServer, list: &str) -> Self {
+        let mut stream = TcpStream::connect(server.api.0).await.unwrap();
+        let request = format!(
+            "GET /console/{list} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nAccept: text/event-stream\r\n\r\n",
+            server.api.0,
+            basic(ACCOUNT_SID, AUTH_TOKEN)
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self { lines: BufReader::new(stream).lines(), seen: Vec::new() }
+    }
+
+    /// Waits until the lines so far have this property.
+    async fn until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+        let read = async {
+            while !holds(&self.seen) {
+                let line = self.lines.next_line().await.unwrap().expect("a further line");
+                let json = line.strip_prefix("data: ").map(|json| serde_json::from_str(json).unwrap());
+                self.seen.extend(json);
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, read).await;
+        assert!(found.is_ok(), "{what}: {:#?}", self.seen);
+    }
+
+    /// Waits until the last row with this key has left the list.
+    async fn gone(&mut self, key: &Value) {
+        self.until("the row leaves the list", |lines| {
+            lines
+                .iter()
+                .rev()
+                .find(|line| line["key"] == *key || line["gone"] == *key)
+                .is_some_and(|line| line["gone"] == *key)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_of_live_calls_gets_all_calls_and_each_verb_measurement_and_end() {
+    let server = TestServer::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    one.call(server.udp, "100").await;
+    other.call(server.udp, "100").await;
+    let page = server.api.get("/console/live?limit=1").await.json();
+    assert_eq!((page["live"].as_array().unwrap().len(), page["next"].is_string()), (1, true), "{page}");
+    let mut live = Followed::start(&server, "live?follow=true&limit=1").await;
+    let mut calls = Followed::start(&server, "calls?follow=true&status=live").await;
+    let rows =
+        |lines: &[Value]| -> Vec<Value> { lines.iter().filter(|line| line["live"].is_object()).cloned().collect() };
+    live.until("both calls are listed", |lines| rows(lines).len() == 2).await;
+    calls.until("both calls are listed", |lines| lines.len() == 2).await;
+    let (oldest, newest) = (rows(&live.seen).remove(0), rows(&live.seen).remove(1));
+    assert_eq!((&oldest["key"], &oldest["live"]["legs"][0]["verb"]), (&oldest["live"]["session"], &"echo".into()));
+    assert_ne!(oldest["key"], newest["key"]);
+    let sid = &oldest["live"]["legs"][0]["id"];
+    // A pause causes no event of the leg.
+    let twiml = "Twiml=%3CResponse%3E%3CPause%20length%3D%2260%22%2F%3E%3C%2FResponse%3E";
+    assert_eq!(server.api.post(&format!("/Calls/{}.json", sid.as_str().unwrap()), twiml).await.status, 200);
+    live.until("the pause is shown", |lines| {
+        rows(lines).iter().any(|line| line["key"] == oldest["key"] && line["live"]["legs"][0]["verb"] == "pause")
+    })
+    .await;
+    live.until("the quality is shown", |lines| {
+        lines.iter().any(|line| {
+            line["leg"] == *sid && line["quality"]["packets_in"].is_u64() && line["lacks_audio"].is_boolean()
+        })
+    })
+    .await;
+    one.hangup().await;
+    live.gone(&oldest["key"]).await;
+    calls.gone(sid).await;
+    assert!(live.seen.iter().chain(&calls.seen).all(|line| line["gone"] != newest["key"]));
+    other.hangup().await;
+    live.gone(&newest["key"]).await;
+    server.quiet().await;
     server.end().await;
 }
 

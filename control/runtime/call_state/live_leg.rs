@@ -28,6 +28,8 @@ pub(crate) struct LiveLeg {
     pub script: ScriptSlot,
     /// The leg that this leg is bridged with. The call gives the bridge again after a restart.
     pub bridged_with: Option<LegId>,
+    /// The running verb, as it was published last.
+    pub published_verb: Option<&'static str>,
     /// The handles of everything that runs for the leg.
     pub attachments: Attachments,
 }
@@ -60,8 +62,12 @@ pub(crate) struct Attachments {
     /// The conversation with an application.
     pub conversation: Option<ConversationHandle>,
     /// The requests that wait for the next measurement of the audio quality.
-    pub awaiting_quality: Vec<oneshot::Sender<()>>,
+    pub awaiting_quality: Option<Box<WaitingReaders>>,
 }
+
+/// The requests that wait for a measurement. They are in a box, because few legs have such requests.
+#[derive(Default)]
+pub(crate) struct WaitingReaders(pub Vec<oneshot::Sender<()>>);
 
 impl LiveLeg {
     /// Creates a live leg for which nothing runs yet.
@@ -71,6 +77,7 @@ impl LiveLeg {
             facts: LegFacts::default(),
             script: ScriptSlot::default(),
             bridged_with: None,
+            published_verb: None,
             attachments: Attachments::default(),
         }
     }

@@ -56,7 +56,7 @@ impl CallState {
     ) -> Result<Vec<u8>, CallSnapshotError> {
         let mut legs = BTreeMap::new();
         for (id, live) in &self.legs {
-            let LiveLeg { io, facts, script, bridged_with: _, attachments: _ } = &**live;
+            let LiveLeg { io, facts, script, bridged_with: _, published_verb: _, attachments: _ } = &**live;
             let (io, parts) = (io.write(now), parts.remove(id).unwrap_or_default());
             legs.insert(*id, LiveLegSnapshot { io, parts, facts, script: script.write()? });
         }

@@ -3,7 +3,7 @@
 use std::slice;
 use std::sync::Arc;
 
-use tandem_events::{Event, Kind, LegQuality, Topic};
+use tandem_events::{Event, Kind, LegQuality, Topic, VerbChange};
 use tandem_id::{LegId, Now};
 use tandem_media as media;
 use tandem_metrics::quality;
@@ -13,10 +13,12 @@ use super::CallTask;
 use crate::observation::{CallView, LegView};
 
 impl CallTask {
-    /// Returns the current state of the call and of its live legs, in the order of their creation.
+    /// Returns the current state of the call and of its live legs, in the order of their creation. The call keeps ended
+    /// legs until they are released; the view does not have them.
     pub(super) fn view(&self) -> CallView {
         let view = |leg: &Arc<_>| self.leg_view(leg);
-        let mut legs: Vec<_> = self.state.call.legs().map(view).collect();
+        let live = self.state.call.legs().filter(|leg| !leg.status.is_final());
+        let mut legs: Vec<_> = live.map(view).collect();
         legs.sort_by_key(|view| (view.leg.created_at, view.leg.id));
         CallView { id: self.state.call.id(), legs }
     }
@@ -31,12 +33,29 @@ impl CallTask {
         }
     }
 
+    /// Publishes the running verb of each leg whose verb has changed since the last use of this method.
+    pub(super) fn publish_verbs(&mut self) {
+        for (leg, live) in &mut self.state.legs {
+            let verb = self.state.call.running_verb(*leg);
+            if live.published_verb == verb {
+                continue;
+            }
+            live.published_verb = verb;
+            let Some(info) = self.state.call.leg(*leg) else { continue };
+            let topic = Topic::of_call(Kind::Verb, &info.account, slice::from_ref(&info.session), Some(*leg));
+            self.services.events.publish(topic, || {
+                Event::Verb(VerbChange { leg: *leg, session: info.session, account: info.account.clone(), verb })
+            });
+        }
+    }
+
     /// Requests the statistics of a live leg from the media engine. `done` receives a message when they have arrived.
     pub(super) fn measure(&mut self, leg: LegId, done: Option<oneshot::Sender<()>>) {
         if let Some(live) = self.state.legs.get_mut(&leg) {
             // A reader waits only for a limited time.
-            live.attachments.awaiting_quality.retain(|reader| !reader.is_closed());
-            live.attachments.awaiting_quality.extend(done);
+            let waiting = &mut live.attachments.awaiting_quality.get_or_insert_default().0;
+            waiting.retain(|reader| !reader.is_closed());
+            waiting.extend(done);
         }
         self.engine(leg, media::Command::ReportStats);
     }
@@ -47,7 +66,7 @@ impl CallTask {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);
         live.facts.quality = Some(Box::new(quality));
-        for reader in live.attachments.awaiting_quality.drain(..) {
+        for reader in live.attachments.awaiting_quality.take().into_iter().flat_map(|waiting| waiting.0) {
             // An error means that the reader does not wait any more.
             let _ = reader.send(());
         }

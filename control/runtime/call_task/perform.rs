@@ -51,6 +51,7 @@ impl CallTask {
                 Output::Event(event) => self.publish(event).await,
             }
         }
+        self.publish_verbs();
         for (info, why) in std::mem::take(&mut self.refused) {
             self.refuse_leg(info, &why).await;
         }
