@@ -63,6 +63,11 @@ use crate::registry::Registry;
 use crate::reporting::ProblemOwner;
 use crate::services::Services;
 
+/// The lines of the call's log about the connection of a far end with ICE.
+const CONNECTION_INTERRUPTED: &str =
+    "the far end has answered no connectivity check for 15 s: its network may have changed";
+const CONNECTION_RESTORED: &str = "the far end answers connectivity checks again";
+
 /// Maximum time for which an ended call waits for the final events of its legs.
 const FINAL_EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -715,13 +720,8 @@ impl CallTask {
                 self.services.counters.audio_resumed(leg);
                 self.note_line(now.time, leg, "media", "audio from the far end arrives again");
             }
-            media::Event::ConnectionInterrupted => {
-                let text = "the far end has answered no connectivity check for 15 s: its network may have changed";
-                self.note_line(now.time, leg, "media", text);
-            }
-            media::Event::ConnectionRestored => {
-                self.note_line(now.time, leg, "media", "the far end answers connectivity checks again");
-            }
+            media::Event::ConnectionInterrupted => self.note_line(now.time, leg, "media", CONNECTION_INTERRUPTED),
+            media::Event::ConnectionRestored => self.note_line(now.time, leg, "media", CONNECTION_RESTORED),
             media::Event::TransportFailed { reason } => {
                 self.note_line(now.time, leg, "media", reason.to_string());
                 if let Some(live) = self.state.legs.get_mut(&leg) {
