@@ -363,6 +363,10 @@ causes! {
         FarEndLost "far-end-lost"
             "The far end of an answered call disappeared: it did not answer our requests any more."
             "Check the network of the far end. A phone that loses its power or its network ends a call in this way.";
+        MediaConnection "media-connection-failed"
+            "The media of a call with a browser, or with another far end that uses ICE, had no connection or lost it."
+            "Check that the browser can send UDP to `media.advertise` and `media.ports` of this server. The message says which step failed."
+            "A page that is closed or reloaded during a call loses its connection too. [browsers.md](browsers.md) describes what browsers need.";
         SiprecFailed "siprec-failed"
             "A session with a recording server (SIPREC) failed. The recording server has no audio, or only a part."
             "Check that the recording server runs and that its uri in [[siprec]] is right. The message has its answer."

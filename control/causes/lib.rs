@@ -64,6 +64,8 @@ pub const OF_CONFERENCE: &str = "conference ";
 
 /// The end detail of a leg for which the media engine had no room.
 pub const NO_MEDIA: &str = "no media session";
+/// The first words of the end detail of a leg whose far end no media can reach (ICE, DTLS).
+pub const NO_MEDIA_CONNECTION: &str = "no media connection: ";
 
 /// The page that explains each cause, as a path in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
@@ -348,6 +350,7 @@ impl Cause {
             Some(SHUT_DOWN) => return Some(Self::Shutdown),
             Some(UNSTORED) => return Some(Self::DatabaseAway),
             Some(NO_MEDIA) => return Some(Self::MediaFull),
+            Some(detail) if detail.starts_with(NO_MEDIA_CONNECTION) => return Some(Self::MediaConnection),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
             Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
             Some(detail) if detail.ends_with(FOREIGN_CALLER) || detail.ends_with(FOREIGN_IDENTITY) => {

@@ -313,8 +313,8 @@ impl LegIo {
 
     /// Ends the call after the media engine has found that no media can reach the far end. The media session stays open
     /// until [`LegIo::release`].
-    pub fn fail_media(&mut self, reason: &media::TransportFailure) {
-        self.leg.fail_media(reason.to_string());
+    pub fn fail_media(&mut self, reason: String) {
+        self.leg.fail_media(reason);
     }
 
     /// Ends the call after the media engine has closed the media session.

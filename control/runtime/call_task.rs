@@ -39,7 +39,7 @@ use tandem_call::new_leg::NewLeg;
 use tandem_call::output::{EndReason, LegEvent};
 use tandem_call::program::instruction::{Program, RejectReason};
 use tandem_call::route::{Decision, Route};
-use tandem_causes::{Cause, NO_MEDIA};
+use tandem_causes::{Cause, NO_MEDIA, NO_MEDIA_CONNECTION};
 use tandem_history::problem::Problem;
 use tandem_history::records;
 use tandem_host::clock;
@@ -725,7 +725,7 @@ impl CallTask {
             media::Event::TransportFailed { reason } => {
                 self.note_line(now.time, leg, "media", reason.to_string());
                 if let Some(live) = self.state.legs.get_mut(&leg) {
-                    live.io.fail_media(reason);
+                    live.io.fail_media(format!("{NO_MEDIA_CONNECTION}{reason}"));
                 }
                 return self.handle_reports(now, leg);
             }

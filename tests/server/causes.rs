@@ -176,6 +176,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::CallLimit => Act("a call to a connection whose channel limit is 0"),
         Cause::TransferFailed => document("<Refer><Sip>sip:other@127.0.0.1</Sip></Refer>"),
         Cause::FarEndLost => Act("a phone never acknowledges the answer to its call"),
+        Cause::MediaConnection => Test("media/engine/tests/webrtc.rs", "a_browser_that_never_comes_is_reported"),
         Cause::SiprecFailed => document("<Start><Siprec connectorName=\"nobody\"/></Start><Pause length=\"1\"/>"),
         Cause::ConferenceRefused => Act("three callers enter a conference of two"),
         Cause::QueueRefused => Act("two callers enter a queue of one"),
