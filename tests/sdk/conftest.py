@@ -80,8 +80,8 @@ def start_tandem(tmp_path_factory):
     ends (see Tandem.stop)."""
     running = []
 
-    def start(resources="", at=None):
-        server = Tandem(at or tmp_path_factory.mktemp("tandem"), resources)
+    def start(resources="", at=None, media=""):
+        server = Tandem(at or tmp_path_factory.mktemp("tandem"), resources, media)
         running.append(server)
         return server
 

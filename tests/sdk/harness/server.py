@@ -28,6 +28,7 @@ listen = ["udp://{host}:0", "tcp://{host}:0"]
 [media]
 listen = "{host}"
 ports = "14000-19999"
+{media}
 [http]
 listen = "{host}:0"
 [database]
@@ -51,15 +52,16 @@ def binary():
 class Tandem:
     """A running server. `http` is its base URL, `sip` and `sip_tcp` its HOST:PORT."""
 
-    def __init__(self, directory, resources=""):
-        """`resources`: TOML behind the basic settings, such as [[numbers]], [[trunks]], [[applications]]."""
+    def __init__(self, directory, resources="", media=""):
+        """`resources`: TOML behind the basic settings, such as [[numbers]], [[trunks]], [[applications]]; `media`: more lines of
+        [media]."""
         self.data = Path(directory)
         self.data.mkdir(parents=True, exist_ok=True)
         self.account_sid, self.auth_token, self.api_key = ACCOUNT_SID, AUTH_TOKEN, API_KEY
         self._told_to_end = False
         config = self.data / "tandem.toml"
         base = BASE.format(
-            data=self.data, host=HOST, sid=ACCOUNT_SID, token=AUTH_TOKEN, key=API_KEY, seed=SIGNING_SEED
+            data=self.data, host=HOST, media=media, sid=ACCOUNT_SID, token=AUTH_TOKEN, key=API_KEY, seed=SIGNING_SEED
         )
         config.write_text(base + resources)
         self._log = self.data / "tandem.log"

@@ -1,0 +1,382 @@
+"""What a phone in a web page does, whatever library it is made of. test_browser_LIBRARY.py run these tests, in Chromium. Each party
+says a tone of its own, and each test says which tones each party hears."""
+
+import contextlib
+import itertools
+
+import pytest
+from twilio.twiml.voice_response import Dial
+
+from harness.browser import SDK, Browser, WebPhone
+from harness.party import Party
+from harness.phone import HOST, callee, caller, free_port, registering, ringing_callee, until_told
+from harness.resources import table
+from harness.waiting import wait_for
+from twilio_app import answering, number
+
+USERS = [f"user{count}" for count in range(60)]
+
+
+def resources(webapp):
+    """The users, a number that plays back what it hears, one that asks for digits, one that dials, one of a browser's own codec."""
+    echo = table("numbers", number="702", account="acme", twiml="<Response><Echo/></Response>")
+    users = [table("endpoints", account="acme", username=user, password=f"of {user}") for user in USERS]
+    return "".join([*users, echo, number("703", webapp, "/gather"), number("600", webapp, "/dial")])
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, module_webapp):
+    return start_tandem(resources(module_webapp))
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Users that no other test has."""
+    return iter(USERS)
+
+
+@pytest.fixture(scope="module")
+def tones():
+    """Frequencies, none of them a multiple of another."""
+    return itertools.cycle([520, 660, 810, 950, 1130, 1270, 1430, 1570])
+
+
+@pytest.fixture(scope="module")
+def browser(library, tmp_path_factory):
+    """A Chromium for the tests of a file."""
+    one = Browser(tmp_path_factory.mktemp("pages"))
+    one.serve("phone", SDK / "pages" / f"{library}.js")
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def tab(browser, server, names, tones):
+    """Opens a page: tab() of a new user, tab(other) of the user of another page in another tab."""
+    with contextlib.ExitStack() as opened:
+
+        def start(other=None, server=server, **options):
+            context = browser.context(**options)
+            opened.callback(context.close)
+            user = other.user if other else next(names)
+            return WebPhone(context, f"{browser.origin}/phone.html", server, user, next(tones))
+
+        yield start
+
+
+@pytest.fixture
+def page(tab):
+    """Opens a page that has registered."""
+    return lambda *other, **options: tab(*other, **options).register()
+
+
+def dials(app, *users, **options):
+    """Number 600 calls these users."""
+
+    def document(response):
+        dial = Dial(action="/after", **options)
+        for user in users:
+            dial.client(user)
+        response.append(dial)
+
+    answering(app, "/dial", document)
+    answering(app, "/after", lambda response: response.hangup())
+
+
+def talk(one, other):
+    """Both hear each other."""
+    one.hears(other.hertz)
+    other.hears(one.hertz)
+
+
+def connect(one, other):
+    """A page calls another one, and both hear each other."""
+    one.do("call", other.user)
+    other.answer()
+    one.wait("answered")
+    talk(one, other)
+
+
+def test_a_page_registers_and_is_unreachable_after_it_unregisters(page, tab):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+    bob.do("unregister")
+    bob.wait("unregistered")
+    alice.do("call", bob.user)
+    alice.wait("failed")
+
+
+def test_a_page_with_a_wrong_password_is_refused(tab):
+    tab().start(password="wrong").wait("registrationFailed")
+
+
+def test_a_page_hears_its_own_tone_from_an_echo(page):
+    alice = page()
+    alice.call("702")
+    alice.hears(alice.hertz)
+    alice.hang_up()
+
+
+def test_a_page_without_the_permission_for_a_microphone_has_candidates_with_names_and_is_heard(page):
+    alice = page(microphone=False)
+    alice.call("702")
+    alice.hears(alice.hertz)
+    alice.hang_up()
+
+
+def test_digits_of_a_page_reach_a_gather(app, page):
+    answering(app, "/gather", lambda response: response.gather(num_digits=4, timeout=10, action="/digits"))
+    answering(app, "/digits", lambda response: response.hangup())
+    alice = page()
+    alice.call("703")
+    alice.do("digits", "5092")
+    (request,) = app.wait("/digits")
+    assert request["Digits"] == "5092"
+    alice.wait("ended")
+
+
+def test_a_phone_calls_a_page_and_both_hear_each_other(server, app, page, phone, rtp):
+    alice = page()
+    dials(app, alice.user)
+    desk = Party(phone, rtp, caller("600", ends="wait"), target=server.sip)
+    alice.answer()
+    with desk.sounds(740):
+        alice.hears(740)
+        desk.hears(alice.hertz)
+        alice.do("digits", "17")
+        desk.rtp.wait("the digits", lambda: desk.rtp.keys == "17")
+    alice.hang_up()
+    desk.phone.finish()
+    assert app.wait("/after")[0]["DialCallStatus"] == "completed"
+
+
+def test_a_phone_that_hangs_up_ends_the_call_of_a_page(server, app, page, phone, rtp):
+    alice = page()
+    dials(app, alice.user)
+    desk = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    alice.answer()
+    with desk.sounds(740):
+        alice.hears(740)
+    desk.hang_up()
+    alice.wait("ended")
+
+
+def test_a_caller_that_gives_up_ends_the_ringing_of_a_page(server, app, page, phone):
+    alice = page()
+    dials(app, alice.user)
+    desk = phone(caller("600", ends="cancel"), target=server.sip)
+    alice.wait("incoming")
+    alice.wait("failed")
+    desk.finish()
+
+
+def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(server, app, page, phone, rtp):
+    alice, port = page(), free_port()
+    phone(registering(alice.user, f"of {alice.user}", HOST), target=server.sip, port=port).finish()
+    dials(app, alice.user)
+    desk = phone(ringing_callee(), port=port)
+    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    wait_for("ringing at the desk", lambda: "180 Ringing" in desk.messages())
+    alice.answer()
+    desk.finish()
+    with calling.sounds(740):
+        alice.hears(740)
+        calling.hears(alice.hertz)
+    calling.hang_up()
+    alice.wait("ended")
+
+
+def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_desk_phone_answers(server, app, page, phone, rtp):
+    alice, port = page(), free_port()
+    phone(registering(alice.user, f"of {alice.user}", HOST), target=server.sip, port=port).finish()
+    dials(app, alice.user)
+    desk = Party(phone, rtp, callee(ring_ms=1500), port=port)
+    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    alice.wait("incoming")
+    alice.wait("failed")
+    with calling.sounds(740), desk.sounds(1010):
+        desk.hears(740)
+        calling.hears(1010)
+    calling.hang_up()
+    desk.phone.finish()
+
+
+def test_two_tabs_of_one_user_ring_together(page):
+    alice, bob = page(), page()
+    second = page(bob)
+    alice.do("call", bob.user)
+    bob.wait("incoming")
+    second.answer()
+    bob.wait("failed")
+    alice.wait("answered")
+    talk(alice, second)
+    second.hang_up()
+    alice.wait("ended")
+    # The first tab still rings, when the second one has gone.
+    second.page.close()
+    connect(alice, bob)
+    bob.hang_up()
+    alice.wait("ended")
+
+
+def test_a_muted_page_is_silent_and_still_hears(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    for one, other in [(alice, bob), (bob, alice)]:
+        one.do("mute")
+        other.hears_nothing()
+        one.hears(other.hertz)
+        one.do("unmute")
+        talk(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+
+
+def test_either_page_holds_the_call_and_resumes_it(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    for one, other in [(alice, bob), (bob, alice)]:
+        one.do("hold")
+        one.hears_nothing()
+        other.hears_nothing()
+        one.do("unhold")
+        talk(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+
+
+def test_both_pages_hold_the_call_and_resume_it(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.do("hold")
+    bob.do("hold")
+    alice.hears_nothing()
+    bob.hears_nothing()
+    alice.do("unhold")
+    alice.hears_nothing()
+    bob.do("unhold")
+    talk(alice, bob)
+    bob.hang_up()
+    alice.wait("ended")
+
+
+@pytest.mark.parametrize("transferor", ["caller", "called"])
+def test_a_page_transfers_a_call_blind(page, transferor):
+    alice, bob, carol = page(), page(), page()
+    connect(alice, bob)
+    one, other = (alice, bob) if transferor == "caller" else (bob, alice)
+    one.do("transfer", carol.user)
+    carol.answer()
+    one.wait("transferred")
+    one.wait("ended")
+    talk(other, carol)
+    carol.hang_up()
+    other.wait("ended")
+
+
+def test_a_page_transfers_a_call_after_it_has_asked_the_target(page):
+    alice, bob, carol = page(), page(), page()
+    connect(alice, bob)
+    alice.do("hold")
+    alice.do("call", carol.user)
+    carol.answer()
+    alice.wait("answered")
+    talk(alice, carol)
+    alice.do("transferTo", 1, 0)
+    alice.wait("transferred")
+    talk(bob, carol)
+    alice.wait("ended")
+    alice.wait("ended")
+    bob.hang_up()
+    carol.wait("ended")
+
+
+def test_a_failed_transfer_leaves_the_call(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.do("transfer", "nobody")
+    alice.wait("transferFailed")
+    talk(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+
+
+@pytest.mark.parametrize("ends", ["the page", "the far end"])
+def test_a_call_goes_on_when_the_socket_is_cut_and_ends_over_the_next_socket(page, ends):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.wait("connected")
+    alice.do("cut")
+    alice.wait("disconnected")
+    talk(alice, bob)
+    alice.wait("registered")
+    talk(alice, bob)
+    one, other = (alice, bob) if ends == "the page" else (bob, alice)
+    one.hang_up()
+    other.wait("ended")
+
+
+def test_a_call_that_came_in_goes_on_over_the_next_socket(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    bob.do("cut")
+    bob.wait("registered")
+    # Each side asks for something over the new socket.
+    bob.do("hold")
+    alice.hears_nothing()
+    bob.do("unhold")
+    talk(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+
+
+def test_ice_restarts_in_mid_call(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    for one in (alice, bob):
+        before = one.facts()
+        one.do("restartIce")
+        after = wait_for("the new connection", lambda one=one: one.facts()["ice"] == "connected" and one.facts())
+        assert after["ours"] != before["ours"] and after["theirs"] != before["theirs"]
+        talk(alice, bob)
+    alice.hang_up()
+    bob.wait("ended")
+
+
+def test_a_page_that_is_reloaded_leaves_the_call_and_the_record_says_why(server, page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.register()
+    bob.wait("ended", seconds=45)
+    # And the page is at once a phone again.
+    connect(bob, alice)
+    bob.hang_up()
+
+
+def test_a_page_that_sends_no_sound_stays_in_the_call(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.do("unplug")
+    bob.hears_nothing()
+    alice.hears(bob.hertz)
+    bob.hang_up()
+    alice.wait("ended")
+
+
+def test_opus_towards_the_page_and_pcmu_towards_the_phone(start_tandem, app, page, phone, rtp, module_webapp):
+    server = start_tandem(resources(module_webapp), media='codecs = ["opus", "pcmu"]')
+    alice = page(server=server)
+    dials(app, alice.user)
+    desk = Party(phone, rtp, caller("600", ends="wait"), target=server.sip)
+    alice.answer()
+    with desk.sounds(740):
+        alice.hears(740)
+        desk.hears(alice.hertz)
+        facts = alice.facts()
+        assert facts["sends"] == facts["receives"] == "audio/opus"
+        alice.do("digits", "17")
+        desk.rtp.wait("the digits", lambda: desk.rtp.keys == "17")
+    alice.hang_up()
+    desk.phone.finish()

@@ -1,0 +1,176 @@
+"""Web pages in Chromium that are phones. A page is made of a library and the adapter of the library in tests/sdk/pages."""
+
+import contextlib
+import itertools
+import shutil
+import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from playwright.sync_api import sync_playwright
+
+from .phone import HOST
+from .waiting import wait_for
+
+SDK = Path(__file__).resolve().parents[1]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--autoplay-policy=no-user-gesture-required",
+]
+TOLERANCE = 15  # Hz
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+class Browser:
+    """A headless Chromium, and a web server of its own for the pages. Each page is another user's browser."""
+
+    def __init__(self, directory):
+        self._directory = Path(directory)
+        with contextlib.ExitStack() as begun:
+            self._http = ThreadingHTTPServer((HOST, 0), partial(_Quiet, directory=self._directory))
+            begun.callback(self._http.server_close)
+            Thread(target=self._http.serve_forever, daemon=True).start()
+            begun.callback(self._http.shutdown)
+            self.origin = f"http://{HOST}:{self._http.server_port}"
+            playwright = begun.enter_context(sync_playwright())
+            self._chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            begun.callback(self._chromium.close)
+            self._end = begun.pop_all()
+
+    def serve(self, name, script, html=""):
+        """Serves a page at /NAME.html: the HTML text, and the script in one file with all that it imports."""
+        bundle(script, self._directory / f"{name}.js")
+        text = f'<!doctype html><meta charset="utf-8"><title>{name}</title>{html}<script src="{name}.js"></script>'
+        (self._directory / f"{name}.html").write_text(text)
+
+    def context(self, microphone=True):
+        """A browser of somebody: without cookies and storage of others."""
+        return self._chromium.new_context(permissions=["microphone"] if microphone else [])
+
+    def stop(self):
+        """Ends it."""
+        self._end.close()
+
+
+def bundle(script, to):
+    """Puts a script and all that it imports into one file."""
+    command = ["node_modules/.bin/esbuild", str(script), "--bundle", "--format=iife", f"--outfile={to}", "--log-level=error"]
+    subprocess.run(command, cwd=SDK, check=True, timeout=60)
+
+
+class WebPhone:
+    """A phone in a page. Its functions are those of `window.phone` in the page; `which` of its calls they mean is the latest one,
+    or a number: 0 is the first one."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, context, address, server, user, hertz):
+        """`user` is the user name and, with "of " before it, the password. `hertz` is the tone of its microphone."""
+        self.user, self.hertz = user, hertz
+        self._settings = {
+            "url": server.http.replace("http", "ws", 1) + "/sip",
+            "user": user,
+            "password": f"of {user}",
+            "domain": HOST,
+            "hertz": hertz,
+        }
+        self._address = address
+        self.page = context.new_page()
+        self.console = []
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
+        self._unread = []
+
+    def start(self, **settings):
+        """Opens the page and connects."""
+        self.page.goto(self._address)
+        self._unread.clear()
+        self.do("start", self._settings | settings)
+        return self
+
+    def register(self, **settings):
+        """Opens the page and registers."""
+        self.start(**settings).wait("registered")
+        return self
+
+    def do(self, function, *arguments):
+        """Calls a function of the page's phone."""
+        return self.page.evaluate("([name, options]) => window.phone[name](...options)", [function, arguments])
+
+    def wait(self, *events, seconds=10):
+        """Waits for one of these events and returns (name, detail). An event is found once."""
+
+        def find():
+            self._unread += [tuple(one) for one in self.page.evaluate("window.events.splice(0)")]
+            return next((one for one in self._unread if one[0] in events), None)
+
+        try:
+            found = wait_for(f"{events} at {self.user}", find, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; came: {self._unread}; console: {self.console[-10:]}") from None
+        self._unread.remove(found)
+        return found
+
+    def has_had(self, event):
+        """Whether the event has come, and no wait() has found it."""
+        self._unread += [tuple(one) for one in self.page.evaluate("window.events.splice(0)")]
+        return any(name == event for name, _ in self._unread)
+
+    def call(self, to):
+        """Calls and waits for the answer."""
+        self.do("call", to)
+        self.wait("answered")
+
+    def answer(self, which=-1):
+        """Takes a call that rings or will ring."""
+        self.wait("incoming")
+        self.do("answer", which)
+        self.wait("answered")
+
+    def hang_up(self, which=-1):
+        """Ends a call."""
+        self.do("hangUp", which)
+        self.wait("ended")
+
+    def hears(self, *hertz, which=-1, seconds=10):
+        """Waits until it hears these tones, and none besides."""
+        heard = []
+
+        def are_heard():
+            heard[:] = self.do("hears", which)
+            return len(heard) == len(hertz) and all(any(abs(one - two) < TOLERANCE for two in heard) for one in hertz)
+
+        try:
+            wait_for(f"{hertz} Hz at {self.user}", are_heard, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it hears {heard} Hz; facts: {self.do('facts', which)}") from None
+
+    def hears_nothing(self, which=-1):
+        """Waits until it has heard nothing for 20 looks, some 300 ms."""
+        quiet = 0
+
+        def is_quiet():
+            nonlocal quiet
+            quiet = quiet + 1 if self.do("hears", which) == [] else 0
+            return quiet == 20
+
+        wait_for(f"silence at {self.user}", is_quiet, 10)
+
+    def facts(self, which=-1):
+        """What the connection of a call has negotiated: codecs, DTLS, ICE, packets."""
+        return self.do("facts", which)
