@@ -43,6 +43,7 @@ elif [ "$purpose" != demo ]; then
     need openssl has openssl                # reads certificates in the tests of signed numbers
     need postgresql postgres                # the store's second database; the tests start their own server
     need "python3 python3-venv" python      # providers' SDKs
+    need chromium has chromium              # pages that are phones
     need nodejs has node
     need npm has npm
     need "php-cli php-curl" php_curl           # what its SDK is made on, by proxy

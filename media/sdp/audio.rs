@@ -311,8 +311,10 @@ pub(super) struct AudioNegotiation {
     numbers: Vec<Format>,
     /// Whether telephone-events are offered and accepted.
     events: bool,
-    /// Whether offers have telephone-events at one clock rate only: that of the first codec.
-    one_event_rate: bool,
+    /// Whether the far end speaks ICE and DTLS. Then offers have telephone-events at one clock rate only, that of the first
+    /// codec, because Chrome sends only the last packets of a digit if there are more. And there is no comfort noise,
+    /// because Chrome then takes steady sounds such as tones and music for silence.
+    browser: bool,
     /// The label (RFC 4574) of the session. Only a session that sends a copy of another stream and receives nothing has
     /// a label.
     label: Option<u16>,
@@ -330,7 +332,7 @@ impl AudioNegotiation {
             codecs_in_use: vec![Codec::Pcmu, Codec::Pcma],
             numbers: Vec::new(),
             events: true,
-            one_event_rate: false,
+            browser: false,
             label: None,
             offered: Vec::new(),
             common: Vec::new(),
@@ -341,8 +343,9 @@ impl AudioNegotiation {
         self.events = events;
     }
 
-    pub(super) fn set_one_event_rate(&mut self, one: bool) {
-        self.one_event_rate = one;
+    /// Sets whether the far end speaks ICE and DTLS, as browsers do.
+    pub(super) fn set_browser(&mut self, browser: bool) {
+        self.browser = browser;
     }
 
     pub(super) fn set_label(&mut self, label: u16) {
@@ -382,10 +385,10 @@ impl AudioNegotiation {
 
         let mut meanings: Vec<Meaning> = codecs.iter().copied().map(Meaning::Audio).collect();
         // Comfort noise at 8,000 Hz is useful only with a narrowband codec.
-        if noise && codecs.iter().any(|codec| codec.law().is_some()) {
+        if noise && !self.browser && codecs.iter().any(|codec| codec.law().is_some()) {
             meanings.push(Meaning::Noise);
         }
-        let rates = if self.one_event_rate { 1 } else { codecs.len() };
+        let rates = if self.browser { 1 } else { codecs.len() };
         for codec in codecs.into_iter().take(rates) {
             let events = Meaning::Events(codec.clock_rate());
             if self.events && !meanings.contains(&events) {
@@ -451,6 +454,9 @@ impl AudioNegotiation {
         plan.receive_events = gather(audio.formats.iter().filter_map(events));
         if !self.events {
             (plan.events, plan.receive_events) = (None, [None; MAX_RECEIVE_EVENTS]);
+        }
+        if self.browser {
+            plan.comfort_noise = None;
         }
         let mut formats: Vec<Format> = audio.formats.iter().filter(answered).copied().collect();
         let noise = plan.comfort_noise.map(|number| Format { number, meaning: Meaning::Noise });

@@ -148,8 +148,7 @@ impl Negotiation {
 
     /// Returns our offer or re-offer. The agreed codec comes first, then the codecs that another leg prefers.
     pub(crate) fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
-        // Chrome sends only the last packets of a digit if several clock rates are offered.
-        self.audio.set_one_event_rate(self.transport.offers_ice());
+        self.audio.set_browser(self.transport.offers_ice());
         self.audio.begin_offer(self.plan.as_ref().filter(|_| self.agreed).map(|plan| &plan.audio), preferred);
         self.transport.begin_offer(self.agreed);
         let body = self.describe_offer(self.transport.offer());
@@ -195,6 +194,7 @@ impl Negotiation {
         }
         let Usable { index, line, stream, choice } = usable(&description, self.audio.codecs_in_use(), &self.transport)?;
         self.transport.begin_answer(&stream.transport, choice);
+        self.audio.set_browser(matches!(choice, Choice::Dtls(_)));
         let answer = self.audio.answer(&stream.audio, preferred, stream.transport.has_address())?;
         let transport = self.transport.answer(&stream.transport, choice);
         self.lines = description.lines.iter().map(refused).collect();

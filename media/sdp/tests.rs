@@ -451,6 +451,31 @@ fn comfort_noise_is_accepted_in_an_offer_and_offered_if_the_other_leg_has_it() {
 }
 
 #[test]
+fn comfort_noise_is_neither_accepted_from_nor_offered_to_a_browser() {
+    let fingerprint = tandem_webrtc::Fingerprint::of(tandem_webrtc::Hash::Sha256, &[]);
+    let browser = || {
+        let mut negotiation = polyglot();
+        let setup = IceSetup { secret: [7; ICE_SECRET], fingerprint: fingerprint.clone(), lite: false };
+        negotiation.set_ice(std::sync::Arc::new(setup), 1);
+        negotiation
+    };
+    let media = format!(
+        "m=audio 4000 UDP/TLS/RTP/SAVPF 0 13\r\na=rtcp-mux\r\na=ice-ufrag:abcd\r\na=ice-pwd:{}\r\na=fingerprint:{fingerprint}\r\na=setup:actpass\r\n",
+        "p".repeat(24)
+    );
+    let mut negotiation = browser();
+    let answer = negotiation.answer(offer(&media).as_bytes()).unwrap();
+    assert_eq!(audio_line(&answer), "m=audio 20000 UDP/TLS/RTP/SAVPF 0");
+    assert_eq!(negotiation.plan().unwrap().audio.comfort_noise, None);
+    assert!(!negotiation.preference().comfort_noise);
+    assert!(!text(&negotiation.offer()).contains(" CN/"));
+    let mut other = browser();
+    other.offer_ice();
+    let offer = other.offer_preferring(&Preference { codecs: vec![Codec::Pcmu], comfort_noise: true });
+    assert!(!text(&offer).contains(" CN/"), "{}", text(&offer));
+}
+
+#[test]
 fn packet_times_are_limited_by_the_codec() {
     for (media, frames) in [
         ("9\r\n", 3),

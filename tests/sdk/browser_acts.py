@@ -7,9 +7,9 @@ import itertools
 import pytest
 from twilio.twiml.voice_response import Dial
 
-from harness.browser import SDK, Browser, WebPhone
+from harness.browser import DOMAIN, SDK, Browser, WebPhone
 from harness.party import Party
-from harness.phone import HOST, callee, caller, free_port, registering, ringing_callee, until_told
+from harness.phone import callee, caller, free_port, registering, ringing_callee, until_told
 from harness.resources import table
 from harness.waiting import wait_for
 from twilio_app import answering, number
@@ -20,8 +20,9 @@ USERS = [f"user{count}" for count in range(60)]
 def resources(webapp):
     """The users, a number that plays back what it hears, one that asks for digits, one that dials, one of a browser's own codec."""
     echo = table("numbers", number="702", account="acme", twiml="<Response><Echo/></Response>")
-    users = [table("endpoints", account="acme", username=user, password=f"of {user}") for user in USERS]
-    return "".join([*users, echo, number("703", webapp, "/gather"), number("600", webapp, "/dial")])
+    users = [table("endpoints", account="acme", username=user, password=f"of-{user}") for user in USERS]
+    domain = f'[sip.registrar]\ndomains = ["{DOMAIN}"]\n'
+    return "".join([domain, *users, echo, number("703", webapp, "/gather"), number("600", webapp, "/dial")])
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,15 @@ def page(tab):
     return lambda *other, **options: tab(*other, **options).register()
 
 
-def dials(app, *users, **options):
-    """Number 600 calls these users."""
+def dials(app, *users, sip=()):
+    """Number 600 calls these users and SIP URIs."""
 
     def document(response):
-        dial = Dial(action="/after", **options)
+        dial = Dial(action="/after")
         for user in users:
             dial.client(user)
+        for uri in sip:
+            dial.sip(uri)
         response.append(dial)
 
     answering(app, "/dial", document)
@@ -163,18 +166,28 @@ def test_a_phone_that_hangs_up_ends_the_call_of_a_page(server, app, page, phone,
     alice.wait("ended")
 
 
-def test_a_caller_that_gives_up_ends_the_ringing_of_a_page(server, app, page, phone):
-    alice = page()
-    dials(app, alice.user)
-    desk = phone(caller("600", ends="cancel"), target=server.sip)
-    alice.wait("incoming")
+def test_a_caller_that_gives_up_ends_the_ringing_of_a_page(page):
+    alice, bob = page(), page()
+    alice.do("call", bob.user)
+    bob.wait("incoming")
+    alice.wait("ringing")
+    alice.do("hangUp")
     alice.wait("failed")
-    desk.finish()
+    bob.wait("failed")
+
+
+def test_a_page_that_declines_a_call_ends_it(page):
+    alice, bob = page(), page()
+    alice.do("call", bob.user)
+    bob.wait("incoming")
+    bob.do("hangUp")
+    alice.wait("failed")
+    bob.wait("failed")
 
 
 def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(server, app, page, phone, rtp):
     alice, port = page(), free_port()
-    phone(registering(alice.user, f"of {alice.user}", HOST), target=server.sip, port=port).finish()
+    phone(registering(alice.user, f"of-{alice.user}", DOMAIN), target=server.sip, port=port).finish()
     dials(app, alice.user)
     desk = phone(ringing_callee(), port=port)
     calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
@@ -190,7 +203,7 @@ def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(
 
 def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_desk_phone_answers(server, app, page, phone, rtp):
     alice, port = page(), free_port()
-    phone(registering(alice.user, f"of {alice.user}", HOST), target=server.sip, port=port).finish()
+    phone(registering(alice.user, f"of-{alice.user}", DOMAIN), target=server.sip, port=port).finish()
     dials(app, alice.user)
     desk = Party(phone, rtp, callee(ring_ms=1500), port=port)
     calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
@@ -365,17 +378,17 @@ def test_a_page_that_sends_no_sound_stays_in_the_call(page):
     alice.wait("ended")
 
 
-def test_opus_towards_the_page_and_pcmu_towards_the_phone(start_tandem, app, page, phone, rtp, module_webapp):
+def test_a_page_speaks_opus_with_a_phone_that_speaks_pcmu(start_tandem, app, page, phone, rtp, module_webapp):
     server = start_tandem(resources(module_webapp), media='codecs = ["opus", "pcmu"]')
     alice = page(server=server)
-    dials(app, alice.user)
-    desk = Party(phone, rtp, caller("600", ends="wait"), target=server.sip)
-    alice.answer()
+    desk = Party(phone, rtp, callee())
+    dials(app, sip=[desk.uri])
+    alice.call("600")
     with desk.sounds(740):
         alice.hears(740)
         desk.hears(alice.hertz)
         facts = alice.facts()
-        assert facts["sends"] == facts["receives"] == "audio/opus"
+        assert facts["sends"] == facts["receives"] == "audio/opus", facts
         alice.do("digits", "17")
         desk.rtp.wait("the digits", lambda: desk.rtp.keys == "17")
     alice.hang_up()

@@ -1,7 +1,7 @@
 """Web pages in Chromium that are phones. A page is made of a library and the adapter of the library in tests/sdk/pages."""
 
 import contextlib
-import itertools
+import os
 import shutil
 import subprocess
 from functools import partial
@@ -28,6 +28,7 @@ FLAGS = [
     "--allow-loopback-in-peer-connection",
     "--autoplay-policy=no-user-gesture-required",
 ]
+DOMAIN = "phones.example"  # of the users in pages
 TOLERANCE = 15  # Hz
 
 
@@ -55,7 +56,7 @@ class Browser:
     def serve(self, name, script, html=""):
         """Serves a page at /NAME.html: the HTML text, and the script in one file with all that it imports."""
         bundle(script, self._directory / f"{name}.js")
-        text = f'<!doctype html><meta charset="utf-8"><title>{name}</title>{html}<script src="{name}.js"></script>'
+        text = f'<!doctype html><meta charset="utf-8"><title>{name}</title>{html}<script type="module" src="{name}.js"></script>'
         (self._directory / f"{name}.html").write_text(text)
 
     def context(self, microphone=True):
@@ -67,26 +68,26 @@ class Browser:
         self._end.close()
 
 
-def bundle(script, to):
-    """Puts a script and all that it imports into one file."""
-    command = ["node_modules/.bin/esbuild", str(script), "--bundle", "--format=iife", f"--outfile={to}", "--log-level=error"]
-    subprocess.run(command, cwd=SDK, check=True, timeout=60)
+def bundle(script, to, kind="esm"):
+    """Puts a script and all that it imports into one file: an ES module, or kind="iife" for a script that is none."""
+    command = ["node_modules/.bin/esbuild", str(script), "--bundle", f"--format={kind}", f"--outfile={to}", "--log-level=error"]
+    # The libraries are there, wherever the script is.
+    libraries = {"NODE_PATH": str(SDK / "node_modules")}
+    subprocess.run(command, cwd=SDK, env=os.environ | libraries, check=True, timeout=60)
 
 
 class WebPhone:
     """A phone in a page. Its functions are those of `window.phone` in the page; `which` of its calls they mean is the latest one,
     or a number: 0 is the first one."""
 
-    _numbers = itertools.count()
-
     def __init__(self, context, address, server, user, hertz):
-        """`user` is the user name and, with "of " before it, the password. `hertz` is the tone of its microphone."""
+        """`user` is the user name and, with "of-" before it, the password. `hertz` is the tone of its microphone."""
         self.user, self.hertz = user, hertz
         self._settings = {
             "url": server.http.replace("http", "ws", 1) + "/sip",
             "user": user,
-            "password": f"of {user}",
-            "domain": HOST,
+            "password": f"of-{user}",
+            "domain": DOMAIN,
             "hertz": hertz,
         }
         self._address = address

@@ -33,7 +33,6 @@ window.phone = {
       sockets: [new JsSIP.WebSocketInterface(url)],
       uri: `sip:${user}@${domain}`,
       password,
-      session_timers: false,
       connection_recovery_min_interval: 1,
     });
     ua.on("connected", () => tell("connected"));

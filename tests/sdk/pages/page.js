@@ -9,6 +9,7 @@ window.events = [];
 export const tell = (name, detail = null) => window.events.push([name, detail]);
 
 let context;
+const microphones = []; // Chromium collects a node that nothing names, and its stream falls silent.
 
 /** Replaces the microphone of the page by a tone. 0 Hz is silence. */
 export async function microphone(hertz) {
@@ -20,6 +21,7 @@ export async function microphone(hertz) {
   tone.start();
   navigator.mediaDevices.getUserMedia = async () => {
     const microphone = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+    microphones.push(microphone);
     volume.connect(microphone);
     return microphone.stream;
   };

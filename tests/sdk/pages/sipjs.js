@@ -82,8 +82,16 @@ async function reconnect() {
     }
   }
   tell("connected");
-  await registerer.register();
+  await register();
 }
+
+const register = () =>
+  registerer.register({
+    requestDelegate: {
+      onAccept: () => tell("registered"),
+      onReject: ({ message }) => tell("registrationFailed", message.reasonPhrase),
+    },
+  });
 
 window.phone = {
   async start({ url, user, password, domain: host, hertz }) {
@@ -109,12 +117,9 @@ window.phone = {
     tell("connected");
     registerer = new Registerer(agent);
     registerer.stateChange.addListener((state) => {
-      if (state === RegistererState.Registered) tell("registered");
       if (state === RegistererState.Unregistered) tell("unregistered");
     });
-    await registerer.register({
-      requestDelegate: { onReject: ({ message }) => tell("registrationFailed", message.reasonPhrase) },
-    });
+    await register();
   },
   async call(to) {
     const inviter = new Inviter(agent, UserAgent.makeURI(`sip:${to}@${domain}`), {
