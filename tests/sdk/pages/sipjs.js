@@ -4,12 +4,12 @@ import { Inviter, Registerer, RegistererState, SessionState, UserAgent } from "s
 import { Ear, cut, microphone, tell } from "./page.js";
 
 const media = { constraints: { audio: true, video: false } };
-const calls = []; // {session, ear, held}, in the order in which they began
+const calls = []; // {session, ear}, in the order in which they began
 const call = (which = -1) => calls.at(which);
 let agent, registerer, domain;
 
 function watch(session) {
-  const one = { session, held: false };
+  const one = { session };
   calls.push(one);
   let answered = false;
   session.delegate = {
@@ -51,7 +51,8 @@ async function hold(which, on) {
   const one = call(which);
   one.session.sessionDescriptionHandlerOptionsReInvite = { ...media, hold: on };
   await again(one.session, { hold: on });
-  one.held = on;
+  // As Web.SessionManager does: the library says "sendonly", and the page itself stops the microphone.
+  one.session.sessionDescriptionHandler.enableSenderTracks(!on);
 }
 
 function refer(session, to) {
@@ -65,11 +66,7 @@ function refer(session, to) {
   });
 }
 
-const mute = (which, muted) => {
-  for (const sender of call(which).session.sessionDescriptionHandler.peerConnection.getSenders()) {
-    sender.track.enabled = !muted;
-  }
-};
+const mute = (which, muted) => call(which).session.sessionDescriptionHandler.enableSenderTracks(!muted);
 
 async function reconnect() {
   tell("disconnected");
