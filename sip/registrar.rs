@@ -410,11 +410,10 @@ impl Registrar {
         Some(preferred(self.valid(now, &binding.aor).filter(is_flow)).unwrap_or(named).target())
     }
 
-    /// Returns the Contact URI of a user's phone. `gr` is the value of this parameter in the GRUU of the phone (RFC
-    /// 5627). If several bindings have the instance, the preferred one is used.
-    pub(crate) fn contact_of_instance(&self, now: Instant, aor: &Aor, gr: &str) -> Option<&str> {
-        let entry = preferred(self.valid(now, aor).filter(|entry| entry.binding.is_of(gr)))?;
-        Some(&entry.binding.contact)
+    /// Returns the Contact URI of a user's phone and the path to it. `gr` is the value of this parameter in the GRUU of the
+    /// phone (RFC 5627). If several bindings have the instance, the preferred one is used.
+    pub(crate) fn target_of_instance(&self, now: Instant, aor: &Aor, gr: &str) -> Option<ContactTarget> {
+        preferred(self.valid(now, aor).filter(|entry| entry.binding.is_of(gr))).map(Entry::target)
     }
 
     /// Returns whether a phone of this user can be reached at this address, with any port.

@@ -496,19 +496,19 @@ impl Phones {
         (is_full && !is_home()).then_some("too many wrong passwords for this user within a minute")
     }
 
-    /// Returns the Contact of the registered phone whose GRUU at this server is `uri`. A proxy on the path cannot know
-    /// this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT. For such a GRUU
+    /// Returns the Contact of the registered phone whose GRUU at this server is `uri`, and the path to the phone. A proxy
+    /// on the path cannot know this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT. For such a GRUU
     /// the function returns `None`, because the proxy knows the path to the phone.
-    pub(super) fn contact_of_gruu(&self, now: Instant, uri: &Uri) -> Option<Uri> {
+    pub(super) fn phone_of_gruu(&self, now: Instant, uri: &Uri) -> Option<(Uri, Flow)> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());
         if gruu::public(&text, &format!("<{instance}>"))? != text {
             return None;
         }
         let (user, host) = (uri.user(), uri.host_text());
-        let contact_of = |user| self.registrar.contact_of_instance(now, &aor(user, &host, &self.directory), &instance);
-        let contact = self.directory.users(&user, &host).find_map(contact_of)?;
-        Uri::parse(contact.as_bytes())
+        let target_of = |user| self.registrar.target_of_instance(now, &aor(user, &host, &self.directory), &instance);
+        let target = self.directory.users(&user, &host).find_map(target_of)?;
+        Some((Uri::parse(target.contact.as_bytes())?, target.flow))
     }
 }
 

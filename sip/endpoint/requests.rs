@@ -98,10 +98,20 @@ impl Context<'_> {
     /// Returns the target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, dialog: &Dialog) -> NextHop {
         // Only the flows of phones and guests are pinned.
-        let contact = dialog.flow.pinned.then(|| self.phones.contact_of_gruu(self.now, &dialog.target)).flatten();
-        let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
-        let targets = Targets { core: self.core, trunks: self.trunks };
-        NextHop { flow: dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport)), uri, routes }
+        let phone = dialog.flow.pinned.then(|| self.phones.phone_of_gruu(self.now, &dialog.target)).flatten();
+        let contact = phone.as_ref().map_or(&dialog.target, |(contact, _)| contact);
+        let (uri, routes) = dialog.request_uri_and_routes(contact);
+        // A browser may have lost its connection during the call. Only the browser can open another one, and it registers
+        // over the new connection (RFC 5626 §5.3).
+        let reconnected = phone.map(|(_, flow)| flow).filter(|flow| flow.transport.is_websocket());
+        let flow = match reconnected.filter(|_| dialog.flow.transport.is_websocket()) {
+            Some(flow) => Flow { pinned: true, secure: dialog.flow.secure, ..flow },
+            None => {
+                let targets = Targets { core: self.core, trunks: self.trunks };
+                dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport))
+            }
+        };
+        NextHop { flow, uri, routes }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 
 import pytest
+import requests
 from twilio.twiml.voice_response import Dial
 
 from harness.browser import DOMAIN, SDK, Browser, WebPhone
@@ -98,6 +99,12 @@ def connect(one, other):
     other.answer()
     one.wait("answered")
     talk(one, other)
+
+
+def last_timeline(server):
+    """The lines of the latest call's report."""
+    story = requests.get(f"{server.http}/console/calls/last", auth=(server.account_sid, server.auth_token), timeout=5).json()
+    return "\n".join(line["text"] for line in story["timeline"])
 
 
 def test_a_page_registers_and_is_unreachable_after_it_unregisters(page, tab):
@@ -306,6 +313,22 @@ def test_a_page_transfers_a_call_after_it_has_asked_the_target(page):
     carol.wait("ended")
 
 
+def test_a_page_transfers_a_phone_to_another_page(server, app, page, phone, rtp):
+    alice, bob = page(), page()
+    dials(app, alice.user)
+    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    alice.answer()
+    alice.do("transfer", bob.user)
+    bob.answer()
+    alice.wait("transferred")
+    alice.wait("ended")
+    with calling.sounds(740):
+        bob.hears(740)
+        calling.hears(bob.hertz)
+    calling.hang_up()
+    bob.wait("ended")
+
+
 def test_a_failed_transfer_leaves_the_call(page):
     alice, bob = page(), page()
     connect(alice, bob)
@@ -361,16 +384,19 @@ def test_a_page_that_is_reloaded_leaves_the_call_and_the_record_says_why(server,
     connect(alice, bob)
     alice.register()
     bob.wait("ended", seconds=45)
+    assert "the far end has closed its media connection" in last_timeline(server)
     # And the page is at once a phone again.
     connect(bob, alice)
     bob.hang_up()
+    alice.wait("ended")
 
 
-def test_a_page_that_sends_no_sound_stays_in_the_call(page):
+def test_a_page_that_sends_no_sound_stays_in_the_call_and_the_record_says_so(server, page):
     alice, bob = page(), page()
     connect(alice, bob)
     alice.do("unplug")
     bob.hears_nothing()
+    wait_for("the line", lambda: "no audio from the far end: no packet has arrived for 2 s" in last_timeline(server))
     alice.hears(bob.hertz)
     bob.hang_up()
     alice.wait("ended")

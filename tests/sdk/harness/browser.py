@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
 from .phone import HOST
@@ -147,6 +148,11 @@ class WebPhone:
         """Ends a call."""
         self.do("hangUp", which)
         self.wait("ended")
+
+    def crash(self):
+        """Kills the process of the page, as an operating system does: the browser says nothing to the far end."""
+        with contextlib.suppress(PlaywrightError):
+            self.page.goto("chrome://crash", timeout=2_000)
 
     def hears(self, *hertz, which=-1, seconds=10):
         """Waits until it hears these tones, and none besides."""
