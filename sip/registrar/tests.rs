@@ -291,7 +291,7 @@ fn a_gruu_leads_to_its_phone_at_any_address_until_the_phone_unregisters() {
         ]
     );
     let reached = |office: &Office, gr: &str| {
-        office.registrar.target_of_instance(office.now, &aor("alice"), gr).map(|target| target.contact.to_string())
+        office.registrar.target_of_instance(office.now, &aor("alice"), gr).map(|target| target.contact)
     };
     assert_eq!(reached(&office, "URN:uuid:b").as_deref(), Some("sip:alice@192.0.2.2"));
     assert_eq!(reached(&office, "urn:uuid:c"), None);
