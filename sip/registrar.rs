@@ -416,6 +416,13 @@ impl Registrar {
         preferred(self.valid(now, aor).filter(|entry| entry.binding.is_of(gr))).map(Entry::target)
     }
 
+    /// Returns the path to the phone of a user that registered this Contact.
+    pub(crate) fn flow_of_contact(&self, now: Instant, aor: &Aor, contact: &Uri) -> Option<Flow> {
+        let has_contact =
+            |entry: &&Entry| Uri::parse(entry.binding.contact.as_bytes()).is_some_and(|one| one.is_equivalent(contact));
+        preferred(self.valid(now, aor).filter(has_contact)).map(|entry| entry.flow)
+    }
+
     /// Returns whether a phone of this user can be reached at this address, with any port.
     pub(crate) fn has_contact_at(&self, now: Instant, aor: &Aor, ip: IpAddr) -> bool {
         self.valid(now, aor).any(|entry| entry.flow.peer.ip() == ip)

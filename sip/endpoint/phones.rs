@@ -510,6 +510,14 @@ impl Phones {
         let target = self.directory.users(&user, &host).find_map(target_of)?;
         Some((Uri::parse(target.contact.as_bytes())?, target.flow))
     }
+
+    /// Returns the path to the registered phone of the user at `address` (a From or To value) whose Contact is `contact`.
+    pub(super) fn flow_of_contact(&self, now: Instant, address: &[u8], contact: &Uri) -> Option<Flow> {
+        let address = Uri::of_address(address)?;
+        let (user, host) = (address.user(), address.host_text());
+        let flow_of = |user| self.registrar.flow_of_contact(now, &aor(user, &host, &self.directory), contact);
+        self.directory.users(&user, &host).find_map(flow_of)
+    }
 }
 
 /// Returns the accounts' directory if the request is a call of an account itself. Such a call comes from a loopback

@@ -103,8 +103,12 @@ impl Context<'_> {
         let (uri, routes) = dialog.request_uri_and_routes(contact);
         // A browser may have lost its connection during the call. Only the browser can open another one, and it registers
         // over the new connection (RFC 5626 §5.3).
-        let reconnected = phone.map(|(_, flow)| flow).filter(|flow| flow.transport.is_websocket());
-        let flow = match reconnected.filter(|_| dialog.flow.transport.is_websocket()) {
+        let newest = || match phone {
+            Some((_, flow)) => Some(flow),
+            None => self.phones.flow_of_contact(self.now, &dialog.remote, &dialog.target),
+        };
+        let is_browser = dialog.flow.pinned && dialog.flow.transport.is_websocket();
+        let flow = match is_browser.then(newest).flatten().filter(|flow| flow.transport.is_websocket()) {
             Some(flow) => Flow { pinned: true, secure: dialog.flow.secure, ..flow },
             None => {
                 let targets = Targets { core: self.core, trunks: self.trunks };

@@ -339,7 +339,8 @@ def test_a_failed_transfer_leaves_the_call(page):
     bob.wait("ended")
 
 
-def test_a_call_goes_on_when_the_socket_is_cut_and_ends_over_the_next_socket(page):
+@pytest.mark.parametrize("ends", ["the page", "the far end"])
+def test_a_call_goes_on_when_the_socket_is_cut_and_ends_over_the_next_socket(page, ends):
     alice, bob = page(), page()
     connect(alice, bob)
     alice.wait("connected")
@@ -348,8 +349,9 @@ def test_a_call_goes_on_when_the_socket_is_cut_and_ends_over_the_next_socket(pag
     talk(alice, bob)
     alice.wait("registered")
     talk(alice, bob)
-    alice.hang_up()
-    bob.wait("ended")
+    one, other = (alice, bob) if ends == "the page" else (bob, alice)
+    one.hang_up()
+    other.wait("ended")
 
 
 def test_a_call_that_came_in_goes_on_over_the_next_socket(page):

@@ -3,23 +3,12 @@
 import pytest
 
 from browser_acts import *  # noqa: F403
-from browser_acts import connect, last_timeline, talk
+from browser_acts import connect, last_timeline
 
 
 @pytest.fixture(scope="module")
 def library():
     return "jssip"
-
-
-def test_a_far_end_ends_the_call_over_the_next_socket_of_the_page(page):
-    alice, bob = page(), page()
-    connect(alice, bob)
-    alice.do("cut")
-    alice.wait("disconnected")
-    alice.wait("registered")
-    talk(alice, bob)
-    bob.hang_up()
-    alice.wait("ended")
 
 
 def test_a_browser_that_dies_without_a_goodbye_leaves_the_call_after_30_s(server, page):
