@@ -3,7 +3,7 @@
 //!
 //! The first octet is the version of the form. JSON follows (ADR 33). A field that a later version adds has a default, and
 //! needs no new version. The octets contain secrets: credentials, tokens and digits of callers. Other states that belong
-//! to a call have the same form, each with a version of its own: [`write`] and [`read`].
+//! to a call have the same form, each with a version of its own: [`write()`] and [`read`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -54,7 +54,7 @@ pub fn write(version: u8, state: &impl Serialize) -> Result<Vec<u8>, CallSnapsho
     Ok(octets)
 }
 
-/// Reads what [`write`] has written in the form with this version.
+/// Reads what [`write()`] has written in the form with this version.
 pub fn read<S: DeserializeOwned>(version: u8, octets: &[u8]) -> Result<S, CallSnapshotError> {
     match octets.split_first() {
         Some((&found, state)) if found == version => {
