@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_webrtc::Failure;
+use tandem_webrtc::Failure as TransportFailure;
 
 use crate::answering::DetectionResult;
 use crate::command::{LegId, OpId, Track};
@@ -180,38 +180,6 @@ pub enum RecordingReason {
     /// An error occurred while the file was written. The text describes the error. The data written before the error
     /// remains in the file.
     Error(String),
-}
-
-/// The reason why a session can exchange no media.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TransportFailure {
-    /// No pair of addresses passed the connectivity checks (ICE, RFC 8445 §8.1.2).
-    #[error("ICE found no route to the far end")]
-    NoRoute,
-    /// The far end no longer answers the checks of its consent (RFC 7675 §5.1).
-    #[error("the far end no longer consents to receive media")]
-    ConsentExpired,
-    /// The DTLS handshake failed (RFC 5763 §5). The text is the error of the handshake.
-    #[error("the DTLS handshake failed: {0}")]
-    DtlsFailed(String),
-    /// The far end's certificate does not have the fingerprint of its SDP (RFC 8122 §5).
-    #[error("the far end's certificate does not fit the fingerprint in its SDP")]
-    WrongFingerprint,
-    /// The far end has closed the DTLS association, and its signalling has not ended the leg within 2 s.
-    #[error("the far end has closed its media connection")]
-    Closed,
-}
-
-impl From<Failure> for TransportFailure {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::NoRoute => Self::NoRoute,
-            Failure::ConsentExpired => Self::ConsentExpired,
-            Failure::Fingerprint => Self::WrongFingerprint,
-            Failure::Handshake(why) => Self::DtlsFailed(why),
-            Failure::Closed => Self::Closed,
-        }
-    }
 }
 
 /// The statistics of a session, as RFC 3550 defines them.

@@ -71,7 +71,7 @@ pub use command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand, 
 pub use config::{CodecName, Config, PortRange, UseKernel};
 pub use dtmf::{DtmfMethod, ToneDetector};
 pub use encrypted::{EncryptedWriter, RecordingKey};
-pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats, TransportFailure};
+pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{
@@ -98,6 +98,7 @@ pub use session::RunningOperations;
 pub use snapshot::{SessionSnapshot, SessionSnapshotError};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
+pub use tandem_webrtc::Failure as TransportFailure;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, FrameComposition, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};

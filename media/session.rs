@@ -180,12 +180,12 @@ impl MediaSession {
 
     /// Reports the changes of a connection that ICE has made.
     fn note_connection(&mut self) {
-        for change in self.transport.take_changes() {
+        while let Some(change) = self.transport.poll_change() {
             match change {
                 Change::Route => self.routing.moved = true,
                 Change::Interrupted => self.events.send(Event::ConnectionInterrupted),
                 Change::Restored => self.events.send(Event::ConnectionRestored),
-                Change::Failed(failure) => self.events.send(Event::TransportFailed { reason: failure.into() }),
+                Change::Failed(failure) => self.events.send(Event::TransportFailed { reason: failure }),
             }
         }
     }

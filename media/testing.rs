@@ -27,7 +27,7 @@ use crate::writer::{Writer, WriterHandle};
 /// The certificate of the engine under test.
 static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
 
-/// What sessions need to negotiate ICE.
+/// The data with which sessions negotiate ICE.
 pub(crate) fn ice_setup() -> Arc<IceSetup> {
     Arc::new(IceSetup { secret: [5; ICE_SECRET], fingerprint: IDENTITY.fingerprint().clone(), lite: false })
 }

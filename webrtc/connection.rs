@@ -146,23 +146,23 @@ pub enum Event {
     Failed(Failure),
 }
 
-/// The reason why a connection has ended.
+/// The reason why a connection has failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No connectivity check succeeded within 30 s.
-    #[error("no connectivity check succeeded (ICE)")]
+    /// No pair of addresses passed the connectivity checks within 30 s (RFC 8445 §8.1.2).
+    #[error("ICE found no route to the far end")]
     NoRoute,
-    /// The far end gave no consent for 30 s (RFC 7675).
-    #[error("the far end answered no connectivity check for 30 s (RFC 7675)")]
+    /// The far end has answered no connectivity check for 30 s (RFC 7675 §5.1).
+    #[error("the far end no longer consents to receive media")]
     ConsentExpired,
-    /// The far end's certificate is not the one whose fingerprint it announced.
-    #[error("the certificate of the far end does not match its fingerprint")]
+    /// The far end's certificate does not have the fingerprint of its description (RFC 8122 §5).
+    #[error("the far end's certificate does not fit the fingerprint in its SDP")]
     Fingerprint,
-    /// The DTLS handshake failed.
+    /// The DTLS handshake failed (RFC 5763 §5). The text is the error of the handshake.
     #[error("the DTLS handshake failed: {0}")]
     Handshake(String),
-    /// The far end has closed the DTLS association.
-    #[error("the far end has closed the DTLS association")]
+    /// The far end has closed the DTLS association, and its signalling has not ended the leg within 2 s.
+    #[error("the far end has closed its media connection")]
     Closed,
 }
 
@@ -208,10 +208,8 @@ pub struct Connection {
     handshake: Option<Handshake>,
     /// The association that replaces `handshake` when it is complete: the far end has another certificate.
     next: Option<Handshake>,
-    /// Whether another process has completed the handshake with the certificate of the next description.
-    is_resumed: bool,
-    /// The fingerprints of the certificate of that handshake.
-    completed: Option<Vec<Fingerprint>>,
+    /// The fingerprints of the newest association, which another process may have completed.
+    fingerprints: Option<Vec<Fingerprint>>,
     route: Option<Route>,
     /// The source of the newest DTLS record. A handshake can begin before a route is chosen.
     dtls_source: Option<Route>,
@@ -252,8 +250,7 @@ impl Connection {
             remote: None,
             handshake: None,
             next: None,
-            is_resumed: false,
-            completed: None,
+            fingerprints: None,
             route: None,
             dtls_source: None,
             sources: Vec::new(),
@@ -298,37 +295,34 @@ impl Connection {
         }
         self.agent.set_remote_credentials((&remote.credentials).into());
         self.agent.handle_timeout(now);
-        let current = self.next.as_ref().or(self.handshake.as_ref()).map(Handshake::fingerprints);
-        if std::mem::take(&mut self.is_resumed) {
-            self.completed = Some(remote.fingerprints.clone());
-        } else if current.or(self.completed.as_deref()) != Some(&remote.fingerprints) {
+        if self.fingerprints.as_ref() != Some(&remote.fingerprints) {
             let handshake = Handshake::new(now, &self.identity, remote.role, remote.fingerprints.clone());
-            match current.or(self.completed.as_deref()) {
+            match self.fingerprints.replace(remote.fingerprints.clone()) {
                 Some(_) => self.next = Some(handshake),
                 None => self.handshake = Some(handshake),
             }
         }
         self.remote = Some(remote.clone());
+        self.drain_agent(now);
         for (route, octets) in std::mem::take(&mut self.early) {
             self.handle_dtls(now, route, &octets);
         }
-        self.drain(now);
+        self.drain_handshakes(now);
     }
 
-    /// Continues a connection whose handshake was complete in another process. `route` is its way: it stays until a check
-    /// succeeds. Call this function before [`Connection::set_remote`]. The keys are the caller's.
-    pub fn resume(&mut self, now: Instant, route: Route) {
+    /// Continues a connection whose handshake was complete in another process, with a certificate that has one of
+    /// `fingerprints`. `route` stays until a check succeeds. Call this function before [`Connection::set_remote`]. The
+    /// caller has the keys.
+    pub fn resume(&mut self, now: Instant, route: Route, fingerprints: &[Fingerprint]) {
         self.route = Some(route);
         self.consent = Consent::Given { at: now };
-        self.is_resumed = true;
+        self.fingerprints = Some(fingerprints.to_vec());
     }
 
     /// Restarts ICE with new credentials of this side (RFC 8445 §9). Packets keep their way until a check succeeds with
     /// the new credentials. The DTLS association stays.
     pub fn restart(&mut self, now: Instant, credentials: &Credentials) {
-        let lite = self.agent.ice_lite();
         self.agent.ice_restart(credentials.into(), true);
-        self.agent.set_ice_lite(lite);
         self.remote = None;
         self.sources.clear();
         self.candidates = 0;
@@ -336,7 +330,7 @@ impl Connection {
             self.consent = Consent::Awaited { since: now };
         }
         self.agent.handle_timeout(now);
-        self.drain(now);
+        self.drain_agent(now);
     }
 
     /// Adds a candidate of the far end: the text after `a=`. A candidate that cannot be used is counted. Names
@@ -349,7 +343,7 @@ impl Connection {
             Ok(candidate) if self.candidates <= MAX_CANDIDATES && !candidate.addr().ip().is_multicast() => {
                 self.agent.add_remote_candidate(candidate);
                 self.agent.handle_timeout(now);
-                self.drain(now);
+                self.drain_agent(now);
             }
             _ => self.counts.skipped_candidates += 1,
         }
@@ -358,17 +352,19 @@ impl Connection {
     /// Handles a datagram, or a frame of a TCP connection. `route` says where it came from and at which of our addresses
     /// it arrived.
     pub fn handle_datagram(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
-        let handled = match octets.first() {
-            Some(128..=191) => return Datagram::Media,
+        match octets.first() {
+            Some(128..=191) => Datagram::Media,
             Some(0..=3) => self.handle_stun(now, route, octets),
-            Some(20..=63) => self.handle_dtls(now, route, octets),
+            Some(20..=63) => {
+                let handled = self.handle_dtls(now, route, octets);
+                self.drain_handshakes(now);
+                handled
+            }
             _ => {
                 self.counts.unknown += 1;
                 Datagram::Refused
             }
-        };
-        self.drain(now);
-        handled
+        }
     }
 
     fn handle_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
@@ -391,6 +387,7 @@ impl Connection {
             return Datagram::Refused;
         }
         self.note_consent(now);
+        self.drain_agent(now);
         Datagram::Handled
     }
 
@@ -436,15 +433,14 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.agent.poll_timeout().is_some_and(|at| at <= now) {
             self.agent.handle_timeout(now);
+            self.drain_agent(now);
         }
-        let mut failed = None;
-        for handshake in [&mut self.handshake, &mut self.next].into_iter().flatten() {
-            if handshake.timeout().is_some_and(|at| at <= now) {
-                failed = handshake.handle_timeout(now).err().or(failed);
-            }
-        }
-        if let Some(failure) = failed {
-            self.fail(failure);
+        let handshakes = [&mut self.handshake, &mut self.next].into_iter().flatten();
+        let due = handshakes.filter(|handshake| handshake.timeout().is_some_and(|at| at <= now));
+        let results: Vec<Result<(), Failure>> = due.map(|handshake| handshake.handle_timeout(now)).collect();
+        if !results.is_empty() {
+            results.into_iter().filter_map(Result::err).for_each(|failure| self.fail(failure));
+            self.drain_handshakes(now);
         }
         match self.consent {
             Consent::Awaited { since } if since + SETUP <= now => self.fail(Failure::NoRoute),
@@ -456,7 +452,6 @@ impl Connection {
             Consent::Closed { at } if at + CLOSING <= now => self.fail(Failure::Closed),
             _ => {}
         }
-        self.drain(now);
     }
 
     /// Returns the time at which [`Connection::handle_timeout`] must be called. `None` after the end.
@@ -507,8 +502,9 @@ impl Connection {
         }
     }
 
-    /// Moves the results of the agent and of the handshakes to the queues.
-    fn drain(&mut self, now: Instant) {
+    /// Takes the events of the agent. A client begins its handshake when it has a route.
+    fn drain_agent(&mut self, now: Instant) {
+        let before = self.route;
         while let Some(event) = self.agent.poll_event() {
             if let IceAgentEvent::NominatedSend { proto, source, destination } = event
                 && let Some(protocol) = protocol_of(proto)
@@ -520,12 +516,19 @@ impl Connection {
                 self.note_consent(now);
             }
         }
-        if let Err(failure) = self.drain_handshakes(now) {
+        if self.route != before {
+            self.drain_handshakes(now);
+        }
+    }
+
+    /// Takes the datagrams and the news of the handshakes.
+    fn drain_handshakes(&mut self, now: Instant) {
+        if let Err(failure) = self.poll_handshakes(now) {
             self.fail(failure);
         }
     }
 
-    fn drain_handshakes(&mut self, now: Instant) -> Result<(), Failure> {
+    fn poll_handshakes(&mut self, now: Instant) -> Result<(), Failure> {
         let Some(to) = self.route.or(self.dtls_source) else { return Ok(()) };
         let mut poll = |handshake: &mut Option<Handshake>| match handshake {
             // A client begins its handshake with the first poll, so its way must be known.

@@ -84,10 +84,6 @@ impl Handshake {
         self.role
     }
 
-    pub(crate) fn fingerprints(&self) -> &[Fingerprint] {
-        &self.fingerprints
-    }
-
     pub(crate) fn timeout(&self) -> Option<Instant> {
         self.timeout
     }
@@ -119,11 +115,12 @@ impl Handshake {
                         return Err(Failure::Fingerprint);
                     }
                 }
-                Output::KeyingMaterial(octets, profile) => {
-                    // Keys without a verified certificate are the keys of a stranger.
-                    let keys = self.is_verified.then(|| keys(self.role, profile, &octets)).flatten();
-                    news.push(News::Keys(keys.ok_or(Failure::Fingerprint)?));
+                Output::KeyingMaterial(octets, profile) if self.is_verified => {
+                    let unknown = || Failure::Handshake(format!("SRTP profile {profile} is not supported"));
+                    news.push(News::Keys(keys(self.role, profile, &octets).ok_or_else(unknown)?));
                 }
+                // Without a verified certificate, these are the keys of an unknown far end.
+                Output::KeyingMaterial(..) => return Err(Failure::Fingerprint),
                 Output::CloseNotify => news.push(News::Closed),
                 Output::Connected | Output::ApplicationData(_) => {}
                 _ => return Err(Failure::Handshake("the DTLS library has an unknown output".into())),

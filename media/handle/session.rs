@@ -84,11 +84,6 @@ impl Session {
         self.negotiation.offer_ice();
     }
 
-    /// Restarts ICE with the next offer. Returns false if the session does not use ICE.
-    pub fn restart_ice(&mut self) -> bool {
-        self.negotiation.restart_ice()
-    }
-
     /// Adds a candidate of the far end that came after its description (RFC 8838). `candidate` is the text after `a=`. At
     /// most 32 candidates are accepted.
     pub fn add_candidate(&mut self, candidate: &str) {

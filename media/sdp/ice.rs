@@ -30,7 +30,7 @@ const MAX_FINGERPRINTS: usize = 4;
 /// The longest line of the far end that is stored: a candidate, a user name or a password (RFC 8839 §5.4: at most 256).
 const LONGEST: usize = 256;
 /// The profile of our offers (RFC 5764 §8).
-const PROFILE: &str = "UDP/TLS/RTP/SAVPF";
+pub(super) const PROFILE: &str = "UDP/TLS/RTP/SAVPF";
 
 /// Whether `proto` is a profile with keys from DTLS.
 pub(super) fn is_dtls(proto: &str) -> bool {
@@ -52,7 +52,7 @@ pub(crate) struct IcePlan {
     pub(crate) candidates: Vec<String>,
 }
 
-/// What the sessions of an engine need to negotiate ICE.
+/// The data with which the sessions of an engine negotiate ICE.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct IceSetup {
     /// Random octets. The credentials of each session are derived from them.
@@ -151,12 +151,10 @@ pub(super) struct IceNegotiation {
     /// The session id. It makes the credentials of each session different.
     id: u128,
     local: SocketAddr,
-    /// Whether our first offer has ICE.
-    offers: bool,
     /// The number of ICE restarts.
     generation: u32,
-    /// Whether we have made the first offer. `None` before the first offer or answer with ICE.
-    controlling: Option<bool>,
+    /// Whether the first offer is ours.
+    controlling: bool,
     /// The far end's newest description.
     remote: Option<Remote>,
     candidates: Vec<String>,
@@ -165,14 +163,14 @@ pub(super) struct IceNegotiation {
 }
 
 impl IceNegotiation {
-    pub(super) fn new(setup: IceSetup, id: u128, local: SocketAddr) -> IceNegotiation {
+    /// Begins with our offer if `controlling`, or else with an offer of the far end.
+    pub(super) fn new(setup: IceSetup, id: u128, local: SocketAddr, controlling: bool) -> IceNegotiation {
         IceNegotiation {
             setup,
             id,
             local,
-            offers: false,
             generation: 0,
-            controlling: None,
+            controlling,
             remote: None,
             candidates: Vec::new(),
             mid: "0".to_owned(),
@@ -180,47 +178,22 @@ impl IceNegotiation {
         }
     }
 
-    /// Makes our first offer an offer with ICE.
-    pub(super) fn set_offers(&mut self) {
-        self.offers = true;
-    }
-
-    /// Whether our next offer has ICE.
-    pub(super) fn is_offered(&self) -> bool {
-        self.controlling.map_or(self.offers, |_| true)
-    }
-
-    /// Restarts ICE with our next offer (RFC 8839 §4.4.1.1.1).
-    pub(super) fn restart(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        self.candidates.clear();
-        self.remote = None;
-    }
-
-    pub(super) fn begin_offer(&mut self) {
-        self.controlling.get_or_insert(true);
-    }
-
-    /// Takes the far end's offer. New credentials of the far end restart ICE, and our answer has new credentials too. The
-    /// DTLS role is decided once, and stays as long as the certificate (RFC 8842 §5.5).
+    /// Takes the far end's offer. New credentials of the far end restart ICE, and our answer has new credentials too
+    /// (RFC 8839 §4.4.1.1.1).
     pub(super) fn answer(&mut self, lines: &IceLines) {
-        self.controlling.get_or_insert(false);
         if self.remote.as_ref().is_some_and(|remote| remote.credentials != lines.credentials) {
-            self.restart();
+            self.generation = self.generation.wrapping_add(1);
+            self.candidates.clear();
         }
         if let Some(mid) = &lines.mid {
             self.mid.clone_from(mid);
         }
         self.is_bundled = lines.is_bundled;
-        self.take(lines);
+        self.accept(lines);
     }
 
-    /// Takes the far end's answer.
+    /// Takes the far end's answer. The DTLS role is decided once, and stays as long as the certificate (RFC 8842 §5.5).
     pub(super) fn accept(&mut self, lines: &IceLines) {
-        self.take(lines);
-    }
-
-    fn take(&mut self, lines: &IceLines) {
         let before = self.remote.as_ref().filter(|remote| remote.fingerprints == lines.fingerprints);
         // We are the server if the far end leaves the choice: then only its certificate decides which it can be.
         let chosen = if lines.setup == Setup::Passive { Role::Client } else { Role::Server };
@@ -248,7 +221,7 @@ impl IceNegotiation {
         IcePlan {
             credentials: self.credentials(),
             addresses: self.addresses(),
-            controlling: self.controlling == Some(true),
+            controlling: self.controlling,
             lite: self.setup.lite,
             remote: self.remote.clone(),
             candidates: self.candidates.iter().filter(allowed).cloned().collect(),
@@ -267,10 +240,6 @@ impl IceNegotiation {
         let _ = derived.expand(&info, Length(octets.len())).and_then(|okm| okm.fill(&mut octets));
         let (ufrag, password) = octets.split_at(UFRAG);
         Credentials { ufrag: STANDARD_NO_PAD.encode(ufrag), password: STANDARD_NO_PAD.encode(password) }
-    }
-
-    pub(super) fn profile() -> &'static str {
-        PROFILE
     }
 
     /// Writes the lines before the first m-line.
@@ -305,3 +274,6 @@ impl IceNegotiation {
         body.push_str("a=end-of-candidates\r\n");
     }
 }
+
+#[cfg(test)]
+mod tests;

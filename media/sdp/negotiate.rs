@@ -73,11 +73,6 @@ impl Negotiation {
         self.transport.offer_ice();
     }
 
-    /// Restarts ICE with our next offer. Returns false if the session does not use ICE.
-    pub(crate) fn restart_ice(&mut self) -> bool {
-        self.transport.restart_ice()
-    }
-
     /// Adds a candidate of the far end that came after its description (RFC 8838): the text after `a=`. Returns whether
     /// the plan has changed.
     pub(crate) fn add_candidate(&mut self, candidate: &str) -> bool {
@@ -201,12 +196,7 @@ impl Negotiation {
         self.ours = index;
         self.plan = Some(MediaPlan { audio: answer.plan, transport });
         self.agreed = true;
-        let keys = match choice {
-            Choice::Plain => OwnKeys::Nothing,
-            Choice::Key(line) => OwnKeys::Answer(line),
-            Choice::Dtls(_) => OwnKeys::Dtls { offers: false },
-        };
-        let body = self.describe(&answer.formats, answer.direction, line.proto, keys);
+        let body = self.describe(&answer.formats, answer.direction, line.proto, choice.own_keys());
         Ok(self.finish_description(body))
     }
 

@@ -452,11 +452,11 @@ fn comfort_noise_is_accepted_in_an_offer_and_offered_if_the_other_leg_has_it() {
 
 #[test]
 fn comfort_noise_is_neither_accepted_from_nor_offered_to_a_browser() {
-    let fingerprint = tandem_webrtc::Fingerprint::of(tandem_webrtc::Hash::Sha256, &[]);
+    let setup = crate::testing::ice_setup();
+    let fingerprint = &setup.fingerprint;
     let browser = || {
         let mut negotiation = polyglot();
-        let setup = IceSetup { secret: [7; ICE_SECRET], fingerprint: fingerprint.clone(), lite: false };
-        negotiation.set_ice(std::sync::Arc::new(setup), 1);
+        negotiation.set_ice(std::sync::Arc::clone(&setup), 1);
         negotiation
     };
     let media = format!(

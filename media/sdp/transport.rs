@@ -79,9 +79,18 @@ pub(super) enum Choice<'a> {
     Dtls(&'a IceLines),
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
     pub(super) fn is_plain(self) -> bool {
         matches!(self, Choice::Plain)
+    }
+
+    /// The keys that our answer contains.
+    pub(super) fn own_keys(self) -> OwnKeys<'a> {
+        match self {
+            Choice::Plain => OwnKeys::Nothing,
+            Choice::Key(line) => OwnKeys::Answer(line),
+            Choice::Dtls(_) => OwnKeys::Dtls { offers: false },
+        }
     }
 }
 
@@ -150,10 +159,10 @@ pub(super) struct TransportNegotiation {
     /// The hosts from which media is accepted.
     source: MediaSource,
     sip_source: SipSource,
-    /// What ICE needs, and the session's id, if this session can use ICE.
+    /// The setup of ICE and the session's id, if this session can use ICE.
     #[serde(skip)]
     available: Option<(Arc<IceSetup>, u128)>,
-    /// The negotiation of ICE, if this session uses ICE.
+    /// The negotiation of ICE, if this session uses ICE. Then our offers have ICE.
     ice: Option<Box<IceNegotiation>>,
 }
 
@@ -175,32 +184,23 @@ impl TransportNegotiation {
         self.available = Some((setup, id));
     }
 
-    /// The negotiation of ICE, which begins now if it has not begun. `None` if this session cannot use ICE.
-    fn ice(&mut self) -> Option<&mut IceNegotiation> {
-        if self.ice.is_none() {
-            let (setup, id) = self.available.as_ref()?;
+    /// Begins the negotiation of ICE if it has not begun. Has no effect if this session cannot use ICE. `controlling` says
+    /// whether the first offer is ours.
+    fn begin_ice(&mut self, controlling: bool) {
+        if let (None, Some((setup, id))) = (&self.ice, &self.available) {
             let local = SocketAddr::new(self.local.address, self.local.port);
-            self.ice = Some(Box::new(IceNegotiation::new((**setup).clone(), *id, local)));
+            self.ice = Some(Box::new(IceNegotiation::new((**setup).clone(), *id, local, controlling)));
         }
-        self.ice.as_deref_mut()
     }
 
     /// Makes our first offer an offer with ICE. Has no effect if this session cannot use ICE.
     pub(super) fn offer_ice(&mut self) {
-        if let Some(ice) = self.ice() {
-            ice.set_offers();
-        }
-    }
-
-    /// Restarts ICE with our next offer. Returns whether the session uses ICE.
-    pub(super) fn restart_ice(&mut self) -> bool {
-        let ice = self.ice.as_mut().filter(|ice| ice.is_offered());
-        ice.map(|ice| ice.restart()).is_some()
+        self.begin_ice(true);
     }
 
     /// Adds a trickled candidate. Returns the new plan if the candidate is new.
     pub(super) fn add_candidate(&mut self, candidate: &str) -> Option<TransportPlan> {
-        let is_new = self.ice.as_mut().is_some_and(|ice| ice.is_offered() && ice.add_candidate(candidate));
+        let is_new = self.ice.as_mut().is_some_and(|ice| ice.add_candidate(candidate));
         is_new.then(|| self.ice_plan())
     }
 
@@ -254,17 +254,15 @@ impl TransportNegotiation {
         }
     }
 
+    /// Whether our offers have ICE.
     pub(super) fn offers_ice(&self) -> bool {
-        self.ice.as_ref().is_some_and(|ice| ice.is_offered())
+        self.ice.is_some()
     }
 
     // ---- our offer ----
 
     /// Prepares the keys of our next offer. `agreed` says whether an offer or answer of the far end was accepted.
     pub(super) fn begin_offer(&mut self, agreed: bool) {
-        if let Some(ice) = self.ice.as_mut().filter(|ice| ice.is_offered()) {
-            ice.begin_offer();
-        }
         self.crypto.offered_new_keys = self.crypto.owes_new_keys || !agreed;
         if self.crypto.owes_new_keys {
             self.crypto.renew();
@@ -275,7 +273,7 @@ impl TransportNegotiation {
     /// offer with optional SRTP uses the plain profile.
     pub(super) fn offer(&self) -> (&'static str, OwnKeys<'static>) {
         if self.offers_ice() {
-            return (IceNegotiation::profile(), OwnKeys::Dtls { offers: true });
+            return (ice::PROFILE, OwnKeys::Dtls { offers: true });
         }
         self.offer_as(self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required))
     }
@@ -310,7 +308,7 @@ impl TransportNegotiation {
     /// Reads the transport of the far end's answer to our offer. The negotiation does not change if the answer's profile
     /// or its keys do not fit.
     pub(super) fn accept(&mut self, lines: &TransportLines) -> Result<TransportPlan, SdpError> {
-        let keys = match (&lines.security, self.ice.as_mut().filter(|ice| ice.is_offered())) {
+        let keys = match (&lines.security, &mut self.ice) {
             (Security::Keys(keys), None) => keys,
             (Security::Dtls(Ok(lines)), Some(ice)) => {
                 ice.accept(lines);
@@ -358,27 +356,27 @@ impl TransportNegotiation {
     }
 
     /// Renews our keys before an answer, if the far end's media moves or new keys are owed. With ICE, takes the offer.
+    /// Without ICE in the offer, the session leaves ICE.
     pub(super) fn begin_answer(&mut self, lines: &TransportLines, choice: Choice<'_>) {
-        match choice {
-            Choice::Key(_) if self.has_moved(lines.remote) || self.crypto.owes_new_keys => self.crypto.renew(),
-            Choice::Key(_) | Choice::Plain => {}
-            Choice::Dtls(lines) => {
-                if let Some(ice) = self.ice() {
-                    ice.answer(lines);
-                }
-            }
+        if let Choice::Dtls(lines) = choice {
+            self.begin_ice(false);
+            return self.ice.iter_mut().for_each(|ice| ice.answer(lines));
+        }
+        self.ice = None;
+        if !choice.is_plain() && (self.has_moved(lines.remote) || self.crypto.owes_new_keys) {
+            self.crypto.renew();
         }
     }
 
     /// Answers the transport of the far end's offer with a choice of [`TransportNegotiation::choose`].
     pub(super) fn answer(&mut self, lines: &TransportLines, choice: Choice<'_>) -> TransportPlan {
-        let (key, secure) = match (choice, &lines.security) {
-            (Choice::Dtls(_), _) | (_, Security::Dtls(_)) => return self.ice_plan(),
-            (Choice::Key(line), Security::Keys(keys)) => (Some(line), keys.secure),
-            (Choice::Plain, Security::Keys(keys)) => (None, keys.secure),
+        let key = match choice {
+            Choice::Dtls(_) => return self.ice_plan(),
+            Choice::Key(line) => Some(line),
+            Choice::Plain => None,
         };
         let protection = self.crypto.take(key);
-        self.secure = Some(secure);
+        self.secure = Some(matches!(&lines.security, Security::Keys(keys) if keys.secure));
         self.plan(lines.remote, lines.remote_rtcp, protection)
     }
 

@@ -6,21 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tandem_webrtc::{Connection, Counts, Datagram, Event, Failure, Identity, Keys, Protocol, Route, Suite};
+use tandem_webrtc::{Connection, Counts, Datagram, Event, Identity, Keys, Protocol, Route, Suite};
 
 use crate::network::{Context, Flow};
 use crate::rtp::srtp::{self, Master};
 use crate::sdp::IcePlan;
-
-/// A change of a connection that concerns the session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// Packets go to another address now.
-    Route,
-    Interrupted,
-    Restored,
-    Failed(Failure),
-}
 
 /// The connection of a far end that uses ICE.
 pub(super) struct IcePath {
@@ -31,8 +21,6 @@ pub(super) struct IcePath {
     /// The time of the connection's next work. The connection is asked only after a change, because the answer needs a
     /// look at each candidate pair.
     timeout: Option<Instant>,
-    changes: Vec<Change>,
-    keys: Option<srtp::Keys>,
 }
 
 /// The connection as data. The DTLS association is not part of it, so that a far end with another certificate is a new
@@ -47,7 +35,7 @@ impl IcePath {
     pub(super) fn new(now: Instant, identity: Arc<Identity>, plan: &IcePlan) -> IcePath {
         let IcePlan { credentials, addresses, controlling, lite, .. } = plan;
         let connection = Connection::new(now, identity, credentials, addresses, *controlling, *lite);
-        IcePath { connection, plan: plan.clone(), added: 0, timeout: None, changes: Vec::new(), keys: None }
+        IcePath { connection, plan: plan.clone(), added: 0, timeout: None }
     }
 
     pub(super) fn state(&self) -> IcePathState {
@@ -57,8 +45,8 @@ impl IcePath {
     /// Creates the connection from data. Its checks begin again, and until one succeeds packets go the old way.
     pub(super) fn resume(now: Instant, identity: Arc<Identity>, state: IcePathState) -> IcePath {
         let mut path = IcePath::new(now, identity, &state.plan);
-        if let Some(route) = state.route {
-            path.connection.resume(now, route);
+        if let (Some(route), Some(remote)) = (state.route, &state.plan.remote) {
+            path.connection.resume(now, route, &remote.fingerprints);
         }
         path.describe(now);
         path.timeout = Some(now);
@@ -97,15 +85,14 @@ impl IcePath {
         octets: &[u8],
         cx: &mut Context<'_>,
     ) -> Datagram {
-        if matches!(octets.first(), Some(128..=191)) {
-            return Datagram::Media;
-        }
         let Some(local) = self.plan.addresses.iter().find(|one| one.protocol == Protocol::Udp) else {
             return Datagram::Refused;
         };
         let route = Route { protocol: Protocol::Udp, local: local.address, remote: from };
         let handled = self.connection.handle_datagram(cx.now, route, octets);
-        self.flush(slot, cx);
+        if handled != Datagram::Media {
+            self.flush(slot, cx);
+        }
         handled
     }
 
@@ -141,13 +128,9 @@ impl IcePath {
         self.plan.remote.is_some()
     }
 
-    /// Returns new SRTP keys, once.
-    pub(super) fn take_keys(&mut self) -> Option<srtp::Keys> {
-        self.keys.take()
-    }
-
-    pub(super) fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+    /// Returns the next event of the connection.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.connection.poll_event()
     }
 
     /// The numbers of datagrams and candidates that changed nothing.
@@ -155,25 +138,16 @@ impl IcePath {
         self.connection.counts()
     }
 
-    /// Sends what the connection has to send, and takes its changes.
+    /// Sends the datagrams of the connection.
     fn flush(&mut self, slot: usize, cx: &mut Context<'_>) {
         while let Some(transmit) = self.connection.poll_transmit() {
             cx.network.send(slot, Flow::Rtp, transmit.route.remote, &transmit.octets);
-        }
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                Event::Keys(keys) => self.keys = srtp_keys(&keys).or(self.keys.take()),
-                Event::Route(_) => self.changes.push(Change::Route),
-                Event::Interrupted => self.changes.push(Change::Interrupted),
-                Event::Restored => self.changes.push(Change::Restored),
-                Event::Failed(failure) => self.changes.push(Change::Failed(failure)),
-            }
         }
         self.timeout = self.connection.poll_timeout();
     }
 }
 
-fn srtp_keys(keys: &Keys) -> Option<srtp::Keys> {
+pub(super) fn srtp_keys(keys: &Keys) -> Option<srtp::Keys> {
     let suite = match keys.suite {
         Suite::Aes128Sha1_80 => srtp::Suite::Aes128Sha1_80,
         Suite::Aes128Gcm => srtp::Suite::Aes128Gcm,

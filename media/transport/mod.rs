@@ -15,7 +15,6 @@ mod latch;
 mod pair;
 mod srtp_context;
 
-pub(crate) use ice::Change;
 use ice::{IcePath, IcePathState};
 pub(crate) use latch::Admission;
 use pair::{PortPair, PortPairState};
@@ -26,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tandem_webrtc::{Counts, Identity};
+use tandem_webrtc::{Counts, Failure, Identity};
 
 use crate::network::{Context, Flow};
 use crate::rtp::{Header, is_rtcp};
@@ -65,6 +64,18 @@ pub(crate) enum Datagram<'a> {
     Rtcp(&'a mut [u8]),
     /// The transport itself has handled the datagram.
     Handled,
+}
+
+/// A change of a connection that concerns the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Packets go to another address now.
+    Route,
+    /// The far end has answered no connectivity check for 15 s.
+    Interrupted,
+    /// The far end answers connectivity checks again.
+    Restored,
+    Failed(Failure),
 }
 
 /// The reason why a transport refuses a datagram.
@@ -196,10 +207,7 @@ impl Transport {
         if let Path::Ice(ice) = &mut self.path {
             match ice.handle_datagram(self.slot, from, packet, cx) {
                 tandem_webrtc::Datagram::Media => {}
-                tandem_webrtc::Datagram::Handled => {
-                    self.take_keys();
-                    return Ok(Datagram::Handled);
-                }
+                tandem_webrtc::Datagram::Handled => return Ok(Datagram::Handled),
                 tandem_webrtc::Datagram::Refused => return Err(Refusal::Connection),
             }
         }
@@ -214,15 +222,6 @@ impl Transport {
             return Err(Refusal::OnHold);
         }
         self.decrypt(Flow::Rtp, packet).map(Datagram::Rtp)
-    }
-
-    /// Takes the keys of a complete handshake.
-    fn take_keys(&mut self) {
-        if let Path::Ice(ice) = &mut self.path
-            && let Some(keys) = ice.take_keys()
-        {
-            self.srtp.set_keys(keys);
-        }
     }
 
     #[inline]
@@ -290,10 +289,7 @@ impl Transport {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.path {
             Path::Pair(pair) => pair.handle_timeout(self.slot, cx),
-            Path::Ice(ice) => {
-                ice.handle_timeout(self.slot, cx);
-                self.take_keys();
-            }
+            Path::Ice(ice) => ice.handle_timeout(self.slot, cx),
         }
     }
 
@@ -388,11 +384,23 @@ impl Transport {
         }
     }
 
-    /// Returns the changes of the connection since the last call. A pair of ports has none.
-    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
-        match &mut self.path {
-            Path::Pair(_) => Vec::new(),
-            Path::Ice(ice) => ice.take_changes(),
+    /// Returns the next change of the connection, and applies the keys of a complete handshake. A pair of ports has no
+    /// changes. Call this function after each other function that takes the context.
+    pub(crate) fn poll_change(&mut self) -> Option<Change> {
+        let Path::Ice(ice) = &mut self.path else { return None };
+        loop {
+            return Some(match ice.poll_event()? {
+                tandem_webrtc::Event::Keys(keys) => {
+                    if let Some(keys) = ice::srtp_keys(&keys) {
+                        self.srtp.set_keys(keys);
+                    }
+                    continue;
+                }
+                tandem_webrtc::Event::Route(_) => Change::Route,
+                tandem_webrtc::Event::Interrupted => Change::Interrupted,
+                tandem_webrtc::Event::Restored => Change::Restored,
+                tandem_webrtc::Event::Failed(failure) => Change::Failed(failure),
+            });
         }
     }
 

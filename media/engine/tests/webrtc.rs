@@ -286,7 +286,7 @@ fn a_browser_that_never_comes_is_reported() {
     pair.a.negotiation.answer(browser.description("actpass").as_bytes()).unwrap();
     apply_plan(&mut pair);
     pair.pass(31_000 / 5, Duration::from_millis(5));
-    let failed = Event::TransportFailed { reason: crate::event::TransportFailure::NoRoute };
+    let failed = Event::TransportFailed { reason: Failure::NoRoute };
     assert!(pair.events(Side::A).iter().any(|(_, event)| *event == failed));
 }
 
