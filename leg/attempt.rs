@@ -54,7 +54,7 @@ pub struct CalledUser {
     pub contacts: Vec<Contact>,
 }
 
-/// What is to be placed next.
+/// The next way on which the leg is placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The route with this index.

@@ -1,6 +1,6 @@
 //! The digits of a leg. A far end sends a digit as telephone-event (RFC 4733), as tones, or in the signalling, and some
-//! gateways send it in two of these forms. This module reports each digit once, and decides how a digit is passed on to the
-//! bridged leg.
+//! gateways send it in two of these forms. This module reports each digit once, and decides how a digit is passed on to
+//! the bridged leg.
 
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,8 @@ pub enum Relay {
     AsEvent,
 }
 
-/// Returns how a digit is passed on to a leg. `wanted` is the form that the leg's far end wants, `received_by` is the form in
-/// which the digit arrived, and `events` says whether the leg has agreed on telephone-events.
+/// Returns how a digit is passed on to a leg. `wanted` is the form that the leg's far end wants, `received_by` is the form
+/// in which the digit arrived, and `events` says whether the leg has agreed on telephone-events.
 pub fn relay(wanted: WantedForm, received_by: DigitForm, events: bool) -> Relay {
     match (wanted, received_by) {
         (WantedForm::Signal, _) => Relay::AsSignal,

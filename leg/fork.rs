@@ -40,6 +40,14 @@ pub enum MediaKind {
     WebRtc,
 }
 
+impl MediaKind {
+    /// Whether these kinds are not all the same.
+    pub fn are_mixed(kinds: impl IntoIterator<Item = Self>) -> bool {
+        let mut kinds = kinds.into_iter();
+        kinds.next().is_some_and(|first| kinds.any(|other| other != first))
+    }
+}
+
 /// An order of a fork to one branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BranchOrder {
@@ -54,7 +62,7 @@ pub enum BranchOrder {
     },
 }
 
-/// What the event of a branch means for the leg.
+/// The meaning of a branch's event for the leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForkEvent {
     /// Nothing.
@@ -119,10 +127,8 @@ impl Fork {
                 None => waiting.push_back(vec![contact]),
             }
         }
-        let mut kinds = waiting.iter().flatten().map(|contact| contact.media);
-        let is_mixed = kinds.next().is_some_and(|first| kinds.any(|other| other != first));
         let mut fork = Self {
-            is_mixed,
+            is_mixed: MediaKind::are_mixed(waiting.iter().flatten().map(|contact| contact.media)),
             waiting,
             branches: Vec::new(),
             best: None,
@@ -186,8 +192,13 @@ impl Fork {
     /// Notes that the signalling of a branch is interrupted. If it is not resumed by this time, the branch ends. Returns
     /// `false` if there is no such branch, or if its signalling is interrupted already.
     pub fn lose(&mut self, branch: LegId, until: Deadline) -> bool {
-        let lost = self.branches.iter_mut().find(|one| one.id == branch).map(|one| &mut one.lost);
-        lost.filter(|lost| lost.is_none()).map(|lost| *lost = Some(until)).is_some()
+        match self.branches.iter_mut().find(|one| one.id == branch) {
+            Some(branch) if branch.lost.is_none() => {
+                branch.lost = Some(until);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Notes that the signalling of a branch is no longer interrupted. Returns `false` if it was not interrupted.
@@ -199,10 +210,7 @@ impl Fork {
     /// Ends all branches, because this server ends the leg. Returns the end of the leg if no branch must be ended first.
     pub fn end(&mut self) -> Option<SignalEnd> {
         if self.state != State::Ended && self.state != State::Answered {
-            self.state = State::Ended;
-            self.next_group = None;
-            self.waiting.clear();
-            self.end_branches(false);
+            self.stop_ringing(State::Ended);
         }
         self.outcome()
     }
@@ -220,7 +228,9 @@ impl Fork {
             SignalEvent::Ended(end) => self.branch_ended(now, branch, *end, fresh),
             _ if self.state != State::Ringing => ForkEvent::Nothing,
             SignalEvent::Accepted { sdp, headers, dialog } => {
-                self.branch_accepted(at, sdp, |sdp| SignalEvent::Accepted { sdp, headers, dialog })
+                let Branch { media, withheld, .. } = self.branches.remove(at);
+                self.stop_ringing(State::Answered);
+                ForkEvent::Answered(media, SignalEvent::Accepted { sdp: sdp.or(withheld), headers, dialog })
             }
             SignalEvent::Ringing { status, sdp: Some(sdp) } => {
                 if !self.is_mixed && *self.early_media_from.get_or_insert(branch) == branch {
@@ -238,21 +248,6 @@ impl Fork {
             }
             event => ForkEvent::Pass(event),
         }
-    }
-
-    /// Ends the other branches. `event` is the acceptance with this description.
-    fn branch_accepted(
-        &mut self,
-        at: usize,
-        sdp: Option<Bytes>,
-        event: impl FnOnce(Option<Bytes>) -> SignalEvent,
-    ) -> ForkEvent {
-        let Branch { media, withheld, .. } = self.branches.remove(at);
-        self.state = State::Answered;
-        self.next_group = None;
-        self.waiting.clear();
-        self.end_branches(true);
-        ForkEvent::Answered(media, event(sdp.or(withheld)))
     }
 
     /// Ends a branch that cannot be called, because this server has no room for its media.
@@ -273,10 +268,7 @@ impl Fork {
             self.best = Some(end);
         }
         if declined && self.state == State::Ringing {
-            self.state = State::Declined;
-            self.next_group = None;
-            self.waiting.clear();
-            self.end_branches(false);
+            self.stop_ringing(State::Declined);
         }
         if self.branches.is_empty() && self.state == State::Ringing && !self.waiting.is_empty() {
             self.ring_next(now, fresh);
@@ -296,6 +288,14 @@ impl Fork {
                 Some(self.best.take().unwrap_or_else(|| SignalEnd::of(SignalEndCause::NoResponse)))
             }
         }
+    }
+
+    /// Changes to this state, in which no further contact rings: ends the branches.
+    fn stop_ringing(&mut self, state: State) {
+        self.state = state;
+        self.next_group = None;
+        self.waiting.clear();
+        self.end_branches(state == State::Answered);
     }
 
     fn end_branches(&mut self, answered_elsewhere: bool) {

@@ -86,8 +86,8 @@ pub enum Output {
         /// The branch.
         branch: LegId,
     },
-    /// The signalling of the leg or of a branch is interrupted. The media goes on. The driver holds the orders of the
-    /// leg until the signalling is resumed or over.
+    /// The signalling of the leg or of a branch is interrupted. The media continues. The driver of a signalling that can
+    /// be interrupted holds the orders to this far end until the signalling is resumed or over.
     Lost {
         /// The leg, or a branch of the leg.
         branch: LegId,
@@ -317,8 +317,8 @@ impl Leg {
         }
     }
 
-    /// Ends the leg, because its media cannot reach the far end. `why` is the reason for people. The call gets the report of
-    /// the end at once.
+    /// Ends the leg, because its media cannot reach the far end. `why` is the reason for people. The call gets the report
+    /// of the end at once.
     pub fn fail_media(&mut self, why: String) {
         if self.is_gone() {
             return;
@@ -626,10 +626,8 @@ impl Leg {
                     self.outputs.push_back(Output::Place(placement));
                 }
                 BranchOrder::RefuseOffer => {
-                    self.signal_to(
-                        branch,
-                        SignalCommand::RefuseOffer { status: 488, reason: None, headers: HeaderFields::new() },
-                    );
+                    let (status, reason, headers) = (488, None, HeaderFields::new());
+                    self.signal_to(branch, SignalCommand::RefuseOffer { status, reason, headers });
                 }
                 BranchOrder::End { answered_elsewhere } => self.end_branch(branch, answered_elsewhere, None),
             }

@@ -7,7 +7,6 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
 use tandem_call::header_fields::HeaderFields;
 
 use crate::fork::MediaKind;
@@ -15,8 +14,8 @@ use crate::signal::SignalCommand;
 
 /// The writer and reader of a leg's media descriptions. The media session implements this trait.
 ///
-/// A leg that rings at contacts with two kinds of media ([`MediaKind`]) has two sessions. One of
-/// them is in use, and all functions concern the session in use unless they say otherwise.
+/// A leg that rings at contacts with two kinds of media ([`MediaKind`]) has two sessions. One of them is in use, and all
+/// functions concern the session in use unless they say otherwise.
 pub trait Describe {
     /// Returns an offer. The codecs of the bridged leg come first.
     fn offer(&mut self) -> Bytes;
@@ -107,14 +106,14 @@ pub enum OfferAnswer {
     Agreed(Agreement),
     /// Both sides have agreed, and this server has made another offer.
     Reoffering {
-        /// What counts until the answer comes, and if the offer is refused.
+        /// The agreement that counts until the answer comes, and if the offer is refused.
         agreed: Agreement,
         /// Whether the far end has asked for the offer. Its answer then comes with an acknowledgement.
         in_response: bool,
     },
 }
 
-/// What both sides have agreed.
+/// The agreement of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreement {
     /// This server's answer to the far end's first offer. Each further response to the call repeats this answer.

@@ -36,7 +36,7 @@ pub(crate) fn ended(end: SignalEnd) -> SignalEvent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Media {
     pub(crate) offers: u32,
-    /// What is agreed: the last answer that was sent or accepted.
+    /// The agreed description: the last answer that was sent or accepted.
     pub(crate) agreed: Option<String>,
     pub(crate) settled: bool,
     pub(crate) owes_offer: bool,

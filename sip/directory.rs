@@ -227,12 +227,12 @@ mod tests {
             for_any_host: false,
         };
         let users = [
-            user(AccountName::new("a").as_str(), "alice", None),
-            user(AccountName::new("b").as_str(), "alice", Some("B.example")),
-            user(AccountName::new("b").as_str(), "alice", None),
-            user(AccountName::new("b").as_str(), "bob", Some("b.example")),
-            user(AccountName::new("a").as_str(), "bob", Some("a.example")),
-            user(AccountName::new("b").as_str(), "bob", Some("c.example")),
+            user("a", "alice", None),
+            user("b", "alice", Some("B.example")),
+            user("b", "alice", None),
+            user("b", "bob", Some("b.example")),
+            user("a", "bob", Some("a.example")),
+            user("b", "bob", Some("c.example")),
         ];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);
         let found = |name: &str, host: &str| {

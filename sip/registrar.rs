@@ -410,17 +410,15 @@ impl Registrar {
         Some(preferred(self.valid(now, &binding.aor).filter(is_flow)).unwrap_or(named).target())
     }
 
-    /// Returns the Contact URI of a user's phone and the path to it. `gr` is the value of this parameter in the GRUU of the
-    /// phone (RFC 5627). If several bindings have the instance, the preferred one is used.
+    /// Returns the target of a user's phone. `gr` is the value of this parameter in the GRUU of the phone (RFC 5627). If
+    /// several bindings have the instance, the preferred binding is used.
     pub(crate) fn target_of_instance(&self, now: Instant, aor: &Aor, gr: &str) -> Option<ContactTarget> {
         preferred(self.valid(now, aor).filter(|entry| entry.binding.is_of(gr))).map(Entry::target)
     }
 
     /// Returns the path to the phone of a user that registered this Contact.
     pub(crate) fn flow_of_contact(&self, now: Instant, aor: &Aor, contact: &Uri) -> Option<Flow> {
-        let has_contact =
-            |entry: &&Entry| Uri::parse(entry.binding.contact.as_bytes()).is_some_and(|one| one.is_equivalent(contact));
-        preferred(self.valid(now, aor).filter(has_contact)).map(|entry| entry.flow)
+        preferred(self.valid(now, aor).filter(|entry| entry.has_contact(contact))).map(|entry| entry.flow)
     }
 
     /// Returns whether a phone of this user can be reached at this address, with any port.
@@ -449,7 +447,7 @@ impl Registrar {
             if let Some(entry) = entry.filter(|entry| entry.flow.transport.is_reliable()) {
                 entry.flow.connection = None;
                 entry.flow.peer = entry.binding.direct.unwrap_or(peer);
-                if matches!(entry.flow.transport, Transport::Ws | Transport::Wss) {
+                if entry.flow.transport.is_websocket() {
                     ended.push(*id);
                 }
             }
@@ -518,7 +516,7 @@ impl Registrar {
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
         self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
             (Some(one), Some(other)) if !one.ends_with(" 0") => one == other,
-            _ => Uri::parse(entry.binding.contact.as_bytes()).is_some_and(|known| known.is_equivalent(uri)),
+            _ => entry.has_contact(uri),
         })
     }
 
@@ -586,6 +584,10 @@ impl Entry {
     /// Returns the preference among the bindings of a phone: the greatest value is used.
     fn preference(&self) -> (u16, bool, Instant) {
         (self.binding.q, is_open(self.flow), self.refreshed)
+    }
+
+    fn has_contact(&self, uri: &Uri) -> bool {
+        Uri::parse(self.binding.contact.as_bytes()).is_some_and(|own| own.is_equivalent(uri))
     }
 
     fn target(&self) -> ContactTarget {

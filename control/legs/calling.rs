@@ -42,8 +42,7 @@ impl OutgoingCall {
             Some(user) => user.contacts.iter().map(|contact| contact.media).collect(),
             None => vec![MediaKind::Plain],
         };
-        let mut kinds = self.routes.iter().flat_map(kinds_of);
-        kinds.next().is_some_and(|first| kinds.any(|other| other != first))
+        MediaKind::are_mixed(self.routes.iter().flat_map(kinds_of))
     }
 
     /// Returns the routes as the leg needs them.

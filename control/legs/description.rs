@@ -77,7 +77,7 @@ impl Description {
         Ok(())
     }
 
-    /// Frees what only a leg that rings needs.
+    /// Frees the parts that only a ringing leg needs.
     pub(crate) fn answered(&mut self) {
         self.two = None;
     }

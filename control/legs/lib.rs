@@ -76,7 +76,7 @@ pub struct LegIo {
     pub call_chain: CallChain,
 }
 
-/// What a leg reports to its call.
+/// A report of a leg to its call.
 #[derive(Debug)]
 pub enum LegReport {
     /// An event of the leg.
@@ -429,6 +429,6 @@ impl LegIo {
 
 /// Returns the Retry-After field of a 503 response. The value is a random time from 20 to 60 s, so that callers do not
 /// all call again at the same time.
-pub fn retry_after() -> (String, String) {
+fn retry_after() -> (String, String) {
     ("Retry-After".to_owned(), rand::random_range(20..=60).to_string())
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_call::header_fields::HeaderFields;
 use tandem_clients as clients;
 use tandem_host::clock;
 use tandem_id::{LegId, Now};
@@ -23,7 +24,6 @@ pub use tandem_sip::escape_user;
 use tandem_stir::SigningOutcome;
 
 use crate::calling::{CallRoute, OutgoingCall};
-use tandem_call::header_fields::HeaderFields;
 
 /// The SIP endpoint.
 pub type Endpoint = sip::transport::Handle;

@@ -25,7 +25,7 @@ use crate::{LegIo, Signalling};
 /// The data of a leg. It contains secrets: descriptions with keys, and header fields of the application.
 ///
 /// The further routes of a leg that is not answered are not data, because they belong to the routing of the process. A
-/// leg that continues has only the route that it is trying ([`LegIo::keep_route`]).
+/// leg that continues has only the route that it is trying.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct LegIoSnapshot {
     leg: LegSnapshot,
@@ -115,17 +115,14 @@ impl LegIo {
     /// preference of another leg.
     pub fn read(snapshot: LegIoSnapshot, signalling: Signalling, session: Option<media::Session>, now: Now) -> Self {
         let LegIoSnapshot { leg, headers, handed_back, chain, internal: _ } = snapshot;
-        let leg = Leg::read(leg, now);
+        let mut leg = Leg::read(leg, now);
+        // This process does not know the further routes.
+        leg.keep_route();
         let media = session.map(|session| Description::new(session, media::Preference::default(), Vec::new()));
         let call_chain = match &signalling {
             Signalling::Internal(internal) => internal.call_chain().clone(),
             Signalling::Sip(_) => crate::internal::CallChain::with(chain),
         };
         Self { leg, media, headers, handed_back, call_chain, ..Self::outgoing(LegId(0), signalling) }
-    }
-
-    /// Gives up the further routes of a leg that was read: this process does not know them.
-    pub fn keep_route(&mut self) {
-        self.leg.keep_route();
     }
 }

@@ -58,10 +58,14 @@ impl Routing {
     /// application of another account that is open to all accounts.
     pub fn to_own_application(&self, account: &AccountName, dialect: &str, id: &str) -> Option<Route> {
         let held = self.inventory.applications.find(id).filter(|held| held.details.open);
-        let owner = held.as_ref().map_or(account, |held| &held.account);
-        let voice = self.application(owner, dialect, id)?;
+        self.to_document_of(held.as_ref().map_or(account, |held| &held.account), dialect, id)
+    }
+
+    /// Returns the route to the document of the account's application with this dialect and id.
+    pub(crate) fn to_document_of(&self, account: &AccountName, dialect: &str, id: &str) -> Option<Route> {
+        let voice = self.application(account, dialect, id)?;
         Some(Route {
-            owner: LegOwner { application: Some(id.into()), ..LegOwner::new(owner.clone(), dialect) },
+            owner: LegOwner { application: Some(id.into()), ..LegOwner::new(account.clone(), dialect) },
             status: voice.status(),
             record: None,
             decision: voice.decision()?,

@@ -53,8 +53,8 @@ struct ChannelTable {
 }
 
 impl Channels {
-    /// Takes all channels in `requested` for a leg, or takes no channel. The second value of each entry in `requested` is the
-    /// limit of the channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and
+    /// Takes all channels in `requested` for a leg, or takes no channel. The second value of each entry in `requested` is
+    /// the limit of the channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and
     /// takes no other channels.
     ///
     /// # Errors

@@ -154,7 +154,7 @@ impl Routing {
             Identity::Sip { .. } => self.route_from_phone(caller, request_uri, user),
             Identity::Token { application, .. } => {
                 let id = application.as_ref().ok_or(403u16)?;
-                self.to_application_of(&caller.account, self.documents(&caller.account), id).ok_or(404)
+                self.to_application_of(&caller.account, &self.documents(&caller.account), id).ok_or(404)
             }
         }
     }
@@ -245,7 +245,7 @@ impl Routing {
         let account = endpoint.account.clone();
         let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
         if let Some(id) = &endpoint.application {
-            return self.to_application_of(&account, dialect, id);
+            return self.to_application_of(&account, &dialect, id);
         }
         let target = target(endpoint.voice_url.as_ref(), endpoint.voice_method)?;
         Some(Route {
@@ -257,17 +257,11 @@ impl Routing {
     }
 
     /// Returns the route to the account's application with this id.
-    fn to_application_of(&self, account: &AccountName, dialect: Arc<str>, id: &Arc<str>) -> Option<Route> {
-        if let Some(application) = self.configured_application(id).filter(|app| app.account == *account) {
-            return Some(to_application(account.clone(), application));
+    fn to_application_of(&self, account: &AccountName, dialect: &str, id: &str) -> Option<Route> {
+        match self.configured_application(id).filter(|app| app.account == *account) {
+            Some(application) => Some(to_application(account.clone(), application)),
+            None => self.to_document_of(account, dialect, id),
         }
-        let voice = self.application(account, &dialect, id)?;
-        Some(Route {
-            owner: LegOwner { application: Some(Arc::clone(id)), ..LegOwner::new(account.clone(), dialect) },
-            status: voice.status(),
-            record: None,
-            decision: voice.decision()?,
-        })
     }
 
     fn decision(&self, number: &NumberConfig, program: Option<&Program>, user: &str) -> Decision {

@@ -140,7 +140,7 @@ impl CreateError {
     }
 }
 
-/// Builds the leg of an inbound INVITE. Returns the leg and the SDP offer. `domain` is the SIP domain that routes the
+/// Builds the leg of an inbound call. Returns the leg and the SDP offer. `domain` is the SIP domain that routes the
 /// call. If `domain` is given, both parties of the leg are SIP URIs.
 pub fn inbound_leg(
     leg: LegId,

@@ -84,13 +84,6 @@ impl Routing {
         std::iter::once(account.clone()).chain(self.accounts.parent(account)).collect()
     }
 
-    /// Returns the route to the contacts of a user, who is called at the address `to`.
-    pub fn to_user(&self, user: clients::User, to: &Address) -> Outbound {
-        let request_uri = self.phones.target(&user, to);
-        let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
-        Outbound { request_uri, next_hop, from_host, credentials, trunk, user: Some(user) }
-    }
-
     fn may_use(&self, account: &AccountName, trunk: &TrunkConfig) -> bool {
         let own = trunk.account.as_ref();
         own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_ref())
@@ -146,7 +139,9 @@ impl Routing {
             return self.over(via, &to.user(), health);
         }
         if let Some(user) = self.phones.find(account, to) {
-            return vec![self.to_user(user, to)];
+            let request_uri = self.phones.target(&user, to);
+            let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
+            return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, user: Some(user) }];
         }
         match to {
             Address::Phone(number) => {

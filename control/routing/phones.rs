@@ -350,8 +350,8 @@ impl Phones {
 
     /// Whether calls to a phone have the media of browsers. `by_websocket` says whether the phone has registered over a
     /// WebSocket.
-    pub fn is_webrtc(&self, phone: &sip::Aor, by_websocket: bool) -> bool {
-        self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.webrtc).unwrap_or(by_websocket)
+    pub fn is_webrtc(&self, phone: &clients::User, by_websocket: bool) -> bool {
+        self.endpoint(&phone.account, &phone.name).and_then(|endpoint| endpoint.webrtc).unwrap_or(by_websocket)
     }
 
     /// Whether calls to this domain of an account must use TLS.

@@ -31,14 +31,14 @@ pub(crate) use supervised::{Room, Supervised};
 
 pub(crate) struct CallState {
     pub call: Call,
-    /// What the shell knows about the call.
+    /// The shell's data about the call.
     pub facts: CallFacts,
     pub legs: HashMap<LegId, Box<LiveLeg>>,
     /// The supervisors: legs that listen to another leg's call and are not bridged with the other leg.
     pub supervised: Option<Box<Supervised>>,
 }
 
-/// What the shell knows about a call, as data.
+/// The shell's data about a call, without handles.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct CallFacts {
     /// The session id of this call, and the session ids of the calls that were merged into this call.

@@ -25,6 +25,7 @@ mod supervise;
 mod transfer;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,7 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
 type Answer = Result<Accepted, Refused>;
 
 struct CallTask {
-    /// What moves into another call when two calls are merged.
+    /// The state that moves into another call when two calls are merged.
     state: CallState,
     services: Arc<Services>,
     registry: Registry,
@@ -389,9 +390,7 @@ impl CallTask {
                 }
                 self.state.call.handle_fetched(now, leg, id, result);
             }
-            Message::Rendered { leg, op, loops, elapsed, audio } => {
-                self.handle_audio(leg, op, audio, |audio| media::Command::Play { op, audio, loops, elapsed });
-            }
+            Message::Rendered { leg, op, loops, elapsed, audio } => self.handle_audio(leg, op, audio, (loops, elapsed)),
             Message::StreamOpen { leg, id } => {
                 let waiting_invite = self.state.legs.get_mut(&leg).and_then(|live| {
                     live.attachments.streams.get_mut(&id)?.delays_invite = false;
@@ -801,13 +800,13 @@ impl CallTask {
         }
     }
 
-    /// Plays the audio of a playback with the command that `play` creates.
+    /// Plays the audio of a playback, or ends the playback. `loops` and `elapsed` are as in [`Message::Rendered`].
     fn handle_audio(
         &mut self,
         leg: LegId,
         op: OpId,
         audio: Result<Loaded, AudioError>,
-        play: impl FnOnce(Arc<media::Audio>) -> media::Command,
+        (loops, elapsed): (Option<NonZeroU32>, Duration),
     ) {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         if live.attachments.renders.remove(&op).is_none() {
@@ -819,7 +818,8 @@ impl CallTask {
                     let failure = EngineFailure::new(Engine::Voice, why).with_effect(EngineEffect::Recovered);
                     self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
                 }
-                (!live.io.command(play(audio))).then(|| AudioError::Unusable("no audio path".to_owned()))
+                let command = media::Command::Play { op, audio, loops, elapsed };
+                (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
             }
             Err(why) => Some(why),
         };

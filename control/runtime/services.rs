@@ -25,7 +25,7 @@ use tandem_metrics::Counters;
 use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
 use tandem_routing::new_call::CreateError;
-use tandem_routing::{InternalDestination, Outbound, Routing};
+use tandem_routing::{Outbound, Routing};
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
 use tandem_speech::recognise::Recogniser;
@@ -129,17 +129,6 @@ impl Services {
         self.sip.refusal_of(&accounts, uri).await
     }
 
-    /// Returns the destination on this server that a leg reaches without SIP, if there is one.
-    pub fn own(
-        &self,
-        account: &AccountName,
-        dialect: &str,
-        to: &Address,
-        via: &[Arc<str>],
-    ) -> Option<InternalDestination> {
-        self.routing.load_full().own(account, dialect, to, via)
-    }
-
     /// Checks that a leg to this address has a route that the account may use. A `client:` address always has a route,
     /// because only the call itself detects whether a phone with this name exists. The call itself is checked again,
     /// with the addresses of host names.
@@ -153,7 +142,8 @@ impl Services {
         to: &Address,
         via: &[Arc<str>],
     ) -> Result<(), CreateError> {
-        if matches!(to, Address::Client(_)) || self.own(account, dialect, to, via).is_some() {
+        let is_internal = || self.routing.load_full().own(account, dialect, to, via).is_some();
+        if matches!(to, Address::Client(_)) || is_internal() {
             return Ok(());
         }
         let mut error = CreateError::NoRoute(to.to_string());

@@ -26,7 +26,7 @@ enum Step {
     End(Side),
 }
 
-/// What happens to the signal with this number.
+/// The fault of the signal with this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,

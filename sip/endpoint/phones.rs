@@ -497,8 +497,8 @@ impl Phones {
     }
 
     /// Returns the Contact of the registered phone whose GRUU at this server is `uri`, and the path to the phone. A proxy
-    /// on the path cannot know this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT. For such a GRUU
-    /// the function returns `None`, because the proxy knows the path to the phone.
+    /// on the path cannot know this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a
+    /// NAT. For such a GRUU the function returns `None`, because the proxy knows the path to the phone.
     pub(super) fn phone_of_gruu(&self, now: Instant, uri: &Uri) -> Option<(Uri, Flow)> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());

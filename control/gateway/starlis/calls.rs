@@ -49,8 +49,6 @@ pub(super) enum CallError {
     NoAccount,
     #[error("the account has no calling number: set gateways.starlis.from")]
     NoCallingNumber,
-    #[error("the server accepts no more calls")]
-    Full,
     #[error(transparent)]
     NotCreated(#[from] CreateError),
     /// The user has no call with this id.
@@ -84,7 +82,7 @@ impl Starlis {
         let from = from.ok_or(CallError::NoCallingNumber)?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // The subscription starts before the call, so that no event and no message is lost.
-        let following = services.events.subscribe(Filter::leg(leg)).map_err(|_| CallError::Full)?;
+        let following = services.events.subscribe(Filter::leg(leg)).map_err(|_| CreateError::Full)?;
         let stream = services.streams.local().expect(leg);
         let (to, user) = (Address::Phone(request.to.clone()), Arc::clone(&request.user));
         let client_state = Some(format!("{OWN_CALL}{}", request.user));

@@ -22,7 +22,7 @@ use tandem_legs::LegIo;
 pub(crate) struct LiveLeg {
     /// The dialog and the media session.
     pub io: LegIo,
-    /// What the shell knows about the leg.
+    /// The shell's data about the leg.
     pub facts: LegFacts,
     /// The stateful program (script) that provides the leg's documents, if there is a script.
     pub script: ScriptSlot,
@@ -34,7 +34,7 @@ pub(crate) struct LiveLeg {
     pub attachments: Attachments,
 }
 
-/// What the shell knows about a leg, as data.
+/// The shell's data about a leg, without handles.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LegFacts {
     /// The INVITE of the leg, which waits until the socket of a stream has opened or failed.

@@ -93,8 +93,7 @@ impl CallSnapshot {
         let Self { call, facts, legs } = self;
         let mut state = CallState { facts, ..CallState::new(Call::read(&call, now)?) };
         for (id, LiveLegSnapshot { io, parts: _, facts, script }) in legs {
-            let Some(mut io) = attach(id, io) else { continue };
-            io.keep_route();
+            let Some(io) = attach(id, io) else { continue };
             let script = match script {
                 Some(script) => ScriptSlot::read(dialects, script)?,
                 None => ScriptSlot::default(),

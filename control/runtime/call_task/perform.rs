@@ -12,7 +12,6 @@ use tandem_call::output::{EndReason, Invite, LegCommand, LegEvent, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{Cause, FOREIGN_CALLER, FOREIGN_IDENTITY, NO_MEDIA, NO_PHONE, NO_TRUNK};
-use tandem_clients as clients;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents::{self as documents, ScriptRequest};
 use tandem_history::event_log::Line;
@@ -271,7 +270,8 @@ impl CallTask {
             let not_called = NotCalled { reason: EndReason::Unreachable, detail: unreachable_reason(&invite.to) };
             return Err(self.not_called(leg, &info, &invite.to, not_called));
         };
-        let addresses = (first.outbound.address(), first.outbound.address());
+        let address = first.outbound.address();
+        let addresses = (address, address);
         let session = self.open(leg, addresses, &first.media).map_err(|_| failed(NO_MEDIA.to_owned()))?;
         if let Some(trunk) = &first.outbound.trunk {
             self.state.call.set_trunk(leg, Arc::clone(&trunk.name));
@@ -297,24 +297,14 @@ impl CallTask {
     fn call_routes(&self, routing: &Routing, info: &LegInfo, invite: &Invite) -> Vec<CallRoute> {
         let health = |trunk: &str| self.services.sip.trunk_status(trunk).health;
         let routes = routing.outbound(&info.account, &invite.to, &invite.via, health, &mut rand::rng());
-        let contacts_of = |user: &clients::User, device: Option<&str>| self.services.clients.contacts(user, device);
         let route = |outbound: Outbound| {
             let user = outbound.user.as_ref().map(|user| {
-                let contacts = contacts_of(user, phones::instance_in(&outbound.request_uri));
+                let contacts = self.services.clients.contacts(user, phones::instance_in(&outbound.request_uri));
                 CalledUser { name: user.name.to_string(), contacts }
             });
             CallRoute::new(outbound, user, routing)
         };
-        // A client that is connected with a token is no user of SIP.
-        let connected = match &invite.to {
-            Address::Client(name) if routes.is_empty() => {
-                let user = clients::User { account: info.account.clone(), name: Arc::clone(name), domain: None };
-                Some(user).filter(|user| !contacts_of(user, None).is_empty())
-            }
-            _ => None,
-        };
-        let connected = connected.map(|user| routing.to_user(user, &invite.to));
-        routes.into_iter().chain(connected).map(route).collect()
+        routes.into_iter().map(route).collect()
     }
 
     /// Returns the reason why the leg may not be called: it may not show its calling number, or the application sets a

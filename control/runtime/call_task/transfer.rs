@@ -80,9 +80,9 @@ impl CallTask {
             }
             Some(decision) => ReferTarget::Number(Box::new(decision)),
             None => {
-                let (account, dialect) = info.map(|info| (info.account.clone(), &*info.dialect)).unwrap_or_default();
+                let dialect = info.map(|info| &*info.dialect).unwrap_or_default();
                 let known = |to: &Address| {
-                    self.services.own(&account, dialect, to, &[]).is_some()
+                    routing.own(&account, dialect, to, &[]).is_some()
                         || !self.services.routes(&account, to, &[]).is_empty()
                 };
                 let places = [Address::from(number), Address::Client(number.into())];

@@ -68,7 +68,7 @@ impl Calls {
         let user = clients::User { account, name: username, domain };
         if registered {
             let by_websocket = binding.transport.is_websocket();
-            let is_webrtc = services.routing.load().phones().is_webrtc(&binding.aor, by_websocket);
+            let is_webrtc = services.routing.load().phones().is_webrtc(&user, by_websocket);
             let media = if is_webrtc { MediaKind::WebRtc } else { MediaKind::Plain };
             let contact = Contact { id: binding.id.0, q: binding.q, media };
             let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());

@@ -126,7 +126,7 @@ fn state_of(script: CallScript) -> (CallState, Now) {
     (state, now)
 }
 
-/// What the owners of the handles have written for each leg.
+/// The parts that the owners of the handles have written, for each leg.
 fn parts_of(state: &CallState) -> BTreeMap<LegId, LegParts> {
     let parts = |leg: &LegId| LegParts {
         dialogs: [(*leg, format!("dialog of {leg}").into())].into(),
