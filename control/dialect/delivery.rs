@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_notices_of_a_call_are_in_one_queue_and_only_numbered_notices_name_their_leg() {
-        let (dialect, leg) = (Fake("a"), leg());
+        let (dialect, leg) = (Fake::new("a"), leg());
         let plain = of_leg(notice("http://app.test/"), &dialect, &leg, 5);
         assert_eq!((plain.id, plain.session, plain.queue.as_str()), (5, 0x2a, &*format!("{:032x}", 0x2a)));
         assert_eq!((plain.account.as_str(), plain.dialect.as_str(), plain.leg), ("acme", "a", Some(leg.id)));
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_timeout_of_the_status_callback_replaces_the_timeout_of_the_dialect() {
-        let (dialect, mut leg) = (Fake("a"), leg());
+        let (dialect, mut leg) = (Fake::new("a"), leg());
         let total = |leg: &LegInfo| of_leg(notice("http://app.test/"), &dialect, leg, 5).policy.total;
         assert_eq!(total(&leg), RetryPolicy::default().total);
         let target = Target { url: "http://app.test/".into(), method: Method::Post };
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_notice_without_a_call_is_in_the_given_queue() {
         let delivery =
-            of_account(notice("http://app.test/"), &Fake("a"), &AccountName::new("acme"), "usage".to_owned(), 5);
+            of_account(notice("http://app.test/"), &Fake::new("a"), &AccountName::new("acme"), "usage".to_owned(), 5);
         assert_eq!((delivery.queue.as_str(), delivery.session, delivery.leg), ("usage", 0, None));
     }
 

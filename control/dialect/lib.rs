@@ -10,8 +10,8 @@
 pub mod conversation;
 pub mod delivery;
 mod dialects;
-#[cfg(test)]
-mod fake;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 pub mod form;
 pub mod script;
 
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_dialect_without_own_ids_writes_the_ids_of_this_server() {
-        let dialect = fake::Fake("a");
+        let dialect = fake::Fake::new("a");
         assert_eq!(dialect.stream_id(StreamId(1)), StreamId(1).to_string());
         assert_eq!(dialect.recording_id(RecordingId(2)), RecordingId(2).to_string());
         assert_eq!(dialect.conversation_id(ConversationId(3)), ConversationId(3).to_string());

@@ -4,30 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tandem_accounts::Account;
-use tandem_call::address::Address;
-use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchReason, Scope};
-use tandem_call::leg::{LegInfo, LegOwner};
 use tandem_call::program::instruction::Instruction;
-use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
+use tandem_dialect::fake::{self, Fake};
 use tandem_dialect::script::{Request, Response, Step, Timeouts};
-use tandem_dialect::{Context, Dialect, Documents, Notice, StreamWire};
+use tandem_dialect::{Context, Dialect};
 use tandem_http::{Client, CookieJar, NetworkPolicy};
-use tandem_id::{AccountName, CallId, LegId, StreamId};
-use tandem_webhooks::{Body, SignInput, SignedRequest};
-use url::Url;
+use tandem_id::AccountName;
 
 use super::*;
 use crate::{RequestContext, Turns, fetch};
 
-/// A dialect of scripts. A script counts its steps. Every second step is a request to `url`, whose result has no effect.
-struct Counting {
-    url: String,
-}
-
+/// A script that counts its steps. For `FetchReason::Wait` it sends a request to `url`, whose result has no effect.
 struct Count {
     steps: u64,
     url: String,
@@ -35,6 +25,13 @@ struct Count {
 }
 
 impl Count {
+    /// Reads the written form of a script, or creates a new script.
+    fn make(url: &str, written: Option<&[u8]>) -> Box<dyn Script> {
+        let text = String::from_utf8_lossy(written.unwrap_or(b"0 false"));
+        let (steps, awaits) = text.split_once(' ').unwrap();
+        Box::new(Self { steps: steps.parse().unwrap(), url: url.to_owned(), awaits: awaits == "true" })
+    }
+
     fn done(&mut self) -> Step {
         self.steps += 1;
         let pause = Instruction::Pause(Duration::from_secs(self.steps));
@@ -68,64 +65,6 @@ impl Script for Count {
     }
 }
 
-impl Dialect for Counting {
-    fn name(&self) -> &'static str {
-        "counting"
-    }
-
-    fn call_id(&self, leg: LegId) -> String {
-        leg.to_string()
-    }
-
-    fn parse_call_id(&self, _: &str) -> Option<LegId> {
-        None
-    }
-
-    fn documents(&self) -> Option<&dyn Documents> {
-        Some(self)
-    }
-
-    fn webhook(&self, _: &Account, _: &CallEvent, _: &Context) -> Vec<Notice> {
-        Vec::new()
-    }
-
-    fn sign(&self, _: &Account, notice: &SignInput<'_>) -> SignedRequest {
-        SignedRequest { url: notice.url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() }
-    }
-
-    fn stream(&self, _: &Account, _: &LegInfo, _: StreamId, _: &StreamSpec, _: Timestamp) -> Box<dyn StreamWire> {
-        unreachable!("no test of this crate has streams")
-    }
-}
-
-impl Documents for Counting {
-    fn fetch(&self, _: &Account, fetch: &Fetch, _: &Context) -> Notice {
-        let (target, body) = (fetch.target.clone(), Body::Form(Vec::new()));
-        Notice { event: "document".to_owned(), target, failover: None, body, numbered: false }
-    }
-
-    fn reply(
-        &self,
-        _: &Fetch,
-        _: &Notice,
-        _: Option<&Url>,
-        _: Option<&str>,
-        _: &[u8],
-    ) -> Result<Program, FetchFailure> {
-        Ok(Program::default())
-    }
-
-    fn script(&self) -> Option<Box<dyn Script>> {
-        Some(Box::new(Count { steps: 0, url: self.url.clone(), awaits: false }))
-    }
-
-    fn read_script(&self, octets: &[u8]) -> Result<Box<dyn Script>, CallSnapshotError> {
-        let text = String::from_utf8_lossy(octets);
-        let (steps, awaits) = text.split_once(' ').unwrap();
-        Ok(Box::new(Count { steps: steps.parse().unwrap(), url: self.url.clone(), awaits: awaits == "true" }))
-    }
-}
-
 struct Process {
     dialects: Dialects,
     client: Client,
@@ -133,19 +72,19 @@ struct Process {
 
 impl Process {
     fn new(url: &str) -> Self {
-        let dialect: Arc<dyn Dialect> = Arc::new(Counting { url: url.to_owned() });
+        let url = url.to_owned();
+        let counting = Fake::with_scripts("counting", move |written| Count::make(&url, written));
+        let dialect: Arc<dyn Dialect> = Arc::new(counting);
         let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
         Self { dialects: Dialects::new([dialect]), client: Client::new(policy, Duration::from_secs(5)).unwrap() }
     }
 
     /// Requests the next instructions. Returns the length of the pause, which is the number of the step.
     async fn next(&self, slot: &ScriptSlot, id: u64, reason: FetchReason) -> u64 {
-        let (from, to) = (Address::from("+15550001"), Address::from("+15550002"));
-        let owner = LegOwner::new(AccountName::new("main"), "counting");
-        let leg = LegInfo::inbound(LegId(1), CallId(2), owner, from, to, Timestamp::UNIX_EPOCH);
         let target = Target { url: "http://app.test/".into(), method: Method::Post };
         let first_method = Method::Post;
-        let asked = Fetch { id: FetchId(id), leg: Arc::new(leg), target, reason, scope: Scope::Leg, first_method };
+        let leg = Arc::new(fake::leg());
+        let asked = Fetch { id: FetchId(id), leg, target, reason, scope: Scope::Leg, first_method };
         let account =
             Account { name: AccountName::new("main"), twilio: None, telnyx: None, signalwire: None, operator: false };
         let context = Context { public_url: "http://us".into(), sequence: 0, recording: None, queue: None };

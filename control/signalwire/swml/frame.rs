@@ -1,17 +1,39 @@
 //! The position of a script in its documents: a stack of sections and conditions, and its written form.
 //!
-//! A document is written once, as the application's text in the form of [`written`](super::written). A position is the
-//! number of a step in its document, so positions are valid as long as [`Document::of`] numbers the steps in this order.
+//! A document is written once, as the application's text in the form of [`written`]. A position is the number of a step
+//! in its document, so positions are valid as long as [`Document::of`] numbers the steps in this order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tandem_call::snapshot::CallSnapshotError;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::document::{Document, Steps};
 use super::value::Value;
-use super::written::{self as values, Written};
+use super::written::{self, Written};
+
+/// The steps of a section or a condition that run.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Frame {
+    pub(super) document: Document,
+    pub(super) steps: Steps,
+    /// The index of the next step.
+    pub(super) at: usize,
+    /// The section. `None` for the steps of a condition within a section.
+    pub(super) section: Option<Section>,
+}
+
+/// A section that runs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Section {
+    pub(super) name: String,
+    #[serde(with = "written")]
+    pub(super) params: Value,
+    pub(super) entry: Entry,
+    /// The number of jumps of each step that has made jumps.
+    pub(super) jumps: BTreeMap<usize, u32>,
+}
 
 /// How a script enters a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -22,113 +44,61 @@ pub(super) enum Entry {
     Transfer,
 }
 
-/// A section or a condition whose steps run.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Frame {
-    Section {
-        name: String,
-        document: Document,
-        steps: Steps,
-        at: usize,
-        params: Value,
-        entry: Entry,
-        /// The number of jumps of each step that has made jumps.
-        jumps: BTreeMap<usize, u32>,
-    },
-    /// Steps within a section.
-    Block { steps: Steps, at: usize },
-}
-
-/// The written form of the frames.
+/// The written form of the frames. `S` is a reference to the section when the frames are written.
 #[derive(Serialize, Deserialize)]
-struct Position {
+struct Position<S> {
     documents: Vec<Arc<str>>,
-    levels: Vec<Level>,
+    frames: Vec<FramePosition<S>>,
 }
 
 /// The written form of one frame.
 #[derive(Serialize, Deserialize)]
-enum Level {
-    Section {
-        name: String,
-        /// The index of the document.
-        document: usize,
-        at: usize,
-        #[serde(with = "values::value")]
-        params: Value,
-        entry: Entry,
-        jumps: BTreeMap<usize, u32>,
-    },
-    Block {
-        /// The number of the first step. All steps are in the document of the innermost section.
-        first: usize,
-        at: usize,
-    },
+struct FramePosition<S> {
+    /// The index of the document.
+    document: usize,
+    /// The number of the first step. `None` for a section without steps.
+    first: Option<usize>,
+    at: usize,
+    section: Option<S>,
 }
 
-impl Position {
-    fn of(frames: &[Frame]) -> Self {
-        let mut documents: Vec<&Document> = Vec::new();
-        let levels = frames.iter().map(|frame| match frame {
-            Frame::Section { name, document, steps: _, at, params, entry, jumps } => {
-                let known = documents.iter().position(|known| known.is(document));
-                let index = known.unwrap_or_else(|| {
-                    documents.push(document);
-                    documents.len() - 1
-                });
-                let (name, params, jumps) = (name.clone(), params.clone(), jumps.clone());
-                Level::Section { name, document: index, at: *at, params, entry: *entry, jumps }
-            }
-            // A block has steps.
-            Frame::Block { steps, at } => Level::Block { first: steps.first().map_or(0, |step| step.id), at: *at },
+/// Writes the frames of a script.
+pub(super) fn serialize<S: Serializer>(frames: &[Frame], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut documents: Vec<&Document> = Vec::new();
+    let positions = frames.iter().map(|Frame { document, steps, at, section }| {
+        let known = documents.iter().position(|known| known.is(document));
+        let index = known.unwrap_or_else(|| {
+            documents.push(document);
+            documents.len() - 1
         });
-        let levels = levels.collect();
-        Self { documents: documents.into_iter().map(|document| Arc::clone(&document.source)).collect(), levels }
-    }
-
-    /// # Errors
-    /// A document or a position is wrong.
-    fn into_frames(self) -> Result<Vec<Frame>, CallSnapshotError> {
-        let malformed = |why: &str| CallSnapshotError::Malformed(why.to_owned());
-        let read = |source: &Arc<str>| {
-            let value = serde_json::from_str::<Written<Value>>(source);
-            let value = value.map_err(|why| malformed(&why.to_string()))?;
-            Document::of(value.0).map_err(|fault| malformed(&fault.to_string()))
-        };
-        let documents = self.documents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut frames = Vec::with_capacity(self.levels.len());
-        let mut current = None;
-        for level in self.levels {
-            frames.push(match level {
-                Level::Section { name, document, at, params, entry, jumps } => {
-                    let document =
-                        documents.get(document).ok_or_else(|| malformed("there is no document with this index"))?;
-                    current = Some(document);
-                    let steps = document.section(&name).cloned().unwrap_or_default();
-                    Frame::Section { name, document: document.clone(), steps, at, params, entry, jumps }
-                }
-                Level::Block { first, at } => {
-                    let steps: Option<Steps> = current.and_then(|document| document.steps_from(first));
-                    Frame::Block { steps: steps.ok_or_else(|| malformed("there is no step with this number"))?, at }
-                }
-            });
-        }
-        Ok(frames)
-    }
+        let first = steps.first().map(|step| step.id);
+        FramePosition { document: index, first, at: *at, section: section.as_ref() }
+    });
+    let frames = positions.collect();
+    let documents = documents.into_iter().map(|document| Arc::clone(&document.source)).collect();
+    Position { documents, frames }.serialize(serializer)
 }
 
-/// The written form of all frames of a script.
-pub(super) mod written {
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Frame, Position};
-
-    pub(in super::super) fn serialize<S: Serializer>(frames: &[Frame], serializer: S) -> Result<S::Ok, S::Error> {
-        Position::of(frames).serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Frame>, D::Error> {
-        Position::deserialize(deserializer)?.into_frames().map_err(D::Error::custom)
-    }
+/// Reads the frames of a script.
+///
+/// # Errors
+/// A document or a position is wrong.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Frame>, D::Error> {
+    let Position { documents, frames } = Position::<Section>::deserialize(deserializer)?;
+    let read = |source: &Arc<str>| {
+        let Written(value) = serde_json::from_str::<Written<Value>>(source).map_err(D::Error::custom)?;
+        Document::of(value).map_err(D::Error::custom)
+    };
+    let documents = documents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let frame = |FramePosition { document, first, at, section }: FramePosition<Section>| -> Result<Frame, D::Error> {
+        let wrong = || D::Error::custom("there is no document with this index");
+        let document = documents.get(document).ok_or_else(wrong)?.clone();
+        let steps = match first {
+            Some(first) => document.steps_from(first),
+            None => Some(Steps::default()),
+        };
+        let steps = steps.ok_or_else(|| D::Error::custom("there is no step with this number"))?;
+        Ok(Frame { document, steps, at, section })
+    };
+    frames.into_iter().map(frame).collect()
 }

@@ -19,7 +19,7 @@ use super::budget::{BUDGET, Budget, Exhausted, STEP};
 use super::document::{Branch, Cases, Document, Inner, MAX_WARNINGS, Step, Steps};
 use super::error::{Code, Fault};
 use super::expression::{self, EvalError, Found, Scope};
-use super::frame::{self, Entry, Frame};
+use super::frame::{self, Entry, Frame, Section};
 use super::parameters::{WEB, is_url};
 use super::template::{self, expand};
 use super::text;
@@ -112,7 +112,7 @@ pub(super) enum PendingResult {
     /// The document at this URL.
     Document {
         url: String,
-        #[serde(with = "written::value")]
+        #[serde(with = "written")]
         params: Value,
         entry: Entry,
     },
@@ -133,7 +133,7 @@ pub(super) struct Jobs {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct CallContext {
     /// The script's object `call`.
-    #[serde(with = "written::object")]
+    #[serde(with = "written")]
     pub(super) call: Object,
     /// Whether the leg is answered.
     pub(super) answered: bool,
@@ -149,15 +149,15 @@ const LONGEST_DECISION: usize = 60;
 /// A running script. Its written form is its state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Interpreter {
-    #[serde(with = "frame::written")]
+    #[serde(with = "frame")]
     frames: Vec<Frame>,
     /// The work that the script may do before its next action.
     pub(super) budget: Budget,
-    #[serde(with = "written::object")]
+    #[serde(with = "written")]
     pub(super) vars: Object,
     /// The size of the variables, in octets.
     var_octets: usize,
-    #[serde(with = "written::object")]
+    #[serde(with = "written")]
     pub(super) envs: Object,
     pub(super) context: CallContext,
     pub(super) waits: PendingResult,
@@ -211,16 +211,15 @@ impl Interpreter {
 
     /// Returns the place of the step that started last, such as `main.[2].play`. Log messages show this place.
     pub(super) fn place(&self) -> String {
-        let start = self.frames.iter().rposition(|frame| matches!(frame, Frame::Section { .. })).unwrap_or_default();
+        let start = self.frames.iter().rposition(|frame| frame.section.is_some()).unwrap_or_default();
         let mut place = String::new();
         for frame in self.frames.iter().skip(start) {
-            if let Frame::Section { name, .. } = frame {
-                place.push_str(name);
+            if let Some(section) = &frame.section {
+                place.push_str(&section.name);
                 place.push('.');
             }
-            let (Frame::Section { at, .. } | Frame::Block { at, .. }) = frame;
-            if *at > 0 {
-                let _ = write!(place, "[{}].", at - 1);
+            if frame.at > 0 {
+                let _ = write!(place, "[{}].", frame.at - 1);
             }
         }
         place.push_str(&self.method);
@@ -254,10 +253,7 @@ impl Interpreter {
 
     /// The `params` of the running section.
     fn params(&self) -> Option<&Value> {
-        self.frames.iter().rev().find_map(|frame| match frame {
-            Frame::Section { params, .. } => Some(params),
-            Frame::Block { .. } => None,
-        })
+        self.frames.iter().rev().find_map(|frame| frame.section.as_ref()).map(|section| &section.params)
     }
 
     /// Runs steps until a step takes time.
@@ -314,9 +310,8 @@ impl Interpreter {
     /// section or the condition.
     fn step(&mut self) -> Result<Option<(Steps, usize)>, Fault> {
         let Some(frame) = self.frames.last_mut() else { return Ok(None) };
-        let (Frame::Section { steps, at, .. } | Frame::Block { steps, at }) = frame;
-        let step = (*at < steps.len()).then(|| (Arc::clone(steps), *at));
-        *at += 1;
+        let step = (frame.at < frame.steps.len()).then(|| (Arc::clone(&frame.steps), frame.at));
+        frame.at += 1;
         if step.is_none() {
             self.leave()?;
         }
@@ -325,27 +320,26 @@ impl Interpreter {
 
     /// Leaves the innermost section or condition.
     fn leave(&mut self) -> Result<(), Fault> {
-        if let Some(Frame::Section { entry, .. }) = self.frames.pop() {
-            match entry {
-                Entry::Execute => {
-                    let on_return = match self.current_step() {
-                        Some(Step { inner: Inner::Over { on_return, .. }, .. }) => on_return.clone(),
-                        _ => Steps::default(),
-                    };
-                    // The block that is added last runs first. So `on_return` runs before `result`.
-                    self.follow_result()?;
-                    self.block(on_return);
-                }
-                Entry::Transfer => self.frames.clear(),
+        match self.frames.pop().and_then(|frame| frame.section).map(|section| section.entry) {
+            Some(Entry::Execute) => {
+                let on_return = match self.current_step() {
+                    Some(Step { inner: Inner::Over { on_return, .. }, .. }) => on_return.clone(),
+                    _ => Steps::default(),
+                };
+                // The block that is added last runs first. So `on_return` runs before `result`.
+                self.follow_result()?;
+                self.block(on_return);
             }
+            Some(Entry::Transfer) => self.frames.clear(),
+            None => {}
         }
         Ok(())
     }
 
     /// Returns the step of the innermost frame that started last.
     fn current_step(&self) -> Option<&Step> {
-        let (Frame::Section { steps, at, .. } | Frame::Block { steps, at }) = self.frames.last()?;
-        steps.get(at.checked_sub(1)?)
+        let frame = self.frames.last()?;
+        frame.steps.get(frame.at.checked_sub(1)?)
     }
 
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
@@ -527,9 +521,11 @@ impl Interpreter {
         }
     }
 
+    /// Enters steps within the running section.
     fn block(&mut self, steps: Steps) {
-        if !steps.is_empty() {
-            self.frames.push(Frame::Block { steps, at: 0 });
+        if let Some(frame) = self.frames.last().filter(|_| !steps.is_empty()) {
+            let document = frame.document.clone();
+            self.frames.push(Frame { document, steps, at: 0, section: None });
         }
     }
 
@@ -552,12 +548,11 @@ impl Interpreter {
         // The label that encloses this step most closely within the section.
         let mut found = None;
         for (place, frame) in self.frames.iter().enumerate().rev() {
-            let (Frame::Section { steps, .. } | Frame::Block { steps, .. }) = frame;
-            if let Some(at) = steps.iter().position(is_target) {
+            if let Some(at) = frame.steps.iter().position(is_target) {
                 found = Some((place, at));
                 break;
             }
-            if matches!(frame, Frame::Section { .. }) {
+            if frame.section.is_some() {
                 break;
             }
         }
@@ -565,27 +560,23 @@ impl Interpreter {
             self.warn(Code::MethodExecuteFailed, format_args!("there is no label {label:?} in this section"));
             return Ok(());
         };
-        let section = self.frames.iter_mut().rev().find_map(|frame| match frame {
-            Frame::Section { jumps, .. } => Some(jumps),
-            Frame::Block { .. } => None,
-        });
-        if let Some(jumps) = section {
-            let made = jumps.entry(step.id).or_default();
+        if let Some(section) = self.frames.iter_mut().rev().find_map(|frame| frame.section.as_mut()) {
+            let made = section.jumps.entry(step.id).or_default();
             if f64::from(*made) >= max {
                 return Ok(());
             }
             *made += 1;
         }
         self.frames.truncate(place + 1);
-        if let Some(Frame::Section { at, .. } | Frame::Block { at, .. }) = self.frames.last_mut() {
-            *at = to;
+        if let Some(frame) = self.frames.last_mut() {
+            frame.at = to;
         }
         Ok(())
     }
 
     fn return_with(&mut self, value: Value) -> Result<(), Fault> {
         self.set("return_value", value);
-        while matches!(self.frames.last(), Some(Frame::Block { .. })) {
+        while self.frames.last().is_some_and(|frame| frame.section.is_none()) {
             self.frames.pop();
         }
         self.leave()
@@ -619,11 +610,8 @@ impl Interpreter {
             self.warn(Code::MethodExecuteFailed, format_args!("{text} is not served here"));
             return Ok(Flow::Continue);
         }
-        let own = self.frames.iter().rev().find_map(|frame| match frame {
-            Frame::Section { document, .. } => Some(document.clone()),
-            Frame::Block { .. } => None,
-        });
-        if let Some(document) = own.filter(|document| document.section(text).is_some()) {
+        let own = self.frames.last().map(|frame| &frame.document);
+        if let Some(document) = own.filter(|document| document.section(text).is_some()).cloned() {
             self.enter(document, text, params, entry);
             return Ok(Flow::Continue);
         }
@@ -664,15 +652,8 @@ impl Interpreter {
             Entry::Transfer => self.frames.clear(),
             Entry::Execute => self.unset("return_value"),
         }
-        self.frames.push(Frame::Section {
-            name: section.to_owned(),
-            document,
-            steps,
-            at: 0,
-            params,
-            entry,
-            jumps: BTreeMap::new(),
-        });
+        let section = Section { name: section.to_owned(), params, entry, jumps: BTreeMap::new() };
+        self.frames.push(Frame { document, steps, at: 0, section: Some(section) });
     }
 }
 

@@ -28,6 +28,8 @@ mod script;
 mod signed_request;
 pub(super) mod sound;
 mod template;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 #[cfg(test)]
 pub mod tests;
 pub(super) mod text;
@@ -53,6 +55,8 @@ use tandem_webhooks::{RetryPolicy, SignInput, SignedRequest};
 use url::Url;
 
 use self::script::LegScript;
+#[cfg(any(test, feature = "testing"))]
+pub use self::testing::serves;
 pub(super) use self::text::is_document;
 use super::{Family, Ids, Provider as _, SignalWire};
 
@@ -69,24 +73,6 @@ pub struct Swml {
 /// Creates the dialect. `compatibility` is the dialect of SignalWire's Compatibility API.
 pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
-}
-
-/// A document with this method alone. The method gets all parameters that any method may need.
-#[cfg(any(test, feature = "testing"))]
-fn example_of(method: &str) -> String {
-    let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
-        digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
-        payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
-    format!("sections:\n  main:\n  - {method}: {{{given}}}\n")
-}
-
-/// Whether a method is supported. `None` if there is no such method.
-#[cfg(any(test, feature = "testing"))]
-pub fn serves(method: &str) -> Option<bool> {
-    let mut machine = interpreter::Interpreter::read(example_of(method).as_bytes(), value::Object::default()).ok()?;
-    machine.context.answered = true;
-    machine.next().ok()?;
-    Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
 }
 
 /// Fuzz entry point. The data is evaluated as an expression and read as a document. The script of the document then

@@ -48,7 +48,7 @@ pub(super) struct LegScript {
 #[derive(PartialEq, Debug, Serialize, Deserialize)]
 struct Beginning {
     context: CallContext,
-    #[serde(with = "written::object")]
+    #[serde(with = "written")]
     envs: Object,
 }
 

@@ -1,4 +1,5 @@
-//! The exact written form of a value. JSON has no `undefined`, no `NaN` and no infinity, and its readers round fractions.
+//! The exact written form of a value. JSON has no `undefined`, no `NaN` and no infinity, and its readers round
+//! fractions. Fields of the types [`Value`] and [`Object`] have this form by `#[serde(with = "written")]`.
 //!
 //! | value | written form |
 //! |---|---|
@@ -84,32 +85,22 @@ fn restored(value: Value) -> Option<Value> {
     })
 }
 
-pub(super) mod value {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Value, Written};
-
-    pub(in super::super) fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
-        Written(value).serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        Written::deserialize(deserializer).map(|written: Written<Value>| written.0)
-    }
+/// Writes a field that is a value or an object.
+pub(super) fn serialize<'a, T, S>(value: &'a T, serializer: S) -> Result<S::Ok, S::Error>
+where
+    S: Serializer,
+    Written<&'a T>: Serialize,
+{
+    Written(value).serialize(serializer)
 }
 
-pub(super) mod object {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Object, Written};
-
-    pub(in super::super) fn serialize<S: Serializer>(object: &Object, serializer: S) -> Result<S::Ok, S::Error> {
-        Written(object).serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        Written::deserialize(deserializer).map(|written: Written<Object>| written.0)
-    }
+/// Reads a field that is a value or an object.
+pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    Written<T>: Deserialize<'de>,
+{
+    Written::<T>::deserialize(deserializer).map(|written| written.0)
 }
 
 pub(super) mod http_method {

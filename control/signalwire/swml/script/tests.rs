@@ -17,6 +17,7 @@ use tandem_id::{FetchId, LegId, QueueId, RecordingId, StreamId};
 
 use super::*;
 use crate::swml::document::METHODS;
+use crate::swml::testing::example_of;
 use crate::swml::tests::{account, context, dialled, fetch, leg, response};
 
 /// The methods that wait for an outcome, in an executed section, a condition and a loop.
@@ -148,7 +149,7 @@ struct Run {
     outcomes: Outcomes,
     /// The steps of the script, as text.
     trace: Vec<String>,
-    /// What the script waits for, at each moment.
+    /// The outcome that the script awaits, at each moment.
     waits: Vec<&'static str>,
     /// The moment at which the script is written and read.
     restart: Option<usize>,
@@ -295,7 +296,7 @@ fn a_script_that_is_restarted_in_any_state_continues_like_the_original() {
 #[test]
 fn a_script_that_is_restarted_at_any_method_continues_like_the_original() {
     for method in &METHODS {
-        let document = crate::swml::example_of(method.name) + "  - play: 'say:${vars}'\n";
+        let document = example_of(method.name) + "  - play: 'say:${vars}'\n";
         for outcomes in [Outcomes::Success, Outcomes::Failure] {
             println!("{} {outcomes:?}", method.name);
             continues_after_a_restart(&document, outcomes);
