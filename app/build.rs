@@ -22,7 +22,7 @@ fn main() {
     println!("cargo::rustc-env=TANDEM_RUSTC={version}");
 }
 
-/// What a program prints, if it can be run and ends well.
+/// Returns the output of a program, if the program can be run and ends without an error.
 fn output_of(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an account in this server. The configuration names an account, or an account created the account by REST. A
+/// The name of an account in this server. The account is in the configuration, or another account created it by REST. A
 /// clone shares the text.
 ///
 /// A name is made where text enters the server: from the configuration, a database row or a request. A name becomes text

@@ -1,5 +1,6 @@
-//! The ids, the names of accounts and the time that the SIP stack, the media engine and the call model share. Every id of a thing that is stored
-//! has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` + base64url, a UUID).
+//! The ids, the names of accounts and the time that the SIP stack, the media engine and the call model share. Every id
+//! of a thing that is stored has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits,
+//! `v3:` + base64url, a UUID).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

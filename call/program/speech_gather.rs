@@ -53,7 +53,7 @@ pub(crate) struct SpeechGather {
     max_duration: Option<OpId>,
 }
 
-/// What an input means for the gather.
+/// The effect of an input on the gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SpeechProgress {
     Nothing,

@@ -239,7 +239,7 @@ causes! {
         SrtpMismatch "srtp-mismatch"
             "One side demands encrypted audio (SRTP), and the other side has no key that fits."
             "Set srtp of the trunk or phone (or media.endpoint_srtp) to the mode of the other side: \"off\", \"optional\" or \"required\"."
-            "Keys are exchanged in SDP (`a=crypto`, SDES). A side that has DTLS-SRTP only, such as a browser, needs a gateway. `tandem trace last` shows what each side offers.";
+            "Keys are exchanged in SDP (`a=crypto`, SDES), and with browsers by DTLS. `webrtc` of a phone says whether the server offers DTLS to the phone ([browsers.md](browsers.md)). `tandem trace last` shows what each side offers.";
         NoAudio "no-audio"
             "No audio was received from the other side."
             "Open the UDP ports of media.ports in the firewall, and set media.advertise to the address that the other side reaches."

@@ -147,19 +147,25 @@ async fn story(
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    let found = match Story::find(&app, &scope, &id).await {
+    let found = match scope.session(&app, &id).await {
         // The SIP Call-ID also identifies a call.
         Ok(None) => match session_of_call_id(&app, &id) {
-            Some(session) => Story::find(&app, &scope, &session).await,
+            Some(session) => scope.session(&app, &session).await,
             None => Ok(None),
         },
         found => found,
     };
     let missing = match found {
-        Ok(Some(story)) if query.follow => return follow_story::answer(app, scope, story.session(), &headers),
-        Ok(Some(story)) => return json(&story),
+        Ok(Some((session, _))) if query.follow => return follow_story::answer(app, scope, session, &headers),
+        Ok(Some((session, legs))) => {
+            let legs: Vec<_> = legs.into_iter().map(|(_, leg)| leg).collect();
+            return match Story::read(&app, &scope, session, &legs).await {
+                Ok(story) => json(&story),
+                Err(wrong) => wrong.into_response(),
+            };
+        }
         Ok(None) => no_such_call(&app, &scope, &id).await,
-        Err(wrong) => return wrong.into_response(),
+        Err(wrong) => Err(wrong),
     };
     match missing {
         Ok(text) => (StatusCode::NOT_FOUND, text).into_response(),

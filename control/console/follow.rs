@@ -212,8 +212,8 @@ async fn follow<L: List>(
                 None => vec!["\n".to_owned()],
             },
             item = events.next() => match item {
-                Some(Item::Event(event)) => follower.take(L::change(app, scope, query, &event), Entry::of::<L>),
-                Some(Item::Missed(_)) => follower.take(Change::List, Entry::of::<L>),
+                Some(Item::Event(event)) => follower.take::<L>(L::change(app, scope, query, &event)),
+                Some(Item::Missed(_)) => follower.take::<L>(Change::List),
                 None => return Ok(()),
             },
             () = app.calls.draining() => {
@@ -267,13 +267,14 @@ impl Follower<'_> {
     }
 
     /// Takes a change of the list. Returns the lines that can be sent at once.
-    fn take<T>(&mut self, change: Change<T>, entry: impl Fn(&T) -> Entry) -> Vec<String> {
+    fn take<L: List>(&mut self, change: Change<L::Row>) -> Vec<String> {
         // If the first read is due, it has this change too.
-        let is_first = self.due.is_list && self.known.0.is_empty();
+        if self.due.is_list && self.known.0.is_empty() {
+            return Vec::new();
+        }
         match change {
             Change::Nothing => Vec::new(),
-            _ if is_first => Vec::new(),
-            Change::Row(row) => self.known.insert(entry(&row)),
+            Change::Row(row) => self.known.insert(Entry::of::<L>(&row)),
             Change::Gone(key) => self.known.remove(&key).into_iter().collect(),
             Change::Part(json) => vec![format!("{json}\n")],
             Change::Call(call) => {
@@ -290,7 +291,7 @@ impl Follower<'_> {
     }
 }
 
-/// What must be read again.
+/// The rows that must be read again.
 #[derive(Default)]
 struct Due {
     /// The time of the read. `None` if nothing is due.
@@ -374,8 +375,8 @@ impl Known {
     /// for a new row.
     fn insert(&mut self, entry: Entry) -> Vec<String> {
         let is_full = self.0.len() >= MAX_KNOWN && !self.0.contains_key(&entry.key);
-        let oldest = self.0.iter().min_by_key(|(_, sent)| sent.since).map(|(key, _)| key.clone()).filter(|_| is_full);
-        let gone = oldest.and_then(|key| self.remove(&key));
+        let oldest = || self.0.iter().min_by_key(|(_, sent)| sent.since).map(|(key, _)| key.clone());
+        let gone = is_full.then(oldest).flatten().and_then(|key| self.remove(&key));
         gone.into_iter().chain(self.changed(entry)).collect()
     }
 

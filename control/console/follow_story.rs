@@ -40,12 +40,14 @@ impl Progress {
     /// data of the call.
     async fn read(app: &App, scope: &Scope, session: CallId) -> Result<Option<Self>, QueryError> {
         let legs = scope.legs(app, session).await?;
+        if legs.is_empty() {
+            return Ok(None);
+        }
         if legs.iter().any(|leg| leg.end.is_none()) {
             let names = names(legs.iter().map(|leg| &**leg));
             return Ok(Some(Self::Live(timeline(app.calls.log(session).await?, &names))));
         }
-        let story = Story::find(app, scope, &session.to_string()).await?;
-        Ok(story.map(|story| Self::Over(Box::new(story))))
+        Ok(Some(Self::Over(Box::new(Story::read(app, scope, session, &legs).await?))))
     }
 
     fn timeline(&self) -> &[TimelineLine] {

@@ -27,7 +27,8 @@ pub(super) trait List: Send + Sync + 'static {
     /// Returns the key of a row. The row replaces an earlier row with this key.
     fn key(row: &Self::Row) -> String;
 
-    /// Returns the calls of a row, if [`Change::Call`] changes rows of this list. The key of a row is then the id of a call.
+    /// Returns the calls of a row, if [`Change::Call`] changes rows of this list. The key of a row is then the id of a
+    /// call.
     fn calls(_row: &Self::Row) -> Vec<CallId> {
         Vec::new()
     }

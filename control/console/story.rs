@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tandem_call::leg::Quality;
+use tandem_call::leg::{LegInfo, Quality};
 use tandem_call::recording::Recording;
 use tandem_causes::Cause;
 use tandem_history::event_log::{ADVICE, Line};
@@ -114,26 +115,25 @@ struct RecordingRow {
 }
 
 impl Story {
-    /// Returns the id of the call.
-    pub(super) fn session(&self) -> CallId {
-        self.session
-    }
-
     /// Returns the lines of the timeline.
     pub(super) fn timeline(&self) -> &[TimelineLine] {
         &self.timeline
     }
 
-    /// Finds a call. `id` has one of the forms of [`Scope::session`]. Returns `None` if no such call is visible.
-    pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, QueryError> {
-        let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
+    /// Reads all data of a call. `legs` are the visible legs of the call, oldest leg first.
+    pub(super) async fn read(
+        app: &App,
+        scope: &Scope,
+        session: CallId,
+        legs: &[Arc<LegInfo>],
+    ) -> Result<Self, QueryError> {
         let services = app.calls.services();
         let store = &services.store;
         // A request that ends now has reported its failure before the next line.
         let pending_requests = services.pending.count(session);
         // The report must have every problem that was reported before the request.
         store.flush().await?;
-        let names = names(legs.iter().map(|(_, leg)| &**leg));
+        let names = names(legs.iter().map(|leg| &**leg));
         let lines = app.calls.log(session).await?;
         let exchanges = app.calls.exchanges(session).await?;
         let requests = exchanges
@@ -145,7 +145,7 @@ impl Story {
         let accounts = scope.accounts(app, None);
         let mut recorded = recordings::list(store, &accounts, &filter, &store::Page::first(100)).await?;
         let mut errors = Vec::new();
-        for (_, leg) in &legs {
+        for leg in legs {
             let filter = resources::Filter { parent: Some(leg.id.0), ..resources::Filter::default() };
             let page = store::Page::first(MAX_ERRORS);
             errors.extend(resources::list(store, REPORTS, &leg.account, &filter, &page).await?);
@@ -153,11 +153,11 @@ impl Story {
         recorded.sort_by_key(|row| row.started_at);
         errors.sort_by_key(|row| row.created_at);
         let now = clock::time();
-        Ok(Some(Self {
+        Ok(Self {
             session,
             calls: legs
                 .iter()
-                .map(|(_, leg)| Leg {
+                .map(|leg| Leg {
                     name: names.get(&leg.id).cloned().unwrap_or_default(),
                     row: CallRow::of(services, leg, now),
                     sip_call_id: leg.sip.call_id.as_deref().map(str::to_owned),
@@ -183,7 +183,7 @@ impl Story {
                 })
                 .collect(),
             errors: errors.into_iter().map(ErrorRow::of).collect(),
-        }))
+        })
     }
 }
 

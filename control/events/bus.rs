@@ -66,7 +66,7 @@ struct Queue {
 #[error("the server has too many readers of events")]
 pub struct TooManySubscriptions;
 
-/// What a reader receives.
+/// An item that a reader receives.
 #[derive(Clone, Debug)]
 pub enum Item {
     /// An event.

@@ -96,7 +96,7 @@ pub struct PhoneEvent {
 /// A change of settings or of stored resources.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResourceEvent {
-    /// The account that owns the resources; empty if resources of several accounts have changed.
+    /// The account that owns the resources; the server if resources of several accounts have changed.
     pub account: AccountName,
     /// The kind of the resources.
     pub kind: ResourceKind,

@@ -64,8 +64,8 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    /// Creates the topic of an event that belongs to no leg and no call. `account` is empty if the event belongs to no
-    /// account.
+    /// Creates the topic of an event that belongs to no leg and no call. `account` is the server if the event belongs to
+    /// no account, or to several accounts.
     pub fn new(kind: Kind, account: &'a AccountName) -> Self {
         Self { kind, account, leg: None, sessions: &[], ends_leg: false }
     }

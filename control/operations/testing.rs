@@ -1,12 +1,11 @@
 //! A store and accounts for the tests of this crate.
 
 use tandem_accounts::Account;
-use tandem_id::AccountName;
 use tandem_store::Store;
 
 /// Creates an account with the secret `secret`.
 pub(crate) fn account(name: &str) -> Account {
-    Account { name: AccountName::new(name), ..Account::of_subaccount(name, Some("secret".into()), None) }
+    Account::of_subaccount(name, Some("secret".into()), None)
 }
 
 /// Opens a store in a temporary folder. The folder is removed with the second value.

@@ -30,7 +30,7 @@ pub struct Health {
     reporter: OnceLock<Reporter>,
 }
 
-/// The receiver of a problem: the account that the problem concerns (empty for the server), the cause, and a text.
+/// The receiver of a problem: the account that the problem concerns (or the server), the cause, and a text.
 type Reporter = Box<dyn Fn(&AccountName, Cause, String) + Send + Sync>;
 
 struct Outage {

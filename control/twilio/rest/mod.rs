@@ -415,7 +415,7 @@ impl Request<'_> {
             return Ok(Arc::clone(&login.account));
         };
         let account = accounts.by_sid(requested).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
-        if accounts.parent(&account.name) != Some(login.account.name.clone()) {
+        if accounts.parent(&account.name).as_ref() != Some(&login.account.name) {
             return Err(ApiError::unauthenticated());
         }
         // The parent account may still read an inactive subaccount, and change the status of the subaccount.
