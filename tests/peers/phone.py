@@ -97,7 +97,7 @@ class Phone:
         return {path: path.stat().st_size // 2 * 2 for path in self.recordings()}
 
     rate = tone.RATE
-    deaf = False  # whether the phone has stopped to write the received audio; then the packets on the wire are analysed
+    deaf = False  # whether the phone has stopped writing the received audio; then the packets on the wire are analysed
 
     def hears(self, other):
         """Waits until the newest received audio is the tone of the other phone."""

@@ -1,4 +1,4 @@
-"""What a phone in a web page does, whatever library it is made of. test_browser_LIBRARY.py run these tests, in Chromium. Each party
+"""The acts of a phone in a web page, the same for each library. test_browser_LIBRARY.py run these tests, in Chromium. Each party
 says a tone of its own, and each test says which tones each party hears."""
 
 import contextlib
@@ -8,7 +8,7 @@ import pytest
 import requests
 from twilio.twiml.voice_response import Dial
 
-from harness.browser import DOMAIN, SDK, Browser, WebPhone
+from harness.browser import DOMAIN, SDK, Browser, WebPhone, password
 from harness.party import Party
 from harness.phone import callee, caller, free_port, registering, ringing_callee, until_told
 from harness.resources import table
@@ -19,9 +19,9 @@ USERS = [f"user{count}" for count in range(60)]
 
 
 def resources(webapp):
-    """The users, a number that plays back what it hears, one that asks for digits, one that dials, one of a browser's own codec."""
+    """The users, a number that plays back what it hears, one that asks for digits, and one that dials."""
     echo = table("numbers", number="702", account="acme", twiml="<Response><Echo/></Response>")
-    users = [table("endpoints", account="acme", username=user, password=f"of-{user}") for user in USERS]
+    users = [table("endpoints", account="acme", username=user, password=password(user)) for user in USERS]
     domain = f'[sip.registrar]\ndomains = ["{DOMAIN}"]\n'
     return "".join([domain, *users, echo, number("703", webapp, "/gather"), number("600", webapp, "/dial")])
 
@@ -70,6 +70,24 @@ def tab(browser, server, names, tones):
 def page(tab):
     """Opens a page that has registered."""
     return lambda *other, **options: tab(*other, **options).register()
+
+
+@pytest.fixture
+def caller_of_600(server, phone, rtp):
+    """Starts a phone that calls number 600, and hangs up when the test says so."""
+    return lambda: Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+
+
+@pytest.fixture
+def desk_port(server, phone):
+    """Registers a desk phone as the user of a page, and returns its port."""
+
+    def register(page):
+        port = free_port()
+        phone(registering(page.user, password(page.user), DOMAIN), target=server.sip, port=port).finish()
+        return port
+
+    return register
 
 
 def dials(app, *users, sip=()):
@@ -162,10 +180,10 @@ def test_a_phone_calls_a_page_and_both_hear_each_other(server, app, page, phone,
     assert app.wait("/after")[0]["DialCallStatus"] == "completed"
 
 
-def test_a_phone_that_hangs_up_ends_the_call_of_a_page(server, app, page, phone, rtp):
+def test_a_phone_that_hangs_up_ends_the_call_of_a_page(app, page, caller_of_600):
     alice = page()
     dials(app, alice.user)
-    desk = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    desk = caller_of_600()
     alice.answer()
     with desk.sounds(740):
         alice.hears(740)
@@ -173,31 +191,22 @@ def test_a_phone_that_hangs_up_ends_the_call_of_a_page(server, app, page, phone,
     alice.wait("ended")
 
 
-def test_a_caller_that_gives_up_ends_the_ringing_of_a_page(page):
+@pytest.mark.parametrize("ends", ["the caller gives up", "the called page declines"])
+def test_either_page_ends_a_call_that_rings(page, ends):
     alice, bob = page(), page()
     alice.do("call", bob.user)
     bob.wait("incoming")
     alice.wait("ringing")
-    alice.do("hangUp")
+    (alice if ends == "the caller gives up" else bob).do("hangUp")
     alice.wait("failed")
     bob.wait("failed")
 
 
-def test_a_page_that_declines_a_call_ends_it(page):
-    alice, bob = page(), page()
-    alice.do("call", bob.user)
-    bob.wait("incoming")
-    bob.do("hangUp")
-    alice.wait("failed")
-    bob.wait("failed")
-
-
-def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(server, app, page, phone, rtp):
-    alice, port = page(), free_port()
-    phone(registering(alice.user, f"of-{alice.user}", DOMAIN), target=server.sip, port=port).finish()
+def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(app, page, phone, desk_port, caller_of_600):
+    alice = page()
+    desk = phone(ringing_callee(), port=desk_port(alice))
     dials(app, alice.user)
-    desk = phone(ringing_callee(), port=port)
-    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    calling = caller_of_600()
     wait_for("ringing at the desk", lambda: "180 Ringing" in desk.messages())
     alice.answer()
     desk.finish()
@@ -208,12 +217,13 @@ def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_page_answers(
     alice.wait("ended")
 
 
-def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_desk_phone_answers(server, app, page, phone, rtp):
-    alice, port = page(), free_port()
-    phone(registering(alice.user, f"of-{alice.user}", DOMAIN), target=server.sip, port=port).finish()
+def test_a_desk_phone_and_a_page_of_one_user_ring_together_and_the_desk_phone_answers(
+    app, page, phone, rtp, desk_port, caller_of_600
+):
+    alice = page()
+    desk = Party(phone, rtp, callee(ring_ms=1500), port=desk_port(alice))
     dials(app, alice.user)
-    desk = Party(phone, rtp, callee(ring_ms=1500), port=port)
-    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    calling = caller_of_600()
     alice.wait("incoming")
     alice.wait("failed")
     with calling.sounds(740), desk.sounds(1010):
@@ -313,10 +323,10 @@ def test_a_page_transfers_a_call_after_it_has_asked_the_target(page):
     carol.wait("ended")
 
 
-def test_a_page_transfers_a_phone_to_another_page(server, app, page, phone, rtp):
+def test_a_page_transfers_a_phone_to_another_page(app, page, caller_of_600):
     alice, bob = page(), page()
     dials(app, alice.user)
-    calling = Party(phone, rtp, caller("600", until_told(), ends="bye"), target=server.sip)
+    calling = caller_of_600()
     alice.answer()
     alice.do("transfer", bob.user)
     bob.answer()

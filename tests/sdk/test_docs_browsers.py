@@ -5,7 +5,7 @@ import re
 import pytest
 
 from browser_acts import resources
-from harness.browser import DOMAIN, SDK, Browser, bundle
+from harness.browser import DOMAIN, SDK, Browser, bundle, is_tone, password
 from harness.server import ROOT
 from harness.waiting import wait_for
 
@@ -30,7 +30,7 @@ def published(page, server, user):
     for ours, theirs in {
         "wss://voice.example.com": server.http.replace("http", "ws", 1),
         "voice.example.com": DOMAIN,
-        "a long random one": f"of-{user}",
+        "a long random one": password(user),
         "alice": user,
     }.items():
         page = page.replace(ours, theirs)
@@ -61,11 +61,7 @@ class Opened:
         wait_for(f"{text!r} on the page", lambda: text in self.page.text_content("#state"))
 
     def hears(self, hertz):
-        def is_heard():
-            heard = self.page.evaluate("window.hears()")
-            return len(heard) == 1 and abs(heard[0] - hertz) < 15
-
-        wait_for(f"{hertz} Hz", is_heard)
+        wait_for(f"{hertz} Hz", lambda: is_tone(self.page.evaluate("window.hears()"), hertz))
 
 
 @pytest.mark.parametrize("number", range(len(PAGES)), ids=TITLES)

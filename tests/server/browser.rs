@@ -75,17 +75,19 @@ impl Browser {
 
     async fn open_through(forwarded_for: Option<&str>, server: &TestServer) -> Self {
         let socket = open_through(forwarded_for, server.api.0, "/sip", "sip").await.unwrap();
-        let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
-        let (socket, host) = (Socket::Web(Box::new(socket)), HOST.to_owned());
-        Self { socket, host, audio, server: server.udp, cseq: 0 }
+        Self::new(Socket::Web(Box::new(socket)), HOST.to_owned(), server)
     }
 
     async fn desk_phone(server: &TestServer) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(server.udp).await.unwrap();
-        let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
         let host = socket.local_addr().unwrap().to_string();
-        Self { socket: Socket::Udp(socket), host, audio, server: server.udp, cseq: 0 }
+        Self::new(Socket::Udp(socket), host, server)
+    }
+
+    fn new(socket: Socket, host: String, server: &TestServer) -> Self {
+        let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
+        Self { socket, host, audio, server: server.udp, cseq: 0 }
     }
 
     async fn close(&mut self) {
@@ -128,6 +130,11 @@ impl Browser {
             }
         };
         tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+    }
+
+    /// Waits for the next request with this method.
+    async fn receive_request(&mut self, method: &str) -> Message {
+        self.receive(method, |message| message.first.split(' ').next() == Some(method)).await
     }
 
     /// Waits for a final response.
@@ -274,18 +281,18 @@ async fn a_phone_calls_a_phone_with_plain_rtp_over_its_websocket() {
     let mut browser = Browser::open(&server).await;
     browser.register().await;
     phone.invite(server.udp, "600").await;
-    let invite = browser.receive("INVITE", |message| message.first.starts_with("INVITE ")).await;
+    let invite = browser.receive_request("INVITE").await;
     assert!(invite.first.contains(HOST), "{}", invite.first);
     assert!(invite.get("Via").starts_with("SIP/2.0/WS "), "{invite:?}");
     browser.answer(&invite, 180, "").await;
     let sdp = browser.sdp();
     browser.answer(&invite, 200, &sdp).await;
-    browser.receive("ACK", |message| message.first.starts_with("ACK ")).await;
+    browser.receive_request("ACK").await;
     assert_eq!(phone.outcome().await, 200);
     browser.audio.connect(invite.media().unwrap());
     assert_hear_each_other(&browser, &phone).await;
     phone.hangup().await;
-    let bye = browser.receive("BYE", |message| message.first.starts_with("BYE ")).await;
+    let bye = browser.receive_request("BYE").await;
     browser.answer(&bye, 200, "").await;
     server.quiet().await;
     server.end().await;
@@ -300,8 +307,7 @@ async fn a_desk_phone_and_a_browser_of_one_user_ring_together_and_each_has_its_o
     desk.register().await;
     browser.register().await;
     caller.invite(server.udp, "600").await;
-    let is_invite = |message: &Message| message.first.starts_with("INVITE ");
-    let [invite, cancelled] = [desk.receive("INVITE", is_invite).await, browser.receive("INVITE", is_invite).await];
+    let [invite, cancelled] = [desk.receive_request("INVITE").await, browser.receive_request("INVITE").await];
     assert_ne!(invite.media().unwrap().port(), cancelled.media().unwrap().port(), "each kind has its own session");
     assert!(invite.body.contains(" RTP/AVP ") && !invite.body.contains("a=fingerprint"), "{invite:?}");
     assert!(
@@ -311,16 +317,16 @@ async fn a_desk_phone_and_a_browser_of_one_user_ring_together_and_each_has_its_o
     browser.answer(&cancelled, 180, "").await;
     let sdp = desk.sdp();
     desk.answer(&invite, 200, &sdp).await;
-    desk.receive("ACK", |message| message.first.starts_with("ACK ")).await;
+    desk.receive_request("ACK").await;
     assert_eq!(caller.outcome().await, 200);
-    let cancel = browser.receive("CANCEL", |message| message.first.starts_with("CANCEL ")).await;
+    let cancel = browser.receive_request("CANCEL").await;
     assert!(cancel.get("Reason").contains("cause=200"), "{cancel:?}");
     browser.answer(&cancel, 200, "").await;
     browser.answer(&cancelled, 487, "").await;
     desk.audio.connect(invite.media().unwrap());
     assert_hear_each_other(&desk, &caller).await;
     caller.hangup().await;
-    let bye = desk.receive("BYE", |message| message.first.starts_with("BYE ")).await;
+    let bye = desk.receive_request("BYE").await;
     desk.answer(&bye, 200, "").await;
     server.quiet().await;
     server.end().await;

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
 use tandem_id::AccountName;
 use tandem_telnyx::id::{call_control_id, uuid};
+use tandem_test_support::wait_until;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 
@@ -363,12 +364,8 @@ async fn a_list_has_live_and_ended_calls_each_once() {
     first.call(server.udp, "100").await;
     second.call(server.udp, "100").await;
     first.hangup().await;
-    let one_leg = async {
-        while server.live_legs() > 1 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, one_leg).await.expect("the end of the first call");
+    let live = async || server.api.get("/console/live").await.json()["live"].as_array().unwrap().len();
+    wait_until(PATIENCE, "the end of the first call", async || live().await == 1).await;
     let statuses = |list: Value| -> Vec<String> {
         list["calls"].as_array().unwrap().iter().map(|call| call["status"].as_str().unwrap().to_owned()).collect()
     };
@@ -381,6 +378,17 @@ async fn a_list_has_live_and_ended_calls_each_once() {
     server.end().await;
 }
 
+/// Requests a list with these additional header lines. Returns the connection.
+async fn request_list(server: &TestServer, list: &str, authorization: &str, lines: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.api.0).await.unwrap();
+    let request = format!(
+        "GET /console/{list} HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n{lines}\r\n",
+        server.api.0
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
 /// The lines of a followed list, as server-sent events.
 struct Followed {
     lines: Lines<BufReader<TcpStream>>,
@@ -390,13 +398,8 @@ struct Followed {
 impl Followed {
     /// Follows a list with the Twilio credentials of the account.
     async fn start(server: &TestServer, list: &str) -> Self {
-        let mut stream = TcpStream::connect(server.api.0).await.unwrap();
-        let request = format!(
-            "GET /console/{list} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nAccept: text/event-stream\r\n\r\n",
-            server.api.0,
-            basic(ACCOUNT_SID, AUTH_TOKEN)
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let account = basic(ACCOUNT_SID, AUTH_TOKEN);
+        let stream = request_list(server, list, &account, "Accept: text/event-stream\r\n").await;
         Self { lines: BufReader::new(stream).lines(), seen: Vec::new() }
     }
 
@@ -469,12 +472,7 @@ async fn a_follower_of_live_calls_gets_all_calls_and_each_verb_measurement_and_e
 
 /// Follows the list of calls. Returns the connection, and the first line of the response.
 async fn follow(server: &TestServer, authorization: &str) -> (TcpStream, String) {
-    let mut stream = TcpStream::connect(server.api.0).await.unwrap();
-    let request = format!(
-        "GET /console/calls?follow=true HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n\r\n",
-        server.api.0
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut stream = request_list(server, "calls?follow=true", authorization, "").await;
     let mut head = [0; 12];
     let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut head));
     read.await.expect("a response in time").unwrap();

@@ -1,8 +1,10 @@
 //! The caller hangs up in each phase of a call. The server must release everything and record the end.
 
 use serde_json::Value;
+use tandem_test_support::wait_until;
 
 use crate::bridge::through;
+use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 use crate::test_server::{TestServer, inline};
 
@@ -49,7 +51,7 @@ async fn a_hangup_within_a_bridge_hangs_up_the_bridged_leg() {
     called.until(SipEvent::Invited).await;
     called.pick_up().await;
     called.audio.heard().reach(5, "RTP to the called").await;
-    assert_eq!(server.live_legs(), 2);
+    wait_until(PATIENCE, "the media of both legs", async || server.live_legs() == 2).await;
     caller.hangup().await;
     called.until(SipEvent::Bye).await;
     assert_over(&server, &["completed", "completed"]).await;

@@ -141,7 +141,7 @@ impl TestServer {
         self.server.calls()
     }
 
-    /// The number of legs with a media session.
+    /// The number of legs with a media session, as the engine published it up to 5 ms ago. Wait for a number.
     pub(crate) fn live_legs(&self) -> u64 {
         self.server.calls().live_legs()
     }

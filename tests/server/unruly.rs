@@ -2,9 +2,11 @@
 
 use axum::extract::ws::Message;
 use serde_json::{Value, json};
+use tandem_test_support::wait_until;
 
 use crate::app::{App, AppRequest};
 use crate::audio::tone;
+use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 use crate::test_server::{TestServer, asks, commanded};
 
@@ -95,7 +97,7 @@ async fn a_stream_that_cannot_connect_leaves_the_call_running() {
     server.api.command(control, "streaming_start", &json!({ "stream_url": format!("ws://{nobody}/") })).await;
     let failed = app.event("streaming.failed").await;
     assert_ne!(failed["failure_reason"], Value::Null);
-    assert_eq!(server.live_legs(), 1);
+    wait_until(PATIENCE, "the media of the leg", async || server.live_legs() == 1).await;
     server.api.command(control, "hangup", &json!({})).await;
     phone.until(SipEvent::Bye).await;
     app.event("call.hangup").await;

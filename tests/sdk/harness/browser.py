@@ -33,6 +33,16 @@ DOMAIN = "phones.example"  # of the users in pages
 TOLERANCE = 15  # Hz
 
 
+def password(user):
+    """The password of a user in a page."""
+    return f"of-{user}"
+
+
+def is_tone(heard, hertz):
+    """Whether these frequencies are one tone and nothing besides."""
+    return len(heard) == 1 and abs(heard[0] - hertz) < TOLERANCE
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -78,16 +88,15 @@ def bundle(script, to, kind="esm"):
 
 
 class WebPhone:
-    """A phone in a page. Its functions are those of `window.phone` in the page; `which` of its calls they mean is the latest one,
-    or a number: 0 is the first one."""
+    """A phone in a page. Its functions are those of `window.phone` in the page, and mean its latest call."""
 
     def __init__(self, context, address, server, user, hertz):
-        """`user` is the user name and, with "of-" before it, the password. `hertz` is the tone of its microphone."""
+        """`user` is the user name. `hertz` is the tone of its microphone."""
         self.user, self.hertz = user, hertz
         self._settings = {
             "url": server.http.replace("http", "ws", 1) + "/sip",
             "user": user,
-            "password": f"of-{user}",
+            "password": password(user),
             "domain": DOMAIN,
             "hertz": hertz,
         }
@@ -128,25 +137,20 @@ class WebPhone:
         self._unread.remove(found)
         return found
 
-    def has_had(self, event):
-        """Whether the event has come, and no wait() has found it."""
-        self._unread += [tuple(one) for one in self.page.evaluate("window.events.splice(0)")]
-        return any(name == event for name, _ in self._unread)
-
     def call(self, to):
         """Calls and waits for the answer."""
         self.do("call", to)
         self.wait("answered")
 
-    def answer(self, which=-1):
+    def answer(self):
         """Takes a call that rings or will ring."""
         self.wait("incoming")
-        self.do("answer", which)
+        self.do("answer")
         self.wait("answered")
 
-    def hang_up(self, which=-1):
+    def hang_up(self):
         """Ends a call."""
-        self.do("hangUp", which)
+        self.do("hangUp")
         self.wait("ended")
 
     def crash(self):
@@ -154,30 +158,30 @@ class WebPhone:
         with contextlib.suppress(PlaywrightError):
             self.page.goto("chrome://crash", timeout=2_000)
 
-    def hears(self, *hertz, which=-1, seconds=10):
-        """Waits until it hears these tones, and none besides."""
+    def hears(self, hertz):
+        """Waits until it hears this tone, and nothing besides."""
         heard = []
 
-        def are_heard():
-            heard[:] = self.do("hears", which)
-            return len(heard) == len(hertz) and all(any(abs(one - two) < TOLERANCE for two in heard) for one in hertz)
+        def is_heard():
+            heard[:] = self.do("hears")
+            return is_tone(heard, hertz)
 
         try:
-            wait_for(f"{hertz} Hz at {self.user}", are_heard, seconds)
+            wait_for(f"{hertz} Hz at {self.user}", is_heard)
         except AssertionError as error:
-            raise AssertionError(f"{error}; it hears {heard} Hz; facts: {self.do('facts', which)}") from None
+            raise AssertionError(f"{error}; it hears {heard} Hz; facts: {self.facts()}") from None
 
-    def hears_nothing(self, which=-1):
+    def hears_nothing(self):
         """Waits until it has heard nothing for 20 looks, some 300 ms."""
         quiet = 0
 
         def is_quiet():
             nonlocal quiet
-            quiet = quiet + 1 if self.do("hears", which) == [] else 0
+            quiet = quiet + 1 if self.do("hears") == [] else 0
             return quiet == 20
 
-        wait_for(f"silence at {self.user}", is_quiet, 10)
+        wait_for(f"silence at {self.user}", is_quiet)
 
-    def facts(self, which=-1):
-        """What the connection of a call has negotiated: codecs, DTLS, ICE, packets."""
-        return self.do("facts", which)
+    def facts(self):
+        """The facts of the call's connection: codecs, DTLS, ICE, packets."""
+        return self.do("facts")

@@ -1,13 +1,11 @@
 // A phone made of JsSIP. A test calls the functions of `window.phone`.
 
 import JsSIP from "jssip";
-import { Ear, cut, microphone, tell } from "./page.js";
+import { Ear, calls, common, latest, microphone, tell } from "./page.js";
 
 const media = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
-const calls = []; // {session, ear}, in the order in which they began
-const call = (which = -1) => calls.at(which);
-const done = (method, session, ...options) =>
-  new Promise((resolve, reject) => session[method](...options, resolve) || reject(new Error(`${method}: not now`)));
+const done = (method, options) =>
+  new Promise((resolve, reject) => latest().session[method](options, resolve) || reject(new Error(`${method}: not now`)));
 let ua;
 
 function watch(session) {
@@ -20,13 +18,12 @@ function watch(session) {
   session.on("confirmed", () => tell("answered"));
   session.on("ended", ({ cause, originator }) => tell("ended", `${originator}: ${cause}`));
   session.on("failed", ({ cause, originator }) => tell("failed", `${originator}: ${cause}`));
-  session.on("hold", ({ originator }) => tell("hold", originator));
-  session.on("unhold", ({ originator }) => tell("unhold", originator));
   // The far end asks for a transfer: call the new target.
   session.on("refer", ({ accept }) => accept(null, media));
 }
 
 window.phone = {
+  ...common,
   async start({ url, user, password, domain, hertz }) {
     await microphone(hertz);
     ua = new JsSIP.UA({
@@ -47,22 +44,21 @@ window.phone = {
     ua.start();
   },
   call: (to) => void ua.call(to, media),
-  answer: (which) => call(which).session.answer(media),
-  hangUp: (which) => call(which).session.terminate(),
-  hold: (which) => done("hold", call(which).session, {}),
-  unhold: (which) => done("unhold", call(which).session, {}),
-  mute: (which) => call(which).session.mute(),
-  unmute: (which) => call(which).session.unmute(),
-  digits: (digits, which) => call(which).session.sendDTMF(digits, { transportType: "RFC2833" }),
-  transfer: (to, which) => refer(call(which).session, to, {}),
-  transferTo: (other, which) =>
-    refer(call(which).session, call(other).session.remote_identity.uri, { replaces: call(other).session }),
-  restartIce: (which) => done("renegotiate", call(which).session, { rtcOfferConstraints: { iceRestart: true } }),
+  answer: () => latest().session.answer(media),
+  hangUp: () => latest().session.terminate(),
+  hold: () => done("hold", {}),
+  unhold: () => done("unhold", {}),
+  mute: () => latest().session.mute(),
+  unmute: () => latest().session.unmute(),
+  digits: (digits) => latest().session.sendDTMF(digits, { transportType: "RFC2833" }),
+  transfer: (to) => refer(latest().session, to, {}),
+  /** Joins the far ends of two calls, given by their numbers: 0 is the first call. */
+  transferTo: (other, which) => {
+    const replaces = calls[other].session;
+    refer(calls[which].session, replaces.remote_identity.uri, { replaces });
+  },
+  restartIce: () => done("renegotiate", { rtcOfferConstraints: { iceRestart: true } }),
   unregister: () => ua.unregister(),
-  unplug: (which) => call(which).ear.unplug(),
-  hears: (which) => call(which)?.ear?.hears() ?? [],
-  facts: (which) => call(which).ear.facts(),
-  cut,
 };
 
 function refer(session, to, options) {

@@ -1,4 +1,4 @@
-// The parts of a page that are the same for each library: the microphone, the sounds that arrive, the events, the sockets.
+// The parts of a page that are the same for each library: the microphone, the sounds that arrive, events, calls, sockets.
 
 const RATE = 48_000;
 const WINDOW = 8_192; // samples of a look at the sound: 170 ms, and 6 Hz a step
@@ -7,6 +7,10 @@ const QUIET = -60; // dB
 /** The events that a test has not read yet: [name, detail]. */
 window.events = [];
 export const tell = (name, detail = null) => window.events.push([name, detail]);
+
+/** The calls of the page: {session, ear}, in the order in which they began. */
+export const calls = [];
+export const latest = () => calls.at(-1);
 
 let context;
 const microphones = []; // Chromium collects a node that nothing names, and its stream falls silent.
@@ -63,7 +67,7 @@ export class Ear {
     return found;
   }
 
-  /** What the connection has negotiated and used. */
+  /** The codecs, DTLS, ICE and packets of the connection. */
   async facts() {
     const facts = {};
     const stats = await this.connection.getStats();
@@ -95,5 +99,11 @@ window.WebSocket = class extends Socket {
   }
 };
 
-/** Closes the sockets of the page, as a network that changes does: with a code that is not the normal one. */
-export const cut = () => sockets.splice(0).forEach((socket) => socket.close(3001, "cut"));
+/** The functions of `window.phone` that are the same for each library. */
+export const common = {
+  /** Closes the sockets of the page, as a network that changes does: with a code that is not the normal one. */
+  cut: () => sockets.splice(0).forEach((socket) => socket.close(3001, "cut")),
+  unplug: () => latest().ear.unplug(),
+  hears: () => latest()?.ear?.hears() ?? [],
+  facts: () => latest().ear.facts(),
+};

@@ -1,11 +1,9 @@
 // A phone made of SIP.js. A test calls the functions of `window.phone`.
 
 import { Inviter, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
-import { Ear, cut, microphone, tell } from "./page.js";
+import { Ear, calls, common, latest, microphone, tell } from "./page.js";
 
 const media = { constraints: { audio: true, video: false } };
-const calls = []; // {session, ear}, in the order in which they began
-const call = (which = -1) => calls.at(which);
 let agent, registerer, domain;
 
 function watch(session) {
@@ -19,11 +17,6 @@ function watch(session) {
       const inviter = referral.makeInviter({ sessionDescriptionHandlerOptions: media });
       watch(inviter);
       await inviter.invite();
-    },
-    // The library has no event for the hold of the far end: the direction of its offer says so.
-    onInvite: ({ body }) => {
-      if (/a=(sendonly|inactive)/.test(body)) tell("hold", "remote");
-      else tell("unhold", "remote");
     },
   };
   session.stateChange.addListener((state) => {
@@ -47,12 +40,12 @@ function again(session, options) {
   });
 }
 
-async function hold(which, on) {
-  const one = call(which);
-  one.session.sessionDescriptionHandlerOptionsReInvite = { ...media, hold: on };
-  await again(one.session, { hold: on });
+async function hold(on) {
+  const { session } = latest();
+  session.sessionDescriptionHandlerOptionsReInvite = { ...media, hold: on };
+  await again(session, { hold: on });
   // As Web.SessionManager does: the library says "sendonly", and the page itself stops the microphone.
-  one.session.sessionDescriptionHandler.enableSenderTracks(!on);
+  session.sessionDescriptionHandler.enableSenderTracks(!on);
 }
 
 function refer(session, to) {
@@ -66,7 +59,7 @@ function refer(session, to) {
   });
 }
 
-const mute = (which, muted) => call(which).session.sessionDescriptionHandler.enableSenderTracks(!muted);
+const mute = (muted) => latest().session.sessionDescriptionHandler.enableSenderTracks(!muted);
 
 async function reconnect() {
   tell("disconnected");
@@ -91,6 +84,7 @@ const register = () =>
   });
 
 window.phone = {
+  ...common,
   async start({ url, user, password, domain: host, hertz }) {
     domain = host;
     await microphone(hertz);
@@ -127,25 +121,22 @@ window.phone = {
       requestDelegate: { onProgress: ({ message }) => message.statusCode > 100 && tell("ringing") },
     });
   },
-  answer: (which) => call(which).session.accept({ sessionDescriptionHandlerOptions: media }),
-  async hangUp(which) {
-    const { session } = call(which);
+  answer: () => latest().session.accept({ sessionDescriptionHandlerOptions: media }),
+  async hangUp() {
+    const { session } = latest();
     if (session.state === SessionState.Established) await session.bye();
     else await (session.cancel ?? session.reject).call(session);
   },
-  hold: (which) => hold(which, true),
-  unhold: (which) => hold(which, false),
-  mute: (which) => mute(which, true),
-  unmute: (which) => mute(which, false),
-  digits: (digits, which) => {
-    call(which).session.sessionDescriptionHandler.sendDtmf(digits, { duration: 100, interToneGap: 70 });
+  hold: () => hold(true),
+  unhold: () => hold(false),
+  mute: () => mute(true),
+  unmute: () => mute(false),
+  digits: (digits) => {
+    latest().session.sessionDescriptionHandler.sendDtmf(digits, { duration: 100, interToneGap: 70 });
   },
-  transfer: (to, which) => refer(call(which).session, UserAgent.makeURI(`sip:${to}@${domain}`)),
-  transferTo: (other, which) => refer(call(which).session, call(other).session),
-  restartIce: (which) => again(call(which).session, { offerOptions: { iceRestart: true } }),
+  transfer: (to) => refer(latest().session, UserAgent.makeURI(`sip:${to}@${domain}`)),
+  /** Joins the far ends of two calls, given by their numbers: 0 is the first call. */
+  transferTo: (other, which) => refer(calls[which].session, calls[other].session),
+  restartIce: () => again(latest().session, { offerOptions: { iceRestart: true } }),
   unregister: () => registerer.unregister(),
-  unplug: (which) => call(which).ear.unplug(),
-  hears: (which) => call(which)?.ear?.hears() ?? [],
-  facts: (which) => call(which).ear.facts(),
-  cut,
 };
