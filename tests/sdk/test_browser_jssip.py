@@ -4,6 +4,7 @@ import pytest
 
 from browser_acts import *  # noqa: F403
 from browser_acts import connect, last_timeline
+from harness.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -16,4 +17,4 @@ def test_a_browser_that_dies_without_a_goodbye_leaves_the_call_after_30_s(server
     connect(alice, bob)
     alice.crash()
     bob.wait("ended", seconds=45)
-    assert "the far end no longer consents to receive media" in last_timeline(server)
+    wait_for("the reason", lambda: "the far end no longer consents to receive media" in last_timeline(server))
