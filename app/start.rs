@@ -255,6 +255,7 @@ impl Foundation {
             recordings,
             conferences,
             clients: Clients::default(),
+            pages: Default::default(),
             channels: Channels::default(),
             turns,
             events,

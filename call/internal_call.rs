@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CHAIN: u8 = 8;
 
 /// The position of a leg in a chain of internal calls. If the leg calls an application, this struct also has the values
-/// that are passed to the application and the values that the application returns.
+/// that are passed to the application and the values that the application returns. A web page that calls an application
+/// passes such values without an internal call.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InternalCall {
@@ -27,7 +28,7 @@ pub struct InternalCall {
     /// Whether the called application sees the number that the original caller dialled as the called address. If false,
     /// the called address is the address of the application.
     pub as_called: bool,
-    /// Number of internal calls in the chain. This call is included.
+    /// Number of internal calls in the chain. This call is included, if it is one.
     pub depth: u8,
     /// Values that the application returned when it ended the internal call.
     pub returned: Vec<(String, String)>,

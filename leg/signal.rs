@@ -201,6 +201,8 @@ pub struct IncomingCall {
     pub caller: Option<Caller>,
     /// The header fields for the application.
     pub headers: HeaderFields,
+    /// Names and values that the caller passes to the application, each as a parameter of its own.
+    pub parameters: Vec<(String, String)>,
     /// The offer. `None` if this server shall make the offer.
     pub offer: Option<Bytes>,
     /// The leg of this server that the call asks to replace (RFC 3891).

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tandem_id::AccountName;
 use tandem_store::{Store, StoreError};
 
-use subaccount::{AccountStatus, Key, Subaccount};
+use subaccount::{AccountStatus, Key, KeySecret, Subaccount};
 
 /// The name of the account that a server creates if the configuration names no account.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -308,6 +308,14 @@ impl Accounts {
         let known = self.0.read();
         let key = known.keys.get(&id)?;
         key.fits(secret).then(|| known.by_name.get(&key.account).cloned())?
+    }
+
+    /// The account of this API key, and the key's secret. The secret is `None` for a key of an earlier version, which stored
+    /// only a hash of the secret. `None` if there is no such key.
+    pub fn key(&self, id: u128) -> Option<(Arc<Account>, Option<KeySecret>)> {
+        let known = self.0.read();
+        let key = known.keys.get(&id)?;
+        Some((known.by_name.get(&key.account).cloned()?, key.secret.clone()))
     }
 
     /// The account with this Telnyx API key. The key is compared with every account's key in constant time, so that the

@@ -1,5 +1,6 @@
 //! The stored REST data of accounts: subaccounts, changes to accounts, and API keys.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -86,10 +87,31 @@ pub struct Key {
     /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so nobody can guess the secret from the
     /// hash.
     pub hash: [u8; 32],
+    /// The secret, which verifies the access tokens that the key signs. `None` for a key of an earlier version, which
+    /// stored only the hash.
+    pub secret: Option<KeySecret>,
     /// The time of the key's creation.
     pub created_at: Timestamp,
     /// The time of the last change.
     pub updated_at: Timestamp,
+}
+
+/// The secret of an API key. The text does not appear in logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeySecret(Arc<str>);
+
+impl KeySecret {
+    /// Returns the secret.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
 }
 
 /// The stored fields of an API key. The key's name is stored separately.
@@ -97,6 +119,9 @@ pub struct Key {
 pub struct KeyDetails {
     /// SHA-256 of the secret, as 64 hex digits.
     sha256: String,
+    /// The secret. An access token (JWT) is signed with the secret itself, so the hash cannot verify the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret: Option<KeySecret>,
 }
 
 impl Subaccount {
@@ -145,7 +170,7 @@ impl Subaccount {
 }
 
 impl Key {
-    /// Creates a key. Returns the key with its secret. The secret is not stored.
+    /// Creates a key. Returns the key with its secret.
     pub fn new(account: &AccountName, friendly_name: String) -> (Self, String) {
         let secret: [u8; 32] = rand::random();
         let secret = hex(&secret);
@@ -155,6 +180,7 @@ impl Key {
             account: account.clone(),
             friendly_name,
             hash: sha256([secret.as_bytes()]),
+            secret: Some(KeySecret(secret.as_str().into())),
             created_at: now,
             updated_at: now,
         };
@@ -173,7 +199,7 @@ impl Key {
             parent: None,
             name: self.friendly_name.clone(),
             claim: None,
-            details: KeyDetails { sha256: hex(&self.hash) },
+            details: KeyDetails { sha256: hex(&self.hash), secret: self.secret.clone() },
             created_at: self.created_at,
             updated_at: self.updated_at,
         };
@@ -187,9 +213,9 @@ impl Key {
 
     fn of(row: Resource<KeyDetails>) -> Result<Self, StoreError> {
         let Resource { id, account, name, details, created_at, updated_at, .. } = row;
-        let hash = unhex(&details.sha256);
-        let hash = hash.ok_or(StoreError::Corrupt { column: "details", value: details.sha256 })?;
-        Ok(Self { id, account, friendly_name: name, hash, created_at, updated_at })
+        let KeyDetails { sha256, secret } = details;
+        let hash = unhex(&sha256).ok_or(StoreError::Corrupt { column: "details", value: sha256 })?;
+        Ok(Self { id, account, friendly_name: name, hash, secret, created_at, updated_at })
     }
 }
 

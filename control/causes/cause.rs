@@ -296,6 +296,10 @@ causes! {
             "A phone sent a wrong password or an unknown user name."
             "Compare the phone's user name and password with [[endpoints]]. The user name is case-sensitive."
             "`tandem phones` shows the last refusal of each user. After several wrong passwords the address is banned for a while: `GET /console/sip/bans` lists the bans, `DELETE /console/sip/bans/ADDRESS` lifts one.";
+        AccessToken "access-token"
+            "A web page sent an access token that is not valid."
+            "Sign the token with an API key of this server's account, and renew it before it expires. The message says what is wrong."
+            "The message names the key or the account of the token. Keys of a provider are unknown here: create the key on this server ([browsers.md](browsers.md#tokens)).";
         Stranger "stranger"
             "A SIP request came from an address that belongs to no trunk or phone."
             "If it is your carrier or PBX, add its address to inbound_from of its trunk."

@@ -1,8 +1,9 @@
-//! Who is reachable as `client:`. A user of an account has contacts: the phones that have registered, and later the
-//! browsers that are connected. A call to the user rings at each contact, whatever its signalling.
+//! Who is reachable as `client:`. A user of an account has contacts: the phones that have registered, and the web pages
+//! that are connected. A call to the user rings at each contact, whatever its signalling.
 //!
 //! ```text
 //!   SIP registrations ──► Clients ──► contacts of a user ──► the branches of a leg (tandem_leg::fork)
+//!   connected pages ─────►
 //! ```
 //!
 //! The table is a copy for decisions. The registrar of each signalling owns the contacts, and limits their number. A
@@ -38,6 +39,8 @@ pub struct Client {
     pub device: Option<String>,
     /// Whether the device may have several contacts, of which a call uses one (RFC 5626 §5.3).
     pub shares_device: bool,
+    /// Whether the contact has proved its name with a token of the account. Then the name needs no user of SIP.
+    pub has_token: bool,
 }
 
 /// The contacts of all users.
@@ -107,6 +110,17 @@ impl Clients {
     }
 }
 
+impl Clients {
+    /// Returns the contacts that have proved this name with a token of the account, the most recently connected first.
+    pub fn contacts_with_token(&self, user: &User) -> Vec<Contact> {
+        let table = self.0.read();
+        let entries = table.by_user.get(&key(user)).into_iter().flatten();
+        let mut found: Vec<&Entry> = entries.filter(|entry| entry.client.has_token).collect();
+        found.sort_by_key(|entry| Reverse(entry.refreshed));
+        found.into_iter().map(|entry| entry.client.contact).collect()
+    }
+}
+
 fn key(user: &User) -> UserKey {
     (user.account.clone(), Arc::clone(&user.name))
 }
@@ -122,7 +136,8 @@ mod tests {
     }
 
     fn client(id: u128, q: u16, device: Option<&str>, shares_device: bool) -> Client {
-        Client { contact: Contact { id, q, media: MediaKind::Plain }, device: device.map(Into::into), shares_device }
+        let (contact, device) = (Contact { id, q, media: MediaKind::Plain }, device.map(Into::into));
+        Client { contact, device, shares_device, has_token: false }
     }
 
     fn ids(clients: &Clients, user: &User, device: Option<&str>) -> Vec<u128> {
@@ -161,6 +176,19 @@ mod tests {
         assert_eq!(ids(&clients, &alice, None), [4, 3, 2]);
         assert_eq!(ids(&clients, &alice, Some("URN:X")), [2]);
         assert_eq!(ids(&clients, &alice, Some("urn:z")), [0; 0]);
+    }
+
+    #[test]
+    fn only_contacts_with_a_token_need_no_user_of_sip() {
+        let (clients, alice) = (Clients::default(), user("alice", None));
+        clients.add(&user("alice", Some("one.example")), client(1, 1_000, None, false));
+        assert_eq!(clients.contacts_with_token(&alice), []);
+        for id in [2, 3] {
+            clients.add(&alice, Client { has_token: true, ..client(id, 1_000, None, false) });
+        }
+        let found = clients.contacts_with_token(&alice);
+        assert_eq!(found.iter().map(|contact| contact.id).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(ids(&clients, &alice, None), [3, 2, 1], "phones and pages of one name ring together");
     }
 
     #[test]

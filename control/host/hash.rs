@@ -22,6 +22,27 @@ pub fn hmac_sha256<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) ->
     sized(sign(hmac::HMAC_SHA256, key, parts).as_ref())
 }
 
+/// A hash function of an HMAC (RFC 7518 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacAlgorithm {
+    /// HMAC-SHA256.
+    Sha256,
+    /// HMAC-SHA384.
+    Sha384,
+    /// HMAC-SHA512.
+    Sha512,
+}
+
+/// Whether `code` is the HMAC of the text under this key. The comparison takes constant time.
+pub fn verifies(algorithm: MacAlgorithm, key: &[u8], text: &[u8], code: &[u8]) -> bool {
+    let algorithm = match algorithm {
+        MacAlgorithm::Sha256 => hmac::HMAC_SHA256,
+        MacAlgorithm::Sha384 => hmac::HMAC_SHA384,
+        MacAlgorithm::Sha512 => hmac::HMAC_SHA512,
+    };
+    hmac::verify(&hmac::Key::new(algorithm, key), text, code).is_ok()
+}
+
 /// Returns the octets in lower-case hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
     let digit = |octet: u8| char::from_digit(octet.into(), 16).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use tandem_call::output::Invite;
 use tandem_clients as clients;
 use tandem_id::{AccountName, LegId};
@@ -13,6 +14,8 @@ use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::{Outbound, Routing};
 use tandem_settings::DtmfMode;
 use tandem_stir::SigningRequest;
+
+use crate::browser::WebPhone;
 
 /// An outbound call and its routes.
 pub struct OutgoingCall {
@@ -31,6 +34,10 @@ pub struct OutgoingCall {
     pub late_offer: bool,
     /// The routes, best first.
     pub routes: Vec<CallRoute>,
+    /// The account of the leg.
+    pub account: AccountName,
+    /// The contacts of the routes' users that are web pages, by the id of the contact.
+    pub pages: HashMap<u128, Arc<dyn WebPhone>>,
     /// The accounts whose trunks the call may use, in addition to the trunks of the routes.
     pub accounts: Vec<AccountName>,
 }

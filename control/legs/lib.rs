@@ -1,7 +1,8 @@
-//! Drives one leg: carries the orders of the leg's machine ([`tandem_leg::Leg`]) to SIP or to another leg of this server,
-//! and to the media engine, and carries their events back. SDP does not leave this crate.
+//! Drives one leg: carries the orders of the leg's machine ([`tandem_leg::Leg`]) to SIP, to a web page or to another leg
+//! of this server, and to the media engine, and carries their events back. SDP does not leave this crate.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 mod calling;
 mod description;
 mod engine;
@@ -10,6 +11,8 @@ mod machine_detection;
 pub mod sip;
 mod snapshot;
 mod track;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_call::header_fields::HeaderFields;
@@ -23,6 +26,7 @@ use tandem_leg::{Leg, Output, Placement, RouteFailed};
 use tandem_media as media;
 use tandem_stir::SigningOutcome;
 
+use self::browser::{Ringing, WebCall};
 pub use self::calling::{CallRoute, OutgoingCall, RouteMedia};
 use self::description::Description;
 pub use self::description::OpenSession;
@@ -44,6 +48,8 @@ pub enum Signalling {
     Sip(SipSignalling),
     /// Another leg of this server is the far end.
     Internal(InternalSignalling),
+    /// The protocol of a provider's browser SDK.
+    Web(Arc<dyn WebCall>),
 }
 
 impl Signalling {
@@ -55,6 +61,7 @@ impl Signalling {
         match self {
             Self::Sip(sip) => sip.refuse(leg, order),
             Self::Internal(internal) => internal.send(order),
+            Self::Web(page) => page.send(order),
         }
     }
 }
@@ -100,7 +107,7 @@ impl LegIo {
     pub fn incoming(leg: LegId, signalling: Signalling) -> Self {
         let call_chain = match &signalling {
             Signalling::Internal(internal) => internal.call_chain().clone(),
-            Signalling::Sip(_) => CallChain::default(),
+            Signalling::Sip(_) | Signalling::Web(_) => CallChain::default(),
         };
         Self { leg: Leg::incoming(leg), call_chain, ..Self::outgoing(leg, signalling) }
     }
@@ -368,6 +375,22 @@ impl LegIo {
 
     fn place_now(&mut self, placement: Placement) -> Option<SigningOutcome> {
         let (Signalling::Sip(sip), Some(call)) = (&mut self.signalling, &self.call) else { return None };
+        if let Some(page) = placement.contact.and_then(|contact| call.pages.get(&contact.id))
+            && let Some(offer) = placement.offer
+        {
+            let invite = &call.invite;
+            let ringing = Ringing {
+                account: call.account.clone(),
+                leg: self.leg.id(),
+                branch: placement.branch,
+                from: invite.from.clone(),
+                to: invite.to.clone(),
+                headers: invite.headers.clone(),
+                offer,
+            };
+            self.branches.push((placement.branch, Signalling::Web(page.ring(ringing))));
+            return None;
+        }
         let of_other = placement.contact.is_some_and(|contact| contact.media != self.leg.media());
         let second = placement.offer.as_ref().and_then(|_| self.media.as_mut()?.offer_secured(of_other));
         if placement.branch != self.leg.id() {
@@ -383,6 +406,7 @@ impl LegIo {
         }
         match &self.signalling {
             Signalling::Sip(sip) => sip.adopt(branch, self.leg.id()),
+            Signalling::Web(page) => Arc::clone(page).adopt(self.leg.id()),
             Signalling::Internal(_) => {}
         }
     }
@@ -411,6 +435,7 @@ impl LegIo {
         match of_branch.unwrap_or(&self.signalling) {
             Signalling::Internal(internal) => internal.send(order),
             Signalling::Sip(sip) => sip.send(branch, order),
+            Signalling::Web(page) => page.send(order),
         }
     }
 
@@ -420,7 +445,7 @@ impl LegIo {
         let (own, handed_back) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.handed_back));
         let mut headers = match self.signalling {
             Signalling::Internal(_) => handed_back,
-            Signalling::Sip(_) => own,
+            Signalling::Sip(_) | Signalling::Web(_) => own,
         };
         headers.extend(more);
         headers

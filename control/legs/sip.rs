@@ -385,6 +385,7 @@ fn incoming_call(incoming: sip::Incoming) -> (IncomingCall, PendingCall) {
             identity: Identity::Sip { username, domain },
         }),
         headers: fields(headers),
+        parameters: Vec::new(),
         offer,
         replaces,
         dialog: dialog.map(|dialog| dialog.to_string().into()),

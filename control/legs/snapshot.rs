@@ -80,7 +80,7 @@ impl LegIo {
             chain: self.call_chain.count(),
             internal: match &self.signalling {
                 Signalling::Internal(internal) => Some(internal.write()),
-                Signalling::Sip(_) => None,
+                Signalling::Sip(_) | Signalling::Web(_) => None,
             },
         }
     }
@@ -91,7 +91,7 @@ impl LegIo {
         let ids: Vec<LegId> = std::iter::once(self.leg.id()).chain(self.leg.branches()).collect();
         let dialogs = match &self.signalling {
             Signalling::Sip(sip) => Some(sip.dialogs(now, ids)),
-            Signalling::Internal(_) => None,
+            Signalling::Internal(_) | Signalling::Web(_) => None,
         };
         let (taken, snapshot) = oneshot::channel();
         // The receiver may have been dropped.
@@ -121,7 +121,7 @@ impl LegIo {
         let media = session.map(|session| Description::new(session, media::Preference::default(), Vec::new()));
         let call_chain = match &signalling {
             Signalling::Internal(internal) => internal.call_chain().clone(),
-            Signalling::Sip(_) => crate::internal::CallChain::with(chain),
+            Signalling::Sip(_) | Signalling::Web(_) => crate::internal::CallChain::with(chain),
         };
         Self { leg, media, headers, handed_back, call_chain, ..Self::outgoing(LegId(0), signalling) }
     }

@@ -21,7 +21,7 @@ pub enum KeyError {
     Store(#[from] StoreError),
 }
 
-/// Creates an API key. Returns the key with its secret. The secret is not stored.
+/// Creates an API key. Returns the key with its secret.
 pub async fn create(
     accounts: &Accounts,
     store: &Store,

@@ -183,6 +183,8 @@ pub fn inbound_leg(
     let info = LegInfo {
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),
+        handover: (!incoming.parameters.is_empty())
+            .then(|| Box::new(InternalCall { parameters: incoming.parameters, ..InternalCall::default() })),
         sip: SipFacts {
             call_id: Some(incoming.signalling_id.into()),
             dialog: incoming.dialog,

@@ -38,6 +38,12 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// Creates the route to a user, who is called at all contacts. `request_uri` is the URI of the user.
+    pub fn to_user(request_uri: String, user: clients::User) -> Self {
+        let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
+        Self { request_uri, next_hop, from_host, credentials, trunk, user: Some(user) }
+    }
+
     /// Returns the host part of the URIs for this server's own numbers. This is the domain of the trunk. If the trunk
     /// has no domain, it is the host of the next hop.
     pub fn host(&self) -> String {
@@ -139,9 +145,7 @@ impl Routing {
             return self.over(via, &to.user(), health);
         }
         if let Some(user) = self.phones.find(account, to) {
-            let request_uri = self.phones.target(&user, to);
-            let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
-            return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, user: Some(user) }];
+            return vec![Outbound::to_user(self.phones.target(&user, to), user)];
         }
         match to {
             Address::Phone(number) => {

@@ -249,7 +249,7 @@ impl CallTask {
                 self.note_line(info.created_at, leg, "sip", line);
                 let session = match &signalling {
                     Signalling::Internal(_) => self.open_internal_media(leg),
-                    Signalling::Sip(_) => {
+                    Signalling::Sip(_) | Signalling::Web(_) => {
                         // Without an offer, the far end most likely has the address family of its signalling.
                         let far_end = offer.as_deref().and_then(media::offered_address).or(info.sip.source_ip);
                         self.open(leg, (far_end, info.sip.source_ip), &settings)

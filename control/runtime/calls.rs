@@ -4,6 +4,7 @@
 mod incoming;
 mod merge;
 mod outgoing;
+mod pages;
 mod records;
 
 use std::sync::Arc;

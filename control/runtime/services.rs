@@ -19,6 +19,7 @@ use tandem_history::recordings::RecordingFiles;
 use tandem_http::Client;
 use tandem_id::{AccountName, LegId, RecordingId};
 use tandem_leg::signal::Caller;
+use tandem_legs::browser::WebPhones;
 use tandem_legs::sip::Endpoint;
 use tandem_media as media;
 use tandem_metrics::Counters;
@@ -85,6 +86,8 @@ pub struct Services {
     pub pending: PendingRequests,
     /// The users that can be called as clients, with their contacts.
     pub clients: Clients,
+    /// The web pages among these contacts.
+    pub pages: WebPhones,
     pub sip: Arc<Endpoint>,
     /// The webhook queues.
     pub deliveries: Deliveries,

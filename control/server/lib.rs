@@ -106,6 +106,7 @@ pub fn router(
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .layer(middleware::from_fn_with_state(app.clone(), pages::refuse_foreign))
+        .merge(twilio::browser::routes())
         .with_state(app.clone())
         .merge(gateways)
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))

@@ -37,6 +37,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         is_secure: false,
         trunk: Some("carrier".into()),
         caller: None,
+        parameters: Vec::new(),
         offer: None,
         replaces: None,
         dialog: None,

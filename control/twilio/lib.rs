@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   signed_request ── sign       webhook ── format, sid          reply ── markup
+//!   browser                      the Voice SDK in browsers: /signal, tokens, sounds
 //!   stream                       rest ── path, form, request, list, call, recording, account, media, resource_fields
 //! ```
 #![forbid(unsafe_code)]
 
 mod account;
+pub mod browser;
 mod call;
 mod conference;
 pub mod console;

@@ -157,6 +157,7 @@ fn provocation(cause: Cause, stage: &Stage) -> Provocation {
         Cause::StreamInternal => Act("an account is removed from the configuration, and then its call opens a stream"),
         Cause::UnknownNumber => Act("a call to a number that no account has"),
         Cause::WrongSipPassword => Act("a REGISTER with a wrong password"),
+        Cause::AccessToken => Act("a page sends an access token with a wrong signature"),
         Cause::Stranger => Act("a call from an address that belongs to no trunk"),
         Cause::NoTrunk => document("<Dial>+44201</Dial>"),
         Cause::TrunkSilent => document("<Dial timeout=\"1\" callerId=\"+15550200000\">+36201</Dial>"),

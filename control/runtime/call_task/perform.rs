@@ -12,6 +12,7 @@ use tandem_call::output::{EndReason, Invite, LegCommand, LegEvent, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{Cause, FOREIGN_CALLER, FOREIGN_IDENTITY, NO_MEDIA, NO_PHONE, NO_TRUNK};
+use tandem_clients as clients;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents::{self as documents, ScriptRequest};
 use tandem_history::event_log::Line;
@@ -287,7 +288,21 @@ impl CallTask {
         });
         let (on_behalf_of, call_id) = (info.parent, info.sip.call_id.clone());
         let accounts = routing.trunk_owners(&info.account);
-        let call = OutgoingCall { invite, parent_leg, on_behalf_of, call_id, signing, late_offer, routes, accounts };
+        let contacts = routes.iter().filter_map(|route| route.user.as_ref()).flat_map(|user| &user.contacts);
+        let pages = contacts.filter_map(|one| Some((one.id, self.services.pages.get(one.id)?))).collect();
+        let account = info.account.clone();
+        let call = OutgoingCall {
+            invite,
+            parent_leg,
+            on_behalf_of,
+            call_id,
+            signing,
+            late_offer,
+            routes,
+            accounts,
+            account,
+            pages,
+        };
         let open = call.has_two_kinds_of_media().then(|| self.opener(leg, addresses));
         io.place(clock::now(), (session, preferred), call, open, &mut || self.registry.add_branch(leg));
         Ok(())
@@ -297,6 +312,9 @@ impl CallTask {
     fn call_routes(&self, routing: &Routing, info: &LegInfo, invite: &Invite) -> Vec<CallRoute> {
         let health = |trunk: &str| self.services.sip.trunk_status(trunk).health;
         let routes = routing.outbound(&info.account, &invite.to, &invite.via, health, &mut rand::rng());
+        if let (Address::Client(name), [], []) = (&invite.to, &*routes, &*invite.via) {
+            return self.route_to_pages(routing, info, name).into_iter().collect();
+        }
         let route = |outbound: Outbound| {
             let user = outbound.user.as_ref().map(|user| {
                 let contacts = self.services.clients.contacts(user, phones::instance_in(&outbound.request_uri));
@@ -305,6 +323,18 @@ impl CallTask {
             CallRoute::new(outbound, user, routing)
         };
         routes.into_iter().map(route).collect()
+    }
+
+    /// Returns the route to the connected pages with this name, which is no user of SIP. Returns `None` if there is no such
+    /// page.
+    fn route_to_pages(&self, routing: &Routing, info: &LegInfo, name: &Arc<str>) -> Option<CallRoute> {
+        let user = clients::User { account: info.account.clone(), name: Arc::clone(name), domain: None };
+        let contacts = self.services.clients.contacts_with_token(&user);
+        if contacts.is_empty() {
+            return None;
+        }
+        let called = CalledUser { name: name.to_string(), contacts };
+        Some(CallRoute::new(Outbound::to_user(format!("client:{name}"), user), Some(called), routing))
     }
 
     /// Returns the reason why the leg may not be called: it may not show its calling number, or the application sets a

@@ -48,7 +48,8 @@ impl CallTask {
     pub(super) async fn publish(&mut self, event: Box<CallEvent>) {
         self.log_event(&event);
         self.services.counters.count(&event);
-        if matches!(event.kind, EventKind::Answered { .. }) && event.leg.handover.is_none() {
+        let is_internal = event.leg.handover.as_ref().is_some_and(|handover| handover.depth > 0);
+        if matches!(event.kind, EventKind::Answered { .. }) && !is_internal {
             self.engine(event.leg.id, media::Command::ExpectAudio);
         }
         if matches!(event.kind, EventKind::Ended) {

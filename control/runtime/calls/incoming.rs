@@ -15,7 +15,7 @@ use tandem_history::report::SipRequest;
 use tandem_host::clock;
 use tandem_id::{CallId, LegId};
 use tandem_leg::fork::{Contact, MediaKind};
-use tandem_leg::signal::IncomingCall;
+use tandem_leg::signal::{Identity, IncomingCall};
 use tandem_legs::sip::{PendingCall, Report, SipSignalling, report};
 use tandem_legs::{RouteMedia, Signalling};
 use tandem_routing::channels::Barred;
@@ -73,7 +73,7 @@ impl Calls {
             let contact = Contact { id: binding.id.0, q: binding.q, media };
             let (device, shares_device) = (binding.device(), binding.outbound_instance().is_some());
             let device = device.map(str::to_owned);
-            services.clients.add(&user, clients::Client { contact, device, shares_device });
+            services.clients.add(&user, clients::Client { contact, device, shares_device, has_token: false });
         } else {
             services.clients.remove(&user, binding.id.0);
         }
@@ -134,7 +134,13 @@ impl Calls {
     }
 
     /// Admits a call, or refuses it. `signalling` is the signalling of the leg.
-    fn incoming(&self, leg: LegId, signalling: Signalling, mut incoming: IncomingCall, waiting: PendingCall) {
+    pub(super) fn incoming(
+        &self,
+        leg: LegId,
+        signalling: Signalling,
+        mut incoming: IncomingCall,
+        waiting: PendingCall,
+    ) {
         let services = self.services();
         if !self.accepts() {
             self.call_refused(&incoming, Cause::Shutdown, 503, "the server is being stopped", None);
@@ -180,10 +186,17 @@ impl Calls {
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
-                let phone = incoming.caller.as_ref().is_some_and(|caller| caller.name().is_some());
-                let (why, hint) = match phone {
-                    true => ("the phone may not call this number".to_owned(), None),
-                    false => {
+                let (why, hint) = match incoming.caller.as_ref().map(|caller| &caller.identity) {
+                    Some(Identity::Token { application: None, .. }) => {
+                        ("the page's token permits no calls (it has no outgoing application)".to_owned(), None)
+                    }
+                    Some(Identity::Token { application: Some(id), .. }) => {
+                        (format!("the page's token names the application {id}, which has no document here"), None)
+                    }
+                    Some(Identity::Sip { username: Some(_), .. }) => {
+                        ("the phone may not call this number".to_owned(), None)
+                    }
+                    Some(Identity::Sip { username: None, .. }) | None => {
                         let unknown = routing.unknown_number(incoming.trunk.as_deref(), &shown(user));
                         (unknown.why, Some(unknown.remedy))
                     }

@@ -13,8 +13,8 @@ use super::super::error::ApiError;
 const DOMAIN: &str = ".twilio.com";
 /// The products for which this server serves every path on the product's own host name.
 const PRODUCTS: [&str; 4] = ["api", "insights", "monitor", "trunking"];
-/// Path prefixes that this server serves under any host name.
-const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
+/// Path prefixes that this server serves under any host name: the REST API, and the paths of the Voice SDK for browsers.
+const SERVED: [&str; 5] = ["/2010-04-01", "/v1/Trunks", "/signal", "/v4/Endpoint", "/js/client/sounds/"];
 
 /// Answers requests for unsupported products with 404. All other requests go to the next handler.
 pub async fn refuse(request: Request, next: Next) -> Response {
@@ -54,6 +54,7 @@ mod tests {
             ("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"),
             ("verify.twilio.com:443", "/v2/Services"),
             ("Messaging.Twilio.com", "/v1/Services"),
+            ("sdk.twilio.com", "/js/voice/releases/2.0.0/twilio.min.js"),
         ] {
             assert_eq!(refused(host, path), Some((404, 20404)), "{host}");
         }
@@ -64,6 +65,10 @@ mod tests {
             ("voice.twilio.com", "/2010-04-01/Accounts.json"),
             ("monitor.twilio.com", "/v1/Alerts"),
             ("insights.twilio.com", "/v1/Voice/CA1/Summary"),
+            ("voice-js.roaming.twilio.com", "/signal"),
+            ("chunderw-vpc-gll-us1.twilio.com", "/signal"),
+            ("eventgw.us1.twilio.com", "/v4/EndpointEvents"),
+            ("sdk.twilio.com", "/js/client/sounds/releases/1.0.0/incoming.mp3"),
             ("127.0.0.1:8080", "/v2/calls"),
             ("nottwilio.com", "/healthz"),
         ] {

@@ -1,6 +1,6 @@
 //! `Keys`, and `SigningKeys` (an older name of the same resource): credentials that a program uses instead of the
-//! account's auth token. Only the answer to the creation request contains the secret. The database has only a digest of
-//! the secret.
+//! account's auth token. Only the answer to the creation request contains the secret. The database has the secret too,
+//! because the secret verifies the access tokens of browsers (`browser`).
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

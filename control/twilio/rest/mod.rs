@@ -27,7 +27,7 @@ mod tokens;
 mod transcriptions;
 mod trunking;
 mod usage;
-mod user_defined_messages;
+pub(super) mod user_defined_messages;
 mod v1;
 mod written;
 

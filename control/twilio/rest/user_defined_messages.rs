@@ -1,8 +1,8 @@
 //! `UserDefinedMessages` of a call, and the subscriptions to these messages. Each subscriber's callback receives each
 //! message as a webhook, in order.
 //!
-//! At Twilio, these messages go between applications and Twilio's own phones in browsers. This server has no such
-//! phones. Here a message goes from a REST client to the subscribers.
+//! Messages go between applications and pages with Twilio's Voice SDK. A message of a REST client goes to the subscribers,
+//! and to the page, if the far end of the call is a page. A message of a page goes to the subscribers.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -13,6 +13,7 @@ use tandem_call::Target;
 use tandem_call::command::Refused;
 use tandem_dialect::Notice;
 use tandem_id::LegId;
+use tandem_leg::signal::SignalCommand;
 use tandem_operations::messages::{self, CallMessages, MessageError};
 use tandem_store::resources::Resource;
 use tandem_webhooks::Body;
@@ -56,8 +57,13 @@ async fn send(x: &RestContext<'_>, id: LegId) -> Answer {
     if content.len() > LONGEST || serde_json::from_str::<serde::de::IgnoredAny>(content).is_err() {
         return Err(ApiError::bad(20001, format!("Content is not JSON of at most {LONGEST} octets")));
     }
-    let sent = call.send(key(x)?, |callback, number| notice(x, id, content, callback, number)).await;
+    let of = (x.account_sid(), x.ids().call(id));
+    let sent = call.send(key(x)?, |callback, number| notice((of.0, &of.1), content, callback, number)).await;
     let message = sent.map_err(|why| unsent(x, why))?;
+    if let Some(page) = x.app.calls.services().pages.call(id) {
+        let (content_type, body) = ("application/json".to_owned(), content.to_owned().into());
+        page.send(SignalCommand::Message { content_type, body });
+    }
     Ok((StatusCode::CREATED, Json(common(x, id, "KX", &message))).into_response())
 }
 
@@ -97,10 +103,15 @@ fn unsent(x: &RestContext<'_>, why: MessageError) -> ApiError {
     }
 }
 
-fn notice(x: &RestContext<'_>, call: LegId, content: &str, target: Target, number: u64) -> Notice {
+/// Passes a message of a page on to the subscribers of the call's messages. `of` has the SIDs of the account and the call.
+pub(crate) async fn pass_on(call: &CallMessages<'_>, of: (&str, &str), content: &str) -> Result<(), MessageError> {
+    call.send("", |callback, number| notice(of, content, callback, number)).await.map(drop)
+}
+
+fn notice((account, call): (&str, &str), content: &str, target: Target, number: u64) -> Notice {
     let parameters = [
-        ("AccountSid", x.account_sid().to_owned()),
-        ("CallSid", x.ids().call(call)),
+        ("AccountSid", account.to_owned()),
+        ("CallSid", call.to_owned()),
         ("Content", content.to_owned()),
         ("SequenceNumber", number.to_string()),
         ("Timestamp", format::iso8601(Timestamp::now())),

@@ -51,8 +51,10 @@ class _Quiet(SimpleHTTPRequestHandler):
 class Browser:
     """A headless Chromium, and a web server of its own for the pages. Each page is another user's browser."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, proxy=None):
+        """With a proxy, the pages reach every host but 127.0.0.1 through it, and trust every certificate."""
         self._directory = Path(directory)
+        options = {"args": FLAGS} if proxy is None else {"args": [*FLAGS, "--ignore-certificate-errors"], "proxy": {"server": proxy}}
         with contextlib.ExitStack() as begun:
             self._http = ThreadingHTTPServer((HOST, 0), partial(_Quiet, directory=self._directory))
             begun.callback(self._http.server_close)
@@ -60,7 +62,7 @@ class Browser:
             begun.callback(self._http.shutdown)
             self.origin = f"http://{HOST}:{self._http.server_port}"
             playwright = begun.enter_context(sync_playwright())
-            self._chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            self._chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), **options)
             begun.callback(self._chromium.close)
             self._end = begun.pop_all()
 
@@ -147,6 +149,11 @@ class WebPhone:
         self.wait("incoming")
         self.do("answer")
         self.wait("answered")
+
+    def has(self, event):
+        """Whether this event has come."""
+        self._unread += [tuple(one) for one in self.page.evaluate("window.events.splice(0)")]
+        return any(name == event for name, _ in self._unread)
 
     def hang_up(self):
         """Ends a call."""

@@ -30,6 +30,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         is_secure: false,
         trunk: None,
         caller: None,
+        parameters: Vec::new(),
         offer: None,
         replaces: None,
         dialog: None,

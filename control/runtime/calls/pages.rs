@@ -1,0 +1,52 @@
+//! Web pages as phones. The crate of a provider speaks the protocol of its browser SDK, and tells this module which pages
+//! are connected, which calls they make, and what their far ends signal.
+
+use std::sync::Arc;
+
+use tandem_clients::{self as clients, Client};
+use tandem_events::{Event, Kind, PhoneEvent, Topic};
+use tandem_id::LegId;
+use tandem_leg::fork::{Contact, MediaKind};
+use tandem_leg::signal::{IncomingCall, SignalEvent};
+use tandem_legs::Signalling;
+use tandem_legs::browser::{WebCall, WebPhone};
+use tandem_legs::sip::PendingCall;
+
+use super::Calls;
+
+impl Calls {
+    /// Makes a page reachable as this user, who has proved the name with a token. `contact` is an id that no other contact
+    /// has. From now on, calls to the user ring at the page.
+    pub fn connect_page(&self, user: &clients::User, contact: u128, page: Arc<dyn WebPhone>) {
+        let services = self.services();
+        services.pages.add(contact, page);
+        let contact = Contact { id: contact, q: 1_000, media: MediaKind::WebRtc };
+        services.clients.add(user, Client { contact, device: None, shares_device: false, has_token: true });
+        self.publish_page(user, true);
+    }
+
+    /// Ends the reachability of a page. Its calls continue.
+    pub fn disconnect_page(&self, user: &clients::User, contact: u128) {
+        let services = self.services();
+        services.clients.remove(user, contact);
+        services.pages.remove(contact);
+        self.publish_page(user, false);
+    }
+
+    /// Handles a signal of a page about the leg or the branch with this id. Never waits.
+    pub fn signal_of_page(&self, id: LegId, event: SignalEvent) {
+        self.registry().signal(id, event);
+    }
+
+    /// Handles a call of a page: admits it as the leg with this new id, or refuses it. Never waits.
+    pub fn call_of_page(&self, leg: LegId, page: Arc<dyn WebCall>, call: IncomingCall) {
+        self.incoming(leg, Signalling::Web(page), call, PendingCall::default());
+    }
+
+    fn publish_page(&self, user: &clients::User, registered: bool) {
+        self.services().events.publish(Topic::new(Kind::Phone, &user.account), || {
+            let clients::User { account, name: username, domain } = user.clone();
+            Event::Phone(PhoneEvent { account, username, domain, registered })
+        });
+    }
+}

@@ -1,0 +1,88 @@
+// A phone made of Twilio's Voice SDK. A test calls the functions of `window.phone`. Nothing names a server: the page goes to
+// Twilio's hosts.
+
+// The SDK keeps the classes that it finds when it is loaded, so page.js is first.
+import { Ear, calls, common, latest, microphone, tell } from "./page.js";
+import { Device } from "@twilio/voice-sdk";
+
+let device;
+
+function watch(session) {
+  const one = { session };
+  calls.push(one);
+  session.on("ringing", (early) => tell("ringing", early));
+  session.on("accept", () => tell("answered", session.parameters.CallSid));
+  session.on("disconnect", () => tell("ended"));
+  session.on("cancel", () => tell("cancelled"));
+  session.on("reject", () => tell("rejected"));
+  session.on("error", ({ code, message }) => tell("failed", { code, message }));
+  session.on("reconnecting", ({ code }) => tell("reconnecting", code));
+  session.on("reconnected", () => tell("reconnected"));
+  session.on("messageReceived", ({ content }) => tell("message", content));
+  session.on("messageSent", () => tell("messageSent"));
+  return session;
+}
+
+/** Without this, the SDK hangs up when the page is reloaded. */
+for (const event of ["pagehide", "unload", "beforeunload"]) {
+  window.addEventListener(event, (one) => one.stopImmediatePropagation(), true);
+}
+
+/** The peer connections of the page, each of which is an ear of the latest call without one. */
+const Connection = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Connection {
+  constructor(...options) {
+    super(...options);
+    const deaf = calls.findLast((one) => !one.ear);
+    if (deaf) deaf.ear = new Ear(this);
+    else waiting.push(this);
+  }
+};
+const waiting = [];
+
+window.phone = {
+  ...common,
+  async start({ token, hertz, options }) {
+    await microphone(hertz);
+    device = new Device(token, options);
+    device.on("registered", () => tell("registered"));
+    device.on("unregistered", () => tell("unregistered"));
+    device.on("error", ({ code, message }) => tell("deviceFailed", { code, message }));
+    device.on("tokenWillExpire", () => tell("tokenWillExpire"));
+    device.on("incoming", (session) => {
+      watch(session);
+      const { From, To, CallSid } = session.parameters;
+      tell("incoming", { from: From, to: To, sid: CallSid, own: Object.fromEntries(session.customParameters) });
+    });
+  },
+  register: () => device.register(),
+  unregister: () => device.unregister(),
+  identity: () => device.identity,
+  updateToken: (token) => device.updateToken(token),
+  async call(to, parameters = {}) {
+    const session = watch(await device.connect({ params: { To: to, ...parameters } }));
+    const connection = waiting.pop();
+    if (connection) calls.at(-1).ear = new Ear(connection);
+    return session.status();
+  },
+  /** The token with which a reloaded page takes up the call. */
+  connectToken: () => latest().session.connectToken,
+  async resume(connectToken) {
+    watch(await device.connect({ connectToken }));
+    const connection = waiting.pop();
+    if (connection) calls.at(-1).ear = new Ear(connection);
+  },
+  answer: () => latest().session.accept(),
+  reject: () => latest().session.reject(),
+  ignore: () => latest().session.ignore(),
+  hangUp: () => latest().session.disconnect(),
+  mute: () => latest().session.mute(true),
+  unmute: () => latest().session.mute(false),
+  digits: (digits) => latest().session.sendDigits(digits),
+  status: () => latest().session.status(),
+  direction: () => latest().session.direction,
+  sid: () => latest().session.parameters.CallSid,
+  say: (content) => void latest().session.sendMessage({ content, messageType: "user-defined-message" }),
+  /** Restarts ICE as the SDK does when a connection has failed. */
+  restartIce: () => latest().session._mediaHandler.iceRestart(),
+};
