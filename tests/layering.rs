@@ -256,6 +256,7 @@ const CRATES: &[&str] = &[
     "control/conversations",
     "control/conferences",
     "control/runtime",
+    "control/pages",
     "control/operations",
     "control/console",
     "control/twilio",

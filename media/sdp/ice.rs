@@ -193,7 +193,11 @@ impl IceNegotiation {
     }
 
     /// Takes the far end's answer. The DTLS role is decided once, and stays as long as the certificate (RFC 8842 §5.5).
+    /// Other credentials than before are those of a new connection: a page was reloaded and has answered our offer.
     pub(super) fn accept(&mut self, lines: &IceLines) {
+        if self.remote.as_ref().is_some_and(|remote| remote.credentials != lines.credentials) {
+            self.candidates.clear();
+        }
         let before = self.remote.as_ref().filter(|remote| remote.fingerprints == lines.fingerprints);
         // We are the server if the far end leaves the choice: then only its certificate decides which it can be.
         let chosen = if lines.setup == Setup::Passive { Role::Client } else { Role::Server };

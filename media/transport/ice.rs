@@ -55,7 +55,10 @@ impl IcePath {
 
     /// Applies a new plan.
     pub(super) fn apply(&mut self, slot: usize, plan: &IcePlan, cx: &mut Context<'_>) {
-        if self.plan.credentials != plan.credentials {
+        let credentials = |plan: &IcePlan| plan.remote.as_ref().map(|remote| remote.credentials.clone());
+        // New credentials of the far end alone are those of a new connection there.
+        let is_moved = credentials(&self.plan).is_some_and(|before| Some(before) != credentials(plan));
+        if self.plan.credentials != plan.credentials || is_moved {
             self.connection.restart(cx.now, &plan.credentials);
             self.added = 0;
         }

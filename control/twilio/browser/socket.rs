@@ -18,16 +18,15 @@ use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_operations::messages::CallMessages;
+use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageOffer, PageSpec};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::super::rest::user_defined_messages;
-use super::Lines;
 use super::frame::{self, FromPage};
-use super::line::CalledBy;
-use super::page::{MAX_WAITING, Page};
+use super::protocol::{self, Signal};
 use super::token::{self, Grant};
 
 /// Maximum size of a frame, in octets. The largest frames have an SDP.
@@ -145,7 +144,11 @@ impl Session {
             FromPage::Resume { id, sdp, reconnect } => self.resume(&page, &id, sdp, &reconnect),
             FromPage::Message { id, event, content } => self.message(&page, &id, &event, &content).await,
             FromPage::Answer { id, sdp } => page.line(&id).iter().for_each(|line| line.answered(sdp.clone())),
-            FromPage::Reinvite { id, sdp } => page.line(&id).iter().for_each(|line| line.reinvited(sdp.clone())),
+            FromPage::Reinvite { id, sdp } => {
+                if let Some(line) = page.line(&id) {
+                    line.offered(sdp, PageOffer::Restart(Value::Null));
+                }
+            }
             FromPage::Hangup { id } => page.line(&id).iter().for_each(|line| line.hung_up()),
             FromPage::Reject { id } => page.line(&id).iter().for_each(|line| line.refused()),
             FromPage::Digits { id, digits } => page.line(&id).iter().for_each(|line| line.pressed(&digits)),
@@ -179,8 +182,10 @@ impl Session {
         let (page, contact) = match self.login.take() {
             Some(login) => (login.page, login.contact),
             None => {
-                let (calls, sid, out) = (self.app.calls.clone(), grant.account_sid.clone(), self.out.clone());
-                (Page::new(calls, self.lines.clone(), user, sid, out), None)
+                let (calls, lines, out) = (self.app.calls.clone(), self.lines.clone(), self.out.clone());
+                let protocol = Arc::new(Signal { account_sid: grant.account_sid.clone() });
+                let id_of = protocol::id_of;
+                (Page::new(PageSpec { calls, lines, protocol, id_of, user, out }), None)
             }
         };
         let may_receive = grant.may_receive;
@@ -242,8 +247,15 @@ impl Session {
         let own = called.into_iter().filter(|(name, _)| !grant.parameters.iter().any(|(signed, _)| signed == name));
         let parameters = own.chain(grant.parameters.iter().cloned()).filter(|(name, _)| name != "To").collect();
         let leg = LegId::new(clock::time(), &mut rand::rng());
-        let line = page.new_line(CalledBy::Page, (leg, leg), Some(id.clone()), Some(sdp.clone()));
-        line.tell_sid();
+        let line = page.new_line(NewLine {
+            called_by: CalledBy::Page,
+            leg,
+            signals: leg,
+            id: protocol::id_of(leg, leg),
+            page_id: Some(id.clone()),
+            sdp: Some(sdp.clone()),
+        });
+        page.send(protocol::sid_of_call(line.facts()));
         let from = format!("client:{}", grant.identity);
         let incoming = IncomingCall {
             line: format!("invite {from} -> {to}"),
@@ -274,7 +286,7 @@ impl Session {
     /// A page takes up a call. Only a page of the same user may do so.
     fn resume(&self, page: &Arc<Page>, id: &str, sdp: String, reconnect: &str) {
         match self.lines.find(reconnect).filter(|line| line.user() == page.user()) {
-            Some(line) => line.resumed(page, sdp),
+            Some(line) => line.resume(page, sdp),
             None => {
                 let error = json!({ "code": 31_209, "message": "the call has ended" });
                 self.send(frame::write("hangup", &json!({ "callsid": id, "error": error })));
@@ -288,14 +300,16 @@ impl Session {
             let error = json!({ "code": code, "message": message });
             self.send(frame::write("error", &json!({ "callsid": id, "voiceeventsid": event, "error": error })));
         };
-        let Some(line) = page.line(id) else { return refuse(31_210, "the page has no such call") };
+        let (Some(line), Some(login)) = (page.line(id), &self.login) else {
+            return refuse(31_210, "the page has no such call");
+        };
         if content.to_string().len() > MAX_MESSAGE {
             return refuse(31_212, "the message is longer than 10 KiB");
         }
         let account = &page.user().account;
-        let sent = match CallMessages::of(&self.app.calls, account, line.leg()).await {
+        let sent = match CallMessages::of(&self.app.calls, account, line.facts().leg).await {
             Ok(call) => {
-                let of = (page.account_sid(), line.sid());
+                let of = (login.grant.account_sid.as_str(), line.facts().id.as_str());
                 user_defined_messages::pass_on(&call, of, &content.to_string()).await.is_ok()
             }
             Err(_) => false,

@@ -1,0 +1,50 @@
+//! Web pages as the far ends of legs, whatever the protocol of their SDK. The crate of a provider reads and writes the
+//! frames ([`Protocol`]) and owns the socket; this crate has the calls.
+//!
+//! ```text
+//!   socket ──► Page ──► Line (one call) ──► signals of the leg
+//!                         │   ▲
+//!              Protocol ◄─┘   └── orders of the leg; a leg that rings at the page
+//! ```
+//!
+//! A call belongs to the user, not to the socket: if the socket is lost, the media goes on, and the page takes up the call
+//! over a new socket.
+#![forbid(unsafe_code)]
+
+mod line;
+mod page;
+mod protocol;
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use parking_lot::Mutex;
+use tandem_clients::User;
+
+pub use self::line::{Line, NewLine};
+pub use self::page::{MAX_WAITING, Page, PageSpec};
+pub use self::protocol::{CalledBy, End, Facts, PageOffer, Protocol};
+
+/// The live calls of the pages of one protocol, by token. The limits of calls bound the number. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<HashMap<Arc<str>, Arc<Line>>>>);
+
+impl Lines {
+    fn add(&self, line: &Arc<Line>) {
+        self.0.lock().insert(Arc::clone(line.token()), Arc::clone(line));
+    }
+
+    fn remove(&self, token: &str) {
+        self.0.lock().remove(token);
+    }
+
+    /// Returns the call with this token.
+    pub fn find(&self, token: &str) -> Option<Arc<Line>> {
+        self.0.lock().get(token).cloned()
+    }
+
+    /// Returns the calls of a user.
+    pub fn of_user(&self, user: &User) -> Vec<Arc<Line>> {
+        self.0.lock().values().filter(|line| line.user() == user).cloned().collect()
+    }
+}

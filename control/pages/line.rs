@@ -1,0 +1,455 @@
+//! One call of a page: the far end of a leg. Orders of the leg become frames, and frames of the page become signals.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tandem_call::header_fields::HeaderFields;
+use tandem_clients::User;
+use tandem_id::LegId;
+use tandem_leg::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
+use tandem_legs::browser::{Ringing, WebCall};
+use tandem_runtime::Calls;
+
+use crate::protocol::{CalledBy, End, Facts, PageOffer, Protocol};
+use crate::{Lines, Page};
+
+/// Maximum number of frames that wait for a new socket of the page. Further frames are dropped.
+const MAX_HELD: usize = 32;
+
+/// A call of a page.
+pub struct Line {
+    calls: Calls,
+    lines: Lines,
+    protocol: Arc<dyn Protocol>,
+    user: User,
+    facts: Facts,
+    /// The page's own id of the call, if it differs from the id in frames.
+    page_id: Option<String>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The leg, or the branch of the leg.
+    id: LegId,
+    /// The socket over which the page is reached. `None` if the socket was lost.
+    page: Option<Arc<Page>>,
+    /// Frames for the next socket.
+    held: Vec<String>,
+    phase: Phase,
+    /// The call that rings at the page.
+    ringing: Option<Box<Ringing>>,
+    /// Whether the page has our answer already, for early media.
+    has_answer: bool,
+    /// The offer of the page that waits for our answer.
+    waiting: Option<PageOffer>,
+    /// The newest description of the page.
+    sdp: Option<String>,
+    /// Whether the page holds the call.
+    is_held: bool,
+    /// The number of descriptions that this server has written in the name of the page.
+    rewritten: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ringing,
+    Answered,
+    Over,
+}
+
+/// The parts of a new call.
+pub struct NewLine {
+    /// The party that has made the call.
+    pub called_by: CalledBy,
+    /// The leg.
+    pub leg: LegId,
+    /// The id of the call's signals: the leg, or the branch of the leg that rings at the page.
+    pub signals: LegId,
+    /// The id of the call in frames.
+    pub id: String,
+    /// The page's own id of the call, if it differs.
+    pub page_id: Option<String>,
+    /// The offer of the page, if the page has called.
+    pub sdp: Option<String>,
+}
+
+impl Line {
+    /// Creates a call of this page. The page and the table of calls know the call until it ends.
+    pub(crate) fn new(new: NewLine, page: &Arc<Page>) -> Arc<Self> {
+        let NewLine { called_by, leg, signals, id, page_id, sdp } = new;
+        let token: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let state = State {
+            id: signals,
+            page: Some(Arc::clone(page)),
+            held: Vec::new(),
+            phase: Phase::Ringing,
+            ringing: None,
+            has_answer: false,
+            waiting: None,
+            sdp,
+            is_held: false,
+            rewritten: 0,
+        };
+        let (calls, lines, protocol) = page.parts();
+        let (user, state) = (page.user().clone(), Mutex::new(state));
+        let facts = Facts { leg, id, called_by, token };
+        let line = Arc::new(Self { calls, lines, protocol, user, facts, page_id, state });
+        line.lines.add(&line);
+        page.add(&line);
+        if called_by == CalledBy::Page {
+            line.calls.services().pages.add_call(leg, line.clone());
+        }
+        line
+    }
+
+    /// The secret that names the call.
+    pub fn token(&self) -> &Arc<str> {
+        &self.facts.token
+    }
+
+    /// The user of the page.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The facts for frames.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether the page knows the call by this id.
+    pub fn has_id(&self, id: &str) -> bool {
+        self.facts.id == id || self.page_id.as_deref() == Some(id)
+    }
+
+    /// Whether the call is answered, and its socket is lost.
+    pub fn can_be_attached(&self) -> bool {
+        let state = self.state.lock();
+        state.page.is_none() && state.phase == Phase::Answered
+    }
+
+    /// Lets the page ring.
+    pub(crate) fn ring(&self, ringing: Ringing) {
+        let frames = self.protocol.ring(&self.facts, &ringing);
+        self.state.lock().ringing = Some(Box::new(ringing));
+        self.to_page(frames);
+        // No SDK says that the page rings.
+        self.signal(SignalEvent::Ringing { status: 180, sdp: None });
+    }
+
+    // ---- frames of the page ----
+
+    /// The page has accepted the call.
+    pub fn answered(&self, sdp: String) {
+        {
+            let mut state = self.state.lock();
+            if self.facts.called_by == CalledBy::Page || state.phase != Phase::Ringing {
+                return;
+            }
+            state.phase = Phase::Answered;
+            state.sdp = Some(sdp.clone());
+            state.ringing = None;
+        }
+        self.signal(SignalEvent::Accepted { sdp: Some(sdp.into()), headers: HeaderFields::new(), dialog: None });
+    }
+
+    /// The page makes a new offer on an answered call. Returns whether an answer follows.
+    pub fn offered(&self, sdp: String, offer: PageOffer) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.phase != Phase::Answered {
+                return false;
+            }
+            state.waiting = Some(offer);
+            state.sdp = Some(sdp.clone());
+        }
+        self.signal(SignalEvent::Offered { sdp: Some(sdp.into()), refusable: true });
+        true
+    }
+
+    /// The page holds the call (`true`), or takes it up again. `request` is the id of the page's request. The protocol has
+    /// no description for it, so this server writes the offer that a phone would send. Returns whether an answer follows.
+    pub fn hold(&self, request: Value, held: Option<bool>) -> bool {
+        let (sdp, held) = {
+            let mut state = self.state.lock();
+            let held = held.unwrap_or(!state.is_held);
+            let (Phase::Answered, Some(sdp)) = (state.phase, state.sdp.clone()) else { return false };
+            state.is_held = held;
+            state.rewritten += 1;
+            (redirected(&sdp, held, state.rewritten), held)
+        };
+        {
+            let mut state = self.state.lock();
+            state.waiting = Some(PageOffer::Hold(request, held));
+        }
+        self.signal(SignalEvent::Offered { sdp: Some(sdp.into()), refusable: true });
+        true
+    }
+
+    /// The page has answered the offer that it wanted.
+    pub fn attached(&self, sdp: String) {
+        self.state.lock().sdp = Some(sdp.clone());
+        self.signal(SignalEvent::Acknowledged { sdp: Some(sdp.into()) });
+    }
+
+    /// The page has hung up.
+    pub fn hung_up(&self) {
+        let cause = match self.state.lock().phase {
+            Phase::Ringing => SignalEndCause::Cancelled,
+            Phase::Answered | Phase::Over => SignalEndCause::HungUp,
+        };
+        self.end(SignalEnd::of(cause));
+    }
+
+    /// The page has refused the call. Other pages and phones of the user go on ringing.
+    pub fn refused(&self) {
+        self.end(SignalEnd { status: Some(486), ..SignalEnd::of(SignalEndCause::Refused) });
+    }
+
+    /// The page ends the call: it refuses the call that rings, or hangs up.
+    pub fn left(&self) {
+        let rings = self.state.lock().phase == Phase::Ringing && self.facts.called_by == CalledBy::Server;
+        if rings { self.refused() } else { self.hung_up() }
+    }
+
+    /// The page presses keys.
+    pub fn pressed(&self, digits: &str) {
+        for digit in digits.chars().filter(|c| c.is_ascii_digit() || "*#ABCD".contains(*c)) {
+            self.signal(SignalEvent::Digit(digit));
+        }
+    }
+
+    /// The socket of the page is lost. The call goes on, and waits for the page. A call of the page that was not answered
+    /// ends.
+    pub(crate) fn lost(&self) {
+        let phase = {
+            let mut state = self.state.lock();
+            state.page = None;
+            state.phase
+        };
+        match (phase, self.facts.called_by) {
+            (Phase::Over, _) => {}
+            (Phase::Ringing, CalledBy::Page) => self.end(SignalEnd::of(SignalEndCause::Cancelled)),
+            _ => self.signal(SignalEvent::Lost),
+        }
+    }
+
+    /// The page takes up the call over this socket. A description of another media connection is an offer, because the
+    /// page was reloaded. A description that answers our ringing accepts the call, because the socket was lost with the
+    /// acceptance.
+    pub fn resume(self: &Arc<Self>, page: &Arc<Page>, sdp: String) {
+        self.take_over(page);
+        let (phase, is_same) = {
+            let state = self.state.lock();
+            (state.phase, state.sdp.as_deref().is_some_and(|known| has_same_media(known, &sdp)))
+        };
+        match phase {
+            Phase::Over => {}
+            Phase::Ringing if self.facts.called_by == CalledBy::Server => {
+                self.answered(sdp);
+                self.to_page(self.protocol.resumed(&self.facts));
+            }
+            _ if is_same => self.to_page(self.protocol.resumed(&self.facts)),
+            Phase::Ringing => self.fail(),
+            Phase::Answered => drop(self.offered(sdp, PageOffer::Resume)),
+        }
+    }
+
+    /// The page takes up the call over this socket, and wants an offer for a new media connection.
+    pub fn attach(self: &Arc<Self>, page: &Arc<Page>) {
+        self.take_over(page);
+        self.state.lock().waiting = Some(PageOffer::Attach);
+        self.signal(SignalEvent::Offered { sdp: None, refusable: true });
+    }
+
+    /// The page takes up the call over this socket, and its media goes on.
+    pub fn continue_over(self: &Arc<Self>, page: &Arc<Page>) {
+        self.take_over(page);
+        self.to_page(self.protocol.resumed(&self.facts));
+    }
+
+    /// Rings again at a page whose socket was lost, if it still rings.
+    pub fn ring_again(self: &Arc<Self>, page: &Arc<Page>) {
+        let frames = {
+            let state = self.state.lock();
+            match &state.ringing {
+                Some(ringing) if state.page.is_none() && state.phase == Phase::Ringing => {
+                    self.protocol.ring(&self.facts, ringing)
+                }
+                _ => return,
+            }
+        };
+        self.take_over(page);
+        self.to_page(frames);
+    }
+
+    // ---- common parts ----
+
+    fn take_over(self: &Arc<Self>, page: &Arc<Page>) {
+        let (before, held) = {
+            let mut state = self.state.lock();
+            (state.page.replace(Arc::clone(page)), std::mem::take(&mut state.held))
+        };
+        match before {
+            // The page knows of the lost socket before this server does.
+            Some(before) => before.forget(self),
+            None => self.signal(SignalEvent::Resumed),
+        }
+        page.add(self);
+        self.to_page(held);
+    }
+
+    /// Ends a call whose media connection cannot be continued.
+    fn fail(&self) {
+        self.to_page(self.protocol.ended(&self.facts, &End::MediaLost));
+        self.end(SignalEnd::of(SignalEndCause::HungUp));
+    }
+
+    fn to_page(&self, frames: Vec<String>) {
+        for frame in frames {
+            let mut state = self.state.lock();
+            match &state.page {
+                Some(page) => page.send(frame),
+                None if state.held.len() < MAX_HELD => state.held.push(frame),
+                None => tracing::warn!(call = self.facts.id, "a frame for a page that is not connected was dropped"),
+            }
+        }
+    }
+
+    fn signal(&self, event: SignalEvent) {
+        let id = self.state.lock().id;
+        self.calls.signal_of_page(id, event);
+    }
+
+    fn end(&self, end: SignalEnd) {
+        let page = {
+            let mut state = self.state.lock();
+            if state.phase == Phase::Over {
+                return;
+            }
+            state.phase = Phase::Over;
+            state.page.take()
+        };
+        self.lines.remove(self.token());
+        self.calls.services().pages.remove_call(self.facts.leg);
+        page.iter().for_each(|page| page.forget(self));
+        self.signal(SignalEvent::Ended(Box::new(end)));
+    }
+
+    /// Ends the call by order of the leg.
+    fn end_by_order(&self, end: &End) {
+        self.to_page(self.protocol.ended(&self.facts, end));
+        self.end(SignalEnd::of(SignalEndCause::Local));
+    }
+
+    fn describe(&self, sdp: Option<&str>) {
+        let Some(offer) = self.state.lock().waiting.take() else { return };
+        let is_lost = sdp.is_none() && matches!(offer, PageOffer::Resume | PageOffer::Attach);
+        if is_lost { self.fail() } else { self.to_page(self.protocol.described(&self.facts, offer, sdp)) }
+    }
+}
+
+impl WebCall for Line {
+    fn send(&self, order: SignalCommand) {
+        if self.state.lock().phase == Phase::Over {
+            return;
+        }
+        match order {
+            SignalCommand::Ring { sdp, .. } => {
+                let sdp = sdp.as_deref().map(String::from_utf8_lossy);
+                self.state.lock().has_answer |= sdp.is_some();
+                self.to_page(self.protocol.progress(&self.facts, sdp.as_deref()));
+            }
+            SignalCommand::Accept { sdp, .. } => {
+                let has_answer = {
+                    let mut state = self.state.lock();
+                    state.phase = Phase::Answered;
+                    std::mem::replace(&mut state.has_answer, true)
+                };
+                let sdp = String::from_utf8_lossy(&sdp);
+                self.to_page(self.protocol.accepted(&self.facts, Some(&*sdp).filter(|_| !has_answer)));
+            }
+            SignalCommand::Refuse { status, reason, .. } => self.end_by_order(&End::Refused { status, reason }),
+            SignalCommand::End { reason, .. } => {
+                let rings = self.state.lock().phase == Phase::Ringing && self.facts.called_by == CalledBy::Server;
+                let answered_elsewhere = reason.is_some_and(|reason| reason.contains("cause=200"));
+                self.end_by_order(&if rings { End::Cancelled { answered_elsewhere } } else { End::HungUp });
+            }
+            SignalCommand::Answer { sdp } => self.describe(Some(&String::from_utf8_lossy(&sdp))),
+            SignalCommand::RefuseOffer { .. } => self.describe(None),
+            SignalCommand::Message { content_type, body } => {
+                self.to_page(self.protocol.message(&self.facts, &content_type, &body));
+            }
+            // No SDK takes an offer for its media connection, or a transfer.
+            SignalCommand::Offer { .. } => self.signal(SignalEvent::OfferRefused { status: 488 }),
+            SignalCommand::Refer { .. } => self.signal(SignalEvent::ReferAnswered { status: 501 }),
+            SignalCommand::Digit { .. } | SignalCommand::AnswerRefer { .. } | SignalCommand::NotifyRefer { .. } => {}
+        }
+    }
+
+    fn adopt(self: Arc<Self>, leg: LegId) {
+        self.state.lock().id = leg;
+        self.calls.services().pages.add_call(leg, self.clone());
+    }
+}
+
+/// Whether two descriptions are of the same media connection: the same ICE user name and the same certificate.
+fn has_same_media(one: &str, other: &str) -> bool {
+    fn value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
+        sdp.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()))
+    }
+    ["a=ice-ufrag:", "a=fingerprint:"].iter().all(|name| value(one, name) == value(other, name))
+}
+
+/// Returns a description with the direction of a held call (`a=sendonly`, RFC 3264 §8.4), or of a call that is not held.
+/// `count` makes the version different from each earlier one.
+fn redirected(sdp: &str, held: bool, count: u64) -> String {
+    const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+    let mut written = String::with_capacity(sdp.len() + 16);
+    for line in sdp.lines() {
+        if DIRECTIONS.contains(&line.trim()) {
+            continue;
+        }
+        match line.strip_prefix("o=") {
+            Some(origin) => {
+                let mut words: Vec<&str> = origin.split(' ').collect();
+                let version = words.get(2).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+                let version = version.wrapping_add(count << 32).to_string();
+                if let Some(word) = words.get_mut(2) {
+                    *word = &version;
+                }
+                written.push_str("o=");
+                written.push_str(&words.join(" "));
+            }
+            None => written.push_str(line),
+        }
+        written.push_str("\r\n");
+    }
+    written.push_str(if held { "a=sendonly\r\n" } else { "a=sendrecv\r\n" });
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SDP: &str = "v=0\r\no=- 7 2 IN IP4 127.0.0.1\r\ns=-\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=ice-ufrag:abcd\r\n\
+                       a=fingerprint:sha-256 AA\r\na=sendrecv\r\na=rtcp-mux\r\n";
+
+    #[test]
+    fn a_held_description_differs_in_its_direction_and_its_version() {
+        let held = redirected(SDP, true, 1);
+        assert!(held.contains("o=- 7 4294967298 IN IP4 127.0.0.1\r\n"), "{held}");
+        assert!(held.ends_with("a=rtcp-mux\r\na=sendonly\r\n") && !held.contains("sendrecv"), "{held}");
+        assert!(has_same_media(SDP, &held));
+        let taken_up = redirected(SDP, false, 2);
+        assert!(taken_up.ends_with("a=sendrecv\r\n") && taken_up != held);
+    }
+
+    #[test]
+    fn another_user_name_or_certificate_is_another_media_connection() {
+        assert!(!has_same_media(SDP, &SDP.replace("abcd", "efgh")));
+        assert!(!has_same_media(SDP, &SDP.replace("AA", "BB")));
+    }
+}
