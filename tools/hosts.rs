@@ -1,7 +1,7 @@
 //! The host names of the providers' APIs. A proxy redirects requests to these names to this server.
 
 /// The host names that [`is_provider`] accepts, as a text for users.
-pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com and *.signalwire.com";
+pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com, *.rtc.telnyx.com and *.signalwire.com";
 
 /// The domains of the host names that [`is_provider`] accepts. The local certificate authority issues certificates only
 /// for names in these domains.
@@ -12,7 +12,9 @@ pub(crate) const DOMAINS: [&str; 3] = ["twilio.com", "telnyx.com", "signalwire.c
 pub(crate) fn is_provider(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let below = |domain: &str| host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).is_some_and(is_name);
-    host.len() <= MAX_NAME && (host == "api.telnyx.com" || below("twilio.com") || below("signalwire.com"))
+    let is_telnyx =
+        ["api.telnyx.com", "rtc.telnyx.com", "rtcdev.telnyx.com"].contains(&&*host) || below("rtc.telnyx.com");
+    host.len() <= MAX_NAME && (is_telnyx || below("twilio.com") || below("signalwire.com"))
 }
 
 /// Maximum length of a host name in octets (RFC 1035 §2.3.4).
@@ -40,7 +42,11 @@ mod tests {
             "api.us1.twilio.com",
             "api.dublin.ie1.twilio.com",
             "api.telnyx.com",
+            "rtc.telnyx.com",
+            "eu.rtc.telnyx.com",
+            "voice-js.roaming.twilio.com",
             "example.signalwire.com",
+            "puc.signalwire.com",
         ] {
             assert!(is_provider(host), "{host}");
         }

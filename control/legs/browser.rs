@@ -43,6 +43,8 @@ pub struct Ringing {
     pub branch: LegId,
     /// The calling party, as the page shall show it.
     pub from: Address,
+    /// The display name of the calling party.
+    pub from_display: Option<String>,
     /// The called user.
     pub to: Address,
     /// The header fields that the application has set for the call.

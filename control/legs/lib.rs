@@ -384,6 +384,7 @@ impl LegIo {
                 leg: self.leg.id(),
                 branch: placement.branch,
                 from: invite.from.clone(),
+                from_display: invite.caller_name.clone(),
                 to: invite.to.clone(),
                 headers: invite.headers.clone(),
                 offer,

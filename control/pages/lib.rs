@@ -14,6 +14,8 @@
 mod line;
 mod page;
 mod protocol;
+pub mod socket;
+pub mod verto;
 
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ pub struct Line {
     lines: Lines,
     protocol: Arc<dyn Protocol>,
     user: User,
+    session: Arc<str>,
     facts: Facts,
     /// The page's own id of the call, if it differs from the id in frames.
     page_id: Option<String>,
@@ -94,7 +95,8 @@ impl Line {
         let (calls, lines, protocol) = page.parts();
         let (user, state) = (page.user().clone(), Mutex::new(state));
         let facts = Facts { leg, id, called_by, token };
-        let line = Arc::new(Self { calls, lines, protocol, user, facts, page_id, state });
+        let session = Arc::clone(page.session());
+        let line = Arc::new(Self { calls, lines, protocol, user, session, facts, page_id, state });
         line.lines.add(&line);
         page.add(&line);
         if called_by == CalledBy::Page {
@@ -111,6 +113,11 @@ impl Line {
     /// The user of the page.
     pub fn user(&self) -> &User {
         &self.user
+    }
+
+    /// The id of the page's session.
+    pub fn session(&self) -> &str {
+        &self.session
     }
 
     /// The facts for frames.
@@ -402,8 +409,8 @@ fn has_same_media(one: &str, other: &str) -> bool {
     ["a=ice-ufrag:", "a=fingerprint:"].iter().all(|name| value(one, name) == value(other, name))
 }
 
-/// Returns a description with the direction of a held call (`a=sendonly`, RFC 3264 §8.4), or of a call that is not held.
-/// `count` makes the version different from each earlier one.
+/// Returns a description with the direction of a held call (`a=inactive`, RFC 3264 §8.4: a page plays no music on hold, and
+/// goes on sending its microphone), or of a call that is not held. `count` makes the version different from each earlier one.
 fn redirected(sdp: &str, held: bool, count: u64) -> String {
     const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
     let mut written = String::with_capacity(sdp.len() + 16);
@@ -426,7 +433,7 @@ fn redirected(sdp: &str, held: bool, count: u64) -> String {
         }
         written.push_str("\r\n");
     }
-    written.push_str(if held { "a=sendonly\r\n" } else { "a=sendrecv\r\n" });
+    written.push_str(if held { "a=inactive\r\n" } else { "a=sendrecv\r\n" });
     written
 }
 
@@ -441,7 +448,7 @@ mod tests {
     fn a_held_description_differs_in_its_direction_and_its_version() {
         let held = redirected(SDP, true, 1);
         assert!(held.contains("o=- 7 4294967298 IN IP4 127.0.0.1\r\n"), "{held}");
-        assert!(held.ends_with("a=rtcp-mux\r\na=sendonly\r\n") && !held.contains("sendrecv"), "{held}");
+        assert!(held.ends_with("a=rtcp-mux\r\na=inactive\r\n") && !held.contains("sendrecv"), "{held}");
         assert!(has_same_media(SDP, &held));
         let taken_up = redirected(SDP, false, 2);
         assert!(taken_up.ends_with("a=sendrecv\r\n") && taken_up != held);

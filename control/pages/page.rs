@@ -27,6 +27,8 @@ pub struct PageSpec {
     pub protocol: Arc<dyn Protocol>,
     /// Returns the id in frames for a call that rings at the page, from the leg and the branch.
     pub id_of: fn(LegId, LegId) -> String,
+    /// The id of the page's session, which survives the socket. Empty if the protocol has none.
+    pub session: Arc<str>,
     /// The user of the page.
     pub user: User,
     /// The queue of the socket.
@@ -52,6 +54,10 @@ impl Page {
     /// The user of the page.
     pub fn user(&self) -> &User {
         &self.spec.user
+    }
+
+    pub(crate) fn session(&self) -> &Arc<str> {
+        &self.spec.session
     }
 
     pub(crate) fn parts(&self) -> (Calls, Lines, Arc<dyn Protocol>) {

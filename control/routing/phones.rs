@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use subtle::ConstantTimeEq as _;
 use tandem_accounts::Account;
 use tandem_call::address::Address;
 use tandem_clients as clients;
@@ -232,6 +233,18 @@ impl Phones {
     /// Returns the connections of all accounts.
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.known.read().connections)
+    }
+
+    /// Returns the user without domain that has this name and password, and may register. `None` if there is none.
+    pub fn with_password(&self, username: &str, password: &str) -> Option<clients::User> {
+        let directory = Arc::clone(&self.known.read().directory);
+        let given = sip::Ha1::of(username, &self.realm, password);
+        let is_right = |user: &&sip::User| {
+            let hash = user.ha1.sha256.as_bytes();
+            user.registers && user.trunk.is_none() && bool::from(hash.ct_eq(given.sha256.as_bytes()))
+        };
+        let user = directory.users(username, "").filter(|user| user.domain.is_none()).find(is_right)?;
+        Some(clients::User { account: user.account.clone(), name: Arc::clone(&user.username), domain: None })
     }
 
     /// Returns the realm of the stored password hashes.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bans;
+mod browsers;
 #[cfg(test)]
 mod features;
 pub mod listener;
@@ -109,6 +110,7 @@ pub fn router(
         .merge(twilio::browser::routes())
         .with_state(app.clone())
         .merge(gateways)
+        .layer(middleware::from_fn_with_state(browsers::Browsers::new(app.clone()), browsers::open))
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
         .layer(middleware::from_fn_with_state(app, note_refused))
 }

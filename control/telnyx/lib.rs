@@ -4,11 +4,13 @@
 //! ```text
 //!   rest/     JSON ──► NewCall, Request          LegInfo, Recording ──► JSON
 //!   webhook   CallEvent ──► Notice               sign    Notice ──► signed bytes
+//!   browser/  the WebRTC SDK: logins, tokens, WebSockets
 //!   stream    audio, marks, digits ◄──► frames   id      ids ◄──► v3:..., UUIDs
 //! ```
 #![forbid(unsafe_code)]
 
 mod agent;
+pub mod browser;
 mod conference;
 pub mod id;
 mod machine_detection;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_operations::messages::CallMessages;
+use tandem_pages::socket;
 use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageOffer, PageSpec};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
@@ -29,14 +30,6 @@ use super::frame::{self, FromPage};
 use super::protocol::{self, Signal};
 use super::token::{self, Grant};
 
-/// Maximum size of a frame, in octets. The largest frames have an SDP.
-const MAX_FRAME: usize = 64 * 1024;
-/// Interval of our heartbeats. The page closes a socket that is silent for 15 s.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Time after which a page that answers no heartbeat counts as lost.
-const SILENCE: Duration = Duration::from_secs(20);
-/// Time limit for the first valid token. A refused page connects again at once, so this time also limits its attempts.
-const LOGIN: Duration = Duration::from_secs(5);
 /// Maximum size of the parameters of a call, in octets.
 const MAX_PARAMETERS: usize = 4096;
 /// Maximum size of a user-defined message, in octets.
@@ -49,7 +42,10 @@ pub(super) async fn open(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    upgrade.max_message_size(MAX_FRAME).on_upgrade(move |socket| serve(socket, app, lines, peer))
+    upgrade.max_message_size(socket::MAX_FRAME).on_upgrade(async move |socket| {
+        let (out, waiting) = mpsc::channel(MAX_WAITING);
+        socket::serve(socket, Session { app, lines, peer, out, login: None }, waiting, None).await;
+    })
 }
 
 /// The state of a socket.
@@ -71,59 +67,7 @@ struct Login {
     is_expired: bool,
 }
 
-/// An event of a page that is no frame.
-enum Event {
-    /// The token has expired.
-    Expired,
-    /// A frame to the page was lost.
-    Overflow,
-}
-
-async fn serve(mut socket: WebSocket, app: App, lines: Lines, peer: SocketAddr) {
-    let (out, mut waiting) = mpsc::channel(MAX_WAITING);
-    let mut session = Session { app, lines, peer, out, login: None };
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
-    let (opened, mut heard) = (clock::now().instant, clock::now().instant);
-    loop {
-        let sent = tokio::select! {
-            frame = waiting.recv() => match frame {
-                Some(frame) => socket.send(Message::text(frame)).await,
-                None => break,
-            },
-            received = socket.recv() => match received {
-                Some(Ok(Message::Text(text))) => {
-                    heard = clock::now().instant;
-                    session.handle(&text).await;
-                    Ok(())
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                Some(Ok(_)) => Ok(()),
-            },
-            _ = heartbeat.tick() => {
-                let now = clock::now().instant;
-                let is_late = session.login.is_none() && now.duration_since(opened) >= LOGIN;
-                if is_late || now.duration_since(heard) >= SILENCE {
-                    break;
-                }
-                socket.send(Message::text(frame::HEARTBEAT)).await
-            }
-            event = session.next() => match event {
-                Event::Expired => {
-                    session.expired();
-                    Ok(())
-                }
-                Event::Overflow => break,
-            },
-        };
-        if sent.is_err() {
-            break;
-        }
-    }
-    session.end();
-}
-
-impl Session {
-    /// Handles a frame of the page.
+impl socket::Session for Session {
     async fn handle(&mut self, text: &str) {
         let Some(frame) = frame::read(text) else {
             return self.send(frame::error(31_100, "the frame is malformed"));
@@ -156,6 +100,33 @@ impl Session {
         }
     }
 
+    async fn wait(&mut self) -> bool {
+        let Some(Login { page, expiry, is_expired, .. }) = &mut self.login else { return std::future::pending().await };
+        tokio::select! {
+            () = expiry.as_mut(), if !*is_expired => {}
+            () = page.overflows() => return false,
+        }
+        self.expire();
+        true
+    }
+
+    fn heartbeat(&mut self) -> Option<String> {
+        Some(frame::HEARTBEAT.to_owned())
+    }
+
+    fn is_known(&self) -> bool {
+        self.login.is_some()
+    }
+
+    fn end(mut self) {
+        self.withdraw();
+        if let Some(login) = &self.login {
+            login.page.lose();
+        }
+    }
+}
+
+impl Session {
     fn send(&self, frame: String) {
         // A page that reads nothing is detected by its silence.
         let _ = self.out.try_send(frame);
@@ -185,7 +156,7 @@ impl Session {
                 let (calls, lines, out) = (self.app.calls.clone(), self.lines.clone(), self.out.clone());
                 let protocol = Arc::new(Signal { account_sid: grant.account_sid.clone() });
                 let id_of = protocol::id_of;
-                (Page::new(PageSpec { calls, lines, protocol, id_of, user, out }), None)
+                (Page::new(PageSpec { calls, lines, protocol, id_of, session: "".into(), user, out }), None)
             }
         };
         let may_receive = grant.may_receive;
@@ -323,28 +294,12 @@ impl Session {
         }
     }
 
-    /// Waits for the next event of the page that is no frame.
-    async fn next(&mut self) -> Event {
-        let Some(Login { page, expiry, is_expired, .. }) = &mut self.login else { return std::future::pending().await };
-        tokio::select! {
-            () = expiry.as_mut(), if !*is_expired => Event::Expired,
-            () = page.overflows() => Event::Overflow,
-        }
-    }
-
     /// No call rings at the page any more. Its live calls continue.
-    fn expired(&mut self) {
+    fn expire(&mut self) {
         self.withdraw();
         if let Some(login) = &mut self.login {
             login.is_expired = true;
         }
         self.send(frame::error(token::EXPIRED, "the token has expired"));
-    }
-
-    fn end(mut self) {
-        self.withdraw();
-        if let Some(login) = &self.login {
-            login.page.lose();
-        }
     }
 }

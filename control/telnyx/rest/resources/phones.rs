@@ -8,15 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_host::clock;
-use tandem_host::hash;
 use tandem_operations::connections;
 use tandem_operations::phones;
 use tandem_routing::connections::{MAX_ROWS, PHONES};
@@ -31,12 +28,11 @@ use super::super::{Caller, Segments, only};
 use super::listing::ListFields;
 use super::resource::{self, Kind};
 use super::{connection, connection_error, stored};
+use crate::browser::{self, SECRET};
 use crate::{NAME, id, time};
 
 const USER_NAME: std::ops::RangeInclusive<usize> = 4..=32;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
-/// Lifetime of a token.
-const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 type Row = Resource<ProvisionedPhone>;
 
@@ -197,9 +193,6 @@ impl Kind for TelephonyCredential {
     }
 }
 
-/// Key of a credential's password among the stored settings. The API returns the password in later answers too.
-const SECRET: &str = "sip_password";
-
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
     let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MAX_ROWS).await;
     kept.map_err(|why| stored::not_kept(why, name_taken()))?;
@@ -257,34 +250,13 @@ async fn check_registration(
     }})))
 }
 
-/// Returns a token for the credential. The token is a JWT (RFC 7519) that is signed with the credential's password.
-/// This server itself does not accept such tokens anywhere.
+/// Returns a token for the credential, with which a page logs in.
 async fn token(
     State(app): State<App>,
     Caller(account): Caller,
     Segments(id): Segments<String>,
 ) -> Result<Response, ApiError> {
     let row = resource::find::<TelephonyCredential>(&app, &account, &id).await?;
-    let now = clock::time();
-    let secret = row.details.other.get(SECRET).and_then(Value::as_str).unwrap_or_default();
-    let claims = json!({
-        "aud": "telnyx_telephony",
-        "iss": "telnyx_telephony",
-        "sub": TelephonyCredential::id(&row),
-        "jti": id::uuid_v4(rand::random()),
-        "iat": now.as_second(),
-        "nbf": now.as_second() - 1,
-        "exp": (now + TOKEN_LIVES_FOR).as_second(),
-        "tel_token": "rtc",
-        "typ": "access",
-    });
-    let text = jwt(secret, &claims);
+    let text = browser::token(&row, clock::time());
     Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, "text/plain")], text).into_response())
-}
-
-fn jwt(secret: &str, claims: &Value) -> String {
-    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
-    let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = hash::hmac_sha256(secret.as_bytes(), [signed.as_bytes()]);
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -1,0 +1,61 @@
+//! The WebSockets of browser SDKs at `/`. Several SDKs use this path, and the first frame says which one it is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::RequestExt as _;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::Response;
+use serde_json::Value;
+use tandem_pages::{Lines, socket};
+use tandem_runtime::app::App;
+use tandem_telnyx as telnyx;
+
+/// Time limit for the first frame.
+const FIRST_FRAME: Duration = Duration::from_secs(5);
+
+/// The state of the sockets.
+#[derive(Clone)]
+pub(crate) struct Browsers {
+    app: App,
+    telnyx: Lines,
+}
+
+impl Browsers {
+    pub(crate) fn new(app: App) -> Self {
+        Self { app, telnyx: Lines::default() }
+    }
+}
+
+/// Middleware that opens the WebSocket of a page at `/` and at `/rtc`. All other requests go to the next handler.
+pub(crate) async fn open(State(browsers): State<Browsers>, mut request: Request, next: Next) -> Response {
+    let is_socket = request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
+        && !request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+    if !is_socket || !["/", "/rtc"].contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    match (request.extract_parts::<WebSocketUpgrade>().await, peer) {
+        (Ok(upgrade), Some(peer)) => upgrade
+            .max_message_size(socket::MAX_FRAME)
+            .on_upgrade(async move |socket| browsers.serve(socket, peer).await),
+        (Err(refused), _) => axum::response::IntoResponse::into_response(refused),
+        (Ok(_), None) => next.run(request).await,
+    }
+}
+
+impl Browsers {
+    async fn serve(self, mut socket: WebSocket, peer: SocketAddr) {
+        let Ok(Some(Ok(Message::Text(first)))) = tokio::time::timeout(FIRST_FRAME, socket.recv()).await else { return };
+        let frame = serde_json::from_str::<Value>(&first).unwrap_or_default();
+        match frame.get("method").and_then(Value::as_str) {
+            Some("login" | "anonymous_login") => {
+                telnyx::browser::serve(socket, self.app, self.telnyx, peer, first.to_string()).await;
+            }
+            method => tracing::debug!(%peer, ?method, "a WebSocket begins with a frame of no known SDK"),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The envelope of Verto's requests, and the ids that Telnyx adds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+use tandem_pages::Facts;
+use tandem_pages::verto::Envelope;
+use tandem_runtime::Calls;
+
+use crate::id;
+
+/// The prefix of the methods.
+pub(super) const PREFIX: &str = "telnyx_rtc.";
+
+/// Requests and answers without a further envelope.
+pub(super) struct Plain {
+    calls: Calls,
+    next_id: AtomicU64,
+    /// The id of the connection. The SDK names its session at the next login only if our frames have such an id.
+    connection: String,
+}
+
+impl Plain {
+    pub(super) fn new(calls: Calls) -> Self {
+        Self { calls, next_id: AtomicU64::new(1), connection: id::uuid_v4(rand::random()) }
+    }
+
+    /// Writes a request to the page.
+    pub(super) fn of_server(&self, method: &str, params: &Value) -> String {
+        let (id, method) = (self.next_id.fetch_add(1, Ordering::Relaxed), format!("{PREFIX}{method}"));
+        let connection = &self.connection;
+        json!({ "jsonrpc": "2.0", "id": id, "voice_sdk_id": connection, "method": method, "params": params })
+            .to_string()
+    }
+
+    /// Writes the answer to a request of the page.
+    pub(super) fn result(&self, id: &Value, result: &Value) -> String {
+        json!({ "jsonrpc": "2.0", "id": id, "voice_sdk_id": self.connection, "result": result }).to_string()
+    }
+}
+
+/// Writes the refusal of a request of the page.
+pub(super) fn error(id: &Value, code: i32, message: &str) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string()
+}
+
+impl Envelope for Plain {
+    fn request(&self, _: &Facts, method: &str, params: Map<String, Value>) -> String {
+        self.of_server(method, &params.into())
+    }
+
+    fn reply(&self, id: Value, of_request: Value) -> String {
+        self.result(&id, &of_request)
+    }
+
+    fn ids(&self, call: &Facts) -> Map<String, Value> {
+        let mut ids = Map::new();
+        ids.insert("telnyx_call_control_id".into(), id::call_control_id(call.leg).into());
+        ids.insert("telnyx_leg_id".into(), id::uuid(call.leg.0).into());
+        if let Some(leg) = self.calls.live_leg(call.leg) {
+            ids.insert("telnyx_session_id".into(), id::uuid(leg.session.0).into());
+            ids.extend(leg.client_state.clone().map(|state| ("client_state".into(), state.into())));
+        }
+        ids
+    }
+
+    fn joined(&self, _: &Facts) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn left(&self, _: &Facts) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,114 @@
+//! The logins of pages: the user name and password of a phone, or the token of a telephony credential.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tandem_clients::User;
+use tandem_host::hash::{self, MacAlgorithm, verifies};
+use tandem_id::AccountName;
+use tandem_routing::phones::provisioned::{PHONES, ProvisionedPhone};
+use tandem_runtime::app::App;
+use tandem_store::resources::{self, Resource};
+
+use crate::id;
+
+/// Lifetime of a token.
+const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// Key of a credential's password among the stored settings.
+pub(crate) const SECRET: &str = "sip_password";
+/// Maximum size of a token, in octets.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// A login that was refused: the reason for the log, and the account if it is known.
+pub(super) struct Refused {
+    pub(super) why: String,
+    pub(super) account: Option<AccountName>,
+}
+
+/// The claims of a token. The SDK reads `exp` alone.
+#[derive(Deserialize)]
+struct Claims {
+    exp: i64,
+    /// The account and the row of the credential.
+    tel_token: String,
+}
+
+/// Returns a token for a credential. The token is a JWT (RFC 7519) that is signed with the
+/// credential's password.
+pub(crate) fn token(credential: &Resource<ProvisionedPhone>, now: Timestamp) -> String {
+    let expires = now + TOKEN_LIVES_FOR;
+    let expires = credential.details.expires_at.map_or(expires, |end| end.min(expires));
+    let claims = json!({
+        "aud": "telnyx_telephony",
+        "iss": "telnyx_telephony",
+        "sub": id::uuid_v4(credential.id),
+        "jti": id::uuid_v4(rand::random()),
+        "iat": now.as_second(),
+        "nbf": now.as_second() - 1,
+        "exp": expires.as_second(),
+        "tel_token": URL_SAFE_NO_PAD.encode(format!("{:032x}{}", credential.id, credential.account)),
+        "typ": "access",
+    });
+    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
+    let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let signature = hash::hmac_sha256(secret(credential).as_bytes(), [signed.as_bytes()]);
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn secret(credential: &Resource<ProvisionedPhone>) -> &str {
+    credential.details.other.get(SECRET).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Verifies the login in these parameters. Returns the user.
+pub(super) async fn verify(app: &App, params: &Value, now: Timestamp) -> Result<User, Refused> {
+    let text = |name: &str| params[name].as_str().filter(|text| !text.is_empty());
+    if let Some(token) = text("login_token") {
+        return of_token(app, token, now).await;
+    }
+    let (Some(name), Some(password)) = (text("login"), text("passwd").or_else(|| text("password"))) else {
+        return Err(Refused {
+            why: "the login has neither a token nor a user name and password".into(),
+            account: None,
+        });
+    };
+    let routing = app.calls.services().routing.load_full();
+    routing.phones().with_password(name, password).ok_or_else(|| {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        Refused { why: format!("no user {shown:?} has this password"), account: None }
+    })
+}
+
+async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<User, Refused> {
+    let refuse = |why: &str, account: Option<&AccountName>| Refused { why: why.to_owned(), account: account.cloned() };
+    let malformed = || refuse("the token is no token of this server", None);
+    if token.len() > MAX_TOKEN {
+        return Err(malformed());
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
+    let (_, payload) = signed.split_once('.').ok_or_else(malformed)?;
+    let octets = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let claims: Claims =
+        octets(payload).and_then(|payload| serde_json::from_slice(&payload).ok()).ok_or_else(malformed)?;
+    let names = octets(&claims.tel_token).and_then(|octets| String::from_utf8(octets).ok()).ok_or_else(malformed)?;
+    let (row, account) = names.split_at_checked(32).ok_or_else(malformed)?;
+    let row = u128::from_str_radix(row, 16).map_err(|_| malformed())?;
+    let account = AccountName::new(account);
+    let found = resources::get(&app.calls.services().store, PHONES, &account, row).await;
+    let found = found.map_err(|error| refuse(&format!("the database failed: {error}"), None))?;
+    let Some(credential) = found else { return Err(refuse("the credential of the token was deleted", None)) };
+    let (secret, signature) = (secret(&credential), octets(signature).ok_or_else(malformed)?);
+    // The algorithm is ours, whatever the header says.
+    if secret.is_empty() || !verifies(MacAlgorithm::Sha256, secret.as_bytes(), signed.as_bytes(), &signature) {
+        return Err(refuse("the signature of the token is wrong", Some(&account)));
+    }
+    let is_over = |at: Option<Timestamp>| at.is_none_or(|at| at <= now);
+    if is_over(Timestamp::from_second(claims.exp).ok()) {
+        return Err(refuse("the token has expired", Some(&account)));
+    }
+    if credential.details.inactive || credential.details.expires_at.is_some_and(|at| at <= now) {
+        return Err(refuse("the credential of the token has expired or is not active", Some(&account)));
+    }
+    Ok(User { account, name: credential.name.as_str().into(), domain: None })
+}
