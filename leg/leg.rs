@@ -318,9 +318,10 @@ impl Leg {
     }
 
     /// Ends the leg, because its media cannot reach the far end. `why` is the reason for people. The call gets the report
-    /// of the end at once.
+    /// of the end at once. While the signalling is interrupted, this has no effect: a page that is reloaded closes its
+    /// media connection, and comes back with another one.
     pub fn fail_media(&mut self, why: String) {
-        if self.is_gone() {
+        if self.is_gone() || matches!(self.signalling, SignallingState::Lost { .. }) {
             return;
         }
         self.end(Some(HangupReason { cause: EndCause::Failed, answered_elsewhere: false }));

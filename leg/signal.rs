@@ -237,6 +237,11 @@ pub enum Identity {
         /// The id of the application to which the calls of the client go. `None` if the token permits no calls.
         application: Option<Arc<str>>,
     },
+    /// With a token that the account has signed, and that permits calls to addresses of the account.
+    Subscriber {
+        /// The name of the subscriber.
+        name: Arc<str>,
+    },
 }
 
 impl Caller {
@@ -244,7 +249,7 @@ impl Caller {
     pub fn name(&self) -> Option<&Arc<str>> {
         match &self.identity {
             Identity::Sip { username, .. } => username.as_ref(),
-            Identity::Token { name, .. } => Some(name),
+            Identity::Token { name, .. } | Identity::Subscriber { name } => Some(name),
         }
     }
 
@@ -252,7 +257,7 @@ impl Caller {
     pub fn domain(&self) -> Option<&Arc<str>> {
         match &self.identity {
             Identity::Sip { domain, .. } => domain.as_ref(),
-            Identity::Token { .. } => None,
+            Identity::Token { .. } | Identity::Subscriber { .. } => None,
         }
     }
 }

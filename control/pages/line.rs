@@ -330,15 +330,18 @@ impl Line {
     }
 
     fn end(&self, end: SignalEnd) {
-        let page = {
+        let (page, held) = {
             let mut state = self.state.lock();
             if state.phase == Phase::Over {
                 return;
             }
             state.phase = Phase::Over;
-            state.page.take()
+            (state.page.take(), std::mem::take(&mut state.held))
         };
         self.lines.remove(self.token());
+        if !held.is_empty() && !self.session.is_empty() {
+            self.lines.keep(&self.user, &self.session, held);
+        }
         self.calls.services().pages.remove_call(self.facts.leg);
         page.iter().for_each(|page| page.forget(self));
         self.signal(SignalEvent::Ended(Box::new(end)));

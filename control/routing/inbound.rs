@@ -156,7 +156,23 @@ impl Routing {
                 let id = application.as_ref().ok_or(403u16)?;
                 self.to_application_of(&caller.account, &self.documents(&caller.account), id).ok_or(404)
             }
+            Identity::Subscriber { .. } => self.route_from_subscriber(&caller.account, request_uri, user),
         }
+    }
+
+    /// Returns the route of a call from a subscriber: to a number of the account, to another client, or over a trunk. The
+    /// error is the SIP status.
+    fn route_from_subscriber(&self, account: &AccountName, request_uri: &str, user: &str) -> Result<Route, u16> {
+        if let Some(route) = self.to_number(Some(account), user) {
+            return Ok(route);
+        }
+        let to = Address::from(request_uri);
+        let is_reachable = match &to {
+            // Whether the client is connected is known only to the call.
+            Address::Client(_) => true,
+            _ => !self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty(),
+        };
+        if is_reachable { Ok(straight(self.documents(account), account, to, None)) } else { Err(404) }
     }
 
     /// Returns the route of a call from a phone. The called domain decides first. The application of the phone decides

@@ -157,7 +157,7 @@ pub fn inbound_leg(
     let identity = incoming.caller.as_ref().map(|caller| &caller.identity);
     let username = match identity {
         Some(Identity::Sip { username, .. }) => username.as_deref(),
-        Some(Identity::Token { .. }) | None => None,
+        Some(Identity::Token { .. } | Identity::Subscriber { .. }) | None => None,
     };
     let (from, to) = match &domain {
         Some(domain) => {
@@ -177,7 +177,7 @@ pub fn inbound_leg(
     };
     // The name in a token has no host.
     let from = match identity {
-        Some(Identity::Token { name, .. }) => Address::Client(Arc::clone(name)),
+        Some(Identity::Token { name, .. } | Identity::Subscriber { name }) => Address::Client(Arc::clone(name)),
         Some(Identity::Sip { .. }) | None => from,
     };
     let info = LegInfo {

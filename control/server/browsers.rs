@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde_json::Value;
 use tandem_pages::{Lines, socket};
 use tandem_runtime::app::App;
+use tandem_signalwire as signalwire;
 use tandem_telnyx as telnyx;
 
 /// Time limit for the first frame.
@@ -22,11 +23,12 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 pub(crate) struct Browsers {
     app: App,
     telnyx: Lines,
+    signalwire: signalwire::browser::Sessions,
 }
 
 impl Browsers {
     pub(crate) fn new(app: App) -> Self {
-        Self { app, telnyx: Lines::default() }
+        Self { app, telnyx: Lines::default(), signalwire: signalwire::browser::Sessions::default() }
     }
 }
 
@@ -54,6 +56,9 @@ impl Browsers {
         match frame.get("method").and_then(Value::as_str) {
             Some("login" | "anonymous_login") => {
                 telnyx::browser::serve(socket, self.app, self.telnyx, peer, first.to_string()).await;
+            }
+            Some("signalwire.connect") => {
+                signalwire::browser::serve(socket, self.app, self.signalwire, peer, first.to_string()).await;
             }
             method => tracing::debug!(%peer, ?method, "a WebSocket begins with a frame of no known SDK"),
         }

@@ -208,6 +208,14 @@ def test_a_page_that_is_reloaded_takes_up_its_call(page, side):
     one.wait("ended")
 
 
+def test_a_call_that_ends_while_the_socket_is_cut_ends_at_the_page(page):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.do("cut")
+    bob.hang_up()
+    assert alice.wait("ended", seconds=15)[1]["cause"] == "NORMAL_CLEARING"
+
+
 def test_ice_restarts_in_mid_call(page):
     alice, bob = page(), page()
     connect(alice, bob)

@@ -193,7 +193,7 @@ impl Calls {
                     Some(Identity::Token { application: Some(id), .. }) => {
                         (format!("the page's token names the application {id}, which has no document here"), None)
                     }
-                    Some(Identity::Sip { username: Some(_), .. }) => {
+                    Some(Identity::Sip { username: Some(_), .. } | Identity::Subscriber { .. }) => {
                         ("the phone may not call this number".to_owned(), None)
                     }
                     Some(Identity::Sip { username: None, .. }) | None => {

@@ -1,8 +1,10 @@
-//! SignalWire's newer APIs. This server supports the Calling API and the SIP endpoints. A request to another API gets
+//! SignalWire's newer APIs. This server supports the Calling API, the SIP
+//! endpoints and the tokens of subscribers. A request to another API gets
 //! an error in the format of that API, because SignalWire's libraries show such an error.
 
 pub(super) mod answer;
 mod endpoints;
+mod subscribers;
 
 use std::sync::Arc;
 
@@ -21,9 +23,9 @@ use super::SignalWire;
 /// The unsupported APIs, by path prefix.
 const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
 
-/// The routes of the Calling API and the SIP endpoints. All other paths are refused.
+/// The routes of the Calling API, the SIP endpoints and the tokens of subscribers. All other paths are refused.
 pub fn routes() -> Router<App> {
-    APIS.iter().fold(super::calling::routes().merge(endpoints::routes()), |router, api| {
+    APIS.iter().fold(super::calling::routes().merge(endpoints::routes()).merge(subscribers::routes()), |router, api| {
         router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
     })
 }

@@ -126,12 +126,12 @@ impl Session {
         };
         // A second login renews the token.
         if let Some(login) = &self.login {
-            return match *login.page.user() == user {
-                true => {
-                    self.send(self.protocol.0.result(id, &json!({ "message": "logged in", "sessid": login.session })))
-                }
-                false => self.send(error(id, LOGIN_FAILED, "a new login must be of the same user")),
-            };
+            let session = &login.session;
+            let logged_in = json!({ "message": "logged in", "sessid": session });
+            return self.send(match *login.page.user() == user {
+                true => self.protocol.0.result(id, &logged_in),
+                false => error(id, LOGIN_FAILED, "a new login must be of the same user"),
+            });
         }
         let known = params["sessid"].as_str().filter(|text| (1..=64).contains(&text.len()));
         let session: Arc<str> = known.map_or_else(|| id::uuid_v4(rand::random()).into(), Into::into);
@@ -147,6 +147,7 @@ impl Session {
         let contact = rand::random();
         self.app.calls.connect_page(&user, contact, page.clone());
         self.send(self.protocol.0.result(id, &json!({ "message": "logged in", "sessid": session })));
+        self.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
         let lost: Vec<String> = self.lost(&user, &session).map(|line| line.facts().id.clone()).collect();
         self.send(self.protocol.0.of_server("clientReady", &json!({ "reattached_sessions": lost })));
         self.login = Some(Login { page, contact, session });

@@ -1,0 +1,376 @@
+//! The WebSocket of a page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocket;
+use serde_json::{Value, json};
+use tandem_call::header_fields::HeaderFields;
+use tandem_causes::Cause;
+use tandem_clients::User;
+use tandem_history::problem::Problem;
+use tandem_host::clock;
+use tandem_id::{LegId, uuid};
+use tandem_leg::signal::{Caller, Identity, IncomingCall};
+use tandem_pages::verto::{Handled, Invite, Verto, handle};
+use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageSpec, Protocol as _, socket};
+use tandem_runtime::app::App;
+use tandem_runtime::reporting::ProblemOwner;
+use tokio::sync::mpsc;
+
+use super::Sessions;
+use super::envelope::{self, Events, both_ids, result, server_request, verto_result};
+use super::token::{self, Claims, Kind};
+
+/// JSON-RPC code of a refused login. With a message about the authentication, the SDK does not try again.
+const REFUSED: i32 = -32_002;
+/// Number of heartbeats of the socket for one ping to the page: one ping in 10 s.
+const HEARTBEATS: u32 = 2;
+
+/// Serves the socket of a page whose first frame was read already.
+pub async fn serve(socket: WebSocket, app: App, sessions: Sessions, peer: SocketAddr, first: String) {
+    let (out, waiting) = mpsc::channel(MAX_WAITING);
+    let session = Session { app, sessions, peer, out, login: None, heartbeats: 0 };
+    socket::serve(socket, session, waiting, Some(first)).await;
+}
+
+/// The state of a socket.
+struct Session {
+    app: App,
+    sessions: Sessions,
+    peer: SocketAddr,
+    out: mpsc::Sender<String>,
+    login: Option<Login>,
+    heartbeats: u32,
+}
+
+struct Login {
+    page: Arc<Page>,
+    protocol: Arc<Verto<Events>>,
+    claims: Claims,
+    /// The name of the session, which survives the socket. The SDK calls it the protocol.
+    session: Arc<str>,
+    /// The id of the page's contact, while calls ring at the page.
+    contact: Option<u128>,
+}
+
+impl socket::Session for Session {
+    async fn handle(&mut self, text: &str) {
+        let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
+        let member = |name: &str| frame.get(name).unwrap_or(&Value::Null);
+        let (id, params) = (member("id"), member("params"));
+        // An answer to a request of ours needs no answer.
+        let Some(method) = member("method").as_str() else { return };
+        if method == "signalwire.connect" {
+            return self.connect(id, params);
+        }
+        let Some(login) = &mut self.login else {
+            let error = json!({ "code": REFUSED, "message": "Requester validation failed" });
+            return self.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+        };
+        let ok = json!({ "code": "200", "message": "OK" });
+        match method {
+            "webrtc.verto" => self.verto(id, params),
+            "subscriber.online" => {
+                self.send(result(id, &ok));
+                self.go_online();
+            }
+            "subscriber.offline" => {
+                self.send(result(id, &ok));
+                self.withdraw();
+            }
+            "signalwire.reauthenticate" => {
+                let text = params["authentication"]["jwt_token"].as_str().unwrap_or_default();
+                match token::verify(&self.app.accounts, Kind::Access, text, clock::time()) {
+                    Ok((_, claims)) if claims.reference == login.claims.reference => {
+                        let authorization = authorization(&claims);
+                        login.claims = claims;
+                        self.send(result(id, &json!({ "authorization": authorization })));
+                    }
+                    _ => self.send(result(id, &json!({ "code": "401", "message": "the token is not valid" }))),
+                }
+            }
+            _ => self.command(id, method, params),
+        }
+    }
+
+    async fn wait(&mut self) -> bool {
+        match &self.login {
+            Some(login) => login.page.overflows().await,
+            None => std::future::pending().await,
+        }
+        false
+    }
+
+    /// After one ping, the page closes a socket on which no ping comes for 15 s.
+    fn heartbeat(&mut self) -> Option<String> {
+        self.heartbeats += 1;
+        let is_due = self.login.is_some() && self.heartbeats.is_multiple_of(HEARTBEATS);
+        let timestamp = clock::time().as_millisecond() as f64 / 1_000.0;
+        is_due.then(|| server_request("signalwire.ping", &json!({ "timestamp": timestamp })))
+    }
+
+    fn is_known(&self) -> bool {
+        self.login.is_some()
+    }
+
+    fn end(mut self) {
+        let was_online = self.withdraw();
+        if let Some(login) = &self.login {
+            login.page.lose();
+            if was_online {
+                self.sessions.keep(&login.session);
+            }
+        }
+    }
+}
+
+/// Returns the permissions of a token, as the SDK reads them.
+fn authorization(claims: &Claims) -> Value {
+    json!({
+        "jti": claims.jti,
+        "project_id": claims.project_id,
+        "fabric_subscriber": {
+            "version": 1,
+            "expires_at": claims.exp,
+            "subscriber_id": uuid(tandem_host::hash::id([claims.reference.as_bytes()])),
+            "application_id": claims.project_id,
+            "project_id": claims.project_id,
+            "space_id": claims.project_id,
+        },
+    })
+}
+
+impl Session {
+    fn send(&self, frame: String) {
+        // A page that reads nothing is detected by its silence.
+        let _ = self.out.try_send(frame);
+    }
+
+    fn connect(&mut self, id: &Value, params: &Value) {
+        let now = clock::time();
+        let text = params["authentication"]["jwt_token"].as_str().unwrap_or_default();
+        let (account, claims) = match token::verify(&self.app.accounts, Kind::Access, text, now) {
+            Ok(found) => found,
+            Err(token::Refused { why, account }) => {
+                let text = format!("token of a page at {} refused: {why}", self.peer);
+                let owner = account.as_ref().map_or(ProblemOwner::Server, |one| ProblemOwner::Account(&one.name));
+                self.app.calls.services().report(owner, now, Problem::new(Cause::AccessToken, text));
+                // The SDK takes this beginning for a refusal without a further attempt.
+                let message =
+                    format!("Authentication service failed with status ProtocolError, 401 Unauthorized: {{}} ({why})");
+                let error = json!({ "code": REFUSED, "message": message });
+                return self.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+            }
+        };
+        if self.login.is_some() {
+            return;
+        }
+        let prefix = format!("signalwire_{}_", claims.jti);
+        let known = params["protocol"].as_str().filter(|known| known.starts_with(&prefix) && known.len() <= 256);
+        let session: Arc<str> = match known {
+            Some(known) => known.into(),
+            None => format!("{prefix}{:032x}", rand::random::<u128>()).into(),
+        };
+        let protocol = Arc::new(Verto(Events { project_id: claims.project_id.clone() }));
+        let user = User { account: account.name.clone(), name: claims.reference.as_str().into(), domain: None };
+        let page = Page::new(PageSpec {
+            calls: self.app.calls.clone(),
+            lines: self.sessions.lines.clone(),
+            protocol: protocol.clone(),
+            id_of,
+            session: Arc::clone(&session),
+            user: user.clone(),
+            out: self.out.clone(),
+        });
+        let connected = json!({
+            "identity": format!("{}@tandem", uuid(rand::random())),
+            "protocol": session,
+            "authorization": authorization(&claims),
+            "ice_servers": [],
+            "session_restored": known.is_some(),
+        });
+        self.send(result(id, &connected));
+        let state = json!({ "authorization_state": claims.jti });
+        self.send(protocol.0.event("signalwire.authorization.state", &state));
+        let was_online = self.sessions.take(&session);
+        self.login = Some(Login { page: page.clone(), protocol, claims, session: Arc::clone(&session), contact: None });
+        if was_online {
+            self.go_online();
+        }
+        self.sessions.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
+        for line in lost(&self.sessions.lines, &user, &session) {
+            line.continue_over(&page);
+        }
+    }
+
+    fn go_online(&mut self) {
+        let Some(login) = self.login.as_mut().filter(|login| login.contact.is_none()) else { return };
+        let contact = rand::random();
+        login.contact = Some(contact);
+        self.app.calls.connect_page(login.page.user(), contact, login.page.clone());
+        for line in self.sessions.lines.of_user(login.page.user()) {
+            line.ring_again(&login.page);
+        }
+    }
+
+    /// Ends the reachability of the page. Returns whether it was reachable.
+    fn withdraw(&mut self) -> bool {
+        let Some(login) = &mut self.login else { return false };
+        let contact = login.contact.take();
+        contact.iter().for_each(|contact| self.app.calls.disconnect_page(login.page.user(), *contact));
+        contact.is_some()
+    }
+
+    fn verto(&self, id: &Value, params: &Value) {
+        let Some(login) = &self.login else { return };
+        let message = &params["message"];
+        let (inner, of_request) = (&message["id"], &message["params"]);
+        let Some(method) = message["method"].as_str().and_then(|method| method.strip_prefix("verto.")) else {
+            // The answer of the page to a request of ours comes as a request.
+            return self.send(result(id, &json!({ "code": "200", "message": "OK" })));
+        };
+        match handle(&login.page, &both_ids(id, inner), method, of_request) {
+            Handled::Result(answer) => {
+                self.send(verto_result(id, inner, &answer));
+                let call_id = of_request["dialogParams"]["callID"].as_str().unwrap_or_default();
+                if method == "answer"
+                    && let Some(line) = login.page.line(call_id)
+                {
+                    // Only this makes an incoming call active.
+                    login.protocol.accepted(line.facts(), None).into_iter().for_each(|frame| self.send(frame));
+                }
+            }
+            Handled::Later => {}
+            Handled::Invite(invite) => self.call(login, id, inner, *invite),
+            Handled::Unknown => self.send(verto_result(id, inner, &json!({}))),
+        }
+    }
+
+    /// Handles a command about a member of a call. A call of two parties has the page itself as its only member.
+    fn command(&self, id: &Value, method: &str, params: &Value) {
+        let Some(login) = &self.login else { return };
+        let mut answer = json!({ "code": "200", "message": "OK" });
+        let line = params["self"]["call_id"].as_str().and_then(|call| login.page.line(call));
+        let mut put = |name: &str, value: Value| {
+            if let Some(fields) = answer.as_object_mut() {
+                fields.insert(name.into(), value);
+            }
+        };
+        match (method, &line) {
+            ("call.member.list", Some(line)) => put("members", json!([envelope::member(line.facts(), false)])),
+            ("call.layout.list", _) => put("layouts", json!([])),
+            _ => {}
+        }
+        self.send(result(id, &answer));
+        let Some(line) = line else { return };
+        match method {
+            "call.mute" | "call.unmute" => {
+                let mut member = envelope::member(line.facts(), method == "call.mute");
+                if let Some(fields) = member.as_object_mut() {
+                    fields.insert("updated".into(), json!(["audio_muted"]));
+                }
+                let call = &line.facts().id;
+                let updated = json!({ "call_id": call, "room_session_id": call, "room_id": call, "member": member });
+                self.send(login.protocol.0.event("member.updated", &updated));
+            }
+            "call.end" => {
+                let frames = login.protocol.ended(line.facts(), &tandem_pages::End::HungUp);
+                frames.into_iter().for_each(|frame| self.send(frame));
+                line.left();
+            }
+            _ => {}
+        }
+    }
+
+    fn call(&self, login: &Login, id: &Value, inner: &Value, invite: Invite) {
+        let page = &login.page;
+        let created = json!({ "callID": invite.id, "message": "CALL CREATED" });
+        self.send(verto_result(id, inner, &created));
+        // A page that was reloaded has a new session, and knows its call by the id alone.
+        let known = self.sessions.lines.of_user(page.user()).into_iter().find(|line| line.has_id(&invite.id));
+        if let Some(line) = known {
+            return line.resume(page, invite.sdp);
+        }
+        let leg = LegId::new(clock::time(), &mut rand::rng());
+        let user = page.user();
+        let line = page.new_line(NewLine {
+            called_by: CalledBy::Page,
+            leg,
+            signals: leg,
+            id: invite.id.clone(),
+            page_id: None,
+            sdp: Some(invite.sdp.clone()),
+        });
+        if invite.reattaches || !page.has_room() {
+            // The call is over: its media would be that of another call.
+            let order =
+                tandem_leg::signal::SignalCommand::End { status: 480, reason: None, headers: HeaderFields::new() };
+            return tandem_legs::browser::WebCall::send(&*line, order);
+        }
+        let Invite { id, sdp, destination, caller_name, headers, variables, .. } = invite;
+        let (to_uri, to_user) = called(&destination);
+        let incoming = IncomingCall {
+            line: format!("invite {} -> {destination}", user.name),
+            request_uri: to_uri.clone(),
+            to_uri,
+            from_uri: format!("client:{}", user.name),
+            from_user: user.name.to_string(),
+            from_display: caller_name,
+            to_user,
+            signalling_id: id,
+            source: self.peer,
+            transport: "WSS",
+            is_secure: true,
+            trunk: None,
+            caller: Some(Caller {
+                account: user.account.clone(),
+                identity: Identity::Subscriber { name: Arc::clone(&user.name) },
+            }),
+            headers,
+            parameters: variables,
+            offer: Some(sdp.into()),
+            replaces: None,
+            dialog: None,
+        };
+        self.app.calls.call_of_page(leg, line, incoming);
+    }
+}
+
+/// Returns the called address and its user: `/private/bob?channel=audio` is the client `bob`, and a number is a number.
+fn called(destination: &str) -> (String, String) {
+    let name = destination.split('?').next().unwrap_or(destination);
+    match name.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((_, name)) => (format!("client:{name}"), name.to_owned()),
+        None => (name.to_owned(), name.to_owned()),
+    }
+}
+
+/// The calls of a session that wait for the page.
+fn lost(lines: &Lines, user: &User, session: &str) -> Vec<Arc<tandem_pages::Line>> {
+    let mut lost = lines.of_user(user);
+    lost.retain(|line| line.session() == session && line.can_be_attached());
+    lost
+}
+
+/// Returns the id in frames for a call that rings. A page never rings twice with one id.
+fn id_of(_leg: LegId, branch: LegId) -> String {
+    uuid(branch.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_called_address_is_read_without_its_channel() {
+        for (destination, uri, user) in [
+            ("/private/bob?channel=audio", "client:bob", "bob"),
+            ("/public/ivr", "client:ivr", "ivr"),
+            ("+15550001111", "+15550001111", "+15550001111"),
+            ("/bob", "/bob", "/bob"),
+        ] {
+            assert_eq!(called(destination), (uri.to_owned(), user.to_owned()));
+        }
+    }
+}

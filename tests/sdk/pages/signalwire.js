@@ -1,0 +1,76 @@
+// A phone made of SignalWire's browser SDK 3.x. A test calls the functions of `window.phone`.
+
+// The SDK keeps the classes that it finds when it is loaded, so page.js is first.
+import { Ear, calls, common, latest, microphone, tell } from "./page.js";
+import { SignalWire } from "@signalwire/js";
+
+let client;
+let pending;
+
+const Connection = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Connection {
+  constructor(...options) {
+    super(...options);
+    latestEar = new Ear(this);
+  }
+};
+let latestEar;
+
+const audio = { audio: true, video: false };
+
+function watch(session) {
+  const one = { session };
+  Object.defineProperty(one, "ear", { get: () => latestEar });
+  calls.push(one);
+  session.on("call.joined", () => tell("joined"));
+  session.on("active", () => tell("active"));
+  session.on("destroy", () => tell("ended"));
+  session.on("member.updated", ({ member }) => tell("updated", member.audio_muted));
+  return session;
+}
+
+window.phone = {
+  ...common,
+  async start({ token, hertz }) {
+    await microphone(hertz);
+    client = await SignalWire({ token });
+    tell("connected");
+  },
+  async register() {
+    const all = ({ invite }) => {
+      pending = invite;
+      const { caller_id_name, caller_id_number } = invite.details;
+      tell("incoming", { name: caller_id_name, number: caller_id_number });
+    };
+    await client.online({ incomingCallHandlers: { all } });
+    tell("registered");
+  },
+  async unregister() {
+    await client.offline();
+    tell("unregistered");
+  },
+  async call(to, variables) {
+    const session = watch(await client.dial({ to, ...audio, userVariables: variables }));
+    session.start().then(
+      () => tell("answered"),
+      (error) => tell("failed", { code: error.code, message: error.message }),
+    );
+  },
+  async answer() {
+    watch(await pending.accept(audio));
+    tell("answered");
+  },
+  /** Takes up the call that the page had before it was reloaded. */
+  async reattach(to) {
+    const session = watch(await client.reattach({ to, ...audio }));
+    session.start().then(() => tell("answered"), (error) => tell("failed", { code: error.code, message: error.message }));
+  },
+  reject: () => pending.reject(),
+  hangUp: () => latest().session.hangup(),
+  hold: () => latest().session.hold(),
+  unhold: () => latest().session.unhold(),
+  mute: () => latest().session.audioMute(),
+  unmute: () => latest().session.audioUnmute(),
+  digits: (digits) => latest().session.sendDigits(digits),
+  renew: (token) => client.updateToken(token),
+};
