@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing prepared but Rust, make, and Debian's apt as root or by sudo.
 
 SECONDS ?= 60
-FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml
+FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml pages
 
 .PHONY: demo test check bench instructions bpf run release fuzz peers
 
@@ -59,7 +59,7 @@ fuzz:
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
 	  mkdir -p fuzz/corpus/$$target; \
-	  features=; case $$target in markup|texml|swml) features="--features control" ;; esac; \
+	  features=; case $$target in markup|texml|swml|pages) features="--features control" ;; esac; \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$features $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	    -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1; \
 	done

@@ -44,6 +44,7 @@ elif [ "$purpose" != demo ]; then
     need postgresql postgres                # the store's second database; the tests start their own server
     need "python3 python3-venv" python      # providers' SDKs
     need chromium has chromium              # pages that are phones
+    need coturn has turnserver              # a TURN server for these pages
     need nodejs has node
     need npm has npm
     need "php-cli php-curl" php_curl           # what its SDK is made on, by proxy

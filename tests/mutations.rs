@@ -79,6 +79,14 @@ fn scripts_survive_mutation() {
     fuzz("swml", tandem_signalwire::swml::fuzz_script);
 }
 
+#[test]
+fn frames_of_web_pages_survive_mutation() {
+    fuzz("pages", |data| {
+        tandem_twilio::browser::fuzz_frame(data);
+        tandem_pages::verto::fuzz_request(data);
+    });
+}
+
 /// Gives `parse` the unchanged seeds of the parser's folder, and then mutated seeds until the time limit.
 fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

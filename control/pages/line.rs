@@ -414,7 +414,7 @@ fn has_same_media(one: &str, other: &str) -> bool {
 
 /// Returns a description with the direction of a held call (`a=inactive`, RFC 3264 §8.4: a page plays no music on hold, and
 /// goes on sending its microphone), or of a call that is not held. `count` makes the version different from each earlier one.
-fn redirected(sdp: &str, held: bool, count: u64) -> String {
+pub(crate) fn redirected(sdp: &str, held: bool, count: u64) -> String {
     const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
     let mut written = String::with_capacity(sdp.len() + 16);
     for line in sdp.lines() {

@@ -248,6 +248,15 @@ fn invite(id: &str, sdp: String, dialog: &Value) -> Invite {
     }
 }
 
+/// Fuzz entry point. The data is a request of a page.
+pub fn fuzz_request(data: &[u8]) {
+    let frame = serde_json::from_slice::<Value>(data).unwrap_or_default();
+    let params = frame.get("params").unwrap_or(&Value::Null);
+    let sdp = params["sdp"].as_str().unwrap_or_default().to_owned();
+    let _ = crate::line::redirected(&sdp, true, 1);
+    let _ = invite("1", sdp, &params["dialogParams"]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -449,6 +449,18 @@ fn lost_signalling_may_return_within_thirty_seconds() {
 }
 
 #[test]
+fn a_page_that_is_reloaded_closes_its_media_and_does_not_end_the_leg() {
+    let mut bench = Bench::placed(vec![trunk("a")]);
+    bench.own(accepted());
+    bench.own(SignalEvent::Lost);
+    bench.leg.fail_media("closed".to_owned());
+    assert!(bench.outputs().is_empty() && !bench.leg.is_gone());
+    bench.own(SignalEvent::Resumed);
+    bench.leg.fail_media("closed".to_owned());
+    assert_eq!(bench.outputs().len(), 2);
+}
+
+#[test]
 fn a_leg_waits_for_lost_signalling_as_long_as_its_setting_says() {
     let mut bench = Bench::placed(vec![trunk("a")]);
     bench.leg.lost_limit = Duration::from_secs(5);

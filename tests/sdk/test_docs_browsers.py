@@ -3,26 +3,68 @@
 import re
 
 import pytest
+import requests
+from twilio.jwt.access_token import AccessToken
+from twilio.jwt.access_token.grants import VoiceGrant
 
 from browser_acts import resources
 from harness.browser import DOMAIN, SDK, Browser, bundle, is_tone, password
+from harness.proxy import Proxy
+from harness.resources import table
 from harness.server import ROOT
+from harness.signalwire import ACCOUNT, PROJECT, TOKEN
 from harness.waiting import wait_for
+from twilio_app import client
 
 PAGES = re.findall(r"^```html\n(.*?)^```$", (ROOT / "docs" / "browsers.md").read_text(), re.MULTILINE | re.DOTALL)
 TITLES = [re.search("<title>(.*)</title>", page)[1] for page in PAGES]
+PHRASES = {"Twilio": "client:", "SignalWire": "/private/"}  # before the name of a called page
 
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
-    return start_tandem(resources(module_webapp))
+    echo = table("numbers", number="704", account="space", provider="signalwire", twiml="<Response><Echo/></Response>")
+    return start_tandem(resources(module_webapp) + ACCOUNT + echo)
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    one = Browser(tmp_path_factory.mktemp("pages"))
+def browser(server, tmp_path_factory):
+    """Pages of the providers' SDKs name no server: they go to the providers' hosts through the proxy."""
+    proxy = Proxy(server)
+    one = Browser(tmp_path_factory.mktemp("pages"), proxy.url)
     yield one
     one.stop()
+    proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def token(server, module_webapp):
+    """Makes the token of a page of this SDK."""
+    twilio = client(server)
+    key, application = twilio.new_keys.create(), twilio.applications.create(voice_url=module_webapp.url + "/voice")
+
+    def make(title, user):
+        if title == "Twilio":
+            made = AccessToken(server.account_sid, key.sid, key.secret, identity=user)
+            made.add_grant(VoiceGrant(incoming_allow=True, outgoing_application_sid=application.sid))
+            return made.to_jwt()
+        url, own = f"{server.http}/api/fabric/subscribers/tokens", (PROJECT, TOKEN)
+        return requests.post(url, json={"reference": user}, auth=own, timeout=5).json()["token"]
+
+    return make
+
+
+@pytest.fixture
+def voice(module_webapp):
+    """The application of Twilio's pages: it calls the page that is named, or plays back what it hears."""
+
+    def view():
+        to = module_webapp.to("/voice")[-1]["To"]
+        dial = f"<Dial answerOnBridge='true'><Client>{to.removeprefix('client:')}</Client></Dial>"
+        return f"<Response>{dial if to.startswith('client:') else '<Echo/>'}</Response>", {"Content-Type": "text/xml"}
+
+    module_webapp.forget()
+    module_webapp.on("/voice", view)
 
 
 def published(page, server, user):
@@ -32,6 +74,7 @@ def published(page, server, user):
         "voice.example.com": DOMAIN,
         "a long random one": password(user),
         "alice": user,
+        'fetch("token")': f'fetch("{user}.token")',
     }.items():
         page = page.replace(ours, theirs)
     html, script = re.fullmatch(r'(.*)<script type="module">\n(.*)</script>\n', page, re.DOTALL).groups()
@@ -41,7 +84,9 @@ def published(page, server, user):
 class Opened:
     """A page of the documentation, of which a test presses the buttons."""
 
-    def __init__(self, browser, server, number, user, hertz, directory):
+    def __init__(self, browser, server, number, user, hertz, directory, token):
+        if 'fetch("token")' in PAGES[number]:
+            browser.publish(f"{user}.token", token(TITLES[number], user))
         html, script = published(PAGES[number], server, user)
         (directory / f"{user}.js").write_text(script)
         browser.serve(user, directory / f"{user}.js", html)
@@ -65,17 +110,18 @@ class Opened:
 
 
 @pytest.mark.parametrize("number", range(len(PAGES)), ids=TITLES)
-def test_a_page_of_the_documentation_calls_and_is_called(browser, server, number, tmp_path):
-    assert TITLES == ["JsSIP", "SIP.js"] and all(len(page.splitlines()) <= 40 for page in PAGES)
-    alice = Opened(browser, server, number, f"user{2 * number}", 520, tmp_path)
-    bob = Opened(browser, server, number, f"user{2 * number + 1}", 660, tmp_path)
-    alice.page.fill("#to", "702")
+def test_a_page_of_the_documentation_calls_and_is_called(browser, server, number, tmp_path, token, voice):
+    assert TITLES == ["JsSIP", "SIP.js", "Twilio", "Telnyx", "SignalWire"]
+    assert all(len(page.splitlines()) <= 40 for page in PAGES)
+    alice = Opened(browser, server, number, f"user{2 * number}", 520, tmp_path, token)
+    bob = Opened(browser, server, number, f"user{2 * number + 1}", 660, tmp_path, token)
+    alice.page.fill("#to", "704" if TITLES[number] == "SignalWire" else "702")
     alice.press("call")
     alice.shows("in a call")
     alice.hears(520)
     alice.press("end")
     alice.shows("Terminated")
-    alice.page.fill("#to", bob.user)
+    alice.page.fill("#to", PHRASES.get(TITLES[number], "") + bob.user)
     alice.press("call")
     bob.shows(f"{alice.user} calls")
     bob.press("answer")

@@ -41,6 +41,7 @@ mod load;
 mod machines;
 mod monitoring;
 mod overload;
+mod pages;
 mod phone_command;
 mod providers;
 mod recordings;

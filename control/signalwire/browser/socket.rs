@@ -80,7 +80,7 @@ impl socket::Session for Session {
                 self.withdraw();
             }
             "signalwire.reauthenticate" => {
-                let text = params["authentication"]["jwt_token"].as_str().unwrap_or_default();
+                let text = params.pointer("/authentication/jwt_token").and_then(Value::as_str).unwrap_or_default();
                 match token::verify(&self.app.accounts, Kind::Access, text, clock::time()) {
                     Ok((_, claims)) if claims.reference == login.claims.reference => {
                         let authorization = authorization(&claims);
@@ -149,7 +149,7 @@ impl Session {
 
     fn connect(&mut self, id: &Value, params: &Value) {
         let now = clock::time();
-        let text = params["authentication"]["jwt_token"].as_str().unwrap_or_default();
+        let text = params.pointer("/authentication/jwt_token").and_then(Value::as_str).unwrap_or_default();
         let (account, claims) = match token::verify(&self.app.accounts, Kind::Access, text, now) {
             Ok(found) => found,
             Err(token::Refused { why, account }) => {
@@ -183,11 +183,12 @@ impl Session {
             user: user.clone(),
             out: self.out.clone(),
         });
+        let ice_servers = tandem_twilio::rest::ice_servers(&self.app.ice.load(), &claims.reference, now);
         let connected = json!({
             "identity": format!("{}@tandem", uuid(rand::random())),
             "protocol": session,
             "authorization": authorization(&claims),
-            "ice_servers": [],
+            "ice_servers": ice_servers,
             "session_restored": known.is_some(),
         });
         self.send(result(id, &connected));
@@ -233,7 +234,7 @@ impl Session {
         match handle(&login.page, &both_ids(id, inner), method, of_request) {
             Handled::Result(answer) => {
                 self.send(verto_result(id, inner, &answer));
-                let call_id = of_request["dialogParams"]["callID"].as_str().unwrap_or_default();
+                let call_id = of_request.pointer("/dialogParams/callID").and_then(Value::as_str).unwrap_or_default();
                 if method == "answer"
                     && let Some(line) = login.page.line(call_id)
                 {
@@ -251,7 +252,7 @@ impl Session {
     fn command(&self, id: &Value, method: &str, params: &Value) {
         let Some(login) = &self.login else { return };
         let mut answer = json!({ "code": "200", "message": "OK" });
-        let line = params["self"]["call_id"].as_str().and_then(|call| login.page.line(call));
+        let line = params.pointer("/self/call_id").and_then(Value::as_str).and_then(|call| login.page.line(call));
         let mut put = |name: &str, value: Value| {
             if let Some(fields) = answer.as_object_mut() {
                 fields.insert(name.into(), value);

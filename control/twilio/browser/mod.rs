@@ -27,3 +27,10 @@ pub fn routes() -> Router<App> {
         .route("/js/client/sounds/releases/{release}/{file}", get(extras::sound))
         .layer(Extension(Lines::default()))
 }
+
+/// Fuzz entry point. The data is a frame of a page.
+pub fn fuzz_frame(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = frame::read(text);
+    }
+}

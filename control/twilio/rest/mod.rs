@@ -72,6 +72,7 @@ use super::form::Parameters;
 use super::list::Paging;
 use super::path::{self, Path};
 use super::sid::{self, Ids};
+pub use tokens::ice_servers;
 
 /// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;

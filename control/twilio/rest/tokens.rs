@@ -24,6 +24,12 @@ pub(super) fn answer(x: &RestContext<'_>) -> Answer {
     Ok(created(token(&ice, x.account_sid(), ttl, Timestamp::now())))
 }
 
+/// The servers of `[ice]` for a page of this user, with credentials that are valid for a day.
+pub fn ice_servers(ice: &IceConfig, user: &str, now: Timestamp) -> Value {
+    let mut token = token(ice, user, DAY, now);
+    token["ice_servers"].take()
+}
+
 /// The Token resource. Without a shared secret, the password is random and the resource lists no TURN server.
 pub(super) fn token(ice: &IceConfig, account_sid: &str, ttl: u64, now: Timestamp) -> Value {
     let expires = now.as_second().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));

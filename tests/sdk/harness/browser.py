@@ -1,5 +1,6 @@
 """Web pages in Chromium that are phones. A page is made of a library and the adapter of the library in tests/sdk/pages."""
 
+import collections
 import contextlib
 import os
 import shutil
@@ -72,6 +73,10 @@ class Browser:
         text = f'<!doctype html><meta charset="utf-8"><title>{name}</title>{html}<script type="module" src="{name}.js"></script>'
         (self._directory / f"{name}.html").write_text(text)
 
+    def publish(self, name, text):
+        """Serves a text at /NAME."""
+        (self._directory / name).write_text(text)
+
     def context(self, microphone=True):
         """A browser of somebody: without cookies and storage of others."""
         return self._chromium.new_context(permissions=["microphone"] if microphone else [])
@@ -107,7 +112,14 @@ class WebPhone:
         self.console = []
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
+        # The latest frames of the sockets, each with its first characters, for a test that fails.
+        self.frames = collections.deque(maxlen=40)
+        self.page.on("websocket", self._listen)
         self._unread = []
+
+    def _listen(self, socket):
+        socket.on("framesent", lambda text: self.frames.append(f"-> {text[:300]}"))
+        socket.on("framereceived", lambda text: self.frames.append(f"<- {text[:300]}"))
 
     def start(self, **settings):
         """Opens the page and connects."""
@@ -135,7 +147,7 @@ class WebPhone:
         try:
             found = wait_for(f"{events} at {self.user}", find, seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}; came: {self._unread}; console: {self.console[-10:]}") from None
+            raise AssertionError(f"{error}; came: {self._unread}; console: {self.console[-10:]}; frames: {[*self.frames]}") from None
         self._unread.remove(found)
         return found
 

@@ -9,8 +9,10 @@ let pending;
 
 const Connection = window.RTCPeerConnection;
 window.RTCPeerConnection = class extends Connection {
-  constructor(...options) {
-    super(...options);
+  constructor(configuration) {
+    // The SDK asks for a pool of 10 candidates. With a pool, Chromium sometimes gathers no candidate for an answer, and the SDK
+    // never sends the answer.
+    super({ ...configuration, iceCandidatePoolSize: 0 });
     latestEar = new Ear(this);
   }
 };
@@ -57,8 +59,9 @@ window.phone = {
     );
   },
   async answer() {
-    watch(await pending.accept(audio));
-    tell("answered");
+    // The promise resolves before the answer is sent.
+    const session = watch(await pending.accept(audio));
+    session.on("active", () => tell("answered"));
   },
   /** Takes up the call that the page had before it was reloaded. */
   async reattach(to) {

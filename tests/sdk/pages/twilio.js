@@ -59,8 +59,8 @@ window.phone = {
   unregister: () => device.unregister(),
   identity: () => device.identity,
   updateToken: (token) => device.updateToken(token),
-  async call(to, parameters = {}) {
-    const session = watch(await device.connect({ params: { To: to, ...parameters } }));
+  async call(to, parameters = {}, rtcConfiguration = {}) {
+    const session = watch(await device.connect({ params: { To: to, ...parameters }, rtcConfiguration }));
     const connection = waiting.pop();
     if (connection) calls.at(-1).ear = new Ear(connection);
     return session.status();
