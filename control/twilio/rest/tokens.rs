@@ -26,8 +26,7 @@ pub(super) fn answer(x: &RestContext<'_>) -> Answer {
 
 /// The servers of `[ice]` for a page of this user, with credentials that are valid for a day.
 pub fn ice_servers(ice: &IceConfig, user: &str, now: Timestamp) -> Value {
-    let mut token = token(ice, user, DAY, now);
-    token["ice_servers"].take()
+    token(ice, user, DAY, now).get_mut("ice_servers").map(Value::take).unwrap_or_default()
 }
 
 /// The Token resource. Without a shared secret, the password is random and the resource lists no TURN server.
