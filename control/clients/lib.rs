@@ -39,7 +39,7 @@ pub struct Client {
     pub device: Option<String>,
     /// Whether the device may have several contacts, of which a call uses one (RFC 5626 §5.3).
     pub shares_device: bool,
-    /// Whether the contact has proved its name with a token of the account. Then the name needs no user of SIP.
+    /// Whether the contact is a page, which has proved its name to the account. Then the name needs no user of SIP.
     pub has_token: bool,
 }
 
@@ -111,7 +111,7 @@ impl Clients {
 }
 
 impl Clients {
-    /// Returns the contacts that have proved this name with a token of the account, the most recently connected first.
+    /// Returns the pages with this name, the most recently connected first.
     pub fn contacts_with_token(&self, user: &User) -> Vec<Contact> {
         let table = self.0.read();
         let entries = table.by_user.get(&key(user)).into_iter().flatten();

@@ -24,7 +24,7 @@ pub trait WebPhone: Send + Sync {
 }
 
 /// A call of a page. No method waits. If the page is not connected, the call keeps the orders until the page is connected
-/// again, and drops the orders when the call ends.
+/// again.
 pub trait WebCall: Send + Sync {
     /// Sends an order to the page.
     fn send(&self, order: SignalCommand);
@@ -58,7 +58,7 @@ pub struct Ringing {
 pub struct WebPhones {
     /// The pages, by the id of the page's contact.
     pages: RwLock<HashMap<u128, Arc<dyn WebPhone>>>,
-    /// The calls that are not over, by leg. A leg that rings has none.
+    /// The calls that are not over, by leg. A leg that rings at pages has none.
     calls: RwLock<HashMap<LegId, Arc<dyn WebCall>>>,
 }
 

@@ -47,7 +47,7 @@ pub enum Signalling {
     /// SIP.
     Sip(SipSignalling),
     /// Another leg of this server is the far end.
-    Internal(InternalSignalling),
+    Internal(Box<InternalSignalling>),
     /// The protocol of a provider's browser SDK.
     Web(Arc<dyn WebCall>),
 }
@@ -184,7 +184,7 @@ impl LegIo {
     ) -> Bytes {
         let mut media = Description::new(session, preferred, Vec::new());
         let offer = self.leg.call(&mut media);
-        (self.media, self.signalling) = (Some(media), Signalling::Internal(signalling));
+        (self.media, self.signalling) = (Some(media), Signalling::Internal(Box::new(signalling)));
         offer
     }
 

@@ -11,6 +11,7 @@
 //! over a new socket.
 #![forbid(unsafe_code)]
 
+mod guard;
 mod line;
 mod page;
 mod protocol;
@@ -26,9 +27,15 @@ use parking_lot::Mutex;
 use tandem_clients::User;
 use tandem_host::clock;
 
+pub use self::guard::LoginGuard;
 pub use self::line::{Line, NewLine};
 pub use self::page::{MAX_WAITING, Page, PageSpec};
 pub use self::protocol::{CalledBy, End, Facts, PageOffer, Protocol};
+
+/// Returns a text of a page for addresses, names and log lines: at most 256 characters, without control characters.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(256).collect()
+}
 
 /// Time for which the frames of an ended call wait for the page.
 const KEPT: Duration = Duration::from_secs(60);
@@ -74,7 +81,9 @@ impl Lines {
 
     /// Takes the frames that the page of this session has missed, because its calls ended while its socket was lost.
     pub fn take_missed(&self, user: &User, session: &str) -> Vec<String> {
+        let now = clock::now().instant;
         let mut missed = self.0.missed.lock();
+        missed.retain(|one| now.duration_since(one.at) < KEPT);
         let mut frames = Vec::new();
         missed.retain_mut(|one| {
             let is_own = one.user == *user && *one.session == *session;

@@ -1,5 +1,6 @@
 //! One call of a page: the far end of a leg. Orders of the leg become frames, and frames of the page become signals.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ use crate::{Lines, Page};
 
 /// Maximum number of frames that wait for a new socket of the page. Further frames are dropped.
 const MAX_HELD: usize = 32;
+/// Maximum number of offers of a page that wait for an answer. Further offers are refused.
+const MAX_WAITING_OFFERS: usize = 8;
 
 /// A call of a page.
 pub struct Line {
@@ -42,14 +45,24 @@ struct State {
     ringing: Option<Box<Ringing>>,
     /// Whether the page has our answer already, for early media.
     has_answer: bool,
-    /// The offer of the page that waits for our answer.
-    waiting: Option<PageOffer>,
+    /// The offers of the page that wait for our answers, in order. The leg answers each of them once.
+    waiting: VecDeque<PageOffer>,
     /// The newest description of the page.
     sdp: Option<String>,
+    /// Whether the call is the far end of the leg, and not only a branch that rings.
+    is_adopted: bool,
     /// Whether the page holds the call.
     is_held: bool,
     /// The number of descriptions that this server has written in the name of the page.
     rewritten: u64,
+}
+
+impl State {
+    /// Returns a description of the page with the direction that the call has now.
+    fn redirected(&mut self, sdp: &str) -> String {
+        self.rewritten += 1;
+        redirected(sdp, self.is_held, self.rewritten)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +100,9 @@ impl Line {
             phase: Phase::Ringing,
             ringing: None,
             has_answer: false,
-            waiting: None,
+            waiting: VecDeque::new(),
             sdp,
+            is_adopted: called_by == CalledBy::Page,
             is_held: false,
             rewritten: 0,
         };
@@ -130,10 +144,15 @@ impl Line {
         self.facts.id == id || self.page_id.as_deref() == Some(id)
     }
 
-    /// Whether the call is answered, and its socket is lost.
-    pub fn can_be_attached(&self) -> bool {
+    /// Whether this page may take up the call: it is answered, and its socket is lost. With `reconnects`, the page says that
+    /// it has lost its socket, which this server may not have noticed yet.
+    pub fn can_be_taken_by(&self, page: &Arc<Page>, reconnects: bool) -> bool {
         let state = self.state.lock();
-        state.page.is_none() && state.phase == Phase::Answered
+        let is_free = match &state.page {
+            None => true,
+            Some(own) => reconnects && !Arc::ptr_eq(own, page),
+        };
+        is_free && state.phase == Phase::Answered
     }
 
     /// Lets the page ring.
@@ -163,45 +182,50 @@ impl Line {
 
     /// The page makes a new offer on an answered call. Returns whether an answer follows.
     pub fn offered(&self, sdp: String, offer: PageOffer) -> bool {
-        {
-            let mut state = self.state.lock();
-            if state.phase != Phase::Answered {
-                return false;
-            }
-            state.waiting = Some(offer);
-            state.sdp = Some(sdp.clone());
+        let mut state = self.state.lock();
+        if state.phase != Phase::Answered || state.waiting.len() >= MAX_WAITING_OFFERS {
+            return false;
         }
-        self.signal(SignalEvent::Offered { sdp: Some(sdp.into()), refusable: true });
+        if offer == PageOffer::Resume {
+            state.is_held = false;
+        }
+        // The page knows nothing of the hold in its own descriptions.
+        let shown = if state.is_held { state.redirected(&sdp) } else { sdp.clone() };
+        state.sdp = Some(sdp);
+        state.waiting.push_back(offer);
+        self.post(&state, SignalEvent::Offered { sdp: Some(shown.into()), refusable: true });
         true
     }
 
     /// The page holds the call (`true`), or takes it up again. `request` is the id of the page's request. The protocol has
     /// no description for it, so this server writes the offer that a phone would send. Returns whether an answer follows.
     pub fn hold(&self, request: Value, held: Option<bool>) -> bool {
-        let (sdp, held) = {
-            let mut state = self.state.lock();
-            let held = held.unwrap_or(!state.is_held);
-            let (Phase::Answered, Some(sdp)) = (state.phase, state.sdp.clone()) else { return false };
-            state.is_held = held;
-            state.rewritten += 1;
-            (redirected(&sdp, held, state.rewritten), held)
-        };
-        {
-            let mut state = self.state.lock();
-            state.waiting = Some(PageOffer::Hold(request, held));
+        let mut state = self.state.lock();
+        let (Phase::Answered, Some(sdp)) = (state.phase, state.sdp.clone()) else { return false };
+        if state.waiting.len() >= MAX_WAITING_OFFERS {
+            return false;
         }
-        self.signal(SignalEvent::Offered { sdp: Some(sdp.into()), refusable: true });
+        let held = held.unwrap_or(!state.is_held);
+        state.is_held = held;
+        let shown = state.redirected(&sdp);
+        state.waiting.push_back(PageOffer::Hold(request, held));
+        self.post(&state, SignalEvent::Offered { sdp: Some(shown.into()), refusable: true });
         true
     }
 
-    /// The page has answered the offer that it wanted.
+    /// The page has answered the offer that it wanted. Only now is the call taken up.
     pub fn attached(&self, sdp: String) {
-        self.state.lock().sdp = Some(sdp.clone());
-        self.signal(SignalEvent::Acknowledged { sdp: Some(sdp.into()) });
+        let mut state = self.state.lock();
+        if state.phase != Phase::Answered {
+            return;
+        }
+        let shown = if state.is_held { state.redirected(&sdp) } else { sdp.clone() };
+        state.sdp = Some(sdp);
+        self.post(&state, SignalEvent::Resumed);
+        self.post(&state, SignalEvent::Acknowledged { sdp: Some(shown.into()) });
     }
 
-    /// The page has hung up.
-    pub fn hung_up(&self) {
+    fn hung_up(&self) {
         let cause = match self.state.lock().phase {
             Phase::Ringing => SignalEndCause::Cancelled,
             Phase::Answered | Phase::Over => SignalEndCause::HungUp,
@@ -210,7 +234,7 @@ impl Line {
     }
 
     /// The page has refused the call. Other pages and phones of the user go on ringing.
-    pub fn refused(&self) {
+    fn refused(&self) {
         self.end(SignalEnd { status: Some(486), ..SignalEnd::of(SignalEndCause::Refused) });
     }
 
@@ -227,18 +251,23 @@ impl Line {
         }
     }
 
-    /// The socket of the page is lost. The call goes on, and waits for the page. A call of the page that was not answered
-    /// ends.
-    pub(crate) fn lost(&self) {
-        let phase = {
+    /// The socket of this page is lost. The call goes on, and waits for the page. A call of the page that was not answered
+    /// ends. If the page has taken up the call over another socket, nothing changes.
+    pub(crate) fn lost(&self, of: &Page) {
+        let ends = {
             let mut state = self.state.lock();
+            if state.page.as_ref().is_none_or(|page| !std::ptr::eq(&**page, of)) {
+                return;
+            }
             state.page = None;
-            state.phase
+            let ends = state.phase == Phase::Ringing && self.facts.called_by == CalledBy::Page;
+            if state.phase != Phase::Over && !ends {
+                self.post(&state, SignalEvent::Lost);
+            }
+            ends
         };
-        match (phase, self.facts.called_by) {
-            (Phase::Over, _) => {}
-            (Phase::Ringing, CalledBy::Page) => self.end(SignalEnd::of(SignalEndCause::Cancelled)),
-            _ => self.signal(SignalEvent::Lost),
+        if ends {
+            self.end(SignalEnd::of(SignalEndCause::Cancelled));
         }
     }
 
@@ -246,7 +275,9 @@ impl Line {
     /// page was reloaded. A description that answers our ringing accepts the call, because the socket was lost with the
     /// acceptance.
     pub fn resume(self: &Arc<Self>, page: &Arc<Page>, sdp: String) {
-        self.take_over(page);
+        if !self.take_over(page, true) {
+            return;
+        }
         let (phase, is_same) = {
             let state = self.state.lock();
             (state.phase, state.sdp.as_deref().is_some_and(|known| has_same_media(known, &sdp)))
@@ -265,15 +296,19 @@ impl Line {
 
     /// The page takes up the call over this socket, and wants an offer for a new media connection.
     pub fn attach(self: &Arc<Self>, page: &Arc<Page>) {
-        self.take_over(page);
-        self.state.lock().waiting = Some(PageOffer::Attach);
-        self.signal(SignalEvent::Offered { sdp: None, refusable: true });
+        // The media connection of the page is closed, so the leg stays interrupted until the page has answered.
+        if self.take_over(page, false) {
+            let mut state = self.state.lock();
+            state.waiting.push_back(PageOffer::Attach);
+            self.post(&state, SignalEvent::Offered { sdp: None, refusable: true });
+        }
     }
 
     /// The page takes up the call over this socket, and its media goes on.
     pub fn continue_over(self: &Arc<Self>, page: &Arc<Page>) {
-        self.take_over(page);
-        self.to_page(self.protocol.resumed(&self.facts));
+        if self.take_over(page, true) {
+            self.to_page(self.protocol.resumed(&self.facts));
+        }
     }
 
     /// Rings again at a page whose socket was lost, if it still rings.
@@ -287,24 +322,34 @@ impl Line {
                 _ => return,
             }
         };
-        self.take_over(page);
-        self.to_page(frames);
+        if self.take_over(page, true) {
+            self.to_page(frames);
+        }
     }
 
     // ---- common parts ----
 
-    fn take_over(self: &Arc<Self>, page: &Arc<Page>) {
+    /// Reaches the page over this socket from now on. With `resumes`, the leg is no longer interrupted. Returns `false` if
+    /// the call is over.
+    fn take_over(self: &Arc<Self>, page: &Arc<Page>, resumes: bool) -> bool {
         let (before, held) = {
             let mut state = self.state.lock();
-            (state.page.replace(Arc::clone(page)), std::mem::take(&mut state.held))
+            if state.phase == Phase::Over {
+                return false;
+            }
+            let before = state.page.replace(Arc::clone(page));
+            match (&before, resumes) {
+                (None, true) => self.post(&state, SignalEvent::Resumed),
+                // The page knows of the lost socket before this server does.
+                (Some(_), false) => self.post(&state, SignalEvent::Lost),
+                (None, false) | (Some(_), true) => {}
+            }
+            (before, std::mem::take(&mut state.held))
         };
-        match before {
-            // The page knows of the lost socket before this server does.
-            Some(before) => before.forget(self),
-            None => self.signal(SignalEvent::Resumed),
-        }
+        before.iter().filter(|before| !Arc::ptr_eq(before, page)).for_each(|before| before.forget(self));
         page.add(self);
         self.to_page(held);
+        true
     }
 
     /// Ends a call whose media connection cannot be continued.
@@ -325,24 +370,30 @@ impl Line {
     }
 
     fn signal(&self, event: SignalEvent) {
-        let id = self.state.lock().id;
-        self.calls.signal_of_page(id, event);
+        self.post(&self.state.lock(), event);
+    }
+
+    /// Posts a signal. The state is locked, so that signals have the order of the changes. Posting never waits.
+    fn post(&self, state: &State, event: SignalEvent) {
+        self.calls.signal_of_page(state.id, event);
     }
 
     fn end(&self, end: SignalEnd) {
-        let (page, held) = {
+        let (page, held, is_adopted) = {
             let mut state = self.state.lock();
             if state.phase == Phase::Over {
                 return;
             }
             state.phase = Phase::Over;
-            (state.page.take(), std::mem::take(&mut state.held))
+            (state.page.take(), std::mem::take(&mut state.held), state.is_adopted)
         };
         self.lines.remove(self.token());
         if !held.is_empty() && !self.session.is_empty() {
             self.lines.keep(&self.user, &self.session, held);
         }
-        self.calls.services().pages.remove_call(self.facts.leg);
+        if is_adopted {
+            self.calls.services().pages.remove_call(self.facts.leg);
+        }
         page.iter().for_each(|page| page.forget(self));
         self.signal(SignalEvent::Ended(Box::new(end)));
     }
@@ -354,7 +405,14 @@ impl Line {
     }
 
     fn describe(&self, sdp: Option<&str>) {
-        let Some(offer) = self.state.lock().waiting.take() else { return };
+        let offer = {
+            let mut state = self.state.lock();
+            let Some(offer) = state.waiting.pop_front() else { return };
+            if let (PageOffer::Hold(_, held), None) = (&offer, sdp) {
+                state.is_held = !held;
+            }
+            offer
+        };
         let is_lost = sdp.is_none() && matches!(offer, PageOffer::Resume | PageOffer::Attach);
         if is_lost { self.fail() } else { self.to_page(self.protocol.described(&self.facts, offer, sdp)) }
     }
@@ -399,8 +457,12 @@ impl WebCall for Line {
     }
 
     fn adopt(self: Arc<Self>, leg: LegId) {
-        self.state.lock().id = leg;
-        self.calls.services().pages.add_call(leg, self.clone());
+        let mut state = self.state.lock();
+        state.id = leg;
+        state.is_adopted = true;
+        if state.phase != Phase::Over {
+            self.calls.services().pages.add_call(leg, self.clone());
+        }
     }
 }
 
@@ -416,10 +478,11 @@ fn has_same_media(one: &str, other: &str) -> bool {
 /// goes on sending its microphone), or of a call that is not held. `count` makes the version different from each earlier one.
 pub(crate) fn redirected(sdp: &str, held: bool, count: u64) -> String {
     const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
-    let mut written = String::with_capacity(sdp.len() + 16);
-    for line in sdp.lines() {
-        if DIRECTIONS.contains(&line.trim()) {
-            continue;
+    let direction = if held { "a=inactive\r\n" } else { "a=sendrecv\r\n" };
+    let (mut written, mut in_section) = (String::with_capacity(sdp.len() + 32), false);
+    for line in sdp.lines().filter(|line| !DIRECTIONS.contains(&line.trim())) {
+        if line.starts_with("m=") && std::mem::replace(&mut in_section, true) {
+            written.push_str(direction);
         }
         match line.strip_prefix("o=") {
             Some(origin) => {
@@ -436,7 +499,7 @@ pub(crate) fn redirected(sdp: &str, held: bool, count: u64) -> String {
         }
         written.push_str("\r\n");
     }
-    written.push_str(if held { "a=inactive\r\n" } else { "a=sendrecv\r\n" });
+    written.push_str(direction);
     written
 }
 
@@ -453,6 +516,8 @@ mod tests {
         assert!(held.contains("o=- 7 4294967298 IN IP4 127.0.0.1\r\n"), "{held}");
         assert!(held.ends_with("a=rtcp-mux\r\na=inactive\r\n") && !held.contains("sendrecv"), "{held}");
         assert!(has_same_media(SDP, &held));
+        let two = redirected(&format!("{SDP}m=video 0 RTP/AVP 96\r\na=recvonly\r\n"), true, 1);
+        assert_eq!((two.matches("a=inactive").count(), two.matches("a=recvonly").count()), (2, 0), "{two}");
         let taken_up = redirected(SDP, false, 2);
         assert!(taken_up.ends_with("a=sendrecv\r\n") && taken_up != held);
     }

@@ -100,13 +100,7 @@ impl Page {
     /// Tells each call that the socket is lost.
     pub fn lose(&self) {
         let lines = std::mem::take(&mut *self.lines.lock());
-        lines.iter().for_each(|line| line.lost());
-    }
-
-    /// Ends each call, because the page has logged out.
-    pub fn leave(&self) {
-        let lines = std::mem::take(&mut *self.lines.lock());
-        lines.iter().for_each(|line| line.left());
+        lines.iter().for_each(|line| line.lost(self));
     }
 
     /// Creates a call of this page.

@@ -16,6 +16,9 @@ const SILENCE: Duration = Duration::from_secs(35);
 /// Time limit for the login. A refused page connects again at once, so this time also limits its attempts.
 const LOGIN: Duration = Duration::from_secs(5);
 
+/// Time limit for sending a frame. A page that reads nothing for so long counts as lost.
+const SEND: Duration = Duration::from_secs(10);
+
 /// The session of a page on one socket.
 pub trait Session: Send {
     /// Handles a frame of the page.
@@ -45,19 +48,19 @@ pub async fn serve(
         session.handle(&first).await;
     }
     loop {
-        let sent = tokio::select! {
+        let is_open = tokio::select! {
             frame = out.recv() => match frame {
-                Some(frame) => socket.send(Message::text(frame)).await,
+                Some(frame) => send(&mut socket, frame).await,
                 None => break,
             },
             received = socket.recv() => match received {
                 Some(Ok(Message::Text(text))) => {
                     heard = clock::now().instant;
                     session.handle(&text).await;
-                    Ok(())
+                    true
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                Some(Ok(_)) => Ok(()),
+                Some(Ok(_)) => true,
             },
             _ = heartbeat.tick() => {
                 let now = clock::now().instant;
@@ -66,18 +69,20 @@ pub async fn serve(
                     break;
                 }
                 match session.heartbeat() {
-                    Some(frame) => socket.send(Message::text(frame)).await,
-                    None => Ok(()),
+                    Some(frame) => send(&mut socket, frame).await,
+                    None => true,
                 }
             }
-            stays = session.wait() => match stays {
-                true => Ok(()),
-                false => break,
-            },
+            stays = session.wait() => stays,
         };
-        if sent.is_err() {
+        if !is_open {
             break;
         }
     }
     session.end();
+}
+
+/// Sends a frame. Returns whether the socket stays open.
+async fn send(socket: &mut WebSocket, frame: String) -> bool {
+    matches!(tokio::time::timeout(SEND, socket.send(Message::text(frame))).await, Ok(Ok(())))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tandem_call::header_fields::HeaderFields;
 use tandem_legs::browser::Ringing;
 
-use crate::{End, Facts, Page, PageOffer, Protocol};
+use crate::{End, Facts, Page, PageOffer, Protocol, printable};
 
 /// Maximum number of header fields that a page may set.
 const MAX_HEADERS: usize = 50;
@@ -226,12 +226,14 @@ fn modify(line: Option<&crate::Line>, id: &Value, call_id: &str, params: &Value)
 }
 
 fn invite(id: &str, sdp: String, dialog: &Value) -> Invite {
-    let text = |name: &str| dialog[name].as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| printable(dialog[name].as_str().unwrap_or_default());
     let headers = dialog["custom_headers"].as_array().into_iter().flatten();
     let headers = headers.filter_map(|header| Some((header["name"].as_str()?, header["value"].as_str()?)));
     let is_own = |name: &str, value: &str| {
         let is_token = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_');
-        name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("X-")) && is_token && !value.contains(['\r', '\n'])
+        name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("X-"))
+            && is_token
+            && !value.contains(char::is_control)
     };
     let headers = headers.filter(|(name, value)| is_own(name, value)).take(MAX_HEADERS);
     let written = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

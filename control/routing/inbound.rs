@@ -170,7 +170,8 @@ impl Routing {
         let is_reachable = match &to {
             // Whether the client is connected is known only to the call.
             Address::Client(_) => true,
-            _ => !self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty(),
+            Address::Phone(_) => !self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty(),
+            Address::Sip(_) | Address::Application(_) | Address::Name(_) => false,
         };
         if is_reachable { Ok(straight(self.documents(account), account, to, None)) } else { Err(404) }
     }

@@ -10,10 +10,12 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::Value;
-use tandem_pages::{Lines, socket};
+use tandem_pages::socket;
 use tandem_runtime::app::App;
 use tandem_signalwire as signalwire;
 use tandem_telnyx as telnyx;
+
+use crate::sip_websocket::TrustedProxies;
 
 /// Time limit for the first frame.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
@@ -22,14 +24,30 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Browsers {
     app: App,
-    telnyx: Lines,
+    proxies: TrustedProxies,
+    telnyx: telnyx::browser::Sessions,
     signalwire: signalwire::browser::Sessions,
 }
 
 impl Browsers {
-    pub(crate) fn new(app: App) -> Self {
-        Self { app, telnyx: Lines::default(), signalwire: signalwire::browser::Sessions::default() }
+    pub(crate) fn new(app: App, proxies: TrustedProxies) -> Self {
+        Self {
+            app,
+            proxies,
+            telnyx: telnyx::browser::Sessions::default(),
+            signalwire: signalwire::browser::Sessions::default(),
+        }
     }
+}
+
+/// Middleware for sockets of pages: behind a trusted proxy, the peer of the request becomes the proxy's client. The address
+/// decides at which address of this server the page is told to send its audio.
+pub(crate) async fn name_client(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+        let client = proxies.address(peer, request.headers());
+        request.extensions_mut().insert(ConnectInfo(client));
+    }
+    next.run(request).await
 }
 
 /// Middleware that opens the WebSocket of a page at `/` and at `/rtc`. All other requests go to the next handler.
@@ -39,7 +57,8 @@ pub(crate) async fn open(State(browsers): State<Browsers>, mut request: Request,
     if !is_socket || !["/", "/rtc"].contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map(|peer| browsers.proxies.address(peer.0, request.headers()));
     match (request.extract_parts::<WebSocketUpgrade>().await, peer) {
         (Ok(upgrade), Some(peer)) => upgrade
             .max_message_size(socket::MAX_FRAME)

@@ -31,6 +31,15 @@ enum Client {
 }
 
 impl TrustedProxies {
+    /// Returns the address of the client of a request from `peer`: the client that a trusted proxy names, or the peer.
+    pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        match self.client(peer.ip(), headers) {
+            // Each connection of the proxy has its own port, so the address stays unique.
+            Client::Of(address) => SocketAddr::new(address, peer.port()),
+            Client::Peer | Client::Unknown => peer,
+        }
+    }
+
     /// Returns the client of a handshake from `peer`. Each proxy appends the address of its own client to
     /// `X-Forwarded-For`. So the last address that is no trusted proxy is the client, and earlier addresses are claims of
     /// this client.

@@ -66,7 +66,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 
 /// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
 /// these crates.
-const CONTROL: [&str; 35] = [
+const CONTROL: [&str; 36] = [
     "accounts",
     "agent",
     "audio",
@@ -86,6 +86,7 @@ const CONTROL: [&str; 35] = [
     "markup",
     "metrics",
     "operations",
+    "pages",
     "queues",
     "routing",
     "runtime",

@@ -198,13 +198,59 @@ fn place(address: &Address) -> (&'static str, &'static str) {
     }
 }
 
-/// Adds the parameters that another application sent when it called this application. These parameters never replace
-/// parameters of the call itself.
+/// The parameters that this server adds to a request after those of the call. A caller cannot pass values with these
+/// names, because many applications read the first value of a name.
+const LATER: [&str; 41] = [
+    "AnsweredBy",
+    "CallDuration",
+    "CallbackSource",
+    "CallerName",
+    "ConferenceSid",
+    "Confidence",
+    "DialBridged",
+    "DialCallDuration",
+    "DialCallSid",
+    "DialCallStatus",
+    "Digits",
+    "Duration",
+    "ErrorCode",
+    "ErrorUrl",
+    "FinishedOnKey",
+    "ForwardedFrom",
+    "MachineDetectionDuration",
+    "ParentCallSid",
+    "QueueResult",
+    "QueueSid",
+    "QueueTime",
+    "RecordingChannels",
+    "RecordingDuration",
+    "RecordingSid",
+    "RecordingSource",
+    "RecordingStatus",
+    "RecordingTrack",
+    "RecordingUrl",
+    "SequenceNumber",
+    "SipCallId",
+    "SipDomain",
+    "SipDomainSid",
+    "SipResponseCode",
+    "SpeechResult",
+    "StirPassportToken",
+    "StirVerstat",
+    "Timestamp",
+    "TranscriptionSid",
+    "TranscriptionStatus",
+    "TranscriptionText",
+    "TranscriptionUrl",
+];
+
+/// Adds the parameters that another application or a web page sent when it called this application. These parameters never
+/// replace parameters of the call itself, or parameters that are added later.
 fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
     let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
     let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
     for (name, value) in customer.chain(handover.parameters.iter().cloned()) {
-        if !parameters.iter().any(|(known, _)| *known == name) {
+        if !LATER.contains(&&*name) && !parameters.iter().any(|(known, _)| *known == name) {
             parameters.push((name, value));
         }
     }

@@ -308,7 +308,10 @@ fn the_kernel_drops_and_counts_audio_without_a_reader_and_passes_digits() {
     say_until(&mut phone, &mut |phone| phone.sequence.wrapping_sub(began) > 10);
     let sent = u64::from(phone.sequence.wrapping_sub(65_400));
     let stats = phone.closed();
-    assert_eq!((stats.packets_in, stats.octets_in, stats.lost), (sent, (sent - 3) * 160 + 12, 0));
+    // The last packet may be in the socket when the session is closed.
+    let counted = stats.packets_in;
+    assert!(counted == sent || counted == sent - 1, "{counted} of {sent}");
+    assert_eq!((stats.octets_in, stats.lost), ((counted - 3) * 160 + 12, 0));
     engine.shutdown();
 }
 

@@ -400,6 +400,18 @@ async fn register_wrongly(server: SocketAddr) {
     send(2, digest).await;
 }
 
+/// Sends the token of a page, which no key has signed.
+async fn log_in_wrongly(server: SocketAddr) {
+    let stream = TcpStream::connect(server).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{server}/signal"), stream).await.unwrap();
+    let listen = r#"{"type":"listen","payload":{"token":"e30.e30.e30"}}"#;
+    futures_util::SinkExt::send(&mut socket, listen.into()).await.unwrap();
+    // The socket stays open until the server has read the frame.
+    tokio::spawn(
+        async move { while futures_util::StreamExt::next(&mut socket).await.is_some_and(|read| read.is_ok()) {} },
+    );
+}
+
 /// Sends an INVITE with this SDP, and nothing after the INVITE: no ACK and no RTP.
 async fn invite_only(server: SocketAddr, number: &str, sdp: &str) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -608,6 +620,7 @@ async fn act(test_server: &TestServer, more: &str, all: &str, gate: &Semaphore) 
     assert_eq!(api.get_as(&basic("nobody", "x"), "/2010-04-01/Accounts.json").await.status, 401);
     assert_eq!(api.post("/Calls.json", "To=%2B15550000001").await.status, 400);
     register_wrongly(test_server.udp).await;
+    log_in_wrongly(test_server.api.0).await;
     invite_only(test_server.udp, "100", "nonsense").await;
     let sdp = |family: &str, host: &str, profile: &str| {
         format!(

@@ -131,7 +131,7 @@ fn begin(
         line: format!("called by leg {from} of this server"),
         info: Box::new(info),
         offer: Some(offer),
-        signalling: Signalling::Internal(internal),
+        signalling: Signalling::Internal(Box::new(internal)),
         media: RouteMedia::new(&routing, None, None),
         route: Box::new(route),
         waiting: PendingCall::default(),

@@ -14,15 +14,22 @@ use tandem_legs::sip::PendingCall;
 
 use super::Calls;
 
+/// Maximum number of pages of one user. A call to the user rings at each of them.
+const MAX_PAGES: usize = 32;
+
 impl Calls {
-    /// Makes a page reachable as this user, who has proved the name with a token. `contact` is an id that no other contact
-    /// has. From now on, calls to the user ring at the page.
-    pub fn connect_page(&self, user: &clients::User, contact: u128, page: Arc<dyn WebPhone>) {
+    /// Makes a page reachable as this user, who has proved the name with a token or a password. `contact` is an id that no
+    /// other contact has. From now on, calls to the user ring at the page. Returns `false` if the user has too many pages.
+    pub fn connect_page(&self, user: &clients::User, contact: u128, page: Arc<dyn WebPhone>) -> bool {
         let services = self.services();
+        if services.clients.contacts_with_token(user).len() >= MAX_PAGES {
+            return false;
+        }
         services.pages.add(contact, page);
         let contact = Contact { id: contact, q: 1_000, media: MediaKind::WebRtc };
         services.clients.add(user, Client { contact, device: None, shares_device: false, has_token: true });
         self.publish_page(user, true);
+        true
     }
 
     /// Ends the reachability of a page. Its calls continue.

@@ -1,7 +1,9 @@
 //! The WebSocket of a page.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use serde_json::{Value, json};
@@ -13,10 +15,11 @@ use tandem_host::clock;
 use tandem_id::{LegId, uuid};
 use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_pages::verto::{Handled, Invite, Verto, handle};
-use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageSpec, Protocol as _, socket};
+use tandem_pages::{CalledBy, End, Facts, Lines, MAX_WAITING, NewLine, Page, PageSpec, Protocol as _, socket};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use super::Sessions;
 use super::envelope::{self, Events, both_ids, result, server_request, verto_result};
@@ -52,6 +55,14 @@ struct Login {
     session: Arc<str>,
     /// The id of the page's contact, while calls ring at the page.
     contact: Option<u128>,
+    /// The end of the token's life.
+    expiry: Pin<Box<Sleep>>,
+}
+
+/// The rest of a token's life, and one second, so that the token has expired after it.
+fn life(claims: &Claims) -> Duration {
+    let seconds = claims.exp.saturating_sub(clock::time().as_second()).saturating_add(1);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 impl socket::Session for Session {
@@ -82,7 +93,11 @@ impl socket::Session for Session {
             "signalwire.reauthenticate" => {
                 let text = params.pointer("/authentication/jwt_token").and_then(Value::as_str).unwrap_or_default();
                 match token::verify(&self.app.accounts, Kind::Access, text, clock::time()) {
-                    Ok((_, claims)) if claims.reference == login.claims.reference => {
+                    Ok((_, claims))
+                        if (&claims.reference, &claims.project_id)
+                            == (&login.claims.reference, &login.claims.project_id) =>
+                    {
+                        login.expiry = Box::pin(tokio::time::sleep(life(&claims)));
                         let authorization = authorization(&claims);
                         login.claims = claims;
                         self.send(result(id, &json!({ "authorization": authorization })));
@@ -95,11 +110,14 @@ impl socket::Session for Session {
     }
 
     async fn wait(&mut self) -> bool {
-        match &self.login {
-            Some(login) => login.page.overflows().await,
-            None => std::future::pending().await,
+        let Some(login) = &mut self.login else { return std::future::pending().await };
+        let is_over = login.claims.exp <= clock::time().as_second();
+        tokio::select! {
+            () = login.expiry.as_mut(), if !is_over => {}
+            () = login.page.overflows() => return false,
         }
-        false
+        self.withdraw();
+        true
     }
 
     /// After one ping, the page closes a socket on which no ping comes for 15 s.
@@ -163,8 +181,8 @@ impl Session {
                 return self.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
             }
         };
-        if self.login.is_some() {
-            return;
+        if let Some(login) = &self.login {
+            return self.send(result(id, &json!({ "authorization": authorization(&login.claims) })));
         }
         let prefix = format!("signalwire_{}_", claims.jti);
         let known = params["protocol"].as_str().filter(|known| known.starts_with(&prefix) && known.len() <= 256);
@@ -195,12 +213,16 @@ impl Session {
         let state = json!({ "authorization_state": claims.jti });
         self.send(protocol.0.event("signalwire.authorization.state", &state));
         let was_online = self.sessions.take(&session);
-        self.login = Some(Login { page: page.clone(), protocol, claims, session: Arc::clone(&session), contact: None });
+        let expiry = Box::pin(tokio::time::sleep(life(&claims)));
+        let session = Arc::clone(&session);
+        self.login =
+            Some(Login { page: page.clone(), protocol, claims, session: session.clone(), contact: None, expiry });
         if was_online {
             self.go_online();
         }
         self.sessions.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
-        for line in lost(&self.sessions.lines, &user, &session) {
+        // A page with a stored session has lost its socket, even if this server has not noticed it.
+        for line in lost(&self.sessions.lines, &page, &session) {
             line.continue_over(&page);
         }
     }
@@ -208,8 +230,10 @@ impl Session {
     fn go_online(&mut self) {
         let Some(login) = self.login.as_mut().filter(|login| login.contact.is_none()) else { return };
         let contact = rand::random();
+        if !self.app.calls.connect_page(login.page.user(), contact, login.page.clone()) {
+            return tracing::warn!(user = %login.page.user().name, "a user has too many pages: calls do not ring at this one");
+        }
         login.contact = Some(contact);
-        self.app.calls.connect_page(login.page.user(), contact, login.page.clone());
         for line in self.sessions.lines.of_user(login.page.user()) {
             line.ring_again(&login.page);
         }
@@ -235,11 +259,14 @@ impl Session {
             Handled::Result(answer) => {
                 self.send(verto_result(id, inner, &answer));
                 let call_id = of_request.pointer("/dialogParams/callID").and_then(Value::as_str).unwrap_or_default();
-                if method == "answer"
-                    && let Some(line) = login.page.line(call_id)
-                {
-                    // Only this makes an incoming call active.
-                    login.protocol.accepted(line.facts(), None).into_iter().for_each(|frame| self.send(frame));
+                if method == "answer" {
+                    let frames = match login.page.line(call_id) {
+                        // Only this makes an incoming call active.
+                        Some(line) => login.protocol.accepted(line.facts(), None),
+                        // The SDK drops the end of a call that it has not accepted, and gets it again here.
+                        None => login.protocol.ended(&over(call_id), &End::Cancelled { answered_elsewhere: false }),
+                    };
+                    frames.into_iter().for_each(|frame| self.send(frame));
                 }
             }
             Handled::Later => {}
@@ -276,7 +303,7 @@ impl Session {
                 self.send(login.protocol.0.event("member.updated", &updated));
             }
             "call.end" => {
-                let frames = login.protocol.ended(line.facts(), &tandem_pages::End::HungUp);
+                let frames = login.protocol.ended(line.facts(), &End::HungUp);
                 frames.into_iter().for_each(|frame| self.send(frame));
                 line.left();
             }
@@ -294,7 +321,7 @@ impl Session {
             return line.resume(page, invite.sdp);
         }
         let leg = LegId::new(clock::time(), &mut rand::rng());
-        let user = page.user();
+        let (user, has_room) = (page.user(), page.has_room());
         let line = page.new_line(NewLine {
             called_by: CalledBy::Page,
             leg,
@@ -303,8 +330,9 @@ impl Session {
             page_id: None,
             sdp: Some(invite.sdp.clone()),
         });
-        if invite.reattaches || !page.has_room() {
-            // The call is over: its media would be that of another call.
+        let is_expired = login.claims.exp <= clock::time().as_second();
+        if invite.reattaches || is_expired || !has_room {
+            // A call that is taken up is over: its media would be that of another call.
             let order =
                 tandem_leg::signal::SignalCommand::End { status: 480, reason: None, headers: HeaderFields::new() };
             return tandem_legs::browser::WebCall::send(&*line, order);
@@ -338,6 +366,11 @@ impl Session {
     }
 }
 
+/// The facts of a call that is over.
+fn over(call_id: &str) -> Facts {
+    Facts { leg: LegId(0), id: call_id.to_owned(), called_by: CalledBy::Server, token: "".into() }
+}
+
 /// Returns the called address and its user: `/private/bob?channel=audio` is the client `bob`, and a number is a number.
 fn called(destination: &str) -> (String, String) {
     let name = destination.split('?').next().unwrap_or(destination);
@@ -347,10 +380,10 @@ fn called(destination: &str) -> (String, String) {
     }
 }
 
-/// The calls of a session that wait for the page.
-fn lost(lines: &Lines, user: &User, session: &str) -> Vec<Arc<tandem_pages::Line>> {
-    let mut lost = lines.of_user(user);
-    lost.retain(|line| line.session() == session && line.can_be_attached());
+/// The calls of a session that wait for this page.
+fn lost(lines: &Lines, page: &Arc<Page>, session: &str) -> Vec<Arc<tandem_pages::Line>> {
+    let mut lost = lines.of_user(page.user());
+    lost.retain(|line| line.session() == session && line.can_be_taken_by(page, true));
     lost
 }
 

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use tandem_clients::User;
 use tandem_host::hash::{self, MacAlgorithm, verifies};
 use tandem_id::AccountName;
+use tandem_pages::printable;
 use tandem_routing::phones::provisioned::{PHONES, ProvisionedPhone};
 use tandem_runtime::app::App;
+use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
 use crate::id;
@@ -25,6 +27,21 @@ const MAX_TOKEN: usize = 8 * 1024;
 pub(super) struct Refused {
     pub(super) why: String,
     pub(super) account: Option<AccountName>,
+}
+
+/// A page that has logged in.
+pub(super) struct LoggedIn {
+    pub(super) user: User,
+    /// The end of the token's life. `None` for a login with a password.
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// The reason why a login has no result.
+pub(super) enum NoLogin {
+    /// The login is refused.
+    Refused(Refused),
+    /// The database failed. The page may try again.
+    Failed(StoreError),
 }
 
 /// The claims of a token. The SDK reads `exp` alone.
@@ -62,26 +79,29 @@ fn secret(credential: &Resource<ProvisionedPhone>) -> &str {
 }
 
 /// Verifies the login in these parameters. Returns the user.
-pub(super) async fn verify(app: &App, params: &Value, now: Timestamp) -> Result<User, Refused> {
+pub(super) async fn verify(app: &App, params: &Value, now: Timestamp) -> Result<LoggedIn, NoLogin> {
     let text = |name: &str| params[name].as_str().filter(|text| !text.is_empty());
     if let Some(token) = text("login_token") {
         return of_token(app, token, now).await;
     }
     let (Some(name), Some(password)) = (text("login"), text("passwd").or_else(|| text("password"))) else {
-        return Err(Refused {
-            why: "the login has neither a token nor a user name and password".into(),
-            account: None,
-        });
+        let why = "the login has neither a token nor a user name and password".to_owned();
+        return Err(NoLogin::Refused(Refused { why, account: None }));
     };
     let routing = app.calls.services().routing.load_full();
-    routing.phones().with_password(name, password).ok_or_else(|| {
-        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        Refused { why: format!("no user {shown:?} has this password"), account: None }
-    })
+    match routing.phones().with_password(name, password) {
+        Some(user) => Ok(LoggedIn { user, expires: None }),
+        None => {
+            let why = format!("no user {:?} has this password", printable(name));
+            Err(NoLogin::Refused(Refused { why, account: None }))
+        }
+    }
 }
 
-async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<User, Refused> {
-    let refuse = |why: &str, account: Option<&AccountName>| Refused { why: why.to_owned(), account: account.cloned() };
+async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<LoggedIn, NoLogin> {
+    let refuse = |why: &str, account: Option<&AccountName>| {
+        NoLogin::Refused(Refused { why: why.to_owned(), account: account.cloned() })
+    };
     let malformed = || refuse("the token is no token of this server", None);
     if token.len() > MAX_TOKEN {
         return Err(malformed());
@@ -96,19 +116,20 @@ async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<User, Refuse
     let row = u128::from_str_radix(row, 16).map_err(|_| malformed())?;
     let account = AccountName::new(account);
     let found = resources::get(&app.calls.services().store, PHONES, &account, row).await;
-    let found = found.map_err(|error| refuse(&format!("the database failed: {error}"), None))?;
-    let Some(credential) = found else { return Err(refuse("the credential of the token was deleted", None)) };
+    let Some(credential) = found.map_err(NoLogin::Failed)? else {
+        return Err(refuse("the credential of the token was deleted", None));
+    };
     let (secret, signature) = (secret(&credential), octets(signature).ok_or_else(malformed)?);
     // The algorithm is ours, whatever the header says.
     if secret.is_empty() || !verifies(MacAlgorithm::Sha256, secret.as_bytes(), signed.as_bytes(), &signature) {
         return Err(refuse("the signature of the token is wrong", Some(&account)));
     }
-    let is_over = |at: Option<Timestamp>| at.is_none_or(|at| at <= now);
-    if is_over(Timestamp::from_second(claims.exp).ok()) {
+    let expires = Timestamp::from_second(claims.exp).ok();
+    if expires.is_none_or(|at| at <= now) {
         return Err(refuse("the token has expired", Some(&account)));
     }
     if credential.details.inactive || credential.details.expires_at.is_some_and(|at| at <= now) {
         return Err(refuse("the credential of the token has expired or is not active", Some(&account)));
     }
-    Ok(User { account, name: credential.name.as_str().into(), domain: None })
+    Ok(LoggedIn { user: User { account, name: credential.name.as_str().into(), domain: None }, expires })
 }

@@ -12,3 +12,12 @@ mod socket;
 
 pub(crate) use self::login::{SECRET, token};
 pub use self::socket::serve;
+
+use tandem_pages::{Lines, LoginGuard};
+
+/// The state of all pages. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sessions {
+    lines: Lines,
+    guard: LoginGuard,
+}

@@ -1,26 +1,28 @@
 //! The WebSocket of a page.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use serde_json::{Value, json};
 use tandem_causes::Cause;
-use tandem_clients::User;
 use tandem_history::problem::Problem;
 use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_pages::socket;
 use tandem_pages::verto::{Handled, Invite, Verto, handle};
-use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageSpec};
+use tandem_pages::{CalledBy, Line, MAX_WAITING, NewLine, Page, PageSpec};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
+use super::Sessions;
 use super::envelope::{PREFIX, Plain, error};
-use super::login;
+use super::login::{self, LoggedIn, NoLogin, Refused};
 use crate::id;
 
 /// JSON-RPC code of a refused login. The SDK does not try again.
@@ -33,17 +35,17 @@ const HEARTBEATS: u32 = 3;
 const REFUSAL_DELAY: Duration = Duration::from_secs(1);
 
 /// Serves the socket of a page whose first frame was read already.
-pub async fn serve(socket: WebSocket, app: App, lines: Lines, peer: SocketAddr, first: String) {
+pub async fn serve(socket: WebSocket, app: App, sessions: Sessions, peer: SocketAddr, first: String) {
     let (out, waiting) = mpsc::channel(MAX_WAITING);
     let protocol = Arc::new(Verto(Plain::new(app.calls.clone())));
-    let session = Session { app, lines, peer, out, protocol, login: None, heartbeats: 0 };
+    let session = Session { app, sessions, peer, out, protocol, login: None, heartbeats: 0 };
     socket::serve(socket, session, waiting, Some(first)).await;
 }
 
 /// The state of a socket.
 struct Session {
     app: App,
-    lines: Lines,
+    sessions: Sessions,
     peer: SocketAddr,
     out: mpsc::Sender<String>,
     protocol: Arc<Verto<Plain>>,
@@ -53,10 +55,15 @@ struct Session {
 
 struct Login {
     page: Arc<Page>,
-    /// The id of the page's contact.
-    contact: u128,
+    /// The id of the page's contact, while calls ring at the page.
+    contact: Option<u128>,
     /// The id of the page's session, which survives the socket.
     session: Arc<str>,
+    /// Whether the page has said that it comes back after a lost socket.
+    reconnects: bool,
+    /// The end of the token's life. `None` after it, and for a login with a password.
+    expiry: Option<Pin<Box<Sleep>>>,
+    is_expired: bool,
 }
 
 impl socket::Session for Session {
@@ -79,11 +86,20 @@ impl socket::Session for Session {
     }
 
     async fn wait(&mut self) -> bool {
-        match &self.login {
-            Some(login) => login.page.overflows().await,
-            None => std::future::pending().await,
+        let Some(login) = &mut self.login else { return std::future::pending().await };
+        match &mut login.expiry {
+            None => {
+                login.page.overflows().await;
+                return false;
+            }
+            Some(expiry) => tokio::select! {
+                () = expiry.as_mut() => {}
+                () = login.page.overflows() => return false,
+            },
         }
-        false
+        (login.expiry, login.is_expired) = (None, true);
+        self.withdraw();
+        true
     }
 
     fn heartbeat(&mut self) -> Option<String> {
@@ -97,8 +113,8 @@ impl socket::Session for Session {
     }
 
     fn end(mut self) {
-        if let Some(login) = self.login.take() {
-            self.app.calls.disconnect_page(login.page.user(), login.contact);
+        self.withdraw();
+        if let Some(login) = &self.login {
             login.page.lose();
         }
     }
@@ -110,11 +126,31 @@ impl Session {
         let _ = self.out.try_send(frame);
     }
 
+    /// Ends the reachability of the page.
+    fn withdraw(&mut self) {
+        if let Some(login) = &mut self.login
+            && let Some(contact) = login.contact.take()
+        {
+            self.app.calls.disconnect_page(login.page.user(), contact);
+        }
+    }
+
     async fn log_in(&mut self, id: &Value, params: &Value) {
         let now = clock::time();
-        let user = match login::verify(&self.app, params, now).await {
-            Ok(user) => user,
-            Err(login::Refused { why, account }) => {
+        let (source, at) = (self.peer.ip(), clock::now().instant);
+        if self.sessions.guard.is_banned(source, at) {
+            return self.send(error(
+                id,
+                LOGIN_FAILED,
+                "too many wrong passwords from this address: try again in a minute",
+            ));
+        }
+        let LoggedIn { user, expires } = match login::verify(&self.app, params, now).await {
+            Ok(logged_in) => logged_in,
+            // Without an answer, the socket is closed after some seconds, and the page tries again.
+            Err(NoLogin::Failed(error)) => return tracing::error!(%error, "the login of a page failed"),
+            Err(NoLogin::Refused(Refused { why, account })) => {
+                self.sessions.guard.refused(source, at);
                 let text = format!("login of a page at {} refused: {why}", self.peer);
                 let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
                 let cause =
@@ -124,11 +160,16 @@ impl Session {
                 return self.send(error(id, LOGIN_FAILED, &why));
             }
         };
+        let life = expires.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+        let expiry = life.map(|life| Box::pin(tokio::time::sleep(life)));
         // A second login renews the token.
-        if let Some(login) = &self.login {
-            let session = &login.session;
-            let logged_in = json!({ "message": "logged in", "sessid": session });
-            return self.send(match *login.page.user() == user {
+        if let Some(login) = &mut self.login {
+            let is_same = *login.page.user() == user;
+            if is_same {
+                (login.expiry, login.is_expired) = (expiry, false);
+            }
+            let logged_in = json!({ "message": "logged in", "sessid": login.session });
+            return self.send(match is_same {
                 true => self.protocol.0.result(id, &logged_in),
                 false => error(id, LOGIN_FAILED, "a new login must be of the same user"),
             });
@@ -137,7 +178,7 @@ impl Session {
         let session: Arc<str> = known.map_or_else(|| id::uuid_v4(rand::random()).into(), Into::into);
         let page = Page::new(PageSpec {
             calls: self.app.calls.clone(),
-            lines: self.lines.clone(),
+            lines: self.sessions.lines.clone(),
             protocol: self.protocol.clone(),
             id_of,
             session: Arc::clone(&session),
@@ -145,30 +186,35 @@ impl Session {
             out: self.out.clone(),
         });
         let contact = rand::random();
-        self.app.calls.connect_page(&user, contact, page.clone());
+        if !self.app.calls.connect_page(&user, contact, page.clone()) {
+            return self.send(error(id, LOGIN_FAILED, "the user has too many pages"));
+        }
+        let reconnects = params["reconnection"] == json!(true);
         self.send(self.protocol.0.result(id, &json!({ "message": "logged in", "sessid": session })));
-        self.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
-        let lost: Vec<String> = self.lost(&user, &session).map(|line| line.facts().id.clone()).collect();
+        self.sessions.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
+        let lost = self.lost(&page, &session, reconnects).map(|line| line.facts().id.clone());
+        let lost: Vec<String> = lost.collect();
         self.send(self.protocol.0.of_server("clientReady", &json!({ "reattached_sessions": lost })));
-        self.login = Some(Login { page, contact, session });
+        let contact = Some(contact);
+        self.login = Some(Login { page, contact, session, reconnects, expiry, is_expired: false });
     }
 
-    /// The calls of a session that wait for the page.
-    fn lost(&self, user: &User, session: &str) -> impl Iterator<Item = Arc<tandem_pages::Line>> {
-        let lines = self.lines.of_user(user).into_iter();
-        lines.filter(move |line| line.session() == session && line.can_be_attached())
+    /// The calls of a session that wait for this page.
+    fn lost(&self, page: &Arc<Page>, session: &str, reconnects: bool) -> impl Iterator<Item = Arc<Line>> {
+        let lines = self.sessions.lines.of_user(page.user()).into_iter();
+        lines.filter(move |line| line.session() == session && line.can_be_taken_by(page, reconnects))
     }
 
     fn request(&self, id: &Value, method: &str, params: &Value) {
-        let Some(Login { page, session, .. }) = &self.login else {
+        let Some(Login { page, session, reconnects, .. }) = &self.login else {
             return self.send(error(id, LOGIN_NEEDED, "Authentication required"));
         };
         if method == "gatewayState" {
             let state = json!({ "params": { "state": "REGED" }, "sessid": session });
             self.send(self.protocol.0.result(id, &state));
             // Now the page takes up its calls.
-            self.lost(page.user(), session).for_each(|line| line.attach(page));
-            return self.lines.of_user(page.user()).iter().for_each(|line| line.ring_again(page));
+            self.lost(page, session, *reconnects).for_each(|line| line.attach(page));
+            return self.sessions.lines.of_user(page.user()).iter().for_each(|line| line.ring_again(page));
         }
         match handle(page, id, method, params) {
             Handled::Result(mut of_request) => {
@@ -185,6 +231,9 @@ impl Session {
     }
 
     fn call(&self, page: &Arc<Page>, session: &str, id: &Value, invite: Invite) {
+        if self.login.as_ref().is_some_and(|login| login.is_expired) {
+            return self.send(error(id, LOGIN_NEEDED, "the token has expired"));
+        }
         if invite.id.is_empty() || !page.has_room() || page.line(&invite.id).is_some() {
             return self.send(error(id, -32_002, "the page has this call already, or too many calls"));
         }

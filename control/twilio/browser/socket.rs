@@ -19,7 +19,7 @@ use tandem_id::LegId;
 use tandem_leg::signal::{Caller, Identity, IncomingCall};
 use tandem_operations::messages::CallMessages;
 use tandem_pages::socket;
-use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageOffer, PageSpec};
+use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageOffer, PageSpec, printable};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 use tokio::sync::mpsc;
@@ -93,8 +93,7 @@ impl socket::Session for Session {
                     line.offered(sdp, PageOffer::Restart(Value::Null));
                 }
             }
-            FromPage::Hangup { id } => page.line(&id).iter().for_each(|line| line.hung_up()),
-            FromPage::Reject { id } => page.line(&id).iter().for_each(|line| line.refused()),
+            FromPage::Hangup { id } | FromPage::Reject { id } => page.line(&id).iter().for_each(|line| line.left()),
             FromPage::Digits { id, digits } => page.line(&id).iter().for_each(|line| line.pressed(&digits)),
             FromPage::Heartbeat | FromPage::Unknown(_) | FromPage::Listen { .. } => {}
         }
@@ -178,9 +177,10 @@ impl Session {
         let Some(login) = &mut self.login else { return };
         if login.contact.is_none() && login.grant.may_receive && !login.is_expired {
             let contact = rand::random();
+            if !self.app.calls.connect_page(login.page.user(), contact, login.page.clone()) {
+                return self.send(frame::error(31_206, "the identity has too many pages"));
+            }
             login.contact = Some(contact);
-            let page: Arc<dyn tandem_legs::browser::WebPhone> = Arc::clone(&login.page) as _;
-            self.app.calls.connect_page(login.page.user(), contact, page);
             for line in self.lines.of_user(login.page.user()) {
                 line.ring_again(&login.page);
             }
@@ -213,7 +213,7 @@ impl Session {
         if size > MAX_PARAMETERS {
             return refuse(31_103, "the parameters of the call are too long");
         }
-        let to = called.iter().find(|(name, _)| name == "To").map(|(_, value)| value.clone()).unwrap_or_default();
+        let to = called.iter().find(|(name, _)| name == "To").map(|(_, value)| printable(value)).unwrap_or_default();
         // The application has signed the values of the token.
         let own = called.into_iter().filter(|(name, _)| !grant.parameters.iter().any(|(signed, _)| signed == name));
         let parameters = own.chain(grant.parameters.iter().cloned()).filter(|(name, _)| name != "To").collect();

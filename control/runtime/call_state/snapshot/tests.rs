@@ -89,7 +89,7 @@ fn state_of(script: CallScript) -> (CallState, Now) {
         let chain = CallChain::default();
         assert!(chain.try_add());
         let (signalling, _) = InternalSignalling::pair(&deliver(), *leg, LegId(900), &chain);
-        let mut io = LegIo::incoming(*leg, Signalling::Internal(signalling));
+        let mut io = LegIo::incoming(*leg, Signalling::Internal(Box::new(signalling)));
         io.headers = HeaderFields::from([("X-A".to_owned(), number.to_string())]);
         io.handed_back = HeaderFields::from([("value".to_owned(), "1".to_owned())]);
         let mut live = LiveLeg::new(io);
@@ -144,7 +144,7 @@ fn restarted(state: &CallState, now: Now) -> CallState {
     assert!(read == parts, "the new process resumes the dialogs and media sessions with the same parts");
     let attach = |id, io: LegIoSnapshot| {
         let internal = InternalSignalling::read(&deliver(), id, io.internal().unwrap(), None);
-        Some(LegIo::read(io, Signalling::Internal(internal), None, now))
+        Some(LegIo::read(io, Signalling::Internal(Box::new(internal)), None, now))
     };
     let restarted = snapshot.into_state(now, &Dialects::default(), attach).unwrap();
     let again = restarted.write(now, parts, |plain| encrypted(&plain)).unwrap();
