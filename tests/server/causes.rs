@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::app::App;
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
-use crate::test_server::{API_KEY, Api, TestServer, basic, inline};
+use crate::test_server::{ACCOUNT_SID, API_KEY, Api, TestServer, basic, inline};
 
 /// The address of the callers that reach the numbers of every account.
 const CALLERS: &str = "127.0.17.6";
@@ -842,6 +842,10 @@ async fn a_failed_recording_of_a_conference_is_an_error_of_its_account() {
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     one.call(test_server.udp, "100").await;
     other.call(test_server.udp, "100").await;
+    // A call is answered before it is in the conference.
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Conferences.json?Status=in-progress");
+    let has_begun = async || test_server.api.get(&path).await.json()["conferences"] != json!([]);
+    wait_until(PATIENCE, "the conference has begun", has_begun).await;
     one.hangup().await;
     other.hangup().await;
     let error = error(test_server.api, Cause::RecordingFailed).await;

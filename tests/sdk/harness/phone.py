@@ -322,14 +322,14 @@ _PORTS = itertools.cycle(random.sample(_OWN, len(_OWN)))
 
 
 def free_port():
-    """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. The system
+    """The first of four free UDP and TCP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. The system
     does not give away these ports by itself, and the test servers use the ports above them (server.BASE). So no other
     process takes them meanwhile."""
     for port in itertools.islice(_PORTS, len(_OWN)):
         with contextlib.ExitStack() as bound:
             try:
-                for one in range(port, port + 4):
-                    bound.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind((HOST, one))
+                for one, kind in itertools.product(range(port, port + 4), (socket.SOCK_DGRAM, socket.SOCK_STREAM)):
+                    bound.enter_context(socket.socket(socket.AF_INET, kind)).bind((HOST, one))
             except OSError:
                 continue
         return port
