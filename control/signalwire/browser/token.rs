@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::{Account, Accounts};
-use tandem_host::hash::{self, MacAlgorithm, hex, verifies};
+use tandem_host::hash::{MacAlgorithm, hex};
+use tandem_host::jwt::{self, Token};
 
 /// Usual life of a token.
 pub(crate) const LIFE: SignedDuration = SignedDuration::from_hours(2);
@@ -52,9 +51,11 @@ pub(crate) struct Claims {
     pub(crate) jti: String,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    typ: String,
+impl Claims {
+    /// The end of the token's life.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.exp).ok()
+    }
 }
 
 /// Whether a text can be the name of a subscriber.
@@ -81,10 +82,7 @@ pub(crate) fn mint(
     if let (Some(host), Some(fields)) = (host, header.as_object_mut()) {
         fields.insert("ch".into(), host.into());
     }
-    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
-    let signed = format!("{}.{}", part(header.to_string()), part(serde_json::to_string(&claims).ok()?));
-    let signature = hash::hmac_sha256(own.api_token.as_bytes(), [signed.as_bytes()]);
-    Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    jwt::signed(&header, &claims, own.api_token.as_bytes()).ok()
 }
 
 /// The reason why a token is refused, and the account if it is known.
@@ -103,34 +101,24 @@ pub(crate) fn verify(
 ) -> Result<(Arc<Account>, Claims), Refused> {
     let refuse = |why, account: Option<&Arc<Account>>| Refused { why, account: account.cloned() };
     let malformed = || refuse("the token is no token of this server", None);
-    if token.len() > MAX_TOKEN {
-        return Err(malformed());
-    }
-    let octets = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
-    let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
-    let (header, payload) = signed.split_once('.').ok_or_else(malformed)?;
-    let header: Header =
-        octets(header).and_then(|header| serde_json::from_slice(&header).ok()).ok_or_else(malformed)?;
-    if header.typ != kind.word() {
+    let token = Token::<Claims>::read(token, MAX_TOKEN).map_err(|_| malformed())?;
+    if token.typ != kind.word() {
         return Err(refuse("the token is of another kind: pages log in with a subscriber access token", None));
     }
-    let claims: Claims =
-        octets(payload).and_then(|payload| serde_json::from_slice(&payload).ok()).ok_or_else(malformed)?;
     let account =
-        accounts.by_sid(&claims.project_id).ok_or_else(|| refuse("no project has the id in the token", None))?;
-    let own = account.signalwire.as_ref().filter(|own| own.project_id == claims.project_id);
+        accounts.by_sid(&token.claims.project_id).ok_or_else(|| refuse("no project has the id in the token", None))?;
+    let own = account.signalwire.as_ref().filter(|own| own.project_id == token.claims.project_id);
     let own = own.ok_or_else(|| refuse("no project has the id in the token", None))?;
-    let signature = octets(signature).ok_or_else(malformed)?;
-    if !verifies(MacAlgorithm::Sha256, own.api_token.as_bytes(), signed.as_bytes(), &signature) {
+    if !token.is_signed_with(MacAlgorithm::Sha256, own.api_token.as_bytes()) {
         return Err(refuse("the signature of the token is wrong", Some(&account)));
     }
     if accounts.status(&account.name) != AccountStatus::Active {
         return Err(refuse("the account is not active", Some(&account)));
     }
-    if claims.exp <= now.as_second() {
+    if token.claims.exp <= now.as_second() {
         return Err(refuse("the token has expired", Some(&account)));
     }
-    Ok((account, claims))
+    Ok((account, token.claims))
 }
 
 #[cfg(test)]

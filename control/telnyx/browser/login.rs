@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tandem_clients::User;
-use tandem_host::hash::{self, MacAlgorithm, verifies};
+use tandem_host::hash::MacAlgorithm;
+use tandem_host::jwt::{self, Token};
 use tandem_id::AccountName;
 use tandem_pages::printable;
 use tandem_routing::phones::provisioned::{PHONES, ProvisionedPhone};
@@ -20,6 +21,7 @@ use crate::id;
 const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// Key of a credential's password among the stored settings.
 pub(crate) const SECRET: &str = "sip_password";
+
 /// Maximum size of a token, in octets.
 const MAX_TOKEN: usize = 8 * 1024;
 
@@ -52,8 +54,7 @@ struct Claims {
     tel_token: String,
 }
 
-/// Returns a token for a credential. The token is a JWT (RFC 7519) that is signed with the
-/// credential's password.
+/// Returns a token for a credential. The token is a JWT (RFC 7519) that is signed with the credential's password.
 pub(crate) fn token(credential: &Resource<ProvisionedPhone>, now: Timestamp) -> String {
     let expires = now + TOKEN_LIVES_FOR;
     let expires = credential.details.expires_at.map_or(expires, |end| end.min(expires));
@@ -68,10 +69,8 @@ pub(crate) fn token(credential: &Resource<ProvisionedPhone>, now: Timestamp) -> 
         "tel_token": URL_SAFE_NO_PAD.encode(format!("{:032x}{}", credential.id, credential.account)),
         "typ": "access",
     });
-    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
-    let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = hash::hmac_sha256(secret(credential).as_bytes(), [signed.as_bytes()]);
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    // The claims are JSON values, which can always be written.
+    jwt::signed(&json!({ "alg": "HS256", "typ": "JWT" }), &claims, secret(credential).as_bytes()).unwrap_or_default()
 }
 
 fn secret(credential: &Resource<ProvisionedPhone>) -> &str {
@@ -103,15 +102,9 @@ async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<LoggedIn, No
         NoLogin::Refused(Refused { why: why.to_owned(), account: account.cloned() })
     };
     let malformed = || refuse("the token is no token of this server", None);
-    if token.len() > MAX_TOKEN {
-        return Err(malformed());
-    }
-    let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
-    let (_, payload) = signed.split_once('.').ok_or_else(malformed)?;
-    let octets = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
-    let claims: Claims =
-        octets(payload).and_then(|payload| serde_json::from_slice(&payload).ok()).ok_or_else(malformed)?;
-    let names = octets(&claims.tel_token).and_then(|octets| String::from_utf8(octets).ok()).ok_or_else(malformed)?;
+    let token = Token::<Claims>::read(token, MAX_TOKEN).map_err(|_| malformed())?;
+    let names = URL_SAFE_NO_PAD.decode(&token.claims.tel_token).ok();
+    let names = names.and_then(|octets| String::from_utf8(octets).ok()).ok_or_else(malformed)?;
     let (row, account) = names.split_at_checked(32).ok_or_else(malformed)?;
     let row = u128::from_str_radix(row, 16).map_err(|_| malformed())?;
     let account = AccountName::new(account);
@@ -119,12 +112,10 @@ async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<LoggedIn, No
     let Some(credential) = found.map_err(NoLogin::Failed)? else {
         return Err(refuse("the credential of the token was deleted", None));
     };
-    let (secret, signature) = (secret(&credential), octets(signature).ok_or_else(malformed)?);
-    // The algorithm is ours, whatever the header says.
-    if secret.is_empty() || !verifies(MacAlgorithm::Sha256, secret.as_bytes(), signed.as_bytes(), &signature) {
+    if !token.is_signed_with(MacAlgorithm::Sha256, secret(&credential).as_bytes()) {
         return Err(refuse("the signature of the token is wrong", Some(&account)));
     }
-    let expires = Timestamp::from_second(claims.exp).ok();
+    let expires = Timestamp::from_second(token.claims.exp).ok();
     if expires.is_none_or(|at| at <= now) {
         return Err(refuse("the token has expired", Some(&account)));
     }

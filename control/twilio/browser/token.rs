@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::{Account, Accounts};
-use tandem_host::hash::{MacAlgorithm, verifies};
+use tandem_host::jwt::{Token, Unreadable};
+use tandem_pages::printable;
 
 use super::super::Twilio;
 use super::super::family::Provider;
@@ -67,11 +66,6 @@ const LIVES_TOO_LONG: u32 = 31_207;
 const BAD_NAME: u32 = 31_105;
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-}
-
-#[derive(Deserialize)]
 struct Claims {
     iss: String,
     sub: Option<String>,
@@ -109,7 +103,7 @@ struct Outgoing {
     params: Map<String, Value>,
 }
 
-/// What a page may do, according to either kind of token.
+/// The permissions of a page, in the form that both kinds of tokens share.
 #[derive(Default)]
 struct Permissions {
     identity: Option<String>,
@@ -124,26 +118,21 @@ struct Permissions {
 /// The token is malformed, not authentic, expired, or of an account that is not active.
 pub(super) fn verify(accounts: &Accounts, token: &str, now: Timestamp) -> Result<Grant, Refused> {
     let invalid = |why: &str| refused(INVALID, None, why);
-    if token.len() > MAX_TOKEN {
-        return Err(invalid("the token is too long"));
-    }
-    let malformed = || invalid("the token is no JWT");
-    let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
-    let (header, payload) = signed.split_once('.').ok_or_else(malformed)?;
-    let header: Header = decoded(header).ok_or_else(malformed)?;
-    let claims: Claims = decoded(payload).ok_or_else(|| invalid("the token has no iss or no exp"))?;
-    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?;
-    let algorithm = match header.alg.as_str() {
-        "HS256" => MacAlgorithm::Sha256,
-        "HS384" => MacAlgorithm::Sha384,
-        "HS512" => MacAlgorithm::Sha512,
-        _ => return Err(invalid("the token is not signed with HS256, HS384 or HS512")),
+    let token = Token::<Claims>::read(token, MAX_TOKEN).map_err(|why| match why {
+        Unreadable::TooLong => invalid("the token is too long"),
+        Unreadable::Malformed => invalid("the token is no JWT"),
+        Unreadable::Claims => invalid("the token has no iss or no exp"),
+    })?;
+    let Some(algorithm) = token.algorithm else {
+        return Err(invalid("the token is not signed with HS256, HS384 or HS512"));
     };
-    let Issuer { account, account_sid, secret } = issuer(accounts, &claims)?;
-    let refuse = |code, why: &str| Err(refused(code, Some(&account), &format!("{}: {why}", shown(&claims.iss))));
-    if !verifies(algorithm, secret.as_bytes(), signed.as_bytes(), &signature) {
+    let Issuer { account, account_sid, secret } = issuer(accounts, &token.claims)?;
+    let signer = shown(&token.claims.iss);
+    let refuse = |code, why: &str| Err(refused(code, Some(&account), &format!("{signer}: {why}")));
+    if !token.is_signed_with(algorithm, secret.as_bytes()) {
         return refuse(NOT_AUTHENTIC, "the signature is wrong: the token was signed with another secret");
     }
+    let claims = token.claims;
     if accounts.status(&account.name) != AccountStatus::Active {
         return refuse(INVALID, "the account is not active");
     }
@@ -243,10 +232,6 @@ fn permissions(grants: Option<Grants>, scope: Option<String>) -> Permissions {
     found
 }
 
-fn decoded<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
-}
-
 fn time(seconds: i64) -> Option<Timestamp> {
     Timestamp::from_second(seconds).ok()
 }
@@ -257,7 +242,7 @@ fn is_name(name: &str) -> bool {
 
 /// Returns the text of a token for the log: at most 40 characters, without control characters.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(40).collect()
+    printable(text).chars().take(40).collect()
 }
 
 #[cfg(test)]
@@ -265,7 +250,7 @@ mod tests {
     use serde_json::json;
     use tandem_accounts::TwilioCredentials;
     use tandem_accounts::subaccount::Key;
-    use tandem_host::hash::hmac_sha256;
+    use tandem_host::jwt::signed;
     use tandem_id::AccountName;
 
     use super::*;
@@ -285,10 +270,7 @@ mod tests {
     }
 
     fn jwt(claims: &Value, secret: &str) -> String {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
-        let signature = URL_SAFE_NO_PAD.encode(hmac_sha256(secret.as_bytes(), [signed.as_bytes()]));
-        format!("{signed}.{signature}")
+        signed(&json!({ "alg": "HS256", "typ": "JWT" }), claims, secret.as_bytes()).unwrap()
     }
 
     fn now() -> Timestamp {
@@ -347,8 +329,8 @@ mod tests {
     fn a_token_without_signature_is_refused_whatever_its_algorithm_says() {
         let (accounts, key, _) = accounts();
         for algorithm in ["none", "None", "RS256", "HS1"] {
-            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-            let token = format!("{}.{}.", part(&json!({ "alg": algorithm })), part(&claims(&key)));
+            let token = signed(&json!({ "alg": algorithm }), &claims(&key), b"").unwrap();
+            let token = token.rsplit_once('.').map(|(unsigned, _)| format!("{unsigned}.")).unwrap();
             assert_eq!(verify(&accounts, &token, now()).unwrap_err().code, INVALID);
         }
     }
