@@ -69,7 +69,7 @@ pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand, Track, Tracks};
 pub use config::{CodecName, Config, PortRange, UseKernel};
-pub use dtmf::{DtmfMethod, ToneDetector};
+pub use dtmf::{DtmfMethod, ToneDetector, frequencies as dtmf_frequencies};
 pub use encrypted::{EncryptedWriter, RecordingKey};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]

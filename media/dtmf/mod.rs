@@ -22,7 +22,7 @@ const COLUMNS: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
 const DIGITS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 
 /// Returns the two frequencies in Hz of a digit (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`).
-pub(crate) fn frequencies(digit: char) -> Option<[u16; 2]> {
+pub fn frequencies(digit: char) -> Option<[u16; 2]> {
     let digit = digit.to_ascii_uppercase();
     DIGITS.iter().zip(ROWS).find_map(|(digits, row)| {
         let column = digits.iter().zip(COLUMNS).find(|(known, _)| **known == digit)?.1;

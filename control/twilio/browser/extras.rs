@@ -1,11 +1,14 @@
 //! What the SDK requests besides the WebSocket: its sounds, and a place for its reports (Insights).
 
 use std::f32::consts::TAU;
+use std::io::Cursor;
 
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hound::{SampleFormat, WavSpec, WavWriter};
+use tandem_media::dtmf_frequencies;
 
 /// Sampling rate of the sounds, in Hz.
 const RATE: u32 = 8_000;
@@ -41,53 +44,38 @@ fn allow(request: &HeaderMap, response: &mut HeaderMap) {
     response.insert(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// Returns the two frequencies of a sound, in Hz, and its length, in milliseconds. Digits have the tones of ITU-T Q.23.
-fn tones(name: &str) -> Option<([f32; 2], u32)> {
-    const DIGIT: u32 = 120;
+/// Returns the two frequencies of a sound, in Hz, and its length, in milliseconds.
+fn tones(name: &str) -> Option<([u16; 2], u32)> {
     Some(match name {
-        "incoming" => ([400.0, 450.0], 1_500),
-        "outgoing" => ([520.0, 520.0], 150),
-        "disconnect" => ([390.0, 390.0], 150),
-        "cowbell" => ([587.0, 845.0], 400),
-        "dtmf-1" => ([697.0, 1209.0], DIGIT),
-        "dtmf-2" => ([697.0, 1336.0], DIGIT),
-        "dtmf-3" => ([697.0, 1477.0], DIGIT),
-        "dtmf-4" => ([770.0, 1209.0], DIGIT),
-        "dtmf-5" => ([770.0, 1336.0], DIGIT),
-        "dtmf-6" => ([770.0, 1477.0], DIGIT),
-        "dtmf-7" => ([852.0, 1209.0], DIGIT),
-        "dtmf-8" => ([852.0, 1336.0], DIGIT),
-        "dtmf-9" => ([852.0, 1477.0], DIGIT),
-        "dtmf-star" => ([941.0, 1209.0], DIGIT),
-        "dtmf-0" => ([941.0, 1336.0], DIGIT),
-        "dtmf-hash" => ([941.0, 1477.0], DIGIT),
-        _ => return None,
+        "incoming" => ([400, 450], 1_500),
+        "outgoing" => ([520, 520], 150),
+        "disconnect" => ([390, 390], 150),
+        "cowbell" => ([587, 845], 400),
+        name => {
+            let digit = match name.strip_prefix("dtmf-")? {
+                "star" => '*',
+                "hash" => '#',
+                digit => digit.parse().ok().filter(char::is_ascii_digit)?,
+            };
+            (dtmf_frequencies(digit)?, 120)
+        }
     })
 }
 
-/// Returns a WAV file (RIFF, PCM of 16 bits, mono) of two tones.
-fn wav([low, high]: [f32; 2], millis: u32) -> Vec<u8> {
-    let count = RATE * millis / 1_000;
-    let size = count * 2;
-    let mut file = Vec::with_capacity(44 + size as usize);
-    file.extend_from_slice(b"RIFF");
-    file.extend_from_slice(&(36 + size).to_le_bytes());
-    file.extend_from_slice(b"WAVEfmt ");
-    file.extend_from_slice(&16u32.to_le_bytes());
-    file.extend_from_slice(&1u16.to_le_bytes());
-    file.extend_from_slice(&1u16.to_le_bytes());
-    file.extend_from_slice(&RATE.to_le_bytes());
-    file.extend_from_slice(&(RATE * 2).to_le_bytes());
-    file.extend_from_slice(&2u16.to_le_bytes());
-    file.extend_from_slice(&16u16.to_le_bytes());
-    file.extend_from_slice(b"data");
-    file.extend_from_slice(&size.to_le_bytes());
-    for at in 0..count {
-        let time = at as f32 / RATE as f32;
-        let value = ((TAU * low * time).sin() + (TAU * high * time).sin()) * 0.2 * f32::from(i16::MAX);
-        file.extend_from_slice(&(value as i16).to_le_bytes());
-    }
-    file
+/// Returns a WAV file (PCM of 16 bits, mono) of two tones.
+fn wav(pitches: [u16; 2], millis: u32) -> Vec<u8> {
+    let spec = WavSpec { channels: 1, sample_rate: RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
+    let mut file = Cursor::new(Vec::new());
+    let written = WavWriter::new(&mut file, spec).and_then(|mut writer| {
+        for at in 0..RATE * millis / 1_000 {
+            let time = at as f32 / RATE as f32;
+            let sum: f32 = pitches.iter().map(|pitch| (TAU * f32::from(*pitch) * time).sin()).sum();
+            writer.write_sample((sum * 0.2 * f32::from(i16::MAX)) as i16)?;
+        }
+        writer.finalize()
+    });
+    debug_assert!(written.is_ok(), "memory accepts every write");
+    file.into_inner()
 }
 
 #[cfg(test)]
