@@ -11,7 +11,7 @@ use crate::signal::{SignalEnd, SignalEndCause};
 pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 /// The Reason value if another contact or another leg has answered the call. Asterisk sends the same text. Phones that
 /// know this text do not show a missed call.
-pub(crate) const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+pub const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// Returns the Reason value for a hang-up.
 pub(crate) fn reason_of(reason: HangupReason) -> String {

@@ -23,5 +23,6 @@ mod snapshot;
 #[cfg(test)]
 mod testing;
 
+pub use ending::ELSEWHERE;
 pub use leg::{Leg, Output, Placement, RouteFailed, SignallingState};
 pub use snapshot::LegSnapshot;

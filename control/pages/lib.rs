@@ -14,6 +14,7 @@
 mod guard;
 mod line;
 mod page;
+mod presence;
 mod protocol;
 pub mod socket;
 pub mod verto;
@@ -28,8 +29,10 @@ use tandem_clients::User;
 use tandem_host::clock;
 
 pub use self::guard::LoginGuard;
-pub use self::line::{Line, NewLine};
-pub use self::page::{MAX_WAITING, Page, PageSpec};
+use self::line::NewLine;
+pub use self::line::{Line, PageCall};
+pub use self::page::{Page, PageSpec};
+pub use self::presence::Presence;
 pub use self::protocol::{CalledBy, End, Facts, PageOffer, Protocol};
 
 /// Returns a text of a page for addresses, names and log lines: at most 256 characters, without control characters.
@@ -80,7 +83,7 @@ impl Lines {
     }
 
     /// Takes the frames that the page of this session has missed, because its calls ended while its socket was lost.
-    pub fn take_missed(&self, user: &User, session: &str) -> Vec<String> {
+    fn take_missed(&self, user: &User, session: &str) -> Vec<String> {
         let now = clock::now().instant;
         let mut missed = self.0.missed.lock();
         missed.retain(|one| now.duration_since(one.at) < KEPT);

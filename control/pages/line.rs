@@ -1,6 +1,7 @@
 //! One call of a page: the far end of a leg. Orders of the leg become frames, and frames of the page become signals.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,7 +9,8 @@ use serde_json::Value;
 use tandem_call::header_fields::HeaderFields;
 use tandem_clients::User;
 use tandem_id::LegId;
-use tandem_leg::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
+use tandem_leg::ELSEWHERE;
+use tandem_leg::signal::{Caller, Identity, IncomingCall, SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
 use tandem_legs::browser::{Ringing, WebCall};
 use tandem_runtime::Calls;
 
@@ -58,6 +60,13 @@ struct State {
 }
 
 impl State {
+    /// Takes a description of the page. Returns it as the leg gets it: the page knows nothing of a hold in its descriptions.
+    fn take(&mut self, sdp: String) -> String {
+        let shown = if self.is_held { self.redirected(&sdp) } else { sdp.clone() };
+        self.sdp = Some(sdp);
+        shown
+    }
+
     /// Returns a description of the page with the direction that the call has now.
     fn redirected(&mut self, sdp: &str) -> String {
         self.rewritten += 1;
@@ -73,19 +82,44 @@ enum Phase {
 }
 
 /// The parts of a new call.
-pub struct NewLine {
-    /// The party that has made the call.
-    pub called_by: CalledBy,
+pub(crate) struct NewLine {
+    pub(crate) called_by: CalledBy,
     /// The leg.
-    pub leg: LegId,
+    pub(crate) leg: LegId,
     /// The id of the call's signals: the leg, or the branch of the leg that rings at the page.
-    pub signals: LegId,
+    pub(crate) signals: LegId,
     /// The id of the call in frames.
-    pub id: String,
+    pub(crate) id: String,
     /// The page's own id of the call, if it differs.
-    pub page_id: Option<String>,
+    pub(crate) page_id: Option<String>,
     /// The offer of the page, if the page has called.
-    pub sdp: Option<String>,
+    pub(crate) sdp: Option<String>,
+}
+
+/// A call that a page makes: who calls whom, and what the application gets.
+pub struct PageCall {
+    /// The address of the page.
+    pub peer: SocketAddr,
+    /// How the page has identified itself.
+    pub identity: Identity,
+    /// The URI of the caller.
+    pub from_uri: String,
+    /// The user of this URI.
+    pub from_user: String,
+    /// The display name of the caller.
+    pub from_display: Option<String>,
+    /// The called URI.
+    pub to_uri: String,
+    /// The user of this URI.
+    pub to_user: String,
+    /// The call for the log: `invite ... -> ...`.
+    pub line: String,
+    /// The page's id of the call.
+    pub signalling_id: String,
+    /// The header fields of the page.
+    pub headers: HeaderFields,
+    /// The parameters for the application.
+    pub parameters: Vec<(String, String)>,
 }
 
 impl Line {
@@ -120,7 +154,7 @@ impl Line {
     }
 
     /// The secret that names the call.
-    pub fn token(&self) -> &Arc<str> {
+    pub(crate) fn token(&self) -> &Arc<str> {
         &self.facts.token
     }
 
@@ -130,7 +164,7 @@ impl Line {
     }
 
     /// The id of the page's session.
-    pub fn session(&self) -> &str {
+    pub(crate) fn session(&self) -> &str {
         &self.session
     }
 
@@ -146,13 +180,45 @@ impl Line {
 
     /// Whether this page may take up the call: it is answered, and its socket is lost. With `reconnects`, the page says that
     /// it has lost its socket, which this server may not have noticed yet.
-    pub fn can_be_taken_by(&self, page: &Arc<Page>, reconnects: bool) -> bool {
+    pub(crate) fn can_be_taken_by(&self, page: &Arc<Page>, reconnects: bool) -> bool {
         let state = self.state.lock();
         let is_free = match &state.page {
             None => true,
             Some(own) => reconnects && !Arc::ptr_eq(own, page),
         };
         is_free && state.phase == Phase::Answered
+    }
+
+    /// Makes the call that the page has asked for: admits it, or refuses it.
+    pub fn make(self: Arc<Self>, call: PageCall) {
+        let PageCall { peer, identity, from_uri, from_user, from_display, to_uri, to_user, .. } = call;
+        let PageCall { line, signalling_id, headers, parameters, .. } = call;
+        let incoming = IncomingCall {
+            request_uri: to_uri.clone(),
+            to_uri,
+            from_uri,
+            from_user,
+            from_display,
+            to_user,
+            line,
+            signalling_id,
+            source: peer,
+            transport: "WSS",
+            is_secure: true,
+            trunk: None,
+            caller: Some(Caller { account: self.user.account.clone(), identity }),
+            headers,
+            parameters,
+            offer: self.state.lock().sdp.clone().map(Into::into),
+            replaces: None,
+            dialog: None,
+        };
+        self.calls.clone().call_of_page(self.facts.leg, self, incoming);
+    }
+
+    /// Refuses the call of the page without a record, because the page may not make it.
+    pub fn refuse(&self, end: &End) {
+        self.end_by_order(end);
     }
 
     /// Lets the page ring.
@@ -189,9 +255,7 @@ impl Line {
         if offer == PageOffer::Resume {
             state.is_held = false;
         }
-        // The page knows nothing of the hold in its own descriptions.
-        let shown = if state.is_held { state.redirected(&sdp) } else { sdp.clone() };
-        state.sdp = Some(sdp);
+        let shown = state.take(sdp);
         state.waiting.push_back(offer);
         self.post(&state, SignalEvent::Offered { sdp: Some(shown.into()), refusable: true });
         true
@@ -219,29 +283,22 @@ impl Line {
         if state.phase != Phase::Answered {
             return;
         }
-        let shown = if state.is_held { state.redirected(&sdp) } else { sdp.clone() };
-        state.sdp = Some(sdp);
+        let shown = state.take(sdp);
         self.post(&state, SignalEvent::Resumed);
         self.post(&state, SignalEvent::Acknowledged { sdp: Some(shown.into()) });
     }
 
-    fn hung_up(&self) {
-        let cause = match self.state.lock().phase {
-            Phase::Ringing => SignalEndCause::Cancelled,
-            Phase::Answered | Phase::Over => SignalEndCause::HungUp,
-        };
-        self.end(SignalEnd::of(cause));
-    }
-
-    /// The page has refused the call. Other pages and phones of the user go on ringing.
-    fn refused(&self) {
-        self.end(SignalEnd { status: Some(486), ..SignalEnd::of(SignalEndCause::Refused) });
-    }
-
-    /// The page ends the call: it refuses the call that rings, or hangs up.
+    /// The page ends the call: it refuses the call that rings, gives up its own call, or hangs up. If it refuses, other pages
+    /// and phones of the user go on ringing.
     pub fn left(&self) {
-        let rings = self.state.lock().phase == Phase::Ringing && self.facts.called_by == CalledBy::Server;
-        if rings { self.refused() } else { self.hung_up() }
+        let phase = self.state.lock().phase;
+        self.end(match (phase, self.facts.called_by) {
+            (Phase::Ringing, CalledBy::Server) => {
+                SignalEnd { status: Some(486), ..SignalEnd::of(SignalEndCause::Refused) }
+            }
+            (Phase::Ringing, CalledBy::Page) => SignalEnd::of(SignalEndCause::Cancelled),
+            (Phase::Answered | Phase::Over, _) => SignalEnd::of(SignalEndCause::HungUp),
+        });
     }
 
     /// The page presses keys.
@@ -312,7 +369,7 @@ impl Line {
     }
 
     /// Rings again at a page whose socket was lost, if it still rings.
-    pub fn ring_again(self: &Arc<Self>, page: &Arc<Page>) {
+    pub(crate) fn ring_again(self: &Arc<Self>, page: &Arc<Page>) {
         let frames = {
             let state = self.state.lock();
             match &state.ringing {
@@ -441,7 +498,7 @@ impl WebCall for Line {
             SignalCommand::Refuse { status, reason, .. } => self.end_by_order(&End::Refused { status, reason }),
             SignalCommand::End { reason, .. } => {
                 let rings = self.state.lock().phase == Phase::Ringing && self.facts.called_by == CalledBy::Server;
-                let answered_elsewhere = reason.is_some_and(|reason| reason.contains("cause=200"));
+                let answered_elsewhere = reason.as_deref() == Some(ELSEWHERE);
                 self.end_by_order(&if rings { End::Cancelled { answered_elsewhere } } else { End::HungUp });
             }
             SignalCommand::Answer { sdp } => self.describe(Some(&String::from_utf8_lossy(&sdp))),

@@ -4,18 +4,17 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tandem_clients::User;
+use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
 use tandem_legs::browser::{Ringing, WebCall, WebPhone};
 use tandem_runtime::Calls;
-use tokio::sync::{Notify, mpsc};
 
+use crate::socket::Outbox;
 use crate::{CalledBy, Line, Lines, NewLine, Protocol};
 
 /// Maximum number of calls of one page.
 const MAX_LINES: usize = 16;
-/// Maximum number of frames that wait for the network. If there are more, the socket is closed.
-pub const MAX_WAITING: usize = 256;
 
 /// The parts of a page.
 pub struct PageSpec {
@@ -31,15 +30,13 @@ pub struct PageSpec {
     pub session: Arc<str>,
     /// The user of the page.
     pub user: User,
-    /// The queue of the socket.
-    pub out: mpsc::Sender<String>,
+    /// The frames for the page.
+    pub out: Outbox,
 }
 
 /// A page that is connected.
 pub struct Page {
     spec: PageSpec,
-    /// Notified when a frame was lost. The socket is closed then, because the page would miss the frame.
-    overflow: Notify,
     lines: Mutex<Vec<Arc<Line>>>,
     /// A ringing call names its page.
     own: Weak<Page>,
@@ -48,7 +45,7 @@ pub struct Page {
 impl Page {
     /// Creates the page of a socket.
     pub fn new(spec: PageSpec) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self { spec, overflow: Notify::new(), lines: Mutex::default(), own: own.clone() })
+        Arc::new_cyclic(|own| Self { spec, lines: Mutex::default(), own: own.clone() })
     }
 
     /// The user of the page.
@@ -64,16 +61,31 @@ impl Page {
         (self.spec.calls.clone(), self.spec.lines.clone(), Arc::clone(&self.spec.protocol))
     }
 
-    /// Sends a frame. If too many frames wait, the frame is lost, and the socket is closed.
-    pub fn send(&self, frame: String) {
-        if self.spec.out.try_send(frame).is_err() {
-            self.overflow.notify_one();
-        }
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.spec.calls
     }
 
-    /// Waits until a frame was lost.
-    pub async fn overflows(&self) {
-        self.overflow.notified().await;
+    /// Sends a frame.
+    pub fn send(&self, frame: String) {
+        self.spec.out.send(frame);
+    }
+
+    /// Returns the calls of the page's session that this page may take up. With `reconnects`, the page says that it has lost
+    /// its socket, which this server may not have noticed yet.
+    pub fn lost_calls(self: &Arc<Self>, reconnects: bool) -> Vec<Arc<Line>> {
+        let mut lost = self.spec.lines.of_user(self.user());
+        lost.retain(|line| line.session() == &**self.session() && line.can_be_taken_by(self, reconnects));
+        lost
+    }
+
+    /// Rings again for the calls that rang at a page of the user whose socket was lost.
+    pub fn ring_again(self: &Arc<Self>) {
+        self.spec.lines.of_user(self.user()).iter().for_each(|line| line.ring_again(self));
+    }
+
+    /// Sends the frames that the page has missed, because its calls ended while its socket was lost.
+    pub fn send_missed(&self) {
+        self.spec.lines.take_missed(self.user(), self.session()).into_iter().for_each(|frame| self.send(frame));
     }
 
     pub(crate) fn add(&self, line: &Arc<Line>) {
@@ -98,14 +110,22 @@ impl Page {
     }
 
     /// Tells each call that the socket is lost.
-    pub fn lose(&self) {
+    pub(crate) fn lose(&self) {
         let lines = std::mem::take(&mut *self.lines.lock());
         lines.iter().for_each(|line| line.lost(self));
     }
 
-    /// Creates a call of this page.
-    pub fn new_line(self: &Arc<Self>, new: NewLine) -> Arc<Line> {
-        Line::new(new, self)
+    /// Creates a call that the page makes. `id_of` returns its id in frames. `page_id` is the page's own id of the call, if it
+    /// differs.
+    pub fn new_call(
+        self: &Arc<Self>,
+        id_of: impl FnOnce(LegId) -> String,
+        page_id: Option<String>,
+        sdp: String,
+    ) -> Arc<Line> {
+        let leg = LegId::new(clock::time(), &mut rand::rng());
+        let (called_by, id, sdp) = (CalledBy::Page, id_of(leg), Some(sdp));
+        Line::new(NewLine { called_by, leg, signals: leg, id, page_id, sdp }, self)
     }
 }
 
@@ -118,7 +138,7 @@ impl WebPhone for Page {
             return Arc::new(NoCall);
         };
         let (called_by, id) = (CalledBy::Server, (self.spec.id_of)(leg, signals));
-        let line = page.new_line(NewLine { called_by, leg, signals, id, page_id: None, sdp: None });
+        let line = Line::new(NewLine { called_by, leg, signals, id, page_id: None, sdp: None }, &page);
         line.ring(ringing);
         line
     }

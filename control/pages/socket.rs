@@ -1,11 +1,12 @@
 //! The loop of a page's WebSocket.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use tandem_host::clock;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Maximum size of a frame, in octets. The largest frames have an SDP and the options of a page.
 pub const MAX_FRAME: usize = 64 * 1024;
@@ -15,32 +16,51 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(35);
 /// Time limit for the login. A refused page connects again at once, so this time also limits its attempts.
 const LOGIN: Duration = Duration::from_secs(5);
-
 /// Time limit for sending a frame. A page that reads nothing for so long counts as lost.
 const SEND: Duration = Duration::from_secs(10);
 
-/// The session of a page on one socket.
+/// Maximum number of frames that wait for the network. If there are more, the socket is closed.
+const MAX_WAITING: usize = 256;
+
+/// The frames for a page. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    frames: mpsc::Sender<String>,
+    /// Notified when a frame was lost.
+    overflow: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Sends a frame. If too many frames wait, the frame is lost, and the socket is closed, because the page would miss it.
+    pub fn send(&self, frame: String) {
+        if self.frames.try_send(frame).is_err() {
+            self.overflow.notify_one();
+        }
+    }
+
+    /// Whether the socket is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.frames.is_closed()
+    }
+}
+
+/// The session of a page on one socket. It is dropped when the socket is closed.
 pub trait Session: Send {
     /// Handles a frame of the page.
     fn handle(&mut self, text: &str) -> impl Future<Output = ()> + Send;
-    /// Waits for an event that is no frame, and handles it. Returns whether the socket stays open. The function may be
-    /// cancelled while it waits.
-    fn wait(&mut self) -> impl Future<Output = bool> + Send;
+    /// Waits for an event that is no frame, and handles it. The function may be cancelled while it waits.
+    fn wait(&mut self) -> impl Future<Output = ()> + Send;
     /// Returns the frame that shows that this server is alive. The page must answer it. Called every 5 s.
     fn heartbeat(&mut self) -> Option<String>;
     /// Whether the page has logged in.
     fn is_known(&self) -> bool;
-    /// The socket is closed.
-    fn end(self);
 }
 
-/// Serves a socket until it is closed. `out` has the frames for the page. `first` is a frame that was read already.
-pub async fn serve(
-    mut socket: WebSocket,
-    mut session: impl Session,
-    mut out: mpsc::Receiver<String>,
-    first: Option<String>,
-) {
+/// Serves a socket until it is closed. `first` is a frame that was read already.
+pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, session: impl FnOnce(Outbox) -> S) {
+    let (frames, mut waiting) = mpsc::channel(MAX_WAITING);
+    let overflow = Arc::new(Notify::new());
+    let mut session = session(Outbox { frames, overflow: Arc::clone(&overflow) });
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let opened = clock::now().instant;
     let mut heard = opened;
@@ -48,41 +68,32 @@ pub async fn serve(
         session.handle(&first).await;
     }
     loop {
-        let is_open = tokio::select! {
-            frame = out.recv() => match frame {
-                Some(frame) => send(&mut socket, frame).await,
-                None => break,
-            },
+        let frame = tokio::select! {
+            frame = waiting.recv() => frame,
             received = socket.recv() => match received {
                 Some(Ok(Message::Text(text))) => {
                     heard = clock::now().instant;
                     session.handle(&text).await;
-                    true
+                    None
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                Some(Ok(_)) => true,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => None,
             },
             _ = heartbeat.tick() => {
                 let now = clock::now().instant;
                 let is_late = !session.is_known() && now.duration_since(opened) >= LOGIN;
                 if is_late || now.duration_since(heard) >= SILENCE {
-                    break;
+                    return;
                 }
-                match session.heartbeat() {
-                    Some(frame) => send(&mut socket, frame).await,
-                    None => true,
-                }
+                session.heartbeat()
             }
-            stays = session.wait() => stays,
+            () = session.wait() => None,
+            () = overflow.notified() => return,
         };
-        if !is_open {
-            break;
+        if let Some(frame) = frame
+            && !matches!(tokio::time::timeout(SEND, socket.send(Message::text(frame))).await, Ok(Ok(())))
+        {
+            return;
         }
     }
-    session.end();
-}
-
-/// Sends a frame. Returns whether the socket stays open.
-async fn send(socket: &mut WebSocket, frame: String) -> bool {
-    matches!(tokio::time::timeout(SEND, socket.send(Message::text(frame))).await, Ok(Ok(())))
 }

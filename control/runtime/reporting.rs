@@ -52,6 +52,13 @@ impl ProblemOwner<'_> {
     }
 }
 
+impl<'a> From<Option<&'a AccountName>> for ProblemOwner<'a> {
+    /// A problem without an account belongs to the server.
+    fn from(account: Option<&'a AccountName>) -> Self {
+        account.map_or(Self::Server, Self::Account)
+    }
+}
+
 impl<'a> From<&'a LegInfo> for ProblemOwner<'a> {
     fn from(leg: &'a LegInfo) -> Self {
         Self::Leg { id: leg.id, session: leg.session, account: &leg.account, dialect: &leg.dialect }

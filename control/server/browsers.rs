@@ -1,6 +1,7 @@
 //! The WebSockets of browser SDKs at `/`. Several SDKs use this path, and the first frame says which one it is.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::RequestExt as _;
@@ -21,7 +22,6 @@ use crate::sip_websocket::TrustedProxies;
 const FIRST_FRAME: Duration = Duration::from_secs(5);
 
 /// The state of the sockets.
-#[derive(Clone)]
 pub(crate) struct Browsers {
     app: App,
     proxies: TrustedProxies,
@@ -51,7 +51,7 @@ pub(crate) async fn name_client(State(proxies): State<TrustedProxies>, mut reque
 }
 
 /// Middleware that opens the WebSocket of a page at `/` and at `/rtc`. All other requests go to the next handler.
-pub(crate) async fn open(State(browsers): State<Browsers>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn open(State(browsers): State<Arc<Browsers>>, mut request: Request, next: Next) -> Response {
     let is_socket = request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
         && !request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     if !is_socket || !["/", "/rtc"].contains(&request.uri().path()) {
@@ -69,15 +69,16 @@ pub(crate) async fn open(State(browsers): State<Browsers>, mut request: Request,
 }
 
 impl Browsers {
-    async fn serve(self, mut socket: WebSocket, peer: SocketAddr) {
+    async fn serve(&self, mut socket: WebSocket, peer: SocketAddr) {
         let Ok(Some(Ok(Message::Text(first)))) = tokio::time::timeout(FIRST_FRAME, socket.recv()).await else { return };
         let frame = serde_json::from_str::<Value>(&first).unwrap_or_default();
         match frame.get("method").and_then(Value::as_str) {
             Some("login" | "anonymous_login") => {
-                telnyx::browser::serve(socket, self.app, self.telnyx, peer, first.to_string()).await;
+                telnyx::browser::serve(socket, self.app.clone(), self.telnyx.clone(), peer, first.to_string()).await;
             }
             Some("signalwire.connect") => {
-                signalwire::browser::serve(socket, self.app, self.signalwire, peer, first.to_string()).await;
+                signalwire::browser::serve(socket, self.app.clone(), self.signalwire.clone(), peer, first.to_string())
+                    .await;
             }
             method => tracing::debug!(%peer, ?method, "a WebSocket begins with a frame of no known SDK"),
         }

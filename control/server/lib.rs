@@ -110,7 +110,7 @@ pub fn router(
         .merge(twilio::browser::routes().layer(middleware::from_fn_with_state(proxies.clone(), browsers::name_client)))
         .with_state(app.clone())
         .merge(gateways)
-        .layer(middleware::from_fn_with_state(browsers::Browsers::new(app.clone(), proxies), browsers::open))
+        .layer(middleware::from_fn_with_state(Arc::new(browsers::Browsers::new(app.clone(), proxies)), browsers::open))
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
         .layer(middleware::from_fn_with_state(app, note_refused))
 }
@@ -388,7 +388,7 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
             None if account.is_none() => return response,
             None => Refusal::of_answer(&requests::body(&mut response).await),
         };
-        let owner = account.as_deref().map_or(ProblemOwner::Server, |account| ProblemOwner::Account(&account.name));
+        let owner = account.as_deref().map(|account| &account.name);
         let problem = refusal.problem(status.as_u16(), format_args!("{method} {path}"));
         services.report(owner, clock::time(), problem);
     }

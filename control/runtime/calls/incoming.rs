@@ -13,7 +13,7 @@ use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_history::problem::Problem;
 use tandem_history::report::SipRequest;
 use tandem_host::clock;
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_leg::fork::{Contact, MediaKind};
 use tandem_leg::signal::{Identity, IncomingCall};
 use tandem_legs::sip::{PendingCall, Report, SipSignalling, report};
@@ -95,7 +95,6 @@ impl Calls {
         if let Some(owner) = owner {
             self.0.refusals.note(owner, refused, clock::time());
         }
-        let owner = owner.map_or(ProblemOwner::Server, ProblemOwner::Account);
         self.refused(owner, Cause::WrongSipPassword, *line, text, refused);
     }
 
@@ -108,22 +107,21 @@ impl Calls {
             sip::TrunkFault::Down => Cause::TrunkDown,
             sip::TrunkFault::Tls => Cause::TrunkTls,
         };
-        let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
-        self.services().report(owner, clock::time(), Problem::new(cause, format!("trunk {trunk}: {why}")));
+        self.services().report(account.as_ref(), clock::time(), Problem::new(cause, format!("trunk {trunk}: {why}")));
     }
 
     /// Handles a call from a source that is neither a trunk nor a phone.
     fn unknown_source_refused(&self, refused: &sip::RefusedRequest) {
         let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
         let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
-        self.refused(ProblemOwner::Server, Cause::Stranger, *line, text, refused);
+        self.refused(None, Cause::Stranger, *line, text, refused);
     }
 
     /// Reports a refused request. If `line` is `Some`, the refusal is also logged. The value of `line` is the number of
     /// earlier log lines that were suppressed.
     fn refused(
         &self,
-        owner: ProblemOwner<'_>,
+        owner: Option<&AccountName>,
         cause: Cause,
         line: Option<u64>,
         text: String,
@@ -249,9 +247,8 @@ impl Calls {
             transport: transport.to_owned(),
             sip_call_id: shown(&incoming.signalling_id),
         };
-        let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
         let problem = Problem { hint, request: Some(Box::new(request)), ..Problem::new(cause, text) };
-        services.report(owner, clock::time(), problem);
+        services.report(account.as_ref(), clock::time(), problem);
     }
 
     /// Begins the call of an inbound leg. The routing is the one that has found the route.

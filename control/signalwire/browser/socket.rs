@@ -1,25 +1,21 @@
 //! The WebSocket of a page.
 
+use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use serde_json::{Value, json};
-use tandem_call::header_fields::HeaderFields;
 use tandem_causes::Cause;
 use tandem_clients::User;
 use tandem_history::problem::Problem;
 use tandem_host::clock;
 use tandem_id::{LegId, uuid};
-use tandem_leg::signal::{Caller, Identity, IncomingCall};
+use tandem_leg::signal::Identity;
+use tandem_pages::socket::{self, Outbox};
 use tandem_pages::verto::{Handled, Invite, Verto, handle};
-use tandem_pages::{CalledBy, End, Facts, Lines, MAX_WAITING, NewLine, Page, PageSpec, Protocol as _, socket};
+use tandem_pages::{CalledBy, End, Facts, Page, PageCall, PageSpec, Presence, Protocol as _};
 use tandem_runtime::app::App;
-use tandem_runtime::reporting::ProblemOwner;
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
 use super::Sessions;
 use super::envelope::{self, Events, both_ids, result, server_request, verto_result};
@@ -32,9 +28,8 @@ const HEARTBEATS: u32 = 2;
 
 /// Serves the socket of a page whose first frame was read already.
 pub async fn serve(socket: WebSocket, app: App, sessions: Sessions, peer: SocketAddr, first: String) {
-    let (out, waiting) = mpsc::channel(MAX_WAITING);
-    let session = Session { app, sessions, peer, out, login: None, heartbeats: 0 };
-    socket::serve(socket, session, waiting, Some(first)).await;
+    let session = |out| Session { app, sessions, peer, out, login: None, heartbeats: 0 };
+    socket::serve(socket, Some(first), session).await;
 }
 
 /// The state of a socket.
@@ -42,27 +37,27 @@ struct Session {
     app: App,
     sessions: Sessions,
     peer: SocketAddr,
-    out: mpsc::Sender<String>,
+    out: Outbox,
     login: Option<Login>,
     heartbeats: u32,
 }
 
 struct Login {
-    page: Arc<Page>,
+    presence: Presence,
     protocol: Arc<Verto<Events>>,
     claims: Claims,
     /// The name of the session, which survives the socket. The SDK calls it the protocol.
     session: Arc<str>,
-    /// The id of the page's contact, while calls ring at the page.
-    contact: Option<u128>,
-    /// The end of the token's life.
-    expiry: Pin<Box<Sleep>>,
+    sessions: Sessions,
 }
 
-/// The rest of a token's life, and one second, so that the token has expired after it.
-fn life(claims: &Claims) -> Duration {
-    let seconds = claims.exp.saturating_sub(clock::time().as_second()).saturating_add(1);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+impl Drop for Login {
+    /// The page does not go online again after a lost socket.
+    fn drop(&mut self) {
+        if self.presence.withdraw() {
+            self.sessions.keep(&self.session);
+        }
+    }
 }
 
 impl socket::Session for Session {
@@ -77,18 +72,18 @@ impl socket::Session for Session {
         }
         let Some(login) = &mut self.login else {
             let error = json!({ "code": REFUSED, "message": "Requester validation failed" });
-            return self.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+            return self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
         };
         let ok = json!({ "code": "200", "message": "OK" });
         match method {
             "webrtc.verto" => self.verto(id, params),
             "subscriber.online" => {
-                self.send(result(id, &ok));
-                self.go_online();
+                self.out.send(result(id, &ok));
+                login.go_online();
             }
             "subscriber.offline" => {
-                self.send(result(id, &ok));
-                self.withdraw();
+                self.out.send(result(id, &ok));
+                login.presence.withdraw();
             }
             "signalwire.reauthenticate" => {
                 let text = params.pointer("/authentication/jwt_token").and_then(Value::as_str).unwrap_or_default();
@@ -97,27 +92,23 @@ impl socket::Session for Session {
                         if (&claims.reference, &claims.project_id)
                             == (&login.claims.reference, &login.claims.project_id) =>
                     {
-                        login.expiry = Box::pin(tokio::time::sleep(life(&claims)));
+                        login.presence.renew(claims.expires());
                         let authorization = authorization(&claims);
                         login.claims = claims;
-                        self.send(result(id, &json!({ "authorization": authorization })));
+                        self.out.send(result(id, &json!({ "authorization": authorization })));
                     }
-                    _ => self.send(result(id, &json!({ "code": "401", "message": "the token is not valid" }))),
+                    _ => self.out.send(result(id, &json!({ "code": "401", "message": "the token is not valid" }))),
                 }
             }
             _ => self.command(id, method, params),
         }
     }
 
-    async fn wait(&mut self) -> bool {
-        let Some(login) = &mut self.login else { return std::future::pending().await };
-        let is_over = login.claims.exp <= clock::time().as_second();
-        tokio::select! {
-            () = login.expiry.as_mut(), if !is_over => {}
-            () = login.page.overflows() => return false,
+    async fn wait(&mut self) {
+        match &mut self.login {
+            Some(login) => login.presence.expires().await,
+            None => pending().await,
         }
-        self.withdraw();
-        true
     }
 
     /// After one ping, the page closes a socket on which no ping comes for 15 s.
@@ -130,16 +121,6 @@ impl socket::Session for Session {
 
     fn is_known(&self) -> bool {
         self.login.is_some()
-    }
-
-    fn end(mut self) {
-        let was_online = self.withdraw();
-        if let Some(login) = &self.login {
-            login.page.lose();
-            if was_online {
-                self.sessions.keep(&login.session);
-            }
-        }
     }
 }
 
@@ -160,11 +141,6 @@ fn authorization(claims: &Claims) -> Value {
 }
 
 impl Session {
-    fn send(&self, frame: String) {
-        // A page that reads nothing is detected by its silence.
-        let _ = self.out.try_send(frame);
-    }
-
     fn connect(&mut self, id: &Value, params: &Value) {
         let now = clock::time();
         let text = params.pointer("/authentication/jwt_token").and_then(Value::as_str).unwrap_or_default();
@@ -172,17 +148,17 @@ impl Session {
             Ok(found) => found,
             Err(token::Refused { why, account }) => {
                 let text = format!("token of a page at {} refused: {why}", self.peer);
-                let owner = account.as_ref().map_or(ProblemOwner::Server, |one| ProblemOwner::Account(&one.name));
+                let owner = account.as_deref().map(|account| &account.name);
                 self.app.calls.services().report(owner, now, Problem::new(Cause::AccessToken, text));
                 // The SDK takes this beginning for a refusal without a further attempt.
                 let message =
                     format!("Authentication service failed with status ProtocolError, 401 Unauthorized: {{}} ({why})");
                 let error = json!({ "code": REFUSED, "message": message });
-                return self.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+                return self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
             }
         };
         if let Some(login) = &self.login {
-            return self.send(result(id, &json!({ "authorization": authorization(&login.claims) })));
+            return self.out.send(result(id, &json!({ "authorization": authorization(&login.claims) })));
         }
         let prefix = format!("signalwire_{}_", claims.jti);
         let known = params["protocol"].as_str().filter(|known| known.starts_with(&prefix) && known.len() <= 256);
@@ -198,7 +174,7 @@ impl Session {
             protocol: protocol.clone(),
             id_of,
             session: Arc::clone(&session),
-            user: user.clone(),
+            user,
             out: self.out.clone(),
         });
         let ice_servers = tandem_twilio::rest::ice_servers(&self.app.ice.load(), &claims.reference, now);
@@ -209,42 +185,18 @@ impl Session {
             "ice_servers": ice_servers,
             "session_restored": known.is_some(),
         });
-        self.send(result(id, &connected));
+        self.out.send(result(id, &connected));
         let state = json!({ "authorization_state": claims.jti });
-        self.send(protocol.0.event("signalwire.authorization.state", &state));
+        self.out.send(protocol.0.event("signalwire.authorization.state", &state));
         let was_online = self.sessions.take(&session);
-        let expiry = Box::pin(tokio::time::sleep(life(&claims)));
-        let session = Arc::clone(&session);
-        self.login =
-            Some(Login { page: page.clone(), protocol, claims, session: session.clone(), contact: None, expiry });
+        let presence = Presence::new(Arc::clone(&page), claims.expires());
+        let login = self.login.insert(Login { presence, protocol, claims, session, sessions: self.sessions.clone() });
         if was_online {
-            self.go_online();
+            login.go_online();
         }
-        self.sessions.lines.take_missed(&user, &session).into_iter().for_each(|frame| self.send(frame));
+        page.send_missed();
         // A page with a stored session has lost its socket, even if this server has not noticed it.
-        for line in lost(&self.sessions.lines, &page, &session) {
-            line.continue_over(&page);
-        }
-    }
-
-    fn go_online(&mut self) {
-        let Some(login) = self.login.as_mut().filter(|login| login.contact.is_none()) else { return };
-        let contact = rand::random();
-        if !self.app.calls.connect_page(login.page.user(), contact, login.page.clone()) {
-            return tracing::warn!(user = %login.page.user().name, "a user has too many pages: calls do not ring at this one");
-        }
-        login.contact = Some(contact);
-        for line in self.sessions.lines.of_user(login.page.user()) {
-            line.ring_again(&login.page);
-        }
-    }
-
-    /// Ends the reachability of the page. Returns whether it was reachable.
-    fn withdraw(&mut self) -> bool {
-        let Some(login) = &mut self.login else { return false };
-        let contact = login.contact.take();
-        contact.iter().for_each(|contact| self.app.calls.disconnect_page(login.page.user(), *contact));
-        contact.is_some()
+        page.lost_calls(true).iter().for_each(|line| line.continue_over(&page));
     }
 
     fn verto(&self, id: &Value, params: &Value) {
@@ -253,25 +205,25 @@ impl Session {
         let (inner, of_request) = (&message["id"], &message["params"]);
         let Some(method) = message["method"].as_str().and_then(|method| method.strip_prefix("verto.")) else {
             // The answer of the page to a request of ours comes as a request.
-            return self.send(result(id, &json!({ "code": "200", "message": "OK" })));
+            return self.out.send(result(id, &json!({ "code": "200", "message": "OK" })));
         };
-        match handle(&login.page, &both_ids(id, inner), method, of_request) {
+        match handle(login.presence.page(), &both_ids(id, inner), method, of_request) {
             Handled::Result(answer) => {
-                self.send(verto_result(id, inner, &answer));
+                self.out.send(verto_result(id, inner, &answer));
                 let call_id = of_request.pointer("/dialogParams/callID").and_then(Value::as_str).unwrap_or_default();
                 if method == "answer" {
-                    let frames = match login.page.line(call_id) {
+                    let frames = match login.presence.page().line(call_id) {
                         // Only this makes an incoming call active.
                         Some(line) => login.protocol.accepted(line.facts(), None),
                         // The SDK drops the end of a call that it has not accepted, and gets it again here.
                         None => login.protocol.ended(&over(call_id), &End::Cancelled { answered_elsewhere: false }),
                     };
-                    frames.into_iter().for_each(|frame| self.send(frame));
+                    frames.into_iter().for_each(|frame| self.out.send(frame));
                 }
             }
             Handled::Later => {}
             Handled::Invite(invite) => self.call(login, id, inner, *invite),
-            Handled::Unknown => self.send(verto_result(id, inner, &json!({}))),
+            Handled::Unknown => self.out.send(verto_result(id, inner, &json!({}))),
         }
     }
 
@@ -279,7 +231,8 @@ impl Session {
     fn command(&self, id: &Value, method: &str, params: &Value) {
         let Some(login) = &self.login else { return };
         let mut answer = json!({ "code": "200", "message": "OK" });
-        let line = params.pointer("/self/call_id").and_then(Value::as_str).and_then(|call| login.page.line(call));
+        let line =
+            params.pointer("/self/call_id").and_then(Value::as_str).and_then(|call| login.presence.page().line(call));
         let mut put = |name: &str, value: Value| {
             if let Some(fields) = answer.as_object_mut() {
                 fields.insert(name.into(), value);
@@ -290,7 +243,7 @@ impl Session {
             ("call.layout.list", _) => put("layouts", json!([])),
             _ => {}
         }
-        self.send(result(id, &answer));
+        self.out.send(result(id, &answer));
         let Some(line) = line else { return };
         match method {
             "call.mute" | "call.unmute" => {
@@ -300,11 +253,11 @@ impl Session {
                 }
                 let call = &line.facts().id;
                 let updated = json!({ "call_id": call, "room_session_id": call, "room_id": call, "member": member });
-                self.send(login.protocol.0.event("member.updated", &updated));
+                self.out.send(login.protocol.0.event("member.updated", &updated));
             }
             "call.end" => {
                 let frames = login.protocol.ended(line.facts(), &End::HungUp);
-                frames.into_iter().for_each(|frame| self.send(frame));
+                frames.into_iter().for_each(|frame| self.out.send(frame));
                 line.left();
             }
             _ => {}
@@ -312,57 +265,48 @@ impl Session {
     }
 
     fn call(&self, login: &Login, id: &Value, inner: &Value, invite: Invite) {
-        let page = &login.page;
+        let page = login.presence.page();
         let created = json!({ "callID": invite.id, "message": "CALL CREATED" });
-        self.send(verto_result(id, inner, &created));
+        self.out.send(verto_result(id, inner, &created));
         // A page that was reloaded has a new session, and knows its call by the id alone.
         let known = self.sessions.lines.of_user(page.user()).into_iter().find(|line| line.has_id(&invite.id));
         if let Some(line) = known {
             return line.resume(page, invite.sdp);
         }
-        let leg = LegId::new(clock::time(), &mut rand::rng());
-        let (user, has_room) = (page.user(), page.has_room());
-        let line = page.new_line(NewLine {
-            called_by: CalledBy::Page,
-            leg,
-            signals: leg,
-            id: invite.id.clone(),
-            page_id: None,
-            sdp: Some(invite.sdp.clone()),
-        });
-        let is_expired = login.claims.exp <= clock::time().as_second();
-        if invite.reattaches || is_expired || !has_room {
+        let (name, has_room) = (&page.user().name, page.has_room());
+        let Invite { id, sdp, destination, caller_name, headers, variables, reattaches, .. } = invite;
+        let line = page.new_call(|_| id.clone(), None, sdp);
+        if reattaches || login.presence.is_expired() || !has_room {
             // A call that is taken up is over: its media would be that of another call.
-            let order =
-                tandem_leg::signal::SignalCommand::End { status: 480, reason: None, headers: HeaderFields::new() };
-            return tandem_legs::browser::WebCall::send(&*line, order);
+            return line.refuse(&End::HungUp);
         }
-        let Invite { id, sdp, destination, caller_name, headers, variables, .. } = invite;
         let (to_uri, to_user) = called(&destination);
-        let incoming = IncomingCall {
-            line: format!("invite {} -> {destination}", user.name),
-            request_uri: to_uri.clone(),
-            to_uri,
-            from_uri: format!("client:{}", user.name),
-            from_user: user.name.to_string(),
+        line.make(PageCall {
+            peer: self.peer,
+            identity: Identity::Subscriber { name: Arc::clone(name) },
+            line: format!("invite {name} -> {destination}"),
+            from_uri: format!("client:{name}"),
+            from_user: name.to_string(),
             from_display: caller_name,
+            to_uri,
             to_user,
             signalling_id: id,
-            source: self.peer,
-            transport: "WSS",
-            is_secure: true,
-            trunk: None,
-            caller: Some(Caller {
-                account: user.account.clone(),
-                identity: Identity::Subscriber { name: Arc::clone(&user.name) },
-            }),
             headers,
             parameters: variables,
-            offer: Some(sdp.into()),
-            replaces: None,
-            dialog: None,
-        };
-        self.app.calls.call_of_page(leg, line, incoming);
+        });
+    }
+}
+
+impl Login {
+    fn go_online(&mut self) {
+        if self.presence.is_connected() || self.presence.is_expired() {
+            return;
+        }
+        if !self.presence.connect() {
+            let user = &self.presence.page().user().name;
+            return tracing::warn!(%user, "a user has too many pages: calls do not ring at this one");
+        }
+        self.presence.page().ring_again();
     }
 }
 
@@ -378,13 +322,6 @@ fn called(destination: &str) -> (String, String) {
         Some((_, name)) => (format!("client:{name}"), name.to_owned()),
         None => (name.to_owned(), name.to_owned()),
     }
-}
-
-/// The calls of a session that wait for this page.
-fn lost(lines: &Lines, page: &Arc<Page>, session: &str) -> Vec<Arc<tandem_pages::Line>> {
-    let mut lost = lines.of_user(page.user());
-    lost.retain(|line| line.session() == session && line.can_be_taken_by(page, true));
-    lost
 }
 
 /// Returns the id in frames for a call that rings. A page never rings twice with one id.

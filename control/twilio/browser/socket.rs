@@ -1,7 +1,7 @@
 //! The WebSocket `/signal` of a page.
 
+use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,11 @@ use tandem_causes::Cause;
 use tandem_clients::User;
 use tandem_history::problem::Problem;
 use tandem_host::clock;
-use tandem_id::LegId;
-use tandem_leg::signal::{Caller, Identity, IncomingCall};
+use tandem_leg::signal::Identity;
 use tandem_operations::messages::CallMessages;
-use tandem_pages::socket;
-use tandem_pages::{CalledBy, Lines, MAX_WAITING, NewLine, Page, PageOffer, PageSpec, printable};
+use tandem_pages::socket::{self, Outbox};
+use tandem_pages::{Lines, Page, PageCall, PageOffer, PageSpec, Presence, printable};
 use tandem_runtime::app::App;
-use tandem_runtime::reporting::ProblemOwner;
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
 use super::super::rest::user_defined_messages;
 use super::frame::{self, FromPage};
@@ -43,8 +39,7 @@ pub(super) async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade.max_message_size(socket::MAX_FRAME).on_upgrade(async move |socket| {
-        let (out, waiting) = mpsc::channel(MAX_WAITING);
-        socket::serve(socket, Session { app, lines, peer, out, login: None }, waiting, None).await;
+        socket::serve(socket, None, |out| Session { app, lines, peer, out, login: None }).await;
     })
 }
 
@@ -53,24 +48,20 @@ struct Session {
     app: App,
     lines: Lines,
     peer: SocketAddr,
-    out: mpsc::Sender<String>,
+    out: Outbox,
     /// The page and its token, after the first valid token.
     login: Option<Login>,
 }
 
 struct Login {
-    page: Arc<Page>,
+    presence: Presence,
     grant: Grant,
-    /// The id of the page's contact, while calls ring at the page.
-    contact: Option<u128>,
-    expiry: Pin<Box<Sleep>>,
-    is_expired: bool,
 }
 
 impl socket::Session for Session {
     async fn handle(&mut self, text: &str) {
         let Some(frame) = frame::read(text) else {
-            return self.send(frame::error(31_100, "the frame is malformed"));
+            return self.out.send(frame::error(31_100, "the frame is malformed"));
         };
         match frame {
             FromPage::Heartbeat => return,
@@ -78,10 +69,10 @@ impl socket::Session for Session {
             FromPage::Listen { token } => return self.listen(&token),
             _ => {}
         }
-        let Some(login) = &mut self.login else {
-            return self.send(frame::error(31_204, "the first frame must be listen, with a valid token"));
+        let Some(login) = &self.login else {
+            return self.out.send(frame::error(31_204, "the first frame must be listen, with a valid token"));
         };
-        let page = Arc::clone(&login.page);
+        let page = Arc::clone(login.presence.page());
         match frame {
             FromPage::Register { audio } => self.register(audio),
             FromPage::Invite { id, sdp, parameters } => self.call(&page, id, sdp, parameters),
@@ -99,14 +90,12 @@ impl socket::Session for Session {
         }
     }
 
-    async fn wait(&mut self) -> bool {
-        let Some(Login { page, expiry, is_expired, .. }) = &mut self.login else { return std::future::pending().await };
-        tokio::select! {
-            () = expiry.as_mut(), if !*is_expired => {}
-            () = page.overflows() => return false,
+    async fn wait(&mut self) {
+        match &mut self.login {
+            Some(login) => login.presence.expires().await,
+            None => pending().await,
         }
-        self.expire();
-        true
+        self.out.send(frame::error(token::EXPIRED, "the token has expired"));
     }
 
     fn heartbeat(&mut self) -> Option<String> {
@@ -116,94 +105,70 @@ impl socket::Session for Session {
     fn is_known(&self) -> bool {
         self.login.is_some()
     }
-
-    fn end(mut self) {
-        self.withdraw();
-        if let Some(login) = &self.login {
-            login.page.lose();
-        }
-    }
 }
 
 impl Session {
-    fn send(&self, frame: String) {
-        // A page that reads nothing is detected by its silence.
-        let _ = self.out.try_send(frame);
-    }
-
     fn listen(&mut self, token: &str) {
         let now = clock::time();
         let grant = match token::verify(&self.app.accounts, token, now) {
             Ok(grant) => grant,
             Err(token::Refused { code, why, account }) => {
                 let text = format!("access token of a page at {} refused with {code}: {why}", self.peer);
-                let owner = account.as_ref().map_or(ProblemOwner::Server, ProblemOwner::Account);
-                self.app.calls.services().report(owner, now, Problem::new(Cause::AccessToken, text));
-                return self.send(frame::error(code, &why));
+                self.app.calls.services().report(account.as_ref(), now, Problem::new(Cause::AccessToken, text));
+                return self.out.send(frame::error(code, &why));
             }
         };
         let user = User { account: grant.account.name.clone(), name: Arc::clone(&grant.identity), domain: None };
-        if self.login.as_ref().is_some_and(|login| *login.page.user() != user) {
-            return self.send(frame::error(31_204, "a new token must have the same account and identity"));
+        if self.login.as_ref().is_some_and(|login| *login.presence.page().user() != user) {
+            return self.out.send(frame::error(31_204, "a new token must have the same account and identity"));
         }
-        let life = Duration::try_from(grant.expires.duration_since(now)).unwrap_or_default();
-        let (identity, ttl) = (Arc::clone(&grant.identity), life.as_secs());
-        let expiry = Box::pin(tokio::time::sleep(life));
-        let (page, contact) = match self.login.take() {
-            Some(login) => (login.page, login.contact),
+        let (identity, expires) = (Arc::clone(&grant.identity), grant.expires);
+        let ttl = Duration::try_from(expires.duration_since(now)).unwrap_or_default().as_secs();
+        let mut presence = match self.login.take() {
+            Some(login) => login.presence,
             None => {
                 let (calls, lines, out) = (self.app.calls.clone(), self.lines.clone(), self.out.clone());
                 let protocol = Arc::new(Signal { account_sid: grant.account_sid.clone() });
                 let id_of = protocol::id_of;
-                (Page::new(PageSpec { calls, lines, protocol, id_of, session: "".into(), user, out }), None)
+                Presence::new(
+                    Page::new(PageSpec { calls, lines, protocol, id_of, session: "".into(), user, out }),
+                    None,
+                )
             }
         };
-        let may_receive = grant.may_receive;
-        self.login = Some(Login { page, grant, contact, expiry, is_expired: false });
-        if !may_receive {
-            self.withdraw();
+        presence.renew(Some(expires));
+        if !grant.may_receive {
+            presence.withdraw();
         }
+        self.login = Some(Login { presence, grant });
         let token = json!({ "identity": identity, "ttl": ttl });
         let payload = json!({ "region": "us1", "edge": "roaming", "home": "us1", "token": token });
-        self.send(frame::write("connected", &payload));
+        self.out.send(frame::write("connected", &payload));
     }
 
     /// The page repeats `register` every 30 s.
     fn register(&mut self, audio: bool) {
+        let Some(Login { presence, grant }) = &mut self.login else { return };
         if !audio {
-            self.withdraw();
-            return self.send(frame::write("offline", &json!({})));
+            presence.withdraw();
+            return self.out.send(frame::write("offline", &json!({})));
         }
-        let Some(login) = &mut self.login else { return };
-        if login.contact.is_none() && login.grant.may_receive && !login.is_expired {
-            let contact = rand::random();
-            if !self.app.calls.connect_page(login.page.user(), contact, login.page.clone()) {
-                return self.send(frame::error(31_206, "the identity has too many pages"));
+        if grant.may_receive && !presence.is_connected() && !presence.is_expired() {
+            if !presence.connect() {
+                return self.out.send(frame::error(31_206, "the identity has too many pages"));
             }
-            login.contact = Some(contact);
-            for line in self.lines.of_user(login.page.user()) {
-                line.ring_again(&login.page);
-            }
+            presence.page().ring_again();
         }
-        self.send(frame::write("ready", &json!({})));
-    }
-
-    /// Ends the reachability of the page.
-    fn withdraw(&mut self) {
-        if let Some(login) = &mut self.login
-            && let Some(contact) = login.contact.take()
-        {
-            self.app.calls.disconnect_page(login.page.user(), contact);
-        }
+        self.out.send(frame::write("ready", &json!({})));
     }
 
     fn call(&self, page: &Arc<Page>, id: String, sdp: String, called: Vec<(String, String)>) {
-        let Some(Login { grant, is_expired, .. }) = &self.login else { return };
+        let Some(Login { grant, presence }) = &self.login else { return };
         let refuse = |code: u32, message: &str| {
             let payload = json!({ "callsid": id, "error": { "code": code, "message": message } });
-            self.send(frame::write("hangup", &payload));
+            self.out.send(frame::write("hangup", &payload));
         };
-        if *is_expired {
+        if presence.is_expired() {
             return refuse(token::EXPIRED, "the token has expired");
         }
         if !page.has_room() {
@@ -217,41 +182,22 @@ impl Session {
         // The application has signed the values of the token.
         let own = called.into_iter().filter(|(name, _)| !grant.parameters.iter().any(|(signed, _)| signed == name));
         let parameters = own.chain(grant.parameters.iter().cloned()).filter(|(name, _)| name != "To").collect();
-        let leg = LegId::new(clock::time(), &mut rand::rng());
-        let line = page.new_line(NewLine {
-            called_by: CalledBy::Page,
-            leg,
-            signals: leg,
-            id: protocol::id_of(leg, leg),
-            page_id: Some(id.clone()),
-            sdp: Some(sdp.clone()),
-        });
+        let line = page.new_call(|leg| protocol::id_of(leg, leg), Some(id.clone()), sdp);
         page.send(protocol::sid_of_call(line.facts()));
-        let from = format!("client:{}", grant.identity);
-        let incoming = IncomingCall {
+        let (name, from) = (Arc::clone(&grant.identity), format!("client:{}", grant.identity));
+        line.make(PageCall {
+            peer: self.peer,
             line: format!("invite {from} -> {to}"),
-            request_uri: to.clone(),
-            to_uri: to.clone(),
             from_uri: from,
-            from_user: grant.identity.to_string(),
+            from_user: name.to_string(),
             from_display: None,
+            to_uri: to.clone(),
             to_user: to,
+            identity: Identity::Token { name, application: grant.application.clone() },
             signalling_id: id,
-            source: self.peer,
-            transport: "WSS",
-            is_secure: true,
-            trunk: None,
-            caller: Some(Caller {
-                account: grant.account.name.clone(),
-                identity: Identity::Token { name: Arc::clone(&grant.identity), application: grant.application.clone() },
-            }),
             headers: HeaderFields::new(),
             parameters,
-            offer: Some(sdp.into()),
-            replaces: None,
-            dialog: None,
-        };
-        self.app.calls.call_of_page(leg, line, incoming);
+        });
     }
 
     /// A page takes up a call. Only a page of the same user may do so.
@@ -260,7 +206,7 @@ impl Session {
             Some(line) => line.resume(page, sdp),
             None => {
                 let error = json!({ "code": 31_209, "message": "the call has ended" });
-                self.send(frame::write("hangup", &json!({ "callsid": id, "error": error })));
+                self.out.send(frame::write("hangup", &json!({ "callsid": id, "error": error })));
             }
         }
     }
@@ -269,7 +215,7 @@ impl Session {
     async fn message(&self, page: &Page, id: &str, event: &str, content: &Value) {
         let refuse = |code: u32, message: &str| {
             let error = json!({ "code": code, "message": message });
-            self.send(frame::write("error", &json!({ "callsid": id, "voiceeventsid": event, "error": error })));
+            self.out.send(frame::write("error", &json!({ "callsid": id, "voiceeventsid": event, "error": error })));
         };
         let (Some(line), Some(login)) = (page.line(id), &self.login) else {
             return refuse(31_210, "the page has no such call");
@@ -288,18 +234,9 @@ impl Session {
         match sent {
             true => {
                 let ack = json!({ "acktype": "message", "callsid": id, "voiceeventsid": event });
-                self.send(frame::write("ack", &ack));
+                self.out.send(frame::write("ack", &ack));
             }
             false => refuse(31_210, "the call takes no messages"),
         }
-    }
-
-    /// No call rings at the page any more. Its live calls continue.
-    fn expire(&mut self) {
-        self.withdraw();
-        if let Some(login) = &mut self.login {
-            login.is_expired = true;
-        }
-        self.send(frame::error(token::EXPIRED, "the token has expired"));
     }
 }
