@@ -2,8 +2,8 @@
 
 import pytest
 
-from browser_acts import *  # noqa: F403
-from browser_acts import connect, last_timeline
+from browser_pages import connect
+from browser_sip_acts import *  # noqa: F403
 from harness.waiting import wait_for
 
 
@@ -12,9 +12,9 @@ def library():
     return "jssip"
 
 
-def test_a_browser_that_dies_without_a_goodbye_leaves_the_call_after_30_s(server, page):
+def test_a_browser_that_dies_without_a_goodbye_leaves_the_call_after_30_s(timeline, page):
     alice, bob = page(), page()
     connect(alice, bob)
     alice.crash()
     bob.wait("ended", seconds=45)
-    wait_for("the reason", lambda: "the far end no longer consents to receive media" in last_timeline(server))
+    wait_for("the reason", lambda: "the far end no longer consents to receive media" in timeline())

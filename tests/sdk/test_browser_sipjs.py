@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser_acts import *  # noqa: F403
+from browser_sip_acts import *  # noqa: F403
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,15 @@
 import re
 
 import pytest
-import requests
-from twilio.jwt.access_token import AccessToken
-from twilio.jwt.access_token.grants import VoiceGrant
 
-from browser_acts import resources
-from harness.browser import DOMAIN, SDK, Browser, bundle, is_tone, password
-from harness.proxy import Proxy
+from browser_pages import *  # noqa: F403
+from browser_pages import resources
+from harness.browser import DOMAIN, SDK, bundle, is_tone, password
 from harness.resources import table
 from harness.server import ROOT
-from harness.signalwire import ACCOUNT, PROJECT, TOKEN
+from harness.signalwire import ACCOUNT, subscriber_token
 from harness.waiting import wait_for
-from twilio_app import client
+from twilio_app import access_token, client
 
 PAGES = re.findall(r"^```html\n(.*?)^```$", (ROOT / "docs" / "browsers.md").read_text(), re.MULTILINE | re.DOTALL)
 TITLES = [re.search("<title>(.*)</title>", page)[1] for page in PAGES]
@@ -28,16 +25,6 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.fixture(scope="module")
-def browser(server, tmp_path_factory):
-    """Pages of the providers' SDKs name no server: they go to the providers' hosts through the proxy."""
-    proxy = Proxy(server)
-    one = Browser(tmp_path_factory.mktemp("pages"), proxy.url)
-    yield one
-    one.stop()
-    proxy.stop()
-
-
-@pytest.fixture(scope="module")
 def token(server, module_webapp):
     """Makes the token of a page of this SDK."""
     twilio = client(server)
@@ -45,11 +32,9 @@ def token(server, module_webapp):
 
     def make(title, user):
         if title == "Twilio":
-            made = AccessToken(server.account_sid, key.sid, key.secret, identity=user)
-            made.add_grant(VoiceGrant(incoming_allow=True, outgoing_application_sid=application.sid))
-            return made.to_jwt()
-        url, own = f"{server.http}/api/fabric/subscribers/tokens", (PROJECT, TOKEN)
-        return requests.post(url, json={"reference": user}, auth=own, timeout=5).json()["token"]
+            grant = {"incoming_allow": True, "outgoing_application_sid": application.sid}
+            return access_token(server.account_sid, key.sid, key.secret, user, **grant)
+        return subscriber_token(server, user)
 
     return make
 
@@ -89,13 +74,13 @@ class Opened:
             browser.publish(f"{user}.token", token(TITLES[number], user))
         html, script = published(PAGES[number], server, user)
         (directory / f"{user}.js").write_text(script)
-        browser.serve(user, directory / f"{user}.js", html)
+        url = browser.serve(user, directory / f"{user}.js", html)
         bundle(SDK / "pages" / "probe.js", directory / "probe.js", "iife")
         self.user, self.hertz = user, hertz
         self.page = browser.context().new_page()
         self.page.add_init_script(path=directory / "probe.js")
         # The phone of the page asks for the microphone at its first call.
-        self.page.goto(f"{browser.origin}/{user}.html")
+        self.page.goto(url)
         self.page.evaluate("window.speak", hertz)
         self.shows("registered")
 

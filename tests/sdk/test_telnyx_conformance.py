@@ -22,9 +22,6 @@ DEVIATIONS = {
     r"recording_id: missing": "of an answer that does not record: there is none",
 }
 
-# Not served yet. What begins to be served is taken out, and called below.
-NOT_YET = {}
-
 # Never served, and why: one clear error each.
 HOSTED = {
     name: "recordings are on this server's own disk, or where [recordings] has them"
@@ -355,7 +352,7 @@ def test_every_supported_operation_answers_as_published(group, run, scene, score
         broken = fault
     faults = {name: wrong for name, wrong in run.faults(group).items() if name not in HOSTED}
     score(f"telnyx {group}", sum(not wrong for wrong in faults.values()), len(faults))
-    unexpected = {name: wrong for name, wrong in faults.items() if wrong and name not in NOT_YET.get(group, ())}
+    unexpected = {name: wrong for name, wrong in faults.items() if wrong}
     for name, wrong in unexpected.items():
         print(f"{name}: " + "; ".join(wrong))
     if broken and unexpected:
@@ -364,20 +361,8 @@ def test_every_supported_operation_answers_as_published(group, run, scene, score
     assert broken is None, broken
 
 
-@pytest.mark.parametrize("group", NOT_YET)
-def test_unsupported_operations_are_refused_and_listed(group, run, score):
-    assert set(NOT_YET[group]) <= set(run.of(group))
-    served = {name for name in NOT_YET[group] if run.is_served(name)}
-    assert not served, f"take them out of NOT_YET and call them: {served}"
-    if group not in STEPS:
-        score(f"telnyx {group}", 0, len(run.of(group)))
-        assert set(run.of(group)) == NOT_YET[group]
-
-
-def test_supported_operations_are_detected(run):
-    """Otherwise the list of what is not served yet could not fail."""
-    listed = set().union(*NOT_YET.values(), HOSTED)
-    unknown = {name for name in run.operations if name not in listed and not run.is_served(name)}
+def test_every_operation_is_served_or_hosted_at_telnyx(run):
+    unknown = {name for name in run.operations if name not in HOSTED and not run.is_served(name)}
     assert not unknown
 
 

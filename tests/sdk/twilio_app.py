@@ -3,6 +3,8 @@
 import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
+from twilio.jwt.access_token import AccessToken
+from twilio.jwt.access_token.grants import VoiceGrant
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
@@ -28,6 +30,13 @@ class Elsewhere(TwilioHttpClient):
 def client(server):
     """The SDK's client, unmodified but for where it sends its requests."""
     return Client(server.account_sid, server.auth_token, http_client=Elsewhere(server.http))
+
+
+def access_token(account, key, secret, identity, ttl=3600, **grant):
+    """The token of a page: `key` and `secret` are an API key, `grant` has the options of its VoiceGrant, `ttl` is in seconds."""
+    token = AccessToken(account, key, secret, identity=identity, ttl=ttl)
+    token.add_grant(VoiceGrant(**grant))
+    return token.to_jwt()
 
 
 def ended(twilio, sid):

@@ -68,10 +68,11 @@ class Browser:
             self._end = begun.pop_all()
 
     def serve(self, name, script, html=""):
-        """Serves a page at /NAME.html: the HTML text, and the script in one file with all that it imports."""
+        """Serves a page and returns its URL: the HTML text, and the script in one file with all that it imports."""
         bundle(script, self._directory / f"{name}.js")
         text = f'<!doctype html><meta charset="utf-8"><title>{name}</title>{html}<script type="module" src="{name}.js"></script>'
         (self._directory / f"{name}.html").write_text(text)
+        return f"{self.origin}/{name}.html"
 
     def publish(self, name, text):
         """Serves a text at /NAME."""
@@ -97,9 +98,9 @@ def bundle(script, to, kind="esm"):
 class WebPhone:
     """A phone in a page. Its functions are those of `window.phone` in the page, and mean its latest call."""
 
-    def __init__(self, context, address, server, user, hertz):
-        """`user` is the user name. `hertz` is the tone of its microphone."""
-        self.user, self.hertz = user, hertz
+    def __init__(self, context, url, server, user, hertz, address=None):
+        """`user` is the user name. `hertz` is the tone of its microphone. `address` is how other pages name it when they call."""
+        self.user, self.hertz, self.address = user, hertz, address
         self._settings = {
             "url": server.http.replace("http", "ws", 1) + "/sip",
             "user": user,
@@ -107,7 +108,7 @@ class WebPhone:
             "domain": DOMAIN,
             "hertz": hertz,
         }
-        self._address = address
+        self._url = url
         self.page = context.new_page()
         self.console = []
         self.page.on("console", lambda message: self.console.append(message.text))
@@ -123,7 +124,7 @@ class WebPhone:
 
     def start(self, **settings):
         """Opens the page and connects."""
-        self.page.goto(self._address)
+        self.page.goto(self._url)
         self._unread.clear()
         self.do("start", self._settings | settings)
         return self

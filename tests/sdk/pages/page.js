@@ -94,6 +94,23 @@ export class Ear {
   }
 }
 
+/** Hands each peer connection that a library makes to `take`. `adjusted` changes the configuration of a connection. */
+export function eachConnection(take, adjusted = (configuration) => configuration) {
+  const Connection = window.RTCPeerConnection;
+  window.RTCPeerConnection = class extends Connection {
+    constructor(configuration) {
+      super(adjusted(configuration));
+      take(this);
+    }
+  };
+}
+
+/**
+ * A configuration without the pool of 10 candidates that SignalWire's SDK asks for. With a pool, Chromium sometimes gathers no candidate
+ * for an answer, and the SDK never sends the answer.
+ */
+export const withoutPool = (configuration) => ({ ...configuration, iceCandidatePoolSize: 0 });
+
 const sockets = [];
 const Socket = window.WebSocket;
 window.WebSocket = class extends Socket {

@@ -1,22 +1,15 @@
 // A phone made of SignalWire's browser SDK 3.x. A test calls the functions of `window.phone`.
 
 // The SDK keeps the classes that it finds when it is loaded, so page.js is first.
-import { Ear, calls, common, latest, microphone, tell } from "./page.js";
+import { Ear, calls, common, eachConnection, latest, microphone, tell, withoutPool } from "./page.js";
 import { SignalWire } from "@signalwire/js";
 
 let client;
 let pending;
 
-const Connection = window.RTCPeerConnection;
-window.RTCPeerConnection = class extends Connection {
-  constructor(configuration) {
-    // The SDK asks for a pool of 10 candidates. With a pool, Chromium sometimes gathers no candidate for an answer, and the SDK
-    // never sends the answer.
-    super({ ...configuration, iceCandidatePoolSize: 0 });
-    latestEar = new Ear(this);
-  }
-};
+/** The latest peer connection of the page is the ear of the latest call. */
 let latestEar;
+eachConnection((connection) => (latestEar = new Ear(connection)), withoutPool);
 
 const audio = { audio: true, video: false };
 
@@ -29,6 +22,13 @@ function watch(session) {
   session.on("destroy", () => tell("ended"));
   session.on("member.updated", ({ member }) => tell("updated", member.audio_muted));
   return session;
+}
+
+function begin(session) {
+  session.start().then(
+    () => tell("answered"),
+    (error) => tell("failed", { code: error.code, message: error.message }),
+  );
 }
 
 window.phone = {
@@ -52,11 +52,7 @@ window.phone = {
     tell("unregistered");
   },
   async call(to, variables) {
-    const session = watch(await client.dial({ to, ...audio, userVariables: variables }));
-    session.start().then(
-      () => tell("answered"),
-      (error) => tell("failed", { code: error.code, message: error.message }),
-    );
+    begin(watch(await client.dial({ to, ...audio, userVariables: variables })));
   },
   async answer() {
     // The promise resolves before the answer is sent.
@@ -65,8 +61,7 @@ window.phone = {
   },
   /** Takes up the call that the page had before it was reloaded. */
   async reattach(to) {
-    const session = watch(await client.reattach({ to, ...audio }));
-    session.start().then(() => tell("answered"), (error) => tell("failed", { code: error.code, message: error.message }));
+    begin(watch(await client.reattach({ to, ...audio })));
   },
   reject: () => pending.reject(),
   hangUp: () => latest().session.hangup(),

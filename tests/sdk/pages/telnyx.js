@@ -1,20 +1,14 @@
 // A phone made of Telnyx's WebRTC SDK. A test calls the functions of `window.phone`.
 
 // The SDK keeps the classes that it finds when it is loaded, so page.js is first.
-import { Ear, calls, common, latest, microphone, tell } from "./page.js";
+import { Ear, calls, common, eachConnection, latest, microphone, tell } from "./page.js";
 import { TelnyxRTC } from "@telnyx/webrtc";
 
 let client;
 
-/** The peer connections of the page, each of which is the ear of the latest call. */
-const Connection = window.RTCPeerConnection;
-window.RTCPeerConnection = class extends Connection {
-  constructor(...options) {
-    super(...options);
-    latestEar = new Ear(this);
-  }
-};
+/** The latest peer connection of the page is the ear of the latest call. */
 let latestEar;
+eachConnection((connection) => (latestEar = new Ear(connection)));
 
 const states = {};
 

@@ -2,7 +2,7 @@
 // Twilio's hosts.
 
 // The SDK keeps the classes that it finds when it is loaded, so page.js is first.
-import { Ear, calls, common, latest, microphone, tell } from "./page.js";
+import { Ear, calls, common, eachConnection, latest, microphone, tell } from "./page.js";
 import { Device } from "@twilio/voice-sdk";
 
 let device;
@@ -29,16 +29,20 @@ for (const event of ["pagehide", "unload", "beforeunload"]) {
 }
 
 /** The peer connections of the page, each of which is an ear of the latest call without one. */
-const Connection = window.RTCPeerConnection;
-window.RTCPeerConnection = class extends Connection {
-  constructor(...options) {
-    super(...options);
-    const deaf = calls.findLast((one) => !one.ear);
-    if (deaf) deaf.ear = new Ear(this);
-    else waiting.push(this);
-  }
-};
 const waiting = [];
+eachConnection((connection) => {
+  const deaf = calls.findLast((one) => !one.ear);
+  if (deaf) deaf.ear = new Ear(connection);
+  else waiting.push(connection);
+});
+
+/** Begins a call of the page, whose connection may have been made before the call was known. */
+async function begin(options) {
+  const session = watch(await device.connect(options));
+  const connection = waiting.pop();
+  if (connection) latest().ear = new Ear(connection);
+  return session;
+}
 
 window.phone = {
   ...common,
@@ -60,18 +64,12 @@ window.phone = {
   identity: () => device.identity,
   updateToken: (token) => device.updateToken(token),
   async call(to, parameters = {}, rtcConfiguration = {}) {
-    const session = watch(await device.connect({ params: { To: to, ...parameters }, rtcConfiguration }));
-    const connection = waiting.pop();
-    if (connection) calls.at(-1).ear = new Ear(connection);
+    const session = await begin({ params: { To: to, ...parameters }, rtcConfiguration });
     return session.status();
   },
   /** The token with which a reloaded page takes up the call. */
   connectToken: () => latest().session.connectToken,
-  async resume(connectToken) {
-    watch(await device.connect({ connectToken }));
-    const connection = waiting.pop();
-    if (connection) calls.at(-1).ear = new Ear(connection);
-  },
+  resume: async (connectToken) => void (await begin({ connectToken })),
   answer: () => latest().session.accept(),
   reject: () => latest().session.reject(),
   ignore: () => latest().session.ignore(),
