@@ -102,6 +102,7 @@ pub use tandem_webrtc::Failure as TransportFailure;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, FrameComposition, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
+pub use transport::DtlsSrtp;
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;
 

@@ -18,6 +18,7 @@ mod sink;
 mod stamp;
 mod table;
 mod voice;
+mod webrtc;
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 
 use calls::{Generator, Outcome};
 use tandem_cli::Failure;
+use webrtc::WebRtcCodec;
 
 /// Maximum number of calls in one run.
 const MAX_TOTAL_CALLS: u64 = 1_000_000;
@@ -86,6 +88,9 @@ pub struct Arguments {
     /// Send G.711 u-law audio with 20 ms per packet in both directions, and count the packets that arrive
     #[arg(long)]
     media: bool,
+    /// Let the calling ends speak WebRTC (ICE, DTLS-SRTP) with this codec, as browsers do. The answering ends stay phones
+    #[arg(long, value_name = "CODEC", requires = "media")]
+    webrtc: Option<WebRtcCodec>,
     /// Accept the media streams (WebSocket) that the server opens for the calls. Count the frames, and measure the
     /// delay between an RTP packet and its frame
     #[arg(long, value_name = "ADDRESS:PORT", requires = "media")]
@@ -120,6 +125,10 @@ Examples:
   Media streams (CPU per stream, lateness, loss):
     tandem load 127.0.0.1:5060 --number 7 --no-answerer --media \\
       --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
+  Browsers that call phones (transcoded; time to the first audio; memory of a leg):
+    tandem load 127.0.0.1:5060 --webrtc opus --media --calls 100 --cps 20 --pid PID
+  Handshakes (CPU per call with ICE and DTLS):
+    tandem load 127.0.0.1:5060 --webrtc pcmu --media --cps 20 --hold 500 --pid PID
   JSON into a file, and the table on the terminal:
     tandem load ... > run.json
 
@@ -133,6 +142,7 @@ The server must accept calls from --caller and send the number to --answerer. Fo
   number = \"1*\"
   account = \"acme\"
   bridge = \"sip:{number}@127.0.0.3:5080\"
+With --webrtc opus, the trunk also needs: codecs = [\"opus\", \"PCMU\"]
 For media streams:
   [[numbers]]
   number = \"7*\"
@@ -146,6 +156,9 @@ Fields of the report:
   added_delay      the delay that the server adds: from INVITE in to INVITE out, plus from 200 in to 200 out
   media            packets sent and lost in each direction, one-way latency and jitter (RFC 3550) in ms. The generator
                    writes stamps into the audio. Stamps survive A-law; packets with other codecs count as unstamped.
+                   first_audio_ms: from the INVITE until both ends have heard each other.
+                   connected_ms: with --webrtc, from the answer to the keys of DTLS. With Opus, both ends send a tone, and
+                   lost packets are counted by their RTP sequence numbers, so there is no latency.
                    dropped_here: packets that the full sockets of the generator dropped, so the server did not lose them
   streams          with --sink: messages received, and frames dropped according to their timestamps.
                    stamps: stamps found, missing between two found stamps, and missing at the start or end of a stream.
@@ -263,6 +276,7 @@ fn one(
         measured_time: Duration::from_secs(arguments.seconds),
         ring: Duration::from_millis(arguments.ring),
         media: arguments.media,
+        webrtc: arguments.webrtc,
         sink: arguments.sink,
     };
     let before = arguments.pid.map(process::rss_kb).transpose().map_err(environment)?;

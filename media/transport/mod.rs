@@ -10,11 +10,13 @@
 //! ICE finds, with keys from DTLS. The far end's description decides ([`TransportPlan::ice`]). The SRTP context and the slot
 //! are not part of the path, because every kind has both.
 
+mod dtls_srtp;
 mod ice;
 mod latch;
 mod pair;
 mod srtp_context;
 
+pub use dtls_srtp::DtlsSrtp;
 use ice::{IcePath, IcePathState};
 pub(crate) use latch::Admission;
 use pair::{PortPair, PortPairState};

@@ -67,6 +67,26 @@ async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_with_webrtc_and_the_answerer_hear_each_other_with_each_codec() {
+    let answerer = free(6);
+    let server = TestServer::start(&format!("codecs = [\"opus\", \"PCMU\"]\n{}", bridge(answerer))).await;
+    let answerer = answerer.to_string();
+    let arguments = ["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--webrtc"];
+    let pcmu = load(server.udp, &[&arguments[..], &["pcmu"]].concat()).await;
+    let opus = load(server.udp, &[&arguments[..], &["opus"]].concat()).await;
+    assert_nothing_is_lost(&pcmu);
+    for report in [&pcmu, &opus] {
+        let media = &report["media"];
+        assert_eq!((&media["first_audio_ms"]["n"], &media["connected_ms"]["n"]), (&json!(2), &json!(2)), "{report:#}");
+        for way in ["to_answerer", "to_caller"] {
+            assert_eq!(media[way]["lost"], 0, "{report:#}");
+        }
+    }
+    server.quiet().await;
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_flood_or_disconnect_do_not_disturb_other_calls() {
     let mut app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(

@@ -16,6 +16,7 @@ use super::message::{self, Caller, Message};
 use super::process;
 use super::sink::{Sink, SinkReport};
 use super::voice::{Ports, Side, Voice, VoiceReport};
+use super::webrtc::{Answer, WebRtc, WebRtcCodec};
 
 /// First retransmission interval, which RFC 3261 calls T1.
 const T1: Duration = Duration::from_millis(500);
@@ -53,6 +54,8 @@ pub(super) struct Plan {
     pub(super) measured_time: Duration,
     pub(super) ring: Duration,
     pub(super) media: bool,
+    /// The codec of the calling ends with WebRTC, or `None` without WebRTC. WebRTC requires that `media` is true.
+    pub(super) webrtc: Option<WebRtcCodec>,
     /// Address on which the application for media streams listens. A sink requires that `media` is true.
     pub(super) sink: Option<SocketAddr>,
 }
@@ -122,6 +125,15 @@ impl Outcome {
         self.failed() == 0 && self.retransmissions * 1_000 <= self.calls && self.late * 100 <= self.calls
     }
 
+    /// Takes the results of the audio. A call without a media connection has failed.
+    fn take_media(&mut self, media: Option<VoiceReport>) {
+        for (why, calls) in media.iter().flat_map(|media| &media.failures) {
+            self.ok = self.ok.saturating_sub(*calls);
+            *self.failures.entry(why.clone()).or_default() += calls;
+        }
+        self.media = media;
+    }
+
     pub(super) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
@@ -175,6 +187,8 @@ struct Answering {
 pub(super) struct Generator {
     plan: Plan,
     run: u32,
+    /// The time from which the audio's times count.
+    began: std::time::Instant,
     caller: UdpSocket,
     answerer: Option<UdpSocket>,
     calls: HashMap<u64, Call>,
@@ -184,6 +198,7 @@ pub(super) struct Generator {
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     ports: Ports,
     voice: Option<Voice>,
+    webrtc: Option<WebRtc>,
     sink: Option<Sink>,
     up: u64,
     outcome: Outcome,
@@ -206,11 +221,29 @@ impl Generator {
         let began = Instant::now().into_std();
         let sink = plan.sink.map(|address| Sink::start(address, began)).transpose()?;
         let ports = Ports::open(plan.caller.ip(), answers_from.ip())?;
-        let voice = if plan.media { Some(Voice::start(&ports, began)?) } else { None };
+        let run = rand::random();
+        let webrtc = plan.webrtc.map(|codec| WebRtc::new(codec, run)).transpose().map_err(io::Error::other)?;
+        let voice = if plan.media { Some(Voice::start(&ports, began, webrtc.clone())?) } else { None };
         let outcome = Outcome { calls: plan.calls, ..Outcome::default() };
         let (calls, answering, names) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let (run, timers) = (rand::random(), BinaryHeap::new());
-        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, ports, voice, sink, up: 0, outcome })
+        let timers = BinaryHeap::new();
+        Ok(Self {
+            plan,
+            run,
+            began,
+            caller,
+            answerer,
+            calls,
+            answering,
+            names,
+            timers,
+            ports,
+            voice,
+            webrtc,
+            sink,
+            up: 0,
+            outcome,
+        })
     }
 
     /// Makes the run. Returns when the last call has ended.
@@ -294,7 +327,7 @@ impl Generator {
             tokio::time::sleep(SETTLE_TIME).await;
             self.outcome.resource_use = Some(run_start.until_now(pid));
         }
-        self.outcome.media = self.voice.take().map(Voice::finish);
+        self.outcome.take_media(self.voice.take().map(Voice::finish));
         self.outcome.streams = self.sink.take().map(Sink::finish);
         Ok(self.outcome)
     }
@@ -319,7 +352,11 @@ impl Generator {
 
     fn begin(&mut self, call: u64, now: Instant) {
         let audio = self.ports.address(Side::Caller, call);
-        let request = self.writer(call).invite(&message::sdp(audio));
+        let offer = self.webrtc.as_ref().map_or_else(|| message::sdp(audio), |webrtc| webrtc.offer(call, audio));
+        let request = self.writer(call).invite(&offer);
+        if let Some(voice) = &self.voice {
+            voice.invited(call, now.into_std().saturating_duration_since(self.began));
+        }
         self.send(Side::Caller, &request, self.plan.target);
         let call_of_ours = Call {
             stage: Stage::Calling,
@@ -439,7 +476,7 @@ impl Generator {
     fn forget(&mut self, call: u64) {
         self.calls.remove(&call);
         if let Some(voice) = &self.voice {
-            voice.stop(call);
+            voice.forget(call);
         }
     }
 
@@ -496,8 +533,15 @@ impl Generator {
                     self.outcome.added.add(milliseconds(forward + (now - answered)));
                 }
                 self.acknowledge(call, response);
-                if let (Some(voice), Some(to)) = (&self.voice, response.audio()) {
-                    voice.begin(Side::Caller, call, to);
+                if let Some(voice) = &self.voice {
+                    if self.webrtc.is_some() {
+                        match Answer::read(response.body()) {
+                            Ok(answer) => voice.connect(call, self.ports.address(Side::Caller, call), answer),
+                            Err(why) => return self.fail(call, why.to_owned()),
+                        }
+                    } else if let Some(to) = response.audio() {
+                        voice.begin(Side::Caller, call, to);
+                    }
                 }
                 if let Some(hold) = hold {
                     let hold = if voiced { hold.saturating_sub(LAST_PACKET) } else { hold };

@@ -18,6 +18,10 @@ impl<'a> Message<'a> {
         Some(Self { text, body })
     }
 
+    pub(super) fn body(&self) -> &'a str {
+        self.body
+    }
+
     fn start_line(&self) -> &'a str {
         self.text.lines().next().unwrap_or_default()
     }

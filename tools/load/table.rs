@@ -83,13 +83,16 @@ fn media(media: &Value, lines: &mut Lines) {
     for (name, direction) in [("to the answerer", "to_answerer"), ("to the caller", "to_caller")] {
         let direction = at(media, &[direction]);
         if number(at(direction, &["received"])).is_some_and(|received| received > 0.0) {
-            let delay = spread(at(direction, &["latency_ms"]));
-            lines.add(
-                name,
-                format!("{} packets, {} lost; one way {delay}", text(direction, "received"), text(direction, "lost")),
-            );
+            let delay = match spread(at(direction, &["latency_ms"])) {
+                delay if delay.is_empty() => delay,
+                delay => format!("; one way {delay}"),
+            };
+            lines
+                .add(name, format!("{} packets, {} lost{delay}", text(direction, "received"), text(direction, "lost")));
         }
     }
+    lines.add("media connected", spread(at(media, &["connected_ms"])));
+    lines.add("first audio", spread(at(media, &["first_audio_ms"])));
     if number(at(media, &["dropped_here"])).is_some_and(|dropped| dropped > 0.0) {
         lines.add(
             "dropped here",
