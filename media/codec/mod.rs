@@ -107,6 +107,13 @@ impl Codec {
         }
     }
 
+    /// Whether a packet with this payload is the last one before a pause of the sender. The sender then sends a packet only
+    /// every 400 ms until the talker continues (DTX, RFC 7587 §3.1.3).
+    pub const fn begins_pause(self, payload: &[u8]) -> bool {
+        // Such a packet has no frame, or one octet of it.
+        matches!(self, Codec::Opus) && payload.len() <= 2
+    }
+
     /// The companding law of a G.711 codec, or `None` for other codecs. Each octet of G.711 is one sample, so the
     /// engine can relay, convert and decode octets one by one.
     pub const fn law(self) -> Option<Law> {

@@ -92,7 +92,14 @@ impl MediaSession {
             }
             PacketKind::Audio(_) | PacketKind::Noise => receiver.handle_audio(&header, arrival),
         };
-        self.gap_watch.note_packet(matches!(kind, PacketKind::Noise));
+        let pauses = match kind {
+            PacketKind::Noise => true,
+            PacketKind::Audio(codec) => {
+                packet.get(header.payload.clone()).is_some_and(|payload| codec.begins_pause(payload))
+            }
+            PacketKind::Events(_) => false,
+        };
+        self.gap_watch.note_packet(pauses);
         cx.counts.packets_in += 1;
         if first {
             self.events.send(Event::FirstPacket);

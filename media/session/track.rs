@@ -41,7 +41,7 @@ impl AudioTrack {
             Some(law) => Timeline::octets(law),
             None => Timeline::samples(rate, codec.clock_rate()),
         };
-        let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(Decoder::new(codec, rate))));
+        let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(codec, Decoder::new(codec, rate))));
         let narrower = (rate != SampleRate::Hz8000).then(|| Box::new(Resampler::new(rate, SampleRate::Hz8000)));
         AudioTrack {
             assembly,
@@ -119,7 +119,7 @@ impl AudioTrack {
     /// Starts a pause without packets.
     pub(super) fn start_pause(&mut self) {
         self.settle();
-        self.timeline.start_pause();
+        self.timeline.start_pause(None);
     }
 
     /// Prepares for a stream with another SSRC.

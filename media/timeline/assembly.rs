@@ -3,7 +3,7 @@
 //! do this, the timeline conceals the audio.
 
 use super::{Stamp, Timeline};
-use crate::codec::Decoder;
+use crate::codec::{Codec, Decoder};
 
 /// The highest number of packets that wait after a gap.
 const MAX_HELD_PACKETS: usize = 8;
@@ -17,6 +17,7 @@ const MAX_CONCEALED_PACKETS: u16 = 5;
 
 /// Decodes the packets of one direction onto the timeline of this direction. It allocates memory only on creation.
 pub struct Assembly {
+    codec: Codec,
     decoder: Decoder,
     /// The sequence number of the packet to decode next.
     next: Option<u16>,
@@ -37,9 +38,9 @@ struct HeldPacket {
 }
 
 impl Assembly {
-    /// Creates an assembly for the packets that `decoder` decodes. The decoder and the timeline must have the same
-    /// sample rate.
-    pub fn new(decoder: Decoder) -> Assembly {
+    /// Creates an assembly for the packets of `codec`, which `decoder` decodes. The decoder and the timeline must have the
+    /// same sample rate.
+    pub fn new(codec: Codec, decoder: Decoder) -> Assembly {
         let samples = vec![0; decoder.rate().frame() * 6].into();
         let held = Box::new(std::array::from_fn(|_| HeldPacket {
             sequence: None,
@@ -47,7 +48,7 @@ impl Assembly {
             length: 0,
             octets: [0; LONGEST],
         }));
-        Assembly { decoder, next: None, end: 0, length: 0, held, samples, malformed: 0 }
+        Assembly { codec, decoder, next: None, end: 0, length: 0, held, samples, malformed: 0 }
     }
 
     /// The number of payloads that the decoder refused.
@@ -161,7 +162,11 @@ impl Assembly {
         self.next = Some(sequence.wrapping_add(1));
         match self.decoder.decode(payload, &mut self.samples) {
             Ok(count) => {
-                timeline.write_samples(stamp, self.samples.get(..count).unwrap_or_default());
+                let samples = self.samples.get(..count).unwrap_or_default();
+                timeline.write_samples(stamp, samples);
+                if self.codec.begins_pause(payload) {
+                    timeline.start_pause(Some(level(samples)));
+                }
                 self.length = count;
                 self.end = stamp.timestamp.wrapping_add(timeline.units(count));
             }
@@ -171,6 +176,13 @@ impl Assembly {
             }
         }
     }
+}
+
+/// Returns the level of a frame in -dBov, 0 to 127 (RFC 3389 §3.1).
+fn level(samples: &[i16]) -> u8 {
+    let power: f32 = samples.iter().map(|sample| (f32::from(*sample) / 32_768.0).powi(2)).sum();
+    let level = -10.0 * (power / samples.len().max(1) as f32).log10();
+    level.clamp(0.0, 127.0) as u8
 }
 
 #[cfg(test)]
@@ -208,7 +220,7 @@ mod tests {
         order.sort_unstable();
         let mut order = order.into_iter().peekable();
         let mut timeline = Timeline::samples(RATE, codec.clock_rate());
-        let mut assembly = Assembly::new(Decoder::new(codec, RATE));
+        let mut assembly = Assembly::new(codec, Decoder::new(codec, RATE));
         let (mut heard, mut present) = (Vec::new(), 0);
         for tick in 0..110u32 {
             while let Some((arrival, number)) = order.next_if(|(arrival, _)| *arrival <= tick * 20) {
@@ -251,6 +263,47 @@ mod tests {
         assert_eq!(timeline.quality().concealed_ms, 500);
     }
 
+    /// A browser with DTX sends the first of the packets without audio, and then one packet of noise every 400 ms.
+    #[test]
+    fn a_pause_of_opus_with_dtx_is_noise_and_not_loss() {
+        let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
+        encoder.set_dtx(true).unwrap();
+        let mut state = 1u32;
+        let mut noise = |peak: f32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 8_388_608.0 - 1.0) * peak
+        };
+        let voice = |at: usize| ((at as f32 * 130.0 / 16_000.0).fract() * -5.0).exp() * 9_000.0;
+        let mut timeline = Timeline::samples(RATE, 48_000);
+        let mut assembly = Assembly::new(Codec::Opus, Decoder::new(Codec::Opus, RATE));
+        let (mut reader, mut heard, mut sequence, mut is_pause) = (Reader::adaptive(), Vec::new(), 0, false);
+        let (mut comfort, mut octets) = (0, [0; 1_275]);
+        for tick in 0..250usize {
+            let speaks = !(50..200).contains(&tick);
+            let samples: Vec<i16> = (tick * 320..(tick + 1) * 320)
+                .map(|at| (if speaks { voice(at) } else { 0.0 } + noise(60.0)) as i16)
+                .collect();
+            let length = encoder.encode(&samples, &mut octets).unwrap();
+            let is_first = !std::mem::replace(&mut is_pause, length <= 2);
+            let now = tick as u32 * 160;
+            if length > 2 || is_first {
+                let stamp = Stamp { timestamp: tick as u32 * 960, marker: false, arrival: now };
+                assembly.handle_packet(sequence, stamp, &octets[..length], &mut timeline);
+                sequence += 1;
+            }
+            assembly.handle_tick(&mut timeline);
+            let mut frame = [0; 320];
+            comfort += u32::from(timeline.read_samples(&mut reader, now, &mut frame).comfort);
+            heard.push(frame);
+        }
+        assert!(sequence < 150, "{sequence} packets: the encoder has used DTX");
+        assert!(comfort > 16_000, "{comfort} samples of noise");
+        assert_eq!(timeline.quality().concealed_ms, 0);
+        let loud = |frame: &[i16; 320]| frame.iter().any(|sample| sample.unsigned_abs() > 3_000);
+        assert!(heard[90..190].iter().all(|frame| !loud(frame) && frame.iter().any(|sample| *sample != 0)));
+        assert!(heard[10..50].iter().chain(&heard[210..245]).all(loud));
+    }
+
     #[test]
     fn any_packets_in_any_order_give_whole_frames() {
         let mut state = 7u32;
@@ -260,7 +313,7 @@ mod tests {
         };
         for codec in [Codec::G722, Codec::Opus] {
             let mut timeline = Timeline::samples(RATE, codec.clock_rate());
-            let mut assembly = Assembly::new(Decoder::new(codec, RATE));
+            let mut assembly = Assembly::new(codec, Decoder::new(codec, RATE));
             let (mut reader, packets) = (Reader::adaptive(), packets(codec));
             for step in 0..5_000u32 {
                 let sequence = if random(20) == 0 { random(65_536) as u16 } else { (step + random(12)) as u16 };

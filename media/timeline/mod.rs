@@ -236,10 +236,11 @@ impl Timeline {
         self.pauses.begin(at, Some(level));
     }
 
-    /// Starts a pause after the last audio. Until audio arrives, missing audio counts as silence and not as loss.
-    pub fn start_pause(&mut self) {
+    /// Starts a pause after the last audio. Until audio arrives, missing audio does not count as loss. Readers get comfort
+    /// noise with this level, 0 to 127 in -dBov, or silence.
+    pub fn start_pause(&mut self, level: Option<u8>) {
         if !self.pauses.is_open() {
-            self.pauses.begin(self.ring.high(), None);
+            self.pauses.begin(self.ring.high(), level);
         }
     }
 

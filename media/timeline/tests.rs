@@ -514,7 +514,7 @@ fn pauses_of_the_sender_are_silent_and_not_concealed() {
     let (heard, compositions, timeline) =
         recorded(60, |timeline, tick, now| match samples.chunks(160).nth(tick as usize % 30) {
             Some(part) => timeline.write_octets(stamp(tick * 160, now), Law::Mu, &encoded(part)),
-            None => timeline.start_pause(),
+            None => timeline.start_pause(None),
         });
     let from = find(&heard, &samples[..160]).unwrap();
     assert_eq!(heard[from..from + 20 * 160], samples);
@@ -547,7 +547,7 @@ fn any_timestamps_and_clocks_give_whole_frames() {
             let length = random.below(3_000) as usize * usize::from(random.chance(90));
             match random.below(20) {
                 0 => timeline.write_comfort_noise(stamp, random.below(256) as u8),
-                1 => timeline.start_pause(),
+                1 => timeline.start_pause(None),
                 2 => timeline.restart(),
                 3..10 => timeline.write_octets(stamp, Law::Mu, &vec![step as u8; length]),
                 10..14 => timeline.write_samples(stamp, &vec![step as i16; length]),
