@@ -2,7 +2,7 @@
 # The figures of docs/performance.md that `tandem load` measures, again: starts a server of its own for each group, with a fresh
 # database in a temporary folder, and puts the group's load on it.
 #
-#   scripts/figures.sh [GROUP...]        relay record play short fast search streams; without any, all of these
+#   scripts/figures.sh [GROUP...]        relay record play short fast search streams webrtc; without any, all of these
 #   scripts/figures.sh curve             a bridged call's cost at 50 to 1,000 calls
 #   scripts/figures.sh instructions      a short call's, as callgrind counts them: the same on a busy machine
 #   scripts/figures.sh sipp              2,000 calls of 3 s by SIPp instead of by us; LOST=5 loses as many percent of the datagrams
@@ -10,7 +10,7 @@
 #
 #   TANDEM=target/release/tandem         the server, and the generator unless GENERATOR names another command
 #   ROUNDS=3                             how often each is measured, in turns
-#   NET=127.0.9                          loopback addresses .1 (server), .2 (callers), .3 (answerers, applications) of it are used
+#   NET=127.0.9                          loopback addresses .1 (server), .2 (callers), .3 (answerers, applications), .4 (callers with WebRTC) of it are used
 #   OUT=figures                          where the JSON reports go, one a run
 #   SECONDS_EACH=15                      how long what is held is held
 #   CORES="0 1"                          the core of the server and that of the generator; without it the kernel chooses
@@ -63,6 +63,12 @@ name = "load"
 account = "load"
 uri = "sip:$net.3:5080"
 inbound_from = ["$net.2/32", "$net.3/32"]
+[[trunks]]
+name = "web"
+account = "load"
+uri = "sip:$net.4:5080"
+inbound_from = ["$net.4/32"]
+codecs = ["opus", "PCMU"]
 [[numbers]]
 number = "1*"
 account = "load"
@@ -115,7 +121,7 @@ load() {
     echo "$name (round $round): tandem load $*"
     # A call that failed is in the report, and no reason to stop.
     # shellcheck disable=SC2046 # words
-    $(core 2) $generator load "$net.1:5060" --caller "$net.2:5070" --pid "$server" "$@" >"$out/$name-$round.json" || true
+    $(core 2) $generator load "$net.1:5060" --caller "$net.${caller:-2}:5070" --pid "$server" "$@" >"$out/$name-$round.json" || true
     sleep 2
 }
 
@@ -170,6 +176,15 @@ group() {
             ;;
         search) load search --answerer "$net.3:5080" --cps 600 --seconds 5 --search ;;
         streams) load streams --number 7 --no-answerer --media --sink "$net.3:7000" --calls 500 --cps 50 --seconds 10 ;;
+        webrtc)
+            caller=4
+            load webrtc-pcmu --answerer "$net.3:5080" --webrtc pcmu --media --calls 50,100,200,400 --cps 20 --seconds "$held"
+            start
+            load webrtc-opus --answerer "$net.3:5080" --webrtc opus --media --calls 25,50,100,200 --cps 20 --seconds "$held"
+            start
+            load webrtc-short --answerer "$net.3:5080" --webrtc pcmu --media --cps 20 --hold 500 --seconds 20
+            caller=2
+            ;;
         # Mostly short calls: in others the same few lines are run again and again.
         trained)
             load short-300 --answerer "$net.3:5080" --cps 300 --seconds 12 --ring 200 --hold 200
@@ -184,7 +199,7 @@ group() {
 }
 
 for round in $(seq "${ROUNDS:-3}"); do
-    for group in ${*:-relay record play short fast search streams}; do
+    for group in ${*:-relay record play short fast search streams webrtc}; do
         group "$group"
     done
 done

@@ -50,6 +50,7 @@ families! {
     RTCP_FOREIGN: Counter "tandem_rtcp_foreign_total" "RTCP packets about streams of no session, of ended legs";
     SUPPRESSION_SHED: Counter "tandem_suppression_shed_total" "How often a leg's noise suppression was skipped because the media threads had no time for it";
     SRTP_REFUSED: Counter "tandem_srtp_refused_total" "Packets that failed SRTP authentication or came twice";
+    WEBRTC_REFUSED: Counter "tandem_webrtc_refused_total" "STUN and DTLS datagrams that were not authentic or not announced, of ended legs";
     LEGS_WITHOUT_AUDIO: Gauge "tandem_legs_without_audio" "Answered legs from which no packet has come for 2 s";
     RECORDINGS_DROPPED_SECONDS: Counter "tandem_recordings_dropped_seconds_total" "Audio lost because the disk was too slow; it is silence in the finished recordings";
     LEGS_ENDED: Counter "tandem_legs_ended_total" "Ended legs";

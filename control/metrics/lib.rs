@@ -76,6 +76,7 @@ pub struct Counters {
     unrecorded_ms: AtomicU64,
     rtcp_foreign: AtomicU64,
     srtp_refused: AtomicU64,
+    webrtc_refused: AtomicU64,
     suppression_shed: AtomicU64,
     impaired: [AtomicU64; quality::CAUSES.len()],
     /// The answered legs whose far ends should send audio and send none. The number of live legs limits the set.
@@ -173,6 +174,7 @@ impl Counters {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
         self.rtcp_foreign.fetch_add(stats.dropped_rtcp, Ordering::Relaxed);
         self.srtp_refused.fetch_add(stats.dropped_srtp, Ordering::Relaxed);
+        self.webrtc_refused.fetch_add(stats.dropped_connection, Ordering::Relaxed);
         self.quality.lock().add(stats);
     }
 
@@ -227,6 +229,7 @@ impl Counters {
             (&families::RTCP_FOREIGN, &self.rtcp_foreign),
             (&families::SUPPRESSION_SHED, &self.suppression_shed),
             (&families::SRTP_REFUSED, &self.srtp_refused),
+            (&families::WEBRTC_REFUSED, &self.webrtc_refused),
         ] {
             page.value(family, counter.load(Ordering::Relaxed));
         }

@@ -27,7 +27,7 @@ use crate::phones::provisioned::ProvisionedPhone;
 
 /// The phones. A phone either is a connection, or belongs to a phone that is a connection. Every phone has its own
 /// credentials.
-pub const PHONES: Kind<ProvisionedPhone> = Kind::new("connection-phone");
+pub const CONNECTION_PHONES: Kind<ProvisionedPhone> = Kind::new("connection-phone");
 /// The trunks whose destinations are hosts.
 pub const TO_HOSTS: Kind<CustomerTrunk> = Kind::new("connection-to-hosts");
 /// The trunks whose destinations are addresses.
@@ -81,7 +81,7 @@ impl Connections {
     /// Loads the connections from the database. Expired phones are not loaded.
     pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
         let mut connections = Self::default();
-        let mut phones = resources::all(store, PHONES).await?;
+        let mut phones = resources::all(store, CONNECTION_PHONES).await?;
         phones.retain(|row| row.details.expires_at.is_none_or(|at| at > now));
         connections.expires_at = phones.iter().filter_map(|row| row.details.expires_at).min();
         for row in &phones {

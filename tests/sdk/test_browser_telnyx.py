@@ -2,6 +2,7 @@
 of its own, and each test says which tones each party hears."""
 
 import pytest
+import telnyx
 
 from browser_acts import *  # noqa: F403
 from browser_pages import connect, restart_ice, talk
@@ -16,6 +17,55 @@ def library():
 def page(tab):
     """Opens a page that has logged in."""
     return lambda *other, **options: tab(*other).register(**options)
+
+
+@pytest.fixture(scope="module")
+def credentials(server):
+    """The telephony credentials of a connection of the account: credentials.create() makes one."""
+    client = telnyx.Telnyx(api_key=server.api_key, base_url=server.http + "/v2")
+    made = client.credential_connections.create(connection_name="pages", user_name="pages", password="of-the-pages")
+
+    class Credentials:
+        create = staticmethod(lambda: client.telephony_credentials.create(connection_id=made.data.id).data)
+        token = staticmethod(lambda credential: client.telephony_credentials.create_token(credential.id))
+        delete = staticmethod(lambda credential: client.telephony_credentials.delete(credential.id))
+
+    return Credentials
+
+
+def test_a_token_is_renewed_in_mid_call_and_the_next_login_uses_the_new_one(tab, credentials):
+    alice, bob = tab(), tab()
+    credential = credentials.create()
+    alice.register(user=None, password=None, login_token=credentials.token(credential))
+    bob.register()
+    connect(alice, bob)
+    alice.do("login", credentials.token(credential))
+    talk(alice, bob)
+    alice.do("cut")
+    alice.wait("recovering", seconds=20)
+    alice.wait("answered")
+    talk(alice, bob)
+    # Pages call a credential by its SIP user name.
+    bob.hang_up()
+    alice.wait("ended")
+    bob.do("call", credential.sip_username)
+    alice.answer()
+    bob.wait("answered")
+    talk(alice, bob)
+    bob.hang_up()
+    alice.wait("ended")
+
+
+def test_a_token_that_is_forged_or_of_a_deleted_credential_is_refused_and_the_errors_say_why(server, tab, credentials):
+    credential = credentials.create()
+    token = credentials.token(credential)
+    forged = tab().start(user=None, password=None, login_token=token[:-6] + "AAAAAA")
+    assert forged.wait("failed")[1]["code"] == 46001
+    assert "the signature of the token is wrong" in server.log()
+    credentials.delete(credential)
+    late = tab().start(user=None, password=None, login_token=token)
+    assert late.wait("failed")[1]["code"] == 46001
+    assert "the credential of the token was deleted" in server.log()
 
 
 def test_a_wrong_password_is_refused(server, tab):

@@ -10,7 +10,8 @@ use tandem_host::hash::MacAlgorithm;
 use tandem_host::jwt::{self, Token};
 use tandem_id::AccountName;
 use tandem_pages::printable;
-use tandem_routing::phones::provisioned::{PHONES, ProvisionedPhone};
+use tandem_routing::connections::CONNECTION_PHONES;
+use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
@@ -108,7 +109,7 @@ async fn of_token(app: &App, token: &str, now: Timestamp) -> Result<LoggedIn, No
     let (row, account) = names.split_at_checked(32).ok_or_else(malformed)?;
     let row = u128::from_str_radix(row, 16).map_err(|_| malformed())?;
     let account = AccountName::new(account);
-    let found = resources::get(&app.calls.services().store, PHONES, &account, row).await;
+    let found = resources::get(&app.calls.services().store, CONNECTION_PHONES, &account, row).await;
     let Some(credential) = found.map_err(NoLogin::Failed)? else {
         return Err(refuse("the credential of the token was deleted", None));
     };

@@ -127,4 +127,6 @@ export const common = {
   unplug: () => latest().ear.unplug(),
   hears: () => latest()?.ear?.hears() ?? [],
   facts: () => latest().ear.facts(),
+  /** The description that the server has sent. */
+  theirs: () => latest().ear.connection.remoteDescription.sdp,
 };

@@ -16,7 +16,7 @@ use tandem_accounts::Account;
 use tandem_host::clock;
 use tandem_operations::connections;
 use tandem_operations::phones;
-use tandem_routing::connections::{MAX_ROWS, PHONES};
+use tandem_routing::connections::{CONNECTION_PHONES, MAX_ROWS};
 use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
@@ -55,7 +55,7 @@ impl Kind for CredentialConnection {
     const LIST_FIELDS: ListFields = connection::LIST_FIELDS;
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
-        let mut rows = stored::all(app, PHONES, &account.name).await?;
+        let mut rows = stored::all(app, CONNECTION_PHONES, &account.name).await?;
         rows.retain(|row| row.parent.is_none());
         Ok(rows)
     }
@@ -92,7 +92,7 @@ impl Kind for CredentialConnection {
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
-        connections::delete(app.calls.services(), PHONES, row).await.map_err(connection_error)
+        connections::delete(app.calls.services(), CONNECTION_PHONES, row).await.map_err(connection_error)
     }
 
     fn more(_: &App, row: &Row) -> Value {
@@ -121,7 +121,7 @@ impl Kind for TelephonyCredential {
     };
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
-        let mut rows = stored::all(app, PHONES, &account.name).await?;
+        let mut rows = stored::all(app, CONNECTION_PHONES, &account.name).await?;
         rows.retain(|row| row.parent.is_some());
         Ok(rows)
     }
@@ -163,7 +163,7 @@ impl Kind for TelephonyCredential {
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
-        stored::remove(app, PHONES, row).await
+        stored::remove(app, CONNECTION_PHONES, row).await
     }
 
     fn new_id() -> u128 {
@@ -194,7 +194,7 @@ impl Kind for TelephonyCredential {
 }
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
-    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MAX_ROWS).await;
+    let kept = phones::keep_phone(app.calls.services(), CONNECTION_PHONES, &mut row, MAX_ROWS).await;
     kept.map_err(|why| stored::not_kept(why, name_taken()))?;
     Ok(Arc::new(row))
 }

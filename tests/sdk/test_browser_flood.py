@@ -1,0 +1,100 @@
+"""A page in a call while strangers send STUN, DTLS and RTP to the call's port at the server: nothing gets in, each datagram is
+counted, and the sound is unharmed."""
+
+import hashlib
+import hmac
+import os
+import re
+import socket
+import struct
+import zlib
+
+import pytest
+import requests
+
+from browser_pages import *  # noqa: F403
+from harness.phone import HOST
+from harness.waiting import wait_for
+
+COOKIE = 0x2112A442  # RFC 8489 §5
+ROUNDS = 400
+
+
+@pytest.fixture(scope="module")
+def library():
+    return "sipjs"
+
+
+@pytest.fixture(scope="module")
+def proxy():
+    """None: the page names the server."""
+
+
+def attribute(kind, value):
+    return struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
+
+
+def check(user, password):
+    """A connectivity check with the right to nominate (RFC 8445 §7.1), for an agent with this user name and password."""
+    attributes = attribute(0x0006, f"{user}:evil".encode()) + attribute(0x0024, struct.pack("!I", 0x7FFFFFFF))
+    attributes += attribute(0x802A, os.urandom(8)) + attribute(0x0025, b"")
+    identity = os.urandom(12)
+
+    def head(more):
+        return struct.pack("!HHI", 0x0001, len(attributes) + more, COOKIE) + identity
+
+    key = hmac.new(password.encode(), head(24) + attributes, hashlib.sha1).digest()
+    attributes += attribute(0x0008, key)
+    return head(8) + attributes + attribute(0x8028, struct.pack("!I", zlib.crc32(head(8) + attributes) ^ 0x5354554E))
+
+
+def client_hello():
+    """A record of DTLS 1.2 with the beginning of a handshake."""
+    body = b"\xfe\xfd" + os.urandom(32) + b"\0\0" + b"\0\x02\xc0\x2b" + b"\x01\0"
+    handshake = b"\x01" + len(body).to_bytes(3) + b"\0\0\0\0\0" + len(body).to_bytes(3) + body
+    return b"\x16\xfe\xfd\0\0" + os.urandom(6) + struct.pack("!H", len(handshake)) + handshake
+
+
+def refused(server):
+    """The number of datagrams that the server has refused in ended legs."""
+    text = requests.get(server.http + "/metrics", timeout=5).text
+    return sum(int(found) for found in re.findall(r"^tandem_(?:webrtc|srtp)_refused_total (\d+)", text, re.MULTILINE))
+
+
+def test_a_flood_of_forged_packets_changes_nothing_in_a_live_call(server, tab):
+    alice = tab().register()
+    alice.call("702")
+    alice.hears(alice.hertz)
+    theirs, before = alice.do("theirs"), alice.facts()
+    port = int(re.search(r"^a=candidate:\S+ 1 udp \d+ \S+ (\d+)", theirs, re.MULTILINE | re.IGNORECASE)[1])
+    user = re.search("a=ice-ufrag:(\\S+)", theirs)[1]
+    forged = {
+        "a check with a wrong password": lambda: check(user, "0" * 24),
+        "a check for another agent": lambda: check("stranger", "0" * 24),
+        "a malformed check": lambda: check(user, "0" * 24)[:30],
+        "a handshake": client_hello,
+        "the end of the DTLS association": lambda: b"\x15\xfe\xfd" + bytes(8) + b"\0\x02\x01\0",
+        "RTP": lambda: b"\x80\x6f" + os.urandom(170),
+        "RTCP": lambda: b"\x81\xcb" + os.urandom(30),
+        "nothing known": lambda: os.urandom(200),
+    }
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind((HOST, 0))
+        for _ in range(ROUNDS):
+            for make in forged.values():
+                stranger.sendto(make(), (HOST, port))
+        stranger.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            # Success would be an answer to a check, or RTP.
+            while not stranger.recv(2048)[:2] in (b"\x01\x01", b"\x80\x6f"):
+                pass
+    for _ in range(5):
+        alice.hears(alice.hertz)
+    after = alice.facts()
+    assert (after["ours"], after["theirs"]) == (before["ours"], before["theirs"])
+    assert (after["ice"], after["dtls"]) == ("connected", "connected")
+    received, counted = after["received"], refused(server)
+    wait_for("more sound", lambda: alice.facts()["received"] > received + 50)
+    alice.hang_up()
+    # Of the last kind, some datagrams look like RTP of another leg, and the kernel may drop some of the flood.
+    wait_for("the count", lambda: refused(server) - counted > ROUNDS * len(forged) // 2)
