@@ -1,11 +1,14 @@
 """The page /dev/phone of `tandem dev` in Chromium: it calls the application, hears it, sends it keys, and says how each call ended."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import tomllib
 
 import pytest
+import requests
 
 from harness.browser import SDK, Browser, bundle, is_tone
 from harness.phone import free_port
@@ -23,13 +26,14 @@ ECHO = twiml("<Response><Echo/></Response>")
 class Dev:
     """A running `tandem dev`."""
 
-    def __init__(self, directory, url):
+    def __init__(self, directory, url, *options):
+        self.data = directory / "data"
         self.log = directory / "dev.log"
         http, sip = free_port(), free_port()
         self.origin = f"http://{HOST}:{http}"
-        command = [str(binary()), "dev", url, "--http-port", str(http), "--sip-port", str(sip)]
+        command = [str(binary()), "dev", url, "--http-port", str(http), "--sip-port", str(sip), *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
-        environment |= {"TANDEM_DATA_DIR": str(directory / "data"), "NO_COLOR": "1"}
+        environment |= {"TANDEM_DATA_DIR": str(self.data), "NO_COLOR": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for("the start", lambda: self.process.poll() is not None or self.shows("Calls are shown here"), 30)
@@ -80,7 +84,7 @@ class Opened:
         page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
         page.goto(f"{origin}/dev/phone")
-        wait_for("the number", lambda: page.input_value("#to"))
+        wait_for("the number", lambda: page.get_attribute("#to", "placeholder"))
 
     def call(self):
         self.page.click("#button")
@@ -128,7 +132,7 @@ def test_the_page_hears_the_application_and_its_keys_arrive(app, phone):
     answering(app, "/voice", lambda response: response.gather(num_digits=6, finish_on_key="", timeout=20, action="/digits").play("/prompt.wav"))
     app.on("/digits", ECHO)
     one = phone()
-    assert one.page.input_value("#to") == "+15550100001"
+    assert one.page.get_attribute("#to", "placeholder") == "+15550100001"
     one.call()
     one.hears(PROMPT)
     for key in KEYS[:3]:
@@ -205,9 +209,37 @@ def test_a_closed_tab_leaves_no_call_behind(app, dev, phone):
     wait_for("the end", lambda: "ended: " in dev.log.read_text()[len(before) :])
 
 
-def test_the_page_says_that_the_server_is_gone(app, module_webapp, browser, probe, tmp_path):
+def test_an_application_that_sends_commands_answers_and_hangs_up(app, browser, probe, tmp_path):
+    app.on("/voice")
+    own = Dev(tmp_path, f"{app.url}/voice", "--provider", "telnyx")
+    context = browser.context()
+    try:
+        page = context.new_page()
+        page.add_init_script(path=probe)
+        one = Opened(page, own.origin)
+        page.evaluate("hertz => window.speak(hertz)", HERTZ)
+        page.click("#button")
+        call = json.loads(app.wait("/voice")[0].body)["data"]["payload"]
+        assert (call["from"], call["to"]) == ("+15550109999", "+15550100001")
+        assert page.get_attribute("#status", "data-state") == "calling"
+        key = tomllib.loads((own.data / "account.toml").read_text())["telnyx"]["api_key"]
+
+        def command(action):
+            url = f"{own.origin}/v2/calls/{call['call_control_id']}/actions/{action}"
+            requests.post(url, headers={"Authorization": f"Bearer {key}"}, json={}, timeout=5).raise_for_status()
+
+        command("answer")
+        one.has("#state", "In the call")
+        command("hangup")
+        one.has("#words", "The application hung up.")
+    finally:
+        own.stop()
+        context.close()
+
+
+def test_the_page_says_that_the_server_is_gone(app, browser, tmp_path):
     app.on("/voice", ECHO)
-    own = Dev(tmp_path, f"{module_webapp.url}/voice")
+    own = Dev(tmp_path, f"{app.url}/voice")
     context = browser.context()
     try:
         one = Opened(context.new_page(), own.origin)

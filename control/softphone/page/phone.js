@@ -333,8 +333,9 @@ addEventListener("pagehide", () => call && stop(call));
 showState("ready", "Ready");
 try {
   const settings = await (await fetch("/dev/phone/settings")).json();
-  ui.to.value ||= settings.number;
-  ui.from.value ||= settings.from;
+  // An empty field means its placeholder, and shows the whole list.
+  ui.to.placeholder = settings.number;
+  ui.from.placeholder = settings.from;
   ui.numbers.append(...settings.numbers.map((number) => Object.assign(document.createElement("option"), { value: number })));
 } catch {
   showResult("failed", "`tandem dev` does not answer. Start it, and load this page again.");
