@@ -31,6 +31,7 @@ use tandem_runtime::Calls;
 use tandem_runtime::app::Reloaded;
 use tandem_settings::IceConfig;
 use tandem_sip as sip;
+use tandem_softphone::Dialled;
 use tandem_store::Store;
 use tandem_telnyx as telnyx;
 use tandem_texml as texml;
@@ -85,7 +86,7 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accoun
 /// calls at once. After SIGHUP and after `POST /console/reload`, the server calls `read` and applies the returned
 /// settings.
 pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
-    run_with(config, OnHangup::Reload, read, Server::introduce).await
+    run_with(config, None, OnHangup::Reload, read, Server::introduce).await
 }
 
 /// Whether this process was started with SIGHUP ignored, as by nohup(1). On systems without `/proc`, the result is `false`.
@@ -106,9 +107,10 @@ pub enum OnHangup {
 }
 
 /// Runs the server like [`run`], and also calls `greet` when the server has started. `on_hangup` is the reaction to
-/// SIGHUP.
+/// SIGHUP. With `softphone`, the server also has the page `/dev/phone`.
 pub async fn run_with(
     config: Config,
+    softphone: Option<Dialled>,
     on_hangup: OnHangup,
     read: impl Fn() -> Result<Config, String>,
     greet: impl FnOnce(&Server),
@@ -116,7 +118,7 @@ pub async fn run_with(
     let mut signals = signals()?;
     let is_detached = on_hangup == OnHangup::End && ignores_hangup();
     let mut hangups = if is_detached { None } else { Some(unix::signal(SignalKind::hangup())?) };
-    let mut server = Server::start(config).await?;
+    let mut server = Server::start_with(config, softphone).await?;
     greet(&server);
     loop {
         let reply = tokio::select! {

@@ -10,6 +10,7 @@ use tandem_config::Config;
 use tandem_gateway as gateway;
 use tandem_runtime::app::App;
 use tandem_server::{self as server, listener};
+use tandem_softphone as softphone;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -46,8 +47,14 @@ impl Listeners {
         Ok(Self { main, metrics, gateways, address })
     }
 
-    /// Serves the routes on all ports. `connections` is the maximum number of connections to `http.listen`.
-    pub(super) fn serve(self, app: App, config: &Config, connections: usize) -> HttpServer {
+    /// Serves the routes on all ports. With `softphone`, also the page that makes this call. `connections` is the maximum number of connections to `http.listen`.
+    pub(super) fn serve(
+        self,
+        app: App,
+        config: &Config,
+        connections: usize,
+        softphone: Option<softphone::Dialled>,
+    ) -> HttpServer {
         let (stop, stopped) = watch::channel(false);
         let mut others: Vec<JoinHandle<()>> = Vec::new();
         let has_metrics_port = self.metrics.is_some();
@@ -56,6 +63,10 @@ impl Listeners {
             others.push(tokio::spawn(serve(listener, router, METRICS_CONNECTIONS, stopped.clone())));
         }
         let (gateways, elsewhere) = gateway::routes(&app, config.gateways.clone());
+        let gateways = match softphone {
+            Some(dialled) => gateways.merge(softphone::routes(app.clone(), dialled)),
+            None => gateways,
+        };
         for listener in self.gateways {
             others.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
         }

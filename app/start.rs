@@ -36,6 +36,7 @@ use tandem_shares::ParentOf;
 use tandem_signalwire as signalwire;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
+use tandem_softphone::Dialled;
 use tandem_speech::recognise::Recogniser;
 use tandem_speech::{self as speech, Voice};
 use tandem_stir::Stir;
@@ -100,6 +101,11 @@ impl Server {
     /// Builds and starts all parts of the server. An error describes the problem of the environment that prevents the
     /// start.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with(config, None).await
+    }
+
+    /// Does the same as [`Self::start`]. With `softphone`, also serves the page `/dev/phone`, which makes this call.
+    pub async fn start_with(config: Config, softphone: Option<Dialled>) -> anyhow::Result<Self> {
         let parts = Parts::new(&config)?;
         let lock = Lock::take(&config.data_dir)?;
         let open_files = descriptors::raise();
@@ -171,7 +177,7 @@ impl Server {
             public_url: Arc::clone(&public_url),
             reload,
         };
-        let http = listeners.serve(app, &config, http_connections);
+        let http = listeners.serve(app, &config, http_connections, softphone);
         lock.publish(&listening);
         Ok(Self {
             calls,

@@ -16,7 +16,9 @@ use tandem_app::{OnHangup, Server};
 use tandem_config::Config;
 use tandem_events::{Filter, Kind};
 use tandem_http::{Origin, without_credentials};
+use tandem_id::AccountName;
 use tandem_runtime::reporting::OF_CALLS;
+use tandem_softphone::{self as softphone, Dialled};
 
 use tandem_cli::env::Sdk;
 use tandem_cli::list::print;
@@ -44,9 +46,10 @@ const MAX_TRIES: u32 = 1_000;
 /// Run a server with a number for the application at URL, and show its calls live
 ///
 /// The command starts the server as `tandem serve` does. A configuration file is optional. The command gives the
-/// application a number and an extension. It prints the settings for the application's SDK, and the command that calls
-/// the application. Then it shows each call with the documents and webhooks (status and time), digits, speech and
-/// audio. Errors are shown with advice. Ctrl-C ends the server.
+/// application a number and an extension. It prints the settings for the application's SDK, the command that calls the
+/// application, and the address of a page with which you talk to it in a browser on this machine. Then it shows each call
+/// with the documents and webhooks (status and time), digits, speech and audio. Errors are shown with advice. Ctrl-C ends
+/// the server.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -99,7 +102,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
         }
     };
-    tandem_cli::block_on(tandem_app::run_with(config, OnHangup::End, read, |server| greet(server, &info)))?.map_err(|error| {
+    let softphone = Dialled { account: AccountName::new(&*info.account), number: info.number.clone() };
+    let greet = |server: &Server| greet(server, &info);
+    tandem_cli::block_on(tandem_app::run_with(config, Some(softphone), OnHangup::End, read, greet))?.map_err(|error| {
         let text = format!("{error:#}");
         // The server's error message recommends environment variables. This command has options for the same settings,
         // so the advice is replaced.
@@ -326,7 +331,14 @@ fn greet(server: &Server, info: &StartInfo) {
             text.push_str(&format!("  {}\n", paint.green(line)));
         }
     }
-    text.push_str("\nCall it from another terminal in this directory:\n");
+    text.push_str("\nTalk with it in a browser on this machine:\n");
+    let page = tandem_cli::reachable(server.http_addr());
+    match page.ip().is_loopback() {
+        true => text.push_str(&format!("  {}\n", paint.green(format!("http://{page}{}", softphone::PATH)))),
+        // A page on any other address gets no microphone without TLS.
+        false => text.push_str("  not possible: http.listen is not a loopback address such as 127.0.0.1:8080\n"),
+    }
+    text.push_str("or call it from another terminal in this directory:\n");
     text.push_str(&format!("  {}\n", paint.green(format!("tandem call {extension} --listen"))));
     if let Some(phone) = &phone {
         text.push_str("or with any softphone on this machine, which needs no account:\n");

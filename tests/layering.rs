@@ -257,6 +257,7 @@ const CRATES: &[&str] = &[
     "control/conferences",
     "control/runtime",
     "control/pages",
+    "control/softphone",
     "control/operations",
     "control/console",
     "control/twilio",

@@ -100,6 +100,8 @@ pub(crate) struct NewLine {
 pub struct PageCall {
     /// The address of the page.
     pub peer: SocketAddr,
+    /// The transport of the page's signalling, for the log: `WSS`.
+    pub transport: &'static str,
     /// How the page has identified itself.
     pub identity: Identity,
     /// The URI of the caller.
@@ -191,7 +193,7 @@ impl Line {
 
     /// Makes the call that the page has asked for: admits it, or refuses it.
     pub fn make(self: Arc<Self>, call: PageCall) {
-        let PageCall { peer, identity, from_uri, from_user, from_display, to_uri, to_user, .. } = call;
+        let PageCall { peer, transport, identity, from_uri, from_user, from_display, to_uri, to_user, .. } = call;
         let PageCall { line, signalling_id, headers, parameters, .. } = call;
         let incoming = IncomingCall {
             request_uri: to_uri.clone(),
@@ -203,7 +205,7 @@ impl Line {
             line,
             signalling_id,
             source: peer,
-            transport: "WSS",
+            transport,
             is_secure: true,
             trunk: None,
             caller: Some(Caller { account: self.user.account.clone(), identity }),

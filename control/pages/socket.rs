@@ -30,7 +30,31 @@ pub struct Outbox {
     overflow: Arc<Notify>,
 }
 
+/// The frames that wait for the network.
+pub struct Waiting {
+    frames: mpsc::Receiver<String>,
+    overflow: Arc<Notify>,
+}
+
+impl Waiting {
+    /// Waits for the next frame. Returns `None` if a frame was lost, and when no outbox is left. The function may be
+    /// cancelled while it waits.
+    pub async fn next(&mut self) -> Option<String> {
+        tokio::select! {
+            frame = self.frames.recv() => frame,
+            () = self.overflow.notified() => None,
+        }
+    }
+}
+
 impl Outbox {
+    /// Creates the outbox of a page, and the frames that wait in it.
+    pub fn new() -> (Self, Waiting) {
+        let (frames, waiting) = mpsc::channel(MAX_WAITING);
+        let overflow = Arc::new(Notify::new());
+        (Self { frames, overflow: Arc::clone(&overflow) }, Waiting { frames: waiting, overflow })
+    }
+
     /// Sends a frame. If too many frames wait, the frame is lost, and the socket is closed, because the page would miss it.
     pub fn send(&self, frame: String) {
         if self.frames.try_send(frame).is_err() {
@@ -58,9 +82,8 @@ pub trait Session: Send {
 
 /// Serves a socket until it is closed. `first` is a frame that was read already.
 pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, session: impl FnOnce(Outbox) -> S) {
-    let (frames, mut waiting) = mpsc::channel(MAX_WAITING);
-    let overflow = Arc::new(Notify::new());
-    let mut session = session(Outbox { frames, overflow: Arc::clone(&overflow) });
+    let (outbox, mut waiting) = Outbox::new();
+    let mut session = session(outbox);
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let opened = clock::now().instant;
     let mut heard = opened;
@@ -69,7 +92,10 @@ pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, ses
     }
     loop {
         let frame = tokio::select! {
-            frame = waiting.recv() => frame,
+            frame = waiting.next() => match frame {
+                Some(frame) => Some(frame),
+                None => return,
+            },
             received = socket.recv() => match received {
                 Some(Ok(Message::Text(text))) => {
                     heard = clock::now().instant;
@@ -88,7 +114,6 @@ pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, ses
                 session.heartbeat()
             }
             () = session.wait() => None,
-            () = overflow.notified() => return,
         };
         if let Some(frame) = frame
             && !matches!(tokio::time::timeout(SEND, socket.send(Message::text(frame))).await, Ok(Ok(())))

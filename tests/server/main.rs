@@ -46,6 +46,7 @@ mod phone_command;
 mod providers;
 mod recordings;
 mod reload;
+mod softphone;
 mod streams;
 mod terminal;
 mod unruly;

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tandem_app::{Server, Signals};
 use tandem_config::Config;
+use tandem_id::AccountName;
 use tandem_runtime::Calls;
 use tandem_sip::Transport;
+use tandem_softphone::Dialled;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -95,8 +98,24 @@ impl TestServer {
         Self::start_as(environment, more, |_| {}).await
     }
 
+    /// Starts a server with `more` in its configuration, and with the page `/dev/phone` for this number.
+    pub(crate) async fn start_with_softphone(more: &str, number: &str) -> Self {
+        let dialled = Dialled { account: AccountName::new("acme"), number: number.to_owned() };
+        // As `tandem dev` has it.
+        Self::start_with(&[], more, |config| config.drain_timeout = Duration::ZERO, Some(dialled)).await
+    }
+
     /// Does the same as [`Self::start_under`], and changes the configuration after each reading.
     pub(crate) async fn start_as(environment: &[(&str, &str)], more: &str, change: fn(&mut Config)) -> Self {
+        Self::start_with(environment, more, change, None).await
+    }
+
+    async fn start_with(
+        environment: &[(&str, &str)],
+        more: &str,
+        change: fn(&mut Config),
+        softphone: Option<Dialled>,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("tandem.toml");
         std::fs::write(&file, settings(folder.path(), more)).unwrap();
@@ -104,7 +123,7 @@ impl TestServer {
         let environment: Vec<_> = environment.collect();
         let mut config = Config::load(Some(&file), environment.clone()).unwrap_or_else(|errors| panic!("{errors}"));
         change(&mut config);
-        let server = Server::start(config).await.unwrap();
+        let server = Server::start_with(config, softphone).await.unwrap();
         let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
         let api = Api(server.http_addr());

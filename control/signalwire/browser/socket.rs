@@ -283,6 +283,7 @@ impl Session {
         let (to_uri, to_user) = called(&destination);
         line.make(PageCall {
             peer: self.peer,
+            transport: "WSS",
             identity: Identity::Subscriber { name: Arc::clone(name) },
             line: format!("invite {name} -> {destination}"),
             from_uri: format!("client:{name}"),

@@ -200,6 +200,7 @@ impl Session {
         let from_user = if caller_number.is_empty() { name.to_string() } else { caller_number };
         page.new_call(|_| id.clone(), None, sdp).make(PageCall {
             peer: self.peer,
+            transport: "WSS",
             identity: Identity::Sip { username: Some(Arc::clone(name)), domain: None },
             line: format!("invite {name} -> {destination}"),
             from_uri: uri(&from_user),

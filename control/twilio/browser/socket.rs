@@ -187,6 +187,7 @@ impl Session {
         let (name, from) = (Arc::clone(&grant.identity), format!("client:{}", grant.identity));
         line.make(PageCall {
             peer: self.peer,
+            transport: "WSS",
             line: format!("invite {from} -> {to}"),
             from_uri: from,
             from_user: name.to_string(),

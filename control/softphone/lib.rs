@@ -1,0 +1,101 @@
+//! The page `/dev/phone`, with which a developer talks to the application. It exists only where [`routes`] are served:
+//! under `tandem dev`.
+//!
+//! ```text
+//!   page ── POST /dev/phone/calls (SDP offer) ──► CallStream ──► tandem_pages ──► the leg of the call
+//!        ◄─ one line of JSON for each event ────┘    ▲
+//!                                          the event bus: problems, the end of the leg
+//! ```
+//!
+//! One request is one call. Its response lasts as long as the call, and its last line says why the call has ended. To hang
+//! up, the page closes the connection. So a page that is closed leaves no call behind, and no call ends without a reason.
+#![forbid(unsafe_code)]
+
+mod call;
+mod ending;
+mod frame;
+mod guard;
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use serde_json::json;
+use tandem_id::AccountName;
+use tandem_pages::Lines;
+use tandem_pages::socket::MAX_FRAME;
+use tandem_runtime::app::App;
+use tokio::sync::Semaphore;
+
+/// The path of the page.
+pub const PATH: &str = "/dev/phone";
+/// Maximum number of calls at the same time, of all tabs together.
+const MAX_CALLS: usize = 8;
+/// The calling number of the page. It is a fictitious number, and `tandem call` has the same.
+const FROM: &str = "+15550109999";
+/// Maximum number of numbers that the page suggests.
+const MAX_NUMBERS: usize = 200;
+
+const HTML: &str = include_str!("page/phone.html");
+const SCRIPT: &str = include_str!("page/phone.js");
+const STYLE: &str = include_str!("page/phone.css");
+const ICON: &str = include_str!("page/icon.svg");
+
+/// The call that the page makes if nothing else is entered.
+#[derive(Clone, Debug)]
+pub struct Dialled {
+    /// The account that owns the number.
+    pub account: AccountName,
+    /// The number of the application.
+    pub number: String,
+}
+
+/// The state of the page's requests.
+struct Softphone {
+    app: App,
+    dialled: Dialled,
+    lines: Lines,
+    places: Arc<Semaphore>,
+}
+
+/// Builds the routes of the page.
+pub fn routes(app: App, dialled: Dialled) -> Router {
+    let places = Arc::new(Semaphore::new(MAX_CALLS));
+    let phone = Arc::new(Softphone { app, dialled, lines: Lines::default(), places });
+    Router::new()
+        .route(PATH, get(|| async { file("text/html; charset=utf-8", HTML) }))
+        .route("/dev/phone/phone.js", get(|| async { file("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/dev/phone/phone.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
+        .route("/dev/phone/icon.svg", get(|| async { file("image/svg+xml", ICON) }))
+        .route("/dev/phone/settings", get(settings))
+        .route("/dev/phone/calls", post(call::call).layer(DefaultBodyLimit::max(MAX_FRAME)))
+        .layer(middleware::from_fn(guard::guard))
+        .with_state(phone)
+}
+
+fn file(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// `GET /dev/phone/settings`: the values of the page's fields, and the numbers that the page suggests.
+async fn settings(State(phone): State<Arc<Softphone>>) -> Response {
+    let Dialled { account, number } = &phone.dialled;
+    let routing = phone.app.calls.services().routing.load_full();
+    let stored = routing.inventory().numbers.all(account).into_iter().map(|held| held.name.clone());
+    // A text with `*` stands for many numbers.
+    let configured = routing.configured_of(account).filter_map(|one| one.number.exact().map(str::to_owned));
+    let mut numbers: Vec<String> = configured.chain(stored).take(MAX_NUMBERS).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let settings = json!({ "number": number, "from": FROM, "numbers": numbers });
+    ([(header::CONTENT_TYPE, "application/json")], settings.to_string()).into_response()
+}
+
+/// An error for the page, or for the person who reads it.
+fn refused(status: StatusCode, text: impl Into<String>) -> Response {
+    let kind: (HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    (status, [kind], text.into() + "\n").into_response()
+}
