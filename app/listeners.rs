@@ -47,7 +47,8 @@ impl Listeners {
         Ok(Self { main, metrics, gateways, address })
     }
 
-    /// Serves the routes on all ports. With `softphone`, also the page that makes this call. `connections` is the maximum number of connections to `http.listen`.
+    /// Serves the routes on all ports. With `softphone`, also the page that makes this call. `connections` is the maximum
+    /// number of connections to `http.listen`.
     pub(super) fn serve(
         self,
         app: App,
