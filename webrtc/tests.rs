@@ -267,10 +267,15 @@ fn a_connection_is_complete_despite_any_single_loss_repetition_or_delay() {
 
 #[test]
 fn a_connection_is_complete_when_a_third_of_the_datagrams_are_lost() {
-    for seed in 1..=20 {
+    for seed in 1..=20_u32 {
         let mut link = Link::new();
-        let mut random = Random(seed);
-        link.fate = Box::new(move |_| if random.next().is_multiple_of(3) { Fate::Lose } else { Fate::Deliver });
+        let mut random = seed.wrapping_mul(0x9E37_79B9);
+        link.fate = Box::new(move |_| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            if random % 3 == 0 { Fate::Lose } else { Fate::Deliver }
+        });
         link.run(20_000 * MS);
         link.assert_connected();
     }
