@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_webrtc::Failure as TransportFailure;
+use tandem_webrtc::{CertificateKind, Failure as TransportFailure};
 
 use crate::answering::DetectionResult;
 use crate::command::{LegId, OpId, Track};
@@ -135,6 +135,12 @@ pub enum Event {
     SuppressionResumed {
         /// The direction in which suppression works again.
         track: Track,
+    },
+    /// DTLS has agreed on keys, with which packets are encrypted from now on (RFC 5764). It can happen again, with a far
+    /// end that has moved.
+    ConnectionEncrypted {
+        /// The kind of the far end's certificate.
+        certificate: CertificateKind,
     },
     /// The far end has answered no connectivity check for 15 s (RFC 7675). The session goes on trying.
     ConnectionInterrupted,

@@ -98,7 +98,7 @@ pub use session::RunningOperations;
 pub use snapshot::{SessionSnapshot, SessionSnapshotError};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
-pub use tandem_webrtc::Failure as TransportFailure;
+pub use tandem_webrtc::{CertificateKind, Failure as TransportFailure};
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, FrameComposition, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};

@@ -183,6 +183,7 @@ impl MediaSession {
         while let Some(change) = self.transport.poll_change() {
             match change {
                 Change::Route => self.routing.moved = true,
+                Change::Encrypted(certificate) => self.events.send(Event::ConnectionEncrypted { certificate }),
                 Change::Interrupted => self.events.send(Event::ConnectionInterrupted),
                 Change::Restored => self.events.send(Event::ConnectionRestored),
                 Change::Failed(failure) => self.events.send(Event::TransportFailed { reason: failure }),

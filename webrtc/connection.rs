@@ -77,6 +77,16 @@ pub enum Role {
     Server,
 }
 
+/// The kind of a far end. It decides about the DTLS of an association.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FarEnd {
+    /// A browser: DTLS 1.2 or 1.3, and a certificate with an ECDSA key.
+    #[default]
+    Browser,
+    /// A SIP phone: DTLS 1.2, and a certificate with an ECDSA or an RSA key.
+    Phone,
+}
+
 /// An address of this host, as the far end sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalAddress {
@@ -98,6 +108,9 @@ pub struct Remote {
     pub role: Role,
     /// Whether the far end only answers checks (RFC 8445 §2.5).
     pub lite: bool,
+    /// The kind of the far end.
+    #[serde(default)]
+    pub far_end: FarEnd,
 }
 
 /// The way of our packets to the far end.
@@ -296,10 +309,11 @@ impl Connection {
         self.agent.set_remote_credentials((&remote.credentials).into());
         self.agent.handle_timeout(now);
         if self.fingerprints.as_ref() != Some(&remote.fingerprints) {
-            let handshake = Handshake::new(now, &self.identity, remote.role, remote.fingerprints.clone());
-            match self.fingerprints.replace(remote.fingerprints.clone()) {
-                Some(_) => self.next = Some(handshake),
-                None => self.handshake = Some(handshake),
+            let is_next = self.fingerprints.replace(remote.fingerprints.clone()).is_some();
+            match Handshake::new(now, &self.identity, remote) {
+                Ok(handshake) if is_next => self.next = Some(handshake),
+                Ok(handshake) => self.handshake = Some(handshake),
+                Err(failure) => self.fail(failure),
             }
         }
         self.remote = Some(remote.clone());
@@ -533,7 +547,7 @@ impl Connection {
         let mut poll = |handshake: &mut Option<Handshake>| match handshake {
             // A client begins its handshake with the first poll, so its way must be known.
             Some(handshake) if handshake.role() == Role::Server || self.route.is_some() => {
-                handshake.poll(|octets| push(&mut self.waiting, to, octets))
+                handshake.poll(now, |octets| push(&mut self.waiting, to, octets))
             }
             _ => Ok(Vec::new()),
         };

@@ -1,18 +1,15 @@
-//! One DTLS association: its handshake, the far end's certificate and the SRTP keys.
+//! One DTLS association: its handshake, the far end's certificate and the SRTP keys. Two libraries do the work. The kind
+//! of the far end decides which: [`browser`] has the newer versions of DTLS, and [`phone`] also accepts RSA certificates.
+
+mod browser;
+mod phone;
 
 use std::fmt;
 use std::time::Instant;
 
-use dimpl::{Dtls, Output, SrtpProfile};
-
-use crate::connection::{Failure, Role};
+use crate::connection::{Failure, FarEnd, Remote, Role};
 use crate::fingerprint::Fingerprint;
 use crate::identity::Identity;
-
-/// The longest DTLS datagram that the association writes.
-const LONGEST: usize = 2_048;
-/// The highest number of steps of one poll. A step is a datagram or an event, and a flight has at most a few dozen.
-const MAX_STEPS: usize = 256;
 
 /// A protection profile of SRTP that DTLS can agree on (RFC 5764 §4.1.2, RFC 7714 §14.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +32,35 @@ impl Suite {
     }
 }
 
+/// The kind of the key in a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateKind {
+    /// A key of an elliptic curve.
+    Ecdsa,
+    /// An RSA key.
+    Rsa,
+}
+
+impl CertificateKind {
+    /// Returns the kind of a certificate in the form DER. The handshake checks the certificate; this value is for the log
+    /// only.
+    fn of(certificate: &[u8]) -> CertificateKind {
+        // The object identifier `rsaEncryption` (RFC 8017 appendix C). It names a key, and never a signature.
+        const RSA: [u8; 11] = [6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
+        let is_rsa = certificate.windows(RSA.len()).any(|window| window == RSA);
+        if is_rsa { CertificateKind::Rsa } else { CertificateKind::Ecdsa }
+    }
+}
+
+impl fmt::Display for CertificateKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            CertificateKind::Ecdsa => "ECDSA",
+            CertificateKind::Rsa => "RSA",
+        })
+    }
+}
+
 /// The SRTP keys of a handshake. Each is a master key, followed by its master salt.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
@@ -44,11 +70,29 @@ pub struct Keys {
     pub send: Vec<u8>,
     /// The key of the packets that we receive.
     pub receive: Vec<u8>,
+    /// The kind of the far end's certificate.
+    pub certificate: CertificateKind,
+}
+
+impl Keys {
+    /// Divides the exported octets (RFC 5764 §4.2): the client's key, the server's key, the client's salt, the server's
+    /// salt. Returns `None` if there are too few.
+    fn of(role: Role, suite: Suite, octets: &[u8], certificate: CertificateKind) -> Option<Keys> {
+        let (keys, salts) = octets.split_at_checked(2 * suite.key_length())?;
+        let (client_key, server_key) = keys.split_at_checked(suite.key_length())?;
+        let (client_salt, rest) = salts.split_at_checked(suite.salt_length())?;
+        let server_salt = rest.get(..suite.salt_length())?;
+        let (client, server) = ([client_key, client_salt].concat(), [server_key, server_salt].concat());
+        Some(match role {
+            Role::Client => Keys { suite, send: client, receive: server, certificate },
+            Role::Server => Keys { suite, send: server, receive: client, certificate },
+        })
+    }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Keys({:?})", self.suite)
+        write!(formatter, "Keys({:?}, {})", self.suite, self.certificate)
     }
 }
 
@@ -60,24 +104,28 @@ pub(crate) enum News {
     Closed,
 }
 
+enum Association {
+    Browser(Box<browser::Association>),
+    Phone(Box<phone::Association>),
+}
+
 /// A DTLS association.
 pub(crate) struct Handshake {
-    dtls: Dtls,
+    association: Association,
     role: Role,
-    fingerprints: Vec<Fingerprint>,
-    /// Whether the far end's certificate has one of the announced fingerprints.
-    is_verified: bool,
-    timeout: Option<Instant>,
 }
 
 impl Handshake {
-    /// Creates an association. `fingerprints` are those of the far end, in the signalling.
-    pub(crate) fn new(now: Instant, identity: &Identity, role: Role, fingerprints: Vec<Fingerprint>) -> Handshake {
-        let mut dtls = Dtls::new_auto(identity.config(), identity.certificate(), now);
-        if role == Role::Client {
-            dtls.set_active(true);
-        }
-        Handshake { dtls, role, fingerprints, is_verified: false, timeout: None }
+    /// Creates an association with a far end that has this description.
+    pub(crate) fn new(now: Instant, identity: &Identity, remote: &Remote) -> Result<Handshake, Failure> {
+        let (role, fingerprints) = (remote.role, remote.fingerprints.clone());
+        let association = match remote.far_end {
+            FarEnd::Browser => {
+                Association::Browser(Box::new(browser::Association::new(now, identity, role, fingerprints)))
+            }
+            FarEnd::Phone => Association::Phone(Box::new(phone::Association::new(now, identity, role, fingerprints)?)),
+        };
+        Ok(Handshake { association, role })
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -85,78 +133,44 @@ impl Handshake {
     }
 
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.timeout
+        match &self.association {
+            Association::Browser(association) => association.timeout(),
+            Association::Phone(association) => association.timeout(),
+        }
     }
 
     pub(crate) fn handle_datagram(&mut self, now: Instant, octets: &[u8]) -> Result<(), Failure> {
-        self.handle_timeout(now)?;
-        self.dtls.handle_packet(octets).map_err(failure)
+        match &mut self.association {
+            Association::Browser(association) => association.handle_datagram(now, octets),
+            Association::Phone(association) => association.handle_datagram(now, octets),
+        }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Failure> {
-        self.dtls.handle_timeout(now).map_err(failure)
+        match &mut self.association {
+            Association::Browser(association) => association.handle_timeout(now),
+            Association::Phone(association) => association.handle_timeout(now),
+        }
     }
 
-    /// Passes each datagram that must be sent to `send`, and returns the news.
-    pub(crate) fn poll(&mut self, mut send: impl FnMut(&[u8])) -> Result<Vec<News>, Failure> {
-        let mut buffer = vec![0; LONGEST];
-        let mut news = Vec::new();
-        for _ in 0..MAX_STEPS {
-            match self.dtls.poll_output(&mut buffer) {
-                Output::Packet(octets) => send(octets),
-                Output::BufferTooSmall { needed } if u16::try_from(needed).is_ok() => buffer.resize(needed, 0),
-                Output::Timeout(at) => {
-                    self.timeout = Some(at);
-                    return Ok(news);
-                }
-                Output::PeerCert(certificate) => {
-                    self.is_verified = self.fingerprints.iter().any(|known| known.matches(certificate));
-                    if !self.is_verified {
-                        return Err(Failure::Fingerprint);
-                    }
-                }
-                Output::KeyingMaterial(octets, profile) if self.is_verified => {
-                    let unknown = || Failure::Handshake(format!("SRTP profile {profile} is not supported"));
-                    news.push(News::Keys(keys(self.role, profile, &octets).ok_or_else(unknown)?));
-                }
-                // Without a verified certificate, these are the keys of an unknown far end.
-                Output::KeyingMaterial(..) => return Err(Failure::Fingerprint),
-                Output::CloseNotify => news.push(News::Closed),
-                Output::Connected | Output::ApplicationData(_) => {}
-                _ => return Err(Failure::Handshake("the DTLS library has an unknown output".into())),
-            }
+    /// Passes each datagram that must be sent to `send`, and returns the news. A client begins its handshake with the
+    /// first poll.
+    pub(crate) fn poll(&mut self, now: Instant, send: impl FnMut(&[u8])) -> Result<Vec<News>, Failure> {
+        match &mut self.association {
+            Association::Browser(association) => association.poll(send),
+            Association::Phone(association) => association.poll(now, send),
         }
-        Ok(news)
     }
 
     /// Tells the far end that the association ends.
     pub(crate) fn close(&mut self, send: impl FnMut(&[u8])) {
-        if self.dtls.close().is_ok() {
-            // The far end notices the end without this message too, when consent ends.
-            let _ = self.poll(send);
+        match &mut self.association {
+            Association::Browser(association) => association.close(send),
+            Association::Phone(association) => association.close(send),
         }
     }
 }
 
-/// Divides the exported octets (RFC 5764 §4.2): the client's key, the server's key, the client's salt, the server's salt.
-fn keys(role: Role, profile: SrtpProfile, octets: &[u8]) -> Option<Keys> {
-    let suite = match profile {
-        SrtpProfile::AES128_CM_SHA1_80 => Suite::Aes128Sha1_80,
-        SrtpProfile::AEAD_AES_128_GCM => Suite::Aes128Gcm,
-        SrtpProfile::AEAD_AES_256_GCM => Suite::Aes256Gcm,
-        _ => return None,
-    };
-    let (keys, salts) = octets.split_at_checked(2 * suite.key_length())?;
-    let (client_key, server_key) = keys.split_at_checked(suite.key_length())?;
-    let (client_salt, rest) = salts.split_at_checked(suite.salt_length())?;
-    let server_salt = rest.get(..suite.salt_length())?;
-    let (client, server) = ([client_key, client_salt].concat(), [server_key, server_salt].concat());
-    Some(match role {
-        Role::Client => Keys { suite, send: client, receive: server },
-        Role::Server => Keys { suite, send: server, receive: client },
-    })
-}
-
-fn failure(why: dimpl::Error) -> Failure {
-    Failure::Handshake(why.to_string())
+fn is_known(fingerprints: &[Fingerprint], certificate: &[u8]) -> bool {
+    fingerprints.iter().any(|known| known.matches(certificate))
 }

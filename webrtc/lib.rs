@@ -9,8 +9,8 @@
 //!   candidates       +-------------------------------------------------------------------+
 //! ```
 //!
-//! The crates `is` and `dimpl` do the work. No other crate of the workspace names them, so another implementation can
-//! replace them here. SRTP itself, SDP and sockets are not part of this crate.
+//! The crates `is`, `dimpl` (browsers) and `rtc-dtls` (phones) do the work. No other crate of the workspace names them, so
+//! another implementation can replace them here. SRTP itself, SDP and sockets are not part of this crate.
 //!
 //! Nothing from the network changes a connection before it is authentic: a STUN message needs our password, a DTLS record
 //! needs a source that has passed a STUN check, and a certificate needs the fingerprint of the signalling. Other
@@ -22,10 +22,11 @@ mod handshake;
 mod identity;
 
 pub use connection::{
-    Connection, Counts, Credentials, Datagram, Event, Failure, LocalAddress, Protocol, Remote, Role, Route, Transmit,
+    Connection, Counts, Credentials, Datagram, Event, Failure, FarEnd, LocalAddress, Protocol, Remote, Role, Route,
+    Transmit,
 };
 pub use fingerprint::{Fingerprint, Hash};
-pub use handshake::{Keys, Suite};
+pub use handshake::{CertificateKind, Keys, Suite};
 pub use identity::{Identity, IdentityError};
 
 #[cfg(test)]

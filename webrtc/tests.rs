@@ -10,6 +10,25 @@ use super::*;
 static OURS: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
 static THEIRS: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
 
+static RSA: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate_rsa().unwrap()));
+
+/// The far end of the first side: its kind, its certificate, and the role of the first side.
+#[derive(Clone, Copy)]
+struct Setting {
+    far_end: FarEnd,
+    theirs: &'static LazyLock<Arc<Identity>>,
+    role: Role,
+}
+
+const BROWSER: Setting = Setting { far_end: FarEnd::Browser, theirs: &THEIRS, role: Role::Server };
+const SETTINGS: [Setting; 5] = [
+    BROWSER,
+    Setting { far_end: FarEnd::Phone, ..BROWSER },
+    Setting { far_end: FarEnd::Phone, role: Role::Client, ..BROWSER },
+    Setting { far_end: FarEnd::Phone, theirs: &RSA, ..BROWSER },
+    Setting { far_end: FarEnd::Phone, theirs: &RSA, role: Role::Client },
+];
+
 const MS: Duration = Duration::from_millis(1);
 
 fn address(text: &str) -> SocketAddr {
@@ -21,7 +40,13 @@ fn credentials(name: &str) -> Credentials {
 }
 
 fn remote(name: &str, identity: &Identity, role: Role) -> Remote {
-    Remote { credentials: credentials(name), fingerprints: vec![identity.fingerprint().clone()], role, lite: false }
+    Remote {
+        credentials: credentials(name),
+        fingerprints: vec![identity.fingerprint().clone()],
+        role,
+        lite: false,
+        far_end: FarEnd::Browser,
+    }
 }
 
 /// The start of a virtual clock.
@@ -37,6 +62,18 @@ enum Fate {
     Lose,
     Repeat,
     Delay,
+}
+
+/// A generator of pseudo-random numbers.
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9);
+        let mixed = (self.0 ^ self.0 >> 16).wrapping_mul(0x85EB_CA6B);
+        let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xC2B2_AE35);
+        mixed ^ mixed >> 16
+    }
 }
 
 /// One side: a connection, its address, its events.
@@ -65,6 +102,7 @@ impl Side {
 }
 
 struct Link {
+    setting: Setting,
     now: Instant,
     sides: [Side; 2],
     /// The datagrams on the way: the time of arrival, the receiver, the source, the content.
@@ -77,13 +115,21 @@ struct Link {
 impl Link {
     /// Two sides that know each other's description. The first has made the offer, and the second is the DTLS client.
     fn new() -> Link {
-        let mut link = Link::unknown();
+        Link::of(BROWSER)
+    }
+
+    fn of(setting: Setting) -> Link {
+        let mut link = Link::unknown_of(setting);
         link.describe();
         link
     }
 
     /// Two sides without the other's description.
     fn unknown() -> Link {
+        Link::unknown_of(BROWSER)
+    }
+
+    fn unknown_of(setting: Setting) -> Link {
         let now = origin();
         let side = |name: &str, identity: &Arc<Identity>, at: &str, controlling| {
             let address = address(at);
@@ -91,14 +137,16 @@ impl Link {
             let connection = Connection::new(now, Arc::clone(identity), &credentials(name), &local, controlling, false);
             Side { connection, address, outside: address, events: Vec::new() }
         };
-        let sides = [side("a", &OURS, "192.0.2.1:4000", true), side("b", &THEIRS, "192.0.2.2:5000", false)];
-        Link { now, sides, way: VecDeque::new(), fate: Box::new(|_| Fate::Deliver), sent: [0; 2] }
+        let sides = [side("a", &OURS, "192.0.2.1:4000", true), side("b", setting.theirs, "192.0.2.2:5000", false)];
+        Link { setting, now, sides, way: VecDeque::new(), fate: Box::new(|_| Fate::Deliver), sent: [0; 2] }
     }
 
     fn describe(&mut self) {
         let now = self.now;
-        self.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
-        self.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
+        let Setting { far_end, theirs, role } = self.setting;
+        let other = if role == Role::Server { Role::Client } else { Role::Server };
+        self.sides[0].connection.set_remote(now, &Remote { far_end, ..remote("b", theirs, role) });
+        self.sides[1].connection.set_remote(now, &Remote { far_end, ..remote("a", &OURS, other) });
         for (from, to) in [(0, 1), (1, 0)] {
             let local = LocalAddress { protocol: Protocol::Udp, address: self.sides[from].outside };
             for line in Connection::local_candidates(&[local]) {
@@ -180,9 +228,17 @@ impl Link {
 
 #[test]
 fn two_connections_find_a_route_and_agree_on_keys() {
+    for setting in SETTINGS {
+        let mut link = Link::of(setting);
+        link.run(1_000 * MS);
+        link.assert_connected();
+        let rsa = Arc::ptr_eq(setting.theirs, &RSA);
+        let expected = if rsa { CertificateKind::Rsa } else { CertificateKind::Ecdsa };
+        assert_eq!(link.sides[0].keys().map(|keys| keys.certificate), Some(expected));
+        assert_eq!(link.sides[1].keys().map(|keys| keys.certificate), Some(CertificateKind::Ecdsa));
+    }
     let mut link = Link::new();
     link.run(1_000 * MS);
-    link.assert_connected();
     // A repeated description changes nothing.
     let sent = link.sent;
     link.sides[0].events.clear();
@@ -194,9 +250,10 @@ fn two_connections_find_a_route_and_agree_on_keys() {
 
 #[test]
 fn a_connection_is_complete_despite_any_single_loss_repetition_or_delay() {
-    for fate in [Fate::Lose, Fate::Repeat, Fate::Delay] {
+    let fates = [Fate::Lose, Fate::Repeat, Fate::Delay];
+    for (setting, fate) in SETTINGS.into_iter().flat_map(|setting| fates.map(|fate| (setting, fate))) {
         for unlucky in 0..30 {
-            let mut link = Link::new();
+            let mut link = Link::of(setting);
             let mut number = 0;
             link.fate = Box::new(move |_| {
                 number += 1;
@@ -222,6 +279,25 @@ fn a_connection_is_complete_when_a_third_of_the_datagrams_are_lost() {
         link.run(20_000 * MS);
         link.assert_connected();
     }
+}
+
+#[test]
+fn a_connection_to_a_phone_is_complete_when_a_fifth_of_the_datagrams_are_lost() {
+    let mut incomplete = Vec::new();
+    for (setting, seed) in SETTINGS[1..].iter().flat_map(|setting| (1..=20).map(move |seed| (*setting, seed))) {
+        let mut link = Link::of(setting);
+        let mut random = Random(seed);
+        link.fate = Box::new(move |_| if random.next().is_multiple_of(5) { Fate::Lose } else { Fate::Deliver });
+        link.run(20_000 * MS);
+        let [ours, theirs] = link.sides.each_ref().map(|side| side.keys().is_some());
+        if !(ours && theirs) {
+            incomplete.push((setting.role, seed, ours, theirs));
+            continue;
+        }
+        link.assert_connected();
+    }
+    // The library repeats a flight at most seven times.
+    assert!(incomplete.len() <= 1, "{incomplete:?}");
 }
 
 #[test]
@@ -262,19 +338,54 @@ fn checks_and_a_client_hello_that_come_before_the_description_are_not_lost() {
 
 #[test]
 fn a_certificate_with_another_fingerprint_brings_no_keys() {
-    let mut link = Link::unknown();
-    let now = link.now;
-    let stranger = Identity::generate().unwrap();
-    link.sides[0].connection.set_remote(now, &remote("b", &stranger, Role::Server));
-    link.sides[1].connection.set_remote(now, &remote("a", &OURS, Role::Client));
-    for line in
-        Connection::local_candidates(&[LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }])
-    {
-        link.sides[1].connection.add_candidate(now, &line);
+    for setting in SETTINGS {
+        let mut link = Link::unknown_of(setting);
+        let now = link.now;
+        let stranger = Identity::generate().unwrap();
+        link.describe();
+        let Setting { far_end, role, .. } = setting;
+        // The second side does not have the certificate of this description.
+        let local = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
+        link.sides[0].connection = Connection::new(now, Arc::clone(&OURS), &credentials("a"), &local, true, false);
+        link.sides[0].connection.set_remote(now, &Remote { far_end, ..remote("b", &stranger, role) });
+        link.run(5_000 * MS);
+        assert_eq!(link.sides[0].failure(), Some(&Failure::Fingerprint));
+        assert_eq!(link.sides[0].keys(), None);
     }
-    link.run(5_000 * MS);
-    assert_eq!(link.sides[0].failure(), Some(&Failure::Fingerprint));
-    assert_eq!(link.sides[0].keys(), None);
+}
+
+#[test]
+fn changed_records_of_a_phone_change_nothing_but_its_own_handshake() {
+    let mut random = Random(7);
+    let mut next = move || random.next();
+    let mut complete = 0;
+    for round in 0..600 {
+        let setting = SETTINGS[1 + round % 4];
+        let mut link = Link::of(setting);
+        for _ in 0..60 {
+            link.run(10 * MS);
+            // Changes some octets of a datagram on the way, or inserts a changed copy before it.
+            let Some(place) = link.way.iter().position(|(.., octets)| matches!(octets.first(), Some(20..=63))) else {
+                continue;
+            };
+            let (at, to, source, mut octets) = link.way[place].clone();
+            for _ in 0..=next() % 3 {
+                let index = next() as usize % octets.len();
+                octets[index] = next().to_be_bytes()[0];
+            }
+            match next() % 4 {
+                0 => link.way[place].3 = octets,
+                1 => link.way.insert(place, (at, to, source, octets)),
+                _ => {}
+            }
+        }
+        let [ours, theirs] = link.sides.each_ref().map(|side| side.keys());
+        if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            assert_eq!((&ours.send, &ours.receive), (&theirs.receive, &theirs.send));
+            complete += 1;
+        }
+    }
+    assert!(complete > 10, "{complete}");
 }
 
 #[test]
@@ -413,13 +524,15 @@ fn a_lite_side_answers_checks_and_connects() {
 
 #[test]
 fn the_end_of_one_side_ends_the_other_after_2_s() {
-    let mut link = Link::new();
-    link.run(1_000 * MS);
-    link.sides[1].connection.close();
-    link.run(1_900 * MS);
-    assert_eq!(link.sides[0].failure(), None);
-    link.run(200 * MS);
-    assert_eq!(link.sides[0].failure(), Some(&Failure::Closed));
+    for setting in SETTINGS {
+        let mut link = Link::of(setting);
+        link.run(1_000 * MS);
+        link.sides[1].connection.close();
+        link.run(1_900 * MS);
+        assert_eq!(link.sides[0].failure(), None);
+        link.run(200 * MS);
+        assert_eq!(link.sides[0].failure(), Some(&Failure::Closed));
+    }
 }
 
 #[test]

@@ -719,6 +719,11 @@ impl CallTask {
                 self.services.counters.audio_resumed(leg);
                 self.note_line(now.time, leg, "media", "audio from the far end arrives again");
             }
+            media::Event::ConnectionEncrypted { certificate } => {
+                let text =
+                    format!("the media is encrypted with keys of DTLS. The far end's certificate: {certificate}");
+                self.note_line(now.time, leg, "media", text);
+            }
             media::Event::ConnectionInterrupted => self.note_line(now.time, leg, "media", CONNECTION_INTERRUPTED),
             media::Event::ConnectionRestored => self.note_line(now.time, leg, "media", CONNECTION_RESTORED),
             media::Event::TransportFailed { reason } => {

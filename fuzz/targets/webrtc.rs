@@ -1,4 +1,4 @@
-//! Two connections over a link that the fuzzer changes. Each datagram takes two octets of the input: the first says how far into
+//! Two connections over a link that the fuzzer changes. The first octet of the input chooses the kind of the far ends. Each datagram takes two octets of the input: the first says how far into
 //! the datagram an octet is changed, and the second says how (0 leaves the datagram as it is, 255 loses it). When the input ends, the
 //! rest of it is one more datagram from a known source.
 #![no_main]
@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use tandem_webrtc::{Connection, Credentials, Identity, LocalAddress, Protocol, Remote, Role, Route};
+use tandem_webrtc::{Connection, Credentials, FarEnd, Identity, LocalAddress, Protocol, Remote, Role, Route};
 
 static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::generate().unwrap()));
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let (kind, data) = data.split_first().unwrap_or((&0, &[]));
+    let far_end = if kind & 1 == 0 { FarEnd::Browser } else { FarEnd::Phone };
     let mut now = Instant::now();
     let addresses: [SocketAddr; 2] = [([192, 0, 2, 1], 4_000).into(), ([192, 0, 2, 2], 5_000).into()];
     let credentials = ["aaaa", "bbbb"].map(|name| Credentials { ufrag: name.into(), password: name.repeat(6) });
@@ -24,6 +26,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             fingerprints: vec![IDENTITY.fingerprint().clone()],
             role: if side == 0 { Role::Server } else { Role::Client },
             lite: false,
+            far_end,
         });
         for line in Connection::local_candidates(&[local[1 - side]]) {
             connection.add_candidate(now, &line);

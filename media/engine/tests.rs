@@ -449,7 +449,7 @@ fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
     let mut reports = pair.reports(Side::A);
     assert!((1..=3).contains(&reports.len()), "every 2.5 to 7.5 s, the first in half that");
     reports.drain(..reports.len() - 1);
-    assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
+    assert_eq!(reports[0].to, "127.0.0.2:4001".parse::<SocketAddr>().unwrap());
     let mut items = Vec::new();
     assert!(rtcp::read(&reports[0].packet, 0xAA, |one| items.push(one)));
     let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = items[..] else {

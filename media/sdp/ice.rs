@@ -12,7 +12,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
-use tandem_webrtc::{Connection, Credentials, Fingerprint, LocalAddress, Protocol, Remote, Role};
+use tandem_webrtc::{Connection, Credentials, FarEnd, Fingerprint, LocalAddress, Protocol, Remote, Role};
 
 use super::crypto::Length;
 use super::section::Section;
@@ -84,6 +84,7 @@ pub(super) struct IceLines {
     fingerprints: Vec<Fingerprint>,
     setup: Setup,
     lite: bool,
+    far_end: FarEnd,
     candidates: Vec<String>,
     /// The value of `a=mid` (RFC 5888).
     mid: Option<String>,
@@ -121,6 +122,11 @@ impl IceLines {
                 _ => Setup::ActPass,
             },
             lite: head.values("a=ice-lite").next().is_some(),
+            // A browser always has this option (RFC 8829 §5.2.1 and §5.3.1).
+            far_end: match value("a=ice-options:") {
+                Some(options) if options.split_ascii_whitespace().any(|option| option == "trickle") => FarEnd::Browser,
+                _ => FarEnd::Phone,
+            },
             candidates: candidates(media).collect(),
             is_bundled: mid.is_some() && groups.any(|mut group| group.any(|one| Some(one) == mid.as_deref())),
             mid,
@@ -128,8 +134,9 @@ impl IceLines {
     }
 
     fn remote(&self, role: Role) -> Remote {
-        let IceLines { credentials, fingerprints, lite, .. } = self;
-        Remote { credentials: credentials.clone(), fingerprints: fingerprints.clone(), role, lite: *lite }
+        let IceLines { credentials, fingerprints, lite, far_end, .. } = self;
+        let (credentials, fingerprints) = (credentials.clone(), fingerprints.clone());
+        Remote { credentials, fingerprints, role, lite: *lite, far_end: *far_end }
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tandem_webrtc::{Counts, Failure, Identity};
+use tandem_webrtc::{CertificateKind, Counts, Failure, Identity};
 
 use crate::network::{Context, Flow};
 use crate::rtp::{Header, is_rtcp};
@@ -73,6 +73,8 @@ pub(crate) enum Datagram<'a> {
 pub(crate) enum Change {
     /// Packets go to another address now.
     Route,
+    /// The handshake is complete. The far end's certificate is of this kind.
+    Encrypted(CertificateKind),
     /// The far end has answered no connectivity check for 15 s.
     Interrupted,
     /// The far end answers connectivity checks again.
@@ -393,10 +395,9 @@ impl Transport {
         loop {
             return Some(match ice.poll_event()? {
                 tandem_webrtc::Event::Keys(keys) => {
-                    if let Some(keys) = ice::srtp_keys(&keys) {
-                        self.srtp.set_keys(keys);
-                    }
-                    continue;
+                    let Some(srtp) = ice::srtp_keys(&keys) else { continue };
+                    self.srtp.set_keys(srtp);
+                    Change::Encrypted(keys.certificate)
                 }
                 tandem_webrtc::Event::Route(_) => Change::Route,
                 tandem_webrtc::Event::Interrupted => Change::Interrupted,

@@ -41,7 +41,8 @@ class Baresip(Phone):
             f"snd_path {self.folder}",
             f"net_interface {self.address}",
             "module_path /usr/lib/baresip/modules",
-            *(f"module {name}.so" for name in ("g711", "aufile", "aubridge", "sndfile", "srtp")),
+            "rtcp_mux yes",
+            *(f"module {name}.so" for name in ("g711", "aufile", "aubridge", "sndfile", "srtp", "ice", "dtls_srtp")),
             *(f"module_app {name}.so" for name in ("account", "menu", "contact", "ctrl_tcp")),
             f"ctrl_tcp_listen {self.address}:{CONTROL_PORT}",
         ]
@@ -54,6 +55,8 @@ class Baresip(Phone):
             account += f';outbound="sip:{self.proxy};transport=udp"'
         if self.srtp:
             account += ";mediaenc=srtp-mand"
+        if self.dtls:
+            account += ";mediaenc=dtls_srtp;medianat=ice"
         (self.folder / "accounts").write_text(account + "\n")
         (self.folder / "contacts").write_text("")
         self.events = []

@@ -102,7 +102,7 @@ def main():
             proxy = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             for kind in args.phones.split(","):
-                columns[f"{kind}, {way} from the proxy"] = run.try_out(args, server, kind, "udp", False, f"{edge}:5060")
+                columns[f"{kind}, {way} from the proxy"] = run.try_out(args, server, kind, "udp", None, f"{edge}:5060")
         finally:
             proxy.terminate()
             proxy.wait(20)

@@ -28,12 +28,14 @@ use_rfc2833={rfc2833}
 [rtp]
 audio_rtp_port={rtp}
 audio_adaptive_jitt_comp_enabled=1
+rtcp_mux={dtls}
 [sound]
 echocancellation=0
 echolimiter=0
 [net]
 mtu=1300
 dns_srv_enabled=0
+firewall_policy={policy}
 [proxy_0]
 reg_proxy=<sip:{proxy};transport={transport}>
 reg_route=<sip:{proxy};transport={transport};lr>
@@ -61,7 +63,8 @@ class Linphone(Phone):
             SETTINGS.format(
                 address=self.address, user=self.user, password=password(self.user), server=self.server.address,
                 proxy=self.proxy or f"{self.server.address}:{5061 if tls else 5060}", transport=self.transport, rtp=self.rtp.start, certificate=self.server.certificate,
-                encryption="srtp" if self.srtp else "none", info=int(keys == "info"), rfc2833=int(keys == "rtp"), **ports,
+                encryption="dtls" if self.dtls else "srtp" if self.srtp else "none",
+                dtls=int(self.dtls), policy="ice" if self.dtls else "none", info=int(keys == "info"), rfc2833=int(keys == "rtp"), **ports,
             )
         )
         (self.folder / ".local/share/linphone").mkdir(parents=True, exist_ok=True)

@@ -96,12 +96,13 @@ class Phone:
     def heard_so_far(self):
         return {path: path.stat().st_size // 2 * 2 for path in self.recordings()}
 
+    dtls = False  # whether the phone has ICE, and SRTP with the keys of DTLS
     rate = tone.RATE
     deaf = False  # whether the phone has stopped writing the received audio; then the packets on the wire are analysed
 
     def hears(self, other):
         """Waits until the newest received audio is the tone of the other phone."""
-        if self.deaf and self.srtp:
+        if self.deaf and (self.srtp or self.dtls):
             raise CannotDo("no longer writes the received audio, and the packets are encrypted")
         before = self.heard_so_far()
         need = int(self.rate * FRESH)

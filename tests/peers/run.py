@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Real phones against the server: each kind over each transport, feature by feature, as a table.
 
-    tests/peers/run.py                             all that is installed, over UDP, TCP, TLS, and TLS with SRTP
+    tests/peers/run.py                             all that is installed, over UDP, TCP, TLS, TLS with SRTP, and UDP with
+                                                   ICE and DTLS-SRTP
     tests/peers/run.py --phones linphone --over tcp --features "hold by it" --keep
 
 Everything runs on loopback addresses of its own (127.0.16.x by default). The logs of the phones and of the server stay in --folder.
@@ -29,14 +30,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Company:
     """The phone under test, alice, and two baresips on UDP who talk to her: bob and carol."""
 
-    def __init__(self, args, server, kind, transport, srtp, proxy=None):
+    def __init__(self, args, server, kind, transport, media=None, proxy=None):
         phone = CLASSES[kind]
         network = args.network
         self.server = server
-        self.folder = pathlib.Path(args.folder) / f"{kind}-{transport}{'-srtp' if srtp else ''}"
+        self.folder = pathlib.Path(args.folder) / f"{kind}-{transport}{f'-{media}' if media else ''}"
         self.folder.mkdir(parents=True)
-        # Dora's phone takes encrypted media only, and is sent no other.
-        self.alice = phone("dora" if srtp else "alice", f"{network}.11", server, self.folder, transport, srtp, 500, 12000)
+        # Dora's phone takes encrypted media only, and is sent no other. Erin's phone is offered ICE and DTLS-SRTP.
+        user = {"srtp": "dora", "dtls": "erin"}.get(media, "alice")
+        srtp = media == "srtp"
+        self.alice = phone(user, f"{network}.11", server, self.folder, transport, srtp, 500, 12000)
+        self.alice.dtls = media == "dtls"
         self.bob = baresip.Baresip("bob", f"{network}.12", server, self.folder, "udp", False, 800, 14000)
         self.carol = baresip.Baresip("carol", f"{network}.13", server, self.folder, "udp", False, 1100, 16000)
         self.alice.proxy = self.bob.proxy = proxy
@@ -77,16 +81,27 @@ class Company:
         other.hears(one)
 
 
+def is_encrypted(all):
+    """The sound of an encrypted call is not to be heard on the wire, and the log names the certificate of DTLS."""
+    if (all.alice.srtp or all.alice.dtls) and all.server.wire.tone(all.alice.rtp, all.bob.hertz):
+        raise Failed("its audio is not encrypted")
+    if not all.alice.dtls:
+        return
+    log = all.server.newest_log()
+    if "The far end's certificate: RSA" not in log:
+        raise Failed(f"the log has no RSA certificate: {log}")
+
+
 def it_calls(all):
     all.talk(all.alice, all.bob)
-    if all.alice.srtp and all.server.wire.tone(all.alice.rtp, all.bob.hertz):
-        raise Failed("its audio is not encrypted")
+    is_encrypted(all)
     all.alice.hangup()
     wait("bob's call does not end", all.bob.ended)
 
 
 def it_is_called(all):
     all.talk(all.bob, all.alice)
+    is_encrypted(all)
     all.bob.hangup()
     wait("its call does not end", all.alice.ended)
 
@@ -340,9 +355,9 @@ LONG = [("session refresh", sessions_are_refreshed)]
 LAST = [("unregisters", it_unregisters)]
 
 
-def try_out(args, server, kind, transport, srtp, proxy=None):
+def try_out(args, server, kind, transport, media=None, proxy=None):
     """Each feature's result. `proxy`: where alice and bob send all they say, instead of the server."""
-    company = Company(args, server, kind, transport, srtp, proxy)
+    company = Company(args, server, kind, transport, media, proxy)
     results = {}
     try:
         company.start()
@@ -374,7 +389,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tandem", default=str(target / "release/tandem"), help="the binary")
     parser.add_argument("--phones", default=",".join(KINDS))
-    parser.add_argument("--over", default="udp,tcp,tls,srtp")
+    parser.add_argument("--over", default="udp,tcp,tls,srtp,dtls")
     parser.add_argument("--features", type=lambda text: text.split(";"), help="some of them, with ; between")
     parser.add_argument("--long", action="store_true", help="also what takes minutes")
     parser.add_argument("--network", default="127.0.16", help="the first three numbers of the addresses to use")
@@ -392,8 +407,8 @@ def main():
                 continue
             for over in OVER.get(kind, args.over.split(",")):
                 print(f"{kind} over {over}", file=sys.stderr)
-                transport = "tls" if over == "srtp" else over
-                columns[f"{kind} {over}"] = try_out(args, server, kind, transport, over == "srtp")
+                transport, media = {"srtp": ("tls", "srtp"), "dtls": ("udp", "dtls")}.get(over, (over, None))
+                columns[f"{kind} {over}"] = try_out(args, server, kind, transport, media)
     finally:
         server.close()
     return show(columns)

@@ -1,5 +1,6 @@
 """The server under test, and the web application that some of its numbers ask."""
 
+import base64
 import http.server
 import pathlib
 import signal
@@ -11,8 +12,16 @@ import urllib.request
 from phone import Failed, wait
 from wire import Wire
 
-USERS = {"alice": "", "bob": "", "carol": "", "dora": 'srtp = "required"\n'}
+USERS = {
+    "alice": "webrtc = false\n",
+    "bob": "webrtc = false\n",
+    "carol": "webrtc = false\n",
+    "dora": 'webrtc = false\nsrtp = "required"\n',
+    "erin": "webrtc = true\n",
+}
 REALM = "tandem"
+ACCOUNT = "AC00000000000000000000000000000001"
+TOKEN = "of the peers"
 
 
 def password(user):
@@ -90,7 +99,7 @@ class Server:
             for number, path in (("700", "gather"), ("701", "ring"))
         )
         users = "".join(
-            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\nwebrtc = false\n{more}'
+            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\n{more}'
             for user, more in USERS.items()
         )
         return f"""
@@ -112,7 +121,7 @@ listen = "{self.address}:8080"
 allow_networks = ["{self.address}/32"]
 [[accounts]]
 name = "peers"
-twilio = {{ account_sid = "AC00000000000000000000000000000001", auth_token = "of the peers" }}
+twilio = {{ account_sid = "{ACCOUNT}", auth_token = "{TOKEN}" }}
 [[trunks]]
 name = "nobody"
 account = "peers"
@@ -141,12 +150,18 @@ twiml = "<Response><Echo/></Response>"
         except Failed as error:
             raise SystemExit(failure) from error
 
-    def get(self, path):
+    def get(self, path, headers=None):
         """The body of the response, or None if the server does not answer with success."""
         try:
-            return urllib.request.urlopen(f"http://{self.address}:8080{path}", timeout=1).read().decode()
+            request = urllib.request.Request(f"http://{self.address}:8080{path}", headers=headers or {})
+            return urllib.request.urlopen(request, timeout=1).read().decode()
         except OSError:
             return None
+
+    def newest_log(self):
+        """The report of the newest call, as JSON, or nothing."""
+        credentials = base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()
+        return self.get("/console/calls/last", {"Authorization": f"Basic {credentials}"}) or ""
 
     def is_idle(self):
         """Whether the server has no leg."""

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use tandem_webrtc::{
-    Connection, Credentials, Event as ConnectionEvent, Failure, Fingerprint, Identity, Keys as DtlsKeys, LocalAddress,
-    Protocol, Remote, Role, Route, Suite as DtlsSuite,
+    Connection, Credentials, Event as ConnectionEvent, Failure, FarEnd, Fingerprint, Identity, Keys as DtlsKeys,
+    LocalAddress, Protocol, Remote, Role, Route, Suite as DtlsSuite,
 };
 
 use super::*;
@@ -58,6 +58,7 @@ impl Browser {
             fingerprints: vec![value("a=fingerprint:").parse::<Fingerprint>().unwrap()],
             role,
             lite: false,
+            far_end: FarEnd::Browser,
         };
         self.connection.set_remote(now, &remote);
         for line in description.lines().filter(|line| line.starts_with("a=candidate:")) {

@@ -55,6 +55,22 @@ fn an_offer_without_a_necessary_line_is_refused_with_the_name_of_the_line() {
 }
 
 #[test]
+fn a_description_without_trickle_is_that_of_a_phone() {
+    let phone = description("a", "actpass");
+    let line = "a=rtcp-mux\r\na=ice-options:trickle renomination\r\n";
+    for (offer, kind) in [
+        (phone.clone(), FarEnd::Phone),
+        (phone.replace("a=rtcp-mux\r\n", line), FarEnd::Browser),
+        (phone.replace("t=0 0\r\n", "t=0 0\r\na=ice-options:trickle\r\n"), FarEnd::Browser),
+        (phone.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=ice-options:ice2\r\n"), FarEnd::Phone),
+    ] {
+        let mut negotiation = negotiation();
+        answer(&mut negotiation, &offer);
+        assert_eq!(ice_plan(&negotiation).remote.unwrap().far_end, kind, "{offer}");
+    }
+}
+
+#[test]
 fn an_ice_restart_changes_our_credentials_and_keeps_the_dtls_role() {
     for (setup, ours) in [("actpass", "passive"), ("active", "passive"), ("passive", "active")] {
         let mut negotiation = negotiation();
