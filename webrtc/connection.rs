@@ -23,8 +23,8 @@ const EXPIRED: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(2);
 /// The time within which a connection must find a route.
 const SETUP: Duration = Duration::from_secs(30);
-/// The time without a STUN message after which a route gives way to another one whose check succeeds: two checks of a browser, which
-/// come every 2.5 s, and one of ours.
+/// The time without a STUN message after which a route gives way to another one whose check has succeeded. In this time
+/// come two checks of a browser and the answer to one of ours.
 const SILENT: Duration = Duration::from_secs(5);
 /// The time that a silent route has to speak again after a check has succeeded on another one. After an interruption of all
 /// ways, the old one is better.
@@ -383,7 +383,8 @@ impl Connection {
 
     fn handle_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
         let accepted = StunMessage::parse(octets).is_ok_and(|message| {
-            let succeeds = message.is_successful_binding_response();
+            // A lite side sends no checks, so that a check of the far end has to do.
+            let succeeds = message.is_successful_binding_response() || self.agent.ice_lite();
             let known = self.knows(route);
             if !known && self.sources.len() >= MAX_SOURCES || !self.agent.accepts_message(&message) {
                 return false;
@@ -412,7 +413,7 @@ impl Connection {
         self.sources.contains(&(route.protocol, route.remote))
     }
 
-    /// Takes note of a STUN message of the far end. `succeeds` says whether it answers a check of ours.
+    /// Takes note of a STUN message of the far end. `succeeds` says whether the far end can be reached there.
     fn note_heard(&mut self, now: Instant, route: Route, succeeds: bool) {
         if self.route == Some(route) {
             self.heard = now;
@@ -422,8 +423,8 @@ impl Connection {
         }
     }
 
-    /// When the route gives way to another one. The agent itself gives up a way only after [`CHECKS`], and until then stays with
-    /// it: when a NAT has given the far end another address, or one of its networks is gone.
+    /// When the route gives way to another one: a NAT has given the far end another address, or one of its networks is
+    /// gone. The agent itself gives up a nominated pair only after [`CHECKS`].
     fn moves_at(&self) -> Option<Instant> {
         self.route?;
         self.other.map(|(_, since)| (self.heard + SILENT).max(since + GRACE))

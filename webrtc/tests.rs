@@ -441,6 +441,10 @@ fn a_lite_side_answers_checks_and_connects() {
     link.assert_connected();
     link.run(Duration::from_secs(60));
     assert_eq!(link.sides[0].failure(), None);
+    // And packets follow the far end to another address.
+    link.sides[1].outside = address("198.51.100.77:33000");
+    link.run(Duration::from_secs(6));
+    link.assert_connected();
 }
 
 #[test]
