@@ -77,12 +77,14 @@ export class Ear {
       if (one.type === "inbound-rtp" && one.codecId) facts.receives = stats.get(one.codecId).mimeType;
       if (one.type === "inbound-rtp") facts.received = one.packetsReceived;
       if (one.type === "transport" && one.selectedCandidatePairId) {
-        const { candidateType, relayProtocol, address } = stats.get(stats.get(one.selectedCandidatePairId).localCandidateId);
-        Object.assign(facts, { candidate: candidateType, relay: relayProtocol, address });
+        const { candidateType, relayProtocol } = stats.get(stats.get(one.selectedCandidatePairId).localCandidateId);
+        Object.assign(facts, { candidate: candidateType, relay: relayProtocol });
       }
       if (one.type === "transport") Object.assign(facts, { dtls: one.dtlsState, role: one.dtlsRole, ice: one.iceState });
     });
     const ufrag = (description) => description?.sdp.match(/a=ice-ufrag:(\S+)/)?.[1];
+    // Whether its candidates have names instead of addresses.
+    facts.named = this.connection.localDescription?.sdp.includes(".local ") ?? false;
     facts.ours = ufrag(this.connection.localDescription);
     facts.theirs = ufrag(this.connection.remoteDescription);
     return facts;
