@@ -66,10 +66,11 @@ fuzz:
 	@echo "make fuzz: no findings"
 
 # Real phones (baresip, Linphone, JsSIP) against the server, feature by feature; behind a NAT and behind Kamailio; while the
-# server restarts. As root; takes half an hour.
+# server restarts; a browser behind a NAT. As root; takes half an hour.
 peers:
 	@scripts/packages.sh peers
 	@cargo build --release --quiet
 	@cd tests/peers/browser && npm ci --no-audit --no-fund --silent
 	@set -e; binary="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/tandem"; \
-	 for each in run nat edge outages; do tests/peers/$$each.py --tandem "$$binary"; done
+	 for each in run nat edge outages; do tests/peers/$$each.py --tandem "$$binary"; done; \
+	 scripts/test-sdk.sh install; .venv/bin/python tests/peers/browser_nat.py --tandem "$$binary"

@@ -52,6 +52,7 @@ fi
 if [ "$purpose" = peers ]; then
     need linphone-cli has linphonec         # a third SIP phone
     need "iproute2 nftables" has nft        # a NAT
+    need conntrack has conntrack            # a NAT that forgets
     need "kamailio kamailio-tls-modules" proxy    # a proxy in front, by TLS
 fi
 

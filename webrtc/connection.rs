@@ -23,6 +23,12 @@ const EXPIRED: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(2);
 /// The time within which a connection must find a route.
 const SETUP: Duration = Duration::from_secs(30);
+/// The time without a STUN message after which a route gives way to another one whose check has succeeded. In this time
+/// come two checks of a browser and the answer to one of ours.
+const SILENT: Duration = Duration::from_secs(5);
+/// The time that a silent route has to speak again after a check has succeeded on another one. After an interruption of all
+/// ways, the old one is better.
+const GRACE: Duration = Duration::from_secs(1);
 /// The pace of connectivity checks. RFC 8445 §14.2 names 50 ms for a host with many connections; one audio stream with
 /// few candidates can go faster.
 const PACE: Duration = Duration::from_millis(20);
@@ -224,6 +230,10 @@ pub struct Connection {
     /// The fingerprints of the newest association, which another process may have completed.
     fingerprints: Option<Vec<Fingerprint>>,
     route: Option<Route>,
+    /// When the far end was last heard on `route`.
+    heard: Instant,
+    /// The route of the latest check that has succeeded since then on another route, and when the first one did.
+    other: Option<(Route, Instant)>,
     /// The source of the newest DTLS record. A handshake can begin before a route is chosen.
     dtls_source: Option<Route>,
     sources: Vec<(Protocol, SocketAddr)>,
@@ -265,6 +275,8 @@ impl Connection {
             next: None,
             fingerprints: None,
             route: None,
+            heard: now,
+            other: None,
             dtls_source: None,
             sources: Vec::new(),
             early: Vec::new(),
@@ -329,6 +341,7 @@ impl Connection {
     /// caller has the keys.
     pub fn resume(&mut self, now: Instant, route: Route, fingerprints: &[Fingerprint]) {
         self.route = Some(route);
+        self.heard = now;
         self.consent = Consent::Given { at: now };
         self.fingerprints = Some(fingerprints.to_vec());
     }
@@ -339,6 +352,7 @@ impl Connection {
         self.agent.ice_restart(credentials.into(), true);
         self.remote = None;
         self.sources.clear();
+        self.other = None;
         self.candidates = 0;
         if let Consent::Closed { .. } | Consent::Over = self.consent {
             self.consent = Consent::Awaited { since: now };
@@ -383,6 +397,8 @@ impl Connection {
 
     fn handle_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
         let accepted = StunMessage::parse(octets).is_ok_and(|message| {
+            // A lite side sends no checks, so that a check of the far end has to do.
+            let succeeds = message.is_successful_binding_response() || self.agent.ice_lite();
             let known = self.knows(route);
             if !known && self.sources.len() >= MAX_SOURCES || !self.agent.accepts_message(&message) {
                 return false;
@@ -394,6 +410,7 @@ impl Connection {
             if !known {
                 self.sources.push((route.protocol, route.remote));
             }
+            self.note_heard(now, route, succeeds);
             true
         });
         if !accepted {
@@ -408,6 +425,38 @@ impl Connection {
     /// Whether this source has passed a STUN check.
     fn knows(&self, route: Route) -> bool {
         self.sources.contains(&(route.protocol, route.remote))
+    }
+
+    /// Takes note of a STUN message of the far end. `succeeds` says whether the far end can be reached there.
+    fn note_heard(&mut self, now: Instant, route: Route, succeeds: bool) {
+        if self.route == Some(route) {
+            self.heard = now;
+            self.other = None;
+        } else if succeeds {
+            self.other = Some((route, self.other.map_or(now, |(_, since)| since)));
+        }
+    }
+
+    /// When the route gives way to another one: a NAT has given the far end another address, or one of its networks is
+    /// gone. The agent itself gives up a nominated pair only after [`CHECKS`].
+    fn moves_at(&self) -> Option<Instant> {
+        self.route?;
+        self.other.map(|(_, since)| (self.heard + SILENT).max(since + GRACE))
+    }
+
+    fn move_when_silent(&mut self, now: Instant) {
+        if self.moves_at().is_some_and(|at| at <= now)
+            && let Some((route, _)) = self.other.take()
+        {
+            self.set_route(now, route);
+        }
+    }
+
+    fn set_route(&mut self, now: Instant, route: Route) {
+        (self.heard, self.other) = (now, None);
+        if self.route.replace(route) != Some(route) {
+            self.events.push_back(Event::Route(route));
+        }
     }
 
     fn note_consent(&mut self, now: Instant) {
@@ -449,6 +498,7 @@ impl Connection {
             self.agent.handle_timeout(now);
             self.drain_agent(now);
         }
+        self.move_when_silent(now);
         let handshakes = [&mut self.handshake, &mut self.next].into_iter().flatten();
         let due = handshakes.filter(|handshake| handshake.timeout().is_some_and(|at| at <= now));
         let results: Vec<Result<(), Failure>> = due.map(|handshake| handshake.handle_timeout(now)).collect();
@@ -481,7 +531,7 @@ impl Connection {
         let handshakes =
             handshakes.into_iter().flatten().filter(|one| one.role() == Role::Server || self.route.is_some());
         let times = handshakes.filter_map(Handshake::timeout).chain(self.agent.poll_timeout());
-        times.chain([consent]).min()
+        times.chain(self.moves_at()).chain([consent]).min()
     }
 
     /// Returns the next datagram that must be sent.
@@ -524,9 +574,7 @@ impl Connection {
                 && let Some(protocol) = protocol_of(proto)
             {
                 let route = Route { protocol, local: source, remote: destination };
-                if self.route.replace(route) != Some(route) {
-                    self.events.push_back(Event::Route(route));
-                }
+                self.set_route(now, route);
                 self.note_consent(now);
             }
         }

@@ -477,6 +477,38 @@ fn a_connection_without_a_route_fails_after_30_s() {
 }
 
 #[test]
+fn packets_follow_a_far_end_whose_nat_gives_it_another_address() {
+    for moved in [0, 1] {
+        let mut link = Link::new();
+        link.run(Duration::from_secs(20));
+        link.assert_connected();
+        let keys = link.sides[moved].keys().cloned();
+        link.sides[moved].outside = address("198.51.100.77:33000");
+        // The next check of the moved side comes after at most 3 s.
+        link.run(Duration::from_secs(6));
+        link.assert_connected();
+        assert_eq!(link.sides[moved].keys().cloned(), keys);
+        // And once more, back to the first address.
+        link.sides[moved].outside = link.sides[moved].address;
+        link.run(Duration::from_secs(6));
+        link.assert_connected();
+    }
+}
+
+#[test]
+fn an_interruption_of_all_ways_leaves_the_route() {
+    let mut link = Link::new();
+    link.run(Duration::from_secs(20));
+    let routes = link.sides.each_ref().map(|side| side.connection.route());
+    link.fate = Box::new(|_| Fate::Lose);
+    link.run(Duration::from_secs(12));
+    link.fate = Box::new(|_| Fate::Deliver);
+    link.run(Duration::from_secs(20));
+    assert_eq!(link.sides.each_ref().map(|side| side.connection.route()), routes);
+    link.assert_connected();
+}
+
+#[test]
 fn an_ice_restart_moves_the_route_and_keeps_the_keys() {
     let mut link = Link::new();
     link.run(1_000 * MS);
@@ -536,6 +568,10 @@ fn a_lite_side_answers_checks_and_connects() {
     link.assert_connected();
     link.run(Duration::from_secs(60));
     assert_eq!(link.sides[0].failure(), None);
+    // And packets follow the far end to another address.
+    link.sides[1].outside = address("198.51.100.77:33000");
+    link.run(Duration::from_secs(6));
+    link.assert_connected();
 }
 
 #[test]

@@ -27,9 +27,9 @@ FLAGS = [
     "--disable-sync",
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
-    "--allow-loopback-in-peer-connection",
     "--autoplay-policy=no-user-gesture-required",
 ]
+LOOPBACK = "--allow-loopback-in-peer-connection"  # for pages that reach the server at 127.0.0.1
 DOMAIN = "phones.example"  # of the users in pages
 TOLERANCE = 15  # Hz
 
@@ -52,20 +52,33 @@ class _Quiet(SimpleHTTPRequestHandler):
 class Browser:
     """A headless Chromium, and a web server of its own for the pages. Each page is another user's browser."""
 
-    def __init__(self, directory, proxy=None):
-        """With a proxy, the pages reach every host but 127.0.0.1 through it, and trust every certificate."""
-        self._directory = Path(directory)
-        options = {"args": FLAGS} if proxy is None else {"args": [*FLAGS, "--ignore-certificate-errors"], "proxy": {"server": proxy}}
+    def __init__(self, directory, proxy=None, namespace=None, beside=None):
+        """With a proxy, the pages reach every host but 127.0.0.1 through it, and trust every certificate. With the name of a network
+        namespace, Chromium runs there, and gets the pages without the network. A second browser of a test is `beside` the first one."""
+        self._directory, self._namespace = Path(directory), namespace
+        # In a namespace, the server has another address. A TURN server does not answer what comes from 127.0.0.1 there.
+        flags = FLAGS if namespace else [*FLAGS, LOOPBACK]
+        options = {"args": flags} if proxy is None else {"args": [*flags, "--ignore-certificate-errors"], "proxy": {"server": proxy}}
         with contextlib.ExitStack() as begun:
             self._http = ThreadingHTTPServer((HOST, 0), partial(_Quiet, directory=self._directory))
             begun.callback(self._http.server_close)
             Thread(target=self._http.serve_forever, daemon=True).start()
             begun.callback(self._http.shutdown)
             self.origin = f"http://{HOST}:{self._http.server_port}"
-            playwright = begun.enter_context(sync_playwright())
-            self._chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), **options)
+            # A thread has one Playwright at most.
+            self._playwright = beside._playwright if beside else begun.enter_context(sync_playwright())
+            self._chromium = self._playwright.chromium.launch(executable_path=self._program(), **options)
             begun.callback(self._chromium.close)
             self._end = begun.pop_all()
+
+    def _program(self):
+        program = shutil.which("chromium")
+        if self._namespace is None:
+            return program
+        inside = self._directory / "chromium"
+        inside.write_text(f'#!/bin/sh\nexec ip netns exec {self._namespace} {program} "$@"\n')
+        inside.chmod(0o755)
+        return inside
 
     def serve(self, name, script, html=""):
         """Serves a page and returns its URL: the HTML text, and the script in one file with all that it imports."""
@@ -80,7 +93,10 @@ class Browser:
 
     def context(self, microphone=True):
         """A browser of somebody: without cookies and storage of others."""
-        return self._chromium.new_context(permissions=["microphone"] if microphone else [])
+        one = self._chromium.new_context(permissions=["microphone"] if microphone else [])
+        if self._namespace is not None:
+            one.route(f"{self.origin}/*", lambda route: route.fulfill(path=self._directory / Path(route.request.url).name))
+        return one
 
     def stop(self):
         """Ends it."""
@@ -178,7 +194,7 @@ class WebPhone:
         with contextlib.suppress(PlaywrightError):
             self.page.goto("chrome://crash", timeout=2_000)
 
-    def hears(self, hertz):
+    def hears(self, hertz, seconds=10):
         """Waits until it hears this tone, and nothing besides."""
         heard = []
 
@@ -187,7 +203,7 @@ class WebPhone:
             return is_tone(heard, hertz)
 
         try:
-            wait_for(f"{hertz} Hz at {self.user}", is_heard)
+            wait_for(f"{hertz} Hz at {self.user}", is_heard, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; it hears {heard} Hz; facts: {self.facts()}") from None
 

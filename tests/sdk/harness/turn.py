@@ -9,12 +9,12 @@ from .waiting import wait_for
 class Turn:
     """A running coturn. `urls` are those of `[ice]`, `secret` is the shared secret."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, host=HOST):
         self.secret, port = "shared-with-coturn", free_port()
-        self.urls = [f"turn:{HOST}:{port}?transport={transport}" for transport in ("udp", "tcp")]
+        self.urls = [f"turn:{host}:{port}?transport={transport}" for transport in ("udp", "tcp")]
         self._log = directory / "turn.log"
         # The relayed addresses are on this machine, too. In the Internet both options would open the machine to strangers.
-        command = ["turnserver", "-n", f"--listening-ip={HOST}", f"--listening-port={port}", f"--relay-ip={HOST}", "--realm=test"]
+        command = ["turnserver", "-n", f"--listening-ip={host}", f"--listening-port={port}", f"--relay-ip={host}", "--realm=test"]
         command += ["--use-auth-secret", f"--static-auth-secret={self.secret}", "--allow-loopback-peers", "--no-tls", "--no-dtls"]
         command += ["--no-cli", f"--pidfile={directory / 'turn.pid'}", f"--db={directory / 'turn.db'}", "--log-file=stdout", "-v"]
         with self._log.open("wb") as log:

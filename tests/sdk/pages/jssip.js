@@ -6,7 +6,7 @@ import { Ear, calls, common, latest, microphone, tell } from "./page.js";
 const media = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
 const done = (method, options) =>
   new Promise((resolve, reject) => latest().session[method](options, resolve) || reject(new Error(`${method}: not now`)));
-let ua;
+let ua, waits;
 
 function watch(session) {
   const one = { session };
@@ -14,6 +14,7 @@ function watch(session) {
   const listen = (connection) => (one.ear = new Ear(connection));
   if (session.connection) listen(session.connection);
   session.on("peerconnection", ({ peerconnection }) => listen(peerconnection));
+  if (!waits) session.on("icecandidate", ({ ready }) => ready());
   session.on("progress", () => tell("ringing"));
   session.on("confirmed", () => tell("answered"));
   session.on("ended", ({ cause, originator }) => tell("ended", `${originator}: ${cause}`));
@@ -24,8 +25,10 @@ function watch(session) {
 
 window.phone = {
   ...common,
-  async start({ url, user, password, domain, hertz }) {
+  async start({ url, user, password, domain, hertz, iceServers = [], waitsForCandidates = true }) {
     await microphone(hertz);
+    waits = waitsForCandidates;
+    media.pcConfig.iceServers = iceServers;
     ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],
       uri: `sip:${user}@${domain}`,
@@ -41,6 +44,7 @@ window.phone = {
       watch(session);
       if (originator === "remote") tell("incoming", session.remote_identity.uri.user);
     });
+    window.addEventListener("online", () => tell("online"));
     ua.start();
   },
   call: (to) => void ua.call(to, media),
@@ -58,6 +62,11 @@ window.phone = {
     refer(calls[which].session, replaces.remote_identity.uri, { replaces });
   },
   restartIce: () => done("renegotiate", { rtcOfferConstraints: { iceRestart: true } }),
+  /** Opens another socket at once. Chromium takes a minute to close one whose network is gone. */
+  reconnect: () => {
+    ua.transport.disconnect();
+    ua.transport.connect();
+  },
   unregister: () => ua.unregister(),
 };
 

@@ -83,6 +83,8 @@ export class Ear {
       if (one.type === "transport") Object.assign(facts, { dtls: one.dtlsState, role: one.dtlsRole, ice: one.iceState });
     });
     const ufrag = (description) => description?.sdp.match(/a=ice-ufrag:(\S+)/)?.[1];
+    // Whether its candidates have names instead of addresses.
+    facts.named = this.connection.localDescription?.sdp.includes(".local ") ?? false;
     facts.ours = ufrag(this.connection.localDescription);
     facts.theirs = ufrag(this.connection.remoteDescription);
     return facts;
