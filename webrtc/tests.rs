@@ -500,9 +500,9 @@ fn an_interruption_of_all_ways_leaves_the_route() {
     let mut link = Link::new();
     link.run(Duration::from_secs(20));
     let routes = link.sides.each_ref().map(|side| side.connection.route());
-    link.fate = Box::new(|_| Fate::Lose);
+    link.fate = Box::new(|_, _| Fate::Lose);
     link.run(Duration::from_secs(12));
-    link.fate = Box::new(|_| Fate::Deliver);
+    link.fate = Box::new(|_, _| Fate::Deliver);
     link.run(Duration::from_secs(20));
     assert_eq!(link.sides.each_ref().map(|side| side.connection.route()), routes);
     link.assert_connected();
