@@ -17,7 +17,7 @@ from harness.phone import HOST
 from harness.waiting import wait_for
 
 COOKIE = 0x2112A442  # RFC 8489 §5
-ROUNDS = 400
+BURSTS, ROUNDS = 40, 10
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,13 @@ def test_a_flood_of_forged_packets_changes_nothing_in_a_live_call(server, tab):
     }
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind((HOST, 0))
-        for _ in range(ROUNDS):
-            for make in forged.values():
-                stranger.sendto(make(), (HOST, port))
+        for _ in range(BURSTS):
+            for _ in range(ROUNDS):
+                for make in forged.values():
+                    stranger.sendto(make(), (HOST, port))
+            # The page hears on during the flood. The kernel drops what a socket cannot hold, so the bursts are short.
+            received = alice.facts()["received"]
+            wait_for("sound", lambda: alice.facts()["received"] > received)
         stranger.setblocking(False)
         with pytest.raises(BlockingIOError):
             # Success would be an answer to a check, or RTP.
@@ -93,8 +97,6 @@ def test_a_flood_of_forged_packets_changes_nothing_in_a_live_call(server, tab):
     after = alice.facts()
     assert (after["ours"], after["theirs"]) == (before["ours"], before["theirs"])
     assert (after["ice"], after["dtls"]) == ("connected", "connected")
-    received, counted = after["received"], refused(server)
-    wait_for("more sound", lambda: alice.facts()["received"] > received + 50)
+    counted = refused(server)
     alice.hang_up()
-    # Of the last kind, some datagrams look like RTP of another leg, and the kernel may drop some of the flood.
-    wait_for("the count", lambda: refused(server) - counted > ROUNDS * len(forged) // 2)
+    wait_for("the count", lambda: refused(server) - counted > BURSTS * ROUNDS * len(forged) // 2)

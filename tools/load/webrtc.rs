@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tandem_media::{Codec, DtlsSrtp, Encoder, LONGEST_PAYLOAD, SampleRate};
-use tandem_webrtc::{Connection, Credentials, Datagram, Event, Fingerprint, Identity};
+use tandem_webrtc::{Connection, Credentials, Datagram, Event, FarEnd, Fingerprint, Identity};
 use tandem_webrtc::{LocalAddress, Protocol, Remote, Role, Route};
 
 /// Maximum number of datagrams that wait for the answer of their leg. The server sends its first connectivity checks
@@ -89,7 +89,7 @@ impl WebRtc {
         let mut offer = format!(
             "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
              m=audio {port} UDP/TLS/RTP/SAVPF {formats}\r\nc=IN {family} {ip}\r\na=mid:0\r\na=rtcp-mux\r\n\
-             a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=fingerprint:{}\r\na=setup:actpass\r\n{codec}\
+             a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\na=fingerprint:{}\r\na=setup:actpass\r\n{codec}\
              a=fmtp:110 0-16\r\na=ptime:20\r\na=sendrecv\r\n",
             self.identity.fingerprint()
         );
@@ -145,6 +145,7 @@ impl Answer {
             fingerprints: vec![fingerprint.ok_or("the answer has no fingerprint")?],
             role,
             lite: line("a=ice-lite").is_some(),
+            far_end: FarEnd::Browser,
         };
         Ok(Answer { remote, candidate, server })
     }
