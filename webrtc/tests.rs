@@ -101,14 +101,16 @@ impl Side {
     }
 }
 
+/// Decides about a datagram, with the sender and the content.
+type Decision = Box<dyn FnMut(usize, &[u8]) -> Fate>;
+
 struct Link {
     setting: Setting,
     now: Instant,
     sides: [Side; 2],
     /// The datagrams on the way: the time of arrival, the receiver, the source, the content.
     way: VecDeque<(Instant, usize, SocketAddr, Vec<u8>)>,
-    /// Decides about each datagram, with the sender and the content.
-    fate: Box<dyn FnMut(usize, &[u8]) -> Fate>,
+    fate: Decision,
     sent: [usize; 2],
 }
 

@@ -319,6 +319,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     fn two_legs_connect_and_exchange_encrypted_packets() {
         let now = Instant::now();
         let [ours, theirs] = [address("127.0.0.2:7000"), address("127.0.0.1:30000")];
