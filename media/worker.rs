@@ -462,18 +462,19 @@ impl Worker {
         }
     }
 
-    /// Does the work after a `PerPacket` or `Tick` sleep. The worker first handles packets, then runs the tick if it is
-    /// due, then handles messages.
+    /// Does the work after a `PerPacket` or `Tick` sleep. The worker first handles messages, then handles packets, then runs
+    /// the tick if it is due. The order matters for a new plan: the far end sends its first connectivity check as soon as
+    /// it has our answer. A check that is handled before the plan is lost, and comes again after 250 ms only.
     fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
         let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
+        if woken.message || ticks {
+            self.drain_inbox(now, woken.message);
+        }
         if woken.packet || ticks {
             self.drain_sockets(now, inlet);
         }
         if ticks {
             self.run_due_ticks(now);
-        }
-        if woken.message || ticks {
-            self.drain_inbox(now, woken.message);
         }
     }
 

@@ -211,10 +211,10 @@ impl Capture {
     }
 
     /// Adds a PCM frame, which is sent to the leg, to the outbound track. The frame has the sample rate of the leg's
-    /// codec.
-    pub(super) fn handle_outbound_samples(&mut self, stamp: Stamp, samples: &[i16]) {
+    /// codec. `samples` is called if there is a track.
+    pub(super) fn handle_outbound_samples<'a>(&mut self, stamp: Stamp, samples: impl FnOnce() -> &'a [i16]) {
         if let Some(tracks) = &mut self.tracks {
-            tracks.outbound.handle_samples(stamp, samples);
+            tracks.outbound.handle_samples(stamp, samples());
         }
     }
 

@@ -250,14 +250,14 @@ impl Output<'_> {
         let stamp = self.stamp(cx);
         let encoder = match &mut self.outbound.encoder {
             Some(encoder) if encoder.codec() == codec => encoder,
-            other => other.insert(Box::new(FrameEncoder::new(codec))),
+            other => other.insert(Box::new(FrameEncoder::new(codec, rate))),
         };
         let mut octets = [0; LONGEST];
         let length = encoder.encode(samples, rate, &mut octets);
         let Some(octets) = octets.get(..length) else { return };
         match (codec.law(), octets.first_chunk::<FRAME>()) {
             (Some(law), Some(octets)) => self.capture.handle_outbound_octets(stamp, law, octets),
-            _ => self.capture.handle_outbound_samples(stamp, encoder.samples()),
+            _ => self.capture.handle_outbound_samples(stamp, || encoder.samples()),
         }
         self.pack(octets, cx);
     }
@@ -268,7 +268,7 @@ impl Output<'_> {
             return self.send_octets(law, octets, cx);
         }
         let stamp = self.stamp(cx);
-        self.capture.handle_outbound_samples(stamp, mixed.samples);
+        self.capture.handle_outbound_samples(stamp, || mixed.samples);
         self.pack(mixed.payload, cx);
     }
 
