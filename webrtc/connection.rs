@@ -10,6 +10,7 @@ use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceAgentEvent, IceCreds};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::{Checks, Kind};
 use crate::fingerprint::Fingerprint;
 use crate::handshake::{Handshake, Keys, News};
 use crate::identity::Identity;
@@ -23,11 +24,11 @@ const EXPIRED: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(2);
 /// The time within which a connection must find a route.
 const SETUP: Duration = Duration::from_secs(30);
-/// The time without a STUN message after which a route gives way to another one whose check has succeeded. In this time
-/// come two checks of a browser and the answer to one of ours.
-const SILENT: Duration = Duration::from_secs(5);
-/// The time that a silent route has to speak again after a check has succeeded on another one. After an interruption of all
-/// ways, the old one is better.
+/// The time without an answer to our checks after which a route gives way to another one that answers. We check every 3 s,
+/// so that one lost datagram moves nothing.
+const SILENT: Duration = Duration::from_secs(7);
+/// The time that a silent route has to answer again after another one has answered. After an interruption of all ways, the
+/// old one is better.
 const GRACE: Duration = Duration::from_secs(1);
 /// The pace of connectivity checks. RFC 8445 §14.2 names 50 ms for a host with many connections; one audio stream with
 /// few candidates can go faster.
@@ -230,9 +231,10 @@ pub struct Connection {
     /// The fingerprints of the newest association, which another process may have completed.
     fingerprints: Option<Vec<Fingerprint>>,
     route: Option<Route>,
-    /// When the far end was last heard on `route`.
-    heard: Instant,
-    /// The route of the latest check that has succeeded since then on another route, and when the first one did.
+    checks: Checks,
+    /// When the far end has last answered on `route`.
+    answered: Instant,
+    /// The latest other route on which the far end has answered since then, and the time of the first such answer.
     other: Option<(Route, Instant)>,
     /// The source of the newest DTLS record. A handshake can begin before a route is chosen.
     dtls_source: Option<Route>,
@@ -275,7 +277,8 @@ impl Connection {
             next: None,
             fingerprints: None,
             route: None,
-            heard: now,
+            checks: Checks::default(),
+            answered: now,
             other: None,
             dtls_source: None,
             sources: Vec::new(),
@@ -341,7 +344,7 @@ impl Connection {
     /// caller has the keys.
     pub fn resume(&mut self, now: Instant, route: Route, fingerprints: &[Fingerprint]) {
         self.route = Some(route);
-        self.heard = now;
+        self.answered = now;
         self.consent = Consent::Given { at: now };
         self.fingerprints = Some(fingerprints.to_vec());
     }
@@ -396,13 +399,14 @@ impl Connection {
     }
 
     fn handle_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
-        let accepted = StunMessage::parse(octets).is_ok_and(|message| {
-            // A lite side sends no checks, so that a check of the far end has to do.
-            let succeeds = message.is_successful_binding_response() || self.agent.ice_lite();
+        let kind = self.checks.judge(route.remote, octets);
+        let accepted = StunMessage::parse(octets).ok().filter(|_| kind != Kind::Forged).is_some_and(|message| {
             let known = self.knows(route);
             if !known && self.sources.len() >= MAX_SOURCES || !self.agent.accepts_message(&message) {
                 return false;
             }
+            // A lite side sends no checks, so that a nomination of the far end has to do.
+            let nominates = message.use_candidate() && self.agent.ice_lite();
             let (proto, source, destination) = (route.protocol.into(), route.remote, route.local);
             self.agent.handle_packet(now, StunPacket { proto, source, destination, message });
             // The agent evaluates nominations here. Otherwise it would do so at its next timeout only.
@@ -410,14 +414,20 @@ impl Connection {
             if !known {
                 self.sources.push((route.protocol, route.remote));
             }
-            self.note_heard(now, route, succeeds);
+            self.checks.note_received(route.remote, octets);
+            if kind == Kind::Answer || kind == Kind::Check && nominates {
+                self.note_answered(now, route);
+            }
             true
         });
         if !accepted {
             self.counts.refused_stun += 1;
             return Datagram::Refused;
         }
-        self.note_consent(now);
+        // A check is consent, too: some browsers stop their answers when several pairs are open, and go on with checks.
+        if kind != Kind::Repetition {
+            self.note_consent(now);
+        }
         self.drain_agent(now);
         Datagram::Handled
     }
@@ -427,12 +437,12 @@ impl Connection {
         self.sources.contains(&(route.protocol, route.remote))
     }
 
-    /// Takes note of a STUN message of the far end. `succeeds` says whether the far end can be reached there.
-    fn note_heard(&mut self, now: Instant, route: Route, succeeds: bool) {
+    /// Takes note that the far end can be reached on a route.
+    fn note_answered(&mut self, now: Instant, route: Route) {
         if self.route == Some(route) {
-            self.heard = now;
+            self.answered = now;
             self.other = None;
-        } else if succeeds {
+        } else {
             self.other = Some((route, self.other.map_or(now, |(_, since)| since)));
         }
     }
@@ -441,7 +451,7 @@ impl Connection {
     /// gone. The agent itself gives up a nominated pair only after [`CHECKS`].
     fn moves_at(&self) -> Option<Instant> {
         self.route?;
-        self.other.map(|(_, since)| (self.heard + SILENT).max(since + GRACE))
+        self.other.map(|(_, since)| (self.answered + SILENT).max(since + GRACE))
     }
 
     fn move_when_silent(&mut self, now: Instant) {
@@ -453,7 +463,7 @@ impl Connection {
     }
 
     fn set_route(&mut self, now: Instant, route: Route) {
-        (self.heard, self.other) = (now, None);
+        (self.answered, self.other) = (now, None);
         if self.route.replace(route) != Some(route) {
             self.events.push_back(Event::Route(route));
         }
@@ -539,7 +549,9 @@ impl Connection {
         if let Some(transmit) = self.agent.poll_transmit() {
             let protocol = protocol_of(transmit.proto)?;
             let route = Route { protocol, local: transmit.source, remote: transmit.destination };
-            return Some(Transmit { route, octets: transmit.contents.into() });
+            let octets: Vec<u8> = transmit.contents.into();
+            self.checks.note_sent(route.remote, &octets);
+            return Some(Transmit { route, octets });
         }
         self.waiting.pop_front()
     }

@@ -16,6 +16,7 @@
 //! needs a source that has passed a STUN check, and a certificate needs the fingerprint of the signalling. Other
 //! datagrams are counted ([`Counts`]).
 
+mod checks;
 mod connection;
 mod fingerprint;
 mod handshake;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -129,6 +129,19 @@ impl Link {
     /// Two sides without the other's description.
     fn unknown() -> Link {
         Link::unknown_of(BROWSER)
+    }
+
+    /// Two sides that know each other's description. The first only answers checks.
+    fn lite() -> Link {
+        let mut link = Link::unknown();
+        let now = link.now;
+        let local = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
+        link.sides[0].connection = Connection::new(now, Arc::clone(&OURS), &credentials("a"), &local, true, true);
+        link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
+        let lite = Remote { lite: true, ..remote("a", &OURS, Role::Client) };
+        link.sides[1].connection.set_remote(now, &lite);
+        link.sides[1].connection.add_candidate(now, &Connection::local_candidates(&local)[0]);
+        link
     }
 
     fn unknown_of(setting: Setting) -> Link {
@@ -487,13 +500,46 @@ fn packets_follow_a_far_end_whose_nat_gives_it_another_address() {
         let keys = link.sides[moved].keys().cloned();
         link.sides[moved].outside = address("198.51.100.77:33000");
         // The next check of the moved side comes after at most 3 s.
-        link.run(Duration::from_secs(6));
+        link.run(Duration::from_secs(9));
         link.assert_connected();
         assert_eq!(link.sides[moved].keys().cloned(), keys);
         // And once more, back to the first address.
         link.sides[moved].outside = link.sides[moved].address;
-        link.run(Duration::from_secs(6));
+        link.run(Duration::from_secs(9));
         link.assert_connected();
+    }
+}
+
+#[test]
+fn repeated_stun_messages_from_elsewhere_move_nothing_and_give_no_consent() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    for is_lite in [false, true] {
+        let mut link = if is_lite { Link::lite() } else { Link::new() };
+        let all = Arc::clone(&seen);
+        link.fate = Box::new(move |from, octets| {
+            if from == 1 && octets.first().is_some_and(|first| *first < 4) {
+                all.lock().unwrap().push(octets.to_vec());
+            }
+            Fate::Deliver
+        });
+        link.run(Duration::from_secs(20));
+        link.assert_connected();
+        let route = link.sides[0].connection.route();
+        link.sides[0].events.clear();
+        // The far end falls silent, and a stranger sends again all that it has sent.
+        link.fate = Box::new(|from, _| if from == 1 { Fate::Lose } else { Fate::Deliver });
+        let stranger = address("203.0.113.66:6000");
+        for _ in 0..20 {
+            let all: Vec<Vec<u8>> = seen.lock().unwrap().clone();
+            for octets in &all {
+                link.receive(0, stranger, octets);
+                link.receive(0, link.sides[1].outside, octets);
+            }
+            link.run(Duration::from_secs(2));
+        }
+        assert_eq!(link.sides[0].connection.route(), route);
+        assert_eq!(link.sides[0].failure(), Some(&Failure::ConsentExpired), "lite: {is_lite}");
+        seen.lock().unwrap().clear();
     }
 }
 
@@ -558,21 +604,14 @@ fn a_far_end_with_another_certificate_gets_new_keys_and_the_old_ones_serve_until
 
 #[test]
 fn a_lite_side_answers_checks_and_connects() {
-    let mut link = Link::unknown();
-    let now = link.now;
-    let local = [LocalAddress { protocol: Protocol::Udp, address: link.sides[0].address }];
-    link.sides[0].connection = Connection::new(now, Arc::clone(&OURS), &credentials("a"), &local, true, true);
-    link.sides[0].connection.set_remote(now, &remote("b", &THEIRS, Role::Server));
-    let lite = Remote { lite: true, ..remote("a", &OURS, Role::Client) };
-    link.sides[1].connection.set_remote(now, &lite);
-    link.sides[1].connection.add_candidate(now, &Connection::local_candidates(&local)[0]);
+    let mut link = Link::lite();
     link.run(2_000 * MS);
     link.assert_connected();
     link.run(Duration::from_secs(60));
     assert_eq!(link.sides[0].failure(), None);
     // And packets follow the far end to another address.
     link.sides[1].outside = address("198.51.100.77:33000");
-    link.run(Duration::from_secs(6));
+    link.run(Duration::from_secs(9));
     link.assert_connected();
 }
 

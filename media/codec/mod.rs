@@ -107,11 +107,11 @@ impl Codec {
         }
     }
 
-    /// Whether a packet with this payload is the last one before a pause of the sender. The sender then sends a packet only
-    /// every 400 ms until the talker continues (DTX, RFC 7587 §3.1.3).
+    /// Whether the sender pauses after a packet with this payload. It then sends a packet only every 400 ms until the talker
+    /// continues (DTX, RFC 7587 §3.1.3).
     pub const fn begins_pause(self, payload: &[u8]) -> bool {
         // Such a packet has no frame, or one octet of it.
-        matches!(self, Codec::Opus) && payload.len() <= 2
+        matches!(self, Codec::Opus) && matches!(payload.len(), 1 | 2)
     }
 
     /// The companding law of a G.711 codec, or `None` for other codecs. Each octet of G.711 is one sample, so the

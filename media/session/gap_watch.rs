@@ -17,8 +17,7 @@ pub(super) struct GapWatch {
     packets: u64,
     /// Number of frames since the last packet, or since the far end should send.
     frames: u32,
-    /// Whether the last packet was comfort noise, or the last one before a pause of Opus. After such a packet, a far end that
-    /// hears silence sends nothing.
+    /// Whether the last packet was comfort noise. After such a packet, a far end that hears silence sends nothing.
     noise: bool,
     /// Whether the gap was reported and still lasts.
     reported: bool,
@@ -30,7 +29,7 @@ impl GapWatch {
         (self.on, self.frames) = (true, 0);
     }
 
-    /// Notes whether a pause follows a received packet.
+    /// Notes whether a received packet was comfort noise.
     pub(super) fn note_packet(&mut self, noise: bool) {
         self.noise = noise;
     }

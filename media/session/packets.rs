@@ -92,14 +92,7 @@ impl MediaSession {
             }
             PacketKind::Audio(_) | PacketKind::Noise => receiver.handle_audio(&header, arrival),
         };
-        let pauses = match kind {
-            PacketKind::Noise => true,
-            PacketKind::Audio(codec) => {
-                packet.get(header.payload.clone()).is_some_and(|payload| codec.begins_pause(payload))
-            }
-            PacketKind::Events(_) => false,
-        };
-        self.gap_watch.note_packet(pauses);
+        self.gap_watch.note_packet(matches!(kind, PacketKind::Noise));
         cx.counts.packets_in += 1;
         if first {
             self.events.send(Event::FirstPacket);

@@ -4,6 +4,7 @@
 
 use super::{Stamp, Timeline};
 use crate::codec::{Codec, Decoder};
+use crate::rtp::is_newer;
 
 /// The highest number of packets that wait after a gap.
 const MAX_HELD_PACKETS: usize = 8;
@@ -12,6 +13,9 @@ const LONGEST: usize = 1_280;
 /// The lowest difference between a packet's sequence number and the expected number at which the packet belongs to
 /// another stream.
 const STREAM_DISTANCE: u16 = 100;
+/// The level of the loudest noise in a pause, in -dBov. The decoder fills the first packet of a pause with what it has
+/// decoded last, and this is speech if the packets before were lost.
+const LOUDEST_NOISE: u8 = 45;
 /// The highest number of successive lost packets that the codec may conceal.
 const MAX_CONCEALED_PACKETS: u16 = 5;
 
@@ -84,7 +88,9 @@ impl Assembly {
     /// Stops waiting for missing packets if the audio of these packets is needed for the next frame. Call this method
     /// in each tick, before the timeline is read.
     pub fn handle_tick(&mut self, timeline: &mut Timeline) {
-        while self.first_held().is_some() && timeline.is_due(self.end) {
+        while let Some(missing) = self.missing_from(timeline)
+            && timeline.is_due(missing)
+        {
             self.give_up(timeline);
         }
     }
@@ -112,6 +118,15 @@ impl Assembly {
         held.filter_map(|(index, held)| Some((held.sequence?.wrapping_sub(next), index))).min().map(|(_, index)| index)
     }
 
+    /// Returns the timestamp from which audio is missing, if packets wait. After a pause, this is not the end of the last
+    /// packet.
+    fn missing_from(&self, timeline: &Timeline) -> Option<u32> {
+        let held = self.held.get(self.first_held()?)?;
+        let missing = held.sequence?.wrapping_sub(self.next?);
+        let from = held.stamp.timestamp.wrapping_sub(timeline.units(self.length).wrapping_mul(missing.into()));
+        Some(if is_newer(from, self.end) { from } else { self.end })
+    }
+
     fn flush(&mut self, timeline: &mut Timeline) {
         while self.first_held().is_some() {
             self.give_up(timeline);
@@ -127,18 +142,20 @@ impl Assembly {
         let missing = sequence.wrapping_sub(next);
         let gap = held.stamp.timestamp.wrapping_sub(self.end);
         let each = timeline.units(self.length);
-        // This is possible only if the lost packets have the length of the last packet. Otherwise the gap contains a
-        // pause or packets of another length, and the lengths are unknown.
+        // Concealment is possible only if the lost packets have the length of the last packet. Otherwise the gap contains a
+        // pause or packets of another length, and the lengths are unknown. The redundancy is that of the packet just before.
+        let lost = each.wrapping_mul(missing.into());
         if missing <= MAX_CONCEALED_PACKETS
             && self.length > 0
-            && gap == each.wrapping_mul(missing.into())
+            && (gap == lost || timeline.is_paused() && is_newer(gap, lost))
             && let Some(samples) = self.samples.get_mut(..self.length)
         {
-            for lost in 0..missing {
+            let first = held.stamp.timestamp.wrapping_sub(lost);
+            for number in 0..missing {
                 let payload = held.octets.get(..held.length).unwrap_or_default();
-                let recovered = lost + 1 == missing && self.decoder.recover(payload, samples);
-                let timestamp = self.end.wrapping_add(each.wrapping_mul(lost.into()));
-                if recovered || self.decoder.conceal(samples) {
+                let recovered = number + 1 == missing && self.decoder.recover(payload, samples);
+                let timestamp = first.wrapping_add(each.wrapping_mul(number.into()));
+                if recovered || gap == lost && self.decoder.conceal(samples) {
                     timeline.write_recovered(timestamp, samples, !recovered);
                 }
             }
@@ -163,9 +180,13 @@ impl Assembly {
         match self.decoder.decode(payload, &mut self.samples) {
             Ok(count) => {
                 let samples = self.samples.get(..count).unwrap_or_default();
-                timeline.write_samples(stamp, samples);
-                if self.codec.begins_pause(payload) {
-                    timeline.start_pause(Some(level(samples)));
+                let pauses = self.codec.begins_pause(payload);
+                // Some senders go on with packets without audio, and the pause goes on.
+                if !(pauses && timeline.is_paused()) {
+                    timeline.write_samples(stamp, samples);
+                }
+                if pauses {
+                    timeline.start_pause(Some(level(samples).max(LOUDEST_NOISE)));
                 }
                 self.length = count;
                 self.end = stamp.timestamp.wrapping_add(timeline.units(count));
@@ -263,9 +284,10 @@ mod tests {
         assert_eq!(timeline.quality().concealed_ms, 500);
     }
 
-    /// A browser with DTX sends the first of the packets without audio, and then one packet of noise every 400 ms.
-    #[test]
-    fn a_pause_of_opus_with_dtx_is_noise_and_not_loss() {
+    /// Returns what a reader hears of 1 s of speech, 3 s of noise and 1 s of speech, and the timeline. A browser with DTX sends
+    /// the first of the packets without audio, and then one packet of noise every 400 ms. `arrives(tick)` is the delay in
+    /// ticks of a packet, or `None` if the packet is lost.
+    fn with_pause(arrives: impl Fn(usize) -> Option<usize>) -> (Vec<[i16; 320]>, u32, Timeline) {
         let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
         encoder.set_dtx(true).unwrap();
         let mut state = 1u32;
@@ -277,7 +299,7 @@ mod tests {
         let mut timeline = Timeline::samples(RATE, 48_000);
         let mut assembly = Assembly::new(Codec::Opus, Decoder::new(Codec::Opus, RATE));
         let (mut reader, mut heard, mut sequence, mut is_pause) = (Reader::adaptive(), Vec::new(), 0, false);
-        let (mut comfort, mut octets) = (0, [0; 1_275]);
+        let (mut comfort, mut octets, mut waiting) = (0, [0; 1_275], Vec::new());
         for tick in 0..250usize {
             let speaks = !(50..200).contains(&tick);
             let samples: Vec<i16> = (tick * 320..(tick + 1) * 320)
@@ -285,11 +307,16 @@ mod tests {
                 .collect();
             let length = encoder.encode(&samples, &mut octets).unwrap();
             let is_first = !std::mem::replace(&mut is_pause, length <= 2);
-            let now = tick as u32 * 160;
             if length > 2 || is_first {
-                let stamp = Stamp { timestamp: tick as u32 * 960, marker: false, arrival: now };
-                assembly.handle_packet(sequence, stamp, &octets[..length], &mut timeline);
+                if let Some(late) = arrives(tick) {
+                    waiting.push((tick + late, sequence, tick as u32 * 960, octets[..length].to_vec()));
+                }
                 sequence += 1;
+            }
+            let now = tick as u32 * 160;
+            for (_, sequence, timestamp, packet) in waiting.extract_if(.., |(at, ..)| *at <= tick) {
+                let stamp = Stamp { timestamp, marker: false, arrival: now };
+                assembly.handle_packet(sequence, stamp, &packet, &mut timeline);
             }
             assembly.handle_tick(&mut timeline);
             let mut frame = [0; 320];
@@ -297,11 +324,32 @@ mod tests {
             heard.push(frame);
         }
         assert!(sequence < 150, "{sequence} packets: the encoder has used DTX");
+        (heard, comfort, timeline)
+    }
+
+    fn is_loud(frame: &[i16; 320]) -> bool {
+        frame.iter().any(|sample| sample.unsigned_abs() > 3_000)
+    }
+
+    #[test]
+    fn a_pause_of_opus_with_dtx_is_noise_and_not_loss() {
+        let (heard, comfort, timeline) = with_pause(|_| Some(0));
         assert!(comfort > 16_000, "{comfort} samples of noise");
         assert_eq!(timeline.quality().concealed_ms, 0);
-        let loud = |frame: &[i16; 320]| frame.iter().any(|sample| sample.unsigned_abs() > 3_000);
-        assert!(heard[90..190].iter().all(|frame| !loud(frame) && frame.iter().any(|sample| *sample != 0)));
-        assert!(heard[10..50].iter().chain(&heard[210..245]).all(loud));
+        assert!(heard[90..190].iter().all(|frame| !is_loud(frame) && frame.iter().any(|sample| *sample != 0)));
+        assert!(heard[10..50].iter().chain(&heard[210..245]).all(is_loud));
+    }
+
+    #[test]
+    fn speech_after_a_pause_is_heard_though_its_packets_change_their_order() {
+        let (heard, _, timeline) = with_pause(|tick| Some(usize::from(tick >= 190 && tick % 2 == 0)));
+        assert!(heard[210..245].iter().all(is_loud), "{:?}", timeline.quality());
+    }
+
+    #[test]
+    fn a_pause_is_quiet_though_the_end_of_the_speech_is_lost() {
+        let (heard, ..) = with_pause(|tick| (!(45..62).contains(&tick)).then_some(0));
+        assert!(!heard[75..190].iter().any(is_loud));
     }
 
     #[test]

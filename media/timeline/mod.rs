@@ -236,6 +236,11 @@ impl Timeline {
         self.pauses.begin(at, Some(level));
     }
 
+    /// Whether the talker pauses.
+    pub fn is_paused(&self) -> bool {
+        self.pauses.is_open()
+    }
+
     /// Starts a pause after the last audio. Until audio arrives, missing audio does not count as loss. Readers get comfort
     /// noise with this level, 0 to 127 in -dBov, or silence.
     pub fn start_pause(&mut self, level: Option<u8>) {

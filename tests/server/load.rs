@@ -71,7 +71,7 @@ async fn callers_with_webrtc_and_the_answerer_hear_each_other_with_each_codec() 
     let answerer = free(6);
     let server = TestServer::start(&format!("codecs = [\"opus\", \"PCMU\"]\n{}", bridge(answerer))).await;
     let answerer = answerer.to_string();
-    let arguments = ["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--webrtc"];
+    let arguments = ["--answerer", &answerer, "--calls", "2", "--seconds", "3", "--media", "--webrtc"];
     let pcmu = load(server.udp, &[&arguments[..], &["pcmu"]].concat()).await;
     let opus = load(server.udp, &[&arguments[..], &["opus"]].concat()).await;
     assert_nothing_is_lost(&pcmu);

@@ -413,13 +413,14 @@ impl Worker {
         let socket = self.sockets.first().and_then(|sockets| sockets.get((call % SOCKETS) as usize));
         let Some(socket) = socket else { return };
         // A datagram that the kernel does not accept is lost as in any network. It is sent again.
-        match leg.flush(|octets, to| drop(socket.send_to(octets, to))) {
-            Some(News::Connected) => {
-                self.report.connected.add((now - began).as_secs_f64() * 1_000.0);
-                self.begin(Side::Caller, call, server);
+        for news in leg.flush(|octets, to| drop(socket.send_to(octets, to))) {
+            match news {
+                News::Connected => {
+                    self.report.connected.add((now - began).as_secs_f64() * 1_000.0);
+                    self.begin(Side::Caller, call, server);
+                }
+                News::Failed(why) => *self.report.failures.entry(why).or_default() += 1,
             }
-            Some(News::Failed(why)) => *self.report.failures.entry(why).or_default() += 1,
-            None => {}
         }
     }
 

@@ -217,8 +217,9 @@ impl Legs {
     /// Handles a datagram from `from`, and decrypts RTP in place.
     pub(super) fn handle(&mut self, from: SocketAddr, datagram: &mut [u8], now: Instant) -> Received {
         let Some(leg) = self.legs.get_mut(&from) else {
-            // Without space, the server repeats its check.
-            if self.early.len() < MAX_EARLY {
+            // Only a check of the server comes before its answer. Other datagrams are those of an ended call.
+            let is_check = datagram.starts_with(&[0, 1]);
+            if is_check && self.early.len() < MAX_EARLY {
                 self.early.push((from, datagram.to_vec()));
             }
             return Received::Nothing;
@@ -246,7 +247,13 @@ impl Legs {
 
     /// Closes the connection of a call, and returns the leg for its last datagrams.
     pub(super) fn end(&mut self, call: u64) -> Option<Leg> {
-        let mut leg = self.legs.remove(&self.servers.remove(&call)?)?;
+        let server = self.servers.remove(&call)?;
+        self.early.retain(|(from, _)| *from != server);
+        // The server may have given the port to another call.
+        if self.legs.get(&server)?.call != call {
+            return None;
+        }
+        let mut leg = self.legs.remove(&server)?;
         leg.connection.close();
         Some(leg)
     }
@@ -258,20 +265,20 @@ impl Leg {
         self.connection.handle_datagram(now, route, datagram)
     }
 
-    /// Passes the datagrams of the connection to `send`, and returns the newest change.
-    pub(super) fn flush(&mut self, mut send: impl FnMut(&[u8], SocketAddr)) -> Option<News> {
+    /// Passes the datagrams of the connection to `send`, and returns the changes.
+    pub(super) fn flush(&mut self, mut send: impl FnMut(&[u8], SocketAddr)) -> Vec<News> {
         while let Some(transmit) = self.connection.poll_transmit() {
             send(&transmit.octets, transmit.route.remote);
         }
         self.timeout = self.connection.poll_timeout();
-        let mut news = None;
+        let mut news = Vec::new();
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Keys(keys) => {
                     self.srtp = DtlsSrtp::new(&keys);
-                    news = Some(News::Connected);
+                    news.push(News::Connected);
                 }
-                Event::Failed(failure) => news = Some(News::Failed(failure.to_string())),
+                Event::Failed(failure) => news.push(News::Failed(failure.to_string())),
                 Event::Route(_) | Event::Interrupted | Event::Restored => {}
             }
         }
@@ -348,7 +355,7 @@ mod tests {
                 own.handle_timeouts(now);
                 let mut sent = Vec::new();
                 let news = own.get(to).unwrap().flush(|octets, _| sent.push(octets.to_vec()));
-                connected[side] |= news == Some(News::Connected);
+                connected[side] |= news.contains(&News::Connected);
                 for octets in &mut sent {
                     let _ = other.handle(from, octets, now);
                 }

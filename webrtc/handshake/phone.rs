@@ -94,8 +94,13 @@ impl Association {
         let Some(passed) = self.filter.pass(octets) else { return Ok(()) };
         self.since.get_or_insert(now);
         self.retry = FIRST_RETRY;
-        let read = self.endpoint.read(now, FAR_END, None, BytesMut::from(passed.as_slice()));
-        for event in read.map_err(|why| self.fail(&why))? {
+        let read = match self.endpoint.read(now, FAR_END, None, BytesMut::from(passed.as_slice())) {
+            Ok(events) => events,
+            // The library takes each alert for an error. A warning after the handshake changes nothing: we have the keys.
+            Err(_) if self.state == State::Complete => return Ok(()),
+            Err(why) => return Err(self.fail(&why)),
+        };
+        for event in read {
             match event {
                 EndpointEvent::HandshakeComplete => {
                     let keys = self.keys().inspect_err(|_| self.state = State::Over)?;

@@ -85,8 +85,11 @@ impl Filter {
         if !fragments.iter().any(is_new) {
             return false;
         }
-        fragments.retain(|fragment| !self.known.contains(fragment));
-        self.known.append(&mut fragments);
+        for fragment in fragments {
+            if !self.known.contains(&fragment) {
+                self.known.push(fragment);
+            }
+        }
         true
     }
 }
