@@ -42,7 +42,7 @@ SERVER, TURN = "203.0.113.1", "203.0.113.3"
 WIFI = ("tandem-wifi", "203.0.113", "192.168.16", 100)
 MOBILE = ("tandem-mobile", "198.51.100", "192.168.17", 600)
 NAMESPACES = (INTERNET, HOME, WIFI[0], MOBILE[0])
-SOON, LATE = 10, 60  # seconds in which sound must be back; until a wait fails
+SOON, LATE = 12, 60  # seconds in which sound must be back; until a wait fails
 ACCOUNT = ("AC00000000000000000000000000000001", "of the peers")
 # What the firewall of a network does not let through.
 OPEN = ""

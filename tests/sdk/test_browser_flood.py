@@ -55,10 +55,10 @@ def client_hello():
     return b"\x16\xfe\xfd\0\0" + os.urandom(6) + struct.pack("!H", len(handshake)) + handshake
 
 
-def refused(server):
+def refused(server, protocol):
     """The number of datagrams that the server has refused in ended legs."""
     text = requests.get(server.http + "/metrics", timeout=5).text
-    return sum(int(found) for found in re.findall(r"^tandem_(?:webrtc|srtp)_refused_total (\d+)", text, re.MULTILINE))
+    return int(re.search(rf"^tandem_{protocol}_refused_total (\d+)", text, re.MULTILINE)[1])
 
 
 def test_a_flood_of_forged_packets_changes_nothing_in_a_live_call(server, tab):
@@ -89,14 +89,15 @@ def test_a_flood_of_forged_packets_changes_nothing_in_a_live_call(server, tab):
             wait_for("sound", lambda: alice.facts()["received"] > received)
         stranger.setblocking(False)
         with pytest.raises(BlockingIOError):
-            # Success would be an answer to a check, or RTP.
-            while not stranger.recv(2048)[:2] in (b"\x01\x01", b"\x80\x6f"):
-                pass
+            stranger.recv(2048)
     for _ in range(5):
         alice.hears(alice.hertz)
     after = alice.facts()
-    assert (after["ours"], after["theirs"]) == (before["ours"], before["theirs"])
     assert (after["ice"], after["dtls"]) == ("connected", "connected")
-    counted = refused(server)
+    # Both directions go on: the server plays back what it hears.
+    assert after["sent"] > before["sent"] and after["received"] > before["received"]
     alice.hang_up()
-    wait_for("the count", lambda: refused(server) - counted > BURSTS * ROUNDS * len(forged) // 2)
+    # Of the eight kinds, two are media, and the last one can be anything. The kernel may drop some of a burst.
+    sent = BURSTS * ROUNDS
+    wait_for("the count of STUN and DTLS", lambda: refused(server, "webrtc") > 4 * sent)
+    wait_for("the count of media", lambda: refused(server, "srtp") > 1.5 * sent)

@@ -6,6 +6,7 @@ import telnyx
 
 from browser_acts import *  # noqa: F403
 from browser_pages import connect, restart_ice, talk
+from harness.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +62,17 @@ def test_a_token_that_is_forged_or_of_a_deleted_credential_is_refused_and_the_er
     token = credentials.token(credential)
     forged = tab().start(user=None, password=None, login_token=token[:-6] + "AAAAAA")
     assert forged.wait("failed")[1]["code"] == 46001
-    assert "the signature of the token is wrong" in server.log()
+    wait_for("the log", lambda: "the signature of the token is wrong" in server.log())
     credentials.delete(credential)
     late = tab().start(user=None, password=None, login_token=token)
     assert late.wait("failed")[1]["code"] == 46001
-    assert "the credential of the token was deleted" in server.log()
+    wait_for("the log", lambda: "the credential of the token was deleted" in server.log())
 
 
 def test_a_wrong_password_is_refused(server, tab):
     alice = tab().start(password="wrong")
     assert alice.wait("failed")[1]["code"] == 46001
-    assert "has this password" in server.log()
+    wait_for("the log", lambda: "has this password" in server.log())
 
 
 @pytest.mark.parametrize("ends", ["the caller gives up", "the called page declines"])

@@ -83,7 +83,7 @@ def test_a_call_is_created_fetched_redirected_ended_and_deleted_with_its_recordi
     document.redirect(f"{app.url}/third")
     live.update(twiml=str(document))
     assert app.wait("/third")[0]["CallSid"] == created.sid
-    until = app.wait("/recorded")[0].at + len(spoken) / RATE + 0.8
+    until = app.wait("/recorded")[0].at + len(spoken) / RATE + 1.5
     wait_for("the phone to have spoken", lambda: time.monotonic() > until)
 
     live.update(status="completed")
