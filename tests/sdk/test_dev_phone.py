@@ -215,6 +215,24 @@ def test_a_closed_tab_leaves_no_call_behind(app, dev, phone):
     wait_for("the end", lambda: "ended: " in dev.log.read_text()[len(before) :])
 
 
+def test_a_page_that_was_left_shows_the_end_of_its_call(app, dev, phone):
+    app.on("/voice", ECHO)
+    one = phone()
+    one.call()
+    before = dev.log.read_text()
+    # The browser keeps the page for the back button.
+    one.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    wait_for("the end", lambda: "ended: " in dev.log.read_text()[len(before) :])
+    one.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    one.has("#words", "You left the page, so the call has ended.")
+    assert one.page.get_attribute("#result", "data-kind") == "ok"
+    one.has("#does", "Call")
+    one.call()
+    one.page.click("#button")
+    one.has("#words", "You hung up.")
+    one.is_calm()
+
+
 def test_a_page_without_the_key_says_what_to_open(dev, browser):
     context = browser.context()
     try:

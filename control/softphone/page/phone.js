@@ -345,7 +345,8 @@ ui.copy.addEventListener("click", async () => {
   setTimeout(() => (ui.copy.textContent = "Copy"), 1_500);
 });
 
-addEventListener("pagehide", () => call && stop(call));
+// The back button may show the page again as it was left, so the call ends here completely.
+addEventListener("pagehide", () => call && finish("ok", "You left the page, so the call has ended."));
 
 // The address with the key, in a tab that has the page already.
 addEventListener("hashchange", () => location.reload());
