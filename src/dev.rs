@@ -18,7 +18,7 @@ use tandem_events::{Filter, Kind};
 use tandem_http::{Origin, without_credentials};
 use tandem_id::AccountName;
 use tandem_runtime::reporting::OF_CALLS;
-use tandem_softphone::{self as softphone, Dialled};
+use tandem_softphone::{Dialled, Key};
 
 use tandem_cli::env::Sdk;
 use tandem_cli::list::print;
@@ -102,8 +102,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
         }
     };
-    let softphone = Dialled { account: AccountName::new(&*info.account), number: info.number.clone() };
-    let greet = |server: &Server| greet(server, &info);
+    let key = Key::random();
+    let softphone =
+        Dialled { account: AccountName::new(&*info.account), number: info.number.clone(), key: key.clone() };
+    let greet = |server: &Server| greet(server, &info, &key);
     tandem_cli::block_on(tandem_app::run_with(config, Some(softphone), OnHangup::End, read, greet))?.map_err(|error| {
         let text = format!("{error:#}");
         // The server's error message recommends environment variables. This command has options for the same settings,
@@ -299,8 +301,8 @@ fn is_there(url: &str) -> bool {
     found.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
 }
 
-/// Prints the information for the start, and starts the live view of the calls.
-fn greet(server: &Server, info: &StartInfo) {
+/// Prints the information for the start, and starts the live view of the calls. `key` is the key of the page.
+fn greet(server: &Server, info: &StartInfo, key: &Key) {
     let paint = Paint::stdout();
     let StartInfo { number, extension, url, local, account, provider, application, config, shows_sip } = info;
     // The URL may contain a password.
@@ -334,7 +336,7 @@ fn greet(server: &Server, info: &StartInfo) {
     text.push_str("\nTalk with it in a browser on this machine:\n");
     let page = tandem_cli::reachable(server.http_addr());
     match page.ip().is_loopback() {
-        true => text.push_str(&format!("  {}\n", paint.green(format!("http://{page}{}", softphone::PATH)))),
+        true => text.push_str(&format!("  {}\n", paint.green(key.address(page)))),
         // A page on any other address gets no microphone without TLS.
         false => text.push_str("  not possible: http.listen is not a loopback address such as 127.0.0.1:8080\n"),
     }

@@ -153,7 +153,7 @@ impl CallStream {
         Arc::clone(&line).make(PageCall {
             peer,
             transport: "HTTP",
-            // The address is the proof, as for a SIP phone on this machine.
+            // The page has no user. It has shown the key.
             identity: Identity::Sip { username: None, domain: None },
             line: format!("call of the page /dev/phone: {from} -> {to}"),
             from_uri: if is_number { from } else { format!("client:{name}") },

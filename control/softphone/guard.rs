@@ -1,5 +1,6 @@
-//! The page is for the person at this machine. It needs no password, so requests from elsewhere are refused: from other
-//! machines, of pages of other origins, and of names that a foreign page has pointed to this machine (DNS rebinding).
+//! The page is for the person at this machine. So requests that show that they come from elsewhere are refused: from
+//! other machines, through proxies that name themselves, of pages of other origins, and of names that a foreign page has
+//! pointed to this machine (DNS rebinding). Other proxies are not visible here: the [`Key`](crate::Key) keeps them out.
 
 use std::net::SocketAddr;
 
@@ -9,9 +10,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tandem_settings::web_origin;
 
-use crate::{PATH, refused};
+use crate::refused;
 
-/// Header fields that a proxy adds. The peer of a proxied request is the proxy, so its address proves nothing.
+/// Header fields with which a proxy names itself. The peer of a proxied request is the proxy, so its address proves
+/// nothing.
 const OF_PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
 
 /// The header fields of each response. Scripts, styles and requests only from and to this server.
@@ -36,8 +38,8 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         Some(why) => refused(
             StatusCode::FORBIDDEN,
             format!(
-                "{why}. This page works only in a browser on the machine of `tandem dev`: open http://127.0.0.1:PORT{PATH} \
-                 there. `tandem dev` prints the whole address."
+                "{why}. This page works only in a browser on the machine of `tandem dev`: open there the address that \
+                 `tandem dev` prints, key included."
             ),
         ),
     };

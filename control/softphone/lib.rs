@@ -9,12 +9,16 @@
 //!
 //! One request is one call. Its response lasts as long as the call, and its last line says why the call has ended. To hang
 //! up, the page closes the connection. So a page that is closed leaves no call behind, and no call ends without a reason.
+//!
+//! `guard.rs` refuses requests that show that they come from elsewhere. A request that makes a call or reads the numbers
+//! also needs the [`Key`], which keeps out those that do not show it.
 #![forbid(unsafe_code)]
 
 mod call;
 mod ending;
 mod frame;
 mod guard;
+mod key;
 
 use std::sync::Arc;
 
@@ -30,8 +34,10 @@ use tandem_pages::socket::MAX_FRAME;
 use tandem_runtime::app::App;
 use tokio::sync::Semaphore;
 
+pub use key::Key;
+
 /// The path of the page.
-pub const PATH: &str = "/dev/phone";
+const PATH: &str = "/dev/phone";
 /// Maximum number of calls at the same time, of all tabs together.
 const MAX_CALLS: usize = 8;
 /// The calling number of the page. It is a fictitious number, and `tandem call` has the same.
@@ -44,13 +50,15 @@ const SCRIPT: &str = include_str!("page/phone.js");
 const STYLE: &str = include_str!("page/phone.css");
 const ICON: &str = include_str!("page/icon.svg");
 
-/// The call that the page makes if nothing else is entered.
+/// The call that the page makes if nothing else is entered, and the key of the page.
 #[derive(Clone, Debug)]
 pub struct Dialled {
     /// The account that owns the number.
     pub account: AccountName,
     /// The number of the application.
     pub number: String,
+    /// Without this key, the page can neither call nor see the numbers.
+    pub key: Key,
 }
 
 /// The state of the page's requests.
@@ -65,13 +73,16 @@ struct Softphone {
 pub fn routes(app: App, dialled: Dialled) -> Router {
     let places = Arc::new(Semaphore::new(MAX_CALLS));
     let phone = Arc::new(Softphone { app, dialled, lines: Lines::default(), places });
+    let keyed = Router::new()
+        .route("/dev/phone/settings", get(settings))
+        .route("/dev/phone/calls", post(call::call).layer(DefaultBodyLimit::max(MAX_FRAME)))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&phone), key::guard));
     Router::new()
         .route(PATH, get(|| async { file("text/html; charset=utf-8", HTML) }))
         .route("/dev/phone/phone.js", get(|| async { file("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/dev/phone/phone.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
         .route("/dev/phone/icon.svg", get(|| async { file("image/svg+xml", ICON) }))
-        .route("/dev/phone/settings", get(settings))
-        .route("/dev/phone/calls", post(call::call).layer(DefaultBodyLimit::max(MAX_FRAME)))
+        .merge(keyed)
         .layer(middleware::from_fn(guard::guard))
         .with_state(phone)
 }
@@ -82,7 +93,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
 
 /// `GET /dev/phone/settings`: the values of the page's fields, and the numbers that the page suggests.
 async fn settings(State(phone): State<Arc<Softphone>>) -> Response {
-    let Dialled { account, number } = &phone.dialled;
+    let Dialled { account, number, .. } = &phone.dialled;
     let routing = phone.app.calls.services().routing.load_full();
     let stored = routing.inventory().numbers.all(account).into_iter().map(|held| held.name.clone());
     // A text with `*` stands for many numbers.

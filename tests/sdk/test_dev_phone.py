@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tomllib
@@ -37,7 +38,9 @@ class Dev:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for("the start", lambda: self.process.poll() is not None or self.shows("Calls are shown here"), 30)
-        assert self.shows(f"{self.origin}/dev/phone"), self.log.read_text()
+        printed = re.search(rf"{re.escape(self.origin)}/dev/phone#[0-9a-f]{{32}}$", self.log.read_text(), re.MULTILINE)
+        assert printed, self.log.read_text()
+        self.page = printed[0]
 
     def shows(self, text):
         return text in self.log.read_text()
@@ -78,13 +81,16 @@ def browser(tmp_path_factory):
 class Opened:
     """The page in a tab."""
 
-    def __init__(self, page, origin):
+    def __init__(self, page, address):
         self.page = page
         self.console = []
         page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
-        page.goto(f"{origin}/dev/phone")
-        wait_for("the number", lambda: page.get_attribute("#to", "placeholder"))
+        page.goto(address)
+        self.is_ready()
+
+    def is_ready(self):
+        wait_for("the number", lambda: self.page.get_attribute("#to", "placeholder"))
 
     def call(self):
         self.page.click("#button")
@@ -120,7 +126,7 @@ def phone(browser, dev, probe):
             opened.callback(context.close)
             page = context.new_page()
             page.add_init_script(path=probe)
-            one = Opened(page, dev.origin)
+            one = Opened(page, dev.page)
             page.evaluate("hertz => window.speak(hertz)", HERTZ)
             return one
 
@@ -209,6 +215,42 @@ def test_a_closed_tab_leaves_no_call_behind(app, dev, phone):
     wait_for("the end", lambda: "ended: " in dev.log.read_text()[len(before) :])
 
 
+def test_a_page_that_was_left_shows_the_end_of_its_call(app, dev, phone):
+    app.on("/voice", ECHO)
+    one = phone()
+    one.call()
+    before = dev.log.read_text()
+    # The browser keeps the page for the back button.
+    one.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    wait_for("the end", lambda: "ended: " in dev.log.read_text()[len(before) :])
+    one.page.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    one.has("#words", "You left the page, so the call has ended.")
+    assert one.page.get_attribute("#result", "data-kind") == "ok"
+    one.has("#does", "Call")
+    one.call()
+    one.page.click("#button")
+    one.has("#words", "You hung up.")
+    one.is_calm()
+
+
+def test_a_page_without_the_key_says_what_to_open(dev, browser):
+    context = browser.context()
+    try:
+        page = context.new_page()
+        for address in (f"{dev.origin}/dev/phone", f"{dev.origin}/dev/phone#{'0' * 32}"):
+            page.goto("about:blank")
+            page.goto(address)
+            wait_for("the advice", lambda: "Open the address that tandem dev prints, key included." in page.inner_text("#words"))
+            assert page.is_disabled("#button") and not page.get_attribute("#to", "placeholder")
+            assert page.locator("#numbers option").count() == 0
+        one = Opened(page, dev.page)  # in the same tab, which the browser does not load again for another fragment
+        assert page.is_enabled("#button")
+        page.goto(f"{dev.origin}/dev/phone")
+        one.is_ready()
+    finally:
+        context.close()
+
+
 def test_an_application_that_sends_commands_answers_and_hangs_up(app, browser, probe, tmp_path):
     app.on("/voice")
     own = Dev(tmp_path, f"{app.url}/voice", "--provider", "telnyx")
@@ -216,7 +258,7 @@ def test_an_application_that_sends_commands_answers_and_hangs_up(app, browser, p
     try:
         page = context.new_page()
         page.add_init_script(path=probe)
-        one = Opened(page, own.origin)
+        one = Opened(page, own.page)
         page.evaluate("hertz => window.speak(hertz)", HERTZ)
         page.click("#button")
         call = json.loads(app.wait("/voice")[0].body)["data"]["payload"]
@@ -242,7 +284,7 @@ def test_the_page_says_that_the_server_is_gone(app, browser, tmp_path):
     own = Dev(tmp_path, f"{app.url}/voice")
     context = browser.context()
     try:
-        one = Opened(context.new_page(), own.origin)
+        one = Opened(context.new_page(), own.page)
         one.call()
         own.process.kill()
         own.process.wait()

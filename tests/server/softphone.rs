@@ -1,6 +1,7 @@
 //! The page `/dev/phone` of `tandem dev`, over HTTP. `tests/sdk/test_dev_phone.py` has the page in a browser.
 
 use serde_json::Value;
+use tandem_softphone::Key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -8,6 +9,8 @@ use crate::log::PATIENCE;
 use crate::pages::OFFER;
 use crate::test_server::{TestServer, asks, inline};
 
+/// The header field with the page's key.
+const KEY: &str = "X-Tandem-Key";
 const ECHO: &str = "<Response><Echo/></Response>";
 
 /// A request and its response, of which the end may not have come yet.
@@ -17,13 +20,15 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Sends a request with these header fields. Without `Host` among them, the request names the server's address.
+    /// Sends a request with these header fields. Without `Host` among them, the request names the server's address, and
+    /// without `X-Tandem-Key`, it has the page's key.
     async fn begin(server: &TestServer, request: &str, fields: &[(&str, &str)], body: &str) -> Self {
         let mut stream = TcpStream::connect(server.api.0).await.unwrap();
         let own = server.api.0.to_string();
-        let host = [("Host", own.as_str())];
-        let host = host.iter().filter(|_| !fields.iter().any(|(name, _)| *name == "Host"));
-        let fields: String = host.chain(fields).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let key = server.phone.as_deref().and_then(|address| address.split_once('#')).map_or("", |(_, key)| key);
+        let usual = [("Host", own.as_str()), (KEY, key)];
+        let usual = usual.iter().filter(|(name, _)| !fields.iter().any(|(given, _)| given == name));
+        let fields: String = usual.chain(fields).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let text = format!("{request} HTTP/1.1\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(text.as_bytes()).await.unwrap();
         Self { stream, received: String::new() }
@@ -108,6 +113,47 @@ async fn the_page_loads_nothing_from_elsewhere_and_only_this_machine_gets_it() {
     let without = TestServer::start(&inline("600", ECHO)).await;
     assert_eq!(Exchange::begin(&without, "GET /dev/phone", &[], "").await.head().await.0, 404);
     without.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_key_nothing_is_called_and_no_number_is_read() {
+    let server = TestServer::start_with_softphone(&inline("600", ECHO), "600").await;
+    let address = server.phone.clone().unwrap();
+    let (page, key) = address.split_once('#').unwrap();
+    assert_eq!((page, key.len()), (&*format!("http://{}/dev/phone", server.api.0), 32));
+    let another = Key::random().address(server.api.0);
+    let (_, another) = another.split_once('#').unwrap();
+    let (longer, origin) = (format!("{key}0"), format!("http://{}", server.api.0));
+    for wrong in ["", another, &key[1..], &longer] {
+        for request in ["GET /dev/phone/settings", "POST /dev/phone/calls", "POST /dev/phone/calls?to=600"] {
+            let fields = [("Content-Type", "application/sdp"), ("Origin", &*origin), (KEY, wrong)];
+            // The address of the page, with the key, is no place for it: a server would write it to its log.
+            let request = format!("{request}{}key={key}", if request.contains('?') { '&' } else { '?' });
+            let mut exchange = Exchange::begin(&server, &request, &fields, OFFER).await;
+            assert_eq!(exchange.head().await.0, 403, "{request} {wrong}");
+            let text = exchange.until("Each start of `tandem dev` has a new key.").await;
+            assert!(text.contains("Open the address that `tandem dev` prints, key included."), "{text}");
+            assert!(!text.contains(key) && !text.contains("600"), "{text}");
+        }
+    }
+    // The field is absent. The page and its script have no secret, so that they can say what is missing.
+    let request = format!("GET /dev/phone/settings HTTP/1.1\r\nHost: {}\r\n\r\n", server.api.0);
+    let mut stream = TcpStream::connect(server.api.0).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(Exchange { stream, received: String::new() }.head().await.0, 403);
+    for path in ["/dev/phone", "/dev/phone/phone.js"] {
+        let mut exchange = Exchange::begin(&server, &format!("GET {path}"), &[(KEY, "")], "").await;
+        assert_eq!(exchange.head().await.0, 200, "{path}");
+        assert!(!exchange.received.contains(key), "{path}");
+    }
+    assert_eq!(server.live_legs(), 0);
+    assert!(server.api.calls().await.is_empty());
+    // The key does not replace the other conditions.
+    let foreign = [("Content-Type", "application/sdp"), ("Origin", "https://evil.example")];
+    assert_eq!(Exchange::begin(&server, "POST /dev/phone/calls", &foreign, OFFER).await.head().await.0, 403);
+    Exchange::call(&server, "").await.until(r#""event":"answered""#).await;
+    server.quiet().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use tandem_config::Config;
 use tandem_id::AccountName;
 use tandem_runtime::Calls;
 use tandem_sip::Transport;
-use tandem_softphone::Dialled;
+use tandem_softphone::{Dialled, Key};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,6 +82,8 @@ pub(crate) struct TestServer {
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
     pub(crate) api: Api,
+    /// The address of the page `/dev/phone`, key included.
+    pub(crate) phone: Option<String>,
     folder: TempDir,
     environment: Vec<(String, String)>,
     change: fn(&mut Config),
@@ -100,7 +102,8 @@ impl TestServer {
 
     /// Starts a server with `more` in its configuration, and with the page `/dev/phone` for this number.
     pub(crate) async fn start_with_softphone(more: &str, number: &str) -> Self {
-        let dialled = Dialled { account: AccountName::new("acme"), number: number.to_owned() };
+        let key = Key::random();
+        let dialled = Dialled { account: AccountName::new("acme"), number: number.to_owned(), key };
         // As `tandem dev` has it.
         Self::start_with(&[], more, |config| config.drain_timeout = Duration::ZERO, Some(dialled)).await
     }
@@ -123,11 +126,13 @@ impl TestServer {
         let environment: Vec<_> = environment.collect();
         let mut config = Config::load(Some(&file), environment.clone()).unwrap_or_else(|errors| panic!("{errors}"));
         change(&mut config);
+        let key = softphone.as_ref().map(|dialled| dialled.key.clone());
         let server = Server::start_with(config, softphone).await.unwrap();
         let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
         let api = Api(server.http_addr());
-        Self { server, udp, tcp, api, folder, environment, change }
+        let phone = key.map(|key| key.address(server.http_addr()));
+        Self { server, udp, tcp, api, phone, folder, environment, change }
     }
 
     /// Reloads the configuration. `more` replaces the additional text of the earlier configuration. Returns the changed

@@ -8,6 +8,18 @@ const GATHERING_MS = 2_000; // all candidates are addresses of this machine
 const CONNECTING_MS = 5_000; // on one machine it takes some milliseconds
 const QUIETEST = -60; // dB: the left end of a meter
 
+/** The key of the page, from the address that `tandem dev` prints. A reload without it has the key of before. */
+const key = kept(location.hash.slice(1));
+
+function kept(given) {
+  try {
+    if (given) sessionStorage.setItem("tandem-key", given);
+    return given || sessionStorage.getItem("tandem-key") || "";
+  } catch {
+    return given; // the browser stores nothing
+  }
+}
+
 const part = (id) => document.getElementById(id);
 const parts = ["form", "to", "from", "numbers", "status", "state", "time", "button", "does", "mine", "theirs", "keypad", "keys"];
 const others = ["result", "words", "detail", "problems", "more", "command", "copy", "sound"];
@@ -93,8 +105,8 @@ function withoutMicrophone(error) {
       "Another program may use it. Close that program, or choose another microphone in the settings of the browser.",
     ],
   };
-  const address = `http://127.0.0.1:${location.port}/dev/phone`;
-  const usual = ["The browser gives this page no microphone.", `Open ${address} in a browser on this machine. (${error})`];
+  const advice = "Open the address that `tandem dev` prints in a browser on this machine.";
+  const usual = ["The browser gives this page no microphone.", `${advice} (${error})`];
   return reasons[error.name] ?? usual;
 }
 
@@ -138,6 +150,13 @@ async function begin() {
 /** The server has refused the request. */
 class Refused extends Error {}
 
+/** Sends a request with the key. */
+async function request(path, { headers, ...more } = {}) {
+  const response = await fetch(path, { ...more, headers: { ...headers, "X-Tandem-Key": key } });
+  if (!response.ok) throw new Refused((await response.text()).trim());
+  return response;
+}
+
 async function talk(one) {
   one.context = new AudioContext();
   meter(one, ui.mine, one.microphone);
@@ -150,13 +169,12 @@ async function talk(one) {
   await gathered(connection);
   if (one !== call) return;
   const parties = new URLSearchParams({ to: ui.to.value, from: ui.from.value });
-  const response = await fetch(`/dev/phone/calls?${parties}`, {
+  const response = await request(`/dev/phone/calls?${parties}`, {
     method: "POST",
     headers: { "Content-Type": "application/sdp" },
     body: connection.localDescription.sdp,
     signal: one.abort.signal,
   });
-  if (!response.ok) throw new Refused((await response.text()).trim());
   for await (const line of lines(response.body)) {
     if (one !== call) return;
     await on(one, JSON.parse(line));
@@ -327,16 +345,22 @@ ui.copy.addEventListener("click", async () => {
   setTimeout(() => (ui.copy.textContent = "Copy"), 1_500);
 });
 
-addEventListener("pagehide", () => call && stop(call));
+// The back button may show the page again as it was left, so the call ends here completely.
+addEventListener("pagehide", () => call && finish("ok", "You left the page, so the call has ended."));
+
+// The address with the key, in a tab that has the page already.
+addEventListener("hashchange", () => location.reload());
 
 [ui.mine, ui.theirs].forEach((element) => showLevel(element, 0));
 showState("ready", "Ready");
 try {
-  const settings = await (await fetch("/dev/phone/settings")).json();
+  const settings = await (await request("/dev/phone/settings")).json();
   // An empty field means its placeholder, and shows the whole list.
   ui.to.placeholder = settings.number;
   ui.from.placeholder = settings.from;
   ui.numbers.append(...settings.numbers.map((number) => Object.assign(document.createElement("option"), { value: number })));
-} catch {
-  showResult("failed", "`tandem dev` does not answer. Start it, and load this page again.");
+} catch (error) {
+  const is_refused = error instanceof Refused;
+  ui.button.disabled = is_refused; // a call would be refused too
+  showResult("failed", is_refused ? error.message : "`tandem dev` does not answer. Start it, and load this page again.");
 }
