@@ -76,6 +76,14 @@ impl Encoder {
         }
     }
 
+    /// Leaves out packets in pauses, if this is Opus.
+    #[cfg(test)]
+    pub(crate) fn use_dtx(&mut self) {
+        if let Coding::Opus(encoder) = &mut self.coding {
+            encoder.use_dtx();
+        }
+    }
+
     /// Sets the packet loss that the far end reports, 0 to 100 percent. Only Opus uses this value.
     pub fn expect_loss(&mut self, percent: u8) {
         if let Coding::Opus(encoder) = &mut self.coding {

@@ -43,6 +43,12 @@ impl Encoder {
         let _ = self.0.set_packet_loss_perc(i32::from(percent.min(100)));
     }
 
+    /// Leaves out packets in pauses, as browsers can. We never do.
+    #[cfg(test)]
+    pub(super) fn use_dtx(&mut self) {
+        self.0.set_dtx(true).unwrap();
+    }
+
     /// Resets the encoder to its initial state. The next packet does not depend on earlier packets.
     pub(super) fn reset(&mut self) {
         // A reset cannot fail.

@@ -288,8 +288,8 @@ mod tests {
     /// the first of the packets without audio, and then one packet of noise every 400 ms. `arrives(tick)` is the delay in
     /// ticks of a packet, or `None` if the packet is lost.
     fn with_pause(arrives: impl Fn(usize) -> Option<usize>) -> (Vec<[i16; 320]>, u32, Timeline) {
-        let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
-        encoder.set_dtx(true).unwrap();
+        let mut encoder = Encoder::new(Codec::Opus, RATE);
+        encoder.use_dtx();
         let mut state = 1u32;
         let mut noise = |peak: f32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -299,13 +299,13 @@ mod tests {
         let mut timeline = Timeline::samples(RATE, 48_000);
         let mut assembly = Assembly::new(Codec::Opus, Decoder::new(Codec::Opus, RATE));
         let (mut reader, mut heard, mut sequence, mut is_pause) = (Reader::adaptive(), Vec::new(), 0, false);
-        let (mut comfort, mut octets, mut waiting) = (0, [0; 1_275], Vec::new());
+        let (mut comfort, mut octets, mut waiting) = (0, [0; LONGEST_PAYLOAD], Vec::new());
         for tick in 0..250usize {
             let speaks = !(50..200).contains(&tick);
             let samples: Vec<i16> = (tick * 320..(tick + 1) * 320)
                 .map(|at| (if speaks { voice(at) } else { 0.0 } + noise(60.0)) as i16)
                 .collect();
-            let length = encoder.encode(&samples, &mut octets).unwrap();
+            let length = encoder.encode(&samples, &mut octets);
             let is_first = !std::mem::replace(&mut is_pause, length <= 2);
             if length > 2 || is_first {
                 if let Some(late) = arrives(tick) {
