@@ -406,7 +406,8 @@ impl Connection {
                 return false;
             }
             // A lite side sends no checks, so that a nomination of the far end has to do.
-            let nominates = message.use_candidate() && self.agent.ice_lite();
+            let nominates = kind == Kind::Check && message.use_candidate() && self.agent.ice_lite();
+            let succeeds = kind == Kind::Answer && message.is_successful_binding_response();
             let (proto, source, destination) = (route.protocol.into(), route.remote, route.local);
             self.agent.handle_packet(now, StunPacket { proto, source, destination, message });
             // The agent evaluates nominations here. Otherwise it would do so at its next timeout only.
@@ -415,7 +416,7 @@ impl Connection {
                 self.sources.push((route.protocol, route.remote));
             }
             self.checks.note_received(route.remote, octets);
-            if kind == Kind::Answer || kind == Kind::Check && nominates {
+            if succeeds || nominates {
                 self.note_answered(now, route);
             }
             true

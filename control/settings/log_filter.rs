@@ -66,7 +66,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 
 /// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
 /// these crates.
-const CONTROL: [&str; 36] = [
+const CONTROL: [&str; 37] = [
     "accounts",
     "agent",
     "audio",
@@ -95,6 +95,7 @@ const CONTROL: [&str; 36] = [
     "shares",
     "signalwire",
     "siprec",
+    "softphone",
     "speech",
     "stir",
     "store",

@@ -195,19 +195,19 @@ pub(super) enum Received {
 impl Legs {
     /// Begins the connection of a call, with the offer at `local` and the server's answer.
     pub(super) fn begin(&mut self, webrtc: &WebRtc, call: u64, local: SocketAddr, answer: &Answer, now: Instant) {
-        let (identity, credentials) = (Arc::clone(&webrtc.identity), webrtc.credentials(call));
-        let mut connection = Connection::new(now, identity, &credentials, &[self::local(local)], true, false);
-        connection.set_remote(now, &answer.remote);
-        connection.add_candidate(now, &answer.candidate);
-        let mut leg = Leg { call, began: now, connection, local, timeout: None, srtp: None };
+        let leg = Leg::new(webrtc, call, local, answer, true, now);
+        self.insert(leg, answer.server, now);
+    }
+
+    fn insert(&mut self, mut leg: Leg, server: SocketAddr, now: Instant) {
         self.early.retain(|(from, octets)| {
-            if *from == answer.server {
+            if *from == server {
                 leg.handle(*from, octets, now);
             }
-            *from != answer.server
+            *from != server
         });
-        self.servers.insert(call, answer.server);
-        self.legs.insert(answer.server, leg);
+        self.servers.insert(leg.call, server);
+        self.legs.insert(server, leg);
     }
 
     pub(super) fn get(&mut self, server: SocketAddr) -> Option<&mut Leg> {
@@ -260,6 +260,15 @@ impl Legs {
 }
 
 impl Leg {
+    /// Creates a leg. `controls` says whether this side has made the offer.
+    fn new(webrtc: &WebRtc, call: u64, local: SocketAddr, answer: &Answer, controls: bool, now: Instant) -> Leg {
+        let (identity, credentials) = (Arc::clone(&webrtc.identity), webrtc.credentials(call));
+        let mut connection = Connection::new(now, identity, &credentials, &[self::local(local)], controls, false);
+        connection.set_remote(now, &answer.remote);
+        connection.add_candidate(now, &answer.candidate);
+        Leg { call, began: now, connection, local, timeout: None, srtp: None }
+    }
+
     fn handle(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) -> Datagram {
         let route = Route { protocol: Protocol::Udp, local: self.local, remote: from };
         self.connection.handle_datagram(now, route, datagram)
@@ -336,7 +345,8 @@ mod tests {
             Answer::read(&offer).unwrap()
         };
         let [mut calling, mut answering] = [Legs::default(), Legs::default()];
-        answering.begin(&server, 5, theirs, &answer_of(&caller, ours, "active"), now);
+        let leg = Leg::new(&server, 5, theirs, &answer_of(&caller, ours, "active"), false, now);
+        answering.insert(leg, ours, now);
         // The first checks of the server come before its answer.
         let mut to_caller = Vec::new();
         let _ = answering.get(ours).unwrap().flush(|octets, _| to_caller.push(octets.to_vec()));
