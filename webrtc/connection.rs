@@ -399,38 +399,43 @@ impl Connection {
     }
 
     fn handle_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Datagram {
-        let kind = self.checks.judge(route.remote, octets);
-        let accepted = StunMessage::parse(octets).ok().filter(|_| kind != Kind::Forged).is_some_and(|message| {
-            let known = self.knows(route);
-            if !known && self.sources.len() >= MAX_SOURCES || !self.agent.accepts_message(&message) {
-                return false;
-            }
-            // A lite side sends no checks, so that a nomination of the far end has to do.
-            let nominates = kind == Kind::Check && message.use_candidate() && self.agent.ice_lite();
-            let succeeds = kind == Kind::Answer && message.is_successful_binding_response();
-            let (proto, source, destination) = (route.protocol.into(), route.remote, route.local);
-            self.agent.handle_packet(now, StunPacket { proto, source, destination, message });
-            // The agent evaluates nominations here. Otherwise it would do so at its next timeout only.
-            self.agent.handle_timeout(now);
-            if !known {
-                self.sources.push((route.protocol, route.remote));
-            }
-            self.checks.note_received(route.remote, octets);
-            if succeeds || nominates {
-                self.note_answered(now, route);
-            }
-            true
-        });
-        if !accepted {
+        let Some(kind) = self.take_stun(now, route, octets) else {
             self.counts.refused_stun += 1;
             return Datagram::Refused;
-        }
+        };
         // A check is consent, too: some browsers stop their answers when several pairs are open, and go on with checks.
         if kind != Kind::Repetition {
             self.note_consent(now);
         }
         self.drain_agent(now);
         Datagram::Handled
+    }
+
+    /// Gives a STUN message to the agent. Returns `None` if the message is not authentic.
+    fn take_stun(&mut self, now: Instant, route: Route, octets: &[u8]) -> Option<Kind> {
+        let message = StunMessage::parse(octets).ok()?;
+        let id = message.trans_id();
+        let kind = self.checks.judge(route.remote, message.is_binding_request(), id);
+        let known = self.knows(route);
+        let has_place = known || self.sources.len() < MAX_SOURCES;
+        if kind == Kind::Forged || !has_place || !self.agent.accepts_message(&message) {
+            return None;
+        }
+        // A lite side sends no checks, so that a nomination of the far end has to do.
+        let nominates = kind == Kind::Check && message.use_candidate() && self.agent.ice_lite();
+        let succeeds = kind == Kind::Answer && message.is_successful_binding_response();
+        let (proto, source, destination) = (route.protocol.into(), route.remote, route.local);
+        self.agent.handle_packet(now, StunPacket { proto, source, destination, message });
+        // The agent evaluates nominations here. Otherwise it would do so at its next timeout only.
+        self.agent.handle_timeout(now);
+        if !known {
+            self.sources.push((route.protocol, route.remote));
+        }
+        self.checks.note_received(route.remote, kind, id);
+        if succeeds || nominates {
+            self.note_answered(now, route);
+        }
+        Some(kind)
     }
 
     /// Whether this source has passed a STUN check.
@@ -551,7 +556,9 @@ impl Connection {
             let protocol = protocol_of(transmit.proto)?;
             let route = Route { protocol, local: transmit.source, remote: transmit.destination };
             let octets: Vec<u8> = transmit.contents.into();
-            self.checks.note_sent(route.remote, &octets);
+            if let Some(check) = StunMessage::parse(&octets).ok().filter(StunMessage::is_binding_request) {
+                self.checks.note_sent(route.remote, check.trans_id());
+            }
             return Some(Transmit { route, octets });
         }
         self.waiting.pop_front()

@@ -673,23 +673,7 @@ impl CallTask {
                 }
                 return self.handle_reports(now, leg);
             }
-            media::Event::MarkReached { op, name } => {
-                let conversation = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref());
-                if let Some(conversation) = conversation.filter(|own| own.op == *op) {
-                    return conversation.mark(Arc::clone(name));
-                }
-                self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
-                let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.attachments.streams.values());
-                // The stream may belong to the current or former bridged leg of this leg.
-                let others = self.state.legs.values().flat_map(|live| live.attachments.streams.values());
-                let reached = own
-                    .filter(|stream| stream.op == *op)
-                    .chain(others.filter(|stream| stream.bridged_op() == *op))
-                    .next();
-                if let Some(stream) = reached {
-                    stream.mark(Arc::clone(name));
-                }
-            }
+            media::Event::MarkReached { op, name } => return self.reach_mark(now, leg, *op, name),
             media::Event::StreamOverflow { dropped_ms, .. } => {
                 let text = format!("the stream's application is too slow: {dropped_ms} ms of audio dropped");
                 self.note_line(now.time, leg, "media", text);
@@ -748,6 +732,23 @@ impl CallTask {
         }
         if let Some(leg_event) = tandem_legs::on_media(&event) {
             self.state.call.handle_leg(now, leg, leg_event);
+        }
+    }
+
+    /// Tells the conversation or the stream of this source that all audio before the mark has been sent or cleared.
+    fn reach_mark(&mut self, now: Now, leg: LegId, op: OpId, name: &Arc<str>) {
+        let conversation = self.state.legs.get(&leg).and_then(|live| live.attachments.conversation.as_ref());
+        if let Some(conversation) = conversation.filter(|own| own.op == op) {
+            return conversation.mark(Arc::clone(name));
+        }
+        self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
+        let own = self.state.legs.get(&leg).into_iter().flat_map(|live| live.attachments.streams.values());
+        // The stream may belong to the current or former bridged leg of this leg.
+        let others = self.state.legs.values().flat_map(|live| live.attachments.streams.values());
+        let reached =
+            own.filter(|stream| stream.op == op).chain(others.filter(|stream| stream.bridged_op() == op)).next();
+        if let Some(stream) = reached {
+            stream.mark(Arc::clone(name));
         }
     }
 

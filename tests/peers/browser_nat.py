@@ -10,7 +10,6 @@ each direction: in a call of alice her browser decides about the way of the medi
 """
 
 import argparse
-import base64
 import contextlib
 import itertools
 import json
@@ -22,10 +21,9 @@ import subprocess
 import sys
 import time
 import traceback
-import urllib.request
 
 from nat import inside, ip
-from server import Server
+from server import ACCOUNT, Server
 
 SDK = pathlib.Path(__file__).resolve().parent.parent / "sdk"
 sys.path.append(str(SDK))
@@ -43,7 +41,6 @@ WIFI = ("tandem-wifi", "203.0.113", "192.168.16", 100)
 MOBILE = ("tandem-mobile", "198.51.100", "192.168.17", 600)
 NAMESPACES = (INTERNET, HOME, WIFI[0], MOBILE[0])
 SOON, LATE = 12, 60  # seconds in which sound must be back; until a wait fails
-ACCOUNT = ("AC00000000000000000000000000000001", "of the peers")
 # What the firewall of a network does not let through.
 OPEN = ""
 NO_MEDIA = f"ip daddr {SERVER} meta l4proto udp drop"
@@ -226,15 +223,20 @@ def leaves_a_network(all):
     all.bob.hears_nothing()
 
 
-def the_computer_has_another_network_and_the_page_restarts_ice(all, calls):
-    all.register()
-    all.connect(calls)
+def changes_the_network_and_restarts_ice(all):
+    """Alice's computer has another network, and both hear each other again."""
     leaves_a_network(all)
     all.stage.mobile.up()
     all.alice.wait("online", seconds=LATE)
     comes_back(all)
     restart_ice(all.alice)
     all.talk_again()
+
+
+def the_computer_has_another_network_and_the_page_restarts_ice(all, calls):
+    all.register()
+    all.connect(calls)
+    changes_the_network_and_restarts_ice(all)
     all.hang_up("bob")
 
 
@@ -298,12 +300,7 @@ def the_computer_has_another_network_without_udp(all, calls):
     all.register(iceServers=all.stage.ice_servers(), waitsForCandidates=False)
     all.connect(calls)
     all.goes_by("prflx")
-    leaves_a_network(all)
-    all.stage.mobile.up()
-    all.alice.wait("online", seconds=LATE)
-    comes_back(all)
-    restart_ice(all.alice)
-    all.talk_again()
+    changes_the_network_and_restarts_ice(all)
     all.goes_by("relay", "tcp")
     all.hang_up("bob")
 
@@ -359,18 +356,9 @@ class Stage:
             self.public_url, self.home_url = self.publics.serve("phone", script), self.homes.serve("phone", script)
             self.close = begun.pop_all().close
 
-    def request(self, path, data=None):
-        request = urllib.request.Request(self.http + path, data)
-        request.add_header("Authorization", "Basic " + base64.b64encode(":".join(ACCOUNT).encode()).decode())
-        return json.load(urllib.request.urlopen(request, timeout=5))
-
     def ice_servers(self):
         """The TURN servers with temporary credentials, as the backend of an application gets them."""
-        return self.request(f"/2010-04-01/Accounts/{ACCOUNT[0]}/Tokens.json", b"")["ice_servers"]
-
-    def timeline(self):
-        story = self.request("/console/calls/last")
-        return "\n".join(line["text"] for line in story["timeline"])
+        return self.server.ask(f"/2010-04-01/Accounts/{ACCOUNT}/Tokens.json", b"")["ice_servers"]
 
     def run(self, name, case, calls, microphone=True):
         for uplink in (self.wifi, self.mobile):
@@ -384,8 +372,7 @@ class Stage:
             return f"seen in {time.monotonic() - began:.1f} s{all.gaps}"
         except Exception as why:
             traceback.print_exc()
-            with contextlib.suppress(Exception):
-                print(self.timeline(), file=sys.stderr)
+            print(self.server.timeline(), file=sys.stderr)
             return f"FAILED {why}".splitlines()[0][:200]
         finally:
             all.close()

@@ -87,7 +87,7 @@ def is_encrypted(all):
         raise Failed("its audio is not encrypted")
     if not all.alice.dtls:
         return
-    log = all.server.newest_log()
+    log = all.server.timeline()
     if "The far end's certificate: RSA" not in log:
         raise Failed(f"the log has no RSA certificate: {log}")
 

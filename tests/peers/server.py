@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import json
 import pathlib
 import signal
 import subprocess
@@ -150,18 +151,25 @@ twiml = "<Response><Echo/></Response>"
         except Failed as error:
             raise SystemExit(failure) from error
 
-    def get(self, path, headers=None):
+    def get(self, path):
         """The body of the response, or None if the server does not answer with success."""
         try:
-            request = urllib.request.Request(f"http://{self.address}:8080{path}", headers=headers or {})
-            return urllib.request.urlopen(request, timeout=1).read().decode()
+            return urllib.request.urlopen(f"http://{self.address}:8080{path}", timeout=1).read().decode()
         except OSError:
             return None
 
-    def newest_log(self):
-        """The report of the newest call, as JSON, or nothing."""
+    def ask(self, path, data=None):
+        """The JSON that the account gets. With data, the request is a POST."""
         credentials = base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()
-        return self.get("/console/calls/last", {"Authorization": f"Basic {credentials}"}) or ""
+        request = urllib.request.Request(f"http://{self.address}:8080{path}", data, {"Authorization": f"Basic {credentials}"})
+        return json.load(urllib.request.urlopen(request, timeout=5))
+
+    def timeline(self):
+        """The lines of the newest call's report, or nothing."""
+        try:
+            return "\n".join(line["text"] for line in self.ask("/console/calls/last")["timeline"])
+        except OSError:
+            return ""
 
     def is_idle(self):
         """Whether the server has no leg."""

@@ -11,7 +11,7 @@ import tomllib
 import pytest
 import requests
 
-from harness.browser import SDK, Browser, bundle, is_tone
+from harness.browser import Browser, is_tone
 from harness.phone import free_port
 from harness.rtp import tone
 from harness.server import HOST, binary
@@ -64,14 +64,6 @@ def app(module_webapp):
 
 
 @pytest.fixture(scope="module")
-def probe(tmp_path_factory):
-    """The script that gives a page a tone instead of the microphone, and tells what it hears."""
-    file = tmp_path_factory.mktemp("probe") / "probe.js"
-    bundle(SDK / "pages" / "probe.js", file, "iife")
-    return file
-
-
-@pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     one = Browser(tmp_path_factory.mktemp("pages"))
     yield one
@@ -117,7 +109,7 @@ class Opened:
 
 
 @pytest.fixture
-def phone(browser, dev, probe):
+def phone(browser, dev):
     """Opens the page, with a microphone that is a tone."""
     with contextlib.ExitStack() as opened:
 
@@ -125,7 +117,7 @@ def phone(browser, dev, probe):
             context = browser.context(**options)
             opened.callback(context.close)
             page = context.new_page()
-            page.add_init_script(path=probe)
+            page.add_init_script(path=browser.probe())
             one = Opened(page, dev.page)
             page.evaluate("hertz => window.speak(hertz)", HERTZ)
             return one
@@ -251,13 +243,13 @@ def test_a_page_without_the_key_says_what_to_open(dev, browser):
         context.close()
 
 
-def test_an_application_that_sends_commands_answers_and_hangs_up(app, browser, probe, tmp_path):
+def test_an_application_that_sends_commands_answers_and_hangs_up(app, browser, tmp_path):
     app.on("/voice")
     own = Dev(tmp_path, f"{app.url}/voice", "--provider", "telnyx")
     context = browser.context()
     try:
         page = context.new_page()
-        page.add_init_script(path=probe)
+        page.add_init_script(path=browser.probe())
         one = Opened(page, own.page)
         page.evaluate("hertz => window.speak(hertz)", HERTZ)
         page.click("#button")

@@ -6,7 +6,7 @@ import pytest
 
 from browser_pages import *  # noqa: F403
 from browser_pages import resources
-from harness.browser import DOMAIN, SDK, bundle, is_tone, password
+from harness.browser import DOMAIN, is_tone, password
 from harness.resources import table
 from harness.server import ROOT
 from harness.signalwire import ACCOUNT, subscriber_token
@@ -75,10 +75,9 @@ class Opened:
         html, script = published(PAGES[number], server, user)
         (directory / f"{user}.js").write_text(script)
         url = browser.serve(user, directory / f"{user}.js", html)
-        bundle(SDK / "pages" / "probe.js", directory / "probe.js", "iife")
         self.user, self.hertz = user, hertz
         self.page = browser.context().new_page()
-        self.page.add_init_script(path=directory / "probe.js")
+        self.page.add_init_script(path=browser.probe())
         # The phone of the page asks for the microphone at its first call.
         self.page.goto(url)
         self.page.evaluate("window.speak", hertz)

@@ -310,8 +310,8 @@ struct Arrival {
 struct Start {
     invited: Duration,
     heard: [bool; 2],
-    /// Decodes Opus until the calling end has heard the tone.
-    decoder: Option<Decoder>,
+    /// With a tone: the decoder of each direction.
+    decoders: [Option<Decoder>; 2],
 }
 
 impl Worker {
@@ -361,7 +361,7 @@ impl Worker {
     fn handle_command(&mut self, command: VoiceCommand, now: Instant) {
         match command {
             VoiceCommand::Invited { call, at } => {
-                self.starts.insert(call, Start { invited: at, heard: [false; 2], decoder: None });
+                self.starts.insert(call, Start { invited: at, heard: [false; 2], decoders: [None, None] });
             }
             VoiceCommand::Begin { side, call, to } => {
                 if side == Side::Answerer && !self.tone.is_empty() {
@@ -566,17 +566,11 @@ impl Start {
     /// Whether an end hears the tone for the first time.
     fn hears_tone(&mut self, side: Side, audio: &[u8]) -> bool {
         let direction = 1 - side as usize;
-        if self.heard.get(direction) != Some(&false) {
+        let Some((false, decoder)) = self.heard.get(direction).copied().zip(self.decoders.get_mut(direction)) else {
             return false;
-        }
-        let codec = if side == Side::Caller { Codec::Opus } else { Codec::Pcmu };
-        let mut other;
-        let decoder = if side == Side::Caller {
-            self.decoder.get_or_insert_with(|| Decoder::new(codec, SampleRate::Hz8000))
-        } else {
-            other = Decoder::new(codec, SampleRate::Hz8000);
-            &mut other
         };
+        let codec = if side == Side::Caller { Codec::Opus } else { Codec::Pcmu };
+        let decoder = decoder.get_or_insert_with(|| Decoder::new(codec, SampleRate::Hz8000));
         let mut samples = [0; LONGEST_PACKET];
         let length = decoder.decode(audio, &mut samples).unwrap_or(0);
         samples.iter().take(length).any(|sample| sample.unsigned_abs() > LOUD)

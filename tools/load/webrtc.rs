@@ -174,7 +174,6 @@ pub(super) struct Leg {
 #[derive(Default)]
 pub(super) struct Legs {
     legs: HashMap<SocketAddr, Leg>,
-    servers: HashMap<u64, SocketAddr>,
     early: Vec<(SocketAddr, Vec<u8>)>,
 }
 
@@ -206,7 +205,6 @@ impl Legs {
             }
             *from != server
         });
-        self.servers.insert(leg.call, server);
         self.legs.insert(server, leg);
     }
 
@@ -247,12 +245,7 @@ impl Legs {
 
     /// Closes the connection of a call, and returns the leg for its last datagrams.
     pub(super) fn end(&mut self, call: u64) -> Option<Leg> {
-        let server = self.servers.remove(&call)?;
-        self.early.retain(|(from, _)| *from != server);
-        // The server may have given the port to another call.
-        if self.legs.get(&server)?.call != call {
-            return None;
-        }
+        let server = self.legs.iter().find_map(|(server, leg)| (leg.call == call).then_some(*server))?;
         let mut leg = self.legs.remove(&server)?;
         leg.connection.close();
         Some(leg)

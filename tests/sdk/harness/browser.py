@@ -80,6 +80,13 @@ class Browser:
         inside.chmod(0o755)
         return inside
 
+    def probe(self):
+        """The script that gives a page `window.speak(HERTZ)`, a tone instead of the microphone, and `window.hears()`."""
+        script = self._directory / "probe.js"
+        if not script.exists():
+            bundle(SDK / "pages" / "probe.js", script, "iife")
+        return script
+
     def serve(self, name, script, html=""):
         """Serves a page and returns its URL: the HTML text, and the script in one file with all that it imports."""
         bundle(script, self._directory / f"{name}.js")

@@ -1,4 +1,4 @@
-//! What the library may see of a far end's datagrams.
+//! The records of a far end that the library may see.
 
 use crate::connection::Role;
 
