@@ -51,6 +51,10 @@ pub struct Config {
     /// Whether this server only answers the connectivity checks of ICE (RFC 8445 §2.5). This saves packets. The far ends must
     /// then reach the server at its advertised address.
     pub ice_lite: bool,
+    /// The UDP port that all far ends with ICE share. Without it, each of them uses a port of `ports`.
+    pub ice_udp_port: Option<u16>,
+    /// The TCP port that all far ends with ICE share (RFC 6544). Without it, ICE has no TCP.
+    pub ice_tcp_port: Option<u16>,
     /// The SRTP mode of a phone that has no SRTP setting of its own.
     pub endpoint_srtp: Srtp,
 }
@@ -91,6 +95,8 @@ impl Default for Config {
             overload_ms: 100,
             kernel_relay: UseKernel::Auto,
             ice_lite: false,
+            ice_udp_port: None,
+            ice_tcp_port: None,
             endpoint_srtp: Srtp::Off,
         }
     }

@@ -251,6 +251,11 @@ impl Core {
         self.slots.contains_key(&key)
     }
 
+    /// Returns the slot of a session on this worker.
+    pub(crate) fn slot(&self, key: LegId) -> Option<usize> {
+        self.slots.get(&key).copied()
+    }
+
     /// Applies a negotiated plan to a session. Returns false if there is no such session.
     pub(crate) fn apply(&mut self, now: Instant, key: LegId, plan: MediaPlan, network: &mut dyn Network) -> bool {
         self.revoke_offload(now, key, network);

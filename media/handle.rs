@@ -9,7 +9,7 @@ pub use session::{Busy, Session};
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use crate::codec::Codec;
 use crate::command::LegId;
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
+use crate::ice_port::IcePort;
 use crate::kernel::{KernelRelay, Unavailable};
 use crate::ports::{Ports, Sockets};
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
@@ -51,7 +52,7 @@ struct Inner {
     identity: Arc<Identity>,
     ice: Arc<IceSetup>,
     stopping: AtomicBool,
-    /// The worker threads, followed by the writer threads. The engine joins the threads in this order.
+    /// The worker threads, followed by the thread of the shared ports and the writer threads. The engine joins the threads in this order.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -108,6 +109,16 @@ pub enum StartError {
     /// No port pair of the range is free, because other programs use the ports.
     #[error("media.ports: no pair of the range {0} is free")]
     NoPorts(PortRange),
+    /// A shared port of ICE is not free, or the process may not bind it.
+    #[error("media.ice_{}_port: cannot bind {protocol} port {address}: {error}", protocol.to_ascii_lowercase())]
+    IcePort {
+        /// `UDP` or `TCP`.
+        protocol: &'static str,
+        /// The address and the port.
+        address: SocketAddr,
+        /// The error of the system call.
+        error: io::Error,
+    },
     /// `kernel_relay` is "required", but the kernel relay cannot start. The text gives the reason.
     #[error("media.kernel_relay is \"required\": {0}")]
     Kernel(String),
@@ -149,6 +160,10 @@ pub struct Load {
     pub malformed: u64,
     /// The number of offers and answers that were not valid SDP or had no audio stream that we support.
     pub sdp_refused: u64,
+    /// The number of datagrams and streams at the shared ports of ICE that belonged to no session.
+    pub ice_port_refused: u64,
+    /// The number of packets of the shared ports of ICE that were lost, because a media thread or a stream was too slow.
+    pub ice_port_lost: u64,
     /// The number of flows that the kernel relays now. A flow is one direction of a leg.
     pub kernel_flows: u64,
     /// The number of media threads.
@@ -180,6 +195,7 @@ impl Engine {
             rooms: Mutex::default(),
             published: (0..count).map(|_| Published::default()).collect(),
             kernel: kernel_relay(&config, &places)?,
+            ice_port: ice_port(&config, &places)?,
             sdp_refused: AtomicU64::new(0),
         });
         let (writers, mut handle) = Writer::new();
@@ -202,11 +218,22 @@ impl Engine {
             )?;
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
         }
+        if shared.ice_port.is_some() {
+            let shared = Arc::clone(&shared);
+            let run = move || shared.ice_port.iter().for_each(|port| port.run(&shared));
+            threads.push(std::thread::Builder::new().name("ice-port".into()).spawn(run)?);
+        }
         threads.extend(writing);
         let identity = Arc::new(Identity::generate()?);
         let mut secret = [0; ICE_SECRET];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
-        let ice = IceSetup { secret, fingerprint: identity.fingerprint().clone(), lite: config.ice_lite };
+        let ice = IceSetup {
+            secret,
+            fingerprint: identity.fingerprint().clone(),
+            lite: config.ice_lite,
+            udp_port: config.ice_udp_port,
+            tcp_port: config.ice_tcp_port,
+        };
         let inner = Inner {
             shared,
             places: places.into_iter().map(|place| Place::new(place, config.ports)).collect(),
@@ -270,7 +297,9 @@ impl Engine {
         if let Some(inbox) = inner.shared.inboxes.get(home) {
             inbox.post(Message::Resume { resumed, sockets });
         }
-        Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
+        let session = Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation };
+        session.announce();
+        Ok(session)
     }
 
     /// Returns the place with the address family of `address`.
@@ -352,7 +381,9 @@ impl Engine {
     pub fn load(&self) -> Load {
         let sdp_refused = self.inner.shared.sdp_refused.load(Ordering::Relaxed);
         let kernel_flows = self.inner.shared.kernel.as_ref().map_or(0, KernelRelay::flows);
-        let mut load = Load { sdp_refused, kernel_flows, ..Load::default() };
+        let port = self.inner.shared.ice_port.as_ref().map(IcePort::counts).unwrap_or_default();
+        let (ice_port_refused, ice_port_lost) = (port.refused, port.lost);
+        let mut load = Load { sdp_refused, kernel_flows, ice_port_refused, ice_port_lost, ..Load::default() };
         for published in &self.inner.shared.published {
             load.threads += 1;
             load.overloaded_threads += u64::from(published.is_overloaded());
@@ -374,6 +405,7 @@ impl Engine {
         for inbox in &self.inner.shared.inboxes {
             inbox.post(Message::Shutdown);
         }
+        self.inner.shared.ice_port.iter().for_each(IcePort::stop);
         let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
@@ -434,6 +466,17 @@ fn kernel_relay(config: &Config, places: &[MediaPlace]) -> Result<Option<KernelR
             Ok(None)
         }
     }
+}
+
+/// Binds the shared ports of ICE, if the configuration has any.
+fn ice_port(config: &Config, places: &[MediaPlace]) -> Result<Option<IcePort>, StartError> {
+    let (udp, tcp) = (config.ice_udp_port, config.ice_tcp_port);
+    if udp.or(tcp).is_none() {
+        return Ok(None);
+    }
+    let listen: Vec<IpAddr> = places.iter().map(|place| place.listen).collect();
+    let bound = IcePort::bind(&listen, udp, tcp);
+    bound.map(Some).map_err(|(protocol, address, error)| StartError::IcePort { protocol, address, error })
 }
 
 /// Returns the worker for a new session or room. Sessions with the same affinity get the same worker, unless this worker

@@ -7,7 +7,7 @@
 //!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
 //! ```
 //!
-//! The shell (I/O and threads) is `handle`, `worker`, `kernel`, `ports`, `writer` and `recorded`. Every other module is
+//! The shell (I/O and threads) is `handle`, `worker`, `kernel`, `ports`, `ice_port`, `writer` and `recorded`. Every other module is
 //! pure: its input is packets, commands and times.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -26,6 +26,7 @@ mod event_queue;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod handle;
+mod ice_port;
 mod kernel;
 mod mixer;
 #[cfg(feature = "mp3")]

@@ -14,11 +14,14 @@ pub(crate) struct Context<'a> {
     pub(crate) counts: &'a mut Counts,
 }
 
-/// A socket of a session. Each session has an RTP socket and an RTCP socket.
+/// The socket of a packet. Each session has an RTP socket and an RTCP socket. All sessions with ICE can share a UDP port
+/// and a TCP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Rtp,
     Rtcp,
+    IceUdp,
+    IceTcp,
 }
 
 /// The source from which a session receives RTP.
@@ -34,6 +37,12 @@ pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
     /// Sets the source of the session's RTP. With `None`, any source may send.
     fn pin(&mut self, slot: usize, pin: Option<Pin>);
+    /// Takes note that the session with the ICE user name `ufrag` has sent to `address` through a shared port. Packets from
+    /// there reach the session, unless they reach another one.
+    fn expect(&mut self, _ufrag: &str, _flow: Flow, _address: SocketAddr) {}
+    /// Takes note that the session with the ICE user name `ufrag` has received an authentic check from `address` through a
+    /// shared port. Packets from there reach this session from now on.
+    fn admit(&mut self, _ufrag: &str, _flow: Flow, _address: SocketAddr) {}
     /// Releases the session's sockets.
     fn release(&mut self, slot: usize);
     /// Tells the kernel to relay or drop the packets that match the rule. All other packets still reach the socket.

@@ -166,18 +166,7 @@ impl Ports {
     }
 
     fn socket(&self, port: u16) -> io::Result<UdpSocket> {
-        let address = SocketAddr::new(self.address, port);
-        // This takes two system calls. The standard library needs six, and each call creates two to four sockets. The
-        // kernel's default receive buffer (212,992 octets) holds more than a second of packets.
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
-        if address.is_ipv6() {
-            // A socket of the wildcard address must leave IPv4 to the socket of 0.0.0.0 with the same port.
-            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        rustix::net::bind(&socket, &address)?;
-        Ok(socket.into())
+        udp_socket(SocketAddr::new(self.address, port))
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -194,6 +183,21 @@ impl Ports {
             }
         }
     }
+}
+
+/// Binds a socket that does not block.
+pub(crate) fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    // This takes two system calls. The standard library needs six, and each call creates two to four sockets. The
+    // kernel's default receive buffer (212,992 octets) holds more than a second of packets.
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    if address.is_ipv6() {
+        // A socket of the wildcard address must leave IPv4 to the socket of 0.0.0.0 with the same port.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
 }
 
 impl Free {

@@ -29,7 +29,8 @@ static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::g
 
 /// The data with which sessions negotiate ICE.
 pub(crate) fn ice_setup() -> Arc<IceSetup> {
-    Arc::new(IceSetup { secret: [5; ICE_SECRET], fingerprint: IDENTITY.fingerprint().clone(), lite: false })
+    let fingerprint = IDENTITY.fingerprint().clone();
+    Arc::new(IceSetup { secret: [5; ICE_SECRET], fingerprint, lite: false, udp_port: None, tcp_port: None })
 }
 
 /// A packet that the engine sent.

@@ -14,9 +14,10 @@ mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::HashMap;
@@ -26,8 +27,9 @@ use self::sockets::{Inlet, Table};
 use crate::command::{Command, LegId};
 use crate::engine::{Core, Outcome};
 use crate::event::Event;
+use crate::ice_port::{Arrivals, IcePort};
 use crate::kernel::KernelRelay;
-use crate::network::Counts;
+use crate::network::{Counts, Flow};
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
@@ -73,17 +75,40 @@ pub(crate) struct Shared {
     pub(crate) published: Vec<Published>,
     /// The relay of plain packets in the kernel, or `None` if it is not available.
     pub(crate) kernel: Option<KernelRelay>,
+    /// The ports that all sessions with ICE share, if the configuration has such ports.
+    pub(crate) ice_port: Option<IcePort>,
     /// The number of offers and answers that were not SDP or had no audio that we can use.
     pub(crate) sdp_refused: AtomicU64,
 }
 
 impl Shared {
+    /// Returns the state of one worker that does not run.
+    #[cfg(test)]
+    pub(crate) fn with_ice_port(inbox: Inbox, ice_port: IcePort) -> Shared {
+        Shared {
+            inboxes: vec![inbox],
+            homes: Mutex::default(),
+            rooms: Mutex::default(),
+            published: vec![Published::default()],
+            kernel: None,
+            ice_port: Some(ice_port),
+            sdp_refused: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn note_refused_sdp(&self) {
         self.sdp_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn home(&self, key: LegId) -> Option<usize> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    /// Forgets a session that has ended. Returns its home.
+    fn forget(&self, key: LegId) -> Option<usize> {
+        let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.ice_port.iter().for_each(|port| port.forget(key));
+        home
     }
 
     fn room(&self, key: RoomKey) -> Option<usize> {
@@ -142,6 +167,8 @@ impl Published {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
+    /// Packets of the shared ports.
+    arrivals: Mutex<Arrivals>,
     wake: OwnedFd,
     /// The kind of messages that wake the worker at present, as an [`Attention`].
     attention: AtomicU8,
@@ -162,7 +189,8 @@ enum Attention {
 impl Inbox {
     pub(crate) fn new() -> io::Result<Inbox> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
+        let attention = AtomicU8::new(Attention::All as u8);
+        Ok(Inbox { queue: Mutex::default(), arrivals: Mutex::default(), wake, attention })
     }
 
     /// Posts a message. Returns false if [`WAITING`] messages are already waiting.
@@ -186,6 +214,22 @@ impl Inbox {
         self.wake(urgent);
     }
 
+    /// Adds a packet of a shared port. Returns false if too many packets wait.
+    pub(crate) fn arrive(&self, key: LegId, flow: Flow, from: SocketAddr, packet: &[u8]) -> bool {
+        let (is_first, has_place) = {
+            let mut arrivals = self.arrivals();
+            (arrivals.is_empty(), arrivals.push(key, flow, from, packet))
+        };
+        if is_first {
+            self.wake(true);
+        }
+        has_place
+    }
+
+    pub(crate) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self, urgent: bool) {
         let attention = self.attention.load(Ordering::SeqCst);
         if attention == Attention::All as u8 || (urgent && attention == Attention::Urgent as u8) {
@@ -194,15 +238,17 @@ impl Inbox {
         }
     }
 
-    /// Announces that the worker is about to sleep. Returns true if the worker must not sleep, because a message that
-    /// wakes it is already in the queue.
-    fn sleeps(&self, attention: Attention) -> bool {
+    /// Announces that the worker is about to sleep. Returns the reasons why the worker must not sleep: a message that wakes
+    /// it is already in the queue, or a packet has arrived.
+    fn sleeps(&self, attention: Attention) -> Woken {
         self.attention.store(attention as u8, Ordering::SeqCst);
         let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match attention {
-            Attention::All => !queue().is_empty(),
-            Attention::Urgent => queue().iter().any(Message::is_urgent),
-            Attention::Nothing => false,
+            Attention::All => Woken { message: !queue().is_empty(), packet: !self.arrivals().is_empty() },
+            Attention::Urgent => {
+                Woken { message: queue().iter().any(Message::is_urgent), packet: !self.arrivals().is_empty() }
+            }
+            Attention::Nothing => Woken { message: false, packet: false },
         }
     }
 
@@ -372,6 +418,8 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<LegId, Away>,
+    /// Empty, except while its packets are handled.
+    arrivals: Arrivals,
     load: ThreadLoad,
     /// The time at which the newest packet arrived.
     last_packet: Instant,
@@ -404,6 +452,7 @@ impl Worker {
             core,
             sockets,
             away: HashMap::default(),
+            arrivals: Arrivals::default(),
             load,
             last_packet: Instant::now(),
             idle_until: None,
@@ -539,8 +588,9 @@ impl Worker {
             Wait::Idle { .. } => Attention::Urgent,
             Wait::Tick { .. } => Attention::Nothing,
         };
-        if inbox.sleeps(attention) {
-            return Woken { message: true, ..nothing };
+        let awake = inbox.sleeps(attention);
+        if awake.message || awake.packet {
+            return awake;
         }
         let left = wait.until().saturating_duration_since(now);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -551,11 +601,13 @@ impl Worker {
         };
         let _ = rustix::event::poll(sources, Some(&timeout));
         let is_ready = |source: Option<&PollFd<'_>>| source.is_some_and(|source| !source.revents().is_empty());
-        Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
+        let arrived = !matches!(wait, Wait::Tick { .. }) && !inbox.arrivals().is_empty();
+        Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) || arrived }
     }
 
     /// Reads the sockets and handles their packets. One round reads one packet of each socket.
     fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
+        self.drain_arrivals(now);
         if self.core.is_empty() {
             return;
         }
@@ -570,10 +622,28 @@ impl Worker {
         }
     }
 
+    /// Handles the packets of the shared ports.
+    fn drain_arrivals(&mut self, now: Instant) {
+        let Some(port) = &self.shared.ice_port else { return };
+        let Some(inbox) = self.shared.inboxes.get(self.number) else { return };
+        std::mem::swap(&mut *inbox.arrivals(), &mut self.arrivals);
+        if !self.arrivals.is_empty() {
+            self.last_packet = now;
+        }
+        let (core, sockets, away) = (&mut self.core, &mut self.sockets, &self.away);
+        self.arrivals.drain(|key, flow, from, packet| {
+            if let Some(slot) = core.slot(key) {
+                core.handle_packet(now, slot, flow, from, packet, sockets);
+            } else if let Some(Away::At(worker)) = away.get(&key) {
+                port.give_to(*worker, key, (flow, from), packet, &self.shared);
+            }
+        });
+    }
+
     fn tick(&mut self, now: Instant) {
         let (shared, away, number) = (&self.shared, &mut self.away, self.number);
         self.core.handle_tick(now, &mut self.sockets, |key| {
-            let home = shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let home = shared.forget(key);
             away.remove(&key);
             if let Some(home) = home.filter(|home| *home != number) {
                 shared.post(home, Message::Gone { key });

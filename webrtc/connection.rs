@@ -67,7 +67,7 @@ impl From<&Credentials> for IceCreds {
 }
 
 /// The transport protocol of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// Datagrams.
     Udp,
@@ -371,6 +371,8 @@ impl Connection {
         let line = line.trim();
         let line = line.strip_prefix("a=").unwrap_or(line);
         match Candidate::from_sdp_string(line) {
+            // We begin no streams. Those of the far end show their address by their checks.
+            Ok(candidate) if protocol_of(candidate.proto()) == Some(Protocol::Tcp) => {}
             Ok(candidate) if self.candidates <= MAX_CANDIDATES && !candidate.addr().ip().is_multicast() => {
                 self.agent.add_remote_candidate(candidate);
                 self.agent.handle_timeout(now);
@@ -641,6 +643,13 @@ impl fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Connection").field("route", &self.route).field("consent", &self.consent).finish()
     }
+}
+
+/// Returns our user name in a connectivity check (RFC 8445 §7.2.2). Returns `None` for every other packet. The packet need
+/// not be authentic.
+pub fn checked_ufrag(octets: &[u8]) -> Option<&str> {
+    let message = matches!(octets.first(), Some(0..=3)).then(|| StunMessage::parse(octets).ok())??;
+    message.is_binding_request().then(|| message.username())??.split_once(':').map(|(ours, _)| ours)
 }
 
 fn push(waiting: &mut VecDeque<Transmit>, route: Route, octets: &[u8]) {

@@ -368,6 +368,29 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
             report.fault("media.ports", format!("{} includes the port of {} ({port})", media.ports, listener.path));
         }
     }
+    check_ice_ports(config, sip, &places, report);
+}
+
+/// Checks the ports that all far ends with ICE share.
+fn check_ice_ports(config: &Config, sip: &[Listener], places: &[tandem_media::MediaPlace], report: &mut Report<'_>) {
+    let media = &config.media;
+    let http = [("http.listen", Some(config.http.listen)), ("http.metrics_listen", config.http.metrics_listen)];
+    for (path, port, is_udp) in
+        [("media.ice_udp_port", media.ice_udp_port, true), ("media.ice_tcp_port", media.ice_tcp_port, false)]
+    {
+        let Some(port) = port else { continue };
+        let is_same =
+            |address: SocketAddr| address.port() == port && places.iter().any(|one| conflict(address.ip(), one.listen));
+        let sip = sip.iter().filter(|one| one.is_udp() == is_udp).map(|one| (one.path.as_str(), one.address));
+        let http = http.iter().filter_map(|(path, address)| Some((*path, (*address)?))).filter(|_| !is_udp);
+        if port == 0 {
+            report.fault(path, "0 is no port; leave the setting out if no port is shared");
+        } else if is_udp && media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
+            report.fault(path, format!("{port} is in media.ports ({})", media.ports));
+        } else if let Some((other, _)) = sip.chain(http).find(|(_, address)| is_same(*address)) {
+            report.fault(path, format!("{port} is taken by {other}"));
+        }
+    }
 }
 
 fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {

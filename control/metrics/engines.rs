@@ -18,6 +18,8 @@ pub fn media(page: &mut Page, media: &media::Load) {
         (&families::RTP_PACKETS_RELAYED, media.relayed),
         (&families::RTP_PACKETS_DROPPED, media.dropped),
         (&families::SDP_REFUSED, media.sdp_refused),
+        (&families::ICE_PORT_REFUSED, media.ice_port_refused),
+        (&families::ICE_PORT_LOST, media.ice_port_lost),
         (&families::KERNEL_RELAY_FLOWS, media.kernel_flows),
         (&families::MEDIA_THREADS, media.threads),
         (&families::MEDIA_THREADS_OVERLOADED, media.overloaded_threads),

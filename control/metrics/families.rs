@@ -102,6 +102,8 @@ families! {
     RTP_PACKETS_RELAYED: Counter "tandem_rtp_packets_relayed_total" "RTP packets passed from one leg to another";
     RTP_PACKETS_DROPPED: Counter "tandem_rtp_packets_dropped_total" "RTP packets from an unexpected source, or not as agreed in SDP";
     SDP_REFUSED: Counter "tandem_sdp_refused_total" "Offers and answers that were not SDP, or had no usable audio";
+    ICE_PORT_REFUSED: Counter "tandem_ice_port_refused_total" "Datagrams, frames and streams at the shared ports of ICE that belonged to no leg";
+    ICE_PORT_LOST: Counter "tandem_ice_port_lost_total" "Packets of the shared ports of ICE that were lost because a media thread or a stream was too slow";
     KERNEL_RELAY_FLOWS: Gauge "tandem_kernel_relay_flows" "RTP flows that the kernel relays now";
     MEDIA_THREADS: Gauge "tandem_media_threads" "Media threads";
     MEDIA_THREADS_OVERLOADED: Gauge "tandem_media_threads_overloaded" "Media threads that are late or transcode too much, so that they get no new calls";

@@ -49,6 +49,7 @@ impl Session {
             inbox.post(Message::Rename { key: self.key, to });
         }
         drop(homes);
+        self.shared.ice_port.iter().for_each(|port| port.rename(self.key, to));
         self.key = to;
         true
     }
@@ -233,8 +234,22 @@ impl Session {
     }
 
     fn send_plan(&self) {
+        self.announce();
         if let (Some(plan), Some(inbox)) = (self.negotiation.plan(), self.shared.inboxes.get(self.home)) {
             inbox.post(Message::Plan { key: self.key, plan: plan.clone() });
+        }
+    }
+}
+
+impl Session {
+    /// Makes the session known to the shared ports, if its plan has ICE.
+    pub(super) fn announce(&self) {
+        let plan = self.negotiation.plan().and_then(|plan| plan.transport.ice.as_ref());
+        let (Some(plan), Some(port)) = (plan, &self.shared.ice_port) else { return };
+        // With the lock, a session that ends now is forgotten after this line.
+        let homes = self.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        if homes.contains_key(&self.key) {
+            port.announce(self.key, &plan.credentials.ufrag);
         }
     }
 }

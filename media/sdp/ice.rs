@@ -43,6 +43,9 @@ pub(crate) struct IcePlan {
     /// Our credentials. Other credentials than before mean that ICE restarts.
     pub(crate) credentials: Credentials,
     pub(crate) addresses: Vec<LocalAddress>,
+    /// Whether the UDP address is the port that all sessions share.
+    #[serde(default)]
+    pub(crate) shares_udp: bool,
     /// Whether this side has made the first offer.
     pub(crate) controlling: bool,
     pub(crate) lite: bool,
@@ -61,6 +64,12 @@ pub(crate) struct IceSetup {
     pub(crate) fingerprint: Fingerprint,
     /// Whether we only answer checks (RFC 8445 §2.5).
     pub(crate) lite: bool,
+    /// The UDP port that all sessions share, instead of a port of their own.
+    #[serde(default)]
+    pub(crate) udp_port: Option<u16>,
+    /// The TCP port that all sessions share.
+    #[serde(default)]
+    pub(crate) tcp_port: Option<u16>,
 }
 
 impl fmt::Debug for IceSetup {
@@ -232,6 +241,7 @@ impl IceNegotiation {
         IcePlan {
             credentials: self.credentials(),
             addresses: self.addresses(),
+            shares_udp: self.setup.udp_port.is_some(),
             controlling: self.controlling,
             lite: self.setup.lite,
             remote: self.remote.clone(),
@@ -240,7 +250,11 @@ impl IceNegotiation {
     }
 
     fn addresses(&self) -> Vec<LocalAddress> {
-        vec![LocalAddress { protocol: Protocol::Udp, address: self.local }]
+        let IceSetup { udp_port, tcp_port, .. } = self.setup;
+        let at = |port| SocketAddr::new(self.local.ip(), port);
+        let udp = LocalAddress { protocol: Protocol::Udp, address: udp_port.map_or(self.local, at) };
+        let tcp = tcp_port.map(|port| LocalAddress { protocol: Protocol::Tcp, address: at(port) });
+        [udp].into_iter().chain(tcp).collect()
     }
 
     fn credentials(&self) -> Credentials {

@@ -123,7 +123,7 @@ pub(crate) fn fuzz(octets: &[u8]) {
         negotiation.set_codecs(&CODECS);
         negotiation.set_srtp(Srtp::Optional, Some(&[7; RANDOM]));
         let fingerprint = tandem_webrtc::Fingerprint::of(tandem_webrtc::Hash::Sha256, &[]);
-        let setup = IceSetup { secret: [7; ICE_SECRET], fingerprint, lite: false };
+        let setup = IceSetup { secret: [7; ICE_SECRET], fingerprint, lite: false, udp_port: None, tcp_port: None };
         negotiation.set_ice(std::sync::Arc::new(setup), 1);
         negotiation
     };

@@ -84,15 +84,20 @@ impl IcePath {
     pub(super) fn handle_datagram(
         &mut self,
         slot: usize,
+        flow: Flow,
         from: SocketAddr,
         octets: &[u8],
         cx: &mut Context<'_>,
     ) -> Datagram {
-        let Some(local) = self.plan.addresses.iter().find(|one| one.protocol == Protocol::Udp) else {
+        let protocol = if flow == Flow::IceTcp { Protocol::Tcp } else { Protocol::Udp };
+        let Some(local) = self.plan.addresses.iter().find(|one| one.protocol == protocol) else {
             return Datagram::Refused;
         };
-        let route = Route { protocol: Protocol::Udp, local: local.address, remote: from };
+        let route = Route { protocol, local: local.address, remote: from };
         let handled = self.connection.handle_datagram(cx.now, route, octets);
+        if handled == Datagram::Handled && is_shared(flow) && is_stun(octets) {
+            cx.network.admit(&self.plan.credentials.ufrag, flow, from);
+        }
         if handled != Datagram::Media {
             self.flush(slot, cx);
         }
@@ -126,6 +131,20 @@ impl IcePath {
         self.connection.route().map(|route| route.remote)
     }
 
+    /// The socket of packets to the target.
+    #[inline]
+    pub(super) fn flow(&self) -> Flow {
+        self.connection.route().map_or(Flow::Rtp, |route| self.flow_of(route.protocol))
+    }
+
+    fn flow_of(&self, protocol: Protocol) -> Flow {
+        match protocol {
+            Protocol::Tcp => Flow::IceTcp,
+            Protocol::Udp if self.plan.shares_udp => Flow::IceUdp,
+            Protocol::Udp => Flow::Rtp,
+        }
+    }
+
     /// Whether the far end's description is known.
     pub(super) fn is_described(&self) -> bool {
         self.plan.remote.is_some()
@@ -144,10 +163,24 @@ impl IcePath {
     /// Sends the datagrams of the connection.
     fn flush(&mut self, slot: usize, cx: &mut Context<'_>) {
         while let Some(transmit) = self.connection.poll_transmit() {
-            cx.network.send(slot, Flow::Rtp, transmit.route.remote, &transmit.octets);
+            let (flow, to) = (self.flow_of(transmit.route.protocol), transmit.route.remote);
+            if is_shared(flow) && is_stun(&transmit.octets) {
+                cx.network.expect(&self.plan.credentials.ufrag, flow, to);
+            }
+            cx.network.send(slot, flow, to, &transmit.octets);
         }
         self.timeout = self.connection.poll_timeout();
     }
+}
+
+/// Whether all sessions share the socket.
+fn is_shared(flow: Flow) -> bool {
+    matches!(flow, Flow::IceUdp | Flow::IceTcp)
+}
+
+/// Whether a datagram of a connection is STUN (RFC 7983 §7).
+fn is_stun(octets: &[u8]) -> bool {
+    matches!(octets.first(), Some(0..=3))
 }
 
 pub(super) fn srtp_keys(keys: &Keys) -> Option<srtp::Keys> {

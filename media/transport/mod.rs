@@ -209,7 +209,7 @@ impl Transport {
         cx: &mut Context<'_>,
     ) -> Result<Datagram<'a>, Refusal> {
         if let Path::Ice(ice) = &mut self.path {
-            match ice.handle_datagram(self.slot, from, packet, cx) {
+            match ice.handle_datagram(self.slot, flow, from, packet, cx) {
                 tandem_webrtc::Datagram::Media => {}
                 tandem_webrtc::Datagram::Handled => return Ok(Datagram::Handled),
                 tandem_webrtc::Datagram::Refused => return Err(Refusal::Connection),
@@ -320,7 +320,11 @@ impl Transport {
 
     /// Sends an RTP packet. A packet that cannot be encrypted is not sent.
     pub(crate) fn send_rtp(&mut self, to: SocketAddr, packet: &[u8], cx: &mut Context<'_>) {
-        self.srtp.send((self.slot, Flow::Rtp), Flow::Rtp, to, packet, cx.network);
+        let socket = match &self.path {
+            Path::Pair(_) => Flow::Rtp,
+            Path::Ice(ice) => ice.flow(),
+        };
+        self.srtp.send((self.slot, socket), Flow::Rtp, to, packet, cx.network);
     }
 
     /// Sends a compound RTCP packet. `write` writes the packet into a buffer, and is not called if there is no target.
@@ -332,7 +336,7 @@ impl Transport {
         let (target, socket) = match &self.path {
             Path::Pair(pair) => (pair.rtcp_target(), Flow::Rtcp),
             // RTP and RTCP share a port (RFC 5761).
-            Path::Ice(ice) => (ice.target(), Flow::Rtp),
+            Path::Ice(ice) => (ice.target(), ice.flow()),
         };
         let Some(target) = target else { return };
         let mut packet = [0; N];

@@ -96,7 +96,7 @@ impl SrtpContext {
         match (self, flow) {
             (SrtpContext::Plain { .. }, _) => Ok(packet.len()),
             (SrtpContext::Keyed(srtp), Flow::Rtcp) => srtp.unprotect_rtcp(packet),
-            (SrtpContext::Keyed(srtp), Flow::Rtp) => srtp.unprotect(packet),
+            (SrtpContext::Keyed(srtp), _) => srtp.unprotect(packet),
             (SrtpContext::AwaitingKeys { .. }, _) => Err(Refused::Forged),
         }
     }
@@ -117,8 +117,8 @@ impl SrtpContext {
                 let Some(place) = buffer.get_mut(..packet.len()) else { return };
                 place.copy_from_slice(packet);
                 let length = match flow {
-                    Flow::Rtp => srtp.protect(&mut buffer, packet.len()),
                     Flow::Rtcp => srtp.protect_rtcp(&mut buffer, packet.len()),
+                    _ => srtp.protect(&mut buffer, packet.len()),
                 };
                 if let Some(packet) = length.and_then(|length| buffer.get(..length)) {
                     network.send(slot, socket, to, packet);

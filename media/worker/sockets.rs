@@ -234,6 +234,10 @@ impl Table {
                 },
                 Flow::Rtp => sockets.rtp.send_to(packet, to),
                 Flow::Rtcp => sockets.rtcp().map_or(Ok(0), |rtcp| rtcp.send_to(packet, to)),
+                Flow::IceUdp | Flow::IceTcp => {
+                    self.shared.ice_port.iter().for_each(|port| port.send(flow, to, packet));
+                    Ok(0)
+                }
             };
         }
         self.outlet.octets.clear();
@@ -251,6 +255,7 @@ impl Table {
         match flow {
             Flow::Rtp => Some(&sockets.rtp),
             Flow::Rtcp => sockets.rtcp(),
+            Flow::IceUdp | Flow::IceTcp => None,
         }
     }
 }
@@ -278,6 +283,14 @@ impl Network for Table {
         // If a socket cannot be connected, it stays unconnected. This is safe, because the latch checks every source.
         sockets.pinned = pin.filter(|_| done);
         sockets.used = true;
+    }
+
+    fn expect(&mut self, ufrag: &str, flow: Flow, address: SocketAddr) {
+        self.shared.ice_port.iter().for_each(|port| port.expect(ufrag, flow, address));
+    }
+
+    fn admit(&mut self, ufrag: &str, flow: Flow, address: SocketAddr) {
+        self.shared.ice_port.iter().for_each(|port| port.admit(ufrag, flow, address));
     }
 
     fn release(&mut self, slot: usize) {

@@ -45,6 +45,7 @@ impl Bench {
             rooms: Mutex::default(),
             published: vec![Published::default()],
             kernel: None,
+            ice_port: None,
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
@@ -201,11 +202,12 @@ fn a_message_that_only_changes_addresses_does_not_end_an_idle_sleep() {
     for (attention, urgent, other) in
         [(Attention::All, true, true), (Attention::Urgent, true, false), (Attention::Nothing, false, false)]
     {
-        assert!(!inbox.sleeps(attention));
+        let sleeps = || inbox.sleeps(attention).message;
+        assert!(!sleeps());
         inbox.post(Message::Command { key, command: Command::Bridge { with: LegId(2) }, of: None });
-        assert_eq!((is_woken(), inbox.sleeps(attention)), (other, other), "{attention:?}");
+        assert_eq!((is_woken(), sleeps()), (other, other), "{attention:?}");
         inbox.post(Message::Command { key, command: Command::Stop { op: OpId(1) }, of: None });
-        assert_eq!((is_woken(), inbox.sleeps(attention)), (urgent, urgent), "{attention:?}");
+        assert_eq!((is_woken(), sleeps()), (urgent, urgent), "{attention:?}");
         inbox.take(true);
     }
 }
@@ -247,6 +249,7 @@ fn an_unbridge_right_after_a_bridge_across_workers_takes_effect() {
                 rooms: Mutex::default(),
                 published: vec![Published::default(), Published::default()],
                 kernel: None,
+                ice_port: None,
                 sdp_refused: AtomicU64::new(0),
             });
             let (_, writer) = Writer::new();

@@ -36,6 +36,7 @@ from harness.waiting import wait_for  # noqa: E402
 INTERNET, HOME = "tandem-internet", "tandem-laptop"
 # Chromium lets no page of the Internet call a private address without a permission ("local network access").
 SERVER, TURN = "203.0.113.1", "203.0.113.3"
+ICE_PORT = 3479  # of the server, for all browsers
 # Each way from alice into the Internet: the namespace of its NAT, the network of its provider and its own, and the metric of its route.
 WIFI = ("tandem-wifi", "203.0.113", "192.168.16", 100)
 MOBILE = ("tandem-mobile", "198.51.100", "192.168.17", 600)
@@ -43,8 +44,11 @@ NAMESPACES = (INTERNET, HOME, WIFI[0], MOBILE[0])
 SOON, LATE = 12, 60  # seconds in which sound must be back; until a wait fails
 # What the firewall of a network does not let through.
 OPEN = ""
-NO_MEDIA = f"ip daddr {SERVER} meta l4proto udp drop"
+NO_UDP_TO_THE_SERVER = f"ip daddr {SERVER} meta l4proto udp drop"
+NO_ICE_TCP = f"ip daddr {SERVER} tcp dport {ICE_PORT} drop"
+NO_MEDIA = f"{NO_UDP_TO_THE_SERVER}\n {NO_ICE_TCP}"
 NO_UDP = "meta l4proto udp drop"
+ONLY_TURN_BY_TCP = f"{NO_UDP}\n {NO_ICE_TCP}"
 
 
 class Uplink:
@@ -180,9 +184,10 @@ class Parties:
         one.hang_up()
         other.wait("ended")
 
-    def goes_by(self, candidate, relay=None):
+    def goes_by(self, candidate, relay=None, protocol="udp"):
         facts = self.alice.facts()
-        assert (facts["candidate"], facts.get("relay"), facts["named"]) == (candidate, relay, not self.microphone), facts
+        found = facts["candidate"], facts.get("relay"), facts["protocol"], facts["named"]
+        assert found == (candidate, relay, protocol, not self.microphone), facts
 
 
 def host_candidates_are_enough(all, calls):
@@ -203,10 +208,19 @@ def udp_to_the_server_is_blocked(all, calls):
 
 def all_udp_is_blocked(all, calls):
     """A page that waits for all candidates waits 40 s here, until Chromium gives up the UDP port of coturn."""
-    all.stage.wifi.permit(NO_UDP)
+    all.stage.wifi.permit(ONLY_TURN_BY_TCP)
     all.register(iceServers=all.stage.ice_servers(), waitsForCandidates=False)
     all.connect(calls)
     all.goes_by("relay", "tcp")
+    all.hang_up("alice")
+
+
+def the_server_has_a_tcp_port(all, calls):
+    """No TURN server is needed."""
+    all.stage.wifi.permit(NO_UDP)
+    all.register()
+    all.connect(calls)
+    all.goes_by("prflx", protocol="tcp")
     all.hang_up("alice")
 
 
@@ -296,7 +310,7 @@ def the_nat_forgets_the_way_to_coturn(all, calls):
 
 def the_computer_has_another_network_without_udp(all, calls):
     """From host candidates to coturn by TCP."""
-    all.stage.mobile.permit(NO_UDP)
+    all.stage.mobile.permit(ONLY_TURN_BY_TCP)
     all.register(iceServers=all.stage.ice_servers(), waitsForCandidates=False)
     all.connect(calls)
     all.goes_by("prflx")
@@ -318,6 +332,7 @@ CASES = [
     ("host candidates with names are enough", host_candidates_are_enough, {"microphone": False}),
     ("UDP to the server is blocked, coturn by UDP", udp_to_the_server_is_blocked, {}),
     ("all UDP is blocked, coturn by TCP", all_udp_is_blocked, {}),
+    ("all UDP is blocked, the server's TCP port", the_server_has_a_tcp_port, {}),
     ("the NAT has another port", the_nat_has_another_port, {}),
     ("another network, the page restarts ICE", the_computer_has_another_network_and_the_page_restarts_ice, {}),
     ("another network without UDP, the page restarts ICE", the_computer_has_another_network_without_udp, {}),
@@ -344,7 +359,8 @@ class Stage:
             more += "".join(
                 f'[[endpoints]]\naccount = "peers"\nusername = "user{count}"\npassword = "of-user{count}"\n' for count in range(60)
             )
-            self.server = Server(args.tandem, folder, SERVER, more)
+            media = f"ice_tcp_port = {ICE_PORT}\n" + f"ice_udp_port = {ICE_PORT}\n" * args.shared_port
+            self.server = Server(args.tandem, folder, SERVER, more, media=media)
             begun.callback(self.server.close)
             self.server.start()
             self.http = f"http://{SERVER}:8080"
@@ -384,6 +400,7 @@ def main():
     parser.add_argument("--tandem", default=str(target / "release/tandem"), help="the binary")
     parser.add_argument("--folder", default="/tmp/tandem-browser-nat", help="emptied first")
     parser.add_argument("--cases", help="only those with this text in the name")
+    parser.add_argument("--shared-port", action="store_true", help="the server has one UDP port for all browsers")
     parser.add_argument("--built", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # As an interrupt from the keyboard, it removes what is there.

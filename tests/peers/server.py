@@ -85,15 +85,15 @@ def certify(address, path):
 class Server:
     """`tandem serve` at an address of its own: UDP and TCP on 5060, TLS on 5061, HTTP on 8080."""
 
-    def __init__(self, binary, folder, address, more="", sip=""):
+    def __init__(self, binary, folder, address, more="", sip="", media=""):
         self.binary, self.folder, self.address = binary, pathlib.Path(folder), address
         self.application = Application(address)
         self.wire = Wire(address)
         self.process = None
         self.certificate = certify(address, self.folder / "server")
-        (self.folder / "tandem.toml").write_text(self.settings(sip) + more)
+        (self.folder / "tandem.toml").write_text(self.settings(sip, media) + more)
 
-    def settings(self, sip):
+    def settings(self, sip, media):
         asks = "".join(
             f'[[numbers]]\nnumber = "{number}"\naccount = "peers"\nprovider = "twilio"\n'
             f'voice_url = "{self.application.url}/{path}"\n'
@@ -116,6 +116,7 @@ key = "{self.folder}/server.key"
 [media]
 listen = "{self.address}"
 ports = "20000-20499"
+{media}
 [http]
 listen = "{self.address}:8080"
 [webhooks]

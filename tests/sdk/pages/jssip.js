@@ -6,7 +6,7 @@ import { Ear, calls, common, latest, microphone, tell } from "./page.js";
 const media = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
 const done = (method, options) =>
   new Promise((resolve, reject) => latest().session[method](options, resolve) || reject(new Error(`${method}: not now`)));
-let ua, waits;
+let ua, waits, withoutUdp;
 
 function watch(session) {
   const one = { session };
@@ -14,6 +14,8 @@ function watch(session) {
   const listen = (connection) => (one.ear = new Ear(connection));
   if (session.connection) listen(session.connection);
   session.on("peerconnection", ({ peerconnection }) => listen(peerconnection));
+  // As in a network that blocks UDP.
+  if (withoutUdp) session.on("sdp", (event) => (event.sdp = event.sdp.replace(/a=candidate:\S+ 1 udp .*\r\n/gi, "")));
   if (!waits) session.on("icecandidate", ({ ready }) => ready());
   session.on("progress", () => tell("ringing"));
   session.on("confirmed", () => tell("answered"));
@@ -25,9 +27,10 @@ function watch(session) {
 
 window.phone = {
   ...common,
-  async start({ url, user, password, domain, hertz, iceServers = [], waitsForCandidates = true }) {
+  async start({ url, user, password, domain, hertz, iceServers = [], waitsForCandidates = true, usesUdp = true }) {
     await microphone(hertz);
     waits = waitsForCandidates;
+    withoutUdp = !usesUdp;
     media.pcConfig.iceServers = iceServers;
     ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)],

@@ -77,8 +77,10 @@ export class Ear {
       if (one.type === "inbound-rtp" && one.codecId) facts.receives = stats.get(one.codecId).mimeType;
       if (one.type === "inbound-rtp") facts.received = one.packetsReceived;
       if (one.type === "transport" && one.selectedCandidatePairId) {
-        const { candidateType, relayProtocol } = stats.get(stats.get(one.selectedCandidatePairId).localCandidateId);
-        Object.assign(facts, { candidate: candidateType, relay: relayProtocol });
+        const { localCandidateId, remoteCandidateId } = stats.get(one.selectedCandidatePairId);
+        const { candidateType, relayProtocol, protocol } = stats.get(localCandidateId);
+        const { port } = stats.get(remoteCandidateId);
+        Object.assign(facts, { candidate: candidateType, relay: relayProtocol, protocol, port });
       }
       if (one.type === "transport") Object.assign(facts, { dtls: one.dtlsState, role: one.dtlsRole, ice: one.iceState });
     });
