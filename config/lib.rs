@@ -35,7 +35,7 @@ use tandem_markup::Origin as Source;
 use tandem_media::Addresses;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
-    Application, ApplicationKind, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
+    Application, ApplicationKind, ConsoleConfig, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
     RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
     provider_of_application,
 };
@@ -81,6 +81,8 @@ pub struct Config {
     pub streams: StreamsConfig,
     /// `[ice]`: STUN and TURN servers for browsers.
     pub ice: IceConfig,
+    /// `[console]`: the users of the web console.
+    pub console: ConsoleConfig,
     /// `[stir]`: verification and signing of calling numbers (STIR/SHAKEN).
     pub stir: StirConfig,
     /// `[speech]`: text to speech and speech to text.
@@ -128,6 +130,7 @@ impl Default for Config {
             origins: Vec::new(),
             streams: StreamsConfig::default(),
             ice: IceConfig::default(),
+            console: ConsoleConfig::default(),
             stir: StirConfig::default(),
             speech: SpeechConfig::default(),
             twilio: TwilioConfig::default(),

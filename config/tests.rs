@@ -278,6 +278,14 @@ fn each_mistake_has_its_own_error() {
             "trunks: expected a list in [ ], not a table; a list of tables is written [[trunks]]",
         ),
         ("media.ports = \"5000-6000\"".to_owned(), "includes the port of sip.listen[0] (5060)"),
+        (
+            "console.users = [{ name = \"ana\", password = \"short\", role = \"reader\" }]".to_owned(),
+            "console.users[0].password: must have at least 12 characters",
+        ),
+        (
+            "console.users = [{ name = \"ana\", password = \"long enough 1\", role = \"account\" }]".to_owned(),
+            "console.users[0].account: is missing",
+        ),
         ("media.ice_udp_port = 0".to_owned(), "media.ice_udp_port: 0 is no port"),
         ("media.ice_udp_port = 20001".to_owned(), "20001 is in media.ports (20000-39999)"),
         ("media.ice_udp_port = 5060".to_owned(), "media.ice_udp_port: 5060 is taken by sip.listen[0]"),

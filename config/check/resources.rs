@@ -12,7 +12,7 @@ use tandem_http::{NetworkPolicy, Origin};
 use tandem_id::AccountName;
 use tandem_media::Srtp;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
-use tandem_settings::{Application, ApplicationKind, Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
+use tandem_settings::{Application, ApplicationKind, Bridge, ConsoleRole, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use url::{Host, Url};
 
 use super::{Report, is_name};
@@ -23,6 +23,9 @@ const PUBLISHED: &str = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=";
 
 /// Message for phones that use SRTP without TLS.
 const PHONES_IN_THE_CLEAR: &str = "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
+
+/// Minimum number of characters of a password of the web console: whoever has it can listen to calls.
+const MIN_CONSOLE_PASSWORD: usize = 12;
 
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     check_accounts(config, report);
@@ -36,6 +39,34 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report<'_>)
     note_numbers_without_plus(config, report);
     check_pool(config, names, report);
     check_endpoints(config, names, report);
+    check_console_users(config, names, report);
+}
+
+/// Checks the users of the web console.
+fn check_console_users(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    for (index, user) in config.console.users.iter().enumerate() {
+        let path = format!("console.users[{index}]");
+        name(&format!("{path}.name"), &user.name, report);
+        if user.password.expose().chars().count() < MIN_CONSOLE_PASSWORD {
+            let message = format!("must have at least {MIN_CONSOLE_PASSWORD} characters");
+            report.fault(format!("{path}.password"), message);
+        }
+        match (user.role, &user.account) {
+            (_, Some(account)) if !names.accounts.contains_key(account.as_str()) => {
+                report.fault(format!("{path}.account"), format!("there is no account \"{account}\""));
+            }
+            (ConsoleRole::Account, None) => {
+                report.fault(format!("{path}.account"), "is missing: the role \"account\" sees one account");
+            }
+            (ConsoleRole::Operator, Some(_)) => {
+                let message = "the role \"operator\" sees all accounts: leave the account out, or use the role \"account\"";
+                report.fault(format!("{path}.account"), message);
+            }
+            _ => {}
+        }
+    }
+    let users = config.console.users.iter().enumerate().map(|(i, one)| (format!("console.users[{i}].name"), &one.name));
+    report.unique("the user", users.collect::<Vec<_>>());
 }
 
 /// Adds a note for every telephone number without `+`. Carriers write numbers with `+`, so a call may not find the number

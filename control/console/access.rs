@@ -1,11 +1,18 @@
-//! Access control of the console. Accounts see their own data. Operators also see the data of the server.
+//! Access control of the console. Accounts see their own data. Operators also see the data of the server. A handler names
+//! what its client needs by the type of an argument: [`Scope`], [`Changer`], [`Operator`] or [`OperatorItself`].
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
+use tandem_settings::ConsoleRole;
+
+use crate::Scope;
+use crate::session::SignedIn;
 
 /// Returns the account to which the credentials of the request belong. The credentials may have the form of any
 /// provider.
@@ -19,11 +26,56 @@ pub fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
-/// Requires the credentials of an operator's account itself, because the request changes data. An API key of the
-/// account is not sufficient.
-pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
-    operator(app, headers)?;
-    app.owner(headers).map(drop).ok_or(Denied::Key)
+impl FromRequestParts<App> for Scope {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
+        match parts.extensions.get::<SignedIn>() {
+            Some(user) => user.scope(app).ok_or(Denied::NoCredentials),
+            None => Ok(Self::of(app, caller(app, &parts.headers)?)),
+        }
+    }
+}
+
+/// A client that may change what it sees.
+pub struct Changer(pub Scope);
+
+impl FromRequestParts<App> for Changer {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
+        let scope = Scope::from_request_parts(parts, app).await?;
+        if scope.role() == ConsoleRole::Reader { Err(Denied::Reader) } else { Ok(Self(scope)) }
+    }
+}
+
+/// A client that sees the data of the server.
+pub struct Operator(pub Scope);
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
+        let scope = Scope::from_request_parts(parts, app).await?;
+        if scope.is_operator() { Ok(Self(scope)) } else { Err(Denied::NoOperator) }
+    }
+}
+
+/// An operator that may change the server: a user of the console, or the credentials of an operator's account itself. An
+/// API key of the account is not sufficient.
+pub struct OperatorItself(pub Scope);
+
+impl FromRequestParts<App> for OperatorItself {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
+        let Operator(scope) = Operator::from_request_parts(parts, app).await?;
+        if scope.role() == ConsoleRole::Reader {
+            return Err(Denied::Reader);
+        }
+        let is_itself = parts.extensions.get::<SignedIn>().is_some() || app.owner(&parts.headers).is_some();
+        if is_itself { Ok(Self(scope)) } else { Err(Denied::Key) }
+    }
 }
 
 /// The reason why a request is denied.
@@ -32,6 +84,8 @@ pub enum Denied {
     NoCredentials,
     /// The account is not an operator's account.
     NoOperator,
+    /// The user of the console may only read.
+    Reader,
     /// The credentials are an API key of an operator's account, but the request requires the credentials of the account
     /// itself.
     Key,
@@ -48,6 +102,9 @@ impl IntoResponse for Denied {
             }
             Self::Key => {
                 (StatusCode::FORBIDDEN, "this requires the account's own credentials, not a key\n").into_response()
+            }
+            Self::Reader => {
+                (StatusCode::FORBIDDEN, "this requires a user who may change data: the role is reader\n").into_response()
             }
             Self::NoOperator => {
                 (StatusCode::FORBIDDEN, "this requires an operator: an account with operator = true\n").into_response()

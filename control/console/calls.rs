@@ -43,13 +43,15 @@ impl List for Calls {
         let accounts = scope.accounts(app, query.account.as_ref());
         let filters = spellings(&filter);
         // A party is either the whole text, or a part of it. Only whole texts have an index.
+        let search = query.search();
         let mut is_part = query.has_party();
         for filter in filters.iter().filter(|_| query.has_party()) {
-            is_part &= app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
+            is_part &= search.is_some() || app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
         }
         let mut legs = Vec::new();
+        is_part |= search.is_some();
         if is_part {
-            let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: None };
+            let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: search.as_deref() };
             legs = app.calls.search(&accounts, &filter, parts, &page).await?;
         } else {
             for filter in &filters {
@@ -74,7 +76,7 @@ impl List for Calls {
         let Some(leg) = leg.filter(|leg| scope.sees(&leg.account) && query.selects_account(&leg.account)) else {
             return Change::Nothing;
         };
-        if query.has_party() {
+        if query.has_party() || query.search.is_some() {
             // The party may be a part of a number, so only a search knows whether the leg is in the list.
             return Change::List;
         }
@@ -139,14 +141,11 @@ struct StoryQuery {
 
 async fn story(
     State(app): State<App>,
+    scope: Scope,
     headers: HeaderMap,
     Path(id): Path<String>,
     Query(query): Query<StoryQuery>,
 ) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
     let found = match scope.session(&app, &id).await {
         // The SIP Call-ID also identifies a call.
         Ok(None) => match session_of_call_id(&app, &id) {

@@ -10,14 +10,18 @@
 pub mod access;
 mod call_row;
 mod calls;
+mod changes;
 mod errors;
 mod follow;
 mod follow_story;
+mod legs;
 mod list;
 mod list_route;
 mod live;
 mod numbers;
+pub mod page;
 mod phones;
+pub mod session;
 pub mod signature;
 mod story;
 #[cfg(test)]
@@ -42,12 +46,13 @@ use tandem_history::records;
 use tandem_history::report::{REPORTS, Report, SipRequest};
 use tandem_id::{AccountName, CallId, LegId};
 use tandem_runtime::app::App;
+use tandem_settings::ConsoleRole;
 use tandem_settings::printable::printable;
 use tandem_store::calls::{CallFilter, CallRow, Parts};
 use tandem_store::resources::{self, Resource};
 use tandem_store::{self as store, Cursor, StoreFailed};
 
-use crate::access::caller;
+use crate::session::Sessions;
 
 /// Maximum number of legs of one call that are listed.
 const MAX_LEGS: u32 = 100;
@@ -65,10 +70,13 @@ const ROWS: u32 = 50;
 /// Maximum number of rows in a list.
 const MAX_ROWS: u32 = 1_000;
 
-/// Builds the routes below `/console`.
-pub fn routes() -> Router<App> {
+/// Builds the routes below `/console`. The caller adds the middleware [`session::identify`] with the same sessions.
+pub fn routes(sessions: Arc<Sessions>) -> Router<App> {
     Router::new()
+        .merge(session::routes(sessions))
         .merge(calls::routes())
+        .merge(changes::routes())
+        .merge(legs::routes())
         .merge(errors::routes())
         .merge(live::routes())
         .merge(numbers::routes())
@@ -86,20 +94,47 @@ pub type NamedLeg = (String, Arc<LegInfo>);
 pub struct Scope {
     account: Arc<Account>,
     all_accounts: bool,
+    role: ConsoleRole,
+    /// The name of the user, or of the account.
+    name: Arc<str>,
 }
 
 impl Scope {
     /// Returns the scope of an account. An operator's account sees all accounts.
     pub fn of(app: &App, account: Arc<Account>) -> Self {
         let all_accounts = app.accounts.is_operator(&account);
-        Self { account, all_accounts }
+        let role = if all_accounts { ConsoleRole::Operator } else { ConsoleRole::Account };
+        let name = account.name.as_str().into();
+        Self { account, all_accounts, role, name }
     }
 
-    /// Returns the scope of the account to which the credentials of the request belong. Without valid credentials, the
-    /// error is the response to the request.
-    pub fn of_request(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
-        let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
-        Ok(Self::of(app, account))
+    /// Returns the scope of a user of the web console.
+    fn signed_in(account: Arc<Account>, all_accounts: bool, role: ConsoleRole, name: Arc<str>) -> Self {
+        Self { account, all_accounts, role, name }
+    }
+
+    /// What the client may do.
+    pub fn role(&self) -> ConsoleRole {
+        self.role
+    }
+
+    /// The role as a word.
+    pub fn role_word(&self) -> &'static str {
+        match self.role {
+            ConsoleRole::Operator => "operator",
+            ConsoleRole::Account => "account",
+            ConsoleRole::Reader => "reader",
+        }
+    }
+
+    /// The account of the client; one of those it sees if it sees all.
+    pub fn account(&self) -> &AccountName {
+        &self.account.name
+    }
+
+    /// The name of the user or of the account, for the list of changes.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether data of this account is visible. Data that belongs to the server is visible to operators.
@@ -311,6 +346,9 @@ pub struct ListQuery {
     status: Option<String>,
     from: Option<String>,
     to: Option<String>,
+    /// If set, only calls that contain this text match: in a party, in an id, in the SIP Call-ID or in another text of the
+    /// record.
+    search: Option<String>,
     direction: Option<String>,
     /// If set, only rows with this time or a later time match.
     since: Option<Timestamp>,
@@ -324,6 +362,15 @@ impl ListQuery {
     /// Whether the query selects calls by a party.
     fn has_party(&self) -> bool {
         self.from.is_some() || self.to.is_some()
+    }
+
+    /// The text that a call must contain. People write numbers with spaces and signs.
+    fn search(&self) -> Option<String> {
+        let text = self.search.as_deref()?.trim();
+        let is_number = text.bytes().all(|octet| octet.is_ascii_digit() || b"+-() ./".contains(&octet));
+        let text: String =
+            if is_number { text.chars().filter(char::is_ascii_digit).collect() } else { text.to_owned() };
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// Whether the query selects rows of this account.

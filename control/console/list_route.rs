@@ -17,11 +17,12 @@ pub(super) fn of<L: List>() -> Router<App> {
     Router::new().route(L::PATH, get(answer::<L>))
 }
 
-async fn answer<L: List>(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
+async fn answer<L: List>(
+    State(app): State<App>,
+    scope: Scope,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Response {
     if query.follow {
         return follow::list::<L>(app, scope, Arc::new(query), &headers);
     }

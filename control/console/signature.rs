@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -119,11 +119,7 @@ impl Comparison {
 }
 
 /// Lists the requests of a call with their signatures.
-async fn signed(State(app): State<App>, headers: HeaderMap, Query(parameters): Query<SignedQuery>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
+async fn signed(State(app): State<App>, scope: Scope, Query(parameters): Query<SignedQuery>) -> Response {
     let SentRequests { session, legs, exchanges } = match requests(&app, &scope, &parameters.call).await {
         Ok(Some(found)) => found,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),

@@ -1,7 +1,7 @@
 //! Webhooks, for application developers: lists the webhooks of a call, and sends a webhook again.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,7 +12,7 @@ use tandem_store::deliveries::{self, DeliveryRow};
 use tandem_webhooks::{Body, Delivery};
 
 use super::Scope;
-use crate::access::caller;
+use crate::access::Changer;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls/{id}/webhooks", get(list)).route("/console/webhooks/{id}/replay", post(replay))
@@ -59,11 +59,7 @@ impl WebhookRow {
 }
 
 /// Returns the webhooks of a call, oldest webhook first.
-async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
+async fn list(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> Response {
     let session = match scope.session(&app, &id).await {
         Ok(Some((session, _))) => session,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
@@ -81,16 +77,19 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
 
 /// Sends a webhook again, with the same body, the same idempotency token and a new signature. The repeated webhook is
 /// sent after the webhooks that still wait.
-async fn replay(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let account = match caller(&app, &headers) {
-        Ok(account) => account,
-        Err(denied) => return denied.into_response(),
-    };
+async fn replay(State(app): State<App>, Changer(scope): Changer, Path(id): Path<String>) -> Response {
     let services = app.calls.services();
     let Ok(id) = u128::from_str_radix(&id.replace('-', ""), 16) else {
         return (StatusCode::NOT_FOUND, "no such webhook\n").into_response();
     };
-    let row = match deliveries::get(&services.store, &account.name, id).await {
+    let mut found = Ok(None);
+    for account in scope.accounts(&app, None) {
+        found = deliveries::get(&services.store, &account, id).await;
+        if !matches!(found, Ok(None)) {
+            break;
+        }
+    }
+    let row = match found {
         Ok(Some(row)) => row,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such webhook\n").into_response(),
         Err(_) => return unavailable(),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call_port;
+pub mod change;
 pub mod event_log;
 pub mod live_log;
 pub mod members;

@@ -27,7 +27,8 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use ipnet::IpNet;
 use tandem_causes::Cause;
-use tandem_console::access::{caller, operator, operator_itself};
+use tandem_console::access::{Operator, OperatorItself, caller};
+use tandem_console::session::{self, Sessions};
 use tandem_console::trace::{COLUMNS, CallTrace, NoTrace};
 use tandem_console::{self as console, CallLog, Scope};
 use tandem_history::problem::Problem;
@@ -35,6 +36,7 @@ use tandem_history::report::Refusal;
 use tandem_host::clock;
 use tandem_runtime::app::{App, Login};
 use tandem_runtime::reporting::ProblemOwner;
+use tandem_settings::ConsoleUser;
 use tandem_settings::log_filter::LOG;
 use tandem_signalwire as signalwire;
 use tandem_telnyx as telnyx;
@@ -55,9 +57,10 @@ pub const LOGINS: &[Login] = &[
     Login { caller: telnyx::rest::caller, owner: telnyx::rest::caller },
 ];
 
-/// The text that a client receives at `/`, `/console` and `/console/`.
+/// The text that a client receives at `/`, `/console` and `/console/`. A browser gets a page.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
+The web console, in a browser: /console/
 State: /healthz, /readyz, /metrics; log filter: /console/log
 Lists: /console/calls, /console/live, /console/phones, /console/trunks, /console/numbers, /console/errors; ?follow=true follows them
 Everything about a call: /console/calls/{any id of the call, or last}
@@ -69,16 +72,17 @@ A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/tra
 
 /// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` contains the routes of
 /// the gateways. `front_page` says whether the routes of the gateways include `/`. `proxies` are the networks of
-/// `http.trusted_proxies`.
+/// `http.trusted_proxies`. `console_users` are the users of the web console.
 pub fn router(
     app: App,
     with_metrics: bool,
     (gateways, front_page): (Router, bool),
     proxies: impl Into<Arc<[IpNet]>>,
+    console_users: Vec<ConsoleUser>,
 ) -> Router {
     let proxies = TrustedProxies(proxies.into());
     let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
-    let front = front.route("/console", get(places)).route("/console/", get(places));
+    let sessions = Sessions::new(console_users);
     let metrics = if with_metrics { Router::new().route("/metrics", get(metrics::guarded)) } else { Router::new() };
     let apis = Router::new()
         .merge(twilio::rest::routes(FAMILY))
@@ -87,7 +91,8 @@ pub fn router(
         .merge(texml::rest::routes())
         .layer(middleware::from_fn_with_state(app.clone(), requests::note));
     let console = Router::new()
-        .merge(console::routes())
+        .merge(console::page::routes(PLACES))
+        .merge(console::routes(Arc::clone(&sessions)))
         .merge(twilio::console::routes())
         .route("/console/sessions/{id}/events", get(events))
         .route("/console/calls/{id}/trace", get(trace))
@@ -97,7 +102,9 @@ pub fn router(
         .route("/console/sip/strangers", get(unknown_sources))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
-        .layer(middleware::map_response(pages::printable));
+        .layer(middleware::map_response(pages::printable))
+        .layer(middleware::from_fn_with_state(app.clone(), requests::note_change))
+        .layer(middleware::from_fn_with_state(sessions, session::identify));
     Router::new()
         .merge(apis)
         .merge(console)
@@ -140,7 +147,7 @@ async fn ready(State(app): State<App>) -> Response {
     }
 }
 
-/// `GET /`, `GET /console` and `GET /console/`: the places of this server, as a page for a browser and as text for every
+/// `GET /`: the places of this server, as a page for a browser and as text for every
 /// other client.
 async fn places(headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -176,14 +183,10 @@ fn places_page() -> String {
 /// Requires the credentials of the account that owns the leg, in the form of any provider.
 async fn events(
     State(app): State<App>,
-    headers: HeaderMap,
+    scope: Scope,
     Path(id): Path<String>,
     Query(query): Query<TraceQuery>,
 ) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
     match CallLog::find(&app, &scope, &id).await {
         Ok(Some(log)) if query.format.as_deref() == Some("text") => log.to_string().into_response(),
         Ok(Some(log)) => {
@@ -198,21 +201,14 @@ async fn events(
 /// `GET /console/calls/{id}/trace`: the SIP messages of a call that the requesting account can see.
 async fn trace(
     State(app): State<App>,
-    headers: HeaderMap,
+    scope: Scope,
     Path(id): Path<String>,
     Query(query): Query<TraceQuery>,
 ) -> Response {
-    match Scope::of_request(&app, &headers) {
-        Ok(scope) => shown(CallTrace::find(&app, &scope, &id).await, &query),
-        Err(denied) => *denied,
-    }
+    shown(CallTrace::find(&app, &scope, &id).await, &query)
 }
 
-async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let scope = match Scope::of_request(&app, &headers) {
-        Ok(scope) => scope,
-        Err(denied) => return *denied,
-    };
+async fn trace_pcap(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> Response {
     match CallTrace::find(&app, &scope, &id).await {
         Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
         Err(why) => no_trace(&why),
@@ -220,18 +216,12 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
 }
 
 /// `GET /console/sip/strangers`: the last SIP messages from addresses outside the networks of all trunks.
-async fn unknown_sources(State(app): State<App>, headers: HeaderMap, Query(query): Query<TraceQuery>) -> Response {
-    match operator(&app, &headers) {
-        Ok(()) => shown(CallTrace::of_unknown_sources(&app), &query),
-        Err(denied) => denied.into_response(),
-    }
+async fn unknown_sources(State(app): State<App>, _: Operator, Query(query): Query<TraceQuery>) -> Response {
+    shown(CallTrace::of_unknown_sources(&app), &query)
 }
 
 /// `POST /console/reload`: reads the configuration file again, like SIGHUP.
-async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
-    if let Err(denied) = operator_itself(&app, &headers) {
-        return denied.into_response();
-    }
+async fn reload(State(app): State<App>, _: OperatorItself) -> Response {
     match app.reload.ask().await {
         Some(Ok(unchanged)) => unchanged.into_response(),
         Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
@@ -242,19 +232,13 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 /// `GET /console/log`: the filter of the server's log.
-async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
-    match operator(&app, &headers) {
-        Ok(()) => shown_log(None),
-        Err(denied) => denied.into_response(),
-    }
+async fn log(_: Operator) -> Response {
+    shown_log(None)
 }
 
 /// `POST /console/log`: changes the filter of the server's log. The change lasts for a limited time or until the next
 /// change.
-async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(denied) = operator_itself(&app, &headers) {
-        return denied.into_response();
-    }
+async fn change_log(_: OperatorItself, body: Bytes) -> Response {
     let query: LogRequest = match serde_json::from_slice(&body) {
         Ok(query) => query,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}; {LOG_EXAMPLE}\n")).into_response(),
@@ -300,10 +284,7 @@ const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 
 const LONGEST_LOG: u64 = 86_400;
 
 /// `GET /console/sip/bans`: the banned sources, with the reason, the start and the end of each ban.
-async fn bans(State(app): State<App>, headers: HeaderMap, Query(query): Query<TraceQuery>) -> Response {
-    if let Err(denied) = operator(&app, &headers) {
-        return denied.into_response();
-    }
+async fn bans(State(app): State<App>, _: Operator, Query(query): Query<TraceQuery>) -> Response {
     let bans = bans::list(app.calls.services().sip.guard(), clock::now());
     match query.format.as_deref() {
         Some("text") => bans::text(&bans).into_response(),
@@ -315,10 +296,7 @@ async fn bans(State(app): State<App>, headers: HeaderMap, Query(query): Query<Tr
 }
 
 /// `DELETE /console/sip/bans/{address}`: ends the ban of an address.
-async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
-    if let Err(denied) = operator_itself(&app, &headers) {
-        return denied.into_response();
-    }
+async fn unban(State(app): State<App>, _: OperatorItself, Path(address): Path<String>) -> Response {
     // The address may also be a network such as `2001:db8::/64`, as the list of bans shows it.
     let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
         return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -17,6 +17,8 @@ use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
+use tandem_console::Scope;
+use tandem_history::change::{self, Change};
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_history::report::{Refusal, Unused};
@@ -79,6 +81,12 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
         Some(Problem::warning(Cause::UnusedParameter, text))
     });
     let Some(leg) = leg else {
+        if status.is_success() && !path.ends_with("/Tokens.json") {
+            let (who, role) = (account.name.to_string(), "application".to_owned());
+            let action = method.as_str().to_owned();
+            let change = Change { who, role, action, object: path.clone(), parameters: sent.words };
+            change::note(&app.calls.services().store, &account.name, change);
+        }
         let owner = ProblemOwner::Account(&account.name);
         problem.into_iter().for_each(|problem| app.calls.services().report(owner, time, problem));
         return response;
@@ -92,6 +100,27 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
         .map(|why| if after_the_end && status.is_client_error() { format!("{why}; the call has ended") } else { why });
     let line = line(&exchange, &path, &sent.words, why.as_deref(), leg.id);
     app.calls.exchanged(ProblemOwner::from(&*leg), leg.session, exchange, Some(line), problem);
+    response
+}
+
+/// Middleware that stores the changes that a person makes in the console.
+pub(super) async fn note_change(State(app): State<App>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) || path == "/console/session" {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let scope = Scope::from_request_parts(&mut parts, &app).await.ok();
+    let (request, sent) = copied(Request::from_parts(parts, body));
+    let response = next.run(request).await;
+    if let Some(scope) = scope.filter(|_| response.status().is_success()) {
+        let sent = Sent::read(&sent.lock(), true);
+        let (who, role) = (scope.name().to_owned(), scope.role_word().to_owned());
+        let change =
+            Change { who, role, action: method.as_str().to_owned(), object: path, parameters: sent.words };
+        change::note(&app.calls.services().store, scope.account(), change);
+    }
     response
 }
 

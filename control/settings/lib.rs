@@ -7,6 +7,7 @@
 
 mod application;
 mod bridge;
+mod console;
 mod endpoint;
 pub mod header_pattern;
 pub mod log_filter;
@@ -31,6 +32,7 @@ use tandem_call::Method;
 
 pub use self::application::{Application, ApplicationKind, PROVIDERS, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
+pub use self::console::{ConsoleConfig, ConsoleRole, ConsoleUser};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;
 pub use self::number::{NumberConfig, NumberPattern};

@@ -22,6 +22,8 @@ use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 pub const NOTIFICATION: &str = "trouble";
 /// The word for the kind "reports to operators and users". Reports are pruned together with the logs of calls.
 pub const REPORT: &str = "report";
+/// The word of the changes, which are deleted like reports.
+pub const CHANGE: &str = "change";
 
 /// A kind of resource. A kind has a word, which the column `kind` contains, and a Rust type for the details.
 #[derive(Debug)]

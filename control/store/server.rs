@@ -77,10 +77,11 @@ pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> 
 }
 
 /// The statements of [`prune`]. The arguments are the time and the maximum number of rows.
-pub(super) const PRUNINGS: [&str; 4] = [
+pub(super) const PRUNINGS: [&str; 5] = [
     "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
     "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'trouble' AND created_at < $1 LIMIT $2)",
     "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'report' AND created_at < $1 LIMIT $2)",
+    "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'change' AND created_at < $1 LIMIT $2)",
     "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
 ];
 
