@@ -1,0 +1,57 @@
+/** Phones: who is registered, from where, and who was refused. */
+import { moment } from "../format";
+import type { Phone } from "../types";
+import { FollowedPage } from "../ui/followed";
+import type { Column } from "../ui/table";
+import { Badge } from "../ui/state";
+
+function Refusal({ of }: { of: NonNullable<Phone["last_refusal"]> }) {
+  return (
+    <>
+      <Badge tone="warn">{of.reason}</Badge> {of.method} from {of.source}, {moment(of.at)}
+      {of.count > 1 && `, ${of.count} times`}
+    </>
+  );
+}
+
+const columns: Column<Phone>[] = [
+  { name: "User", cell: (row) => <strong>{row.username}</strong> },
+  {
+    name: "State",
+    cell: (row) => <Badge tone={row.registered ? "good" : "idle"}>{row.registered ? "registered" : "not registered"}</Badge>,
+  },
+  {
+    name: "Source",
+    cell: (row) =>
+      row.contacts.map((contact) => (
+        <div key={contact.contact}>
+          {contact.source} {contact.transport.toUpperCase()}, until {moment(contact.expires_at)}
+        </div>
+      )),
+  },
+  {
+    name: "User agent",
+    cell: (row) => row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? "–"}</div>),
+  },
+  { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : "–") },
+  { name: "SIP URI", cell: (row) => row.uri },
+  { name: "Account", cell: (row) => row.account },
+];
+
+/** The page of phones. */
+export function PhonesPage() {
+  return (
+    <FollowedPage<Phone>
+      title="Phones"
+      path="/console/phones"
+      type="phone"
+      columns={columns}
+      id={(row) => `${row.account} ${row.uri} ${row.username}`}
+      empty={
+        <>
+          No phones. Add an <code>[[endpoints]]</code> entry with user name and password to the configuration file, then register the phone.
+        </>
+      }
+    />
+  );
+}

@@ -1,0 +1,62 @@
+/** The trunk board: can each trunk take calls, and if not, why. */
+import type { Trunk } from "../types";
+import { FollowedPage } from "../ui/followed";
+import type { Column } from "../ui/table";
+import { Badge, type Tone } from "../ui/state";
+
+const HEALTH: Record<Trunk["health"], Tone> = { up: "good", doubtful: "warn", down: "bad", unknown: "idle" };
+const REGISTRATION: Record<string, Tone> = { registered: "good", pending: "busy", refused: "bad", unanswered: "bad" };
+
+function Registration({ of }: { of: Trunk }) {
+  if (of.registration === "none") return <span>not needed</span>;
+  return (
+    <Badge tone={REGISTRATION[of.registration] ?? "idle"}>
+      {of.registration} {of.registration_status ?? ""}
+    </Badge>
+  );
+}
+
+const columns: Column<Trunk>[] = [
+  { name: "Trunk", cell: (row) => <strong>{row.name}</strong> },
+  { name: "Health", cell: (row) => <Badge tone={HEALTH[row.health]}>{row.health}</Badge> },
+  {
+    name: "Reason and advice",
+    cell: (row) =>
+      row.reason || row.advice ? (
+        <>
+          {row.reason}
+          {row.advice && <span class="advice"> {row.advice}</span>}
+        </>
+      ) : row.health === "unknown" ? (
+        "The trunk has not answered a call or OPTIONS yet."
+      ) : (
+        "–"
+      ),
+  },
+  { name: "Registration", cell: (row) => <Registration of={row} /> },
+  { name: "Live / max", cell: (row) => `${row.live_calls} / ${row.max_calls ?? "no limit"}`, isNumber: true },
+  { name: "Calls a second", cell: (row) => row.max_cps ?? "no limit", isNumber: true },
+  { name: "Refused by limits", cell: (row) => row.limited, isNumber: true },
+  { name: "Target", cell: (row) => row.uri ?? "only inbound" },
+  { name: "Prefixes", cell: (row) => row.prefixes.join(", ") || "–" },
+  { name: "Inbound from", cell: (row) => row.inbound_from.join(", ") || "–" },
+  { name: "Account", cell: (row) => row.account ?? "all" },
+];
+
+/** The page of trunks. */
+export function TrunksPage() {
+  return (
+    <FollowedPage<Trunk>
+      title="Trunks"
+      path="/console/trunks"
+      type="trunk"
+      columns={columns}
+      id={(row) => row.name}
+      empty={
+        <>
+          No trunks. Add a <code>[[trunks]]</code> entry with the address of your carrier or PBX to the configuration file.
+        </>
+      }
+    />
+  );
+}
