@@ -72,7 +72,13 @@ impl Listeners {
             others.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
         }
         let gateways = (gateways, config.gateways.has_front_page());
-        let router = server::router(app, !has_metrics_port, gateways, config.http.trusted_proxies.clone(), config.console.users.clone());
+        let router = server::router(
+            app,
+            !has_metrics_port,
+            gateways,
+            config.http.trusted_proxies.clone(),
+            config.console.users.clone(),
+        );
         let task = tokio::spawn(async move {
             serve(self.main, router, connections, stopped).await;
             for listener in others {

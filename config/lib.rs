@@ -35,8 +35,8 @@ use tandem_markup::Origin as Source;
 use tandem_media::Addresses;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
-    Application, ApplicationKind, ConsoleConfig, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
-    RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
+    Application, ApplicationKind, ConsoleConfig, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig,
+    NumberConfig, RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
     provider_of_application,
 };
 use tandem_signalwire::cxml::CXML;

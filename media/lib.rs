@@ -34,6 +34,7 @@ mod mp3;
 mod music;
 mod network;
 mod offload;
+mod peaks;
 mod player;
 mod ports;
 mod quality;
@@ -82,6 +83,7 @@ pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::{encode_mp3, mp3_octets};
 pub use music::hold_music;
+pub use peaks::Peaks;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
 pub use recorder::RecordingPosition;

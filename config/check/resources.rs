@@ -12,7 +12,9 @@ use tandem_http::{NetworkPolicy, Origin};
 use tandem_id::AccountName;
 use tandem_media::Srtp;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
-use tandem_settings::{Application, ApplicationKind, Bridge, ConsoleRole, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
+use tandem_settings::{
+    Application, ApplicationKind, Bridge, ConsoleRole, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig,
+};
 use url::{Host, Url};
 
 use super::{Report, is_name};
@@ -59,7 +61,8 @@ fn check_console_users(config: &Config, names: &Names<'_>, report: &mut Report<'
                 report.fault(format!("{path}.account"), "is missing: the role \"account\" sees one account");
             }
             (ConsoleRole::Operator, Some(_)) => {
-                let message = "the role \"operator\" sees all accounts: leave the account out, or use the role \"account\"";
+                let message =
+                    "the role \"operator\" sees all accounts: leave the account out, or use the role \"account\"";
                 report.fault(format!("{path}.account"), message);
             }
             _ => {}

@@ -103,9 +103,8 @@ impl IntoResponse for Denied {
             Self::Key => {
                 (StatusCode::FORBIDDEN, "this requires the account's own credentials, not a key\n").into_response()
             }
-            Self::Reader => {
-                (StatusCode::FORBIDDEN, "this requires a user who may change data: the role is reader\n").into_response()
-            }
+            Self::Reader => (StatusCode::FORBIDDEN, "this requires a user who may change data: the role is reader\n")
+                .into_response(),
             Self::NoOperator => {
                 (StatusCode::FORBIDDEN, "this requires an operator: an account with operator = true\n").into_response()
             }

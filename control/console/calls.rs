@@ -44,14 +44,14 @@ impl List for Calls {
         let filters = spellings(&filter);
         // A party is either the whole text, or a part of it. Only whole texts have an index.
         let search = query.search();
-        let mut is_part = query.has_party();
-        for filter in filters.iter().filter(|_| query.has_party()) {
-            is_part &= search.is_some() || app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
+        let mut is_part = search.is_some() || query.has_party();
+        for filter in filters.iter().filter(|_| search.is_none() && query.has_party()) {
+            is_part &= app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
         }
         let mut legs = Vec::new();
-        is_part |= search.is_some();
         if is_part {
-            let parts = Parts { from: query.from.as_deref(), to: query.to.as_deref(), any: search.as_deref() };
+            let parts =
+                Parts { from: query.from.as_deref(), to: query.to.as_deref(), anywhere: search.as_deref(), any: None };
             legs = app.calls.search(&accounts, &filter, parts, &page).await?;
         } else {
             for filter in &filters {

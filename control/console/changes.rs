@@ -43,8 +43,7 @@ impl List for Changes {
 
     async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<ChangeRow>, QueryError> {
         let page = query.page()?;
-        let filter =
-            Filter { created: TimeRange { since: query.since, before: None }, ..Filter::default() };
+        let filter = Filter { created: TimeRange { since: query.since, before: None }, ..Filter::default() };
         let mut accounts = scope.accounts(app, query.account.as_ref());
         if scope.is_operator() && query.account.is_none() {
             accounts.push(AccountName::server());
@@ -63,7 +62,9 @@ impl List for Changes {
 
     fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<ChangeRow> {
         match event {
-            Event::Resource(event) if scope.sees(&event.account) && query.selects_account(&event.account) => Change::List,
+            Event::Resource(event) if scope.sees(&event.account) && query.selects_account(&event.account) => {
+                Change::List
+            }
             _ => Change::Nothing,
         }
     }

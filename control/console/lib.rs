@@ -12,6 +12,7 @@ mod call_row;
 mod calls;
 mod changes;
 mod errors;
+mod explain;
 mod follow;
 mod follow_story;
 mod legs;
@@ -21,6 +22,7 @@ mod live;
 mod numbers;
 pub mod page;
 mod phones;
+mod recordings;
 pub mod session;
 pub mod signature;
 mod story;
@@ -35,7 +37,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,9 +80,11 @@ pub fn routes(sessions: Arc<Sessions>) -> Router<App> {
         .merge(changes::routes())
         .merge(legs::routes())
         .merge(errors::routes())
+        .merge(explain::routes())
         .merge(live::routes())
         .merge(numbers::routes())
         .merge(phones::routes())
+        .merge(recordings::routes())
         .merge(signature::routes())
         .merge(trunks::routes())
         .merge(webhooks::routes())

@@ -22,25 +22,25 @@ pub(super) fn routes() -> Router<App> {
 struct Numbers;
 
 #[derive(Serialize)]
-struct NumberRow {
+pub(super) struct NumberRow {
     /// The number in the dialled form. If `*` is at the end, the row stands for all numbers with this prefix.
-    number: String,
+    pub(super) number: String,
     account: AccountName,
     provider: Option<String>,
     friendly_name: Option<String>,
     /// The source of the number: `file` (the configuration) or `api`.
-    source: &'static str,
-    goes_to: GoesTo,
+    pub(super) source: &'static str,
+    pub(super) goes_to: GoesTo,
     status_callback: Option<String>,
 }
 
 /// The destination of a number's calls.
 #[derive(Serialize)]
-struct GoesTo {
+pub(super) struct GoesTo {
     /// The kind of the destination: `url`, `application`, `document`, `agent`, `bridge`, `trunk` or `nowhere`.
-    kind: &'static str,
+    pub(super) kind: &'static str,
     /// The destination as text.
-    text: String,
+    pub(super) text: String,
     url: Option<String>,
     method: Option<&'static str>,
     application: Option<String>,
@@ -156,7 +156,7 @@ fn provider(routing: &Routing, number: &NumberConfig) -> Option<String> {
     application.map(|application| &application.provider).or(number.provider.as_ref()).map(ToString::to_string)
 }
 
-fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
+pub(super) fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.load_full();
     let accounts = scope.accounts(app, query.account.as_ref());
     let mut rows = Vec::new();

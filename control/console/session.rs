@@ -119,7 +119,8 @@ impl Sessions {
     /// Finds the user with these credentials: a user of the console, or an account with its own credentials.
     fn find(&self, app: &App, given: &Credentials) -> Option<SignedIn> {
         let is = |known: &str, given: &str| bool::from(known.as_bytes().ct_eq(given.as_bytes()));
-        let user = self.users.iter().find(|one| is(&one.name, &given.user) & is(one.password.expose(), &given.password));
+        let user =
+            self.users.iter().find(|one| is(&one.name, &given.user) & is(one.password.expose(), &given.password));
         if let Some(user) = user {
             return Some(SignedIn { name: user.name.as_str().into(), role: user.role, account: user.account.clone() });
         }
@@ -245,7 +246,8 @@ async fn sign_in(
     let Some(user) = sessions.find(&app, &given) else {
         sessions.note_failure(address, now);
         tracing::warn!(%peer, "a sign-in to the console failed: no account and no user has this name and password");
-        let text = "no account and no user has this name and password; `tandem env` prints the credentials of an account";
+        let text =
+            "no account and no user has this name and password; `tandem env` prints the credentials of an account";
         return refused(StatusCode::UNAUTHORIZED, text);
     };
     // A session of the same browser ends, so that nobody can prepare a cookie for somebody else.

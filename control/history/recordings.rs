@@ -2,6 +2,7 @@
 
 mod files;
 mod mp3;
+mod range;
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat};
 use tandem_causes::cause::Cause;
 use tandem_id::{AccountName, RecordingId};
+use tandem_media::Peaks;
 use tandem_store::{self as store, Store, StoreFailed};
 
 use crate::query::{Page, RecordingFilter};
@@ -16,6 +18,7 @@ use crate::records;
 use mp3::Mp3s;
 
 pub use files::{RecordingAudio, RecordingFiles};
+pub use range::ByteRange;
 
 /// The size of the header of a WAV file, in octets.
 const WAV_HEAD: u64 = 44;
@@ -109,6 +112,12 @@ impl Recordings {
     pub async fn wav(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
         let files = &self.files;
         files.open(files.path(id), mono).await
+    }
+
+    /// Reads the loudness of a recording in `points` parts of equal length. The result for a long recording is read from
+    /// samples of each part. Returns the error `NotFound` if the file does not exist.
+    pub async fn peaks(&self, id: RecordingId, points: usize) -> io::Result<Peaks> {
+        self.files.peaks(self.files.path(id), points).await
     }
 
     /// Opens the audio as MP3. The first request encodes the file, which takes some time and space on the disk

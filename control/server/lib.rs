@@ -6,6 +6,7 @@ mod bans;
 mod browsers;
 #[cfg(test)]
 mod features;
+mod figures;
 pub mod listener;
 mod metrics;
 mod pages;
@@ -97,6 +98,7 @@ pub fn router(
         .route("/console/sessions/{id}/events", get(events))
         .route("/console/calls/{id}/trace", get(trace))
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
+        .route("/console/figures", get(figures::answer).layer(Extension(figures::Figures::start(app.clone()))))
         .route("/console/reload", post(reload))
         .route("/console/log", get(log).post(change_log))
         .route("/console/sip/strangers", get(unknown_sources))

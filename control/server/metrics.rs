@@ -33,6 +33,11 @@ pub(super) async fn guarded(
 
 /// `GET /metrics` on the listener for metrics.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page(&app)).into_response()
+}
+
+/// Writes all metrics.
+pub(super) fn page(app: &App) -> String {
     let services = app.calls.services();
     let mut page = Page::default();
     services.counters.render(&mut page);
@@ -57,5 +62,5 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     ] {
         page.value(family, value);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page.into_text()).into_response()
+    page.into_text()
 }

@@ -117,8 +117,7 @@ pub(super) async fn note_change(State(app): State<App>, request: Request, next: 
     if let Some(scope) = scope.filter(|_| response.status().is_success()) {
         let sent = Sent::read(&sent.lock(), true);
         let (who, role) = (scope.name().to_owned(), scope.role_word().to_owned());
-        let change =
-            Change { who, role, action: method.as_str().to_owned(), object: path, parameters: sent.words };
+        let change = Change { who, role, action: method.as_str().to_owned(), object: path, parameters: sent.words };
         change::note(&app.calls.services().store, scope.account(), change);
     }
     response

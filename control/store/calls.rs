@@ -237,6 +237,8 @@ pub struct Parts<'a> {
     pub to: Option<&'a str>,
     /// A part of the leg's id in hexadecimal digits, or a part of any text in the record, such as the SIP Call-ID.
     pub any: Option<&'a str>,
+    /// A part of either party, of the id, of the cause, or of any text in the record.
+    pub anywhere: Option<&'a str>,
 }
 
 /// Returns a page of the calls that contain these parts, newest call first. No index helps such a search, so the
@@ -272,9 +274,12 @@ pub async fn search(
             conditions
         }
     };
-    for (columns, part) in
-        [(&["from_address"][..], parts.from), (&["to_address"][..], parts.to), (&["id", "details"][..], parts.any)]
-    {
+    for (columns, part) in [
+        (&["from_address"][..], parts.from),
+        (&["to_address"][..], parts.to),
+        (&["id", "details"][..], parts.any),
+        (&["id", "from_address", "to_address", "cause", "details"][..], parts.anywhere),
+    ] {
         if let Some(part) = part {
             conditions.contains(columns, part);
         }

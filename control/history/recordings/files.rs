@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use tandem_id::RecordingId;
-use tandem_media::{RecordedFile, RecordingKey, WavCoding};
+use tandem_media::{Peaks, RecordedFile, RecordingKey, WavCoding};
 use tandem_settings::RecordingsConfig;
 
 /// Maximum number of octets in one read from a file.
@@ -46,6 +46,14 @@ impl RecordingFiles {
             Ok(RecordingAudio { file })
         })
         .await
+    }
+}
+
+impl RecordingFiles {
+    /// Reads the loudness of a file.
+    pub(super) async fn peaks(&self, path: PathBuf, points: usize) -> io::Result<Peaks> {
+        let key = self.key.clone();
+        blocking(move || RecordedFile::open(&path, key.as_ref())?.peaks(points)).await
     }
 }
 
