@@ -75,6 +75,7 @@ export function Axis({ model, selected, select }: Props) {
   const [box, width] = useWidth<HTMLDivElement>();
   const [chosen, choose] = useState<View | null>(null);
   const [focused, focus] = useState<string>();
+  const [pointed, point] = useState("");
   const drag = useRef<{ x: number; view: View } | null>(null);
   const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * 1.02 };
   const length = view.to - view.from;
@@ -88,7 +89,7 @@ export function Axis({ model, selected, select }: Props) {
   const zoom = (factor: number, at = middle) => choose(zoomed(view, factor, at, model.end));
   const { heads, drawn, height } = layout(model, scale);
   const first = drawn.flatMap(({ lane }) => lane.items)[0]?.id;
-  const choice: Choice = { selected, select, focused: focused ?? first, focus };
+  const choice: Choice = { selected, select, focused: focused ?? first, focus, point };
 
   const wheel = (event: WheelEvent & { currentTarget: Element }) => {
     const isZoom = event.ctrlKey || event.metaKey;
@@ -149,6 +150,9 @@ export function Axis({ model, selected, select }: Props) {
           </button>
         </div>
       </div>
+      <p class="pointed" aria-hidden="true">
+        {pointed}
+      </p>
       <div ref={box}>
         {width > 0 && (
           <svg

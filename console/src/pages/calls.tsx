@@ -42,14 +42,15 @@ const FILTERS: [name: string, label: string, choices: [string, string][]][] = [
 
 const columns: Column<CallRow>[] = [
   { name: "Time", cell: (call) => <a href={link(["calls", call.id])}>{moment(call.created_at)}</a> },
-  { name: "From", cell: (call) => call.from },
-  { name: "To", cell: (call) => call.to },
-  { name: "Direction", cell: (call) => (call.parent ? `${call.direction} (of a call)` : call.direction) },
+  { name: "From", cell: (call) => call.from, isLong: true },
+  { name: "To", cell: (call) => call.to, isLong: true },
+  { name: "Direction", cell: (call) => (call.direction) },
   { name: "Status", cell: (call) => <Status of={call.status} /> },
   { name: "Duration", cell: (call) => (call.answered_at ? duration(call.seconds) : "–"), isNumber: true },
   { name: "Trunk", cell: (call) => call.trunk ?? "–" },
   {
     name: "How it ended",
+    isLong: true,
     cell: (call) => (
       <>
         {call.end?.text ?? (call.live ? "live" : "–")} {call.end?.cause && <Badge tone="bad">{call.end.cause}</Badge>}

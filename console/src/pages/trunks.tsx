@@ -21,6 +21,7 @@ const columns: Column<Trunk>[] = [
   { name: "Health", cell: (row) => <Badge tone={HEALTH[row.health]}>{row.health}</Badge> },
   {
     name: "Reason and advice",
+    isLong: true,
     cell: (row) =>
       row.reason || row.advice ? (
         <>
@@ -37,9 +38,9 @@ const columns: Column<Trunk>[] = [
   { name: "Live / max", cell: (row) => `${row.live_calls} / ${row.max_calls ?? "no limit"}`, isNumber: true },
   { name: "Calls a second", cell: (row) => row.max_cps ?? "no limit", isNumber: true },
   { name: "Refused by limits", cell: (row) => row.limited, isNumber: true },
-  { name: "Target", cell: (row) => row.uri ?? "only inbound" },
-  { name: "Prefixes", cell: (row) => row.prefixes.join(", ") || "–" },
-  { name: "Inbound from", cell: (row) => row.inbound_from.join(", ") || "–" },
+  { name: "Target", cell: (row) => row.uri ?? "only inbound", isLong: true },
+  { name: "Prefixes", cell: (row) => row.prefixes.join(", ") || "–", isLong: true },
+  { name: "Inbound from", cell: (row) => row.inbound_from.join(", ") || "–", isLong: true },
   { name: "Account", cell: (row) => row.account ?? "all" },
 ];
 

@@ -6,6 +6,8 @@ export interface Column<R> {
   name: string;
   cell: (row: R) => ComponentChildren;
   isNumber?: boolean;
+  /** Whether the text is long, so that it may break anywhere. */
+  isLong?: boolean;
 }
 
 interface Props<R> {
@@ -53,7 +55,7 @@ export function Table<R>({ label, columns, rows, id, opens, tone }: Props<R>) {
           return (
             <tr key={id(row)} role="row" data-row class={`${path ? "opens" : ""} ${tone?.(row) ?? ""}`} onClick={click}>
               {columns.map((column) => (
-                <td key={column.name} role="cell" data-label={column.name} class={column.isNumber ? "number" : undefined}>
+                <td key={column.name} role="cell" data-label={column.name} class={column.isNumber ? "number" : column.isLong ? "long" : undefined}>
                   <span class="value">{column.cell(row)}</span>
                 </td>
               ))}
