@@ -14,6 +14,8 @@ const HEAD = 22;
 const TRACK = 24;
 const TITLE = 15;
 const GAP = 8;
+/** The space after the last event, in pixels. */
+const MARGIN = 14;
 
 interface Drawn {
   lane: Lane;
@@ -77,7 +79,7 @@ export function Axis({ model, selected, select }: Props) {
   const [focused, focus] = useState<string>();
   const [pointed, point] = useState("");
   const drag = useRef<{ x: number; view: View } | null>(null);
-  const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * 1.02 };
+  const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * (1 + MARGIN / Math.max(width, MARGIN)) };
   const length = view.to - view.from;
   const scale: Scale = {
     x: (time) => ((time - view.from) / length) * width,

@@ -70,7 +70,8 @@ const SPANS: [start: RegExp, end: RegExp][] = [
   [/^joined /, /^left /],
 ];
 
-function sipTone(summary: string): Tone {
+/** The tone of a SIP message. A challenge and the end of a cancelled call are no failure. */
+export function sipTone(summary: string): Tone {
   if (/^[456]\d\d/.test(summary)) return /^(401|407|487) /.test(summary) ? "idle" : "bad";
   if (/^2\d\d/.test(summary)) return "good";
   return "busy";

@@ -17,7 +17,7 @@ export interface Placed {
 /** The smallest width of an item, and the smallest distance of two, in pixels. */
 const SMALLEST = 8;
 /** The width of a character, in pixels. */
-const CHARACTER = 6.4;
+const CHARACTER = 6.9;
 
 function cut(text: string, room: number): string {
   const characters = Math.floor((room - 8) / CHARACTER);

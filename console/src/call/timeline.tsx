@@ -35,6 +35,7 @@ export function Timeline({ of }: { of: TimelineLine[] }) {
       </div>
       <Table
         label="Timeline"
+        isCompact
         columns={columns}
         rows={shown}
         id={(line) => `${line.at} ${line.call} ${line.kind} ${line.text}`}

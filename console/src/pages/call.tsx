@@ -105,8 +105,8 @@ function Story({ report, trace, tick }: { report: Report; trace: Loaded<Trace>; 
       <Problems of={report.errors} />
       <Recordings of={report.recordings} />
       <Axis model={axis} selected={items} select={pick} />
-      <Details of={details} close={close} />
       <Tabs label="Parts of the call" tabs={tabs} selected={tab} select={setTab} />
+      <Details of={details} close={close} />
     </>
   );
 }

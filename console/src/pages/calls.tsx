@@ -42,8 +42,8 @@ const FILTERS: [name: string, label: string, choices: [string, string][]][] = [
 
 const columns: Column<CallRow>[] = [
   { name: "Time", cell: (call) => <a href={link(["calls", call.id])}>{moment(call.created_at)}</a> },
-  { name: "From", cell: (call) => call.from, isLong: true },
-  { name: "To", cell: (call) => call.to, isLong: true },
+  { name: "From", cell: (call) => call.from },
+  { name: "To", cell: (call) => call.to },
   { name: "Direction", cell: (call) => (call.direction) },
   { name: "Status", cell: (call) => <Status of={call.status} /> },
   { name: "Duration", cell: (call) => (call.answered_at ? duration(call.seconds) : "–"), isNumber: true },
@@ -136,6 +136,7 @@ export function CallsPage() {
       {rows.length > 0 && (
         <Table
           label="Calls"
+          isCompact
           columns={columns}
           rows={rows}
           id={(call) => call.id}

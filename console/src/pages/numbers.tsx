@@ -17,7 +17,7 @@ const columns: Column<PhoneNumber>[] = [
   { name: "Account", cell: (row) => row.account },
   { name: "Provider", cell: (row) => row.provider ?? "–" },
   { name: "Source", cell: (row) => <Badge tone="idle">{row.source === "file" ? "configuration file" : "API"}</Badge> },
-  { name: "Try it", cell: (row) => <a href={link(["explain"], { to: row.number })}>What would happen</a> },
+  { name: "Route", cell: (row) => <a href={link(["explain"], { to: row.number })}>Show route</a> },
 ];
 
 /** The page of numbers. */
