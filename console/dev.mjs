@@ -128,6 +128,7 @@ function forward(request, response) {
   const sent = http.request(target, { method: request.method, headers }, (answer) => {
     const { "www-authenticate": _, ...rest } = answer.headers;
     response.writeHead(answer.statusCode, rest);
+    response.flushHeaders();
     answer.pipe(response);
   });
   sent.on("error", () => json(response, 503, { message: "the server does not answer" }));

@@ -159,17 +159,10 @@ export function App() {
   }
   return (
     <div class="frame">
-      <a
-        class="skip"
-        href={location.hash || "#/live"}
-        onClick={(event) => {
-          event.preventDefault();
-          main.current?.focus();
-        }}
-      >
-        Skip to the content
-      </a>
       <header class="top">
+        <button type="button" class="skip" onClick={() => main.current?.focus()}>
+          Skip to the content
+        </button>
         <button type="button" class="burger" aria-expanded={isOpen} onClick={() => open(!isOpen)}>
           Menu
         </button>

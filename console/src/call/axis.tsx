@@ -14,6 +14,8 @@ const HEAD = 22;
 const TRACK = 24;
 const TITLE = 15;
 const GAP = 8;
+/** The space after the last event, in pixels. */
+const MARGIN = 14;
 
 interface Drawn {
   lane: Lane;
@@ -75,8 +77,9 @@ export function Axis({ model, selected, select }: Props) {
   const [box, width] = useWidth<HTMLDivElement>();
   const [chosen, choose] = useState<View | null>(null);
   const [focused, focus] = useState<string>();
+  const [pointed, point] = useState("");
   const drag = useRef<{ x: number; view: View } | null>(null);
-  const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * 1.02 };
+  const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * (1 + MARGIN / Math.max(width, MARGIN)) };
   const length = view.to - view.from;
   const scale: Scale = {
     x: (time) => ((time - view.from) / length) * width,
@@ -88,7 +91,7 @@ export function Axis({ model, selected, select }: Props) {
   const zoom = (factor: number, at = middle) => choose(zoomed(view, factor, at, model.end));
   const { heads, drawn, height } = layout(model, scale);
   const first = drawn.flatMap(({ lane }) => lane.items)[0]?.id;
-  const choice: Choice = { selected, select, focused: focused ?? first, focus };
+  const choice: Choice = { selected, select, focused: focused ?? first, focus, point };
 
   const wheel = (event: WheelEvent & { currentTarget: Element }) => {
     const isZoom = event.ctrlKey || event.metaKey;
@@ -149,6 +152,9 @@ export function Axis({ model, selected, select }: Props) {
           </button>
         </div>
       </div>
+      <p class="pointed" aria-hidden="true">
+        {pointed}
+      </p>
       <div ref={box}>
         {width > 0 && (
           <svg

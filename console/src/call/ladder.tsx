@@ -2,6 +2,7 @@
 import { count, offset } from "../format";
 import type { SipMessage, Trace } from "../types";
 import { pressed, useWidth } from "../ui/width";
+import { sipTone } from "./model";
 
 const ROW = 34;
 const HEAD = 34;
@@ -42,13 +43,13 @@ export function Ladder({ trace, selected, select }: Props) {
             const [from, to] = message.direction === "received" ? [far, x(ours)] : [x(ours), far];
             const y = HEAD + index * ROW + 20;
             const head = to > from ? -7 : 7;
-            const room = Math.floor((Math.abs(to - from) - 12) / 6.4);
+            const room = Math.floor((Math.abs(to - from) - 12) / 6.9);
             const text = message.summary + (message.again ? " again" : "");
             const act = () => select(message);
             return (
               <g
                 key={index}
-                class={`item ${message === selected ? "selected" : ""} ${/^[456]\d\d/.test(text) ? "warn" : "busy"}`}
+                class={`item ${message === selected ? "selected" : ""} ${sipTone(message.summary)}`}
                 role="button"
                 tabIndex={0}
                 aria-pressed={message === selected}

@@ -22,6 +22,8 @@ export interface Choice {
   /** The id of the item that the Tab key reaches. */
   focused: string | undefined;
   focus: (id: string) => void;
+  /** Shows the whole text of an item that the pointer or the focus is at. */
+  point: (text: string) => void;
 }
 
 const BAR = 17;
@@ -43,19 +45,24 @@ function Group({ of, choice, children }: { of: Placed; choice: Choice; children:
   if (!first) return null;
   const isSelected = choice.selected.some((item) => of.items.some((one) => one.id === item.id));
   const act = () => choice.select(of.items);
+  const text = `${offset(first.start)} s: ${of.label}`;
   return (
     <g
       class={`item ${first.tone} ${isSelected ? "selected" : ""}`}
       role="button"
       data-item={first.id}
       tabIndex={choice.focused === first.id ? 0 : -1}
-      aria-label={`${offset(first.start)} s: ${of.label}`}
+      aria-label={of.label.includes(of.text) ? text : `${of.text} ${text}`}
       aria-pressed={isSelected}
       onClick={act}
       onKeyDown={pressed(act)}
-      onFocus={() => choice.focus(first.id)}
+      onFocus={() => {
+        choice.focus(first.id);
+        choice.point(text);
+      }}
+      onPointerEnter={() => choice.point(text)}
+      onPointerLeave={() => choice.point("")}
     >
-      <title>{`${offset(first.start)} s: ${of.label}`}</title>
       {children}
     </g>
   );
@@ -95,7 +102,7 @@ function BarLane({ lane, scale, choice }: { lane: Lane; scale: Scale; choice: Ch
         return (
           <Group key={one.items[0]?.id} of={one} choice={choice}>
             <rect class="bar" x={left} y={y} width={Math.min(one.right, scale.width + 4) - left} height={BAR} rx="3" />
-            <text x={Math.max(one.left, 0) + 4} y={y + 12.5}>
+            <text x={Math.max(one.left, 0) + one.indent} y={y + 12.5}>
               {one.text}
             </text>
           </Group>

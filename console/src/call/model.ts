@@ -70,7 +70,8 @@ const SPANS: [start: RegExp, end: RegExp][] = [
   [/^joined /, /^left /],
 ];
 
-function sipTone(summary: string): Tone {
+/** The tone of a SIP message. A challenge and the end of a cancelled call are no failure. */
+export function sipTone(summary: string): Tone {
   if (/^[456]\d\d/.test(summary)) return /^(401|407|487) /.test(summary) ? "idle" : "bad";
   if (/^2\d\d/.test(summary)) return "good";
   return "busy";
@@ -134,6 +135,25 @@ function spans(lines: TimelineLine[], origin: number, end: number, prefix: strin
   return items;
 }
 
+/** Gives the items of a conversation their length: a turn lasts from the end of speech to the first audio, and the agent speaks
+ * from the first audio until the line that says so. */
+function speechItems(items: Item[]): Item[] {
+  let audio: number | null = null;
+  return items.map((item) => {
+    const data = item.detail.type === "lines" ? item.detail.lines[0]?.data : undefined;
+    if (data?.event === "turn") {
+      audio = item.start;
+      const length = typeof data.audio_ms === "number" ? data.audio_ms / 1000 : 0;
+      return { ...item, start: item.start - length, tone: "warn" as const, text: `turn ${String(data.turn)}: ${Math.round(length * 1000)} ms` };
+    }
+    if (data?.event === "heard") return { ...item, tone: "good" as const };
+    if (data?.event !== "said" || audio === null) return item;
+    const start = audio;
+    audio = null;
+    return { ...item, start };
+  });
+}
+
 function sipItems(trace: Trace, party: number, origin: number): Item[] {
   const leg = trace.parties[party]?.name ?? "";
   return trace.messages.flatMap((message, index) => {
@@ -188,7 +208,7 @@ function track(name: string | null, text: string, report: Report, trace: Trace |
     web: webItems(report, name, origin),
     verb: lines("verb"),
     media: lines("media"),
-    speech: lines("speech"),
+    speech: speechItems(lines("speech")),
   };
   const series = report.quality_series?.find((one) => one.call === name);
   const lanes = KINDS.flatMap(([kind, title]): Lane[] => {

@@ -7,6 +7,8 @@ export interface Placed {
   left: number;
   right: number;
   row: number;
+  /** The distance of the text from the left edge. The text of a short item stands beside it. */
+  indent: number;
   /** The text that has room, or nothing. */
   text: string;
   label: string;
@@ -15,7 +17,7 @@ export interface Placed {
 /** The smallest width of an item, and the smallest distance of two, in pixels. */
 const SMALLEST = 8;
 /** The width of a character, in pixels. */
-const CHARACTER = 6.4;
+const CHARACTER = 6.9;
 
 function cut(text: string, room: number): string {
   const characters = Math.floor((room - 8) / CHARACTER);
@@ -42,7 +44,7 @@ export function place(items: Item[], x: (time: number) => number, width: number,
       ends[before.row] = before.right;
       continue;
     }
-    const placed: Placed = { items: [item], left, right, row: Math.max(0, row), text: "", label: "" };
+    const placed: Placed = { items: [item], left, right, row: Math.max(0, row), indent: 4, text: "", label: "" };
     groups.push(placed);
     ends[placed.row] = right;
     last[placed.row] = placed;
@@ -52,7 +54,8 @@ export function place(items: Item[], x: (time: number) => number, width: number,
     const more = group.items.length - 1;
     const first = group.items[0]?.text ?? "";
     group.label = more > 0 ? `${first} and ${more} more` : first;
-    const start = Math.max(group.left, 0);
+    if (group.right - group.left <= 2 * SMALLEST) group.indent = group.right - group.left + 3;
+    const start = Math.max(group.left, 0) + group.indent - 4;
     group.text = cut(more > 0 ? `${first} +${more}` : first, (next?.left ?? width) - start);
     if (!group.text && more > 0) group.text = cut(`+${more}   `, (next?.left ?? width) - start + 8).trim();
   }

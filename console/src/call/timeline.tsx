@@ -12,7 +12,7 @@ const columns: Column<TimelineLine>[] = [
   { name: "Time", cell: (line) => clock(line.at) },
   { name: "Leg", cell: (line) => line.call ?? "–" },
   { name: "Kind", cell: (line) => (line.kind === "advice" ? <Badge tone="warn">advice</Badge> : line.kind) },
-  { name: "What happened", cell: (line) => line.text },
+  { name: "What happened", cell: (line) => line.text, isLong: true },
 ];
 
 /** Every line of the timeline, and a choice of the kind. */
@@ -35,6 +35,7 @@ export function Timeline({ of }: { of: TimelineLine[] }) {
       </div>
       <Table
         label="Timeline"
+        isCompact
         columns={columns}
         rows={shown}
         id={(line) => `${line.at} ${line.call} ${line.kind} ${line.text}`}
@@ -76,6 +77,7 @@ export function Webhooks({ report, select }: { report: Report; select: (detail: 
     { name: "What", cell: (row) => row.webhook?.event ?? (row.exchange?.direction === "received" ? "API request" : "document") },
     {
       name: "Request",
+      isLong: true,
       cell: (row) => (
         <button type="button" class="plain" onClick={() => show(row)}>
           {(row.exchange ?? row.webhook)?.method} {(row.exchange ?? row.webhook)?.url}
@@ -93,7 +95,7 @@ export function Webhooks({ report, select }: { report: Report; select: (detail: 
     },
     { name: "Time", cell: (row) => figure(row.exchange?.elapsed_ms, 0, "ms"), isNumber: true },
     { name: "Signed", cell: (row) => (row.exchange ? (row.exchange.signature ? "yes" : "no") : "–") },
-    { name: "Delivery", cell: (row) => (row.webhook ? <Delivery of={row.webhook} /> : "–") },
+    { name: "Delivery", cell: (row) => (row.webhook ? <Delivery of={row.webhook} /> : "–"), isLong: true },
     { name: "Again", cell: (row) => (row.webhook ? <Replay webhook={row.webhook} /> : "–") },
   ];
   return (

@@ -60,9 +60,9 @@ function Latency({ of }: { of: Turn }) {
 
 const columns: Column<Turn>[] = [
   { name: "At", cell: (turn) => `${offset(turn.start.seconds)} s`, isNumber: true },
-  { name: "Caller", cell: (turn) => turn.heard.map((words) => `“${words}”`).join(" ") || "–" },
-  { name: "Agent", cell: (turn) => turn.said.map((words) => `“${words}”`).join(" ") || "–" },
-  { name: "Tools and notes", cell: (turn) => [...turn.tools, ...turn.notes].join(", ") || "–" },
+  { name: "Caller", cell: (turn) => turn.heard.map((words) => `“${words}”`).join(" ") || "–", isLong: true },
+  { name: "Agent", cell: (turn) => turn.said.map((words) => `“${words}”`).join(" ") || "–", isLong: true },
+  { name: "Tools and notes", cell: (turn) => [...turn.tools, ...turn.notes].join(", ") || "–", isLong: true },
   { name: "To the words", cell: (turn) => figure(turn.words, 0, "ms"), isNumber: true },
   { name: "To the first token", cell: (turn) => figure(turn.token, 0, "ms"), isNumber: true },
   { name: "To the first audio", cell: (turn) => <Latency of={turn} /> },

@@ -75,12 +75,12 @@ function LadderTab({ trace, selected, select }: { trace: Loaded<Trace>; selected
 function Story({ report, trace, tick }: { report: Report; trace: Loaded<Trace>; tick: number }) {
   const [items, setItems] = useState<Item[]>([]);
   const [details, setDetails] = useState<Detail[]>([]);
-  const [tab, setTab] = useState("timeline");
   const isLive = report.calls.some((leg) => leg.live);
   // A live call grows to the present, which is `seconds` after its answer by the clock of the server.
   const now = Math.max(0, ...report.calls.filter((leg) => leg.live && leg.answered_at).map((leg) => Date.parse(leg.answered_at ?? "") / 1000 + leg.seconds + tick));
   const axis = useMemo(() => model(report, trace.data, isLive ? now : null), [report, trace.data, now]);
   const turns = useMemo(() => turnsOf(report.timeline), [report]);
+  const [tab, setTab] = useState(turns.length > 0 ? "turns" : "timeline");
   const close = () => {
     setItems([]);
     setDetails([]);
@@ -105,8 +105,8 @@ function Story({ report, trace, tick }: { report: Report; trace: Loaded<Trace>; 
       <Problems of={report.errors} />
       <Recordings of={report.recordings} />
       <Axis model={axis} selected={items} select={pick} />
-      <Details of={details} close={close} />
       <Tabs label="Parts of the call" tabs={tabs} selected={tab} select={setTab} />
+      <Details of={details} close={close} />
     </>
   );
 }

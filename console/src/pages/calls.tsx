@@ -44,12 +44,13 @@ const columns: Column<CallRow>[] = [
   { name: "Time", cell: (call) => <a href={link(["calls", call.id])}>{moment(call.created_at)}</a> },
   { name: "From", cell: (call) => call.from },
   { name: "To", cell: (call) => call.to },
-  { name: "Direction", cell: (call) => (call.parent ? `${call.direction} (of a call)` : call.direction) },
+  { name: "Direction", cell: (call) => (call.direction) },
   { name: "Status", cell: (call) => <Status of={call.status} /> },
   { name: "Duration", cell: (call) => (call.answered_at ? duration(call.seconds) : "–"), isNumber: true },
   { name: "Trunk", cell: (call) => call.trunk ?? "–" },
   {
     name: "How it ended",
+    isLong: true,
     cell: (call) => (
       <>
         {call.end?.text ?? (call.live ? "live" : "–")} {call.end?.cause && <Badge tone="bad">{call.end.cause}</Badge>}
@@ -135,6 +136,7 @@ export function CallsPage() {
       {rows.length > 0 && (
         <Table
           label="Calls"
+          isCompact
           columns={columns}
           rows={rows}
           id={(call) => call.id}

@@ -17,9 +17,9 @@ const columns: Column<Change>[] = [
   { name: "Who", cell: (row) => row.who },
   { name: "Role", cell: (row) => row.role },
   { name: "Action", cell: (row) => row.action },
-  { name: "Object", cell: (row) => row.object },
-  { name: "Before", cell: (row) => value(row.before) },
-  { name: "After", cell: (row) => value(row.after) },
+  { name: "Object", cell: (row) => row.object, isLong: true },
+  { name: "Before", cell: (row) => value(row.before), isLong: true },
+  { name: "After", cell: (row) => value(row.after), isLong: true },
 ];
 
 /** The page of changes. */

@@ -18,11 +18,7 @@ function Answer({ of }: { of: Explanation }) {
       </ol>
       <p class={`notice ${of.ok ? "good" : "bad"}`} role="status">
         <Badge tone={of.ok ? "good" : "bad"}>{of.ok ? "the call is taken" : "the call is refused"}</Badge>{" "}
-        {of.goes_to && (
-          <>
-            {of.goes_to.kind}: {of.goes_to.text}
-          </>
-        )}
+        {of.goes_to?.text}
       </p>
     </section>
   );

@@ -60,7 +60,7 @@ export function LegCard({ leg, call }: { leg: LiveLeg; call: LiveCall }) {
       <p class="facts">
         <Status of={leg.status} />
         <span class="figure">{since === null ? "not answered" : duration(since)}</span>
-        <span>{leg.verb ?? "commands"}</span>
+        {leg.verb && <span>{leg.verb}</span>}
         {other && <span>bridged with {other.name}</span>}
         {leg.muted && <Badge tone="warn">muted</Badge>}
         {leg.trunk && <span>trunk {leg.trunk}</span>}

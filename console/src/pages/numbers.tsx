@@ -10,13 +10,14 @@ const columns: Column<PhoneNumber>[] = [
   { name: "Name", cell: (row) => row.friendly_name ?? "–" },
   {
     name: "Goes to",
+    isLong: true,
     cell: (row) => (row.goes_to.kind === "nowhere" ? <Badge tone="bad">{row.goes_to.text}</Badge> : row.goes_to.text),
   },
-  { name: "Status callback", cell: (row) => row.status_callback ?? "–" },
+  { name: "Status callback", cell: (row) => row.status_callback ?? "–", isLong: true },
   { name: "Account", cell: (row) => row.account },
   { name: "Provider", cell: (row) => row.provider ?? "–" },
   { name: "Source", cell: (row) => <Badge tone="idle">{row.source === "file" ? "configuration file" : "API"}</Badge> },
-  { name: "Try it", cell: (row) => <a href={link(["explain"], { to: row.number })}>What would happen</a> },
+  { name: "Route", cell: (row) => <a href={link(["explain"], { to: row.number })}>Show route</a> },
 ];
 
 /** The page of numbers. */

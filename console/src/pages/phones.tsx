@@ -22,6 +22,7 @@ const columns: Column<Phone>[] = [
   },
   {
     name: "Source",
+    isLong: true,
     cell: (row) =>
       row.contacts.map((contact) => (
         <div key={contact.contact}>
@@ -31,10 +32,11 @@ const columns: Column<Phone>[] = [
   },
   {
     name: "User agent",
+    isLong: true,
     cell: (row) => row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? "–"}</div>),
   },
-  { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : "–") },
-  { name: "SIP URI", cell: (row) => row.uri },
+  { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : "–"), isLong: true },
+  { name: "SIP URI", cell: (row) => row.uri, isLong: true },
   { name: "Account", cell: (row) => row.account },
 ];
 

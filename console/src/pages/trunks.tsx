@@ -17,10 +17,18 @@ function Registration({ of }: { of: Trunk }) {
 }
 
 const columns: Column<Trunk>[] = [
-  { name: "Trunk", cell: (row) => <strong>{row.name}</strong> },
+  {
+    name: "Trunk",
+    cell: (row) => (
+      <>
+        <strong>{row.name}</strong> <span class="muted">{row.account ?? "all accounts"}</span>
+      </>
+    ),
+  },
   { name: "Health", cell: (row) => <Badge tone={HEALTH[row.health]}>{row.health}</Badge> },
   {
     name: "Reason and advice",
+    isLong: true,
     cell: (row) =>
       row.reason || row.advice ? (
         <>
@@ -35,12 +43,10 @@ const columns: Column<Trunk>[] = [
   },
   { name: "Registration", cell: (row) => <Registration of={row} /> },
   { name: "Live / max", cell: (row) => `${row.live_calls} / ${row.max_calls ?? "no limit"}`, isNumber: true },
-  { name: "Calls a second", cell: (row) => row.max_cps ?? "no limit", isNumber: true },
-  { name: "Refused by limits", cell: (row) => row.limited, isNumber: true },
-  { name: "Target", cell: (row) => row.uri ?? "only inbound" },
-  { name: "Prefixes", cell: (row) => row.prefixes.join(", ") || "–" },
-  { name: "Inbound from", cell: (row) => row.inbound_from.join(", ") || "–" },
-  { name: "Account", cell: (row) => row.account ?? "all" },
+  { name: "Limits", cell: (row) => `${row.max_cps ? `${row.max_cps} calls a second` : "no rate"}, ${row.limited} refused` },
+  { name: "Target", cell: (row) => row.uri ?? "only inbound", isLong: true },
+  { name: "Prefixes", cell: (row) => row.prefixes.join(", ") || "–", isLong: true },
+  { name: "Inbound from", cell: (row) => row.inbound_from.join(", ") || "–", isLong: true },
 ];
 
 /** The page of trunks. */

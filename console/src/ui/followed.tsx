@@ -17,7 +17,8 @@ interface Props<R> {
 /** A heading and the rows of a list, which change as the server reports it. */
 export function FollowedPage<R extends object>({ title, path, type, columns, id, empty }: Props<R>) {
   const { rows, isReady, note, error } = useFollow<R>(`${path}?follow=true`, type);
-  const list = [...rows.value.values()];
+  // A followed list begins with its last row.
+  const list = [...rows.value.values()].reverse();
   return (
     <>
       <h1>{title}</h1>

@@ -7,7 +7,7 @@ export function Pairs({ of, class: name }: { of: [string, ComponentChildren][]; 
   return (
     <dl class={name ?? "pairs"}>
       {shown.map(([title, value], at) => (
-        <div key={`${at} ${title}`}>
+        <div key={`${at} ${title}`} class={typeof value === "string" && value.length > 30 ? "wide" : undefined}>
           <dt>{title}</dt>
           <dd>{value}</dd>
         </div>

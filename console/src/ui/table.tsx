@@ -6,6 +6,8 @@ export interface Column<R> {
   name: string;
   cell: (row: R) => ComponentChildren;
   isNumber?: boolean;
+  /** Whether the text is long, so that it may break anywhere. */
+  isLong?: boolean;
 }
 
 interface Props<R> {
@@ -16,6 +18,8 @@ interface Props<R> {
   /** The page that a click on the row opens. The first cell then has the link for the keyboard. */
   opens?: (row: R) => string[] | undefined;
   tone?: (row: R) => string | undefined;
+  /** Whether a row has few short values, so that it needs no labels at a telephone's width. */
+  isCompact?: boolean;
 }
 
 /** Moves the focus among the links of the rows by the arrow keys. */
@@ -31,36 +35,38 @@ function arrows(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
 }
 
 /** A table with a heading row. */
-export function Table<R>({ label, columns, rows, id, opens, tone }: Props<R>) {
+export function Table<R>({ label, columns, rows, id, opens, tone, isCompact }: Props<R>) {
   return (
-    <table class="table" role="table" aria-label={label} onKeyDown={arrows}>
-      <thead role="rowgroup">
-        <tr role="row">
-          {columns.map((column) => (
-            <th key={column.name} role="columnheader" scope="col" class={column.isNumber ? "number" : undefined}>
-              {column.name}
-            </th>
-          ))}
-        </tr>
-      </thead>
-      <tbody role="rowgroup">
-        {rows.map((row) => {
-          const path = opens?.(row);
-          const click = (event: MouseEvent) => {
-            const inside = (event.target as HTMLElement).closest("a, button, input, select");
-            if (path && !inside && !getSelection()?.toString()) go(path);
-          };
-          return (
-            <tr key={id(row)} role="row" data-row class={`${path ? "opens" : ""} ${tone?.(row) ?? ""}`} onClick={click}>
-              {columns.map((column) => (
-                <td key={column.name} role="cell" data-label={column.name} class={column.isNumber ? "number" : undefined}>
-                  <span class="value">{column.cell(row)}</span>
-                </td>
-              ))}
-            </tr>
-          );
-        })}
-      </tbody>
-    </table>
+    <div class="table-box">
+      <table class={`table ${isCompact ? "compact" : ""}`} role="table" aria-label={label} onKeyDown={arrows}>
+        <thead role="rowgroup">
+          <tr role="row">
+            {columns.map((column) => (
+              <th key={column.name} role="columnheader" scope="col" class={column.isNumber ? "number" : undefined}>
+                {column.name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody role="rowgroup">
+          {rows.map((row) => {
+            const path = opens?.(row);
+            const click = (event: MouseEvent) => {
+              const inside = (event.target as HTMLElement).closest("a, button, input, select");
+              if (path && !inside && !getSelection()?.toString()) go(path);
+            };
+            return (
+              <tr key={id(row)} role="row" data-row class={`${path ? "opens" : ""} ${tone?.(row) ?? ""}`} onClick={click}>
+                {columns.map((column) => (
+                  <td key={column.name} role="cell" data-label={column.name} class={column.isNumber ? "number" : column.isLong ? "long" : undefined}>
+                    <span class="value">{column.cell(row)}</span>
+                  </td>
+                ))}
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </div>
   );
 }
