@@ -106,9 +106,15 @@ fn explain(
     }
     let route = routing.inbound(trunk.map(|trunk| &*trunk.name), &called);
     let Some(route) = route.filter(|route| scope.sees(&route.owner.account)) else {
-        let unknown = routing.unknown_number(trunk.map(|trunk| &*trunk.name), &called);
-        explanation.step(format!("{called} is no number of this server: the caller gets 404"), unknown.why);
-        explanation.step("To change this", unknown.remedy);
+        let what = format!("{called} is no number here: the caller gets 404");
+        if scope.is_operator() {
+            let unknown = routing.unknown_number(trunk.map(|trunk| &*trunk.name), &called);
+            explanation.step(what, unknown.why);
+            explanation.step("To change this", unknown.remedy);
+        } else {
+            // The explanation for operators names similar numbers of all accounts.
+            explanation.step(what, "the account has no such number");
+        }
         for account in scope.accounts(app, None) {
             way_out(app, routing, &account, &called, &mut explanation);
         }

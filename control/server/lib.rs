@@ -351,7 +351,9 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
     let mut response = next.run(request).await;
     let (status, path) = (response.status(), uri.path());
     let services = app.calls.services();
-    if status == StatusCode::UNAUTHORIZED {
+    // A page asks whether somebody has signed in, and nobody has.
+    let asks = method == axum::http::Method::GET && path == "/console/session";
+    if status == StatusCode::UNAUTHORIZED && !asks {
         services.counters.unauthorized();
         let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
         let text = format!("401: wrong credentials for {method} {path}{from}");
