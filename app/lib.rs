@@ -15,6 +15,7 @@ mod first_account;
 mod housekeeping;
 mod listeners;
 mod reload;
+mod service_manager;
 mod shutdown;
 mod start;
 
@@ -46,6 +47,7 @@ use data_dir::Lock;
 use first_account::FirstAccount;
 use housekeeping::Housekeeping;
 use listeners::HttpServer;
+use service_manager::ServiceManager;
 
 /// Version, commit and compiler of this build. The script build.rs sets these values.
 pub(crate) const BUILD: Build =
@@ -97,6 +99,14 @@ fn ignores_hangup() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
+/// Waits until the next sign of life is due. Without a watchdog, the function never returns.
+async fn sign_of_life(watchdog: &mut Option<tokio::time::Interval>) {
+    match watchdog {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// The reaction of a server to SIGHUP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnHangup {
@@ -118,30 +128,47 @@ pub async fn run_with(
     let mut signals = signals()?;
     let is_detached = on_hangup == OnHangup::End && ignores_hangup();
     let mut hangups = if is_detached { None } else { Some(unix::signal(SignalKind::hangup())?) };
+    let manager = ServiceManager::from_environment();
     let mut server = Server::start_with(config, softphone).await?;
     greet(&server);
+    manager.notify("READY=1");
+    let mut watchdog = manager.watchdog().map(tokio::time::interval);
     loop {
         let reply = tokio::select! {
             () = signals.recv() => break,
+            () = sign_of_life(&mut watchdog) => {
+                manager.notify("WATCHDOG=1");
+                continue;
+            }
             _ = async { hangups.as_mut()?.recv().await }, if hangups.is_some() => match on_hangup {
                 OnHangup::Reload => None,
                 OnHangup::End => break,
             },
             reply = server.reloads.recv() => reply,
         };
+        manager.reloads();
         let reloaded = server.reload_from(&read).await;
+        manager.notify("READY=1");
         if let Some(reply) = reply {
             // Sending fails if the client that requested the reload has disconnected.
             let _ = reply.send(reloaded);
         }
     }
+    manager.notify("STOPPING=1");
     server.calls.stop_accepting();
     let live = server.calls.live_legs();
     tracing::info!(
         "draining: no new calls; waiting for {live} legs, {} s at most (a second signal hangs up at once)",
         server.config.load_full().drain_timeout.as_secs()
     );
-    server.shutdown(signals).await;
+    let shutdown = server.shutdown(signals);
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = sign_of_life(&mut watchdog) => manager.notify("WATCHDOG=1"),
+        }
+    }
     tracing::info!("shut down");
     Ok(())
 }

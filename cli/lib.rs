@@ -30,6 +30,7 @@ pub mod calls;
 mod config;
 pub mod env;
 pub mod errors;
+pub mod explain;
 mod failure;
 pub mod list;
 mod log_format;

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod check;
+mod completions;
 mod dev;
 mod doctor;
 mod serve;
@@ -47,8 +48,10 @@ enum Command {
     Numbers(tandem_cli::numbers::Arguments),
     Signature(tandem_cli::signature::Arguments),
     Trace(tandem_cli::trace::Arguments),
-    #[command(hide = true)]
+    Explain(tandem_cli::explain::Arguments),
     Doctor(doctor::Arguments),
+    Completions(completions::Completions),
+    Man(completions::Man),
     #[cfg(feature = "tools")]
     Load(tandem_tools::load::Arguments),
     #[cfg(feature = "tools")]
@@ -77,6 +80,7 @@ const AFTER_HELP: &str = concat!(
                                      127.0.0.1:8080, data in ./data
   cp tandem.example.toml tandem.toml all settings with their defaults
   tandem check                       all errors of tandem.toml, with lines
+  tandem doctor                      what this machine lacks, with advice
   tandem serve --config tandem.toml
   tandem dev 5000/voice              gives your application at port 5000 a
                                      number, and shows its calls live
@@ -94,7 +98,7 @@ const AFTER_HELP: &str = concat!(
 "
     ),
     "
-Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env",
+Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, explain, env",
     with_tools!(", call, ca, proxy"),
     ") read tandem.toml in this directory if this file exists. `serve` and `dev` do not read it: they use the defaults.
 
@@ -147,7 +151,10 @@ fn main() -> ExitCode {
         Command::Numbers(arguments) => tandem_cli::numbers::run(arguments),
         Command::Signature(arguments) => tandem_cli::signature::run(arguments),
         Command::Trace(arguments) => tandem_cli::trace::run(arguments),
+        Command::Explain(arguments) => tandem_cli::explain::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completions(arguments) => completions::completions(arguments),
+        Command::Man(arguments) => completions::man(arguments),
         #[cfg(feature = "tools")]
         Command::Load(arguments) => tandem_tools::load::run(arguments),
         #[cfg(feature = "tools")]
