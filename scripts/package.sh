@@ -1,0 +1,115 @@
+#!/bin/sh
+# Builds the packages of a release: what `make package` calls.
+#
+#   scripts/package.sh deb        the Debian package
+#   scripts/package.sh tarball    the program with its documentation, unit and example configuration
+#   scripts/package.sh sbom       the software bill of materials (CycloneDX, JSON)
+#   scripts/package.sh all        all three, and SHA256SUMS
+#
+# The files are in target/package/dist, or in the directory OUT. The program is built with the profile `package` of Cargo.toml.
+# TANDEM_BINARY=PATH packs that program and builds nothing. The same commit and the same compiler give the same files: times are
+# SOURCE_DATE_EPOCH, or the time of the last commit.
+set -eu
+cd "$(dirname "$0")/.."
+
+what=${1:-all}
+case $what in deb | tarball | sbom | all) ;; *) sed -n '4,7s/^#   //p' "$0" >&2; exit 1 ;; esac
+
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
+umask 022
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+built=$target/package
+out=$(realpath -m "${OUT:-$built/dist}")
+extra=$built/extra
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+host=$(rustc -vV | sed -n 's/^host: //p')
+name=tandem-$version-${host%%-*}-linux
+mkdir -p "$out"
+
+# The program, stripped, at $built/tandem.
+program() {
+    if [ -n "${TANDEM_BINARY:-}" ]; then
+        mkdir -p "$built"
+        strip -o "$built/tandem" "$TANDEM_BINARY"
+        chmod 755 "$built/tandem"
+    else
+        scripts/packages.sh demo
+        # Paths of this machine are not in the program: another directory gives the same file.
+        RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/tandem --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+            cargo build --locked --profile package --package tandem
+        strip "$built/tandem"
+    fi
+}
+
+# Man pages and completions at $extra, written by the program itself. A program without these commands gives none: a tarball can
+# do without them.
+extras() {
+    rm -rf "$extra"
+    mkdir -p "$extra/man" "$extra/completions"
+    complete=yes
+    if "$built/tandem" man "$extra/man" >/dev/null 2>&1; then
+        gzip -9n "$extra"/man/*.1
+    else
+        complete=
+        echo "no man pages: this program has no command \`man\`" >&2
+    fi
+    for shell in bash:tandem.bash zsh:_tandem fish:tandem.fish; do
+        if ! "$built/tandem" completions "${shell%%:*}" >"$extra/completions/${shell#*:}" 2>/dev/null; then
+            rm -f "$extra/completions/${shell#*:}"
+            complete=
+            echo "no completions for ${shell%%:*}: this program has no command \`completions\`" >&2
+        fi
+    done
+}
+
+deb() {
+    [ -n "$complete" ] || { echo "the Debian package needs man pages and completions" >&2; exit 2; }
+    command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
+    cargo deb --package tandem --profile package --no-build --no-strip --output "$out/"
+}
+
+tarball() {
+    stage=$(mktemp -d)
+    trap 'rm -rf "$stage"' EXIT
+    root=$stage/$name
+    install -D -m 755 "$built/tandem" "$root/bin/tandem"
+    install -D -m 644 packaging/debian/tandem.toml "$root/etc/tandem.toml"
+    install -m 644 tandem.example.toml "$root/etc/tandem.example.toml"
+    install -D -m 644 packaging/debian/tandem.service "$root/lib/systemd/system/tandem.service"
+    install -D -m 644 packaging/debian/tandem.sysusers "$root/lib/sysusers.d/tandem.conf"
+    install -m 644 packaging/debian/kernel-relay.conf packaging/debian/low-ports.conf "$root/lib/systemd/system"
+    install -m 644 README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root"
+    (cd docs && find . -name '*.md' -o -path './monitoring/*' -type f) | while read -r page; do
+        install -D -m 644 "docs/$page" "$root/docs/$page"
+    done
+    for page in "$extra"/man/*.1.gz; do
+        [ ! -e "$page" ] || install -D -m 644 -t "$root/share/man/man1" "$page"
+    done
+    for each in tandem.bash:bash-completion/completions/tandem _tandem:zsh/site-functions/_tandem tandem.fish:fish/vendor_completions.d/tandem.fish; do
+        [ ! -e "$extra/completions/${each%%:*}" ] || install -D -m 644 "$extra/completions/${each%%:*}" "$root/share/${each#*:}"
+    done
+    tar --directory "$stage" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu --create "$name" |
+        gzip -9n >"$out/$name.tar.gz"
+    rm -rf "$stage"
+    trap - EXIT
+}
+
+sbom() {
+    packaging/sbom.py --target "$host" >"$out/tandem-$version.cdx.json"
+}
+
+if [ "$what" != sbom ]; then
+    program
+    extras
+fi
+case $what in
+all)
+    tarball
+    sbom
+    deb
+    (cd "$out" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >SHA256SUMS)
+    ;;
+*) "$what" ;;
+esac
+ls -l "$out"
