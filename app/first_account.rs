@@ -57,6 +57,13 @@ impl FirstAccount {
     }
 }
 
+impl FirstAccount {
+    /// Says where the account is, without its credentials.
+    pub(crate) fn place(&self) -> String {
+        format!("The account of this server is in {}. `tandem env` prints its credentials.", self.path.display())
+    }
+}
+
 /// Writes the credentials if the account is new. Otherwise writes the path of the account's file.
 impl fmt::Display for FirstAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -198,8 +198,11 @@ impl Server {
     /// the log.
     fn introduce(&self) {
         if let Some(account) = &self.first_account {
+            // systemd keeps the output in the journal, which more people can read than the file of the account.
+            let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+            let shown = if is_journal { account.place() } else { account.to_string() };
             // An error means that nobody reads the output. The credentials are in the file of the account too.
-            let _ = writeln!(std::io::stdout(), "{account}");
+            let _ = writeln!(std::io::stdout(), "{shown}");
         }
         for (transport, address) in self.sip_addrs() {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());

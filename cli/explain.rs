@@ -33,7 +33,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let path = format!("/console/explain?to={}&from={}&trunk={}", escaped(&to), escaped(&from), escaped(&trunk));
     super::block_on(async {
         let Some(answer) = console.find(&path).await? else {
-            return Err(Failure::Input(anyhow::anyhow!("the server has no trunk {trunk:?}; `tandem trunks` lists them")));
+            return Err(Failure::Input(anyhow::anyhow!(
+                "the server has no trunk {trunk:?}; `tandem trunks` lists them"
+            )));
         };
         print(&if json { format!("{answer}\n") } else { describe(&answer, Paint::stdout()) });
         Ok(())

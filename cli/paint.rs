@@ -21,7 +21,7 @@ pub enum Style {
 }
 
 /// Adds colours to text, or leaves the text unchanged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Paint {
     on: bool,
 }

@@ -38,22 +38,8 @@ fn write(folder: &Path) -> anyhow::Result<()> {
     if !folder.is_dir() {
         return Err(anyhow!("{} is no folder", folder.display()));
     }
-    let mut program = super::Arguments::command().disable_help_subcommand(true);
-    program.build();
-    for (name, command) in pages(&program) {
-        let path = folder.join(format!("{name}.1"));
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone().name(name)).render(&mut page)?;
-        std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// The commands with the names of their pages: `tandem`, `tandem-serve`, ...
-fn pages(program: &clap::Command) -> Vec<(String, clap::Command)> {
-    let shown = program.get_subcommands().filter(|one| !one.is_hide_set());
-    let commands = shown.map(|one| (format!("tandem-{}", one.get_name()), one.clone()));
-    std::iter::once(("tandem".to_owned(), program.clone())).chain(commands).collect()
+    let program = super::Arguments::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(program, folder).with_context(|| format!("cannot write to {}", folder.display()))
 }
 
 #[cfg(test)]
@@ -65,7 +51,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
         let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        assert!(page("tandem.1").contains("tandem\\-serve(1)"));
+        assert!(page("tandem.1").contains("serve"));
         assert!(page("tandem-serve.1").contains("\\-\\-config"));
         assert!(write(&folder.path().join("none")).is_err());
     }

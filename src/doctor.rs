@@ -101,8 +101,11 @@ fn shown(finding: &Finding, paint: Paint) -> String {
         Level::Note => paint.text(Style::Warning, "note"),
         Level::Bad => paint.text(Style::Bad, "bad "),
     };
-    let advice = if advice.is_empty() { String::new() } else { format!("{:21}\u{2192} {advice}\n", "") };
-    format!("{mark} {subject:15} {}\n{}", paint.text(Style::Plain, text), paint.text(Style::Dim, &advice))
+    let first = format!("{mark} {subject:15} {}\n", paint.text(Style::Plain, text));
+    match advice.as_str() {
+        "" => first,
+        advice => format!("{first}{:21}{}\n", "", paint.text(Style::Dim, &format!("\u{2192} {advice}"))),
+    }
 }
 
 // ---- ports ----
@@ -142,16 +145,19 @@ fn port(setting: &'static str, is_udp: bool, address: SocketAddr, runs: bool) ->
             Finding::good("ports", format!("{shown} is in use; a server answers at http.listen"))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let advice = format!("find the program with `ss -lnp 'sport = :{}'`, or choose another port", address.port());
+            let advice =
+                format!("find the program with `ss -lnp 'sport = :{}'`, or choose another port", address.port());
             Finding::bad("ports", format!("{shown} is in use by another program"), advice)
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let advice = "ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose a higher port, or see docs/install.md";
             Finding::bad("ports", format!("{shown}: permission denied"), advice)
         }
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            Finding::bad("ports", format!("{shown}: this machine does not have the address"), "`ip addr` shows the addresses")
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Finding::bad(
+            "ports",
+            format!("{shown}: this machine does not have the address"),
+            "`ip addr` shows the addresses",
+        ),
         Err(error) => Finding::bad("ports", format!("{shown}: {error}"), ""),
     }
 }
@@ -169,7 +175,9 @@ fn addresses(config: &Config) -> Vec<Finding> {
                 format!("SDP names {advertise}: only programs on this machine can call"),
                 "for others, set media.listen and sip.listen to an address of the network (docs/production.md)",
             ),
-            (false, true, false) => Finding::good("addresses", format!("SDP names {advertise}, an address of this machine")),
+            (false, true, false) => {
+                Finding::good("addresses", format!("SDP names {advertise}, an address of this machine"))
+            }
             (false, true, true) => Finding::note(
                 "addresses",
                 format!("SDP names {advertise}: far ends in the same network can call"),
@@ -177,8 +185,13 @@ fn addresses(config: &Config) -> Vec<Finding> {
             ),
             (false, false, _) => Finding::note(
                 "addresses",
-                format!("SDP names {advertise}, which is no address of this machine: a NAT must forward the ports to it"),
-                format!("forward the ports of sip.listen and UDP {} without a change of the port (docs/nat.md)", config.media.ports),
+                format!(
+                    "SDP names {advertise}, which is no address of this machine: a NAT must forward the ports to it"
+                ),
+                format!(
+                    "forward the ports of sip.listen and UDP {} without a change of the port (docs/nat.md)",
+                    config.media.ports
+                ),
             ),
         }
     });
@@ -226,7 +239,9 @@ fn limits(config: &Config) -> Vec<Finding> {
             4_194_304.. => Finding::good("limits", format!("net.core.rmem_max is {most}")),
             _ => Finding::note(
                 "limits",
-                format!("net.core.rmem_max is {most}: packets at media.ice_udp_port can be lost with hundreds of calls"),
+                format!(
+                    "net.core.rmem_max is {most}: packets at media.ice_udp_port can be lost with hundreds of calls"
+                ),
                 "sysctl -w net.core.rmem_max=4194304",
             ),
         });
@@ -260,7 +275,11 @@ fn disk(setting: &str, folder: &Path) -> Finding {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let text = format!("{shown}: {:.1} GiB free", free as f64 / f64::from(1 << 30));
             // A minute of a recording with two channels of 16 bits has 1.8 MiB.
-            if free < LITTLE { Finding::note("disk", text, "recordings take about 1 MiB a minute and channel") } else { Finding::good("disk", text) }
+            if free < LITTLE {
+                Finding::note("disk", text, "recordings take about 1 MiB a minute and channel")
+            } else {
+                Finding::good("disk", text)
+            }
         }
         Err(error) => Finding::note("disk", format!("{shown}: {error}"), ""),
     }
@@ -307,7 +326,11 @@ fn engines(config: &Config) -> Vec<Finding> {
     }];
     findings.push(match &config.speech.stt {
         Stt::Http(url) | Stt::WebSocket(url) => engine("speech to text", url),
-        Stt::Off => Finding::note("speech", "speech to text is off", "set speech.stt for <Gather input=\"speech\"> (docs/speech.md)"),
+        Stt::Off => Finding::note(
+            "speech",
+            "speech to text is off",
+            "set speech.stt for <Gather input=\"speech\"> (docs/speech.md)",
+        ),
     });
     findings
 }
@@ -358,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_finding_has_its_advice_on_a_line_of_its_own() {
-        let text = shown(&Finding::bad("ports", "in use", "choose another"), Paint::plain());
+        let text = shown(&Finding::bad("ports", "in use", "choose another"), Paint::default());
         assert_eq!(text, "bad  ports           in use\n                     \u{2192} choose another\n");
     }
 }

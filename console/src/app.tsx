@@ -14,6 +14,7 @@ import { NumbersPage } from "./pages/numbers";
 import { PhonesPage } from "./pages/phones";
 import { ProblemsPage } from "./pages/problems";
 import { SignInPage } from "./pages/signin";
+import { SoftphonePage } from "./pages/softphone";
 import { TrunksPage } from "./pages/trunks";
 import { go, link, page, route } from "./route";
 import { attempt, Dialogs } from "./ui/dialog";
@@ -26,6 +27,7 @@ const PAGES: [name: string, title: string, page: FunctionComponent][] = [
   ["numbers", "Numbers", NumbersPage],
   ["trunks", "Trunks", TrunksPage],
   ["phones", "Phones", PhonesPage],
+  ["softphone", "Softphone", SoftphonePage],
   ["explain", "What would happen", ExplainPage],
   ["figures", "Figures", FiguresPage],
   ["changes", "Changes", ChangesPage],

@@ -42,7 +42,7 @@ enum Action {
 }
 
 impl Action {
-    fn command(self, leg: &LegInfo) -> Result<Command, Response> {
+    fn command(self, leg: &LegInfo) -> Result<Command, &'static str> {
         Ok(match self {
             Self::HangUp => Command::Hangup { headers: HeaderFields::new() },
             Self::Mute => Command::Mute(true),
@@ -50,8 +50,7 @@ impl Action {
             Self::Transfer { to } => {
                 let to = Address::from(to.trim());
                 if matches!(to, Address::Name(_)) {
-                    let text = "not a number, a SIP URI or client:NAME";
-                    return Err(refused(StatusCode::BAD_REQUEST, text));
+                    return Err("not a number, a SIP URI or client:NAME");
                 }
                 Command::Transfer(Box::new(transfer(leg, to)))
             }
@@ -93,7 +92,7 @@ async fn act(
     };
     let command = match action.command(&leg) {
         Ok(command) => command,
-        Err(response) => return response,
+        Err(text) => return refused(StatusCode::BAD_REQUEST, text),
     };
     match app.calls.request(leg.id, Request { client_state: None, command }).await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),

@@ -21,6 +21,7 @@ mod list_route;
 mod live;
 mod numbers;
 pub mod page;
+mod phone;
 mod phones;
 mod recordings;
 pub mod session;
@@ -73,7 +74,7 @@ const ROWS: u32 = 50;
 const MAX_ROWS: u32 = 1_000;
 
 /// Builds the routes below `/console`. The caller adds the middleware [`session::identify`] with the same sessions.
-pub fn routes(sessions: Arc<Sessions>) -> Router<App> {
+pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
     Router::new()
         .merge(session::routes(sessions))
         .merge(calls::routes())
@@ -83,6 +84,7 @@ pub fn routes(sessions: Arc<Sessions>) -> Router<App> {
         .merge(explain::routes())
         .merge(live::routes())
         .merge(numbers::routes())
+        .merge(phone::routes(app))
         .merge(phones::routes())
         .merge(recordings::routes())
         .merge(signature::routes())

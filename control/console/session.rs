@@ -203,7 +203,8 @@ pub(crate) fn routes(sessions: Arc<Sessions>) -> Router<App> {
 }
 
 /// Middleware that adds the user of the cookie to a request ([`SignedIn`]). A request that changes something also needs the
-/// header field [`FIELD`].
+/// header field [`FIELD`]. A script of a page gets no challenge, because the browser would ask for a password in a window of
+/// its own.
 pub async fn identify(State(sessions): State<Arc<Sessions>>, mut request: Request, next: Next) -> Response {
     let user = cookie(request.headers()).and_then(|cookie| sessions.user(cookie, clock::now().instant));
     // Credentials in the request itself take precedence: a program has sent them.
@@ -215,7 +216,13 @@ pub async fn identify(State(sessions): State<Arc<Sessions>>, mut request: Reques
         }
         request.extensions_mut().insert(user);
     }
-    next.run(request).await
+    let mode = request.headers().get("sec-fetch-mode").and_then(|mode| mode.to_str().ok());
+    let is_script = request.headers().contains_key(&FIELD) || mode.is_some_and(|mode| mode != "navigate");
+    let mut response = next.run(request).await;
+    if is_script {
+        response.headers_mut().remove(header::WWW_AUTHENTICATE);
+    }
+    response
 }
 
 /// `GET /console/session`: the user that has signed in.

@@ -93,7 +93,7 @@ pub fn router(
         .layer(middleware::from_fn_with_state(app.clone(), requests::note));
     let console = Router::new()
         .merge(console::page::routes(PLACES))
-        .merge(console::routes(Arc::clone(&sessions)))
+        .merge(console::routes(app.clone(), Arc::clone(&sessions)))
         .merge(twilio::console::routes())
         .route("/console/sessions/{id}/events", get(events))
         .route("/console/calls/{id}/trace", get(trace))

@@ -18,7 +18,7 @@ use tandem_call::event::EventKind;
 use tandem_call::header_fields::HeaderFields;
 use tandem_clients::User;
 use tandem_events::{Event, Filter, Item, Kind, Subscription};
-use tandem_id::{CallId, LegId};
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_leg::signal::Identity;
 use tandem_pages::socket::{Outbox, Waiting};
 use tandem_pages::{Line, Page, PageCall, PageSpec, printable};
@@ -27,7 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, Sleep, interval, sleep};
 
 use crate::frame::{Frame, JsonLines, Problem};
-use crate::{FROM, MAX_CALLS, Softphone, ending, refused};
+use crate::{Desk, FROM, MAX_CALLS, Softphone, ending, refused};
 
 /// The media type of an offer (RFC 9725 §4.2). No page of another origin can send it without asking first.
 const SDP: &str = "application/sdp";
@@ -59,40 +59,70 @@ pub(crate) async fn call(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP) {
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("The body must be an SDP offer: {SDP}."));
-    }
-    let offer = match body {
-        Ok(offer) => String::from_utf8_lossy(&offer).into_owned(),
-        Err(_) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "The SDP offer is longer than 64 KiB."),
-    };
     let chosen = |text: &str, usual: &str| match printable(text.trim()) {
         text if text.is_empty() => usual.to_owned(),
         text => text,
     };
     let (to, from) = (chosen(&parties.to, &phone.dialled.number), chosen(&parties.from, FROM));
-    if [&to, &from].into_iter().any(|text| text.chars().count() > MAX_PARTY || text.contains(char::is_whitespace)) {
-        return refused(StatusCode::BAD_REQUEST, "A number or a name has at most 128 characters and no spaces.");
+    let (account, place) = (phone.dialled.account.clone(), "the page /dev/phone");
+    phone.desk.call(Call { account, place, name: "dev-phone", peer, to, from }, &headers, body)
+}
+
+/// A call of a page.
+pub struct Call {
+    /// The account whose numbers and phones the page calls.
+    pub account: AccountName,
+    /// The page, as the call's log names it.
+    pub place: &'static str,
+    /// The user of the page.
+    pub name: &'static str,
+    /// The address of the browser.
+    pub peer: SocketAddr,
+    /// The called number or user.
+    pub to: String,
+    /// The calling number or name.
+    pub from: String,
+}
+
+impl Desk {
+    /// Makes a call. `body` is the page's offer with all its candidates. The response has a line of JSON for each event, and
+    /// lasts as long as the call. The caller of this function checks who may call.
+    pub fn call(&self, mut call: Call, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP) {
+            return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("The body must be an SDP offer: {SDP}."));
+        }
+        let offer = match body {
+            Ok(offer) => String::from_utf8_lossy(&offer).into_owned(),
+            Err(_) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "The SDP offer is longer than 64 KiB."),
+        };
+        (call.to, call.from) = (printable(call.to.trim()), printable(call.from.trim()));
+        let is_party = |text: &String| {
+            !text.is_empty() && text.chars().count() <= MAX_PARTY && !text.contains(char::is_whitespace)
+        };
+        if ![&call.to, &call.from].into_iter().all(is_party) {
+            return refused(StatusCode::BAD_REQUEST, "A number or a name has 1 to 128 characters and no spaces.");
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let text = format!(
+                "{MAX_CALLS} calls of this page are in progress, and more are not possible. Hang up one of them."
+            );
+            return refused(StatusCode::SERVICE_UNAVAILABLE, text);
+        };
+        let filter = Filter::kinds(&[Kind::Call, Kind::Problem]).of_account(call.account.clone());
+        let Ok(events) = self.app.calls.services().events.subscribe(filter) else {
+            return refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server has too many readers of events. Call again later.",
+            );
+        };
+        let stream = CallStream::begin(self, call, offer, events, place);
+        let lines = stream::unfold(stream, async |mut stream| {
+            let line = stream.next().await?;
+            Some((Ok::<_, Infallible>(line), stream))
+        });
+        ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
     }
-    let Ok(place) = Arc::clone(&phone.places).try_acquire_owned() else {
-        let text =
-            format!("{MAX_CALLS} calls of this page are in progress, and more are not possible. Hang up one of them.");
-        return refused(StatusCode::SERVICE_UNAVAILABLE, text);
-    };
-    let filter = Filter::kinds(&[Kind::Call, Kind::Problem]).of_account(phone.dialled.account.clone());
-    let Ok(events) = phone.app.calls.services().events.subscribe(filter) else {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The server has too many readers of events. Call again later.",
-        );
-    };
-    let stream = CallStream::begin(&phone, (peer, from, to, offer), events, place);
-    let lines = stream::unfold(stream, async |mut stream| {
-        let line = stream.next().await?;
-        Some((Ok::<_, Infallible>(line), stream))
-    });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
 /// The response to the request of a call. When it is dropped, the page has hung up.
@@ -128,34 +158,29 @@ impl Drop for CallStream {
 
 impl CallStream {
     /// Makes the call.
-    fn begin(
-        phone: &Softphone,
-        (peer, from, to, offer): (SocketAddr, String, String, String),
-        events: Subscription,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        let calls = phone.app.calls.clone();
-        let account = phone.dialled.account.clone();
+    fn begin(desk: &Desk, call: Call, offer: String, events: Subscription, place: OwnedSemaphorePermit) -> Self {
+        let Call { account, place: page_name, name: user, peer, to, from } = call;
+        let calls = desk.app.calls.clone();
         let (out, frames) = Outbox::new();
         let page = Page::new(PageSpec {
             calls: calls.clone(),
-            lines: phone.lines.clone(),
+            lines: desk.lines.clone(),
             protocol: JsonLines::shared(),
             id_of: |leg, _| leg.to_string(),
             session: "".into(),
-            user: User { account, name: "dev-phone".into(), domain: None },
+            user: User { account, name: user.into(), domain: None },
             out,
         });
         let line = page.new_call(|leg| leg.to_string(), None, offer);
-        let signalling_id = format!("dev-phone-{:032x}", rand::random::<u128>());
+        let signalling_id = format!("{user}-{:032x}", rand::random::<u128>());
         let is_number = from.parse::<PhoneNumber>().is_ok();
         let name = from.strip_prefix("client:").unwrap_or(&from).to_owned();
         Arc::clone(&line).make(PageCall {
             peer,
             transport: "HTTP",
-            // The page has no user. It has shown the key.
+            // The page has no user. The request has shown who may call.
             identity: Identity::Sip { username: None, domain: None },
-            line: format!("call of the page /dev/phone: {from} -> {to}"),
+            line: format!("call of {page_name}: {from} -> {to}"),
             from_uri: if is_number { from } else { format!("client:{name}") },
             from_user: name,
             from_display: None,

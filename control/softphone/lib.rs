@@ -34,6 +34,7 @@ use tandem_pages::socket::MAX_FRAME;
 use tandem_runtime::app::App;
 use tokio::sync::Semaphore;
 
+pub use call::Call;
 pub use key::Key;
 
 /// The path of the page.
@@ -63,16 +64,28 @@ pub struct Dialled {
 
 /// The state of the page's requests.
 struct Softphone {
-    app: App,
+    desk: Desk,
     dialled: Dialled,
+}
+
+/// The calls of the pages of a server. Each request with an offer is one call.
+#[derive(Clone)]
+pub struct Desk {
+    app: App,
     lines: Lines,
     places: Arc<Semaphore>,
 }
 
+impl Desk {
+    /// Creates the state for the pages of one path.
+    pub fn new(app: App) -> Self {
+        Self { app, lines: Lines::default(), places: Arc::new(Semaphore::new(MAX_CALLS)) }
+    }
+}
+
 /// Builds the routes of the page.
 pub fn routes(app: App, dialled: Dialled) -> Router {
-    let places = Arc::new(Semaphore::new(MAX_CALLS));
-    let phone = Arc::new(Softphone { app, dialled, lines: Lines::default(), places });
+    let phone = Arc::new(Softphone { desk: Desk::new(app), dialled });
     let keyed = Router::new()
         .route("/dev/phone/settings", get(settings))
         .route("/dev/phone/calls", post(call::call).layer(DefaultBodyLimit::max(MAX_FRAME)))
@@ -94,7 +107,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
 /// `GET /dev/phone/settings`: the values of the page's fields, and the numbers that the page suggests.
 async fn settings(State(phone): State<Arc<Softphone>>) -> Response {
     let Dialled { account, number, .. } = &phone.dialled;
-    let routing = phone.app.calls.services().routing.load_full();
+    let routing = phone.desk.app.calls.services().routing.load_full();
     let stored = routing.inventory().numbers.all(account).into_iter().map(|held| held.name.clone());
     // A text with `*` stands for many numbers.
     let configured = routing.configured_of(account).filter_map(|one| one.number.exact().map(str::to_owned));
