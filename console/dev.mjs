@@ -122,6 +122,16 @@ async function search(url) {
   return { ...list, calls: list.calls.filter((call) => text(call).includes(wanted)), next: null };
 }
 
+/** Hangs up and transfers by Twilio's API. The canned mute does nothing. */
+async function act(id, order) {
+  const xml = (text) => text.replace(/[<>&"]/g, (one) => `&#${one.charCodeAt(0)};`);
+  const to = order.to?.startsWith("sip:") ? `<Sip>${xml(order.to)}</Sip>` : `<Number>${xml(order.to ?? "")}</Number>`;
+  const change = { "hang-up": { Status: "completed" }, transfer: { Twiml: `<Response><Dial>${to}</Dial></Response>` } }[order.action];
+  if (!change) return;
+  const path = `${TANDEM}/2010-04-01/Accounts/${TANDEM_USER}/Calls/${id}.json`;
+  await fetch(path, { method: "POST", headers: { authorization }, body: new URLSearchParams(change) });
+}
+
 function forward(request, response) {
   const target = new URL(TANDEM + request.url);
   const headers = { ...request.headers, authorization, host: target.host };
@@ -160,7 +170,9 @@ async function canned(request, response, url) {
   if (/^legs\//.test(name)) {
     const order = await body(request);
     if (order.to === "nobody") return json(response, 409, { message: "nobody is no number", advice: "Enter a number, client:NAME or a SIP URI." });
-    note(order.action, decodeURIComponent(name.slice(5)), null, order.to ?? null);
+    const id = decodeURIComponent(name.slice(5));
+    await act(id, order);
+    note(order.action, id, null, order.to ?? null);
     return json(response, 204);
   }
   if (name === "explain") return json(response, 200, explain(url.searchParams));

@@ -1,5 +1,5 @@
 /** The time axis of a call: the lanes of all legs under one scale, with zoom. */
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { kept } from "../kept";
 import { useWidth } from "../ui/width";
 import { Cursor, heightOf, LaneContent, type Choice, type Scale } from "./lanes";
@@ -78,6 +78,8 @@ export function Axis({ model, selected, select }: Props) {
   const [chosen, choose] = useState<View | null>(null);
   const [focused, focus] = useState<string>();
   const [pointed, point] = useState("");
+  const svg = useRef<SVGSVGElement>(null);
+  const hasKeys = useRef(false);
   const drag = useRef<{ x: number; view: View } | null>(null);
   const view = chosen ? bounded(chosen, model.end) : { from: 0, to: model.end * (1 + MARGIN / Math.max(width, MARGIN)) };
   const length = view.to - view.from;
@@ -93,6 +95,14 @@ export function Axis({ model, selected, select }: Props) {
   const first = drawn.flatMap(({ lane }) => lane.items)[0]?.id;
   const choice: Choice = { selected, select, focused: focused ?? first, focus, point };
 
+  // The focused item may leave the view, or join another one. The keys then still change the view.
+  useEffect(() => {
+    if (hasKeys.current && !svg.current?.contains(document.activeElement)) svg.current?.focus();
+  }, [chosen]);
+  const near = () => {
+    const at = drawn.flatMap(({ lane }) => lane.items).find((item) => item.id === focused)?.start;
+    return at !== undefined && at >= view.from && at <= view.to ? at : middle;
+  };
   const wheel = (event: WheelEvent & { currentTarget: Element }) => {
     const isZoom = event.ctrlKey || event.metaKey;
     const sideways = event.shiftKey ? event.deltaY : event.deltaX;
@@ -105,8 +115,8 @@ export function Axis({ model, selected, select }: Props) {
     const arrow = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (arrow && event.shiftKey) choose(moved(view, arrow * 0.2, model.end));
     else if (arrow) step(event.currentTarget, arrow);
-    else if (event.key === "+" || event.key === "=") zoom(0.5);
-    else if (event.key === "-") zoom(2);
+    else if (event.key === "+" || event.key === "=") zoom(0.5, near());
+    else if (event.key === "-") zoom(2, near());
     else if (event.key === "0") choose(null);
     else if (event.key === "Escape") select([]);
     else return;
@@ -158,12 +168,16 @@ export function Axis({ model, selected, select }: Props) {
       <div ref={box}>
         {width > 0 && (
           <svg
+            ref={svg}
             width={width}
             height={height}
+            tabIndex={-1}
             role="group"
             aria-label="Events of the call over time"
             onWheel={wheel}
             onKeyDown={keys}
+            onFocusIn={() => (hasKeys.current = true)}
+            onFocusOut={(event) => (hasKeys.current = event.relatedTarget === null)}
             onPointerDown={down}
             onPointerMove={move}
             onPointerUp={() => (drag.current = null)}

@@ -188,5 +188,5 @@ export function Cursor({ lanes, scale, height }: { lanes: Lane[]; scale: Scale; 
   const recording = lanes.find((lane) => lane.recording?.id === playing.value?.id)?.recording;
   if (!recording) return null;
   const x = scale.x(instant(recording.started_at) - scale.origin + position.value);
-  return <path class="cursor" d={`M${x.toFixed(1)} 0V${height}`} />;
+  return <rect class="cursor" x={x.toFixed(1)} y="0" width="1.6" height={height} />;
 }
