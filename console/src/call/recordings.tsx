@@ -6,38 +6,38 @@ import { Badge } from "../ui/state";
 import { playing, position, toggle } from "./player";
 
 function Row({ of }: { of: Recording }) {
-  const now = playing.value?.id === of.id ? playing.value : null;
-  const isReady = of.status === "completed";
-  return (
-    <li>
-      <button type="button" class="primary" disabled={!isReady} onClick={() => toggle(of.id)}>
-        {now?.isPlaying ? "Pause" : "Play"}
-        <span class="unseen"> the recording of the {of.call ?? "call"}</span>
-      </button>
-      <span class="figure">
-        {duration(now ? position.value : 0)} / {of.seconds === null ? "–" : duration(of.seconds)}
-      </span>
-      <span>
-        {of.call}, {of.channels === 2 ? "2 channels" : "1 channel"}
-      </span>
-      <Badge tone={isReady ? "good" : of.status === "failed" ? "bad" : "busy"}>{of.status}</Badge>
-      {isReady && (
-        <a href={pathOf("recordings", of.id, "audio")} download={`${of.id}.wav`}>
-          Download<span class="unseen"> the recording of the {of.call ?? "call"}</span>
-        </a>
-      )}
-    </li>
-  );
+    const now = playing.value?.id === of.id ? playing.value : null;
+    const isReady = of.status === "completed";
+    return (
+        <li>
+            <button type="button" class="primary" disabled={!isReady} onClick={() => toggle(of.id)}>
+                {now?.isPlaying ? "Pause" : "Play"}
+                <span class="unseen"> the recording of the {of.call ?? "call"}</span>
+            </button>
+            <span class="figure">
+                {duration(now ? position.value : 0)} / {of.seconds === null ? "–" : duration(of.seconds)}
+            </span>
+            <span>
+                {of.call}, {of.channels === 2 ? "2 channels" : "1 channel"}
+            </span>
+            <Badge tone={isReady ? "good" : of.status === "failed" ? "bad" : "busy"}>{of.status}</Badge>
+            {isReady && (
+                <a href={pathOf("recordings", of.id, "audio")} download={`${of.id}.wav`}>
+                    Download<span class="unseen"> the recording of the {of.call ?? "call"}</span>
+                </a>
+            )}
+        </li>
+    );
 }
 
 /** All recordings of a call. */
 export function Recordings({ of }: { of: Recording[] }) {
-  if (of.length === 0) return null;
-  return (
-    <ul class="recordings" aria-label="Recordings">
-      {of.map((recording) => (
-        <Row key={recording.id} of={recording} />
-      ))}
-    </ul>
-  );
+    if (of.length === 0) return null;
+    return (
+        <ul class="recordings" aria-label="Recordings">
+            {of.map((recording) => (
+                <Row key={recording.id} of={recording} />
+            ))}
+        </ul>
+    );
 }
