@@ -36,7 +36,7 @@ async function body(request) {
 
 async function ask(path) {
   const answer = await fetch(TANDEM + path, { headers: { authorization } });
-  return answer.json();
+  return answer.ok ? answer.json() : {};
 }
 
 function note(action, object, before, after) {

@@ -132,6 +132,7 @@ export function useFollow<R extends object>(
             opened() {
                 rows = new Map();
                 list.error.value = null;
+                list.note.value = null;
                 setTimeout(publish, 150);
             },
             line(line) {

@@ -185,7 +185,7 @@ export function Axis({ model, selected, select }: Props) {
                         ref={svg}
                         width={width}
                         height={height}
-                        tabIndex={-1}
+                        tabindex={-1}
                         role="group"
                         aria-label="Events of the call over time"
                         onWheel={wheel}

@@ -78,7 +78,7 @@ function Web({ of, webhook }: { of: Exchange; webhook: Webhook | undefined }) {
             {of.body && <pre tabIndex={0}>{pretty(of.body)}</pre>}
             {answer?.body && (
                 <>
-                    <h4>Answer</h4>
+                    <h3>Answer</h3>
                     <pre tabIndex={0}>{pretty(answer.body)}</pre>
                 </>
             )}
@@ -148,7 +148,7 @@ export function Details({ of, close }: { of: Detail[]; close: () => void }) {
             {of.map((detail, index) => (
                 <details key={`${index} ${heading(detail)}`} open={index === 0}>
                     <summary>
-                        <h3>{heading(detail)}</h3>
+                        <h2>{heading(detail)}</h2>
                     </summary>
                     <Content of={detail} />
                 </details>

@@ -45,15 +45,19 @@ export function Ladder({ trace, selected, select }: Props) {
                         const head = to > from ? -7 : 7;
                         const room = Math.floor((Math.abs(to - from) - 12) / 6.9);
                         const text = message.summary + (message.again ? " again" : "");
+                        const drawn = text.length > room ? `${text.slice(0, room - 1)}…` : text;
+                        const name = trace.parties[message.party]?.name ?? "";
+                        // The accessible name begins with what is drawn.
+                        const label = `${offset(message.seconds)} ${drawn}, ${message.direction}, ${name}`;
                         const act = () => select(message);
                         return (
                             <g
                                 key={index}
                                 class={`item ${message === selected ? "selected" : ""} ${sipTone(message.summary)}`}
                                 role="button"
-                                tabIndex={0}
+                                tabindex={0}
                                 aria-pressed={message === selected}
-                                aria-label={`${offset(message.seconds)} s, ${message.direction}, ${trace.parties[message.party]?.name ?? ""}: ${text}`}
+                                aria-label={drawn === text ? label : `${label}: ${text}`}
                                 onClick={act}
                                 onKeyDown={pressed(act)}
                             >
@@ -62,7 +66,7 @@ export function Ladder({ trace, selected, select }: Props) {
                                     {offset(message.seconds)}
                                 </text>
                                 <text x={(from + to) / 2} y={y - 6} text-anchor="middle">
-                                    {text.length > room ? `${text.slice(0, room - 1)}…` : text}
+                                    {drawn}
                                 </text>
                                 <path
                                     class="arrow"

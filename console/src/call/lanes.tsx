@@ -52,7 +52,7 @@ function Group({ of, choice, children }: { of: Placed; choice: Choice; children:
             class={`item ${tone} ${isSelected ? "selected" : ""}`}
             role="button"
             data-item={first.id}
-            tabIndex={choice.focused === first.id ? 0 : -1}
+            tabindex={choice.focused === first.id ? 0 : -1}
             aria-label={of.label.includes(of.text) ? text : `${of.text} ${text}`}
             aria-pressed={isSelected}
             onClick={act}
@@ -165,8 +165,8 @@ function WaveLane({ of, scale }: { of: Recording; scale: Scale }) {
     const half = WAVE / (2 * Math.max(1, channels.length));
     const x = (index: number) => left + ((right - left) * (index + 0.5)) / (channels[0]?.length || 1);
     const click = (event: MouseEvent & { currentTarget: Element }) => {
-        const box = event.currentTarget.ownerDocument.querySelector(".axis svg")?.getBoundingClientRect();
-        if (box) seek(of.id, scale.time(event.clientX - box.left) - start);
+        const box = event.currentTarget.closest("svg")?.getBoundingClientRect();
+        if (box) seek(of.id, scale.time(event.clientX - box.left) - start, true);
     };
     return (
         <g class="wave" role="img" aria-label={`Waveform of a recording of ${seconds.toFixed(1)} s`} onClick={click}>

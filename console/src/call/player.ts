@@ -44,11 +44,12 @@ export function toggle(id: string): void {
     else own.pause();
 }
 
-/** Moves the position to so many seconds after the start. */
-export function seek(id: string, seconds: number): void {
+/** Moves the position to so many seconds after the start, and plays from there if `plays`. */
+export function seek(id: string, seconds: number, plays = false): void {
     const own = open(id);
     own.currentTime = Math.max(0, seconds);
     position.value = own.currentTime;
+    if (plays && own.paused) toggle(id);
 }
 
 /** Stops, for example because the page of the call was left. */

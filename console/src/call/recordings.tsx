@@ -3,7 +3,7 @@ import { pathOf } from "../api";
 import { duration } from "../format";
 import type { Recording } from "../types";
 import { Badge } from "../ui/state";
-import { playing, position, toggle } from "./player";
+import { playing, position, seek, toggle } from "./player";
 
 function Row({ of }: { of: Recording }) {
     const now = playing.value?.id === of.id ? playing.value : null;
@@ -14,6 +14,16 @@ function Row({ of }: { of: Recording }) {
                 {now?.isPlaying ? "Pause" : "Play"}
                 <span class="unseen"> the recording of the {of.call ?? "call"}</span>
             </button>
+            <input
+                type="range"
+                aria-label={`Position in the recording of the ${of.call ?? "call"}`}
+                min="0"
+                max={of.seconds ?? 0}
+                step="0.1"
+                disabled={!isReady}
+                value={now ? position.value : 0}
+                onInput={(event) => seek(of.id, event.currentTarget.valueAsNumber)}
+            />
             <span class="figure">
                 {duration(now ? position.value : 0)} / {of.seconds === null ? "–" : duration(of.seconds)}
             </span>

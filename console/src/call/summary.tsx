@@ -111,9 +111,9 @@ export function Legs({ of, report }: { of: Leg[]; report: Report }) {
                 const delay = postDialDelay(report, leg);
                 return (
                     <article key={leg.id} class="leg">
-                        <h3>
+                        <h2>
                             <span class="muted">{leg.name}</span> {leg.from} → {leg.to}
-                        </h3>
+                        </h2>
                         <Pairs
                             of={[
                                 ["Id", <code>{leg.id}</code>],

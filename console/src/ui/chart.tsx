@@ -65,7 +65,7 @@ export function Chart({ series }: { series: FigureSeries }) {
                 preserveAspectRatio="none"
                 role="img"
                 aria-label={`${title}. ${summary}`}
-                tabIndex={0}
+                tabindex={0}
                 onPointerMove={move}
                 onPointerLeave={() => pick(null)}
                 onKeyDown={keys}

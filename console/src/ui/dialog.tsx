@@ -48,7 +48,13 @@ export async function attempt(done: string, action: () => Promise<unknown>): Pro
 function Asked({ of }: { of: Question }) {
     const dialog = useRef<HTMLDialogElement>(null);
     const field = useRef<HTMLInputElement>(null);
-    useEffect(() => dialog.current?.showModal(), [of]);
+    useEffect(() => {
+        const before = document.activeElement;
+        dialog.current?.showModal();
+        return () => {
+            if (before instanceof HTMLElement) before.focus();
+        };
+    }, [of]);
     const close = (text: string | null) => {
         question.value = null;
         of.answer(text);
