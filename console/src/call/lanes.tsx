@@ -28,7 +28,7 @@ export interface Choice {
 
 const BAR = 17;
 const GAP = 3;
-const ROWS = 3;
+const ROWS = 4;
 const SIP = 34;
 
 /** The height of a lane without its title. */
@@ -157,16 +157,20 @@ function wave(peaks: number[], middle: number, half: number, x: (index: number) 
 
 /** A recording as the waveform of its channels. A click plays from there. */
 function WaveLane({ of, scale }: { of: Recording; scale: Scale }) {
-    const { data, error } = useLoad<Peaks>(`${pathOf("recordings", of.id, "peaks")}?points=800`);
+    const isReady = of.status === "completed";
+    const { data, error } = useLoad<Peaks>(isReady ? `${pathOf("recordings", of.id, "peaks")}?points=800` : null);
     const start = instant(of.started_at) - scale.origin;
-    const seconds = data?.seconds ?? of.seconds ?? 0;
+    // A recording that runs lasts until now.
+    const isRunning = of.status === "runs" || of.status === "paused";
+    const seconds = data?.seconds ?? of.seconds ?? (isRunning ? Math.max(0, scale.time(scale.width) - start) : 0);
     const [left, right] = [scale.x(start), scale.x(start + seconds)];
+    const missing = error ? `No waveform: ${error.message}` : isReady ? "" : `Recording: ${of.status}`;
     const channels = data?.peaks ?? [];
     const half = WAVE / (2 * Math.max(1, channels.length));
     const x = (index: number) => left + ((right - left) * (index + 0.5)) / (channels[0]?.length || 1);
     const click = (event: MouseEvent & { currentTarget: Element }) => {
         const box = event.currentTarget.closest("svg")?.getBoundingClientRect();
-        if (box) seek(of.id, scale.time(event.clientX - box.left) - start, true);
+        if (box && isReady) seek(of.id, scale.time(event.clientX - box.left) - start, true);
     };
     return (
         <g class="wave" role="img" aria-label={`Waveform of a recording of ${seconds.toFixed(1)} s`} onClick={click}>
@@ -178,9 +182,9 @@ function WaveLane({ of, scale }: { of: Recording; scale: Scale }) {
                     d={wave(peaks, half * (2 * channel + 1), half - 2, x, scale.width)}
                 />
             ))}
-            {error && (
+            {missing && (
                 <text x={Math.max(left, 0) + 6} y={WAVE / 2 + 4}>
-                    No waveform: {error.message}
+                    {missing}
                 </text>
             )}
         </g>

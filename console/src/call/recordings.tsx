@@ -30,7 +30,7 @@ function Row({ of }: { of: Recording }) {
             <span>
                 {of.call}, {of.channels === 2 ? "2 channels" : "1 channel"}
             </span>
-            <Badge tone={isReady ? "good" : of.status === "failed" ? "bad" : "busy"}>{of.status}</Badge>
+            <Badge tone={isReady ? "good" : of.status.startsWith("failed") ? "bad" : "busy"}>{of.status}</Badge>
             {isReady && (
                 <a href={pathOf("recordings", of.id, "audio")} download={`${of.id}.wav`}>
                     Download<span class="unseen"> the recording of the {of.call ?? "call"}</span>

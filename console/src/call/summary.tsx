@@ -88,7 +88,7 @@ export function Summary({ report, tick }: { report: Report; tick: number }) {
                         "Duration",
                         main.answered_at ? duration(main.seconds + tick) : isLive ? "not answered yet" : "never answered",
                     ],
-                    ["Ended by", main.end ? main.end.by : isLive ? "live" : null],
+                    ["Ended by", main.end?.by],
                     ["How it ended", main.end?.text],
                     ["SIP status", main.end?.sip_status],
                     ["Lowest MOS", scores.length > 0 ? <Mos value={Math.min(...scores)} /> : null],
