@@ -7,7 +7,13 @@ import http from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-const { TANDEM = "http://127.0.0.1:8080", TANDEM_USER = "", TANDEM_PASSWORD = "", RECORDINGS = "data/recordings", HOST = "127.0.0.1" } = process.env;
+const {
+  TANDEM = "http://127.0.0.1:8080",
+  TANDEM_USER = "",
+  TANDEM_PASSWORD = "",
+  RECORDINGS = "data/recordings",
+  HOST = "127.0.0.1",
+} = process.env;
 const port = Number(process.argv[2] ?? 8090);
 const dist = path.join(path.dirname(fileURLToPath(import.meta.url)), "dist");
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
@@ -30,7 +36,7 @@ async function body(request) {
 
 async function ask(path) {
   const answer = await fetch(TANDEM + path, { headers: { authorization } });
-  return answer.json();
+  return answer.ok ? answer.json() : {};
 }
 
 function note(action, object, before, after) {
@@ -48,7 +54,8 @@ function peaks(file, points) {
     Array.from({ length: points }, (_, point) => {
       let most = 0;
       const [from, to] = [Math.floor((point * frames) / points), Math.floor(((point + 1) * frames) / points)];
-      for (let frame = from; frame < to; frame++) most = Math.max(most, Math.abs(data.readInt16LE(2 * (frame * channels + channel))));
+      for (let frame = from; frame < to; frame++)
+        most = Math.max(most, Math.abs(data.readInt16LE(2 * (frame * channels + channel))));
       return Math.round((100 * most) / 32768);
     }),
   );
@@ -71,7 +78,9 @@ function figures() {
   const wave = (base, swing, period) =>
     Array.from({ length: 360 }, (_, index) => [
       now - (359 - index) * 10,
-      index > 100 && index < 120 ? null : Math.max(0, base + swing * Math.sin(index / period) + swing * 0.3 * Math.sin(index * 1.7)),
+      index > 100 && index < 120
+        ? null
+        : Math.max(0, base + swing * Math.sin(index / period) + swing * 0.3 * Math.sin(index * 1.7)),
     ]);
   const series = [
     ["calls_per_second", "Calls a second", "1/s", 4, 2, 30],
@@ -83,7 +92,10 @@ function figures() {
     ["webhook_latency", "Webhook latency", "ms", 60, 35, 20],
     ["shed", "Calls refused by limits", "1/s", 0, 0, 1],
   ];
-  return { step_seconds: 10, series: series.map(([name, title, unit, ...shape]) => ({ name, title, unit, points: wave(...shape) })) };
+  return {
+    step_seconds: 10,
+    series: series.map(([name, title, unit, ...shape]) => ({ name, title, unit, points: wave(...shape) })),
+  };
 }
 
 function explain(query) {
@@ -91,9 +103,18 @@ function explain(query) {
   const ok = to.length < 4 || to.startsWith("+1");
   return {
     steps: [
-      { text: trunk ? `The call comes in over trunk ${trunk}.` : "The call comes from a phone or the API.", because: trunk ? "The source is in inbound_from of this trunk." : "No trunk was chosen." },
-      { text: `The number is ${to}.`, because: `The dialled number is compared character by character. The caller is ${from || "unknown"}.` },
-      { text: ok ? "Account acme has this number." : "No account has this number.", because: ok ? "[[numbers]] in tandem.toml" : "Neither the configuration file nor an API has it." },
+      {
+        text: trunk ? `The call comes in over trunk ${trunk}.` : "The call comes from a phone or the API.",
+        because: trunk ? "The source is in inbound_from of this trunk." : "No trunk was chosen.",
+      },
+      {
+        text: `The number is ${to}.`,
+        because: `The dialled number is compared character by character. The caller is ${from || "unknown"}.`,
+      },
+      {
+        text: ok ? "Account acme has this number." : "No account has this number.",
+        because: ok ? "[[numbers]] in tandem.toml" : "Neither the configuration file nor an API has it.",
+      },
     ],
     goes_to: ok ? { kind: "url", text: "POST http://127.0.0.1:5000/voice" } : { kind: "nowhere", text: "callers get 404" },
     ok,
@@ -101,15 +122,17 @@ function explain(query) {
 }
 
 function withSeries(report) {
-  const series = report.calls?.filter((leg) => leg.answered_at && leg.quality).map((leg) => ({
-    call: leg.name,
-    points: Array.from({ length: Math.max(2, Math.ceil(leg.seconds)) }, (_, second) => ({
-      at: new Date(Date.parse(leg.answered_at) + second * 1000).toISOString(),
-      mos: second === 4 ? 3.1 : 4.3 + 0.1 * Math.sin(second),
-      jitter_ms: 1 + (second % 3),
-      loss_percent: second === 4 ? 6 : 0,
-    })),
-  }));
+  const series = report.calls
+    ?.filter((leg) => leg.answered_at && leg.quality)
+    .map((leg) => ({
+      call: leg.name,
+      points: Array.from({ length: Math.max(2, Math.ceil(leg.seconds)) }, (_, second) => ({
+        at: new Date(Date.parse(leg.answered_at) + second * 1000).toISOString(),
+        mos: second === 4 ? 3.1 : 4.3 + 0.1 * Math.sin(second),
+        jitter_ms: 1 + (second % 3),
+        loss_percent: second === 4 ? 6 : 0,
+      })),
+    }));
   return { ...report, quality_series: series };
 }
 
@@ -120,6 +143,18 @@ async function search(url) {
   const list = await ask(url.pathname + url.search);
   const text = (call) => [call.from, call.to, call.id, call.session, call.end?.text, call.end?.cause].join(" ").toLowerCase();
   return { ...list, calls: list.calls.filter((call) => text(call).includes(wanted)), next: null };
+}
+
+/** Hangs up and transfers by Twilio's API. The canned mute does nothing. */
+async function act(id, order) {
+  const xml = (text) => text.replace(/[<>&"]/g, (one) => `&#${one.charCodeAt(0)};`);
+  const to = order.to?.startsWith("sip:") ? `<Sip>${xml(order.to)}</Sip>` : `<Number>${xml(order.to ?? "")}</Number>`;
+  const change = { "hang-up": { Status: "completed" }, transfer: { Twiml: `<Response><Dial>${to}</Dial></Response>` } }[
+    order.action
+  ];
+  if (!change) return;
+  const path = `${TANDEM}/2010-04-01/Accounts/${TANDEM_USER}/Calls/${id}.json`;
+  await fetch(path, { method: "POST", headers: { authorization }, body: new URLSearchParams(change) });
 }
 
 function forward(request, response) {
@@ -142,14 +177,18 @@ async function canned(request, response, url) {
   const role = request.headers.cookie?.includes("tandem_role=reader") ? "reader" : "operator";
   const own = { name: role === "reader" ? "guest" : "acme", role, account: "acme", version: "0.1.0" };
   if (name === "session") {
-    if (request.method === "DELETE") return json(response, 204, undefined, { "set-cookie": "tandem_dev=; Path=/console; Max-Age=0" });
-    if (request.method === "GET") return isSignedIn ? json(response, 200, own) : json(response, 401, { message: "sign in first" });
+    if (request.method === "DELETE")
+      return json(response, 204, undefined, { "set-cookie": "tandem_dev=; Path=/console; Max-Age=0" });
+    if (request.method === "GET")
+      return isSignedIn ? json(response, 200, own) : json(response, 401, { message: "sign in first" });
     const { user, password } = await body(request);
-    if (user !== TANDEM_USER || password !== TANDEM_PASSWORD) return json(response, 401, { message: "user name or password is wrong" });
+    if (user !== TANDEM_USER || password !== TANDEM_PASSWORD)
+      return json(response, 401, { message: "user name or password is wrong" });
     return json(response, 200, own, { "set-cookie": "tandem_dev=1; Path=/console; HttpOnly; SameSite=Strict" });
   }
   if (!isSignedIn) return json(response, 401, { message: "sign in first" });
-  if (request.method !== "GET" && request.headers["x-tandem-console"] !== "1") return json(response, 403, { message: "not from the console" });
+  if (request.method !== "GET" && request.headers["x-tandem-console"] !== "1")
+    return json(response, 403, { message: "not from the console" });
   const recording = /^recordings\/([0-9a-f]+)\/(peaks|audio)$/.exec(name);
   if (recording) {
     const file = path.join(RECORDINGS, `${recording[1]}.wav`);
@@ -159,8 +198,11 @@ async function canned(request, response, url) {
   }
   if (/^legs\//.test(name)) {
     const order = await body(request);
-    if (order.to === "nobody") return json(response, 409, { message: "nobody is no number", advice: "Enter a number, client:NAME or a SIP URI." });
-    note(order.action, decodeURIComponent(name.slice(5)), null, order.to ?? null);
+    if (order.to === "nobody")
+      return json(response, 409, { message: "nobody is no number", advice: "Enter a number, client:NAME or a SIP URI." });
+    const id = decodeURIComponent(name.slice(5));
+    await act(id, order);
+    note(order.action, id, null, order.to ?? null);
     return json(response, 204);
   }
   if (name === "explain") return json(response, 200, explain(url.searchParams));
@@ -179,7 +221,11 @@ const server = http.createServer((request, response) => {
   const file = path.join(dist, url.pathname === "/console/" ? "index.html" : path.basename(url.pathname));
   if (path.dirname(url.pathname) === "/console" || url.pathname === "/console/") {
     if (existsSync(file)) {
-      response.writeHead(200, { "content-type": TYPES[path.extname(file)], "content-security-policy": POLICY, "cache-control": "no-store" });
+      response.writeHead(200, {
+        "content-type": TYPES[path.extname(file)],
+        "content-security-policy": POLICY,
+        "cache-control": "no-store",
+      });
       return void createReadStream(file).pipe(response);
     }
   }

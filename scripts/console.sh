@@ -3,6 +3,12 @@
 #   scripts/console.sh build     npm ci, tsc, esbuild
 #   scripts/console.sh check     builds into a temporary folder and compares with console/dist
 set -eu
+usage() {
+    sed -n '2,4s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+[ $# -eq 1 ] || usage
+case "$1" in build | check) ;; *) usage ;; esac
 cd "$(dirname "$0")/../console"
 
 # The result depends on the sources and the locked versions only: no hash in names, no source map, no time.
@@ -27,7 +33,7 @@ limits() {
     [ "$size" -le 122880 ] && [ "$lines" -le 6000 ]
 }
 
-case "${1:-}" in
+case "$1" in
 build)
     bundle dist
     limits dist
@@ -38,9 +44,5 @@ check)
     bundle "$to/dist"
     diff -r "$to/dist" dist || { echo "console/dist is not what console/src makes: run scripts/console.sh build" >&2; exit 1; }
     limits dist
-    ;;
-*)
-    sed -n '2,4s/^# \{0,1\}//p' "$0" >&2
-    exit 2
     ;;
 esac

@@ -11,88 +11,88 @@ import { backoff } from "./load";
 const SILENCE_MS = 40_000;
 
 interface Listener {
-  opened: () => void;
-  line: (line: Record<string, unknown>) => void;
-  refused: (error: ApiError) => void;
+    opened: () => void;
+    line: (line: Record<string, unknown>) => void;
+    refused: (error: ApiError) => void;
 }
 
 async function read(path: string, listener: Listener, abort: AbortController): Promise<void> {
-  const answer = await request(path, { headers: { Accept: "text/event-stream" }, signal: abort.signal });
-  listener.opened();
-  const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  let watchdog = 0;
-  try {
-    while (reader) {
-      clearTimeout(watchdog);
-      watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
-      const { done, value } = await reader.read();
-      if (done) return;
-      const lines = (rest + value).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        if (line.startsWith("data:")) listener.line(JSON.parse(line.slice(5)) as Record<string, unknown>);
-      }
+    const answer = await request(path, { headers: { Accept: "text/event-stream" }, signal: abort.signal });
+    listener.opened();
+    const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let watchdog = 0;
+    try {
+        while (reader) {
+            clearTimeout(watchdog);
+            watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
+            const { done, value } = await reader.read();
+            if (done) return;
+            const lines = (rest + value).split("\n");
+            rest = lines.pop() ?? "";
+            for (const line of lines) {
+                if (line.startsWith("data:")) listener.line(JSON.parse(line.slice(5)) as Record<string, unknown>);
+            }
+        }
+    } finally {
+        clearTimeout(watchdog);
     }
-  } finally {
-    clearTimeout(watchdog);
-  }
 }
 
 /** Follows a list or a call until the result is called. It connects again after a loss, and rests in a hidden tab. */
 export function follow(path: string, listener: Listener): () => void {
-  let stopped = false;
-  let tries = 0;
-  let timer = 0;
-  let abort: AbortController | undefined;
-  const connect = async () => {
-    clearTimeout(timer);
-    if (stopped || document.hidden || abort) return;
-    const own = new AbortController();
-    abort = own;
-    let wait = 0;
-    try {
-      const opened = () => {
-        tries = 0;
-        listener.opened();
-      };
-      await read(path, { ...listener, opened }, own);
-    } catch (error) {
-      if (error instanceof ApiError) {
-        wait = error.retryAfter * 1000;
-        if (!error.isTemporary) {
-          abort = undefined;
-          if (!stopped) listener.refused(error);
-          return;
+    let stopped = false;
+    let tries = 0;
+    let timer = 0;
+    let abort: AbortController | undefined;
+    const connect = async () => {
+        clearTimeout(timer);
+        if (stopped || document.hidden || abort) return;
+        const own = new AbortController();
+        abort = own;
+        let wait = 0;
+        try {
+            const opened = () => {
+                tries = 0;
+                listener.opened();
+            };
+            await read(path, { ...listener, opened }, own);
+        } catch (error) {
+            if (error instanceof ApiError) {
+                wait = error.retryAfter * 1000;
+                if (!error.isTemporary) {
+                    abort = undefined;
+                    if (!stopped) listener.refused(error);
+                    return;
+                }
+                lost.value = error.message;
+            }
         }
-        lost.value = error.message;
-      }
-    }
-    abort = undefined;
-    if (!stopped && !document.hidden) timer = setTimeout(connect, Math.max(backoff(tries++), wait));
-  };
-  const shown = () => {
-    // A browser has at most six connections to a server: a hidden tab keeps none.
-    if (document.hidden) abort?.abort();
-    else void connect();
-  };
-  document.addEventListener("visibilitychange", shown);
-  void connect();
-  return () => {
-    stopped = true;
-    clearTimeout(timer);
-    document.removeEventListener("visibilitychange", shown);
-    abort?.abort();
-  };
+        abort = undefined;
+        if (!stopped && !document.hidden) timer = setTimeout(connect, Math.max(backoff(tries++), wait));
+    };
+    const shown = () => {
+        // A browser has at most six connections to a server: a hidden tab keeps none.
+        if (document.hidden) abort?.abort();
+        else void connect();
+    };
+    document.addEventListener("visibilitychange", shown);
+    void connect();
+    return () => {
+        stopped = true;
+        clearTimeout(timer);
+        document.removeEventListener("visibilitychange", shown);
+        abort?.abort();
+    };
 }
 
 export interface Followed<R> {
-  rows: Signal<ReadonlyMap<string, R>>;
-  /** Whether the first rows have come. */
-  isReady: Signal<boolean>;
-  /** The reason for which the server ended the list. */
-  note: Signal<string | null>;
-  error: Signal<ApiError | null>;
+    rows: Signal<ReadonlyMap<string, R>>;
+    /** Whether the first rows have come. */
+    isReady: Signal<boolean>;
+    /** The reason for which the server ended the list. */
+    note: Signal<string | null>;
+    error: Signal<ApiError | null>;
 }
 
 /** When a row arrived, in ms of `performance.now()`. */
@@ -100,7 +100,7 @@ const arrivals = new WeakMap<object, number>();
 
 /** Seconds since this row arrived. Durations tick with this, because the clocks of server and browser differ. */
 export function sinceArrival(row: object): number {
-  return (performance.now() - (arrivals.get(row) ?? performance.now())) / 1000;
+    return (performance.now() - (arrivals.get(row) ?? performance.now())) / 1000;
 }
 
 /**
@@ -108,57 +108,58 @@ export function sinceArrival(row: object): number {
  * rows.
  */
 export function useFollow<R extends object>(
-  path: string | null,
-  type: string,
-  part?: (rows: Map<string, R>, line: Record<string, unknown>) => void,
+    path: string | null,
+    type: string,
+    part?: (rows: Map<string, R>, line: Record<string, unknown>) => void,
 ): Followed<R> {
-  const list = useMemo<Followed<R>>(
-    () => ({ rows: signal(new Map<string, R>()), isReady: signal(false), note: signal(null), error: signal(null) }),
-    [path],
-  );
-  useEffect(() => {
-    if (path === null) return undefined;
-    let rows = new Map<string, R>();
-    let frame = 0;
-    // Many lines come at once after a connect: the page is drawn once for all of them.
-    const publish = () => {
-      cancelAnimationFrame(frame);
-      frame = requestAnimationFrame(() => {
-        list.rows.value = new Map(rows);
-        list.isReady.value = true;
-      });
-    };
-    const stop = follow(path, {
-      opened() {
-        rows = new Map();
-        list.error.value = null;
-        setTimeout(publish, 150);
-      },
-      line(line) {
-        if (typeof line.note === "string") list.note.value = line.note;
-        else if (typeof line.gone === "string") rows.delete(line.gone);
-        else if (typeof line.key === "string") {
-          const row = line[type] as R;
-          arrivals.set(row, performance.now());
-          rows.set(line.key, row);
-          list.note.value = null;
-        } else part?.(rows, line);
-        publish();
-      },
-      refused(error) {
-        list.error.value = error;
-      },
-    });
-    return () => {
-      cancelAnimationFrame(frame);
-      stop();
-    };
-  }, [path]);
-  return list;
+    const list = useMemo<Followed<R>>(
+        () => ({ rows: signal(new Map<string, R>()), isReady: signal(false), note: signal(null), error: signal(null) }),
+        [path],
+    );
+    useEffect(() => {
+        if (path === null) return undefined;
+        let rows = new Map<string, R>();
+        let frame = 0;
+        // Many lines come at once after a connect: the page is drawn once for all of them.
+        const publish = () => {
+            cancelAnimationFrame(frame);
+            frame = requestAnimationFrame(() => {
+                list.rows.value = new Map(rows);
+                list.isReady.value = true;
+            });
+        };
+        const stop = follow(path, {
+            opened() {
+                rows = new Map();
+                list.error.value = null;
+                list.note.value = null;
+                setTimeout(publish, 150);
+            },
+            line(line) {
+                if (typeof line.note === "string") list.note.value = line.note;
+                else if (typeof line.gone === "string") rows.delete(line.gone);
+                else if (typeof line.key === "string") {
+                    const row = line[type] as R;
+                    arrivals.set(row, performance.now());
+                    rows.set(line.key, row);
+                    list.note.value = null;
+                } else part?.(rows, line);
+                publish();
+            },
+            refused(error) {
+                list.error.value = error;
+            },
+        });
+        return () => {
+            cancelAnimationFrame(frame);
+            stop();
+        };
+    }, [path]);
+    return list;
 }
 
 /** Gives a changed copy of a row the arrival of the row. */
 export function inPlaceOf<R extends object>(old: R, row: R): R {
-  arrivals.set(row, arrivals.get(old) ?? performance.now());
-  return row;
+    arrivals.set(row, arrivals.get(old) ?? performance.now());
+    return row;
 }

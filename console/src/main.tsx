@@ -6,7 +6,7 @@ import "./style.css";
 
 const root = document.getElementById("app");
 if (root) {
-  root.textContent = "";
-  render(<App />, root);
-  void findSession();
+    root.textContent = "";
+    render(<App />, root);
+    void findSession();
 }

@@ -1,278 +1,278 @@
 /** The JSON of the server, as docs/console.md describes it. */
 
 export interface Session {
-  name: string;
-  role: "operator" | "account" | "reader";
-  account: string;
-  version: string;
+    name: string;
+    role: "operator" | "account" | "reader";
+    account: string;
+    version: string;
 }
 
 export interface End {
-  text: string;
-  by: string;
-  sip_status: number | null;
-  cause: string | null;
+    text: string;
+    by: string;
+    sip_status: number | null;
+    cause: string | null;
 }
 
 /** One leg of a call, as a row of the list of calls. */
 export interface CallRow {
-  id: string;
-  session: string;
-  parent: string | null;
-  account: string;
-  provider: string;
-  direction: string;
-  from: string;
-  to: string;
-  status: string;
-  live: boolean;
-  created_at: string;
-  answered_at: string | null;
-  ended_at: string | null;
-  seconds: number;
-  lacks_audio: boolean;
-  trunk: string | null;
-  codec: string | null;
-  end: End | null;
+    id: string;
+    session: string;
+    parent: string | null;
+    account: string;
+    provider: string;
+    direction: string;
+    from: string;
+    to: string;
+    status: string;
+    live: boolean;
+    created_at: string;
+    answered_at: string | null;
+    ended_at: string | null;
+    seconds: number;
+    lacks_audio: boolean;
+    trunk: string | null;
+    codec: string | null;
+    end: End | null;
 }
 
 export interface Quality {
-  packets_in: number;
-  packets_out: number;
-  lost: number;
-  late: number;
-  burst_ratio: number;
-  jitter_ms: number;
-  round_trip_ms?: number;
-  mos?: number;
-  lost_by_peer?: number;
-  jitter_by_peer_ms?: number;
-  mos_by_peer?: number;
+    packets_in: number;
+    packets_out: number;
+    lost: number;
+    late: number;
+    burst_ratio: number;
+    jitter_ms: number;
+    round_trip_ms?: number;
+    mos?: number;
+    lost_by_peer?: number;
+    jitter_by_peer_ms?: number;
+    mos_by_peer?: number;
 }
 
 export interface LiveLeg extends CallRow {
-  name: string;
-  verb: string | null;
-  bridged_with: string | null;
-  quality: Quality | null;
-  /** Absent if the server does not report it. */
-  muted?: boolean;
+    name: string;
+    verb: string | null;
+    bridged_with: string | null;
+    quality: Quality | null;
+    /** Absent if the server does not report it. */
+    muted?: boolean;
 }
 
 export interface LiveCall {
-  session: string;
-  legs: LiveLeg[];
+    session: string;
+    legs: LiveLeg[];
 }
 
 export interface Leg extends CallRow {
-  name: string;
-  sip_call_id: string | null;
-  source_ip: string | null;
-  quality: Quality | null;
+    name: string;
+    sip_call_id: string | null;
+    source_ip: string | null;
+    quality: Quality | null;
 }
 
 export interface TimelineLine {
-  at: string;
-  seconds: number;
-  call: string | null;
-  kind: string;
-  text: string;
-  cause: string | null;
-  data?: Record<string, unknown>;
+    at: string;
+    seconds: number;
+    call: string | null;
+    kind: string;
+    text: string;
+    cause: string | null;
+    data?: Record<string, unknown>;
 }
 
 export interface HttpAnswer {
-  status: number;
-  content_type: string | null;
-  headers: [string, string][];
-  body: string | null;
+    status: number;
+    content_type: string | null;
+    headers: [string, string][];
+    body: string | null;
 }
 
 /** A request to or from the application. */
 export interface Exchange {
-  call: string | null;
-  at: string;
-  direction: "sent" | "received";
-  method: string;
-  url: string;
-  parameters: [string, string][];
-  body?: string;
-  signature?: { url: string; headers: [string, string][] };
-  elapsed_ms: number;
-  answer: HttpAnswer | null;
-  error: string | null;
+    call: string | null;
+    at: string;
+    direction: "sent" | "received";
+    method: string;
+    url: string;
+    parameters: [string, string][];
+    body?: string;
+    signature?: { url: string; headers: [string, string][] };
+    elapsed_ms: number;
+    answer: HttpAnswer | null;
+    error: string | null;
 }
 
 /** A callback of the server and the state of its delivery. */
 export interface Webhook {
-  id: string;
-  event: string;
-  method: string;
-  url: string;
-  body: { Form: [string, string][] } | { Json: unknown };
-  state: "pending" | "delivered" | "failed";
-  attempts: number;
-  last_status: number | null;
-  last_error: string | null;
-  created_at: string;
-  done_at: string | null;
-  replay_of: string | null;
+    id: string;
+    event: string;
+    method: string;
+    url: string;
+    body: { Form: [string, string][] } | { Json: unknown };
+    state: "pending" | "delivered" | "failed";
+    attempts: number;
+    last_status: number | null;
+    last_error: string | null;
+    created_at: string;
+    done_at: string | null;
+    replay_of: string | null;
 }
 
 export interface Recording {
-  id: string;
-  call: string | null;
-  status: string;
-  started_at: string;
-  seconds: number | null;
-  channels: number;
-  path: string;
+    id: string;
+    call: string | null;
+    status: string;
+    started_at: string;
+    seconds: number | null;
+    channels: number;
+    path: string;
 }
 
 export interface SipRequest {
-  method: string;
-  from: string;
-  to: string;
-  username: string;
-  source: string;
-  transport: string;
-  sip_call_id: string;
+    method: string;
+    from: string;
+    to: string;
+    username: string;
+    source: string;
+    transport: string;
+    sip_call_id: string;
 }
 
 export interface Problem {
-  id: string;
-  at: string;
-  level: string;
-  account: string | null;
-  call: string | null;
-  session: string | null;
-  cause: string | null;
-  code: number | null;
-  message: string;
-  happened: string | null;
-  advice: string | null;
-  page: string | null;
-  request: SipRequest | null;
+    id: string;
+    at: string;
+    level: string;
+    account: string | null;
+    call: string | null;
+    session: string | null;
+    cause: string | null;
+    code: number | null;
+    message: string;
+    happened: string | null;
+    advice: string | null;
+    page: string | null;
+    request: SipRequest | null;
 }
 
 /** Measurements of one leg over time. Optional: servers that keep no series send none. */
 export interface QualitySeries {
-  call: string;
-  points: { at: string; mos: number | null; jitter_ms: number | null; loss_percent: number | null }[];
+    call: string;
+    points: { at: string; mos: number | null; jitter_ms: number | null; loss_percent: number | null }[];
 }
 
 export interface Report {
-  session: string;
-  calls: Leg[];
-  timeline: TimelineLine[];
-  requests: Exchange[];
-  pending_requests: number;
-  webhooks: Webhook[];
-  recordings: Recording[];
-  errors: Problem[];
-  quality_series?: QualitySeries[];
+    session: string;
+    calls: Leg[];
+    timeline: TimelineLine[];
+    requests: Exchange[];
+    pending_requests: number;
+    webhooks: Webhook[];
+    recordings: Recording[];
+    errors: Problem[];
+    quality_series?: QualitySeries[];
 }
 
 export interface Party {
-  name: string;
-  id: string | null;
-  direction: string | null;
-  from: string | null;
-  to: string | null;
-  trunk: string | null;
-  sip_call_ids: string[];
-  outcome: string | null;
+    name: string;
+    id: string | null;
+    direction: string | null;
+    from: string | null;
+    to: string | null;
+    trunk: string | null;
+    sip_call_ids: string[];
+    outcome: string | null;
 }
 
 export interface SipMessage {
-  at: string;
-  seconds: number;
-  party: number;
-  direction: "sent" | "received";
-  transport: string;
-  local: string;
-  peer: string;
-  summary: string;
-  again: boolean;
-  sdp: string | null;
-  message: string;
+    at: string;
+    seconds: number;
+    party: number;
+    direction: "sent" | "received";
+    transport: string;
+    local: string;
+    peer: string;
+    summary: string;
+    again: boolean;
+    sdp: string | null;
+    message: string;
 }
 
 export interface Trace {
-  session: string | null;
-  parties: Party[];
-  messages: SipMessage[];
-  left_out: number;
+    session: string | null;
+    parties: Party[];
+    messages: SipMessage[];
+    left_out: number;
 }
 
 export interface Peaks {
-  channels: number;
-  seconds: number;
-  peaks: number[][];
+    channels: number;
+    seconds: number;
+    peaks: number[][];
 }
 
 export interface Phone {
-  account: string;
-  username: string;
-  domain: string | null;
-  uri: string;
-  registered: boolean;
-  contacts: { contact: string; source: string; transport: string; user_agent: string | null; expires_at: string }[];
-  last_refusal: (SipRequest & { at: string; reason: string; count: number }) | null;
+    account: string;
+    username: string;
+    domain: string | null;
+    uri: string;
+    registered: boolean;
+    contacts: { contact: string; source: string; transport: string; user_agent: string | null; expires_at: string }[];
+    last_refusal: (SipRequest & { at: string; reason: string; count: number }) | null;
 }
 
 export interface Trunk {
-  name: string;
-  account: string | null;
-  uri: string | null;
-  prefixes: string[];
-  inbound_from: string[];
-  health: "unknown" | "up" | "doubtful" | "down";
-  reason: string | null;
-  cause: string | null;
-  advice: string | null;
-  live_calls: number;
-  max_calls: number | null;
-  max_cps: number | null;
-  limited: number;
-  registration: string;
-  registration_status: number | null;
+    name: string;
+    account: string | null;
+    uri: string | null;
+    prefixes: string[];
+    inbound_from: string[];
+    health: "unknown" | "up" | "doubtful" | "down";
+    reason: string | null;
+    cause: string | null;
+    advice: string | null;
+    live_calls: number;
+    max_calls: number | null;
+    max_cps: number | null;
+    limited: number;
+    registration: string;
+    registration_status: number | null;
 }
 
 export interface PhoneNumber {
-  number: string;
-  account: string;
-  provider: string | null;
-  friendly_name: string | null;
-  source: "file" | "api";
-  goes_to: { kind: string; text: string; url: string | null; method: string | null; application: string | null };
-  status_callback: string | null;
+    number: string;
+    account: string;
+    provider: string | null;
+    friendly_name: string | null;
+    source: "file" | "api";
+    goes_to: { kind: string; text: string; url: string | null; method: string | null; application: string | null };
+    status_callback: string | null;
 }
 
 export interface Explanation {
-  steps: { text: string; because: string }[];
-  goes_to: { kind: string; text: string } | null;
-  ok: boolean;
+    steps: { text: string; because: string }[];
+    goes_to: { kind: string; text: string } | null;
+    ok: boolean;
 }
 
 export interface Figures {
-  step_seconds: number;
-  series: FigureSeries[];
+    step_seconds: number;
+    series: FigureSeries[];
 }
 
 export interface FigureSeries {
-  name: string;
-  title: string;
-  unit: string;
-  points: [number, number | null][];
+    name: string;
+    title: string;
+    unit: string;
+    points: [number, number | null][];
 }
 
 export interface Change {
-  at: string;
-  who: string;
-  role: string;
-  action: string;
-  object: string;
-  before: unknown;
-  after: unknown;
+    at: string;
+    who: string;
+    role: string;
+    action: string;
+    object: string;
+    before: unknown;
+    after: unknown;
 }

@@ -7,237 +7,257 @@ export type Kind = "sip" | "verb" | "web" | "media" | "speech" | "quality" | "re
 
 /** The kinds of lanes in their order, with their titles. */
 export const KINDS: [kind: Kind, title: string][] = [
-  ["sip", "SIP"],
-  ["web", "Webhooks"],
-  ["verb", "Verbs"],
-  ["media", "Media"],
-  ["speech", "Speech"],
-  ["quality", "Quality"],
-  ["recording", "Recordings"],
+    ["sip", "SIP"],
+    ["web", "Webhooks"],
+    ["verb", "Verbs"],
+    ["media", "Media"],
+    ["speech", "Speech"],
+    ["quality", "Quality"],
+    ["recording", "Recordings"],
 ];
 
 /** What a click on an item shows. */
 export type Detail =
-  | { type: "sip"; message: SipMessage; leg: string }
-  | { type: "web"; exchange: Exchange; webhook: Webhook | undefined }
-  | { type: "webhook"; webhook: Webhook }
-  | { type: "lines"; lines: TimelineLine[] };
+    | { type: "sip"; message: SipMessage; leg: string }
+    | { type: "web"; exchange: Exchange; webhook: Webhook | undefined }
+    | { type: "webhook"; webhook: Webhook }
+    | { type: "lines"; lines: TimelineLine[] };
 
 /** Something that happened at a time, or during a time. Times are seconds on the axis. */
 export interface Item {
-  id: string;
-  start: number;
-  end: number;
-  text: string;
-  tone: Tone;
-  /** Whether the far end sent it. Only for SIP messages. */
-  isReceived?: boolean;
-  detail: Detail;
+    id: string;
+    start: number;
+    end: number;
+    text: string;
+    tone: Tone;
+    /** Whether the far end sent it. Only for SIP messages. */
+    isReceived?: boolean;
+    detail: Detail;
 }
 
 export interface Lane {
-  id: string;
-  kind: Kind;
-  title: string;
-  items: Item[];
-  recording?: Recording;
-  series?: QualitySeries;
+    id: string;
+    kind: Kind;
+    title: string;
+    items: Item[];
+    recording?: Recording;
+    series?: QualitySeries;
 }
 
 /** A leg with its lanes. */
 export interface Track {
-  name: string;
-  text: string;
-  lanes: Lane[];
+    name: string;
+    text: string;
+    lanes: Lane[];
 }
 
 export interface Model {
-  /** The instant at which the axis is 0, in seconds since 1970. */
-  origin: number;
-  /** The last event, in seconds on the axis. */
-  end: number;
-  tracks: Track[];
+    /** The instant at which the axis is 0, in seconds since 1970. */
+    origin: number;
+    /** The last event, in seconds on the axis. */
+    end: number;
+    tracks: Track[];
 }
 
 /** The events that begin something that lasts, and the events that end it. */
 const SPANS: [start: RegExp, end: RegExp][] = [
-  [/^(says|plays|playback of) /, /^playback (completed|stopped|ended|failed)/],
-  [/^bridged with /, /^no longer bridged/],
-  [/^recording \S+ runs/, /^recording \S+ (completed|failed|absent)/],
-  [/^conversation \S+ started/, /^conversation \S+ ended/],
-  [/^stream \S+ started/, /^stream \S+ (stopped|failed)/],
-  [/^on hold/, /^no longer on hold/],
-  [/^joined /, /^left /],
+    [/^(says|plays|playback of) /, /^playback (completed|stopped|ended|failed)/],
+    [/^bridged with /, /^no longer bridged/],
+    [/^recording \S+ runs/, /^recording \S+ (completed|failed|absent)/],
+    [/^conversation \S+ started/, /^conversation \S+ ended/],
+    [/^stream \S+ started/, /^stream \S+ (stopped|failed)/],
+    [/^on hold/, /^no longer on hold/],
+    [/^joined /, /^left /],
 ];
 
 /** The tone of a SIP message. A challenge and the end of a cancelled call are no failure. */
 export function sipTone(summary: string): Tone {
-  if (/^[456]\d\d/.test(summary)) return /^(401|407|487) /.test(summary) ? "idle" : "bad";
-  if (/^2\d\d/.test(summary)) return "good";
-  return "busy";
+    if (/^[456]\d\d/.test(summary)) return /^(401|407|487) /.test(summary) ? "idle" : "bad";
+    if (/^2\d\d/.test(summary)) return "good";
+    return "busy";
 }
 
 function webTone(exchange: Exchange): Tone {
-  if (!exchange.answer) return "bad";
-  return exchange.answer.status >= 400 ? "bad" : "good";
+    if (!exchange.answer) return "bad";
+    return exchange.answer.status >= 400 ? "bad" : "good";
 }
 
 function lineTone(line: TimelineLine): Tone {
-  if (line.kind === "advice" || line.cause) return "warn";
-  if (/fail|refus|problem|apologis|no audio|lost(?! by)/.test(line.text) && !/ 0 lost/.test(line.text)) return "bad";
-  return /^(ended|playback|no longer)/.test(line.text) ? "idle" : "busy";
+    if (line.kind === "advice" || line.cause) return "warn";
+    if (/fail|refus|problem|apologis|no audio|lost(?! by)/.test(line.text) && !/ 0 lost/.test(line.text)) return "bad";
+    return /^(ended|playback|no longer)/.test(line.text) ? "idle" : "busy";
 }
 
 /** The path of a URL, for a short label. */
 function shortUrl(url: string): string {
-  try {
-    return new URL(url).pathname;
-  } catch {
-    return url;
-  }
+    try {
+        return new URL(url).pathname;
+    } catch {
+        return url;
+    }
 }
 
 /** The callback that this request delivered: the same URL, at a time between its creation and its end. */
 export function webhookOf(exchange: Exchange, webhooks: Webhook[]): Webhook | undefined {
-  const at = instant(exchange.at);
-  const value = (name: string) => exchange.parameters.find(([one]) => one === name)?.[1];
-  const fits = (hook: Webhook) =>
-    hook.url === exchange.url &&
-    at >= instant(hook.created_at) - 0.005 &&
-    at <= (hook.done_at ? instant(hook.done_at) : Infinity) + 0.005;
-  const found = exchange.direction === "sent" ? webhooks.filter(fits) : [];
-  return found.find((hook) => hook.event === value("CallStatus")) ?? found[0];
+    const at = instant(exchange.at);
+    const value = (name: string) => exchange.parameters.find(([one]) => one === name)?.[1];
+    const fits = (hook: Webhook) =>
+        hook.url === exchange.url &&
+        at >= instant(hook.created_at) - 0.005 &&
+        at <= (hook.done_at ? instant(hook.done_at) : Infinity) + 0.005;
+    const found = exchange.direction === "sent" ? webhooks.filter(fits) : [];
+    return found.find((hook) => hook.event === value("CallStatus")) ?? found[0];
 }
 
 /** Joins the lines of one leg that begin and end something into one item. */
 function spans(lines: TimelineLine[], origin: number, end: number, prefix: string): Item[] {
-  const items: Item[] = [];
-  const open: { item: Item; until: RegExp; lines: TimelineLine[] }[] = [];
-  lines.forEach((line, index) => {
-    const at = instant(line.at) - origin;
-    const ended = open.findIndex((one) => one.until.test(line.text));
-    const closed = ended >= 0 ? open.splice(ended, 1)[0] : undefined;
-    if (closed) {
-      closed.item.end = at;
-      closed.lines.push(line);
-      return;
-    }
-    const own = [line];
-    const detail: Detail = { type: "lines", lines: own };
-    const item: Item = { id: `${prefix}${index}`, start: at, end: at, text: line.text, tone: lineTone(line), detail };
-    items.push(item);
-    const span = SPANS.find(([start]) => start.test(line.text));
-    if (span) {
-      item.end = end;
-      open.push({ item, until: span[1], lines: own });
-    }
-  });
-  return items;
+    const items: Item[] = [];
+    const open: { item: Item; until: RegExp; lines: TimelineLine[] }[] = [];
+    lines.forEach((line, index) => {
+        const at = instant(line.at) - origin;
+        const ended = open.findIndex((one) => one.until.test(line.text));
+        const closed = ended >= 0 ? open.splice(ended, 1)[0] : undefined;
+        if (closed) {
+            closed.item.end = at;
+            closed.lines.push(line);
+            return;
+        }
+        const own = [line];
+        const detail: Detail = { type: "lines", lines: own };
+        const item: Item = { id: `${prefix}${index}`, start: at, end: at, text: line.text, tone: lineTone(line), detail };
+        items.push(item);
+        const span = SPANS.find(([start]) => start.test(line.text));
+        if (span) {
+            item.end = end;
+            open.push({ item, until: span[1], lines: own });
+        }
+    });
+    return items;
 }
 
 /** Gives the items of a conversation their length: a turn lasts from the end of speech to the first audio, and the agent speaks
  * from the first audio until the line that says so. */
 function speechItems(items: Item[]): Item[] {
-  let audio: number | null = null;
-  return items.map((item) => {
-    const data = item.detail.type === "lines" ? item.detail.lines[0]?.data : undefined;
-    if (data?.event === "turn") {
-      audio = item.start;
-      const length = typeof data.audio_ms === "number" ? data.audio_ms / 1000 : 0;
-      return { ...item, start: item.start - length, tone: "warn" as const, text: `turn ${String(data.turn)}: ${Math.round(length * 1000)} ms` };
-    }
-    if (data?.event === "heard") return { ...item, tone: "good" as const };
-    if (data?.event !== "said" || audio === null) return item;
-    const start = audio;
-    audio = null;
-    return { ...item, start };
-  });
+    let audio: number | null = null;
+    return items.map((item) => {
+        const data = item.detail.type === "lines" ? item.detail.lines[0]?.data : undefined;
+        if (data?.event === "turn") {
+            audio = item.start;
+            const length = typeof data.audio_ms === "number" ? data.audio_ms / 1000 : 0;
+            return {
+                ...item,
+                start: item.start - length,
+                tone: "warn" as const,
+                text: `turn ${String(data.turn)}: ${Math.round(length * 1000)} ms`,
+            };
+        }
+        if (data?.event === "heard") return { ...item, tone: "good" as const };
+        if (data?.event !== "said" || audio === null) return item;
+        const start = audio;
+        audio = null;
+        return { ...item, start };
+    });
 }
 
 function sipItems(trace: Trace, party: number, origin: number): Item[] {
-  const leg = trace.parties[party]?.name ?? "";
-  return trace.messages.flatMap((message, index) => {
-    if (message.party !== party) return [];
-    const at = instant(message.at) - origin;
-    return {
-      id: `sip${index}`,
-      start: at,
-      end: at,
-      text: message.summary + (message.again ? " again" : ""),
-      tone: sipTone(message.summary),
-      isReceived: message.direction === "received",
-      detail: { type: "sip", message, leg },
-    };
-  });
+    const leg = trace.parties[party]?.name ?? "";
+    return trace.messages.flatMap((message, index) => {
+        if (message.party !== party) return [];
+        const at = instant(message.at) - origin;
+        return {
+            id: `sip${index}`,
+            start: at,
+            end: at,
+            text: message.summary + (message.again ? " again" : ""),
+            tone: sipTone(message.summary),
+            isReceived: message.direction === "received",
+            detail: { type: "sip", message, leg },
+        };
+    });
 }
 
 function webItems(report: Report, leg: string | null, origin: number): Item[] {
-  return report.requests.flatMap((exchange, index) => {
-    if (exchange.call !== leg) return [];
-    const start = instant(exchange.at) - origin;
-    const webhook = webhookOf(exchange, report.webhooks);
-    const result = exchange.answer?.status ?? exchange.error ?? "no answer";
-    return {
-      id: `web${index}`,
-      start,
-      end: start + exchange.elapsed_ms / 1000,
-      text: `${webhook?.event ?? exchange.method} ${shortUrl(exchange.url)} ${result}`,
-      tone: webTone(exchange),
-      detail: { type: "web", exchange, webhook },
-    };
-  });
+    return report.requests.flatMap((exchange, index) => {
+        if (exchange.call !== leg) return [];
+        const start = instant(exchange.at) - origin;
+        const webhook = webhookOf(exchange, report.webhooks);
+        const result = exchange.answer?.status ?? exchange.error ?? "no answer";
+        return {
+            id: `web${index}`,
+            start,
+            end: start + exchange.elapsed_ms / 1000,
+            text: `${webhook?.event ?? exchange.method} ${shortUrl(exchange.url)} ${result}`,
+            tone: webTone(exchange),
+            detail: { type: "web", exchange, webhook },
+        };
+    });
 }
 
 /** Which lane shows a line of the timeline. SIP messages and webhooks have richer sources. */
 function laneOf(line: TimelineLine): Kind | null {
-  if (line.kind === "sip" || line.kind === "webhook" || line.kind === "request") return null;
-  if (line.kind === "speech") return "speech";
-  return line.kind === "call" || line.kind === "advice" ? "verb" : "media";
+    if (line.kind === "sip" || line.kind === "webhook" || line.kind === "request") return null;
+    if (line.kind === "speech") return "speech";
+    return line.kind === "call" || line.kind === "advice" ? "verb" : "media";
 }
 
 function track(name: string | null, text: string, report: Report, trace: Trace | undefined, origin: number, end: number): Track {
-  const own = report.timeline.filter((line) => line.call === name);
-  const party = trace?.parties.findIndex((one) => one.name === name) ?? -1;
-  const lines = (kind: Kind) => spans(own.filter((line) => laneOf(line) === kind), origin, end, `${kind}${name}`);
-  const traced = trace && party >= 0 ? sipItems(trace, party, origin) : [];
-  // Without messages in memory, the timeline still has a line for each message.
-  const plain = own.filter((line) => line.kind === "sip");
-  const sip = traced.length > 0 ? traced : spans(plain, origin, end, `sip${name}`).map((item) => ({ ...item, isReceived: item.text.startsWith("<-") }));
-  const items: Partial<Record<Kind, Item[]>> = {
-    sip,
-    web: webItems(report, name, origin),
-    verb: lines("verb"),
-    media: lines("media"),
-    speech: speechItems(lines("speech")),
-  };
-  const series = report.quality_series?.find((one) => one.call === name);
-  const lanes = KINDS.flatMap(([kind, title]): Lane[] => {
-    const id = `${name} ${kind}`;
-    if (kind === "quality") return series ? [{ id, kind, title, items: [], series }] : [];
-    if (kind === "recording") {
-      const recordings = report.recordings.filter((one) => one.call === name);
-      return recordings.map((recording) => ({ id: `${id} ${recording.id}`, kind, title: "Recording", items: [], recording }));
-    }
-    const found = items[kind] ?? [];
-    return found.length > 0 ? [{ id, kind, title, items: found }] : [];
-  });
-  return { name: name ?? "whole call", text, lanes };
+    const own = report.timeline.filter((line) => line.call === name);
+    const party = trace?.parties.findIndex((one) => one.name === name) ?? -1;
+    const lines = (kind: Kind) =>
+        spans(
+            own.filter((line) => laneOf(line) === kind),
+            origin,
+            end,
+            `${kind}${name}`,
+        );
+    const traced = trace && party >= 0 ? sipItems(trace, party, origin) : [];
+    // Without messages in memory, the timeline still has a line for each message.
+    const plain = own.filter((line) => line.kind === "sip");
+    const sip =
+        traced.length > 0
+            ? traced
+            : spans(plain, origin, end, `sip${name}`).map((item) => ({ ...item, isReceived: item.text.startsWith("<-") }));
+    const items: Partial<Record<Kind, Item[]>> = {
+        sip,
+        web: webItems(report, name, origin),
+        verb: lines("verb"),
+        media: lines("media"),
+        speech: speechItems(lines("speech")),
+    };
+    const series = report.quality_series?.find((one) => one.call === name);
+    const lanes = KINDS.flatMap(([kind, title]): Lane[] => {
+        const id = `${name} ${kind}`;
+        if (kind === "quality") return series ? [{ id, kind, title, items: [], series }] : [];
+        if (kind === "recording") {
+            const recordings = report.recordings.filter((one) => one.call === name);
+            return recordings.map((recording) => ({
+                id: `${id} ${recording.id}`,
+                kind,
+                title: "Recording",
+                items: [],
+                recording,
+            }));
+        }
+        const found = items[kind] ?? [];
+        return found.length > 0 ? [{ id, kind, title, items: found }] : [];
+    });
+    return { name: name ?? "whole call", text, lanes };
 }
 
 /** Builds the lanes of all legs. */
 export function model(report: Report, trace: Trace | undefined, now: number | null): Model {
-  const starts = [...report.timeline.slice(0, 1), ...report.calls.map((leg) => ({ at: leg.created_at }))];
-  const first = [...starts.map((one) => one.at), ...(trace?.messages.slice(0, 1) ?? []).map((message) => message.at)];
-  const origin = Math.min(...first.map(instant));
-  const ends = [
-    ...report.timeline.map((line) => instant(line.at)),
-    ...report.requests.map((exchange) => instant(exchange.at) + exchange.elapsed_ms / 1000),
-    ...(trace?.messages ?? []).map((message) => instant(message.at)),
-    now ?? 0,
-  ];
-  const end = Math.max(0.1, ends.reduce((last, one) => Math.max(last, one), origin) - origin);
-  const tracks = report.calls.map((leg) => track(leg.name, `${leg.from} → ${leg.to}`, report, trace, origin, end));
-  const shared = track(null, "", report, trace, origin, end);
-  if (shared.lanes.length > 0) tracks.push(shared);
-  return { origin, end, tracks };
+    const starts = [...report.timeline.slice(0, 1), ...report.calls.map((leg) => ({ at: leg.created_at }))];
+    const first = [...starts.map((one) => one.at), ...(trace?.messages.slice(0, 1) ?? []).map((message) => message.at)];
+    const origin = Math.min(...first.map(instant));
+    const ends = [
+        ...report.timeline.map((line) => instant(line.at)),
+        ...report.requests.map((exchange) => instant(exchange.at) + exchange.elapsed_ms / 1000),
+        ...(trace?.messages ?? []).map((message) => instant(message.at)),
+        now ?? 0,
+    ];
+    const end = Math.max(0.1, ends.reduce((last, one) => Math.max(last, one), origin) - origin);
+    const tracks = report.calls.map((leg) => track(leg.name, `${leg.from} → ${leg.to}`, report, trace, origin, end));
+    const shared = track(null, "", report, trace, origin, end);
+    if (shared.lanes.length > 0) tracks.push(shared);
+    return { origin, end, tracks };
 }

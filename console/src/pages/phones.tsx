@@ -2,58 +2,62 @@
 import { moment } from "../format";
 import type { Phone } from "../types";
 import { FollowedPage } from "../ui/followed";
-import type { Column } from "../ui/table";
+import { NONE, type Column } from "../ui/table";
 import { Badge } from "../ui/state";
 
 function Refusal({ of }: { of: NonNullable<Phone["last_refusal"]> }) {
-  return (
-    <>
-      <Badge tone="warn">{of.reason}</Badge> {of.method} from {of.source}, {moment(of.at)}
-      {of.count > 1 && `, ${of.count} times`}
-    </>
-  );
+    return (
+        <>
+            <Badge tone="warn">{of.reason}</Badge> {of.method} from {of.source}, {moment(of.at)}
+            {of.count > 1 && `, ${of.count} times`}
+        </>
+    );
 }
 
 const columns: Column<Phone>[] = [
-  { name: "User", cell: (row) => <strong>{row.username}</strong> },
-  {
-    name: "State",
-    cell: (row) => <Badge tone={row.registered ? "good" : "idle"}>{row.registered ? "registered" : "not registered"}</Badge>,
-  },
-  {
-    name: "Source",
-    isLong: true,
-    cell: (row) =>
-      row.contacts.map((contact) => (
-        <div key={contact.contact}>
-          {contact.source} {contact.transport.toUpperCase()}, until {moment(contact.expires_at)}
-        </div>
-      )),
-  },
-  {
-    name: "User agent",
-    isLong: true,
-    cell: (row) => row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? "–"}</div>),
-  },
-  { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : "–"), isLong: true },
-  { name: "SIP URI", cell: (row) => row.uri, isLong: true },
-  { name: "Account", cell: (row) => row.account },
+    { name: "User", cell: (row) => <strong>{row.username}</strong> },
+    {
+        name: "State",
+        cell: (row) => <Badge tone={row.registered ? "good" : "idle"}>{row.registered ? "registered" : "not registered"}</Badge>,
+    },
+    {
+        name: "Source",
+        isLong: true,
+        cell: (row) =>
+            row.registered
+                ? row.contacts.map((contact) => (
+                      <div key={contact.contact}>
+                          {contact.source} {contact.transport.toUpperCase()}, until {moment(contact.expires_at)}
+                      </div>
+                  ))
+                : NONE,
+    },
+    {
+        name: "User agent",
+        isLong: true,
+        cell: (row) =>
+            row.registered ? row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? NONE}</div>) : NONE,
+    },
+    { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : NONE), isLong: true },
+    { name: "SIP URI", cell: (row) => row.uri, isLong: true },
+    { name: "Account", cell: (row) => row.account },
 ];
 
 /** The page of phones. */
 export function PhonesPage() {
-  return (
-    <FollowedPage<Phone>
-      title="Phones"
-      path="/console/phones"
-      type="phone"
-      columns={columns}
-      id={(row) => `${row.account} ${row.uri} ${row.username}`}
-      empty={
-        <>
-          No phones. Add an <code>[[endpoints]]</code> entry with user name and password to the configuration file, then register the phone.
-        </>
-      }
-    />
-  );
+    return (
+        <FollowedPage<Phone>
+            title="Phones"
+            path="/console/phones"
+            type="phone"
+            columns={columns}
+            id={(row) => `${row.account} ${row.uri} ${row.username}`}
+            empty={
+                <>
+                    No phones. Add an <code>[[endpoints]]</code> entry with user name and password to the configuration file, then
+                    register the phone.
+                </>
+            }
+        />
+    );
 }
