@@ -361,7 +361,8 @@ def test_a_lost_connection_is_shown_and_taken_up_again(console, live_call):
 
 
 def test_an_expired_session_leads_to_the_sign_in_and_back(console):
-    console.open("trunks").heading("Trunks")
+    console.open("trunks")
+    expect(console.rows("Trunks").first).to_be_visible()
     console.context.clear_cookies()
     console.page.get_by_role("link", name="Calls", exact=True).click()
     console.heading("Tandem console").sign_in().heading("Calls")
@@ -387,6 +388,7 @@ def test_no_page_has_findings_of_axe_or_is_wider_than_its_window(console, bridge
         found[page] = console.violations() + (["wider than the window"] if console.is_too_wide() else [])
     for tab in console.page.get_by_role("tab").all():
         tab.click()
+        console.page.wait_for_selector(".loading", state="detached")
         found[tab.inner_text()] = console.violations()
     console.page.locator(".axis .item").first.click()
     console.page.get_by_role("button", name="Export the call").click()

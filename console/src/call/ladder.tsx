@@ -1,4 +1,5 @@
 /** The SIP messages of a call as a ladder: one column for each far end, one for this server. */
+import { Fragment } from "preact";
 import { count, offset } from "../format";
 import type { SipMessage, Trace } from "../types";
 import { pressed, useWidth } from "../ui/width";
@@ -48,31 +49,32 @@ export function Ladder({ trace, selected, select }: Props) {
                         const drawn = text.length > room ? `${text.slice(0, room - 1)}…` : text;
                         const name = trace.parties[message.party]?.name ?? "";
                         // The accessible name begins with what is drawn.
-                        const label = `${offset(message.seconds)} ${drawn}, ${message.direction}, ${name}`;
+                        const label = `${drawn}, ${offset(message.seconds)} s, ${message.direction}, ${name}`;
                         const act = () => select(message);
                         return (
-                            <g
-                                key={index}
-                                class={`item ${message === selected ? "selected" : ""} ${sipTone(message.summary)}`}
-                                role="button"
-                                tabindex={0}
-                                aria-pressed={message === selected}
-                                aria-label={drawn === text ? label : `${label}: ${text}`}
-                                onClick={act}
-                                onKeyDown={pressed(act)}
-                            >
-                                <rect class="hit" x="0" y={y - 20} width={TIME + between * columns} height={ROW} />
-                                <text class="muted" x="0" y={y}>
+                            <Fragment key={index}>
+                                <text class="muted" x="0" y={y} aria-hidden="true">
                                     {offset(message.seconds)}
                                 </text>
-                                <text x={(from + to) / 2} y={y - 6} text-anchor="middle">
-                                    {drawn}
-                                </text>
-                                <path
-                                    class="arrow"
-                                    d={`M${from} ${y}H${to}M${to + head} ${y - 4}L${to} ${y}L${to + head} ${y + 4}`}
-                                />
-                            </g>
+                                <g
+                                    class={`item ${message === selected ? "selected" : ""} ${sipTone(message.summary)}`}
+                                    role="button"
+                                    tabindex={0}
+                                    aria-pressed={message === selected}
+                                    aria-label={drawn === text ? label : `${label}: ${text}`}
+                                    onClick={act}
+                                    onKeyDown={pressed(act)}
+                                >
+                                    <rect class="hit" x={TIME} y={y - 20} width={between * columns} height={ROW} />
+                                    <text x={(from + to) / 2} y={y - 6} text-anchor="middle">
+                                        {drawn}
+                                    </text>
+                                    <path
+                                        class="arrow"
+                                        d={`M${from} ${y}H${to}M${to + head} ${y - 4}L${to} ${y}L${to + head} ${y + 4}`}
+                                    />
+                                </g>
+                            </Fragment>
                         );
                     })}
                 </svg>
