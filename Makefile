@@ -18,7 +18,8 @@ test:
 	@scripts/test.sh
 	@echo "make test: all tests passed"
 
-# The checks that CI runs before the tests: formatting, lints, documentation, dependencies, mutated inputs for each parser, and the blocks of the docs.
+# The checks that CI runs before the tests: formatting, lints, documentation, dependencies, mutated inputs for each parser, the built files of
+# the web console, and the blocks of the docs.
 check:
 	@scripts/packages.sh test
 	cargo fmt --all -- --check
@@ -27,6 +28,7 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	@scripts/check-dependencies.sh
 	FUZZ_SECONDS=10 cargo test --test mutations
+	@scripts/console.sh check
 	@scripts/check-docs.py
 	@echo "make check: all fine"
 

@@ -268,11 +268,12 @@ export interface FigureSeries {
 }
 
 export interface Change {
+    id: string;
+    account: string | null;
     at: string;
     who: string;
     role: string;
     action: string;
     object: string;
-    before: unknown;
-    after: unknown;
+    parameters: string;
 }

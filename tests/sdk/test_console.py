@@ -191,6 +191,7 @@ def test_calls_are_found_by_a_part_of_the_number_and_a_view_is_saved(console, se
     console.page.get_by_label("Name", exact=True).fill("mine")
     console.page.get_by_role("button", name="Save", exact=True).click()
     console.page.get_by_role("link", name="Clear").click()
+    expect(console.page.get_by_label("Search calls")).to_have_value("")
     console.page.get_by_role("link", name="mine").click()
     expect(console.page.get_by_label("Status")).to_have_value("completed")
     console.page.get_by_label("Search calls").fill("no such number")

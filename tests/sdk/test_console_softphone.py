@@ -30,7 +30,7 @@ def console(server, tmp_path):
 def test_a_call_is_heard_in_both_directions_and_leads_to_its_page(console):
     console.open("softphone").sign_in().heading("Softphone")
     page = console.page
-    page.get_by_label("To").fill("702")
+    page.get_by_role("combobox", name="To").fill("702")
     page.get_by_role("button", name="Call", exact=True).click()
     call = page.get_by_role("region", name="The call")
     expect(call.get_by_role("status")).to_contain_text("In the call", timeout=15_000)
@@ -49,7 +49,7 @@ def test_a_call_is_heard_in_both_directions_and_leads_to_its_page(console):
 
 def test_a_call_to_nothing_says_why(console):
     console.open("softphone").sign_in().heading("Softphone")
-    console.page.get_by_label("To").fill("799")
+    console.page.get_by_role("combobox", name="To").fill("799")
     console.page.get_by_role("button", name="Call", exact=True).click()
     call = console.page.get_by_role("region", name="The call")
     expect(call.locator(".notice").first).to_contain_text("799", timeout=15_000)

@@ -18,14 +18,13 @@ const columns: Column<Change>[] = [
     { name: "Role", cell: (row) => row.role },
     { name: "Action", cell: (row) => row.action },
     { name: "Object", cell: (row) => row.object, isLong: true },
-    { name: "Before", cell: (row) => value(row.before), isLong: true },
-    { name: "After", cell: (row) => value(row.after), isLong: true },
+    { name: "Parameters", cell: (row) => value(row.parameters), isLong: true },
 ];
 
 /** The page of changes. */
 export function ChangesPage() {
     const { data, error, pages, more } = usePages<Page>("/console/changes", 10_000);
-    const id = (row: Change) => `${row.at} ${row.who} ${row.action} ${row.object}`;
+    const id = (row: Change) => row.id;
     const rows = [...new Map(pages.flatMap((page) => page.changes).map((row) => [id(row), row])).values()];
     return (
         <>
@@ -33,7 +32,8 @@ export function ChangesPage() {
             {error && <Failed error={error} />}
             {!data && !error && <Loading />}
             {data && rows.length === 0 && (
-                <Empty>Nobody has changed anything yet. Each action in this console is listed here.</Empty>
+                <Empty>Nobody has changed anything yet. Each action in this console and each
+                    change by an application is listed here.</Empty>
             )}
             {rows.length > 0 && <Table label="Changes" columns={columns} rows={rows} id={id} />}
             {more && (
