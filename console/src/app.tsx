@@ -1,7 +1,7 @@
 /** The frame of all pages: navigation, search, connection bar. */
 import { effect } from "@preact/signals";
 import type { FunctionComponent } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { lost, session, signOut } from "./api";
 import { kept } from "./kept";
 import { CallPage } from "./pages/call";
@@ -56,7 +56,8 @@ function useSearchKey(): void {
 function Search() {
     const field = useRef<HTMLInputElement>(null);
     const current = page.value === "calls" ? (route.value.query.get("search") ?? "") : "";
-    useEffect(() => {
+    // Before the page is drawn, so that it does not replace what the user types.
+    useLayoutEffect(() => {
         if (field.current) field.current.value = current;
     }, [current]);
     const submit = (event: Event) => {

@@ -202,6 +202,7 @@ async fn follow<L: List>(
 ) -> Result<(), Gone> {
     let mut follower = Follower { app, scope, query, known: Known::default(), due: Due::list(Instant::now()) };
     let mut alive_at = Instant::now() + KEEPALIVE;
+    let mut is_first = true;
     loop {
         let next_at = follower.due.at.map_or(alive_at, |at| at.min(alive_at));
         let ready = tokio::select! {
@@ -224,7 +225,9 @@ async fn follow<L: List>(
                 return lines.note("the server is stopping").await;
             }
         };
-        for line in ready {
+        // The reader of an empty list learns at once that the list is empty.
+        let is_empty = std::mem::take(&mut is_first) && ready.is_empty();
+        for line in ready.into_iter().chain(is_empty.then(|| "\n".to_owned())) {
             lines.send(line).await?;
             alive_at = Instant::now() + KEEPALIVE;
         }

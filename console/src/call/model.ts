@@ -216,7 +216,11 @@ function track(name: string | null, text: string, report: Report, trace: Trace |
     const sip =
         traced.length > 0
             ? traced
-            : spans(plain, origin, end, `sip${name}`).map((item) => ({ ...item, isReceived: item.text.startsWith("<-") }));
+            : spans(plain, origin, end, `sip${name}`).map((item) => ({
+                  ...item,
+                  isReceived: item.text.startsWith("<-"),
+                  text: item.text.replace(/^(<-|->) \S+ \w+ /, ""),
+              }));
     const items: Partial<Record<Kind, Item[]>> = {
         sip,
         web: webItems(report, name, origin),

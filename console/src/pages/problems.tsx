@@ -32,9 +32,13 @@ function grouped(problems: Problem[]): Group[] {
     return [...groups].map(([cause, list]) => ({ cause, problems: list }));
 }
 
+/** The page of the call. A refused request has no call, but its SIP messages are found by its Call-ID. */
+function idOf(problem: Problem): string | undefined {
+    return problem.call ?? problem.session ?? problem.request?.sip_call_id;
+}
+
 function Where({ of }: { of: Problem }) {
-    // A refused request has no call, but its SIP messages are found by its Call-ID.
-    const id = of.call ?? of.session ?? of.request?.sip_call_id;
+    const id = idOf(of);
     if (id) return <a href={link(["calls", id])}>{moment(of.at)}</a>;
     return <span>{moment(of.at)}</span>;
 }
@@ -45,6 +49,7 @@ function Cause({ group }: { group: Group }) {
     const [newest, oldest] = [group.problems[0], group.problems.at(-1)];
     if (!newest || !oldest) return null;
     const level = group.problems.some((problem) => problem.level === "error") ? "error" : "warning";
+    const hasCalls = group.problems.some(idOf);
     const shown = all ? group.problems : group.problems.slice(0, SHOWN);
     return (
         <article class={`problem ${level}`}>
@@ -68,7 +73,7 @@ function Cause({ group }: { group: Group }) {
                 )}
             </p>
             <button type="button" aria-expanded={isOpen} onClick={() => open(!isOpen)}>
-                {isOpen ? "Hide the calls" : "Show the calls"}
+                {isOpen ? "Hide" : "Show"} {hasCalls ? "the calls" : "each time"}
             </button>
             {isOpen && (
                 <ul class="occurrences">
