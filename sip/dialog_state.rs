@@ -271,6 +271,7 @@ pub(crate) enum StoredCause {
     LocalHangup,
     Rejected,
     AckTimeout,
+    FlowLost,
     SessionExpired,
     Timeout,
 }

@@ -35,6 +35,7 @@ mod in_dialog;
 mod incoming;
 mod leg_cx;
 mod locate;
+mod lost_flow;
 mod offer;
 mod offering;
 mod origin;
@@ -318,6 +319,10 @@ impl Endpoint {
             return;
         }
         self.phones.lose_connection(&mut self.core, now, peer);
+        if transport.is_websocket() {
+            let (dialogs, mut cx) = self.dialogs(now);
+            dialogs.lose_websocket(&mut cx, peer);
+        }
         for id in self.transactions.unanswered_over(transport, peer) {
             let input = ClientInput::TransportError(why);
             let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);

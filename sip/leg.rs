@@ -524,6 +524,8 @@ pub enum EndCause {
     Tls(TlsFault),
     /// The far end did not acknowledge a 200 or a reliable provisional response of the server.
     AckTimeout,
+    /// The far end's WebSocket was lost before the far end acknowledged the answer.
+    FlowLost,
     /// The session timer expired (RFC 4028 §10).
     SessionExpired,
     /// The limit [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
@@ -559,6 +561,10 @@ impl fmt::Display for EndCause {
             Self::Unconnected(why) => return why.fmt(f),
             Self::Tls(why) => return TransportFault::Tls(*why).fmt(f),
             Self::AckTimeout => "the far end did not acknowledge the answer",
+            Self::FlowLost => {
+                "its WebSocket was lost before the call was up, and it did not register over another one within 10 s: \
+                 the page must connect and register again at once"
+            }
             Self::SessionExpired => "the session was not refreshed in time (RFC 4028)",
             Self::Overload => "too many legs or transactions",
             Self::TrunkFull => "the trunk's max_calls or max_cps is reached",

@@ -406,7 +406,7 @@ fn end(cause: sip::EndCause, status: Option<u16>, reason: Option<String>, header
         sip::EndCause::Cancelled => SignalEndCause::Cancelled,
         sip::EndCause::Rejected => SignalEndCause::Refused,
         sip::EndCause::Timeout => SignalEndCause::NoResponse,
-        sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => SignalEndCause::Expired,
+        sip::EndCause::AckTimeout | sip::EndCause::FlowLost | sip::EndCause::SessionExpired => SignalEndCause::Expired,
         sip::EndCause::Unresolved
         | sip::EndCause::NoSocket
         | sip::EndCause::Unconnected(_)

@@ -83,6 +83,13 @@ impl Page {
         self.spec.lines.of_user(self.user()).iter().for_each(|line| line.ring_again(self));
     }
 
+    /// Rings again for the calls that rang at this page before it lost its socket: the calls of its session.
+    pub fn ring_again_in_session(self: &Arc<Self>) {
+        let mut own = self.spec.lines.of_user(self.user());
+        own.retain(|line| line.session() == &**self.session());
+        own.iter().for_each(|line| line.ring_again(self));
+    }
+
     /// Sends the frames that the page has missed, because its calls ended while its socket was lost.
     pub fn send_missed(&self) {
         self.spec.lines.take_missed(self.user(), self.session()).into_iter().for_each(|frame| self.send(frame));

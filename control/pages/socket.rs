@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket};
 use tandem_host::clock;
 use tokio::sync::{Notify, mpsc};
@@ -12,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 pub const MAX_FRAME: usize = 64 * 1024;
 /// Interval of our heartbeats. The strictest SDK closes a socket that is silent for 15 s.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Time after which a page that sends nothing counts as lost. Every SDK answers a heartbeat.
+/// Time after which a page that sends nothing counts as lost. Every SDK, or its browser, answers a heartbeat.
 const SILENCE: Duration = Duration::from_secs(35);
 /// Time limit for the login. A refused page connects again at once, so this time also limits its attempts.
 const LOGIN: Duration = Duration::from_secs(5);
@@ -74,6 +75,8 @@ pub trait Session: Send {
     fn handle(&mut self, text: &str) -> impl Future<Output = ()> + Send;
     /// Waits for an event that is no frame, and handles it. The function may be cancelled while it waits.
     fn wait(&mut self) -> impl Future<Output = ()> + Send;
+    /// Whether the SDK answers no heartbeat. Then this server sends WebSocket pings, which the browser answers.
+    const PINGS: bool = false;
     /// Returns the frame that shows that this server is alive. The page must answer it. Called every 5 s.
     fn heartbeat(&mut self) -> Option<String>;
     /// Whether the page has logged in.
@@ -93,13 +96,17 @@ pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, ses
     loop {
         let frame = tokio::select! {
             frame = waiting.next() => match frame {
-                Some(frame) => Some(frame),
+                Some(frame) => Some(Message::text(frame)),
                 None => return,
             },
             received = socket.recv() => match received {
                 Some(Ok(Message::Text(text))) => {
                     heard = clock::now().instant;
                     session.handle(&text).await;
+                    None
+                }
+                Some(Ok(Message::Pong(_))) if S::PINGS => {
+                    heard = clock::now().instant;
                     None
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
@@ -111,12 +118,12 @@ pub async fn serve<S: Session>(mut socket: WebSocket, first: Option<String>, ses
                 if is_late || now.duration_since(heard) >= SILENCE {
                     return;
                 }
-                session.heartbeat()
+                if S::PINGS { Some(Message::Ping(Bytes::new())) } else { session.heartbeat().map(Message::text) }
             }
             () = session.wait() => None,
         };
         if let Some(frame) = frame
-            && !matches!(tokio::time::timeout(SEND, socket.send(Message::text(frame))).await, Ok(Ok(())))
+            && !matches!(tokio::time::timeout(SEND, socket.send(frame)).await, Ok(Ok(())))
         {
             return;
         }

@@ -73,6 +73,11 @@ impl Browsers {
         let Ok(Some(Ok(Message::Text(first)))) = tokio::time::timeout(FIRST_FRAME, socket.recv()).await else { return };
         let frame = serde_json::from_str::<Value>(&first).unwrap_or_default();
         match frame.get("method").and_then(Value::as_str) {
+            // Both SDKs log in with this method. Each version of the other SDK says what it is.
+            Some("login") if frame.pointer("/params/User-Agent").is_none() => {
+                self.serve_first(socket, peer, first.to_string()).await;
+            }
+            Some("blade.connect") => self.serve_first(socket, peer, first.to_string()).await,
             Some("login" | "anonymous_login") => {
                 telnyx::browser::serve(socket, self.app.clone(), self.telnyx.clone(), peer, first.to_string()).await;
             }
@@ -82,5 +87,9 @@ impl Browsers {
             }
             method => tracing::debug!(%peer, ?method, "a WebSocket begins with a frame of no known SDK"),
         }
+    }
+
+    async fn serve_first(&self, socket: WebSocket, peer: SocketAddr, first: String) {
+        signalwire::browser::serve_first(socket, self.app.clone(), self.signalwire.clone(), peer, first).await;
     }
 }

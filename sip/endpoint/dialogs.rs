@@ -12,9 +12,11 @@
 //!
 //! - `calling` and `incoming` create legs.
 //! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
+//! - `lost_flow` finds a far end whose WebSocket was lost while its call rang.
 //! - `offer` is the state of offer and answer, and `offering` sends offers.
 //! - `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,7 +26,7 @@ use super::Arrival;
 use super::core::Core;
 use super::leg_cx::LegCx;
 use super::phones::Phones;
-use super::state::Leg;
+use super::state::{Leg, LostFlow};
 use super::transactions::client::Purpose;
 use super::transactions::{Key, Transactions};
 use super::trunks::Trunks;
@@ -65,6 +67,8 @@ pub(super) struct Dialogs {
     pub(super) by_key: HashMap<LegId, LegSlot>,
     /// Legs by their local tag.
     pub(super) by_tag: HashMap<u64, LegSlot>,
+    /// Callers with a WebSocket. A call that is up, or that has ended, leaves the list when the list is used or grows.
+    web_callers: Vec<LegSlot>,
     /// The message log. The dialogs report the Call-IDs of their legs to this log.
     pub(super) ladder: Option<Arc<Ladder>>,
 }
@@ -176,6 +180,34 @@ impl Dialogs {
     /// Handles the timers of the leg that are due.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegSlot) {
         self.with(cx, slot, |leg| leg.handle_timeout(at));
+    }
+
+    /// Handles the loss of a WebSocket to `peer`.
+    pub(super) fn lose_websocket(&mut self, cx: &mut Context<'_>, peer: SocketAddr) {
+        for slot in self.web_callers(|leg| leg.dialog.flow.peer == peer) {
+            self.with(cx, slot, |leg| leg.lose_flow());
+        }
+    }
+
+    /// Handles a registration over a WebSocket: the far end of a leg may have come back.
+    pub(super) fn find_flows(&mut self, cx: &mut Context<'_>) {
+        for slot in self.web_callers(|leg| matches!(leg.extensions.lost_flow, Some(LostFlow::Gone(_)))) {
+            self.with(cx, slot, |leg| leg.find_flow());
+        }
+    }
+
+    /// Adds a caller to the list of callers with a WebSocket.
+    pub(super) fn add_web_caller(&mut self, slot: LegSlot) {
+        if self.web_callers.len() == self.web_callers.capacity() {
+            self.web_callers.retain(|&slot| self.legs.get(slot).is_some_and(Leg::is_unacknowledged));
+        }
+        self.web_callers.push(slot);
+    }
+
+    /// Returns the callers with a WebSocket whose calls are not up, and that fit.
+    fn web_callers(&mut self, fits: impl Fn(&Leg) -> bool) -> Vec<LegSlot> {
+        self.web_callers.retain(|&slot| self.legs.get(slot).is_some_and(Leg::is_unacknowledged));
+        self.web_callers.iter().copied().filter(|&slot| self.legs.get(slot).is_some_and(&fits)).collect()
     }
 
     /// Returns a new key that no leg has.

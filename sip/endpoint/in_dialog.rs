@@ -30,6 +30,7 @@ impl LegCx<'_, '_> {
             return;
         }
         let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
+        leg.extensions.lost_flow = None;
         leg.offer.handle_ack();
         let (key, reported) = (leg.key, leg.is_reported());
         match bye {
@@ -248,7 +249,7 @@ impl LegCx<'_, '_> {
             flow,
             interval: timers.t1,
             retransmit: self.cx.now + timers.t1,
-            deadline: self.cx.now + timers.timeout(),
+            deadline: self.answer_deadline(),
             bye: None,
         }));
         self.start_session(negotiated_timer);

@@ -110,6 +110,9 @@ impl Dialogs {
             let trunk = trunk_index;
             Leg { incoming: true, session, trunk, offer, extensions, ..Leg::new(leg_key, tag, dialog, state) }
         });
+        if flow.transport.is_websocket() {
+            self.add_web_caller(slot);
+        }
         // This event must come before any trace event, because it is the first event of the leg and represents the
         // INVITE.
         cx.core.event(Event::Incoming { leg: leg_key, incoming });

@@ -146,6 +146,9 @@ impl LegCx<'_, '_> {
             self.finish(End::of(EndCause::Cancelled, Some(487)));
             return;
         }
+        if self.lost_flow_timeout() {
+            return;
+        }
         let leg = &mut *self.leg;
         if let State::Ringing { server, repeat: Some(repeat), .. } = &mut leg.state
             && *repeat <= self.cx.now

@@ -101,6 +101,10 @@ impl Endpoint {
         let new = NewServer { arrival, request, key, merge_key: None, echo, leg: None, tag, refer: false };
         let server = self.transactions.insert_server(&self.core, new);
         self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
+        if arrival.transport.is_websocket() {
+            let (dialogs, mut cx) = self.dialogs(now);
+            dialogs.find_flows(&mut cx);
+        }
     }
 
     /// Handles the timers of the registrar.

@@ -101,21 +101,30 @@ impl Context<'_> {
         let phone = dialog.flow.pinned.then(|| self.phones.phone_of_gruu(self.now, &dialog.target)).flatten();
         let contact = phone.as_ref().map_or(&dialog.target, |(contact, _)| contact);
         let (uri, routes) = dialog.request_uri_and_routes(contact);
-        // A browser may have lost its connection during the call. Only the browser can open another one, and it registers
-        // over the new connection (RFC 5626 §5.3).
-        let newest = || match phone {
-            Some((_, flow)) => Some(flow),
-            None => self.phones.flow_of_contact(self.now, &dialog.remote, &dialog.target),
-        };
-        let is_browser = dialog.flow.pinned && dialog.flow.transport.is_websocket();
-        let flow = match is_browser.then(newest).flatten().filter(|flow| flow.transport.is_websocket()) {
-            Some(flow) => Flow { pinned: true, secure: dialog.flow.secure, ..flow },
+        let flow = match self.newest_flow(dialog, phone.map(|(_, flow)| flow)) {
+            Some(flow) => flow,
             None => {
                 let targets = Targets { core: self.core, trunks: self.trunks };
                 dialog.next_flow(|peer, to, transport| targets.follows(peer, to, transport))
             }
         };
         NextHop { flow, uri, routes }
+    }
+
+    /// Returns the flow over which the browser of a dialog has registered last. `named` is the flow of the phone that the
+    /// target names, if the target is a GRUU. A browser may have lost its connection during the call. Only the browser can
+    /// open another one, and it registers over the new connection (RFC 5626 §5.3).
+    fn newest_flow(&self, dialog: &Dialog, named: Option<Flow>) -> Option<Flow> {
+        let is_browser = dialog.flow.pinned && dialog.flow.transport.is_websocket();
+        let newest = || named.or_else(|| self.phones.flow_of_contact(self.now, &dialog.remote, &dialog.target));
+        let flow = is_browser.then(newest).flatten().filter(|flow| flow.transport.is_websocket())?;
+        Some(Flow { pinned: true, secure: dialog.flow.secure, ..flow })
+    }
+
+    /// Returns the flow over which the browser of a dialog has registered last.
+    pub(super) fn newest_flow_of(&self, dialog: &Dialog) -> Option<Flow> {
+        let phone = self.phones.phone_of_gruu(self.now, &dialog.target);
+        self.newest_flow(dialog, phone.map(|(_, flow)| flow))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]

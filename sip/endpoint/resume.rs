@@ -692,6 +692,7 @@ fn stored_end(end: &End) -> StoredEnd {
         EndCause::LocalHangup => StoredCause::LocalHangup,
         EndCause::Rejected => StoredCause::Rejected,
         EndCause::AckTimeout => StoredCause::AckTimeout,
+        EndCause::FlowLost => StoredCause::FlowLost,
         EndCause::SessionExpired => StoredCause::SessionExpired,
         _ => StoredCause::Timeout,
     };
@@ -703,6 +704,7 @@ fn read_end(stored: StoredEnd) -> End {
         StoredCause::LocalHangup => EndCause::LocalHangup,
         StoredCause::Rejected => EndCause::Rejected,
         StoredCause::AckTimeout => EndCause::AckTimeout,
+        StoredCause::FlowLost => EndCause::FlowLost,
         StoredCause::SessionExpired => EndCause::SessionExpired,
         StoredCause::Timeout => EndCause::Timeout,
     };

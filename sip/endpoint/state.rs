@@ -69,6 +69,8 @@ pub(super) struct Extensions {
     pub(super) reliable: Option<Box<Reliable>>,
     /// Whether this server itself has sent the far end's INVITE.
     pub(super) is_own_request: bool,
+    /// The state of the far end's WebSocket, if it was lost before the far end acknowledged the answer to its INVITE.
+    pub(super) lost_flow: Option<LostFlow>,
     /// The session timer for the 2xx to the current request.
     pub(super) negotiated_timer: Option<NegotiatedTimer>,
     pub(super) session: Option<Box<SessionTimer>>,
@@ -78,12 +80,31 @@ pub(super) struct Extensions {
     pub(super) referral: Option<Box<Referral>>,
 }
 
+/// The state of a far end whose WebSocket was lost (RFC 5626 §5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LostFlow {
+    /// The far end has not registered over another WebSocket. At this time, the leg ends.
+    Gone(Instant),
+    /// The far end has registered over another WebSocket.
+    Replaced,
+}
+
+impl LostFlow {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Gone(at) => Some(*at),
+            Self::Replaced => None,
+        }
+    }
+}
+
 impl Extensions {
     fn next_timeout(&self) -> Option<Instant> {
         let reliable = self.reliable.as_ref().and_then(|reliable| reliable.next_timeout());
         let session = self.session.as_ref().map(|session| session.next_timeout());
         let referral = self.referral.as_ref().map(|referral| referral.deadline);
-        [reliable, session, referral].into_iter().flatten().min()
+        let flow = self.lost_flow.as_ref().and_then(LostFlow::deadline);
+        [reliable, session, referral, flow].into_iter().flatten().min()
     }
 }
 
@@ -211,6 +232,11 @@ impl Leg {
     /// Returns whether the end of the leg was reported.
     pub(super) fn is_reported(&self) -> bool {
         self.end_report == EndReport::Done
+    }
+
+    /// Whether the far end has called and has not acknowledged an answer.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        matches!(self.state, State::Ringing { .. }) || self.awaiting_ack.as_ref().is_some_and(|ack| ack.initial)
     }
 
     /// Marks the leg as ending. The end of the leg is reported no later than `at`.

@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from browser_acts import *  # noqa: F403
-from browser_pages import connect, dials, gathers, give_digits, restart_ice, talk
+from browser_pages import PROMPT, connect, dials, gathers, give_digits, restart_ice, talk
+from harness.rtp import tone
 from harness.waiting import wait_for
 from twilio_app import access_token, answering, assert_genuine, client, number
 
@@ -301,3 +302,30 @@ def test_a_page_without_an_application_may_not_call(server, page):
     alice.do("call", "x")
     assert alice.wait("failed")[1]["code"] == 31005
     alice.wait("ended")
+
+
+def test_a_preflight_measures_the_sound_of_the_application(app, start, token):
+    alice = start()
+    app.sound("/test.wav", tone(PROMPT, 8))
+    answering(app, "/voice", lambda response: response.play("/test.wav"))
+    alice.do("preflight", token(alice.user), {})
+    alice.wait("connected")
+    _, report = alice.wait("completed", seconds=20)
+    assert report["sid"] == app.to("/voice")[0]["CallSid"]
+    assert (report["quality"], report["turn"], report["timing"]) == ("excellent", False, ["dtls", "ice", "peerConnection", "signaling"])
+    assert report["samples"] >= 5 and report["heard"] > 0 and "insights-connection-error" not in report["warnings"]
+
+
+def test_a_preflight_with_a_sound_instead_of_the_microphone_hears_its_echo(app, start, token):
+    alice = start()
+    answering(app, "/voice", lambda response: response.echo())
+    alice.do("preflight", token(alice.user), {"fakeMicInput": True})
+    alice.wait("connected")
+    _, report = alice.wait("completed", seconds=40)
+    assert report["quality"] == "excellent" and report["heard"] > 0
+
+
+def test_a_preflight_with_a_token_that_is_not_valid_fails_with_the_code(start, token):
+    alice = start()
+    alice.do("preflight", token(alice.user, secret="x" * 64), {})
+    assert alice.wait("preflightFailed")[1]["code"] == 20151

@@ -161,9 +161,20 @@ impl Browser {
         )
     }
 
+    /// Opens another connection.
+    async fn reconnect(&mut self, server: &TestServer) {
+        self.socket = Socket::Web(Box::new(open(server.api.0, "/sip", "sip").await.unwrap()));
+    }
+
     /// Sends a request, and repeats the request with credentials after the 401. Returns the final response. `password`
     /// is Alice's password or a wrong password.
     async fn ask(&mut self, method: &str, uri: &str, lines: &str, body: &str, password: &str) -> Message {
+        self.send(method, uri, lines, body, password).await;
+        self.outcome().await
+    }
+
+    /// Sends a request, and repeats the request with credentials after the 401.
+    async fn send(&mut self, method: &str, uri: &str, lines: &str, body: &str, password: &str) {
         let to = if method == "REGISTER" { format!("<sip:alice@{}>", self.server) } else { format!("<{uri}>") };
         let request = self.request(method, uri, &to, lines, body);
         self.say(request).await;
@@ -181,7 +192,15 @@ impl Browser {
         );
         let request = self.request(method, uri, &to, &authorization, body);
         self.say(request).await;
-        self.outcome().await
+    }
+
+    /// Calls a number, and waits until it rings.
+    async fn call(&mut self, number: &str, phone: &mut Phone) {
+        let (uri, sdp) = (format!("sip:{number}@{}", self.server), self.sdp());
+        self.send("INVITE", &uri, "Content-Type: application/sdp\r\n", &sdp, "of alice").await;
+        phone.until(SipEvent::Invited).await;
+        phone.ring().await;
+        self.receive("a ringing response", |message| message.status() == Some(180)).await;
     }
 
     async fn register(&mut self) {
@@ -266,6 +285,48 @@ async fn a_browser_registers_and_calls_a_phone_until_its_websocket_closes() {
         while !other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact").is_empty() {}
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("the registration goes");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_connects_again_while_its_call_rings_gets_the_answer_over_the_new_websocket() {
+    let mut phone = Phone::new().await;
+    let server = TestServer::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
+    let mut browser = Browser::open(&server).await;
+    browser.register().await;
+    browser.call("700", &mut phone).await;
+    browser.close().await;
+    let cseq = browser.cseq;
+    browser.reconnect(&server).await;
+    browser.register().await;
+    phone.pick_up().await;
+    let answer = browser.outcome().await;
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    let (to, contact) = (answer.get("To").to_owned(), answer.contact());
+    browser.cseq = cseq;
+    let ack = browser.request("ACK", &contact, &to, "", "");
+    browser.say(ack).await;
+    browser.audio.connect(answer.media().unwrap());
+    assert_hear_each_other(&browser, &phone).await;
+    phone.hangup().await;
+    let bye = browser.receive_request("BYE").await;
+    browser.answer(&bye, 200, "").await;
+    server.quiet().await;
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_browser_is_lost_while_it_rings_is_cancelled_and_its_story_says_why() {
+    let mut phone = Phone::new().await;
+    let server = TestServer::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
+    let mut browser = Browser::open(&server).await;
+    browser.register().await;
+    browser.call("700", &mut phone).await;
+    browser.close().await;
+    phone.until(SipEvent::Cancelled).await;
+    server.quiet().await;
+    let story = server.api.get("/console/calls/last").await.json().to_string();
+    assert!(story.contains("its WebSocket was lost") && story.contains("must connect and register again"), "{story}");
     server.end().await;
 }
 

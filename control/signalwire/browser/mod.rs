@@ -1,4 +1,5 @@
-//! SignalWire's browser SDK (`@signalwire/js` 3.x, calls of subscribers): JSON-RPC over a WebSocket, with Verto inside.
+//! SignalWire's browser SDK (`@signalwire/js`): JSON-RPC over a WebSocket, with Verto inside. `socket` and `envelope` are of
+//! the SDK 3.x (calls of subscribers), `first_socket` and `first_envelope` of the SDK 1.x (`Relay` and `Verto`).
 //!
 //! ```text
 //!   page ── WebSocket ──► socket ──► tandem_pages (verto) ──► the leg of the call
@@ -7,6 +8,8 @@
 //! ```
 
 mod envelope;
+mod first_envelope;
+mod first_socket;
 mod socket;
 pub(crate) mod token;
 
@@ -16,8 +19,9 @@ use std::time::Duration;
 use foldhash::HashMap;
 use parking_lot::Mutex;
 use tandem_host::clock;
-use tandem_pages::Lines;
+use tandem_pages::{Lines, LoginGuard};
 
+pub use self::first_socket::serve as serve_first;
 pub use self::socket::serve;
 
 /// Time for which a session without a socket keeps its state.
@@ -29,6 +33,11 @@ const MAX_SESSIONS: usize = 10_000;
 #[derive(Clone, Default)]
 pub struct Sessions {
     lines: Lines,
+    /// The calls of the pages with `Relay` of the SDK 1.x.
+    relay: Lines,
+    /// The calls of the pages with `Verto` of the SDK 1.x.
+    verto: Lines,
+    guard: LoginGuard,
     /// The sessions that were online when they lost their socket, and the time of the loss.
     online: Arc<Mutex<HashMap<Arc<str>, std::time::Instant>>>,
 }

@@ -317,7 +317,7 @@ fn over(call_id: &str) -> Facts {
 }
 
 /// Returns the called address and its user: `/private/bob?channel=audio` is the client `bob`, and a number is a number.
-fn called(destination: &str) -> (String, String) {
+pub(super) fn called(destination: &str) -> (String, String) {
     let name = destination.split('?').next().unwrap_or(destination);
     match name.strip_prefix('/').and_then(|path| path.split_once('/')) {
         Some((_, name)) => (format!("client:{name}"), name.to_owned()),

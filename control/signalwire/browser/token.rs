@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     Access,
     /// The application renews the access token with the token.
     Refresh,
+    /// A page with the SDK 1.x logs in with the token.
+    Relay,
+    /// The application renews a token for the SDK 1.x with the token.
+    RelayRefresh,
 }
 
 impl Kind {
@@ -34,6 +38,19 @@ impl Kind {
         match self {
             Self::Access => "SAT",
             Self::Refresh => "SRT",
+            Self::Relay => "JWT",
+            Self::RelayRefresh => "JRT",
+        }
+    }
+
+    /// The reason for the refusal of a token of another kind.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Access => "the token is of another kind: pages log in with a subscriber access token",
+            Self::Relay => {
+                "the token is of another kind: pages with the SDK 1.x log in with a token of /api/relay/rest/jwt"
+            }
+            Self::Refresh | Self::RelayRefresh => "the token is no refresh token of this kind",
         }
     }
 }
@@ -103,7 +120,7 @@ pub(crate) fn verify(
     let malformed = || refuse("the token is no token of this server", None);
     let token = Token::<Claims>::read(token, MAX_TOKEN).map_err(|_| malformed())?;
     if token.typ != kind.word() {
-        return Err(refuse("the token is of another kind: pages log in with a subscriber access token", None));
+        return Err(refuse(kind.expected(), None));
     }
     let account =
         accounts.by_sid(&token.claims.project_id).ok_or_else(|| refuse("no project has the id in the token", None))?;
@@ -146,7 +163,9 @@ mod tests {
         assert!(!claims.jti.contains('_'));
         let refused = |kind, token: &str, now| verify(&accounts, kind, token, now).unwrap_err().why;
         assert!(refused(Kind::Access, &token, now + LIFE).contains("expired"));
-        assert!(refused(Kind::Refresh, &token, now).contains("another kind"));
+        for kind in [Kind::Refresh, Kind::Relay, Kind::RelayRefresh] {
+            assert!(refused(kind, &token, now).contains("kind"));
+        }
         let forged = mint(&account("other"), Kind::Access, "alice", now + LIFE, None).unwrap();
         assert!(refused(Kind::Access, &forged, now).contains("signature"));
         for text in ["", "a.b.c", "....", &"x".repeat(MAX_TOKEN + 1)] {

@@ -1,9 +1,9 @@
-//! SignalWire's newer APIs. This server supports the Calling API, the SIP
-//! endpoints and the tokens of subscribers. A request to another API gets
-//! an error in the format of that API, because SignalWire's libraries show such an error.
+//! SignalWire's newer APIs. This server supports the Calling API, the SIP endpoints and the tokens of pages. A request to
+//! another API gets an error in the format of that API, because SignalWire's libraries show such an error.
 
 pub(super) mod answer;
 mod endpoints;
+mod relay_tokens;
 mod subscribers;
 
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use super::SignalWire;
 /// The unsupported APIs, by path prefix.
 const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
 
-/// The routes of the Calling API, the SIP endpoints and the tokens of subscribers. All other paths are refused.
+/// The routes of the Calling API, the SIP endpoints and the tokens of pages. All other paths are refused.
 pub fn routes() -> Router<App> {
-    APIS.iter().fold(super::calling::routes().merge(endpoints::routes()).merge(subscribers::routes()), |router, api| {
-        router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
-    })
+    let own =
+        super::calling::routes().merge(endpoints::routes()).merge(subscribers::routes()).merge(relay_tokens::routes());
+    APIS.iter().fold(own, |router, api| router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse)))
 }
 
 /// The account of the project and the token in the request.

@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new().route(PATH, post(create)).route(&format!("{PATH}/refresh"), post(refresh))
 }
 
-fn refused(status: StatusCode, code: &str, attribute: Option<&str>, message: &str) -> Response {
+pub(super) fn refused(status: StatusCode, code: &str, attribute: Option<&str>, message: &str) -> Response {
     let error =
         json!({ "type": "validation_error", "code": code, "message": message, "attribute": attribute, "url": null });
     (status, Json(json!({ "errors": [error] }))).into_response()

@@ -16,7 +16,7 @@ use crate::directory::{Domain, Ha1};
 use crate::endpoint::Output;
 use crate::endpoint::tests::response_to;
 use crate::flow::{ConnectionId, Transport};
-use crate::leg::{Command, LegId};
+use crate::leg::{Command, EndCause, LegId};
 use crate::testing::{self, SDP, instant, outgoing};
 use crate::trunk_acl::TrunkAcl;
 
@@ -744,4 +744,120 @@ fn a_request_in_a_call_goes_over_the_connection_with_which_the_browser_registere
         assert!(bye.text.starts_with("BYE sip:x7@browser.invalid;transport=ws"), "{}", bye.text);
         assert_eq!(bye.to.to_string(), elsewhere);
     }
+}
+
+const ELSEWHERE: &str = "192.0.2.1:40444";
+const PAGE: &str = "Contact: <sip:x7@browser.invalid;transport=ws>;+sip.instance=\"<urn:uuid:a>\";reg-id=1\r\n";
+
+impl Exchange {
+    fn register_page(&mut self, from: &str) {
+        let answer = self.register(from, "alice", &format!("{PAGE}Supported: path, gruu, outbound\r\n"));
+        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+    }
+
+    /// A registered page calls, and the called party rings. Returns the leg.
+    fn call_of_page(&mut self) -> LegId {
+        self.transport = Transport::Ws;
+        self.register_page(ALICE);
+        let contact = "Contact: <sip:x7@browser.invalid;transport=ws;ob>\r\n";
+        assert!(self.authenticated(ALICE, "INVITE", "sip:600@tandem", "alice", contact, "secret").contains(" 100 "));
+        let incoming = |event: &Event| if let Event::Incoming { leg, .. } = event { Some(*leg) } else { None };
+        let leg = self.events.iter().find_map(incoming).expect("a call");
+        self.command(Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() });
+        assert!(self.next().text.starts_with("SIP/2.0 180 "));
+        leg
+    }
+
+    fn lose_page(&mut self) {
+        let broken = std::io::ErrorKind::ConnectionReset;
+        self.endpoint.handle_transport_error(self.now, Transport::Ws, ALICE.parse().unwrap(), broken);
+        self.collect();
+        self.events.clear();
+    }
+
+    fn ended(&mut self) -> Option<(EndCause, Option<u16>, Option<String>)> {
+        self.events.drain(..).find_map(|event| match event {
+            Event::Ended { cause, status, reason, .. } => Some((cause, status, reason)),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn the_answer_goes_over_the_websocket_that_a_page_has_opened_while_its_call_rang() {
+    let mut exchange = Exchange::new();
+    let leg = exchange.call_of_page();
+    exchange.lose_page();
+    exchange.wait(Duration::from_secs(9));
+    exchange.register_page(ELSEWHERE);
+    exchange.wait(Duration::from_secs(20));
+    exchange.command(testing::answer(leg));
+    let answer = exchange.next();
+    assert_eq!((answer.to.to_string().as_str(), &answer.text[..12]), (ELSEWHERE, "SIP/2.0 200 "));
+    assert_eq!(exchange.ended(), None);
+    let tag = answer.text.lines().find_map(|line| line.strip_prefix("To: <sip:600@tandem>;tag=")).unwrap().to_owned();
+    let ack = exchange.request("ACK", "sip:127.0.0.1:5060", "sip:alice@tandem", "sip:600@tandem", "", "");
+    let number = exchange.number;
+    let ack = ack.replace(&format!("CSeq: {number} "), &format!("CSeq: {} ", number - 3));
+    exchange.receive(ELSEWHERE, ack.replace("To: <sip:600@tandem>", &format!("To: <sip:600@tandem>;tag={tag}")));
+    assert!(matches!(exchange.events.pop_front(), Some(Event::Acknowledged { .. })), "{:?}", exchange.events);
+    exchange.wait(Duration::from_secs(60));
+    assert_eq!(exchange.ended(), None, "the call is up");
+}
+
+#[test]
+fn an_answer_in_a_lost_websocket_is_repeated_at_once_over_the_next_and_a_page_that_gave_up_ends_the_call_early() {
+    let mut exchange = Exchange::new();
+    let leg = exchange.call_of_page();
+    exchange.lose_page();
+    exchange.command(testing::answer(leg));
+    exchange.wait(Duration::from_secs(3));
+    exchange.sent.clear();
+    exchange.register_page(ELSEWHERE);
+    exchange.wait(Duration::from_millis(1));
+    let again = exchange.next();
+    assert_eq!((again.to.to_string().as_str(), &again.text[..12]), (ELSEWHERE, "SIP/2.0 200 "));
+    exchange.events.clear();
+    exchange.wait(Duration::from_secs(9));
+    assert_eq!(exchange.ended(), None);
+    exchange.wait(Duration::from_secs(4));
+    assert_eq!(exchange.ended(), Some((EndCause::AckTimeout, None, None)));
+}
+
+#[test]
+fn a_call_whose_page_does_not_come_back_within_ten_seconds_is_cancelled_with_the_reason() {
+    let mut exchange = Exchange::new();
+    exchange.call_of_page();
+    exchange.lose_page();
+    exchange.wait(Duration::from_secs(9));
+    assert_eq!(exchange.ended(), None);
+    exchange.wait(Duration::from_secs(1));
+    let (cause, status, reason) = exchange.ended().unwrap();
+    assert_eq!((cause, status), (EndCause::Cancelled, Some(487)));
+    assert!(reason.is_some_and(|reason| reason.contains("its WebSocket was lost")));
+    exchange.wait(Duration::from_secs(60));
+    assert_eq!(exchange.endpoint.transactions(), 0);
+}
+
+#[test]
+fn an_answer_that_a_lost_page_never_gets_ends_the_call_within_ten_seconds_with_the_reason() {
+    let mut exchange = Exchange::new();
+    let leg = exchange.call_of_page();
+    exchange.command(testing::answer(leg));
+    exchange.lose_page();
+    exchange.wait(Duration::from_secs(9));
+    assert_eq!(exchange.ended(), None);
+    exchange.wait(Duration::from_secs(4));
+    assert_eq!(exchange.ended(), Some((EndCause::FlowLost, None, None)));
+}
+
+#[test]
+fn another_page_of_the_same_user_does_not_get_the_answer_of_a_lost_page() {
+    let mut exchange = Exchange::new();
+    let leg = exchange.call_of_page();
+    exchange.lose_page();
+    let other = "Contact: <sip:y8@other.invalid;transport=ws>;+sip.instance=\"<urn:uuid:b>\";reg-id=1\r\n";
+    exchange.register(ELSEWHERE, "alice", other);
+    exchange.command(testing::answer(leg));
+    assert_ne!(exchange.next().to.to_string(), ELSEWHERE);
 }

@@ -114,6 +114,13 @@ impl Transactions {
         self.servers_by_merge_key.contains_key(merge_key) || self.completed.has_merge_key(merge_key)
     }
 
+    /// Sends the next responses along another flow, because the flow of the request is lost.
+    pub(in crate::endpoint) fn move_server(&mut self, id: ServerId, flow: Flow) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.flow = flow;
+        }
+    }
+
     /// Creates the transaction of a request.
     pub(in crate::endpoint) fn insert_server(&mut self, core: &Core, new: NewServer<'_>) -> ServerId {
         let NewServer { arrival, request, key, merge_key, echo, leg, tag, refer } = new;

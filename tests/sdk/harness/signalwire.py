@@ -22,3 +22,11 @@ def subscriber_token(server, reference):
     answer = requests.post(url, json={"reference": reference}, auth=(PROJECT, TOKEN), timeout=5)
     assert answer.ok, answer.text
     return answer.json()["token"]
+
+
+def relay_token(server, resource, **options):
+    """Asks for a token for the SDK 1.x, as the backend of an application does. Returns the answer: `jwt_token` and `refresh_token`."""
+    url = f"{server.http}/api/relay/rest/jwt"
+    answer = requests.post(url, json={"resource": resource, **options}, auth=(PROJECT, TOKEN), timeout=5)
+    assert answer.ok, answer.text
+    return answer.json()

@@ -81,6 +81,24 @@ window.phone = {
   direction: () => latest().session.direction,
   sid: () => latest().session.parameters.CallSid,
   say: (content) => void latest().session.sendMessage({ content, messageType: "user-defined-message" }),
+  /** Tests the way to the server with a call of its own. */
+  preflight(token, options) {
+    const test = Device.runPreflight(token, options);
+    test.on("connected", () => tell("connected"));
+    test.on("warning", ({ name }) => tell("warning", name));
+    test.on("failed", ({ code, message }) => tell("preflightFailed", { code, message }));
+    test.on("completed", ({ callSid, callQuality, isTurnRequired, samples, networkTiming, warnings }) =>
+      tell("completed", {
+        sid: callSid,
+        quality: callQuality,
+        turn: isTurnRequired,
+        samples: samples.length,
+        heard: Math.max(...samples.map((sample) => sample.audioOutputLevel)),
+        timing: Object.keys(networkTiming).sort(),
+        warnings: warnings.map(({ name }) => name),
+      }),
+    );
+  },
   /** Restarts ICE as the SDK does when a connection has failed. */
   restartIce: () => latest().session._mediaHandler.iceRestart(),
 };
