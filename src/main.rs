@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod dev;
 mod doctor;
+mod init;
 mod serve;
 
 use std::ffi::OsString;
@@ -32,6 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Arguments),
     Serve(serve::Arguments),
     Dev(dev::Arguments),
     #[cfg(feature = "tools")]
@@ -78,7 +80,8 @@ const AFTER_HELP: &str = concat!(
     with_tools!("  tandem demo                        one call through every part\n"),
     "  tandem serve                       SIP on 127.0.0.1:5060, HTTP on
                                      127.0.0.1:8080, data in ./data
-  cp tandem.example.toml tandem.toml all settings with their defaults
+  tandem init                        writes a first tandem.toml; all settings
+                                     are in tandem.example.toml
   tandem check                       all errors of tandem.toml, with lines
   tandem doctor                      what this machine lacks, with advice
   tandem serve --config tandem.toml
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match arguments.command {
+        Command::Init(arguments) => init::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
         #[cfg(feature = "tools")]
