@@ -83,12 +83,18 @@ fn answers(arguments: Arguments) -> anyhow::Result<Answers> {
         None if can_ask => asked(question, usual),
         None => Err(anyhow!("give --{name}: {question}")),
     };
-    let provider = ask(arguments.provider, "provider", "Which API does your application use: twilio, telnyx or signalwire?", "twilio")?;
+    let provider = ask(
+        arguments.provider,
+        "provider",
+        "Which API does your application use: twilio, telnyx or signalwire?",
+        "twilio",
+    )?;
     if !["twilio", "telnyx", "signalwire"].contains(&provider.as_str()) {
         return Err(anyhow!("{provider:?} is not twilio, telnyx or signalwire"));
     }
     let application = arguments.application.map(String::from);
-    let application = ask(application, "application", "What is the URL of your application?", "http://127.0.0.1:5000/voice")?;
+    let application =
+        ask(application, "application", "What is the URL of your application?", "http://127.0.0.1:5000/voice")?;
     let application = application.parse().with_context(|| format!("{application:?} is no URL"))?;
     let number = ask(arguments.number, "number", "Which number does it have?", "700")?;
     let address = arguments.address.map(|address| address.to_string());
