@@ -198,6 +198,7 @@ impl Session {
             signalling_id: id,
             headers: HeaderFields::new(),
             parameters,
+            client_state: None,
         });
     }
 
