@@ -329,6 +329,8 @@ impl Line {
             ends
         };
         if ends {
+            // The page learns the end when it is back, if its session survives the socket.
+            self.to_page(self.protocol.ended(&self.facts, &End::Cancelled { answered_elsewhere: false }));
             self.end(SignalEnd::of(SignalEndCause::Cancelled));
         }
     }
