@@ -203,6 +203,8 @@ pub struct IncomingCall {
     pub headers: HeaderFields,
     /// Names and values that the caller passes to the application, each as a parameter of its own.
     pub parameters: Vec<(String, String)>,
+    /// A text of the caller that the application gets with each event of the leg.
+    pub client_state: Option<String>,
     /// The offer. `None` if this server shall make the offer.
     pub offer: Option<Bytes>,
     /// The leg of this server that the call asks to replace (RFC 3891).

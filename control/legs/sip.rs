@@ -386,6 +386,7 @@ fn incoming_call(incoming: sip::Incoming) -> (IncomingCall, PendingCall) {
         }),
         headers: fields(headers),
         parameters: Vec::new(),
+        client_state: None,
         offer,
         replaces,
         dialog: dialog.map(|dialog| dialog.to_string().into()),

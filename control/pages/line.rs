@@ -122,6 +122,8 @@ pub struct PageCall {
     pub headers: HeaderFields,
     /// The parameters for the application.
     pub parameters: Vec<(String, String)>,
+    /// A text of the page that the application gets with each event of the leg.
+    pub client_state: Option<String>,
 }
 
 impl Line {
@@ -194,7 +196,7 @@ impl Line {
     /// Makes the call that the page has asked for: admits it, or refuses it.
     pub fn make(self: Arc<Self>, call: PageCall) {
         let PageCall { peer, transport, identity, from_uri, from_user, from_display, to_uri, to_user, .. } = call;
-        let PageCall { line, signalling_id, headers, parameters, .. } = call;
+        let PageCall { line, signalling_id, headers, parameters, client_state, .. } = call;
         let incoming = IncomingCall {
             request_uri: to_uri.clone(),
             to_uri,
@@ -211,6 +213,7 @@ impl Line {
             caller: Some(Caller { account: self.user.account.clone(), identity }),
             headers,
             parameters,
+            client_state,
             offer: self.state.lock().sdp.clone().map(Into::into),
             replaces: None,
             dialog: None,
@@ -326,6 +329,8 @@ impl Line {
             ends
         };
         if ends {
+            // The page learns the end when it is back, if its session survives the socket.
+            self.to_page(self.protocol.ended(&self.facts, &End::Cancelled { answered_elsewhere: false }));
             self.end(SignalEnd::of(SignalEndCause::Cancelled));
         }
     }

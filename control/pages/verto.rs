@@ -24,6 +24,8 @@ pub trait Envelope: Send + Sync {
     fn joined(&self, call: &Facts) -> Vec<String>;
     /// Frames that tell the SDK that the call is over, apart from `bye`.
     fn left(&self, call: &Facts) -> Vec<String>;
+    /// The page holds the call, or has taken it up again.
+    fn held(&self, _call: &Facts, _held: bool) {}
 }
 
 /// The frames of Verto in this envelope.
@@ -97,6 +99,9 @@ impl<E: Envelope> Protocol for Verto<E> {
                 // A refused offer changes nothing.
                 let state = if held == sdp.is_some() { "held" } else { "active" };
                 let action = if held { "hold" } else { "unhold" };
+                if sdp.is_some() {
+                    self.0.held(call, held);
+                }
                 vec![self.0.reply(id, json!({ "action": action, "callID": call.id, "holdState": state }))]
             }
             PageOffer::Attach => vec![self.request(call, "attach", self.0.ids(call), sdp)],
@@ -154,6 +159,8 @@ pub struct Invite {
     pub headers: HeaderFields,
     /// The variables of the page.
     pub variables: Vec<(String, String)>,
+    /// The text that the application shall get with each event of the leg. It may be anything.
+    pub client_state: Option<String>,
     /// Whether the page takes up the call with this id, with a new media connection.
     pub reattaches: bool,
 }
@@ -246,6 +253,7 @@ fn invite(id: &str, sdp: String, dialog: &Value) -> Invite {
         caller_name: Some(text("caller_id_name")).filter(|name| !name.is_empty()),
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         variables: variables.map(|(name, value)| (name.clone(), written(value))).collect(),
+        client_state: dialog["clientState"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
         reattaches: dialog["reattaching"] == json!(true) || dialog["attach"] == json!(true),
     }
 }

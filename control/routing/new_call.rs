@@ -183,6 +183,7 @@ pub fn inbound_leg(
     let info = LegInfo {
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),
+        client_state: incoming.client_state,
         handover: (!incoming.parameters.is_empty())
             .then(|| Box::new(InternalCall { parameters: incoming.parameters, ..InternalCall::default() })),
         sip: SipFacts {

@@ -473,6 +473,7 @@ fn a_call_from_a_client_with_a_token_has_the_name_in_the_token_as_its_caller() {
         caller: Some(Caller { account: AccountName::new("acme"), identity }),
         headers: HeaderFields::new(),
         parameters: Vec::new(),
+        client_state: None,
         offer: None,
         replaces: None,
         dialog: None,

@@ -189,6 +189,7 @@ impl CallStream {
             signalling_id: signalling_id.clone(),
             headers: HeaderFields::new(),
             parameters: Vec::new(),
+            client_state: None,
         });
         Self {
             calls,

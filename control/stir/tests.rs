@@ -38,6 +38,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         trunk: Some("carrier".into()),
         caller: None,
         parameters: Vec::new(),
+        client_state: None,
         offer: None,
         replaces: None,
         dialog: None,

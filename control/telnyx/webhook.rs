@@ -34,6 +34,12 @@ pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     of_leg(&event.leg, event_type, event.at, payload)
 }
 
+/// The webhook for a leg whose far end holds the call, or takes it up again.
+pub(super) fn held(leg: &LegInfo, held: bool, at: Timestamp) -> Option<Notice> {
+    let event_type = if held { "call.hold" } else { "call.unhold" };
+    of_leg(leg, event_type, at, merged(common(leg), parties(leg, json!({}))))
+}
+
 /// The webhook for an event of a leg. The webhook goes to the webhook URL of the leg. `None` if the leg has no webhook
 /// URL.
 pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {

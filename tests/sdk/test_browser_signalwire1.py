@@ -168,6 +168,15 @@ def test_a_call_that_rings_when_the_socket_is_cut_is_answered_over_the_next_sock
     bob.wait("ended")
 
 
+def test_a_call_whose_caller_loses_its_socket_is_given_up_and_the_page_learns_it_over_the_next_socket(page):
+    alice, bob = page(), page()
+    alice.do("call", bob.user)
+    bob.wait("incoming")
+    alice.do("cut")
+    bob.wait("ended")
+    assert alice.wait("ended")[1]["cause"] == "ORIGINATOR_CANCEL"
+
+
 def test_a_call_that_ends_while_the_socket_is_cut_ends_at_the_page(page):
     alice, bob = page(), page()
     connect(alice, bob)

@@ -137,6 +137,15 @@ def test_a_page_that_is_reloaded_takes_up_its_call(page, side):
     one.wait("ended")
 
 
+def test_a_call_whose_caller_loses_its_socket_is_given_up_and_the_page_learns_it_over_the_next_socket(page):
+    alice, bob = page(), page()
+    alice.do("call", bob.user)
+    bob.wait("incoming")
+    alice.do("cut")
+    bob.wait("ended")
+    alice.wait("ended")
+
+
 def test_a_call_that_ends_while_the_socket_is_cut_ends_at_the_page(page):
     alice, bob = page(), page()
     connect(alice, bob)

@@ -141,6 +141,32 @@ def test_a_page_whose_socket_is_cut_is_ready_again(page):
     alice.wait("ended")
 
 
+@pytest.mark.parametrize("ends", ["the page", "the other"])
+def test_a_call_goes_on_when_the_socket_is_cut_and_ends_over_the_next_socket(page, ends):
+    alice, bob = page(), page()
+    connect(alice, bob)
+    alice.do("cut")
+    alice.wait("unregistered")
+    talk(alice, bob)
+    alice.wait("registered", seconds=20)
+    one, other = (alice, bob) if ends == "the page" else (bob, alice)
+    one.hang_up()
+    other.wait("ended", seconds=5)
+
+
+def test_two_tabs_of_one_user_ring_together(page):
+    alice, bob = page(), page()
+    second = page(bob)
+    alice.do("call", bob.address)
+    bob.wait("incoming")
+    second.answer()
+    bob.wait("cancelled")
+    alice.wait("answered")
+    talk(alice, second)
+    second.hang_up()
+    alice.wait("ended")
+
+
 def test_a_token_that_is_not_valid_is_refused_and_the_errors_say_why(server, tab, token):
     mallory = tab()
     mallory.start(token=token(mallory.user, secret="x" * 32), options={})

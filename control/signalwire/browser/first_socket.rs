@@ -348,6 +348,7 @@ impl Session {
             signalling_id: id,
             headers,
             parameters: variables,
+            client_state: None,
         });
     }
 }

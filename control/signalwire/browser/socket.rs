@@ -294,6 +294,7 @@ impl Session {
             signalling_id: id,
             headers,
             parameters: variables,
+            client_state: None,
         });
     }
 }

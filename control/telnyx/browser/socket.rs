@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_causes::Cause;
@@ -186,6 +188,9 @@ impl Session {
         if presence.is_expired() {
             return self.out.send(error(id, LOGIN_NEEDED, "the token has expired"));
         }
+        if invite.client_state.as_ref().is_some_and(|state| STANDARD.decode(state).is_err()) {
+            return self.out.send(error(id, -32_602, "clientState must be base64"));
+        }
         if invite.id.is_empty() || !page.has_room() || page.line(&invite.id).is_some() {
             return self.out.send(error(id, -32_002, "the page has this call already, or too many calls"));
         }
@@ -193,7 +198,7 @@ impl Session {
         self.out.send(self.protocol.0.result(id, &created));
         let realm = self.app.calls.services().routing.load_full().phones().realm().to_owned();
         let uri = |user: &str| format!("sip:{}@{realm}", tandem_sip::escape_user(user));
-        let Invite { id, sdp, destination, caller_number, caller_name, headers, .. } = invite;
+        let Invite { id, sdp, destination, caller_number, caller_name, headers, client_state, .. } = invite;
         let is_uri = destination.starts_with("sip:") || destination.starts_with("sips:");
         let to_uri = if is_uri { destination.clone() } else { uri(&destination) };
         let name = &page.user().name;
@@ -211,6 +216,7 @@ impl Session {
             signalling_id: id,
             headers,
             parameters: Vec::new(),
+            client_state,
         });
     }
 }

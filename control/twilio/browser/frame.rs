@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub(super) const HEARTBEAT: &str = "\n";
 /// The version of the protocol.
 const VERSION: &str = "1.6";
+/// The version of the protocol that the SDK 1.x speaks.
+const VERSION_OF_1: &str = "1.5";
 /// The characters of a URL-encoded parameter that need no escape. The page decodes `+` as a space.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -16,8 +18,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) enum FromPage {
     /// The page is alive.
     Heartbeat,
-    /// The first frame of a socket, and each new token.
-    Listen { token: String },
+    /// The first frame of a socket, and each new token. `resumes` says whether the SDK takes up its calls by itself after a
+    /// lost socket: versions before 2 do not.
+    Listen { token: String, resumes: bool },
     /// The page can be called (`true`), or no longer.
     Register { audio: bool },
     /// The page calls. `id` is the page's own id of the call.
@@ -43,6 +46,8 @@ pub(super) enum FromPage {
 #[derive(Deserialize)]
 struct Frame {
     r#type: String,
+    #[serde(default)]
+    version: String,
     #[serde(default)]
     payload: Payload,
 }
@@ -78,10 +83,10 @@ pub(super) fn read(text: &str) -> Option<FromPage> {
     if text.trim().is_empty() {
         return Some(FromPage::Heartbeat);
     }
-    let Frame { r#type, payload } = serde_json::from_str(text).ok()?;
+    let Frame { r#type, version, payload } = serde_json::from_str(text).ok()?;
     let (id, sdp) = (payload.callsid, payload.sdp);
     Some(match r#type.as_str() {
-        "listen" => FromPage::Listen { token: payload.token },
+        "listen" => FromPage::Listen { token: payload.token, resumes: version != VERSION_OF_1 },
         "register" => FromPage::Register { audio: payload.media.audio },
         "invite" => match payload.reconnect {
             Some(reconnect) => FromPage::Resume { id, sdp, reconnect },
@@ -124,7 +129,9 @@ mod tests {
     #[test]
     fn the_frames_of_the_published_sdk_are_read() {
         let token = r#"{"payload":{"token":"x.y.z","browserinfo":{"p":"browser"}},"type":"listen","version":"1.6"}"#;
-        assert_eq!(read(token), Some(FromPage::Listen { token: "x.y.z".into() }));
+        assert_eq!(read(token), Some(FromPage::Listen { token: "x.y.z".into(), resumes: true }));
+        let older = token.replace("1.6", "1.5");
+        assert_eq!(read(&older), Some(FromPage::Listen { token: "x.y.z".into(), resumes: false }));
         let call = r#"{"type":"invite","version":"1.6","payload":{"callsid":"TJS1","sdp":"v=0","twilio":{"params":"To=%2B1555&a=b%20c"}}}"#;
         let parameters = vec![("To".into(), "+1555".into()), ("a".into(), "b c".into())];
         assert_eq!(read(call), Some(FromPage::Invite { id: "TJS1".into(), sdp: "v=0".into(), parameters }));

@@ -66,7 +66,7 @@ impl socket::Session for Session {
         match frame {
             FromPage::Heartbeat => return,
             FromPage::Unknown(kind) => return tracing::debug!(peer = %self.peer, kind, "unknown frame of a page"),
-            FromPage::Listen { token } => return self.listen(&token),
+            FromPage::Listen { token, resumes } => return self.listen(&token, resumes),
             _ => {}
         }
         let Some(login) = &self.login else {
@@ -108,7 +108,7 @@ impl socket::Session for Session {
 }
 
 impl Session {
-    fn listen(&mut self, token: &str) {
+    fn listen(&mut self, token: &str, resumes: bool) {
         let now = clock::time();
         let grant = match token::verify(&self.app.accounts, token, now) {
             Ok(grant) => grant,
@@ -141,6 +141,10 @@ impl Session {
             presence.withdraw();
         }
         self.login = Some(Login { presence, grant });
+        if !resumes && let Some(Login { presence, .. }) = &self.login {
+            let page = presence.page();
+            page.lost_calls(false).iter().for_each(|line| line.continue_over(page));
+        }
         let token = json!({ "identity": identity, "ttl": ttl });
         let payload = json!({ "region": "us1", "edge": "roaming", "home": "us1", "token": token });
         self.out.send(frame::write("connected", &payload));
@@ -198,6 +202,7 @@ impl Session {
             signalling_id: id,
             headers: HeaderFields::new(),
             parameters,
+            client_state: None,
         });
     }
 

@@ -28,8 +28,6 @@ NEVER = {
     "call.cost": "calls cost nothing here",
     "call.deepfake_detection.error": _DEEPFAKE,
     "call.deepfake_detection.result": _DEEPFAKE,
-    "call.hold": "a far end's hold (re-INVITE) is answered, and not told of",
-    "call.unhold": "as call.hold",
 }
 
 SEEN = set()  # in this process

@@ -21,7 +21,13 @@ function update(call) {
   states[call.id] = call.state;
   if (call.state === "ringing" && call.direction === "inbound") {
     const { callerName, callerNumber } = call.options.remoteCallerName ? { callerName: call.options.remoteCallerName, callerNumber: call.options.remoteCallerNumber } : {};
-    tell("incoming", { name: callerName, number: callerNumber, control: call.telnyxIDs?.telnyxCallControlId, headers: call.options.customHeaders });
+    tell("incoming", {
+      name: callerName,
+      number: callerNumber,
+      control: call.telnyxIDs?.telnyxCallControlId,
+      headers: call.options.customHeaders,
+      state: call.options.clientState,
+    });
   }
   if (call.state === "active") tell("answered", call.telnyxIDs?.telnyxCallControlId);
   if (call.state === "early") tell("early");

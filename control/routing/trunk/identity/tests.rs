@@ -31,6 +31,7 @@ fn incoming(headers: &[(&str, &str)]) -> IncomingCall {
         trunk: None,
         caller: None,
         parameters: Vec::new(),
+        client_state: None,
         offer: None,
         replaces: None,
         dialog: None,
