@@ -2,7 +2,7 @@
 //!
 //! Only the routes of the console read the cookie. So a session cannot be used at the APIs of the providers. Three barriers
 //! keep other pages from using it: `SameSite=Strict`, the check of `Origin` for all requests that change something, and the
-//! header field [`FIELD`], which no form and no simple request can have.
+//! header field `X-Tandem-Console`, which no form and no simple request can have.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -203,7 +203,7 @@ pub(crate) fn routes(sessions: Arc<Sessions>) -> Router<App> {
 }
 
 /// Middleware that adds the user of the cookie to a request ([`SignedIn`]). A request that changes something also needs the
-/// header field [`FIELD`]. A script of a page gets no challenge, because the browser would ask for a password in a window of
+/// header field `X-Tandem-Console`. A script of a page gets no challenge, because the browser would ask for a password in a window of
 /// its own.
 pub async fn identify(State(sessions): State<Arc<Sessions>>, mut request: Request, next: Next) -> Response {
     let user = cookie(request.headers()).and_then(|cookie| sessions.user(cookie, clock::now().instant));
