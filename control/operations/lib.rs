@@ -12,6 +12,7 @@ pub mod conferences;
 pub mod connections;
 pub mod keys;
 pub mod messages;
+pub mod notices;
 pub mod numbers;
 pub mod outbound_profiles;
 pub mod phones;

@@ -237,8 +237,8 @@ impl Line {
 
     // ---- frames of the page ----
 
-    /// The page has accepted the call.
-    pub fn answered(&self, sdp: String) {
+    /// The page has accepted the call, with these header fields.
+    pub fn answered(&self, sdp: String, mut headers: HeaderFields) {
         {
             let mut state = self.state.lock();
             if self.facts.called_by == CalledBy::Page || state.phase != Phase::Ringing {
@@ -246,9 +246,11 @@ impl Line {
             }
             state.phase = Phase::Answered;
             state.sdp = Some(sdp.clone());
-            state.ringing = None;
+            // An SDK repeats the header fields of the call.
+            let rung = state.ringing.take().map(|ringing| ringing.headers).unwrap_or_default();
+            headers.retain(|field| !rung.iter().any(|own| own == field));
         }
-        self.signal(SignalEvent::Accepted { sdp: Some(sdp.into()), headers: HeaderFields::new(), dialog: None });
+        self.signal(SignalEvent::Accepted { sdp: Some(sdp.into()), headers, dialog: None });
     }
 
     /// The page makes a new offer on an answered call. Returns whether an answer follows.
@@ -349,7 +351,7 @@ impl Line {
         match phase {
             Phase::Over => {}
             Phase::Ringing if self.facts.called_by == CalledBy::Server => {
-                self.answered(sdp);
+                self.answered(sdp, HeaderFields::new());
                 self.to_page(self.protocol.resumed(&self.facts));
             }
             _ if is_same => self.to_page(self.protocol.resumed(&self.facts)),

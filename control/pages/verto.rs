@@ -189,7 +189,7 @@ pub fn handle(page: &Arc<Page>, id: &Value, method: &str, params: &Value) -> Han
     let answer = |message: &str| Handled::Result(json!({ "callID": call_id, "message": message }));
     match method {
         "invite" => return Handled::Invite(Box::new(invite(call_id, sdp(), dialog))),
-        "answer" => line.iter().for_each(|line| line.answered(sdp())),
+        "answer" => line.iter().for_each(|line| line.answered(sdp(), headers(dialog))),
         "attach" => line.iter().for_each(|line| line.attached(sdp())),
         "bye" => {
             line.iter().for_each(|line| line.left());
@@ -234,6 +234,23 @@ fn modify(line: Option<&crate::Line>, id: &Value, call_id: &str, params: &Value)
 
 fn invite(id: &str, sdp: String, dialog: &Value) -> Invite {
     let text = |name: &str| printable(dialog[name].as_str().unwrap_or_default());
+    let written = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let variables = dialog["userVariables"].as_object().into_iter().flatten();
+    Invite {
+        id: id.to_owned(),
+        sdp,
+        destination: text("destination_number"),
+        caller_number: text("caller_id_number"),
+        caller_name: Some(text("caller_id_name")).filter(|name| !name.is_empty()),
+        headers: headers(dialog),
+        variables: variables.map(|(name, value)| (name.clone(), written(value))).collect(),
+        client_state: dialog["clientState"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
+        reattaches: dialog["reattaching"] == json!(true) || dialog["attach"] == json!(true),
+    }
+}
+
+/// Returns the header fields `X-...` of the page.
+fn headers(dialog: &Value) -> HeaderFields {
     let headers = dialog["custom_headers"].as_array().into_iter().flatten();
     let headers = headers.filter_map(|header| Some((header["name"].as_str()?, header["value"].as_str()?)));
     let is_own = |name: &str, value: &str| {
@@ -243,19 +260,7 @@ fn invite(id: &str, sdp: String, dialog: &Value) -> Invite {
             && !value.contains(char::is_control)
     };
     let headers = headers.filter(|(name, value)| is_own(name, value)).take(MAX_HEADERS);
-    let written = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let variables = dialog["userVariables"].as_object().into_iter().flatten();
-    Invite {
-        id: id.to_owned(),
-        sdp,
-        destination: text("destination_number"),
-        caller_number: text("caller_id_number"),
-        caller_name: Some(text("caller_id_name")).filter(|name| !name.is_empty()),
-        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        variables: variables.map(|(name, value)| (name.clone(), written(value))).collect(),
-        client_state: dialog["clientState"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
-        reattaches: dialog["reattaching"] == json!(true) || dialog["attach"] == json!(true),
-    }
+    headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Fuzz entry point. The data is a request of a page.

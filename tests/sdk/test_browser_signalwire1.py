@@ -8,11 +8,19 @@ import pytest
 import requests
 
 from browser_acts import *  # noqa: F403
-from browser_pages import DOMAIN, PROMPT, USERS, connect, gathers, give_digits, password, talk
+from browser_pages import DOMAIN, PROMPT, connect, gathers, give_digits, password, talk
 from harness.resources import table
 from harness.rtp import tone
 from harness.signalwire import PROJECT, TOKEN, relay_token, space, subscriber_token
 from harness.waiting import wait_for
+
+USERS = [f"user{count}" for count in range(100)]  # each test runs for both classes
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Users that no other test has."""
+    return iter(USERS)
 
 
 @pytest.fixture(scope="module")

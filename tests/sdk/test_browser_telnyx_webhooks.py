@@ -64,9 +64,10 @@ def test_a_page_gets_the_client_state_and_the_headers_of_the_application(server,
     _, call = bob.wait("incoming")
     assert named(call["headers"]) == {"X-Order": "17"}
     assert (call["control"], call["state"]) == (leg, state("for the leg"))
-    bob.do("answer")
+    bob.do("answer", {"customHeaders": [{"name": "X-Agent", "value": "7"}]})
     bob.wait("answered")
-    app.wait("call.answered", leg, client_state=state("for the leg"))
+    answered = app.wait("call.answered", leg, client_state=state("for the leg"))
+    assert named(answered["custom_headers"]) == {"X-Agent": "7"}
     alice.do("call", NUMBER, {"clientState": state("alice")})
     other = app.wait("call.initiated", client_state=state("alice"))["call_control_id"]
     app.actions.answer(other)

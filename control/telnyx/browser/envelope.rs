@@ -3,21 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
-use tandem_dialect::delivery;
 use tandem_host::clock;
+use tandem_operations::notices::NoticeQueue;
 use tandem_pages::Facts;
 use tandem_pages::verto::Envelope;
 use tandem_runtime::Calls;
-use tandem_webhooks::Delivery;
-use tokio::sync::mpsc;
 
 use crate::{NAME, Telnyx, id, webhook};
 
 /// The prefix of the methods.
 pub(super) const PREFIX: &str = "telnyx_rtc.";
-
-/// Maximum number of webhooks of holds of one page that wait for the database. Further ones are lost, with an error.
-const MAX_HOLDS: usize = 64;
 
 /// Requests and answers without a further envelope.
 pub(super) struct Plain {
@@ -25,22 +20,13 @@ pub(super) struct Plain {
     next_id: AtomicU64,
     /// The id of the connection. The SDK names its session at the next login only if our frames have such an id.
     connection: String,
-    /// The webhooks of holds, which wait for the database in order.
-    holds: mpsc::Sender<Delivery>,
+    notices: NoticeQueue,
 }
 
 impl Plain {
     pub(super) fn new(calls: Calls) -> Self {
-        let (holds, mut waiting) = mpsc::channel(MAX_HOLDS);
-        let deliveries = calls.services().deliveries.clone();
-        tokio::spawn(async move {
-            while let Some(delivery) = waiting.recv().await {
-                if let Err(error) = deliveries.enqueue(delivery).await {
-                    tracing::error!(%error, "the webhook of a hold is not stored");
-                }
-            }
-        });
-        Self { calls, next_id: AtomicU64::new(1), connection: id::uuid_v4(rand::random()), holds }
+        let notices = NoticeQueue::new(&calls);
+        Self { calls, next_id: AtomicU64::new(1), connection: id::uuid_v4(rand::random()), notices }
     }
 
     /// Writes a request to the page.
@@ -92,9 +78,7 @@ impl Envelope for Plain {
 
     fn held(&self, call: &Facts, held: bool) {
         let Some(leg) = self.calls.live_leg(call.leg).filter(|leg| *leg.dialect == *NAME) else { return };
-        let Some(notice) = webhook::held(&leg, held, clock::time()) else { return };
-        if self.holds.try_send(delivery::of_leg(notice, &Telnyx, &leg, rand::random())).is_err() {
-            tracing::error!(leg = %leg.id, "the webhook of a hold is lost: too many of them wait for the database");
-        }
+        let notice = webhook::held(&leg, held, clock::time());
+        notice.into_iter().for_each(|notice| self.notices.send(&leg, &Telnyx, notice));
     }
 }

@@ -78,7 +78,9 @@ impl socket::Session for Session {
             FromPage::Invite { id, sdp, parameters } => self.call(&page, id, sdp, parameters),
             FromPage::Resume { id, sdp, reconnect } => self.resume(&page, &id, sdp, &reconnect),
             FromPage::Message { id, event, content } => self.message(&page, &id, &event, &content).await,
-            FromPage::Answer { id, sdp } => page.line(&id).iter().for_each(|line| line.answered(sdp.clone())),
+            FromPage::Answer { id, sdp } => {
+                page.line(&id).iter().for_each(|line| line.answered(sdp.clone(), HeaderFields::new()));
+            }
             FromPage::Reinvite { id, sdp } => {
                 if let Some(line) = page.line(&id) {
                     line.offered(sdp, PageOffer::Restart(Value::Null));

@@ -49,7 +49,7 @@ window.phone = {
     await client.connect();
   },
   call: (to, more = {}) => void client.newCall({ destinationNumber: to, audio: true, ...more }),
-  answer: () => latest().session.answer(),
+  answer: (options) => latest().session.answer(options),
   hangUp: () => latest().session.hangup(),
   hold: () => latest().session.hold(),
   unhold: () => latest().session.unhold(),
