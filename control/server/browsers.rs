@@ -73,8 +73,7 @@ impl Browsers {
         let Ok(Some(Ok(Message::Text(first)))) = tokio::time::timeout(FIRST_FRAME, socket.recv()).await else { return };
         let frame = serde_json::from_str::<Value>(&first).unwrap_or_default();
         match frame.get("method").and_then(Value::as_str) {
-            // Both SDKs log in with this method. Each version of the other SDK says what it is.
-            Some("login") if frame.pointer("/params/User-Agent").is_none() => {
+            Some("login") if frame.get("params").is_some_and(|params| self.is_verto(params)) => {
                 self.serve_first(socket, peer, first.to_string()).await;
             }
             Some("blade.connect") => self.serve_first(socket, peer, first.to_string()).await,
@@ -87,6 +86,21 @@ impl Browsers {
             }
             method => tracing::debug!(%peer, ?method, "a WebSocket begins with a frame of no known SDK"),
         }
+    }
+
+    /// Whether a login is of the class `Verto` of SignalWire's SDK 1.x. Telnyx's SDK says its version, and logs in with
+    /// tokens, too. Its old versions send the same frame as `Verto`, so the account of the user decides.
+    fn is_verto(&self, params: &Value) -> bool {
+        if ["User-Agent", "login_token"].iter().any(|name| params.get(name).is_some()) {
+            return false;
+        }
+        // After a lost socket, `Verto` first sends the id of its session alone.
+        let Some(login) = params.get("login").and_then(Value::as_str) else { return params.get("sessid").is_some() };
+        let name = login.split('@').next().unwrap_or(login);
+        let routing = self.app.calls.services().routing.load_full();
+        let accounts = self.app.accounts.all();
+        let mut own = accounts.iter().filter(|account| account.signalwire.is_some() && account.telnyx.is_none());
+        own.any(|account| routing.phones().endpoint(&account.name, name).is_some())
     }
 
     async fn serve_first(&self, socket: WebSocket, peer: SocketAddr, first: String) {
