@@ -272,12 +272,14 @@ const CRATES: &[&str] = &[
     "tools",
 ];
 /// The files of the media engine that are not pure. These files use threads, sockets and files.
-const MEDIA_SHELL: [&str; 8] = [
+const MEDIA_SHELL: [&str; 10] = [
     "media/worker.rs",
     "media/worker/sockets.rs",
     "media/kernel.rs",
     "media/kernel/route.rs",
     "media/ports.rs",
+    "media/ice_port.rs",
+    "media/ice_port/streams.rs",
     "media/handle.rs",
     "media/writer.rs",
     "media/recorded.rs",
