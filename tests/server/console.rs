@@ -20,8 +20,8 @@ async fn the_root_page_lists_the_apis() {
     let server = TestServer::start("").await;
     let root = server.api.get_as("", "/").await;
     let text = String::from_utf8(root.body).unwrap();
-    assert_eq!((root.status, text.lines().count()), (200, 8), "{text}");
-    assert!(text.contains("/2010-04-01/") && text.contains("/readyz"), "{text}");
+    assert_eq!((root.status, text.lines().count()), (200, 9), "{text}");
+    assert!(text.contains("/2010-04-01/") && text.contains("/readyz") && text.contains(": /console/\n"), "{text}");
     server.end().await;
 }
 
