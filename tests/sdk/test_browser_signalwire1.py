@@ -7,8 +7,8 @@ import json
 import pytest
 import requests
 
-from browser_acts import *  # noqa: F403
 from browser_pages import DOMAIN, PROMPT, connect, gathers, give_digits, password, talk
+from browser_verto_acts import *  # noqa: F403
 from harness.resources import table
 from harness.rtp import tone
 from harness.signalwire import PROJECT, TOKEN, relay_token, space, subscriber_token
@@ -115,33 +115,6 @@ def test_a_call_to_nobody_has_its_cause(page):
     alice = page()
     alice.do("call", "999")
     assert alice.wait("ended")[1] == {"cause": "UNALLOCATED_NUMBER", "code": 1}
-
-
-def test_two_tabs_of_one_user_ring_together(page):
-    alice, bob = page(), page()
-    second = page(bob)
-    alice.do("call", bob.user)
-    bob.wait("incoming")
-    second.answer()
-    assert bob.wait("ended")[1]["cause"] == "LOSE_RACE"
-    alice.wait("answered")
-    talk(alice, second)
-    second.hang_up()
-    alice.wait("ended")
-
-
-def test_either_page_holds_the_call_and_resumes_it(page):
-    alice, bob = page(), page()
-    connect(alice, bob)
-    for one, other in [(alice, bob), (bob, alice)]:
-        one.do("hold")
-        one.wait("held")
-        other.hears_nothing()
-        one.do("unhold")
-        one.wait("answered")
-        talk(alice, bob)
-    alice.hang_up()
-    bob.wait("ended")
 
 
 @pytest.mark.parametrize("side", ["the caller", "the called"])

@@ -4,8 +4,8 @@ of its own, and each test says which tones each party hears."""
 import pytest
 import telnyx
 
-from browser_acts import *  # noqa: F403
 from browser_pages import connect, restart_ice, talk
+from browser_verto_acts import *  # noqa: F403
 from harness.waiting import wait_for
 
 
@@ -82,33 +82,6 @@ def test_either_page_ends_a_call_that_rings(page, ends):
     bob.wait("incoming")
     (alice if ends == "the caller gives up" else bob).do("hangUp")
     alice.wait("ended")
-    bob.wait("ended")
-
-
-def test_two_tabs_of_one_user_ring_together(page):
-    alice, bob = page(), page()
-    second = page(bob)
-    alice.do("call", bob.user)
-    bob.wait("incoming")
-    second.answer()
-    assert bob.wait("ended")[1]["cause"] == "LOSE_RACE"
-    alice.wait("answered")
-    talk(alice, second)
-    second.hang_up()
-    alice.wait("ended")
-
-
-def test_either_page_holds_the_call_and_resumes_it(page):
-    alice, bob = page(), page()
-    connect(alice, bob)
-    for one, other in [(alice, bob), (bob, alice)]:
-        one.do("hold")
-        one.wait("held")
-        other.hears_nothing()
-        one.do("unhold")
-        one.wait("answered")
-        talk(alice, bob)
-    alice.hang_up()
     bob.wait("ended")
 
 

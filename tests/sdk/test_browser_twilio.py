@@ -8,9 +8,10 @@ import requests
 
 from browser_acts import *  # noqa: F403
 from browser_pages import PROMPT, connect, dials, gathers, give_digits, restart_ice, talk
+from browser_twilio_application import *  # noqa: F403
 from harness.rtp import tone
 from harness.waiting import wait_for
-from twilio_app import access_token, answering, assert_genuine, client, number
+from twilio_app import access_token, answering, client, number
 
 
 @pytest.fixture(scope="module")
@@ -73,33 +74,6 @@ def page(start):
         return one
 
     return make
-
-
-@pytest.fixture
-def app(server, module_webapp):
-    """The web application. Every request that it gets must be genuinely Twilio's. In some tests it gets none."""
-    module_webapp.forget()
-    yield module_webapp
-    if module_webapp.to():
-        assert_genuine(server, module_webapp)
-
-
-@pytest.fixture(autouse=True)
-def voice(app):
-    """The application of the pages: 702 plays back what it hears, 703 asks for digits, and the call of a page is answered when
-    the page that it names answers."""
-
-    def document(response):
-        to = app.to("/voice")[-1]["To"]
-        if to == "702":
-            response.echo()
-        elif to == "703":
-            response.redirect("/gather")
-        else:
-            response.dial(action="/after", answer_on_bridge=True).client(to.removeprefix("client:"))
-
-    answering(app, "/voice", document)
-    answering(app, "/after", lambda response: response.hangup())
 
 
 def test_a_page_registers_with_its_token_and_is_unreachable_after_it_unregisters(app, page):

@@ -6,8 +6,9 @@ from twilio.jwt.client import ClientCapabilityToken
 
 from browser_acts import *  # noqa: F403
 from browser_pages import connect, dials, talk
+from browser_twilio_application import *  # noqa: F403
 from harness.waiting import wait_for
-from twilio_app import access_token, answering, assert_genuine, client, number
+from twilio_app import access_token, client, number
 
 
 @pytest.fixture(scope="module")
@@ -54,33 +55,6 @@ def page(tab, token):
         return one.register(token=token(one.user, **grants), options=options or {})
 
     return make
-
-
-@pytest.fixture
-def app(server, module_webapp):
-    """The web application. Every request that it gets must be genuinely Twilio's. In some tests it gets none."""
-    module_webapp.forget()
-    yield module_webapp
-    if module_webapp.to():
-        assert_genuine(server, module_webapp)
-
-
-@pytest.fixture(autouse=True)
-def voice(app):
-    """The application of the pages: 702 plays back what it hears, 703 asks for digits, and the call of a page is answered when
-    the page that it names answers."""
-
-    def document(response):
-        to = app.to("/voice")[-1]["To"]
-        if to == "702":
-            response.echo()
-        elif to == "703":
-            response.redirect("/gather")
-        else:
-            response.dial(action="/after", answer_on_bridge=True).client(to.removeprefix("client:"))
-
-    answering(app, "/voice", document)
-    answering(app, "/after", lambda response: response.hangup())
 
 
 def test_a_page_calls_with_parameters_of_its_own_and_of_its_token(app, application, page):

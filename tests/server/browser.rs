@@ -216,6 +216,12 @@ impl Browser {
         format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
     }
 
+    /// Waits for the BYE of the server, and answers it.
+    async fn answer_bye(&mut self) {
+        let bye = self.receive_request("BYE").await;
+        self.answer(&bye, 200, "").await;
+    }
+
     /// Answers a request.
     async fn answer(&mut self, request: &Message, status: u16, body: &str) {
         let mut lines = String::new();
@@ -309,8 +315,7 @@ async fn a_browser_that_connects_again_while_its_call_rings_gets_the_answer_over
     browser.audio.connect(answer.media().unwrap());
     assert_hear_each_other(&browser, &phone).await;
     phone.hangup().await;
-    let bye = browser.receive_request("BYE").await;
-    browser.answer(&bye, 200, "").await;
+    browser.answer_bye().await;
     server.quiet().await;
     server.end().await;
 }
@@ -353,8 +358,7 @@ async fn a_phone_calls_a_phone_with_plain_rtp_over_its_websocket() {
     browser.audio.connect(invite.media().unwrap());
     assert_hear_each_other(&browser, &phone).await;
     phone.hangup().await;
-    let bye = browser.receive_request("BYE").await;
-    browser.answer(&bye, 200, "").await;
+    browser.answer_bye().await;
     server.quiet().await;
     server.end().await;
 }
@@ -387,8 +391,7 @@ async fn a_desk_phone_and_a_browser_of_one_user_ring_together_and_each_has_its_o
     desk.audio.connect(invite.media().unwrap());
     assert_hear_each_other(&desk, &caller).await;
     caller.hangup().await;
-    let bye = desk.receive_request("BYE").await;
-    desk.answer(&bye, 200, "").await;
+    desk.answer_bye().await;
     server.quiet().await;
     server.end().await;
 }
