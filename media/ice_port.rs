@@ -125,8 +125,8 @@ impl IcePort {
     }
 
     /// Takes note that the leg with `ufrag` sends to `to`, so that answers from there reach the leg.
-    pub(crate) fn expect(&self, ufrag: &str, flow: Flow, to: SocketAddr) {
-        self.routes().expect(ufrag, (protocol_of(flow), to));
+    pub(crate) fn note_target(&self, ufrag: &str, flow: Flow, to: SocketAddr) {
+        self.routes().note_target(ufrag, (protocol_of(flow), to));
     }
 
     /// Takes note that the leg with `ufrag` has received an authentic check from `from`.

@@ -39,7 +39,7 @@ pub(crate) trait Network {
     fn pin(&mut self, slot: usize, pin: Option<Pin>);
     /// Takes note that the session with the ICE user name `ufrag` has sent to `address` through a shared port. Packets from
     /// there reach the session, unless they reach another one.
-    fn expect(&mut self, _ufrag: &str, _flow: Flow, _address: SocketAddr) {}
+    fn note_target(&mut self, _ufrag: &str, _flow: Flow, _address: SocketAddr) {}
     /// Takes note that the session with the ICE user name `ufrag` has received an authentic check from `address` through a
     /// shared port. Packets from there reach this session from now on.
     fn admit(&mut self, _ufrag: &str, _flow: Flow, _address: SocketAddr) {}

@@ -82,18 +82,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Returns the state of one worker that does not run.
+    /// Returns the state of workers that do not run.
     #[cfg(test)]
-    pub(crate) fn with_ice_port(inbox: Inbox, ice_port: IcePort) -> Shared {
-        Shared {
-            inboxes: vec![inbox],
+    pub(crate) fn of_workers(count: usize, ice_port: Option<IcePort>) -> io::Result<Shared> {
+        Ok(Shared {
+            inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             homes: Mutex::default(),
             rooms: Mutex::default(),
-            published: vec![Published::default()],
+            published: (0..count).map(|_| Published::default()).collect(),
             kernel: None,
-            ice_port: Some(ice_port),
+            ice_port,
             sdp_refused: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(crate) fn note_refused_sdp(&self) {

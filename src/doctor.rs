@@ -49,7 +49,7 @@ struct Finding {
     level: Level,
     subject: &'static str,
     text: String,
-    /// What to do. Empty if nothing has to be done.
+    /// The advice. Empty if nothing has to be done.
     advice: String,
 }
 

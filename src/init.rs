@@ -126,7 +126,7 @@ fn text(answers: &Answers) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let is_local = address.is_loopback();
     let any = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
-    let (listen, bound) = if is_local { (shown(*address), *address) } else { (any.to_owned(), *address) };
+    let listen = if is_local { shown(*address) } else { any.to_owned() };
     let mut text = format!(
         "# Written by `tandem init`. tandem.example.toml has every setting; `tandem check` reports mistakes with their lines.\n\n\
          data_dir = \"data\"             # the account, the database and the recordings\n\n\
@@ -134,7 +134,7 @@ fn text(answers: &Answers) -> String {
     );
     // Writing to a String cannot fail.
     if !is_local {
-        let _ = writeln!(text, "advertise = {}             # the address in SIP and SDP", quoted(&bound.to_string()));
+        let _ = writeln!(text, "advertise = {}             # the address in SIP and SDP", quoted(&address.to_string()));
     }
     let host = application.host_str().unwrap_or_default();
     let networks = match application.host() {

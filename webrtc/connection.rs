@@ -645,10 +645,15 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// Whether a datagram of a connection is STUN (RFC 7983 §7).
+pub fn is_stun(octets: &[u8]) -> bool {
+    matches!(octets.first(), Some(0..=3))
+}
+
 /// Returns our user name in a connectivity check (RFC 8445 §7.2.2). Returns `None` for every other packet. The packet need
 /// not be authentic.
 pub fn checked_ufrag(octets: &[u8]) -> Option<&str> {
-    let message = matches!(octets.first(), Some(0..=3)).then(|| StunMessage::parse(octets).ok())??;
+    let message = is_stun(octets).then(|| StunMessage::parse(octets).ok())??;
     message.is_binding_request().then(|| message.username())??.split_once(':').map(|(ours, _)| ours)
 }
 

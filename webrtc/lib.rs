@@ -24,7 +24,7 @@ mod identity;
 
 pub use connection::{
     Connection, Counts, Credentials, Datagram, Event, Failure, FarEnd, LocalAddress, Protocol, Remote, Role, Route,
-    Transmit, checked_ufrag,
+    Transmit, checked_ufrag, is_stun,
 };
 pub use fingerprint::{Fingerprint, Hash};
 pub use handshake::{CertificateKind, Keys, Suite};

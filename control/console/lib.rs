@@ -119,7 +119,7 @@ impl Scope {
         Self { account, all_accounts, role, name }
     }
 
-    /// What the client may do.
+    /// The role of the client, which decides about its changes.
     pub fn role(&self) -> ConsoleRole {
         self.role
     }

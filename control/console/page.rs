@@ -5,25 +5,22 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tandem_runtime::app::App;
+use tandem_softphone::OF_PAGES;
 
 const HTML: &str = include_str!("../../console/dist/index.html");
 const SCRIPT: &str = include_str!("../../console/dist/console.js");
 const STYLE: &str = include_str!("../../console/dist/console.css");
 const ICON: &str = include_str!("../../console/dist/icon.svg");
 
-/// The header fields of the files. Scripts, styles and requests only from and to this server.
-const HEADERS: [(HeaderName, &str); 6] = [
+/// The header fields of the files, besides those of all pages. Scripts, styles and requests only from and to this server.
+const HEADERS: [(HeaderName, &str); 2] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
          media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
     // The browser asks each time, because a new version of the server has other files with the same names.
     (header::CACHE_CONTROL, "no-cache"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "microphone=(self)"),
 ];
 
 /// Builds the routes of the page. A client that does not ask for HTML gets `places` at `/console` and `/console/`.
@@ -51,6 +48,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
 
 fn file(kind: &'static str, text: &'static str) -> Response {
     let mut response = ([(header::CONTENT_TYPE, kind)], text).into_response();
-    response.headers_mut().extend(HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    let fields = OF_PAGES.into_iter().chain(HEADERS);
+    response.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
     response
 }

@@ -18,9 +18,6 @@ use tandem_softphone::{Call, Desk};
 use crate::access::Changer;
 use crate::session::refused;
 
-/// The calling number if none is given. It is a fictitious number.
-const FROM: &str = "+15550109999";
-
 pub(super) fn routes(app: App) -> Router<App> {
     Router::new()
         .route("/console/phone/calls", post(call))
@@ -51,7 +48,6 @@ async fn call(
     if !scope.sees(&account) {
         return refused(StatusCode::NOT_FOUND, "no such account");
     }
-    let from = Some(parties.from).filter(|from| !from.trim().is_empty()).unwrap_or_else(|| FROM.to_owned());
-    let call = Call { account, place: "the console", name: "console", peer, to: parties.to, from };
+    let call = Call { account, place: "the console", name: "console", peer, to: parties.to, from: parties.from };
     desk.call(call, &headers, body)
 }

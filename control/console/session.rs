@@ -73,7 +73,7 @@ struct Failures {
 pub struct SignedIn {
     /// The name with which the user has signed in.
     pub name: Arc<str>,
-    /// What the user may do.
+    /// The role of the user, which decides about its changes.
     pub role: ConsoleRole,
     /// The account that the user sees. `None` means all accounts.
     account: Option<AccountName>,
@@ -90,7 +90,7 @@ impl SignedIn {
     }
 }
 
-/// What the page learns about its session.
+/// The description of a session for the page.
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,

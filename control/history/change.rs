@@ -1,5 +1,5 @@
-//! Who changed what: the requests that changed stored resources, settings or live calls in the web console, and the
-//! resources that applications changed.
+//! The record of changes, each with the name of its author: people change stored resources, settings and live calls in the
+//! web console, and applications change their resources.
 
 use serde::{Deserialize, Serialize};
 use tandem_id::AccountName;
@@ -17,7 +17,7 @@ const LONGEST: usize = 2_000;
 pub struct Change {
     /// The user of the console, or the account whose credentials the request had.
     pub who: String,
-    /// What `who` is: `operator`, `account` or `application`.
+    /// The kind of `who`: `operator`, `account` or `application`.
     pub role: String,
     /// The change: the HTTP method, or the name of the action.
     pub action: String,

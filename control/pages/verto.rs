@@ -272,6 +272,11 @@ pub fn fuzz_request(data: &[u8]) {
     let _ = invite("1", sdp, &params["dialogParams"]);
 }
 
+/// Writes the refusal of a request of the page.
+pub fn error(id: &Value, code: i32, message: &str) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,14 +21,14 @@ pub struct ConsoleUser {
     pub name: String,
     /// The password, at least 12 characters.
     pub password: Secret,
-    /// What the user may see and do.
+    /// The role, which decides about the visible data and the changes.
     pub role: ConsoleRole,
     /// The account whose data the user sees. Without it, an operator or a reader sees all accounts.
     #[serde(default)]
     pub account: Option<AccountName>,
 }
 
-/// What a user of the web console may see and do.
+/// The role of a user of the web console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConsoleRole {

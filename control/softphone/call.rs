@@ -59,13 +59,17 @@ pub(crate) async fn call(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let chosen = |text: &str, usual: &str| match printable(text.trim()) {
+    let (account, place) = (phone.dialled.account.clone(), "the page /dev/phone");
+    let to = chosen(&parties.to, &phone.dialled.number);
+    phone.desk.call(Call { account, place, name: "dev-phone", peer, to, from: parties.from }, &headers, body)
+}
+
+/// Returns the text that a person has entered, or the usual text.
+fn chosen(text: &str, usual: &str) -> String {
+    match printable(text.trim()) {
         text if text.is_empty() => usual.to_owned(),
         text => text,
-    };
-    let (to, from) = (chosen(&parties.to, &phone.dialled.number), chosen(&parties.from, FROM));
-    let (account, place) = (phone.dialled.account.clone(), "the page /dev/phone");
-    phone.desk.call(Call { account, place, name: "dev-phone", peer, to, from }, &headers, body)
+    }
 }
 
 /// A call of a page.
@@ -80,7 +84,7 @@ pub struct Call {
     pub peer: SocketAddr,
     /// The called number or user.
     pub to: String,
-    /// The calling number or name.
+    /// The calling number or name. Empty means the usual one.
     pub from: String,
 }
 
@@ -96,7 +100,7 @@ impl Desk {
             Ok(offer) => String::from_utf8_lossy(&offer).into_owned(),
             Err(_) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "The SDP offer is longer than 64 KiB."),
         };
-        (call.to, call.from) = (printable(call.to.trim()), printable(call.from.trim()));
+        (call.to, call.from) = (printable(call.to.trim()), chosen(&call.from, FROM));
         let is_party = |text: &String| {
             !text.is_empty() && text.chars().count() <= MAX_PARTY && !text.contains(char::is_whitespace)
         };

@@ -16,18 +16,22 @@ use crate::refused;
 /// nothing.
 const OF_PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
 
-/// The header fields of each response. Scripts, styles and requests only from and to this server.
-const HEADERS: [(HeaderName, &str); 6] = [
+/// The header fields of each response of a page of this server.
+pub const OF_PAGES: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "microphone=(self)"),
+];
+
+/// The header fields of this page alone. Scripts, styles and requests only from and to this server.
+const HEADERS: [(HeaderName, &str); 2] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'",
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "microphone=(self)"),
 ];
 
 /// Middleware that answers only the browser of this machine.
@@ -43,7 +47,8 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
             ),
         ),
     };
-    response.headers_mut().extend(HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    let fields = OF_PAGES.into_iter().chain(HEADERS);
+    response.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
     response
 }
 

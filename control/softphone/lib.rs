@@ -35,6 +35,7 @@ use tandem_runtime::app::App;
 use tokio::sync::Semaphore;
 
 pub use call::Call;
+pub use guard::OF_PAGES;
 pub use key::Key;
 
 /// The path of the page.

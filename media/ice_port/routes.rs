@@ -50,7 +50,7 @@ impl Routes {
     }
 
     /// Adds a source that another leg may have, and then keeps.
-    pub(super) fn expect(&mut self, ufrag: &str, source: Source) {
+    pub(super) fn note_target(&mut self, ufrag: &str, source: Source) {
         if !self.sources.contains_key(&source) {
             self.admit(ufrag, source);
         }

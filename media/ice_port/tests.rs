@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::*;
-use crate::worker::Inbox;
 
 const UDP: Protocol = Protocol::Udp;
 
@@ -39,8 +38,8 @@ fn an_expected_source_takes_no_packets_of_another_leg_but_a_check_does() {
     routes.announce(LegId(1), "one");
     routes.announce(LegId(2), "two");
     routes.admit("one", (UDP, address(10)));
-    routes.expect("two", (UDP, address(10)));
-    routes.expect("two", (UDP, address(11)));
+    routes.note_target("two", (UDP, address(10)));
+    routes.note_target("two", (UDP, address(11)));
     assert_eq!((leg_at(&routes, 10), leg_at(&routes, 11)), (Some(1), Some(2)));
     routes.admit("two", (UDP, address(10)));
     routes.forget(LegId(1));
@@ -72,7 +71,7 @@ impl Bench {
     fn new() -> Bench {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = IcePort::bind(&[[127, 0, 0, 1].into()], Some(free), Some(free)).unwrap();
-        let shared = Arc::new(Shared::with_ice_port(Inbox::new().unwrap(), port));
+        let shared = Arc::new(Shared::of_workers(1, Some(port)).unwrap());
         shared.homes.lock().unwrap().insert(LegId(1), 0);
         let running = Arc::clone(&shared);
         let thread = std::thread::spawn(move || running.ice_port.as_ref().unwrap().run(&running));

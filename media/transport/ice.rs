@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tandem_webrtc::{Connection, Counts, Datagram, Event, Identity, Keys, Protocol, Route, Suite};
+use tandem_webrtc::{Connection, Counts, Datagram, Event, Identity, Keys, Protocol, Route, Suite, is_stun};
 
 use crate::network::{Context, Flow};
 use crate::rtp::srtp::{self, Master};
@@ -165,7 +165,7 @@ impl IcePath {
         while let Some(transmit) = self.connection.poll_transmit() {
             let (flow, to) = (self.flow_of(transmit.route.protocol), transmit.route.remote);
             if is_shared(flow) && is_stun(&transmit.octets) {
-                cx.network.expect(&self.plan.credentials.ufrag, flow, to);
+                cx.network.note_target(&self.plan.credentials.ufrag, flow, to);
             }
             cx.network.send(slot, flow, to, &transmit.octets);
         }
@@ -176,11 +176,6 @@ impl IcePath {
 /// Whether all sessions share the socket.
 fn is_shared(flow: Flow) -> bool {
     matches!(flow, Flow::IceUdp | Flow::IceTcp)
-}
-
-/// Whether a datagram of a connection is STUN (RFC 7983 §7).
-fn is_stun(octets: &[u8]) -> bool {
-    matches!(octets.first(), Some(0..=3))
 }
 
 pub(super) fn srtp_keys(keys: &Keys) -> Option<srtp::Keys> {

@@ -285,8 +285,8 @@ impl Network for Table {
         sockets.used = true;
     }
 
-    fn expect(&mut self, ufrag: &str, flow: Flow, address: SocketAddr) {
-        self.shared.ice_port.iter().for_each(|port| port.expect(ufrag, flow, address));
+    fn note_target(&mut self, ufrag: &str, flow: Flow, address: SocketAddr) {
+        self.shared.ice_port.iter().for_each(|port| port.note_target(ufrag, flow, address));
     }
 
     fn admit(&mut self, ufrag: &str, flow: Flow, address: SocketAddr) {

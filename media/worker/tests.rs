@@ -39,15 +39,7 @@ impl Bench {
     /// Creates a worker that has not read the messages for its session yet.
     #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
     fn waiting(send_silence: bool) -> Bench {
-        let shared = Arc::new(Shared {
-            inboxes: vec![Inbox::new().unwrap()],
-            homes: Mutex::default(),
-            rooms: Mutex::default(),
-            published: vec![Published::default()],
-            kernel: None,
-            ice_port: None,
-            sdp_refused: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::of_workers(1, None).unwrap());
         let (_, writer) = Writer::new();
         let worker = Worker::new(
             0,
@@ -243,15 +235,8 @@ fn an_unbridge_right_after_a_bridge_across_workers_takes_effect() {
     // The session with the larger key always moves, whichever session gets the command.
     for (key, other) in [(LegId(1), LegId(2)), (LegId(2), LegId(1))] {
         for unbridged in [false, true] {
-            let shared = Arc::new(Shared {
-                inboxes: vec![Inbox::new().unwrap(), Inbox::new().unwrap()],
-                homes: Mutex::new([(LegId(1), 0), (LegId(2), 1)].into_iter().collect()),
-                rooms: Mutex::default(),
-                published: vec![Published::default(), Published::default()],
-                kernel: None,
-                ice_port: None,
-                sdp_refused: AtomicU64::new(0),
-            });
+            let shared = Arc::new(Shared::of_workers(2, None).unwrap());
+            shared.homes.lock().unwrap().extend([(LegId(1), 0), (LegId(2), 1)]);
             let (_, writer) = Writer::new();
             let mut workers = [0, 1].map(|number| {
                 let load = crate::Config::default().thread_load();

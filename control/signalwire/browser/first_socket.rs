@@ -18,7 +18,7 @@ use tandem_host::hash;
 use tandem_id::{AccountName, LegId, uuid};
 use tandem_leg::signal::Identity;
 use tandem_pages::socket::{self, Outbox};
-use tandem_pages::verto::{Handled, Invite, Verto, handle};
+use tandem_pages::verto::{Handled, Invite, Verto, error, handle};
 use tandem_pages::{Line, Lines, Page, PageCall, PageSpec, Presence, printable};
 use tandem_runtime::app::App;
 use tokio::time::Sleep;
@@ -111,16 +111,14 @@ impl Session {
 
     /// Refuses the login of a page, and logs the page out: without this, the SDK connects again at once.
     fn refuse(&self, id: &Value, code: i32, why: &str, frames: &Frames) {
-        let error = json!({ "code": code, "message": why });
-        self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+        self.out.send(error(id, code, why));
         self.out.send(frames.of_server(rand::random(), "punt", &json!({})));
     }
 
     fn connect(&mut self, id: &Value, params: &Value) {
         let now = clock::time();
         if self.token.is_some() {
-            let error = json!({ "code": REFUSED, "message": "the page has logged in already" });
-            return self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+            return self.out.send(error(id, REFUSED, "the page has logged in already"));
         }
         let project = params.pointer("/authentication/project").and_then(Value::as_str).unwrap_or_default();
         match self.verified(params) {
@@ -170,10 +168,7 @@ impl Session {
                 self.login.iter_mut().for_each(|login| login.presence.renew(claims.expires()));
                 own.1 = claims;
             }
-            None => {
-                let error = json!({ "code": REFUSED, "message": "the token is not valid" });
-                self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
-            }
+            None => self.out.send(error(id, REFUSED, "the token is not valid")),
         }
     }
 
@@ -440,8 +435,7 @@ fn authorization(claims: &Claims) -> Value {
 }
 
 fn login_needed(id: &Value) -> String {
-    let error = json!({ "code": LOGIN_NEEDED, "message": "Authentication Required" });
-    json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string()
+    error(id, LOGIN_NEEDED, "Authentication Required")
 }
 
 #[cfg(test)]

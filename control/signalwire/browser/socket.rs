@@ -13,7 +13,7 @@ use tandem_host::clock;
 use tandem_id::{LegId, uuid};
 use tandem_leg::signal::Identity;
 use tandem_pages::socket::{self, Outbox};
-use tandem_pages::verto::{Handled, Invite, Verto, handle};
+use tandem_pages::verto::{Handled, Invite, Verto, error, handle};
 use tandem_pages::{CalledBy, End, Facts, Page, PageCall, PageSpec, Presence, Protocol as _};
 use tandem_runtime::app::App;
 
@@ -71,8 +71,7 @@ impl socket::Session for Session {
             return self.connect(id, params);
         }
         let Some(login) = &mut self.login else {
-            let error = json!({ "code": REFUSED, "message": "Requester validation failed" });
-            return self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+            return self.out.send(error(id, REFUSED, "Requester validation failed"));
         };
         let ok = json!({ "code": "200", "message": "OK" });
         match method {
@@ -153,8 +152,7 @@ impl Session {
                 // The SDK takes this beginning for a refusal without a further attempt.
                 let message =
                     format!("Authentication service failed with status ProtocolError, 401 Unauthorized: {{}} ({why})");
-                let error = json!({ "code": REFUSED, "message": message });
-                return self.out.send(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
+                return self.out.send(error(id, REFUSED, &message));
             }
         };
         if let Some(login) = &self.login {

@@ -43,11 +43,6 @@ impl Plain {
     }
 }
 
-/// Writes the refusal of a request of the page.
-pub(super) fn error(id: &Value, code: i32, message: &str) -> String {
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }).to_string()
-}
-
 impl Envelope for Plain {
     fn request(&self, _: &Facts, method: &str, params: Map<String, Value>) -> String {
         self.of_server(method, &params.into())

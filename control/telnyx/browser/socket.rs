@@ -16,12 +16,12 @@ use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::signal::Identity;
 use tandem_pages::socket::{self, Outbox};
-use tandem_pages::verto::{Handled, Invite, Verto, handle};
+use tandem_pages::verto::{Handled, Invite, Verto, error, handle};
 use tandem_pages::{Page, PageCall, PageSpec, Presence};
 use tandem_runtime::app::App;
 
 use super::Sessions;
-use super::envelope::{PREFIX, Plain, error};
+use super::envelope::{PREFIX, Plain};
 use super::login::{self, LoggedIn, NoLogin, Refused};
 use crate::id;
 
