@@ -503,7 +503,7 @@ def test_digits_are_sent_to_both_legs(app, calls_in, answers):
     a.rtp.wait("the digits", lambda: a.rtp.keys == "AD")
     # While they are being sent nothing else passes: they are over when the caller is heard again.
     a.rtp.play(tone(440, 0.6))
-    b.rtp.wait_for_tone(440)
+    b.rtp.wait_for_tone(440, last=3)
     a.rtp.press("8")
     app.wait("call.dtmf.received", a.leg, digit="8")
     b.rtp.wait("the pressed key", lambda: b.rtp.keys == "1234*#8")
@@ -525,7 +525,7 @@ def test_a_transfer_bridges_the_leg_that_answers(app, calls_in, answers):
     for leg in (a.leg, b.leg):
         app.wait("call.bridged", leg)
     a.rtp.play(tone(440, 0.4))
-    b.rtp.wait_for_tone(440)
+    b.rtp.wait_for_tone(440, last=3)
     hang_up(app, a)
     b.phone.finish()
     app.wait("call.hangup", b.leg)
@@ -624,7 +624,7 @@ def test_two_callers_are_bridged_parked_and_bridged_with_others(app, calls_in):
     app.actions.bridge(c.leg, call_control_id_to_bridge_with=a.leg)
     app.wait("call.bridged", a.leg, count=2)
     c.rtp.play(tone(800, 0.3))
-    a.rtp.wait_for_tone(800)
+    a.rtp.wait_for_tone(800, last=3)
     hang_up(app, a)
     app.wait("call.hangup", c.leg)
     c.phone.finish()

@@ -112,7 +112,7 @@ def test_a_document_starts_and_stops_a_siprec_session(app, call, server, recorde
     assert re.fullmatch(r"SR[0-9a-f]{32}", started["SiprecSid"]) and started["Timestamp"]
     media.wait_for_tone(660)
     media.play(tone(440, 2))
-    recorder.streams["1"].wait_for_tone(440)
+    recorder.streams["1"].wait_for_tone(440, last=3)
     recorder.streams["2"].wait_for_tone(660)
     heard = recorder.streams["1"].heard()
     said = [at for at in range(0, len(heard) - 399, 400) if share(heard[at : at + 400], 440) > 0.9]
@@ -151,7 +151,7 @@ def test_requests_start_and_stop_siprec_sessions(app, call, server, recorders):
     (invite,) = recorder.wait("INVITE")
     assert re.findall(r"a=label:(\d)", invite.sdp()) == ["1"]
     media.play(tone(520, 1))
-    recorder.streams["1"].wait_for_tone(520)
+    recorder.streams["1"].wait_for_tone(520, last=3)
     ended = live.siprec(begun.sid).update(status="stopped")
     assert (ended.sid, ended.name, ended.status) == (begun.sid, "two", "stopped")
     recorder.wait("BYE")
@@ -190,7 +190,7 @@ def test_a_recording_server_that_refuses_hangs_up_or_pauses_does_not_disturb_the
     assert "503" in refused["SiprecError"] and "nobody" in unknown["SiprecError"]
     recorder = recorders["moody"]
     media.play(tone(480, 1))
-    recorder.streams["1"].wait_for_tone(480)
+    recorder.streams["1"].wait_for_tone(480, last=3)
     recorder.offers("inactive")
     paused = wait_for("an answer", lambda: [one for one in recorder.responses if "200" in one.start])
     assert paused[0].sdp().count("a=inactive") == 2
@@ -228,10 +228,10 @@ def test_a_bridged_call_is_recorded_with_the_audio_of_both_legs(app, call, serve
     assert aors(second) == [f"tel:{FROM}", called.uri], "whom it talks with now"
     assert second["Contact"].endswith(";+sip.src")
     media.play(tone(440, 0.2))
-    other.play(tone(700, 1))
-    recorder.streams["2"].wait_for_tone(700)
+    other.play(tone(700, 3))
+    recorder.streams["2"].wait_for_tone(700, last=3)
     media.play(tone(440, 1))
-    recorder.streams["1"].wait_for_tone(440)
+    recorder.streams["1"].wait_for_tone(440, last=3)
     handset.hang_up()
     called.finish()
     recorder.wait("BYE")

@@ -95,12 +95,12 @@ class Rtp:
                 raise AssertionError(f"waited {seconds:g} s for {what}; {len(self._heard)} samples, keys {self.keys!r}")
         return result
 
-    def wait_for_tone(self, hertz, seconds=10):
-        """Waits until the last 100 ms are this tone."""
+    def wait_for_tone(self, hertz, seconds=10, last=0.1):
+        """Waits until 100 ms among the last so many seconds are this tone: a second where the tone may have ended already."""
 
         def rings():
-            recent = LINEAR[numpy.frombuffer(bytes(self._heard[-800:]), dtype=numpy.uint8)]
-            return len(recent) == 800 and share(recent, hertz) > 0.9
+            recent = LINEAR[numpy.frombuffer(bytes(self._heard[-round(8000 * last) :]), dtype=numpy.uint8)]
+            return any(share(recent[at : at + 800], hertz) > 0.9 for at in range(0, len(recent) - 799, 400))
 
         self.wait(f"{hertz} Hz", rings, seconds)
 
