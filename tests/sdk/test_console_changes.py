@@ -14,7 +14,7 @@ from harness.phone import callee, caller, free_port, until_told
 from harness.resources import carrier
 from harness.server import ACCOUNT_SID, AUTH_TOKEN
 from harness.waiting import wait_for
-from twilio_app import number, twiml
+from twilio_app import client, number, twiml
 
 RIVAL, RIVAL_TOKEN = "AC00000000000000000000000000000002", "fedcba9876543210fedcba9876543210"
 PASSWORD = "long enough 1"
@@ -220,6 +220,21 @@ def test_a_subaccount_and_its_key_work_until_they_are_suspended_or_deleted(serve
     assert made["secret"] not in olga("GET", "changes").text and key["secret"] not in olga("GET", "changes").text
 
 
+def test_a_number_that_an_application_has_taken_gets_another_url_and_is_released(server, olga):
+    sdk = client(server)
+    sdk.incoming_phone_numbers.create(phone_number="+15551239010", voice_url="http://127.0.0.1:9/old")
+    adam, path = Api(server, "adam"), "numbers/acme/+15551239010"
+    for method, body in [("PUT", {"url": "http://127.0.0.1:9/stolen"}), ("DELETE", None)]:
+        assert adam(method, path, body).status_code == 404
+    assert olga("PUT", path, {"url": "/new"}).status_code == 422
+    assert olga("PUT", path, {"url": "http://127.0.0.1:9/new"}).status_code == 204
+    (held,) = sdk.incoming_phone_numbers.list(phone_number="+15551239010")
+    assert held.voice_url == "http://127.0.0.1:9/new"
+    assert olga("DELETE", "numbers/acme/+15551230001").status_code == 409, "it is in the file"
+    assert olga("DELETE", path).status_code == 204
+    assert sdk.incoming_phone_numbers.list(phone_number="+15551239010") == []
+
+
 def test_entries_outlive_a_restart_and_one_that_the_file_contradicts_is_named(start_tandem, settings, tmp_path_factory):
     first = start_tandem(settings, at=tmp_path_factory.mktemp("twice"))
     olga = Api(first, "olga")
@@ -288,7 +303,7 @@ def test_an_operator_makes_changes_and_removes_a_number_in_the_browser(server, c
 def test_an_entry_of_the_file_opens_with_its_line_and_every_page_fits_a_telephone(console):
     page = console.page
     console.open("trunks").heading("Trunks")
-    page.get_by_role("button", name="Show carrier").click()
+    page.get_by_role("button", name="In the file: carrier").click()
     console.sees(re.compile(r"line \d+ of the configuration file"), page.get_by_role("dialog"))
     page.keyboard.press("Escape")
     page.set_viewport_size(PHONE)
@@ -306,7 +321,7 @@ def test_an_entry_of_the_file_opens_with_its_line_and_every_page_fits_a_telephon
 def test_a_key_is_made_shown_once_and_deleted_in_the_browser(console):
     page = console.page
     console.open("accounts").heading("Accounts")
-    page.get_by_role("button", name="Keys of acme").click()
+    page.get_by_role("button", name="Keys (0) of acme").click()
     window = page.get_by_role("dialog")
     window.get_by_label("Name of the new key").fill("<b>ci</b>")
     window.get_by_role("button", name="Make a key").click()

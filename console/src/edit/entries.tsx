@@ -50,9 +50,10 @@ export function useEntries(list: ListName): Entries {
     const cell = (entry: Entry | undefined, otherwise: string) =>
         entry ? (
             <span class="buttons">
-                {entry.faults.length > 0 ? <Badge tone="bad">not in use</Badge> : <Badge tone="idle">{entry.source === "console" ? "console" : "configuration file"}</Badge>}
-                <button type="button" aria-label={`${entry.id ? "Edit" : "Show"} ${entry.name}`} onClick={() => edit({ list, entry })}>
-                    {entry.id ? "Edit" : "Show"}
+                {entry.faults.length > 0 && <Badge tone="bad">not in use</Badge>}
+                {entry.id && <Badge tone="idle">console</Badge>}
+                <button type="button" aria-label={entry.id ? `Edit ${entry.name}` : `In the ${entry.source}: ${entry.name}`} onClick={() => edit({ list, entry })}>
+                    {entry.id ? "Edit" : `In the ${entry.source}`}
                 </button>
                 {entry.id && (
                     <button type="button" aria-label={`Remove ${entry.name}`} onClick={() => void remove(entry)}>

@@ -125,7 +125,7 @@ export function AccountsPage() {
     };
     const buttons = (row: Account) => (
         <span class="buttons">
-            <button type="button" aria-label={`Keys of ${row.name}`} onClick={() => open(row)}>
+            <button type="button" aria-label={`Keys (${row.keys}) of ${row.name}`} onClick={() => open(row)}>
                 Keys ({row.keys})
             </button>
             {mayChange() && !row.parent && row.apis.some((api) => api.provider === "twilio") && (
