@@ -268,6 +268,7 @@ export interface Account {
     parent: string | null;
     source: "file" | "api";
     is_operator: boolean;
+    has_subaccounts: boolean;
     apis: { provider: string; id: string | null }[];
     keys: number;
 }

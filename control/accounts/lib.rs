@@ -59,6 +59,20 @@ impl Account {
         Self::of_subaccount(&format!("AC{id:032x}"), Some(format!("{:032x}", rand::random::<u128>())), None)
     }
 
+    /// Creates a subaccount of this account with new credentials. Returns `None` if the account has no API with subaccounts.
+    pub fn subaccount(&self, id: u128) -> Option<Self> {
+        self.twilio.as_ref().map(|_| Self::new_subaccount(id))
+    }
+
+    /// The APIs for which the account has credentials: the name of the provider, and the id of the account there, which is no
+    /// secret. `None` if the accounts of the API have no id.
+    pub fn apis(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        let twilio = self.twilio.as_ref().map(|own| ("twilio", Some(&*own.account_sid)));
+        let telnyx = self.telnyx.as_ref().map(|_| ("telnyx", None));
+        let signalwire = self.signalwire.as_ref().map(|own| ("signalwire", Some(&*own.project_id)));
+        [twilio, telnyx, signalwire].into_iter().flatten()
+    }
+
     /// The user names that the account may use for calls from this computer, and the secret of each user name. The
     /// first user name is the account's name in this server. The other user names are the account's Twilio id and
     /// SignalWire id. A Twilio or SignalWire id has the secret of the API with this id. The account's name has the

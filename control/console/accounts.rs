@@ -49,6 +49,8 @@ struct AccountRow {
     /// The source of the account: `file`, or `api` for a subaccount.
     source: &'static str,
     is_operator: bool,
+    /// Whether the account can have subaccounts.
+    has_subaccounts: bool,
     /// The ids of the account in the APIs for which it has credentials.
     apis: Vec<Api>,
     keys: usize,
@@ -65,19 +67,15 @@ impl AccountRow {
     fn of(app: &App, account: &Account) -> Self {
         let made = app.accounts.subaccount(&account.name);
         let parent = app.accounts.parent(&account.name);
-        let ids = [
-            account.twilio.as_ref().map(|own| ("twilio", Some(own.account_sid.clone()))),
-            account.telnyx.as_ref().map(|_| ("telnyx", None)),
-            account.signalwire.as_ref().map(|own| ("signalwire", Some(own.project_id.clone()))),
-        ];
         Self {
             name: account.name.clone(),
             friendly_name: made.as_ref().map(|made| made.friendly_name.clone()).filter(|name| !name.is_empty()),
             status: app.accounts.status(&account.name).word(),
             source: if parent.is_some() { "api" } else { "file" },
-            parent,
             is_operator: app.accounts.is_operator(account),
-            apis: ids.into_iter().flatten().map(|(provider, id)| Api { provider, id }).collect(),
+            has_subaccounts: parent.is_none() && account.subaccount(0).is_some(),
+            parent,
+            apis: account.apis().map(|(provider, id)| Api { provider, id: id.map(str::to_owned) }).collect(),
             keys: app.accounts.keys_of(&account.name),
         }
     }
@@ -122,11 +120,12 @@ async fn create(State(app): State<App>, Itself(scope): Itself, Json(new): Json<N
     };
     let Some(friendly_name) = name(new.friendly_name) else { return bad_name() };
     let store = &app.calls.services().store;
-    let make = |id| parent.twilio.as_ref().map(|_| Account::new_subaccount(id));
+    let make = |id| parent.subaccount(id);
     match accounts::create(&app.accounts, store, &parent.name, friendly_name, make).await {
         Ok(made) => {
-            let own = made.account.twilio.as_ref();
-            let (id, secret) = own.map(|own| (own.account_sid.clone(), own.auth_token.clone())).unwrap_or_default();
+            // The first of these is the name of the account in this server.
+            let (id, secret) = made.account.callers().nth(1).unwrap_or_default();
+            let (id, secret) = (id.to_owned(), secret.to_owned());
             (StatusCode::CREATED, Json(Created { id, secret })).into_response()
         }
         Err(why) => not_changed(&why),
@@ -268,7 +267,7 @@ fn not_changed(why: &AccountError) -> Response {
         AccountError::Store(error) => failed(error),
         AccountError::ConfigurationOnly => refused(
             StatusCode::CONFLICT,
-            "only accounts with credentials for Twilio's API have subaccounts; add [[accounts]] to the configuration file",
+            "the API of this account has no subaccounts; add [[accounts]] to the configuration file",
         ),
         why => refused(StatusCode::CONFLICT, &why.to_string()),
     }

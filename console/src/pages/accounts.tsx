@@ -128,7 +128,7 @@ export function AccountsPage() {
             <button type="button" aria-label={`Keys (${row.keys}) of ${row.name}`} onClick={() => open(row)}>
                 Keys ({row.keys})
             </button>
-            {mayChange() && !row.parent && row.apis.some((api) => api.provider === "twilio") && (
+            {mayChange() && row.has_subaccounts && (
                 <button type="button" aria-label={`New subaccount of ${row.name}`} onClick={() => void below(row)}>
                     New subaccount
                 </button>
