@@ -56,13 +56,18 @@ class Machine:
         if not pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists():  # systemd 256 and later want an order to use the old hierarchy.
             command.append("--setenv=SYSTEMD_PROC_CMDLINE=systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        leader = wait("the container starts", lambda: children.read_text().split(), 10)[0]
-        self.enter = ["nsenter", "-t", leader, "-m", "-u", "-i", "-n", "-p", "-C", "--root", "--wd", "env", "-i", "LANG=C.UTF-8",
-                      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]
+
+    @property
+    def enter(self):
+        """The start of a command in the container. While systemd-nspawn starts, its child is another process."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return ["nsenter", "-t", children[0] if children else "0", "-m", "-u", "-i", "-n", "-p", "-C", "--root", "--wd", "env", "-i", "LANG=C.UTF-8",
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]
 
     def boot(self):
-        wait("systemd starts in the container", lambda: self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"), 60)
+        # Only the container has /packages.
+        state = "test -d /packages && systemctl is-system-running"
+        wait("systemd starts in the container", lambda: self.run(state).stdout.strip() in ("running", "degraded"), 60)
         return self.must("systemctl --version").splitlines()[0]
 
     def start(self, command):
@@ -173,8 +178,9 @@ def live(machine):
 
 
 def expect_whole(process):
-    code, ended = report(process, 60)
-    expect(code == 0 and ended["ended_by"] == "this side", f"the call was cut: {ended}")
+    # Not the exit code: a server that stops after its last call does not answer which problems this call had.
+    _, ended = report(process, 60)
+    expect(all(step["passed"] for step in ended["steps"]) and ended["ended_by"] == "this side", f"the call was cut: {ended}")
 
 
 def upgrade(machine, package):
@@ -191,9 +197,9 @@ def upgrade(machine, package):
     refused = machine.run(f"tandem call 600 --config {CONFIG} --expect speech")
     expect(refused.returncode != 0 and "503" in refused.stdout, f"a new call is not refused with 503: {refused.stdout}")
     expect_whole(short)
-    code, ended = report(long, DRAIN + 30)
+    _, ended = report(long, DRAIN + 30)
     drained = time.monotonic() - begun
-    expect(code == 0 or code == 1, f"the long call was not hung up: {ended}")
+    expect(ended["ended_by"] != "this side", f"the server did not hang up the long call: {ended}")
     expect(DRAIN - 3 <= drained <= DRAIN + 15, f"the long call was hung up after {drained:.0f} s, not after {DRAIN} s")
     output, _ = upgrading.communicate(timeout=120)
     expect(upgrading.returncode == 0, output)
