@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml pages
 
-.PHONY: demo test check bench instructions bpf run release fuzz peers
+.PHONY: demo test check bench instructions bpf run release package fuzz peers
 
 # One real call through every part, as a timeline. The first build takes minutes; cargo shows its progress.
 demo:
@@ -54,6 +54,10 @@ run:
 # The fastest build, optimized by what calls run through: for those who package it, or serve many calls. Half an hour.
 release:
 	@scripts/release.sh
+
+# The packages of a release, in target/packages: Debian package, tarball, SBOM, SHA256SUMS. A quarter of an hour with two cores.
+package:
+	@scripts/package.sh all
 
 # Each parser against the fuzzer for SECONDS: make fuzz SECONDS=600 FUZZ_TARGETS=sip
 # cargo-fuzz wants a nightly compiler for its flags; RUSTC_BOOTSTRAP lets the stable one take them. Needs g++.

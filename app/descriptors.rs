@@ -35,7 +35,8 @@ pub(super) fn shortage(config: &Config, limit: u64) -> Option<String> {
         let fit = limit.saturating_sub(OTHERS).saturating_sub(connections) / PER_LEG;
         format!(
             "{legs} legs (sip.max_legs, media.ports) and {connections} connections take up to {needed} open files, but \
-             the limit is {limit}, which suffices for {fit} legs: raise the limit (ulimit -n, LimitNOFILE=), or lower these settings"
+             the hard limit is {limit}, which suffices for {fit} legs: raise the hard limit (LimitNOFILE= of the service, or \
+             `ulimit -Hn` as root), or lower these settings"
         )
     })
 }

@@ -42,6 +42,7 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 
 pub use data_dir::Listening;
+pub use listeners::LOW_PORTS;
 pub use start::Parts;
 
 use data_dir::Lock;
@@ -156,7 +157,7 @@ pub async fn run_with(
             reload @ (Some(ConfigRequest::Reload(_)) | None) => {
                 manager.reloads();
                 let reloaded = server.reload_from(&read).await;
-                manager.notify("READY=1");
+                manager.reloaded(&reloaded);
                 if let Some(ConfigRequest::Reload(reply)) = reload {
                     let _ = reply.send(reloaded);
                 }

@@ -22,6 +22,11 @@ const GATEWAY_CONNECTIONS: usize = 256;
 /// Maximum time for which [`HttpServer::stop`] waits for the requests.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Advice for a port that the operating system permits only with a capability.
+pub const LOW_PORTS: &str = "ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose a higher port, give the \
+                             service the drop-in low-ports.conf (docs/install.md), or, for a program that is no service, \
+                             `setcap cap_net_bind_service=+ep $(command -v tandem)`";
+
 /// The bound ports.
 pub(super) struct Listeners {
     main: TcpListener,
@@ -133,6 +138,7 @@ async fn serve(listener: TcpListener, router: Router, connections: usize, mut st
 pub(super) fn advice(error: &std::io::Error, variable: &str) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => format!("; stop what listens there, or listen elsewhere: TANDEM_{variable}"),
+        ErrorKind::PermissionDenied => format!("; {LOW_PORTS}"),
         _ => String::new(),
     }
 }

@@ -16,6 +16,9 @@ use crate::configured::{phones, routing, sip_settings};
 use crate::entries;
 use crate::first_account::FirstAccount;
 
+/// Start of the line with the keys that take effect only at a restart.
+pub(super) const NEEDS_RESTART: &str = "restart needed: ";
+
 impl Server {
     /// Applies new settings while calls continue, with the entries of the web console. Returns the keys that take effect only at a
     /// restart. If TLS, STIR/SHAKEN, the database or the stored phones cause an error, the old settings remain in effect.
@@ -80,7 +83,7 @@ impl Server {
                         let reloaded = self.reload(config).await;
                         let notes = |restart: Vec<String>| {
                             let restart =
-                                (!restart.is_empty()).then(|| format!("restart needed: {}", restart.join(", ")));
+                                (!restart.is_empty()).then(|| format!("{NEEDS_RESTART}{}", restart.join(", ")));
                             removed.into_iter().chain(restart).collect::<Vec<_>>()
                         };
                         reloaded.map(|restart| (summary, notes(restart))).map_err(|error| format!("{error:#}\n"))

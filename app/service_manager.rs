@@ -5,6 +5,10 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use tandem_runtime::app::Reloaded;
+
+use crate::reload::NEEDS_RESTART;
+
 /// A connection to the service manager, if the service manager has started this process.
 #[derive(Debug)]
 pub(crate) struct ServiceManager(Option<UnixDatagram>);
@@ -34,6 +38,11 @@ impl ServiceManager {
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
+    /// Says that the reload has ended. `systemctl status` shows what is not in effect, until the next reload or restart.
+    pub(crate) fn reloaded(&self, result: &Reloaded) {
+        self.notify(&format!("READY=1\nSTATUS={}", status(result)));
+    }
+
     /// The time between two signs of life: half of what the service manager permits. `None` if it has no watchdog.
     pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.0.as_ref()?;
@@ -52,6 +61,14 @@ fn open(name: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
     Ok(socket)
+}
+
+/// Returns the line for the operator after a reload. Empty if all settings are in effect.
+fn status(result: &Reloaded) -> String {
+    match result {
+        Ok(text) => text.lines().find(|line| line.starts_with(NEEDS_RESTART)).unwrap_or_default().to_owned(),
+        Err(faults) => format!("not reloaded: {}", faults.lines().next().unwrap_or_default()),
+    }
 }
 
 fn interval(microseconds: Option<&str>) -> Option<Duration> {
@@ -79,6 +96,14 @@ mod tests {
             assert_eq!(&buffer[..length], b"READY=1", "{text}");
         }
         assert!(open("/nonexistent/notify").is_err());
+    }
+
+    #[test]
+    fn the_status_after_a_reload_says_what_is_not_in_effect() {
+        assert_eq!(status(&Ok("reloaded: trunks: 1\n".to_owned())), "");
+        let removed = "reloaded: trunks: 1\nremoved: 1 trunk (a)\nrestart needed: sip.listen\n".to_owned();
+        assert_eq!(status(&Ok(removed)), "restart needed: sip.listen");
+        assert_eq!(status(&Err("3: sip: a\n4: sip: b\n".to_owned())), "not reloaded: 3: sip: a");
     }
 
     #[test]

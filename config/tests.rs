@@ -836,6 +836,7 @@ fn media_addresses_follow_the_sip_addresses_by_default() {
     assert_eq!(media(&own), ("10.0.0.5".to_owned(), Some("203.0.113.6".parse().unwrap())));
     assert_eq!(notes(&own), ["media.advertise"], "they disagree");
     assert_eq!(notes(&format!("{phones}[media]\nlisten = \"127.0.0.1\"\n")), ["media.listen"]);
+    assert_eq!(notes("[sip]\nadvertise = \"127.0.0.1\"\n[media]\nlisten = \"10.0.0.5\"\n"), ["media.listen"]);
     assert_eq!(notes(phones), [""; 0]);
     let name = faults(&phones.replace("203.0.113.5", "pbx.example")).join("\n");
     assert!(name.contains("set media.advertise"), "{name}");

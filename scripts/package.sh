@@ -6,11 +6,13 @@
 #   scripts/package.sh sbom       the software bill of materials (CycloneDX, JSON)
 #   scripts/package.sh all        all three, and SHA256SUMS
 #
-# The files are in target/package/dist, or in the directory OUT. The program is built with the profile `package` of Cargo.toml.
+# The files are in target/packages, or in the directory OUT. The program is built with the profile `dist` of Cargo.toml.
 # TANDEM_BINARY=PATH packs that program and builds nothing. The same commit and the same compiler give the same files: times are
 # SOURCE_DATE_EPOCH, or the time of the last commit.
 set -eu
 cd "$(dirname "$0")/.."
+
+CARGO_DEB=3.8.0
 
 what=${1:-all}
 case $what in deb | tarball | sbom | all) ;; *) sed -n '4,7s/^#   //p' "$0" >&2; exit 1 ;; esac
@@ -19,8 +21,8 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 umask 022
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-built=$target/package
-out=$(realpath -m "${OUT:-$built/dist}")
+built=$target/dist
+out=$(realpath -m "${OUT:-$target/packages}")
 extra=$built/extra
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -36,37 +38,29 @@ program() {
     else
         scripts/packages.sh demo
         # Paths of this machine are not in the program: another directory gives the same file.
-        RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/tandem --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-            cargo build --locked --profile package --package tandem
-        strip "$built/tandem"
+        for each in "$PWD=/tandem" "$target=/tandem/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo"; do
+            RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$each"
+            CFLAGS="${CFLAGS:-} -ffile-prefix-map=$each"
+        done
+        export RUSTFLAGS CFLAGS CXXFLAGS="${CXXFLAGS:-} $CFLAGS"
+        cargo build --locked --profile dist --package tandem
     fi
 }
 
-# Man pages and completions at $extra, written by the program itself. A program without these commands gives none: a tarball can
-# do without them.
+# Man pages and completions at $extra, written by the program itself.
 extras() {
     rm -rf "$extra"
     mkdir -p "$extra/man" "$extra/completions"
-    complete=yes
-    if "$built/tandem" man "$extra/man" >/dev/null 2>&1; then
-        gzip -9n "$extra"/man/*.1
-    else
-        complete=
-        echo "no man pages: this program has no command \`man\`" >&2
-    fi
+    "$built/tandem" man "$extra/man" >/dev/null
+    gzip -9n "$extra"/man/*.1
     for shell in bash:tandem.bash zsh:_tandem fish:tandem.fish; do
-        if ! "$built/tandem" completions "${shell%%:*}" >"$extra/completions/${shell#*:}" 2>/dev/null; then
-            rm -f "$extra/completions/${shell#*:}"
-            complete=
-            echo "no completions for ${shell%%:*}: this program has no command \`completions\`" >&2
-        fi
+        "$built/tandem" completions "${shell%%:*}" >"$extra/completions/${shell#*:}"
     done
 }
 
 deb() {
-    [ -n "$complete" ] || { echo "the Debian package needs man pages and completions" >&2; exit 2; }
-    command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
-    cargo deb --package tandem --profile package --no-build --no-strip --output "$out/"
+    case $(cargo-deb --version 2>/dev/null) in *$CARGO_DEB) ;; *) cargo install --locked --force --version "$CARGO_DEB" cargo-deb ;; esac
+    cargo deb --package tandem --profile dist --no-build --no-strip --output "$out/"
 }
 
 tarball() {
@@ -83,11 +77,9 @@ tarball() {
     (cd docs && find . -name '*.md' -o -path './monitoring/*' -type f) | while read -r page; do
         install -D -m 644 "docs/$page" "$root/docs/$page"
     done
-    for page in "$extra"/man/*.1.gz; do
-        [ ! -e "$page" ] || install -D -m 644 -t "$root/share/man/man1" "$page"
-    done
+    install -D -m 644 -t "$root/share/man/man1" "$extra"/man/*.1.gz
     for each in tandem.bash:bash-completion/completions/tandem _tandem:zsh/site-functions/_tandem tandem.fish:fish/vendor_completions.d/tandem.fish; do
-        [ ! -e "$extra/completions/${each%%:*}" ] || install -D -m 644 "$extra/completions/${each%%:*}" "$root/share/${each#*:}"
+        install -D -m 644 "$extra/completions/${each%%:*}" "$root/share/${each#*:}"
     done
     tar --directory "$stage" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu --create "$name" |
         gzip -9n >"$out/$name.tar.gz"

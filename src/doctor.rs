@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use tandem_app::{LOW_PORTS, Listening};
 use tandem_cli::Failure;
 use tandem_cli::paint::{Paint, Style};
 use tandem_config::Config;
@@ -75,8 +76,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let named = path.map_or("the default settings".to_owned(), |path| path.display().to_string());
     let mut findings = vec![Finding::good("configuration", format!("{named}: no errors"))];
     findings.extend(config.notes.iter().map(|note| Finding::note("configuration", note, "see `tandem check`")));
-    let runs = answers(&config);
-    findings.extend(ports(&config, runs));
+    let running = Listening::of(&config.data_dir).filter(|running| answers(running.http));
+    findings.extend(running.as_ref().and_then(|running| outdated(&config, running)));
+    findings.extend(ports(&config, running.is_some() || answers(config.http.listen)));
     findings.extend(addresses(&config));
     findings.push(clock());
     findings.extend(limits(&config));
@@ -111,8 +113,30 @@ fn shown(finding: &Finding, paint: Paint) -> String {
 // ---- ports ----
 
 /// Whether a server answers at the HTTP address.
-fn answers(config: &Config) -> bool {
-    TcpStream::connect_timeout(&tandem_cli::reachable(config.http.listen), PATIENCE).is_ok()
+fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&tandem_cli::reachable(address), PATIENCE).is_ok()
+}
+
+/// The running server opened its ports at its start; a reload opens none.
+fn outdated(config: &Config, running: &Listening) -> Option<Finding> {
+    let sockets = |texts: &[String]| texts.iter().filter_map(|text| tandem_sip::parse_listen(text)).collect::<Vec<_>>();
+    let (wanted, open) = (sockets(&config.sip.listen), sockets(&running.sip));
+    // The system has chosen another port in the place of port 0.
+    let is = |wanted: SocketAddr, open: SocketAddr| wanted == open || (wanted.port() == 0 && wanted.ip() == open.ip());
+    let is_open =
+        |(transport, wanted): &(_, SocketAddr)| open.iter().any(|(other, at)| other == transport && is(*wanted, *at));
+    let changed = [
+        (wanted.len() != open.len() || !wanted.iter().all(is_open), "sip.listen"),
+        (!is(config.http.listen, running.http), "http.listen"),
+    ];
+    let keys: Vec<_> = changed.iter().filter(|(is_changed, _)| *is_changed).map(|(_, key)| *key).collect();
+    let text = format!(
+        "{} changed since the server started: it listens on {} and on http://{}",
+        keys.join(" and "),
+        running.sip.join(", "),
+        running.http
+    );
+    (!keys.is_empty()).then(|| Finding::note("ports", text, "restart the server: systemctl restart tandem"))
 }
 
 /// Binds each port. While the server runs, its ports are in use.
@@ -150,8 +174,7 @@ fn port(setting: &'static str, is_udp: bool, address: SocketAddr, runs: bool) ->
             Finding::bad("ports", format!("{shown} is in use by another program"), advice)
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let advice = "ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose a higher port, or see docs/install.md";
-            Finding::bad("ports", format!("{shown}: permission denied"), advice)
+            Finding::bad("ports", format!("{shown}: permission denied"), LOW_PORTS)
         }
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Finding::bad(
             "ports",
@@ -371,6 +394,20 @@ mod tests {
         assert_eq!(found.level, Level::Bad);
         assert!(found.advice.contains(&address.port().to_string()), "{found:?}");
         assert_eq!(port("sip.listen", true, "192.0.2.1:5060".parse().unwrap(), false).level, Level::Bad);
+    }
+
+    #[test]
+    fn a_listen_address_that_changed_since_the_start_needs_a_restart() {
+        let config = Config::default();
+        let running = |http: &str, sip: &[String]| Listening { http: http.parse().unwrap(), sip: sip.to_vec() };
+        let same = running("127.0.0.1:8080", &config.sip.listen);
+        assert!(outdated(&config, &same).is_none());
+        let found = outdated(&config, &running("127.0.0.1:8081", &config.sip.listen[..1])).unwrap();
+        assert!(found.text.starts_with("sip.listen and http.listen changed"), "{found:?}");
+        let mut any = Config::default();
+        any.sip.listen = vec!["udp://127.0.0.1:0".to_owned()];
+        assert!(outdated(&any, &running("127.0.0.1:8080", &["udp://127.0.0.1:40000".to_owned()])).is_none());
+        assert!(outdated(&any, &running("127.0.0.1:8080", &["tcp://127.0.0.1:40000".to_owned()])).is_some());
     }
 
     #[test]

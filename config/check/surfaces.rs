@@ -342,6 +342,14 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
              media.listen and media.advertise out, and audio goes where SIP does"
         );
         report.note(if media.advertise.is_empty() { "media.listen" } else { "media.advertise" }, message);
+    } else if let Some(place) = places.iter().find(|place| place.advertise.is_loopback() && !place.listen.is_loopback())
+    {
+        let message = format!(
+            "{} is for other machines, but SDP says {}: their audio would go to themselves; set media.advertise to the \
+             address at which far ends reach the server",
+            place.listen, place.advertise
+        );
+        report.note("media.listen", message);
     } else if let Some(sip_address) = sip_addresses.find(sip_differs) {
         let message = format!(
             "the SDP names {}, but SIP names {sip_address}: check that audio must use another address than SIP",
