@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUMMARY = ROOT / "docs" / "SUMMARY.md"
 CODE = re.compile(r"^( *)```.*?^\1```$|``[^\n]*?``|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\]\()([^)\s]+)(\))")
-TAGS = re.compile(r"<[^>]+>")
+# The end of a link or a picture: ](target)
+LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
 def visible(page):
