@@ -364,6 +364,7 @@ ACCESS = [
     ("OperatorItself", "an operator"),
     ("Operator", "an operator, also to read only"),
     ("Changer", "each account; no reader"),
+    ("Itself", "each account itself; no reader"),
     ("scope: Scope", "each account"),
     ("app.caller(", "each account"),
 ]
@@ -408,10 +409,10 @@ def routes():
     for file in files:
         text = file.read_text().split("#[cfg(test)]\nmod tests {")[0]
         if path := re.search(r"const PATH: &'static str = \"([^\"]+)\"", text):
-            about = re.match(r"//! `[^`]*`: (.*)", text)
+            about = re.match(r"//! `[^`]*`: ((?:.*\n//! )*.*)", text)
             if not about:
                 raise SystemExit(f"scripts/reference.py: the first line of {file} does not say what {path[1]} lists")
-            yield path[1], "GET", "each account", meaning(about[1])
+            yield path[1], "GET", "each account", meaning(about[1].replace("\n//! ", " "))
         for found in ROUTE.finditer(text):
             if found[1] == "L::PATH":
                 continue
@@ -434,7 +435,8 @@ def http(_):
     page = HEAD.format(
         title="HTTP interface",
         about="The routes that belong to Tandem itself. The APIs of the providers are in [compatibility.md](../compatibility.md). The routes below\n"
-        "`/console` need the credentials of an account by HTTP Basic (`tandem env` prints them), or the session of the web console.\n"
+        "`/console` need the credentials of an account by HTTP Basic (`tandem env` prints them), or the session of the web console. An API key\n"
+        "(`SK...`) is not the account itself.\n"
         "[console.md](../console.md) describes the JSON, and [operating.md](../operating.md) says which clients may read `/metrics`.",
         source="the routes in the code",
     )

@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod accounts;
 mod call_row;
 mod calls;
 mod changes;
+mod entries;
 mod errors;
 mod explain;
 mod follow;
@@ -77,8 +79,10 @@ const MAX_ROWS: u32 = 1_000;
 pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
     Router::new()
         .merge(session::routes(sessions))
+        .merge(accounts::routes())
         .merge(calls::routes())
         .merge(changes::routes())
+        .merge(entries::routes())
         .merge(legs::routes())
         .merge(errors::routes())
         .merge(explain::routes())

@@ -1,21 +1,32 @@
-//! `/console/numbers`: all numbers, and the destination of the calls to each number.
+//! `/console/numbers`: all numbers, and the destination of the calls to each number. A number that an application has taken with
+//! its provider's API can get another URL or be released here.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use axum::Router;
-use serde::Serialize;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::put;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use tandem_events::{Event, Kind, ResourceEvent, ResourceKind};
 use tandem_id::AccountName;
+use tandem_operations::numbers::{self as operations, NumberRow as Held};
 use tandem_routing::Routing;
 use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
 use tandem_settings::{Bridge, NumberConfig};
 
+use url::Url;
+
 use super::list::{Change, List, Page};
 use super::{ListQuery, QueryError, Scope, list_route};
+use crate::access::Itself;
+use crate::session::refused;
 
 pub(super) fn routes() -> Router<App> {
-    list_route::of::<Numbers>()
+    list_route::of::<Numbers>().route("/console/numbers/{account}/{number}", put(change).delete(release))
 }
 
 /// The list of numbers.
@@ -109,6 +120,88 @@ impl GoesTo {
         }
         let behind = || file.map(|file| Self::configured(routing, file));
         Self::voice(&held.voice).or_else(behind).unwrap_or_else(Self::nowhere)
+    }
+}
+
+/// A number that an application has taken, and what its operations need.
+struct Taken {
+    app: App,
+    routing: Arc<Routing>,
+    account: AccountName,
+    held: Held,
+}
+
+impl Taken {
+    /// Finds the number. A number of the configuration file is changed only there.
+    fn find(app: App, scope: &Scope, account: &str, number: &str) -> Result<Self, Box<Response>> {
+        let (account, routing) = (AccountName::new(account), app.calls.services().routing.load_full());
+        if !scope.sees(&account) {
+            return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such number")));
+        }
+        if routing.configured_number(number).is_some() {
+            return Err(Box::new(refused(
+                StatusCode::CONFLICT,
+                "the number is an entry of the configuration; change the entry",
+            )));
+        }
+        let held = routing.inventory().numbers.all(&account).into_iter().find(|held| held.name == number);
+        let held = held.ok_or_else(|| Box::new(refused(StatusCode::NOT_FOUND, "there is no such number")))?;
+        Ok(Self { app, routing, account, held })
+    }
+
+    fn numbers(&self) -> operations::Numbers<'_> {
+        let services = self.app.calls.services();
+        let dialect = services.dialects.get(&self.held.details.dialect).map_or("", |dialect| dialect.name());
+        operations::Numbers::new(Arc::clone(&self.routing), &services.store, &self.app.accounts, &self.account, dialect)
+    }
+}
+
+#[derive(Deserialize)]
+struct ChangedNumber {
+    /// The URL of the document for each call.
+    url: String,
+}
+
+/// `PUT /console/numbers/{account}/{number}`: changes a number that an application has taken.
+async fn change(
+    State(app): State<App>,
+    Itself(scope): Itself,
+    Path((account, number)): Path<(String, String)>,
+    Json(changed): Json<ChangedNumber>,
+) -> Response {
+    let taken = match Taken::find(app, &scope, &account, &number) {
+        Ok(taken) => taken,
+        Err(response) => return *response,
+    };
+    if !Url::parse(&changed.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+        return refused(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the URL must begin with http:// or https:// and have a host",
+        );
+    }
+    let mut row = (*taken.held).clone();
+    (row.details.application, row.details.trunk) = (None, None);
+    row.details.voice.url = Some(changed.url.as_str().into());
+    answer(taken.numbers().keep(row).await.map(drop))
+}
+
+/// `DELETE /console/numbers/{account}/{number}`: releases a number that an application has taken.
+async fn release(
+    State(app): State<App>,
+    Itself(scope): Itself,
+    Path((account, number)): Path<(String, String)>,
+) -> Response {
+    match Taken::find(app, &scope, &account, &number) {
+        Ok(taken) => answer(taken.numbers().release(&taken.held).await),
+        Err(response) => *response,
+    }
+}
+
+fn answer(done: Result<(), operations::NumberError>) -> Response {
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(operations::NumberError::Store(error)) => refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(why) => refused(StatusCode::CONFLICT, &why.to_string()),
     }
 }
 

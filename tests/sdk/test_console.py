@@ -310,7 +310,7 @@ def test_a_refused_call_leads_from_its_problem_to_its_sip_messages(console, serv
 
 def test_numbers_trunks_and_phones_are_listed(console):
     console.open("numbers").heading("Numbers")
-    expect(console.rows("Numbers").filter(has_text=BROKEN)).to_contain_text("configuration file")
+    expect(console.rows("Numbers").filter(has_text=BROKEN)).to_contain_text("In the file")
     console.open("trunks").heading("Trunks")
     expect(console.rows("Trunks")).to_contain_text("carrier")
     console.open("phones").heading("Phones")
