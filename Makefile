@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip phones identity sdp rtp webrtc codec markup texml swml pages
 
-.PHONY: demo test check bench instructions bpf run release package fuzz peers
+.PHONY: demo test check docs bench instructions bpf run release package fuzz peers
 
 # One real call through every part, as a timeline. The first build takes minutes; cargo shows its progress.
 demo:
@@ -19,7 +19,7 @@ test:
 	@echo "make test: all tests passed"
 
 # The checks that CI runs before the tests: formatting, lints, documentation, dependencies, mutated inputs for each parser, the built files of
-# the web console, and the blocks of the docs.
+# the web console, the generated pages and the links of the docs, and the blocks of the docs.
 check:
 	@scripts/packages.sh test
 	cargo fmt --all -- --check
@@ -29,8 +29,15 @@ check:
 	@scripts/check-dependencies.sh
 	FUZZ_SECONDS=10 cargo test --test mutations
 	@scripts/console.sh check
+	@scripts/docs.sh check
 	@scripts/check-docs.py
 	@echo "make check: all fine"
+
+# The documentation as pages for a browser, in target/docs. The first time, this installs mdBook, which takes minutes.
+docs:
+	@cargo build --quiet
+	@scripts/docs.sh check
+	@scripts/docs.sh build
 
 # What a frame of audio costs, in time.
 bench:

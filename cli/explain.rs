@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Server, escaped};
-use super::list::{print, text};
+use super::list::{print, print_json, text};
 use super::paint::{Paint, Style};
 
 /// Say what would happen to a call to a number, and why. Nobody is called
@@ -37,7 +37,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 "the server has no trunk {trunk:?}; `tandem trunks` lists them"
             )));
         };
-        print(&if json { format!("{answer}\n") } else { describe(&answer, Paint::stdout()) });
+        match json {
+            true => print_json(format!("{answer}\n").as_bytes()),
+            false => print(&describe(&answer, Paint::stdout())),
+        }
         Ok(())
     })?
 }

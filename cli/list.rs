@@ -5,11 +5,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
-use tandem_settings::printable::printable_json;
 
 use super::Failure;
 use super::ask::{Console, Lines, Server};
-use super::paint::Paint;
+use super::paint::{Paint, harmless_json};
 use super::table::{Cell, Table};
 
 /// Time between two attempts to connect to the server again.
@@ -195,7 +194,7 @@ impl<'a> Shown<'a> {
 
 /// Prints JSON to standard output. Its texts from outside cannot control the terminal.
 pub(crate) fn print_json(json: &[u8]) {
-    print(&printable_json(&String::from_utf8_lossy(json)));
+    print(&harmless_json(&String::from_utf8_lossy(json)));
 }
 
 /// Prints to standard output and flushes the output. If the reader has closed the output, as `| head` does, the process

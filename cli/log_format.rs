@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 
 use tandem_host::clock;
 use tandem_settings::log_filter::{LOG, by_crate};
-use tandem_settings::printable::{printable_json, printable_marks};
+use tandem_settings::printable::{printable_json, printable_line};
 use tandem_settings::{LogConfig, LogFormat};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -32,7 +32,7 @@ pub fn start_log(config: &LogConfig) {
         LogFormat::Text => {
             // A closed terminal must not end the server with a panic while the server shuts down.
             let text = layers::layer().event_format(Plain).with_ansi(colours).log_internal_errors(false);
-            registry.with(text.with_writer(|| Shown(std::io::stderr(), printable_marks))).try_init()
+            registry.with(text.with_writer(|| Shown(std::io::stderr(), printable_line))).try_init()
         }
         LogFormat::Json => {
             let json = layers::layer().event_format(Json).fmt_fields(Json).with_ansi(false).log_internal_errors(false);
@@ -49,7 +49,8 @@ pub fn start_log(config: &LogConfig) {
     }
 }
 
-/// Writes whole lines with the function for text from outside. The text format has escaped control characters already.
+/// Writes whole lines with the function for text from outside. `tracing_subscriber` has escaped the escape sequences in the text
+/// format.
 struct Shown<W>(W, fn(&str) -> Cow<'_, str>);
 
 impl<W: io::Write> io::Write for Shown<W> {
@@ -179,7 +180,7 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).event_format(Plain).with_max_level(Level::DEBUG);
-        let log = log.with_writer(move || Shown(writer.clone(), printable_marks)).finish();
+        let log = log.with_writer(move || Shown(writer.clone(), printable_line)).finish();
         tracing::subscriber::with_default(log, || {
             let span = tracing::info_span!("call", call = %"1f");
             span.in_scope(

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-use tandem_settings::printable::printable;
+use tandem_settings::printable::{printable, printable_json};
 
 /// The style of a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -103,6 +103,16 @@ impl Paint {
 /// Returns a text from outside, in a form that cannot control the terminal.
 pub fn harmless(text: &str) -> String {
     printable(text).into_owned()
+}
+
+/// Returns lines from outside, in a form that cannot control the terminal. The line breaks stay.
+pub fn harmless_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns JSON of the same meaning, whose texts cannot control the terminal.
+pub fn harmless_json(json: &str) -> String {
+    printable_json(json).into_owned()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tandem_host::clock;
 
-use super::paint::{Paint, Style};
+use super::paint::{Paint, Style, harmless};
 
 /// Returns the number of columns from the variable `COLUMNS` or from the terminal. Returns `None` if the variable is
 /// not set and standard output is not a terminal.
@@ -45,7 +45,10 @@ impl Table {
     /// Returns the lines for these rows. If these are the first rows of the table, the first line contains the column
     /// heads.
     pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Vec<String> {
-        for row in rows {
+        // An escaped character is longer than the character.
+        let shown = |row: &Vec<Cell>| row.iter().map(|(text, style)| (harmless(text), *style)).collect();
+        let rows: Vec<Vec<Cell>> = rows.iter().map(shown).collect();
+        for row in &rows {
             for (width, (text, _)) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(text.chars().count());
             }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tandem_console::trace::COLUMNS;
 
 use super::ask::{Server, escaped};
+use super::paint::harmless;
 use super::{Failure, list, table};
 
 /// Show the SIP messages of a call as a ladder diagram
@@ -47,7 +48,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let body = super::block_on(console.get(&format!("{path}{query}")))??;
     match &arguments.pcap {
         Some(file) => {
-            let shown = file.display();
+            let shown = harmless(&file.display().to_string());
             std::fs::write(file, &body)
                 .with_context(|| format!("cannot write {shown}"))
                 .map_err(Failure::Environment)?;

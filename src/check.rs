@@ -5,12 +5,12 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
-use tandem_cli::say;
+use tandem_cli::{say, say_error};
 
 use tandem_config::Config;
 
 use tandem_cli::Failure;
-use tandem_cli::paint::Paint;
+use tandem_cli::paint::{Paint, harmless, harmless_lines};
 use tandem_cli::table::{columns, folded};
 
 /// Time limit for the resolution of all host names of trunks.
@@ -36,18 +36,20 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let paint = Paint::stdout();
     let note = |text: &str| match std::io::stdout().is_terminal() {
-        true => say!("{}", labelled("note:", text, |label| paint.yellow(label))),
-        false => say!("note: {text}"),
+        true => say!("{}", labelled("note:", &harmless(text), |label| paint.yellow(label))),
+        false => say!("note: {}", harmless(text)),
     };
     let config = tandem_cli::read_config(Some(&arguments.config)).map_err(|errors| {
         errors.notes().iter().for_each(|text| note(text));
         let paint = Paint::for_stream(&std::io::stderr());
         // A program that reads the errors gets FILE:LINE at the start of each line.
-        let line = |line: &str| match std::io::stderr().is_terminal() {
-            true => labelled("error:", line, |label| paint.red(label)),
-            false => line.to_owned(),
-        };
-        Failure::Input(anyhow::anyhow!(errors.to_string().lines().map(line).collect::<Vec<_>>().join("\n")))
+        for line in harmless_lines(&errors.to_string()).lines() {
+            match std::io::stderr().is_terminal() {
+                true => say_error!("{}", labelled("error:", line, |label| paint.red(label))),
+                false => say_error!("{line}"),
+            }
+        }
+        Failure::Reported
     })?;
     if let Err(why) = tandem_app::Parts::new(&config) {
         return Err(Failure::Input(anyhow::anyhow!("{}: {why:#}", arguments.config.display())));
@@ -62,7 +64,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     say!(
         "{}: {}. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
-        arguments.config.display(),
+        harmless(&arguments.config.display().to_string()),
         paint.green("valid"),
         config.accounts.len(),
         config.trunks.len(),

@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let url = url.clone();
         move || match settings(&arguments, &url) {
             Ok((config, _)) => Ok(config),
-            Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
+            Err(failure) => Err(failure.to_string()),
         }
     };
     let key = Key::random();

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
+use tandem_cli::paint::harmless;
 use tandem_cli::{Failure, say};
 use tandem_config::Config;
 use url::Url;
@@ -66,11 +67,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Err(errors) = Config::load(Some(&path), tandem_cli::environment()) {
         return Err(Failure::Input(anyhow!("{} was written, but must be corrected:\n{errors}", path.display())));
     }
-    let name = path.display();
+    let (name, number) = (harmless(&path.display().to_string()), harmless(&answers.number));
     say!("{name} is written. Next:");
     say!("  tandem doctor --config {name}     what this machine lacks");
     say!("  tandem serve --config {name}      run the server");
-    say!("  tandem call {} --listen           in another terminal: talk with the application", answers.number);
+    say!("  tandem call {number} --listen           in another terminal: talk with the application");
     say!("  http://127.0.0.1:8080/console/    in a browser: see the call; `tandem env` prints the credentials");
     Ok(())
 }

@@ -125,9 +125,12 @@ fn main() -> ExitCode {
             // clap would exit with 2. In this program, 2 means a failure of the environment.
             let asked_for = !error.use_stderr();
             let text = error.render().to_string();
-            let printed = match without_usage(&text) {
+            let shown = tandem_cli::paint::harmless_lines(&text);
+            let printed = match without_usage(&shown) {
                 // The line of usage of the whole program does not help with a value of an option.
                 Some(message) => writeln!(std::io::stderr(), "{message}"),
+                // A value that could control the terminal is printed without clap's colours.
+                None if shown != text => write!(std::io::stderr(), "{shown}"),
                 None => error.print(),
             };
             if asked_for {

@@ -45,6 +45,7 @@ use player::Player;
 use problems::{Informant, Server};
 use steps::{Expectation, Sound, Step, Steps};
 use tandem_cli::ask::Console;
+use tandem_cli::paint::harmless_json;
 use tandem_cli::{Failure, Source};
 use target::{ServerAddress, Target};
 
@@ -212,7 +213,7 @@ async fn call(arguments: Arguments, config: Config, source: Source) -> Result<()
     let verdict = verdict(&conversation, &config, &arguments, &target);
     let report = conversation.report(&target.uri, &arguments.from);
     if arguments.json {
-        say!("{report:#}");
+        say!("{}", harmless_json(&format!("{report:#}")));
     }
     conversation.phone.stop().await;
     verdict

@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 
 use calls::{Generator, Outcome};
 use tandem_cli::Failure;
+use tandem_cli::paint::harmless_json;
 use webrtc::WebRtcCodec;
 
 /// Maximum number of calls in one run.
@@ -189,7 +190,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         _ => curve(&arguments, target, idle_kb)?,
     };
     if arguments.json || !std::io::stdout().is_terminal() {
-        say!("{report:#}");
+        say!("{}", harmless_json(&format!("{report:#}")));
     }
     say_error!("{}", table::of(&report).trim_end());
     let failed = report.get("failed").and_then(Value::as_u64).unwrap_or(0);

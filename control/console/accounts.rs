@@ -92,6 +92,7 @@ fn find(app: &App, scope: &Scope, name: &str) -> Result<Arc<Account>, Box<Respon
     account.ok_or_else(|| Box::new(refused(StatusCode::NOT_FOUND, "there is no such account")))
 }
 
+/// `GET /console/accounts`: the accounts that the client sees, with their subaccounts.
 async fn list(State(app): State<App>, scope: Scope) -> Response {
     let all = app.accounts.all();
     let seen = all.iter().filter(|account| sees(&app, &scope, &account.name));
@@ -113,6 +114,7 @@ struct Created {
     secret: String,
 }
 
+/// `POST /console/accounts`: creates a subaccount. The response has its secret.
 async fn create(State(app): State<App>, Itself(scope): Itself, Json(new): Json<NewAccount>) -> Response {
     let parent = match find(&app, &scope, new.parent.as_str()) {
         Ok(parent) => parent,
@@ -138,6 +140,7 @@ struct ChangedAccount {
     status: Option<AccountStatus>,
 }
 
+/// `PUT /console/accounts/{name}`: changes the name or the status of a subaccount.
 async fn change(
     State(app): State<App>,
     Itself(scope): Itself,
@@ -176,6 +179,7 @@ struct Keys {
     keys: Vec<KeyRow>,
 }
 
+/// `GET /console/accounts/{name}/keys`: the API keys of an account, without their secrets.
 async fn list_keys(State(app): State<App>, scope: Scope, Path(account): Path<String>) -> Response {
     let account = match find(&app, &scope, &account) {
         Ok(account) => account,
@@ -200,6 +204,7 @@ struct NewKey {
     friendly_name: String,
 }
 
+/// `POST /console/accounts/{name}/keys`: creates an API key. The response has its secret.
 async fn create_key(
     State(app): State<App>,
     Itself(scope): Itself,
@@ -223,6 +228,7 @@ async fn create_key(
     }
 }
 
+/// `DELETE /console/accounts/{name}/keys/{id}`: deletes an API key.
 async fn delete_key(
     State(app): State<App>,
     Itself(scope): Itself,

@@ -139,6 +139,7 @@ struct StoryQuery {
     follow: bool,
 }
 
+/// `GET /console/calls/{id}`: the report of a call. With `follow=true`, its events until its end.
 async fn story(
     State(app): State<App>,
     scope: Scope,

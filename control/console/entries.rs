@@ -51,6 +51,7 @@ fn owner(scope: &Scope, list: EntryList) -> Result<Option<AccountName>, Denied> 
     }
 }
 
+/// `GET /console/entries/{list}`: the entries of a list of the configuration.
 async fn list(State(app): State<App>, Itself(scope): Itself, Path(list): Path<EntryList>) -> Response {
     let owner = match owner(&scope, list) {
         Ok(owner) => owner,
@@ -66,6 +67,7 @@ async fn list(State(app): State<App>, Itself(scope): Itself, Path(list): Path<En
     }
 }
 
+/// `POST /console/entries/{list}`: adds an entry, if the whole configuration stays valid. With `check=true`, only checks it.
 async fn create(
     State(app): State<App>,
     itself: Itself,
@@ -76,6 +78,7 @@ async fn create(
     apply(&app, itself, list, None, Some(fields), asked.check).await
 }
 
+/// `PUT /console/entries/{list}/{id}`: changes an entry.
 async fn change(
     State(app): State<App>,
     itself: Itself,
@@ -86,6 +89,7 @@ async fn change(
     apply(&app, itself, list, Some(&id), Some(fields), asked.check).await
 }
 
+/// `DELETE /console/entries/{list}/{id}`: removes an entry.
 async fn remove(
     State(app): State<App>,
     itself: Itself,

@@ -61,6 +61,7 @@ impl Explanation {
     }
 }
 
+/// `GET /console/explain`: the steps of a call to a number, each with its reason, without a call.
 async fn answer(State(app): State<App>, scope: Scope, Query(question): Query<Question>) -> Response {
     let (to, from) = (question.to.trim(), question.from.trim());
     if to.is_empty() || to.len() > MAX_NUMBER || from.len() > MAX_NUMBER {

@@ -80,6 +80,7 @@ fn transfer(leg: &LegInfo, to: Address) -> Dial {
     }
 }
 
+/// `POST /console/legs/{id}`: mutes, unmutes, transfers or ends a live leg.
 async fn act(
     State(app): State<App>,
     Changer(scope): Changer,

@@ -162,6 +162,7 @@ struct ChangedNumber {
     url: String,
 }
 
+/// `PUT /console/numbers/{account}/{number}`: changes a number that an application has taken.
 async fn change(
     State(app): State<App>,
     Itself(scope): Itself,
@@ -184,6 +185,7 @@ async fn change(
     answer(taken.numbers().keep(row).await.map(drop))
 }
 
+/// `DELETE /console/numbers/{account}/{number}`: releases a number that an application has taken.
 async fn release(
     State(app): State<App>,
     Itself(scope): Itself,

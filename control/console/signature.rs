@@ -118,7 +118,7 @@ impl Comparison {
     }
 }
 
-/// Lists the requests of a call with their signatures.
+/// `GET /console/signature`: the requests of a call with their signatures.
 async fn signed(State(app): State<App>, scope: Scope, Query(parameters): Query<SignedQuery>) -> Response {
     let SentRequests { session, legs, exchanges } = match requests(&app, &scope, &parameters.call).await {
         Ok(Some(found)) => found,

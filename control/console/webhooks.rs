@@ -58,7 +58,7 @@ impl WebhookRow {
     }
 }
 
-/// Returns the webhooks of a call, oldest webhook first.
+/// `GET /console/calls/{id}/webhooks`: the webhooks of a call, oldest webhook first.
 async fn list(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> Response {
     let session = match scope.session(&app, &id).await {
         Ok(Some((session, _))) => session,
@@ -75,7 +75,7 @@ async fn list(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> R
     }
 }
 
-/// Sends a webhook again, with the same body, the same idempotency token and a new signature. The repeated webhook is
+/// `POST /console/webhooks/{id}/replay`: sends a webhook again, with the same body, the same idempotency token and a new signature. The repeated webhook is
 /// sent after the webhooks that still wait.
 async fn replay(State(app): State<App>, Changer(scope): Changer, Path(id): Path<String>) -> Response {
     let services = app.calls.services();

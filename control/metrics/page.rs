@@ -13,7 +13,7 @@ pub struct Page(String);
 impl Page {
     /// Begins a family. The caller then writes its rows.
     pub fn family(&mut self, family: &Family) -> Rows<'_> {
-        let Family { name, help, kind } = family;
+        let Family { name, help, kind, .. } = family;
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",

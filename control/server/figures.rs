@@ -150,6 +150,7 @@ struct Series {
     points: Vec<(i64, Option<f64>)>,
 }
 
+/// `GET /console/figures`: the figures of the last hour.
 pub(super) async fn answer(Extension(figures): Extension<Figures>, State(_): State<App>, _: Operator) -> Json<Shown> {
     let samples: Vec<Sample> = figures.0.lock().iter().copied().collect();
     let series = FIGURES.iter().map(|(name, title, unit, has_window, figure)| {

@@ -133,6 +133,7 @@ pub fn metrics_router(app: App) -> Router {
         .with_state(app)
 }
 
+/// `GET /readyz`: whether the server takes new calls. The answer 503 has the reason.
 async fn ready(State(app): State<App>) -> Response {
     if !app.calls.accepts() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
@@ -210,6 +211,7 @@ async fn trace(
     shown(CallTrace::find(&app, &scope, &id).await, &query)
 }
 
+/// `GET /console/calls/{id}/trace.pcap`: the same messages as a capture file.
 async fn trace_pcap(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> Response {
     match CallTrace::find(&app, &scope, &id).await {
         Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),

@@ -13,10 +13,14 @@ fn is_active(character: char) -> bool {
     character.is_control() || is_mark(character)
 }
 
-/// Whether the character changes the order of other characters, or ends a line: the marks, embeddings, overrides and
-/// isolates of bidirectional text (UAX #9), and the line and paragraph separators.
+/// Whether the character changes the order of other characters, ends a line, or is invisible, so that two different texts
+/// look the same: the marks, embeddings, overrides and isolates of bidirectional text (UAX #9), the line and paragraph
+/// separators, the soft hyphen, and characters without a width. The joiners U+200C and U+200D are no marks, because scripts
+/// and emoji need them.
 fn is_mark(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Returns the text with its active characters escaped: `\n`, `\t`, `\r`, or the number of the character as in
@@ -36,20 +40,13 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns a text whose control characters are already escaped, and which has colours.
-pub fn printable_marks(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_mark) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        if is_mark(character) {
-            shown.extend(character.escape_unicode());
-        } else {
-            shown.push(character);
-        }
-    }
-    Cow::Owned(shown)
+/// Returns a line of the log whose escape sequences are already escaped, and which has colours. A line break in it is
+/// escaped too, so that no text from outside looks like a line of the log.
+pub fn printable_line(line: &str) -> Cow<'_, str> {
+    let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+    // The parts between the escape characters of the colours.
+    let parts: Vec<_> = line.split('\u{1b}').map(printable).collect();
+    Cow::Owned(parts.join("\u{1b}") + end)
 }
 
 /// Returns JSON that means the same. The active characters in its texts are escaped as JSON has it.
@@ -61,8 +58,10 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(json.len() + 8);
     for character in json.chars() {
         if is_active(character) && !is_layout(character) {
-            // Writing to a String cannot fail. All active characters have four digits at most.
-            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
         } else {
             shown.push(character);
         }
@@ -80,19 +79,20 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\r\nc\td\0\u{7f}"), "a\\u{1b}[2Jb\\r\\nc\\td\\u{0}\\u{7f}");
         assert_eq!(printable("\u{9b}2J"), "\\u{9b}2J");
         assert_eq!(printable("a\u{202e}b\u{2066}c\u{2069}\u{200f}"), "a\\u{202e}b\\u{2066}c\\u{2069}\\u{200f}");
-        assert_eq!(printable("a\u{2028}b"), "a\\u{2028}b");
+        assert_eq!(printable("a\u{2028}b\u{200b}\u{ad}\u{feff}"), "a\\u{2028}b\\u{200b}\\u{ad}\\u{feff}");
         assert!(matches!(printable("plain"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn colour_codes_of_the_server_are_kept() {
-        assert_eq!(printable_marks("\u{1b}[31ma\u{202e}b\u{1b}[0m\n"), "\u{1b}[31ma\\u{202e}b\u{1b}[0m\n");
+    fn a_line_of_the_log_keeps_its_colours_and_stays_one_line() {
+        assert_eq!(printable_line("\u{1b}[31ma\u{202e}b\u{1b}[0m\n"), "\u{1b}[31ma\\u{202e}b\u{1b}[0m\n");
+        assert_eq!(printable_line("a\r\nINFO b\n"), "a\\r\\nINFO b\n");
     }
 
     #[test]
     fn escaped_json_has_the_same_meaning() {
-        let json = "{\n\t\"a\": \"x\u{9b}\u{202e}\u{7f}\"\n}";
-        assert_eq!(printable_json(json), "{\n\t\"a\": \"x\\u009b\\u202e\\u007f\"\n}");
+        let json = "{\n\t\"a\": \"x\u{9b}\u{202e}\u{7f}\u{e0041}\"\n}";
+        assert_eq!(printable_json(json), "{\n\t\"a\": \"x\\u009b\\u202e\\u007f\\udb40\\udc41\"\n}");
         assert!(matches!(printable_json("{\n}"), Cow::Borrowed(_)));
     }
 }

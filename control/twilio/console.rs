@@ -34,7 +34,7 @@ struct SignatureRequest {
     signature: String,
 }
 
-/// Explains a signature. The function tries the auth token of the client's account first, then the tokens of all other
+/// `POST /console/signature`: why an application accepts or refuses a signature. The function tries the auth token of the client's account first, then the tokens of all other
 /// accounts.
 async fn explained(State(app): State<App>, headers: HeaderMap, Json(question): Json<SignatureRequest>) -> Response {
     let Some(account) = app.caller(&headers) else {

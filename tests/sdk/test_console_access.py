@@ -1,11 +1,13 @@
 """Who may do what in the web console: sessions, roles, other accounts, other pages."""
 
+import re
+
 import pytest
 import requests
 
 from harness.phone import Phone, caller
 from harness.resources import table
-from harness.server import ACCOUNT_SID, AUTH_TOKEN
+from harness.server import ACCOUNT_SID, AUTH_TOKEN, ROOT
 from harness.waiting import wait_for
 
 RIVAL = "AC00000000000000000000000000000002"
@@ -15,6 +17,12 @@ OWN = {"X-Tandem-Console": "1"}
 # Each request of an operator, of an account and of a reader.
 LISTS = ["calls", "live", "phones", "trunks", "numbers", "errors", "changes"]
 OF_OPERATORS = ["figures", "log", "sip/bans", "sip/strangers"]
+# Every route that needs an account: method, path, and who may use it.
+ROUTES = [
+    (method, re.sub(r"{\w+}", "1", path), who)
+    for method, path, who in re.findall(r"^\| `(\w+) (/console/\S+)` \| ([^|]*) \|", (ROOT / "docs/reference/http.md").read_text(), re.MULTILINE)
+    if who != "everybody"
+]
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,24 @@ def test_a_change_needs_the_header_of_the_page_and_its_own_origin(signed_in, rec
         assert olga.post(f"legs/{call}", headers=OWN | {"Origin": origin}, json=act).status_code == 403
     # The call has ended.
     assert olga.post(f"legs/{call}", json=act).status_code == 404
+
+
+def test_every_route_refuses_strangers_and_every_change_refuses_other_pages_readers_and_other_roles(signed_in, server):
+    olga, rita, adam = signed_in("olga"), signed_in("rita"), signed_in("adam")
+    assert len(ROUTES) >= 25
+
+    def status(visitor, method, path, headers):
+        body = {"url": "http://127.0.0.1/", "signature": "x", "action": "mute"} if method == "POST" else None
+        return visitor.session.request(method, server.http + path, headers=headers, json=body, timeout=5).status_code
+
+    for method, path, who in ROUTES:
+        assert status(Visitor(server), method, path, OWN) == 401, path
+        if who.startswith("an operator"):
+            assert status(adam, method, path, OWN) == 403, path
+        if method != "GET":
+            for headers in ({}, OWN | {"Origin": "https://evil.example"}, OWN | {"Origin": "null"}):
+                assert status(olga, method, path, headers) == 403, (path, headers)
+            assert who == "each account" or status(rita, method, path, OWN) == 403, path
 
 
 def test_the_cookie_is_worth_nothing_at_the_apis_of_the_providers(signed_in, server):

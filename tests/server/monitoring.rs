@@ -11,7 +11,7 @@ use crate::test_server::{Reply, TestServer, inline};
 
 const DASHBOARD: &str = include_str!("../../docs/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../docs/monitoring/alerts.yml");
-const PAGE: &str = include_str!("../../docs/monitoring.md");
+const PAGE: &str = include_str!("../../docs/reference/metrics.md");
 
 /// The metric families of `/metrics` and their types. Panics if a family has no help text, or if a sample is not below
 /// its own family.
@@ -130,10 +130,10 @@ async fn dashboards_alert_rules_and_docs_name_exactly_the_existing_metrics() {
         .filter(|name| !name.contains('='))
         .collect();
     for name in families.keys() {
-        assert!(listed.contains(name.as_str()), "docs/monitoring.md does not list {name}");
+        assert!(listed.contains(name.as_str()), "docs/reference/metrics.md does not list {name}");
     }
     for name in listed {
-        assert!(families.contains_key(name), "docs/monitoring.md lists {name}, which is no metric");
+        assert!(families.contains_key(name), "docs/reference/metrics.md lists {name}, which is no metric");
     }
     server.end().await;
 }
