@@ -4,13 +4,19 @@ use std::slice;
 use std::sync::Arc;
 
 use tandem_events::{Event, Kind, LegQuality, Topic, VerbChange};
+use tandem_history::event_log::Line;
+use tandem_host::clock;
+use tandem_http::without_credentials;
 use tandem_id::{LegId, Now};
 use tandem_media as media;
 use tandem_metrics::quality;
 use tokio::sync::oneshot;
 
-use super::CallTask;
+use super::{CallTask, event_data};
 use crate::observation::{CallView, LegView};
+
+/// The verb of a leg that waits for a document.
+const FETCH: &str = "fetch";
 
 impl CallTask {
     /// Returns the current state of the call and of its live legs, in the order of their creation. The call keeps ended
@@ -33,14 +39,29 @@ impl CallTask {
         }
     }
 
-    /// Publishes the running verb of each leg whose verb has changed since the last use of this method.
+    /// Publishes and logs the running verb of each leg whose verb has changed since the last use of this method. The log has
+    /// no line about `fetch`, because it has the request.
     pub(super) fn publish_verbs(&mut self) {
+        let is_logged = |verb: &&str| *verb != FETCH;
         for (leg, live) in &mut self.state.legs {
             let verb = self.state.call.running_verb(*leg);
             if live.published_verb == verb {
                 continue;
             }
-            live.published_verb = verb;
+            let before = std::mem::replace(&mut live.published_verb, verb);
+            let (before, running) = (before.filter(is_logged), verb.filter(is_logged));
+            let document = self.state.call.running_document(*leg).map(without_credentials);
+            let line = match (before, running) {
+                (_, Some(verb)) => {
+                    Some((format!("runs {verb}"), event_data::verb("started", verb, document.as_deref())))
+                }
+                (Some(verb), None) => Some((format!("{verb} is over"), event_data::verb("ended", verb, None))),
+                (None, None) => None,
+            };
+            if let Some((text, data)) = line {
+                let (at, leg, data) = (clock::time(), Some(*leg), Some(Box::new(data)));
+                self.inbox.log().push_line(Line { at, leg, kind: "verb".into(), text, data });
+            }
             let Some(info) = self.state.call.leg(*leg) else { continue };
             let topic = Topic::of_call(Kind::Verb, &info.account, slice::from_ref(&info.session), Some(*leg));
             self.services.events.publish(topic, || {
@@ -61,7 +82,8 @@ impl CallTask {
     }
 
     /// Handles the statistics of a live leg.
-    pub(super) fn measured(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
+    pub(super) fn measured(&mut self, now: Now, leg: LegId, stats: &media::Stats, series: &[media::QualityPoint]) {
+        self.inbox.log().set_quality(leg, quality::series(series));
         let Some(info) = self.state.call.leg(leg) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);

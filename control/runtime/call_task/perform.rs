@@ -517,7 +517,11 @@ fn note_request(registry: &Registry, leg: &LegInfo, request: ScriptRequest) {
 /// Returns the reason, as text, why a destination cannot be called.
 fn unreachable_reason(to: &Address) -> String {
     match to {
-        Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
+        Address::Client(name) => {
+            format!(
+                "{NO_PHONE} has the name {name}: there is no user of [[endpoints]], no SIP credential and no page {to}"
+            )
+        }
         Address::Application(_) => format!("no {to} accepts calls from this account"),
         _ => format!("{to} is not on this server, and {NO_TRUNK}"),
     }
