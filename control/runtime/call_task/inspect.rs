@@ -18,6 +18,25 @@ use crate::observation::{CallView, LegView};
 /// The verb of a leg that waits for a document.
 const FETCH: &str = "fetch";
 
+/// Returns the line about a changed verb of a leg. There is no line about [`FETCH`], because the log has the request.
+pub(super) fn verb_line(
+    leg: LegId,
+    before: Option<&'static str>,
+    verb: Option<&'static str>,
+    document: Option<&str>,
+) -> Option<Line> {
+    let logged = |verb: Option<&'static str>| verb.filter(|verb| *verb != FETCH);
+    let (text, data) = match (logged(before), logged(verb)) {
+        (_, Some(verb)) => {
+            let document = document.map(without_credentials);
+            (format!("runs {verb}"), event_data::verb("started", verb, document.as_deref()))
+        }
+        (Some(verb), None) => (format!("{verb} is over"), event_data::verb("ended", verb, None)),
+        (None, None) => return None,
+    };
+    Some(Line { at: clock::time(), leg: Some(leg), kind: "verb".into(), text, data: Some(Box::new(data)) })
+}
+
 impl CallTask {
     /// Returns the current state of the call and of its live legs, in the order of their creation. The call keeps ended
     /// legs until they are released; the view does not have them.
@@ -39,28 +58,17 @@ impl CallTask {
         }
     }
 
-    /// Publishes and logs the running verb of each leg whose verb has changed since the last use of this method. The log has
-    /// no line about `fetch`, because it has the request.
+    /// Publishes and logs the running verb of each leg whose verb has changed since the last use of this method.
     pub(super) fn publish_verbs(&mut self) {
-        let is_logged = |verb: &&str| *verb != FETCH;
         for (leg, live) in &mut self.state.legs {
             let verb = self.state.call.running_verb(*leg);
             if live.published_verb == verb {
                 continue;
             }
             let before = std::mem::replace(&mut live.published_verb, verb);
-            let (before, running) = (before.filter(is_logged), verb.filter(is_logged));
-            let document = self.state.call.running_document(*leg).map(without_credentials);
-            let line = match (before, running) {
-                (_, Some(verb)) => {
-                    Some((format!("runs {verb}"), event_data::verb("started", verb, document.as_deref())))
-                }
-                (Some(verb), None) => Some((format!("{verb} is over"), event_data::verb("ended", verb, None))),
-                (None, None) => None,
-            };
-            if let Some((text, data)) = line {
-                let (at, leg, data) = (clock::time(), Some(*leg), Some(Box::new(data)));
-                self.inbox.log().push_line(Line { at, leg, kind: "verb".into(), text, data });
+            let document = self.state.call.running_document(*leg);
+            if let Some(line) = verb_line(*leg, before, verb, document) {
+                self.inbox.log().push_line(line);
             }
             let Some(info) = self.state.call.leg(*leg) else { continue };
             let topic = Topic::of_call(Kind::Verb, &info.account, slice::from_ref(&info.session), Some(*leg));

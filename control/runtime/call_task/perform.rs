@@ -32,6 +32,7 @@ use tandem_routing::{Outbound, Routing};
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
+use super::inspect::verb_line;
 use super::internal_call::NotCalled;
 use crate::call_state::LiveLeg;
 use crate::inbox::{FetchedDocument, Message};
@@ -443,6 +444,9 @@ impl CallTask {
             self.state.facts.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };
+        if let Some(line) = verb_line(leg, live.published_verb.take(), None, None) {
+            self.inbox.log().push_line(line);
+        }
         teardown.dialog |= live.io.is_gone();
         teardown.branches = live.io.branches().collect();
         teardown.media |= !live.release();
