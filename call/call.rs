@@ -20,6 +20,7 @@ use crate::leg_cx::{Effects, LegCx};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::new_leg::{NewLeg, OnAnswer};
 use crate::output::{EndReason, LegCommand, LegEvent, Output, Progress};
+use crate::program::document::RunningDocument;
 use crate::program::instruction::{AfterBridge, Instruction, Program, RejectReason};
 use crate::program::send_digits::SendingDigits;
 use crate::program::{ChildEvent, Input, Running};
@@ -236,6 +237,11 @@ impl Call {
     /// commands control it.
     pub fn running_verb(&self, leg: LegId) -> Option<&'static str> {
         self.leg_state(leg).and_then(|state| state.runner.running.as_ref()).map(Running::verb)
+    }
+
+    /// Returns the URL of the document that the leg runs, if its program comes from a fetched document.
+    pub fn running_document(&self, leg: LegId) -> Option<&str> {
+        self.leg_state(leg).and_then(|state| state.document.as_deref()).map(RunningDocument::url)
     }
 
     /// Fires the timers that are due at `now`.

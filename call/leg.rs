@@ -469,6 +469,21 @@ impl Attestation {
     }
 }
 
+/// The quality of the audio that a leg received in one interval: about 5 s, in a leg of more than 5 minutes longer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct QualityPoint {
+    /// The end of the interval.
+    pub at: Timestamp,
+    /// Number of packets that arrived in the interval.
+    pub packets: u32,
+    /// Number of packets that should have arrived in the interval and did not.
+    pub lost: u32,
+    /// Interarrival jitter in ms (RFC 3550 §6.4.1), the highest in the interval.
+    pub jitter_ms: f32,
+    /// Mean opinion score of the received audio, 1.0 to 4.5, the lowest in the interval. `None` if no packet arrived.
+    pub mos: Option<f32>,
+}
+
 /// RTP statistics of a leg from its start to its end, or to the time of the measurement for a live leg.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

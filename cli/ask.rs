@@ -1,7 +1,9 @@
 //! Requests of commands to the running server. This module finds the server's address and the credentials, and
 //! interprets the responses.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -91,6 +93,34 @@ impl Console {
                 let body = response.piece().await.ok().flatten().unwrap_or_default();
                 Err(self.refused(status, &body))
             }
+        }
+    }
+
+    /// Writes the body of the response to `GET path` to a file. Returns the number of octets. If the response is not complete,
+    /// the file is removed.
+    pub(crate) async fn download(&self, path: &str, file: &Path) -> Result<u64, Failure> {
+        let mut response =
+            self.client.open(&self.get_request(path)?).await.map_err(|error| self.unreachable(&error))?;
+        if response.status() != 200 {
+            let body = response.piece().await.ok().flatten().unwrap_or_default();
+            return Err(self.refused(response.status(), &body));
+        }
+        let unwritten = |error: io::Error| Failure::Environment(anyhow!("cannot write {}: {error}", file.display()));
+        let mut output = File::create(file).map_err(unwritten)?;
+        let mut octets = 0;
+        loop {
+            let lost = match timeout(SILENCE, response.piece()).await {
+                Ok(Ok(Some(piece))) => {
+                    octets += piece.len() as u64;
+                    output.write_all(&piece).map_err(unwritten)?;
+                    continue;
+                }
+                Ok(Ok(None)) => return Ok(octets),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("nothing came for {} s", SILENCE.as_secs()),
+            };
+            let _ = std::fs::remove_file(file);
+            return Err(Failure::Environment(anyhow!("the response of the server broke off: {lost}")));
         }
     }
 

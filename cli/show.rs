@@ -1,6 +1,7 @@
 //! `tandem show CALL` shows all details of one call.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use serde_json::Value;
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Print all information as JSON
     #[arg(long, conflicts_with = "follow")]
     json: bool,
+    /// Write everything about the call to one file (tar), to hand it on: report, SIP messages, recordings
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "json", "sip"])]
+    archive: Option<PathBuf>,
     /// Include the SIP messages; `tandem trace` shows them as a ladder diagram
     #[arg(long)]
     sip: bool,
@@ -35,6 +39,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let console = arguments.server.console()?;
     let path = format!("/console/calls/{}", escaped(&arguments.call));
     super::block_on(async {
+        if let Some(file) = &arguments.archive {
+            let octets = console.download(&format!("{path}/archive"), file).await?;
+            let shown = file.display();
+            say!("{shown}: {octets} octets; `tar -xf {shown}` unpacks it");
+            return Ok(());
+        }
         if arguments.json {
             print_json(&console.get(&path).await?);
             return Ok(());

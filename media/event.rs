@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tandem_webrtc::{CertificateKind, Failure as TransportFailure};
 
 use crate::answering::DetectionResult;
@@ -150,6 +151,8 @@ pub enum Event {
     Stats {
         /// The statistics since the start of the session.
         stats: Box<Stats>,
+        /// The quality over time, the oldest point first.
+        series: Vec<QualityPoint>,
     },
     /// A `Join` command failed.
     NotJoined {
@@ -162,7 +165,24 @@ pub enum Event {
     Closed {
         /// The statistics of the whole session.
         stats: Box<Stats>,
+        /// The quality over time, the oldest point first.
+        series: Vec<QualityPoint>,
     },
+}
+
+/// The quality of the received audio in one interval: about 5 s, in a leg of more than 5 minutes longer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct QualityPoint {
+    /// The end of the interval in ms since 1970 UTC.
+    pub at_ms: u64,
+    /// The number of packets that arrived in the interval.
+    pub packets: u32,
+    /// The number of packets that should have arrived in the interval and did not.
+    pub lost: u32,
+    /// The interarrival jitter in ms at the end of the interval (RFC 3550 §6.4.1).
+    pub jitter_ms: f32,
+    /// The estimated quality (MOS, E-model) in the interval, 1 to 4.5. `None` if no packet arrived.
+    pub mos: Option<f32>,
 }
 
 /// The reason why a `Play`, `Tone` or `SendDigits` ended.

@@ -73,7 +73,7 @@ pub use command::{Channels, Command, LegId, OpId, RecordSpec, RecordingCommand, 
 pub use config::{CodecName, Config, PortRange, UseKernel};
 pub use dtmf::{DtmfMethod, ToneDetector, frequencies as dtmf_frequencies};
 pub use encrypted::{EncryptedWriter, RecordingKey};
-pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, QualityPoint, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{

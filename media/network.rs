@@ -108,6 +108,12 @@ impl MediaClock {
     }
 }
 
+/// Returns an NTP time (RFC 5905 §6: since 1900) in ms since 1970 UTC.
+pub(crate) fn unix_ms(ntp: u64) -> u64 {
+    let seconds = (ntp >> 32).saturating_sub(2_208_988_800);
+    seconds * 1_000 + (((ntp & u64::from(u32::MAX)) * 1_000) >> 32)
+}
+
 /// Returns the length of `time` in units of a clock of `rate` Hz, modulo 2^32.
 #[inline]
 pub(crate) fn units_of(time: Duration, rate: u32) -> u32 {

@@ -22,10 +22,12 @@ mod outbound;
 mod packets;
 mod playout;
 mod quality_reports;
+mod quality_series;
 mod relay_state;
 mod routing;
 mod schedule;
 mod snapshot;
+mod statistics;
 mod suppression;
 mod track;
 
@@ -55,11 +57,10 @@ use crate::answering::listener::MachineListener;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, LONGEST_FRAME, SampleRate};
 use crate::command::{Command, LegId, RecordingCommand, Track};
-use crate::event::{BACKLOG, Event, EventSink, Stats};
+use crate::event::{BACKLOG, Event, EventSink};
 use crate::event_queue::EventQueue;
 use crate::network::Context;
 use crate::player::Playback;
-use crate::quality::{self, Path};
 use crate::rtp::dtmf::DigitSender;
 use crate::sdp::{AudioPlan, MediaPlan};
 use crate::transport::{Applied, Change, Transport};
@@ -263,7 +264,10 @@ impl MediaSession {
             }
             Command::Mute { inbound } => self.inbound.muted = inbound,
             Command::ReportNextPacket => self.inbound.reports_next = true,
-            Command::ReportStats => self.emit(Event::Stats { stats: Box::new(self.stats()) }),
+            Command::ReportStats => {
+                let (stats, series) = (Box::new(self.stats()), self.quality.series.points().to_vec());
+                self.emit(Event::Stats { stats, series });
+            }
             Command::SendSilence(on) => self.playout.quiet = !on,
             Command::Suppress { direction, on } => {
                 self.suppression.set(direction, on);
@@ -570,8 +574,8 @@ impl MediaSession {
     pub(crate) fn report_closed(&mut self) {
         if self.lifecycle == Lifecycle::Closing && self.capture.are_recordings_finished() {
             self.lifecycle = Lifecycle::Closed(0);
-            let stats = self.stats();
-            self.emit(Event::Closed { stats: Box::new(stats) });
+            let (stats, series) = (Box::new(self.stats()), self.quality.series.points().to_vec());
+            self.emit(Event::Closed { stats, series });
         }
     }
 
@@ -583,50 +587,9 @@ impl MediaSession {
         if let Some(block) = &block {
             self.quality.judge_inbound(block, &self.inbound.receiver, &mut self.events);
         }
+        self.note_quality(ntp);
         let (reports, sender) = (&mut self.quality.reports, &self.outbound.sender);
         self.transport.send_rtcp(cx, |packet| reports.write(sender, block, ntp, bye, packet));
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let (receiver, sender) = (&self.inbound.receiver, &self.outbound.sender);
-        let report = self.quality.reports.far_end_report;
-        let round_trip_ms = self.quality.reports.round_trip_ms;
-        let path = |lost: f64, of: f64, burst_ratio, jitter_ms| Path {
-            codec: self.track_codec(),
-            loss: lost / of.max(1.0),
-            burst_ratio,
-            delay_ms: quality::delay_ms(round_trip_ms, jitter_ms),
-        };
-        let late = self.capture.late();
-        let missed = f64::from(receiver.lost()) + late as f64;
-        let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
-        // RTCP reports do not show how losses are distributed. The value 1.0 means random losses.
-        let outbound = report.map(|report| path(report.lost.into(), report.sent as f64, 1.0, report.jitter_ms));
-        let mut stats = Stats {
-            packets_in: receiver.packets,
-            octets_in: receiver.octets,
-            packets_out: sender.packets,
-            octets_out: sender.octets,
-            lost: receiver.lost().into(),
-            late,
-            burst_ratio: receiver.burst_ratio() as f32,
-            lost_by_far_end: report.map(|report| report.lost.into()),
-            jitter_ms: receiver.jitter_ms(),
-            jitter_by_far_end_ms: report.map(|report| report.jitter_ms),
-            round_trip_ms,
-            mos: (receiver.packets > 0).then(|| inbound.mos()),
-            mos_by_far_end: outbound.map(|path| path.mos()),
-            signalled: self.transport.signalled(),
-            heard_from: self.transport.learnt(),
-            sent_to: self.transport.target(),
-            expected: self.is_expected(),
-            dropped_digits: self.digit_input.dropped,
-            not_relayed: self.outbound.not_relayed,
-            skipped_candidates: self.transport.connection_counts().map_or(0, |counts| counts.skipped_candidates),
-            ..Stats::default()
-        };
-        self.inbound.add_dropped(&mut stats);
-        stats
     }
 
     /// Whether the far end should send RTP, according to the last offer and answer.

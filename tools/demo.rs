@@ -124,7 +124,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let newest = server.calls().list(&account, &LegFilter::default(), page).await?;
     let inbound = newest.iter().find(|leg| leg.direction == Direction::Inbound).context("no call record")?;
     let legs: Vec<&LegInfo> = newest.iter().filter(|leg| leg.session == inbound.session).map(AsRef::as_ref).collect();
-    let lines = server.calls().log(inbound.session).await?;
+    let lines = server.calls().log(inbound.session).await?.lines;
     let services = server.calls().services();
     let recordings = tandem_history::recordings::Recordings::new(services.store.clone(), services.recordings.clone());
     let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };

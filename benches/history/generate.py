@@ -5,8 +5,8 @@
 
 The server must have created the database, must have had at least one call (with a recording, to measure recordings),
 and must be stopped. The records of the history are copies of the newest call and the newest recording, with other ids,
-parties, times and statuses. Each tenth call has a recording (without a file), and each hundredth call a report. A million
-calls take about a minute and 3 GB. measure.py measures the lists.
+parties, times and statuses. Each call has a copy of the log and of two webhooks of the newest call. Each tenth call has a
+recording (without a file), and each twentieth call a report. measure.py measures the lists.
 """
 
 import argparse
@@ -15,6 +15,8 @@ import sqlite3
 import sys
 import time
 
+# The causes of the reports, one after the other.
+CAUSES = ("connection-refused", "timeout", "answered-5xx", "answered-404", "no-audio", "not-xml", "answered-403", "trunk-down")
 DAY = 86_400_000_000
 # The ids begin with the time in milliseconds (48 bits). The rest of an id is a number that no other row has.
 ID = "printf('%012x%020x', created / 1000, {salt} + n)"
@@ -76,6 +78,8 @@ def fill(database, template, given):
     if whole.get("status") in word.values():
         cases = " ".join(f"WHEN '{key}' THEN '{value}'" for key, value in word.items())
         changes += ["'$.status'", f"CASE status {cases} END"]
+    changes += ["'$.sip.call_id'", "substr(id, 13) || '@10.1.2.3'"]
+    changes += ["'$.end.sip_status'", "CASE status WHEN 'busy' THEN 486 WHEN 'no-answer' THEN 480 WHEN 'failed' THEN 503 END"]
     database.execute(f"""
         INSERT INTO calls (id, session, parent, account, dialect, direction, from_address, to_address, status, created_at,
             answered_at, ended_at, updated_at, sip_status, cause, details)
@@ -84,6 +88,7 @@ def fill(database, template, given):
             created, CASE status WHEN 'completed' THEN created + rings END, created + rings + talks,
             created + rings + talks, NULL, NULL, json_set({details}, {', '.join(changes)})
         FROM history JOIN names USING (place) ORDER BY n""", values)
+    records(database, values)
     recording = database.execute("SELECT * FROM recordings ORDER BY started_at DESC LIMIT 1").fetchone()
     if recording is not None:
         sid = ID.format(salt=1 << 42)
@@ -97,14 +102,36 @@ def fill(database, template, given):
                 created + rings, created + rings + talks, talks / 1000, talks / 125, json_set(:details, {', '.join(changes)})
             FROM history JOIN names USING (place) WHERE n % 10 = 0 AND status = 'completed' ORDER BY n""",
             {"dialect": recording["dialect"], "details": recording["details"]})
-    report = json.dumps({"cause": None, "code": 11200, "message": "HTTP retrieval failure", "hint": None, "call": None,
-        "session": None, "request": None})
+    report = json.dumps({"cause": ":cause", "code": 11200, "message": "HTTP retrieval failure", "hint": None, "call": ":call",
+        "session": ":session", "request": None}, separators=(",", ":"))
+    cases = " ".join(f"WHEN {place} THEN '{cause}'" for place, cause in enumerate(CAUSES))
     database.execute(f"""
-        INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at)
-        SELECT {ID.format(salt=1 << 43)}, names.name, 'report', id, CASE n % 300 WHEN 0 THEN 'error' ELSE 'warning' END,
-            NULL, :report, created, created
-        FROM history JOIN names USING (place) WHERE n % 100 = 0 ORDER BY n""", {"report": report})
+        INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at, cause)
+        SELECT {ID.format(salt=1 << 43)}, names.name, 'report', id, CASE n % 60 WHEN 0 THEN 'error' ELSE 'warning' END, NULL,
+            replace(replace(replace(:report, ':cause', cause), ':session', session), ':call', 'CA' || id), created, created, cause
+        FROM (SELECT *, CASE n / 20 % {len(CAUSES)} {cases} END AS cause FROM history WHERE n % 20 = 0)
+        JOIN names USING (place) ORDER BY n""", {"report": report})
     database.execute("DROP TABLE history")
+
+
+def records(database, values):
+    """The logs and the webhooks of the calls, as copies of those of the newest call."""
+    log = database.execute("SELECT * FROM events WHERE session = ? AND kind = 'log'", (values["session"],)).fetchone()
+    if log is not None:
+        database.execute("""
+            INSERT INTO events (session, seq, leg, at, kind, text, data)
+            SELECT session, created, NULL, created, 'log', :text, replace(replace(:data, :id, id), :session, session)
+            FROM history ORDER BY session""", {**values, "text": log["text"], "data": log["data"]})
+    webhooks = database.execute("SELECT * FROM deliveries WHERE session = ? ORDER BY seq LIMIT 2", (values["session"],))
+    for place, webhook in enumerate(webhooks.fetchall()):
+        database.execute(f"""
+            INSERT INTO deliveries (id, queue, seq, session, account, dialect, event, request, state, attempts, next_at, created_at,
+                done_at, last_status, last_error)
+            SELECT {ID.format(salt=(44 + place) << 40)}, id, created + {place}, session, names.name, :dialect, :event,
+                replace(replace(:request, :id, id), :session, session), 'delivered', 1, NULL, created + rings,
+                created + rings + 100000, 200, NULL
+            FROM history JOIN names USING (place) ORDER BY n""",
+            {**values, "event": webhook["event"], "request": webhook["request"]})
 
 
 if __name__ == "__main__":

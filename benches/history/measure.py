@@ -4,7 +4,8 @@
     measure.py URL ACCOUNT_SID AUTH_TOKEN [--rounds 5] [--at-once 10]
 
 Each list is read ROUNDS times, one after another, and then AT_ONCE times at the same time. Meanwhile `/readyz` is asked.
-A line has the shortest time, the longest time, and the longest time at once, in milliseconds.
+A line has the median, the 95th percentile, the longest time, and the longest time at once, in milliseconds. `--console`
+reads only the requests of the console's pages.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def main():
     arguments.add_argument("token")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--at-once", type=int, default=10)
+    arguments.add_argument("--console", action="store_true")
     given = arguments.parse_args()
     key = base64.b64encode(f"{given.sid}:{given.token}".encode()).decode()
 
@@ -82,6 +84,25 @@ def main():
         "console: one call": f"/console/calls/{old['sid']}",
         "console: part of an id": f"/console/calls/{middle['sid'][8:24]}",
     }
+    ago = lambda hours: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3_600 * hours))
+    call_id = json.loads(get(f"/console/calls/{middle['sid']}")[2])["calls"][0]["sip_call_id"] or "x@10.1.2.3"
+    searches = {"part of a number": middle["to"][4:9], "a whole number": middle["from"], "part of an id": middle["sid"][8:24],
+        "a whole old id": old["sid"], "part of a Call-ID": call_id[4:16], "an error (503)": '"sip_status":503', "nothing": "zzzzzz"}
+    lists |= {f"console: search {name}": f"/console/calls?search={quoted(text)}" for name, text in searches.items()}
+    for status in ("live", "ended", "completed", "busy", "failed", "no-answer", "canceled"):
+        lists[f"console: status {status}"] = f"/console/calls?status={status}"
+    for direction in ("inbound", "outbound-api", "outbound-dial"):
+        lists[f"console: {direction}"] = f"/console/calls?direction={direction}"
+    lists["console: since yesterday"] = f"/console/calls?since={ago(24)}"
+    lists["console: busy and inbound, since a week"] = f"/console/calls?status=busy&direction=inbound&since={ago(168)}"
+    for name, hours in (("hour", 1), ("day", 24), ("week", 168), ("everything", 24_000)):
+        lists[f"console: problems, {name}"] = f"/console/errors/causes?since={ago(hours)}"
+    lists["console: problems of one cause"] = "/console/errors?cause=timeout&limit=1000"
+    lists["console: a call"] = f"/console/calls/{middle['sid']}"
+    for page in ("live", "figures", "changes", "phones", "trunks", "numbers"):
+        lists[f"console: {page}"] = f"/console/{page}"
+    if given.console:
+        lists = {name: path for name, path in lists.items() if name.startswith("console")}
     worst = 0
     for name, path in lists.items():
         get(path)
@@ -90,10 +111,13 @@ def main():
             answers = list(pool.map(lambda _: get(path), range(given.at_once)))
         statuses = sorted({status for _, status, _ in answers})
         ready = get("/readyz")[1]
-        worst = max(worst, *times)
+        times.sort()
+        middle_time, p95 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 95 // 100)]
+        worst = max(worst, p95)
         at_once = max(took for took, _, _ in answers)
-        print(f"{name:34} {min(times):8.1f} {max(times):8.1f} {at_once:8.1f}   {statuses} readyz {ready}")
-    print(f"longest: {worst:.1f} ms")
+        figures = f"{middle_time:8.1f} {p95:8.1f} {times[-1]:8.1f} {at_once:8.1f}"
+        print(f"{name:40} {figures}   {statuses} readyz {ready}", flush=True)
+    print(f"longest 95th percentile: {worst:.1f} ms")
 
 
 if __name__ == "__main__":

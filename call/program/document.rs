@@ -51,6 +51,12 @@ pub(crate) struct RunningDocument {
     is_fallback: bool,
 }
 
+impl RunningDocument {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 /// The count of steps of a leg at one time.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Steps {

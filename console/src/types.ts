@@ -101,6 +101,9 @@ export interface Exchange {
     elapsed_ms: number;
     answer: HttpAnswer | null;
     error: string | null;
+    /** The callback that the request delivers. */
+    webhook_id?: string;
+    event?: string;
 }
 
 /** A callback of the server and the state of its delivery. */
@@ -155,10 +158,24 @@ export interface Problem {
     request: SipRequest | null;
 }
 
-/** Measurements of one leg over time. Optional: servers that keep no series send none. */
+/** The problems of one cause. */
+export interface CauseCount {
+    cause: string;
+    level: "error" | "warning";
+    count: number;
+    first_at: string;
+    last_at: string;
+    happened: string | null;
+    advice: string | null;
+    more: string | null;
+    page: string | null;
+    newest: Problem[];
+}
+
+/** The quality of the audio that a leg received, over time. */
 export interface QualitySeries {
     call: string;
-    points: { at: string; mos: number | null; jitter_ms: number | null; loss_percent: number | null }[];
+    points: { at: string; mos: number | null; jitter_ms: number; loss_percent: number; packets: number }[];
 }
 
 export interface Report {
@@ -170,7 +187,7 @@ export interface Report {
     webhooks: Webhook[];
     recordings: Recording[];
     errors: Problem[];
-    quality_series?: QualitySeries[];
+    quality_series: QualitySeries[];
 }
 
 export interface Party {

@@ -346,8 +346,9 @@ causes! {
             "Put the certificate of the key at certificate_url, in PEM. Without it, the far ends reject our signatures."
             "The server fetches the file at its start, after a reload and each day, as the far ends do: by HTTPS, from a port in `stir.ports`. If the URL leads to a private address, add the network to `stir.allow_networks`, or only this server's check fails ([stir.md](stir.md)).";
         NotRegistered "phone-not-registered"
-            "The called phone is not registered."
-            "Register the phone. `tandem phones` lists the registered phones.";
+            "The called phone is not registered, or no phone of the account has this name."
+            "Register the phone, or correct the name. `tandem phones` lists the users and the registered phones."
+            "`alice is not registered`: the account has this user, but no phone is registered with it now. `no phone of the account has the name alice`: there is no such user in `[[endpoints]]`, among the SIP credentials or among the pages. A phone that is registered and refuses the call is [callee-refused](#callee-refused).";
         CalleeRefused "callee-refused"
             "The called phone or SIP address refused the call, or could not be reached."
             "The message has the answer. `tandem trace last` shows the SIP messages.";

@@ -17,7 +17,6 @@ mod tests;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEventKind;
 use tandem_call::conversation::{ConversationStatus, NO_AGENT};
 use tandem_call::engine::{Engine, EngineFailure, SPEECH_TO_TEXT_OFF};
@@ -42,8 +41,10 @@ pub const UNSTORED: &str = "not called: the database was away";
 /// The last words of the end detail of a leg, if no trunk and no endpoint accepts the leg's destination.
 pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
-/// The first words of the end detail of a leg, if the called phone is not registered.
+/// The first words of the end detail of a leg, if no phone has the called name.
 pub const NO_PHONE: &str = "no phone of the account";
+/// The last words of the end detail of a leg, if the called phone has no contact.
+const UNREGISTERED: &str = "is not registered";
 
 /// The warning about a script that ends without an answer to its call.
 pub const UNANSWERED_SCRIPT: &str = "the script ended without answering the call, so the caller gets 480";
@@ -353,6 +354,9 @@ impl Cause {
             Some(detail) if detail.starts_with(NO_MEDIA_CONNECTION) => return Some(Self::MediaConnection),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
             Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
+            Some(detail) if leg.answered_at.is_none() && detail.ends_with(UNREGISTERED) => {
+                return (leg.status == Status::Failed).then_some(Self::NotRegistered);
+            }
             Some(detail) if detail.ends_with(FOREIGN_CALLER) || detail.ends_with(FOREIGN_IDENTITY) => {
                 return Some(Self::ForeignCallerId);
             }
@@ -396,7 +400,6 @@ impl Cause {
                     }
                 }
             }),
-            _ if matches!(leg.to, Address::Client(_)) => Some(Self::NotRegistered),
             _ => Some(Self::CalleeRefused),
         }
     }

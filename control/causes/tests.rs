@@ -153,6 +153,24 @@ fn a_failed_trunk_has_the_cause_of_its_reason() {
 }
 
 #[test]
+fn only_a_phone_without_a_contact_is_not_registered() {
+    let of = |by: EndedBy, sip_status: u16, detail: &str| {
+        let leg = serde_json::json!({
+            "id": tandem_id::LegId(1), "session": tandem_id::CallId(1), "account": "acme", "dialect": "twilio",
+            "direction": Direction::OutboundDial, "from": "+15550001", "to": "client:alice", "status": Status::Failed,
+            "created_at": "2026-11-25T18:00:00Z",
+            "end": {
+                "at": "2026-11-25T18:00:01Z", "cause": EndCause::Failed, "by": by, "detail": detail, "sip_status": sip_status,
+            },
+        });
+        Cause::of_end(&serde_json::from_value(leg).unwrap())
+    };
+    assert_eq!(of(EndedBy::Server, 480, "480 alice is not registered"), Some(Cause::NotRegistered));
+    assert_eq!(of(EndedBy::Server, 480, "no phone of the account has the name alice: x"), Some(Cause::NotRegistered));
+    assert_eq!(of(EndedBy::FarEnd, 500, "500 Server Internal Error"), Some(Cause::CalleeRefused));
+}
+
+#[test]
 fn failed_engines_map_to_their_causes() {
     for (engine, detail, cause) in [
         (Engine::Model, "not connected: Connection refused", Cause::ModelFailed),

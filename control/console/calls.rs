@@ -1,5 +1,7 @@
 //! `/console/calls`: live and recent calls, and all data of one call.
 
+use std::collections::HashSet;
+
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -9,6 +11,7 @@ use serde::Deserialize;
 use tandem_events::{Event, Kind};
 use tandem_history::query::{cursor, selects};
 use tandem_host::clock;
+use tandem_id::CallId;
 use tandem_runtime::app::App;
 use tandem_store::calls::{CallFilter, Parts, SEARCHED};
 use tandem_store::{self as store, StoreFailed, TimeRange};
@@ -16,10 +19,12 @@ use tandem_store::{self as store, StoreFailed, TimeRange};
 use super::call_row::CallRow;
 use super::list::{Change, List, Page};
 use super::story::Story;
-use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow_story, json, list_route};
+use super::{ListQuery, MIN_ID_DIGITS, NamedLeg, QueryError, Scope, archive, follow_story, json, list_route};
 
 pub(super) fn routes() -> Router<App> {
-    list_route::of::<Calls>().route("/console/calls/{id}", get(story))
+    list_route::of::<Calls>()
+        .route("/console/calls/{id}", get(story))
+        .route("/console/calls/{id}/archive", get(archive::answer))
 }
 
 /// The list of calls.
@@ -41,11 +46,19 @@ impl List for Calls {
         let filter = filter(query)?;
         let page = query.page()?;
         let accounts = scope.accounts(app, query.account.as_ref());
-        let filters = spellings(&filter);
-        // A party is either the whole text, or a part of it. Only whole texts have an index.
         let search = query.search();
+        if let Some(id) = search.as_deref().and_then(|text| app.calls.services().dialects.parse_call_id(text)) {
+            let leg = app.calls.find(id).await?.filter(|leg| selects(&filter, &accounts, leg));
+            let rows = leg.iter().map(|leg| CallRow::of(app.calls.services(), leg, clock::time()));
+            return Ok(Page { next: Some(None), ..Page::whole(rows.collect()) });
+        }
+        let filters = match &search {
+            Some(text) => whole_number(&filter, text),
+            None => spellings(&filter),
+        };
+        // A party is either the whole text, or a part of it. Only whole texts have an index.
         let mut is_part = search.is_some() || query.has_party();
-        for filter in filters.iter().filter(|_| search.is_none() && query.has_party()) {
+        for filter in filters.iter().filter(|_| search.is_some() || query.has_party()) {
             is_part &= app.calls.page(&accounts, filter, &store::Page::first(1)).await?.is_empty();
         }
         let mut legs = Vec::new();
@@ -57,6 +70,9 @@ impl List for Calls {
             for filter in &filters {
                 legs.extend(app.calls.page(&accounts, filter, &page).await?);
             }
+            // A call from a number to itself has this number twice.
+            let mut seen = HashSet::new();
+            legs.retain(|leg| seen.insert(leg.id));
         }
         let (legs, next) = query.cut(legs, |leg| cursor(&filter, leg));
         let now = clock::time();
@@ -115,6 +131,21 @@ fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
     })
 }
 
+/// Returns the filters for the calls from and to this number. The list is empty if the text is no number, or if the filter
+/// already has a party.
+fn whole_number(filter: &CallFilter, text: &str) -> Vec<CallFilter> {
+    if filter.from.is_some() || filter.to.is_some() {
+        return Vec::new();
+    }
+    let is_number = text.len() >= 5 && text.bytes().all(|octet| octet.is_ascii_digit());
+    let numbers = [format!("+{text}"), text.to_owned()].into_iter().filter(|_| is_number);
+    let both = |number: String| {
+        let from = CallFilter { from: Some(number.clone()), ..filter.clone() };
+        [from, CallFilter { to: Some(number), ..filter.clone() }]
+    };
+    numbers.flat_map(both).collect()
+}
+
 /// Returns the filter, and the same filter with `+` before each number that has no `+`. People leave out the `+`.
 fn spellings(filter: &CallFilter) -> Vec<CallFilter> {
     let is_number = |text: &String| text.len() >= 5 && text.bytes().all(|octet| octet.is_ascii_digit());
@@ -147,27 +178,34 @@ async fn story(
     Path(id): Path<String>,
     Query(query): Query<StoryQuery>,
 ) -> Response {
-    let found = match scope.session(&app, &id).await {
-        // The SIP Call-ID also identifies a call.
-        Ok(None) => match session_of_call_id(&app, &id) {
-            Some(session) => scope.session(&app, &session).await,
-            None => Ok(None),
-        },
-        found => found,
-    };
-    let missing = match found {
-        Ok(Some((session, _))) if query.follow => return follow_story::answer(app, scope, session, &headers),
+    match find(&app, &scope, &id).await {
+        Ok(Some((session, _))) if query.follow => follow_story::answer(app, scope, session, &headers),
         Ok(Some((session, legs))) => {
             let legs: Vec<_> = legs.into_iter().map(|(_, leg)| leg).collect();
-            return match Story::read(&app, &scope, session, &legs).await {
+            match Story::read(&app, &scope, session, &legs).await {
                 Ok(story) => json(&story),
                 Err(wrong) => wrong.into_response(),
-            };
+            }
         }
-        Ok(None) => no_such_call(&app, &scope, &id).await,
-        Err(wrong) => Err(wrong),
-    };
-    match missing {
+        Ok(None) => unknown(&app, &scope, &id).await,
+        Err(wrong) => QueryError::from(wrong).into_response(),
+    }
+}
+
+/// Finds a call by any id, also by its SIP Call-ID.
+pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
+    match scope.session(app, id).await? {
+        None => match session_of_call_id(app, id) {
+            Some(session) => scope.session(app, &session).await,
+            None => Ok(None),
+        },
+        found => Ok(found),
+    }
+}
+
+/// The answer for an id that no visible call has.
+pub(super) async fn unknown(app: &App, scope: &Scope, id: &str) -> Response {
+    match no_such_call(app, scope, id).await {
         Ok(text) => (StatusCode::NOT_FOUND, text).into_response(),
         Err(wrong) => QueryError::from(wrong).into_response(),
     }

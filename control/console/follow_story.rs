@@ -45,7 +45,7 @@ impl Progress {
         }
         if legs.iter().any(|leg| leg.end.is_none()) {
             let names = names(legs.iter().map(|leg| &**leg));
-            return Ok(Some(Self::Live(timeline(app.calls.log(session).await?, &names))));
+            return Ok(Some(Self::Live(timeline(app.calls.log(session).await?.lines, &names))));
         }
         Ok(Some(Self::Over(Box::new(Story::read(app, scope, session, &legs).await?))))
     }

@@ -15,7 +15,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget};
 use tandem_runtime::app::App;
 
-use super::Scope;
+use super::{QueryError, Scope};
 use crate::access::Changer;
 use crate::session::refused;
 
@@ -112,6 +112,6 @@ async fn find(app: &App, scope: &Scope, id: &str) -> Result<std::sync::Arc<LegIn
     match leg {
         Ok(Some(leg)) if scope.sees(&leg.account) => Ok(leg),
         Ok(_) => Err(Box::new(refused(StatusCode::NOT_FOUND, "no such call"))),
-        Err(_) => Err(Box::new(refused(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))),
+        Err(failed) => Err(Box::new(QueryError::from(failed).into_response())),
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod access;
 mod accounts;
+mod archive;
 mod call_row;
 mod calls;
 mod changes;
@@ -66,6 +67,8 @@ const MAX_LEGS: u32 = 100;
 const MIN_ID_DIGITS: usize = 6;
 /// Number of the latest errors among which the last refused call is searched.
 const LATEST_ERRORS: u32 = 200;
+/// Number of the latest legs among which the last outer call is searched.
+const LATEST_LEGS: u32 = 50;
 /// Minimum number of characters of a part of an id.
 const MIN_PART: usize = 6;
 /// Maximum number of legs that a search for a part of an id reads.
@@ -170,11 +173,13 @@ impl Scope {
         names
     }
 
-    /// Returns the id of the newest visible call.
+    /// Returns the id of the newest visible call. A call from one number of the server to another one is an inner call of the
+    /// call that it belongs to, so the outer call counts.
     async fn newest(&self, app: &App) -> Result<Option<CallId>, StoreFailed> {
         let accounts = self.accounts(app, None);
-        let legs = app.calls.page(&accounts, &CallFilter::default(), &store::Page::first(1)).await?;
-        Ok(legs.first().map(|leg| leg.session))
+        let legs = app.calls.page(&accounts, &CallFilter::default(), &store::Page::first(LATEST_LEGS)).await?;
+        let outer = legs.iter().find(|leg| leg.direction != Direction::Inbound || leg.depth() == 0);
+        Ok(outer.or(legs.first()).map(|leg| leg.session))
     }
 
     /// Returns the newest call that the server refused before the call had a record, if the report of it is visible.
@@ -294,7 +299,7 @@ impl CallLog {
     /// visible.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, StoreFailed> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
-        Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
+        Ok(Some(Self { legs, lines: app.calls.log(session).await?.lines }))
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use tandem_history::recordings::ByteRange;
 use tandem_id::RecordingId;
 use tandem_runtime::app::App;
 
-use super::Scope;
+use super::{QueryError, Scope};
 use crate::session::refused;
 
 /// Default and maximum number of parts of a recording.
@@ -70,7 +70,7 @@ async fn peaks(
     match app.recordings.peaks(id, points).await {
         Ok(peaks) => {
             let shown = PeaksShown { channels: peaks.channels.len(), seconds: peaks.seconds, peaks: peaks.channels };
-            axum::response::IntoResponse::into_response(Json(shown))
+            Json(shown).into_response()
         }
         Err(error) => unreadable(&error),
     }
@@ -85,9 +85,7 @@ async fn find(app: &App, scope: &Scope, id: &str) -> Result<RecordingId, Box<Res
         match app.recordings.get(&account, id).await {
             Ok(Some(_)) => return Ok(id),
             Ok(None) => {}
-            Err(_) => {
-                return Err(Box::new(refused(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer")));
-            }
+            Err(failed) => return Err(Box::new(QueryError::from(failed).into_response())),
         }
     }
     Err(unknown())

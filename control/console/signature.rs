@@ -18,7 +18,7 @@ use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use url::Url;
 
-use super::Scope;
+use super::{QueryError, Scope};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/signature", get(signed))
@@ -123,7 +123,7 @@ async fn signed(State(app): State<App>, scope: Scope, Query(parameters): Query<S
     let SentRequests { session, legs, exchanges } = match requests(&app, &scope, &parameters.call).await {
         Ok(Some(found)) => found,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
-        Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+        Err(failed) => return QueryError::from(failed).into_response(),
     };
     let Some(signing) = legs.iter().find_map(|leg| app.calls.services().signing(&leg.account, &leg.dialect)) else {
         return (StatusCode::BAD_REQUEST, "the requests of this call are not signed\n").into_response();
@@ -149,7 +149,7 @@ pub struct SentRequests {
 /// Returns the requests that this server sent to the application of a call. `None` if there is no such call.
 pub async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<SentRequests>, StoreFailed> {
     let Some((session, legs)) = scope.session(app, call).await? else { return Ok(None) };
-    let mut exchanges = app.calls.exchanges(session).await?;
+    let mut exchanges = app.calls.log(session).await?.exchanges;
     // The log also has the application's requests to this server.
     exchanges.retain(|(_, exchange)| exchange.direction == ExchangeDirection::Sent && exchange.url.starts_with("http"));
     let legs = legs.into_iter().map(|(_, leg)| leg).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tandem_call::leg::{LegInfo, Quality};
+use tandem_call::leg::{LegInfo, Quality, QualityPoint};
 use tandem_call::recording::Recording;
 use tandem_causes::Cause;
 use tandem_history::event_log::{ADVICE, Line};
@@ -14,7 +14,7 @@ use tandem_history::records;
 use tandem_history::report::REPORTS;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
-use tandem_id::{CallId, LegId};
+use tandem_id::{CallId, LegId, RecordingId};
 use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
 use tandem_store::{self as store, deliveries, resources};
@@ -39,6 +39,7 @@ pub(super) struct Story {
     webhooks: Vec<WebhookRow>,
     recordings: Vec<RecordingRow>,
     errors: Vec<ErrorRow>,
+    quality_series: Vec<QualitySeries>,
 }
 
 /// A leg of the call, with details that lists do not contain.
@@ -64,7 +65,7 @@ pub(super) struct TimelineLine {
     text: String,
     /// The cause, if the kind of the line is `advice`.
     cause: Option<Cause>,
-    /// The data, if the kind of the line is `speech` or `stream`.
+    /// The event as data, if the text does not say everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<serde_json::Value>>,
 }
@@ -104,6 +105,8 @@ struct Request {
 
 #[derive(Serialize)]
 struct RecordingRow {
+    #[serde(skip)]
+    recording: RecordingId,
     id: String,
     /// The name of the recorded leg.
     call: Option<String>,
@@ -114,7 +117,39 @@ struct RecordingRow {
     path: String,
 }
 
+/// The quality of the audio that a leg received, over time.
+#[derive(Serialize)]
+struct QualitySeries {
+    /// The name of the leg.
+    call: String,
+    points: Vec<QualityShown>,
+}
+
+/// The quality in the interval that ended at this time.
+#[derive(Serialize)]
+struct QualityShown {
+    at: Timestamp,
+    mos: Option<f32>,
+    jitter_ms: f32,
+    loss_percent: f32,
+    packets: u32,
+}
+
+impl QualityShown {
+    fn of(point: &QualityPoint) -> Self {
+        let QualityPoint { at, packets, lost, jitter_ms, mos } = *point;
+        let expected = (u64::from(packets) + u64::from(lost)).max(1);
+        let loss_percent = (f64::from(lost) * 10_000.0 / expected as f64).round() as f32 / 100.0;
+        Self { at, mos, jitter_ms, loss_percent, packets }
+    }
+}
+
 impl Story {
+    /// Returns the ids and the states of the recordings.
+    pub(super) fn recordings(&self) -> impl Iterator<Item = (RecordingId, &str)> {
+        self.recordings.iter().map(|row| (row.recording, &*row.status))
+    }
+
     /// Returns the lines of the timeline.
     pub(super) fn timeline(&self) -> &[TimelineLine] {
         &self.timeline
@@ -134,9 +169,11 @@ impl Story {
         // The report must have every problem that was reported before the request.
         store.flush().await?;
         let names = names(legs.iter().map(|leg| &**leg));
-        let lines = app.calls.log(session).await?;
-        let exchanges = app.calls.exchanges(session).await?;
-        let requests = exchanges
+        // The points of a live leg come from the media engine.
+        app.calls.measure(legs.iter().filter(|leg| leg.end.is_none()).map(|leg| leg.id)).await;
+        let log = app.calls.log(session).await?;
+        let requests = log
+            .exchanges
             .into_iter()
             .map(|(leg, exchange)| Request { call: leg.and_then(|leg| names.get(&leg).cloned()), exchange });
         let deliveries = deliveries::list(store, session.0).await?;
@@ -165,7 +202,7 @@ impl Story {
                     quality: leg.sip.quality,
                 })
                 .collect(),
-            timeline: timeline(lines, &names),
+            timeline: timeline(log.lines, &names),
             requests: requests.collect(),
             pending_requests,
             webhooks: deliveries.filter_map(WebhookRow::of).collect(),
@@ -173,6 +210,7 @@ impl Story {
                 .iter()
                 .filter_map(|row| Some((row, records::recording_of(row)?)))
                 .map(|(row, recording): (_, Recording)| RecordingRow {
+                    recording: recording.id,
                     id: recording.id.to_string(),
                     call: names.get(&recording.leg).cloned(),
                     status: recording.status.to_string(),
@@ -183,6 +221,12 @@ impl Story {
                 })
                 .collect(),
             errors: errors.into_iter().map(ErrorRow::of).collect(),
+            quality_series: log
+                .quality
+                .iter()
+                .filter_map(|(leg, points)| Some((names.get(leg)?.clone(), points)))
+                .map(|(call, points)| QualitySeries { call, points: points.iter().map(QualityShown::of).collect() })
+                .collect(),
         })
     }
 }

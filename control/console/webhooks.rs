@@ -11,7 +11,7 @@ use tandem_runtime::app::App;
 use tandem_store::deliveries::{self, DeliveryRow};
 use tandem_webhooks::{Body, Delivery};
 
-use super::Scope;
+use super::{QueryError, Scope};
 use crate::access::Changer;
 
 pub(super) fn routes() -> Router<App> {
@@ -63,7 +63,7 @@ async fn list(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> R
     let session = match scope.session(&app, &id).await {
         Ok(Some((session, _))) => session,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
-        Err(_) => return unavailable(),
+        Err(failed) => return QueryError::from(failed).into_response(),
     };
     match deliveries::list(&app.calls.services().store, session.0).await {
         // The legs of a call may belong to several accounts.
@@ -71,7 +71,7 @@ async fn list(State(app): State<App>, scope: Scope, Path(id): Path<String>) -> R
             let rows = rows.into_iter().filter(|row| scope.sees(&row.account));
             Json(rows.filter_map(WebhookRow::of).collect::<Vec<_>>()).into_response()
         }
-        Err(_) => unavailable(),
+        Err(failed) => QueryError::from(failed).into_response(),
     }
 }
 
@@ -92,18 +92,17 @@ async fn replay(State(app): State<App>, Changer(scope): Changer, Path(id): Path<
     let row = match found {
         Ok(Some(row)) => row,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such webhook\n").into_response(),
-        Err(_) => return unavailable(),
+        Err(failed) => return QueryError::from(failed).into_response(),
     };
-    let Ok(mut delivery) = serde_json::from_str::<Delivery>(&row.request) else { return unavailable() };
+    let Ok(mut delivery) = serde_json::from_str::<Delivery>(&row.request) else {
+        let text = "another version of the server stored this webhook, and this version cannot read it\n";
+        return (StatusCode::CONFLICT, text).into_response();
+    };
     delivery.replay_of.get_or_insert_with(|| format!("{:032x}", delivery.id));
     delivery.id = rand::random();
     let body = serde_json::json!({ "id": format!("{:032x}", delivery.id), "replay_of": delivery.replay_of });
     match services.deliveries.enqueue(delivery).await {
         Ok(()) => (StatusCode::ACCEPTED, Json(body)).into_response(),
-        Err(_) => unavailable(),
+        Err(failed) => QueryError::from(failed).into_response(),
     }
-}
-
-fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
 }

@@ -13,3 +13,5 @@ pub mod recordings;
 pub mod records;
 pub mod refusals;
 pub mod report;
+pub mod secrets;
+pub mod stored_log;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tandem_causes::Cause;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::LegId;
@@ -79,6 +80,11 @@ impl Problem {
     pub fn advice_line(&self, at: Timestamp, leg: Option<LegId>) -> Line {
         let text = format!("{} ({})", self.advice(), self.cause.page());
         Line { at, leg, kind: ADVICE.into(), text, data: None }
+    }
+
+    /// Returns the data of the line about the problem.
+    pub fn data(&self) -> Value {
+        json!({ "event": "problem", "level": self.level.word(), "cause": self.cause })
     }
 
     /// Returns the report of the problem. `call` and `session` are the ids of the leg in the provider's form and of the

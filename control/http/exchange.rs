@@ -46,6 +46,11 @@ pub struct HttpExchange {
     pub answer: Option<HttpAnswer>,
     /// The reason of a failure.
     pub error: Option<String>,
+    /// The id (32 hex digits) and the event of the webhook that this request delivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
 }
 
 /// The signature of a request, as this server sent the signature.
@@ -131,6 +136,8 @@ impl HttpExchange {
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             answer: None,
             error: None,
+            webhook_id: None,
+            event: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod process;
 pub mod quality;
 pub mod stir;
 pub mod timings;
+mod totals;
 mod trunks;
 pub mod turns;
 
@@ -32,6 +33,7 @@ use foldhash::{HashMap, HashSet};
 pub use page::{Page, Rows};
 pub use process::Build;
 use timings::Timings;
+pub use totals::{Sum, Totals};
 use trunks::Trunks;
 
 /// The number of problems of each cause, in the order of [`Cause::ALL`].

@@ -31,7 +31,7 @@ pub(super) fn render(page: &mut Page, build: &Build, started: Timestamp) {
     // The count includes the descriptor of the directory itself.
     let open = fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1) as f64);
     for (family, value) in [
-        (&families::PROCESS_CPU_SECONDS, cpu_seconds(&text("/proc/self/stat"))),
+        (&families::PROCESS_CPU_SECONDS, cpu()),
         (&families::PROCESS_RESIDENT_MEMORY_BYTES, resident_bytes(&text("/proc/self/status"))),
         (&families::PROCESS_OPEN_FDS, open),
         (&families::PROCESS_MAX_FDS, most_files(&text("/proc/self/limits"))),
@@ -40,6 +40,11 @@ pub(super) fn render(page: &mut Page, build: &Build, started: Timestamp) {
             page.value(family, value);
         }
     }
+}
+
+/// Returns the CPU time of this process in seconds.
+pub(super) fn cpu() -> Option<f64> {
+    cpu_seconds(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 /// CPU time in seconds: user time plus system time. These times are fields 14 and 15 of `/proc/PID/stat`.

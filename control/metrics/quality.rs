@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use tandem_call::leg::Quality;
+use jiff::Timestamp;
+use tandem_call::leg::{Quality, QualityPoint};
 use tandem_causes::Cause;
 use tandem_media::{self as media, Impairment};
 
@@ -35,6 +36,18 @@ pub fn of(stats: &media::Stats) -> Quality {
         jitter_by_peer_ms: stats.jitter_by_far_end_ms,
         mos_by_peer: stats.mos_by_far_end,
     }
+}
+
+/// Returns the quality of a leg over time, with as many digits as people read.
+pub fn series(points: &[media::QualityPoint]) -> Vec<QualityPoint> {
+    let point = |one: &media::QualityPoint| QualityPoint {
+        at: Timestamp::from_millisecond(i64::try_from(one.at_ms).unwrap_or(i64::MAX)).unwrap_or_default(),
+        packets: one.packets,
+        lost: one.lost,
+        jitter_ms: (one.jitter_ms * 10.0).round() / 10.0,
+        mos: one.mos.map(|mos| (mos * 100.0).round() / 100.0),
+    };
+    points.iter().map(point).collect()
 }
 
 /// Returns a line with the quality of an ended leg, for the event log.
@@ -125,7 +138,7 @@ pub(crate) struct Histograms {
     /// received from us.
     loss: [Histogram; 2],
     jitter: [Histogram; 2],
-    mos: [Histogram; 2],
+    pub(crate) mos: [Histogram; 2],
     round_trip: Histogram,
 }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::families::{self, Family};
 use crate::histogram::Histogram;
 use crate::page::Page;
+use crate::totals::Sum;
 
 /// Upper bounds of the buckets in seconds. The lowest bound is the response time of a local application. The highest
 /// bound is the time after which callers hang up.
@@ -128,6 +129,11 @@ impl Timings {
         if let Some(times) = self.times.get(timing as usize) {
             times.lock().add(Some(time.as_secs_f64()));
         }
+    }
+
+    /// Returns the sum and the number of the measured times.
+    pub(super) fn total(&self, timing: Timing) -> Sum {
+        Sum::of(self.times.get(timing as usize).map(|times| times.lock()).as_deref())
     }
 
     /// Adds `times` to a counter.

@@ -12,6 +12,7 @@ use tandem_call::leg::{Direction, LegInfo};
 use crate::families;
 use crate::histogram::Histogram;
 use crate::page::Page;
+use crate::totals::Sum;
 
 /// Maximum number of rows in each of the maps `ended` and `carried`. Further rows are not counted. A trunk has one row
 /// in `carried` for each direction, and one row in `ended` for each direction and final response.
@@ -70,6 +71,13 @@ impl Trunks {
         if let Some(carried) = row(&mut self.0.lock().carried, (Arc::clone(trunk), inbound)) {
             change(carried);
         }
+    }
+
+    /// Returns the seconds of answered legs, and the post-dial delays, of all trunks.
+    pub(super) fn totals(&self) -> (f64, Sum) {
+        let rows = self.0.lock();
+        let talked = rows.carried.values().map(|carried| carried.answered.as_secs_f64()).sum();
+        (talked, Sum::of(rows.carried.values().filter_map(|carried| carried.silent.as_ref())))
     }
 
     /// Writes the figures of each trunk.

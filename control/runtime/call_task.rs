@@ -12,6 +12,7 @@
 
 mod conferencing;
 mod converse;
+mod event_data;
 mod inspect;
 mod internal_call;
 mod perform;
@@ -43,6 +44,7 @@ use tandem_call::route::{Decision, Route};
 use tandem_causes::{Cause, NO_MEDIA, NO_MEDIA_CONNECTION};
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_history::stored_log;
 use tandem_host::clock;
 use tandem_id::Now;
 use tandem_id::{CallId, LegId, OpId};
@@ -211,14 +213,13 @@ impl CallTask {
                 }
                 Message::Exchanged(exchange) => self.note_exchange(*exchange),
                 Message::Fetched(fetched) => drop(self.note_fetched(clock::time(), *fetched)),
-                Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
-                Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
+                Message::Log(reply) => drop(reply.send(self.inbox.log().content())),
                 _ => {}
             }
         }
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
-        log.write(&self.services.store, &self.state.facts.sessions, clock::time());
+        stored_log::write(log, &self.services.store, &self.state.facts.sessions, clock::time());
         // Legs whose final event did not arrive in time are unregistered too.
         let live = self.state.legs.values().flat_map(|live| live.io.branches());
         self.registry.forget_branches(
@@ -444,11 +445,8 @@ impl CallTask {
             }
             Message::LegEvent(leg, event) => self.state.call.handle_leg(now, leg, event),
             Message::Exchanged(exchange) => self.note_exchange(*exchange),
-            Message::Exchanges(reply) => {
-                let _ = reply.send(self.inbox.log().exchanges().to_vec());
-            }
             Message::Log(reply) => {
-                let _ = reply.send(self.inbox.log().lines());
+                let _ = reply.send(self.inbox.log().content());
             }
             Message::Inspect(reply) => {
                 let _ = reply.send(self.view());
@@ -726,8 +724,11 @@ impl CallTask {
                 let text = format!("noise suppression of {} is on again", side(*track));
                 self.note_line(now.time, leg, "media", text);
             }
-            media::Event::Stats { stats } => return self.measured(now, leg, stats),
-            media::Event::Closed { stats } => return self.closed(now, leg, stats),
+            media::Event::Stats { stats, series } => return self.measured(now, leg, stats, series),
+            media::Event::Closed { stats, series } => {
+                self.inbox.log().set_quality(leg, quality::series(series));
+                return self.closed(now, leg, stats);
+            }
             _ => {}
         }
         if let Some(leg_event) = tandem_legs::on_media(&event) {

@@ -15,7 +15,7 @@ use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamStatus;
 use tandem_conversations::ConversationUpdate;
-use tandem_history::event_log::{EventLog, Exchanged, Line};
+use tandem_history::event_log::{EventLog, Line, LogContent};
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::{ConversationId, FetchId, LegId, OpId, StreamId};
@@ -81,8 +81,6 @@ pub(crate) enum Message {
     Fetched(Box<FetchedDocument>),
     /// An HTTP exchange, for the log.
     Exchanged(Box<LoggedExchange>),
-    /// A request for the HTTP exchanges in the log.
-    Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
     Rendered {
         leg: LegId,
@@ -159,8 +157,8 @@ pub(crate) enum Message {
     },
     /// An event that a command of the call caused while the task performed the command.
     LegEvent(LegId, LegEvent),
-    /// A request for the lines of the log.
-    Log(oneshot::Sender<Vec<Line>>),
+    /// A request for the content of the log.
+    Log(oneshot::Sender<LogContent>),
     /// A request for the current state of the call and of its legs.
     Inspect(oneshot::Sender<CallView>),
     /// A request to measure the audio quality of a leg. The result is published on the event bus.

@@ -46,6 +46,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         HttpExchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed).with_body(json.as_deref());
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
     exchange.signature = attempt.signature.clone();
+    exchange.webhook_id = Some(format!("{:032x}", delivery.id));
+    exchange.event = Some(delivery.event.clone());
     calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);
     let (account, dialect) = (&delivery.account, &*delivery.dialect);
     let owner = match delivery.leg {

@@ -13,9 +13,10 @@ use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_causes::{CRASHED, Cause};
 use tandem_conferences as conferences;
-use tandem_history::event_log::{self, Line};
+use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_history::records;
+use tandem_history::stored_log;
 use tandem_host::clock;
 use tandem_id::{LegId, RecordingId};
 use tandem_media::{RecordedFile, RecordingKey};
@@ -142,13 +143,13 @@ async fn finish_leg(
     leg.end =
         Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
-    event_log::late(
+    stored_log::late(
         &services.store,
         leg.session,
         Line { at, leg: Some(leg.id), kind: "call".into(), text, data: None },
     );
     let problem = Problem::new(Cause::Crash, format!("call from {} to {} {CRASHED}", leg.from, leg.to));
-    event_log::late(&services.store, leg.session, problem.advice_line(at, Some(leg.id)));
+    stored_log::late(&services.store, leg.session, problem.advice_line(at, Some(leg.id)));
     services.report(&leg, clock::time(), problem);
     let event = CallEvent { at: clock::time(), leg: Arc::new(leg), kind: EventKind::Ended };
     deliver(services, &event, own).await?;

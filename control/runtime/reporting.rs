@@ -8,11 +8,12 @@ use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_dialect::{ReportedError, Signing};
 use tandem_events::{Bus, Event, Kind, ProblemEvent, ResourceEvent, ResourceKind, Topic};
-use tandem_history::event_log::{self, Line};
+use tandem_history::event_log::Line;
 use tandem_history::live_log::{Entry, LogListener};
 use tandem_history::notification::NOTIFICATIONS;
 use tandem_history::problem::Problem;
 use tandem_history::report::REPORTS;
+use tandem_history::stored_log;
 use tandem_host::clock;
 use tandem_http::exchange::HttpExchange;
 use tandem_id::{AccountName, CallId, LegId};
@@ -179,10 +180,11 @@ impl Services {
             resources::submit(&self.store, NOTIFICATIONS, &row);
         }
         let sessions: Vec<_> = leg.iter().map(|(_, session, _)| *session).collect();
+        let cause = problem.cause.id();
         let (session, call) = leg.map(|(_, session, call)| (session.to_string(), call)).unzip();
         let mut row = Resource::new(account, level, problem.report(call, session));
         (row.created_at, row.updated_at, row.parent) = (at, at, parent);
-        resources::submit(&self.store, REPORTS, &row);
+        resources::submit_report(&self.store, REPORTS, &row, cause);
         let leg = owner.leg();
         let topic = Topic::of_call(Kind::Problem, account, &sessions, leg);
         self.events.publish(topic, || Event::Problem(ProblemEvent { leg, report: row }));
@@ -198,7 +200,8 @@ impl Calls {
             && let Some(inbox) = self.inbox(session)
         {
             let mut log = inbox.log();
-            log.push(at, Some(id), "call", &problem.message);
+            let (text, data) = (problem.message.clone(), Some(Box::new(problem.data())));
+            log.push_line(Line { at, leg: Some(id), kind: "call".into(), text, data });
             log.push_advice(problem.advice_line(at, Some(id)));
         }
         self.services().report(of, at, problem);
@@ -270,8 +273,8 @@ impl Registry {
         publish(&|| Entry::Exchange(leg, Box::new(exchange.clone())));
         advice.iter().for_each(|line| publish(&|| Entry::Line(line.clone())));
         let store = &self.services().store;
-        event_log::late_exchange(store, session, leg, &exchange, line);
-        advice.into_iter().for_each(|line| event_log::late(store, session, line));
+        stored_log::late_exchange(store, session, leg, &exchange, line);
+        advice.into_iter().for_each(|line| stored_log::late(store, session, line));
     }
 
     /// Counts a problem of a call. Returns whether the problem may be stored. The call limits the number of its

@@ -1,4 +1,4 @@
-//! `GET /console/figures`: the figures of the last hour, for the charts of the console. A task reads the metrics every 10 s,
+//! `GET /console/figures`: the figures of the last hour, for the charts of the console. A task reads the counters every 10 s,
 //! so the figures need no other program.
 
 use std::collections::VecDeque;
@@ -11,9 +11,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tandem_console::access::Operator;
 use tandem_host::clock;
+use tandem_metrics::{Sum, Totals};
 use tandem_runtime::app::App;
-
-use crate::metrics;
 
 /// The time between two samples, and their maximum number: one hour.
 const STEP: Duration = Duration::from_secs(10);
@@ -21,58 +20,27 @@ const MOST: usize = 361;
 /// The number of steps over which a share and a mean are taken: 1 minute.
 const WINDOW: usize = 6;
 
-/// A sample of the metrics. The values of all labels of a family are added.
+/// A sample of the counters.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     /// Seconds since 1970.
     at: i64,
-    inbound: f64,
-    outbound: f64,
+    totals: Totals,
+    /// The number of legs with a media session.
     live: f64,
-    answered: f64,
-    ended: f64,
-    talked: f64,
-    pdd: Mean,
-    mos: Mean,
-    webhook: Mean,
-    cpu: f64,
+    /// The number of SIP requests that were refused with 503.
     shed: f64,
 }
 
-/// The sum and the number of measurements.
-#[derive(Clone, Copy, Default)]
-struct Mean {
-    sum: f64,
-    count: f64,
-}
-
 impl Sample {
-    /// Reads the text of the metrics.
-    fn read(at: i64, page: &str) -> Self {
-        let mut sample = Self { at, ..Self::default() };
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let Some((series, value)) = line.rsplit_once(' ') else { continue };
-            let name = series.split('{').next().unwrap_or_default();
-            let place = match name {
-                "tandem_legs_inbound_total" => &mut sample.inbound,
-                "tandem_legs_outbound_total" => &mut sample.outbound,
-                "tandem_live_legs" => &mut sample.live,
-                "tandem_legs_answered_total" => &mut sample.answered,
-                "tandem_legs_ended_total" => &mut sample.ended,
-                "tandem_trunk_answered_seconds_total" => &mut sample.talked,
-                "tandem_trunk_post_dial_seconds_sum" => &mut sample.pdd.sum,
-                "tandem_trunk_post_dial_seconds_count" => &mut sample.pdd.count,
-                "tandem_rtp_mos_sum" => &mut sample.mos.sum,
-                "tandem_rtp_mos_count" => &mut sample.mos.count,
-                "tandem_webhook_seconds_sum" => &mut sample.webhook.sum,
-                "tandem_webhook_seconds_count" => &mut sample.webhook.count,
-                "process_cpu_seconds_total" => &mut sample.cpu,
-                "tandem_sip_requests_shed_total" => &mut sample.shed,
-                _ => continue,
-            };
-            *place += value.parse::<f64>().unwrap_or_default();
+    fn take(app: &App) -> Self {
+        let services = app.calls.services();
+        Self {
+            at: clock::time().as_second(),
+            totals: services.counters.totals(),
+            live: services.media.load().sessions as f64,
+            shed: services.sip.statistics().shed as f64,
         }
-        sample
     }
 }
 
@@ -81,16 +49,18 @@ type Figure = fn(&Sample, &Sample) -> Option<f64>;
 
 /// The figures: name, title, unit, whether it is taken over a window, and its value.
 const FIGURES: [(&str, &str, &str, bool, Figure); 9] = [
-    ("calls_per_second", "Calls a second", "1/s", false, |a, b| {
-        rate(a, b, b.inbound + b.outbound - a.inbound - a.outbound)
-    }),
+    ("calls_per_second", "Calls a second", "1/s", false, |a, b| rate(a, b, b.totals.legs - a.totals.legs)),
     ("concurrency", "Live legs", "", false, |_, b| Some(b.live)),
-    ("asr", "Answer-seizure ratio", "%", true, |a, b| share(100.0 * (b.answered - a.answered), b.ended - a.ended)),
-    ("acd", "Average duration over trunks", "s", true, |a, b| share(b.talked - a.talked, b.ended - a.ended)),
-    ("pdd", "Post-dial delay", "s", true, |a, b| mean(a.pdd, b.pdd)),
-    ("mos", "MOS of ended legs", "", true, |a, b| mean(a.mos, b.mos)),
-    ("webhook_seconds", "Webhook latency", "s", true, |a, b| mean(a.webhook, b.webhook)),
-    ("cpu", "CPU cores", "", false, |a, b| rate(a, b, b.cpu - a.cpu)),
+    ("asr", "Answer-seizure ratio", "%", true, |a, b| {
+        share(100.0 * (b.totals.answered - a.totals.answered), b.totals.ended - a.totals.ended)
+    }),
+    ("acd", "Average duration over trunks", "s", true, |a, b| {
+        share(b.totals.talked - a.totals.talked, b.totals.ended - a.totals.ended)
+    }),
+    ("pdd", "Post-dial delay", "s", true, |a, b| mean(a.totals.post_dial, b.totals.post_dial)),
+    ("mos", "MOS of ended legs", "", true, |a, b| mean(a.totals.mos, b.totals.mos)),
+    ("webhook_seconds", "Webhook latency", "s", true, |a, b| mean(a.totals.webhook, b.totals.webhook)),
+    ("cpu", "CPU cores", "", false, |a, b| rate(a, b, b.totals.cpu - a.totals.cpu)),
     ("shed", "SIP requests refused with 503, a second", "1/s", false, |a, b| rate(a, b, b.shed - a.shed)),
 ];
 
@@ -102,7 +72,7 @@ fn share(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| (part / whole).max(0.0))
 }
 
-fn mean(a: Mean, b: Mean) -> Option<f64> {
+fn mean(a: Sum, b: Sum) -> Option<f64> {
     share(b.sum - a.sum, b.count - a.count)
 }
 
@@ -119,7 +89,7 @@ impl Figures {
             let mut step = tokio::time::interval(STEP);
             loop {
                 tokio::select! {
-                    _ = step.tick() => add(&mut samples.lock(), Sample::read(clock::time().as_second(), &metrics::page(&app))),
+                    _ = step.tick() => add(&mut samples.lock(), Sample::take(&app)),
                     () = app.calls.draining() => return,
                 }
             }
@@ -169,16 +139,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_differences_of_the_metrics_of_all_labels() {
-        let page = |answered: u32, busy: u32, mos: f64| {
-            format!(
-                "# HELP tandem_legs_ended_total x\ntandem_legs_ended_total{{cause=\"a b\"}} {answered}\n\
-                 tandem_legs_ended_total{{cause=\"busy\"}} {busy}\ntandem_legs_answered_total {answered}\n\
-                 tandem_legs_inbound_total {}\ntandem_rtp_mos_sum {mos}\ntandem_rtp_mos_count {answered}\n",
-                answered + busy
-            )
+    fn figures_are_differences_of_two_samples() {
+        let sample = |at, answered: f64, busy: f64, mos| {
+            let (legs, ended, mos) = (answered + busy, answered + busy, Sum { sum: mos, count: answered });
+            Sample { at, totals: Totals { legs, answered, ended, mos, ..Totals::default() }, ..Sample::default() }
         };
-        let [a, b] = [Sample::read(100, &page(10, 0, 40.0)), Sample::read(110, &page(13, 1, 52.0))];
+        let [a, b] = [sample(100, 10.0, 0.0, 40.0), sample(110, 13.0, 1.0, 52.0)];
         let value = |wanted: &str| FIGURES.iter().find(|one| one.0 == wanted).and_then(|one| one.4(&a, &b));
         assert_eq!(value("asr"), Some(75.0));
         assert_eq!(value("calls_per_second"), Some(0.4));

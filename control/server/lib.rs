@@ -31,7 +31,7 @@ use tandem_causes::Cause;
 use tandem_console::access::{Operator, OperatorItself, caller};
 use tandem_console::session::{self, Sessions};
 use tandem_console::trace::{COLUMNS, CallTrace, NoTrace};
-use tandem_console::{self as console, CallLog, Scope};
+use tandem_console::{self as console, CallLog, QueryError, Scope};
 use tandem_history::problem::Problem;
 use tandem_history::report::Refusal;
 use tandem_host::clock;
@@ -197,7 +197,7 @@ async fn events(
             ([(header::CONTENT_TYPE, "application/json")], lines + "\n").into_response()
         }
         Ok(None) => (StatusCode::NOT_FOUND, "no such call\n").into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+        Err(failed) => QueryError::from(failed).into_response(),
     }
 }
 

@@ -2,7 +2,6 @@
 //! of all providers. Each request that changes a call, or that was refused, stands in the log of its call with its body,
 //! the answer and the time, beside the requests that this server sends.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
@@ -22,9 +21,10 @@ use tandem_history::change::{self, Change};
 use tandem_history::event_log::Line;
 use tandem_history::problem::Problem;
 use tandem_history::report::{Refusal, Unused};
+use tandem_history::secrets::{MASK, is_secret, redact};
 use tandem_host::clock;
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
-use tandem_id::LegId;
+use tandem_id::{AccountName, LegId};
 use tandem_runtime::app::App;
 use tandem_runtime::reporting::ProblemOwner;
 
@@ -34,8 +34,6 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_IDS: usize = 6;
 /// The members of a request or an answer that name a call, in all providers' spelling.
 const CALL_IDS: [&str; 6] = ["call_control_id", "CallSid", "call_sid", "sid", "call_id", "id"];
-/// Parts of the names of parameters whose values are secret. The comparison ignores case, `_` and `-`.
-const SECRETS: [&str; 7] = ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey"];
 /// Maximum number of characters of the parameters in a line of a call's log, and of a part of the path.
 const SHOWN: usize = 160;
 const SHOWN_PART: usize = 12;
@@ -103,7 +101,8 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     response
 }
 
-/// Middleware that stores the changes that a person makes in the console.
+/// Middleware that stores the changes that a person makes in the console. An act on a call belongs to the account of the call,
+/// also if an operator does it: both see it.
 pub(super) async fn note_change(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -113,14 +112,22 @@ pub(super) async fn note_change(State(app): State<App>, request: Request, next: 
     let (mut parts, body) = request.into_parts();
     let scope = Scope::from_request_parts(&mut parts, &app).await.ok();
     let (request, sent) = copied(Request::from_parts(parts, body));
+    let owner = account_of_call(&app, &path).await;
     let response = next.run(request).await;
     if let Some(scope) = scope.filter(|_| response.status().is_success()) {
         let sent = Sent::read(&sent.lock(), true);
         let (who, role) = (scope.name().to_owned(), scope.role_word().to_owned());
         let change = Change { who, role, action: method.as_str().to_owned(), object: path, parameters: sent.words };
-        change::note(&app.calls.services().store, scope.account(), change);
+        change::note(&app.calls.services().store, owner.as_ref().unwrap_or(scope.account()), change);
     }
     response
+}
+
+/// Returns the account of the leg whose id is in the path.
+async fn account_of_call(app: &App, path: &str) -> Option<AccountName> {
+    let part = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let id = path.split('/').find_map(|text| app.calls.services().dialects.parse_call_id(&part(text)))?;
+    app.calls.find(id).await.ok().flatten().map(|leg| leg.account.clone())
 }
 
 /// The parameters of a request, without secrets.
@@ -149,7 +156,7 @@ impl Sent {
         let ids = pairs.iter().filter(|(name, _)| CALL_IDS.contains(&name.as_str())).map(|(_, id)| id.clone());
         let ids = ids.collect();
         let pairs = pairs.into_iter().map(|(name, value)| {
-            let value = if is_secret(&name) { "***".to_owned() } else { tandem_http::without_credentials(&value) };
+            let value = if is_secret(&name) { MASK.to_owned() } else { tandem_http::without_credentials(&value) };
             (name, value)
         });
         let parameters: Vec<(String, String)> = pairs.collect();
@@ -184,32 +191,6 @@ fn ids(json: &Value) -> Vec<String> {
     let objects = [Some(json), json.get("data"), json.get("params")];
     let found = objects.into_iter().flatten().flat_map(|object| CALL_IDS.iter().filter_map(|name| object.get(*name)));
     found.filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-fn is_secret(name: &str) -> bool {
-    let name: String = name.chars().filter(|one| !matches!(one, '_' | '-')).flat_map(char::to_lowercase).collect();
-    name == "key" || SECRETS.iter().any(|secret| name.contains(secret))
-}
-
-/// Masks the secrets in a JSON value, and removes the passwords from its URLs.
-fn redact(json: &mut Value) {
-    let mut rest = VecDeque::from([json]);
-    while let Some(value) = rest.pop_front() {
-        match value {
-            Value::Object(members) => {
-                for (name, member) in members.iter_mut() {
-                    if is_secret(name) && !member.is_null() {
-                        *member = Value::from("***");
-                    } else {
-                        rest.push_back(member);
-                    }
-                }
-            }
-            Value::Array(items) => rest.extend(items),
-            Value::String(text) if text.contains("://") => *text = tandem_http::without_credentials(text),
-            _ => {}
-        }
-    }
 }
 
 fn redacted_text(answer: &[u8]) -> String {

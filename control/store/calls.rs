@@ -268,9 +268,9 @@ pub async fn search(
             let sql = format!("SELECT session FROM calls ORDER BY session DESC LIMIT 1 OFFSET {}", SEARCHED - 1);
             let oldest = store.reads.rows(None, sql, AnyArguments::default()).await?;
             let mut conditions = filter_conditions(Conditions::accounts(accounts).without_index(), &filter);
-            if let Some(row) = oldest.first() {
-                conditions.at_least("session", Columns(row).text("session")?);
-            }
+            // The index of each account is in the order of the creation, so the condition is about this time too.
+            let began = oldest.first().map(|row| Columns(row).id("session")).transpose()?.map(began_at);
+            conditions.within("created_at", TimeRange { since: began, before: None });
             conditions
         }
     };
@@ -285,6 +285,12 @@ pub async fn search(
         }
     }
     conditions.page(store, "calls", order, page).await?.iter().map(read).collect()
+}
+
+/// Returns the time at which the id of a call was made: its first 48 bits, in ms since 1970 UTC.
+fn began_at(session: u128) -> Timestamp {
+    let milliseconds = i64::try_from(session >> 80).unwrap_or_default();
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default()
 }
 
 /// Returns the number of the account's calls that match the filter.

@@ -113,6 +113,8 @@ pub enum NotAdded {
 pub struct Filter<'a> {
     /// The id of the parent resource.
     pub parent: Option<u128>,
+    /// The cause of the report.
+    pub cause: Option<&'a str>,
     /// The name of the resource. The comparison is exact.
     pub name: Option<&'a str>,
     /// Range of the time of creation.
@@ -121,8 +123,8 @@ pub struct Filter<'a> {
     pub updated: TimeRange,
 }
 
-const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at, cause) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
     ON CONFLICT (id) DO UPDATE SET account = excluded.account, parent = excluded.parent, name = excluded.name, \
     claim = excluded.claim, details = excluded.details, updated_at = excluded.updated_at";
 
@@ -142,6 +144,7 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
             .bind(details)
             .bind(microseconds(row.created_at))
             .bind(microseconds(row.updated_at))
+            .bind(None::<String>)
             .execute(&store.pool)
             .await,
     )
@@ -167,11 +170,21 @@ pub async fn add<T: Serialize>(
 pub struct Row {
     resource: Resource<String>,
     kind: &'static str,
+    cause: Option<&'static str>,
 }
 
 /// Submits the resource to the writer task. If the writer's queue is full, the resource is dropped and counted, as a
 /// log line would be.
 pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
+    submit_with_cause(store, kind, row, None);
+}
+
+/// Submits a report to the writer task, as [`submit`] does. [`causes`] counts the reports of each cause.
+pub fn submit_report<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>, cause: &'static str) {
+    submit_with_cause(store, kind, row, Some(cause));
+}
+
+fn submit_with_cause<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>, cause: Option<&'static str>) {
     let resource = Resource {
         id: row.id,
         account: row.account.clone(),
@@ -182,12 +195,12 @@ pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
         created_at: row.created_at,
         updated_at: row.updated_at,
     };
-    store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word })));
+    store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word, cause })));
 }
 
 /// Adds the resource. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
-    let Row { resource, kind } = row;
+    let Row { resource, kind, cause } = row;
     sqlx::query(PUT)
         .bind(hex(resource.id))
         .bind(resource.account.to_string())
@@ -198,6 +211,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(
         .bind(resource.details.clone())
         .bind(microseconds(resource.created_at))
         .bind(microseconds(resource.updated_at))
+        .bind(cause.map(str::to_owned))
         .execute(connection)
         .await?;
     Ok(())
@@ -294,6 +308,49 @@ pub async fn count<T>(
     conditions(std::slice::from_ref(account), kind.word, filter).count(store, "resources").await
 }
 
+/// The reports of one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CauseCount {
+    pub cause: String,
+    pub count: u64,
+    /// The number of these reports whose name is `error`.
+    pub errors: u64,
+    /// Times of the oldest and of the newest of these reports.
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+/// Counts the reports of each cause, the cause with the newest report first. `account` is one account, or `None` for all
+/// accounts and the server. Reads an index and no report.
+pub async fn causes(
+    store: &Store,
+    account: Option<&AccountName>,
+    filter: &Filter<'_>,
+) -> Result<Vec<CauseCount>, StoreError> {
+    let mut conditions = account.map_or_else(Conditions::everything, Conditions::account);
+    conditions.and("cause IS NOT NULL");
+    conditions.equal("cause", filter.cause);
+    conditions.equal("name", filter.name);
+    conditions.within("created_at", filter.created);
+    let columns = "cause, COUNT(*) AS entries, COUNT(CASE WHEN name = 'error' THEN 1 END) AS errors, \
+                   MIN(created_at) AS first, MAX(created_at) AS last";
+    let rows = conditions.groups(store, ("resources", "resources_by_cause"), columns, "cause").await?;
+    let count = |row: &AnyRow| {
+        let columns = Columns(row);
+        let number = |name| Ok::<_, StoreError>(u64::try_from(columns.integer(name)?).unwrap_or(0));
+        Ok(CauseCount {
+            cause: columns.text("cause")?,
+            count: number("entries")?,
+            errors: number("errors")?,
+            first: columns.time("first")?,
+            last: columns.time("last")?,
+        })
+    };
+    let mut counts = rows.iter().map(count).collect::<Result<Vec<_>, StoreError>>()?;
+    counts.sort_by_key(|one| std::cmp::Reverse(one.last));
+    Ok(counts)
+}
+
 /// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
 /// the calling code keeps in memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {
@@ -324,6 +381,7 @@ pub(super) fn conditions(accounts: &[AccountName], kind: &'static str, filter: &
     let mut conditions = Conditions::accounts(accounts);
     conditions.equal("kind", Some(kind));
     conditions.is(("parent", "resources_by_parent"), filter.parent.map(hex));
+    conditions.is(("cause", "resources_by_cause"), filter.cause.map(str::to_owned));
     conditions.is(("name", "resources_by_name"), filter.name.map(str::to_owned));
     conditions.within("created_at", filter.created);
     conditions.within("updated_at", filter.updated);

@@ -112,14 +112,15 @@ impl Conditions {
         conditions
     }
 
+    /// The rows of all accounts and of the server.
+    pub(super) fn everything() -> Conditions {
+        let arguments = AnyArguments::default();
+        Conditions { sql: String::new(), arguments, reader: None, several: Vec::new(), index: None }
+    }
+
     /// Makes the later conditions use no index of their own.
     pub(super) fn without_index(self) -> Conditions {
         Conditions { index: Some(""), ..self }
-    }
-
-    pub(super) fn at_least(&mut self, column: &'static str, value: String) {
-        let placeholder = self.bind(value);
-        self.and(&format!("{column} >= {placeholder}"));
     }
 
     pub(super) fn equal(&mut self, column: &'static str, value: Option<&str>) {
@@ -239,6 +240,10 @@ impl Conditions {
             Some(index) => format!("{table} INDEXED BY {index}"),
             None => table.to_owned(),
         };
+        if self.index == Some("") {
+            // Most rows do not match, so the newest row of each combination would cost as much as the page.
+            self.allow_several(sqlite);
+        }
         let several = std::mem::take(&mut self.several);
         if several.is_empty() {
             let sql = format!(
@@ -296,19 +301,38 @@ impl Conditions {
         (sql, self.arguments)
     }
 
+    /// Returns one row for each value of the column `by`, with these columns. The index has all of them.
+    pub(super) async fn groups(
+        self,
+        store: &Store,
+        (table, index): (&'static str, &'static str),
+        columns: &str,
+        by: &str,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let hint = if store.reads.is_sqlite() { format!(" INDEXED BY {index}") } else { String::new() };
+        let sql = format!("SELECT {columns} FROM {table}{hint} WHERE {} GROUP BY {by}", self.sql);
+        store.flush().await?;
+        store.reads.rows(self.reader.as_ref(), sql, self.arguments).await
+    }
+
     pub(super) async fn count(mut self, store: &Store, table: &'static str) -> Result<u64, StoreError> {
+        self.allow_several(store.reads.is_sqlite());
+        let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
+        store.flush().await?;
+        let count = store.reads.number(self.reader.as_ref(), sql, self.arguments).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Makes one condition of each column with several allowed values.
+    fn allow_several(&mut self, sqlite: bool) {
         for (column, values) in std::mem::take(&mut self.several) {
             let values = self.bind_list(&values);
-            let list = match store.reads.is_sqlite() {
+            let list = match sqlite {
                 true => format!("SELECT value FROM json_each({values})"),
                 false => format!("SELECT json_array_elements_text(CAST({values} AS json))"),
             };
             self.and(&format!("{column} IN ({list})"));
         }
-        let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
-        store.flush().await?;
-        let count = store.reads.number(self.reader.as_ref(), sql, self.arguments).await?;
-        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Adds an argument and returns its placeholder.

@@ -1,6 +1,7 @@
 //! Tests that run the same scenarios on SQLite and on a PostgreSQL server. The tests start the PostgreSQL server.
 
 mod calls;
+mod causes;
 mod inventory;
 mod limits;
 mod plans;
@@ -62,6 +63,9 @@ scenarios! {
         a_burst_of_writes_is_stored_and_collapsed,
         one_refused_write_does_not_take_others_with_it,
         heartbeat_is_remembered,
+    }
+    causes {
+        reports_are_counted_by_cause_in_the_visible_accounts_and_the_time,
     }
     pruning {
         old_history_is_pruned_and_what_is_pending_stays,

@@ -168,7 +168,7 @@ fn loss_and_reordering_are_visible_to_the_bridged_far_end() {
     pair.close(Side::A);
     pair.advance(40);
     let events = pair.events(Side::A);
-    let Some((_, Event::Closed { stats })) = events.last() else { panic!("{events:?}") };
+    let Some((_, Event::Closed { stats, .. })) = events.last() else { panic!("{events:?}") };
     assert_eq!((stats.lost, stats.packets_in), (1, 4));
 }
 
@@ -352,7 +352,7 @@ fn digits_above_the_rate_limit_are_dropped_and_counted() {
     let events = pair.events(Side::A);
     let reported = events.iter().filter(|(_, event)| matches!(event, Event::Dtmf { digit: '5', .. })).count();
     assert_eq!(reported, 16);
-    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_digits == 134));
+    assert!(matches!(events.last(), Some((_, Event::Closed { stats, .. })) if stats.dropped_digits == 134));
 }
 
 #[test]
@@ -474,10 +474,36 @@ fn sent_reports_contain_loss_and_the_far_ends_reports_give_the_round_trip() {
     pair.advance(1);
     pair.close(Side::A);
     pair.advance(40);
-    let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
+    let Some((_, Event::Closed { stats, .. })) = pair.events(Side::A).pop() else { panic!() };
     assert!((stats.round_trip_ms.unwrap() - 100.0).abs() < 3.0, "{stats:?}");
     assert_eq!((stats.lost, stats.lost_by_far_end), (1, Some(5)));
     assert!(stats.mos.unwrap() > 4.0);
+}
+
+#[test]
+fn the_quality_over_time_shows_when_packets_were_lost() {
+    let mut pair = MediaPair::new();
+    for second in 0..20 {
+        for frame in 0..50 {
+            // In the seconds 10 to 14, each fifth packet of A is lost.
+            match (10..15).contains(&second) && frame % 5 == 0 {
+                true => pair.lose(Side::A),
+                false => pair.send_audio(Side::A, 0x10, NOW),
+            }
+            pair.advance(20);
+        }
+    }
+    pair.close(Side::A);
+    pair.advance(40);
+    let Some((_, Event::Closed { stats, series })) = pair.events(Side::A).pop() else { panic!() };
+    let sum = |of: fn(&crate::QualityPoint) -> u32| u64::from(series.iter().map(of).sum::<u32>());
+    assert_eq!((sum(|point| point.packets), sum(|point| point.lost)), (stats.packets_in, stats.lost));
+    assert_eq!(stats.lost, 50);
+    let [first, .., last] = &series[..] else { panic!("{series:?}") };
+    assert!((4..=12).contains(&series.len()) && last.packets > 0, "{series:?}");
+    assert_eq!(first.lost, 0);
+    let worst = series.iter().max_by_key(|point| point.lost).unwrap();
+    assert!(worst.mos.unwrap() + 0.3 < first.mos.unwrap(), "{series:?}");
 }
 
 #[test]
@@ -491,7 +517,7 @@ fn a_session_reports_its_statistics_on_request() {
         .events(Side::A)
         .into_iter()
         .filter_map(|(_, event)| match event {
-            Event::Stats { stats } => Some(stats.packets_in),
+            Event::Stats { stats, .. } => Some(stats.packets_in),
             _ => None,
         })
         .collect();
@@ -576,7 +602,7 @@ fn loss_is_reported_once_per_direction_and_lowers_both_mos_values() {
     let mut stats = [Side::A, Side::B].map(|side| {
         pair.close(side);
         pair.advance(40);
-        let Some((_, Event::Closed { stats })) = pair.events(side).pop() else { panic!() };
+        let Some((_, Event::Closed { stats, .. })) = pair.events(side).pop() else { panic!() };
         stats
     });
     let [a, b] = &mut stats;

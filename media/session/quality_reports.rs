@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SessionEvents;
 use super::frame_encoder::FrameEncoder;
+use super::quality_series::QualitySeries;
 use crate::event::Event;
 use crate::quality::{Impairment, Watch};
 use crate::rtp::receiver::{Receiver, ReportBlock};
@@ -17,6 +18,8 @@ const JUDGED: u64 = 50;
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct QualityReports {
     pub(super) reports: Reports,
+    #[serde(default)]
+    pub(super) series: QualitySeries,
     watch: Watch,
     /// The total number of packets that had been received when the inbound stream was last judged.
     judged_packets: u64,
@@ -25,7 +28,8 @@ pub(super) struct QualityReports {
 impl QualityReports {
     /// Creates the state. `seed` makes the intervals of the reports random.
     pub(super) fn new(seed: u64) -> QualityReports {
-        QualityReports { reports: Reports::new(seed), watch: Watch::default(), judged_packets: 0 }
+        let (reports, series, watch) = (Reports::new(seed), QualitySeries::default(), Watch::default());
+        QualityReports { reports, series, watch, judged_packets: 0 }
     }
 
     /// Advances by one frame of 20 ms. Returns whether a report is due.

@@ -87,7 +87,7 @@ impl Phone {
     fn closed(self) -> Stats {
         drop(self.session);
         loop {
-            if let Event::Closed { stats } = self.events.recv_timeout(Duration::from_secs(5)).unwrap() {
+            if let Event::Closed { stats, .. } = self.events.recv_timeout(Duration::from_secs(5)).unwrap() {
                 return *stats;
             }
         }

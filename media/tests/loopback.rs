@@ -188,7 +188,7 @@ fn drain(phone: &Phone) -> Vec<Vec<u8>> {
 
 fn b_closed(events: &mpsc::Receiver<Event>) -> tandem_media::Stats {
     loop {
-        if let Event::Closed { stats } =
+        if let Event::Closed { stats, .. } =
             events.recv_timeout(Duration::from_secs(5)).expect("Closed within five seconds")
         {
             return *stats;

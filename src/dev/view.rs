@@ -213,7 +213,11 @@ impl View {
                 let is_news =
                     self.shown.get_mut(&session).is_some_and(|shown| drop_known(&mut shown.reason, &mut line));
                 let Some(shown) = self.shown.get(&session) else { return Ok(()) };
-                if !is_news || (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
+                if !is_news
+                    || line.kind == "verb"
+                    || (line.kind == "sip" && !self.shows_sip)
+                    || HIDDEN_LINES.contains(&line.text.as_str())
+                {
                     None
                 } else {
                     let who = line.leg.and_then(|leg| shown.legs.get(&leg)).map_or("", String::as_str);

@@ -1,6 +1,8 @@
 """The web console in Chromium: each flow of a user, against a server with calls of SIPp."""
 
+import io
 import re
+import tarfile
 
 import pytest
 import requests
@@ -273,6 +275,19 @@ def test_a_call_is_exported(console, bridged_call):
     assert download("SIP messages (pcap)")[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\xa1\xb2\x3c\x4d")
     assert b'"timeline"' in download("Report (JSON)")
     assert b"INVITE" in download("SIP ladder (text)")
+    archive = tarfile.open(fileobj=io.BytesIO(download("Everything (tar)")))
+    names = [name.split("/", 1)[1] for name in archive.getnames()]
+    assert names[:5] == ["README.txt", "report.json", "timeline.txt", "sip.pcap", "sip.txt"]
+    assert names[5].endswith(".wav")
+
+
+def test_a_callback_and_its_request_are_one_row(console, server, bridged_call):
+    hooks = lambda: report(server, bridged_call)["webhooks"]
+    delivered = wait_for("the callbacks", lambda: hooks() and all(hook["state"] == "delivered" for hook in hooks()) and hooks())
+    sent = report(server, bridged_call)["requests"]
+    assert {hook["id"] for hook in delivered} <= {request.get("webhook_id") for request in sent}
+    console.open(f"calls/{bridged_call}").page.get_by_role("tab", name=re.compile("Webhooks")).click()
+    expect(console.rows("Webhooks and documents")).to_have_count(len(sent))
 
 
 def test_the_page_of_a_live_call_grows_until_its_end(server, console, live_call):

@@ -150,9 +150,78 @@ async fn a_failed_application_is_reported_with_advice_in_the_call_and_in_the_err
         assert_eq!(error["page"], "docs/troubleshooting.md#connection-refused");
         assert!(error["advice"].as_str().unwrap().starts_with("Start the application"), "{error}");
     }
+    assert_eq!(story["timeline"][place("document failed")]["data"]["level"], "error");
+    let causes = server.api.get("/console/errors/causes").await.json();
+    let cause = row(&causes, "causes", "cause", "connection-refused");
+    assert_eq!((&cause["count"], &cause["level"]), (&1.into(), &"error".into()), "{causes}");
+    assert_eq!((&cause["newest"][0]["call"], &cause["first_at"]), (&story["calls"][0]["id"], &cause["last_at"]));
+    assert!(cause["more"].as_str().unwrap().contains("curl"), "{causes}");
+    for other in ["cause=timeout", "level=warning&cause=connection-refused", "since=2100-01-01T00:00:00Z"] {
+        let path = format!("/console/errors/causes?{other}");
+        assert_eq!(server.api.get(&path).await.json()["causes"], serde_json::json!([]), "{other}");
+        assert_eq!(server.api.get(&format!("/console/errors?{other}")).await.json()["errors"], serde_json::json!([]));
+    }
     let notifications = server.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
     let message = notifications["notifications"][0]["message_text"].as_str().unwrap();
     assert!(message.contains("&cause=connection-refused&advice=Start+the+application"), "{message}");
+    server.end().await;
+}
+
+/// The names and the contents of the files in a tar file.
+fn unpacked(mut tar: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let text = |octets: &[u8]| String::from_utf8(octets.split(|octet| *octet == 0).next().unwrap().to_vec()).unwrap();
+    let mut files = Vec::new();
+    while let Some((head, rest)) = tar.split_at_checked(512).filter(|(head, _)| head[0] != 0) {
+        let length = usize::from_str_radix(&text(&head[124..136]), 8).unwrap();
+        files.push((text(&head[..100]), rest[..length].to_vec()));
+        tar = &rest[length.next_multiple_of(512)..];
+    }
+    assert_eq!(tar, [0; 1024]);
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_call_has_its_verb_its_recording_and_its_quality_as_data_and_in_one_archive() {
+    let record =
+        "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\"/></Response>";
+    let server = TestServer::start(&inline("100", record)).await;
+    let mut phone = Phone::new().await;
+    phone.call(server.udp, "100").await;
+    phone.audio.say(&crate::audio::noise(200, 3));
+    phone.audio.heard().reach(100, "2 s of RTP").await;
+    phone.hangup().await;
+    server.quiet().await;
+
+    let story = server.api.get("/console/calls/last").await.json();
+    let states = |event: &str| {
+        let lines = story["timeline"].as_array().unwrap().iter().filter(|line| line["data"]["event"] == event);
+        lines.map(|line| line["data"]["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (states("verb"), states("recording")),
+        (vec!["started".into(), "ended".into()], vec!["started".into(), "ended".into()])
+    );
+    let series = &story["quality_series"][0];
+    assert_eq!(series["call"], "caller", "{story}");
+    let packets: u64 =
+        series["points"].as_array().unwrap().iter().map(|point| point["packets"].as_u64().unwrap()).sum();
+    assert_eq!(story["calls"][0]["quality"]["packets_in"], packets, "{series}");
+    assert!(series["points"][0]["mos"].as_f64().unwrap() > 3.0, "{series}");
+
+    let archive = server.api.get("/console/calls/last/archive").await;
+    assert_eq!(archive.status, 200);
+    let files = unpacked(&archive.body);
+    let file =
+        |name: &str| &files.iter().find(|(known, _)| known.ends_with(name)).unwrap_or_else(|| panic!("{name}")).1;
+    let report: Value = serde_json::from_slice(file("/report.json")).unwrap();
+    assert_eq!((&report["session"], &report["timeline"]), (&story["session"], &story["timeline"]));
+    assert!(file("/sip.pcap").starts_with(&[0xd4, 0xc3, 0xb2, 0xa1]) && file("/sip.txt").len() > 500);
+    let audio =
+        server.api.get(&format!("/console/recordings/{}/audio", story["recordings"][0]["id"].as_str().unwrap())).await;
+    assert_eq!(*file(".wav"), audio.body);
+    let readme = String::from_utf8(file("/README.txt").clone()).unwrap();
+    assert_eq!(readme.lines().filter(|line| line.contains(": ")).count(), files.len() - 1, "{readme}");
+    assert_eq!(server.api.get("/console/calls/CA00000000000000000000000000000001/archive").await.status, 404);
     server.end().await;
 }
 

@@ -26,7 +26,7 @@ async fn history(url: &str) {
 }
 
 async fn lines(server: &TestServer, session: CallId) -> usize {
-    server.calls().log(session).await.unwrap().len()
+    server.calls().log(session).await.unwrap().lines.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

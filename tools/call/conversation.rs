@@ -499,7 +499,7 @@ impl Conversation {
             media::Event::Finished { op, .. } => {
                 self.finished.insert(op);
             }
-            media::Event::Closed { stats } => self.stats = Some(*stats),
+            media::Event::Closed { stats, .. } => self.stats = Some(*stats),
             _ => {}
         }
     }

@@ -136,7 +136,7 @@ impl Phone {
         self.until("end", |event| matches!(event, PhoneEvent::Sip(sip::Event::Ended { .. })).then_some(())).await?;
         self.session = None;
         self.until("final statistics", |event| match event {
-            PhoneEvent::Media(media::Event::Closed { stats }) => Some(**stats),
+            PhoneEvent::Media(media::Event::Closed { stats, .. }) => Some(**stats),
             _ => None,
         })
         .await

@@ -1,5 +1,5 @@
 /** The report and the SIP messages of a call as lanes of one time axis. */
-import { instant } from "../format";
+import { instant, text } from "../format";
 import type { Exchange, QualitySeries, Recording, Report, SipMessage, TimelineLine, Trace, Webhook } from "../types";
 import type { Tone } from "../ui/state";
 
@@ -59,17 +59,6 @@ export interface Model {
     tracks: Track[];
 }
 
-/** The events that begin something that lasts, and the events that end it. */
-const SPANS: [start: RegExp, end: RegExp][] = [
-    [/^(says|plays|playback of) /, /^playback (completed|stopped|ended|failed)/],
-    [/^bridged with /, /^no longer bridged/],
-    [/^recording \S+ runs/, /^recording \S+ (completed|failed|absent)/],
-    [/^conversation \S+ started/, /^conversation \S+ ended/],
-    [/^stream \S+ started/, /^stream \S+ (stopped|failed)/],
-    [/^on hold/, /^no longer on hold/],
-    [/^joined /, /^left /],
-];
-
 /** The tone of a SIP message. A challenge and the end of a cancelled call are no failure. */
 export function sipTone(summary: string): Tone {
     if (/^[456]\d\d/.test(summary)) return /^(401|407|487) /.test(summary) ? "idle" : "bad";
@@ -82,10 +71,10 @@ function webTone(exchange: Exchange): Tone {
     return exchange.answer.status >= 400 ? "bad" : "good";
 }
 
-function lineTone(line: TimelineLine): Tone {
-    if (line.kind === "advice" || line.cause) return "warn";
-    if (/fail|refus|problem|apologis|no audio|lost(?! by)/.test(line.text) && !/ 0 lost/.test(line.text)) return "bad";
-    return /^(ended|playback|no longer)/.test(line.text) ? "idle" : "busy";
+function lineTone({ kind, data }: TimelineLine): Tone {
+    if (data?.level === "error") return "bad";
+    if (kind === "advice" || data?.level === "warning") return "warn";
+    return data?.state === "started" ? "busy" : "idle";
 }
 
 /** The path of a URL, for a short label. */
@@ -97,39 +86,37 @@ function shortUrl(url: string): string {
     }
 }
 
-/** The callback that this request delivered: the same URL, at a time between its creation and its end. */
+/** The callback that this request delivered. */
 export function webhookOf(exchange: Exchange, webhooks: Webhook[]): Webhook | undefined {
-    const at = instant(exchange.at);
-    const value = (name: string) => exchange.parameters.find(([one]) => one === name)?.[1];
-    const fits = (hook: Webhook) =>
-        hook.url === exchange.url &&
-        at >= instant(hook.created_at) - 0.005 &&
-        at <= (hook.done_at ? instant(hook.done_at) : Infinity) + 0.005;
-    const found = exchange.direction === "sent" ? webhooks.filter(fits) : [];
-    return found.find((hook) => hook.event === value("CallStatus")) ?? found[0];
+    return webhooks.find((hook) => hook.id === exchange.webhook_id);
 }
 
-/** Joins the lines of one leg that begin and end something into one item. */
+/** Joins the lines of one leg that begin, change and end something into one item. `end` is the end of the leg. */
 function spans(lines: TimelineLine[], origin: number, end: number, prefix: string): Item[] {
     const items: Item[] = [];
-    const open: { item: Item; until: RegExp; lines: TimelineLine[] }[] = [];
+    const open = new Map<string, { item: Item; lines: TimelineLine[] }>();
     lines.forEach((line, index) => {
         const at = instant(line.at) - origin;
-        const ended = open.findIndex((one) => one.until.test(line.text));
-        const closed = ended >= 0 ? open.splice(ended, 1)[0] : undefined;
-        if (closed) {
-            closed.item.end = at;
-            closed.lines.push(line);
+        const { event, id, state, level } = line.data ?? {};
+        const key = `${String(event)} ${text(id)}`;
+        const before = state ? open.get(key) : undefined;
+        // A leg runs one verb at a time.
+        if (before && (event === "verb" || state === "ended")) {
+            before.item.end = at;
+            open.delete(key);
+        }
+        if (before && !(event === "verb" && state === "started")) {
+            before.lines.push(line);
+            if (level) before.item.tone = lineTone(line);
             return;
         }
         const own = [line];
         const detail: Detail = { type: "lines", lines: own };
         const item: Item = { id: `${prefix}${index}`, start: at, end: at, text: line.text, tone: lineTone(line), detail };
         items.push(item);
-        const span = SPANS.find(([start]) => start.test(line.text));
-        if (span) {
-            item.end = end;
-            open.push({ item, until: span[1], lines: own });
+        if (state === "started") {
+            item.end = Math.max(at, end);
+            open.set(key, { item, lines: own });
         }
     });
     return items;
@@ -186,7 +173,7 @@ function webItems(report: Report, leg: string | null, origin: number): Item[] {
             id: `web${index}`,
             start,
             end: start + exchange.elapsed_ms / 1000,
-            text: `${webhook?.event ?? exchange.method} ${shortUrl(exchange.url)} ${result}`,
+            text: `${exchange.event ?? exchange.method} ${shortUrl(exchange.url)} ${result}`,
             tone: webTone(exchange),
             detail: { type: "web", exchange, webhook },
         };
@@ -197,10 +184,10 @@ function webItems(report: Report, leg: string | null, origin: number): Item[] {
 function laneOf(line: TimelineLine): Kind | null {
     if (line.kind === "sip" || line.kind === "webhook" || line.kind === "request") return null;
     if (line.kind === "speech") return "speech";
-    return line.kind === "call" || line.kind === "advice" ? "verb" : "media";
+    return line.kind === "call" || line.kind === "verb" || line.kind === "advice" ? "verb" : "media";
 }
 
-function track(name: string | null, text: string, report: Report, trace: Trace | undefined, origin: number, end: number): Track {
+function track(name: string | null, title: string, report: Report, trace: Trace | undefined, origin: number, end: number): Track {
     const own = report.timeline.filter((line) => line.call === name);
     const party = trace?.parties.findIndex((one) => one.name === name) ?? -1;
     const lines = (kind: Kind) =>
@@ -228,7 +215,7 @@ function track(name: string | null, text: string, report: Report, trace: Trace |
         media: lines("media"),
         speech: speechItems(lines("speech")),
     };
-    const series = report.quality_series?.find((one) => one.call === name);
+    const series = report.quality_series.find((one) => one.call === name);
     const lanes = KINDS.flatMap(([kind, title]): Lane[] => {
         const id = `${name} ${kind}`;
         if (kind === "quality") return series ? [{ id, kind, title, items: [], series }] : [];
@@ -245,7 +232,7 @@ function track(name: string | null, text: string, report: Report, trace: Trace |
         const found = items[kind] ?? [];
         return found.length > 0 ? [{ id, kind, title, items: found }] : [];
     });
-    return { name: name ?? "whole call", text, lanes };
+    return { name: name ?? "whole call", text: title, lanes };
 }
 
 /** Builds the lanes of all legs. */
@@ -260,7 +247,10 @@ export function model(report: Report, trace: Trace | undefined, now: number | nu
         now ?? 0,
     ];
     const end = Math.max(0.1, ends.reduce((last, one) => Math.max(last, one), origin) - origin);
-    const tracks = report.calls.map((leg) => track(leg.name, `${leg.from} → ${leg.to}`, report, trace, origin, end));
+    const tracks = report.calls.map((leg) => {
+        const until = leg.ended_at ? instant(leg.ended_at) - origin : end;
+        return track(leg.name, `${leg.from} → ${leg.to}`, report, trace, origin, until);
+    });
     const shared = track(null, "", report, trace, origin, end);
     if (shared.lanes.length > 0) tracks.push(shared);
     return { origin, end, tracks };

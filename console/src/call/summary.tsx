@@ -10,8 +10,7 @@ import { Badge, Mos, Status } from "../ui/state";
 /** Seconds from the request for a call to the first ringing or the answer of the called party. */
 function postDialDelay(report: Report, leg: Leg): number | null {
     if (leg.direction === "inbound") return null;
-    const own = report.timeline.filter((line) => line.call === leg.name && line.kind === "call");
-    const heard = own.find((line) => line.text === "ringing" || line.text === "answered");
+    const heard = report.timeline.find((line) => line.call === leg.name && line.data?.event === "status");
     return heard ? instant(heard.at) - instant(leg.created_at) : null;
 }
 
@@ -23,7 +22,7 @@ export function Problems({ of }: { of: Problem[] }) {
                 <div key={problem.id} class={`notice ${problem.level === "error" ? "bad" : "warn"}`}>
                     <p>
                         <Badge tone={problem.level === "error" ? "bad" : "warn"}>{problem.level}</Badge>{" "}
-                        <strong>{problem.happened ?? problem.message}</strong> {problem.cause && <code>{problem.cause}</code>}
+                        <strong>{problem.happened ?? problem.message}</strong> {problem.cause && <a href={link(["problems"], { since: "all", cause: problem.cause })}>{problem.cause}</a>}
                     </p>
                     {problem.happened && <p>{problem.message}</p>}
                     {problem.advice && (
@@ -45,6 +44,7 @@ function Exports({ session }: { session: string }) {
             label="Export the call"
             text="Export"
             items={[
+                { text: "Everything (tar)", href: of("calls", session, "archive"), file: `${session}.tar` },
                 { text: "Report (JSON)", href: of("calls", session), file: `${session}.json` },
                 { text: "SIP messages (pcap)", href: of("calls", session, "trace.pcap"), file: `${session}.pcap` },
                 {

@@ -54,12 +54,11 @@ interface Row {
 
 /** The requests of a call, and the callbacks that have no request yet. Oldest first. */
 function rowsOf(report: Report): Row[] {
-    const left = [...report.webhooks];
     const rows = report.requests.map((exchange, index): Row => {
-        const webhook = webhookOf(exchange, left);
-        if (webhook) left.splice(left.indexOf(webhook), 1);
+        const webhook = webhookOf(exchange, report.webhooks);
         return { id: `${exchange.at} ${index}`, at: exchange.at, exchange, webhook };
     });
+    const left = report.webhooks.filter((hook) => rows.every((row) => row.webhook !== hook));
     rows.push(...left.map((webhook) => ({ id: webhook.id, at: webhook.created_at, exchange: undefined, webhook })));
     return rows.sort((a, b) => instant(a.at) - instant(b.at));
 }
@@ -76,7 +75,7 @@ export function Webhooks({ report, select }: { report: Report; select: (detail: 
         { name: "Leg", cell: (row) => row.exchange?.call ?? NONE },
         {
             name: "What",
-            cell: (row) => row.webhook?.event ?? (row.exchange?.direction === "received" ? "API request" : "document"),
+            cell: (row) => (row.webhook ?? row.exchange)?.event ?? (row.exchange?.direction === "received" ? "API request" : "document"),
         },
         {
             name: "Request",

@@ -1,36 +1,21 @@
 /** Problems by cause: how often, since when, what to do, which calls. */
-import { useMemo, useState } from "preact/hooks";
-import { withQuery } from "../api";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get, withQuery } from "../api";
 import { count, moment } from "../format";
 import { useLoad } from "../load";
 import { go, link, route } from "../route";
-import type { Problem } from "../types";
+import type { CauseCount, Problem } from "../types";
+import { attempt } from "../ui/dialog";
 import { Badge, Empty, Failed, Loading } from "../ui/state";
 
-interface Group {
-    cause: string;
-    /** Newest first. */
-    problems: Problem[];
-}
-
+/** The number of problems of one cause that the page shows at most. */
 const MOST = 1000;
-const SHOWN = 20;
 const SPANS: [value: string, text: string, hours: number][] = [
     ["hour", "last hour", 1],
     ["", "last 24 hours", 24],
     ["week", "last 7 days", 168],
     ["all", "all", 0],
 ];
-
-/** Groups problems by cause. The group with the newest problem is first. */
-function grouped(problems: Problem[]): Group[] {
-    const groups = new Map<string, Problem[]>();
-    for (const problem of problems) {
-        const cause = problem.cause ?? (problem.code ? `error ${problem.code}` : "other");
-        groups.set(cause, [...(groups.get(cause) ?? []), problem]);
-    }
-    return [...groups].map(([cause, list]) => ({ cause, problems: list }));
-}
 
 /** The page of the call. A refused request has no call, but its SIP messages are found by its Call-ID. */
 function idOf(problem: Problem): string | undefined {
@@ -43,37 +28,44 @@ function Where({ of }: { of: Problem }) {
     return <span>{moment(of.at)}</span>;
 }
 
-function Cause({ group }: { group: Group }) {
-    const [isOpen, open] = useState(false);
-    const [all, showAll] = useState(false);
-    const [newest, oldest] = [group.problems[0], group.problems.at(-1)];
-    if (!newest || !oldest) return null;
-    const level = group.problems.some((problem) => problem.level === "error") ? "error" : "warning";
-    const hasCalls = group.problems.some(idOf);
-    const shown = all ? group.problems : group.problems.slice(0, SHOWN);
+function Cause({ of, since, isChosen }: { of: CauseCount; since: string | undefined; isChosen: boolean }) {
+    const [isOpen, open] = useState(isChosen);
+    const [all, setAll] = useState<Problem[] | null>(null);
+    const article = useRef<HTMLElement>(null);
+    useEffect(() => {
+        if (isChosen) article.current?.scrollIntoView();
+    }, [isChosen]);
+    const isError = of.level === "error";
+    const shown = all ?? of.newest;
+    // The advice of the newest problem also has what is special about it.
+    const advice = of.newest[0]?.advice ?? of.advice;
+    const showAll = () =>
+        attempt("All are shown.", async () => {
+            const path = withQuery("/console/errors", { cause: of.cause, limit: String(MOST), since });
+            setAll((await get<{ errors: Problem[] }>(path)).errors);
+        });
     return (
-        <article class={`problem ${level}`}>
+        <article ref={article} class={`problem ${of.level}`}>
             <h2>
-                <Badge tone={level === "error" ? "bad" : "warn"}>{level}</Badge> {group.cause}{" "}
-                <small>{count(group.problems.length, "time")}</small>
+                <Badge tone={isError ? "bad" : "warn"}>{of.level}</Badge> {of.cause} <small>{count(of.count, "time")}</small>
             </h2>
-            <p>{newest.happened ?? newest.message}</p>
-            {newest.advice && (
+            <p>{of.happened ?? of.newest[0]?.message}</p>
+            {advice && (
                 <p class="advice">
-                    <strong>What to do:</strong> {newest.advice}
+                    <strong>What to do:</strong> {advice}
                 </p>
             )}
             <p class="muted">
-                First {moment(oldest.at)}, last {moment(newest.at)}
-                {newest.page && (
-                    <>
-                        {" · "}
-                        <code>{newest.page}</code>
-                    </>
-                )}
+                First {moment(of.first_at)}, last {moment(of.last_at)}
             </p>
+            {of.more && (
+                <details open={isChosen}>
+                    <summary>More about this cause</summary>
+                    <pre tabIndex={0}>{of.more}</pre>
+                </details>
+            )}
             <button type="button" aria-expanded={isOpen} onClick={() => open(!isOpen)}>
-                {isOpen ? "Hide" : "Show"} {hasCalls ? "the calls" : "each time"}
+                {isOpen ? "Hide" : "Show"} {of.newest.some(idOf) ? "the calls" : "each time"}
             </button>
             {isOpen && (
                 <ul class="occurrences">
@@ -84,25 +76,25 @@ function Cause({ group }: { group: Group }) {
                     ))}
                 </ul>
             )}
-            {isOpen && shown.length < group.problems.length && (
-                <button type="button" onClick={() => showAll(true)}>
-                    Show all {group.problems.length}
+            {isOpen && !all && shown.length < of.count && (
+                <button type="button" onClick={() => void showAll()}>
+                    Show {of.count > MOST ? `the newest ${MOST.toLocaleString("en")} of ` : "all "}
+                    {of.count.toLocaleString("en")}
                 </button>
             )}
         </article>
     );
 }
 
-/** The page of problems. */
+/** The page of problems. `cause` in the address opens one cause. */
 export function ProblemsPage() {
     const span = route.value.query.get("since") ?? "";
-    const path = useMemo(() => {
+    const chosen = route.value.query.get("cause");
+    const since = useMemo(() => {
         const hours = SPANS.find(([value]) => value === span)?.[2] ?? 24;
-        const since = hours ? new Date(Date.now() - hours * 3600_000).toISOString() : undefined;
-        return withQuery("/console/errors", { limit: String(MOST), since });
+        return hours ? new Date(Date.now() - hours * 3600_000).toISOString() : undefined;
     }, [span]);
-    const { data, error } = useLoad<{ errors: Problem[]; next: string | null }>(path, 10_000);
-    const groups = useMemo(() => grouped(data?.errors ?? []), [data]);
+    const { data, error } = useLoad<{ causes: CauseCount[] }>(withQuery("/console/errors/causes", { since }), 10_000);
     return (
         <>
             <h1>Problems</h1>
@@ -120,10 +112,9 @@ export function ProblemsPage() {
             </div>
             {error && <Failed error={error} />}
             {!data && !error && <Loading />}
-            {data && groups.length === 0 && <Empty>No problems in this time.</Empty>}
-            {data?.next && <p class="muted">Only the newest {MOST.toLocaleString("en")} problems are counted.</p>}
-            {groups.map((group) => (
-                <Cause key={group.cause} group={group} />
+            {data?.causes.length === 0 && <Empty>No problems in this time.</Empty>}
+            {data?.causes.map((one) => (
+                <Cause key={one.cause} of={one} since={since} isChosen={one.cause === chosen} />
             ))}
         </>
     );

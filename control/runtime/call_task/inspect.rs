@@ -4,13 +4,38 @@ use std::slice;
 use std::sync::Arc;
 
 use tandem_events::{Event, Kind, LegQuality, Topic, VerbChange};
+use tandem_history::event_log::Line;
+use tandem_host::clock;
+use tandem_http::without_credentials;
 use tandem_id::{LegId, Now};
 use tandem_media as media;
 use tandem_metrics::quality;
 use tokio::sync::oneshot;
 
-use super::CallTask;
+use super::{CallTask, event_data};
 use crate::observation::{CallView, LegView};
+
+/// The verb of a leg that waits for a document.
+const FETCH: &str = "fetch";
+
+/// Returns the line about a changed verb of a leg. There is no line about [`FETCH`], because the log has the request.
+pub(super) fn verb_line(
+    leg: LegId,
+    before: Option<&'static str>,
+    verb: Option<&'static str>,
+    document: Option<&str>,
+) -> Option<Line> {
+    let logged = |verb: Option<&'static str>| verb.filter(|verb| *verb != FETCH);
+    let (text, data) = match (logged(before), logged(verb)) {
+        (_, Some(verb)) => {
+            let document = document.map(without_credentials);
+            (format!("runs {verb}"), event_data::verb("started", verb, document.as_deref()))
+        }
+        (Some(verb), None) => (format!("{verb} is over"), event_data::verb("ended", verb, None)),
+        (None, None) => return None,
+    };
+    Some(Line { at: clock::time(), leg: Some(leg), kind: "verb".into(), text, data: Some(Box::new(data)) })
+}
 
 impl CallTask {
     /// Returns the current state of the call and of its live legs, in the order of their creation. The call keeps ended
@@ -33,14 +58,18 @@ impl CallTask {
         }
     }
 
-    /// Publishes the running verb of each leg whose verb has changed since the last use of this method.
+    /// Publishes and logs the running verb of each leg whose verb has changed since the last use of this method.
     pub(super) fn publish_verbs(&mut self) {
         for (leg, live) in &mut self.state.legs {
             let verb = self.state.call.running_verb(*leg);
             if live.published_verb == verb {
                 continue;
             }
-            live.published_verb = verb;
+            let before = std::mem::replace(&mut live.published_verb, verb);
+            let document = self.state.call.running_document(*leg);
+            if let Some(line) = verb_line(*leg, before, verb, document) {
+                self.inbox.log().push_line(line);
+            }
             let Some(info) = self.state.call.leg(*leg) else { continue };
             let topic = Topic::of_call(Kind::Verb, &info.account, slice::from_ref(&info.session), Some(*leg));
             self.services.events.publish(topic, || {
@@ -61,7 +90,8 @@ impl CallTask {
     }
 
     /// Handles the statistics of a live leg.
-    pub(super) fn measured(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
+    pub(super) fn measured(&mut self, now: Now, leg: LegId, stats: &media::Stats, series: &[media::QualityPoint]) {
+        self.inbox.log().set_quality(leg, quality::series(series));
         let Some(info) = self.state.call.leg(leg) else { return };
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);

@@ -32,6 +32,7 @@ use tandem_routing::{Outbound, Routing};
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
+use super::inspect::verb_line;
 use super::internal_call::NotCalled;
 use crate::call_state::LiveLeg;
 use crate::inbox::{FetchedDocument, Message};
@@ -443,6 +444,9 @@ impl CallTask {
             self.state.facts.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };
+        if let Some(line) = verb_line(leg, live.published_verb.take(), None, None) {
+            self.inbox.log().push_line(line);
+        }
         teardown.dialog |= live.io.is_gone();
         teardown.branches = live.io.branches().collect();
         teardown.media |= !live.release();
@@ -517,7 +521,11 @@ fn note_request(registry: &Registry, leg: &LegInfo, request: ScriptRequest) {
 /// Returns the reason, as text, why a destination cannot be called.
 fn unreachable_reason(to: &Address) -> String {
     match to {
-        Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
+        Address::Client(name) => {
+            format!(
+                "{NO_PHONE} has the name {name}: there is no user of [[endpoints]], no SIP credential and no page {to}"
+            )
+        }
         Address::Application(_) => format!("no {to} accepts calls from this account"),
         _ => format!("{to} is not on this server, and {NO_TRUNK}"),
     }

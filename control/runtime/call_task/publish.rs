@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tandem_call::conversation::ConversationStatus;
-use tandem_call::engine::{Engine, EngineEffect, EngineFailure};
+use tandem_call::engine::EngineEffect;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
@@ -30,7 +29,7 @@ use tandem_webhooks::Submitted;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::CallTask;
+use super::{CallTask, event_data};
 use crate::call_state::{DelayedEnd, OwnRecording, PendingTeardown};
 use crate::reporting::{ProblemOwner, signature_hint};
 use crate::services::Services;
@@ -171,16 +170,19 @@ impl CallTask {
                 if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
             );
         }
-        let (kind, data) = match &event.kind {
-            EventKind::EngineFailed(failure) => ("speech", Some(Box::new(engine_failed(failure)))),
-            _ => ("call", None),
-        };
+        let kind = if matches!(event.kind, EventKind::EngineFailed(_)) { "speech" } else { "call" };
+        let problem = self.problem(event, code, &text);
+        let mut data = event_data::of(event, dialect);
+        if let Some(problem) = &problem {
+            data = Some(event_data::with_level(data, problem.level));
+        }
+        let data = data.map(Box::new);
         let line = Line { at: event.at, leg: Some(leg.id), kind: kind.into(), text: text.clone().into_owned(), data };
         match with_digits(event, &text) {
             Some(shown) => self.inbox.log().push_shown(line, &shown),
             None => self.inbox.log().push_line(line),
         }
-        if let Some(problem) = self.problem(event, code, &text) {
+        if let Some(problem) = problem {
             self.report(leg, event.at, problem);
         }
     }
@@ -201,7 +203,8 @@ impl CallTask {
     /// Adds the text of a problem of a leg to the call's log as a line of this kind, and reports the problem.
     pub(super) fn report_as(&self, leg: &LegInfo, kind: &'static str, problem: Problem) {
         let at = clock::time();
-        self.note_line(at, leg.id, kind, &problem.message);
+        let (text, data) = (problem.message.clone(), Some(Box::new(problem.data())));
+        self.inbox.log().push_line(Line { at, leg: Some(leg.id), kind: kind.into(), text, data });
         self.report(leg, at, problem);
     }
 
@@ -325,17 +328,6 @@ fn level(event: &EventKind, cause: Cause) -> Level {
     if is_error { Level::Error } else { Level::Warning }
 }
 
-/// Returns the data of a line about the failure of an engine.
-fn engine_failed(failure: &EngineFailure) -> Value {
-    let event = match failure.engine {
-        Engine::Model => "model_failed",
-        Engine::Voice | Engine::File => "not_said",
-        Engine::Recogniser => "not_heard",
-        Engine::Tool => "tool_failed",
-    };
-    json!({ "event": event, "why": failure.detail, "recovered": failure.effect == EngineEffect::Recovered })
-}
-
 /// Spawns the task that sends a call's notices in order. Each notice is stored before it is sent.
 fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel(NOTICES);
@@ -453,7 +445,7 @@ fn ended_by_limit(recording: &Recording) -> String {
 }
 
 /// Returns an id in the provider's form, or the unchanged id if the dialect is unknown.
-fn named(
+pub(super) fn named(
     dialect: Option<&Arc<dyn Dialect>>,
     id: impl std::fmt::Display,
     name: impl Fn(&dyn Dialect) -> String,

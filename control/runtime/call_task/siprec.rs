@@ -43,7 +43,7 @@ impl CallTask {
         let open = || {
             let counting = Arc::clone(&services);
             let sink: media::EventSink = Arc::new(move |_, event| {
-                if let media::Event::Closed { stats } = &event {
+                if let media::Event::Closed { stats, .. } = &event {
                     counting.counters.add_media(stats);
                 }
                 Ok(())

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tandem_call::leg::LegInfo;
-use tandem_history::event_log::{self, Exchanged, Line};
+use tandem_history::event_log::LogContent;
 use tandem_history::query::{self, LegFilter, Page};
-use tandem_history::records;
+use tandem_history::{records, stored_log};
 use tandem_id::{AccountName, CallId, LegId};
 use tandem_store::calls::{CallFilter, Parts};
 use tandem_store::{self as store, StoreFailed};
@@ -113,31 +113,18 @@ impl Calls {
         Ok(store::calls::delete(store, account, leg.0).await?)
     }
 
-    /// Returns the log lines of a call, live or ended, sorted by time. `session` is the id of the call in which a leg
-    /// was created.
-    pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
-        let live = self.ask(session, Message::Log).await;
-        let store = &self.services().store;
-        let mut lines = event_log::read(store, session).await?.and(live);
-        lines.sort_by_key(|line| line.at);
-        Ok(lines)
+    /// Returns the log of a call, live or ended. `session` is the id of the call in which a leg was created.
+    pub async fn log(&self, session: CallId) -> Result<LogContent, StoreFailed> {
+        let live = self.live_log(session).await;
+        Ok(stored_log::read(&self.services().store, session, live).await?)
     }
 
-    /// Returns the HTTP exchanges (requests and responses) of a call, live or ended, oldest exchange first.
-    pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
-        let live = self.ask(session, Message::Exchanges).await;
-        let store = &self.services().store;
-        let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
-        exchanges.sort_by_key(|(_, exchange)| exchange.at);
-        Ok(exchanges)
-    }
-
-    /// Requests data from a live call. Returns an empty list if the call has ended.
-    async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
-        let Some(inbox) = self.0.registry.inbox(session.0) else { return Vec::new() };
+    /// Returns the log of a live call. The log is empty if the call has ended.
+    async fn live_log(&self, session: CallId) -> LogContent {
+        let Some(inbox) = self.0.registry.inbox(session.0) else { return LogContent::default() };
         let (reply, answer) = oneshot::channel();
-        if inbox.offer(question(reply)).is_err() {
-            return Vec::new();
+        if inbox.offer(Message::Log(reply)).is_err() {
+            return LogContent::default();
         }
         answer.await.unwrap_or_default()
     }

@@ -117,6 +117,7 @@ fn lists() -> Vec<List> {
             resources::Filter { name: Some("error"), ..none() },
             "resources_by_name (account=? AND kind=? AND name=?",
         ),
+        ("cause", resources::Filter { cause: Some("timeout"), ..none() }, "resources_by_cause (account=? AND cause=?"),
         (
             "created",
             resources::Filter { created: since, ..none() },

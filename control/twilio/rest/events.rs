@@ -28,7 +28,7 @@ async fn list(x: &Request<'_>, call: LegId) -> Answer {
         Some(last) => usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1),
         None => page.offset,
     };
-    let exchanges = x.app.calls.exchanges(leg.session).await?;
+    let exchanges = x.app.calls.log(leg.session).await?.exchanges;
     let its_own = exchanges.iter().filter(|(about, _)| *about == Some(call)).map(|(_, exchange)| exchange);
     // One item more than the page size shows that there is a next page.
     let items = its_own.enumerate().skip(first).take(page.limit.saturating_add(1));

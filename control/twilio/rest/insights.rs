@@ -172,7 +172,7 @@ impl CallSummary<'_> {
     /// The lines of the call's log that concern this leg, without the requests of the application. The oldest line comes
     /// first.
     async fn events(&self) -> Result<Vec<Value>, ApiError> {
-        let lines = self.x.app.calls.log(self.leg.session).await?;
+        let lines = self.x.app.calls.log(self.leg.session).await?.lines;
         let own = lines.into_iter().filter(|line| line.leg == Some(self.leg.id) && line.kind != "request");
         let event = |line: tandem_history::event_log::Line| {
             json!({
@@ -181,7 +181,7 @@ impl CallSummary<'_> {
                 "account_sid": self.x.account_sid(),
                 "edge": kind(self.leg).1,
                 "group": line.kind,
-                "level": if line.text.starts_with("warning") { "WARNING" } else { "INFO" },
+                "level": line.data.as_ref().and_then(|data| data.get("level")?.as_str()).unwrap_or("info").to_uppercase(),
                 "name": line.text,
                 "carrier_edge": null,
                 "sip_edge": null,

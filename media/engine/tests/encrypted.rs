@@ -76,7 +76,7 @@ fn stats(pair: &mut MediaPair, side: Side) -> crate::Stats {
     let events = pair.events(side);
     events
         .into_iter()
-        .find_map(|(_, event)| if let Event::Closed { stats } = event { Some(*stats) } else { None })
+        .find_map(|(_, event)| if let Event::Closed { stats, .. } = event { Some(*stats) } else { None })
         .unwrap()
 }
 

@@ -77,7 +77,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
             // A late packet adds to the jitter twice: once with the packet before it and once with the packet after it.
             // After an offload, the first packet that arrives at the engine has no earlier packet to compare with. So
             // the test does not compare the jitter.
-            let Event::Closed { stats } = event else {
+            let Event::Closed { stats, .. } = event else {
                 seen.push(format!("{side:?} {at:?} {event:?}"));
                 continue;
             };
@@ -170,7 +170,7 @@ fn every_command_ends_the_offload_first() {
 /// Requests the leg's statistics.
 fn stats(pair: &mut MediaPair, side: Side) -> crate::Stats {
     pair.command(side, Command::ReportStats);
-    let Some((_, Event::Stats { stats })) = pair.events(side).pop() else { panic!() };
+    let Some((_, Event::Stats { stats, .. })) = pair.events(side).pop() else { panic!() };
     *stats
 }
 
@@ -265,7 +265,7 @@ fn packets_without_a_reader_are_dropped_by_the_kernel_and_counted() {
         assert_eq!(pair.heard(Side::A).len(), 500, "the prompt");
         pair.close(Side::A);
         let written: Vec<Vec<u8>> = pair.reports(Side::A).into_iter().map(|sent| sent.packet).collect();
-        let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
+        let Some((_, Event::Closed { stats, .. })) = pair.events(Side::A).pop() else { panic!() };
         assert_eq!((stats.packets_in, stats.lost), (100 + 480, 10));
         (crate::Stats { jitter_ms: 0.0, mos: None, ..*stats }, written)
     });
@@ -444,6 +444,6 @@ fn an_unexpected_kernel_copy_counts_as_a_malformed_packet() {
     pair.advance(20);
     let events = pair.events(Side::A);
     let stats =
-        events.iter().find_map(|(_, event)| if let Event::Closed { stats } = event { Some(stats) } else { None });
+        events.iter().find_map(|(_, event)| if let Event::Closed { stats, .. } = event { Some(stats) } else { None });
     assert_eq!(stats.unwrap().dropped_malformed, 1);
 }
