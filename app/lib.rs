@@ -41,7 +41,7 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{mpsc, oneshot};
 
 pub use data_dir::Listening;
-pub use start::Parts;
+pub use start::{Parts, dialects};
 
 use data_dir::Lock;
 use first_account::FirstAccount;
