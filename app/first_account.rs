@@ -75,7 +75,7 @@ impl fmt::Display for FirstAccount {
             f,
             "No account is configured, so the server created one. It is stored in {path} and shown only once:"
         )?;
-        if let Some(TwilioCredentials { account_sid, auth_token }) = &self.account.twilio {
+        if let Some(TwilioCredentials { account_sid, auth_token, .. }) = &self.account.twilio {
             writeln!(f, "  export TWILIO_ACCOUNT_SID={account_sid}")?;
             writeln!(f, "  export TWILIO_AUTH_TOKEN={auth_token}")?;
         }

@@ -43,7 +43,7 @@ use tokio::sync::mpsc;
 
 pub use data_dir::Listening;
 pub use listeners::LOW_PORTS;
-pub use start::Parts;
+pub use start::{Parts, dialects};
 
 use data_dir::Lock;
 use first_account::FirstAccount;

@@ -139,7 +139,7 @@ impl Server {
             parts,
             accounts: Arc::clone(&accounts),
             store: store.clone(),
-            dialects: dialects(&config),
+            dialects: dialects(config.webhooks.sign_strip_https_port),
             phones: Arc::clone(&phones),
             stored_media: Arc::clone(&stored_media),
             sip: Arc::new(sip.handle()),
@@ -313,9 +313,8 @@ pub(super) fn warn_of_missing_speech(config: &Config) {
     }
 }
 
-/// Returns the dialects of all providers.
-fn dialects(config: &Config) -> Dialects {
-    let strip_port = config.webhooks.sign_strip_https_port;
+/// Returns the dialects of all providers. `strip_port` is the setting `webhooks.sign_strip_https_port`.
+pub fn dialects(strip_port: bool) -> Dialects {
     let signalwire = signalwire::dialect(strip_port);
     Dialects::new([
         Arc::new(twilio::dialect(strip_port)) as Arc<dyn Dialect>,

@@ -103,7 +103,7 @@ fn belongs(name: &str, provider: &str) -> bool {
 pub(super) fn variables(account: &Account, config: &Config, connection: Option<&str>) -> Vec<(&'static str, String)> {
     let url = config.http.base(super::reachable(config.http.listen)).to_string();
     let mut variables = Vec::new();
-    if let Some(TwilioCredentials { account_sid, auth_token }) = &account.twilio {
+    if let Some(TwilioCredentials { account_sid, auth_token, .. }) = &account.twilio {
         variables.push(("TWILIO_ACCOUNT_SID", account_sid.clone()));
         variables.push(("TWILIO_AUTH_TOKEN", auth_token.clone()));
         variables.push(("ACCOUNT_SID", account_sid.clone()));

@@ -20,8 +20,9 @@ use crate::document::Document;
 use crate::error::Fault;
 
 /// Keys whose values must not appear in messages.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
     "auth_token",
+    "test_auth_token",
     "api_key",
     "signing_seed",
     "api_token",

@@ -338,6 +338,21 @@ fn each_mistake_has_its_own_error() {
         ("drain_timeout = -1".to_owned(), "drain_timeout: expected a whole number from 0 to 4294967295, not -1"),
         ("gatways = 1".to_owned(), "unknown key"),
         (account.replace("AC00", "AC0"), "must be \"AC\" and 32 hex digits"),
+        (
+            account.replace("\"t\"", "\"t\", test_auth_token = \"t\""),
+            "accounts[0].twilio.test_auth_token: needs test_account_sid too",
+        ),
+        (
+            account.replace("\"t\"", "\"t\", test_account_sid = \"AC00000000000000000000000000000002\""),
+            "accounts[0].twilio.test_account_sid: needs test_auth_token too",
+        ),
+        (
+            account.replace(
+                "\"t\"",
+                "\"t\", test_account_sid = \"AC00000000000000000000000000000001\", test_auth_token = \"t\"",
+            ),
+            "accounts[0].twilio.test_account_sid",
+        ),
         (format!("{account}{account}"), "the name is taken by accounts[0].name on line 2"),
         (format!("{account}telnyx = {{ api_key = \"k\", signing_seed = \"AAAA\" }}"), "must be 32 bytes in base64"),
         (trunk("uri = \"10.0.0.1\""), "is not \"sip:HOST:PORT\""),

@@ -38,6 +38,8 @@ enum Command {
     Dev(dev::Arguments),
     #[cfg(feature = "tools")]
     Call(tandem_tools::call::Arguments),
+    #[cfg(feature = "tools")]
+    Test(tandem_tools::test::Arguments),
     Env(tandem_cli::env::Arguments),
     Check(check::Arguments),
     #[cfg(feature = "tools")]
@@ -89,6 +91,7 @@ const AFTER_HELP: &str = concat!(
                                      number, and shows its calls live
 ",
     with_tools!("  tandem call 600 --listen           a phone in the terminal\n"),
+    with_tools!("  tandem test ivr.toml               tests of an application, in milliseconds\n"),
     "  eval \"$(tandem env)\"               the credentials, as SDKs read them
   tandem calls                       live and recent calls; -f follows them
   tandem show last                   the newest call: errors and timeline
@@ -146,6 +149,8 @@ fn main() -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments),
         #[cfg(feature = "tools")]
         Command::Call(arguments) => tandem_tools::call::run(arguments),
+        #[cfg(feature = "tools")]
+        Command::Test(arguments) => tandem_tools::test::run(arguments),
         Command::Env(arguments) => tandem_cli::env::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         #[cfg(feature = "tools")]

@@ -9,14 +9,14 @@
 //! ```
 
 mod audio_classifier;
-mod conversation;
+pub(crate) mod conversation;
 mod keyboard;
 mod lines;
 mod phone;
 mod player;
-mod problems;
+pub(crate) mod problems;
 mod script;
-mod steps;
+pub(crate) mod steps;
 mod target;
 
 use std::path::PathBuf;

@@ -151,12 +151,27 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
         let path = format!("accounts[{index}]");
         name(&format!("{path}.name"), account.name.as_str(), report);
         if let Some(twilio) = &account.twilio {
-            let digits = twilio.account_sid.strip_prefix("AC").unwrap_or_default();
-            if digits.len() != 32 || !digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
-                let message = "must be \"AC\" and 32 hex digits in lower case";
-                report.fault(format!("{path}.twilio.account_sid"), message);
-            }
+            check_account_sid(&format!("{path}.twilio.account_sid"), &twilio.account_sid, report);
             secret(config, &format!("{path}.twilio.auth_token"), &twilio.auth_token, report);
+            match (&twilio.test_account_sid, &twilio.test_auth_token) {
+                (Some(sid), Some(token)) => {
+                    check_account_sid(&format!("{path}.twilio.test_account_sid"), sid, report);
+                    secret(config, &format!("{path}.twilio.test_auth_token"), token, report);
+                }
+                (Some(_), None) => {
+                    report.fault(
+                        format!("{path}.twilio.test_account_sid"),
+                        "needs test_auth_token too: set both or neither",
+                    );
+                }
+                (None, Some(_)) => {
+                    report.fault(
+                        format!("{path}.twilio.test_auth_token"),
+                        "needs test_account_sid too: set both or neither",
+                    );
+                }
+                (None, None) => {}
+            }
         }
         if let Some(telnyx) = &account.telnyx {
             secret(config, &format!("{path}.telnyx.api_key"), &telnyx.api_key, report);
@@ -181,11 +196,19 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             .collect::<Vec<_>>()
     };
     report.unique("the name", each(|one| Some(one.name.as_str()), "name"));
-    let sids = each(|one| one.twilio.as_ref().map(|keys| &*keys.account_sid), "twilio.account_sid");
+    let mut sids = each(|one| one.twilio.as_ref().map(|keys| &*keys.account_sid), "twilio.account_sid");
+    sids.extend(each(|one| one.twilio.as_ref()?.test_account_sid.as_deref(), "twilio.test_account_sid"));
     report.unique("the account_sid", sids);
     report.unique("the key", each(|one| one.telnyx.as_ref().map(|keys| &*keys.api_key), "telnyx.api_key"));
     let projects = each(|one| one.signalwire.as_ref().map(|keys| &*keys.project_id), "signalwire.project_id");
     report.unique("the project_id", projects);
+}
+
+fn check_account_sid(path: &str, sid: &str, report: &mut Report<'_>) {
+    let digits = sid.strip_prefix("AC").unwrap_or_default();
+    if digits.len() != 32 || !digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
+        report.fault(path, "must be \"AC\" and 32 hex digits in lower case");
+    }
 }
 
 fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {

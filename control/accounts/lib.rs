@@ -47,7 +47,7 @@ impl Account {
                 made.signalwire = Some(SignalwireCredentials { project_id: id.to_owned(), api_token, signing_key });
             }
             (Some(auth_token), None) => {
-                made.twilio = Some(TwilioCredentials { account_sid: id.to_owned(), auth_token });
+                made.twilio = Some(TwilioCredentials::new(id, auth_token));
             }
             (None, _) => {}
         }
@@ -115,6 +115,20 @@ pub struct TwilioCredentials {
     pub account_sid: String,
     /// The password of the API, and the key of the webhook signatures.
     pub auth_token: String,
+    /// The SID and the password with which an application tests its requests: nothing is called, and nothing is stored.
+    /// Both are set, or neither.
+    #[serde(default)]
+    pub test_account_sid: Option<String>,
+    #[serde(default)]
+    pub test_auth_token: Option<String>,
+}
+
+impl TwilioCredentials {
+    /// Creates credentials without test credentials.
+    pub fn new(account_sid: impl Into<String>, auth_token: impl Into<String>) -> Self {
+        let (account_sid, auth_token) = (account_sid.into(), auth_token.into());
+        Self { account_sid, auth_token, test_account_sid: None, test_auth_token: None }
+    }
 }
 
 /// Credentials for Telnyx's API. Telnyx clients log in with these credentials, and the credentials sign webhooks to
@@ -315,6 +329,16 @@ impl Accounts {
     /// The account with this Twilio account SID or SignalWire project id.
     pub fn by_sid(&self, sid: &str) -> Option<Arc<Account>> {
         self.0.read().by_sid.get(sid).cloned()
+    }
+
+    /// The account with this SID of Twilio's test credentials, and the token of these credentials. Only accounts of the
+    /// configuration have test credentials.
+    pub fn by_test_sid(&self, sid: &str) -> Option<(Arc<Account>, String)> {
+        self.0.read().configured.iter().find_map(|account| {
+            let twilio = account.twilio.as_ref()?;
+            let token = twilio.test_auth_token.as_ref()?;
+            (twilio.test_account_sid.as_deref() == Some(sid)).then(|| (Arc::clone(account), token.clone()))
+        })
     }
 
     /// The number of API keys of the account.

@@ -76,7 +76,7 @@ impl Provider for Twilio {
     }
 
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
-        let TwilioCredentials { account_sid, auth_token } = account.twilio.as_ref()?;
+        let TwilioCredentials { account_sid, auth_token, .. } = account.twilio.as_ref()?;
         Some(Credentials { sid: account_sid.into(), secret: auth_token, signing_key: auth_token })
     }
 }

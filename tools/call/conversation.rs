@@ -39,6 +39,12 @@ const ASK_BEFORE_ANSWER: Duration = Duration::from_millis(500);
 /// digits. Later items are only printed.
 const MAX_ENTRIES: usize = 10_000;
 
+/// Returns whether a tone is the expected tone. Without a frequency, every tone is expected.
+pub(crate) fn is_tone(hertz: f64, expected: Option<f64>) -> bool {
+    let (least, part) = TOLERANCE;
+    expected.is_none_or(|expected| (hertz - expected).abs() <= least.max(expected * part))
+}
+
 /// The end of a call.
 #[derive(Clone, Debug)]
 pub(super) struct End {
@@ -344,11 +350,8 @@ impl Conversation {
             || self.segments.iter().chain(self.classifier.current()).filter(|piece| piece.after(since) >= MIN_DURATION);
         match what {
             Sound::Speech => pieces().any(|piece| piece.kind == Kind::Speech),
-            Sound::Tone(None) => pieces().any(|piece| matches!(piece.kind, Kind::Tone(_))),
-            Sound::Tone(Some(wanted)) => {
-                let (least, part) = TOLERANCE;
-                let fits = |hertz: f64| (hertz - wanted).abs() <= least.max(wanted * part);
-                pieces().any(|piece| matches!(piece.kind, Kind::Tone(hertz) if fits(hertz)))
+            Sound::Tone(wanted) => {
+                pieces().any(|piece| matches!(piece.kind, Kind::Tone(hertz) if is_tone(hertz, *wanted)))
             }
             Sound::Silence(time) => self
                 .classifier

@@ -21,21 +21,21 @@ const NEW_CALL: &str = "webhook call.initiated ";
 
 /// A problem of the call.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// The id of the cause (docs/troubleshooting.md). If there is none, the provider's error number or the level.
-    pub(super) cause: String,
+    pub(crate) cause: String,
     /// The provider's error number, if there is one.
-    code: Option<u64>,
+    pub(crate) code: Option<u64>,
     /// The description of the problem.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// The advice, if the cause is known.
-    pub(super) advice: Option<String>,
+    pub(crate) advice: Option<String>,
 }
 
 /// A problem that a script expects: the id of a cause, or the provider's error number or error word (such as
 /// `relay_script_method_undefined`).
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Expected(String);
+pub(crate) struct Expected(String);
 
 /// Whether the call may have further problems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Problem {
 
 impl Expected {
     /// Returns whether this is the problem.
-    pub(super) fn is(&self, problem: &Problem) -> bool {
+    pub(crate) fn is(&self, problem: &Problem) -> bool {
         let is_part = |one: char| !(one.is_ascii_alphanumeric() || one == '_');
         problem.cause == self.0
             || problem.code.is_some_and(|code| code.to_string() == self.0)

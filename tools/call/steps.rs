@@ -21,7 +21,7 @@ const MAX_DIGITS: usize = 1_024;
 
 /// One step of a call.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Speak this text.
     Say(String),
     /// Send these DTMF digits (RFC 4733). A `w` means a pause of 0.5 s.
@@ -38,16 +38,16 @@ pub(super) enum Step {
 
 /// An expected sound or event, with the time limit.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Expectation {
+pub(crate) struct Expectation {
     /// The expected sound or event.
-    pub(super) what: Sound,
+    pub(crate) what: Sound,
     /// Time limit, measured from the end of the previous step.
-    pub(super) within: Duration,
+    pub(crate) within: Duration,
 }
 
 /// A sound or event that a step can expect.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sound {
+pub(crate) enum Sound {
     /// Speech.
     Speech,
     /// A steady tone. If there is a number, the tone must have this frequency in Hz.
@@ -100,7 +100,7 @@ impl Step {
     }
 
     /// Parses a step of a script. `name` is the name of the step. `within` is permitted only for the step `expect`.
-    pub(super) fn named(name: &str, value: &str, within: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn named(name: &str, value: &str, within: Option<&str>) -> Result<Self, String> {
         match (Self::of(name, value)?, within) {
             (Self::Expect(expectation), Some(within)) => {
                 Ok(Self::Expect(Expectation { within: seconds(within)?, ..expectation }))
@@ -112,7 +112,7 @@ impl Step {
 }
 
 /// Parses a number of seconds. A unit after the number is optional.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let units = ["seconds", "second", "sec", "s"];
     let number = units.iter().find_map(|unit| text.strip_suffix(unit)).unwrap_or(text).trim();
@@ -167,7 +167,7 @@ impl std::str::FromStr for Sound {
 }
 
 /// Returns the words in lower case and without punctuation, so that they can be compared with the text from an engine.
-pub(super) fn plain_words(text: &str) -> String {
+pub(crate) fn plain_words(text: &str) -> String {
     let plain: String = text.chars().map(|one| if one.is_alphanumeric() || one == '\'' { one } else { ' ' }).collect();
     plain.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }

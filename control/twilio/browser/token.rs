@@ -260,7 +260,7 @@ mod tests {
 
     /// An account with an API key. Returns the accounts, the SID of the key and its secret.
     fn accounts() -> (Accounts, String, String) {
-        let twilio = Some(TwilioCredentials { account_sid: SID.into(), auth_token: "auth-token".into() });
+        let twilio = Some(TwilioCredentials::new(SID, "auth-token"));
         let account = Account { twilio, ..Account::of_subaccount("acme", None, None) };
         let accounts = Accounts::new([account]);
         let (key, secret) = Key::new(&AccountName::new("acme"), "pages".into());

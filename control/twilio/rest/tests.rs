@@ -56,7 +56,7 @@ fn facts(status: RecordingStatus) -> Recording {
 fn acme() -> Account {
     Account {
         name: AccountName::new("acme"),
-        twilio: Some(tandem_accounts::TwilioCredentials { account_sid: ACCOUNT.into(), auth_token: "token".into() }),
+        twilio: Some(tandem_accounts::TwilioCredentials::new(ACCOUNT, "token")),
         telnyx: None,
         signalwire: None,
         operator: false,
