@@ -62,6 +62,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "resources", include_str!("migrations/0003_resources.sql")),
     (4, "open applications", include_str!("migrations/0004_open_applications.sql")),
     (5, "indexes for lists", include_str!("migrations/0005_indexes_for_lists.sql")),
+    (6, "causes of reports", include_str!("migrations/0006_causes_of_reports.sql")),
 ];
 
 /// Number of connections for reads of single rows and for writes that do not go through the writer task. Reads of lists
