@@ -74,7 +74,7 @@ tarball() {
     install -D -m 644 packaging/debian/tandem.sysusers "$root/lib/sysusers.d/tandem.conf"
     install -m 644 packaging/debian/kernel-relay.conf packaging/debian/low-ports.conf "$root/lib/systemd/system"
     install -m 644 README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root"
-    (cd docs && find . -name '*.md' -o -path './monitoring/*' -type f) | while read -r page; do
+    (cd docs && find . -name '*.md' -o -path './monitoring/*' -type f -o -path './pictures/*' -type f) | while read -r page; do
         install -D -m 644 "docs/$page" "$root/docs/$page"
     done
     install -D -m 644 -t "$root/share/man/man1" "$extra"/man/*.1.gz
