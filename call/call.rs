@@ -9,7 +9,7 @@ use rand::RngExt;
 use crate::Target;
 use crate::address::Address;
 use crate::command::Refused;
-use crate::conference::LeaveReason;
+use crate::conference::{LeaveReason, Participation};
 use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::EventKind;
@@ -25,6 +25,7 @@ use crate::program::send_digits::SendingDigits;
 use crate::program::{ChildEvent, Input, Running};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
+use crate::supervision::Supervision;
 use crate::timer::{LegTimer, Timers};
 use tandem_id::{CallId, Entropy, FetchId, LegId, Now, OpId};
 
@@ -236,6 +237,21 @@ impl Call {
     /// commands control it.
     pub fn running_verb(&self, leg: LegId) -> Option<&'static str> {
         self.leg_state(leg).and_then(|state| state.runner.running.as_ref()).map(Running::verb)
+    }
+
+    /// Whether a request has muted the far end of the leg.
+    pub fn is_muted(&self, leg: LegId) -> bool {
+        self.leg_state(leg).is_some_and(|state| state.muted)
+    }
+
+    /// Returns how the leg participates in its conference. `None` if the leg is in no conference.
+    pub fn participation(&self, leg: LegId) -> Option<&Participation> {
+        self.leg_state(leg)?.conference.as_deref()
+    }
+
+    /// Returns the supervision by this leg. `None` if the leg supervises no other leg.
+    pub fn supervision(&self, leg: LegId) -> Option<Supervision> {
+        self.leg_state(leg)?.supervision.as_deref().copied()
     }
 
     /// Fires the timers that are due at `now`.

@@ -16,6 +16,7 @@ import { ProblemsPage } from "./pages/problems";
 import { SignInPage } from "./pages/signin";
 import { SoftphonePage } from "./pages/softphone";
 import { TrunksPage } from "./pages/trunks";
+import { PhoneBar } from "./phone/bar";
 import { go, link, page, route } from "./route";
 import { attempt, Dialogs } from "./ui/dialog";
 import { Loading } from "./ui/state";
@@ -177,6 +178,7 @@ export function App() {
             <Navigation isOpen={isOpen} close={() => open(false)} />
             <main ref={main} tabIndex={-1}>
                 <Lost />
+                <PhoneBar />
                 <Content />
             </main>
             <Dialogs />

@@ -34,8 +34,11 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_IDS: usize = 6;
 /// The members of a request or an answer that name a call, in all providers' spelling.
 const CALL_IDS: [&str; 6] = ["call_control_id", "CallSid", "call_sid", "sid", "call_id", "id"];
-/// Parts of the names of parameters whose values are secret. The comparison ignores case, `_` and `-`.
-const SECRETS: [&str; 7] = ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey"];
+/// Parts of the names of parameters whose values are secret. An SDP has keys. The comparison ignores case, `_` and `-`.
+const SECRETS: [&str; 8] =
+    ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey", "sdp"];
+/// Requests of the console that change no data: the sign-in, and a softphone that connects.
+const UNNOTED: [&str; 2] = ["/console/session", "/console/phone/socket"];
 /// Maximum number of characters of the parameters in a line of a call's log, and of a part of the path.
 const SHOWN: usize = 160;
 const SHOWN_PART: usize = 12;
@@ -107,7 +110,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
 pub(super) async fn note_change(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) || path == "/console/session" {
+    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) || UNNOTED.contains(&&*path) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();

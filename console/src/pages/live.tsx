@@ -1,17 +1,20 @@
-/** The live calls, and what needs attention now. */
+/** What happens now: live calls, conferences and queues, and what needs attention. */
 import { useEffect, useState } from "preact/hooks";
 import { inPlaceOf, useFollow } from "../follow";
 import { count } from "../format";
 import { useLoad } from "../load";
 import { link } from "../route";
-import type { LiveCall, Phone, Problem, Quality, Trunk } from "../types";
+import type { Conference, LiveCall, Phone, Problem, Quality, Queue, Trunk } from "../types";
 import { Badge, Empty, Failed, Loading, Note } from "../ui/state";
 import { LegCard } from "./live_leg";
+import { ConferenceCard, QueueCard } from "./live_rooms";
+
+type Row = LiveCall | Conference | Queue;
 
 /** Puts a new measurement into the row of its leg. */
-function measured(rows: Map<string, LiveCall>, line: Record<string, unknown>): void {
+function measured(rows: Map<string, Row>, line: Record<string, unknown>): void {
     for (const [key, row] of rows) {
-        if (!row.legs.some((leg) => leg.id === line.leg)) continue;
+        if (!("legs" in row) || !row.legs.some((leg) => leg.id === line.leg)) continue;
         const change = { quality: line.quality as Quality, lacks_audio: line.lacks_audio === true };
         const legs = row.legs.map((leg) => (leg.id === line.leg ? { ...leg, ...change } : leg));
         rows.set(key, inPlaceOf(row, { ...row, legs }));
@@ -27,80 +30,76 @@ function useSeconds(): void {
     }, []);
 }
 
-const CARDS_MS = 10_000;
+const HEALTH_MS = 10_000;
 
-function TrunkCard() {
-    const { data } = useLoad<{ trunks: Trunk[] }>("/console/trunks", CARDS_MS);
+function Trunks() {
+    const { data } = useLoad<{ trunks: Trunk[] }>("/console/trunks", HEALTH_MS);
     const trunks = data?.trunks ?? [];
-    const down = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
+    const troubled = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
     return (
-        <a class="card" href={link(["trunks"])}>
-            <h2>Trunks</h2>
-            <p>{count(trunks.length, "trunk")}</p>
-            {down.length > 0 ? (
-                down.map((trunk) => (
-                    <Badge key={trunk.name} tone={trunk.health === "down" ? "bad" : "warn"}>
-                        {trunk.name} {trunk.health}
-                    </Badge>
-                ))
-            ) : (
-                <Badge tone="good">no trunk is down</Badge>
-            )}
-        </a>
+        <li>
+            <a href={link(["trunks"])}>{count(trunks.length, "trunk")}</a>{" "}
+            {troubled.map((trunk) => (
+                <Badge key={trunk.name} tone={trunk.health === "down" ? "bad" : "warn"}>
+                    {trunk.name} {trunk.health}
+                </Badge>
+            ))}
+            {data && troubled.length === 0 && <Badge tone="good">none is down</Badge>}
+        </li>
     );
 }
 
-function PhoneCard() {
-    const { data } = useLoad<{ phones: Phone[] }>("/console/phones", CARDS_MS);
+function Phones() {
+    const { data } = useLoad<{ phones: Phone[] }>("/console/phones", HEALTH_MS);
     const phones = data?.phones ?? [];
-    const registered = phones.filter((phone) => phone.registered).length;
     const refused = phones.filter((phone) => phone.last_refusal).length;
     return (
-        <a class="card" href={link(["phones"])}>
-            <h2>Phones</h2>
-            <p>
-                {registered} of {phones.length} registered
-            </p>
+        <li>
+            <a href={link(["phones"])}>{count(phones.length, "phone")}</a>{" "}
+            <Badge tone={phones.some((phone) => phone.registered) ? "good" : "idle"}>
+                {phones.filter((phone) => phone.registered).length} registered
+            </Badge>{" "}
             {refused > 0 && <Badge tone="warn">{refused} refused</Badge>}
-        </a>
+        </li>
     );
 }
 
-function ProblemCard() {
+function Problems() {
     const [since] = useState(() => new Date(Date.now() - 3600_000).toISOString());
-    const { data } = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, CARDS_MS);
+    const { data } = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, HEALTH_MS);
     const errors = data?.errors ?? [];
     const causes = [...new Set(errors.map((error) => error.cause ?? "other"))];
     return (
-        <a class="card" href={link(["problems"])}>
-            <h2>Problems of the last hour</h2>
-            <p>{count(errors.length, "problem")}</p>
+        <li>
+            <a href={link(["problems"])}>{count(errors.length, "problem")} in the last hour</a>{" "}
             {causes.slice(0, 4).map((cause) => (
                 <Badge key={cause} tone="bad">
                     {cause}
                 </Badge>
             ))}
-            {data && errors.length === 0 && <Badge tone="good">none</Badge>}
-        </a>
+        </li>
     );
 }
 
-/** The page of live calls. */
+/** The page of what happens now. */
 export function LivePage() {
-    const { rows, isReady, note, error } = useFollow<LiveCall>("/console/live?follow=true", "live", measured);
+    const { rows, isReady, note, error } = useFollow<Row>("/console/now", ["live", "conference", "queue"], measured);
     useSeconds();
-    const calls = [...rows.value.values()].reverse();
+    const all = [...rows.value.values()].reverse();
+    const calls = all.filter((row) => "legs" in row);
+    const conferences = all.filter((row) => "participants" in row);
+    const queues = all.filter((row) => "callers" in row).filter((one) => one.callers.length + one.agents.length > 0);
     const legs = calls.reduce((sum, call) => sum + call.legs.length, 0);
     return (
         <>
             <h1>
                 Live <small>{isReady.value ? `${count(calls.length, "call")}, ${count(legs, "leg")}` : ""}</small>
             </h1>
-            <div class="cards">
-                <TrunkCard />
-                <PhoneCard />
-                <ProblemCard />
-            </div>
+            <ul class="health" aria-label="Health">
+                <Trunks />
+                <Phones />
+                <Problems />
+            </ul>
             <Note text={note.value} />
             {error.value && <Failed error={error.value} />}
             {!isReady.value && !error.value && <Loading />}
@@ -112,7 +111,21 @@ export function LivePage() {
                     </p>
                 </Empty>
             )}
-            <ul class="live">
+            {conferences.length + queues.length > 0 && (
+                <ul class="live rooms" aria-label="Conferences and queues">
+                    {conferences.map((one) => (
+                        <li key={one.id}>
+                            <ConferenceCard of={one} />
+                        </li>
+                    ))}
+                    {queues.map((one) => (
+                        <li key={one.id}>
+                            <QueueCard of={one} />
+                        </li>
+                    ))}
+                </ul>
+            )}
+            <ul class="live" aria-label="Calls">
                 {calls.map((call) => (
                     <li key={call.session} aria-label={`Call of ${call.legs[0]?.from ?? "?"}`}>
                         {call.legs.map((leg) => (
