@@ -302,7 +302,11 @@ impl Follower<'_> {
             Change::Nothing => Vec::new(),
             Change::Row(row) => self.known.insert(Entry::of::<L>(&row)),
             Change::Gone(key) => self.known.remove(&key).into_iter().collect(),
-            Change::Part(json) => vec![format!("{json}\n")],
+            Change::Part(json, call) => {
+                let line = format!("{json}\n");
+                let read = call.map(|call| self.take::<L>(Change::Call(call)));
+                std::iter::once(line).chain(read.into_iter().flatten()).collect()
+            }
             Change::Call(call) => {
                 self.due.calls.insert(call);
                 self.due.at.get_or_insert_with(|| Instant::now() + DEBOUNCE);

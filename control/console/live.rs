@@ -265,7 +265,6 @@ impl List for LiveCalls {
             Event::Call(event) => is_visible(&event.leg.account).then_some(Change::Call(event.leg.session)),
             Event::Verb(change) => is_visible(&change.account).then_some(Change::Call(change.session)),
             Event::Problem(problem) => problem.leg.and_then(live).map(|leg| Change::Call(leg.session)),
-            Event::LegQuality(measured) if measured.is_busy => live(measured.leg).map(|leg| Change::Call(leg.session)),
             Event::LegQuality(measured) => live(measured.leg).map(|leg| measurement(app, &leg, measured)),
             _ => None,
         };
@@ -276,8 +275,9 @@ impl List for LiveCalls {
 fn measurement(app: &App, leg: &LegInfo, measured: &LegQuality) -> Change<LiveCall> {
     let services = app.calls.services();
     let lacks_audio = services.counters.lacks_audio(leg.id);
-    let measured = Measured { quality: measured.quality, leg: services.call_id(leg), lacks_audio };
-    serde_json::to_string(&measured).map_or(Change::Nothing, Change::Part)
+    let shown = Measured { quality: measured.quality, leg: services.call_id(leg), lacks_audio };
+    serde_json::to_string(&shown)
+        .map_or(Change::Nothing, |json| Change::Part(json, measured.is_busy.then_some(leg.session)))
 }
 
 #[cfg(test)]

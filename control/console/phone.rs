@@ -237,9 +237,10 @@ async fn open(Extension(desk): Extension<Desk>, Path(id): Path<String>, upgrade:
     upgrade.max_message_size(MAX_FRAME).on_upgrade(async move |socket| desk.serve(socket, id).await)
 }
 
-/// A user for one call to a page. Nobody else knows its name.
+/// A user for one call to a page. Until the call is answered, only the page knows the name.
 pub(super) fn listener(account: &AccountName, phone: &str) -> User {
-    User { account: account.clone(), name: format!("listener-{phone}").into(), domain: None }
+    let name = format!("listener-{}", phone.get(..8).unwrap_or_default());
+    User { account: account.clone(), name: name.into(), domain: None }
 }
 
 /// Whether the client may listen to calls: an operator of the console.

@@ -91,6 +91,14 @@ def rows(server, name, sid=None, token=None):
     return answer.json()[name]
 
 
+def visitor(server, name):
+    """A user of the console without a browser."""
+    session = requests.Session()
+    json = {"user": name, "password": "long enough 1"}
+    assert session.post(f"{server.http}/console/session", json=json, headers=OWN, timeout=5).status_code == 200
+    return session
+
+
 def choose(part, item):
     """Chooses an item of the first menu in this part of the page."""
     part.get_by_role("button", name="Actions").first.click()
@@ -107,6 +115,7 @@ def test_a_conference_is_shown_and_its_participants_are_muted_held_and_removed(s
     path = f"{server.http}/console/conferences/{shown['id']}"
     theirs = requests.post(path, json={"action": "end"}, headers=OWN, auth=(OTHER_SID, OTHER_TOKEN), timeout=5)
     assert theirs.status_code == 404, theirs.text
+    assert visitor(server, "rita").post(path, json={"action": "end"}, headers=OWN, timeout=5).status_code == 403
     for item, badge in [("Mute", "muted"), ("Hold", "on hold")]:
         choose(seats.first, item)
         expect(seats.first).to_contain_text(badge)
@@ -174,13 +183,10 @@ def test_an_operator_listens_to_a_call_and_nobody_hears_the_operator(server, con
         desk.hears_exactly(CALLER, of=(CALLER, DESK))
         listeners = [leg for one in rows(server, "live") for leg in one["legs"] if leg["listens_to"]]
         assert [one["quality"]["packets_in"] for one in listeners] == [0], listeners
-        for role in ["rita", "adam"]:
-            visitor = requests.Session()
-            json = {"user": role, "password": "long enough 1"}
-            assert visitor.post(f"{server.http}/console/session", json=json, headers=OWN, timeout=5).status_code == 200
-            path = f"{server.http}/console/legs/{listeners[0]['id']}/listen"
-            refused = visitor.post(path, json={"phone": "x"}, headers=OWN, timeout=5)
-            assert refused.status_code == 403, (role, refused.text)
+        path = f"{server.http}/console/legs/{listeners[0]['id']}/listen"
+        for name in ["rita", "adam"]:
+            refused = visitor(server, name).post(path, json={"phone": "x"}, headers=OWN, timeout=5)
+            assert refused.status_code == 403, (name, refused.text)
         softphone.get_by_role("button", name="Stop listening").click()
         wait_for("the end of the listening", lambda: all(not leg["listens_to"] for one in rows(server, "live") for leg in one["legs"]))
     events = requests.get(f"{server.http}/console/sessions/last/events", auth=(server.account_sid, server.auth_token), timeout=10)

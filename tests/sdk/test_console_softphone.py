@@ -124,7 +124,7 @@ def test_my_application_is_called_by_its_url_and_a_wrong_url_says_why(server, co
     pages.on("/voice", twiml(response))
     console.open("softphone").sign_in().heading("Softphone")
     form = console.page.get_by_role("form", name="Call")
-    form.get_by_label("Call", exact=True).select_option("url")
+    form.get_by_role("combobox", name="Call", exact=True).select_option("url")
     call = console.page.get_by_role("region", name="The call")
     url = form.get_by_label("Voice URL")
     for wrong, why in [("ftp://127.0.0.1/voice", "neither http:// nor https://"), ("http://127.0.0.1:9/voice", "refused")]:
@@ -136,7 +136,7 @@ def test_my_application_is_called_by_its_url_and_a_wrong_url_says_why(server, co
     form.get_by_role("button", name="Call").click()
     expect(call.get_by_role("status")).to_contain_text("In the call", timeout=15_000)
     request = pages.wait("/voice")[-1]
-    assert request.values["From"] == "+15550109999" and request.values["Direction"] == "inbound"
+    assert request["From"] == "+15550109999" and request["Direction"] == "inbound"
     call.get_by_role("button", name="Hang up").click()
 
 
@@ -145,7 +145,7 @@ def test_the_turns_of_a_call_to_an_agent_are_shown_and_its_prompt_is_of_this_cal
     engines.model.answer = lambda messages: "You pressed a key."
     console.open("softphone").sign_in().heading("Softphone")
     form = console.page.get_by_role("form", name="Call")
-    form.get_by_label("Call", exact=True).select_option("agent")
+    form.get_by_role("combobox", name="Call", exact=True).select_option("agent")
     prompt = form.get_by_label("Prompt for this call only")
     expect(prompt).to_have_value("You answer the phone.")
     prompt.fill("You are a pirate.")

@@ -21,13 +21,14 @@ function measured(rows: Map<string, Row>, line: Record<string, unknown>): void {
     }
 }
 
-/** Draws the component again each second. */
-function useSeconds(): void {
-    const [, tick] = useState(0);
+/** A number that grows each second. It is a property of what ticks, because only changed properties draw a component again. */
+function useSeconds(): number {
+    const [seconds, tick] = useState(0);
     useEffect(() => {
         const timer = setInterval(() => tick((now) => now + 1), 1000);
         return () => clearInterval(timer);
     }, []);
+    return seconds;
 }
 
 const HEALTH_MS = 10_000;
@@ -84,7 +85,7 @@ function Problems() {
 /** The page of what happens now. */
 export function LivePage() {
     const { rows, isReady, note, error } = useFollow<Row>("/console/now", ["live", "conference", "queue"], measured);
-    useSeconds();
+    const seconds = useSeconds();
     const all = [...rows.value.values()].reverse();
     const calls = all.filter((row) => "legs" in row);
     const conferences = all.filter((row) => "participants" in row);
@@ -120,7 +121,7 @@ export function LivePage() {
                     ))}
                     {queues.map((one) => (
                         <li key={one.id}>
-                            <QueueCard of={one} />
+                            <QueueCard of={one} tick={seconds} />
                         </li>
                     ))}
                 </ul>
@@ -129,7 +130,7 @@ export function LivePage() {
                 {calls.map((call) => (
                     <li key={call.session} aria-label={`Call of ${call.legs[0]?.from ?? "?"}`}>
                         {call.legs.map((leg) => (
-                            <LegCard key={leg.id} leg={leg} call={call} />
+                            <LegCard key={leg.id} leg={leg} call={call} tick={seconds} />
                         ))}
                     </li>
                 ))}

@@ -76,7 +76,7 @@ function Talk({ of }: { of: Conversation }) {
 }
 
 /** A leg with its parties, its verb, its quality and the menu of actions. */
-export function LegCard({ leg, call }: { leg: LiveLeg; call: LiveCall }) {
+export function LegCard({ leg, call }: { leg: LiveLeg; call: LiveCall; tick: number }) {
     const other = call.legs.find((one) => one.id === leg.bridged_with);
     const { quality } = leg;
     const since = leg.answered_at ? leg.seconds + sinceArrival(call) : null;

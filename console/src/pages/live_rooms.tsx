@@ -114,7 +114,7 @@ function callerActions(queue: Queue, seat: Seat): Item[] {
 }
 
 /** A queue with its callers and its agents. */
-export function QueueCard({ of }: { of: Queue }) {
+export function QueueCard({ of }: { of: Queue; tick: number }) {
     const since = sinceArrival(of);
     return (
         <article class="leg">

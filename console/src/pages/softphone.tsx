@@ -81,7 +81,7 @@ function LiveTurns({ id }: { id: string }) {
     const turns = turnsOf(lines);
     if (turns.length === 0) return null;
     return (
-        <section aria-label="Turns" aria-live="polite">
+        <section class="turns-now" aria-label="Turns" aria-live="polite">
             <h2>Turns</h2>
             <Turns of={turns} />
         </section>

@@ -74,8 +74,8 @@ function take(frame: Frame, socket: WebSocket): void {
     if (frame.event === "full") trouble.value = "too many pages have this name";
     if (frame.event === "incoming") {
         const ring = frame as unknown as Ring;
-        // Only the server knows the name with this id: the call is the one to which this tab wants to listen.
-        if (phone && ring.to.endsWith(`listener-${phone.id}`)) answer(ring, socket, true);
+        // The name is a secret of this tab and the server: the call is the one to which this tab wants to listen.
+        if (phone && ring.to.endsWith(`listener-${phone.id.slice(0, 8)}`)) answer(ring, socket, true);
         else rings.value = [...rings.value, ring];
     }
     if (frame.event === "over") {
