@@ -11,6 +11,7 @@
 mod configured;
 mod data_dir;
 mod descriptors;
+mod entries;
 mod first_account;
 mod housekeeping;
 mod listeners;
@@ -29,7 +30,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_config::Config;
 use tandem_metrics::Build;
 use tandem_runtime::Calls;
-use tandem_runtime::app::Reloaded;
+use tandem_runtime::app::ConfigRequest;
 use tandem_settings::IceConfig;
 use tandem_sip as sip;
 use tandem_softphone::Dialled;
@@ -38,7 +39,7 @@ use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_webhooks::Deliveries;
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 pub use data_dir::Listening;
 pub use start::Parts;
@@ -60,12 +61,14 @@ pub struct Server {
     deliveries: Deliveries,
     public_url: Arc<str>,
     accounts: Arc<Accounts>,
-    /// The configuration that is in effect.
+    /// The configuration of the file.
+    base: ArcSwap<Config>,
+    /// The configuration that is in effect: that of the file, with the entries of the web console.
     config: ArcSwap<Config>,
     /// The STUN and TURN servers that clients of applications receive.
     ice: Arc<ArcSwap<IceConfig>>,
-    /// Requests to reload the configuration.
-    reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    /// Requests about the configuration.
+    requests: mpsc::Receiver<ConfigRequest>,
     first_account: Option<FirstAccount>,
     http: HttpServer,
     housekeeping: Housekeeping,
@@ -134,7 +137,7 @@ pub async fn run_with(
     manager.notify("READY=1");
     let mut watchdog = manager.watchdog().map(tokio::time::interval);
     loop {
-        let reply = tokio::select! {
+        let request = tokio::select! {
             () = signals.recv() => break,
             () = sign_of_life(&mut watchdog) => {
                 manager.notify("WATCHDOG=1");
@@ -144,14 +147,20 @@ pub async fn run_with(
                 OnHangup::Reload => None,
                 OnHangup::End => break,
             },
-            reply = server.reloads.recv() => reply,
+            request = server.requests.recv() => request,
         };
-        manager.reloads();
-        let reloaded = server.reload_from(&read).await;
-        manager.notify("READY=1");
-        if let Some(reply) = reply {
-            // Sending fails if the client that requested the reload has disconnected.
-            let _ = reply.send(reloaded);
+        // Sending a reply fails if the client of the request has disconnected.
+        match request {
+            Some(ConfigRequest::Change(change, reply)) => drop(reply.send(server.change_entry(*change).await)),
+            Some(ConfigRequest::Entries(list, reply)) => drop(reply.send(server.entries(list).await)),
+            reload @ (Some(ConfigRequest::Reload(_)) | None) => {
+                manager.reloads();
+                let reloaded = server.reload_from(&read).await;
+                manager.notify("READY=1");
+                if let Some(ConfigRequest::Reload(reply)) = reload {
+                    let _ = reply.send(reloaded);
+                }
+            }
         }
     }
     manager.notify("STOPPING=1");

@@ -13,13 +13,16 @@ use tandem_stir::Stir;
 
 use crate::Server;
 use crate::configured::{phones, routing, sip_settings};
+use crate::entries;
 use crate::first_account::FirstAccount;
 
 impl Server {
-    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. If TLS,
-    /// STIR/SHAKEN or the stored phones cause an error, the old settings remain in effect.
-    pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
+    /// Applies new settings while calls continue, with the entries of the web console. Returns the keys that take effect only at a
+    /// restart. If TLS, STIR/SHAKEN, the database or the stored phones cause an error, the old settings remain in effect.
+    pub async fn reload(&self, base: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
+        let config =
+            entries::join(&base, entries::load(&services.store).await.context("entries of the console")?).log();
         let first_account = match config.accounts.is_empty() {
             true => Some(FirstAccount::load_or_draw(&self.config.load_full().data_dir)?.account),
             false => None,
@@ -55,6 +58,7 @@ impl Server {
         let in_force = self.config.load_full();
         let restart = in_force.needs_restart(&config);
         self.config.store(Arc::new(in_force.replaced_by(config)));
+        self.base.store(Arc::new(self.base.load_full().replaced_by(base)));
         Ok(restart)
     }
 
@@ -68,7 +72,7 @@ impl Server {
                 }
                 let (trunks, numbers, endpoints) = (config.trunks.len(), config.numbers.len(), config.endpoints.len());
                 let summary = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
-                let before = self.config.load_full();
+                let before = self.base.load_full();
                 match before.refusal_of(&config) {
                     Some(why) => Err(format!("{why}\n")),
                     None => {

@@ -27,7 +27,7 @@ use tandem_queues::Queues;
 use tandem_routing::channels::Channels;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::phones::{self, Phones};
-use tandem_runtime::app::{App, Reload};
+use tandem_runtime::app::{App, Configuration};
 use tandem_runtime::pending::PendingRequests;
 use tandem_runtime::services::{Services, Turns};
 use tandem_runtime::{Calls, notify, recovery, transcripts};
@@ -54,7 +54,7 @@ use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
 use crate::housekeeping::Housekeeping;
 use crate::listeners::{Listeners, advice};
-use crate::{BUILD, Server, descriptors};
+use crate::{BUILD, Server, descriptors, entries};
 
 /// Time limit for the TCP connection of an outgoing HTTP request that has no time limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,6 +122,9 @@ impl Server {
         let listeners = Listeners::bind(&config).await?;
         let public_url = config.http.base(listeners.address);
         let store = open_store(&config, &accounts, &parts.recordings).await?;
+        let base = config;
+        let config = entries::join(&base, entries::load(&store).await.context("entries of the console")?).log();
+        let parts = Parts::new(&config)?;
         prepare_client(&parts.client, &config);
         warn_of_missing_speech(&config);
         let phones = phones(&config, own);
@@ -165,7 +168,7 @@ impl Server {
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         let listening = listening(listeners.address, &sip);
         tokio::spawn(async move { recovery::end_dialogs(&sip, lost, unanswered).await });
-        let (reload, reloads) = Reload::new();
+        let (configuration, requests) = Configuration::new();
         let ice = Arc::new(ArcSwap::from_pointee(config.ice.clone()));
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -175,7 +178,7 @@ impl Server {
             stored_media,
             ice: Arc::clone(&ice),
             public_url: Arc::clone(&public_url),
-            reload,
+            configuration,
         };
         let http = listeners.serve(app, &config, http_connections, softphone);
         lock.publish(&listening);
@@ -185,9 +188,10 @@ impl Server {
             deliveries,
             public_url,
             accounts,
+            base: ArcSwap::from_pointee(base),
             config: ArcSwap::from_pointee(config),
             ice,
-            reloads,
+            requests,
             first_account,
             http,
             housekeeping,

@@ -101,7 +101,7 @@ impl Report<'_> {
                     let first: &String = first;
                     let place = match self.document.origin(first) {
                         crate::Origin::Line(line) => format!("{first} on line {line}"),
-                        crate::Origin::Variable(_) | crate::Origin::WholeFile => first.clone(),
+                        _ => first.clone(),
                     };
                     self.fault(path, format!("{what} is taken by {place}"));
                 }

@@ -61,6 +61,22 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
     repair.until_decoded(whole).unwrap_or_default()
 }
 
+/// Decodes one element of a list at the top of the document. Adds its faults to `faults`. Returns `None` if the element cannot be
+/// repaired.
+pub(crate) fn decode_element<T: DeserializeOwned>(
+    document: &mut Document,
+    (list, index): (&str, usize),
+    faults: &mut Vec<Fault>,
+) -> Option<T> {
+    let path = format!("{list}[{index}]");
+    let mut repair = Repair { document, faults, stand_ins: HashMap::new() };
+    let decoded = repair.until_decoded(|document| match document.element(list, index) {
+        Some(element) => decoded(&path, element.clone()).map(Some),
+        None => Ok(None),
+    });
+    decoded.flatten()
+}
+
 /// The path of a value that cannot be decoded, and the message of serde.
 type Wrong = (String, String);
 

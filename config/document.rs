@@ -121,6 +121,18 @@ impl Document {
         self.table.get(list)?.as_array()?.get(index)
     }
 
+    /// Puts an element into a list at the top of the document. Empty tables fill the places before it.
+    pub(crate) fn put_element(&mut self, (list, index): (&str, usize), element: Value, origin: Origin) {
+        let array = self.table.entry(list.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
+        let Value::Array(array) = array else { return };
+        array.truncate(index);
+        array.resize_with(index, || Value::Table(toml::Table::new()));
+        array.push(element);
+        let path = format!("{list}[{index}]");
+        self.origins.retain(|key, _| !key.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')));
+        self.origins.insert(path, origin);
+    }
+
     /// Removes the value at the path. If the path selects an array element, removes the whole array. Otherwise the
     /// other elements would get wrong indexes. Returns false if the path has no value.
     pub(crate) fn remove(&mut self, path: &str) -> bool {

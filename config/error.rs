@@ -55,11 +55,12 @@ pub struct Fault {
 
 impl Fault {
     /// Returns one line with the place, the key and the message. `file` is the path of the configuration file.
-    pub(crate) fn line(&self, file: Option<&str>) -> String {
+    pub fn line(&self, file: Option<&str>) -> String {
         let file = file.unwrap_or("the defaults");
         let place = match &self.origin {
             Origin::Line(line) => format!("{file}:{line}: "),
             Origin::Variable(name) => format!("{name}: "),
+            Origin::Entry(_) => "the web console: ".to_owned(),
             Origin::WholeFile => format!("{file}: "),
         };
         let key = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
@@ -80,4 +81,6 @@ pub enum Origin {
     Line(usize),
     /// The key was set by the environment variable with this name.
     Variable(String),
+    /// The key is in the entry of the web console with this index.
+    Entry(usize),
 }

@@ -14,6 +14,7 @@
 mod check;
 mod decode;
 mod document;
+pub mod entries;
 mod error;
 mod reload;
 #[cfg(test)]
@@ -48,6 +49,7 @@ use tandem_twilio::twiml::TWIML;
 pub use error::{Errors, Fault, Origin};
 
 use document::Document;
+use entries::Source as ReadFrom;
 use reload::Written;
 
 /// All settings. `Default` returns the settings of a server that has no configuration file and no environment
@@ -113,6 +115,9 @@ pub struct Config {
     /// The keys that were set. A reload compares them with the keys of the new configuration.
     #[serde(skip)]
     written: Written,
+    /// The file and the environment, which the web console joins with its entries.
+    #[serde(skip)]
+    source: ReadFrom,
 }
 
 impl Default for Config {
@@ -145,6 +150,7 @@ impl Default for Config {
             endpoints: Vec::new(),
             notes: Vec::new(),
             written: Written::default(),
+            source: ReadFrom::default(),
         }
     }
 }
@@ -207,21 +213,28 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Vec<Fault>, Vec<Fault>), Vec<Fault>> {
         let mut document = Document::parse(text)?;
+        let environment: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with("TANDEM_")).collect();
+        let source = ReadFrom::new(text, &environment);
         let mut faults = document.overlay(environment);
         let written = Written::of(&document.table);
         let mut config = decode::decode(&mut document, &mut faults);
-        config.written = written;
+        (config.written, config.source) = (written, source);
         config.set_data_paths(&document);
-        config.set_accounts();
-        for application in &mut config.applications {
+        config.complete();
+        config.set_media_addresses(&document);
+        let notes = check::check(&config, &document, &mut faults);
+        Ok((config, faults, notes))
+    }
+
+    /// Sets the keys of entries that follow from others.
+    fn complete(&mut self) {
+        self.set_accounts();
+        for application in &mut self.applications {
             if application.provider.is_empty() {
                 application.provider = provider_of_application(&application.id).into();
             }
             application.works_by = ApplicationKind::of(&application.provider);
         }
-        config.set_media_addresses(&document);
-        let notes = check::check(&config, &document, &mut faults);
-        Ok((config, faults, notes))
     }
 
     /// Sets the account of numbers, phones and applications without this key, if there is only one account. Without

@@ -7,6 +7,12 @@ export const session = signal<Session | null | undefined>(undefined);
 /** The reason why the server cannot be reached, or `null`. */
 export const lost = signal<string | null>(null);
 
+/** What is wrong with a key of an entry, or with the whole entry. */
+export interface Fault {
+    key: string | null;
+    message: string;
+}
+
 /** An answer that is no success. Status 0: there was no answer. */
 export class ApiError extends Error {
     constructor(
@@ -14,6 +20,7 @@ export class ApiError extends Error {
         message: string,
         readonly advice: string | null = null,
         readonly retryAfter = 0,
+        readonly faults: Fault[] = [],
     ) {
         super(message);
     }
@@ -43,16 +50,18 @@ export function withQuery(path: string, query: Record<string, string | undefined
 async function failure(answer: Response): Promise<ApiError> {
     let message = "";
     let advice: string | null = null;
+    let faults: Fault[] = [];
     const body = await answer.text().catch(() => "");
     try {
-        const json = JSON.parse(body) as { message?: unknown; advice?: unknown };
+        const json = JSON.parse(body) as { message?: unknown; advice?: unknown; faults?: Fault[] };
         message = String(json.message ?? "");
         advice = typeof json.advice === "string" ? json.advice : null;
+        faults = json.faults ?? [];
     } catch {
         message = body.trim().slice(0, 300);
     }
     const wait = Number(answer.headers.get("retry-after")) || 0;
-    return new ApiError(answer.status, message || `the server answered ${answer.status}`, advice, wait);
+    return new ApiError(answer.status, message || `the server answered ${answer.status}`, advice, wait, faults);
 }
 
 /** Sends a request. A failure is an `ApiError`. After 401 the page shows the sign-in. */
@@ -81,7 +90,7 @@ export async function get<T>(path: string, abort?: AbortSignal): Promise<T> {
 }
 
 /** Sends a change, with a JSON body if there is one. */
-export async function send(method: "POST" | "DELETE", path: string, body?: unknown): Promise<Response> {
+export async function send(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<Response> {
     if (body === undefined) return request(path, { method });
     return request(path, { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }

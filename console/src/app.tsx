@@ -4,6 +4,8 @@ import type { FunctionComponent } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { lost, session, signOut } from "./api";
 import { kept } from "./kept";
+import { AgentsPage, ApplicationsPage } from "./edit/entries";
+import { AccountsPage } from "./pages/accounts";
 import { CallPage } from "./pages/call";
 import { CallsPage } from "./pages/calls";
 import { ChangesPage } from "./pages/changes";
@@ -26,8 +28,11 @@ const PAGES: [name: string, title: string, page: FunctionComponent][] = [
     ["calls", "Calls", CallsPage],
     ["problems", "Problems", ProblemsPage],
     ["numbers", "Numbers", NumbersPage],
+    ["applications", "Applications", ApplicationsPage],
+    ["agents", "Agents", AgentsPage],
     ["trunks", "Trunks", TrunksPage],
     ["phones", "Phones", PhonesPage],
+    ["accounts", "Accounts", AccountsPage],
     ["softphone", "Softphone", SoftphonePage],
     ["explain", "What would happen", ExplainPage],
     ["figures", "Figures", FiguresPage],

@@ -313,6 +313,29 @@ export interface PhoneNumber {
     status_callback: string | null;
 }
 
+/** An entry of a list of the configuration. `id` is `null` for an entry of the file. */
+export interface Entry {
+    id: string | null;
+    name: string;
+    account: string | null;
+    source: "file" | "environment" | "console";
+    line: number | null;
+    fields: Record<string, unknown>;
+    text: string;
+    faults: string[];
+}
+
+export interface Account {
+    name: string;
+    friendly_name: string | null;
+    status: "active" | "suspended" | "closed";
+    parent: string | null;
+    source: "file" | "api";
+    is_operator: boolean;
+    apis: { provider: string; id: string | null }[];
+    keys: number;
+}
+
 export interface Explanation {
     steps: { text: string; because: string }[];
     goes_to: { kind: string; text: string } | null;

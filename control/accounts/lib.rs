@@ -54,6 +54,11 @@ impl Account {
         made
     }
 
+    /// Creates a subaccount with new credentials for Twilio's API. `id` is the number in its SID.
+    pub fn new_subaccount(id: u128) -> Self {
+        Self::of_subaccount(&format!("AC{id:032x}"), Some(format!("{:032x}", rand::random::<u128>())), None)
+    }
+
     /// The user names that the account may use for calls from this computer, and the secret of each user name. The
     /// first user name is the account's name in this server. The other user names are the account's Twilio id and
     /// SignalWire id. A Twilio or SignalWire id has the secret of the API with this id. The account's name has the

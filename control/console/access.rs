@@ -1,5 +1,5 @@
 //! Access control of the console. Accounts see their own data. Operators also see the data of the server. A handler names
-//! what its client needs by the type of an argument: [`Scope`], [`Changer`], [`Operator`] or [`OperatorItself`].
+//! what its client needs by the type of an argument: [`Scope`], [`Changer`], [`Itself`], [`Operator`] or [`OperatorItself`].
 
 use std::sync::Arc;
 
@@ -69,10 +69,20 @@ impl FromRequestParts<App> for OperatorItself {
     type Rejection = Denied;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
-        let Operator(scope) = Operator::from_request_parts(parts, app).await?;
-        if scope.role() == ConsoleRole::Reader {
-            return Err(Denied::Reader);
-        }
+        let Itself(scope) = Itself::from_request_parts(parts, app).await?;
+        if scope.is_operator() { Ok(Self(scope)) } else { Err(Denied::NoOperator) }
+    }
+}
+
+/// A client that may change its settings: a user of the console who may change data, or the credentials of an account itself. An
+/// API key of the account is not sufficient.
+pub struct Itself(pub Scope);
+
+impl FromRequestParts<App> for Itself {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Denied> {
+        let Changer(scope) = Changer::from_request_parts(parts, app).await?;
         let is_itself = parts.extensions.get::<SignedIn>().is_some() || app.owner(&parts.headers).is_some();
         if is_itself { Ok(Self(scope)) } else { Err(Denied::Key) }
     }

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod accounts;
 mod call_row;
 mod calls;
 mod changes;
 mod conferences;
+mod entries;
 mod errors;
 mod explain;
 mod follow;
@@ -81,9 +83,11 @@ pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
     let desk = Desk::new(app);
     Router::new()
         .merge(session::routes(sessions))
+        .merge(accounts::routes())
         .merge(calls::routes())
         .merge(changes::routes())
         .merge(conferences::routes(desk.clone()))
+        .merge(entries::routes())
         .merge(legs::routes(desk.clone()))
         .merge(errors::routes())
         .merge(explain::routes())

@@ -8,6 +8,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_audio::stored_media::StoredMedia;
 use tandem_history::recordings::Recordings;
 use tandem_settings::IceConfig;
+use tandem_settings::entry::{EntryChange, EntryChanged, EntryList, EntryRefused, ShownEntry};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::calls::Calls;
@@ -27,8 +28,8 @@ pub struct App {
     pub ice: Arc<ArcSwap<IceConfig>>,
     /// The base URL of the server as clients see it, without a trailing slash.
     pub public_url: Arc<str>,
-    /// Requests a reload of the configuration.
-    pub reload: Reload,
+    /// Requests about the configuration.
+    pub configuration: Configuration,
 }
 
 /// The functions that find the account of a request, for one provider or for providers with the same REST paths.
@@ -58,21 +59,46 @@ impl App {
 /// The result of a reload as lines of text. The lines describe the new settings, or the reason why nothing has changed.
 pub type Reloaded = Result<String, String>;
 
-/// A handle for requests to reload the configuration. The task that reads the configuration file receives the requests.
-#[derive(Clone, Debug)]
-pub struct Reload(mpsc::Sender<oneshot::Sender<Reloaded>>);
+/// A request to the task that owns the configuration.
+#[derive(Debug)]
+pub enum ConfigRequest {
+    /// Reads the configuration file again.
+    Reload(oneshot::Sender<Reloaded>),
+    /// Makes, changes, removes or checks an entry of the web console.
+    Change(Box<EntryChange>, oneshot::Sender<Result<EntryChanged, EntryRefused>>),
+    /// Lists the entries of the file and of the web console, in this order. An error says that the database failed.
+    Entries(EntryList, oneshot::Sender<Result<Vec<ShownEntry>, String>>),
+}
 
-impl Reload {
+/// A handle for requests about the configuration. One task receives the requests, so changes never overlap.
+#[derive(Clone, Debug)]
+pub struct Configuration(mpsc::Sender<ConfigRequest>);
+
+impl Configuration {
     /// Creates a handle and the receiver of the handle's requests.
-    pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
+    pub fn new() -> (Self, mpsc::Receiver<ConfigRequest>) {
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), receiver)
     }
 
     /// Requests a reload and waits until the reload is complete. Returns `None` if no task serves the requests.
-    pub async fn ask(&self) -> Option<Reloaded> {
+    pub async fn reload(&self) -> Option<Reloaded> {
+        self.ask(ConfigRequest::Reload).await
+    }
+
+    /// Requests a change of an entry. Returns `None` if no task serves the requests.
+    pub async fn change(&self, change: EntryChange) -> Option<Result<EntryChanged, EntryRefused>> {
+        self.ask(|reply| ConfigRequest::Change(Box::new(change), reply)).await
+    }
+
+    /// Requests the entries of a list. Returns `None` if no task serves the requests.
+    pub async fn entries(&self, list: EntryList) -> Option<Result<Vec<ShownEntry>, String>> {
+        self.ask(|reply| ConfigRequest::Entries(list, reply)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> ConfigRequest) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(reply).await.ok()?;
+        self.0.send(request(reply)).await.ok()?;
         answer.await.ok()
     }
 }

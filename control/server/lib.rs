@@ -224,7 +224,7 @@ async fn unknown_sources(State(app): State<App>, _: Operator, Query(query): Quer
 
 /// `POST /console/reload`: reads the configuration file again, like SIGHUP.
 async fn reload(State(app): State<App>, _: OperatorItself) -> Response {
-    match app.reload.ask().await {
+    match app.configuration.reload().await {
         Some(Ok(unchanged)) => unchanged.into_response(),
         Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
         None => {

@@ -191,7 +191,7 @@ fn ids(json: &Value) -> Vec<String> {
 
 fn is_secret(name: &str) -> bool {
     let name: String = name.chars().filter(|one| !matches!(one, '_' | '-')).flat_map(char::to_lowercase).collect();
-    SECRETS.iter().any(|secret| name.contains(secret))
+    name == "key" || SECRETS.iter().any(|secret| name.contains(secret))
 }
 
 /// Masks the secrets in a JSON value, and removes the passwords from its URLs.

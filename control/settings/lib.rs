@@ -9,6 +9,7 @@ mod application;
 mod bridge;
 mod console;
 mod endpoint;
+pub mod entry;
 pub mod header_pattern;
 pub mod log_filter;
 mod network;

@@ -64,7 +64,7 @@ impl Provider for Twilio {
     }
 
     fn new_account(&self, id: u128) -> Option<Account> {
-        Some(Account::of_subaccount(&sid::spell("AC", id), Some(format!("{:032x}", rand::random::<u128>())), None))
+        Some(Account::new_subaccount(id))
     }
 
     fn has_api_keys(&self) -> bool {

@@ -1,4 +1,5 @@
 /** Numbers and their destinations. */
+import { useEntries } from "../edit/entries";
 import { link } from "../route";
 import type { PhoneNumber } from "../types";
 import { FollowedPage } from "../ui/followed";
@@ -16,22 +17,25 @@ const columns: Column<PhoneNumber>[] = [
     { name: "Status callback", cell: (row) => row.status_callback ?? NONE, isLong: true },
     { name: "Account", cell: (row) => row.account },
     { name: "Provider", cell: (row) => row.provider ?? NONE },
-    { name: "Source", cell: (row) => <Badge tone="idle">{row.source === "file" ? "configuration file" : "API"}</Badge> },
     { name: "Route", cell: (row) => <a href={link(["explain"], { to: row.number })}>Show route</a> },
 ];
 
 /** The page of numbers. */
 export function NumbersPage() {
+    const { entries, controls, cell } = useEntries("numbers");
+    const source = (row: PhoneNumber) =>
+        cell(entries.find((one) => one.name === row.number), row.source === "file" ? "configuration file" : "API");
     return (
         <FollowedPage<PhoneNumber>
             title="Numbers"
             path="/console/numbers"
             type="number"
-            columns={columns}
+            columns={[...columns, { name: "Source", cell: source }]}
+            controls={controls}
             id={(row) => `${row.account} ${row.number}`}
             empty={
                 <>
-                    No numbers yet. Add a <code>[[numbers]]</code> entry to the configuration file, or run{" "}
+                    No numbers yet. Make one here, add a <code>[[numbers]]</code> entry to the configuration file, or run{" "}
                     <code>tandem dev URL</code>.
                 </>
             }

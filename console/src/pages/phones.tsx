@@ -1,5 +1,6 @@
 /** Phones: who is registered, from where, and who was refused. */
 import { moment } from "../format";
+import { useEntries } from "../edit/entries";
 import type { Phone } from "../types";
 import { FollowedPage } from "../ui/followed";
 import { NONE, type Column } from "../ui/table";
@@ -48,17 +49,23 @@ const columns: Column<Phone>[] = [
 
 /** The page of phones. */
 export function PhonesPage() {
+    const { entries, controls, cell } = useEntries("endpoints");
+    const source = (row: Phone) => {
+        const isIt = (one: (typeof entries)[number]) => one.name === row.username && (one.account ?? row.account) === row.account;
+        return cell(row.domain ? undefined : entries.find(isIt), row.domain ? "API" : "configuration file");
+    };
     return (
         <FollowedPage<Phone>
             title="Phones"
             path="/console/phones"
             type="phone"
-            columns={columns}
+            columns={[...columns, { name: "Source", cell: source }]}
+            controls={controls}
             id={(row) => `${row.account} ${row.uri} ${row.username}`}
             empty={
                 <>
-                    No phones. Add an <code>[[endpoints]]</code> entry with user name and password to the configuration file, then
-                    register the phone.
+                    No phones. Make one here, or add an <code>[[endpoints]]</code> entry with user name and password to the
+                    configuration file. Then register the phone.
                 </>
             }
         />

@@ -1,4 +1,5 @@
 /** The trunk board: can each trunk take calls, and if not, why. */
+import { useEntries } from "../edit/entries";
 import type { Trunk } from "../types";
 import { FollowedPage } from "../ui/followed";
 import { NONE, type Column } from "../ui/table";
@@ -51,17 +52,20 @@ const columns: Column<Trunk>[] = [
 
 /** The page of trunks. */
 export function TrunksPage() {
+    const { entries, controls, cell } = useEntries("trunks");
+    const source = (row: Trunk) => cell(entries.find((one) => one.name === row.name), "configuration file");
     return (
         <FollowedPage<Trunk>
             title="Trunks"
             path="/console/trunks"
             type="trunk"
-            columns={columns}
+            columns={[...columns, { name: "Source", cell: source }]}
+            controls={controls}
             id={(row) => row.name}
             empty={
                 <>
-                    No trunks. Add a <code>[[trunks]]</code> entry with the address of your carrier or PBX to the configuration
-                    file.
+                    No trunks. Make one here, or add a <code>[[trunks]]</code> entry with the address of your carrier or PBX to the
+                    configuration file.
                 </>
             }
         />

@@ -12,16 +12,21 @@ interface Props<R> {
     columns: Column<R>[];
     id: (row: R) => string;
     empty: ComponentChildren;
+    /** Buttons beside the title. */
+    controls?: ComponentChildren;
 }
 
 /** A heading and the rows of a list, which change as the server reports it. */
-export function FollowedPage<R extends object>({ title, path, type, columns, id, empty }: Props<R>) {
+export function FollowedPage<R extends object>({ title, path, type, columns, id, empty, controls }: Props<R>) {
     const { rows, isReady, note, error } = useFollow<R>(`${path}?follow=true`, type);
     // A followed list begins with its last row.
     const list = [...rows.value.values()].reverse();
     return (
         <>
-            <h1>{title}</h1>
+            <div class="head">
+                <h1>{title}</h1>
+                {controls}
+            </div>
             <Note text={note.value} />
             {error.value && <Failed error={error.value} />}
             {!isReady.value && !error.value && <Loading />}

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 AXE = Path(__file__).resolve().parents[3] / "console/node_modules/axe-core/axe.min.js"
 PHONE = {"width": 360, "height": 740}  # a telephone
-PAGES = ["live", "calls", "problems", "numbers", "trunks", "phones", "explain?to=%2B15551230001", "figures", "changes"]
+PAGES = ["live", "calls", "problems", "numbers", "applications", "agents", "trunks", "phones", "accounts", "explain?to=%2B15551230001", "figures", "changes"]
 SECONDS = 10_000
 
 
