@@ -122,6 +122,13 @@ def test_a_conference_is_shown_and_its_participants_are_muted_held_and_removed(s
     assert console.violations() == []
     console.page.set_viewport_size(PHONE)
     assert not console.is_too_wide()
+    console.page.set_viewport_size({"width": 1280, "height": 900})
+    choose(card, "Listen")
+    bar = console.page.get_by_role("region", name="Your call")
+    expect(bar).to_contain_text("Listening", timeout=15_000)
+    expect(seats.filter(has_text="only listens")).to_have_count(1)
+    bar.get_by_role("button", name="Stop listening").click()
+    expect(seats).to_have_count(2)
     choose(seats.first, "Take off hold")
     expect(seats.first).not_to_contain_text("on hold")
     choose(seats.first, "Remove…")
@@ -131,7 +138,7 @@ def test_a_conference_is_shown_and_its_participants_are_muted_held_and_removed(s
     console.page.get_by_role("dialog").get_by_role("button", name="End it").click()
     expect(card).to_have_count(0)
     console.open("changes").heading("Changes")
-    expect(console.rows("Changes").filter(has_text=f"/console/conferences/{shown['id']}")).to_have_count(5)
+    expect(console.rows("Changes").filter(has_text=f"/console/conferences/{shown['id']}")).to_have_count(6)
     for handset in handsets:
         handset.finish()
 

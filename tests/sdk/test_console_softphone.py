@@ -12,6 +12,7 @@ from harness.resources import table
 from harness.waiting import wait_for
 from twilio_app import twiml
 
+APPLICATION = "AP" + 32 * "7"
 HELLO = "Good morning, this is the reception."
 
 
@@ -23,14 +24,15 @@ def engines():
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem, engines):
+def server(start_tandem, engines, pages):
     echo = table("numbers", number="702", account="acme", twiml="<Response><Echo/></Response>")
     ana = table("numbers", number="703", account="acme", twiml="<Response><Dial><Client>ana</Client></Dial></Response>")
     user = '[[console.users]]\nname = "rita"\npassword = "long enough 1"\nrole = "reader"\n'
+    application = table("applications", id=APPLICATION, account="acme", webhook_url=f"{pages.url}/voice")
     agent = table("agents", name="reception", prompt="You answer the phone.", first_message=HELLO)
     model = f'model = {{ url = "{engines.model.url}/v1", name = "m", timeout_seconds = 2 }}\n'
     speech = f'[speech]\ntts = "{engines.voice.url}/v1/audio/speech"\nstt = "{engines.ears.url}/v1/audio/transcriptions"\n'
-    return start_tandem(speech + echo + ana + user + agent + model)
+    return start_tandem(speech + echo + ana + user + application + agent + model)
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_a_call_rings_in_each_tab_and_one_answer_stops_the_others(server, consol
     handset.finish()
 
 
-def test_my_application_is_called_by_its_url_and_a_wrong_url_says_why(server, console, pages):
+def test_my_application_is_called_by_its_url_or_its_id_and_a_wrong_url_says_why(server, console, pages):
     response = VoiceResponse()
     response.echo()
     pages.on("/voice", twiml(response))
@@ -137,6 +139,13 @@ def test_my_application_is_called_by_its_url_and_a_wrong_url_says_why(server, co
     expect(call.get_by_role("status")).to_contain_text("In the call", timeout=15_000)
     request = pages.wait("/voice")[-1]
     assert request["From"] == "+15550109999" and request["Direction"] == "inbound"
+    call.get_by_role("button", name="Hang up").click()
+    # The same application by its id.
+    form.get_by_role("combobox", name="Call", exact=True).select_option("application")
+    form.get_by_role("combobox", name="Application id").fill(APPLICATION)
+    form.get_by_role("button", name="Call").click()
+    pages.wait("/voice", count=2)
+    expect(call.get_by_role("status")).to_contain_text("In the call", timeout=15_000)
     call.get_by_role("button", name="Hang up").click()
 
 

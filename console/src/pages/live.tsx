@@ -33,52 +33,36 @@ function useSeconds(): number {
 
 const HEALTH_MS = 10_000;
 
-function Trunks() {
-    const { data } = useLoad<{ trunks: Trunk[] }>("/console/trunks", HEALTH_MS);
-    const trunks = data?.trunks ?? [];
-    const troubled = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
-    return (
-        <li>
-            <a href={link(["trunks"])}>{count(trunks.length, "trunk")}</a>{" "}
-            {troubled.map((trunk) => (
-                <Badge key={trunk.name} tone={trunk.health === "down" ? "bad" : "warn"}>
-                    {trunk.name} {trunk.health}
-                </Badge>
-            ))}
-            {data && troubled.length === 0 && <Badge tone="good">none is down</Badge>}
-        </li>
-    );
-}
-
-function Phones() {
-    const { data } = useLoad<{ phones: Phone[] }>("/console/phones", HEALTH_MS);
-    const phones = data?.phones ?? [];
-    const refused = phones.filter((phone) => phone.last_refusal).length;
-    return (
-        <li>
-            <a href={link(["phones"])}>{count(phones.length, "phone")}</a>{" "}
-            <Badge tone={phones.some((phone) => phone.registered) ? "good" : "idle"}>
-                {phones.filter((phone) => phone.registered).length} registered
-            </Badge>{" "}
-            {refused > 0 && <Badge tone="warn">{refused} refused</Badge>}
-        </li>
-    );
-}
-
-function Problems() {
+function Health() {
     const [since] = useState(() => new Date(Date.now() - 3600_000).toISOString());
-    const { data } = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, HEALTH_MS);
-    const errors = data?.errors ?? [];
+    const trunks = useLoad<{ trunks: Trunk[] }>("/console/trunks", HEALTH_MS).data?.trunks ?? [];
+    const phones = useLoad<{ phones: Phone[] }>("/console/phones", HEALTH_MS).data?.phones ?? [];
+    const errors = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, HEALTH_MS).data?.errors ?? [];
+    const troubled = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
+    const registered = phones.filter((phone) => phone.registered).length;
+    const refused = phones.filter((phone) => phone.last_refusal).length;
     const causes = [...new Set(errors.map((error) => error.cause ?? "other"))];
     return (
-        <li>
-            <a href={link(["problems"])}>{count(errors.length, "problem")} in the last hour</a>{" "}
-            {causes.slice(0, 4).map((cause) => (
-                <Badge key={cause} tone="bad">
-                    {cause}
-                </Badge>
-            ))}
-        </li>
+        <ul class="health" aria-label="Health">
+            <li>
+                <a href={link(["trunks"])}>{count(trunks.length, "trunk")}</a>{" "}
+                {troubled.map(({ name, health }) => (
+                    <Badge key={name} tone={health === "down" ? "bad" : "warn"}>{`${name} ${health}`}</Badge>
+                ))}
+                {trunks.length > 0 && troubled.length === 0 && <Badge tone="good">none is down</Badge>}
+            </li>
+            <li>
+                <a href={link(["phones"])}>{count(phones.length, "phone")}</a>{" "}
+                <Badge tone={registered > 0 ? "good" : "idle"}>{registered} registered</Badge>{" "}
+                {refused > 0 && <Badge tone="warn">{refused} refused</Badge>}
+            </li>
+            <li>
+                <a href={link(["problems"])}>{count(errors.length, "problem")} in the last hour</a>{" "}
+                {causes.slice(0, 4).map((cause) => (
+                    <Badge key={cause} tone="bad">{cause}</Badge>
+                ))}
+            </li>
+        </ul>
     );
 }
 
@@ -96,11 +80,7 @@ export function LivePage() {
             <h1>
                 Live <small>{isReady.value ? `${count(calls.length, "call")}, ${count(legs, "leg")}` : ""}</small>
             </h1>
-            <ul class="health" aria-label="Health">
-                <Trunks />
-                <Phones />
-                <Problems />
-            </ul>
+            <Health />
             <Note text={note.value} />
             {error.value && <Failed error={error.value} />}
             {!isReady.value && !error.value && <Loading />}
@@ -114,15 +94,8 @@ export function LivePage() {
             )}
             {conferences.length + queues.length > 0 && (
                 <ul class="live rooms" aria-label="Conferences and queues">
-                    {conferences.map((one) => (
-                        <li key={one.id}>
-                            <ConferenceCard of={one} />
-                        </li>
-                    ))}
-                    {queues.map((one) => (
-                        <li key={one.id}>
-                            <QueueCard of={one} tick={seconds} />
-                        </li>
+                    {[...conferences, ...queues].map((one) => (
+                        <li key={one.id}>{"callers" in one ? <QueueCard of={one} tick={seconds} /> : <ConferenceCard of={one} />}</li>
                     ))}
                 </ul>
             )}

@@ -1,4 +1,5 @@
 /** One live leg, with its actions. */
+import type { ComponentChildren } from "preact";
 import { mayChange, pathOf, send } from "../api";
 import { sinceArrival } from "../follow";
 import { count, duration, figure, loss } from "../format";
@@ -82,6 +83,14 @@ export function LegCard({ leg, call }: { leg: LiveLeg; call: LiveCall; tick: num
     const since = leg.answered_at ? leg.seconds + sinceArrival(call) : null;
     // The first packet may come with the first measurement, 2 s after the answer.
     const isSilent = leg.lacks_audio || (quality?.packets_in === 0 && since !== null && since > 2 && !leg.on_hold && !leg.listens_to);
+    const measures: [name: string, value: ComponentChildren, isBad?: boolean][] = [
+        ["MOS", <Mos value={quality?.mos} />],
+        ["Packets in", figure(quality?.packets_in, 0), isSilent],
+        ["Packets out", figure(quality?.packets_out, 0)],
+        ["Packet loss", quality ? figure(loss(quality), 1, "%") : "–"],
+        ["Jitter", figure(quality?.jitter_ms, 1, "ms")],
+        ["Round trip", figure(quality?.round_trip_ms, 1, "ms")],
+    ];
     return (
         <article class={`leg ${leg.lacks_audio ? "bad" : ""}`}>
             <header>
@@ -113,32 +122,12 @@ export function LegCard({ leg, call }: { leg: LiveLeg; call: LiveCall; tick: num
             ))}
             {leg.conversation && <Talk of={leg.conversation} />}
             <dl class="measures">
-                <div>
-                    <dt>MOS</dt>
-                    <dd>
-                        <Mos value={quality?.mos} />
-                    </dd>
-                </div>
-                <div>
-                    <dt>Packets in</dt>
-                    <dd class={isSilent ? "bad" : undefined}>{figure(quality?.packets_in, 0)}</dd>
-                </div>
-                <div>
-                    <dt>Packets out</dt>
-                    <dd>{figure(quality?.packets_out, 0)}</dd>
-                </div>
-                <div>
-                    <dt>Packet loss</dt>
-                    <dd>{quality ? figure(loss(quality), 1, "%") : "–"}</dd>
-                </div>
-                <div>
-                    <dt>Jitter</dt>
-                    <dd>{figure(quality?.jitter_ms, 1, "ms")}</dd>
-                </div>
-                <div>
-                    <dt>Round trip</dt>
-                    <dd>{figure(quality?.round_trip_ms, 1, "ms")}</dd>
-                </div>
+                {measures.map(([name, value, isBad]) => (
+                    <div key={name}>
+                        <dt>{name}</dt>
+                        <dd class={isBad ? "bad" : undefined}>{value}</dd>
+                    </div>
+                ))}
             </dl>
         </article>
     );

@@ -1,4 +1,5 @@
 /** A live conference or a queue, with its actions. */
+import type { ComponentChildren } from "preact";
 import { mayChange, pathOf, send, session } from "../api";
 import { sinceArrival } from "../follow";
 import { count, duration } from "../format";
@@ -18,6 +19,15 @@ function party(seat: Seat): string {
 
 function Name({ of }: { of: Seat }) {
     return of.session ? <a href={link(["calls", of.session])}>{party(of)}</a> : <span>{party(of)}</span>;
+}
+
+function Row({ label, items, children }: { label: string; items: Item[]; children: ComponentChildren }) {
+    return (
+        <li>
+            <span class="who">{children}</span>
+            {mayChange() && items.length > 0 && <Menu label={`Actions for ${label}`} text="Actions" items={items} />}
+        </li>
+    );
 }
 
 /** Asks, and sends an action if the answer is yes. */
@@ -83,12 +93,9 @@ export function ConferenceCard({ of }: { of: Conference }) {
             </p>
             <ul class="seats">
                 {of.participants.map((one) => (
-                    <li key={one.leg}>
-                        <span class="who">
-                            <Name of={one} /> {one.label && <span class="muted">{one.label}</span>} <Marks of={one} />
-                        </span>
-                        {mayChange() && <Menu label={`Actions for the participant ${party(one)}`} text="Actions" items={participantActions(of, one)} />}
-                    </li>
+                    <Row key={one.leg} label={`the participant ${party(one)}`} items={participantActions(of, one)}>
+                        <Name of={one} /> {one.label && <span class="muted">{one.label}</span>} <Marks of={one} />
+                    </Row>
                 ))}
             </ul>
         </article>
@@ -131,19 +138,14 @@ export function QueueCard({ of }: { of: Queue; tick: number }) {
             </p>
             <ul class="seats">
                 {of.callers.map((one) => (
-                    <li key={one.leg}>
-                        <span class="who">
-                            {one.position}. <Name of={one} /> <span class="figure">{duration(one.seconds + since)}</span>
-                        </span>
-                        {mayChange() && <Menu label={`Actions for the caller ${party(one)}`} text="Actions" items={callerActions(of, one)} />}
-                    </li>
+                    <Row key={one.leg} label={`the caller ${party(one)}`} items={callerActions(of, one)}>
+                        {one.position}. <Name of={one} /> <span class="figure">{duration(one.seconds + since)}</span>
+                    </Row>
                 ))}
                 {of.agents.map((one) => (
-                    <li key={one.leg}>
-                        <span class="who">
-                            <Name of={one} /> <Badge tone="good">agent</Badge>
-                        </span>
-                    </li>
+                    <Row key={one.leg} label="" items={[]}>
+                        <Name of={one} /> <Badge tone="good">agent</Badge>
+                    </Row>
                 ))}
             </ul>
         </article>

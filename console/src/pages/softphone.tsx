@@ -1,8 +1,10 @@
 /** The softphone: call a number, an application or an agent, and talk; take calls as a client of an account. */
+import type { InputHTMLAttributes, SelectHTMLAttributes } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { mayChange, pathOf, session } from "../api";
 import { Turns, turnsOf } from "../call/turns";
 import { follow } from "../follow";
+import { duration } from "../format";
 import { useLoad } from "../load";
 import type { Call, Parties } from "../phone/call";
 import { client, current, dial, trouble } from "../phone/desk";
@@ -37,9 +39,7 @@ function useSeconds(since: number | null, isOver: boolean): string {
         const timer = setInterval(() => tick(Date.now()), 500);
         return () => clearInterval(timer);
     }, [since, isOver]);
-    if (!since) return "";
-    const seconds = Math.max(0, Math.floor((now - since) / 1000));
-    return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    return since ? duration((now - since) / 1000) : "";
 }
 
 function Keypad({ call }: { call: Call }) {
@@ -148,6 +148,45 @@ function useMicrophones(): MediaDeviceInfo[] {
 const KINDS = { number: "a number or a phone", url: "the URL of my application", application: "an application id", agent: "an agent" };
 type Kind = keyof typeof KINDS;
 
+/** A field with its label. `isWide` lets it take the rest of the row. */
+function Field({ text, isWide, ...input }: { text: string; isWide?: boolean } & InputHTMLAttributes<HTMLInputElement>) {
+    return (
+        <label class={isWide ? "wide" : undefined}>
+            <span>{text}</span>
+            <input autocomplete="off" {...input} />
+        </label>
+    );
+}
+
+/** A choice with its label: values, and the texts of those that have another one. */
+function Choice({ text, options, ...select }: { text: string; options: [value: string, text?: string][] } & SelectHTMLAttributes<HTMLSelectElement>) {
+    return (
+        <label>
+            <span>{text}</span>
+            <select {...select}>
+                {options.map(([value, shown]) => (
+                    <option key={value} value={value}>
+                        {shown ?? value}
+                    </option>
+                ))}
+            </select>
+        </label>
+    );
+}
+
+/** The suggestions for a field. */
+function Suggestions({ id, options }: { id: string; options: [value: string, text?: string][] }) {
+    return (
+        <datalist id={id}>
+            {options.map(([value, text], at) => (
+                <option key={at} value={value}>
+                    {text}
+                </option>
+            ))}
+        </datalist>
+    );
+}
+
 /** The fields of what is called. */
 function Target({ kind, targets, numbers }: { kind: Kind; targets: Targets | undefined; numbers: PhoneNumber[] }) {
     const agents = targets?.agents ?? [];
@@ -156,46 +195,24 @@ function Target({ kind, targets, numbers }: { kind: Kind; targets: Targets | und
     if (kind === "url") {
         return (
             <>
-                <label class="wide">
-                    <span>Voice URL</span>
-                    <input name="url" type="url" placeholder="https://app.example.com/voice" required autocomplete="off" />
-                </label>
-                <label>
-                    <span>Answers as</span>
-                    <select name="provider">
-                        {targets?.providers.map((one) => (
-                            <option key={one}>{one}</option>
-                        ))}
-                    </select>
-                </label>
+                <Field text="Voice URL" name="url" type="url" placeholder="https://app.example.com/voice" required isWide />
+                <Choice text="Answers as" name="provider" options={(targets?.providers ?? []).map((one) => [one])} />
             </>
         );
     }
     if (kind === "application") {
         return (
-            <label class="wide">
-                <span>Application id</span>
-                <input name="application" list="applications" required autocomplete="off" />
-                <datalist id="applications">
-                    {targets?.applications.map((one) => (
-                        <option key={one}>{one}</option>
-                    ))}
-                </datalist>
-            </label>
+            <>
+                <Field text="Application id" name="application" list="applications" required isWide />
+                <Suggestions id="applications" options={(targets?.applications ?? []).map((one) => [one])} />
+            </>
         );
     }
     if (kind === "agent") {
         if (targets && !agent) return <p class="notice">The configuration has no agent. Add an entry to [[agents]].</p>;
         return (
             <>
-                <label>
-                    <span>Agent</span>
-                    <select name="agent" onChange={(event) => choose(event.currentTarget.value)}>
-                        {agents.map((one) => (
-                            <option key={one.name}>{one.name}</option>
-                        ))}
-                    </select>
-                </label>
+                <Choice text="Agent" name="agent" options={agents.map((one) => [one.name])} onChange={(event) => choose(event.currentTarget.value)} />
                 <label class="whole">
                     <span>Prompt for this call only</span>
                     <textarea name="prompt" rows={6} key={agent?.name} defaultValue={agent?.prompt ?? ""} />
@@ -204,17 +221,10 @@ function Target({ kind, targets, numbers }: { kind: Kind; targets: Targets | und
         );
     }
     return (
-        <label>
-            <span>To</span>
-            <input name="to" list="numbers" defaultValue={route.value.query.get("to") ?? ""} placeholder="700" required autocomplete="off" />
-            <datalist id="numbers">
-                {numbers.map((one) => (
-                    <option key={`${one.account} ${one.number}`} value={one.number}>
-                        {one.goes_to.text}
-                    </option>
-                ))}
-            </datalist>
-        </label>
+        <>
+            <Field text="To" name="to" list="numbers" defaultValue={route.value.query.get("to") ?? ""} placeholder="700" required />
+            <Suggestions id="numbers" options={numbers.map((one) => [one.number, one.goes_to.text])} />
+        </>
     );
 }
 
@@ -236,32 +246,11 @@ function Dialler({ numbers }: { numbers: PhoneNumber[] }) {
     };
     return (
         <form class="filters" onSubmit={submit} aria-label="Call">
-            <label>
-                <span>Call</span>
-                <select value={kind} onChange={(event) => choose(event.currentTarget.value as Kind)}>
-                    {Object.entries(KINDS).map(([name, text]) => (
-                        <option key={name} value={name}>
-                            {text}
-                        </option>
-                    ))}
-                </select>
-            </label>
+            <Choice text="Call" value={kind} options={Object.entries(KINDS)} onChange={(event) => choose(event.currentTarget.value as Kind)} />
             <Target kind={kind} targets={targets} numbers={numbers} />
-            <label>
-                <span>From</span>
-                <input name="from" placeholder="+15550109999" autocomplete="off" />
-            </label>
+            <Field text="From" name="from" placeholder="+15550109999" />
             {microphones.length > 1 && (
-                <label>
-                    <span>Microphone</span>
-                    <select name="device">
-                        {microphones.map((one) => (
-                            <option key={one.deviceId} value={one.deviceId}>
-                                {one.label || "a microphone"}
-                            </option>
-                        ))}
-                    </select>
-                </label>
+                <Choice text="Microphone" name="device" options={microphones.map((one) => [one.deviceId, one.label || "a microphone"])} />
             )}
             <button type="submit" class="primary" disabled={isBusy}>
                 Call
@@ -284,19 +273,24 @@ function Receiver({ accounts }: { accounts: string[] }) {
     };
     return (
         <form class="filters" onSubmit={submit} aria-label="Take calls">
-            <label>
-                <span>Take calls as client:</span>
-                <input name="name" key={own?.name} defaultValue={own?.name ?? ""} disabled={own !== null} required pattern="[A-Za-z0-9._+\-]{1,64}" placeholder="ana" autocomplete="off" />
-            </label>
+            <Field
+                text="Take calls as client:"
+                key={own?.name}
+                name="name"
+                defaultValue={own?.name ?? ""}
+                disabled={own !== null}
+                required
+                pattern="[A-Za-z0-9._+\-]{1,64}"
+                placeholder="ana"
+            />
             {accounts.length > 1 && (
-                <label>
-                    <span>Account</span>
-                    <select name="account" disabled={own !== null} defaultValue={own?.account ?? session.value?.account ?? ""}>
-                        {accounts.map((one) => (
-                            <option key={one}>{one}</option>
-                        ))}
-                    </select>
-                </label>
+                <Choice
+                    text="Account"
+                    name="account"
+                    options={accounts.map((one) => [one])}
+                    disabled={own !== null}
+                    defaultValue={own?.account || (session.value?.account ?? "")}
+                />
             )}
             <button type="submit">{own ? "Stop" : "Register"}</button>
             {own && (
