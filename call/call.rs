@@ -9,7 +9,7 @@ use rand::RngExt;
 use crate::Target;
 use crate::address::Address;
 use crate::command::Refused;
-use crate::conference::LeaveReason;
+use crate::conference::{LeaveReason, Participation};
 use crate::ending::cause_of;
 use crate::engine::EngineEffect;
 use crate::event::EventKind;
@@ -26,6 +26,7 @@ use crate::program::send_digits::SendingDigits;
 use crate::program::{ChildEvent, Input, Running};
 use crate::route::{Decision, Route};
 use crate::stream::ConnectTiming;
+use crate::supervision::Supervision;
 use crate::timer::{LegTimer, Timers};
 use tandem_id::{CallId, Entropy, FetchId, LegId, Now, OpId};
 
@@ -242,6 +243,21 @@ impl Call {
     /// Returns the URL of the document that the leg runs, if its program comes from a fetched document.
     pub fn running_document(&self, leg: LegId) -> Option<&str> {
         self.leg_state(leg).and_then(|state| state.document.as_deref()).map(RunningDocument::url)
+    }
+
+    /// Whether a request has muted the far end of the leg.
+    pub fn is_muted(&self, leg: LegId) -> bool {
+        self.leg_state(leg).is_some_and(|state| state.muted)
+    }
+
+    /// Returns how the leg participates in its conference. `None` if the leg is in no conference.
+    pub fn participation(&self, leg: LegId) -> Option<&Participation> {
+        self.leg_state(leg)?.conference.as_deref()
+    }
+
+    /// Returns the supervision by this leg. `None` if the leg supervises no other leg.
+    pub fn supervision(&self, leg: LegId) -> Option<Supervision> {
+        self.leg_state(leg)?.supervision.as_deref().copied()
     }
 
     /// Fires the timers that are due at `now`.

@@ -18,6 +18,7 @@ import { ProblemsPage } from "./pages/problems";
 import { SignInPage } from "./pages/signin";
 import { SoftphonePage } from "./pages/softphone";
 import { TrunksPage } from "./pages/trunks";
+import { PhoneBar } from "./phone/bar";
 import { go, link, page, route } from "./route";
 import { attempt, Dialogs } from "./ui/dialog";
 import { Loading } from "./ui/state";
@@ -182,6 +183,7 @@ export function App() {
             <Navigation isOpen={isOpen} close={() => open(false)} />
             <main ref={main} tabIndex={-1}>
                 <Lost />
+                <PhoneBar />
                 <Content />
             </main>
             <Dialogs />

@@ -104,12 +104,12 @@ export function sinceArrival(row: object): number {
 }
 
 /**
- * Follows the list at `path`. `type` is the key of a row in its line. `part` takes other lines and returns the changed
- * rows.
+ * Follows the list at `path`. `type` is the key of a row in its line, or several such keys. `part` takes other lines and
+ * returns the changed rows.
  */
 export function useFollow<R extends object>(
     path: string | null,
-    type: string,
+    type: string | string[],
     part?: (rows: Map<string, R>, line: Record<string, unknown>) => void,
 ): Followed<R> {
     const list = useMemo<Followed<R>>(
@@ -139,7 +139,7 @@ export function useFollow<R extends object>(
                 if (typeof line.note === "string") list.note.value = line.note;
                 else if (typeof line.gone === "string") rows.delete(line.gone);
                 else if (typeof line.key === "string") {
-                    const row = line[type] as R;
+                    const row = [type].flat().map((name) => line[name]).find(Boolean) as R;
                     arrivals.set(row, performance.now());
                     rows.set(line.key, row);
                     list.note.value = null;

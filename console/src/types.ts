@@ -55,13 +55,76 @@ export interface LiveLeg extends CallRow {
     verb: string | null;
     bridged_with: string | null;
     quality: Quality | null;
-    /** Absent if the server does not report it. */
-    muted?: boolean;
+    muted: boolean;
+    on_hold: boolean;
+    conference: string | null;
+    listens_to: string | null;
+    streams: Stream[];
+    conversation: Conversation | null;
+}
+
+/** A running media stream of a leg. */
+export interface Stream {
+    id: string;
+    url: string;
+    track: string;
+    since: string;
+    seconds: number;
+    frames_out: number;
+    octets_out: number;
+    octets_in: number;
+    frames_dropped: number;
+}
+
+/** A running conversation of a leg with an agent or an application. */
+export interface Conversation {
+    with: string;
+    is_agent: boolean;
+    state: "listening" | "caller-speaks" | "thinking" | "speaking" | null;
+    turns: number;
+    interruptions: number;
+    engines: { name: string; ok: boolean; detail: string | null }[];
+    last_error: string | null;
 }
 
 export interface LiveCall {
     session: string;
     legs: LiveLeg[];
+}
+
+/** A leg in a conference or a queue. */
+export interface Seat {
+    leg: string;
+    session: string | null;
+    from: string;
+    to: string;
+}
+
+export interface Conference {
+    id: string;
+    account: string;
+    name: string;
+    status: string;
+    created_at: string;
+    participants: Participant[];
+}
+
+export interface Participant extends Seat {
+    label: string | null;
+    is_expected: boolean;
+    muted: boolean;
+    on_hold: boolean;
+    coaches: string[] | null;
+    since: string;
+}
+
+export interface Queue {
+    id: string;
+    account: string;
+    name: string;
+    max_size: number;
+    callers: (Seat & { position: number; seconds: number })[];
+    agents: Seat[];
 }
 
 export interface Leg extends CallRow {
@@ -235,6 +298,7 @@ export interface Phone {
     uri: string;
     registered: boolean;
     contacts: { contact: string; source: string; transport: string; user_agent: string | null; expires_at: string }[];
+    pages: string[];
     last_refusal: (SipRequest & { at: string; reason: string; count: number }) | null;
 }
 

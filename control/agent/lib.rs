@@ -61,6 +61,11 @@ impl Agents {
         names.next().filter(|_| names.next().is_none())
     }
 
+    /// Returns all agents, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<AgentConfig>> {
+        self.0.values()
+    }
+
     /// Returns the agent with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<AgentConfig>> {
         self.0.get(name)

@@ -121,6 +121,19 @@ impl Clients {
     }
 }
 
+impl Clients {
+    /// Returns all pages: each with its user and the id of its contact.
+    pub fn pages(&self) -> Vec<(User, u128)> {
+        let table = self.0.read();
+        let entries = table.by_user.iter().flat_map(|(key, entries)| entries.iter().map(move |entry| (key, entry)));
+        let pages = entries.filter(|(_, entry)| entry.client.has_token).map(|((account, name), entry)| {
+            let user = User { account: account.clone(), name: Arc::clone(name), domain: entry.domain.clone() };
+            (user, entry.client.contact.id)
+        });
+        pages.collect()
+    }
+}
+
 fn key(user: &User) -> UserKey {
     (user.account.clone(), Arc::clone(&user.name))
 }
@@ -189,6 +202,8 @@ mod tests {
         let found = clients.contacts_with_token(&alice);
         assert_eq!(found.iter().map(|contact| contact.id).collect::<Vec<_>>(), [3, 2]);
         assert_eq!(ids(&clients, &alice, None), [3, 2, 1], "phones and pages of one name ring together");
+        let pages = clients.pages();
+        assert!(pages.len() == 2 && pages.iter().all(|(user, id)| *user == alice && *id > 1), "{pages:?}");
     }
 
     #[test]

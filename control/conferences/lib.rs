@@ -175,8 +175,13 @@ impl Conferences {
 
     /// Returns snapshots of the account's live conferences, newest conference first.
     pub fn all(&self, account: &AccountName) -> Vec<ConferenceSnapshot> {
+        self.of(|one| one == account)
+    }
+
+    /// Returns snapshots of the live conferences of these accounts, newest conference first.
+    pub fn of(&self, selects: impl Fn(&AccountName) -> bool) -> Vec<ConferenceSnapshot> {
         let table = self.0.table.lock();
-        let own = table.live.values().filter(|live| live.state.info().account == *account);
+        let own = table.live.values().filter(|live| selects(&live.state.info().account));
         let mut all: Vec<_> = own.map(LiveConference::snapshot).collect();
         all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.info.created_at, snapshot.info.id)));
         all

@@ -182,14 +182,37 @@ where
 
 /// Answers a client that follows a list.
 pub(super) fn list<L: List>(app: App, scope: Scope, query: Arc<ListQuery>, headers: &HeaderMap) -> Response {
-    let (own_app, own_scope) = (app.clone(), scope.clone());
-    let filter = match scope.is_operator() {
-        true => Filter::kinds(L::KINDS),
-        false => Filter::kinds(L::KINDS).of_account(scope.account.name.clone()),
-    };
+    let (own_app, own_scope, filter) = (app.clone(), scope.clone(), filter(&scope, L::KINDS));
     answer(&own_app, &own_scope, headers, filter, move |lines, events| async move {
         follow::<L>(&app, &scope, &query, &lines, events).await
     })
+}
+
+/// Answers a client that follows three lists in one response. No key of a row is in two of the lists.
+pub(super) fn three<A: List, B: List, C: List>(
+    app: App,
+    scope: Scope,
+    query: Arc<ListQuery>,
+    headers: &HeaderMap,
+) -> Response {
+    let (own_app, own_scope, first) = (app.clone(), scope.clone(), filter(&scope, A::KINDS));
+    answer(&own_app, &own_scope, headers, first, move |lines, events| async move {
+        let more = |kinds| app.calls.services().events.subscribe(filter(&scope, kinds));
+        let (Ok(second), Ok(third)) = (more(B::KINDS), more(C::KINDS)) else {
+            return lines.note("too many lists are followed already; open the page again later").await;
+        };
+        let (second, third) =
+            (follow::<B>(&app, &scope, &query, &lines, second), follow::<C>(&app, &scope, &query, &lines, third));
+        tokio::try_join!(follow::<A>(&app, &scope, &query, &lines, events), second, third).map(drop)
+    })
+}
+
+/// Selects the events of these kinds that the client may see.
+fn filter(scope: &Scope, kinds: &[tandem_events::Kind]) -> Filter {
+    match scope.is_operator() {
+        true => Filter::kinds(kinds),
+        false => Filter::kinds(kinds).of_account(scope.account.name.clone()),
+    }
 }
 
 /// Sends all rows of a list, and later each change.
@@ -279,7 +302,11 @@ impl Follower<'_> {
             Change::Nothing => Vec::new(),
             Change::Row(row) => self.known.insert(Entry::of::<L>(&row)),
             Change::Gone(key) => self.known.remove(&key).into_iter().collect(),
-            Change::Part(json) => vec![format!("{json}\n")],
+            Change::Part(json, call) => {
+                let line = format!("{json}\n");
+                let read = call.map(|call| self.take::<L>(Change::Call(call)));
+                std::iter::once(line).chain(read.into_iter().flatten()).collect()
+            }
             Change::Call(call) => {
                 self.due.calls.insert(call);
                 self.due.at.get_or_insert_with(|| Instant::now() + DEBOUNCE);

@@ -1,21 +1,28 @@
 //! `POST /console/legs/{id}`: what a person does to a live call in the web console.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
-use serde::Deserialize;
+use axum::{Extension, Json, Router};
+use serde::{Deserialize, Serialize};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::header_fields::HeaderFields;
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{LegInfo, LegOwner};
+use tandem_call::new_leg::OnAnswer;
 use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget};
+use tandem_call::supervision::{Supervision, SupervisorRole};
+use tandem_clients::User;
+use tandem_id::{CallId, LegId};
+use tandem_routing::new_call::{CreateError, NewCall};
 use tandem_runtime::app::App;
+use tandem_softphone::{Desk, NotRung};
 
-use super::{QueryError, Scope};
+use super::{QueryError, Scope, phone};
 use crate::access::Changer;
 use crate::session::refused;
 
@@ -23,8 +30,35 @@ use crate::session::refused;
 const ANSWER: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(4 * 3_600);
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/console/legs/{id}", post(act))
+pub(super) fn routes(desk: Desk) -> Router<App> {
+    Router::new()
+        .route("/console/legs/{id}", post(act))
+        .route("/console/legs/{id}/listen", post(listen).layer(Extension(desk)))
+}
+
+/// A leg in a conference or a queue.
+#[derive(Serialize)]
+pub(super) struct Party {
+    /// The id of the leg in the provider's form.
+    pub(super) leg: String,
+    /// The call of the leg. `None` if the leg has just ended.
+    session: Option<CallId>,
+    from: String,
+    to: String,
+}
+
+impl Party {
+    pub(super) fn of(app: &App, leg: LegId) -> Self {
+        match app.calls.live_leg(leg) {
+            Some(info) => Self {
+                leg: app.calls.services().call_id(&info),
+                session: Some(info.session),
+                from: info.from.to_string(),
+                to: info.to.to_string(),
+            },
+            None => Self { leg: leg.to_string(), session: None, from: String::new(), to: String::new() },
+        }
+    }
 }
 
 /// An action on a live leg.
@@ -102,8 +136,55 @@ async fn act(
     }
 }
 
+/// The page whose softphone shall listen.
+#[derive(Deserialize)]
+pub(super) struct Listen {
+    /// The id of the page's softphone.
+    pub(super) phone: String,
+}
+
+/// `POST /console/legs/{id}/listen`: the client's softphone joins the call as a supervisor that nobody hears.
+async fn listen(
+    State(app): State<App>,
+    Changer(scope): Changer,
+    Extension(desk): Extension<Desk>,
+    Path(id): Path<String>,
+    Json(Listen { phone }): Json<Listen>,
+) -> Response {
+    if !phone::may_listen(&scope) {
+        return refused(StatusCode::FORBIDDEN, "only an operator may listen to calls");
+    }
+    let leg = match find(&app, &scope, &id).await {
+        Ok(leg) => leg,
+        Err(response) => return *response,
+    };
+    let call = |user: &User| {
+        let owner = LegOwner::new(leg.account.clone(), Arc::clone(&leg.dialect));
+        let then = OnAnswer::Supervise(Supervision { of: leg.id, role: SupervisorRole::Monitor });
+        let to = Address::Client(Arc::clone(&user.name));
+        let call = NewCall::plain(owner, to, Address::Client("console".into()), then);
+        NewCall { link_to: Some(leg.id), ..call }
+    };
+    match desk.ring(&phone, phone::listener(&leg.account, &phone), call).await {
+        Ok(created) => {
+            app.calls.note(&leg, &format!("{} listens to the call", scope.name()));
+            Json(serde_json::json!({ "call": app.calls.services().call_id(&created.leg) })).into_response()
+        }
+        Err(why) => not_rung(&why),
+    }
+}
+
+pub(super) fn not_rung(why: &NotRung) -> Response {
+    let status = match why {
+        NotRung::NoPhone | NotRung::NotCalled(CreateError::NoSuchLeg) => StatusCode::NOT_FOUND,
+        NotRung::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        NotRung::NotCalled(_) => StatusCode::CONFLICT,
+    };
+    refused(status, &why.to_string())
+}
+
 /// Finds a live leg that the client sees.
-async fn find(app: &App, scope: &Scope, id: &str) -> Result<std::sync::Arc<LegInfo>, Box<Response>> {
+async fn find(app: &App, scope: &Scope, id: &str) -> Result<Arc<LegInfo>, Box<Response>> {
     let leg = app.calls.services().dialects.parse_call_id(id);
     let leg = match leg {
         Some(leg) => app.calls.find(leg).await,

@@ -13,6 +13,7 @@ mod archive;
 mod call_row;
 mod calls;
 mod changes;
+mod conferences;
 mod entries;
 mod errors;
 mod explain;
@@ -26,6 +27,7 @@ mod numbers;
 pub mod page;
 mod phone;
 mod phones;
+mod queues;
 mod recordings;
 pub mod session;
 pub mod signature;
@@ -54,6 +56,7 @@ use tandem_id::{AccountName, CallId, LegId};
 use tandem_runtime::app::App;
 use tandem_settings::ConsoleRole;
 use tandem_settings::printable::printable;
+use tandem_softphone::Desk;
 use tandem_store::calls::{CallFilter, CallRow, Parts};
 use tandem_store::resources::{self, Resource};
 use tandem_store::{self as store, Cursor, StoreFailed};
@@ -80,19 +83,22 @@ const MAX_ROWS: u32 = 1_000;
 
 /// Builds the routes below `/console`. The caller adds the middleware [`session::identify`] with the same sessions.
 pub fn routes(app: App, sessions: Arc<Sessions>) -> Router<App> {
+    let desk = Desk::new(app);
     Router::new()
         .merge(session::routes(sessions))
         .merge(accounts::routes())
         .merge(calls::routes())
         .merge(changes::routes())
+        .merge(conferences::routes(desk.clone()))
         .merge(entries::routes())
-        .merge(legs::routes())
+        .merge(legs::routes(desk.clone()))
         .merge(errors::routes())
         .merge(explain::routes())
         .merge(live::routes())
         .merge(numbers::routes())
-        .merge(phone::routes(app))
+        .merge(phone::routes(desk))
         .merge(phones::routes())
+        .merge(queues::routes())
         .merge(recordings::routes())
         .merge(signature::routes())
         .merge(trunks::routes())

@@ -62,8 +62,9 @@ pub(super) enum Change<T> {
     Row(T),
     /// The row with this key is not in the list, or not any more.
     Gone(String),
-    /// Something that belongs to a row has changed. The value is a JSON object for the followers.
-    Part(String),
+    /// Something that belongs to a row has changed. The first value is a JSON object for the followers. If there is a call,
+    /// its row must be read again too.
+    Part(String, Option<CallId>),
     /// The row of this call must be read again.
     Call(CallId),
     /// The list must be read again.

@@ -1,12 +1,21 @@
-//! `/console/live`: the live calls with their legs, and what each leg does now.
+//! `/console/live`: the live calls with their legs, and what each leg does now. `/console/now` follows the live calls, the
+//! conferences and the queues in one response, because a browser has few connections to a server.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use jiff::Timestamp;
 use serde::Serialize;
+use tandem_call::engine::Engine;
 use tandem_call::leg::{LegInfo, Quality};
+use tandem_call::recording::Track;
+use tandem_conversations::{ConversationState, LiveConversation};
 use tandem_events::{Event, Kind, LegQuality};
 use tandem_history::query::cursor;
 use tandem_host::clock;
@@ -15,13 +24,22 @@ use tandem_runtime::app::App;
 use tandem_runtime::observation::{CallView, Inspection, LegView};
 use tandem_store as store;
 use tandem_store::calls::CallFilter;
+use tandem_streams::StreamFigures;
 
 use super::call_row::CallRow;
+use super::conferences::Conferences;
 use super::list::{Change, List, Page};
-use super::{ListQuery, QueryError, Scope, list_route, names};
+use super::queues::Queues;
+use super::{ListQuery, QueryError, Scope, follow, list_route, names};
 
 pub(super) fn routes() -> Router<App> {
-    list_route::of::<LiveCalls>()
+    list_route::of::<LiveCalls>().route("/console/now", get(now))
+}
+
+/// `GET /console/now`: follows all that happens now.
+async fn now(State(app): State<App>, scope: Scope, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let query = Arc::new(ListQuery { follow: true, ..query });
+    follow::three::<LiveCalls, Conferences, Queues>(app, scope, query, &headers)
 }
 
 /// The list of live calls.
@@ -45,8 +63,107 @@ struct LiveLeg {
     verb: Option<&'static str>,
     /// The id of the bridged leg, as the provider of the bridged leg writes it.
     bridged_with: Option<String>,
-    /// The last measurement of the audio quality, at most 5 s old.
+    /// The last measurement of the audio quality, at most 2 s old.
     quality: Option<Quality>,
+    /// Whether a request has muted the far end.
+    muted: bool,
+    /// Whether the leg is on hold: in its conference, or by the far end.
+    on_hold: bool,
+    /// The name of the leg's conference.
+    conference: Option<Arc<str>>,
+    /// The id of the leg to which this leg listens, as a supervisor.
+    listens_to: Option<String>,
+    streams: Vec<StreamRow>,
+    conversation: Option<ConversationRow>,
+}
+
+/// A running media stream.
+#[derive(Serialize)]
+struct StreamRow {
+    id: String,
+    /// The URL of the application, without credentials.
+    url: String,
+    /// The audio that the application receives: `inbound`, `outbound` or `both`.
+    track: &'static str,
+    since: Timestamp,
+    seconds: f64,
+    frames_out: u64,
+    octets_out: u64,
+    octets_in: u64,
+    frames_dropped: u64,
+}
+
+impl StreamRow {
+    fn of(stream: &StreamFigures, now: Timestamp) -> Self {
+        let counts = stream.counts();
+        Self {
+            id: stream.name.clone(),
+            url: stream.url.clone(),
+            track: match stream.track {
+                Track::Inbound => "inbound",
+                Track::Outbound => "outbound",
+                Track::Both => "both",
+            },
+            since: stream.since,
+            seconds: now.duration_since(stream.since).as_secs_f64().max(0.0),
+            frames_out: counts.frames_out,
+            octets_out: counts.octets_out,
+            octets_in: counts.octets_in,
+            frames_dropped: counts.dropped,
+        }
+    }
+}
+
+/// A running conversation with an agent, or with an application that reads and writes text.
+#[derive(Serialize)]
+struct ConversationRow {
+    /// The name of the agent, or the URL of the application.
+    with: String,
+    is_agent: bool,
+    /// `listening`, `caller-speaks`, `thinking` or `speaking`. `None` if the server does not know.
+    state: Option<&'static str>,
+    turns: u32,
+    interruptions: u32,
+    engines: Vec<EngineRow>,
+    last_error: Option<String>,
+}
+
+/// An engine of a conversation.
+#[derive(Serialize)]
+struct EngineRow {
+    /// `STT`, `LLM` or `TTS`.
+    name: &'static str,
+    /// Whether the engine has not failed since it last worked.
+    ok: bool,
+    /// The reason of the failure.
+    detail: Option<String>,
+}
+
+impl ConversationRow {
+    fn of(conversation: &LiveConversation) -> Self {
+        let figures = conversation.figures();
+        let engines = [("STT", Engine::Recogniser), ("LLM", Engine::Model), ("TTS", Engine::Voice)];
+        // The application itself is the model of a conversation without an agent.
+        let engines = engines.into_iter().filter(|(_, engine)| conversation.is_agent || *engine != Engine::Model);
+        let engine = |(name, engine)| {
+            let failed = figures.failures.iter().find(|failed| failed.engine == engine);
+            EngineRow { name, ok: failed.is_none(), detail: failed.map(|failed| failed.detail.clone()) }
+        };
+        Self {
+            with: conversation.with.clone(),
+            is_agent: conversation.is_agent,
+            state: figures.state.map(|state| match state {
+                ConversationState::Listening => "listening",
+                ConversationState::CallerSpeaks => "caller-speaks",
+                ConversationState::Thinking => "thinking",
+                ConversationState::Speaking => "speaking",
+            }),
+            turns: figures.turns,
+            interruptions: figures.interruptions,
+            engines: engines.map(engine).collect(),
+            last_error: figures.last_error.clone(),
+        }
+    }
 }
 
 /// A new measurement of a live leg, for the followers.
@@ -70,8 +187,14 @@ impl LiveCall {
             name: names.get(&leg.leg.id).cloned().unwrap_or_default(),
             row: CallRow::of(services, &leg.leg, now),
             verb: leg.verb,
-            bridged_with: bridged_leg(&view, leg).map(|other| services.call_id(other)),
+            bridged_with: leg_of(&view, leg.bridged_with).map(|other| services.call_id(other)),
             quality: leg.quality,
+            muted: leg.is_muted,
+            on_hold: leg.is_on_hold,
+            conference: leg.conference.clone(),
+            listens_to: leg_of(&view, leg.listens_to).map(|other| services.call_id(other)),
+            streams: leg.streams.iter().map(|stream| StreamRow::of(stream, now)).collect(),
+            conversation: leg.conversation.as_deref().map(ConversationRow::of),
         });
         let legs: Vec<_> = legs.collect();
         (!legs.is_empty()).then_some(Self { session: view.id, legs })
@@ -86,9 +209,9 @@ impl LiveCall {
     }
 }
 
-/// Returns the leg that is bridged with this leg of the call.
-fn bridged_leg<'a>(call: &'a CallView, leg: &LegView) -> Option<&'a LegInfo> {
-    let other = leg.bridged_with?;
+/// Returns the leg of the call with this id.
+fn leg_of(call: &CallView, id: Option<LegId>) -> Option<&LegInfo> {
+    let other = id?;
     call.legs.iter().map(|view| &*view.leg).find(|leg| leg.id == other)
 }
 
@@ -152,8 +275,9 @@ impl List for LiveCalls {
 fn measurement(app: &App, leg: &LegInfo, measured: &LegQuality) -> Change<LiveCall> {
     let services = app.calls.services();
     let lacks_audio = services.counters.lacks_audio(leg.id);
-    let measured = Measured { quality: measured.quality, leg: services.call_id(leg), lacks_audio };
-    serde_json::to_string(&measured).map_or(Change::Nothing, Change::Part)
+    let shown = Measured { quality: measured.quality, leg: services.call_id(leg), lacks_audio };
+    serde_json::to_string(&shown)
+        .map_or(Change::Nothing, |json| Change::Part(json, measured.is_busy.then_some(leg.session)))
 }
 
 #[cfg(test)]
@@ -167,12 +291,12 @@ mod tests {
         let leg = |id: u128, dialect: &str, bridged_with: u128| {
             let info = CallScript::commanded().events().next().unwrap().leg.clone();
             let leg = Arc::new(LegInfo { id: LegId(id), dialect: dialect.into(), ..(*info).clone() });
-            LegView { leg, verb: None, bridged_with: Some(LegId(bridged_with)), quality: None }
+            LegView { bridged_with: Some(LegId(bridged_with)), ..LegView::idle(leg) }
         };
         let call =
             CallView { id: CallId(1), legs: vec![leg(1, "twilio", 2), leg(2, "telnyx", 1), leg(3, "twilio", 4)] };
         let dialects: Vec<_> =
-            call.legs.iter().map(|leg| bridged_leg(&call, leg).map(|other| &*other.dialect)).collect();
+            call.legs.iter().map(|leg| leg_of(&call, leg.bridged_with).map(|other| &*other.dialect)).collect();
         assert_eq!(dialects, [Some("telnyx"), Some("twilio"), None]);
     }
 }

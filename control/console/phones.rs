@@ -1,6 +1,8 @@
-//! `/console/phones`: the phones that may register, and their registrations.
+//! `/console/phones`: the phones that may register, their registrations, and the web pages that are connected as phones.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use jiff::Timestamp;
@@ -10,6 +12,7 @@ use tandem_history::refusals::LastRefusal;
 use tandem_host::clock;
 use tandem_id::AccountName;
 use tandem_runtime::app::App;
+use tandem_runtime::services::Services;
 use tandem_store::bindings::{self, BindingRow};
 
 use super::list::{Change, List, Page};
@@ -33,6 +36,8 @@ struct PhoneRow {
     uri: String,
     registered: bool,
     contacts: Vec<Contact>,
+    /// The web pages that are connected as this user, each with the name of its SDK.
+    pages: Vec<&'static str>,
     /// The last refused registration or refused call since the start of the server.
     last_refusal: Option<LastRefusal>,
 }
@@ -68,6 +73,7 @@ impl List for Phones {
         let routing = services.routing.load_full();
         let phones = routing.phones();
         let seen = |account: &AccountName| scope.sees(account) && query.selects_account(account);
+        let mut pages = pages(services);
         let mut rows: Vec<_> = phones
             .users()
             .into_iter()
@@ -79,17 +85,31 @@ impl List for Phones {
                         && row.details.domain.as_deref() == user.domain.as_deref()
                 };
                 let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
+                let pages = pages.remove(&(user.account.clone(), Arc::clone(&user.name))).unwrap_or_default();
                 PhoneRow {
                     account: user.account.clone(),
                     username: user.name.to_string(),
                     domain: user.domain.as_deref().map(str::to_owned),
                     uri: phones.uri(&user),
-                    registered: !contacts.is_empty(),
+                    registered: !contacts.is_empty() || !pages.is_empty(),
+                    pages,
                     last_refusal: app.calls.refusals().last(&user.account, &user.name),
                     contacts,
                 }
             })
             .collect();
+        // A page needs no user of SIP.
+        let others = pages.into_iter().filter(|((account, _), _)| seen(account));
+        rows.extend(others.map(|((account, name), pages)| PhoneRow {
+            account,
+            uri: format!("client:{name}"),
+            username: name.to_string(),
+            domain: None,
+            registered: true,
+            contacts: Vec::new(),
+            pages,
+            last_refusal: None,
+        }));
         rows.sort_by(|a, b| (!a.registered, &a.account, &a.username).cmp(&(!b.registered, &b.account, &b.username)));
         Ok(Page::whole(rows))
     }
@@ -97,6 +117,16 @@ impl List for Phones {
     fn change(_app: &App, scope: &Scope, _query: &ListQuery, event: &Event) -> Change<PhoneRow> {
         if may_change(scope, event) { Change::List } else { Change::Nothing }
     }
+}
+
+/// Returns the web pages that are connected, by account and user.
+fn pages(services: &Services) -> HashMap<(AccountName, Arc<str>), Vec<&'static str>> {
+    let mut found: HashMap<_, Vec<_>> = HashMap::new();
+    for (user, contact) in services.clients.pages() {
+        let page = services.pages.get(contact);
+        found.entry((user.account, user.name)).or_default().extend(page.map(|page| page.sdk()));
+    }
+    found
 }
 
 /// Whether an event may change the visible phones.

@@ -276,6 +276,11 @@ async fn sign_out(axum::Extension(sessions): axum::Extension<Arc<Sessions>>, hea
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, set)]).into_response()
 }
 
+/// A refusal that the page shows together with advice.
+pub(crate) fn advised(status: StatusCode, message: &str, advice: &str) -> Response {
+    (status, Json(serde_json::json!({ "message": message, "advice": advice }))).into_response()
+}
+
 /// A refusal that the page shows.
 pub(crate) fn refused(status: StatusCode, message: &str) -> Response {
     (status, Json(serde_json::json!({ "message": message }))).into_response()

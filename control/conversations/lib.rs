@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod live;
 mod log;
 mod phrases;
 mod realtime;
@@ -36,8 +37,8 @@ use tandem_call::stream::{CallOver, StreamFailure, StreamFault};
 use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, ConversationWire};
 use tandem_history::call_port::CallPort;
 use tandem_host::clock;
-use tandem_http::Client;
 use tandem_http::websocket::Socket;
+use tandem_http::{Client, without_credentials};
 use tandem_id::{AccountName, ConversationId, LegId, OpId};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
@@ -46,6 +47,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use backend::{BackendMessage, ConversationBackend};
+pub use live::{ConversationFigures, ConversationState, FailedEngine, LiveConversation};
 use log::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
@@ -63,6 +65,8 @@ pub struct ConversationHandle {
     pub id: ConversationId,
     /// The id of the operation that owns the conversation's tap and source in the media session.
     pub op: OpId,
+    /// What the conversation does, for people who watch it.
+    pub live: Arc<LiveConversation>,
     inputs: mpsc::Sender<ConversationInput>,
 }
 
@@ -147,10 +151,15 @@ impl Conversations {
         new: NewConversation,
     ) -> ConversationHandle {
         let (sender, inputs) = mpsc::channel(MAX_INPUTS);
-        let handle = ConversationHandle { id: new.id, op: new.op, inputs: sender };
+        let (with, is_agent) = match &new.spec.with {
+            ConversationTarget::Agent(agent) => (agent.name.to_string(), true),
+            ConversationTarget::Application(url) => (without_credentials(url), false),
+        };
+        let live = Arc::new(LiveConversation::new(with, is_agent));
+        let handle = ConversationHandle { id: new.id, op: new.op, live: Arc::clone(&live), inputs: sender };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let status = run(&shared, &*call, new, inputs).await;
+            let status = run(&shared, &*call, new, inputs, live).await;
             // The call may be over.
             let _ = call.report(ConversationUpdate::Over(status));
         });
@@ -188,13 +197,14 @@ async fn run(
     call: &dyn CallPort<ConversationUpdate>,
     new: NewConversation,
     mut inputs: mpsc::Receiver<ConversationInput>,
+    live: Arc<LiveConversation>,
 ) -> ConversationStatus {
     let NewConversation { leg, mut spec, wire, account, provider_ids, .. } = new;
     if let ConversationTarget::Agent(agent) = &spec.with
         && let Some(config) = shared.agents.load_full().get(&agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
-        let new = realtime::NewRealtime { leg, provider_ids, config, agent, client };
+        let new = realtime::NewRealtime { leg, provider_ids, config, agent, client, live };
         return realtime::run(shared, call, new, inputs).await;
     }
     let opening = open_backend(shared, &account, &mut spec, wire);
@@ -208,7 +218,7 @@ async fn run(
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
     let mut task = ConversationTask {
-        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words()),
+        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words(), live),
         recognition_spec: recognition_spec(&spec),
         onset: spec.words_decide_interruption.then(Onset::default),
         turn_taking: TurnTaking::new(spec),
@@ -475,7 +485,10 @@ impl ConversationTask<'_> {
                     self.writer.clear();
                 }
                 TurnOutput::SendDigits(digits) => self.call.report(ConversationUpdate::SendDigits(digits))?,
-                TurnOutput::Event(event) => backend.send(event, clock::now()).await?,
+                TurnOutput::Event(event) => {
+                    self.log.live.event(&event);
+                    backend.send(event, clock::now()).await?;
+                }
                 TurnOutput::Pause => self.writer.pause(),
                 TurnOutput::Resume => self.writer.resume(),
                 TurnOutput::RecogniseLanguage(code) => {

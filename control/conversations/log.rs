@@ -5,6 +5,7 @@
 //! contains the words only at level `trace`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tandem_history::call_port::CallPort;
@@ -14,8 +15,8 @@ use tandem_http::without_credentials;
 use tandem_id::LegId;
 use tandem_metrics::turns::Totals;
 
-use super::ConversationUpdate;
 use super::turn_taking::ConversationFact;
+use super::{ConversationUpdate, LiveConversation};
 
 /// Maximum number of lines of one conversation, so that the log has room for the rest of the call. Later lines are only
 /// counted.
@@ -31,6 +32,8 @@ pub(super) struct ConversationLog<'a> {
     names: (String, String),
     words: bool,
     lines: u32,
+    /// What the conversation does now.
+    pub(super) live: Arc<LiveConversation>,
 }
 
 impl<'a> ConversationLog<'a> {
@@ -40,12 +43,14 @@ impl<'a> ConversationLog<'a> {
         leg: LegId,
         names: (String, String),
         words: bool,
+        live: Arc<LiveConversation>,
     ) -> Self {
-        Self { call, leg, names, words, lines: 0 }
+        Self { call, leg, names, words, lines: 0, live }
     }
 
     /// Logs a fact.
     pub(super) fn note(&mut self, fact: &ConversationFact) {
+        self.live.note(fact);
         let (text, data) = line(fact, self.words);
         self.lines = self.lines.saturating_add(1);
         match self.lines {
@@ -172,7 +177,8 @@ mod tests {
     #[test]
     fn a_long_conversation_leaves_room_in_the_log_for_the_rest_of_its_call() {
         let call = TestCall::default();
-        let mut log = ConversationLog::new(&call, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
+        let live = LiveConversation::new("night".to_owned(), true);
+        let mut log = ConversationLog::new(&call, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true, Arc::new(live));
         for number in 0..5_000 {
             log.note(&heard(&number.to_string()));
         }

@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 use super::log::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{
-    ConversationInput, ConversationUpdate, Conversations, LONGEST, ORDER, Onset, TAP_FRAMES, record, sleep_until,
+    ConversationInput, ConversationUpdate, Conversations, LONGEST, LiveConversation, ORDER, Onset, TAP_FRAMES, record,
+    sleep_until,
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
@@ -43,6 +44,7 @@ pub(super) struct NewRealtime {
     pub(super) config: Arc<AgentConfig>,
     pub(super) agent: AgentSpec,
     pub(super) client: Client,
+    pub(super) live: Arc<LiveConversation>,
 }
 
 /// Runs a conversation until one side ends it.
@@ -52,11 +54,11 @@ pub(super) async fn run(
     new: NewRealtime,
     mut inputs: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
-    let NewRealtime { leg, provider_ids, config, agent, client } = new;
+    let NewRealtime { leg, provider_ids, config, agent, client, live } = new;
     let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let mut task = RealtimeTask {
         dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
-        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words()),
+        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words(), live),
         turns: Turns::default(),
         shared,
         call,

@@ -67,6 +67,8 @@ pub enum QueueChange {
     Called(LegId),
     /// A leg has left the queue.
     Left(LegId),
+    /// An agent waits for a caller of the queue, or waits no longer.
+    Agents,
 }
 
 /// A change of a trunk.
@@ -141,6 +143,9 @@ pub struct LegQuality {
     pub account: AccountName,
     /// The figures.
     pub quality: Quality,
+    /// Whether more than the quality has changed: streams or a conversation run on the leg, or the far end has begun or
+    /// ended a hold.
+    pub is_busy: bool,
 }
 
 /// A change of the running verb of a live leg.

@@ -19,6 +19,8 @@ use tandem_leg::signal::SignalCommand;
 
 /// A page that is connected, and that can be called.
 pub trait WebPhone: Send + Sync {
+    /// The name of the page's SDK, for people.
+    fn sdk(&self) -> &'static str;
     /// Rings at the page. Never waits. The signals of the call have the id [`Ringing::branch`].
     fn ring(&self, ringing: Ringing) -> Arc<dyn WebCall>;
 }

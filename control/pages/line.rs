@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tandem_call::header_fields::HeaderFields;
+use tandem_call::route::Route;
 use tandem_clients::User;
 use tandem_id::LegId;
 use tandem_leg::ELSEWHERE;
@@ -124,6 +125,8 @@ pub struct PageCall {
     pub parameters: Vec<(String, String)>,
     /// A text of the page that the application gets with each event of the leg.
     pub client_state: Option<String>,
+    /// The route, if the page has chosen one. Without it, the called number decides.
+    pub route: Option<Route>,
 }
 
 impl Line {
@@ -196,7 +199,7 @@ impl Line {
     /// Makes the call that the page has asked for: admits it, or refuses it.
     pub fn make(self: Arc<Self>, call: PageCall) {
         let PageCall { peer, transport, identity, from_uri, from_user, from_display, to_uri, to_user, .. } = call;
-        let PageCall { line, signalling_id, headers, parameters, client_state, .. } = call;
+        let PageCall { line, signalling_id, headers, parameters, client_state, route, .. } = call;
         let incoming = IncomingCall {
             request_uri: to_uri.clone(),
             to_uri,
@@ -218,7 +221,7 @@ impl Line {
             replaces: None,
             dialog: None,
         };
-        self.calls.clone().call_of_page(self.facts.leg, self, incoming);
+        self.calls.clone().call_of_page(self.facts.leg, self, incoming, route);
     }
 
     /// Refuses the call of the page without a record, because the page may not make it.

@@ -116,6 +116,12 @@ impl Page {
         self.lines.lock().len() < MAX_LINES
     }
 
+    /// Ends each call, because nobody will take it up over another socket.
+    pub fn leave(&self) {
+        let lines = self.lines.lock().clone();
+        lines.iter().for_each(|line| line.left());
+    }
+
     /// Tells each call that the socket is lost.
     pub(crate) fn lose(&self) {
         let lines = std::mem::take(&mut *self.lines.lock());
@@ -137,6 +143,10 @@ impl Page {
 }
 
 impl WebPhone for Page {
+    fn sdk(&self) -> &'static str {
+        self.spec.protocol.name()
+    }
+
     fn ring(&self, ringing: Ringing) -> Arc<dyn WebCall> {
         let (leg, signals) = (ringing.leg, ringing.branch);
         let Some(page) = self.own.upgrade().filter(|page| page.has_room() && !self.spec.out.is_closed()) else {

@@ -62,6 +62,8 @@ pub enum End {
 
 /// The frames of an SDK's protocol. Each function returns the frames for the page, in order.
 pub trait Protocol: Send + Sync {
+    /// The name of the SDK, for people.
+    fn name(&self) -> &'static str;
     /// The page rings.
     fn ring(&self, call: &Facts, ringing: &Ringing) -> Vec<String>;
     /// The far end of the page's call rings. `sdp` is our answer, for early media.

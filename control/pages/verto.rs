@@ -14,6 +14,8 @@ const MAX_HEADERS: usize = 50;
 
 /// The envelope of an SDK.
 pub trait Envelope: Send + Sync {
+    /// The name of the SDK, for people.
+    const SDK: &'static str;
     /// Writes a request to the page about a call. `method` has no prefix: `invite`, `answer`, `bye`.
     fn request(&self, call: &Facts, method: &str, params: Map<String, Value>) -> String;
     /// Writes the answer to a request of the page that has waited.
@@ -56,6 +58,10 @@ impl<E: Envelope> Verto<E> {
 }
 
 impl<E: Envelope> Protocol for Verto<E> {
+    fn name(&self) -> &'static str {
+        E::SDK
+    }
+
     fn ring(&self, call: &Facts, ringing: &Ringing) -> Vec<String> {
         let mut params = self.0.ids(call);
         let (from, to) = (ringing.from.user().into_owned(), ringing.to.user().into_owned());

@@ -280,6 +280,7 @@ impl Queues {
         let name = (account.clone(), Arc::clone(name));
         let mut table = self.0.lock();
         table.agents.entry(name.clone()).or_default().push_back(WaitingAgent { leg, paired: false });
+        table.publish_agents(&name);
         let pair = table.names.get(&name).copied().and_then(|id| table.pair(id));
         (AgentRequest { queues: self.clone(), name, leg }, pair)
     }
@@ -307,11 +308,23 @@ impl Queues {
 
     /// Returns the queues of an account, newest queue first.
     pub fn list(&self, account: &AccountName, now: Timestamp) -> Vec<QueueSnapshot> {
+        self.of(|one| one == account, now)
+    }
+
+    /// Returns the queues of these accounts, newest queue first.
+    pub fn of(&self, selects: impl Fn(&AccountName) -> bool, now: Timestamp) -> Vec<QueueSnapshot> {
         let table = self.0.lock();
-        let own = table.queues.values().filter(|live| live.queue.account == *account);
+        let own = table.queues.values().filter(|live| selects(&live.queue.account));
         let mut all: Vec<_> = own.map(|live| live.snapshot(now)).collect();
         all.sort_by_key(|one| std::cmp::Reverse((one.queue.created_at, one.queue.id)));
         all
+    }
+
+    /// Returns the agents that wait for a caller of the account's queue with this name, in the order of their requests.
+    pub fn agents(&self, account: &AccountName, name: &Arc<str>) -> Vec<LegId> {
+        let table = self.0.lock();
+        let waiting = table.agents.get(&(account.clone(), Arc::clone(name))).into_iter().flatten();
+        waiting.filter(|agent| !agent.paired).map(|agent| agent.leg).collect()
     }
 
     /// Returns a queue of an account by its id.
@@ -469,6 +482,12 @@ impl QueueTable {
         });
     }
 
+    fn publish_agents(&self, name: &Name) {
+        if let Some(id) = self.names.get(name) {
+            self.publish(*id, QueueChange::Agents);
+        }
+    }
+
     fn wait_again(&mut self, id: QueueId, leg: LegId) -> bool {
         let live = self.queues.get_mut(&id);
         let caller = live.and_then(|live| live.callers.iter_mut().find(|caller| caller.leg == leg));
@@ -538,6 +557,7 @@ impl Drop for AgentRequest {
                 table.agents.remove(&self.name);
             }
         }
+        table.publish_agents(&self.name);
     }
 }
 

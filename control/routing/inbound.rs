@@ -273,6 +273,15 @@ impl Routing {
         })
     }
 
+    /// Returns the route to the account's application with this id, whatever its provider. `None` if there is none.
+    pub fn to_application(&self, account: &AccountName, id: &str) -> Option<Route> {
+        if let Some(application) = self.commanding(account, id) {
+            return Some(to_application(account.clone(), &application));
+        }
+        let held = self.inventory.applications.find(id).map(|held| held.details.dialect.clone());
+        self.to_application_of(account, held.as_deref().unwrap_or(&self.documents(account)), id)
+    }
+
     /// Returns the route to the account's application with this id.
     fn to_application_of(&self, account: &AccountName, dialect: &str, id: &str) -> Option<Route> {
         match self.configured_application(id).filter(|app| app.account == *account) {

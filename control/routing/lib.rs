@@ -152,7 +152,7 @@ impl Routing {
     }
 
     /// Returns the default dialect for the documents of an account.
-    pub(crate) fn documents(&self, account: &AccountName) -> Arc<str> {
+    pub fn documents(&self, account: &AccountName) -> Arc<str> {
         self.accounts.documents(account).into()
     }
 }

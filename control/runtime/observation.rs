@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::leg::{LegInfo, Quality};
+use tandem_conversations::LiveConversation;
 use tandem_events::{Event, Kind, Topic, TrunkEvent};
 use tandem_id::{CallId, LegId};
+use tandem_streams::StreamFigures;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -14,7 +16,7 @@ use crate::calls::Calls;
 use crate::inbox::{Message, PostError};
 
 /// Time between two measurements of the audio quality of a leg.
-const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+const QUALITY_INTERVAL: Duration = Duration::from_secs(2);
 /// Time between two comparisons of the state of all trunks.
 const TRUNK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time for the replies of all calls to one request.
@@ -50,6 +52,37 @@ pub struct LegView {
     /// The last measurement of the audio quality. The server measures only while a reader takes [`Kind::LegQuality`], or
     /// after [`Calls::measure`].
     pub quality: Option<Quality>,
+    /// Whether a request has muted the far end, in its call or in its conference.
+    pub is_muted: bool,
+    /// Whether the leg is on hold in its conference, or the far end holds the call: it has offered to send no audio. The
+    /// second is known only after a measurement.
+    pub is_on_hold: bool,
+    /// The conference of the leg.
+    pub conference: Option<Arc<str>>,
+    /// The leg to whose call this leg listens, as a supervisor.
+    pub listens_to: Option<LegId>,
+    /// The running streams.
+    pub streams: Vec<Arc<StreamFigures>>,
+    /// The running conversation.
+    pub conversation: Option<Arc<LiveConversation>>,
+}
+
+impl LegView {
+    /// Creates the view of a leg that runs nothing.
+    pub fn idle(leg: Arc<LegInfo>) -> Self {
+        Self {
+            leg,
+            verb: None,
+            bridged_with: None,
+            quality: None,
+            is_muted: false,
+            is_on_hold: false,
+            conference: None,
+            listens_to: None,
+            streams: Vec::new(),
+            conversation: None,
+        }
+    }
 }
 
 impl Calls {

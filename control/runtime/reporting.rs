@@ -207,6 +207,13 @@ impl Calls {
         self.services().report(of, at, problem);
     }
 
+    /// Adds a line to the log of a live call. If the call has ended, the line is lost.
+    pub fn note(&self, leg: &LegInfo, text: &str) {
+        if let Some(inbox) = self.inbox(leg.session) {
+            inbox.log().push(clock::time(), Some(leg.id), "call", text);
+        }
+    }
+
     /// Adds an HTTP exchange to the log of a call, live or ended, together with a line about the exchange. If the call
     /// is overloaded, the exchange and the line are dropped. If the exchange failed, also reports the problem.
     pub fn exchanged(

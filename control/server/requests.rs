@@ -34,6 +34,8 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_IDS: usize = 6;
 /// The members of a request or an answer that name a call, in all providers' spelling.
 const CALL_IDS: [&str; 6] = ["call_control_id", "CallSid", "call_sid", "sid", "call_id", "id"];
+/// Requests of the console that change no data: the sign-in, and a softphone that connects.
+const UNNOTED: [&str; 2] = ["/console/session", "/console/phone/socket"];
 /// Maximum number of characters of the parameters in a line of a call's log, and of a part of the path.
 const SHOWN: usize = 160;
 const SHOWN_PART: usize = 12;
@@ -106,7 +108,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
 pub(super) async fn note_change(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) || path == "/console/session" {
+    if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) || UNNOTED.contains(&&*path) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
 use tandem_call::event::EventKind;
 use tandem_call::header_fields::HeaderFields;
+use tandem_call::route::Route;
 use tandem_clients::User;
 use tandem_events::{Event, Filter, Item, Kind, Subscription};
 use tandem_id::{AccountName, CallId, LegId};
@@ -61,7 +62,16 @@ pub(crate) async fn call(
 ) -> Response {
     let (account, place) = (phone.dialled.account.clone(), "the page /dev/phone");
     let to = chosen(&parties.to, &phone.dialled.number);
-    phone.desk.call(Call { account, place, name: "dev-phone", peer, to, from: parties.from }, &headers, body)
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP) {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("The body must be an SDP offer: {SDP}."));
+    }
+    let Ok(offer) = body else {
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, "The SDP offer is longer than 64 KiB.");
+    };
+    let offer = String::from_utf8_lossy(&offer).into_owned();
+    let call = Call { account, place, name: "dev-phone", peer, to, from: parties.from, offer, route: None };
+    phone.desk.call(call)
 }
 
 /// Returns the text that a person has entered, or the usual text.
@@ -86,20 +96,16 @@ pub struct Call {
     pub to: String,
     /// The calling number or name. Empty means the usual one.
     pub from: String,
+    /// The page's offer with all its candidates.
+    pub offer: String,
+    /// The route, if the page has chosen one. Without it, the called number decides.
+    pub route: Option<Route>,
 }
 
 impl Desk {
-    /// Makes a call. `body` is the page's offer with all its candidates. The response has a line of JSON for each event, and
-    /// lasts as long as the call. The caller of this function checks who may call.
-    pub fn call(&self, mut call: Call, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP) {
-            return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("The body must be an SDP offer: {SDP}."));
-        }
-        let offer = match body {
-            Ok(offer) => String::from_utf8_lossy(&offer).into_owned(),
-            Err(_) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "The SDP offer is longer than 64 KiB."),
-        };
+    /// Makes a call. The response has a line of JSON for each event, and lasts as long as the call. The caller of this
+    /// function checks who may call.
+    pub fn call(&self, mut call: Call) -> Response {
         (call.to, call.from) = (printable(call.to.trim()), chosen(&call.from, FROM));
         let is_party = |text: &String| {
             !text.is_empty() && text.chars().count() <= MAX_PARTY && !text.contains(char::is_whitespace)
@@ -120,7 +126,7 @@ impl Desk {
                 "The server has too many readers of events. Call again later.",
             );
         };
-        let stream = CallStream::begin(self, call, offer, events, place);
+        let stream = CallStream::begin(self, call, events, place);
         let lines = stream::unfold(stream, async |mut stream| {
             let line = stream.next().await?;
             Some((Ok::<_, Infallible>(line), stream))
@@ -162,8 +168,8 @@ impl Drop for CallStream {
 
 impl CallStream {
     /// Makes the call.
-    fn begin(desk: &Desk, call: Call, offer: String, events: Subscription, place: OwnedSemaphorePermit) -> Self {
-        let Call { account, place: page_name, name: user, peer, to, from } = call;
+    fn begin(desk: &Desk, call: Call, events: Subscription, place: OwnedSemaphorePermit) -> Self {
+        let Call { account, place: page_name, name: user, peer, to, from, offer, route } = call;
         let calls = desk.app.calls.clone();
         let (out, frames) = Outbox::new();
         let page = Page::new(PageSpec {
@@ -194,6 +200,7 @@ impl CallStream {
             headers: HeaderFields::new(),
             parameters: Vec::new(),
             client_state: None,
+            route,
         });
         Self {
             calls,

@@ -76,6 +76,10 @@ fn frame(frame: &Frame) -> Vec<String> {
 }
 
 impl Protocol for JsonLines {
+    fn name(&self) -> &'static str {
+        "softphone"
+    }
+
     fn ring(&self, _: &Facts, _: &Ringing) -> Vec<String> {
         Vec::new()
     }

@@ -19,6 +19,7 @@ mod ending;
 mod frame;
 mod guard;
 mod key;
+mod phone;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 pub use call::Call;
 pub use guard::OF_PAGES;
 pub use key::Key;
+pub use phone::NotRung;
 
 /// The path of the page.
 const PATH: &str = "/dev/phone";
@@ -69,18 +71,21 @@ struct Softphone {
     dialled: Dialled,
 }
 
-/// The calls of the pages of a server. Each request with an offer is one call.
+/// The calls of the pages of a server. Each request with an offer is one call. A page with a socket also takes calls.
 #[derive(Clone)]
 pub struct Desk {
     app: App,
     lines: Lines,
     places: Arc<Semaphore>,
+    /// The pages that take calls.
+    phones: phone::Phones,
 }
 
 impl Desk {
     /// Creates the state for the pages of one path.
     pub fn new(app: App) -> Self {
-        Self { app, lines: Lines::default(), places: Arc::new(Semaphore::new(MAX_CALLS)) }
+        let places = Arc::new(Semaphore::new(MAX_CALLS));
+        Self { app, lines: Lines::default(), places, phones: phone::Phones::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::local::{Channel, Pipe};
-use super::{Ready, StreamInput, StreamUpdate, TAP_FRAMES};
+use super::{Ready, StreamFigures, StreamInput, StreamUpdate, TAP_FRAMES};
 
 /// The order of the octets in the samples of the tap.
 const ORDER: media::ByteOrder = media::ByteOrder::Little;
@@ -30,6 +30,7 @@ pub(super) async fn run(
     spec: &StreamSpec,
     (idle, local): (Option<Duration>, Option<Pipe>),
     notes: &mut mpsc::Receiver<StreamInput>,
+    figures: &StreamFigures,
 ) -> Result<(), StreamFailure> {
     let law = if spec.codec == Some(StreamCodec::Pcma) { media::g711::Law::A } else { media::g711::Law::Mu };
     let mut sender = tokio::select! {
@@ -47,6 +48,7 @@ pub(super) async fn run(
                     let mut octets = [0; FRAME];
                     law.encode(&samples, &mut octets);
                     sender.send(track, &octets).await?;
+                    figures.sent(octets.len(), tap.dropped());
                 }
             }
             note = notes.recv() => if let Some(StreamInput::Stop) | None = note { break },

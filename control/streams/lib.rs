@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod container;
+mod figures;
 mod fork;
 mod frames;
 pub mod local;
@@ -36,6 +37,7 @@ use tandem_settings::{ByteOrder, StreamsConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use container::container;
+pub use figures::{StreamCounts, StreamFigures};
 pub use frames::FrameEncoder;
 use local::{Channel, LocalStreams, Pipe};
 use stats::{EngineCounts, LogLine, StreamStats};
@@ -83,6 +85,8 @@ pub struct StreamHandle {
     waiting: Option<PendingStream>,
     /// Whether the INVITE of the leg must wait for the socket.
     pub delays_invite: bool,
+    /// The figures of the stream, for people who watch it.
+    pub figures: Arc<StreamFigures>,
 }
 
 struct PendingStream {
@@ -196,6 +200,7 @@ impl StreamHandle {
         let codec = plays(&new.spec, new.law, resources.byte_order);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
         let waiting = begin.map(|begin| PendingStream { begin, spec: new.spec.clone() });
+        let figures = Arc::new(StreamFigures::new(&new.name, &new.spec));
         let handle = Self {
             delays_invite: waiting.is_some() && new.spec.connect_timing == ConnectTiming::BeforeCalling,
             waiting,
@@ -208,9 +213,10 @@ impl StreamHandle {
             codec,
             byte_order: resources.byte_order,
             buffer: resources.buffer,
+            figures: Arc::clone(&figures),
         };
         tokio::spawn(async move {
-            let status = match run(resources, &*call, new, begun, heard).await {
+            let status = match run(resources, &*call, new, begun, heard, figures).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -281,11 +287,12 @@ async fn run(
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
     mut inputs: mpsc::Receiver<StreamInput>,
+    figures: Arc<StreamFigures>,
 ) -> Result<(), StreamFailure> {
     let NewStream { leg, spec, mut wire, mut law, name, .. } = new;
     let Resources { client, buffer, idle, byte_order, timings, local } = resources;
     if spec.transport != StreamTransport::Messages {
-        return fork::run(&client, call, &spec, (idle, local), &mut inputs).await;
+        return fork::run(&client, call, &spec, (idle, local), &mut inputs, &figures).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
@@ -323,6 +330,7 @@ async fn run(
         stats: StreamStats::new(now, codec, spec.bidirectional_mode.is_some()),
         timings,
         gaps: media::Underruns::default(),
+        figures,
     };
     let ready = Ready { sink, source };
     let outcome =
@@ -372,6 +380,7 @@ async fn carry(
                 // Both tracks have a frame in every tick. The two frames are sent together.
                 loop {
                     playback.stats.sent(now, &frame);
+                    playback.figures.sent(frame.audio().len(), tap.dropped());
                     socket.feed(frames.encode(wire, &frame)).await?;
                     let Some(another) = tap.pop() else { break };
                     frame = another;
@@ -481,6 +490,7 @@ struct StreamPlayback {
     timings: Arc<Timings>,
     /// The gaps that the writers to earlier bridged legs have counted.
     gaps: media::Underruns,
+    figures: Arc<StreamFigures>,
 }
 
 impl StreamPlayback {
@@ -522,6 +532,7 @@ impl StreamPlayback {
             StreamMessage::Media(bytes) if self.own.is_some() => {
                 let container = if self.files { None } else { container(&bytes) };
                 let octets = if self.files { self.file(bytes, now).await? } else { bytes };
+                self.figures.received(octets.len());
                 let mut refused = false;
                 for writer in self.writers() {
                     refused |= writer.audio(octets.clone()).is_err();

@@ -15,7 +15,7 @@ RIVAL_TOKEN = "fedcba9876543210fedcba9876543210"
 PASSWORD = "long enough 1"
 OWN = {"X-Tandem-Console": "1"}
 # Each request of an operator, of an account and of a reader.
-LISTS = ["calls", "live", "phones", "trunks", "numbers", "errors", "changes"]
+LISTS = ["calls", "live", "conferences", "queues", "phones", "trunks", "numbers", "errors", "changes"]
 OF_OPERATORS = ["figures", "log", "sip/bans", "sip/strangers"]
 # Every route that needs an account: method, path, and who may use it.
 ROUTES = [

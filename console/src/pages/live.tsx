@@ -1,106 +1,86 @@
-/** The live calls, and what needs attention now. */
+/** What happens now: live calls, conferences and queues, and what needs attention. */
 import { useEffect, useState } from "preact/hooks";
 import { inPlaceOf, useFollow } from "../follow";
 import { count } from "../format";
 import { useLoad } from "../load";
 import { link } from "../route";
-import type { LiveCall, Phone, Problem, Quality, Trunk } from "../types";
+import type { Conference, LiveCall, Phone, Problem, Quality, Queue, Trunk } from "../types";
 import { Badge, Empty, Failed, Loading, Note } from "../ui/state";
 import { LegCard } from "./live_leg";
+import { ConferenceCard, QueueCard } from "./live_rooms";
+
+type Row = LiveCall | Conference | Queue;
 
 /** Puts a new measurement into the row of its leg. */
-function measured(rows: Map<string, LiveCall>, line: Record<string, unknown>): void {
+function measured(rows: Map<string, Row>, line: Record<string, unknown>): void {
     for (const [key, row] of rows) {
-        if (!row.legs.some((leg) => leg.id === line.leg)) continue;
+        if (!("legs" in row) || !row.legs.some((leg) => leg.id === line.leg)) continue;
         const change = { quality: line.quality as Quality, lacks_audio: line.lacks_audio === true };
         const legs = row.legs.map((leg) => (leg.id === line.leg ? { ...leg, ...change } : leg));
         rows.set(key, inPlaceOf(row, { ...row, legs }));
     }
 }
 
-/** Draws the component again each second. */
-function useSeconds(): void {
-    const [, tick] = useState(0);
+/** A number that grows each second. It is a property of what ticks, because only changed properties draw a component again. */
+function useSeconds(): number {
+    const [seconds, tick] = useState(0);
     useEffect(() => {
         const timer = setInterval(() => tick((now) => now + 1), 1000);
         return () => clearInterval(timer);
     }, []);
+    return seconds;
 }
 
-const CARDS_MS = 10_000;
+const HEALTH_MS = 10_000;
 
-function TrunkCard() {
-    const { data } = useLoad<{ trunks: Trunk[] }>("/console/trunks", CARDS_MS);
-    const trunks = data?.trunks ?? [];
-    const down = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
-    return (
-        <a class="card" href={link(["trunks"])}>
-            <h2>Trunks</h2>
-            <p>{count(trunks.length, "trunk")}</p>
-            {down.length > 0 ? (
-                down.map((trunk) => (
-                    <Badge key={trunk.name} tone={trunk.health === "down" ? "bad" : "warn"}>
-                        {trunk.name} {trunk.health}
-                    </Badge>
-                ))
-            ) : (
-                <Badge tone="good">no trunk is down</Badge>
-            )}
-        </a>
-    );
-}
-
-function PhoneCard() {
-    const { data } = useLoad<{ phones: Phone[] }>("/console/phones", CARDS_MS);
-    const phones = data?.phones ?? [];
+function Health() {
+    const [since] = useState(() => new Date(Date.now() - 3600_000).toISOString());
+    const trunks = useLoad<{ trunks: Trunk[] }>("/console/trunks", HEALTH_MS).data?.trunks ?? [];
+    const phones = useLoad<{ phones: Phone[] }>("/console/phones", HEALTH_MS).data?.phones ?? [];
+    const errors = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, HEALTH_MS).data?.errors ?? [];
+    const troubled = trunks.filter((trunk) => trunk.health === "down" || trunk.health === "doubtful");
     const registered = phones.filter((phone) => phone.registered).length;
     const refused = phones.filter((phone) => phone.last_refusal).length;
-    return (
-        <a class="card" href={link(["phones"])}>
-            <h2>Phones</h2>
-            <p>
-                {registered} of {phones.length} registered
-            </p>
-            {refused > 0 && <Badge tone="warn">{refused} refused</Badge>}
-        </a>
-    );
-}
-
-function ProblemCard() {
-    const [since] = useState(() => new Date(Date.now() - 3600_000).toISOString());
-    const { data } = useLoad<{ errors: Problem[] }>(`/console/errors?limit=200&since=${since}`, CARDS_MS);
-    const errors = data?.errors ?? [];
     const causes = [...new Set(errors.map((error) => error.cause ?? "other"))];
     return (
-        <a class="card" href={link(["problems"])}>
-            <h2>Problems of the last hour</h2>
-            <p>{count(errors.length, "problem")}</p>
-            {causes.slice(0, 4).map((cause) => (
-                <Badge key={cause} tone="bad">
-                    {cause}
-                </Badge>
-            ))}
-            {data && errors.length === 0 && <Badge tone="good">none</Badge>}
-        </a>
+        <ul class="health" aria-label="Health">
+            <li>
+                <a href={link(["trunks"])}>{count(trunks.length, "trunk")}</a>{" "}
+                {troubled.map(({ name, health }) => (
+                    <Badge key={name} tone={health === "down" ? "bad" : "warn"}>{`${name} ${health}`}</Badge>
+                ))}
+                {trunks.length > 0 && troubled.length === 0 && <Badge tone="good">none is down</Badge>}
+            </li>
+            <li>
+                <a href={link(["phones"])}>{count(phones.length, "phone")}</a>{" "}
+                <Badge tone={registered > 0 ? "good" : "idle"}>{registered} registered</Badge>{" "}
+                {refused > 0 && <Badge tone="warn">{refused} refused</Badge>}
+            </li>
+            <li>
+                <a href={link(["problems"])}>{count(errors.length, "problem")} in the last hour</a>{" "}
+                {causes.slice(0, 4).map((cause) => (
+                    <Badge key={cause} tone="bad">{cause}</Badge>
+                ))}
+            </li>
+        </ul>
     );
 }
 
-/** The page of live calls. */
+/** The page of what happens now. */
 export function LivePage() {
-    const { rows, isReady, note, error } = useFollow<LiveCall>("/console/live?follow=true", "live", measured);
-    useSeconds();
-    const calls = [...rows.value.values()].reverse();
+    const { rows, isReady, note, error } = useFollow<Row>("/console/now", ["live", "conference", "queue"], measured);
+    const seconds = useSeconds();
+    const all = [...rows.value.values()].reverse();
+    const calls = all.filter((row) => "legs" in row);
+    const conferences = all.filter((row) => "participants" in row);
+    const queues = all.filter((row) => "callers" in row).filter((one) => one.callers.length + one.agents.length > 0);
     const legs = calls.reduce((sum, call) => sum + call.legs.length, 0);
     return (
         <>
             <h1>
                 Live <small>{isReady.value ? `${count(calls.length, "call")}, ${count(legs, "leg")}` : ""}</small>
             </h1>
-            <div class="cards">
-                <TrunkCard />
-                <PhoneCard />
-                <ProblemCard />
-            </div>
+            <Health />
             <Note text={note.value} />
             {error.value && <Failed error={error.value} />}
             {!isReady.value && !error.value && <Loading />}
@@ -112,11 +92,18 @@ export function LivePage() {
                     </p>
                 </Empty>
             )}
-            <ul class="live">
+            {conferences.length + queues.length > 0 && (
+                <ul class="live rooms" aria-label="Conferences and queues">
+                    {[...conferences, ...queues].map((one) => (
+                        <li key={one.id}>{"callers" in one ? <QueueCard of={one} tick={seconds} /> : <ConferenceCard of={one} />}</li>
+                    ))}
+                </ul>
+            )}
+            <ul class="live" aria-label="Calls">
                 {calls.map((call) => (
                     <li key={call.session} aria-label={`Call of ${call.legs[0]?.from ?? "?"}`}>
                         {call.legs.map((leg) => (
-                            <LegCard key={leg.id} leg={leg} call={call} />
+                            <LegCard key={leg.id} leg={leg} call={call} tick={seconds} />
                         ))}
                     </li>
                 ))}

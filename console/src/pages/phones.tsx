@@ -26,18 +26,21 @@ const columns: Column<Phone>[] = [
         isLong: true,
         cell: (row) =>
             row.registered
-                ? row.contacts.map((contact) => (
-                      <div key={contact.contact}>
-                          {contact.source} {contact.transport.toUpperCase()}, until {moment(contact.expires_at)}
-                      </div>
-                  ))
+                ? [
+                      ...row.contacts.map((contact) => (
+                          <div key={contact.contact}>
+                              {contact.source} {contact.transport.toUpperCase()}, until {moment(contact.expires_at)}
+                          </div>
+                      )),
+                      ...row.pages.map((sdk, at) => <div key={at}>a web page ({sdk})</div>),
+                  ]
                 : NONE,
     },
     {
         name: "User agent",
         isLong: true,
         cell: (row) =>
-            row.registered ? row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? NONE}</div>) : NONE,
+            row.contacts.length > 0 ? row.contacts.map((contact) => <div key={contact.contact}>{contact.user_agent ?? NONE}</div>) : NONE,
     },
     { name: "Last refusal", cell: (row) => (row.last_refusal ? <Refusal of={row.last_refusal} /> : NONE), isLong: true },
     { name: "SIP URI", cell: (row) => row.uri, isLong: true },

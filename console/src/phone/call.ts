@@ -1,9 +1,9 @@
 /**
- * A call of the softphone. One POST is one call: its body is the offer, and its response has a line of JSON for each event. The
- * last line says why the call has ended. To hang up, the page closes the connection.
+ * A call of the softphone. One POST makes a call: its response has a line of JSON for each event, and the last line says why the
+ * call has ended; to hang up, the page closes the connection. A call that rings comes over the socket of `desk.ts`.
  */
 import { signal } from "@preact/signals";
-import { request, withQuery } from "../api";
+import { request } from "../api";
 
 const GATHERING_MS = 2000;
 const KEY_MS = 120;
@@ -17,11 +17,27 @@ export interface Problem {
     advice?: string;
 }
 
+/** What is called. Without an application, the called number decides. */
 export interface Parties {
-    to: string;
-    from: string;
+    to?: string;
+    from?: string;
     account?: string;
-    device?: string;
+    url?: string;
+    provider?: string;
+    application?: string;
+    agent?: string;
+    prompt?: string;
+}
+
+/** A call that the server offers, and the way back to the server. */
+export interface Offered {
+    /** The id of the call for the other pages. */
+    call: string;
+    sdp: string;
+    /** Whether this page only listens: it needs no microphone. */
+    listens: boolean;
+    answer: (sdp: string) => void;
+    leave: () => void;
 }
 
 /** What the network does to the sound. */
@@ -35,7 +51,7 @@ export interface Figures {
 
 type Line = { event: string; id?: string; sdp?: string; words?: string; detail?: string; failed?: boolean } & Partial<Problem>;
 
-/** Waits until the offer has all candidates. */
+/** Waits until the description has all candidates. */
 function gathered(connection: RTCPeerConnection): Promise<void> {
     return new Promise((resolve) => {
         const check = () => connection.iceGatheringState === "complete" && resolve();
@@ -77,6 +93,7 @@ export class Call {
     readonly levels = signal<[number, number]>([0, 0]);
     readonly keys = signal("");
     readonly figures = signal<Figures | null>(null);
+    readonly isMuted = signal(false);
     private readonly abort = new AbortController();
     private readonly context = new AudioContext();
     private readonly sound = new Audio();
@@ -84,49 +101,92 @@ export class Call {
     private connection: RTCPeerConnection | null = null;
     private microphone: MediaStream | null = null;
     private sender: RTCRtpSender | null = null;
+    private leave: (() => void) | null = null;
     private timer = 0;
 
-    constructor(parties: Parties) {
-        this.run(parties).catch((error: unknown) => this.finish(error instanceof Error ? error.message : String(error)));
+    private constructor(
+        /** The parties, for people. */
+        readonly title: string,
+        /** Whether the page only listens. */
+        readonly listens: boolean,
+        run: (call: Call) => Promise<void>,
+    ) {
+        run(this).catch((error: unknown) => this.finish(error instanceof Error ? error.message : String(error)));
+    }
+
+    /** Makes a call. */
+    static to(title: string, parties: Parties, device: string): Call {
+        return new Call(title, false, (call) => call.dial(parties, device));
+    }
+
+    /** Takes a call that rings. */
+    static of(title: string, offered: Offered): Call {
+        return new Call(title, offered.listens, (call) => call.take(offered));
     }
 
     get isOver(): boolean {
         return this.end.value !== null;
     }
 
-    private async run({ to, from, account, device }: Parties): Promise<void> {
-        const audio = { echoCancellation: true, noiseSuppression: true, ...(device && { deviceId: { exact: device } }) };
-        try {
-            if (!navigator.mediaDevices) throw new Error("a page gets a microphone only over HTTPS or on 127.0.0.1");
-            this.microphone = await navigator.mediaDevices.getUserMedia({ audio });
-        } catch (error) {
-            const { name, message } = error as Error;
-            return this.finish(REASONS[name] ?? `The browser gives this page no microphone: ${message}`);
-        }
-        if (this.isOver) return this.stop();
+    private async dial(parties: Parties, device: string): Promise<void> {
+        const connection = await this.connect(device);
+        if (!connection) return;
         this.state.value = "Calling";
-        this.listen(this.microphone, 0);
+        await connection.setLocalDescription();
+        await gathered(connection);
+        if (this.isOver) return;
+        const answer = await request("/console/phone/calls", {
+            method: "POST",
+            headers: { "Content-Type": "application/json" },
+            body: JSON.stringify({ ...parties, sdp: connection.localDescription?.sdp ?? "" }),
+            signal: this.abort.signal,
+        });
+        if (answer.body) for await (const line of lines(answer.body)) await this.read(line);
+        if (!this.isOver) this.finish("The connection to the server was lost.");
+    }
+
+    private async take({ call, sdp, answer, leave }: Offered): Promise<void> {
+        this.leave = leave;
+        this.id.value = call;
+        const connection = await this.connect("");
+        if (!connection) return;
+        await connection.setRemoteDescription({ type: "offer", sdp });
+        await connection.setLocalDescription();
+        await gathered(connection);
+        if (this.isOver) return;
+        answer(connection.localDescription?.sdp ?? "");
+        this.answered();
+    }
+
+    /** Opens the microphone and a connection that has it. Without a microphone, the call is over. */
+    private async connect(device: string): Promise<RTCPeerConnection | null> {
+        if (!this.listens) {
+            const audio = { echoCancellation: true, noiseSuppression: true, ...(device && { deviceId: { exact: device } }) };
+            try {
+                if (!navigator.mediaDevices) throw new Error("a page gets a microphone only over HTTPS or on 127.0.0.1");
+                this.microphone = await navigator.mediaDevices.getUserMedia({ audio });
+            } catch (error) {
+                const { name, message } = error as Error;
+                this.finish(REASONS[name] ?? `The browser gives this page no microphone: ${message}`);
+                return null;
+            }
+            if (this.isOver) {
+                this.stop();
+                return null;
+            }
+            this.listen(this.microphone, 0);
+        } else this.draw();
         const connection = new RTCPeerConnection();
         this.connection = connection;
         connection.addEventListener("track", ({ track }) => this.hear(track));
         connection.addEventListener("connectionstatechange", () => this.connected());
-        const [track] = this.microphone.getAudioTracks();
-        if (track) this.sender = connection.addTrack(track, this.microphone);
-        await connection.setLocalDescription();
-        await gathered(connection);
-        if (this.isOver) return;
+        const [track] = this.microphone?.getAudioTracks() ?? [];
+        if (track && this.microphone) this.sender = connection.addTrack(track, this.microphone);
         this.timer = window.setInterval(() => void this.measure(), 1000);
-        const answer = await request(withQuery("/console/phone/calls", { to, from, account }), {
-            method: "POST",
-            headers: { "Content-Type": "application/sdp" },
-            body: connection.localDescription?.sdp ?? "",
-            signal: this.abort.signal,
-        });
-        if (answer.body) for await (const line of lines(answer.body)) await this.take(line);
-        if (!this.isOver) this.finish("The connection to the server was lost.");
+        return connection;
     }
 
-    private async take({ event, id, sdp, words, detail, level, message, advice }: Line): Promise<void> {
+    private async read({ event, id, sdp, words, detail, level, message, advice }: Line): Promise<void> {
         if (this.isOver) return;
         if (sdp) await this.connection?.setRemoteDescription({ type: "answer", sdp });
         if (event === "call") this.id.value = id ?? null;
@@ -134,18 +194,20 @@ export class Call {
         if (event === "problem" && message) {
             this.problems.value = [...this.problems.value, { level: level ?? "error", message, ...(advice && { advice }) }];
         }
-        if (event === "answered") {
-            this.answeredAt.value = Date.now();
-            this.state.value = "Connecting the sound";
-            this.connected();
-        }
+        if (event === "answered") this.answered();
         if (event === "ended") this.finish([words, detail && `(${detail})`].filter(Boolean).join(" ") || "The call has ended.");
+    }
+
+    private answered(): void {
+        this.answeredAt.value = Date.now();
+        this.state.value = "Connecting the sound";
+        this.connected();
     }
 
     private connected(): void {
         const state = this.connection?.connectionState;
         if (this.isOver || !this.answeredAt.value) return;
-        if (state === "connected") this.state.value = "In the call";
+        if (state === "connected") this.state.value = this.listens ? "Listening" : "In the call";
         if (state === "failed" || state === "disconnected") this.state.value = "The sound is interrupted";
     }
 
@@ -191,7 +253,7 @@ export class Call {
             }
             if (one.type === "remote-inbound-rtp" && one.roundTripTime) found.roundTrip = Number(one.roundTripTime) * 1000;
         });
-        if (!this.isOver) this.figures.value = found;
+        if (!this.isOver && found.codec) this.figures.value = found;
     }
 
     /** Sends a key. */
@@ -203,12 +265,19 @@ export class Call {
     }
 
     /** Switches the microphone off or on. */
-    mute(isMuted: boolean): void {
-        this.microphone?.getAudioTracks().forEach((track) => (track.enabled = !isMuted));
+    mute(): void {
+        this.isMuted.value = !this.isMuted.value;
+        this.microphone?.getAudioTracks().forEach((track) => (track.enabled = !this.isMuted.value));
     }
 
     hangUp(): void {
+        this.leave?.();
         this.finish(this.answeredAt.value ? "You hung up." : "You gave up the call before the answer.");
+    }
+
+    /** The server has ended the call. */
+    ended(): void {
+        this.finish("The other party hung up.");
     }
 
     private finish(words: string): void {

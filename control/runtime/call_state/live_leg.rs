@@ -41,6 +41,9 @@ pub(crate) struct LegFacts {
     pub waiting_invite: Option<Box<Invite>>,
     /// The last measurement of the audio quality.
     pub quality: Option<Box<Quality>>,
+    /// Whether the far end had offered to send no audio at that measurement.
+    #[serde(default)]
+    pub is_silenced: bool,
 }
 
 /// The handles of everything that the call runs for a leg. They are not data: the commands that brought them bring them

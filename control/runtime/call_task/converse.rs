@@ -68,6 +68,7 @@ impl CallTask {
                 self.state.call.handle_leg(clock::now(), leg, utterance);
             }
             (ConversationUpdate::EngineFailed(failure), Some(_)) => {
+                own.iter().for_each(|own| own.live.failed(&failure));
                 self.state.call.handle_leg(clock::now(), leg, LegEvent::EngineFailed(failure));
             }
             (ConversationUpdate::HungUp, Some(_)) => {

@@ -49,13 +49,27 @@ impl CallTask {
     }
 
     fn leg_view(&self, leg: &Arc<tandem_call::leg::LegInfo>) -> LegView {
-        let live = self.state.legs.get(&leg.id);
-        LegView {
-            verb: self.state.call.running_verb(leg.id),
-            bridged_with: live.and_then(|live| live.bridged_with),
-            quality: live.and_then(|live| live.facts.quality.as_deref().copied()),
-            leg: Arc::clone(leg),
-        }
+        let call = &self.state.call;
+        let (participation, supervision) = (call.participation(leg.id), call.supervision(leg.id));
+        let mut view = LegView {
+            verb: call.running_verb(leg.id),
+            is_muted: call.is_muted(leg.id) || participation.is_some_and(|own| own.muted),
+            is_on_hold: participation.is_some_and(|own| own.hold.is_some()),
+            conference: participation.map(|own| Arc::clone(&own.conference)),
+            listens_to: supervision.map(|supervision| supervision.of),
+            ..LegView::idle(Arc::clone(leg))
+        };
+        let Some(live) = self.state.legs.get(&leg.id) else { return view };
+        let running = &live.attachments;
+        view.bridged_with = live.bridged_with;
+        view.quality = live.facts.quality.as_deref().copied();
+        // A listener sends no audio either.
+        let is_coach = participation.is_some_and(|own| own.coach.is_some());
+        view.is_on_hold |= live.facts.is_silenced && supervision.is_none() && !is_coach;
+        view.streams = running.streams.values().map(|stream| Arc::clone(&stream.figures)).collect();
+        view.streams.sort_by_key(|stream| stream.since);
+        view.conversation = running.conversation.as_ref().map(|conversation| Arc::clone(&conversation.live));
+        view
     }
 
     /// Publishes and logs the running verb of each leg whose verb has changed since the last use of this method.
@@ -96,6 +110,10 @@ impl CallTask {
         let Some(live) = self.state.legs.get_mut(&leg) else { return };
         let quality = quality::of(stats);
         live.facts.quality = Some(Box::new(quality));
+        let was_silenced = std::mem::replace(&mut live.facts.is_silenced, !stats.expected);
+        let running = &live.attachments;
+        let is_busy =
+            !running.streams.is_empty() || running.conversation.is_some() || was_silenced != live.facts.is_silenced;
         for reader in live.attachments.awaiting_quality.take().into_iter().flat_map(|waiting| waiting.0) {
             // An error means that the reader does not wait any more.
             let _ = reader.send(());
@@ -103,7 +121,7 @@ impl CallTask {
         let topic = Topic::of_call(Kind::LegQuality, &info.account, slice::from_ref(&info.session), Some(leg));
         self.services.events.publish(topic, || {
             let (session, account) = (info.session, info.account.clone());
-            Event::LegQuality(LegQuality { at: now.time, leg, session, account, quality })
+            Event::LegQuality(LegQuality { at: now.time, leg, session, account, quality, is_busy })
         });
     }
 }

@@ -47,7 +47,7 @@ impl Calls {
             event => match report(event) {
                 Some(Report::Incoming(leg, call, waiting)) => {
                     let sip = SipSignalling::new(Arc::clone(&self.services().sip));
-                    self.incoming(leg, Signalling::Sip(sip), *call, waiting);
+                    self.incoming(leg, Signalling::Sip(sip), *call, waiting, None);
                 }
                 Some(Report::Signal(leg, event)) => self.0.registry.signal(leg, event),
                 Some(Report::Trace(trace)) => self.0.registry.trace(&trace),
@@ -131,13 +131,15 @@ impl Calls {
         self.services().report(owner, clock::time(), Problem { request, held_back: line, ..Problem::new(cause, text) });
     }
 
-    /// Admits a call, or refuses it. `signalling` is the signalling of the leg.
+    /// Admits a call, or refuses it. `signalling` is the signalling of the leg. `route` is the route if the caller has
+    /// chosen one, as in the console.
     pub(super) fn incoming(
         &self,
         leg: LegId,
         signalling: Signalling,
         mut incoming: IncomingCall,
         waiting: PendingCall,
+        route: Option<Route>,
     ) {
         let services = self.services();
         if !self.accepts() {
@@ -171,7 +173,7 @@ impl Calls {
         let verification = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.is_secure;
-        let route = match &incoming.caller {
+        let found = |incoming: &IncomingCall| match &incoming.caller {
             Some(caller) if caller.domain().is_some_and(|domain| open(domain)) => Err(403),
             Some(caller) => routing.from_client(caller, &incoming.request_uri, user),
             None => {
@@ -179,6 +181,7 @@ impl Calls {
                 routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
             }
         };
+        let route = route.map_or_else(|| found(&incoming), Ok);
         // A suspended account can neither make nor receive calls.
         let active = |route: &Route| services.accounts.status(&route.owner.account) == AccountStatus::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {

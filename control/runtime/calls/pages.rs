@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tandem_call::route::Route;
 use tandem_clients::{self as clients, Client};
 use tandem_events::{Event, Kind, PhoneEvent, Topic};
 use tandem_id::LegId;
@@ -45,9 +46,10 @@ impl Calls {
         self.registry().signal(id, event);
     }
 
-    /// Handles a call of a page: admits it as the leg with this new id, or refuses it. Never waits.
-    pub fn call_of_page(&self, leg: LegId, page: Arc<dyn WebCall>, call: IncomingCall) {
-        self.incoming(leg, Signalling::Web(page), call, PendingCall::default());
+    /// Handles a call of a page: admits it as the leg with this new id, or refuses it. Without a `route`, the called
+    /// number decides. Never waits.
+    pub fn call_of_page(&self, leg: LegId, page: Arc<dyn WebCall>, call: IncomingCall, route: Option<Route>) {
+        self.incoming(leg, Signalling::Web(page), call, PendingCall::default(), route);
     }
 
     fn publish_page(&self, user: &clients::User, registered: bool) {

@@ -75,6 +75,8 @@ pub(super) fn member(call: &Facts, audio_muted: bool) -> Value {
 }
 
 impl Envelope for Events {
+    const SDK: &'static str = "SignalWire SDK 3.x";
+
     fn request(&self, call: &Facts, method: &str, params: Map<String, Value>) -> String {
         // The SDK knows no Verto request for ringing.
         if method == "ringing" {

@@ -344,6 +344,7 @@ impl Session {
             headers,
             parameters: variables,
             client_state: None,
+            route: None,
         });
     }
 }

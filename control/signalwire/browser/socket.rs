@@ -293,6 +293,7 @@ impl Session {
             headers,
             parameters: variables,
             client_state: None,
+            route: None,
         });
     }
 }

@@ -44,6 +44,8 @@ impl Plain {
 }
 
 impl Envelope for Plain {
+    const SDK: &'static str = "Telnyx WebRTC SDK";
+
     fn request(&self, _: &Facts, method: &str, params: Map<String, Value>) -> String {
         self.of_server(method, &params.into())
     }

@@ -217,6 +217,7 @@ impl Session {
             headers,
             parameters: Vec::new(),
             client_state,
+            route: None,
         });
     }
 }

@@ -24,6 +24,10 @@ pub(super) fn id_of(leg: LegId, _branch: LegId) -> String {
 }
 
 impl Protocol for Signal {
+    fn name(&self) -> &'static str {
+        "Twilio Voice SDK"
+    }
+
     fn ring(&self, call: &Facts, ringing: &Ringing) -> Vec<String> {
         // The application wrote parameters of the page, which are header fields at a phone.
         let own = ringing.headers.iter();

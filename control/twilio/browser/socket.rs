@@ -205,6 +205,7 @@ impl Session {
             headers: HeaderFields::new(),
             parameters,
             client_state: None,
+            route: None,
         });
     }
 

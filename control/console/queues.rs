@@ -1,0 +1,140 @@
+//! `/console/queues`: the call queues with their waiting callers and agents, and what a person does to a caller.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tandem_call::{Method, Target};
+use tandem_events::{Event, Kind};
+use tandem_host::clock;
+use tandem_id::{AccountName, QueueId};
+use tandem_operations::queues as operations;
+use tandem_queues::{Member, QueueSnapshot};
+use tandem_runtime::app::App;
+
+use super::legs::Party;
+use super::list::{Change, List, Page};
+use super::{ListQuery, QueryError, Scope, list_route, phone};
+use crate::access::Changer;
+use crate::session::{advised, refused};
+
+pub(super) fn routes() -> Router<App> {
+    list_route::of::<Queues>().route("/console/queues/{id}/callers/{leg}", post(act))
+}
+
+/// The list of queues.
+pub(super) struct Queues;
+
+#[derive(Serialize)]
+pub(super) struct QueueRow {
+    /// The id, for the requests of the console.
+    id: String,
+    account: AccountName,
+    name: Arc<str>,
+    max_size: u32,
+    /// The callers that wait, in the order of their arrival. A caller that is being connected to an agent is not here.
+    callers: Vec<CallerRow>,
+    /// The agents that wait for a caller.
+    agents: Vec<Party>,
+}
+
+#[derive(Serialize)]
+struct CallerRow {
+    #[serde(flatten)]
+    party: Party,
+    position: usize,
+    /// The time for which the caller has waited.
+    seconds: f64,
+}
+
+impl QueueRow {
+    fn of(app: &App, snapshot: QueueSnapshot) -> Self {
+        let QueueSnapshot { queue, members, .. } = snapshot;
+        let now = clock::time();
+        let caller = |member: &Member| CallerRow {
+            party: Party::of(app, member.leg),
+            position: member.position,
+            seconds: member.waited(now).as_secs_f64(),
+        };
+        let agents = app.calls.services().queues.agents(&queue.account, &queue.name);
+        Self {
+            id: key_of(queue.id),
+            callers: members.iter().map(caller).collect(),
+            agents: agents.into_iter().map(|leg| Party::of(app, leg)).collect(),
+            account: queue.account,
+            name: queue.name,
+            max_size: queue.max_size,
+        }
+    }
+}
+
+fn key_of(id: QueueId) -> String {
+    format!("{:032x}", id.0)
+}
+
+impl List for Queues {
+    type Row = QueueRow;
+    const PATH: &'static str = "/console/queues";
+    const ROWS: &'static str = "queues";
+    const ROW: &'static str = "queue";
+    const KINDS: &'static [Kind] = &[Kind::Queue];
+
+    fn key(row: &QueueRow) -> String {
+        row.id.clone()
+    }
+
+    async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Page<QueueRow>, QueryError> {
+        let selects = |account: &AccountName| scope.sees(account) && query.selects_account(account);
+        let all = app.calls.services().queues.of(selects, clock::time());
+        Ok(Page::whole(all.into_iter().map(|one| QueueRow::of(app, one)).collect()))
+    }
+
+    fn change(_app: &App, scope: &Scope, query: &ListQuery, event: &Event) -> Change<QueueRow> {
+        match event {
+            Event::Queue(event) if scope.sees(&event.account) && query.selects_account(&event.account) => Change::List,
+            _ => Change::Nothing,
+        }
+    }
+}
+
+/// An action on a caller that waits.
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+enum Action {
+    /// The caller leaves the queue, and its document goes on with the next instruction.
+    TakeOut,
+    /// The caller leaves the queue, and continues with the document at this URL.
+    Redirect { url: String },
+}
+
+async fn act(
+    State(app): State<App>,
+    Changer(scope): Changer,
+    Path((id, leg)): Path<(String, String)>,
+    Json(action): Json<Action>,
+) -> Response {
+    let queues = app.calls.services().queues.of(|account| scope.sees(account), clock::time());
+    let leg = app.calls.services().dialects.parse_call_id(&leg);
+    let found = queues.into_iter().find(|one| key_of(one.queue.id) == id);
+    let found = found.and_then(|one| Some((one.members.iter().find(|member| Some(member.leg) == leg)?.leg, one.queue)));
+    let left = || refused(StatusCode::NOT_FOUND, "the caller does not wait in this queue any more");
+    let Some((leg, queue)) = found else { return left() };
+    match action {
+        Action::TakeOut => operations::remove(&app.calls, leg).await,
+        Action::Redirect { url } => {
+            let target = match phone::document_url(&url) {
+                Ok(url) => Target { url: url.into(), method: Method::Post },
+                Err((status, why, advice)) => return advised(status, &why, advice),
+            };
+            let moved = operations::redirect_member(&app.calls, &queue.account, queue.id, Some(leg), &target).await;
+            if moved.is_none() {
+                return left();
+            }
+        }
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
