@@ -161,6 +161,7 @@ enum ParticipantAction {
     Remove,
 }
 
+/// `POST /console/conferences/{id}` with the action `end`: ends a conference, and hangs up its participants.
 async fn act(
     State(app): State<App>,
     Changer(scope): Changer,
@@ -174,6 +175,8 @@ async fn act(
     StatusCode::NO_CONTENT.into_response()
 }
 
+/// `POST /console/conferences/{id}/participants/{leg}` with the action `mute`, `unmute`, `hold`, `resume` or `remove`: acts on a
+/// participant.
 async fn act_on_participant(
     State(app): State<App>,
     Changer(scope): Changer,

@@ -111,6 +111,7 @@ enum Action {
     Redirect { url: String },
 }
 
+/// `POST /console/queues/{id}/callers/{leg}`: takes a caller out of a queue.
 async fn act(
     State(app): State<App>,
     Changer(scope): Changer,

@@ -113,9 +113,7 @@ export function Editor({ of: { list, entry }, close }: { of: Edited; close: (isC
                                         }}
                                     >
                                         {Object.entries(form.either.keys).map(([key, name]) => (
-                                            <option key={key} value={key} selected={key === choice}>
-                                                {name}
-                                            </option>
+                                            <option key={key} value={key} selected={key === choice}>{name}</option>
                                         ))}
                                     </select>
                                 </label>
@@ -143,11 +141,7 @@ export function Editor({ of: { list, entry }, close }: { of: Edited; close: (isC
                                         set={(typed) => set(field, field.kind === "list" && typed.endsWith(",") ? typed : read(field, typed))}
                                     />
                                     {field.help && <small class="muted">{field.help}</small>}
-                                    {touched.has(field.key) && wrong(field.key) && (
-                                        <small class="wrong" role="alert">
-                                            {wrong(field.key)?.message}
-                                        </small>
-                                    )}
+                                    {touched.has(field.key) && wrong(field.key) && <small class="wrong" role="alert">{wrong(field.key)?.message}</small>}
                                 </label>
                             )}
                         </div>
@@ -172,9 +166,7 @@ export function Editor({ of: { list, entry }, close }: { of: Edited; close: (isC
                     </details>
                 )}
                 <div class="buttons">
-                    <button type="button" onClick={() => close(false)}>
-                        {isFile ? "Close" : "Cancel"}
-                    </button>
+                    <button type="button" onClick={() => close(false)}>{isFile ? "Close" : "Cancel"}</button>
                     {isFile ? (
                         <button
                             type="button"
@@ -186,9 +178,7 @@ export function Editor({ of: { list, entry }, close }: { of: Edited; close: (isC
                             Read the file again
                         </button>
                     ) : (
-                        <button type="submit" class="primary">
-                            Save
-                        </button>
+                        <button type="submit" class="primary">Save</button>
                     )}
                 </div>
             </form>

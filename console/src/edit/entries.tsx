@@ -85,11 +85,9 @@ function EntriesPage({ list, title, columns, empty }: { list: ListName; title: s
     );
 }
 
-const column = (name: string, key: string, isLong = false): Column<Entry> => ({
-    name,
-    isLong,
-    cell: (row) => (value(row.fields, key) === undefined ? NONE : String(value(row.fields, key))),
-});
+const column = (name: string, key: string, isLong = false): Column<Entry> => {
+    return { name, isLong, cell: (row) => (value(row.fields, key) === undefined ? NONE : String(value(row.fields, key))) };
+};
 
 /** The page of applications. */
 export function ApplicationsPage() {

@@ -1,10 +1,10 @@
 /** Accounts, their subaccounts and their API keys. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, mayChange, pathOf, send } from "../api";
+import { mayChange, pathOf, send } from "../api";
 import { moment } from "../format";
 import { useLoad } from "../load";
 import type { Account } from "../types";
-import { ask, attempt, say } from "../ui/dialog";
+import { ask, attempt } from "../ui/dialog";
 import { Badge, Empty, Failed, Loading } from "../ui/state";
 import { NONE, Table, type Column } from "../ui/table";
 
@@ -21,13 +21,11 @@ interface Key {
 
 /** Makes something with a secret. The server shows the secret only in this answer. */
 async function make(path: string, body: unknown): Promise<Made | null> {
-    try {
-        return (await (await send("POST", path, body)).json()) as Made;
-    } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-        say(error.message, true);
-        return null;
-    }
+    let made: Made | null = null;
+    await attempt("Made.", async () => {
+        made = (await (await send("POST", path, body)).json()) as Made;
+    });
+    return made;
 }
 
 /** A dialog that a page opens and closes. */
