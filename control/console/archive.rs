@@ -155,7 +155,9 @@ mod tests {
         file.extend_from_slice(&[0; 2 * BLOCK]);
         assert_eq!(file.len() % BLOCK, 0);
         let tar = Command::new("tar").args(["-tvf", "-", "--utc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let Ok(mut tar) = tar else { return tandem_test_support::skip(tandem_test_support::Needs::Host("tar is not installed")) };
+        let Ok(mut tar) = tar else {
+            return tandem_test_support::skip(tandem_test_support::Needs::Host("tar is not installed"));
+        };
         tar.stdin.take().unwrap().write_all(&file).unwrap();
         let output = tar.wait_with_output().unwrap();
         let listed = String::from_utf8(output.stdout).unwrap();
