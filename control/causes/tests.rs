@@ -158,7 +158,7 @@ fn only_a_phone_without_a_contact_is_not_registered() {
         let leg = serde_json::json!({
             "id": tandem_id::LegId(1), "session": tandem_id::CallId(1), "account": "acme", "dialect": "twilio",
             "direction": Direction::OutboundDial, "from": "+15550001", "to": "client:alice", "status": Status::Failed,
-            "created_at": "2026-11-25T18:00:00Z",
+            "created_at": "2026-11-25T18:00:00Z", "sip": tandem_call::leg::SipFacts::default(),
             "end": {
                 "at": "2026-11-25T18:00:01Z", "cause": EndCause::Failed, "by": by, "detail": detail, "sip_status": sip_status,
             },

@@ -43,12 +43,19 @@ impl QualitySeries {
             return;
         }
         if self.points.len() >= MAX_POINTS {
-            self.points =
-                self.points.chunks(2).filter_map(|two| two.iter().copied().reduce(QualityPoint::and)).collect();
+            let of_two = std::mem::take(&mut self.points);
+            self.reserve();
+            self.points.extend(of_two.chunks(2).filter_map(|two| two.iter().copied().reduce(QualityPoint::and)));
             self.intervals = self.intervals.saturating_mul(2);
         }
+        self.reserve();
         self.points.push(point);
         self.of_last = 1;
+    }
+
+    /// Makes place for all points at once, so that a leg without an interval needs no memory and later ones allocate nothing.
+    fn reserve(&mut self) {
+        self.points.reserve_exact(MAX_POINTS.saturating_sub(self.points.len()));
     }
 
     pub(super) fn points(&self) -> &[QualityPoint] {

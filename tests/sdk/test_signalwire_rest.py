@@ -172,8 +172,7 @@ def test_l16_audio_of_a_stream_has_the_sample_rate_of_its_start_message(api, pho
     with party.sounds(600):
         party.hears(1000)
         # share() takes samples of 8 kHz: a tone of samples at another rate has another frequency.
-        wait_for("the tone in the stream", lambda: share(heard(), 600 * 8_000 / rate) > 0.9)
-    assert len(heard()) == 25 * rate // 50, "frames of 20 ms"
+        wait_for("the tone in 25 frames of 20 ms", lambda: len(heard()) == 25 * rate // 50 and share(heard(), 600 * 8_000 / rate) > 0.9)
     party.hang_up()
 
 

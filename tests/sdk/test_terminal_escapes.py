@@ -317,7 +317,8 @@ def followed(server, *commands):
 
     def end(output):
         for words, process in running:
-            process.send_signal(signal.SIGINT)
+            # A shell starts commands in the background with SIGINT ignored.
+            process.terminate()
             output.add(" ".join(words), process.communicate(timeout=20)[0].decode("utf-8", "surrogateescape"))
 
     return end
