@@ -148,7 +148,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     let heard = talk(&legs, &mut sequence, 80);
     // The first report of a leg allocates its quality over time, once. Each leg has sent 80 packets.
-    let once_a_leg = legs.len() + 2 * tunnels.len();
+    let once_a_leg = (legs.len() + 2 * tunnels.len()) as u64;
     let allocated = ALLOCATIONS.load(Ordering::SeqCst) - before;
     assert!(allocated <= once_a_leg, "bridged: {allocated} allocations");
     assert!(heard >= legs.len() * 78, "{heard}");
