@@ -502,7 +502,7 @@ def test_digits_are_sent_to_both_legs(app, calls_in, answers):
     b.rtp.wait("the digits", lambda: b.rtp.keys == "1234*#")
     a.rtp.wait("the digits", lambda: a.rtp.keys == "AD")
     # While they are being sent nothing else passes: they are over when the caller is heard again.
-    a.rtp.play(tone(440, 0.6))
+    a.rtp.play(tone(440, 2))
     b.rtp.wait_for_tone(440, last=3)
     a.rtp.press("8")
     app.wait("call.dtmf.received", a.leg, digit="8")
