@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tandem_accounts::{Account, Accounts};
+use tandem_agent::Agents;
 use tandem_config::Config;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::number_pool::NumberPool;
@@ -12,7 +13,15 @@ use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
 use tandem_settings::{NumberConfig, TrunkConfig};
 use tandem_sip as sip;
+use tandem_stir::Stir;
 use tandem_store::Store;
+
+/// Builds the agents and the certificates of the configuration. An error names the key.
+pub(super) fn agents_and_stir(config: &Config) -> anyhow::Result<(Agents, Stir)> {
+    let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
+    let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+    Ok((agents, stir))
+}
 
 /// Builds the phones from the configuration. The phones can belong to the configured accounts and to `first_account`,
 /// which is the account that the server created.

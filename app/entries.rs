@@ -2,16 +2,15 @@
 //! configuration of the file at its start, at a reload, and when they change.
 
 use jiff::Timestamp;
-use tandem_agent::Agents;
 use tandem_config::entries::{faults_of, shown, text};
 use tandem_config::{Config, Origin};
 use tandem_id::AccountName;
 use tandem_settings::entry::{Entry, EntryChange, EntryChanged, EntryFault, EntryList, EntryRefused, ShownEntry};
-use tandem_stir::Stir;
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
 use crate::Server;
+use crate::configured::agents_and_stir;
 
 /// The resource kind of the entries.
 const ENTRY: Kind<Entry> = Kind::new("entry");
@@ -51,43 +50,38 @@ impl Joined {
 /// configuration file changes, for example if both have a trunk with the same name.
 pub(crate) fn join(base: &Config, mut entries: Vec<Resource<Entry>>) -> Joined {
     let mut left_out = Vec::new();
-    loop {
+    while !entries.is_empty() {
         let details: Vec<Entry> = entries.iter().map(|row| row.details.clone()).collect();
         let (config, faults) = base.with_entries(&details);
         let unbuilt = if faults.is_empty() { unbuilt(&config) } else { None };
         if faults.is_empty() && unbuilt.is_none() {
             return Joined { config, used: entries, left_out };
         }
-        // A fault outside the entries cannot be assigned to one of them, so no entry is used.
-        let outside =
-            || unbuilt.clone().or_else(|| faults.first().map(|fault| fault.message.clone())).unwrap_or_default();
         let is_outside = !faults.iter().any(|fault| matches!(fault.origin, Origin::Entry(_)));
-        let why = |index: usize| {
-            let own = faults.iter().find(|fault| fault.origin == Origin::Entry(index));
-            let own = own.map(|fault| match fault.path.split_once("].") {
-                Some((_, key)) => format!("{key}: {}", fault.message),
-                None => fault.message.clone(),
-            });
-            if is_outside { Some(outside()) } else { own }
-        };
+        if is_outside {
+            // The fault cannot be assigned to an entry, so no entry is used.
+            let why = unbuilt.or_else(|| faults.first().map(|fault| fault.message.clone())).unwrap_or_default();
+            left_out.extend(entries.drain(..).map(|row| (row, why.clone())));
+            break;
+        }
         let mut kept = Vec::new();
         for (index, row) in entries.into_iter().enumerate() {
-            match why(index) {
-                Some(why) => left_out.push((row, why)),
+            match faults.iter().find(|fault| fault.origin == Origin::Entry(index)) {
+                Some(fault) => {
+                    let key = fault.entry_key().map_or_else(String::new, |key| format!("{key}: "));
+                    left_out.push((row, format!("{key}{}", fault.message)));
+                }
                 None => kept.push(row),
             }
         }
         entries = kept;
-        if entries.is_empty() {
-            return Joined { config: base.clone(), used: entries, left_out };
-        }
     }
+    Joined { config: base.clone(), used: Vec::new(), left_out }
 }
 
 /// Returns the reason why the parts of the server cannot be built from these settings.
 fn unbuilt(config: &Config) -> Option<String> {
-    let agents = Agents::new(config.agents.iter().cloned()).err();
-    agents.or_else(|| Stir::new(&config.stir, &config.trunks).err().map(|(path, why)| format!("{path}: {why}")))
+    agents_and_stir(config).err().map(|error| error.to_string())
 }
 
 impl Server {

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use tandem_agent::Agents;
 use tandem_config::Config;
 use tandem_http::{Origins, tls_config};
 use tandem_runtime::app::Reloaded;
 use tandem_settings::log_filter::LOG;
 use tandem_siprec::Connectors;
-use tandem_stir::Stir;
 
 use crate::Server;
-use crate::configured::{phones, routing, sip_settings};
+use crate::configured::{agents_and_stir, phones, routing, sip_settings};
 use crate::entries;
 use crate::first_account::FirstAccount;
 
@@ -30,11 +28,10 @@ impl Server {
             true => Some(FirstAccount::load_or_draw(&self.config.load_full().data_dir)?.account),
             false => None,
         };
-        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+        let (agents, stir) = agents_and_stir(&config)?;
         let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
         let phones = phones(&config, first_account.clone());
         phones.listen_on(services.sip.local_addrs().iter().map(|(_, address)| *address));
-        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip.reload(sip_config).await.context("TLS")?;
         let inventory = Arc::clone(services.routing.load_full().inventory());

@@ -49,7 +49,7 @@ use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::configured::{phones, routing, sip_settings};
+use crate::configured::{agents_and_stir, phones, routing, sip_settings};
 use crate::data_dir::{Listening, Lock};
 use crate::first_account::FirstAccount;
 use crate::housekeeping::Housekeeping;
@@ -79,9 +79,14 @@ impl Parts {
         let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
         let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
             .context("TLS of outgoing connections")?;
-        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
-        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
+        let (agents, stir) = agents_and_stir(config)?;
         Ok(Self { recordings, client, stir, agents })
+    }
+
+    /// Builds the parts again that entries of the web console may change.
+    fn with_entries(self, config: &Config) -> anyhow::Result<Self> {
+        let (agents, stir) = agents_and_stir(config)?;
+        Ok(Self { agents, stir, ..self })
     }
 }
 
@@ -124,7 +129,7 @@ impl Server {
         let store = open_store(&config, &accounts, &parts.recordings).await?;
         let base = config;
         let config = entries::join(&base, entries::load(&store).await.context("entries of the console")?).log();
-        let parts = Parts::new(&config)?;
+        let parts = parts.with_entries(&config)?;
         prepare_client(&parts.client, &config);
         warn_of_missing_speech(&config);
         let phones = phones(&config, own);

@@ -136,8 +136,7 @@ pub fn text(entry: &Entry) -> String {
 pub fn faults_of(faults: &[Fault], index: usize) -> Vec<EntryFault> {
     let shown = |fault: &Fault| match &fault.origin {
         Origin::Entry(at) if *at == index => {
-            let key = fault.path.split_once("].").map(|(_, key)| key.to_owned());
-            EntryFault { key, message: fault.message.clone() }
+            EntryFault { key: fault.entry_key().map(str::to_owned), message: fault.message.clone() }
         }
         _ => EntryFault { key: None, message: fault.line(Some(FILE)) },
     };

@@ -67,6 +67,11 @@ impl Fault {
         format!("{place}{key}{}", self.message)
     }
 
+    /// Returns the key within an entry of a list: `voice_url` for `numbers[2].voice_url`. `None` for a fault of the whole entry.
+    pub fn entry_key(&self) -> Option<&str> {
+        self.path.split_once("].").map(|(_, key)| key)
+    }
+
     pub(crate) fn unreadable(reason: &str) -> Self {
         Self { origin: Origin::WholeFile, path: String::new(), message: format!("cannot be read: {reason}") }
     }

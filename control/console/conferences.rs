@@ -10,7 +10,6 @@ use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::address::Address;
-use tandem_call::command::Refused;
 use tandem_call::conference::event::{ConferenceStatus, ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::{Beep, Change as ParticipantChange, Coaching, Participation};
 use tandem_call::leg::LegOwner;
@@ -24,7 +23,7 @@ use tandem_routing::new_call::NewCall;
 use tandem_runtime::app::App;
 use tandem_softphone::Desk;
 
-use super::legs::{Listen, Party, not_rung};
+use super::legs::{Listen, Party, answered, not_rung};
 use super::list::{Change, List, Page};
 use super::{ListQuery, QueryError, Scope, list_route, phone};
 use crate::access::Changer;
@@ -199,14 +198,6 @@ async fn act_on_participant(
     match changed {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(ChangeError::Refused(why)) => answered(Err(why)),
-        Err(why) => refused(StatusCode::CONFLICT, &why.to_string()),
-    }
-}
-
-fn answered(done: Result<(), Refused>) -> Response {
-    match done {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why @ (Refused::NoSuchLeg | Refused::Ended)) => refused(StatusCode::NOT_FOUND, &why.to_string()),
         Err(why) => refused(StatusCode::CONFLICT, &why.to_string()),
     }
 }

@@ -134,7 +134,7 @@ struct CauseShown {
     last_at: Timestamp,
     happened: Option<&'static str>,
     advice: Option<&'static str>,
-    /// What else the documentation page says, as Markdown.
+    /// The rest of the documentation page, as Markdown.
     more: Option<&'static str>,
     page: Option<String>,
     /// The newest errors of this cause, the newest first.

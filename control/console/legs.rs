@@ -129,8 +129,13 @@ async fn act(
         Ok(command) => command,
         Err(text) => return refused(StatusCode::BAD_REQUEST, text),
     };
-    match app.calls.request(leg.id, Request { client_state: None, command }).await {
-        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+    answered(app.calls.request(leg.id, Request { client_state: None, command }).await.map(drop))
+}
+
+/// Returns the response to an action on a leg.
+pub(super) fn answered(done: Result<(), Refused>) -> Response {
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(why @ (Refused::NoSuchLeg | Refused::Ended)) => refused(StatusCode::NOT_FOUND, &why.to_string()),
         Err(why) => refused(StatusCode::CONFLICT, &why.to_string()),
     }

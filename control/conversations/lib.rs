@@ -65,7 +65,7 @@ pub struct ConversationHandle {
     pub id: ConversationId,
     /// The id of the operation that owns the conversation's tap and source in the media session.
     pub op: OpId,
-    /// What the conversation does, for people who watch it.
+    /// The activity of the conversation, for people who watch it.
     pub live: Arc<LiveConversation>,
     inputs: mpsc::Sender<ConversationInput>,
 }

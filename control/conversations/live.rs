@@ -1,4 +1,4 @@
-//! What a conversation does now, for people who watch it.
+//! The present activity of a conversation, for people who watch it.
 
 use parking_lot::Mutex;
 use tandem_call::engine::{Engine, EngineFailure};
@@ -16,14 +16,14 @@ pub struct LiveConversation {
     figures: Mutex<ConversationFigures>,
 }
 
-/// What a conversation does, at one moment.
+/// The activity of a conversation at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ConversationFigures {
     /// Number of turns whose reply began to play.
     pub turns: u32,
     /// Number of replies that the caller has interrupted.
     pub interruptions: u32,
-    /// Who is expected to act. `None` if the task does not know.
+    /// The party that is expected to act. `None` if the task does not know.
     pub state: Option<ConversationState>,
     /// The engines that have failed and not worked since, each with the reason.
     pub failures: Vec<FailedEngine>,
@@ -44,7 +44,7 @@ pub struct FailedEngine {
     heard: u32,
 }
 
-/// Who acts in a conversation.
+/// The party that acts in a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConversationState {
     /// The other side waits for the caller.

@@ -32,7 +32,7 @@ pub(super) struct ConversationLog<'a> {
     names: (String, String),
     words: bool,
     lines: u32,
-    /// What the conversation does now.
+    /// The present activity of the conversation.
     pub(super) live: Arc<LiveConversation>,
 }
 

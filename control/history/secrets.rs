@@ -8,8 +8,7 @@ use tandem_http::without_credentials;
 /// Parts of the names of parameters whose values are secret. An SDP has keys. The comparison ignores case, `_` and `-`.
 const SECRETS: [&str; 8] =
     ["password", "secret", "token", "apikey", "authorization", "credential", "privatekey", "sdp"];
-/// The text in the place of a secret.
-pub const MASK: &str = "***";
+pub use tandem_settings::entry::MASK;
 
 /// Whether the value of a parameter with this name is secret.
 pub fn is_secret(name: &str) -> bool {

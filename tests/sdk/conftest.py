@@ -9,6 +9,7 @@ import pytest
 from conformance import telnyx_kinds
 from harness import skips
 from harness.audio import RATE, speech, write_capture
+from harness.browser import Browser
 from harness.engines import FileEngine, LiveEngine
 from harness.phone import Phone, free_port, play
 from harness.rtp import Rtp
@@ -102,6 +103,14 @@ def start_tandem(tmp_path_factory):
 def server(start_tandem):
     """A server with an account and nothing else; files of tests that want more have a fixture of this name."""
     return start_tandem()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Chromium for the tests of a file."""
+    one = Browser(tmp_path_factory.mktemp("browser"))
+    yield one
+    one.stop()
 
 
 @pytest.fixture(scope="module")

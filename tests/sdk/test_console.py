@@ -9,7 +9,6 @@ import requests
 from playwright.sync_api import expect
 from twilio.twiml.voice_response import Dial, Gather, VoiceResponse
 
-from harness.browser import Browser
 from harness.console import AXE, PAGES, PHONE, Console
 from harness.phone import callee, caller, free_port, pause, until_told
 from harness.resources import carrier
@@ -65,13 +64,6 @@ def no_call_is_left(server, phone):
     for row in calls(server, status="live"):
         client(server).calls(row["id"]).update(status="completed")
     wait_for("the end of all calls", lambda: not calls(server, status="live"))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    one = Browser(tmp_path_factory.mktemp("console"))
-    yield one
-    one.stop()
 
 
 @pytest.fixture

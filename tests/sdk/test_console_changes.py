@@ -8,7 +8,6 @@ from playwright.sync_api import expect
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
-from harness.browser import Browser
 from harness.console import PHONE, Console
 from harness.phone import callee, caller, free_port, until_told
 from harness.resources import carrier
@@ -251,13 +250,6 @@ def test_entries_outlive_a_restart_and_one_that_the_file_contradicts_is_named(st
     assert 'the entry "third" in trunks of the web console is not used: name: ' in second.log()
     # Removing it is what the operator can do about it.
     assert olga("DELETE", f"entries/trunks/{faulty['id']}").status_code == 200
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    one = Browser(tmp_path_factory.mktemp("changes"))
-    yield one
-    one.stop()
 
 
 @pytest.fixture

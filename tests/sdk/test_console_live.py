@@ -5,7 +5,6 @@ import requests
 from playwright.sync_api import expect
 from twilio.twiml.voice_response import Connect, Dial, Enqueue, VoiceResponse
 
-from harness.browser import Browser
 from harness.console import PHONE, Console
 from harness.party import Party
 from harness.phone import callee, caller, free_port, until_told
@@ -63,13 +62,6 @@ def server(start_tandem, sockets, desk_port):
         for name, role, more in [("rita", "reader", ""), ("adam", "account", 'account = "acme"\n'), ("olga", "operator", "")]
     )
     return start_tandem("operator = true\n" + other_account() + "".join(numbers) + users + carrier(desk_port))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    one = Browser(tmp_path_factory.mktemp("console"))
-    yield one
-    one.stop()
 
 
 @pytest.fixture

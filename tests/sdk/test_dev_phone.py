@@ -63,13 +63,6 @@ def app(module_webapp):
     return module_webapp
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    one = Browser(tmp_path_factory.mktemp("pages"))
-    yield one
-    one.stop()
-
-
 class Opened:
     """The page in a tab."""
 
