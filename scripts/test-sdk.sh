@@ -35,6 +35,14 @@ fi
 [ "${1:-run}" != install ] || exit 0
 if [ -f tests/sdk/requirements.txt ]; then
     [ "${1:-run}" = built ] || cargo build
-    # The tests wait for calls most of the time, so several files run at once.
-    .venv/bin/python -m pytest tests/sdk --numprocesses "${SDK_TESTS_AT_A_TIME:-4}" --dist loadfile
+    # The tests wait for calls most of the time. But many of them listen to audio in real time: one file at once for each processor.
+    status=0
+    .venv/bin/python -m pytest tests/sdk --numprocesses "${SDK_TESTS_AT_A_TIME:-$(nproc)}" --dist loadfile || status=$?
+    # A machine that stops for a second can spoil audio. At most three failed tests run once more, alone. Their names stay in the
+    # output: a test that appears there often has a fault.
+    failed=$(sed -n 's/^  "\(.*\)": true,*$/\1/p' .pytest_cache/v/cache/lastfailed 2>/dev/null || true)
+    [ "$status" -eq 1 ] && [ -n "$failed" ] && [ "$(printf '%s\n' "$failed" | wc -l)" -le 3 ] || exit "$status"
+    printf 'these tests failed, and run once more, alone:\n%s\n' "$failed"
+    .venv/bin/python -m pytest tests/sdk --last-failed
+    printf 'passed only when they ran alone:\n%s\n' "$failed"
 fi
