@@ -15,7 +15,7 @@ AGENT = "+15550109998"
 SWML = ["http://swml:example@127.0.0.1:{port}/voice", "--provider", "swml"]
 CALLS = {
     "ivr": [(0, ["--expect", "speech", "--expect", "silence:1", "--press", "1", "--expect", "speech", "--expect", "silence:1",
-                 "--press", "2", "--expect", "speech", "--expect", "silence:1", "--expect", "speech within 20 seconds", "--hangup"])],
+                 "--press", "2", "--expect", "speech", "--expect", "tone:440 within 20 seconds", "--expect", "speech within 20 seconds", "--hangup"])],
     "voicemail": [(0, ["--expect", "speech", "--expect", "tone:1000 within 20 seconds", "--wait", "0.5", "--say", "Please call me back.",
                        "--press", "#", "--expect", "speech", "--expect", "hangup"])],
     "callcenter": [

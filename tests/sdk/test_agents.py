@@ -152,7 +152,8 @@ def test_an_interruption_tells_the_model_the_text_that_the_caller_heard(server, 
     is_silent(media, 1.0)
     say(media, 0.7)
     engines.voice.wait_until_heard(media, "I stop.")
-    story = asked(engines)[-2]
+    # On a busy machine, the caller's words can come with a gap, as two utterances. So the story may be earlier than the last two messages.
+    (story,) = (line for line in asked(engines) if "Once upon a time." in line)
     assert story.endswith(" — (interrupted by the caller)") and "Once upon a time." in story and len(story) < 300, story
     assert asked(engines)[-1] == "user: Stop it!"
     handset.hang_up()

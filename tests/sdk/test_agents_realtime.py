@@ -133,10 +133,10 @@ def test_a_caller_talks_with_a_realtime_model(server, call, number):
     voice = session.config["voice"] if beta else session.config["audio"]["output"]["voice"]
     assert voice == "marin" and [one["name"] for one in session.config["tools"]] == ["hang_up", "send_digits", "transfer", "order_status"]
     assert HELLO in session.of("response.create")[0]["response"]["instructions"]
-    # What it heard is what was said.
-    at = len(session.audio)
-    heard = np.array([share(session.audio[i : i + session.rate // 10], 500 * 8_000 / session.rate) for i in range(0, at, session.rate // 10)])
-    assert (heard > 0.9).sum() >= 6, heard
+    # What it heard is what was said. The pieces are short: packets that come late on a busy machine spoil some of them.
+    piece = session.rate // 25
+    heard = np.array([share(session.audio[at : at + piece], 500 * 8_000 / session.rate) for at in range(0, len(session.audio), piece)])
+    assert (heard > 0.9).sum() >= 10, heard
     handset.hang_up()
     wait_for("the end of the session", lambda: session.closed)
     lines = log(server)
