@@ -26,7 +26,8 @@ const MAX_BODY: usize = 256 * 1024 * 1024;
 /// The arguments that select the server and the account.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Configuration file of the server (default: tandem.toml in this directory, otherwise the default settings)
+    /// Configuration file of the server (default: tandem.toml in this directory, otherwise /etc/tandem/tandem.toml of the
+    /// installed service, otherwise the default settings)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Account whose credentials are used (default: the first account that has credentials)

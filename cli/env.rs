@@ -1,5 +1,6 @@
 //! `tandem env` prints the credentials of an account as shell commands.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -24,8 +25,9 @@ use super::{Failure, Source};
 /// in the documentation use these short names.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Configuration file of the server (default: tandem.toml in this directory, if it exists). If the configuration
-    /// has no account, the command uses the account that the server created in ./data
+    /// Configuration file of the server (default: tandem.toml in this directory, otherwise /etc/tandem/tandem.toml of the
+    /// installed service, otherwise the default settings). If the configuration has no account, the command uses the
+    /// account that the server created in `data_dir`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Name of the account (default: the first account)
@@ -48,6 +50,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("error");
     let (config, source) = super::client_config(arguments.config.as_deref())?;
     let accounts = super::accounts(&config, source)?;
+    // The output is for a shell, so the note goes to the other stream.
+    if source == Source::Installed && std::io::stderr().is_terminal() {
+        say_error!("these are the credentials of the server with the configuration {}", super::INSTALLED);
+    }
     let named = arguments.account.as_deref();
     let found = accounts.iter().find(|account| named.is_none_or(|name| account.name == name)).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();

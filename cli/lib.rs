@@ -37,6 +37,7 @@ mod log_format;
 pub mod numbers;
 mod output;
 pub mod paint;
+mod party;
 pub mod phones;
 mod run;
 pub mod show;
@@ -46,7 +47,10 @@ pub mod table;
 pub mod trace;
 pub mod trunks;
 
-pub use config::{Source, USUAL, accounts, client_config, environment, load_config, reachable, read_config};
+pub use config::{
+    INSTALLED, Source, USUAL, accounts, client_config, config_file, environment, is_installed, load_config,
+    local_config, reachable, read_config,
+};
 pub use failure::Failure;
 pub use log_format::start_log;
 pub use output::{keep_error, print, written};

@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Failure;
 use super::ask::{Server, escaped};
 use super::list::{print, print_json, text};
 use super::paint::{Paint, Style};
 use super::table::{columns, folded};
+use super::{Failure, party};
 
 /// Show the signatures that were sent and their key, to find out why an application answers 403
 ///
@@ -18,7 +18,8 @@ use super::table::{columns, folded};
 /// differences.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The call: an id of the call in any form, the session id, or "last" for the newest call
+    /// The call: an id of the call in any form, the session id, a number (the newest call from or to it), or "last" for the
+    /// newest call
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
     /// URL that the application checks: the first argument of its request validator
@@ -31,14 +32,16 @@ pub struct Arguments {
     server: Server,
 }
 
+/// Prints the signatures.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let console = arguments.server.console()?;
-    let mut path = format!("/console/signature?call={}", escaped(&arguments.call));
-    if let Some(url) = &arguments.checked {
-        let _ = write!(path, "&url={}", escaped(url));
-    }
     super::block_on(async {
+        let call = party::id_of(&console, &arguments.call).await?;
+        let mut path = format!("/console/signature?call={}", escaped(&call));
+        if let Some(url) = &arguments.checked {
+            let _ = write!(path, "&url={}", escaped(url));
+        }
         if arguments.json {
             print_json(&console.get(&path).await?);
         } else {
@@ -46,6 +49,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Ok(())
     })?
+    .map_err(party::explain)
 }
 
 fn describe(signed: &Value, paint: Paint) -> String {

@@ -7,7 +7,7 @@ use tandem_console::trace::COLUMNS;
 
 use super::ask::{Server, escaped};
 use super::paint::harmless;
-use super::{Failure, list, table};
+use super::{Failure, list, party, table};
 
 /// Show the SIP messages of a call as a ladder diagram
 ///
@@ -15,8 +15,8 @@ use super::{Failure, list, table};
 /// and recent calls in memory (`sip.trace_mib`); digest responses and keys are masked.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The call: an id of the call in any form (CA..., v3:..., a UUID), the session id, a SIP Call-ID, or "last" for
-    /// the newest call
+    /// The call: an id of the call in any form (CA..., v3:..., a UUID), the session id, a SIP Call-ID, a number (the newest
+    /// call from or to it), or "last" for the newest call
     #[arg(value_name = "CALL", required_unless_present = "strangers")]
     call: Option<String>,
     /// Show the latest messages from addresses outside all trunks' networks instead
@@ -36,16 +36,18 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let console = arguments.server.console()?;
-    let path = match &arguments.call {
-        Some(call) => format!("/console/calls/{}/trace", escaped(call)),
-        None => "/console/sip/strangers".to_owned(),
-    };
     let query = match (&arguments.pcap, arguments.json) {
         (Some(_), _) => ".pcap".to_owned(),
         (None, true) => String::new(),
         (None, false) => format!("?format=text&columns={}", table::columns().unwrap_or(COLUMNS)),
     };
-    let body = super::block_on(console.get(&format!("{path}{query}")))??;
+    let body = super::block_on(async {
+        let path = match &arguments.call {
+            Some(call) => format!("/console/calls/{}/trace", escaped(&party::id_of(&console, call).await?)),
+            None => "/console/sip/strangers".to_owned(),
+        };
+        console.get(&format!("{path}{query}")).await.map_err(party::explain)
+    })??;
     match &arguments.pcap {
         Some(file) => {
             let shown = harmless(&file.display().to_string());

@@ -73,7 +73,8 @@ tarball() {
     install -D -m 644 packaging/debian/tandem.service "$root/lib/systemd/system/tandem.service"
     install -D -m 644 packaging/debian/tandem.sysusers "$root/lib/sysusers.d/tandem.conf"
     install -m 644 packaging/debian/kernel-relay.conf packaging/debian/low-ports.conf "$root/lib/systemd/system"
-    install -m 644 README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root"
+    install -m 644 packaging/README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root"
+    install -m 644 README.md "$root/README.source.md"
     (cd docs && find . -name '*.md' -o -path './monitoring/*' -type f -o -path './pictures/*' -type f) | while read -r page; do
         install -D -m 644 "docs/$page" "$root/docs/$page"
     done

@@ -24,9 +24,10 @@ const DNS_TIMEOUT: Duration = Duration::from_secs(3);
 /// nothing.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Configuration file to check
-    #[arg(long, value_name = "FILE", default_value = tandem_cli::USUAL)]
-    config: PathBuf,
+    /// Configuration file to check (default: tandem.toml in this directory, otherwise /etc/tandem/tandem.toml of the
+    /// installed service)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Treat notes as errors
     #[arg(long)]
     strict: bool,
@@ -34,12 +35,14 @@ pub(crate) struct Arguments {
 
 /// Prints the errors to standard error. If there are no errors, prints a summary of the configuration in one line.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (file, _) = tandem_cli::config_file(arguments.config.as_deref())?;
+    let file = file.unwrap_or_else(|| tandem_cli::USUAL.into());
     let paint = Paint::stdout();
     let note = |text: &str| match std::io::stdout().is_terminal() {
         true => say!("{}", labelled("note:", &harmless(text), |label| paint.yellow(label))),
         false => say!("note: {}", harmless(text)),
     };
-    let config = tandem_cli::read_config(Some(&arguments.config)).map_err(|errors| {
+    let config = tandem_cli::read_config(Some(&file)).map_err(|errors| {
         errors.notes().iter().for_each(|text| note(text));
         let paint = Paint::for_stream(&std::io::stderr());
         // A program that reads the errors gets FILE:LINE at the start of each line.
@@ -52,21 +55,21 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Failure::Reported
     })?;
     if let Err(why) = tandem_app::Parts::new(&config) {
-        return Err(Failure::Input(anyhow::anyhow!("{}: {why:#}", arguments.config.display())));
+        return Err(Failure::Input(anyhow::anyhow!("{}: {why:#}", file.display())));
     }
     let speech = tandem_speech::missing(&config.speech);
     let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak play nothing"));
     let notes: Vec<_> = config.notes.iter().cloned().chain(speech).chain(unresolved(&config)).collect();
     notes.iter().for_each(|text| note(text));
     if arguments.strict && !notes.is_empty() {
-        let (file, count) = (arguments.config.display(), notes.len());
+        let (file, count) = (file.display(), notes.len());
         return Err(Failure::Input(anyhow::anyhow!("{file}: {count} notes, which --strict does not accept")));
     }
     say!(
         "{}: {}. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
-        harmless(&arguments.config.display().to_string()),
+        harmless(&file.display().to_string()),
         paint.green("valid"),
-        config.accounts.len(),
+        accounts(config.accounts.len()),
         config.trunks.len(),
         config.applications.len(),
         config.numbers.len(),
@@ -75,6 +78,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         config.http.listen,
     );
     Ok(())
+}
+
+/// Returns the number of accounts in the configuration. Without accounts, calls need the account that the server makes.
+fn accounts(count: usize) -> String {
+    match count {
+        0 => "0 (the server makes one at its first start)".to_owned(),
+        count => count.to_string(),
+    }
 }
 
 /// Returns the text after a label in a colour. On a terminal, the text continues between two words on the next line.
@@ -152,6 +163,12 @@ mod tests {
         let notes = unresolved(&config);
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].starts_with("trunks[0].uri: no-such-host.invalid does not resolve"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_configuration_without_accounts_gets_one_from_the_server() {
+        assert_eq!(accounts(0), "0 (the server makes one at its first start)");
+        assert_eq!(accounts(2), "2");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 mod view;
 
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(failure) => Err(failure.to_string()),
         }
     };
+    // The server reports a port in use too, but only after it has made its data directory.
+    if !config.data_dir.exists()
+        && let Some(used) = used_port(&config)
+    {
+        return Err(Failure::Environment(anyhow!("{used}{}", advice(&used, tandem_cli::is_installed()))));
+    }
     let key = Key::random();
     let softphone =
         Dialled { account: AccountName::new(&*info.account), number: info.number.clone(), key: key.clone() };
@@ -111,17 +118,43 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         // The server's error message recommends environment variables. This command has options for the same settings,
         // so the advice is replaced.
         let text = text.split("; stop what listens there").next().unwrap_or_default();
-        let advice = match () {
-            () if text.contains("in use by another tandem") => {
-                "\nOnly one server can use a data directory: stop the other one, or give this one another directory: \
-                 TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
-            }
-            () if text.contains("cannot listen on") => {
-                "\nTo use other ports: tandem dev ... --sip-port 5062 --http-port 8081"
-            }
-            () => "",
-        };
-        Failure::Environment(anyhow!("{text}{advice}"))
+        Failure::Environment(anyhow!("{text}{}", advice(text, tandem_cli::is_installed())))
+    })
+}
+
+/// Returns advice for an error at the start of the server. `is_installed` is whether this machine has the configuration of
+/// an installed service.
+fn advice(error: &str, is_installed: bool) -> String {
+    if error.contains("in use by another tandem") {
+        return "\nOnly one server can use a data directory: stop the other one, or give this one another directory: \
+                TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
+            .to_owned();
+    }
+    if !error.contains("cannot listen on") {
+        return String::new();
+    }
+    let mut advice = "\nTo use other ports: tandem dev ... --sip-port 5062 --http-port 8081".to_owned();
+    if is_installed {
+        let file = tandem_cli::INSTALLED;
+        advice.push_str(&format!(
+            "\nThe installed service `tandem` probably uses this port. To give it your application: write \
+             voice_url = \"URL\" in place of twiml in {file}, then `systemctl reload tandem`. To stop it: `systemctl stop tandem`"
+        ));
+    }
+    advice
+}
+
+/// Returns an error for the first loopback port of the server that another program uses.
+fn used_port(config: &Config) -> Option<String> {
+    let sip = config.sip.listen.iter().filter_map(|listen| {
+        let (transport, address) = tandem_sip::parse_listen(listen)?;
+        Some(("sip.listen", transport == tandem_sip::Transport::Udp, address))
+    });
+    let ports = std::iter::once(("http.listen", false, config.http.listen)).chain(sip);
+    ports.filter(|(_, _, address)| address.ip().is_loopback()).find_map(|(key, is_udp, address)| {
+        let bound = if is_udp { UdpSocket::bind(address).map(drop) } else { TcpListener::bind(address).map(drop) };
+        let error = bound.err().filter(|error| error.kind() == io::ErrorKind::AddrInUse)?;
+        Some(format!("{key}: cannot listen on {address}: {error}"))
     })
 }
 
@@ -459,6 +492,35 @@ mod tests {
             );
             assert_eq!(info.provider, provider);
         }
+    }
+
+    #[test]
+    fn a_port_in_use_is_found_before_the_server_makes_its_data_directory() {
+        let (http, sip) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (http_address, sip_address) = (http.local_addr().unwrap(), sip.local_addr().unwrap());
+        let mut config = Config::default();
+        config.http.listen = http_address;
+        config.sip.listen = vec![format!("udp://{sip_address}")];
+        let expected = format!("http.listen: cannot listen on {http_address}: ");
+        assert!(used_port(&config).unwrap().starts_with(&expected));
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        assert!(used_port(&config).unwrap().starts_with(&format!("sip.listen: cannot listen on {sip_address}: ")));
+        config.sip.listen = vec!["udp://127.0.0.1:0".to_owned(), "tcp://127.0.0.1:0".to_owned()];
+        assert_eq!(used_port(&config), None);
+    }
+
+    #[test]
+    fn the_advice_for_a_port_in_use_names_the_installed_service() {
+        let error = "http.listen: cannot listen on 127.0.0.1:8080: Address already in use (os error 98)";
+        let without = advice(error, false);
+        assert!(without.contains("--http-port 8081") && !without.contains("systemctl"), "{without}");
+        let with = advice(error, true);
+        for part in ["--http-port 8081", "/etc/tandem/tandem.toml", "systemctl reload tandem", "systemctl stop tandem"]
+        {
+            assert!(with.contains(part), "{part}: {with}");
+        }
+        assert!(advice("data_dir: data is in use by another tandem", true).contains("TANDEM_DATA_DIR"));
+        assert_eq!(advice("the database is down", true), "");
     }
 
     #[test]

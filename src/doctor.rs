@@ -20,7 +20,8 @@ use url::Url;
 /// The server may run or not. Nothing is changed. The exit code is 2 if something must be done before calls work.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Configuration file (TOML) [default: tandem.toml in this directory, if it exists]
+    /// Configuration file (TOML) (default: tandem.toml in this directory, otherwise /etc/tandem/tandem.toml of the installed
+    /// service, otherwise the default settings)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -70,8 +71,7 @@ impl Finding {
 
 /// Prints the findings. Returns a failure if one of them is bad.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let usual = Path::new(tandem_cli::USUAL);
-    let path = arguments.config.or_else(|| usual.is_file().then(|| usual.to_owned()));
+    let (path, _) = tandem_cli::config_file(arguments.config.as_deref())?;
     let config = tandem_cli::load_config(path.as_deref())?;
     let named = path.map_or("the default settings".to_owned(), |path| path.display().to_string());
     let mut findings = vec![Finding::good("configuration", format!("{named}: no errors"))];

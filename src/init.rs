@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// The URL of your application, which answers calls, for example http://127.0.0.1:5000/voice
     #[arg(long, value_name = "URL")]
     application: Option<Url>,
-    /// The number of your application, for example +15551230001 or 700
+    /// The number of your application, for example +15551230001 or 600
     #[arg(long)]
     number: Option<String>,
     /// The address at which others reach this server; 127.0.0.1 if only this machine calls
@@ -97,7 +97,7 @@ fn answers(arguments: Arguments) -> anyhow::Result<Answers> {
     let application =
         ask(application, "application", "What is the URL of your application?", "http://127.0.0.1:5000/voice")?;
     let application = application.parse().with_context(|| format!("{application:?} is no URL"))?;
-    let number = ask(arguments.number, "number", "Which number does it have?", "700")?;
+    let number = ask(arguments.number, "number", "Which number does it have?", "600")?;
     let address = arguments.address.map(|address| address.to_string());
     let question = "At which address do others reach this server (127.0.0.1: only this machine calls)?";
     let address = ask(address, "address", question, "127.0.0.1")?;

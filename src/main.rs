@@ -106,7 +106,9 @@ const AFTER_HELP: &str = concat!(
     "
 Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, explain, env",
     with_tools!(", call, ca, proxy"),
-    ") read tandem.toml in this directory if this file exists. `serve` and `dev` do not read it: they use the defaults.
+    ", check, doctor) read tandem.toml in this directory. If there is none, they read /etc/tandem/tandem.toml, the configuration of
+the installed service; run them as root. If a server without a configuration runs in this directory, for example `tandem dev`,
+they ask this server. `serve` and `dev` read a file only with --config.
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090 any setting: TANDEM_ and the key, with

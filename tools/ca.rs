@@ -15,7 +15,8 @@ use tandem_cli::Failure;
 /// not at risk for any other name.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Configuration file of the server, for its data_dir (default: tandem.toml in this directory, if it exists)
+    /// Configuration file of the server, for its data_dir (default: tandem.toml in this directory, otherwise
+    /// /etc/tandem/tandem.toml of the installed service)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print only the certificate

@@ -91,7 +91,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Configuration file of the server, for its address, its accounts and the speech engines (default: tandem.toml in
-    /// this directory, if it exists)
+    /// this directory, otherwise /etc/tandem/tandem.toml of the installed service)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// SIP address of the server (default: `sip.listen`)

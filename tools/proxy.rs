@@ -41,8 +41,8 @@ pub(crate) const LISTEN: &str = "127.0.0.1:3128";
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub struct Arguments {
-    /// Configuration file of the server, for http.listen and data_dir (default: tandem.toml in this directory, if it
-    /// exists)
+    /// Configuration file of the server, for http.listen and data_dir (default: tandem.toml in this directory,
+    /// otherwise /etc/tandem/tandem.toml of the installed service)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of the proxy. Every client that can connect to this address can use the proxy

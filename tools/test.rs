@@ -144,7 +144,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let config = tandem_cli::client_config(arguments.config.as_deref())?.0;
+    let config = tandem_cli::local_config(arguments.config.as_deref())?;
     tandem_cli::block_on(run_all(&arguments, &config, files))?
 }
 

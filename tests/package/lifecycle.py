@@ -121,6 +121,22 @@ def works(machine):
     return f"a call to 600 hears the voice; doctor: {doctor.count('ok  ')} ok, {doctor.count('note')} notes"
 
 
+def first_steps(machine):
+    """What a newcomer does: root works from any directory, another user reads what is missing, the README is about the package."""
+    machine.must("cd /root && tandem check && tandem doctor && tandem call 600 --expect speech && tandem show 600")
+    variables = machine.must("cd /root && tandem env")
+    expect("TWILIO_ACCOUNT_SID=AC" in variables, variables)
+    other = machine.run("cd / && runuser -u nobody -- tandem calls")
+    expect(other.returncode == 1 and CONFIG in other.stdout and "sudo" in other.stdout, f"the error for another user: {other.stdout}")
+    beside = machine.run("mkdir /tmp/app && cd /tmp/app && tandem dev 5000/voice; ls -A /tmp/app; rm -r /tmp/app").stdout
+    expect("systemctl stop tandem" in beside and beside.rstrip().endswith("systemctl stop tandem`"), f"tandem dev beside the service: {beside}")
+    readme = machine.must("cd /usr/share/doc/tandem && test -s README.source.md && cat README.md")
+    expect("make demo" not in readme and CONFIG in readme, readme)
+    for page in re.findall(r"docs/[a-z]+\.md", readme, re.IGNORECASE):
+        machine.must(f"test -s /usr/share/doc/tandem/{page}")
+    return "root works from /root; another user is told to use sudo; `tandem dev` leaves no data; the README is the package's"
+
+
 def outdated(machine):
     """A reload cannot open ports. The operator sees this in `systemctl status` and in `tandem doctor`."""
     machine.must(f"cp -a {CONFIG} /tmp/before && sed -i 's/udp:..127.0.0.1:5060/udp:\\/\\/127.0.0.1:5066/' {CONFIG} && systemctl reload tandem")
@@ -260,7 +276,8 @@ def main():
         shutil.copy(args.package, folder / "first.deb")
         newer(args.package, folder)
         machine = Machine(base, folder)
-        steps = [("boot", machine.boot), ("install", lambda: install(machine, "first.deb")), ("call", lambda: works(machine)), ("reload", lambda: outdated(machine)),
+        steps = [("boot", machine.boot), ("install", lambda: install(machine, "first.deb")), ("call", lambda: works(machine)),
+                 ("first steps", lambda: first_steps(machine)), ("reload", lambda: outdated(machine)),
                  ("low port", lambda: low_port(machine)), ("watchdog", lambda: stuck(machine)), ("upgrade", lambda: upgrade(machine, "newer.deb")),
                  ("remove", lambda: remove(machine)), ("purge", lambda: purge(machine))]
         try:

@@ -222,7 +222,7 @@ function Target({ kind, targets, numbers }: { kind: Kind; targets: Targets | und
     }
     return (
         <>
-            <Field text="To" name="to" list="numbers" defaultValue={route.value.query.get("to") ?? ""} placeholder="700" required />
+            <Field text="To" name="to" list="numbers" defaultValue={route.value.query.get("to") ?? ""} placeholder="600" required />
             <Suggestions id="numbers" options={numbers.map((one) => [one.number, one.goes_to.text])} />
         </>
     );
