@@ -65,6 +65,7 @@ pub(super) fn routing(
         .with_phones(phones)
         .with_inventory(inventory, pool)
         .with_strict_callers(config.twilio.strict_caller_id)
+        .with_unknown_sources(config.sip.unknown_sources)
         .with_accounts(Arc::clone(accounts))
 }
 

@@ -1,7 +1,7 @@
 //! The server side of Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760).
 //!
-//! A nonce contains its creation time and a proof that this server created it. So the server needs no memory for a
-//! challenge that nobody answers. For a used nonce, the server stores the highest nonce count until the nonce expires.
+//! A nonce contains its creation time and a proof that this server created it. So the server needs no memory for the
+//! nonce of a challenge that nobody answers. For a used nonce, the server stores the highest nonce count until the nonce expires.
 //! So an attacker cannot send a recorded request again.
 
 use std::collections::{HashMap, VecDeque};

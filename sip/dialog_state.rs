@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tandem_id::LegId;
 
 /// The version of the text that this server writes.
 const VERSION: u32 = 2;
@@ -201,6 +202,9 @@ pub(crate) struct StoredLeg {
     /// The networks to which the credentials of the leg may be sent. `None` without credentials.
     pub(crate) trusted_networks: Option<Vec<IpNet>>,
     pub(crate) hops: u8,
+    /// The leg of which this leg is an unanswered branch. Earlier servers have not written this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) branch_of: Option<LegId>,
     pub(crate) may_refer: bool,
     pub(crate) records: bool,
     pub(crate) allows_update: bool,

@@ -23,8 +23,9 @@
 //! After each `handle_*` call, call `poll_output` until it returns `None`. Then wait until the time that `poll_timeout`
 //! returns.
 //!
-//! Requests that belong to no leg are refused statelessly (RFC 3261 §8.2.7), so a scanner costs no memory. The To tag
-//! of such a refusal is derived from the request, so that retransmissions get the same response.
+//! Requests that belong to no leg are refused statelessly (RFC 3261 §8.2.7), so a scanner costs no memory except a
+//! place in the table of unanswered challenges, which has a limit. The To tag of such a refusal is derived from the
+//! request, so that retransmissions get the same response.
 
 mod calling;
 mod command;

@@ -262,6 +262,10 @@ impl Rings {
         };
         if let Some(call) = self.calls.get_mut(&number) {
             call.live += 1;
+            // The branches of a leg have the same Call-ID and the same leg.
+            if call.legs.contains(&leg) {
+                return;
+            }
             if call.legs.len() == MAX_LEGS_PER_CALL_ID {
                 call.legs.remove(0);
             }

@@ -259,6 +259,9 @@ pub struct Outgoing {
     pub from_host: Option<String>,
     /// The To URI. With `None`, the Request-URI is also the To URI.
     pub to: Option<String>,
+    /// The leg of the application of which the new leg is a branch. The [`crate::Ladder`] has the messages of a branch
+    /// under the key of this leg, also if the branch is never answered. `None` if the new leg is no branch.
+    pub branch_of: Option<LegId>,
     /// The Call-ID, which must be unique (RFC 3261 §8.1.1.4). If `None`, the endpoint generates a Call-ID.
     pub call_id: Option<String>,
     /// Additional header fields of the INVITE. Fields that the endpoint writes itself (Via, Route, CSeq, ...) are
@@ -443,8 +446,18 @@ pub enum Event {
     /// A binding changed: a phone registered, a phone refreshed or removed its registration, or a registration expired.
     Binding(Change),
     /// A request had a wrong password or named an unknown user. A request without credentials gets a challenge and is
-    /// not reported, because every client begins with such a request.
+    /// not reported here, because every client begins with such a request.
     AuthenticationFailed(Box<RefusedRequest>),
+    /// An INVITE or a REGISTER without credentials got a challenge, and no credentials came for 10 T1 (5 s). For each
+    /// source, at most one such request in 10 s is reported. [`RefusedRequest::line`] is then the number of lines about
+    /// the source that were not written. It includes the requests that were not observed because too many requests
+    /// waited for credentials.
+    ChallengeUnanswered {
+        /// The request.
+        request: Box<RefusedRequest>,
+        /// Whether the source belongs to a trunk, or a phone is registered from there.
+        is_known: bool,
+    },
     /// The caller is in no trunk's networks and has neither a certificate nor a password. In a flood, only some of
     /// these requests are reported. [`RefusedRequest::line`] is then the number of requests that were not reported.
     UnknownSource(Box<RefusedRequest>),
@@ -496,7 +509,11 @@ impl Event {
             | Self::ReferProgress { leg, .. }
             | Self::Ended { leg, .. }
             | Self::Trace { leg, .. } => Some(*leg),
-            Self::Binding(_) | Self::AuthenticationFailed(_) | Self::UnknownSource(_) | Self::TrunkTroubled(_) => None,
+            Self::Binding(_)
+            | Self::AuthenticationFailed(_)
+            | Self::ChallengeUnanswered { .. }
+            | Self::UnknownSource(_)
+            | Self::TrunkTroubled(_) => None,
         }
     }
 }

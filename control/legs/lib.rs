@@ -12,6 +12,7 @@ pub mod sip;
 mod snapshot;
 mod track;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -134,6 +135,11 @@ impl LegIo {
     /// Returns the name of the negotiated codec.
     pub fn codec(&self) -> Option<&'static str> {
         self.media.as_ref()?.session.codec().map(media::Codec::name)
+    }
+
+    /// Returns the address and port of our RTP, as in our SDP.
+    pub fn media_address(&self) -> Option<SocketAddr> {
+        self.media.as_ref().map(|media| media.session.local_address())
     }
 
     /// Returns the codecs that another leg should use before a bridge with this leg, so that packets need no
@@ -397,7 +403,7 @@ impl LegIo {
         if placement.branch != self.leg.id() {
             self.branches.push((placement.branch, Signalling::Sip(sip.of_branch())));
         }
-        sip.place(call, placement, second)
+        sip.place(self.leg.id(), call, placement, second)
     }
 
     /// Makes the signalling of a branch the signalling of the leg.

@@ -124,10 +124,11 @@ impl SipSignalling {
         self.invite = None;
     }
 
-    /// Sends the INVITE of a placement. `second_offer` is sent if the far end refuses the keys of the first offer.
-    /// Returns the signature of the calling number, if there is one.
+    /// Sends the INVITE of a placement of this leg. `second_offer` is sent if the far end refuses the keys of the first
+    /// offer. Returns the signature of the calling number, if there is one.
     pub(crate) fn place(
         &mut self,
+        leg: LegId,
         call: &OutgoingCall,
         placement: Placement,
         second_offer: Option<Bytes>,
@@ -162,6 +163,7 @@ impl SipSignalling {
             let aor = sip::Aor { account, username, domain };
             invite.binding = Some(sip::BindingRef { aor, id: sip::BindingId(id) });
         }
+        invite.branch_of = (branch != leg).then_some(leg);
         self.endpoint.post(sip::Command::Invite { leg: branch, invite });
         signing
     }
@@ -358,6 +360,7 @@ pub fn report(event: sip::Event) -> Option<Report> {
         }
         sip::Event::Binding(_)
         | sip::Event::AuthenticationFailed(_)
+        | sip::Event::ChallengeUnanswered { .. }
         | sip::Event::UnknownSource(_)
         | sip::Event::TrunkTroubled(_) => return None,
     };

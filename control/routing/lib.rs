@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod applications;
+mod arrival;
 pub mod channels;
 mod configured;
 pub mod connections;
@@ -33,6 +34,7 @@ use crate::inventory::Inventory;
 use crate::number_pool::NumberPool;
 use crate::phones::Phones;
 
+pub use self::arrival::{Arrival, TakingNumber, UnknownCaller, calling_account, calling_phone};
 pub use self::internal::InternalDestination;
 pub use outbound::{Outbound, address_in, weighted_sort_key};
 pub use ownership::CallerIdCheck;
@@ -50,6 +52,7 @@ pub struct Routing {
     inventory: Arc<Inventory>,
     pool: Arc<NumberPool>,
     strict_callers: bool,
+    unknown_sources: sip::UnknownSources,
     accounts: Arc<Accounts>,
 }
 
@@ -89,6 +92,11 @@ impl Routing {
     /// Sets whether a call must use a calling number that belongs to its account.
     pub fn with_strict_callers(self, strict: bool) -> Self {
         Self { strict_callers: strict, ..self }
+    }
+
+    /// Sets what the server does with requests from unknown sources.
+    pub fn with_unknown_sources(self, unknown_sources: sip::UnknownSources) -> Self {
+        Self { unknown_sources, ..self }
     }
 
     /// Returns the inventory of accounts.

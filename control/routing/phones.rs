@@ -320,6 +320,25 @@ impl Phones {
         phones.map(client).collect()
     }
 
+    /// Returns every user that may call and has this name. The users may belong to several accounts.
+    pub fn callers(&self, name: &str) -> Vec<clients::User> {
+        let known = Arc::clone(&self.known.read());
+        let named = known.directory.all().filter(|user| &*user.username == name && user.calls && user.trunk.is_none());
+        let client = |user: &sip::User| clients::User {
+            account: user.account.clone(),
+            name: Arc::clone(&user.username),
+            domain: user.domain.clone(),
+        };
+        named.map(client).collect()
+    }
+
+    /// Whether SIP may ask a caller from an unknown source for a password. `from` is the user of the From header. A
+    /// silent server asks only existing users.
+    pub(crate) fn may_challenge(&self, from: &str, is_silent: bool) -> bool {
+        let directory = Arc::clone(&self.known.read().directory);
+        directory.has_users() && (!is_silent || directory.users(from, "").next().is_some())
+    }
+
     /// Returns the account of the phone in a SIP URI. The host in the URI is a name or an address of this server, or
     /// the domain of an account. Returns `None` if no account has such a phone, or if several accounts have such a
     /// phone.

@@ -1,5 +1,7 @@
 //! The explanation for a refused call to a number that no account has.
 
+use tandem_id::AccountName;
+
 use crate::Routing;
 
 /// Maximum number of numbers in the file, and in the inventory, with which an unknown number is compared. The comparison
@@ -13,6 +15,16 @@ pub struct UnknownNumber {
     pub why: String,
     /// One sentence that says how to accept such calls.
     pub remedy: String,
+}
+
+impl UnknownNumber {
+    /// Explains a refused call of a suspended or closed account, which can neither make nor receive calls.
+    pub fn inactive(account: &AccountName) -> Self {
+        Self {
+            why: format!("the account {account} is suspended or closed"),
+            remedy: "Activate the account with the API of its provider.".to_owned(),
+        }
+    }
 }
 
 impl Routing {

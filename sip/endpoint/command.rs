@@ -96,7 +96,7 @@ impl Dialogs {
         });
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let has_alternatives = outgoing.has_alternatives;
-        let records = outgoing.recording.is_some();
+        let (records, branch_of) = (outgoing.recording.is_some(), outgoing.branch_of);
         let may_refer = route.phone || cx.core.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
@@ -110,7 +110,7 @@ impl Dialogs {
             min_se: 0,
         };
         let slot = self.insert_leg(cx, |_, _| {
-            let extensions = Extensions { origin, may_refer, records, ..Extensions::default() };
+            let extensions = Extensions { origin, branch_of, may_refer, records, ..Extensions::default() };
             let state = State::Calling(Box::new(calling));
             Leg { session, trunk, extensions, ..Leg::new(key, tag, dialog, state) }
         });

@@ -101,6 +101,7 @@ impl Dialogs {
             return;
         }
         leg.key = to;
+        leg.extensions.branch_of = None;
         if let Some(ladder) = &self.ladder {
             ladder.rename(&leg.dialog.call_id, from, to);
         }
@@ -229,7 +230,7 @@ impl Dialogs {
         let slot = self.legs.insert_with_key(|slot| make(cx, slot));
         if let Some(leg) = self.legs.get(slot) {
             if let Some(ladder) = &self.ladder {
-                ladder.begin(leg.key, &leg.dialog.call_id);
+                ladder.begin(leg.extensions.branch_of.unwrap_or(leg.key), &leg.dialog.call_id);
             }
             self.by_key.insert(leg.key, slot);
             self.by_tag.insert(leg.tag, slot);

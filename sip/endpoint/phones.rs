@@ -1,5 +1,7 @@
 //! Phones: registrations, calls with a password, and keep-alives for NAT mappings.
 
+mod unanswered;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +32,7 @@ use crate::registrar::{
 };
 use crate::trunk::KnownBy;
 use crate::trunk_acl::TrunkName;
+use unanswered::{Challenged, Unanswered};
 
 /// The double CRLF that is sent as a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
@@ -41,6 +44,8 @@ const MAX_CONTACT_OCTETS: usize = 4_096;
 const MAX_HOST_LENGTH: usize = 253;
 /// Maximum number of characters of the Call-ID in a report about a refused request.
 const MAX_CALL_ID_LENGTH: usize = 256;
+/// The reason in the report about a request whose challenge was not answered.
+const NO_CREDENTIALS: &str = "was challenged (401), and no credentials came";
 
 /// The users that have a password, and the phones that registered with a password.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub(super) struct Phones {
     /// Creates challenges, and checks the answers to the challenges.
     authority: Authority,
     registrar: Registrar,
+    /// The requests that were challenged a short time ago.
+    unanswered: Unanswered,
 }
 
 /// The response to a REGISTER.
@@ -107,8 +114,9 @@ impl Endpoint {
         }
     }
 
-    /// Handles the timers of the registrar.
+    /// Handles the timers of the registrar, and reports challenges that were not answered.
     pub(super) fn phones_timeout(&mut self, now: Instant) {
+        self.phones.report_unanswered(&mut self.core, now);
         while let Some(target) = self.phones.handle_timeout(&mut self.core, now) {
             self.send_keep_alive(now, &target);
         }
@@ -148,7 +156,7 @@ impl Phones {
         // tags and branches.
         let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
         let registrar = Registrar::new(config.registrar.clone());
-        Self { directory: Arc::clone(&config.directory), authority, registrar }
+        Self { directory: Arc::clone(&config.directory), authority, registrar, unanswered: Unanswered::default() }
     }
 
     /// Sets the addresses of this server. If a phone computes its Digest answer for one of these addresses, the answer
@@ -192,7 +200,18 @@ impl Phones {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.registrar.poll_timeout()
+        [self.registrar.poll_timeout(), self.unanswered.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Reports the challenged requests whose clients have sent no credentials in time. For each source, at most one
+    /// request in 10 s is reported.
+    fn report_unanswered(&mut self, core: &mut Core, now: Instant) {
+        while let Some(Challenged { is_known, mut request, .. }) = self.unanswered.poll_due(now) {
+            let Some(held_back) = log_line(core, now, request.source) else { continue };
+            request.line = Some(held_back + self.unanswered.take_left_out());
+            let is_known = is_known || self.registrar.is_source(request.source);
+            core.event(Event::ChallengeUnanswered { request, is_known });
+        }
     }
 
     /// Ends expired bindings and sends the keep-alives that are due. Returns the next phone to which OPTIONS must be
@@ -434,6 +453,9 @@ impl Phones {
         let host = &*host;
         let values = request.content.values("Authorization");
         let domain = directory.domain(host).map_or("", |domain| &*domain.name);
+        if challenge::claimed(&values, directory.realm()).next().is_some() {
+            self.unanswered.answer(arrival, request, &call_id(request));
+        }
         if let Some(username) = challenge::claimed(&values, directory.realm()).next()
             && let Some(why) = self.why_unchecked(core, now, arrival, directory, (&username, host, domain))
         {
@@ -469,6 +491,12 @@ impl Phones {
             AuthenticationResult::Missing => false,
         };
         core.record_offence(now, arrival.source.ip(), Offence::Challenge);
+        // If this server itself has sent the request, the outbound leg reports the challenge as its end.
+        if !stale && !core.handles_own_request {
+            let (t1, is_known) = (core.config.timers.t1, !core.is_unknown_source(arrival));
+            let describe = || refusal(arrival, request, "", NO_CREDENTIALS, None);
+            self.unanswered.note(now, t1, is_known, &call_id(request), describe);
+        }
         let lines =
             self.authority.challenge(now, directory.realm(), &core.config.registrar.algorithms, stale, &mut core.rng);
         core.refuse(arrival, echo, 401, &lines);
@@ -565,11 +593,14 @@ fn report_authentication_failure(
     username: &str,
     why: &str,
 ) {
-    let line = match &core.guard {
-        Some(guard) => guard.take_log_line(now, arrival.source.ip()),
-        None => Some(0),
-    };
+    let line = log_line(core, now, arrival.source);
     core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
+}
+
+/// Decides whether a line about this source may be written to the log. For each source, at most one line in 10 s is
+/// written. If so, returns the number of lines that were suppressed since the last one.
+fn log_line(core: &Core, now: Instant, source: SocketAddr) -> Option<u64> {
+    core.guard.as_ref().map_or(Some(0), |guard| guard.take_log_line(now, source.ip()))
 }
 
 /// Reports a change of a binding to the application. If the binding is new or has ended, writes the change to the log
@@ -607,10 +638,15 @@ pub(super) fn refusal(
         username: shown(username),
         from: shown(&request.from.uri.user()),
         to: shown(&to),
-        sip_call_id: clean(&String::from_utf8_lossy(&request.call_id)).chars().take(MAX_CALL_ID_LENGTH).collect(),
+        sip_call_id: call_id(request),
         why: why.to_owned(),
         line,
     }
+}
+
+/// Returns the Call-ID of a request as reports have it: cut to [`MAX_CALL_ID_LENGTH`] characters.
+fn call_id(request: &Request) -> String {
+    clean(&String::from_utf8_lossy(&request.call_id)).chars().take(MAX_CALL_ID_LENGTH).collect()
 }
 
 fn shown(text: &str) -> String {

@@ -228,6 +228,7 @@ impl Writer<'_> {
             trunk: None,
             trusted_networks: leg.session.as_ref().map(|session| session.trusted_networks().to_vec()),
             hops: leg.extensions.origin.hops,
+            branch_of: leg.extensions.branch_of,
             may_refer: leg.extensions.may_refer,
             records: leg.extensions.records,
             allows_update: leg.extensions.far_end_allows_update,
@@ -470,6 +471,7 @@ impl Reader {
     fn extensions(self, stored: &StoredLeg) -> Extensions {
         Extensions {
             origin: Origin::with_hops(stored.hops),
+            branch_of: stored.branch_of,
             may_refer: stored.may_refer,
             records: stored.records,
             far_end_allows_update: stored.allows_update,

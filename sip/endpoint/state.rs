@@ -59,6 +59,8 @@ pub(super) enum EndReport {
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) origin: Origin,
+    /// The leg of the application of which this leg is a branch that was not answered yet.
+    pub(super) branch_of: Option<LegId>,
     /// Whether the far end may transfer the call with REFER.
     pub(super) may_refer: bool,
     /// Whether the leg is a session with a recording server.

@@ -17,7 +17,7 @@ use crate::phone::{Message, Phone, SipEvent};
 use crate::test_server::{ACCOUNT_SID, AUTH_TOKEN, TestServer, basic, inline};
 
 const HOST: &str = "browser.invalid";
-const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
+pub(crate) const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
 
 /// Opens a WebSocket at this path with this subprotocol. The error is the HTTP status of the refusal.
 async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, u16> {
@@ -48,7 +48,7 @@ async fn open_through(
 }
 
 /// A SIP client with Alice's credentials: in a browser, or in a desk phone.
-struct Browser {
+pub(crate) struct Browser {
     socket: Socket,
     /// The address in the Via and Contact of the client.
     host: String,
@@ -78,7 +78,7 @@ impl Browser {
         Self::new(Socket::Web(Box::new(socket)), HOST.to_owned(), server)
     }
 
-    async fn desk_phone(server: &TestServer) -> Self {
+    pub(crate) async fn desk_phone(server: &TestServer) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(server.udp).await.unwrap();
         let host = socket.local_addr().unwrap().to_string();
@@ -120,7 +120,7 @@ impl Browser {
     }
 
     /// Waits for the next matching message and skips other messages.
-    async fn receive(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+    pub(crate) async fn receive(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let heard = async {
             loop {
                 let message = Message::parse(&self.next().await.expect("the connection is open"));
@@ -133,7 +133,7 @@ impl Browser {
     }
 
     /// Waits for the next request with this method.
-    async fn receive_request(&mut self, method: &str) -> Message {
+    pub(crate) async fn receive_request(&mut self, method: &str) -> Message {
         self.receive(method, |message| message.first.split(' ').next() == Some(method)).await
     }
 
@@ -203,7 +203,7 @@ impl Browser {
         self.receive("a ringing response", |message| message.status() == Some(180)).await;
     }
 
-    async fn register(&mut self) {
+    pub(crate) async fn register(&mut self) {
         let uri = format!("sip:{}", self.server);
         let answer = self.ask("REGISTER", &uri, "Expires: 300\r\n", "", "of alice").await;
         assert_eq!(answer.status(), Some(200));
@@ -223,7 +223,7 @@ impl Browser {
     }
 
     /// Answers a request.
-    async fn answer(&mut self, request: &Message, status: u16, body: &str) {
+    pub(crate) async fn answer(&mut self, request: &Message, status: u16, body: &str) {
         let mut lines = String::new();
         for name in ["Via", "From", "Call-ID", "CSeq"] {
             lines.push_str(&format!("{name}: {}\r\n", request.get(name)));

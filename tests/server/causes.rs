@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
+use crate::browser::{ALICE, Browser};
 use crate::log::PATIENCE;
 use crate::phone::{Phone, SipEvent};
 use crate::test_server::{ACCOUNT_SID, API_KEY, Api, TestServer, basic, inline};
@@ -731,6 +732,34 @@ async fn act_on_another(closed: SocketAddr, causes: &[Cause]) {
     counted(test_server.api, causes.iter().copied()).await;
     test_server.calls().hangup_all();
     test_server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_challenged_call_without_credentials_is_an_error_and_a_login_is_none() {
+    let server = TestServer::start_as(&[], ALICE, |config| config.sip.timers.t1 = Duration::from_millis(50)).await;
+    // The phone is challenged first, so the server would report the phone first.
+    let mut phone = Browser::desk_phone(&server).await;
+    phone.register().await;
+    let mut pbx = Phone::at("127.0.17.31").await;
+    pbx.invite(server.udp, "804").await;
+    assert_eq!(pbx.outcome().await, 401);
+    let found = error(server.api, Cause::Stranger).await;
+    let text = format!(
+        "INVITE for \"804\" from \"+15550001111\" at {} UDP was challenged (401), and no credentials came: its address is in \
+         inbound_from of no trunk, and no phone has logged in from there",
+        pbx.address
+    );
+    assert_eq!(found["message"], text);
+    let request = &found["request"];
+    assert_eq!((&request["method"], &request["to"]), (&json!("INVITE"), &json!("804")), "{found}");
+    // `tandem trace` has the messages of the Call-ID.
+    let trace = format!("/console/calls/{}/trace", request["sip_call_id"].as_str().unwrap());
+    let trace = server.api.get(&trace).await.json();
+    let shown: Vec<_> = trace["messages"].as_array().unwrap().iter().map(|message| &message["summary"]).collect();
+    assert_eq!(shown[1], "401 Unauthorized (INVITE)", "{trace}");
+    let errors = server.api.get("/console/errors?limit=100").await.json();
+    assert_eq!(errors["errors"].as_array().unwrap().len(), 1, "{errors}");
+    server.end().await;
 }
 
 #[test]

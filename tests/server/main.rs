@@ -49,4 +49,5 @@ mod reload;
 mod softphone;
 mod streams;
 mod terminal;
+mod trace;
 mod unruly;

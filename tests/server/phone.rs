@@ -222,6 +222,11 @@ impl Phone {
         self.line.respond(183, Some(sdp)).await;
     }
 
+    /// Refuses the ringing call with this status.
+    pub(crate) async fn refuse(&self, status: u16) {
+        self.line.respond(status, None).await;
+    }
+
     /// Answers the ringing call and waits for the ACK.
     pub(crate) async fn pick_up(&mut self) {
         let sdp = self.line.sdp();

@@ -15,13 +15,13 @@ use tandem_history::report::SipRequest;
 use tandem_host::clock;
 use tandem_id::{AccountName, CallId, LegId};
 use tandem_leg::fork::{Contact, MediaKind};
-use tandem_leg::signal::{Identity, IncomingCall};
+use tandem_leg::signal::IncomingCall;
 use tandem_legs::sip::{PendingCall, Report, SipSignalling, report};
 use tandem_legs::{RouteMedia, Signalling};
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::inbound_leg;
 use tandem_routing::trunk::identity;
-use tandem_routing::{Routing, customer_trunk, phones};
+use tandem_routing::{Arrival, Routing, UnknownNumber, customer_trunk, phones};
 use tandem_sip as sip;
 use tandem_stir::{self as stir, VerificationRequest};
 
@@ -42,6 +42,7 @@ impl Calls {
                 phones::keep(&self.services().store, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
+            sip::Event::ChallengeUnanswered { request, is_known } => self.challenge_unanswered(&request, is_known),
             sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
             sip::Event::TrunkTroubled(trouble) => self.trunk_troubled(*trouble),
             event => match report(event) {
@@ -86,16 +87,39 @@ impl Calls {
     /// Handles a request of a phone user that SIP has refused. If exactly one account has a user with this name, the
     /// refusal is stored for that account.
     fn phone_refused(&self, refused: &sip::RefusedRequest) {
-        let services = self.services();
-        let users = services.routing.load_full().phones().users();
-        let mut owners = users.iter().filter(|user| *user.name == *refused.username).map(|user| &user.account);
-        let owner = owners.next().filter(|first| owners.all(|other| other == *first));
+        let owner = self.owner_of_user(&refused.username);
         let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
         let text = format!("{method} of user {username:?} from {source} {} refused: {why}", transport.token());
-        if let Some(owner) = owner {
+        if let Some(owner) = &owner {
             self.0.refusals.note(owner, refused, clock::time());
         }
-        self.refused(owner, Cause::WrongSipPassword, *line, text, refused);
+        self.refused(owner.as_ref(), Cause::WrongSipPassword, *line, text, refused);
+    }
+
+    /// Returns the account that has a phone user with this name, if exactly one account has such a user.
+    fn owner_of_user(&self, name: &str) -> Option<AccountName> {
+        let users = self.services().routing.load_full().phones().users();
+        let mut owners = users.iter().filter(|user| *user.name == *name).map(|user| &user.account);
+        owners.next().filter(|first| owners.all(|other| other == *first)).cloned()
+    }
+
+    /// Handles a request without credentials whose challenge was not answered.
+    fn challenge_unanswered(&self, refused: &sip::RefusedRequest, is_known: bool) {
+        let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
+        let transport = transport.token();
+        if method == "REGISTER" {
+            let text = format!("REGISTER of user {to:?} from {source} {transport} {why}: the phone sends no password");
+            let owner = self.owner_of_user(to);
+            return self.refused(owner.as_ref(), Cause::WrongSipPassword, *line, text, refused);
+        }
+        let (cause, reason) = match is_known {
+            true => (Cause::WrongSipPassword, "a call from there needs a password"),
+            false => {
+                (Cause::Stranger, "its address is in inbound_from of no trunk, and no phone has logged in from there")
+            }
+        };
+        let text = format!("{method} for {to:?} from {from:?} at {source} {transport} {why}: {reason}");
+        self.refused(None, cause, *line, text, refused);
     }
 
     /// Handles a trunk that went down, or whose registration failed.
@@ -172,37 +196,25 @@ impl Calls {
         }
         let verification = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
-        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.is_secure;
-        let found = |incoming: &IncomingCall| match &incoming.caller {
-            Some(caller) if caller.domain().is_some_and(|domain| open(domain)) => Err(403),
-            Some(caller) => routing.from_client(caller, &incoming.request_uri, user),
-            None => {
-                let trunk = incoming.trunk.as_deref();
-                routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
-            }
+        let arrival = Arrival {
+            trunk: incoming.trunk.as_deref(),
+            caller: incoming.caller.as_ref(),
+            request_uri: &incoming.request_uri,
+            user,
+            is_secure: incoming.is_secure,
         };
-        let route = route.map_or_else(|| found(&incoming), Ok);
+        let route = route.map_or_else(|| routing.of_arrival(&arrival), Ok);
         // A suspended account can neither make nor receive calls.
         let active = |route: &Route| services.accounts.status(&route.owner.account) == AccountStatus::Active;
-        let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
+        let refusal = |status| (status, routing.refusal(&Arrival { user: &shown(user), ..arrival }, status));
+        let route = route.map_err(refusal).and_then(|route| match active(&route) {
+            true => Ok(route),
+            false => Err((403, UnknownNumber::inactive(&route.owner.account))),
+        });
+        let route = match route {
             Ok(route) => route,
-            Err(status) => {
-                let (why, hint) = match incoming.caller.as_ref().map(|caller| &caller.identity) {
-                    Some(Identity::Token { application: None, .. }) => {
-                        ("the page's token permits no calls (it has no outgoing application)".to_owned(), None)
-                    }
-                    Some(Identity::Token { application: Some(id), .. }) => {
-                        (format!("the page's token names the application {id}, which has no document here"), None)
-                    }
-                    Some(Identity::Sip { username: Some(_), .. } | Identity::Subscriber { .. }) => {
-                        ("the phone may not call this number".to_owned(), None)
-                    }
-                    Some(Identity::Sip { username: None, .. }) | None => {
-                        let unknown = routing.unknown_number(incoming.trunk.as_deref(), &shown(user));
-                        (unknown.why, Some(unknown.remedy))
-                    }
-                };
-                self.call_refused(&incoming, Cause::UnknownNumber, status, &why, hint);
+            Err((status, UnknownNumber { why, remedy })) => {
+                self.call_refused(&incoming, Cause::UnknownNumber, status, &why, Some(remedy));
                 return signalling.refuse(leg, status, None);
             }
         };

@@ -1,5 +1,6 @@
 mod bindings;
 mod trunks;
+mod unanswered;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

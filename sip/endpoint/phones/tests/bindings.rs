@@ -85,6 +85,32 @@ fn the_answered_branch_gets_the_key_of_the_leg_in_events_trace_and_ladder() {
 }
 
 #[test]
+fn a_branch_that_is_not_answered_is_in_the_ladder_under_the_key_of_its_leg() {
+    let mut exchange = Exchange::new();
+    let ladder = Arc::new(Ladder::new(1 << 20));
+    exchange.endpoint.set_ladder(Arc::clone(&ladder));
+    let bindings = ["192.0.2.1:40001", "192.0.2.2:40002"].map(|address| bind(&mut exchange, address));
+    let branch = |leg: u128, binding: &BindingRef| {
+        let Command::Invite { leg, mut invite } = call(leg, binding) else { panic!("no INVITE") };
+        invite.branch_of = Some(LegId(9));
+        Command::Invite { leg, invite }
+    };
+    let invites = [21, 22].map(|key| {
+        exchange.command(branch(key, &bindings[usize::from(key == 22)]));
+        exchange.next()
+    });
+    respond(&mut exchange, &invites[0], 486);
+    let traces = ladder.of_legs(&[LegId(9)]);
+    assert_eq!(traces.len(), 2, "{traces:?}");
+    assert!(traces.iter().all(|trace| trace.legs == [LegId(9)]), "{traces:?}");
+    assert!(ladder.of_legs(&[LegId(21), LegId(22)]).is_empty());
+    respond(&mut exchange, &invites[1], 200);
+    exchange.command(Command::Rename { branch: LegId(22), leg: LegId(9) });
+    let legs: Vec<_> = ladder.of_legs(&[LegId(9)]).into_iter().map(|trace| trace.legs).collect();
+    assert_eq!(legs, [[LegId(9)], [LegId(9)]]);
+}
+
+#[test]
 fn a_branch_keeps_its_key_if_another_leg_has_the_new_key() {
     let mut exchange = Exchange::new();
     let binding = bind(&mut exchange, "192.0.2.1:40001");
