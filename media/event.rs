@@ -118,6 +118,8 @@ pub enum Event {
     AudioMissing {
         /// Whether packets had arrived before.
         ever: bool,
+        /// The RTP address in the far end's last SDP. It is `None` for a connection with ICE.
+        signalled: Option<SocketAddr>,
     },
     /// Packets arrive again after [`Event::AudioMissing`], or the far end need not send any more.
     AudioResumed,

@@ -472,7 +472,8 @@ impl MediaSession {
         if self.quality.tick() {
             self.send_report(false, cx);
         }
-        self.gap_watch.tick(self.inbound.receiver.packets, self.is_expected(), &mut self.events);
+        let signalled = self.transport.signalled();
+        self.gap_watch.tick(self.inbound.receiver.packets, self.is_expected(), signalled, &mut self.events);
         !self.is_flooded()
     }
 

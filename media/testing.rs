@@ -433,6 +433,11 @@ impl MediaPair {
         std::mem::take(&mut self.leg_mut(side).log.lock().unwrap().events)
     }
 
+    /// The RTP address in the SDP of the leg's far end.
+    pub(crate) fn address(&mut self, side: Side) -> SocketAddr {
+        self.leg_mut(side).address
+    }
+
     /// Sets whether the session's sink is full.
     pub(crate) fn set_full(&mut self, side: Side, full: bool) {
         self.leg_mut(side).log.lock().unwrap().full = full;

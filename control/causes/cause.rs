@@ -120,11 +120,11 @@ causes! {
             "The requests of XML documents are forms (Flask: `request.form`). The requests of SWML documents and the webhooks of call control are JSON (Flask: `request.get_json()`). `provider` of the number, or `tandem dev URL --provider NAME`, chooses the provider ([sdk.md](sdk.md)).";
         Status5xx "answered-5xx"
             "The application failed with a server error (5xx)."
-            "Read the stack trace in the application's own log. `tandem show last` shows the body of the answer."
+            "Read the stack trace in the application's own log. The webhook of the call (`tandem show CALL`) has the body of the answer."
             "502, 503 and 504 come from a proxy in front of the application that cannot reach it.";
         Status400 "answered-400"
             "The application answered 400 (bad request)."
-            "The handler reads a parameter that was not sent, or rejects the request: compare it with the parameters in `tandem show last`."
+            "The handler reads a parameter that was not sent, or rejects the request: compare it with the parameters of the webhook (`tandem show CALL --json`)."
             "Flask answers 400 when code reads a missing key of `request.form` or `request.values`; `.get(\"Digits\")` returns None instead.";
         StatusOther "answered-other"
             "The application answered with a status other than 2xx."
@@ -184,7 +184,7 @@ causes! {
         ScriptUnanswered "script-unanswered"
             "A script ended before it answered its call, so the caller was refused with 480."
             "Begin the script with `answer`, or end it with `hangup` and a reason. `play` and `prompt` answer by themselves."
-            "If no step is missing, look at the line before the end in `tandem show last`: the line names the steps that ran, and the branches of `cond` and `switch`.";
+            "If no step is missing, look at the line before the end in `tandem show CALL`: the line names the steps that ran, and the branches of `cond` and `switch`.";
         UnknownMarkup "unknown-markup"
             "The document has an unknown element, attribute, parameter or value."
             "Correct the name as the message says. Names are case-sensitive."
@@ -230,20 +230,20 @@ causes! {
             "The audio that was written before the error is kept and can be fetched: the recording has the status `completed` and an error number. If nothing was written, the status is `absent`.";
         CodecUnknown "codec-unknown"
             "The two sides have no audio codec in common."
-            "Allow a codec that the other side offers, in media.codecs or in codecs of the trunk."
-            "Nearly every phone and carrier supports PCMU or PCMA. `tandem trace last` shows what each side offers.";
+            "Enable PCMU or PCMA at the other side. If it offers a codec that Tandem has, allow that codec in media.codecs or in codecs of the trunk."
+            "Tandem has PCMU, PCMA, G722, opus and L16, and not G729. Nearly every phone and carrier supports PCMU or PCMA. `tandem trace CALL` shows what each side offers.";
         AddressFamily "address-family"
             "The media addresses of the two sides have different families: one side has IPv4, the other IPv6."
             "Give media.listen and media.advertise an address of each family, or let the other side use the family that they have."
-            "With `media.listen = [\"192.0.2.1\", \"2001:db8::1\"]`, each leg has an address of the family that the other side has. `tandem trace last` shows the addresses of both sides.";
+            "With `media.listen = [\"192.0.2.1\", \"2001:db8::1\"]`, each leg has an address of the family that the other side has. `tandem trace CALL` shows the addresses of both sides.";
         SrtpMismatch "srtp-mismatch"
             "One side demands encrypted audio (SRTP), and the other side has no key that fits."
             "Set srtp of the trunk or phone (or media.endpoint_srtp) to the mode of the other side: \"off\", \"optional\" or \"required\"."
-            "Keys are exchanged in SDP (`a=crypto`, SDES), and with browsers by DTLS. `webrtc` of a phone says whether the server offers DTLS to the phone ([browsers.md](browsers.md)). `tandem trace last` shows what each side offers.";
+            "Keys are exchanged in SDP (`a=crypto`, SDES), and with browsers by DTLS. `webrtc` of a phone says whether the server offers DTLS to the phone ([browsers.md](browsers.md)). `tandem trace CALL` shows what each side offers.";
         NoAudio "no-audio"
             "No audio was received from the other side."
-            "Open the UDP ports of media.ports in the firewall, and set media.advertise to the address that the other side reaches."
-            "Both sides send RTP to the address in the other side's SDP. `tandem trace last` shows these addresses. An address such as 10.x or 192.168.x from a phone behind a NAT is normal: this server waits for its packets and sends to the address from which they come. If *our* SDP goes to the outside with 127.0.0.1 or a private address, `media.advertise` is missing.";
+            "The other side must send to the address in our SDP. If it cannot reach this address, set media.advertise. Otherwise look for a firewall on the way that drops UDP to media.ports."
+            "Both sides send RTP to the address in the other side's SDP. `tandem trace CALL` shows these addresses. An address such as 10.x or 192.168.x from a phone behind a NAT is normal: this server waits for its packets and sends to the address from which they come. If *our* SDP goes to another network with 127.0.0.1 or a private address, `media.advertise` is missing. If our address is right, no packet came through: a firewall in front of this server or in front of the other side drops them, or the other side sends none.";
         AudioStopped "audio-stopped"
             "The audio of the other side stopped during the call."
             "If the other side did not mute its microphone by sending nothing, check its network, and whether its address changed during the call."
@@ -267,7 +267,7 @@ causes! {
         StreamHandshake "stream-handshake"
             "The WebSocket's URL answered with a status other than 101 (31920)."
             "Correct the path of the URL. 404 means that it has no WebSocket route, 403 usually means a failed signature check."
-            "If the application checks signatures, run `tandem signature last`: the signature of a stream covers its wss:// URL. The flask-sock and ws libraries need the exact path.";
+            "If the application checks signatures, run `tandem signature CALL`: the signature of a stream covers its wss:// URL. The flask-sock and ws libraries need the exact path.";
         StreamProtocol "stream-protocol"
             "The data on the WebSocket connection violates its protocol (31924)."
             "Check that the port serves WebSocket, and that no proxy changes the data.";
@@ -311,14 +311,14 @@ causes! {
         TrunkSilent "trunk-silent"
             "The trunk does not answer."
             "Check that host and port of its uri are right, that the other side listens there on this transport, and that no firewall drops SIP."
-            "`tandem trace last` then shows our repeated INVITE without an answer. After such a call the trunk is `doubtful` for a minute. Only OPTIONS requests detect a dead trunk before a call does: set `options_interval` of the trunk (default 0, off). If another trunk has the same prefix, the call continues over that trunk.";
+            "`tandem trace CALL` then shows our repeated INVITE without an answer. After such a call the trunk is `doubtful` for a minute. Only OPTIONS requests detect a dead trunk before a call does: set `options_interval` of the trunk (default 0, off). If another trunk has the same prefix, the call continues over that trunk.";
         TrunkRefused "trunk-refused"
             "The trunk refused the call."
             "Look up the status: 401, 403 or 407 mean credentials or our address, 404 the number's form, 488 codecs, 503 the trunk's limits."
-            "`tandem trace last` shows the answer with its reason.";
+            "`tandem trace CALL` shows the answer with its reason.";
         TrunkUnreachable "trunk-unreachable"
             "The trunk cannot be reached: its name does not resolve, or nothing listens there."
-            "Correct the host, port and transport in its uri.";
+            "If the trunk worked before, the other side is down. Otherwise correct the host, port and transport in its uri.";
         TrunkTls "trunk-tls"
             "The TLS connection to the trunk failed, most often because of a certificate."
             "The reason is in the error: an expired certificate, another name (tls_name), an unknown authority (ca_file), or our own certificate."
@@ -351,7 +351,7 @@ causes! {
             "`alice is not registered`: the account has this user, but no phone is registered with it now. `no phone of the account has the name alice`: there is no such user in `[[endpoints]]`, among the SIP credentials or among the pages. A phone that is registered and refuses the call is [callee-refused](#callee-refused).";
         CalleeRefused "callee-refused"
             "The called phone or SIP address refused the call, or could not be reached."
-            "The message has the answer. `tandem trace last` shows the SIP messages.";
+            "The message has the answer. `tandem trace CALL` shows the SIP messages.";
         ForeignCallerId "foreign-caller-id"
             "A call shows a calling number that the account may not use."
             "Use a number of the account, or verify the number as a caller id."
@@ -384,7 +384,7 @@ causes! {
             "Raise the queue's maximum size, or handle QueueResult in the action of <Enqueue>.";
         CallFailed "call-failed"
             "A call failed for another reason."
-            "The message has the reason. `tandem show last` and `tandem trace last` show what happened before.";
+            "The message has the reason. `tandem show CALL` and `tandem trace CALL` show what happened before.";
     }
     "The server itself": {
         WrongCredentials "wrong-credentials"

@@ -31,6 +31,24 @@ pub enum Node {
     Text(String),
 }
 
+/// Number of octets of the text before the wrong position that an error message shows, and of the text after it.
+const SHOWN: usize = 30;
+
+/// Returns the line and column of the octet `at`, with the text around it.
+fn place(text: &str, at: usize) -> String {
+    let at = at.min(text.len());
+    let (before, after) = text.as_bytes().split_at_checked(at).unwrap_or((text.as_bytes(), b""));
+    let line = before.iter().filter(|octet| **octet == b'\n').count() + 1;
+    let before = before.rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
+    let after = after.split(|octet| *octet == b'\n').next().unwrap_or_default();
+    let column = String::from_utf8_lossy(before).chars().count() + 1;
+    // A character that is cut in two at the ends of the excerpt is not shown.
+    let start = before.get(before.len().saturating_sub(SHOWN)..).unwrap_or_default();
+    let end = after.get(..after.len().min(SHOWN)).unwrap_or_default();
+    let excerpt = String::from_utf8_lossy(&[start, end].concat()).replace(char::REPLACEMENT_CHARACTER, "");
+    format!("line {line}, column {column}: {}", excerpt.trim())
+}
+
 /// The reason why a text is not valid XML.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotXml(pub String);
@@ -39,7 +57,7 @@ impl Element {
     /// Parses a document and returns the root element. Comments and processing instructions are dropped.
     ///
     /// # Errors
-    /// Returns the reason, with the line of the text that is wrong.
+    /// Returns the reason, with the line and column of the wrong position, and the text around it.
     pub fn parse(text: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(text);
         Self::read(&mut reader).map_err(|NotXml(why)| {
@@ -48,9 +66,8 @@ impl Element {
                 0 => reader.buffer_position(),
                 at => at,
             };
-            let before = text.as_bytes().iter().take(usize::try_from(at).unwrap_or(usize::MAX));
-            let line = before.filter(|octet| **octet == b'\n').count() + 1;
-            NotXml(format!("{why} (line {line})"))
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            NotXml(format!("{why} ({})", place(text, at)))
         })
     }
 

@@ -688,13 +688,17 @@ impl CallTask {
                 self.services.counters.impaired(*cause);
                 self.note_line(now.time, leg, "media", quality::complaint(*cause, *value));
             }
-            media::Event::AudioMissing { ever } => {
+            media::Event::AudioMissing { ever, signalled } => {
                 self.services.counters.audio_missing(leg);
                 let (cause, since) = match ever {
                     true => (Cause::AudioStopped, "for 2 s"),
                     false => (Cause::NoAudio, "since the answer, 2 s ago"),
                 };
-                let text = format!("no audio from the far end: no packet has arrived {since}");
+                let mut text = format!("no audio from the far end: no packet has arrived {since}");
+                let ours = self.state.legs.get(&leg).and_then(|live| live.io.media_address());
+                if let (Some(theirs), Some(ours)) = (signalled, ours) {
+                    text.push_str(&format!(". Its SDP says {theirs}, our SDP says {ours}"));
+                }
                 self.report_of(leg, "media", Problem::warning(cause, text));
             }
             media::Event::AudioResumed => {

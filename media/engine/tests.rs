@@ -535,17 +535,18 @@ fn missing_audio_is_reported_after_two_seconds_and_its_return_too() {
     quiet(&mut pair, 200);
     assert_eq!(gaps(&mut pair), [], "a leg that only rings need not send");
     pair.command(Side::A, Command::ExpectAudio);
+    let signalled = Some(pair.address(Side::A));
     quiet(&mut pair, 90);
     assert_eq!(gaps(&mut pair), [], "1.8 s");
     quiet(&mut pair, 20);
-    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: false }]);
+    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: false, signalled }]);
     quiet(&mut pair, 200);
     assert_eq!(gaps(&mut pair), [], "once");
     pair.send_audio(Side::A, 0x10, NOW);
     pair.advance(20);
     assert_eq!(gaps(&mut pair), [Event::AudioResumed]);
     quiet(&mut pair, 120);
-    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: true }]);
+    assert_eq!(gaps(&mut pair), [Event::AudioMissing { ever: true, signalled }]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The handle of one leg's media: its negotiation and the connection to its worker.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -177,6 +177,12 @@ impl Session {
     /// that the far end does not receive two codecs one after the other.
     pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
+    }
+
+    /// The address and port of our RTP, as in our SDP.
+    pub fn local_address(&self) -> SocketAddr {
+        let local = self.negotiation.local();
+        SocketAddr::new(local.address, local.port)
     }
 
     /// The codec names of the last offer that was answered, in the order of the offer. The names include codecs that we

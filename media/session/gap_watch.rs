@@ -1,5 +1,7 @@
 //! Reports that no packets arrive from the far end although the far end should send, and that packets arrive again.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::SessionEvents;
@@ -35,8 +37,14 @@ impl GapWatch {
     }
 
     /// Advances by one frame of 20 ms. `packets` is the number of packets received so far. `expected` says whether the
-    /// far end should send according to the last offer and answer.
-    pub(super) fn tick(&mut self, packets: u64, expected: bool, events: &mut SessionEvents) {
+    /// far end should send according to the last offer and answer. `signalled` is the RTP address in the far end's SDP.
+    pub(super) fn tick(
+        &mut self,
+        packets: u64,
+        expected: bool,
+        signalled: Option<SocketAddr>,
+        events: &mut SessionEvents,
+    ) {
         if !self.on {
             return;
         }
@@ -52,7 +60,7 @@ impl GapWatch {
         self.frames = self.frames.saturating_add(1);
         if self.frames == REPORTED {
             self.reported = true;
-            events.send(Event::AudioMissing { ever: packets > 0 });
+            events.send(Event::AudioMissing { ever: packets > 0, signalled });
         }
     }
 }
