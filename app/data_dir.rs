@@ -97,6 +97,11 @@ impl Listening {
     }
 }
 
+/// Returns the id of the process of the server that uses this data directory, or `None` if no server runs.
+pub fn server_process(data_dir: &Path) -> Option<u32> {
+    Listening::of(data_dir).and_then(|_| process(&text_of(data_dir)?))
+}
+
 /// Returns the text of the lock file.
 fn text_of(data_dir: &Path) -> Option<String> {
     let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MAX_FILE_SIZE)?;

@@ -41,7 +41,7 @@ use tandem_webhooks::Deliveries;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 
-pub use data_dir::Listening;
+pub use data_dir::{Listening, server_process};
 pub use listeners::LOW_PORTS;
 pub use start::{Parts, dialects};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tandem_app::{LOW_PORTS, Listening};
+use tandem_app::{LOW_PORTS, Listening, server_process};
 use tandem_cli::Failure;
 use tandem_cli::paint::{Paint, Style};
 use tandem_config::Config;
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     findings.extend(disks(&config));
     findings.push(database(&config));
     findings.extend(engines(&config));
-    findings.push(kernel_relay(&config));
+    findings.push(kernel_relay(&config, running.as_ref().and_then(|_| server_process(&config.data_dir))));
     let paint = Paint::stdout();
     findings.iter().for_each(|finding| tandem_cli::print(format_args!("{}", shown(finding, paint))));
     let bad = findings.iter().filter(|finding| finding.level == Level::Bad).count();
@@ -364,21 +364,26 @@ fn engine(what: &str, url: &Url) -> Finding {
     reach("speech", &format!("{what}: {host}:{port}"), host, port, Level::Note)
 }
 
-/// Whether the kernel may relay packets for the user of this command.
-fn kernel_relay(config: &Config) -> Finding {
+/// Whether the kernel may relay packets for the running server, or else for the user of this command.
+fn kernel_relay(config: &Config, server: Option<u32>) -> Finding {
     if config.media.kernel_relay == UseKernel::Off {
         return Finding::good("kernel relay", "off, as configured");
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // A service has other capabilities than the user of this command.
+    let of_process = |process: u32| std::fs::read_to_string(format!("/proc/{process}/status")).ok();
+    let (subject, status) = match server.and_then(of_process) {
+        Some(status) => ("the running server", status),
+        None => ("this user", std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
+    };
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
     if CAPABILITIES.iter().all(|bit| effective >> bit & 1 == 1) {
-        return Finding::good("kernel relay", "this user has the capabilities CAP_BPF and CAP_NET_ADMIN");
+        return Finding::good("kernel relay", format!("{subject} has the capabilities CAP_BPF and CAP_NET_ADMIN"));
     }
     let level = if config.media.kernel_relay == UseKernel::Required { Level::Bad } else { Level::Note };
-    let text = "this user lacks CAP_BPF or CAP_NET_ADMIN, so that packets are relayed in user space";
+    let text = format!("{subject} lacks CAP_BPF or CAP_NET_ADMIN, so that packets are relayed in user space");
     let advice = "a relayed call then takes more CPU; docs/kernel-relay.md says how to permit it".to_owned();
-    Finding { level, subject: "kernel relay", text: text.to_owned(), advice }
+    Finding { level, subject: "kernel relay", text, advice }
 }
 
 #[cfg(test)]
