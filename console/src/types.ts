@@ -354,8 +354,10 @@ export interface Account {
     keys: number;
 }
 
-export interface Explanation {
+export interface Outcome {
+    callers: string[];
     steps: { text: string; because: string }[];
+    advice?: string;
     goes_to: { kind: string; text: string } | null;
     ok: boolean;
 }

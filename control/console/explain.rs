@@ -1,25 +1,37 @@
 //! `/console/explain`: what would happen to a call, and why. Nobody is called.
 
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tandem_call::address::Address;
+use tandem_accounts::subaccount::AccountStatus;
+use tandem_call::address::{Address, PhoneNumber};
+use tandem_clients::User;
 use tandem_id::AccountName;
-use tandem_routing::Routing;
-use tandem_routing::trunk::numbering::Numbering;
+use tandem_routing::phones::instance_in;
+use tandem_routing::{Outbound, Routing};
 use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip::Health;
 
-use super::numbers::{self, GoesTo};
-use super::{ListQuery, Scope};
+use self::outcome::{Outcome, View};
+use super::Scope;
 use crate::session::refused;
 
 /// Maximum length of a number, in octets.
 const MAX_NUMBER: usize = 256;
+/// Maximum number of trunks, and of phones, whose calls are explained if the caller is not given.
+const MAX_CALLERS: usize = 50;
+/// Number of callers with the same outcome that are named.
+const NAMED: usize = 5;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/explain", get(answer))
@@ -28,37 +40,52 @@ pub(super) fn routes() -> Router<App> {
 /// The call in question.
 #[derive(Deserialize)]
 struct Question {
-    /// The called number, as it stands in the Request-URI.
+    /// The called number, the name of a phone, or a SIP URI, as it stands in the Request-URI.
     to: String,
-    /// The calling number.
+    /// The calling phone, or the calling number.
     #[serde(default)]
     from: String,
-    /// The trunk over which the call arrives. Empty for a call over no trunk.
+    /// The trunk over which the call arrives. Empty if the caller is another one.
     #[serde(default)]
     trunk: String,
 }
 
-/// The route of the call.
-#[derive(Serialize, Default)]
-struct Explanation {
-    steps: Vec<Step>,
-    /// The destination, if a number was found.
-    goes_to: Option<GoesTo>,
-    /// Whether the call would reach something.
-    ok: bool,
+/// Where a call comes from.
+enum Origin {
+    /// A phone that knows its password.
+    Phone(User),
+    Trunk(Arc<TrunkConfig>),
+    /// `tandem call` on this machine, with the credentials of an account.
+    Account(AccountName),
+    /// Any program on this machine. It needs no password if no trunk is configured.
+    Machine,
+    /// An address that belongs to no trunk.
+    Elsewhere,
 }
 
-/// One decision.
-#[derive(Serialize)]
-struct Step {
-    text: String,
-    because: String,
-}
-
-impl Explanation {
-    fn step(&mut self, text: impl Into<String>, because: impl Into<String>) {
-        self.steps.push(Step { text: text.into(), because: because.into() });
+impl Origin {
+    fn name(&self) -> String {
+        match self {
+            Self::Phone(User { account, name, domain }) => {
+                let at = domain.as_ref().map(|domain| format!("@{domain}")).unwrap_or_default();
+                format!("phone {name}{at} of account {account}")
+            }
+            Self::Trunk(trunk) => format!("trunk {}", trunk.name),
+            Self::Account(account) => format!("this machine, as account {account} (tandem call)"),
+            Self::Machine => "this machine, without a password (no trunk is configured)".to_owned(),
+            Self::Elsewhere => "any other address, without a password".to_owned(),
+        }
     }
+}
+
+/// The routes of the call.
+#[derive(Serialize)]
+struct Explanation {
+    /// The first of the outcomes.
+    #[serde(flatten)]
+    first: Outcome,
+    /// What happens to the call, for each group of callers with the same outcome.
+    outcomes: Vec<Outcome>,
 }
 
 /// `GET /console/explain`: the steps of a call to a number, each with its reason, without a call.
@@ -67,102 +94,107 @@ async fn answer(State(app): State<App>, scope: Scope, Query(question): Query<Que
     if to.is_empty() || to.len() > MAX_NUMBER || from.len() > MAX_NUMBER {
         return refused(StatusCode::BAD_REQUEST, "give the called number, at most 256 characters");
     }
-    let routing = app.calls.services().routing.load_full();
+    let services = app.calls.services();
+    let routing = services.routing.load_full();
+    let sees = |account: &AccountName| scope.sees(account);
     let trunk = Some(question.trunk.trim()).filter(|name| !name.is_empty());
-    let sees = |trunk: &TrunkConfig| trunk.account.as_ref().is_none_or(|own| scope.sees(own));
-    let found = routing.trunk(trunk).filter(|trunk| sees(trunk));
-    if let (Some(name), None) = (trunk, found) {
-        return refused(StatusCode::NOT_FOUND, &format!("there is no trunk {name:?}"));
-    }
-    let explanation = explain(&app, &scope, &routing, found.map(|trunk| &**trunk), (from, to));
-    axum::response::IntoResponse::into_response(Json(explanation))
-}
-
-fn explain(
-    app: &App,
-    scope: &Scope,
-    routing: &Routing,
-    trunk: Option<&TrunkConfig>,
-    (from, to): (&str, &str),
-) -> Explanation {
-    let mut explanation = Explanation::default();
-    let mut called = to.to_owned();
-    match trunk {
-        Some(trunk) => {
-            let of = trunk.account.as_ref().map_or("all accounts".to_owned(), |own| format!("account {own}"));
-            explanation
-                .step(format!("A call to {to} arrives over trunk {}", trunk.name), format!("the trunk is of {of}"));
-            let numbering = Numbering::of(trunk);
-            called = numbering.called_in(to);
-            if called != to {
-                let because = "number_format, inbound_strip_prefix or inbound_add_prefix of the trunk";
-                explanation.step(format!("The called number becomes {called}"), because);
-            }
-            let caller = numbering.caller_in(from);
-            if caller != from {
-                explanation.step(format!("The calling number becomes {caller}"), "number_format of the trunk");
-            }
-        }
-        None => explanation.step(format!("A call to {to} arrives over no trunk"), "no trunk was given"),
-    }
-    let route = routing.inbound(trunk.map(|trunk| &*trunk.name), &called);
-    let Some(route) = route.filter(|route| scope.sees(&route.owner.account)) else {
-        let what = format!("{called} is no number here: the caller gets 404");
-        if scope.is_operator() {
-            let unknown = routing.unknown_number(trunk.map(|trunk| &*trunk.name), &called);
-            explanation.step(what, unknown.why);
-            explanation.step("To change this", unknown.remedy);
-        } else {
-            // The explanation for operators names similar numbers of all accounts.
-            explanation.step(what, "the account has no such number");
-        }
-        for account in scope.accounts(app, None) {
-            way_out(app, routing, &account, &called, &mut explanation);
-        }
-        return explanation;
+    let origins = match (trunk, visible_trunks(&routing, &sees).find(|one| Some(&*one.name) == trunk)) {
+        (Some(name), None) => return refused(StatusCode::NOT_FOUND, &format!("there is no trunk {name:?}")),
+        (_, Some(trunk)) => vec![Origin::Trunk(Arc::clone(trunk))],
+        (None, None) => origins(&routing, &sees, &scope.account.name, (from, to)),
     };
-    let account = &route.owner.account;
-    let rows = numbers::rows(app, scope, &ListQuery { account: Some(account.clone()), ..ListQuery::default() });
-    let fits = |number: &str| number.strip_suffix('*').map_or(number == called, |prefix| called.starts_with(prefix));
-    let row = rows
-        .into_iter()
-        .filter(|row| fits(&row.number))
-        .max_by_key(|row| (!row.number.ends_with('*'), row.number.len()));
-    let Some(row) = row else { return explanation };
-    let source = if row.source == "file" { "the configuration file" } else { "the API" };
-    explanation.step(
-        format!("Number {} of account {account} takes the call", row.number),
-        format!("it fits best; it comes from {source}"),
-    );
-    explanation.step(format!("The call goes to {}", row.goes_to.text), format!("the number's {}", row.goes_to.kind));
-    explanation.ok = row.goes_to.kind != "nowhere";
-    if row.goes_to.kind == "bridge" {
-        way_out(app, routing, account, &called, &mut explanation);
-    }
-    explanation.goes_to = Some(row.goes_to);
-    explanation
-}
-
-/// Adds the trunks over which an account would call a number.
-fn way_out(app: &App, routing: &Routing, account: &AccountName, to: &str, explanation: &mut Explanation) {
-    let statuses = app.calls.services().sip.trunk_statuses();
+    let statuses = services.sip.trunk_statuses();
     let health = |name: &str| {
         statuses.iter().find(|(own, _)| **own == *name).map_or(Health::Unknown, |(_, status)| status.health)
     };
-    let routes = routing.outbound(account, &Address::from(to), &[], health, &mut rand::rng());
-    let named: Vec<String> = routes
-        .iter()
-        .map(|route| match (route.trunk_name(), &route.user) {
-            (Some(name), _) => format!("trunk {name} ({})", format!("{:?}", health(name)).to_lowercase()),
-            (None, Some(_)) => "its registered phones".to_owned(),
-            (None, None) => route.request_uri.clone(),
-        })
-        .collect();
-    if named.is_empty() {
-        let because = format!("no trunk that account {account} may use has a prefix of this number");
-        explanation.step(format!("Account {account} cannot call {to}"), because);
-    } else {
-        let because = "trunks that are up first, then the longest prefix, then the priority";
-        explanation.step(format!("Account {account} would call {to} over {}", named.join(", then ")), because);
+    let rings =
+        |user: &User, route: &Outbound| !services.clients.contacts(user, instance_in(&route.request_uri)).is_empty();
+    let view = View {
+        routing: &routing,
+        health: &health,
+        rings: &rings,
+        is_page: &|user| !services.clients.contacts_with_token(user).is_empty(),
+        is_active: &|account| services.accounts.status(account) == AccountStatus::Active,
+        sees: &sees,
+        is_operator: scope.is_operator(),
+        is_detailed: origins.len() == 1,
+    };
+    let outcomes = outcomes(&view, &origins, (from, to));
+    Json(Explanation { first: outcomes.first().cloned().unwrap_or_default(), outcomes }).into_response()
+}
+
+fn visible_trunks<'a>(
+    routing: &'a Routing,
+    sees: &'a dyn Fn(&AccountName) -> bool,
+) -> impl Iterator<Item = &'a Arc<TrunkConfig>> {
+    routing.trunks().iter().filter(move |trunk| trunk.account.as_ref().is_none_or(sees))
+}
+
+/// Returns the callers whose calls are explained. If `from` names a phone, these are the phones with this name. Otherwise
+/// these are callers of every kind. `own` is the account of the reader.
+fn origins(
+    routing: &Routing,
+    sees: &dyn Fn(&AccountName) -> bool,
+    own: &AccountName,
+    (from, to): (&str, &str),
+) -> Vec<Origin> {
+    let named = routing.phones().callers(&Address::from(from).user());
+    let domain = routing.phones().domain_of(from).map(|domain| domain.name);
+    let is_named =
+        |user: &User| sees(&user.account) && (domain.is_none() || user.domain.as_deref() == domain.as_deref());
+    let phones: Vec<_> = named.into_iter().filter(is_named).map(Origin::Phone).collect();
+    if !phones.is_empty() {
+        return phones;
     }
+    let mut origins: Vec<_> =
+        visible_trunks(routing, sees).take(MAX_CALLERS).map(|trunk| Origin::Trunk(Arc::clone(trunk))).collect();
+    let mut phones: Vec<_> = routing.phones().users().into_iter().filter(|user| sees(&user.account)).collect();
+    phones.sort_by(|a, b| (&a.account, &a.name).cmp(&(&b.account, &b.name)));
+    let calls = |user: &User| routing.phones().callers(&user.name).contains(user);
+    origins.extend(phones.into_iter().filter(calls).take(MAX_CALLERS).map(Origin::Phone));
+    // `tandem call` chooses the account of the number or of the phone.
+    let called = Address::from(to).user().into_owned();
+    let of_number = routing.inbound(None, &called).map(|route| route.owner.account);
+    let of_phone = || routing.phones().callers(&called).into_iter().next().map(|user| user.account);
+    let account = of_number.or_else(of_phone).filter(|account| sees(account)).unwrap_or_else(|| own.clone());
+    origins.push(Origin::Account(account));
+    if !routing.has_trunks() {
+        origins.push(Origin::Machine);
+    }
+    origins.push(Origin::Elsewhere);
+    origins
+}
+
+/// Explains the call of each caller. Callers with the same outcome are together.
+fn outcomes(view: &View<'_>, origins: &[Origin], (from, to): (&str, &str)) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let is_phone = matches!(origins, [Origin::Phone(_), ..]) && !from.is_empty();
+    let is_trunk = matches!(origins, [Origin::Trunk(_)]);
+    let is_number = from.parse::<PhoneNumber>().is_ok();
+    if !from.is_empty() && !is_number && !is_phone && !is_trunk && view.routing.phones().callers(from).is_empty() {
+        let mut none = Outcome { callers: vec![format!("a phone with the name {from}")], ..Outcome::default() };
+        none.step(
+            format!("No phone has the name {from}"),
+            "no [[endpoints]] entry and no SIP user that may call has it",
+        );
+        outcomes.push(none);
+    }
+    for origin in origins {
+        let outcome = view.outcome(origin, (from, to));
+        let same = outcomes.iter_mut().find(|other| {
+            other.steps == outcome.steps && other.goes_to == outcome.goes_to && other.advice == outcome.advice
+        });
+        match same {
+            Some(other) => other.callers.extend(outcome.callers),
+            None => outcomes.push(outcome),
+        }
+    }
+    for outcome in &mut outcomes {
+        let more = outcome.callers.len().saturating_sub(NAMED);
+        if more > 1 {
+            outcome.callers.truncate(NAMED);
+            outcome.callers.push(format!("{more} more callers"));
+        }
+    }
+    outcomes
 }

@@ -33,22 +33,22 @@ pub(super) fn routes() -> Router<App> {
 struct Numbers;
 
 #[derive(Serialize)]
-pub(super) struct NumberRow {
+struct NumberRow {
     /// The number in the dialled form. If `*` is at the end, the row stands for all numbers with this prefix.
-    pub(super) number: String,
+    number: String,
     account: AccountName,
     provider: Option<String>,
     friendly_name: Option<String>,
     /// The source of the number: `file` (the configuration) or `api`.
-    pub(super) source: &'static str,
-    pub(super) goes_to: GoesTo,
+    source: &'static str,
+    goes_to: GoesTo,
     status_callback: Option<String>,
 }
 
 /// The destination of a number's calls.
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct GoesTo {
-    /// The kind of the destination: `url`, `application`, `document`, `agent`, `bridge`, `trunk` or `nowhere`.
+    /// The kind of the destination: `url`, `application`, `document`, `agent`, `bridge`, `trunk`, `phone` or `nowhere`.
     pub(super) kind: &'static str,
     /// The destination as text.
     pub(super) text: String,
@@ -58,8 +58,18 @@ pub(super) struct GoesTo {
 }
 
 impl GoesTo {
-    fn plain(kind: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn plain(kind: &'static str, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), url: None, method: None, application: None }
+    }
+
+    /// The destination is an HTTP request, of an application if `application` is given.
+    pub(super) fn request(method: &'static str, url: &str, application: Option<&str>) -> Self {
+        let (kind, text) = match application {
+            Some(id) => ("application", format!("application {id}: {method} {url}")),
+            None => ("url", format!("{method} {url}")),
+        };
+        let application = application.map(str::to_owned);
+        Self { url: Some(url.to_owned()), method: Some(method), application, ..Self::plain(kind, text) }
     }
 
     fn nowhere() -> Self {
@@ -249,7 +259,7 @@ fn provider(routing: &Routing, number: &NumberConfig) -> Option<String> {
     application.map(|application| &application.provider).or(number.provider.as_ref()).map(ToString::to_string)
 }
 
-pub(super) fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
+fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.load_full();
     let accounts = scope.accounts(app, query.account.as_ref());
     let mut rows = Vec::new();

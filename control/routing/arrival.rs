@@ -113,7 +113,7 @@ impl Routing {
                 because("calls to this domain must use TLS".to_owned(), "Set the transport of the phone to TLS.")
             }
             Identity::Sip { username: Some(_), .. } if status == 403 => because(
-                "the phone may not call over a trunk, because outbound = true is not set for it".to_owned(),
+                "outbound = true is not set for the phone, so the phone may not call over a trunk".to_owned(),
                 "To allow the call, set outbound = true in the [[endpoints]] entry of the phone.",
             ),
             Identity::Sip { username: None, .. } if status == 403 => because(
@@ -179,5 +179,80 @@ impl Routing {
                 remedy: format!("Call it from a phone of its account, or with `tandem call client:{name}`."),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_settings::{EndpointConfig, NumberConfig};
+    use tandem_sip as sip;
+    use tandem_store::Store;
+
+    use super::*;
+    use crate::phones::Phones;
+
+    fn trunk(json: serde_json::Value) -> TrunkConfig {
+        serde_json::from_value(json).unwrap()
+    }
+
+    async fn with_phone(trunks: Vec<TrunkConfig>) -> Routing {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let alice = serde_json::json!({ "account": "acme", "username": "alice", "password": "change-me-please" });
+        let alice: EndpointConfig = serde_json::from_value(alice).unwrap();
+        let registrar = sip::RegistrarConfig { domains: vec!["pbx.example".to_owned()], ..Default::default() };
+        let phones = Phones::new(&registrar, &sip::Advertise::default(), vec![alice], Default::default());
+        phones.load(&store).await.unwrap();
+        let number = serde_json::json!({ "number": "804*", "account": "acme", "voice_url": "http://app/" });
+        let number: NumberConfig = serde_json::from_value(number).unwrap();
+        Routing::new(vec![number], Arc::default(), trunks, |_| None).with_phones(Arc::new(phones))
+    }
+
+    fn over<'a>(trunk: &'a str, user: &'a str, request_uri: &'a str) -> Arrival<'a> {
+        Arrival { trunk: Some(trunk), caller: None, request_uri, user, is_secure: false }
+    }
+
+    #[tokio::test]
+    async fn a_refused_call_to_a_phone_over_a_trunk_gets_the_advice_for_phones() {
+        let routing = with_phone(vec![
+            trunk(serde_json::json!({ "name": "carrier" })),
+            trunk(serde_json::json!({ "name": "desk", "account": "acme", "phones": true })),
+        ])
+        .await;
+        let uri = "sip:alice@pbx.example";
+        assert!(routing.of_arrival(&over("desk", "alice", uri)).is_ok());
+        let call = over("carrier", "alice", uri);
+        assert_eq!(routing.of_arrival(&call), Err(404));
+        assert!(routing.refusal(&call, 404).remedy.contains("phones = true"));
+        let elsewhere = over("desk", "alice", "sip:alice@elsewhere.example");
+        assert!(routing.refusal(&elsewhere, 404).remedy.contains("sip:alice@"));
+        assert!(routing.refusal(&over("carrier", "700", "sip:700@pbx.example"), 404).remedy.contains("[[numbers]]"));
+    }
+
+    #[tokio::test]
+    async fn the_number_that_takes_a_call_is_named_with_its_prefix() {
+        let routing = with_phone(vec![trunk(serde_json::json!({ "name": "carrier" }))]).await;
+        let route = routing.of_arrival(&over("carrier", "8041", "sip:8041@pbx.example")).unwrap();
+        let taking = routing.number_of_route(None, "8041", &route).unwrap();
+        assert_eq!((&*taking.number, taking.is_configured), ("804*", true));
+        let caller = calling_account(&AccountName::new("acme"));
+        let call = Arrival { caller: Some(&caller), trunk: None, ..over("", "alice", "sip:alice@pbx.example") };
+        let rings = routing.of_arrival(&call).unwrap();
+        assert_eq!(routing.number_of_route(Some(&caller.account), "alice", &rings), None, "a phone");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_caller_is_challenged_refused_or_ignored() {
+        let silent = |routing: Routing| routing.with_unknown_sources(UnknownSources::Silent);
+        let phones = with_phone(Vec::new()).await;
+        assert_eq!(phones.unknown_caller("+1555"), UnknownCaller::Challenged);
+        let phones = silent(phones);
+        assert_eq!(phones.unknown_caller("+1555"), UnknownCaller::Ignored);
+        assert_eq!(phones.unknown_caller("alice"), UnknownCaller::Challenged, "an existing user");
+        let none = Routing::default();
+        assert_eq!(none.unknown_caller("alice"), UnknownCaller::Refused);
+        let trunk = serde_json::json!({ "name": "t", "inbound_username": "t", "inbound_password": "change-me-please" });
+        let by_password = Routing::new(Vec::new(), Arc::default(), vec![self::trunk(trunk)], |_| None);
+        assert_eq!(silent(by_password).unknown_caller("+1555"), UnknownCaller::Challenged);
     }
 }

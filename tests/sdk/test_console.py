@@ -324,11 +324,19 @@ def test_numbers_trunks_and_phones_are_listed(console):
 
 
 def test_the_route_of_a_call_is_explained(console):
+    taken, refused = "the call reaches its destination", "the call reaches nothing"
     console.open("numbers").rows("Numbers").filter(has_text=MENU).get_by_role("link", name="Show route").click()
-    console.heading("What would happen").sees("the call is taken")
+    console.heading("What would happen").sees(taken)
+    # A caller without a password gets nothing, so there are two outcomes.
+    console.sees("any other address").sees(refused)
+    console.page.get_by_label("From", exact=True).fill("alice")
     console.page.get_by_label("To", exact=True).fill("99999")
     console.page.get_by_role("button", name="Show the route").click()
-    console.sees("the call is refused")
+    console.sees("From phone alice of account acme").sees(refused)
+    console.page.get_by_label("To", exact=True).fill(MENU)
+    console.page.get_by_role("button", name="Show the route").click()
+    console.sees(taken)
+    expect(console.page.get_by_text(refused)).to_have_count(0)
 
 
 def test_figures_have_charts(console, bridged_call):

@@ -589,3 +589,40 @@ async fn the_signature_page_shows_the_signed_text_and_names_a_different_host() {
     assert_eq!(heads, ["scheme", "host", "port"]);
     server.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_explanation_of_a_call_is_what_happens_to_the_call_of_each_caller() {
+    let server = TestServer::start(
+        "[[trunks]]\nname = \"away\"\naccount = \"acme\"\nuri = \"sip:127.0.0.1:9\"\nprefixes = [\"+44\"]\n\
+         [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\noutbound = true\n\
+         caller_id = \"+15551230001\"\n\
+         [[endpoints]]\naccount = \"acme\"\nusername = \"bob\"\npassword = \"secret of bob\"\n",
+    )
+    .await;
+    let acme = basic(ACCOUNT_SID, AUTH_TOKEN);
+    let explained = async |query: &str| {
+        let answer = server.api.get_as(&acme, &format!("/console/explain?{query}")).await;
+        assert_eq!(answer.status, 200, "{query}");
+        answer.json()
+    };
+    let alice = explained("to=%2B442071234567&from=alice").await;
+    assert_eq!(alice["outcomes"].as_array().unwrap().len(), 1, "{alice}");
+    assert_eq!((&alice["ok"], &alice["goes_to"]["kind"]), (&true.into(), &"bridge".into()), "{alice}");
+    let steps = alice["steps"].to_string();
+    assert!(steps.contains("over trunk away") && steps.contains("the calling number +15551230001"), "{alice}");
+    let bob = explained("to=%2B442071234567&from=bob").await;
+    assert_eq!((&bob["ok"], &bob["status"]), (&false.into(), &403.into()), "{bob}");
+    assert!(bob["advice"].as_str().unwrap().contains("outbound = true"), "{bob}");
+
+    let to_phone = explained("to=bob&from=alice").await;
+    assert_eq!((&to_phone["goes_to"]["kind"], &to_phone["status"]), (&"phone".into(), &480.into()), "{to_phone}");
+    let all = explained("to=bob").await;
+    let outcome = |caller: &str| {
+        let outcomes = all["outcomes"].as_array().unwrap();
+        outcomes.iter().find(|one| one["callers"].to_string().contains(caller)).unwrap()
+    };
+    assert_eq!((&outcome("tandem call")["status"], &outcome("trunk away")["status"]), (&480.into(), &404.into()));
+    assert_eq!(outcome("any other address")["status"], 401);
+    assert!(!outcome("trunk away")["advice"].to_string().contains("[[numbers]]"), "{all}");
+    server.end().await;
+}

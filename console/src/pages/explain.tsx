@@ -2,23 +2,23 @@
 import { withQuery } from "../api";
 import { useLoad } from "../load";
 import { go, route } from "../route";
-import type { Explanation, Trunk } from "../types";
+import type { Outcome, Phone, Trunk } from "../types";
 import { Badge, Empty, Failed, Loading } from "../ui/state";
 
-function Answer({ of }: { of: Explanation }) {
+function Answer({ of }: { of: Outcome }) {
     return (
-        <section aria-label="The route">
+        <section aria-label={`The route from ${of.callers.join("; ")}`}>
+            <h2>From {of.callers.join("; ")}</h2>
             <ol class="steps">
                 {of.steps.map((step, at) => (
                     <li key={at}>
-                        <p>{step.text}</p>
-                        <p class="muted">{step.because}</p>
+                        {step.text} <p class="muted">because {step.because}</p>
                     </li>
                 ))}
             </ol>
             <p class={`notice ${of.ok ? "good" : "bad"}`} role="status">
-                <Badge tone={of.ok ? "good" : "bad"}>{of.ok ? "the call is taken" : "the call is refused"}</Badge>{" "}
-                {of.goes_to?.text}
+                <Badge tone={of.ok ? "good" : "bad"}>{of.ok ? "the call reaches its destination" : "the call reaches nothing"}</Badge>{" "}
+                {of.ok ? of.goes_to?.text : of.advice}
             </p>
         </section>
     );
@@ -29,7 +29,8 @@ export function ExplainPage() {
     const { query } = route.value;
     const [from, to, trunk] = ["from", "to", "trunk"].map((name) => query.get(name) ?? "");
     const { data: known } = useLoad<{ trunks: Trunk[] }>("/console/trunks");
-    const { data, error } = useLoad<Explanation>(to ? withQuery("/console/explain", { from, to, trunk }) : null);
+    const { data: users } = useLoad<{ phones: Phone[] }>("/console/phones");
+    const { data, error } = useLoad<{ outcomes: Outcome[] }>(to ? withQuery("/console/explain", { from, to, trunk }) : null);
     const submit = (event: SubmitEvent) => {
         event.preventDefault();
         const form = new FormData(event.currentTarget as HTMLFormElement);
@@ -39,35 +40,32 @@ export function ExplainPage() {
     return (
         <>
             <h1>What would happen</h1>
-            <p class="muted">The route of a call and the reason for each step. No call is made.</p>
+            <p class="muted">The route of a call and the reason for each step, for each kind of caller. No call is made.</p>
             <form class="filters" onSubmit={submit} key={query.toString()}>
                 <label>
                     <span>From</span>
-                    <input name="from" defaultValue={from} placeholder="+15550109999" autocomplete="off" />
+                    <input name="from" list="callers" defaultValue={from} placeholder="a phone, or +15550109999" autocomplete="off" />
+                    <datalist id="callers">{users?.phones.map((one) => <option key={one.uri} value={one.username} />)}</datalist>
                 </label>
                 <label>
                     <span>To</span>
-                    <input name="to" defaultValue={to} placeholder="+15551230001" required autocomplete="off" />
+                    <input name="to" defaultValue={to} placeholder="a number or a phone" required autocomplete="off" />
                 </label>
                 <label>
                     <span>Comes in over</span>
                     <select name="trunk" defaultValue={trunk}>
-                        <option value="">no trunk (a phone or the API)</option>
+                        <option value="">the phone in From, or any caller</option>
                         {known?.trunks.map((one) => (
-                            <option key={one.name} value={one.name} selected={one.name === trunk}>
-                                {one.name}
-                            </option>
+                            <option key={one.name} value={one.name} selected={one.name === trunk}>{one.name}</option>
                         ))}
                     </select>
                 </label>
-                <button type="submit" class="primary">
-                    Show the route
-                </button>
+                <button type="submit" class="primary">Show the route</button>
             </form>
             {error && <Failed error={error} />}
             {to && !data && !error && <Loading />}
-            {!to && <Empty>Enter the called number, and the calling number if the route depends on it.</Empty>}
-            {data && <Answer of={data} />}
+            {!to && <Empty>Enter the called number or phone, and the calling phone or the trunk if you know the caller.</Empty>}
+            {data?.outcomes.map((one) => <Answer of={one} key={one.callers.join()} />)}
         </>
     );
 }
