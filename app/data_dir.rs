@@ -99,7 +99,8 @@ impl Listening {
 
 /// Returns the id of the process of the server that uses this data directory, or `None` if no server runs.
 pub fn server_process(data_dir: &Path) -> Option<u32> {
-    Listening::of(data_dir).and_then(|_| process(&text_of(data_dir)?))
+    let text = text_of(data_dir)?;
+    Listening::read(&text).and_then(|_| process(&text))
 }
 
 /// Returns the text of the lock file.

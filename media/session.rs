@@ -472,8 +472,8 @@ impl MediaSession {
         if self.quality.tick() {
             self.send_report(false, cx);
         }
-        let signalled = self.transport.signalled();
-        self.gap_watch.tick(self.inbound.receiver.packets, self.is_expected(), signalled, &mut self.events);
+        let (packets, expected) = (self.inbound.receiver.packets, self.is_expected());
+        self.gap_watch.tick(packets, expected, || self.transport.signalled(), &mut self.events);
         !self.is_flooded()
     }
 

@@ -312,11 +312,6 @@ impl Phones {
     pub fn users(&self) -> Vec<clients::User> {
         let known = Arc::clone(&self.known.read());
         let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
-        let client = |user: &sip::User| clients::User {
-            account: user.account.clone(),
-            name: Arc::clone(&user.username),
-            domain: user.domain.clone(),
-        };
         phones.map(client).collect()
     }
 
@@ -324,11 +319,6 @@ impl Phones {
     pub fn callers(&self, name: &str) -> Vec<clients::User> {
         let known = Arc::clone(&self.known.read());
         let named = known.directory.all().filter(|user| &*user.username == name && user.calls && user.trunk.is_none());
-        let client = |user: &sip::User| clients::User {
-            account: user.account.clone(),
-            name: Arc::clone(&user.username),
-            domain: user.domain.clone(),
-        };
         named.map(client).collect()
     }
 
@@ -526,6 +516,11 @@ fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
         user_agent: details.user_agent,
         expires_in,
     })
+}
+
+/// Returns the name under which a user of SIP can be called.
+fn client(user: &sip::User) -> clients::User {
+    clients::User { account: user.account.clone(), name: Arc::clone(&user.username), domain: user.domain.clone() }
 }
 
 #[cfg(test)]

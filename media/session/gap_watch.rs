@@ -37,12 +37,13 @@ impl GapWatch {
     }
 
     /// Advances by one frame of 20 ms. `packets` is the number of packets received so far. `expected` says whether the
-    /// far end should send according to the last offer and answer. `signalled` is the RTP address in the far end's SDP.
+    /// far end should send according to the last offer and answer. `signalled` returns the RTP address in the far end's
+    /// SDP.
     pub(super) fn tick(
         &mut self,
         packets: u64,
         expected: bool,
-        signalled: Option<SocketAddr>,
+        signalled: impl FnOnce() -> Option<SocketAddr>,
         events: &mut SessionEvents,
     ) {
         if !self.on {
@@ -60,7 +61,7 @@ impl GapWatch {
         self.frames = self.frames.saturating_add(1);
         if self.frames == REPORTED {
             self.reported = true;
-            events.send(Event::AudioMissing { ever: packets > 0, signalled });
+            events.send(Event::AudioMissing { ever: packets > 0, signalled: signalled() });
         }
     }
 }

@@ -22,11 +22,7 @@ async fn a_hangup_while_ringing_cancels_the_called_phone() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let server = TestServer::start(&through("700", &called, "off")).await;
     caller.invite(server.udp, "700").await;
-    called.until(SipEvent::Invited).await;
-    called.ring().await;
-    caller.until(SipEvent::Status(180)).await;
-    caller.cancel().await;
-    called.until(SipEvent::Cancelled).await;
+    caller.cancel_while_ringing(&mut called).await;
     assert_over(&server, &["canceled", "canceled"]).await;
     server.end().await;
 }

@@ -222,6 +222,15 @@ impl Phone {
         self.line.respond(183, Some(sdp)).await;
     }
 
+    /// Lets the called phone ring for this phone's call, and then cancels the call.
+    pub(crate) async fn cancel_while_ringing(&mut self, called: &mut Phone) {
+        called.until(SipEvent::Invited).await;
+        called.ring().await;
+        self.until(SipEvent::Status(180)).await;
+        self.cancel().await;
+        called.until(SipEvent::Cancelled).await;
+    }
+
     /// Refuses the ringing call with this status.
     pub(crate) async fn refuse(&self, status: u16) {
         self.line.respond(status, None).await;

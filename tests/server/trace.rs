@@ -157,11 +157,7 @@ async fn a_trace_has_the_messages_with_each_trunk_that_does_not_answer() {
     let server = TestServer::start(&more).await;
     let mut caller = Phone::new().await;
     caller.invite(server.udp, "600").await;
-    first.until(SipEvent::Invited).await;
-    first.ring().await;
-    caller.until(SipEvent::Status(180)).await;
-    caller.cancel().await;
-    first.until(SipEvent::Cancelled).await;
+    caller.cancel_while_ringing(&mut first).await;
     let mut seen = of_callee(&server).await.concat();
     // The order of the two responses to INVITE and CANCEL is that of the phone.
     seen.sort();
@@ -187,11 +183,7 @@ async fn a_trace_has_the_messages_with_a_sip_address_that_does_not_answer() {
     let server = TestServer::start(&through("700", &called, "off")).await;
     let mut caller = Phone::new().await;
     caller.invite(server.udp, "700").await;
-    called.until(SipEvent::Invited).await;
-    called.ring().await;
-    caller.until(SipEvent::Status(180)).await;
-    caller.cancel().await;
-    called.until(SipEvent::Cancelled).await;
+    caller.cancel_while_ringing(&mut called).await;
     let seen = of_callee(&server).await;
     assert_eq!(seen.len(), 1);
     assert!(seen[0].iter().any(|message| message == "> CANCEL"), "{seen:?}");
