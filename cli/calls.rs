@@ -79,8 +79,9 @@ fn row(call: &Value) -> Vec<Cell> {
         (way.to_owned(), Style::Dim),
         plain(text(call, "from")),
         plain(text(call, "to")),
-        match call.get("lacks_audio").and_then(Value::as_bool) {
-            Some(true) => (format!("{status}, no audio"), Style::Bad),
+        match (call.get("lacks_audio").and_then(Value::as_bool), problem(call)) {
+            (Some(true), _) => (format!("{status}, no audio"), Style::Bad),
+            (_, Some((cause, style))) => (format!("{status}, {cause}"), style),
             _ => (status.to_owned(), state(status)),
         },
         plain(if call.get("answered_at").is_some_and(|at| !at.is_null()) { length(seconds) } else { String::new() }),
@@ -102,6 +103,14 @@ pub(crate) fn state(status: &str) -> Style {
         "completed" => Style::Plain,
         _ => Style::Accent,
     }
+}
+
+/// Returns the cause of an error that was reported for a call, or else of a warning, and its style.
+fn problem(call: &Value) -> Option<(&str, Style)> {
+    let problems = call.get("problems").and_then(Value::as_array)?;
+    let error = problems.iter().find(|problem| text(problem, "level") == "error");
+    let style = if error.is_some() { Style::Bad } else { Style::Warning };
+    error.or_else(|| problems.first()).map(|problem| (text(problem, "cause"), style))
 }
 
 /// Returns whether the call failed, or ended with an error message because of a failure. The operator should

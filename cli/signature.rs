@@ -81,47 +81,59 @@ fn describe(signed: &Value, paint: Paint) -> String {
             let _ = writeln!(out, "    {}", paint.text(Style::Dim, &line));
         }
     }
-    let advice = match signed.get("comparison").filter(|comparison| comparison.is_object()) {
+    match signed.get("comparison").filter(|comparison| comparison.is_object()) {
         Some(comparison) => {
             let _ =
                 writeln!(out, "\nYour application checks {}:", paint.text(Style::Bold, text(comparison, "checked")));
-            let differences = comparison.get("differences").and_then(Value::as_array).into_iter().flatten();
-            for difference in differences.filter_map(Value::as_str) {
+            for difference in texts(comparison, "differences") {
                 let _ =
                     writeln!(out, "  {} {}", paint.text(Style::Bad, "\u{2717}"), paint.text(Style::Plain, difference));
             }
-            text(comparison, "advice").to_owned()
+            advise(&mut out, text(comparison, "advice"), paint);
         }
         None => {
-            let usual: Vec<&str> =
-                signed.get("usual").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            if !usual.is_empty() {
-                let _ = writeln!(
-                    out,
-                    "\nYour application refused a request. It most likely checks one of these URLs instead:"
-                );
-                for url in usual {
-                    let _ = writeln!(out, "  {}", paint.text(Style::Plain, url));
-                }
-            }
-            let check = text(signed, "check");
+            // The key comes first: it is the only possible cause for many applications.
+            advise(&mut out, text(signed, "check"), paint);
             if signed.get("covers_url").and_then(Value::as_bool) == Some(true) {
-                format!(
-                    "{check} Print the URL that your application gives to its validator: `tandem signature {} --checked URL` then \
-                     names the differences.",
-                    text(signed, "session")
-                )
-            } else {
-                check.to_owned()
+                describe_urls(&mut out, signed, paint);
             }
         }
-    };
+    }
+    out
+}
+
+/// Adds the URLs that the application may check instead of the signed URL, and the command that names the differences.
+fn describe_urls(out: &mut String, signed: &Value, paint: Paint) {
+    let mut usual = texts(signed, "usual").peekable();
+    if usual.peek().is_some() {
+        let _ = writeln!(
+            out,
+            "\nYour application refused a request. If its key is right, it most likely checks one of these URLs instead:"
+        );
+    }
+    for url in usual {
+        let _ = writeln!(out, "  {}", paint.text(Style::Plain, url));
+    }
+    let advice = format!(
+        "Print the URL that your application gives to its validator: `tandem signature {} --checked URL` then names the \
+         differences.",
+        text(signed, "session")
+    );
+    advise(out, &advice, paint);
+}
+
+/// Adds a paragraph of advice.
+fn advise(out: &mut String, advice: &str, paint: Paint) {
     let _ = writeln!(out);
-    for (place, line) in folded(&advice, columns().unwrap_or(usize::MAX), 4).iter().enumerate() {
+    for (place, line) in folded(advice, columns().unwrap_or(usize::MAX), 4).iter().enumerate() {
         let mark = if place == 0 { "\u{2192}" } else { " " };
         let _ = writeln!(out, "{} {}", paint.text(Style::Accent, mark), paint.text(Style::Plain, line));
     }
-    out
+}
+
+/// Returns the texts of an array.
+fn texts<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    object.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// Returns a text in an array.

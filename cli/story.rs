@@ -80,17 +80,23 @@ fn audio(quality: &Value) -> String {
     )
 }
 
-/// Returns the errors, each with its advice. If several errors have the same advice, this advice is shown only once.
+/// Returns the errors and then the warnings, each with its advice. If several errors have the same advice, this advice is shown only once.
 fn errors(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
-    let errors: Vec<&Value> = rows(story, "errors").collect();
-    if errors.is_empty() {
-        return out;
-    }
-    let _ = writeln!(out, "\n{}", paint.text(Style::Bold, "What went wrong"));
+    let (mut errors, warnings): (Vec<&Value>, Vec<&Value>) =
+        rows(story, "errors").partition(|error| text(error, "level") == "error");
+    let first_warning = errors.len();
+    errors.extend(warnings);
     for (place, error) in errors.iter().enumerate() {
-        let style = if text(error, "level") == "error" { Style::Bad } else { Style::Warning };
-        let _ = writeln!(out, "  {} {}", paint.text(style, "\u{2717}"), paint.text(style, text(error, "message")));
+        let (style, mark, title) = if place < first_warning {
+            (Style::Bad, "\u{2717}", "What went wrong")
+        } else {
+            (Style::Warning, "!", "Warnings")
+        };
+        if place == 0 || place == first_warning {
+            let _ = writeln!(out, "\n{}", paint.text(Style::Bold, title));
+        }
+        let _ = writeln!(out, "  {} {}", paint.text(style, mark), paint.text(style, text(error, "message")));
         // The advice is shown below the last error that has this advice.
         let advice = note(error);
         let again = errors.iter().skip(place + 1).any(|later| note(later) == advice);
@@ -243,6 +249,14 @@ mod tests {
         assert!(place("    <h1>No\n    </h1>") > 0);
         assert!(!text.contains("INVITE") && text.contains("--sip"));
         assert!(whole(&story(), Paint::plain(), true).contains("INVITE"));
+    }
+
+    #[test]
+    fn warnings_come_after_the_errors_and_have_another_mark() {
+        let of = |level: &str| json!({ "level": level, "message": level });
+        let text = errors(&json!({ "errors": [of("warning"), of("error")] }), Paint::plain());
+        assert_eq!(text, "\nWhat went wrong\n  \u{2717} error\n\nWarnings\n  ! warning\n");
+        assert_eq!(errors(&json!({ "errors": [of("warning")] }), Paint::plain()), "\nWarnings\n  ! warning\n");
     }
 
     #[test]

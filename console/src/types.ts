@@ -34,6 +34,7 @@ export interface CallRow {
     trunk: string | null;
     codec: string | null;
     end: End | null;
+    problems: { level: string; cause: string }[];
 }
 
 export interface Quality {

@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::LegInfo;
 use tandem_history::records;
-use tandem_id::{AccountName, CallId};
+use tandem_history::report::REPORTS;
+use tandem_id::{AccountName, CallId, LegId};
 use tandem_runtime::services::Services;
+use tandem_store::{StoreError, resources};
 
 /// One leg, as a row of the list of calls.
 #[derive(Serialize)]
@@ -31,6 +33,19 @@ pub(super) struct CallRow {
     trunk: Option<String>,
     codec: Option<String>,
     end: Option<End>,
+    /// The causes of the errors and warnings that were reported for the leg. A live list does not have them.
+    problems: Vec<CallProblem>,
+    #[serde(skip)]
+    leg: LegId,
+}
+
+/// The cause of an error or a warning about a leg.
+#[derive(Serialize, PartialEq, Eq)]
+pub(super) struct CallProblem {
+    /// `error` or `warning`.
+    pub(super) level: String,
+    /// The id of the cause (docs/troubleshooting.md).
+    pub(super) cause: String,
 }
 
 /// The end of a leg.
@@ -52,6 +67,27 @@ impl CallRow {
     /// Returns the id of the call in which the leg was created.
     pub(super) fn session(&self) -> CallId {
         self.session
+    }
+
+    /// Sets the problems of the leg.
+    pub(super) fn with_problems(self, problems: Vec<CallProblem>) -> Self {
+        Self { problems, ..self }
+    }
+
+    /// Returns rows of a list, with the problems of each leg.
+    pub(super) async fn listed(
+        services: &Services,
+        legs: impl Iterator<Item = &LegInfo>,
+        now: Timestamp,
+    ) -> Result<Vec<Self>, StoreError> {
+        let mut rows: Vec<Self> = legs.map(|leg| Self::of(services, leg, now)).collect();
+        let ids: Vec<u128> = rows.iter().map(|row| row.leg.0).collect();
+        for (leg, level, cause) in resources::causes_of(&services.store, REPORTS, &ids).await? {
+            for row in rows.iter_mut().filter(|row| row.leg.0 == leg) {
+                row.problems.push(CallProblem { level: level.clone(), cause: cause.clone() });
+            }
+        }
+        Ok(rows)
     }
 
     pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
@@ -81,6 +117,8 @@ impl CallRow {
                 sip_status: end.sip_status,
                 cause: tandem_causes::Cause::of_failed_call(leg).map(tandem_causes::Cause::id),
             }),
+            problems: Vec::new(),
+            leg: leg.id,
         }
     }
 }

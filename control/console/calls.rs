@@ -49,8 +49,9 @@ impl List for Calls {
         let search = query.search();
         if let Some(id) = search.as_deref().and_then(|text| app.calls.services().dialects.parse_call_id(text)) {
             let leg = app.calls.find(id).await?.filter(|leg| selects(&filter, &accounts, leg));
-            let rows = leg.iter().map(|leg| CallRow::of(app.calls.services(), leg, clock::time()));
-            return Ok(Page { next: Some(None), ..Page::whole(rows.collect()) });
+            let legs = leg.iter().map(|leg| &**leg);
+            let rows = CallRow::listed(app.calls.services(), legs, clock::time()).await?;
+            return Ok(Page { next: Some(None), ..Page::whole(rows) });
         }
         let filters = match &search {
             Some(text) => whole_number(&filter, text),
@@ -63,8 +64,7 @@ impl List for Calls {
         }
         let mut legs = Vec::new();
         if is_part {
-            let parts =
-                Parts { from: query.from.as_deref(), to: query.to.as_deref(), anywhere: search.as_deref(), any: None };
+            let parts = parts(query, search.as_deref());
             legs = app.calls.search(&accounts, &filter, parts, &page).await?;
         } else {
             for filter in &filters {
@@ -75,8 +75,7 @@ impl List for Calls {
             legs.retain(|leg| seen.insert(leg.id));
         }
         let (legs, next) = query.cut(legs, |leg| cursor(&filter, leg));
-        let now = clock::time();
-        let rows = legs.iter().map(|leg| CallRow::of(app.calls.services(), leg, now)).collect();
+        let rows = CallRow::listed(app.calls.services(), legs.iter().map(|leg| &**leg), clock::time()).await?;
         Ok(Page { next: Some(next), searched: is_part.then_some(SEARCHED), ..Page::whole(rows) })
     }
 
@@ -129,6 +128,18 @@ fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
         created: TimeRange { since: query.since, before: None },
         ..CallFilter::default()
     })
+}
+
+/// Returns the parts that a search looks for. A few digits are a part of a number: almost each id has them too.
+fn parts<'a>(query: &'a ListQuery, search: Option<&'a str>) -> Parts<'a> {
+    let few_digits = |text: &&str| text.len() < MIN_ID_DIGITS && text.bytes().all(|octet| octet.is_ascii_digit());
+    Parts {
+        from: query.from.as_deref(),
+        to: query.to.as_deref(),
+        party: search.filter(few_digits),
+        anywhere: search.filter(|text| !few_digits(text)),
+        any: None,
+    }
 }
 
 /// Returns the filters for the calls from and to this number. The list is empty if the text is no number, or if the filter

@@ -15,6 +15,18 @@ use super::{Origin, code, failure, verb};
 /// Maximum number of stored warnings for one document. Further warnings are dropped.
 const MAX_WARNINGS: usize = 100;
 
+/// Names of verbs in the documents of other providers (Plivo, Exotel, old Twilio documents), each with the name here.
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("Speak", "Say"),
+    ("Wait", "Pause"),
+    ("Sleep", "Pause"),
+    ("GetDigits", "Gather"),
+    ("GetInput", "Gather"),
+    ("PlayAudio", "Play"),
+    ("Transfer", "Dial"),
+    ("Forward", "Dial"),
+];
+
 /// Reads one document into a program, and collects warnings.
 pub struct Reader<'a> {
     /// The table of verbs and attributes for this document.
@@ -114,8 +126,11 @@ impl<'a> Reader<'a> {
 
     fn checked(&mut self, element: &Element, rule: Option<&'static Rule>) -> Option<&'static Rule> {
         let Some(rule) = rule else {
-            let names = self.flavour.rules().map(|rule| rule.name);
-            let near = self.nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
+            let names = || self.flavour.rules().map(|rule| rule.name);
+            let same = OTHER_NAMES.iter().find(|(other, _)| *other == element.name).map(|(_, name)| *name);
+            let same = same.filter(|name| names().any(|known| known == *name));
+            let near =
+                same.or_else(|| self.nearest(&element.name, names())).map(|near| format!("; did you mean <{near}>?"));
             let near = near.unwrap_or_default();
             self.warn(code::SCHEMA, format!("<{}> is unknown and was skipped{near}", element.name));
             return None;

@@ -237,6 +237,8 @@ pub struct Parts<'a> {
     pub to: Option<&'a str>,
     /// A part of the leg's id in hexadecimal digits, or a part of any text in the record, such as the SIP Call-ID.
     pub any: Option<&'a str>,
+    /// A part of either party.
+    pub party: Option<&'a str>,
     /// A part of either party, of the id, of the cause, or of any text in the record.
     pub anywhere: Option<&'a str>,
 }
@@ -277,6 +279,7 @@ pub async fn search(
     for (columns, part) in [
         (&["from_address"][..], parts.from),
         (&["to_address"][..], parts.to),
+        (&["from_address", "to_address"][..], parts.party),
         (&["id", "details"][..], parts.any),
         (&["id", "from_address", "to_address", "cause", "details"][..], parts.anywhere),
     ] {

@@ -351,6 +351,32 @@ pub async fn causes(
     Ok(counts)
 }
 
+/// Returns the causes of the children of these resources, each with the name of the child: `error` or `warning`. Each
+/// combination is returned once. Without parents, the result is empty.
+pub async fn causes_of<T>(
+    store: &Store,
+    kind: Kind<T>,
+    parents: &[u128],
+) -> Result<Vec<(u128, String, String)>, StoreError> {
+    if parents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let placeholders: Vec<String> = (2..).take(parents.len()).map(|place| format!("${place}")).collect();
+    let sql = format!(
+        "SELECT DISTINCT parent, name, cause FROM resources WHERE kind = $1 AND parent IN ({}) AND cause IS NOT NULL",
+        placeholders.join(", ")
+    );
+    let query =
+        parents.iter().fold(sqlx::query(super::assembled(sql)).bind(kind.word), |query, id| query.bind(hex(*id)));
+    let rows = query.fetch_all(&store.pool).await?;
+    rows.iter()
+        .map(|row| {
+            let columns = Columns(row);
+            Ok((columns.id("parent")?, columns.text("name")?, columns.text("cause")?))
+        })
+        .collect()
+}
+
 /// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
 /// the calling code keeps in memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {

@@ -66,6 +66,7 @@ scenarios! {
     }
     causes {
         reports_are_counted_by_cause_in_the_visible_accounts_and_the_time,
+        causes_of_parents_are_found_once_with_their_level,
     }
     pruning {
         old_history_is_pruned_and_what_is_pending_stays,

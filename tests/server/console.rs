@@ -143,6 +143,10 @@ async fn a_failed_application_is_reported_with_advice_in_the_call_and_in_the_err
     assert!(place("Start the application") < place("apologises") && place("apologises") < place("ended: apologised"));
     assert!(lines[place("document failed")].ends_with("(11202)"), "{lines:#?}");
     assert_eq!(story["timeline"][place("Start the application")]["cause"], "connection-refused");
+    let problems = serde_json::json!([{ "level": "error", "cause": "connection-refused" }]);
+    assert_eq!(story["calls"][0]["problems"], problems);
+    let calls = server.api.get("/console/calls").await.json();
+    assert_eq!(calls["calls"][0]["problems"], problems);
     let errors = server.api.get("/console/errors?level=error").await.json();
     for list in [&story, &errors] {
         let error = row(list, "errors", "cause", "connection-refused");

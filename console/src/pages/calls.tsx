@@ -6,7 +6,7 @@ import { usePages } from "../load";
 import { go, link, route } from "../route";
 import type { CallRow } from "../types";
 import { NONE, Table, type Column } from "../ui/table";
-import { Badge, Empty, Failed, Loading, Status } from "../ui/state";
+import { Empty, Failed, Loading, Problems, Status } from "../ui/state";
 import { Views } from "./views";
 
 interface Page {
@@ -17,19 +17,11 @@ interface Page {
 }
 
 const REFRESH_MS = 5000;
-const HOURS: Record<string, number> = { hour: 1, day: 24, week: 168 };
+const SINCE: Record<string, [hours: number, label: string]> = { hour: [1, "last hour"], day: [24, "last 24 hours"], week: [168, "last 7 days"] };
 const FILTERS: [name: string, label: string, choices: [string, string][]][] = [
     ["status", "Status", ["live", "ended", "completed", "busy", "failed", "no-answer", "canceled"].map((word) => [word, word])],
     ["direction", "Direction", ["inbound", "outbound-api", "outbound-dial"].map((word) => [word, word])],
-    [
-        "since",
-        "Since",
-        [
-            ["hour", "last hour"],
-            ["day", "last 24 hours"],
-            ["week", "last 7 days"],
-        ],
-    ],
+    ["since", "Since", Object.entries(SINCE).map(([name, [, label]]) => [name, label])],
 ];
 
 const columns: Column<CallRow>[] = [
@@ -37,7 +29,7 @@ const columns: Column<CallRow>[] = [
     { name: "From", cell: (call) => call.from },
     { name: "To", cell: (call) => call.to },
     { name: "Direction", cell: (call) => call.direction },
-    { name: "Status", cell: (call) => <Status of={call.status} /> },
+    { name: "Status", cell: (call) => <Status of={call.status} isBad={call.problems.some((one) => one.level === "error")} /> },
     { name: "Duration", cell: (call) => (call.answered_at ? duration(call.seconds) : NONE), isNumber: true },
     { name: "Trunk", cell: (call) => call.trunk ?? NONE },
     {
@@ -45,7 +37,7 @@ const columns: Column<CallRow>[] = [
         isLong: true,
         cell: (call) => (
             <>
-                {call.end?.text ?? (call.live ? "live" : NONE)} {call.end?.cause && <Badge tone="bad">{call.end.cause}</Badge>}
+                {call.end?.text ?? (call.live ? "live" : NONE)} <Problems of={call} />
             </>
         ),
     },
@@ -54,7 +46,7 @@ const columns: Column<CallRow>[] = [
 /** The filters of the address, as parameters of the request. */
 function parameters(query: URLSearchParams, now: number): Record<string, string | undefined> {
     const value = (name: string) => query.get(name) ?? undefined;
-    const hours = HOURS[query.get("since") ?? ""];
+    const hours = SINCE[query.get("since") ?? ""]?.[0];
     return {
         search: value("search"),
         status: value("status"),
@@ -74,11 +66,7 @@ function Filters({ query }: { query: URLSearchParams }) {
                     <span>{label}</span>
                     <select value={query.get(name) ?? ""} onChange={(event) => change(name, event.currentTarget.value)}>
                         <option value="">any</option>
-                        {choices.map(([value, text]) => (
-                            <option key={value} value={value}>
-                                {text}
-                            </option>
-                        ))}
+                        {choices.map(([value, text]) => <option key={value} value={value}>{text}</option>)}
                     </select>
                 </label>
             ))}
@@ -103,7 +91,7 @@ function Nothing({ isFiltered }: { isFiltered: boolean }) {
     if (isFiltered) return <Empty>No call matches. Remove a filter, or search for a shorter part of the number or id.</Empty>;
     return (
         <Empty>
-            No calls yet. Call one of your <a href={link(["numbers"])}>numbers</a>, or run <code>tandem call 700</code>.
+            No calls yet. Call one of your <a href={link(["numbers"])}>numbers</a> with a phone or with the <a href={link(["softphone"])}>softphone</a>.
         </Empty>
     );
 }

@@ -22,7 +22,7 @@ const columns: Column<Phone>[] = [
         cell: (row) => <Badge tone={row.registered ? "good" : "idle"}>{row.registered ? "registered" : "not registered"}</Badge>,
     },
     {
-        name: "Source",
+        name: "Registered from",
         isLong: true,
         cell: (row) =>
             row.registered

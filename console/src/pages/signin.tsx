@@ -41,8 +41,7 @@ export function SignInPage() {
                     {isBusy ? "Signing in…" : "Sign in"}
                 </button>
                 <p class="muted">
-                    Account SID and auth token are in the configuration file, or in <code>account.toml</code> in the data
-                    directory.
+                    <code>tandem env</code> on the server prints an account SID and its auth token. The configuration file has the users.
                 </p>
             </form>
         </main>

@@ -164,11 +164,7 @@ function Choice({ text, options, ...select }: { text: string; options: [value: s
         <label>
             <span>{text}</span>
             <select {...select}>
-                {options.map(([value, shown]) => (
-                    <option key={value} value={value}>
-                        {shown ?? value}
-                    </option>
-                ))}
+                {options.map(([value, shown]) => <option key={value} value={value}>{shown ?? value}</option>)}
             </select>
         </label>
     );
@@ -178,11 +174,7 @@ function Choice({ text, options, ...select }: { text: string; options: [value: s
 function Suggestions({ id, options }: { id: string; options: [value: string, text?: string][] }) {
     return (
         <datalist id={id}>
-            {options.map(([value, text], at) => (
-                <option key={at} value={value}>
-                    {text}
-                </option>
-            ))}
+            {options.map(([value, text], at) => <option key={at} value={value}>{text}</option>)}
         </datalist>
     );
 }

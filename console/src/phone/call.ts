@@ -81,6 +81,8 @@ const REASONS: Record<string, string> = {
     NotReadableError: "The microphone does not work: another program may use it.",
 };
 
+const NO_ADDRESS = "The browser gave this page no network address for the sound. Connect a network, or allow WebRTC in the browser and its extensions.";
+
 /** One call. */
 export class Call {
     readonly state = signal("Waiting for the microphone");
@@ -132,13 +134,12 @@ export class Call {
         const connection = await this.connect(device);
         if (!connection) return;
         this.state.value = "Calling";
-        await connection.setLocalDescription();
-        await gathered(connection);
-        if (this.isOver) return;
+        const offer = await this.describe(connection);
+        if (offer === null) return;
         const answer = await request("/console/phone/calls", {
             method: "POST",
             headers: { "Content-Type": "application/json" },
-            body: JSON.stringify({ ...parties, sdp: connection.localDescription?.sdp ?? "" }),
+            body: JSON.stringify({ ...parties, sdp: offer }),
             signal: this.abort.signal,
         });
         if (answer.body) for await (const line of lines(answer.body)) await this.read(line);
@@ -151,11 +152,19 @@ export class Call {
         const connection = await this.connect("");
         if (!connection) return;
         await connection.setRemoteDescription({ type: "offer", sdp });
+        const own = await this.describe(connection);
+        if (own === null) return;
+        answer(own);
+        this.answered();
+    }
+
+    /** Returns the page's description with its addresses; `null` if the call is over. */
+    private async describe(connection: RTCPeerConnection): Promise<string | null> {
         await connection.setLocalDescription();
         await gathered(connection);
-        if (this.isOver) return;
-        answer(connection.localDescription?.sdp ?? "");
-        this.answered();
+        const sdp = connection.localDescription?.sdp ?? "";
+        if (!sdp.includes("a=candidate")) this.finish(NO_ADDRESS);
+        return this.isOver ? null : sdp;
     }
 
     /** Opens the microphone and a connection that has it. Without a microphone, the call is over. */

@@ -1,6 +1,7 @@
 /** Words with a colour, and what a page shows while it has no data. */
 import type { ComponentChildren } from "preact";
 import type { ApiError } from "../api";
+import type { CallRow } from "../types";
 
 export type Tone = "good" | "warn" | "bad" | "idle" | "busy";
 
@@ -21,9 +22,20 @@ export function Badge({ tone, children }: { tone: Tone; children: ComponentChild
     return <span class={`badge ${tone}`}>{children}</span>;
 }
 
-/** The status of a call. */
-export function Status({ of }: { of: string }) {
-    return <Badge tone={STATUS[of] ?? "idle"}>{of}</Badge>;
+/** The status of a call. `isBad`: an error was reported. */
+export function Status({ of, isBad }: { of: string; isBad?: boolean }) {
+    return <Badge tone={isBad ? "bad" : (STATUS[of] ?? "idle")}>{of}</Badge>;
+}
+
+/** The causes of a call's errors and warnings. */
+export function Problems({ of }: { of: CallRow }) {
+    const end = of.end?.cause;
+    const isNew = end && !of.problems.some((one) => one.cause === end);
+    return [...of.problems, ...(isNew ? [{ level: "error", cause: end }] : [])].map(({ level, cause }) => (
+        <Badge key={level + cause} tone={level === "error" ? "bad" : "warn"}>
+            {cause}
+        </Badge>
+    ));
 }
 
 /** The tone of a mean opinion score. */
@@ -53,11 +65,7 @@ export function Empty({ children }: { children: ComponentChildren }) {
 
 /** A page that waits for its first data. */
 export function Loading() {
-    return (
-        <p class="loading" role="status">
-            Loading…
-        </p>
-    );
+    return <p class="loading" role="status">Loading…</p>;
 }
 
 /** A request that failed for good. 404: the server is older than this page. */

@@ -36,6 +36,28 @@ pub(super) async fn reports_are_counted_by_cause_in_the_visible_accounts_and_the
     assert_eq!((first.first, first.last), (time(2), time(3)));
 }
 
+pub(super) async fn causes_of_parents_are_found_once_with_their_level(store: Store) {
+    let reports = Kind::<u32>::new(resources::REPORT);
+    for (number, parent, level, cause) in [
+        (1, Some(7), "warning", "no-audio"),
+        (2, Some(7), "error", "timeout"),
+        (3, Some(7), "error", "timeout"),
+        (4, Some(8), "error", "timeout"),
+        (5, Some(9), "error", "timeout"),
+        (6, None, "error", "timeout"),
+    ] {
+        let mut row = Resource::new(&AccountName::new("acme"), level, number);
+        row.parent = parent;
+        resources::submit_report(&store, reports, &row, cause);
+    }
+    store.flush().await.unwrap();
+    let mut found = resources::causes_of(&store, reports, &[7, 8, 10]).await.unwrap();
+    found.sort();
+    let of = |parent, level: &str, cause: &str| (parent, level.to_owned(), cause.to_owned());
+    assert_eq!(found, [of(7, "error", "timeout"), of(7, "warning", "no-audio"), of(8, "error", "timeout")]);
+    assert!(resources::causes_of(&store, reports, &[]).await.unwrap().is_empty());
+}
+
 /// Returns each cause with its number of reports and of errors.
 async fn counts(store: &Store, account: Option<&str>, filter: &Filter<'_>) -> Vec<(String, u64, u64)> {
     let account = account.map(AccountName::new);

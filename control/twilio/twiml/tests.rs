@@ -576,6 +576,8 @@ fn the_warning_about_a_misspelt_name_suggests_the_correct_name() {
         "<Gahter> is unknown and was skipped; did you mean <Gather>?"
     );
     assert_eq!(warning("<Response><Sing/></Response>"), "<Sing> is unknown and was skipped");
+    let other = "<Speak> is unknown and was skipped; did you mean <Say>?";
+    assert_eq!(warning("<Response><Speak>x</Speak></Response>"), other);
     assert_eq!(
         warning("<Response><Say Voice=\"alice\">x</Say></Response>"),
         "<Say> has no attribute Voice; it was ignored; did you mean voice?"
