@@ -9,12 +9,15 @@ use serde_json::Value;
 use tandem_call::header_fields::HeaderFields;
 use tandem_call::route::Route;
 use tandem_clients::User;
+use tandem_host::clock;
 use tandem_id::LegId;
 use tandem_leg::ELSEWHERE;
 use tandem_leg::signal::{Caller, Identity, IncomingCall, SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
 use tandem_legs::browser::{Ringing, WebCall};
 use tandem_runtime::Calls;
 
+use crate::description::{has_same_media, redirected};
+use crate::ends::SessionKey;
 use crate::protocol::{CalledBy, End, Facts, PageOffer, Protocol};
 use crate::{Lines, Page};
 
@@ -29,7 +32,6 @@ pub struct Line {
     lines: Lines,
     protocol: Arc<dyn Protocol>,
     user: User,
-    session: Arc<str>,
     facts: Facts,
     /// The page's own id of the call, if it differs from the id in frames.
     page_id: Option<String>,
@@ -41,6 +43,8 @@ struct State {
     id: LegId,
     /// The socket over which the page is reached. `None` if the socket was lost.
     page: Option<Arc<Page>>,
+    /// The session of the page that has the call, or had it last.
+    session: SessionKey,
     /// Frames for the next socket.
     held: Vec<String>,
     phase: Phase,
@@ -137,6 +141,7 @@ impl Line {
         let state = State {
             id: signals,
             page: Some(Arc::clone(page)),
+            session: page.session().clone(),
             held: Vec::new(),
             phase: Phase::Ringing,
             ringing: None,
@@ -148,10 +153,9 @@ impl Line {
             rewritten: 0,
         };
         let (calls, lines, protocol) = page.parts();
+        let facts = Facts { leg, id, called_by, token, end_id: rand::random() };
         let (user, state) = (page.user().clone(), Mutex::new(state));
-        let facts = Facts { leg, id, called_by, token };
-        let session = Arc::clone(page.session());
-        let line = Arc::new(Self { calls, lines, protocol, user, session, facts, page_id, state });
+        let line = Arc::new(Self { calls, lines, protocol, user, facts, page_id, state });
         line.lines.add(&line);
         page.add(&line);
         if called_by == CalledBy::Page {
@@ -170,9 +174,9 @@ impl Line {
         &self.user
     }
 
-    /// The id of the page's session.
-    pub(crate) fn session(&self) -> &str {
-        &self.session
+    /// Whether the call is of this session.
+    pub(crate) fn is_of(&self, session: &SessionKey) -> bool {
+        self.state.lock().session == *session
     }
 
     /// The facts for frames.
@@ -213,7 +217,7 @@ impl Line {
             transport,
             is_secure: true,
             trunk: None,
-            caller: Some(Caller { account: self.user.account.clone(), identity }),
+            caller: Some(Caller { account: self.user().account.clone(), identity }),
             headers,
             parameters,
             client_state,
@@ -302,13 +306,14 @@ impl Line {
     /// and phones of the user go on ringing.
     pub fn left(&self) {
         let phase = self.state.lock().phase;
-        self.end(match (phase, self.facts.called_by) {
+        let end = match (phase, self.facts.called_by) {
             (Phase::Ringing, CalledBy::Server) => {
                 SignalEnd { status: Some(486), ..SignalEnd::of(SignalEndCause::Refused) }
             }
             (Phase::Ringing, CalledBy::Page) => SignalEnd::of(SignalEndCause::Cancelled),
             (Phase::Answered | Phase::Over, _) => SignalEnd::of(SignalEndCause::HungUp),
-        });
+        };
+        self.end(end, Vec::new());
     }
 
     /// The page presses keys.
@@ -335,8 +340,8 @@ impl Line {
         };
         if ends {
             // The page learns the end when it is back, if its session survives the socket.
-            self.to_page(self.protocol.ended(&self.facts, &End::Cancelled { answered_elsewhere: false }));
-            self.end(SignalEnd::of(SignalEndCause::Cancelled));
+            let frames = self.protocol.ended(&self.facts, &End::Cancelled { answered_elsewhere: false });
+            self.end(SignalEnd::of(SignalEndCause::Cancelled), frames);
         }
     }
 
@@ -406,6 +411,8 @@ impl Line {
             if state.phase == Phase::Over {
                 return false;
             }
+            // A page that was reloaded may have another session.
+            state.session = page.session().clone();
             let before = state.page.replace(Arc::clone(page));
             match (&before, resumes) {
                 (None, true) => self.post(&state, SignalEvent::Resumed),
@@ -423,8 +430,7 @@ impl Line {
 
     /// Ends a call whose media connection cannot be continued.
     fn fail(&self) {
-        self.to_page(self.protocol.ended(&self.facts, &End::MediaLost));
-        self.end(SignalEnd::of(SignalEndCause::HungUp));
+        self.end(SignalEnd::of(SignalEndCause::HungUp), self.protocol.ended(&self.facts, &End::MediaLost));
     }
 
     fn to_page(&self, frames: Vec<String>) {
@@ -447,18 +453,22 @@ impl Line {
         self.calls.signal_of_page(state.id, event);
     }
 
-    fn end(&self, end: SignalEnd) {
-        let (page, held, is_adopted) = {
+    /// Ends the call. The page gets the frames, over this socket or a later one.
+    fn end(&self, end: SignalEnd, frames: Vec<String>) {
+        let (page, session, is_adopted) = {
             let mut state = self.state.lock();
             if state.phase == Phase::Over {
                 return;
             }
             state.phase = Phase::Over;
-            (state.page.take(), std::mem::take(&mut state.held), state.is_adopted)
+            state.held.clear();
+            (state.page.take(), state.session.clone(), state.is_adopted)
         };
         self.lines.remove(self.token());
-        if !held.is_empty() && !self.session.is_empty() {
-            self.lines.keep(&self.user, &self.session, held);
+        if session.is_lasting() && !frames.is_empty() {
+            self.lines.ends().send(session, self.facts.end_id, frames, clock::now().instant);
+        } else if let Some(page) = &page {
+            frames.into_iter().for_each(|frame| page.send(frame));
         }
         if is_adopted {
             self.calls.services().pages.remove_call(self.facts.leg);
@@ -469,8 +479,7 @@ impl Line {
 
     /// Ends the call by order of the leg.
     fn end_by_order(&self, end: &End) {
-        self.to_page(self.protocol.ended(&self.facts, end));
-        self.end(SignalEnd::of(SignalEndCause::Local));
+        self.end(SignalEnd::of(SignalEndCause::Local), self.protocol.ended(&self.facts, end));
     }
 
     fn describe(&self, sdp: Option<&str>) {
@@ -532,68 +541,5 @@ impl WebCall for Line {
         if state.phase != Phase::Over {
             self.calls.services().pages.add_call(leg, self.clone());
         }
-    }
-}
-
-/// Whether two descriptions are of the same media connection: the same ICE user name and the same certificate.
-fn has_same_media(one: &str, other: &str) -> bool {
-    fn value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
-        sdp.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()))
-    }
-    ["a=ice-ufrag:", "a=fingerprint:"].iter().all(|name| value(one, name) == value(other, name))
-}
-
-/// Returns a description with the direction of a held call (`a=inactive`, RFC 3264 §8.4: a page plays no music on hold, and
-/// goes on sending its microphone), or of a call that is not held. `count` makes the version different from each earlier one.
-pub(crate) fn redirected(sdp: &str, held: bool, count: u64) -> String {
-    const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
-    let direction = if held { "a=inactive\r\n" } else { "a=sendrecv\r\n" };
-    let (mut written, mut in_section) = (String::with_capacity(sdp.len() + 32), false);
-    for line in sdp.lines().filter(|line| !DIRECTIONS.contains(&line.trim())) {
-        if line.starts_with("m=") && std::mem::replace(&mut in_section, true) {
-            written.push_str(direction);
-        }
-        match line.strip_prefix("o=") {
-            Some(origin) => {
-                let mut words: Vec<&str> = origin.split(' ').collect();
-                let version = words.get(2).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
-                let version = version.wrapping_add(count << 32).to_string();
-                if let Some(word) = words.get_mut(2) {
-                    *word = &version;
-                }
-                written.push_str("o=");
-                written.push_str(&words.join(" "));
-            }
-            None => written.push_str(line),
-        }
-        written.push_str("\r\n");
-    }
-    written.push_str(direction);
-    written
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SDP: &str = "v=0\r\no=- 7 2 IN IP4 127.0.0.1\r\ns=-\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=ice-ufrag:abcd\r\n\
-                       a=fingerprint:sha-256 AA\r\na=sendrecv\r\na=rtcp-mux\r\n";
-
-    #[test]
-    fn a_held_description_differs_in_its_direction_and_its_version() {
-        let held = redirected(SDP, true, 1);
-        assert!(held.contains("o=- 7 4294967298 IN IP4 127.0.0.1\r\n"), "{held}");
-        assert!(held.ends_with("a=rtcp-mux\r\na=inactive\r\n") && !held.contains("sendrecv"), "{held}");
-        assert!(has_same_media(SDP, &held));
-        let two = redirected(&format!("{SDP}m=video 0 RTP/AVP 96\r\na=recvonly\r\n"), true, 1);
-        assert_eq!((two.matches("a=inactive").count(), two.matches("a=recvonly").count()), (2, 0), "{two}");
-        let taken_up = redirected(SDP, false, 2);
-        assert!(taken_up.ends_with("a=sendrecv\r\n") && taken_up != held);
-    }
-
-    #[test]
-    fn another_user_name_or_certificate_is_another_media_connection() {
-        assert!(!has_same_media(SDP, &SDP.replace("abcd", "efgh")));
-        assert!(!has_same_media(SDP, &SDP.replace("AA", "BB")));
     }
 }

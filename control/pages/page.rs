@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use tandem_clients::User;
 use tandem_host::clock;
 use tandem_id::LegId;
@@ -10,6 +11,7 @@ use tandem_leg::signal::{SignalCommand, SignalEnd, SignalEndCause, SignalEvent};
 use tandem_legs::browser::{Ringing, WebCall, WebPhone};
 use tandem_runtime::Calls;
 
+use crate::ends::{Ends, SessionKey};
 use crate::socket::Outbox;
 use crate::{CalledBy, Line, Lines, NewLine, Protocol};
 
@@ -37,6 +39,7 @@ pub struct PageSpec {
 /// A page that is connected.
 pub struct Page {
     spec: PageSpec,
+    session: SessionKey,
     lines: Mutex<Vec<Arc<Line>>>,
     /// A ringing call names its page.
     own: Weak<Page>,
@@ -45,7 +48,8 @@ pub struct Page {
 impl Page {
     /// Creates the page of a socket.
     pub fn new(spec: PageSpec) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self { spec, lines: Mutex::default(), own: own.clone() })
+        let session = SessionKey { user: spec.user.clone(), id: Arc::clone(&spec.session) };
+        Arc::new_cyclic(|own| Self { spec, session, lines: Mutex::default(), own: own.clone() })
     }
 
     /// The user of the page.
@@ -53,8 +57,13 @@ impl Page {
         &self.spec.user
     }
 
-    pub(crate) fn session(&self) -> &Arc<str> {
-        &self.spec.session
+    pub(crate) fn session(&self) -> &SessionKey {
+        &self.session
+    }
+
+    /// The ends of calls, if the session survives the socket.
+    fn ends(&self) -> Option<&Ends> {
+        self.session.is_lasting().then(|| self.spec.lines.ends())
     }
 
     pub(crate) fn parts(&self) -> (Calls, Lines, Arc<dyn Protocol>) {
@@ -74,7 +83,7 @@ impl Page {
     /// its socket, which this server may not have noticed yet.
     pub fn lost_calls(self: &Arc<Self>, reconnects: bool) -> Vec<Arc<Line>> {
         let mut lost = self.spec.lines.of_user(self.user());
-        lost.retain(|line| line.session() == &**self.session() && line.can_be_taken_by(self, reconnects));
+        lost.retain(|line| line.is_of(&self.session) && line.can_be_taken_by(self, reconnects));
         lost
     }
 
@@ -86,13 +95,26 @@ impl Page {
     /// Rings again for the calls that rang at this page before it lost its socket: the calls of its session.
     pub fn ring_again_in_session(self: &Arc<Self>) {
         let mut own = self.spec.lines.of_user(self.user());
-        own.retain(|line| line.session() == &**self.session());
+        own.retain(|line| line.is_of(&self.session));
         own.iter().for_each(|line| line.ring_again(self));
     }
 
-    /// Sends the frames that the page has missed, because its calls ended while its socket was lost.
-    pub fn send_missed(&self) {
-        self.spec.lines.take_missed(self.user(), self.session()).into_iter().for_each(|frame| self.send(frame));
+    /// From now on, the page learns the end of each call of its session, even if it has the call from an earlier socket.
+    pub(crate) fn open(&self) {
+        self.ends().iter().for_each(|ends| ends.open(self.session.clone(), &self.spec.out));
+    }
+
+    /// Sends the ends of calls that the pages of the session have not confirmed.
+    pub fn send_ends_again(&self) {
+        let now = clock::now().instant;
+        self.ends().iter().for_each(|ends| ends.send_again(&self.session, &self.spec.out, now));
+    }
+
+    /// The page has answered the request with this id.
+    pub fn confirmed(&self, id: &Value) {
+        if let (Some(ends), Some(id)) = (self.ends(), id.as_u64().and_then(|id| u32::try_from(id).ok())) {
+            ends.confirm(&self.session, id);
+        }
     }
 
     pub(crate) fn add(&self, line: &Arc<Line>) {
@@ -124,6 +146,7 @@ impl Page {
 
     /// Tells each call that the socket is lost.
     pub(crate) fn lose(&self) {
+        self.ends().iter().for_each(|ends| ends.close(&self.session, &self.spec.out));
         let lines = std::mem::take(&mut *self.lines.lock());
         lines.iter().for_each(|line| line.lost(self));
     }

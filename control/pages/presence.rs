@@ -25,6 +25,7 @@ pub struct Presence {
 impl Presence {
     /// Creates the login of a page. `expires` is the end of its token's life; `None` means that there is no token.
     pub fn new(page: Arc<Page>, expires: Option<Timestamp>) -> Self {
+        page.open();
         Self { page, contact: None, life: expires.map(until), is_expired: false }
     }
 

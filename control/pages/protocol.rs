@@ -24,6 +24,8 @@ pub struct Facts {
     pub called_by: CalledBy,
     /// A secret that names the call. A protocol may use it to resume the call.
     pub token: std::sync::Arc<str>,
+    /// The id of the request that ends the call, if the protocol has requests. The page confirms it.
+    pub end_id: u32,
 }
 
 /// An offer of the page, or a wish for one.

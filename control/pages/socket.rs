@@ -46,6 +46,12 @@ impl Waiting {
             () = self.overflow.notified() => None,
         }
     }
+
+    /// Returns the frames that were sent until now.
+    #[cfg(test)]
+    pub(crate) fn sent(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.frames.try_recv().ok()).collect()
+    }
 }
 
 impl Outbox {
@@ -61,6 +67,11 @@ impl Outbox {
         if self.frames.try_send(frame).is_err() {
             self.overflow.notify_one();
         }
+    }
+
+    /// Whether both are the outbox of one socket.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.frames.same_channel(&other.frames)
     }
 
     /// Whether the socket is closed.

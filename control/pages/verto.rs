@@ -16,8 +16,8 @@ const MAX_HEADERS: usize = 50;
 pub trait Envelope: Send + Sync {
     /// The name of the SDK, for people.
     const SDK: &'static str;
-    /// Writes a request to the page about a call. `method` has no prefix: `invite`, `answer`, `bye`.
-    fn request(&self, call: &Facts, method: &str, params: Map<String, Value>) -> String;
+    /// Writes a request with this id to the page about a call. `method` has no prefix: `invite`, `answer`, `bye`.
+    fn request(&self, id: u32, call: &Facts, method: &str, params: Map<String, Value>) -> String;
     /// Writes the answer to a request of the page that has waited.
     fn reply(&self, id: Value, result: Value) -> String;
     /// Members that the requests `invite`, `ringing`, `answer` and `attach` have besides.
@@ -40,7 +40,8 @@ impl<E: Envelope> Verto<E> {
         if let Some(sdp) = sdp {
             params.insert("sdp".into(), sdp.into());
         }
-        self.0.request(call, method, params)
+        let id = if method == "bye" { call.end_id } else { rand::random() };
+        self.0.request(id, call, method, params)
     }
 
     fn bye(&self, call: &Facts, cause: (&str, u16), sip: Option<(u16, Option<&str>)>) -> Vec<String> {
@@ -274,7 +275,7 @@ pub fn fuzz_request(data: &[u8]) {
     let frame = serde_json::from_slice::<Value>(data).unwrap_or_default();
     let params = frame.get("params").unwrap_or(&Value::Null);
     let sdp = params["sdp"].as_str().unwrap_or_default().to_owned();
-    let _ = crate::line::redirected(&sdp, true, 1);
+    let _ = crate::description::redirected(&sdp, true, 1);
     let _ = invite("1", sdp, &params["dialogParams"]);
 }
 

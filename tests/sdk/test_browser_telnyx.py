@@ -119,14 +119,6 @@ def test_a_call_whose_caller_loses_its_socket_is_given_up_and_the_page_learns_it
     alice.wait("ended")
 
 
-def test_a_call_that_ends_while_the_socket_is_cut_ends_at_the_page(page):
-    alice, bob = page(), page()
-    connect(alice, bob)
-    alice.do("cut")
-    bob.hang_up()
-    assert alice.wait("ended", seconds=15)[1]["cause"] == "NORMAL_CLEARING"
-
-
 def test_ice_restarts_in_mid_call(page):
     alice, bob = page(), page()
     connect(alice, bob)

@@ -77,14 +77,12 @@ pub(super) fn member(call: &Facts, audio_muted: bool) -> Value {
 impl Envelope for Events {
     const SDK: &'static str = "SignalWire SDK 3.x";
 
-    fn request(&self, call: &Facts, method: &str, params: Map<String, Value>) -> String {
+    fn request(&self, id: u32, call: &Facts, method: &str, params: Map<String, Value>) -> String {
         // The SDK knows no Verto request for ringing.
         if method == "ringing" {
             return self.state(call, "ringing");
         }
-        let verto = json!({
-            "jsonrpc": "2.0", "id": rand::random::<u32>(), "method": format!("verto.{method}"), "params": params,
-        });
+        let verto = json!({ "jsonrpc": "2.0", "id": id, "method": format!("verto.{method}"), "params": params });
         self.event("webrtc.message", &verto)
     }
 

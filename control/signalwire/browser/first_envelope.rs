@@ -61,8 +61,8 @@ pub(super) fn executed(id: &Value, of_request: &Value) -> String {
 impl Envelope for Frames {
     const SDK: &'static str = "SignalWire SDK 1.x";
 
-    fn request(&self, _: &Facts, method: &str, params: Map<String, Value>) -> String {
-        self.of_server(rand::random(), method, &params.into())
+    fn request(&self, id: u32, _: &Facts, method: &str, params: Map<String, Value>) -> String {
+        self.of_server(id, method, &params.into())
     }
 
     fn reply(&self, id: Value, of_request: Value) -> String {

@@ -273,6 +273,7 @@ impl Session {
             }
             None => {
                 login.shows(|asked, _| inner.as_u64() == Some(asked.into()));
+                login.presence.page().confirmed(inner);
                 // In Blade, the answer of the page to a request of ours comes as a request.
                 if !outer.is_null() {
                     self.out.send(executed(outer, &json!({ "code": "200", "message": "OK" })));
@@ -374,7 +375,7 @@ impl Login {
             return None;
         }
         let page = self.presence.page();
-        page.send_missed();
+        page.send_ends_again();
         page.ring_again_in_session();
         self.asked = page.lost_calls(true).into_iter().map(|line| (rand::random(), line)).collect();
         for (id, line) in &self.asked {

@@ -192,7 +192,7 @@ impl Session {
         if was_online {
             login.go_online();
         }
-        page.send_missed();
+        page.send_ends_again();
         // A page with a stored session has lost its socket, even if this server has not noticed it.
         page.lost_calls(true).iter().for_each(|line| line.continue_over(&page));
     }
@@ -203,6 +203,7 @@ impl Session {
         let (inner, of_request) = (&message["id"], &message["params"]);
         let Some(method) = message["method"].as_str().and_then(|method| method.strip_prefix("verto.")) else {
             // The answer of the page to a request of ours comes as a request.
+            login.presence.page().confirmed(inner);
             return self.out.send(result(id, &json!({ "code": "200", "message": "OK" })));
         };
         match handle(login.presence.page(), &both_ids(id, inner), method, of_request) {
@@ -313,7 +314,8 @@ impl Login {
 
 /// The facts of a call that is over.
 fn over(call_id: &str) -> Facts {
-    Facts { leg: LegId(0), id: call_id.to_owned(), called_by: CalledBy::Server, token: "".into() }
+    let (leg, called_by, end_id) = (LegId(0), CalledBy::Server, rand::random());
+    Facts { leg, id: call_id.to_owned(), called_by, token: "".into(), end_id }
 }
 
 /// Returns the called address and its user: `/private/bob?channel=audio` is the client `bob`, and a number is a number.

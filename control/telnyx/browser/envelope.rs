@@ -1,7 +1,5 @@
 //! The envelope of Verto's requests, and the ids that Telnyx adds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde_json::{Map, Value, json};
 use tandem_host::clock;
 use tandem_operations::notices::NoticeQueue;
@@ -17,7 +15,6 @@ pub(super) const PREFIX: &str = "telnyx_rtc.";
 /// Requests and answers without a further envelope.
 pub(super) struct Plain {
     calls: Calls,
-    next_id: AtomicU64,
     /// The id of the connection. The SDK names its session at the next login only if our frames have such an id.
     connection: String,
     notices: NoticeQueue,
@@ -26,13 +23,12 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) fn new(calls: Calls) -> Self {
         let notices = NoticeQueue::new(&calls);
-        Self { calls, next_id: AtomicU64::new(1), connection: id::uuid_v4(rand::random()), notices }
+        Self { calls, connection: id::uuid_v4(rand::random()), notices }
     }
 
     /// Writes a request to the page.
-    pub(super) fn of_server(&self, method: &str, params: &Value) -> String {
-        let (id, method) = (self.next_id.fetch_add(1, Ordering::Relaxed), format!("{PREFIX}{method}"));
-        let connection = &self.connection;
+    pub(super) fn of_server(&self, id: u32, method: &str, params: &Value) -> String {
+        let (connection, method) = (&self.connection, format!("{PREFIX}{method}"));
         json!({ "jsonrpc": "2.0", "id": id, "voice_sdk_id": connection, "method": method, "params": params })
             .to_string()
     }
@@ -46,8 +42,8 @@ impl Plain {
 impl Envelope for Plain {
     const SDK: &'static str = "Telnyx WebRTC SDK";
 
-    fn request(&self, _: &Facts, method: &str, params: Map<String, Value>) -> String {
-        self.of_server(method, &params.into())
+    fn request(&self, id: u32, _: &Facts, method: &str, params: Map<String, Value>) -> String {
+        self.of_server(id, method, &params.into())
     }
 
     fn reply(&self, id: Value, of_request: Value) -> String {

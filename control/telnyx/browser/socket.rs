@@ -70,6 +70,7 @@ impl socket::Session for Session {
             if !id.is_null() && member("type").is_string() {
                 self.out.send(self.protocol.0.result(id, &json!({})));
             }
+            self.login.iter().for_each(|login| login.presence.page().confirmed(id));
             return;
         };
         match method.strip_prefix(PREFIX).unwrap_or(method) {
@@ -89,7 +90,7 @@ impl socket::Session for Session {
     fn heartbeat(&mut self) -> Option<String> {
         self.heartbeats += 1;
         let is_due = self.login.is_some() && self.heartbeats.is_multiple_of(HEARTBEATS);
-        is_due.then(|| self.protocol.0.of_server("ping", &json!({})))
+        is_due.then(|| self.protocol.0.of_server(rand::random(), "ping", &json!({})))
     }
 
     fn is_known(&self) -> bool {
@@ -151,9 +152,10 @@ impl Session {
         }
         let reconnects = params["reconnection"] == json!(true);
         self.out.send(self.protocol.0.result(id, &json!({ "message": "logged in", "sessid": session })));
-        page.send_missed();
+        page.send_ends_again();
         let lost: Vec<String> = page.lost_calls(reconnects).iter().map(|line| line.facts().id.clone()).collect();
-        self.out.send(self.protocol.0.of_server("clientReady", &json!({ "reattached_sessions": lost })));
+        let ready = json!({ "reattached_sessions": lost });
+        self.out.send(self.protocol.0.of_server(rand::random(), "clientReady", &ready));
         self.login = Some(Login { presence, session, reconnects });
     }
 
